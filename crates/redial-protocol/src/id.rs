@@ -1,0 +1,282 @@
+//! Ids: echoed as they were written, compared as the values they are.
+//!
+//! An id is a string of 1 to 128 bytes, an integer, or null. An integer is kept as its text:
+//! through a float, 2^64 and 2^64 + 1 would become one id, and one of two effects would be lost.
+//! `1` and `"1"` are two ids.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{limits::MAX_ID_BYTES, message::Dialect, text::cut};
+
+/// The `id` member of a message, borrowed from its frame.
+///
+/// ```
+/// use redial_protocol::{CallKey, Dialect, Id};
+///
+/// let text = serde_json::value::to_raw_value("6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49")?;
+/// let id = Id::parse(&text)?;
+/// assert_eq!(id.raw(), r#""6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#);
+/// assert!(matches!(id.key(Dialect::JsonRpc2), Some(CallKey::Uuid(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id<'a> {
+    raw: &'a str,
+}
+
+/// Why an `id` member is not an id. It is answered with -32600.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum IdError {
+    /// A string without characters.
+    #[error("the id is an empty string; expected 1 to 128 bytes")]
+    Empty,
+    /// A string or an integer that is too long.
+    #[error("the id has {len_bytes} bytes; at most 128 are allowed")]
+    TooLong {
+        /// How long it is.
+        len_bytes: usize,
+    },
+    /// A string with an escape that stands for no character, such as half of a surrogate pair.
+    #[error("the id is not a valid string: {0}")]
+    BadString(String),
+    /// A fraction, a bool, an array or an object.
+    #[error("the id is {0}; expected a string, an integer or null")]
+    WrongType(String),
+}
+
+impl<'a> Id<'a> {
+    /// The id `null`.
+    pub const NULL: Id<'static> = Id { raw: "null" };
+
+    /// Reads the value of an `id` member.
+    ///
+    /// # Errors
+    ///
+    /// [`IdError`] if the value is none of the kinds an id may have.
+    pub fn parse(raw: &'a RawValue) -> Result<Self, IdError> {
+        let raw = raw.get();
+        match raw.as_bytes() {
+            b"null" => {}
+            [b'"', ..] => check_length(string_value(raw)?.len())?,
+            [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => {
+                check_length(raw.len())?;
+            }
+            _ => return Err(IdError::WrongType(cut(raw).to_owned())),
+        }
+        Ok(Self { raw })
+    }
+
+    /// The id exactly as it was written, as JSON: a string keeps its quotes and escapes.
+    #[must_use]
+    pub fn raw(&self) -> &'a str {
+        self.raw
+    }
+
+    /// Whether this is `null`, which is answered but correlates nothing and is never a key.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.raw == "null"
+    }
+
+    /// The string that the id is, or `None` if it is an integer or null.
+    #[must_use]
+    pub fn as_str(&self) -> Option<Cow<'a, str>> {
+        if self.raw.starts_with('"') {
+            string_value(self.raw).ok()
+        } else {
+            None
+        }
+    }
+
+    /// The UUID that the id is, if it is a string with one in its 36-character form
+    /// (RFC 9562, section 4), in either case.
+    #[must_use]
+    pub fn as_uuid(&self) -> Option<Uuid> {
+        uuid_text(&self.as_str()?)
+    }
+
+    /// What names the call in the server's table, or `None` if the id only correlates: in the
+    /// notebook dialect every id but null is a key; in JSON-RPC 2.0 only UUIDs are, since other
+    /// clients count 1, 2, 3 on every connection.
+    #[must_use]
+    pub fn key(&self, dialect: Dialect) -> Option<CallKey> {
+        match (self.as_str(), dialect) {
+            (Some(text), _) if let Some(uuid) = uuid_text(&text) => {
+                Some(CallKey::from_uuid_text(uuid, &text))
+            }
+            (Some(text), Dialect::Notebook) => Some(CallKey::Text(text.into())),
+            (None, Dialect::Notebook) if !self.is_null() => Some(CallKey::Integer(self.raw.into())),
+            _ => None,
+        }
+    }
+}
+
+/// The name of a call: what makes two attempts attempts of one call.
+///
+/// Two keys are equal exactly if the ids are the same JSON value: `"a"` and `"\u0061"` are one,
+/// `1` and `"1"` are two, and so are a UUID in lower and in upper case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CallKey {
+    /// A string that is a UUID in lower case, kept as its 16 bytes.
+    Uuid([u8; 16]),
+    /// Any other string.
+    Text(Box<str>),
+    /// An integer, as its digits.
+    Integer(Box<str>),
+}
+
+impl CallKey {
+    /// `text` is how `uuid` was written: only the canonical form may be kept as bytes, because
+    /// the others would no longer be told apart.
+    fn from_uuid_text(uuid: Uuid, text: &str) -> Self {
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Self::Text(text.into())
+        } else {
+            Self::Uuid(uuid.into_bytes())
+        }
+    }
+
+    /// What the key keeps on the heap, in bytes.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Uuid(_) => 0,
+            Self::Text(text) | Self::Integer(text) => text.len(),
+        }
+    }
+}
+
+/// `Uuid` also reads forms with braces and without hyphens; those are other strings.
+fn uuid_text(text: &str) -> Option<Uuid> {
+    if text.len() == 36 {
+        Uuid::try_parse_ascii(text.as_bytes()).ok()
+    } else {
+        None
+    }
+}
+
+fn check_length(len_bytes: usize) -> Result<(), IdError> {
+    match len_bytes {
+        0 => Err(IdError::Empty),
+        1..=MAX_ID_BYTES => Ok(()),
+        _ => Err(IdError::TooLong { len_bytes }),
+    }
+}
+
+/// The value of a JSON string; borrowed unless it has escapes.
+fn string_value(raw: &str) -> Result<Cow<'_, str>, IdError> {
+    crate::message::string_value(raw).map_err(|error| IdError::BadString(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn key(json: &str, dialect: Dialect) -> Option<CallKey> {
+        Id::parse(&raw(json)).unwrap().key(dialect)
+    }
+
+    #[test]
+    fn strings_integers_and_null_are_ids() {
+        let longest = format!("\"{}\"", "x".repeat(128));
+        for json in [
+            "\"a\"",
+            "0",
+            "-7",
+            "18446744073709551617",
+            "null",
+            longest.as_str(),
+        ] {
+            assert_eq!(Id::parse(&raw(json)).unwrap().raw(), json);
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        let too_long = format!("\"{}\"", "x".repeat(129));
+        let too_many_digits = "1".repeat(129);
+        let cases = [
+            "\"\"",
+            "1.5",
+            "1e3",
+            "true",
+            "[]",
+            "{}",
+            too_long.as_str(),
+            &too_many_digits,
+        ];
+        for json in cases {
+            assert!(Id::parse(&raw(json)).is_err(), "{json} was taken for an id");
+        }
+        let half_a_pair = raw(r#""\ud800""#);
+        assert!(matches!(
+            Id::parse(&half_a_pair),
+            Err(IdError::BadString(_))
+        ));
+    }
+
+    #[test]
+    fn integers_beyond_64_bits_stay_apart() {
+        let one = key("18446744073709551616", Dialect::Notebook);
+        let other = key("18446744073709551617", Dialect::Notebook);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_number_and_its_text_are_two_ids() {
+        assert_ne!(key("1", Dialect::Notebook), key("\"1\"", Dialect::Notebook));
+    }
+
+    #[test]
+    fn one_value_written_twice_is_one_key() {
+        assert_eq!(
+            key(r#""a""#, Dialect::Notebook),
+            key(r#""\u0061""#, Dialect::Notebook)
+        );
+        let plain = key(
+            "\"6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49\"",
+            Dialect::JsonRpc2,
+        );
+        let escaped = key(
+            "\"\\u0036b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49\"",
+            Dialect::JsonRpc2,
+        );
+        assert!(plain.is_some());
+        assert_eq!(plain, escaped);
+    }
+
+    #[test]
+    fn json_rpc_2_takes_only_uuids_for_keys() {
+        assert_eq!(key("1", Dialect::JsonRpc2), None);
+        assert_eq!(key("\"abc\"", Dialect::JsonRpc2), None);
+        let lower = "\"6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49\"";
+        assert!(matches!(
+            key(lower, Dialect::JsonRpc2),
+            Some(CallKey::Uuid(_))
+        ));
+        let upper = lower.to_uppercase();
+        assert!(matches!(
+            key(&upper, Dialect::JsonRpc2),
+            Some(CallKey::Text(_))
+        ));
+        assert_eq!(
+            key("\"6b1f0e1c7f514f5c9d0e0a5d1c2b3a49\"", Dialect::JsonRpc2),
+            None
+        );
+    }
+
+    #[test]
+    fn null_is_never_a_key() {
+        assert_eq!(key("null", Dialect::Notebook), None);
+        assert_eq!(key("null", Dialect::JsonRpc2), None);
+    }
+}

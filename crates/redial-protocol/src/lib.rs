@@ -1,0 +1,60 @@
+//! The wire of Redial, and nothing else: no sockets, no runtime, no clock.
+//!
+//! A stream carries [frames](frame): a 4-byte big-endian length, then that many bytes of JSON.
+//! A frame carries a [message](message): a JSON-RPC 2.0 request, a batch, a notification, or
+//! the same request in the *notebook dialect*, which has no `jsonrpc` member and whose id is
+//! the idempotency key. Params are never copied: they are borrowed from the frame as
+//! [`RawValue`](serde_json::value::RawValue).
+//!
+//! # Example
+//!
+//! One request, from bytes to parts, and the reply back to bytes:
+//!
+//! ```
+//! use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, reply, write_frame};
+//!
+//! let limits = Limits::default();
+//! let mut wire = Vec::new();
+//! write_frame(&mut wire, limits.max_frame_bytes, |out| {
+//!     out.extend_from_slice(br#"{"id":"7","method":"inc","params":{"key":"k"}}"#);
+//! })?;
+//!
+//! let mut decoder = FrameDecoder::new(limits.max_frame_bytes);
+//! let mut input = wire.as_slice();
+//! let frame = decoder.next_frame(&mut input)?.expect("a whole frame arrived");
+//! let Ok(Incoming::Request(request)) = Incoming::parse(frame, &limits) else { panic!() };
+//! assert_eq!(request.dialect, Dialect::Notebook);
+//! assert_eq!(request.method, "inc");
+//! assert_eq!(request.params.unwrap().get(), r#"{"key":"k"}"#);
+//!
+//! let mut outcome = Vec::new();
+//! reply::encode_result(&mut outcome, &1)?;
+//! let mut answer = Vec::new();
+//! reply::write(&mut answer, request.dialect, request.id.unwrap().raw(), &outcome);
+//! assert_eq!(answer, br#"{"id":"7","result":1}"#);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod error;
+pub mod frame;
+pub mod id;
+pub mod limits;
+pub mod message;
+pub mod meta;
+pub mod method;
+pub mod reply;
+mod text;
+
+pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
+pub use frame::{FrameDecoder, FrameError, write_frame};
+pub use id::{CallKey, Id, IdError};
+pub use limits::Limits;
+pub use message::{Batch, Dialect, Incoming, Rejection, Request, write_request};
+pub use meta::{ReplyMeta, RequestMeta};
+pub use method::{Kind, Method};
+pub use reply::{Reply, ReplyError};
+pub use text::cut;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -1,0 +1,73 @@
+//! Redial's own member of a message, `"redial"`: absent when it has nothing to say, so that
+//! peers who have never heard of it are not bothered.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// The `redial` member of a request.
+///
+/// ```
+/// use redial_protocol::RequestMeta;
+///
+/// let meta = RequestMeta { attempt: 2, ..RequestMeta::default() };
+/// assert_eq!(serde_json::to_string(&meta)?, r#"{"attempt":2}"#);
+/// assert!(RequestMeta::default().is_empty());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestMeta<'a> {
+    /// Which sending of the call this is, from 1; left out for the first.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub attempt: u32,
+    /// What is left of the caller's deadline, in milliseconds. Relative, so that the clocks of
+    /// two machines are never compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Every call of the session below this number has been delivered to its caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<u64>,
+    /// The trace that the call belongs to (W3C Trace Context, section 3.2).
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Cow<'a, str>>,
+}
+
+impl Default for RequestMeta<'_> {
+    fn default() -> Self {
+        Self {
+            attempt: first(),
+            timeout_ms: None,
+            ack: None,
+            traceparent: None,
+        }
+    }
+}
+
+impl RequestMeta<'_> {
+    /// Whether there is nothing to say, so that the member is left out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The `redial` member of a reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyMeta {
+    /// The reply was recorded by an earlier attempt and is sent again. Left out if the server
+    /// doesn't say, which is not the same as no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<bool>,
+}
+
+fn first() -> u32 {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_first(attempt: &u32) -> bool {
+    *attempt == first()
+}

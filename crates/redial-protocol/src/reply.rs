@@ -1,0 +1,210 @@
+//! Replies: an outcome is encoded once and kept as bytes; what is wrapped around it for each
+//! attempt is only the dialect and the id.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::{
+    error::ErrorObject,
+    id::{Id, IdError},
+    message::{Dialect, Members},
+    meta::ReplyMeta,
+    text::cut,
+};
+
+/// Appends a result as an outcome: `"result":` and the value.
+///
+/// # Errors
+///
+/// [`serde_json::Error`] if the value can't be written as JSON, for example a map whose keys are
+/// not strings; `out` is then as it was.
+pub fn encode_result<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    value: &T,
+) -> Result<(), serde_json::Error> {
+    let start = out.len();
+    out.extend_from_slice(br#""result":"#);
+    serde_json::to_writer(&mut *out, value).inspect_err(|_| out.truncate(start))
+}
+
+/// Appends an error as an outcome: `"error":` and the object.
+pub fn encode_error(out: &mut Vec<u8>, error: &ErrorObject) {
+    out.extend_from_slice(br#""error":"#);
+    serde_json::to_writer(&mut *out, error).expect("plain members and raw JSON can't fail");
+}
+
+/// Appends a reply without a frame around it. `id` is JSON, written as it is.
+///
+/// ```
+/// use redial_protocol::{Dialect, reply};
+///
+/// let mut out = Vec::new();
+/// reply::write(&mut out, Dialect::JsonRpc2, "1", br#""result":19"#);
+/// assert_eq!(out, br#"{"jsonrpc":"2.0","id":1,"result":19}"#);
+/// ```
+pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
+    out.extend_from_slice(match dialect {
+        Dialect::Notebook => br#"{"id":"#,
+        Dialect::JsonRpc2 => br#"{"jsonrpc":"2.0","id":"#,
+    });
+    out.extend_from_slice(id.as_bytes());
+    out.push(b',');
+    out.extend_from_slice(outcome);
+    out.push(b'}');
+}
+
+/// One reply, borrowed from its frame.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// Which call it answers; null if the server could not read the id.
+    pub id: Id<'a>,
+    /// The result, as it was written, or the error.
+    pub outcome: Result<&'a RawValue, ErrorObject>,
+    /// Redial's own member.
+    pub meta: ReplyMeta,
+}
+
+/// Why a frame is not a reply.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// Not JSON in UTF-8, or not an object.
+    #[error("the reply is not a JSON object: {0}")]
+    NotAnObject(String),
+    /// The id is of no legal kind, or missing.
+    #[error("the reply has no usable id: {0}")]
+    Id(String),
+    /// Neither a result nor an error, or both, or an error that is none.
+    #[error("the reply to {id} has no usable outcome: {detail}")]
+    Outcome {
+        /// The id, as JSON.
+        id: String,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+impl<'a> Reply<'a> {
+    /// Reads one frame from a server, in either dialect.
+    ///
+    /// ```
+    /// use redial_protocol::Reply;
+    ///
+    /// let reply = Reply::parse(br#"{"id":"7","result":{"value":1}}"#)?;
+    /// assert_eq!(reply.outcome.unwrap().get(), r#"{"value":1}"#);
+    /// # Ok::<(), redial_protocol::ReplyError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError`] if the frame is no reply; [`ReplyError::Outcome`] names the call that it
+    /// was about.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, ReplyError> {
+        let bad = |error: &dyn std::fmt::Display| {
+            ReplyError::NotAnObject(cut(&error.to_string()).to_owned())
+        };
+        let text = std::str::from_utf8(frame).map_err(|error| bad(&error))?;
+        let members: Members<'a> = serde_json::from_str(text).map_err(|error| bad(&error))?;
+        let id = match members.id.map(Id::parse) {
+            Some(parsed) => parsed.map_err(|error: IdError| ReplyError::Id(error.to_string()))?,
+            None => return Err(ReplyError::Id("there is none".to_owned())),
+        };
+        let meta = members
+            .redial
+            .and_then(|raw| serde_json::from_str(raw.get()).ok());
+        match outcome(&members) {
+            Ok(outcome) => Ok(Self {
+                id,
+                outcome,
+                meta: meta.unwrap_or_default(),
+            }),
+            Err(detail) => Err(ReplyError::Outcome {
+                id: id.raw().to_owned(),
+                detail,
+            }),
+        }
+    }
+}
+
+fn outcome<'a>(members: &Members<'a>) -> Result<Result<&'a RawValue, ErrorObject>, String> {
+    if let Some(name) = &members.duplicate {
+        return Err(format!("the member \"{}\" is there twice", cut(name)));
+    }
+    match (members.result, members.error) {
+        (Some(result), None) => Ok(Ok(result)),
+        // Some servers of the 1.0 days send both and set one of them to null.
+        (Some(result), Some(error)) if error.get() == "null" => Ok(Ok(result)),
+        (None, Some(error)) => parse_error(error),
+        (Some(result), Some(error)) if result.get() == "null" => parse_error(error),
+        (Some(_), Some(_)) => Err("both a result and an error".to_owned()),
+        (None, None) => Err("neither a result nor an error".to_owned()),
+    }
+}
+
+fn parse_error<T>(raw: &RawValue) -> Result<Result<T, ErrorObject>, String> {
+    serde_json::from_str(raw.get())
+        .map(Err)
+        .map_err(|error| format!("the error: {}", cut(&error.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorCode;
+
+    #[test]
+    fn both_dialects_are_read() {
+        for text in [
+            r#"{"id":1,"result":null}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":null}"#,
+        ] {
+            let reply = Reply::parse(text.as_bytes()).unwrap();
+            assert_eq!(reply.id.raw(), "1");
+            assert_eq!(reply.outcome.unwrap().get(), "null");
+            assert_eq!(reply.meta.replayed, None);
+        }
+    }
+
+    #[test]
+    fn errors_keep_their_code_and_data() {
+        let text = r#"{"id":"a","error":{"code":-32001,"message":"busy","data":{"executed":"no",
+            "retry_after_ms":7}},"redial":{"replayed":true}}"#;
+        let reply = Reply::parse(text.as_bytes()).unwrap();
+        let error = reply.outcome.unwrap_err();
+        assert_eq!(error.code, ErrorCode::OVERLOADED);
+        assert_eq!(error.retry_after_ms(), Some(7));
+        assert_eq!(reply.meta.replayed, Some(true));
+    }
+
+    #[test]
+    fn what_is_no_reply_says_why() {
+        for (text, expected) in [
+            ("[]", "not a JSON object"),
+            ("{", "not a JSON object"),
+            (r#"{"result":1}"#, "no usable id"),
+            (r#"{"id":1.5,"result":1}"#, "no usable id"),
+            (r#"{"id":1}"#, "neither a result nor an error"),
+            (
+                r#"{"id":1,"result":1,"error":{"code":1,"message":""}}"#,
+                "both",
+            ),
+            (
+                r#"{"id":1,"error":{"code":4294967296,"message":""}}"#,
+                "the error",
+            ),
+            (r#"{"id":1,"result":1,"result":2}"#, "twice"),
+        ] {
+            let error = Reply::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_json_leaves_the_output_as_it_was() {
+        let mut out = b"before".to_vec();
+        let map = std::collections::BTreeMap::from([([1u8, 2], 3)]);
+        assert!(encode_result(&mut out, &map).is_err());
+        assert_eq!(out, b"before");
+    }
+}
