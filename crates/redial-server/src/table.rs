@@ -25,9 +25,6 @@ use shard::{Found, Shard};
 /// small to be felt.
 const SHARDS: usize = 64;
 
-/// How many expired records each call takes away. Two, so that expiry keeps ahead of insertion.
-const EXPIRED_PER_STEP: usize = 2;
-
 /// How many expired records one hold of a shard's lock takes away when there is time.
 const EXPIRED_PER_SWEEP: usize = 512;
 
@@ -148,11 +145,8 @@ impl<W> Table<W> {
         replay: &mut Vec<u8>,
     ) -> Begin<T, R> {
         let mut shard = self.shard(key);
-        self.usage.give_back(
-            shard
-                .finished
-                .expire(self.at(attempt.now), EXPIRED_PER_STEP),
-        );
+        self.usage
+            .give_back(shard.expire(key, self.at(attempt.now)));
         match shard.find(key, attempt.fingerprint) {
             Found::Running(running) if running.waiters.len() >= self.limits.max_joined => {
                 Begin::TooManyJoined

@@ -10,6 +10,9 @@ use super::{
     ttl::{Finished, Millis, spread},
 };
 
+/// How many expired records each call takes away. Two, so that expiry keeps ahead of insertion.
+const EXPIRED_PER_STEP: usize = 2;
+
 #[derive(Debug)]
 pub(super) struct Shard<W> {
     running: HashTable<Running<W>>,
@@ -54,6 +57,22 @@ impl<W> Default for Shard<W> {
 }
 
 impl<W> Shard<W> {
+    /// Takes a few expired records away, and in any case that of this call, so that no record
+    /// outlives its time because others wait in front of it. Says what was given back.
+    pub(super) fn expire(&mut self, key: &TableKey, now: Millis) -> (usize, usize) {
+        let (mut records, mut bytes) = self.finished.expire(now, EXPIRED_PER_STEP);
+        if self
+            .finished
+            .find(&key.key, key.hash)
+            .is_some_and(|record| record.is_expired(now))
+        {
+            let more = self.finished.expire(now, usize::MAX);
+            records += more.0;
+            bytes += more.1;
+        }
+        (records, bytes)
+    }
+
     pub(super) fn find(&mut self, key: &TableKey, fingerprint: Fingerprint) -> Found<'_, W> {
         let same_key = |running: &Running<W>| running.key == key.key;
         if let Some(running) = self.running.find_mut(spread(key.hash), same_key) {

@@ -221,6 +221,20 @@ fn the_latest_deadline_of_all_attempts_counts_and_none_is_for_ever() {
 }
 
 #[test]
+fn a_record_that_waits_behind_others_does_not_outlive_its_time() {
+    let mut world = World::new(TableLimits {
+        max_records: 10_000,
+        ..LIMITS
+    });
+    for name in 0..1_000 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+        world.finish(name, b"done");
+    }
+    world.pass(TTL + Duration::from_millis(2));
+    assert_eq!(world.begin(999, "q").0, Begin::Start(()));
+}
+
+#[test]
 fn an_idle_table_falls_back_to_nothing() {
     let mut world = World::new(TableLimits {
         max_records: 100_000,

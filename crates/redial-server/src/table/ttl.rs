@@ -59,6 +59,12 @@ pub(super) struct Record {
     expires: Millis,
 }
 
+impl Record {
+    pub(super) fn is_expired(&self, now: Millis) -> bool {
+        self.expires.left(now).is_none()
+    }
+}
+
 /// Where a record stands: its number, counted from the first record ever. The hash is kept here
 /// too, so that a growing index does not have to visit all records.
 #[derive(Clone, Copy, Debug)]
