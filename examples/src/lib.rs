@@ -1,4 +1,6 @@
 //! The counter service of the original notebook: `inc` and `get`, as methods that a server
-//! implements and a client calls.
+//! implements and a client calls, and what the two programs around it share.
 
+pub mod counters;
+pub mod events;
 pub mod methods;

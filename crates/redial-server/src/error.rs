@@ -46,7 +46,7 @@ pub enum ServeError {
     /// Other machines could reach the server, and nobody said that they may.
     #[error(
         "{0} can be reached from other machines, without TLS and without a token; \
-         expected a loopback address, or `insecure` in the configuration"
+         expected a loopback address, or `insecure` said on purpose"
     )]
     NotLoopback(SocketAddr),
 }

@@ -48,7 +48,7 @@ async fn delays_take_their_time() {
         (2, Fault::DelayReply(delay)),
     ] {
         always(&server, fault);
-        let before = tokio::time::Instant::now();
+        let before = common::now();
         peer.send(inc(number)).await;
         until("it was taken on", || {
             server.stats().records == number as usize

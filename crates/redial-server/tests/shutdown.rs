@@ -73,7 +73,7 @@ async fn what_still_runs_when_the_time_is_up_is_cut_off_and_said_so() {
     let mut peer = pipe(&server);
     peer.send(slow_inc(1, 60_000)).await;
     until("it runs", || server.stats().running == 1).await;
-    let start = tokio::time::Instant::now();
+    let start = common::now();
     let shutdown = server.shutdown();
     let reply = async {
         let reply: Value = serde_json::from_str(&peer.receive().await.unwrap()).unwrap();

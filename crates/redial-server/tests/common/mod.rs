@@ -187,6 +187,14 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("not reached: {what}");
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test measures what the clock it set says"
+)]
+pub fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 pub fn uuid(number: u32) -> String {
     format!("00000000-0000-4000-8000-{number:012x}")
 }
