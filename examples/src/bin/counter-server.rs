@@ -53,7 +53,8 @@ struct Args {
         long,
         value_name = "N",
         default_value = "10000",
-        help_heading = "Limits"
+        help_heading = "Limits",
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TTL_MS)
     )]
     ttl_ms: u64,
     /// Calls on record at most
