@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn every_zero_is_named() {
-        let changes: [(&str, fn(&mut Config)); 9] = [
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 9] = [
             ("connections", |c| c.connections = 0),
             ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
             ("keepalive", |c| c.keepalive = Duration::ZERO),

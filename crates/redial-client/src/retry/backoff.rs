@@ -3,12 +3,14 @@
 //! The kinds of jitter are those of Marc Brooker, "Exponential Backoff And Jitter" (AWS
 //! Architecture Blog, 2015), and the proportional one.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use rand::{Rng, RngExt};
 use thiserror::Error;
 
 /// How a delay is spread, so that callers that failed together don't return together.
+///
+/// As text: `full`, `equal`, `decorrelated`, `none`, or `proportional:0.3`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Jitter {
     /// Anything from 0 to the exponential delay. Spreads best; the default.
@@ -67,6 +69,32 @@ pub enum BackoffError {
     /// The fraction of proportional jitter is not from 0 to 1.
     #[error("the proportion of the jitter is {0}; expected a number from 0 to 1")]
     Proportion(f64),
+    /// The text names no kind of jitter.
+    #[error(
+        "{0:?} is no kind of jitter; \
+         expected full, equal, decorrelated, none or proportional:P with P from 0 to 1"
+    )]
+    Kind(String),
+}
+
+impl FromStr for Jitter {
+    type Err = BackoffError;
+
+    fn from_str(text: &str) -> Result<Self, BackoffError> {
+        Ok(match text {
+            "full" => Self::Full,
+            "equal" => Self::Equal,
+            "decorrelated" => Self::Decorrelated,
+            "none" => Self::None,
+            _ => {
+                let fraction = text.strip_prefix("proportional:").map(str::parse);
+                let Some(Ok(fraction)) = fraction else {
+                    return Err(BackoffError::Kind(text.to_owned()));
+                };
+                Self::Proportional(fraction)
+            }
+        })
+    }
 }
 
 impl Backoff {
@@ -125,6 +153,24 @@ impl Backoff {
             }
         };
         self.capped(seconds)
+    }
+
+    /// The delay after the first attempt, before jitter.
+    #[must_use]
+    pub fn base(&self) -> Duration {
+        self.base
+    }
+
+    /// What each delay is multiplied by to give the next.
+    #[must_use]
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+
+    /// How delays are spread.
+    #[must_use]
+    pub fn jitter(&self) -> Jitter {
+        self.jitter
     }
 
     /// The longest delay there is.
@@ -222,6 +268,23 @@ mod tests {
             .map(|attempt| backoff.delay(attempt, Duration::ZERO, &mut rng))
             .collect();
         assert_eq!(delays, [ms(30), ms(60), ms(120), ms(200), ms(200)]);
+    }
+
+    #[test]
+    fn jitter_is_read_from_text() {
+        for (text, jitter) in [
+            ("full", Jitter::Full),
+            ("equal", Jitter::Equal),
+            ("decorrelated", Jitter::Decorrelated),
+            ("none", Jitter::None),
+            ("proportional:0.25", Jitter::Proportional(0.25)),
+        ] {
+            assert_eq!(text.parse(), Ok(jitter));
+        }
+        for text in ["", "Full", "proportional", "proportional:x"] {
+            let error = text.parse::<Jitter>().unwrap_err().to_string();
+            assert!(error.contains("expected full, equal"), "{error}");
+        }
     }
 
     #[test]
