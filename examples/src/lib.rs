@@ -3,4 +3,5 @@
 
 pub mod counters;
 pub mod events;
+pub mod load;
 pub mod methods;

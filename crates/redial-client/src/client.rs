@@ -1,0 +1,358 @@
+//! Start reading here: a [`Client`] is a handle on the state that its calls and connections
+//! share. The way of a call: [`Call`] is awaited, [`Flight`](crate::retry::Flight) decides,
+//! [`Mux`] holds the request until the driver in `io` writes it and brings the reply back.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rand::{Rng, SeedableRng, rngs::SysRng};
+use rand_chacha::ChaCha8Rng;
+use redial_protocol::{Dialect, Kind, Method};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+use crate::{
+    call::{Call, Notification},
+    clock,
+    config::{CallLimits, Config},
+    connect::{Connector, Tcp},
+    error::{BuildError, CallToken, ConnectError},
+    io::{Drivers, dial},
+    mux::Mux,
+    retry::{Policy, budget::Bucket, budget::RetryBudget},
+};
+
+/// Calls the methods of a server. Cheap to clone, and to be shared by any number of tasks.
+///
+/// It connects again by itself. When the last clone is dropped, its connections are closed.
+///
+/// ```no_run
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// use redial_client::Client;
+///
+/// let client = Client::connect("127.0.0.1:50777").await?;
+/// let value = client.request("inc", serde_json::json!({"key": "k"})).await?;
+/// println!("{value}");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+/// What the last clone of a client ends.
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// What calls and drivers share.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    pub(crate) config: Config,
+    pub(crate) peer: Arc<str>,
+    drivers: Box<dyn Drivers>,
+}
+
+/// What is behind the lock.
+pub(crate) struct State {
+    pub(crate) mux: Mux,
+    pub(crate) policy: Policy,
+    ids: ChaCha8Rng,
+    /// The tasks of the connections, one place per link.
+    tasks: Vec<Option<AbortHandle>>,
+    is_closed: bool,
+}
+
+/// How a client is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Calls that are not over.
+    pub in_flight: usize,
+    /// Connections that were made, from the first on.
+    pub connects: u64,
+    /// Replies to no call of this client, or to one that is over.
+    pub unasked_replies: u64,
+}
+
+impl Client {
+    /// Connects over TCP with the default [`Config`].
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if the first connection can't be made. Later ones are made as needed.
+    pub async fn connect(address: impl ToString) -> Result<Self, BuildError> {
+        Self::builder().connect(address).await
+    }
+
+    /// Chooses limits, dialect and the like before connecting.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Prepares a call of a method that server and client share as a type. Nothing is sent
+    /// before the call is awaited.
+    pub fn call<M: Method>(&self, params: M::Params) -> Call<M::Output> {
+        Call::new(self, M::NAME.into(), &params).with_kind(M::KIND)
+    }
+
+    /// Prepares a call of a method by its name. `params` must be an object, an array or nothing
+    /// (`()` or `null`) as JSON; they count as a mutation's.
+    pub fn request(
+        &self,
+        method: impl Into<Cow<'static, str>>,
+        params: impl Serialize,
+    ) -> Call<Value> {
+        Call::new(self, method.into(), &params).with_kind(Kind::Mutation)
+    }
+
+    /// Prepares a notification: a request without an id, never answered and never deduplicated.
+    pub fn notify(
+        &self,
+        method: impl Into<Cow<'static, str>>,
+        params: impl Serialize,
+    ) -> Notification {
+        Notification::new(Call::new(self, method.into(), &params))
+    }
+
+    /// Prepares the very same call again, whose outcome was unknown. It never ends as
+    /// `NotExecuted`, because this says nothing about the attempts before.
+    ///
+    /// The server must still have its record of the call: if it has dropped it, as it does
+    /// after a while with a plain id, it takes this for a new call.
+    pub fn resume(&self, token: CallToken) -> Call<Value> {
+        Call::resumed(self, token)
+    }
+
+    /// How the client is doing.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared().with(|state| Stats {
+            in_flight: state.mux.in_flight(),
+            connects: state.mux.connects,
+            unasked_replies: state.mux.unasked_replies,
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("peer", &self.shared().peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let tasks = self.shared.with(|state| {
+            state.is_closed = true;
+            std::mem::take(&mut state.tasks)
+        });
+        tasks.into_iter().flatten().for_each(|task| task.abort());
+    }
+}
+
+impl Shared {
+    /// The one way to the state: under the lock, then outside it those are woken who are to be.
+    pub(crate) fn with<T>(&self, access: impl FnOnce(&mut State) -> T) -> T {
+        // A panic under the lock is a bug, but not one to hang every other call for.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = access(&mut state);
+        let woken = std::mem::take(&mut state.mux.woken);
+        drop(state);
+        woken.into_iter().for_each(std::task::Waker::wake);
+        result
+    }
+
+    /// Starts the driver of a link that has work and no driver.
+    pub(crate) fn start_driver(self: &Arc<Self>, link: usize) {
+        let task = self.drivers.start(self.clone(), link);
+        self.keep(link, task);
+    }
+
+    /// Remembers a driver's task, for the day the client is dropped.
+    pub(crate) fn keep(&self, link: usize, task: AbortHandle) {
+        let too_late = self.with(|state| match state.is_closed {
+            true => Some(task),
+            false => {
+                state.tasks[link] = Some(task);
+                None
+            }
+        });
+        too_late.inspect(AbortHandle::abort);
+    }
+}
+
+impl State {
+    /// An id for a call: a random UUID (version 4, RFC 9562).
+    pub(crate) fn new_id(&mut self) -> Uuid {
+        let mut bytes = [0; 16];
+        self.ids.fill_bytes(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+}
+
+/// Chooses how a [`Client`] behaves. What has no method of its own here is a field of
+/// [`Config`].
+///
+/// ```no_run
+/// # async fn f() -> Result<(), redial_client::BuildError> {
+/// use redial_client::{Client, Config, Dialect};
+///
+/// let client = Client::builder()
+///     .config(Config { connections: 2, ..Config::default() })
+///     .dialect(Dialect::Notebook)
+///     .connect("127.0.0.1:50777")
+///     .await?;
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    config: Config,
+}
+
+impl Builder {
+    /// Sets everything.
+    #[must_use]
+    pub fn config(self, config: Config) -> Self {
+        Self { config }
+    }
+
+    /// Sets how requests are spelled. Default JSON-RPC 2.0.
+    #[must_use]
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.config.dialect = dialect;
+        self
+    }
+
+    /// Sets whether requests may carry Redial's own member. Default true.
+    #[must_use]
+    pub fn extensions(mut self, extensions: bool) -> Self {
+        self.config.extensions = extensions;
+        self
+    }
+
+    /// Sets how many connections share the calls. Default 1.
+    #[must_use]
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.config.connections = connections;
+        self
+    }
+
+    /// Sets the limits of calls that don't set their own.
+    #[must_use]
+    pub fn limits(mut self, limits: CallLimits) -> Self {
+        self.config.call = limits;
+        self
+    }
+
+    /// Sets how many retries all calls together may make.
+    #[must_use]
+    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.config.retry_budget = budget;
+        self
+    }
+
+    /// Connects over TCP, to an address such as `"127.0.0.1:50777"`.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if the configuration makes no sense or a connection can't be made.
+    pub async fn connect(self, address: impl ToString) -> Result<Client, BuildError> {
+        self.connect_with(Tcp::new(address)).await
+    }
+
+    /// A client that connects over TCP when the first call needs it.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if the configuration makes no sense.
+    pub fn lazy(self, address: impl ToString) -> Result<Client, BuildError> {
+        self.lazy_with(Tcp::new(address))
+    }
+
+    /// Connects by other means.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(self, connector: impl Connector) -> Result<Client, BuildError> {
+        let connector = Arc::new(connector);
+        let client = self.build(connector.clone())?;
+        let shared = client.shared();
+        for link in 0..shared.config.connections {
+            let io = dial(&*connector, shared.config.connect_timeout).await;
+            let io = io.map_err(|error| ConnectError {
+                peer: shared.peer.clone(),
+                source: Arc::new(error),
+            })?;
+            if shared.with(|state| state.mux.adopt(link)) {
+                let task = crate::io::start(connector.clone(), shared.clone(), link, Some(io));
+                shared.keep(link, task);
+            }
+        }
+        Ok(client)
+    }
+
+    /// A client that connects by other means when the first call needs it.
+    ///
+    /// # Errors
+    ///
+    /// As [`lazy`](Self::lazy).
+    pub fn lazy_with(self, connector: impl Connector) -> Result<Client, BuildError> {
+        self.build(Arc::new(connector))
+    }
+
+    fn build<C: Connector>(self, connector: Arc<C>) -> Result<Client, BuildError> {
+        let config = self.config;
+        if let Some(problem) = config.problem() {
+            return Err(BuildError::Config(problem));
+        }
+        let policy = Policy {
+            bucket: Bucket::new(config.retry_budget, clock::now()),
+            jitter: rng(config.jitter_seed.or(config.seed), 1)?,
+        };
+        let state = State {
+            mux: Mux::new(&config),
+            policy,
+            ids: rng(config.seed, 0)?,
+            tasks: vec![None; config.connections],
+            is_closed: false,
+        };
+        let shared = Shared {
+            state: Mutex::new(state),
+            config,
+            peer: connector.peer().into(),
+            drivers: Box::new(connector),
+        };
+        Ok(Client {
+            handle: Arc::new(Handle {
+                shared: Arc::new(shared),
+            }),
+        })
+    }
+}
+
+/// Random numbers of the system's, or of a seed; `stream` keeps those of one seed apart.
+fn rng(seed: Option<u64>, stream: u64) -> Result<ChaCha8Rng, BuildError> {
+    let Some(seed) = seed else {
+        return ChaCha8Rng::try_from_rng(&mut SysRng)
+            .map_err(|error| BuildError::NoRandomness(error.to_string()));
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
+    Ok(rng)
+}

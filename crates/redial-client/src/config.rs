@@ -1,0 +1,170 @@
+//! Every limit of a client, with its default and what it costs.
+
+use std::time::Duration;
+
+use redial_protocol::{Dialect, Limits};
+
+use crate::retry::{backoff::Backoff, budget::RetryBudget};
+
+/// The limits of one call: a client has defaults, and each call may have its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CallLimits {
+    /// How long to wait for a reply before the next attempt. Default 1 s. A late reply still
+    /// counts, so a short timeout costs the server lookups, never the call its value.
+    pub attempt_timeout: Duration,
+    /// How many attempts a call may have, the first included. Default 5.
+    pub max_attempts: u32,
+    /// What bounds everything: connecting, attempts and the waits between them. Default 30 s.
+    pub deadline: Duration,
+    /// How long to wait between attempts. Default 50 ms, doubled up to 2 s, full jitter.
+    pub backoff: Backoff,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            attempt_timeout: Duration::from_secs(1),
+            max_attempts: 5,
+            deadline: Duration::from_secs(30),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+impl CallLimits {
+    /// What is wrong with the numbers, if anything.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let zero = |name| Some(format!("{name} is 0; expected more"));
+        match self {
+            _ if self.attempt_timeout.is_zero() => zero("attempt_timeout"),
+            _ if self.max_attempts == 0 => zero("max_attempts"),
+            _ if self.deadline.is_zero() => zero("deadline"),
+            _ => None,
+        }
+    }
+}
+
+/// Everything about a client that can be chosen.
+///
+/// ```
+/// use std::time::Duration;
+/// use redial_client::{CallLimits, Config};
+///
+/// let config = Config {
+///     connections: 2,
+///     call: CallLimits { deadline: Duration::from_secs(5), ..CallLimits::default() },
+///     ..Config::default()
+/// };
+/// # let _ = config;
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The limits of calls that don't set their own.
+    pub call: CallLimits,
+    /// How requests are spelled. Default JSON-RPC 2.0. Replies are read in either dialect.
+    pub dialect: Dialect,
+    /// Whether requests may carry Redial's own member. Default yes; it is left out by itself for
+    /// a peer that refuses it.
+    pub extensions: bool,
+    /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
+    /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
+    pub connections: usize,
+    /// How long making one connection may take. Default 5 s.
+    pub connect_timeout: Duration,
+    /// The wait before connecting again after a connection that failed or was of no use.
+    /// Default 50 ms, doubled up to 2 s, full jitter.
+    pub reconnect: Backoff,
+    /// How long a connection may be silent while calls wait on it before it is asked for a sign
+    /// of life; silent for as long again, it counts as lost. Default 10 s.
+    pub keepalive: Duration,
+    /// The largest frame to send or to receive, in bytes. Default 1 MiB.
+    pub max_frame_bytes: usize,
+    /// How much of what is to be sent may wait in memory per connection, in bytes. Default
+    /// 1 MiB; one frame may go over it. At the limit calls wait for room.
+    pub max_buffered_bytes: usize,
+    /// How many retries all calls together may make.
+    pub retry_budget: RetryBudget,
+    /// How long after a request that may have arrived the same call may be sent again. Default
+    /// 8 s, which is 2 s less than a server keeps its record of a call by default: after that
+    /// another attempt could be taken for a new call and be executed twice. Queries are not
+    /// bound by it. Set it below the server's own figure by the longest delay of the network.
+    pub resend_window: Duration,
+    /// Makes everything random repeat: ids, jitter. **Only for simulations**: two clients with
+    /// one seed make the same ids, and a server takes the calls of one for those of the other.
+    pub seed: Option<u64>,
+    /// Makes the jitter repeat, and nothing else.
+    pub jitter_seed: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            call: CallLimits::default(),
+            dialect: Dialect::JsonRpc2,
+            extensions: true,
+            connections: 1,
+            connect_timeout: Duration::from_secs(5),
+            reconnect: Backoff::default(),
+            keepalive: Duration::from_secs(10),
+            max_frame_bytes: Limits::default().max_frame_bytes,
+            max_buffered_bytes: 1024 * 1024,
+            retry_budget: RetryBudget::default(),
+            resend_window: Duration::from_secs(8),
+            seed: None,
+            jitter_seed: None,
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with the numbers, if anything.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let zero = |name| Some(format!("{name} is 0; expected more"));
+        match self {
+            _ if self.connections == 0 => zero("connections"),
+            _ if self.connect_timeout.is_zero() => zero("connect_timeout"),
+            _ if self.keepalive.is_zero() => zero("keepalive"),
+            _ if self.max_frame_bytes == 0 => zero("max_frame_bytes"),
+            _ if self.max_buffered_bytes == 0 => zero("max_buffered_bytes"),
+            _ => self.call.problem().or_else(|| {
+                self.retry_budget
+                    .problem()
+                    .map(|text| format!("retry_budget: {text}"))
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_have_no_problem() {
+        assert_eq!(Config::default().problem(), None);
+    }
+
+    #[test]
+    fn every_zero_is_named() {
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 9] = [
+            ("connections", |c| c.connections = 0),
+            ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
+            ("keepalive", |c| c.keepalive = Duration::ZERO),
+            ("max_frame_bytes", |c| c.max_frame_bytes = 0),
+            ("max_buffered_bytes", |c| c.max_buffered_bytes = 0),
+            ("attempt_timeout", |c| {
+                c.call.attempt_timeout = Duration::ZERO
+            }),
+            ("max_attempts", |c| c.call.max_attempts = 0),
+            ("deadline", |c| c.call.deadline = Duration::ZERO),
+            ("burst", |c| c.retry_budget.burst = 0.5),
+        ];
+        for (name, change) in changes {
+            let mut config = Config::default();
+            change(&mut config);
+            let problem = config.problem().unwrap_or_default();
+            assert!(problem.contains(name), "{name}: {problem:?}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The drivers: one task per connection, which writes everything that is ready in one write and
+//! hands out all the replies of one read at once.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use redial_protocol::{FrameDecoder, Reply, ReplyError};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::AbortHandle,
+    time::{Sleep, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+use crate::{
+    client::{Shared, State},
+    clock,
+    connect::Connector,
+    error::ConnectError,
+    mux::{Decoded, Outgoing, PING_ID},
+    retry::after,
+};
+
+/// How much is read at once, in bytes. A connection keeps a buffer of this size.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How many reads in a row a connection may have before others get their turn.
+const READS_PER_POLL: usize = 16;
+
+/// Starts drivers, whatever the type of their connections.
+pub(crate) trait Drivers: Send + Sync {
+    fn start(&self, shared: Arc<Shared>, link: usize) -> AbortHandle;
+}
+
+impl<C: Connector> Drivers for Arc<C> {
+    fn start(&self, shared: Arc<Shared>, link: usize) -> AbortHandle {
+        start(self.clone(), shared, link, None)
+    }
+}
+
+/// Starts the driver of a link, with a connection if there is one already.
+pub(crate) fn start<C: Connector>(
+    connector: Arc<C>,
+    shared: Arc<Shared>,
+    link: usize,
+    io: Option<C::Io>,
+) -> AbortHandle {
+    let guard = Guard {
+        shared,
+        link,
+        is_done: false,
+    };
+    tokio::spawn(drive(connector, guard, io)).abort_handle()
+}
+
+/// Makes one connection.
+pub(crate) async fn dial<C: Connector>(connector: &C, limit: Duration) -> io::Result<C::Io> {
+    timeout(limit, connector.connect())
+        .await
+        .unwrap_or_else(|_| {
+            let text = format!("no connection within {limit:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })
+}
+
+/// Tells the calls that wait on a link when its driver is gone, even if it panicked or its
+/// runtime ended: nobody may wait for ever.
+struct Guard {
+    shared: Arc<Shared>,
+    link: usize,
+    /// The link has been given back: another driver may have it by now.
+    is_done: bool,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let now = clock::now();
+        let (shared, link) = (&self.shared, self.link);
+        shared.with(|state| {
+            // Nobody can say how much was written: all that was taken may have been.
+            let reason = "its task ended";
+            state.mux.lost(link, None, &shared.peer, reason, now);
+            hold_off(state, shared, link, now);
+            state.mux.abandon(link);
+        });
+    }
+}
+
+/// Serves one link for as long as there is something to send.
+async fn drive<C: Connector>(connector: Arc<C>, mut guard: Guard, mut first: Option<C::Io>) {
+    while !guard.is_done {
+        let (shared, link) = (&guard.shared, guard.link);
+        match first.take() {
+            Some(io) => serve(io, shared, link).await,
+            None => {
+                if let Some(until) = shared.with(|state| state.mux.not_before(link)) {
+                    sleep_until(until.into()).await;
+                }
+                match dial(&*connector, shared.config.connect_timeout).await {
+                    Ok(io) => serve(io, shared, link).await,
+                    Err(error) => fail(error, shared, link),
+                }
+            }
+        }
+        guard.is_done = !shared.with(|state| state.mux.wants_connection(link));
+    }
+}
+
+fn fail(error: io::Error, shared: &Shared, link: usize) {
+    let error = ConnectError {
+        peer: shared.peer.clone(),
+        source: Arc::new(error),
+    };
+    let now = clock::now();
+    shared.with(|state| {
+        state.mux.connect_failed(link, &error, now);
+        hold_off(state, shared, link, now);
+    });
+}
+
+/// Serves one connection to its end.
+async fn serve<Io>(io: Io, shared: &Arc<Shared>, link: usize)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    shared.with(|state| state.mux.connected(link));
+    let mut connection = Connection::new(io, shared, link);
+    let reason = poll_fn(|context| connection.poll(context)).await;
+    let (now, written) = (clock::now(), connection.outgoing.offset());
+    shared.with(|state| {
+        let peer = &shared.peer;
+        state.mux.lost(link, Some(written), peer, &reason, now);
+        hold_off(state, shared, link, now);
+    });
+}
+
+/// Connections that were of no use are not made without pause.
+fn hold_off(state: &mut State, shared: &Shared, link: usize, now: Instant) {
+    let failures = state.mux.failures(link);
+    if failures > 0 {
+        let backoff = shared.config.reconnect;
+        let wait = backoff.delay(failures, Duration::ZERO, &mut state.policy.jitter);
+        state.mux.hold_off(link, after(now, wait));
+    }
+}
+
+/// One connection that stands.
+struct Connection<'a, Io> {
+    io: Io,
+    shared: &'a Shared,
+    link: usize,
+    outgoing: Outgoing,
+    /// Something was written that may still lie in the transport.
+    needs_flush: bool,
+    decoder: FrameDecoder,
+    buffer: Vec<u8>,
+    decoded: Vec<Decoded>,
+    silence: Silence,
+}
+
+/// How long the server has said nothing although something is expected of it.
+struct Silence {
+    timer: Pin<Box<Sleep>>,
+    /// Since when; `None` if nothing is expected.
+    since: Option<Instant>,
+    was_pinged: bool,
+}
+
+impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
+    fn new(io: Io, shared: &'a Shared, link: usize) -> Self {
+        Self {
+            io,
+            shared,
+            link,
+            outgoing: Outgoing::default(),
+            needs_flush: false,
+            decoder: FrameDecoder::new(shared.config.max_frame_bytes),
+            buffer: vec![0; READ_BYTES],
+            decoded: Vec::new(),
+            silence: Silence {
+                timer: Box::pin(sleep_until(clock::now().into())),
+                since: None,
+                was_pinged: false,
+            },
+        }
+    }
+
+    /// Ready, with the reason, when the connection is over.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<String> {
+        let written = self.poll_write(context);
+        // What the server said before it closed counts, so reading comes before giving up.
+        if let Err(reason) = self.poll_read(context) {
+            return Poll::Ready(reason);
+        }
+        if let Err(error) = written {
+            return Poll::Ready(error.to_string());
+        }
+        self.poll_silence(context)
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            if self.outgoing.ready().is_empty() {
+                let has_more = self.shared.with(|state| {
+                    let mux = &mut state.mux;
+                    mux.exchange(self.link, &mut self.outgoing, context.waker())
+                });
+                if !has_more {
+                    break;
+                }
+                continue;
+            }
+            match Pin::new(&mut self.io).poll_write(context, self.outgoing.ready()) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.outgoing.advance(count);
+                    self.needs_flush = true;
+                    self.silence.since.get_or_insert_with(clock::now);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    let offset = self.outgoing.offset();
+                    self.shared.with(|state| state.mux.wrote(self.link, offset));
+                    return Ok(());
+                }
+            }
+        }
+        if self.needs_flush && Pin::new(&mut self.io).poll_flush(context)?.is_ready() {
+            self.needs_flush = false;
+        }
+        Ok(())
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        for _ in 0..READS_PER_POLL {
+            let mut buffer = ReadBuf::new(&mut self.buffer);
+            match Pin::new(&mut self.io).poll_read(context, &mut buffer) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(error)) => return Err(error.to_string()),
+                Poll::Ready(Ok(())) => {}
+            }
+            let count = buffer.filled().len();
+            if count == 0 {
+                let middle = self.decoder.is_mid_frame();
+                let place = if middle {
+                    " in the middle of a reply"
+                } else {
+                    ""
+                };
+                return Err(format!("the server closed it{place}"));
+            }
+            self.received(count)?;
+        }
+        context.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Hands out the replies in the first `count` bytes of the buffer.
+    fn received(&mut self, count: usize) -> Result<(), String> {
+        let mut input = &self.buffer[..count];
+        let broken = loop {
+            match self.decoder.next_frame(&mut input) {
+                Ok(Some(frame)) => match decode(frame) {
+                    Ok(decoded) => self.decoded.push(decoded),
+                    Err(error) => break Some(error.to_string()),
+                },
+                Ok(None) => break None,
+                Err(error) => break Some(error.to_string()),
+            }
+        };
+        let now = clock::now();
+        let expecting = self.shared.with(|state| {
+            let frames = self.decoded.drain(..);
+            state.mux.deliver(self.link, frames, now)?;
+            Ok::<_, String>(state.mux.outstanding(self.link) > 0)
+        })?;
+        self.silence.since = expecting.then_some(now);
+        self.silence.was_pinged = false;
+        broken.map_or(Ok(()), Err)
+    }
+
+    /// Asks a silent server for a sign of life, and gives it up if there is none.
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<String> {
+        let limit = self.shared.config.keepalive;
+        loop {
+            let Some(since) = self.silence.since else {
+                return Poll::Pending;
+            };
+            let until = after(since, limit);
+            if self.silence.timer.deadline() != until.into() {
+                self.silence.timer.as_mut().reset(until.into());
+            }
+            ready!(self.silence.timer.as_mut().poll(context));
+            if self.silence.was_pinged {
+                return Poll::Ready(format!("no sign of life for {limit:?} after a ping"));
+            }
+            let expecting = self.shared.with(|state| {
+                let expecting = state.mux.outstanding(self.link) > 0;
+                if expecting {
+                    state.mux.ping(self.link);
+                }
+                expecting
+            });
+            self.silence.since = expecting.then(clock::now);
+            self.silence.was_pinged = expecting;
+        }
+    }
+}
+
+/// What a frame is, copied out of the buffer it lies in.
+fn decode(frame: &[u8]) -> Result<Decoded, ReplyError> {
+    let reply = match Reply::parse(frame) {
+        Ok(reply) => reply,
+        Err(ReplyError::Outcome { id, detail }) => match serde_json::from_str::<Uuid>(&id) {
+            Ok(id) => return Ok(Decoded::Malformed { id, detail }),
+            Err(_) => return Err(ReplyError::Outcome { id, detail }),
+        },
+        Err(error) => return Err(error),
+    };
+    let Some(id) = reply.id.as_uuid() else {
+        return Ok(match reply.outcome {
+            Err(error) if reply.id.is_null() => Decoded::Complaint(error),
+            _ if reply.id.raw() == PING_ID => Decoded::Pong,
+            _ => Decoded::Foreign,
+        });
+    };
+    Ok(Decoded::Reply {
+        id,
+        outcome: reply.outcome.map(ToOwned::to_owned),
+        meta: reply.meta,
+    })
+}

@@ -1,0 +1,84 @@
+//! The client of Redial: JSON-RPC over TCP in which a retry is always safe.
+//!
+//! A [`Client`] multiplexes calls over one connection or a pool of them, connects again by
+//! itself, and retries under limits. Every attempt of a call carries the same id, by which the
+//! server knows it again; the reply to *any* of them completes the call, however late. What a
+//! call ends with says whether it was executed: a value, or a [`CallError`] that is
+//! `NotExecuted`, `Failed` or `Unknown`.
+//!
+//! # Example
+//!
+//! A client, and a peer of a few lines at the other end of a pipe:
+//!
+//! ```
+//! use redial_client::{Client, connect::once};
+//! # use redial_protocol::{FrameDecoder, Incoming, Limits, reply, write_frame};
+//! # use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+//! # async fn peer(mut io: DuplexStream) -> std::io::Result<()> {
+//! #     let (limits, mut decoder, mut buf) = (Limits::default(), FrameDecoder::new(4096), [0; 4096]);
+//! #     loop {
+//! #         let count = io.read(&mut buf).await?;
+//! #         if count == 0 { return Ok(()); }
+//! #         let (mut input, mut out) = (&buf[..count], Vec::new());
+//! #         while let Ok(Some(frame)) = decoder.next_frame(&mut input) {
+//! #             let Ok(Incoming::Request(request)) = Incoming::parse(frame, &limits) else { panic!() };
+//! #             let id = request.id.unwrap();
+//! #             write_frame(&mut out, 4096, |out| {
+//! #                 reply::write(out, request.dialect, id.raw(), br#""result":{"key":"k","value":1}"#);
+//! #             }).unwrap();
+//! #         }
+//! #         io.write_all(&out).await?;
+//! #     }
+//! # }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (ours, theirs) = tokio::io::duplex(4096);
+//! tokio::spawn(peer(theirs));
+//!
+//! let client = Client::builder().connect_with(once(ours)).await?;
+//! let value = client.request("inc", serde_json::json!({"key": "k"})).await?;
+//! assert_eq!(value["value"], 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Over TCP the second line is `Client::connect("127.0.0.1:50777").await?`.
+//!
+//! # What is promised, and what is not
+//!
+//! * A call that was not executed is said to be `NotExecuted` only if that is certain: no
+//!   attempt was written whole, or the server refused each that was.
+//! * A call's id is random, and a server keeps its record for a while only. The client doesn't
+//!   send a call again after [`Config::resend_window`]; but a server that is restarted and has
+//!   its records in memory alone has forgotten them sooner, and may execute a retry again.
+//! * Dropping a call's future ends the waiting. What was already written may be executed.
+
+mod call;
+mod client;
+mod clock;
+pub mod config;
+pub mod connect;
+pub mod error;
+mod few;
+mod io;
+mod mux;
+pub mod report;
+mod retry;
+
+pub use call::{Call, Notification};
+pub use client::{Builder, Client, Stats};
+pub use config::{CallLimits, Config};
+pub use connect::Connector;
+pub use error::{BuildError, CallError, CallToken, Cause, ConnectError, Details, Stop};
+pub use redial_protocol::{Dialect, ErrorCode, ErrorObject, Executed, Kind, Method};
+pub use report::{AttemptEnd, AttemptReport, Reply, Report};
+pub use retry::{
+    backoff::{Backoff, BackoffError, Jitter},
+    budget::RetryBudget,
+};
+pub use uuid::Uuid;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -1,0 +1,299 @@
+//! The pending calls and the bytes on their way out. No tokio, no clock, no socket: time comes
+//! in as an argument, and who is to be woken goes out as a list.
+//!
+//! A call is pending from its first poll to its end, over all its attempts and connections: the
+//! reply to any attempt finds it.
+
+mod events;
+mod link;
+mod pending;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    task::Waker,
+    time::Instant,
+};
+
+use redial_protocol::{
+    Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_frame, write_request,
+};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use self::{link::Link, pending::Fate};
+pub(crate) use self::{
+    link::{Outgoing, Touch},
+    pending::{Answer, Attempt, Pending, Signal},
+};
+use crate::report::AttemptEnd;
+
+/// The id of keepalive pings. No UUID, so no call's and no key in a table.
+pub(crate) const PING_ID: &str = "\"redial-ping\"";
+
+/// The pending calls of a client and its connections' buffers.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    calls: HashMap<Uuid, Pending, BuildHasherDefault<IdHasher>>,
+    links: Vec<Link>,
+    /// Where the search for a link begins next.
+    turn: usize,
+    dialect: Dialect,
+    extensions: bool,
+    max_frame_bytes: usize,
+    max_buffered_bytes: u64,
+    /// Whom to wake once the lock is released.
+    pub(crate) woken: Vec<Waker>,
+    pub(crate) connects: u64,
+    pub(crate) unasked_replies: u64,
+}
+
+/// What a frame from the server turned out to be.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    /// A reply to a call.
+    Reply {
+        id: Uuid,
+        outcome: Result<Box<RawValue>, ErrorObject>,
+        meta: ReplyMeta,
+    },
+    /// A reply to a call that is no outcome.
+    Malformed { id: Uuid, detail: String },
+    /// The reply to a ping.
+    Pong,
+    /// An error about no call in particular.
+    Complaint(ErrorObject),
+    /// A reply with an id that this client doesn't make.
+    Foreign,
+}
+
+/// One request to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outbound<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) method: &'a str,
+    pub(crate) params: Option<&'a RawValue>,
+    pub(crate) number: u32,
+    pub(crate) timeout_ms: u64,
+    pub(crate) traceparent: Option<&'a str>,
+}
+
+/// What became of a request to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It is on its way. Where a link is named, it has no driver yet: start one.
+    Queued { needs_driver: Option<usize> },
+    /// There is no room. The call is woken when there is.
+    Full,
+    /// It is larger than any frame may be.
+    TooLarge(FrameError),
+}
+
+impl Mux {
+    pub(crate) fn new(config: &crate::Config) -> Self {
+        Self {
+            calls: HashMap::default(),
+            links: (0..config.connections).map(|_| Link::default()).collect(),
+            turn: 0,
+            dialect: config.dialect,
+            extensions: config.extensions,
+            max_frame_bytes: config.max_frame_bytes,
+            max_buffered_bytes: config.max_buffered_bytes as u64,
+            woken: Vec::new(),
+            connects: 0,
+            unasked_replies: 0,
+        }
+    }
+
+    /// A call begins. False if another call of this id is not over.
+    pub(crate) fn open(&mut self, id: Uuid, is_notification: bool) -> bool {
+        let is_free = !self.calls.contains_key(&id);
+        if is_free {
+            self.calls.insert(id, Pending::new(is_notification));
+        }
+        is_free
+    }
+
+    pub(crate) fn call(&mut self, id: Uuid) -> &mut Pending {
+        self.calls
+            .get_mut(&id)
+            .expect("a call is pending from its first poll to its end")
+    }
+
+    /// Whom to wake when something happens to the call.
+    pub(crate) fn listen(&mut self, id: Uuid, waker: &Waker) {
+        let slot = &mut self.call(id).waker;
+        if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// Appends a request to the buffer of one of the connections.
+    pub(crate) fn send(&mut self, request: &Outbound<'_>, now: Instant) -> Sent {
+        let chosen = self.choose(request.id);
+        let Self {
+            calls,
+            links,
+            dialect,
+            extensions,
+            max_frame_bytes,
+            ..
+        } = self;
+        let (link, pending) = (
+            &mut links[chosen],
+            calls.get_mut(&request.id).expect("the call is pending"),
+        );
+        if link.unsent() >= self.max_buffered_bytes {
+            if !std::mem::replace(&mut pending.is_blocked, true) {
+                link.blocked.push(request.id);
+            }
+            return Sent::Full;
+        }
+        let meta = match *extensions && !pending.is_notification {
+            true => request.meta(),
+            false => RequestMeta::default(),
+        };
+        let (mut text, is_notification) = ([b'"'; 38], pending.is_notification);
+        let id = id_json(&request.id, &mut text);
+        let written = link.append(|out| {
+            write_frame(out, *max_frame_bytes, |out| {
+                let id = (!is_notification).then_some(id);
+                write_request(out, *dialect, id, request.method, request.params, &meta);
+            })
+        });
+        let (start, end) = match written {
+            Ok(offsets) => offsets,
+            Err(error) => return Sent::TooLarge(error),
+        };
+        if is_notification {
+            link.notifications.push_back((end, request.id));
+        }
+        link.in_flight += 1;
+        pending.attempts.push(Attempt {
+            number: request.number,
+            started: now,
+            ended: None,
+            link: chosen,
+            epoch: link.epoch,
+            start,
+            end,
+            carried_member: !meta.is_empty(),
+            fate: Fate::Live,
+        });
+        self.woken.extend(link.driver.take());
+        Sent::Queued {
+            needs_driver: (!std::mem::replace(&mut link.has_driver, true)).then_some(chosen),
+        }
+    }
+
+    /// How much of the latest attempt's frame has been written.
+    pub(crate) fn touch(&mut self, id: Uuid) -> Touch {
+        let latest = self.calls.get(&id).and_then(|call| call.attempts.last());
+        latest.map_or(Touch::Untouched, |latest| match latest.fate {
+            Fate::Live => self.links[latest.link].touch(latest.start, latest.end),
+            Fate::Lost => Touch::Wholly,
+            Fate::Closed => Touch::Partly,
+        })
+    }
+
+    /// The latest attempt has been waited for long enough. Its reply still counts.
+    pub(crate) fn time_out(&mut self, id: Uuid, now: Instant) {
+        if let Some(latest) = self.call(id).attempts.last_mut()
+            && latest.ended.is_none()
+        {
+            latest.finish(now, AttemptEnd::Timeout);
+        }
+    }
+
+    /// Takes back the latest attempt if it has not begun to leave, and says whether it had not.
+    pub(crate) fn withdraw(&mut self, id: Uuid) -> bool {
+        let pending = self.calls.get_mut(&id).expect("the call is pending");
+        let Some(latest) = pending.attempts.last() else {
+            return false;
+        };
+        let link = &mut self.links[latest.link];
+        if latest.fate != Fate::Live || !link.can_withdraw(latest.start) {
+            return false;
+        }
+        link.withdraw(latest.start, latest.end);
+        link.notifications.retain(|(_, waiting)| *waiting != id);
+        link.in_flight -= 1;
+        pending.attempts.pop();
+        true
+    }
+
+    /// The call is over, or nobody waits for it any more.
+    pub(crate) fn close(&mut self, id: Uuid) -> Option<Pending> {
+        if self.calls.contains_key(&id) {
+            self.withdraw(id);
+        }
+        let pending = self.calls.remove(&id)?;
+        for attempt in pending.attempts.iter() {
+            if attempt.fate == Fate::Live {
+                self.links[attempt.link].in_flight -= 1;
+            }
+        }
+        Some(pending)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// The next link in turn; one that works rather than one that doesn't, and another than the
+    /// call's last.
+    fn choose(&mut self, id: Uuid) -> usize {
+        let count = self.links.len();
+        if count == 1 {
+            return 0;
+        }
+        let latest = self.calls.get(&id).and_then(|call| call.attempts.last());
+        let avoid = latest.map(|attempt| attempt.link);
+        let turn = self.turn;
+        self.turn = (turn + 1) % count;
+        (0..count)
+            .map(|step| (turn + step) % count)
+            .min_by_key(|link| (self.links[*link].failures > 0, Some(*link) == avoid))
+            .expect("a pool has at least one link")
+    }
+}
+
+impl Outbound<'_> {
+    fn meta(&self) -> RequestMeta<'_> {
+        RequestMeta {
+            attempt: self.number,
+            timeout_ms: Some(self.timeout_ms),
+            traceparent: self.traceparent.map(Into::into),
+            ..RequestMeta::default()
+        }
+    }
+}
+
+/// The id as JSON, in a buffer that is full of quotes.
+fn id_json<'a>(id: &Uuid, quotes: &'a mut [u8; 38]) -> &'a str {
+    id.hyphenated().encode_lower(&mut quotes[1..37]);
+    std::str::from_utf8(quotes).expect("hex digits, hyphens and quotes are ASCII")
+}
+
+/// Hashes ids that are random already. No seed, so that a simulation's map has one order.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(26) ^ u64::from_le_bytes(word))
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}

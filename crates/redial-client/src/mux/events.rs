@@ -1,0 +1,319 @@
+//! What the drivers tell the pending calls: how far was written, what was answered, which
+//! connection is gone.
+
+use std::{sync::Arc, task::Waker, time::Instant};
+
+use redial_protocol::{ErrorObject, ReplyMeta, RequestMeta, write_frame, write_request};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{
+    Decoded, Mux, PING_ID,
+    link::{Outgoing, Touch, touch},
+    pending::{Answer, Fate, Pending, Signal},
+};
+use crate::{
+    error::{Cause, ConnectError},
+    report::AttemptEnd,
+    retry::{
+        after,
+        classify::{Verdict, classify},
+    },
+};
+
+impl Mux {
+    /// A driver looks after the link from now on. False if another does.
+    pub(crate) fn adopt(&mut self, link: usize) -> bool {
+        !std::mem::replace(&mut self.links[link].has_driver, true)
+    }
+
+    /// When the next connection may be made.
+    pub(crate) fn not_before(&self, link: usize) -> Option<Instant> {
+        self.links[link].not_before
+    }
+
+    /// A connection stands.
+    pub(crate) fn connected(&mut self, link: usize) {
+        self.connects += 1;
+        self.links[link].complaint = None;
+    }
+
+    /// Notes how far the driver has written and gives it what is ready. False if nothing is: the
+    /// driver is then woken when something comes.
+    pub(crate) fn exchange(&mut self, link: usize, out: &mut Outgoing, waker: &Waker) -> bool {
+        self.wrote(link, out.offset());
+        let link = &mut self.links[link];
+        if link.has_more() {
+            link.hand_out(out);
+            return true;
+        }
+        if !link.driver.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            link.driver = Some(waker.clone());
+        }
+        false
+    }
+
+    /// Notes how far the driver has written.
+    pub(crate) fn wrote(&mut self, number: usize, offset: u64) {
+        let link = &mut self.links[number];
+        link.set_written(offset);
+        let has_room = link.unsent() < self.max_buffered_bytes;
+        while let Some((end, id)) = link.notifications.front().copied()
+            && end <= offset
+        {
+            link.notifications.pop_front();
+            if let Some(pending) = self.calls.get_mut(&id) {
+                pending.answer = Some(Answer::Written);
+                self.woken.extend(pending.waker.take());
+            }
+        }
+        if has_room {
+            self.unblock(number);
+        }
+    }
+
+    /// How many attempts on the link's connection may still be answered.
+    pub(crate) fn outstanding(&self, link: usize) -> usize {
+        self.links[link].in_flight
+    }
+
+    /// Appends a ping, past everything but what is already in the buffer.
+    pub(crate) fn ping(&mut self, link: usize) {
+        let (dialect, max) = (self.dialect, self.max_frame_bytes);
+        let link = &mut self.links[link];
+        let ping = link.append(|out| {
+            let meta = RequestMeta::default();
+            write_frame(out, max, |out| {
+                write_request(out, dialect, Some(PING_ID), "rpc.ping", None, &meta);
+            })
+        });
+        // Only a limit of a few bytes has no room for it, and then no call has either.
+        let _ = ping;
+        self.woken.extend(link.driver.take());
+    }
+
+    /// Hands out the replies of one read.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a reply that can't be put to any call: the stream can't be trusted.
+    pub(crate) fn deliver(
+        &mut self,
+        link: usize,
+        frames: impl Iterator<Item = Decoded>,
+        now: Instant,
+    ) -> Result<(), String> {
+        for frame in frames {
+            if !matches!(frame, Decoded::Complaint(_)) {
+                self.links[link].prove();
+            }
+            match frame {
+                Decoded::Reply { id, outcome, meta } => self.reply(link, id, outcome, meta, now),
+                Decoded::Malformed { id, detail } if self.calls.contains_key(&id) => {
+                    self.answer(link, id, Answer::Malformed(detail), now);
+                }
+                Decoded::Malformed { detail, .. } => return Err(detail),
+                Decoded::Pong => {}
+                Decoded::Complaint(error) => {
+                    self.links[link].complaint = Some(error.to_string());
+                    self.unasked_replies += 1;
+                }
+                Decoded::Foreign => self.unasked_replies += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// No connection could be made: an attempt of every call that waits on it is over.
+    pub(crate) fn connect_failed(&mut self, link: usize, error: &ConnectError, now: Instant) {
+        self.end_connection(link, Some(0), now, || {
+            (AttemptEnd::ConnectFailed, Cause::Connect(error.clone()))
+        });
+    }
+
+    /// The connection is gone. `written` is how far it was written to, if that is known.
+    pub(crate) fn lost(
+        &mut self,
+        link: usize,
+        written: Option<u64>,
+        peer: &Arc<str>,
+        reason: &str,
+        now: Instant,
+    ) {
+        let reason: Arc<str> = match self.links[link].complaint.take() {
+            Some(complaint) => format!("{reason}, after the server said {complaint}").into(),
+            None => reason.into(),
+        };
+        self.end_connection(link, written, now, || {
+            let (peer, reason) = (peer.clone(), reason.clone());
+            (
+                AttemptEnd::ConnectionLost,
+                Cause::ConnectionLost { peer, reason },
+            )
+        });
+    }
+
+    /// The connection is over. Says how many in a row have been of no use.
+    pub(crate) fn failures(&mut self, link: usize) -> u32 {
+        self.links[link].failures
+    }
+
+    /// No connection is to be made before this.
+    pub(crate) fn hold_off(&mut self, link: usize, until: Instant) {
+        self.links[link].not_before = Some(until);
+    }
+
+    /// The driver has no connection. True if there is something to make one for; otherwise the
+    /// link has no driver from now on.
+    pub(crate) fn wants_connection(&mut self, link: usize) -> bool {
+        let link = &mut self.links[link];
+        link.has_driver = link.has_more();
+        link.has_driver
+    }
+
+    /// The driver is gone, whether it wanted to or not.
+    pub(crate) fn abandon(&mut self, link: usize) {
+        self.links[link].has_driver = false;
+        self.links[link].driver = None;
+    }
+
+    fn reply(
+        &mut self,
+        link: usize,
+        id: Uuid,
+        outcome: Result<Box<RawValue>, ErrorObject>,
+        meta: ReplyMeta,
+        now: Instant,
+    ) {
+        let epoch = self.links[link].epoch;
+        let Some(pending) = self.calls.get_mut(&id) else {
+            self.unasked_replies += 1;
+            return;
+        };
+        let error = match outcome {
+            Ok(result) => return self.answer(link, id, Answer::Result(result, meta), now),
+            Err(error) => error,
+        };
+        let answered = pending.answered_by(link, epoch);
+        let carried = answered
+            .as_ref()
+            .is_some_and(|attempt| attempt.carried_member);
+        let verdict = classify(&error, carried);
+        if matches!(verdict, Verdict::Failed | Verdict::Unknown) {
+            return self.answer(link, id, Answer::Error(error, verdict, meta), now);
+        }
+        // It says that an attempt was not executed. One that nothing was sent for says nothing.
+        let Some(attempt) = answered else {
+            self.unasked_replies += 1;
+            return;
+        };
+        let was_running = attempt.ended.is_none();
+        attempt.fate = Fate::Closed;
+        attempt.finish(now, AttemptEnd::Refused);
+        self.links[link].in_flight -= 1;
+        self.woken.extend(pending.waker.take());
+        let signal = match verdict {
+            Verdict::Again { no_sooner_than } => {
+                pending.not_before = pending.not_before.max(Some(after(now, no_sooner_than)));
+                Signal::Ended
+            }
+            Verdict::AgainWithoutMember => {
+                self.extensions = false;
+                Signal::WithoutMember
+            }
+            Verdict::Refused | Verdict::Failed | Verdict::Unknown => {
+                let answer = Answer::Error(error, verdict, meta);
+                pending.answer.get_or_insert(answer);
+                return;
+            }
+        };
+        if was_running {
+            pending.tell(signal, Some(Cause::Server(error)));
+        }
+    }
+
+    fn answer(&mut self, link: usize, id: Uuid, answer: Answer, now: Instant) {
+        let epoch = self.links[link].epoch;
+        let Some(pending) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if pending.answer.is_some() {
+            return;
+        }
+        if let Some(attempt) = pending.answered_by(link, epoch) {
+            attempt.finish(now, AttemptEnd::Reply);
+        }
+        pending.answer = Some(answer);
+        self.woken.extend(pending.waker.take());
+    }
+
+    fn unblock(&mut self, link: usize) {
+        for id in self.links[link].blocked.drain(..) {
+            if let Some(pending) = self.calls.get_mut(&id) {
+                pending.is_blocked = false;
+                self.woken.extend(pending.waker.take());
+            }
+        }
+    }
+
+    /// Tells every call with an attempt on the link's connection that it is over.
+    fn end_connection(
+        &mut self,
+        number: usize,
+        written: Option<u64>,
+        now: Instant,
+        end: impl Fn() -> (AttemptEnd, Cause),
+    ) {
+        let link = &mut self.links[number];
+        let epoch = link.epoch;
+        if !link.heard {
+            link.failures = link.failures.saturating_add(1);
+        }
+        let written = link.reset(written);
+        for pending in self.calls.values_mut() {
+            if end_attempts(pending, (number, epoch), written, now, &end) {
+                self.woken.extend(pending.waker.take());
+            }
+        }
+        self.unblock(number);
+    }
+}
+
+/// Ends the attempts of one call on a connection that is over. False if it had none.
+fn end_attempts(
+    pending: &mut Pending,
+    connection: (usize, u32),
+    written: u64,
+    now: Instant,
+    end: impl Fn() -> (AttemptEnd, Cause),
+) -> bool {
+    let latest_was_running = pending.is_latest_running();
+    let (mut had_any, mut latest) = (false, None);
+    for attempt in pending.attempts.iter_mut() {
+        latest = None;
+        if attempt.fate != Fate::Live || (attempt.link, attempt.epoch) != connection {
+            continue;
+        }
+        had_any = true;
+        let touch = touch(attempt.start, attempt.end, written);
+        attempt.fate = match touch {
+            Touch::Wholly => Fate::Lost,
+            Touch::Partly | Touch::Untouched => Fate::Closed,
+        };
+        let (end, cause) = end();
+        if attempt.ended.is_none() {
+            attempt.finish(now, end);
+        }
+        latest = Some((touch, end, cause));
+    }
+    match latest {
+        Some(_) if !latest_was_running => {}
+        Some((Touch::Untouched, AttemptEnd::ConnectionLost, cause)) => {
+            pending.attempts.pop();
+            pending.tell(Signal::Unsent, Some(cause));
+        }
+        Some((_, _, cause)) => pending.tell(Signal::Ended, Some(cause)),
+        None => {}
+    }
+    had_any
+}

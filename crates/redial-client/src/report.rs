@@ -1,0 +1,121 @@
+//! What became of a call, attempt by attempt.
+
+use std::time::Duration;
+
+use crate::few::Few;
+
+/// How a call went: with every value, and in every error.
+///
+/// All times are durations since the call was first polled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub(crate) attempts: u32,
+    pub(crate) history: Few<AttemptReport>,
+    pub(crate) total: Duration,
+    pub(crate) replayed: Option<bool>,
+    pub(crate) connects: u64,
+}
+
+impl Report {
+    /// Of a call that never began.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            attempts: 0,
+            history: Few::new(),
+            total: Duration::ZERO,
+            replayed: None,
+            connects: 0,
+        }
+    }
+
+    /// How many attempts were made, each of which counted against
+    /// [`max_attempts`](crate::CallLimits::max_attempts).
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Every sending, in order. Two may have the same number: a peer that doesn't take Redial's
+    /// member is sent the same attempt again without it.
+    pub fn history(&self) -> impl Iterator<Item = &AttemptReport> {
+        self.history.iter()
+    }
+
+    /// From the first poll of the call to its end.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.total
+    }
+
+    /// Whether the reply had been recorded for an earlier attempt; `None` if the server doesn't
+    /// say, which is not the same as no.
+    #[must_use]
+    pub fn replayed(&self) -> Option<bool> {
+        self.replayed
+    }
+
+    /// How many connections the client made while the call ran.
+    #[must_use]
+    pub fn connects(&self) -> u64 {
+        self.connects
+    }
+}
+
+/// One attempt of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptReport {
+    /// Which attempt, from 1.
+    pub number: u32,
+    /// When its request was handed to a connection, since the call's start.
+    pub started: Duration,
+    /// When the client stopped waiting for it in particular, since the call's start.
+    pub ended: Duration,
+    /// Why.
+    pub end: AttemptEnd,
+}
+
+/// Why an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AttemptEnd {
+    /// A reply ended the call. A reply doesn't say which attempt it is for: it is counted for
+    /// the latest one on its connection.
+    Reply,
+    /// The server said that it did not execute it.
+    Refused,
+    /// No reply within the attempt's timeout or the call's deadline. Its reply still counts.
+    Timeout,
+    /// The connection was lost after something of the request had been written.
+    ConnectionLost,
+    /// There was no connection to be had.
+    ConnectFailed,
+    /// Still waited for when the reply to another attempt ended the call.
+    Superseded,
+    /// A notification was handed to the system, which is all that can be known of one.
+    Written,
+}
+
+impl AttemptEnd {
+    /// The name in lower case, as in `"connection_lost"`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reply => "reply",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::ConnectionLost => "connection_lost",
+            Self::ConnectFailed => "connect_failed",
+            Self::Superseded => "superseded",
+            Self::Written => "written",
+        }
+    }
+}
+
+/// A value and how it was got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply<T> {
+    /// What the handler answered.
+    pub value: T,
+    /// How the call went.
+    pub report: Report,
+}

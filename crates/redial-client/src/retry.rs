@@ -1,0 +1,346 @@
+//! What a call does next: the decisions of its life, without a clock, a socket or a sleep.
+//!
+//! [`Flight::step`] is called whenever something may have changed and says either until when to
+//! sleep or that the call is over. The rules it applies are in [`backoff`], [`budget`] and
+//! [`classify`].
+
+pub(crate) mod backoff;
+pub(crate) mod budget;
+pub(crate) mod classify;
+
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
+
+use rand_chacha::ChaCha8Rng;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use self::budget::Bucket;
+use crate::{
+    config::CallLimits,
+    error::{Cause, Stop},
+    mux::{Answer, Mux, Outbound, Sent, Signal, Touch},
+};
+
+/// Longer than any wait is meant to be, and short enough to be added to any time.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A time after `now`, for waits of any length.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    now + wait.min(YEAR)
+}
+
+/// What the retries of all calls of a client share.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) bucket: Bucket,
+    pub(crate) jitter: ChaCha8Rng,
+}
+
+/// One call on its way.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) id: Uuid,
+    pub(crate) method: Cow<'static, str>,
+    pub(crate) params: Option<Box<RawValue>>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) limits: CallLimits,
+    /// How long after a request that may have arrived the call may be sent again, if not always.
+    pub(crate) resend_window: Option<Duration>,
+    pub(crate) is_notification: bool,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    /// Attempts that count.
+    pub(crate) used: u32,
+    phase: Phase,
+    previous_delay: Duration,
+    holds_token: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The next attempt is to be made, no sooner than this.
+    Send { at: Instant },
+    /// An attempt is made; this long it is waited for.
+    Wait { until: Instant },
+    /// No further attempt; this long a late reply is waited for.
+    Listen { until: Instant, stop: Stop },
+}
+
+/// What to do now.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Sleep until then, or until something happens to the call.
+    Sleep {
+        until: Instant,
+        /// This link has work and no driver.
+        needs_driver: Option<usize>,
+    },
+    /// The call is over.
+    Over(Ending),
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The server's answer.
+    Answer(Answer),
+    /// There is none.
+    GiveUp { stop: Stop, cause: Cause },
+}
+
+impl Flight {
+    pub(crate) fn new(
+        method: Cow<'static, str>,
+        params: Option<Box<RawValue>>,
+        limits: CallLimits,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id: Uuid::nil(),
+            method,
+            params,
+            traceparent: None,
+            limits,
+            resend_window: None,
+            is_notification: false,
+            started: now,
+            deadline: after(now, limits.deadline),
+            used: 0,
+            phase: Phase::Send { at: now },
+            previous_delay: Duration::ZERO,
+            holds_token: false,
+        }
+    }
+
+    /// Decides as far as it can be decided now.
+    pub(crate) fn step(&mut self, mux: &mut Mux, policy: &mut Policy, now: Instant) -> Step {
+        loop {
+            if let Some(answer) = mux.call(self.id).answer.take() {
+                return Step::Over(Ending::Answer(answer));
+            }
+            let step = match self.phase {
+                Phase::Send { at } => self.send(mux, policy, at, now),
+                Phase::Wait { until } => self.wait(mux, policy, until, now),
+                Phase::Listen { until, stop } => Some(self.listen(mux, until, stop, now)),
+            };
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+
+    /// The token of a retry that won't be made goes back.
+    pub(crate) fn refund(&mut self, policy: &mut Policy) {
+        if std::mem::take(&mut self.holds_token) {
+            policy.bucket.refund();
+        }
+    }
+
+    fn send(
+        &mut self,
+        mux: &mut Mux,
+        policy: &mut Policy,
+        at: Instant,
+        now: Instant,
+    ) -> Option<Step> {
+        if now >= self.deadline {
+            return Some(self.give_up(mux, Stop::Deadline));
+        }
+        let at = mux
+            .call(self.id)
+            .not_before
+            .map_or(at, |asked| at.max(asked));
+        if let Err(stop) = self.is_allowed_at(mux, at.max(now)) {
+            self.refund(policy);
+            self.stop(mux, stop, now);
+            return None;
+        }
+        if now < at {
+            return Some(sleep(at));
+        }
+        let number = self.used + 1;
+        match mux.send(&self.outbound(number, now), now) {
+            Sent::Queued { needs_driver } => {
+                self.used = number;
+                self.holds_token = false;
+                let until = self.patience(now);
+                self.phase = Phase::Wait { until };
+                Some(Step::Sleep {
+                    until: until.min(self.deadline),
+                    needs_driver,
+                })
+            }
+            Sent::Full => Some(sleep(self.deadline.min(self.too_late(mux)))),
+            Sent::TooLarge(error) => Some(Step::Over(Ending::GiveUp {
+                stop: Stop::Final,
+                cause: Cause::TooLarge(error),
+            })),
+        }
+    }
+
+    fn wait(
+        &mut self,
+        mux: &mut Mux,
+        policy: &mut Policy,
+        until: Instant,
+        now: Instant,
+    ) -> Option<Step> {
+        match mux.call(self.id).signal.take() {
+            Some(Signal::Ended) => self.plan(mux, policy, now),
+            Some(Signal::Unsent | Signal::WithoutMember) => {
+                self.used -= 1;
+                self.phase = Phase::Send { at: now };
+            }
+            None if now >= self.deadline => {
+                self.used -= u32::from(mux.withdraw(self.id));
+                return Some(self.give_up(mux, Stop::Deadline));
+            }
+            None if mux.touch(self.id) == Touch::Untouched => {
+                return self.wait_unsent(mux, until, now);
+            }
+            None if now >= until => {
+                mux.time_out(self.id, now);
+                mux.call(self.id).trouble = Some(Cause::NoReply(self.limits.attempt_timeout));
+                self.plan(mux, policy, now);
+            }
+            None => return Some(sleep(until.min(self.deadline))),
+        }
+        None
+    }
+
+    /// The request lies in the buffer: another copy would lie behind it, so it is only kept from
+    /// leaving too late.
+    fn wait_unsent(&mut self, mux: &mut Mux, until: Instant, now: Instant) -> Option<Step> {
+        let too_late = self.too_late(mux);
+        if now >= too_late && mux.withdraw(self.id) {
+            self.used -= 1;
+            self.stop(mux, Stop::Window, now);
+            return None;
+        }
+        if now >= until {
+            let until = self.patience(now);
+            self.phase = Phase::Wait { until };
+            return None;
+        }
+        let wake = if too_late > now {
+            until.min(too_late)
+        } else {
+            until
+        };
+        Some(sleep(wake.min(self.deadline)))
+    }
+
+    fn listen(&mut self, mux: &mut Mux, until: Instant, stop: Stop, now: Instant) -> Step {
+        if now < until && mux.call(self.id).is_reachable() {
+            return sleep(until);
+        }
+        self.give_up(mux, stop)
+    }
+
+    /// An attempt is over: another one, or none.
+    fn plan(&mut self, mux: &mut Mux, policy: &mut Policy, now: Instant) {
+        match self.next_attempt(mux, policy, now) {
+            Ok(at) => self.phase = Phase::Send { at },
+            Err(stop) => {
+                self.refund(policy);
+                self.stop(mux, stop, now);
+            }
+        }
+    }
+
+    /// When the next attempt is to be made, or why there is none.
+    fn next_attempt(
+        &mut self,
+        mux: &mut Mux,
+        policy: &mut Policy,
+        now: Instant,
+    ) -> Result<Instant, Stop> {
+        if self.used >= self.limits.max_attempts {
+            return Err(Stop::Attempts);
+        }
+        let backoff = self.limits.backoff;
+        let delay = backoff.delay(self.used, self.previous_delay, &mut policy.jitter);
+        self.previous_delay = delay;
+        let asked = mux.call(self.id).not_before;
+        let at = asked.map_or(after(now, delay), |asked| asked.max(after(now, delay)));
+        self.is_allowed_at(mux, at)?;
+        let token = policy.bucket.reserve(now, self.deadline);
+        self.holds_token = token.is_some();
+        let at = at.max(token.ok_or(Stop::Budget)?);
+        self.is_allowed_at(mux, at).map(|()| at)
+    }
+
+    /// Whether the deadline and the server's memory leave room for an attempt at that time.
+    fn is_allowed_at(&self, mux: &mut Mux, at: Instant) -> Result<(), Stop> {
+        if at >= self.deadline {
+            Err(Stop::Deadline)
+        } else if at >= self.too_late(mux) {
+            Err(Stop::Window)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// From when on the server can't be relied on to know the call again.
+    fn too_late(&self, mux: &mut Mux) -> Instant {
+        let since = mux.call(self.id).open_since();
+        match (since, self.resend_window) {
+            (Some(since), Some(window)) => after(since, window),
+            _ => after(self.deadline, YEAR),
+        }
+    }
+
+    /// No further attempt; one that is under way may still be answered.
+    fn stop(&mut self, mux: &mut Mux, stop: Stop, now: Instant) {
+        let latest = mux.call(self.id).attempts.last();
+        let until = match (stop, latest) {
+            (Stop::Attempts, Some(latest)) => self.patience(latest.started).min(self.deadline),
+            (Stop::Attempts, None) => now,
+            _ => self.deadline,
+        };
+        self.phase = Phase::Listen { until, stop };
+    }
+
+    fn give_up(&self, mux: &mut Mux, stop: Stop) -> Step {
+        let pending = mux.call(self.id);
+        let untold = match pending.attempts.last() {
+            Some(latest) if latest.ended.is_none() => Some(Cause::NoReply(self.limits.deadline)),
+            _ => pending.trouble.take(),
+        };
+        let cause = untold.unwrap_or(Cause::NotSent(self.limits.deadline));
+        Step::Over(Ending::GiveUp { stop, cause })
+    }
+
+    /// Until when an attempt that is made now is waited for.
+    fn patience(&self, now: Instant) -> Instant {
+        match self.is_notification {
+            true => self.deadline,
+            false => after(now, self.limits.attempt_timeout),
+        }
+    }
+
+    fn outbound(&self, number: u32, now: Instant) -> Outbound<'_> {
+        let left = self.deadline.saturating_duration_since(now);
+        Outbound {
+            id: self.id,
+            method: &self.method,
+            params: self.params.as_deref(),
+            number,
+            timeout_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            traceparent: self.traceparent.as_deref(),
+        }
+    }
+}
+
+fn sleep(until: Instant) -> Step {
+    Step::Sleep {
+        until,
+        needs_driver: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

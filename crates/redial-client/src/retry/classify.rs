@@ -1,0 +1,95 @@
+//! What an answer of the server means for its call: over, or worth another attempt.
+
+use std::time::Duration;
+
+use redial_protocol::{ErrorCode, ErrorObject, Executed};
+
+/// What to do about an error reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The handler ran, and this is its own error: the call is over.
+    Failed,
+    /// Nobody knows whether it ran: the call is over, and never sent again.
+    Unknown,
+    /// It did not run, and would not if it were sent again.
+    Refused,
+    /// It did not run, and may if it is sent again, no sooner than after this.
+    Again { no_sooner_than: Duration },
+    /// It did not run because the peer doesn't take our `redial` member.
+    AgainWithoutMember,
+}
+
+/// Classifies an error reply. `carried_member` is whether the request had a `redial` member,
+/// which a strict JSON-RPC 2.0 server may refuse with -32600.
+pub(crate) fn classify(error: &ErrorObject, carried_member: bool) -> Verdict {
+    match error.executed() {
+        Executed::Yes => Verdict::Failed,
+        Executed::Unknown => Verdict::Unknown,
+        Executed::No if error.code.is_retryable() => Verdict::Again {
+            no_sooner_than: Duration::from_millis(error.retry_after_ms().unwrap_or(0)),
+        },
+        Executed::No if carried_member && error.code == ErrorCode::INVALID_REQUEST => {
+            Verdict::AgainWithoutMember
+        }
+        Executed::No => Verdict::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(code: i32) -> Verdict {
+        classify(&ErrorObject::raised(ErrorCode::from(code), ""), false)
+    }
+
+    #[test]
+    fn the_table_of_the_contract() {
+        let again = Verdict::Again {
+            no_sooner_than: Duration::ZERO,
+        };
+        for (code, expected) in [
+            (-32700, Verdict::Refused),
+            (-32600, Verdict::Refused),
+            (-32601, Verdict::Refused),
+            (-32602, Verdict::Refused),
+            (-32603, Verdict::Failed),
+            (-32000, Verdict::Failed),
+            (-32001, again),
+            (-32002, Verdict::Refused),
+            (-32003, Verdict::Refused),
+            (-32004, Verdict::Unknown),
+            (-32005, Verdict::Refused),
+            (-32006, again),
+            (-32007, Verdict::Failed),
+            (-32008, Verdict::Unknown),
+            (-32050, Verdict::Unknown),
+            (42, Verdict::Failed),
+        ] {
+            assert_eq!(of(code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn data_outranks_the_code() {
+        let no = ErrorObject::raised(ErrorCode::from(42), "").with_executed(Executed::No);
+        assert_eq!(classify(&no, false), Verdict::Refused);
+        let unknown =
+            ErrorObject::raised(ErrorCode::OVERLOADED, "").with_executed(Executed::Unknown);
+        assert_eq!(classify(&unknown, false), Verdict::Unknown);
+    }
+
+    #[test]
+    fn retry_after_is_kept() {
+        let busy = ErrorObject::raised(ErrorCode::OVERLOADED, "").with_retry_after_ms(40);
+        let no_sooner_than = Duration::from_millis(40);
+        assert_eq!(classify(&busy, true), Verdict::Again { no_sooner_than });
+    }
+
+    #[test]
+    fn a_strict_peer_gets_another_chance_only_if_the_member_was_there() {
+        let invalid = ErrorObject::raised(ErrorCode::INVALID_REQUEST, "");
+        assert_eq!(classify(&invalid, true), Verdict::AgainWithoutMember);
+        assert_eq!(classify(&invalid, false), Verdict::Refused);
+    }
+}

@@ -1,0 +1,234 @@
+//! The other end of a client, scripted by the test: it sees each request and says what it likes.
+
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use redial_client::{
+    Backoff, Builder, CallError, CallLimits, Client, Config, Connector, Jitter, Reply,
+};
+use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, RequestMeta, reply, write_frame};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time::Instant,
+};
+
+const MAX: usize = 1 << 20;
+
+/// Where the client's connections arrive.
+pub(crate) struct Network {
+    connections: mpsc::UnboundedReceiver<DuplexStream>,
+    refuses: Arc<AtomicBool>,
+}
+
+/// One connection, from the server's side.
+pub(crate) struct Peer {
+    io: DuplexStream,
+    decoder: FrameDecoder,
+    input: Vec<u8>,
+    position: usize,
+}
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// As JSON.
+    pub(crate) id: String,
+    pub(crate) dialect: Dialect,
+    pub(crate) is_notification: bool,
+    pub(crate) method: String,
+    pub(crate) params: Value,
+    pub(crate) meta: RequestMeta<'static>,
+    /// The whole message.
+    pub(crate) text: String,
+    pub(crate) at: Instant,
+}
+
+pub(crate) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A network, and a connector into it, with pipes that hold `capacity` bytes.
+pub(crate) fn network(capacity: usize) -> (Network, impl Connector) {
+    let (sender, connections) = mpsc::unbounded_channel();
+    let refuses = Arc::new(AtomicBool::new(false));
+    let refusing = refuses.clone();
+    let connector = move || {
+        let (ours, theirs) = tokio::io::duplex(capacity);
+        let refused = refusing.load(Ordering::SeqCst) || sender.send(theirs).is_err();
+        let error = || io::Error::new(io::ErrorKind::ConnectionRefused, "refused by the test");
+        std::future::ready(if refused { Err(error()) } else { Ok(ours) })
+    };
+    let network = Network {
+        connections,
+        refuses,
+    };
+    (network, connector)
+}
+
+/// Limits without luck: 100 ms per attempt, 5 of them, 30 ms between, doubled, 3 s in all.
+pub(crate) fn limits() -> CallLimits {
+    CallLimits {
+        attempt_timeout: ms(100),
+        max_attempts: 5,
+        deadline: ms(3000),
+        backoff: Backoff::new(ms(30), 2.0, ms(1000), Jitter::None).unwrap(),
+    }
+}
+
+pub(crate) fn builder() -> Builder {
+    Client::builder().limits(limits())
+}
+
+pub(crate) fn config() -> Config {
+    Config {
+        call: limits(),
+        ..Config::default()
+    }
+}
+
+/// A client, not connected yet, and the network it will connect to.
+pub(crate) fn lazy(builder: Builder) -> (Client, Network) {
+    let (network, connector) = network(1 << 16);
+    (builder.lazy_with(connector).unwrap(), network)
+}
+
+/// A connected client and its server.
+pub(crate) async fn connected(builder: Builder) -> (Client, Peer, Network) {
+    let (mut network, connector) = network(1 << 16);
+    let client = builder.connect_with(connector).await.unwrap();
+    let peer = network.accept().await;
+    (client, peer, network)
+}
+
+pub(crate) type Running = JoinHandle<Result<Reply<Value>, CallError>>;
+
+/// Starts `inc` with the client's limits.
+pub(crate) fn inc(client: &Client) -> Running {
+    start(client.request("inc", json!({"key": "k"})))
+}
+
+pub(crate) fn start(call: redial_client::Call<Value>) -> Running {
+    tokio::spawn(call.with_report())
+}
+
+pub(crate) fn ends(report: &redial_client::Report) -> Vec<&'static str> {
+    report.history().map(|attempt| attempt.end.name()).collect()
+}
+
+impl Network {
+    pub(crate) async fn accept(&mut self) -> Peer {
+        let io = self.connections.recv().await.expect("the client is there");
+        Peer {
+            io,
+            decoder: FrameDecoder::new(MAX),
+            input: Vec::new(),
+            position: 0,
+        }
+    }
+
+    pub(crate) fn refuse(&self, refuse: bool) {
+        self.refuses.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Whether no connection has arrived that was not accepted.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.connections.try_recv().is_err()
+    }
+}
+
+impl Peer {
+    /// The next request, or `None` if the client closed the connection.
+    pub(crate) async fn request(&mut self) -> Option<Seen> {
+        loop {
+            let mut rest = &self.input[self.position..];
+            let before = rest.len();
+            let found = self.decoder.next_frame(&mut rest).unwrap().map(seen);
+            self.position += before - rest.len();
+            if found.is_some() {
+                return found;
+            }
+            self.input.clear();
+            self.position = 0;
+            if self.io.read_buf(&mut self.input).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Seen {
+        self.request().await.expect("a request")
+    }
+
+    pub(crate) async fn result(&mut self, request: &Seen, value: Value) {
+        let mut outcome = Vec::new();
+        reply::encode_result(&mut outcome, &value).unwrap();
+        self.outcome(request, &outcome).await;
+    }
+
+    pub(crate) async fn error(&mut self, request: &Seen, code: i32, data: Value) {
+        let error = json!({"code": code, "message": "from the test", "data": data});
+        let outcome = format!(r#""error":{error}"#);
+        self.outcome(request, outcome.as_bytes()).await;
+    }
+
+    async fn outcome(&mut self, request: &Seen, outcome: &[u8]) {
+        let mut body = Vec::new();
+        reply::write(&mut body, request.dialect, &request.id, outcome);
+        self.frame(&body).await;
+    }
+
+    /// Sends one frame, whatever is in it.
+    pub(crate) async fn frame(&mut self, body: &[u8]) {
+        let mut out = Vec::new();
+        write_frame(&mut out, MAX, |out| out.extend_from_slice(body)).unwrap();
+        self.raw(&out).await;
+    }
+
+    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
+        self.io.write_all(bytes).await.unwrap();
+    }
+
+    /// Whether no request arrives for that long.
+    pub(crate) async fn is_quiet_for(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.request()).await.is_err()
+    }
+}
+
+fn seen(frame: &[u8]) -> Seen {
+    let text = String::from_utf8(frame.to_vec()).unwrap();
+    let Ok(Incoming::Request(request)) = Incoming::parse(frame, &Limits::default()) else {
+        panic!("not a request: {text}");
+    };
+    let traceparent = request
+        .meta
+        .traceparent
+        .map(|text| text.into_owned().into());
+    #[expect(clippy::disallowed_methods, reason = "the test's own clock is tokio's")]
+    let at = Instant::now();
+    Seen {
+        id: request.id.map_or(String::new(), |id| id.raw().to_owned()),
+        dialect: request.dialect,
+        is_notification: request.id.is_none(),
+        method: request.method.into_owned(),
+        params: request
+            .params
+            .map_or(Value::Null, |raw| serde_json::from_str(raw.get()).unwrap()),
+        meta: RequestMeta {
+            traceparent,
+            ..request.meta
+        },
+        text,
+        at,
+    }
+}

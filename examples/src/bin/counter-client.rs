@@ -1,0 +1,178 @@
+//! Makes many `inc` calls against a counter server and says what became of them.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use redial_client::{Backoff, BackoffError, CallLimits, Client, Config, Jitter, RetryBudget};
+use redial_examples::{
+    load::{Load, record::CallRecord, summary::Summary, value},
+    methods::IncParams,
+};
+
+/// Makes many `inc` calls at once, and says how many ended how. Exit 0 only if all are ok.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The server's address
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777")]
+    connect: String,
+    /// How many calls to make
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    calls: u64,
+    /// How many of them at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    concurrency: u64,
+    /// Which counter
+    #[arg(long, value_name = "K", default_value = "k")]
+    key: String,
+    /// What each call adds to it
+    #[arg(
+        long,
+        value_name = "D",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
+    delta: i64,
+    /// How long to wait for a reply before the next attempt [default: the library's, 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    attempt_timeout_ms: Option<u64>,
+    /// How many attempts a call may have, the first included [default: the library's, 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_attempts: Option<u32>,
+    /// What bounds a call with all its attempts [default: the library's, 30000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    deadline_ms: Option<u64>,
+    /// The first wait between attempts [default: the library's, 50]
+    #[arg(long, value_name = "N")]
+    backoff_ms: Option<u64>,
+    /// What each wait is multiplied by [default: the library's, 2]
+    #[arg(long, value_name = "F")]
+    factor: Option<f64>,
+    /// The longest wait between attempts [default: the library's, 2000]
+    #[arg(long, value_name = "N")]
+    backoff_cap_ms: Option<u64>,
+    /// full, equal, decorrelated, none or proportional:P [default: the library's, full]
+    #[arg(long, value_name = "KIND")]
+    jitter: Option<Jitter>,
+    /// Makes the jitter repeat; ids are always random
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How many retries per hundred calls, or "unlimited" [default: the library's, 20]
+    #[arg(long, value_name = "PERCENT", value_parser = retry_budget)]
+    retry_budget: Option<RetryBudget>,
+    /// Give every attempt a fresh id, as a hand-made retry loop does
+    #[arg(long)]
+    naive: bool,
+    /// Write one line of JSON per call to this file
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+    /// Print one object of JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn limits(&self) -> Result<CallLimits, BackoffError> {
+        let default = CallLimits::default();
+        let ms = |given: Option<u64>, default| given.map_or(default, Duration::from_millis);
+        Ok(CallLimits {
+            attempt_timeout: ms(self.attempt_timeout_ms, default.attempt_timeout),
+            max_attempts: self.max_attempts.unwrap_or(default.max_attempts),
+            deadline: ms(self.deadline_ms, default.deadline),
+            backoff: Backoff::new(
+                ms(self.backoff_ms, default.backoff.base()),
+                self.factor.unwrap_or(default.backoff.factor()),
+                ms(self.backoff_cap_ms, default.backoff.cap()),
+                self.jitter.unwrap_or(default.backoff.jitter()),
+            )?,
+        })
+    }
+}
+
+fn retry_budget(text: &str) -> Result<RetryBudget, String> {
+    if text == "unlimited" {
+        return Ok(RetryBudget::unlimited());
+    }
+    match text.parse() {
+        Ok(percent_of_calls) if (0.0..=10_000.0).contains(&percent_of_calls) => Ok(RetryBudget {
+            percent_of_calls,
+            ..RetryBudget::default()
+        }),
+        _ => Err("expected \"unlimited\" or a percentage from 0 to 10000".to_owned()),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let limits = args.limits().unwrap_or_else(|error| {
+        let error = Args::command().error(ErrorKind::ValueValidation, error);
+        error.exit()
+    });
+    match run(&args, limits).await {
+        Ok(summary) if summary.ok == summary.calls => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
+    let events = args
+        .events
+        .as_ref()
+        .map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())));
+    let events = events.transpose()?;
+    let config = Config {
+        jitter_seed: args.seed,
+        retry_budget: args.retry_budget.unwrap_or_default(),
+        ..Config::default()
+    };
+    // Not connected yet: if there is no server, that is for the calls to say, within their limits.
+    let client = Client::builder().config(config).lazy(&args.connect)?;
+    let load = Load {
+        calls: args.calls,
+        concurrency: args.concurrency,
+        params: IncParams {
+            key: args.key.clone(),
+            delta: args.delta,
+        },
+        limits,
+        naive: args.naive,
+        seed: args.seed.unwrap_or_default(),
+    };
+    let (records, elapsed) = load.run(&client).await;
+    let mut summary = Summary::of(&records, elapsed);
+    summary.naive = args.naive;
+    // No use in asking a server that no call reached.
+    if summary.not_executed < summary.calls || summary.calls == 0 {
+        summary.value = value(&client, &args.key, limits).await.ok();
+    }
+    summary.connects = client.stats().connects;
+    if let Some(file) = events {
+        write_events(file, &records).context("cannot write the events")?;
+    }
+    match args.json {
+        true => println!("{}", serde_json::to_string(&summary)?),
+        false => println!("{summary}"),
+    }
+    Ok(summary)
+}
+
+fn write_events(file: File, records: &[CallRecord]) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(file);
+    for record in records {
+        serde_json::to_writer(&mut out, record)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,185 @@
+//! All calls in one object: how many ended how, with how many attempts, how fast.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::record::{CallRecord, Outcome};
+
+/// What `counter-client --json` prints.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// How many calls were made.
+    pub calls: u64,
+    /// With a value.
+    pub ok: u64,
+    /// Certainly without effect.
+    pub not_executed: u64,
+    /// With the handler's own error.
+    pub failed: u64,
+    /// Nobody knows.
+    pub unknown: u64,
+    /// How many requests were sent for them.
+    pub attempts_total: u64,
+    /// How many calls took how many.
+    pub attempts_histogram: BTreeMap<usize, u64>,
+    /// How many values had been recorded for an earlier attempt; null if the server doesn't say.
+    pub replayed_or_joined: Option<u64>,
+    /// From the first call to the end of the last, in seconds.
+    pub elapsed_s: f64,
+    /// Calls of any outcome per second.
+    pub calls_per_s: f64,
+    /// From start to end of the calls that gave a value.
+    pub latency_us: Latency,
+    /// The counter afterwards.
+    pub value: Option<i64>,
+    /// Whether every attempt had an id of its own.
+    pub naive: bool,
+    /// How many connections were made.
+    pub connects: u64,
+    /// One of the errors.
+    #[serde(skip)]
+    pub error: Option<String>,
+}
+
+/// Percentiles in microseconds; null if no call gave a value.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Latency {
+    /// Half of the calls were faster.
+    pub p50: Option<u64>,
+    /// 90 % were.
+    pub p90: Option<u64>,
+    /// 99 % were.
+    pub p99: Option<u64>,
+    /// 99.9 % were.
+    pub p999: Option<u64>,
+    /// None was slower.
+    pub max: Option<u64>,
+}
+
+impl Summary {
+    /// Sums up.
+    #[must_use]
+    pub fn of(records: &[CallRecord], elapsed: Duration) -> Self {
+        let mut summary = Self {
+            calls: records.len() as u64,
+            elapsed_s: elapsed.as_secs_f64(),
+            calls_per_s: records.len() as f64 / elapsed.as_secs_f64().max(1e-9),
+            latency_us: Latency::of(records),
+            error: records.iter().find_map(|record| record.error.clone()),
+            ..Self::default()
+        };
+        for record in records {
+            *match record.outcome {
+                Outcome::Ok => &mut summary.ok,
+                Outcome::NotExecuted => &mut summary.not_executed,
+                Outcome::Failed => &mut summary.failed,
+                Outcome::Unknown => &mut summary.unknown,
+            } += 1;
+            let attempts = record.attempts.len();
+            summary.attempts_total += attempts as u64;
+            *summary.attempts_histogram.entry(attempts).or_default() += 1;
+        }
+        summary
+    }
+}
+
+impl Latency {
+    fn of(records: &[CallRecord]) -> Self {
+        let mut histogram = Histogram::<u64>::new(3).expect("3 digits are supported");
+        let ok = records
+            .iter()
+            .filter(|record| record.outcome == Outcome::Ok);
+        for record in ok {
+            histogram.saturating_record(record.end_us.saturating_sub(record.start_us));
+        }
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        let at = |quantile| Some(histogram.value_at_quantile(quantile));
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: Some(histogram.max()),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms =
+            |us: Option<u64>| us.map_or("-".to_owned(), |us| format!("{} ms", us as f64 / 1e3));
+        writeln!(
+            f,
+            "{} calls: {} ok, {} not executed, {} failed, {} unknown",
+            self.calls, self.ok, self.not_executed, self.failed, self.unknown
+        )?;
+        writeln!(
+            f,
+            "{} attempts over {} connections, {:.3} s, {:.0} calls/s",
+            self.attempts_total, self.connects, self.elapsed_s, self.calls_per_s
+        )?;
+        let latency = self.latency_us;
+        let (p50, p99, max) = (ms(latency.p50), ms(latency.p99), ms(latency.max));
+        writeln!(f, "latency p50 {p50}, p99 {p99}, max {max}")?;
+        match self.value {
+            Some(value) => write!(f, "the counter is {value}")?,
+            None => write!(f, "the counter can't be read")?,
+        }
+        match &self.error {
+            Some(error) => write!(f, "\none of the errors: {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(outcome: Outcome, attempts: usize, latency_us: u64) -> CallRecord {
+        let attempt = super::super::record::AttemptRecord {
+            id: String::new(),
+            attempt: 1,
+            sent_us: 0,
+            end_us: 0,
+            end: "reply",
+        };
+        CallRecord {
+            call: 0,
+            outcome,
+            start_us: 1000,
+            end_us: 1000 + latency_us,
+            value: None,
+            error: None,
+            attempts: vec![attempt; attempts],
+        }
+    }
+
+    #[test]
+    fn outcomes_and_attempts_are_counted_and_only_ok_calls_are_timed() {
+        let records = [
+            record(Outcome::Ok, 1, 100),
+            record(Outcome::Ok, 3, 300),
+            record(Outcome::Unknown, 1, 9_999_999),
+        ];
+        let summary = Summary::of(&records, Duration::from_secs(2));
+        assert_eq!((summary.ok, summary.unknown, summary.failed), (2, 1, 0));
+        assert_eq!(summary.attempts_total, 5);
+        assert_eq!(summary.attempts_histogram, BTreeMap::from([(1, 2), (3, 1)]));
+        assert_eq!(summary.latency_us.p50, Some(100));
+        assert_eq!(summary.latency_us.max, Some(300));
+        assert!((summary.calls_per_s - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn without_ok_calls_there_is_no_latency() {
+        let summary = Summary::of(&[], Duration::ZERO);
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(json["latency_us"]["p50"], serde_json::Value::Null);
+        assert_eq!(json["value"], serde_json::Value::Null);
+    }
+}
