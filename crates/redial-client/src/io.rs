@@ -226,11 +226,14 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
                     self.needs_flush = true;
                     self.silence.since.get_or_insert_with(clock::now);
                 }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
+                stopped => {
+                    // Replies are put only to what is known to be written.
                     let offset = self.outgoing.offset();
                     self.shared.with(|state| state.mux.wrote(self.link, offset));
-                    return Ok(());
+                    return match stopped {
+                        Poll::Ready(Err(error)) => Err(error),
+                        _ => Ok(()),
+                    };
                 }
             }
         }

@@ -77,6 +77,9 @@ impl Summary {
                 Outcome::Failed => &mut summary.failed,
                 Outcome::Unknown => &mut summary.unknown,
             } += 1;
+            if let Some(replayed) = record.replayed {
+                *summary.replayed_or_joined.get_or_insert(0) += u64::from(replayed);
+            }
             let attempts = record.attempts.len();
             summary.attempts_total += attempts as u64;
             *summary.attempts_histogram.entry(attempts).or_default() += 1;
@@ -154,6 +157,7 @@ mod tests {
             start_us: 1000,
             end_us: 1000 + latency_us,
             value: None,
+            replayed: None,
             error: None,
             attempts: vec![attempt; attempts],
         }

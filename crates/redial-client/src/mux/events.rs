@@ -185,7 +185,6 @@ impl Mux {
         meta: ReplyMeta,
         now: Instant,
     ) {
-        let epoch = self.links[link].epoch;
         let Some(pending) = self.calls.get_mut(&id) else {
             self.unasked_replies += 1;
             return;
@@ -194,7 +193,7 @@ impl Mux {
             Ok(result) => return self.answer(link, id, Answer::Result(result, meta), now),
             Err(error) => error,
         };
-        let answered = pending.answered_by(link, epoch);
+        let answered = pending.answered_by(link, &self.links[link]);
         let carried = answered
             .as_ref()
             .is_some_and(|attempt| attempt.carried_member);
@@ -233,14 +232,13 @@ impl Mux {
     }
 
     fn answer(&mut self, link: usize, id: Uuid, answer: Answer, now: Instant) {
-        let epoch = self.links[link].epoch;
         let Some(pending) = self.calls.get_mut(&id) else {
             return;
         };
         if pending.answer.is_some() {
             return;
         }
-        if let Some(attempt) = pending.answered_by(link, epoch) {
+        if let Some(attempt) = pending.answered_by(link, &self.links[link]) {
             attempt.finish(now, AttemptEnd::Reply);
         }
         pending.answer = Some(answer);
