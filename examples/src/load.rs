@@ -38,7 +38,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Makes the calls and tells what became of each, in the order of their ends.
+    /// Makes the calls and tells what became of each, in the order of their numbers,
+    /// and how long all took.
     ///
     /// # Panics
     ///
@@ -53,6 +54,7 @@ impl Load {
         for worker in workers {
             records.extend(worker.await.expect("a worker has no reason to panic"));
         }
+        records.sort_by_key(|record: &CallRecord| record.call);
         (records, start.elapsed())
     }
 

@@ -44,7 +44,8 @@ enum Verdict {
 impl Service {
     fn handle(&mut self, request: &Request<'_>) -> Verdict {
         self.seen += 1;
-        let hits = |every: u64, offset: u64| every > 0 && (self.seen + offset) % every == 0;
+        let hits =
+            |every: u64, offset: u64| every > 0 && (self.seen + offset).is_multiple_of(every);
         let (lost, cut) = (hits(self.faults.drop_request, 0), hits(self.faults.cut, 1));
         let unanswered = hits(self.faults.drop_reply, 2);
         if lost {

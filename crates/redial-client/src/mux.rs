@@ -124,10 +124,8 @@ impl Mux {
 
     /// Whom to wake when something happens to the call.
     pub(crate) fn listen(&mut self, id: Uuid, waker: &Waker) {
-        let slot = &mut self.call(id).waker;
-        if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            *slot = Some(waker.clone());
-        }
+        let call = self.calls.get_mut(&id).expect("the call is pending");
+        self.woken.extend(replace(&mut call.waker, waker));
     }
 
     /// Appends a request to the buffer of one of the connections.
@@ -268,6 +266,15 @@ impl Outbound<'_> {
             traceparent: self.traceparent.map(Into::into),
             ..RequestMeta::default()
         }
+    }
+}
+
+/// Puts a waker in its place and gives the one that was there, if it was another. That one must
+/// not be dropped under the lock: with it a task may go that wants the lock to end its call.
+fn replace(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+    match place {
+        Some(old) if old.will_wake(waker) => None,
+        _ => place.replace(waker.clone()),
     }
 }
 

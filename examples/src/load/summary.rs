@@ -20,7 +20,7 @@ pub struct Summary {
     pub failed: u64,
     /// Nobody knows.
     pub unknown: u64,
-    /// How many requests were sent for them.
+    /// How many attempts were made for them.
     pub attempts_total: u64,
     /// How many calls took how many.
     pub attempts_histogram: BTreeMap<usize, u64>,

@@ -11,6 +11,7 @@ use super::{
     Decoded, Mux, PING_ID,
     link::{Outgoing, Touch, touch},
     pending::{Answer, Fate, Pending, Signal},
+    replace,
 };
 use crate::{
     error::{Cause, ConnectError},
@@ -47,9 +48,7 @@ impl Mux {
             link.hand_out(out);
             return true;
         }
-        if !link.driver.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            link.driver = Some(waker.clone());
-        }
+        self.woken.extend(replace(&mut link.driver, waker));
         false
     }
 
@@ -174,7 +173,7 @@ impl Mux {
     /// The driver is gone, whether it wanted to or not.
     pub(crate) fn abandon(&mut self, link: usize) {
         self.links[link].has_driver = false;
-        self.links[link].driver = None;
+        self.woken.extend(self.links[link].driver.take());
     }
 
     fn reply(

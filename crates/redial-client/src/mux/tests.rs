@@ -63,6 +63,25 @@ fn only_the_first_request_asks_for_a_driver_and_only_a_sleeping_driver_is_woken(
 }
 
 #[test]
+fn a_waker_that_is_replaced_is_woken_rather_than_dropped_under_the_lock() {
+    let (mut mux, now) = mux(Config::default());
+    send(&mut mux, 1, now);
+    let task = |_| Waker::from(std::sync::Arc::new(Nobody));
+    let wakers: [Waker; 2] = [(); 2].map(task);
+    mux.listen(id(1), &wakers[0]);
+    mux.listen(id(1), &wakers[0]);
+    assert!(mux.woken.is_empty());
+    mux.listen(id(1), &wakers[1]);
+    assert_eq!(mux.woken.len(), 1);
+}
+
+struct Nobody;
+
+impl std::task::Wake for Nobody {
+    fn wake(self: std::sync::Arc<Self>) {}
+}
+
+#[test]
 fn a_link_is_given_back_only_if_nothing_waits_on_it() {
     let (mut mux, now) = mux(Config::default());
     send(&mut mux, 1, now);
@@ -190,14 +209,9 @@ fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
 
 #[test]
 fn ids_that_differ_only_in_their_last_bytes_spread() {
-    use std::hash::{BuildHasher, Hash};
+    use std::hash::BuildHasher;
     let hasher = BuildHasherDefault::<IdHasher>::default();
-    let low: std::collections::HashSet<u64> = (0..1000)
-        .map(|n| {
-            let mut state = hasher.build_hasher();
-            id(n).hash(&mut state);
-            state.finish() % 1024
-        })
-        .collect();
+    let low: std::collections::HashSet<u64> =
+        (0..1000).map(|n| hasher.hash_one(id(n)) % 1024).collect();
     assert!(low.len() > 500, "{} of 1024 places for 1000 ids", low.len());
 }
