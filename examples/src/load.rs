@@ -12,7 +12,7 @@ use std::{
 };
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use redial_client::{CallError, CallLimits, Client, Executed, Report};
+use redial_client::{CallError, CallLimits, Client, Executed, Reply, Report};
 use tokio::time::Instant;
 
 use crate::{
@@ -38,7 +38,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Makes the calls and tells what became of each, in the order of their ends.
+    /// Makes the calls and tells what became of each, in the order of their numbers,
+    /// and how long all took.
     ///
     /// # Panics
     ///
@@ -53,20 +54,24 @@ impl Load {
         for worker in workers {
             records.extend(worker.await.expect("a worker has no reason to panic"));
         }
+        records.sort_by_key(|record: &CallRecord| record.call);
         (records, start.elapsed())
     }
 
     async fn call(&self, client: &Client, call: u64, jitter: &mut ChaCha8Rng) -> CallRecord {
         let start_us = unix_us();
-        let (result, attempts) = if self.naive {
+        let (ended, attempts) = if self.naive {
             self.call_naively(client, jitter).await
         } else {
             self.call_safely(client, start_us).await
         };
         let end_us = unix_us();
-        let (outcome, value, error) = match result {
-            Ok(counter) => (Outcome::Ok, Some(counter.value), None),
-            Err((executed, text)) => (executed.into(), None, Some(text)),
+        let (outcome, value, replayed, error) = match ended {
+            Ok(reply) => {
+                let replayed = reply.report.replayed();
+                (Outcome::Ok, Some(reply.value.value), replayed, None)
+            }
+            Err((executed, text)) => (executed.into(), None, None, Some(text)),
         };
         CallRecord {
             call,
@@ -74,16 +79,20 @@ impl Load {
             start_us,
             end_us,
             value,
+            replayed,
             error,
             attempts,
         }
     }
 
-    async fn call_safely(&self, client: &Client, start_us: u64) -> (Result_, Vec<AttemptRecord>) {
+    async fn call_safely(&self, client: &Client, start_us: u64) -> (Ended, Vec<AttemptRecord>) {
         let mut call = client.call::<Inc>(self.params.clone()).limits(self.limits);
         let id = call.token().id.to_string();
         match call.with_report().await {
-            Ok(reply) => (Ok(reply.value), attempts(&id, start_us, &reply.report)),
+            Ok(reply) => {
+                let attempts = attempts(&id, start_us, &reply.report);
+                (Ok(reply), attempts)
+            }
             Err(error) => {
                 let attempts = attempts(&id, start_us, error.report());
                 (Err((error.executed(), error.to_string())), attempts)
@@ -96,28 +105,29 @@ impl Load {
         &self,
         client: &Client,
         jitter: &mut ChaCha8Rng,
-    ) -> (Result_, Vec<AttemptRecord>) {
+    ) -> (Ended, Vec<AttemptRecord>) {
         let (start, limits) = (now(), self.limits);
-        let (mut delay, mut attempts) = (Duration::ZERO, Vec::new());
+        let (mut delay, mut sent) = (Duration::ZERO, Vec::new());
+        let mut may_be_executed = false;
         for attempt in 1.. {
             let left = limits.deadline.saturating_sub(start.elapsed());
-            let limits = CallLimits {
-                max_attempts: 1,
-                deadline: left.max(Duration::from_millis(1)),
-                ..limits
+            let mut once = self.clone();
+            once.limits.max_attempts = 1;
+            once.limits.deadline = left.max(Duration::from_millis(1));
+            let (ended, attempts) = once.call_safely(client, unix_us()).await;
+            sent.extend(attempts);
+            let (executed, text) = match ended {
+                Err((executed, text)) if executed != Executed::Yes => (executed, text),
+                over => return (over, sent),
             };
-            let once = Self {
-                limits,
-                ..self.clone()
-            };
-            let (result, made) = once.call_safely(client, unix_us()).await;
-            attempts.extend(made);
+            may_be_executed |= executed == Executed::Unknown;
             delay = limits.backoff.delay(attempt, delay, jitter);
-            let is_last = attempt >= self.limits.max_attempts
-                || start.elapsed() + delay >= self.limits.deadline;
-            match result {
-                Err((executed, _)) if executed != Executed::Yes && !is_last => {}
-                result => return (result, attempts),
+            if attempt >= limits.max_attempts || start.elapsed() + delay >= limits.deadline {
+                let executed = match may_be_executed {
+                    true => Executed::Unknown,
+                    false => Executed::No,
+                };
+                return (Err((executed, text)), sent);
             }
             tokio::time::sleep(delay).await;
         }
@@ -125,8 +135,8 @@ impl Load {
     }
 }
 
-/// What a call came to: the counter, or whether it was executed and why there is none.
-type Result_ = Result<Counter, (Executed, String)>;
+/// What a call came to: the counter, or whether it was executed and why there is no counter.
+type Ended = Result<Reply<Counter>, (Executed, String)>;
 
 /// Asks for a counter's value, with patience: the server may be made to fail.
 ///

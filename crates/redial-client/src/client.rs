@@ -30,6 +30,8 @@ use crate::{
 /// Calls the methods of a server. Cheap to clone, and to be shared by any number of tasks.
 ///
 /// It connects again by itself. When the last clone is dropped, its connections are closed.
+/// Calls must be awaited on a tokio runtime with time and, for TCP, I/O enabled; they may be
+/// awaited on several.
 ///
 /// ```no_run
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {

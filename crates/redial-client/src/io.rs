@@ -170,6 +170,8 @@ struct Connection<'a, Io> {
 /// How long the server has said nothing although something is expected of it.
 struct Silence {
     timer: Pin<Box<Sleep>>,
+    /// The timer runs. It is left to run while replies come in, and set anew only when it fires.
+    is_armed: bool,
     /// Since when; `None` if nothing is expected.
     since: Option<Instant>,
     was_pinged: bool,
@@ -188,6 +190,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             decoded: Vec::new(),
             silence: Silence {
                 timer: Box::pin(sleep_until(clock::now().into())),
+                is_armed: false,
                 since: None,
                 was_pinged: false,
             },
@@ -226,11 +229,14 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
                     self.needs_flush = true;
                     self.silence.since.get_or_insert_with(clock::now);
                 }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
+                stopped => {
+                    // Replies are put only to what is known to be written.
                     let offset = self.outgoing.offset();
                     self.shared.with(|state| state.mux.wrote(self.link, offset));
-                    return Ok(());
+                    return match stopped {
+                        Poll::Ready(Err(error)) => Err(error),
+                        _ => Ok(()),
+                    };
                 }
             }
         }
@@ -296,10 +302,14 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
                 return Poll::Pending;
             };
             let until = after(since, limit);
-            if self.silence.timer.deadline() != until.into() {
+            if !std::mem::replace(&mut self.silence.is_armed, true) {
                 self.silence.timer.as_mut().reset(until.into());
             }
             ready!(self.silence.timer.as_mut().poll(context));
+            self.silence.is_armed = false;
+            if clock::now() < until {
+                continue;
+            }
             if self.silence.was_pinged {
                 return Poll::Ready(format!("no sign of life for {limit:?} after a ping"));
             }

@@ -124,10 +124,8 @@ impl Mux {
 
     /// Whom to wake when something happens to the call.
     pub(crate) fn listen(&mut self, id: Uuid, waker: &Waker) {
-        let slot = &mut self.call(id).waker;
-        if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            *slot = Some(waker.clone());
-        }
+        let call = self.calls.get_mut(&id).expect("the call is pending");
+        self.woken.extend(replace(&mut call.waker, waker));
     }
 
     /// Appends a request to the buffer of one of the connections.
@@ -271,13 +269,23 @@ impl Outbound<'_> {
     }
 }
 
+/// Puts a waker in its place and gives the one that was there, if it was another. That one must
+/// not be dropped under the lock: with it a task may go that wants the lock to end its call.
+fn replace(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+    match place {
+        Some(old) if old.will_wake(waker) => None,
+        _ => place.replace(waker.clone()),
+    }
+}
+
 /// The id as JSON, in a buffer that is full of quotes.
 fn id_json<'a>(id: &Uuid, quotes: &'a mut [u8; 38]) -> &'a str {
     id.hyphenated().encode_lower(&mut quotes[1..37]);
     std::str::from_utf8(quotes).expect("hex digits, hyphens and quotes are ASCII")
 }
 
-/// Hashes ids that are random already. No seed, so that a simulation's map has one order.
+/// Hashes ids that are random already, or were counted. No seed, so that a simulation's map has
+/// one order.
 #[derive(Debug, Default)]
 pub(crate) struct IdHasher(u64);
 
@@ -286,14 +294,16 @@ impl Hasher for IdHasher {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(26) ^ u64::from_le_bytes(word))
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            // Both halves of the product, so that every bit of the id reaches every bit of the
+            // hash: ids that are counted differ in their last bytes alone.
+            let mixed = u128::from(self.0 ^ u64::from_le_bytes(word)) * 0x9E37_79B9_7F4A_7C15;
+            self.0 = (mixed as u64) ^ (mixed >> 64) as u64;
         }
     }
 
     fn write_usize(&mut self, _length: usize) {}
 
     fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
+        self.0
     }
 }

@@ -65,7 +65,7 @@ struct Args {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How many retries per hundred calls, or "unlimited" [default: the library's, 20]
-    #[arg(long, value_name = "PERCENT", value_parser = retry_budget)]
+    #[arg(long, value_name = "PERCENT", value_parser = retry_budget, allow_hyphen_values = true)]
     retry_budget: Option<RetryBudget>,
     /// Give every attempt a fresh id, as a hand-made retry loop does
     #[arg(long)]

@@ -18,6 +18,9 @@ pub struct CallRecord {
     pub end_us: u64,
     /// The counter's value as the call left it.
     pub value: Option<i64>,
+    /// Whether it had been recorded for an earlier attempt, if the server says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<bool>,
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

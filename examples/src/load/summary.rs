@@ -20,7 +20,7 @@ pub struct Summary {
     pub failed: u64,
     /// Nobody knows.
     pub unknown: u64,
-    /// How many requests were sent for them.
+    /// How many attempts were made for them.
     pub attempts_total: u64,
     /// How many calls took how many.
     pub attempts_histogram: BTreeMap<usize, u64>,
@@ -77,6 +77,9 @@ impl Summary {
                 Outcome::Failed => &mut summary.failed,
                 Outcome::Unknown => &mut summary.unknown,
             } += 1;
+            if let Some(replayed) = record.replayed {
+                *summary.replayed_or_joined.get_or_insert(0) += u64::from(replayed);
+            }
             let attempts = record.attempts.len();
             summary.attempts_total += attempts as u64;
             *summary.attempts_histogram.entry(attempts).or_default() += 1;
@@ -157,6 +160,7 @@ mod tests {
             start_us: 1000,
             end_us: 1000 + latency_us,
             value: None,
+            replayed: None,
             error: None,
             attempts: vec![attempt; attempts],
         }

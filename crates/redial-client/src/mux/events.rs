@@ -11,6 +11,7 @@ use super::{
     Decoded, Mux, PING_ID,
     link::{Outgoing, Touch, touch},
     pending::{Answer, Fate, Pending, Signal},
+    replace,
 };
 use crate::{
     error::{Cause, ConnectError},
@@ -47,9 +48,7 @@ impl Mux {
             link.hand_out(out);
             return true;
         }
-        if !link.driver.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            link.driver = Some(waker.clone());
-        }
+        self.woken.extend(replace(&mut link.driver, waker));
         false
     }
 
@@ -174,7 +173,7 @@ impl Mux {
     /// The driver is gone, whether it wanted to or not.
     pub(crate) fn abandon(&mut self, link: usize) {
         self.links[link].has_driver = false;
-        self.links[link].driver = None;
+        self.woken.extend(self.links[link].driver.take());
     }
 
     fn reply(
@@ -185,7 +184,6 @@ impl Mux {
         meta: ReplyMeta,
         now: Instant,
     ) {
-        let epoch = self.links[link].epoch;
         let Some(pending) = self.calls.get_mut(&id) else {
             self.unasked_replies += 1;
             return;
@@ -194,7 +192,7 @@ impl Mux {
             Ok(result) => return self.answer(link, id, Answer::Result(result, meta), now),
             Err(error) => error,
         };
-        let answered = pending.answered_by(link, epoch);
+        let answered = pending.answered_by(link, &self.links[link]);
         let carried = answered
             .as_ref()
             .is_some_and(|attempt| attempt.carried_member);
@@ -233,14 +231,13 @@ impl Mux {
     }
 
     fn answer(&mut self, link: usize, id: Uuid, answer: Answer, now: Instant) {
-        let epoch = self.links[link].epoch;
         let Some(pending) = self.calls.get_mut(&id) else {
             return;
         };
         if pending.answer.is_some() {
             return;
         }
-        if let Some(attempt) = pending.answered_by(link, epoch) {
+        if let Some(attempt) = pending.answered_by(link, &self.links[link]) {
             attempt.finish(now, AttemptEnd::Reply);
         }
         pending.answer = Some(answer);

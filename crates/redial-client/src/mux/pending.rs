@@ -5,6 +5,7 @@ use std::{task::Waker, time::Instant};
 use redial_protocol::{ErrorObject, ReplyMeta};
 use serde_json::value::RawValue;
 
+use super::link::{Link, Touch};
 use crate::{error::Cause, few::Few, report::AttemptEnd, retry::classify::Verdict};
 
 /// A call that is not over. It lives as long as the call, over all its attempts and connections.
@@ -106,11 +107,13 @@ impl Pending {
             .is_some_and(|attempt| attempt.ended.is_none())
     }
 
-    /// The attempt that a reply on this connection is counted for: the latest that may still be
-    /// answered there.
-    pub(super) fn answered_by(&mut self, link: usize, epoch: u32) -> Option<&mut Attempt> {
+    /// The attempt that a reply on the link's connection is counted for: the latest that may
+    /// still be answered there. One that is not wholly written can't be meant.
+    pub(super) fn answered_by(&mut self, number: usize, link: &Link) -> Option<&mut Attempt> {
         self.attempts.iter_mut().rev().find(|attempt| {
-            attempt.fate == Fate::Live && (attempt.link, attempt.epoch) == (link, epoch)
+            attempt.fate == Fate::Live
+                && (attempt.link, attempt.epoch) == (number, link.epoch)
+                && link.touch(attempt.start, attempt.end) == Touch::Wholly
         })
     }
 

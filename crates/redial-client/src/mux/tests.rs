@@ -1,1 +1,217 @@
+//! The bookkeeping of several calls at once.
 
+use super::*;
+use crate::{Config, clock};
+
+fn id(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn mux(config: Config) -> (Mux, Instant) {
+    (Mux::new(&config), clock::now())
+}
+
+fn request(id: Uuid) -> Outbound<'static> {
+    Outbound {
+        id,
+        method: "inc",
+        params: None,
+        number: 1,
+        timeout_ms: 1000,
+        traceparent: None,
+    }
+}
+
+fn send(mux: &mut Mux, n: u128, now: Instant) -> Sent {
+    mux.open(id(n), false);
+    mux.send(&request(id(n)), now)
+}
+
+fn result(n: u128) -> Decoded {
+    Decoded::Reply {
+        id: id(n),
+        outcome: Ok(RawValue::NULL.to_owned()),
+        meta: ReplyMeta::default(),
+    }
+}
+
+/// Gives everything to the driver and says that it was written.
+fn write_all(mux: &mut Mux, link: usize, out: &mut Outgoing) -> Vec<u8> {
+    let mut all = Vec::new();
+    while mux.exchange(link, out, Waker::noop()) {
+        while !out.ready().is_empty() {
+            let ready = out.ready().to_vec();
+            out.advance(ready.len());
+            all.extend(ready);
+        }
+    }
+    all
+}
+
+#[test]
+fn only_the_first_request_asks_for_a_driver_and_only_a_sleeping_driver_is_woken() {
+    let (mut mux, now) = mux(Config::default());
+    let needs_driver = Some(0);
+    assert_eq!(send(&mut mux, 1, now), Sent::Queued { needs_driver });
+    let none = Sent::Queued { needs_driver: None };
+    assert_eq!(send(&mut mux, 2, now), none);
+    assert!(mux.woken.is_empty());
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    send(&mut mux, 3, now);
+    send(&mut mux, 4, now);
+    assert_eq!(mux.woken.len(), 1, "one wake for both");
+}
+
+#[test]
+fn a_waker_that_is_replaced_is_woken_rather_than_dropped_under_the_lock() {
+    let (mut mux, now) = mux(Config::default());
+    send(&mut mux, 1, now);
+    let task = |_| Waker::from(std::sync::Arc::new(Nobody));
+    let wakers: [Waker; 2] = [(); 2].map(task);
+    mux.listen(id(1), &wakers[0]);
+    mux.listen(id(1), &wakers[0]);
+    assert!(mux.woken.is_empty());
+    mux.listen(id(1), &wakers[1]);
+    assert_eq!(mux.woken.len(), 1);
+}
+
+struct Nobody;
+
+impl std::task::Wake for Nobody {
+    fn wake(self: std::sync::Arc<Self>) {}
+}
+
+#[test]
+fn a_link_is_given_back_only_if_nothing_waits_on_it() {
+    let (mut mux, now) = mux(Config::default());
+    send(&mut mux, 1, now);
+    assert!(mux.wants_connection(0));
+    assert_eq!(send(&mut mux, 2, now), Sent::Queued { needs_driver: None });
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    assert!(!mux.wants_connection(0));
+    let needs_driver = Some(0);
+    assert_eq!(send(&mut mux, 3, now), Sent::Queued { needs_driver });
+}
+
+#[test]
+fn requests_go_round_the_links_that_work() {
+    let config = Config {
+        connections: 3,
+        ..Config::default()
+    };
+    let (mut mux, now) = mux(config);
+    for n in 0..6 {
+        send(&mut mux, n, now);
+    }
+    let in_flight: Vec<_> = (0..3).map(|link| mux.outstanding(link)).collect();
+    assert_eq!(in_flight, [2, 2, 2]);
+    mux.lost(1, Some(0), &"peer".into(), "cut", now);
+    assert_eq!(mux.failures(1), 1);
+    for n in 6..10 {
+        send(&mut mux, n, now);
+    }
+    let in_flight: Vec<_> = (0..3).map(|link| mux.outstanding(link)).collect();
+    assert_eq!(in_flight, [4, 0, 4]);
+}
+
+#[test]
+fn a_connection_that_brought_a_reply_is_no_failure() {
+    let (mut mux, now) = mux(Config::default());
+    for failures in 1..=3 {
+        mux.lost(0, Some(0), &"peer".into(), "cut", now);
+        assert_eq!(mux.failures(0), failures);
+    }
+    mux.hold_off(0, now);
+    mux.deliver(0, [Decoded::Pong].into_iter(), now).unwrap();
+    mux.lost(0, Some(0), &"peer".into(), "cut", now);
+    assert_eq!((mux.failures(0), mux.not_before(0)), (0, None));
+}
+
+#[test]
+fn a_full_buffer_takes_no_more_and_wakes_the_waiting_when_there_is_room() {
+    let config = Config {
+        max_buffered_bytes: 10,
+        ..Config::default()
+    };
+    let (mut mux, now) = mux(config);
+    send(&mut mux, 1, now);
+    assert_eq!(send(&mut mux, 2, now), Sent::Full);
+    mux.listen(id(2), Waker::noop());
+    assert!(mux.woken.is_empty());
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    assert_eq!(mux.woken.len(), 1);
+    assert!(matches!(
+        mux.send(&request(id(2)), now),
+        Sent::Queued { .. }
+    ));
+}
+
+#[test]
+fn a_frame_that_is_too_large_leaves_the_buffer_as_it_was() {
+    let config = Config {
+        max_frame_bytes: 110,
+        ..Config::default()
+    };
+    let (mut mux, now) = mux(config);
+    mux.open(id(1), false);
+    let long = Outbound {
+        method: "a method with a very long name indeed",
+        ..request(id(1))
+    };
+    assert!(matches!(mux.send(&long, now), Sent::TooLarge(_)));
+    assert!(matches!(send(&mut mux, 2, now), Sent::Queued { .. }));
+    let sent = write_all(&mut mux, 0, &mut Outgoing::default());
+    assert!(!String::from_utf8(sent).unwrap().contains("very long"));
+}
+
+#[test]
+fn the_first_answer_stands() {
+    let (mut mux, now) = mux(Config::default());
+    send(&mut mux, 1, now);
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    let refused = Decoded::Reply {
+        id: id(1),
+        outcome: Err(ErrorObject::raised(
+            redial_protocol::ErrorCode::INVALID_PARAMS,
+            "",
+        )),
+        meta: ReplyMeta::default(),
+    };
+    mux.deliver(0, [result(1), refused].into_iter(), now)
+        .unwrap();
+    assert!(matches!(mux.call(id(1)).answer, Some(Answer::Result(..))));
+    mux.close(id(1));
+    mux.deliver(0, [result(1)].into_iter(), now).unwrap();
+    assert_eq!(mux.unasked_replies, 1);
+}
+
+#[test]
+fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
+    let config = Config {
+        connections: 2,
+        ..Config::default()
+    };
+    let (mut mux, now) = mux(config);
+    send(&mut mux, 1, now);
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    let refused = Decoded::Reply {
+        id: id(1),
+        outcome: Err(ErrorObject::raised(
+            redial_protocol::ErrorCode::OVERLOADED,
+            "",
+        )),
+        meta: ReplyMeta::default(),
+    };
+    mux.deliver(1, [refused].into_iter(), now).unwrap();
+    assert!(mux.call(id(1)).is_open());
+    assert_eq!(mux.unasked_replies, 1);
+}
+
+#[test]
+fn ids_that_differ_only_in_their_last_bytes_spread() {
+    use std::hash::BuildHasher;
+    let hasher = BuildHasherDefault::<IdHasher>::default();
+    let low: std::collections::HashSet<u64> =
+        (0..1000).map(|n| hasher.hash_one(id(n)) % 1024).collect();
+    assert!(low.len() > 500, "{} of 1024 places for 1000 ids", low.len());
+}

@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""A Redial client in one file of standard-library Python: proof that nothing else is needed.
+
+    counter_client.py --connect 127.0.0.1:50777 --calls 100 --json
+
+The rules that make a retry safe are few: every attempt of a call carries the same id, the reply to
+any of them counts however late it comes, and after a failure it is remembered whether a request
+was sent that may have been executed.
+"""
+
+import argparse
+import json
+import random
+import socket
+import struct
+import sys
+import threading
+import time
+import uuid
+
+MAX_FRAME = 1 << 20
+RETRYABLE = {-32001, -32006}  # overloaded, shutting down: not executed, may be sent again
+NOT_EXECUTED = {-32700, -32600, -32601, -32602, -32001, -32002, -32003, -32005, -32006}
+
+
+class CallFailed(Exception):
+    def __init__(self, outcome, attempts, text):
+        super().__init__(text)
+        self.outcome, self.attempts = outcome, attempts
+
+
+class Connection:
+    """Frames over TCP: a 4-byte big-endian length, then that many bytes of JSON."""
+
+    def __init__(self, address, timeout):
+        self.socket = socket.create_connection(address, timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+
+    def send(self, message, timeout):
+        body = json.dumps(message).encode()
+        self.socket.settimeout(max(timeout, 0.001))
+        self.socket.sendall(struct.pack(">I", len(body)) + body)
+
+    def receive(self, until):
+        """The next message, or None if there is none in time."""
+        while True:
+            if len(self.buffer) >= 4:
+                (length,) = struct.unpack(">I", self.buffer[:4])
+                if not 1 <= length <= MAX_FRAME:
+                    raise OSError(f"frame of {length} bytes")
+                if len(self.buffer) >= 4 + length:
+                    body, self.buffer = self.buffer[4:4 + length], self.buffer[4 + length:]
+                    return json.loads(body)
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            self.socket.settimeout(left)
+            try:
+                data = self.socket.recv(65536)
+            except socket.timeout:
+                return None
+            if not data:
+                raise OSError("the server closed the connection")
+            self.buffer += data
+
+    def close(self):
+        self.socket.close()
+
+
+class Client:
+    """One connection, one call at a time: a thread each."""
+
+    def __init__(self, args, seed):
+        self.args, self.random = args, random.Random(seed)
+        self.connection, self.connects = None, 0
+
+    def call(self, method, params):
+        """Gives (result, attempts) or raises CallFailed."""
+        args, call_id = self.args, str(uuid.uuid4())
+        deadline = time.monotonic() + args.deadline_ms / 1000
+        open_attempts, attempt, cause = 0, 0, "no time"  # open: sent, neither answered nor refused
+        while attempt < args.max_attempts and time.monotonic() < deadline:
+            attempt += 1
+            retry_at = 0.0
+            message = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}
+            if attempt > 1:
+                message["redial"] = {"attempt": attempt}
+            try:
+                self.connect(deadline)
+                open_attempts += 1  # from here on nobody knows how much of it arrived
+                self.connection.send(message, deadline - time.monotonic())
+                until = min(time.monotonic() + args.attempt_timeout_ms / 1000, deadline)
+                reply = self.reply_to(call_id, until)
+                cause = f"no reply within {args.attempt_timeout_ms} ms"
+            except (OSError, ValueError) as error:
+                self.disconnect()
+                reply, cause = None, str(error)
+            # A wait between attempts is a wait for a late reply too.
+            while True:
+                if reply is not None:
+                    error = reply.get("error")
+                    if error is None:
+                        return reply["result"], attempt
+                    executed = executed_of(error)
+                    cause = f"{error['code']} {error['message']}"
+                    if executed == "yes":
+                        raise CallFailed("failed", attempt, cause)
+                    if executed == "unknown":
+                        raise CallFailed("unknown", attempt, cause)
+                    open_attempts -= 1
+                    if error["code"] not in RETRYABLE:
+                        raise self.gave_up(open_attempts, attempt, cause)
+                    retry_at = time.monotonic() + data_of(error).get("retry_after_ms", 0) / 1000
+                pause_until = max(time.monotonic() + self.backoff(attempt), retry_at)
+                if attempt >= args.max_attempts or pause_until >= deadline:
+                    raise self.gave_up(open_attempts, attempt, cause)
+                reply = self.late_reply(call_id, pause_until)
+                if reply is None:
+                    break
+        raise self.gave_up(open_attempts, attempt, cause)
+
+    def gave_up(self, open_attempts, attempt, cause):
+        outcome = "unknown" if open_attempts > 0 else "not_executed"
+        return CallFailed(outcome, attempt, cause)
+
+    def backoff(self, attempt):
+        """Exponential, capped, with full jitter."""
+        args = self.args
+        delay = args.backoff_ms * args.factor ** min(attempt - 1, 64)
+        return self.random.uniform(0, min(delay, args.backoff_cap_ms)) / 1000
+
+    def reply_to(self, call_id, until):
+        while True:
+            reply = self.connection.receive(until)
+            if reply is None or reply.get("id") == call_id:
+                return reply  # others are late replies to calls that are over
+
+    def late_reply(self, call_id, until):
+        if self.connection is not None:
+            try:
+                return self.reply_to(call_id, until)
+            except (OSError, ValueError):
+                self.disconnect()
+        time.sleep(max(0.0, until - time.monotonic()))
+        return None
+
+    def connect(self, deadline):
+        if self.connection is None:
+            left = max(deadline - time.monotonic(), 0.001)
+            self.connection = Connection(self.args.connect, min(left, 5))
+            self.connects += 1
+
+    def disconnect(self):
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+def data_of(error):
+    data = error.get("data")
+    return data if isinstance(data, dict) else {}
+
+
+def executed_of(error):
+    """Whether the call was executed: what the data says or, where it says nothing, the code."""
+    code = error["code"]
+    by_code = "no" if code in NOT_EXECUTED else "yes"
+    if code not in NOT_EXECUTED and code not in (-32603, -32000, -32007):
+        by_code = "unknown" if -32768 <= code <= -32000 else "yes"
+    return data_of(error).get("executed", by_code)
+
+
+def work(args, client, calls, records):
+    for _ in calls:
+        start = time.monotonic()
+        try:
+            _, attempts = client.call("inc", {"key": args.key, "delta": args.delta})
+            outcome, text = "ok", None
+        except CallFailed as error:
+            outcome, attempts, text = error.outcome, error.attempts, str(error)
+        records.append((outcome, attempts, time.monotonic() - start, text))
+
+
+def summary(args, records, elapsed, connects, value):
+    latencies = sorted(round(seconds * 1e6) for outcome, _, seconds, _ in records if outcome == "ok")
+
+    def at(quantile):
+        return latencies[min(int(quantile * len(latencies)), len(latencies) - 1)] if latencies else None
+
+    counts = [attempts for _, attempts, _, _ in records]
+    outcomes = [outcome for outcome, _, _, _ in records]
+    return {
+        "calls": len(records),
+        **{name: outcomes.count(name) for name in ("ok", "not_executed", "failed", "unknown")},
+        "attempts_total": sum(counts),
+        "attempts_histogram": {str(n): counts.count(n) for n in sorted(set(counts))},
+        "replayed_or_joined": None,
+        "elapsed_s": elapsed,
+        "calls_per_s": len(records) / max(elapsed, 1e-9),
+        "latency_us": {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": at(1)},
+        "value": value,
+        "naive": False,
+        "connects": connects,
+    }
+
+
+def address(text):
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no address; expected HOST:PORT")
+    return host, int(port)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--connect", type=address, default=("127.0.0.1", 50777), metavar="ADDR")
+    parser.add_argument("--key", default="k")
+    for name, default in (("calls", 100), ("concurrency", 8), ("delta", 1), ("max-attempts", 5),
+                          ("attempt-timeout-ms", 1000), ("deadline-ms", 30000), ("backoff-ms", 50),
+                          ("backoff-cap-ms", 2000), ("seed", None)):
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N")
+    parser.add_argument("--factor", type=float, default=2.0, metavar="F")
+    parser.add_argument("--json", action="store_true", help="print one object of JSON")
+    args = parser.parse_args()
+    if args.concurrency < 1 or args.calls < 0 or args.max_attempts < 1:
+        parser.error("--concurrency and --max-attempts must be at least 1, --calls at least 0")
+    return args
+
+
+def main():
+    args = parse()
+    records, counter, start = [], iter(range(args.calls)), time.monotonic()
+    clients = [Client(args, None if args.seed is None else args.seed + n)
+               for n in range(args.concurrency)]
+    threads = [threading.Thread(target=work, args=(args, client, counter, records))
+               for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.monotonic() - start
+    value, args.max_attempts = None, 100
+    try:
+        value = clients[0].call("get", {"key": args.key})[0]["value"]
+    except CallFailed as error:
+        print(f"get: {error}", file=sys.stderr)
+    report = summary(args, records, elapsed, sum(client.connects for client in clients), value)
+    print(json.dumps(report) if args.json else "\n".join(f"{k}: {v}" for k, v in report.items()))
+    sys.exit(0 if report["ok"] == report["calls"] else 1)
+
+
+if __name__ == "__main__":
+    main()
