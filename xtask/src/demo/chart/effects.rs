@@ -1,0 +1,131 @@
+//! The picture that matters most: effects found per call made, where one is right.
+
+use crate::{
+    demo::{run::Run, scenario::Mode},
+    report::{
+        scale::Scale,
+        svg::{Anchor, Svg},
+    },
+};
+
+const WIDTH: f64 = 860.0;
+const LEFT: f64 = 130.0;
+const RIGHT: f64 = 800.0;
+const TOP: f64 = 28.0;
+const ROW: f64 = 34.0;
+
+/// One row per scenario, with a mark for each way of calling.
+pub(crate) fn draw(runs: &[Run]) -> String {
+    let rows = scenarios(runs);
+    let height = TOP + ROW * rows.len() as f64 + 48.0;
+    let most = runs.iter().map(ratio).fold(1.5, f64::max);
+    let x = Scale::linear((0.0, (most * 1.08).ceil()), (LEFT, RIGHT));
+    let mut svg = Svg::new(
+        "effects",
+        (WIDTH, height),
+        "Effects found per call made",
+        &description(runs),
+    );
+    let bottom = TOP + ROW * rows.len() as f64;
+    for tick in x.ticks(6.0) {
+        let class = if (tick - 1.0).abs() < 1e-9 {
+            "right"
+        } else {
+            "grid"
+        };
+        svg.line(class, (x.at(tick), TOP - 6.0), (x.at(tick), bottom));
+        svg.text(
+            "tick",
+            (x.at(tick), bottom + 16.0),
+            Anchor::Middle,
+            &format!("{tick}"),
+        );
+    }
+    svg.text(
+        "note right-text",
+        (x.at(1.0), TOP - 12.0),
+        Anchor::Middle,
+        "each call once",
+    );
+    svg.text(
+        "axis",
+        (f64::midpoint(LEFT, RIGHT), bottom + 36.0),
+        Anchor::Middle,
+        "effects found on the server per call made",
+    );
+    for (row, name) in rows.iter().enumerate() {
+        let y = TOP + ROW * (row as f64 + 0.5);
+        svg.text("label", (LEFT - 14.0, y + 4.5), Anchor::End, name);
+        draw_row(
+            &mut svg,
+            x,
+            y,
+            runs.iter().filter(|run| run.scenario.name == *name),
+        );
+    }
+    svg.finish()
+}
+
+fn draw_row<'a>(svg: &mut Svg, x: Scale, y: f64, runs: impl Iterator<Item = &'a Run>) {
+    let runs: Vec<_> = runs.collect();
+    let find = |mode| runs.iter().find(|run| run.mode == mode);
+    let (Some(table), Some(naive)) = (find(Mode::Table), find(Mode::Naive)) else {
+        return;
+    };
+    let (from, to) = (x.at(ratio(table)), x.at(ratio(naive)));
+    svg.line("stem", (from, y), (to, y));
+    let (cx, r) = (to, 6.0);
+    svg.path(
+        "naive",
+        &format!("M{:.1} {y:.1}l{r} -{r}l{r} {r}l-{r} {r}z", cx - r),
+    );
+    svg.circle("table", (from, y), 5.5, &tip(table));
+    let text = if naive.effects > naive.summary.calls {
+        format!(
+            "{:.2}: {} effects of {} calls",
+            ratio(naive),
+            naive.effects,
+            naive.summary.calls
+        )
+    } else {
+        format!("both {:.2}", ratio(naive))
+    };
+    let (place, anchor) = if to > f64::midpoint(LEFT, RIGHT) {
+        (to - 14.0, Anchor::End)
+    } else {
+        (to + 14.0, Anchor::Start)
+    };
+    let above = if matches!(anchor, Anchor::End) {
+        -5.0
+    } else {
+        4.5
+    };
+    svg.text("note", (place, y + above), anchor, &text);
+}
+
+/// Effects per call that was made.
+fn ratio(run: &Run) -> f64 {
+    run.effects as f64 / run.summary.calls.max(1) as f64
+}
+
+fn tip(run: &Run) -> String {
+    format!("{} effects of {} calls", run.effects, run.summary.calls)
+}
+
+fn scenarios(runs: &[Run]) -> Vec<&'static str> {
+    let mut names: Vec<_> = runs.iter().map(|run| run.scenario.name).collect();
+    names.dedup();
+    names
+}
+
+fn description(runs: &[Run]) -> String {
+    let one = |run: &Run| {
+        format!(
+            "{} {}: {:.2}",
+            run.scenario.name,
+            run.mode.name(),
+            ratio(run)
+        )
+    };
+    runs.iter().map(one).collect::<Vec<_>>().join("; ")
+}
