@@ -14,14 +14,15 @@ use crate::{
     events::Event,
     report::{
         page::{figure, page, section},
+        scale::thousands,
         svg::escape,
     },
 };
 
 /// What the two colours mean, above every picture that uses them.
-const MODES: &str = "<p class=\"legend\"><span class=\"key table\"></span>with the table: every \
-    attempt carries the call's id <span class=\"key naive\"></span>naively: a fresh id for every \
-    attempt</p>";
+const MODES: &str = "<p class=\"legend\"><span><i class=\"key table\"></i>with the table: every \
+    attempt carries the call's id</span><span><i class=\"key naive\"></i>naively: a fresh id for \
+    every attempt</span></p>";
 
 /// The whole page.
 pub(crate) fn html(outcome: &Outcome) -> String {
@@ -42,7 +43,7 @@ fn header(outcome: &Outcome) -> String {
     let total = |mode| {
         let runs = outcome.runs.iter().filter(move |run| run.mode == mode);
         runs.fold((0, 0), |(calls, twice), run| {
-            let by = if let Verdict::CountedTwice(by) = run.verdict {
+            let by = if let Verdict::TooMany(by) = run.verdict {
                 by
             } else {
                 0
@@ -57,19 +58,21 @@ fn header(outcome: &Outcome) -> String {
         .map(|problem| format!("<p class=\"problem\">{}</p>", escape(problem)))
         .collect();
     format!(
-        "<header><p class=\"brand\">Redial demo</p><h1>{calls} calls through every kind of \
-         trouble: {} counted twice.<br><span class=\"naive-text\">The same calls from a hand-made \
-         retry loop: {naive_twice} counted twice.</span></h1>{problems}<p>A counter server and its \
+        "<header><p class=\"brand\">Redial demo</p><h1>{} calls through every kind of trouble: {} \
+         counted twice.<br><span class=\"naive-text\">The same calls from a hand-made retry loop: \
+         {} effects too many.</span></h1>{problems}<p>A counter server and its \
          clients ran on this machine, as real processes over TCP. The server made the trouble \
          itself: it lost requests and replies, was slow, cut connections and ran out of room. \
          Each scenario ran once <em>with the table</em>, where all attempts of a call carry one \
          id, and once <em>naively</em>, where every attempt is a new request with a fresh id. At \
          the end each counter was asked for its value.</p></header>\n",
+        thousands(calls),
         if twice == 0 {
             "none".to_owned()
         } else {
-            twice.to_string()
-        }
+            thousands(twice)
+        },
+        thousands(naive_twice),
     )
 }
 
@@ -112,7 +115,7 @@ fn results(runs: &[Run]) -> String {
                     }
                     (0, Mode::Naive) => String::new(),
                     (1, mode) => {
-                        format!("<td><span class=\"key {}\"></span>{text}</td>", mode.name())
+                        format!("<td><i class=\"key {}\"></i>{text}</td>", mode.name())
                     }
                     _ if column == last => {
                         let class = if run.verdict == Verdict::Exact {
@@ -253,7 +256,7 @@ fn latencies(runs: &[Run]) -> String {
         were ok. Safety costs no time: where both ways succeed the lines lie close together, and \
         where attempts time out only the table lets a late reply count.";
     let domain = ecdf::domain(runs);
-    let panels = panels(runs, |runs| ecdf::draw(runs, domain));
+    let panels = panels(runs, true, |runs| ecdf::draw(runs, domain));
     section("How long the calls took", lead, &format!("{MODES}{panels}"))
 }
 
@@ -262,21 +265,21 @@ fn attempts_taken(runs: &[Run]) -> String {
     section(
         "How many attempts the calls took",
         lead,
-        &format!("{MODES}{}", panels(runs, attempts::draw)),
+        &format!("{MODES}{}", panels(runs, false, attempts::draw)),
     )
 }
 
-/// A panel for each scenario.
-fn panels(runs: &[Run], draw: impl Fn(&[&Run]) -> String) -> String {
+/// A panel for each scenario, the first time with what happens in it.
+fn panels(runs: &[Run], explained: bool, draw: impl Fn(&[&Run]) -> String) -> String {
     let panels = scenario::ALL.iter().map(|scenario| {
         let both: Vec<_> = runs
             .iter()
             .filter(|run| run.scenario.name == scenario.name)
             .collect();
-        let caption = format!(
-            "<h3>{}</h3><p class=\"small\">{}</p>",
-            scenario.name, scenario.says
-        );
+        let mut caption = format!("<h3>{}</h3>", scenario.name);
+        if explained {
+            caption.push_str(&format!("<p class=\"small\">{}</p>", scenario.says));
+        }
         figure("panel", &caption, &draw(&both))
     });
     format!("<div class=\"panels\">{}</div>", panels.collect::<String>())

@@ -99,7 +99,7 @@ pub(crate) const ALL: [Scenario; 7] = [
         says: "64 callers at once; the server runs 4 calls at a time, 5 ms each, lets 8 wait and \
                refuses the rest. Attempts that wait longer than 12 ms are sent again.",
         server: "--delay-ms 5 --max-running 4 --queue 8",
-        client: "--attempt-timeout-ms 12 --max-attempts 40 --backoff-ms 10 --backoff-cap-ms 100 \
+        client: "--attempt-timeout-ms 12 --max-attempts 20 --backoff-ms 10 --backoff-cap-ms 100 \
                  --concurrency 64",
         delay_ms: 5,
         max_calls: u64::MAX,

@@ -84,6 +84,6 @@ pub(crate) fn terminal(runs: &[Run]) -> Table {
 fn colour(verdict: Verdict) -> Color {
     match verdict {
         Verdict::Exact => Color::Green,
-        Verdict::CountedTwice(_) | Verdict::Lost(_) => Color::Red,
+        Verdict::TooMany(_) | Verdict::Lost(_) => Color::Red,
     }
 }

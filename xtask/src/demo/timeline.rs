@@ -160,7 +160,7 @@ impl Lane {
         let fate = match self.fate() {
             Some(Event::RequestDropped) => "request lost",
             Some(Event::Joined) => "joined the execution",
-            Some(Event::Replayed) => "found the recorded reply",
+            Some(Event::Replayed) => "found the record",
             Some(Event::Refused) => "refused, no room",
             Some(Event::Started) => "started an execution",
             Some(Event::Cut) => "connection cut",
@@ -323,7 +323,7 @@ mod tests {
             [
                 "request lost",
                 "refused, no room",
-                "found the recorded reply; connection cut",
+                "found the record; connection cut",
                 "connection cut",
                 "started an execution; connection cut",
                 "lost with its connection"

@@ -11,7 +11,7 @@ pub(crate) enum Verdict {
     /// Every call that was ok has its effect, and no effect is there that nobody may expect.
     Exact,
     /// So many effects are there beyond those of calls that were ok or unknown.
-    CountedTwice(u64),
+    TooMany(u64),
     /// So many calls were ok and have no effect.
     Lost(u64),
 }
@@ -27,7 +27,7 @@ impl Verdict {
     pub(crate) fn of(summary: &Summary, effects: u64) -> Self {
         let (least, most) = expected(summary);
         if effects > most {
-            Self::CountedTwice(effects - most)
+            Self::TooMany(effects - most)
         } else if effects < least {
             Self::Lost(least - effects)
         } else {
@@ -39,7 +39,7 @@ impl Verdict {
     pub(crate) fn text(self) -> String {
         match self {
             Self::Exact => "exact".to_owned(),
-            Self::CountedTwice(n) => format!("{n} counted twice"),
+            Self::TooMany(n) => format!("{n} too many"),
             Self::Lost(n) => format!("{n} lost"),
         }
     }
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(judged(300, 0, 300), Verdict::Exact);
         assert_eq!(judged(297, 3, 297), Verdict::Exact);
         assert_eq!(judged(297, 3, 300), Verdict::Exact);
-        assert_eq!(judged(297, 3, 301), Verdict::CountedTwice(1));
+        assert_eq!(judged(297, 3, 301), Verdict::TooMany(1));
         assert_eq!(judged(297, 3, 296), Verdict::Lost(1));
         assert_eq!(judged(0, 0, 0), Verdict::Exact);
     }
@@ -75,7 +75,7 @@ mod tests {
             not_executed: 1,
             ..Summary::default()
         };
-        assert_eq!(Verdict::of(&summary, 10), Verdict::CountedTwice(1));
-        assert_eq!(Verdict::of(&summary, 10).text(), "1 counted twice");
+        assert_eq!(Verdict::of(&summary, 10), Verdict::TooMany(1));
+        assert_eq!(Verdict::of(&summary, 10).text(), "1 too many");
     }
 }

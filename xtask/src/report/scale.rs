@@ -80,6 +80,16 @@ pub(crate) fn duration(us: f64) -> String {
     }
 }
 
+/// A number with a comma before each three digits.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev();
+    groups
+        .map(String::from_utf8_lossy)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
 /// The smallest value that at least `share` of all `count` values do not exceed, where `sorted`
 /// holds those that are known; none if too many of them are not.
 pub(crate) fn reached(sorted: &[f64], count: usize, share: f64) -> Option<f64> {
@@ -129,6 +139,12 @@ mod tests {
                 "0 µs", "999 µs", "1.0 ms", "12 ms", "999 ms", "1.0 s", "12 s"
             ]
         );
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [0, 999, 1000, 1_234_567].map(thousands);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

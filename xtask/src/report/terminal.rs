@@ -3,13 +3,19 @@
 use comfy_table::{Attribute, Cell, LineStyle, Table, TableStyle};
 
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
-const STYLE: TableStyle =
-    TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
+const STYLE: TableStyle = TableStyle::new()
+    .top_border(RULE)
+    .header_separator(RULE)
+    .bottom_border(RULE);
 
 /// An empty table with these columns.
 pub(crate) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE);
-    table.set_header(headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+    table.set_header(
+        headings
+            .iter()
+            .map(|text| Cell::new(text).add_attribute(Attribute::Bold)),
+    );
     table
 }

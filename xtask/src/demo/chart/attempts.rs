@@ -8,9 +8,9 @@ use crate::{
     },
 };
 
-const SIZE: (f64, f64) = (340.0, 190.0);
+const SIZE: (f64, f64) = (280.0, 186.0);
 const LEFT: f64 = 44.0;
-const RIGHT: f64 = 328.0;
+const RIGHT: f64 = 268.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 144.0;
 /// Calls with more attempts than this share the last pair of bars.

@@ -9,9 +9,9 @@ use crate::{
     },
 };
 
-const SIZE: (f64, f64) = (340.0, 208.0);
+const SIZE: (f64, f64) = (280.0, 204.0);
 const LEFT: f64 = 44.0;
-const RIGHT: f64 = 328.0;
+const RIGHT: f64 = 268.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 162.0;
 
@@ -73,7 +73,7 @@ pub(crate) fn draw(runs: &[&Run], domain: (f64, f64)) -> String {
     if let Some(never) = all.iter().find(|one| one.sorted.is_empty()) {
         let text = format!("{}: no call was ever ok", never.mode.name());
         svg.text(
-            "note naive-text",
+            "note naive-text halo",
             (RIGHT - 6.0, BOTTOM - 8.0),
             Anchor::End,
             &text,
@@ -160,7 +160,7 @@ mod tests {
             calls: 4,
         };
         let path = curve(&latencies, x, y);
-        assert!(path.ends_with("H0.0V75.0H50.0V50.0H328.0"), "{path}");
+        assert!(path.ends_with("H0.0V75.0H50.0V50.0H268.0"), "{path}");
         let never = Latencies {
             mode: Mode::Naive,
             sorted: vec![],

@@ -13,13 +13,16 @@ const LEFT: f64 = 130.0;
 const RIGHT: f64 = 800.0;
 const TOP: f64 = 28.0;
 const ROW: f64 = 34.0;
+const TICKS: [f64; 8] = [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0];
 
 /// One row per scenario, with a mark for each way of calling.
 pub(crate) fn draw(runs: &[Run]) -> String {
     let rows = scenarios(runs);
     let height = TOP + ROW * rows.len() as f64 + 48.0;
     let most = runs.iter().map(ratio).fold(1.5, f64::max);
-    let x = Scale::linear((0.0, (most * 1.08).ceil()), (LEFT, RIGHT));
+    let least = runs.iter().map(ratio).fold(0.8, f64::min).max(0.01);
+    // Logarithmic, since it is a ratio: a quarter too much and ten times too much are both seen.
+    let x = Scale::log((least, most * 1.1), (LEFT, RIGHT));
     let mut svg = Svg::new(
         "effects",
         (WIDTH, height),
@@ -27,7 +30,10 @@ pub(crate) fn draw(runs: &[Run]) -> String {
         &description(runs),
     );
     let bottom = TOP + ROW * rows.len() as f64;
-    for tick in x.ticks(6.0) {
+    for tick in TICKS
+        .into_iter()
+        .filter(|tick| (least..most * 1.1).contains(tick))
+    {
         let class = if (tick - 1.0).abs() < 1e-9 {
             "right"
         } else {
@@ -51,7 +57,7 @@ pub(crate) fn draw(runs: &[Run]) -> String {
         "axis",
         (f64::midpoint(LEFT, RIGHT), bottom + 36.0),
         Anchor::Middle,
-        "effects found on the server per call made",
+        "effects found on the server per call made (log scale)",
     );
     for (row, name) in rows.iter().enumerate() {
         let y = TOP + ROW * (row as f64 + 0.5);

@@ -4,7 +4,7 @@ use crate::{
     demo::{
         scenario::Mode,
         stories::Told,
-        timeline::{Lane, Timeline},
+        timeline::{Lane, Mark, Timeline},
     },
     events::{End, Event},
     report::{
@@ -13,9 +13,9 @@ use crate::{
     },
 };
 
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 770.0;
 const LEFT: f64 = 84.0;
-const RIGHT: f64 = 470.0;
+const RIGHT: f64 = 462.0;
 const TOP: f64 = 8.0;
 const ROW: f64 = 30.0;
 /// The symbol of what became of an attempt stands this far behind its sending at least, since
@@ -27,7 +27,7 @@ pub(crate) fn draw(told: &Told) -> String {
     let call = &told.timeline;
     let rows = (call.lanes.len() + call.executions.len()) as f64;
     let bottom = TOP + ROW * rows + 8.0;
-    let x = Scale::linear((0.0, call.last_ms().max(0.1) * 1.03), (LEFT, RIGHT));
+    let x = Scale::linear((0.0, call.last_ms().max(0.1)), (LEFT, RIGHT - 2.0 * SYMBOL));
     let slug = super::slug("call", told.story.title, told.story.mode.name());
     let size = (WIDTH, bottom + 44.0);
     let mut svg = Svg::new(&slug, size, told.story.title, &describe(call));
@@ -82,27 +82,15 @@ fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale
     if lane.end == End::Timeout {
         svg.line("gave-up", (end, y - 5.0), (end, y + 5.0));
     }
-    if let Some(fate) = lane.fate() {
-        let at = lane
-            .marks
-            .iter()
-            .find(|mark| mark.event == fate)
-            .map_or(0.0, |mark| mark.at_ms);
-        symbol(svg, fate, (x.at(at).max(sent + SYMBOL), y));
-    }
-    let lost = [Event::ReplyDropped, Event::Cut];
-    for mark in lane.marks.iter().filter(|mark| lost.contains(&mark.event)) {
-        if lane.fate() != Some(mark.event) {
-            cross(svg, (x.at(mark.at_ms).max(sent + 2.0 * SYMBOL), y));
-        }
+    let mut free = sent + SYMBOL;
+    for mark in shown(lane) {
+        let at = x.at(mark.at_ms).max(free);
+        symbol(svg, mark.event, (at, y));
+        free = at + SYMBOL;
     }
     if completes {
-        svg.circle(
-            "done",
-            (x.at(call.end_ms), y),
-            5.5,
-            "this reply completes the call",
-        );
+        let at = x.at(call.end_ms).max(free);
+        svg.circle("done", (at, y), 5.5, "this reply completes the call");
     }
     let class = if completes { "note done-text" } else { "note" };
     svg.text(
@@ -113,11 +101,19 @@ fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale
     );
 }
 
+/// What is drawn of an attempt: what became of it, and what was lost on the way back.
+fn shown(lane: &Lane) -> Vec<Mark> {
+    let fate = lane.fate();
+    let lost = |event| matches!(event, Event::ReplyDropped | Event::Cut);
+    let shown = |mark: &&Mark| Some(mark.event) == fate || lost(mark.event);
+    lane.marks.iter().filter(shown).copied().collect()
+}
+
 /// Circles for what leads to an execution, a cross for a loss, a bar for a closed door.
 fn symbol(svg: &mut Svg, fate: Event, at: (f64, f64)) {
     let (x, y) = at;
     match fate {
-        Event::RequestDropped | Event::Cut => cross(svg, at),
+        Event::RequestDropped | Event::ReplyDropped | Event::Cut => cross(svg, at),
         Event::Joined => svg.circle("joined", at, 4.5, "joined the running execution"),
         Event::Replayed => svg.path(
             "replayed",
