@@ -159,7 +159,7 @@ impl Outcome {
             duplicate.effects
         );
         for (index, reply) in duplicate.replies.iter().enumerate() {
-            let verdict = duplicate.verdicts.get(index);
+            let verdict = duplicate.verdicts[index];
             let verdict = verdict.map_or_else(|| "?".to_owned(), |verdict| format!("{verdict:?}"));
             text.push_str(&format!("  {:9} {reply}\n", verdict.to_lowercase()));
         }
@@ -201,7 +201,7 @@ impl Outcome {
             "page": page,
             "duplicate": {
                 "key": KEY,
-                "request": self.duplicate.request,
+                "requests": self.duplicate.requests,
                 "replies": self.duplicate.replies,
                 "effects": self.duplicate.effects,
             },

@@ -98,7 +98,9 @@ pub(crate) struct Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// This attempt made the one execution begin.
+    /// This attempt brought a new call; its handler may still wait for a place or a delay.
+    Accepted,
+    /// The handler of the call that this attempt brought begins.
     Started,
     /// It waits for the execution that runs already.
     Joined,
@@ -115,6 +117,9 @@ pub(crate) enum Event {
     Duplicated,
     /// The reply's bytes went to the connection.
     Replied,
+    /// Something that the demo has no picture for.
+    #[serde(other)]
+    Other,
 }
 
 /// Reads one file of JSON lines.
@@ -170,6 +175,8 @@ mod tests {
             (verdicts[0].event, verdicts[0].attempt),
             (Event::Refused, 2)
         );
+        let verdicts: Vec<Verdict> = parse(&line.replace("refused", "admired")).unwrap();
+        assert_eq!(verdicts[0].event, Event::Other);
         let error = parse::<Verdict>(&format!("{line}\n{{}}"))
             .unwrap_err()
             .to_string();

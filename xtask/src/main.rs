@@ -38,3 +38,32 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Task::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_flag_is_named_and_a_wrong_value_is_told_its_range() {
+        for (words, expected) in [
+            (&["demo", "--sed", "1"][..], "--sed"),
+            (&["demo", "--calls", "0"], "1..=5000"),
+            (&["sweep", "--seed", "x"], "--seed"),
+            (&["dmeo"], "dmeo"),
+            (&["ci", "--fast"], "--fast"),
+        ] {
+            let words = ["cargo xtask"].iter().chain(words);
+            let error = Task::try_parse_from(words)
+                .err()
+                .expect("it is wrong")
+                .to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -28,6 +28,8 @@ pub(crate) struct Process {
     child: Child,
     stdout: Receiver<String>,
     stderr: Arc<Mutex<VecDeque<String>>>,
+    /// Disconnected once stderr has been read to its end.
+    stderr_open: Receiver<()>,
 }
 
 impl Process {
@@ -51,12 +53,17 @@ impl Process {
         each_line(out, move |line| lines.send(line).is_ok());
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&stderr);
-        each_line(err, move |line| keep_last(&kept, line));
+        let (open, stderr_open) = mpsc::channel::<()>();
+        each_line(err, move |line| {
+            let _until_the_end = &open;
+            keep_last(&kept, line)
+        });
         Ok(Self {
             name: name.to_owned(),
             child,
             stdout,
             stderr,
+            stderr_open,
         })
     }
 
@@ -65,11 +72,7 @@ impl Process {
         match self.stdout.recv_timeout(limit) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Timeout) => {
-                bail!(
-                    "{} said nothing for {limit:?}{}",
-                    self.name,
-                    self.last_words()
-                )
+                bail!("{} said nothing for {limit:?}{}", self.name, self.words())
             }
             Err(RecvTimeoutError::Disconnected) => {
                 bail!("{} ended at once{}", self.name, self.last_words())
@@ -86,11 +89,7 @@ impl Process {
                 break status;
             }
             if deadline.has_passed() {
-                bail!(
-                    "{} did not end within {limit:?}{}",
-                    self.name,
-                    self.last_words()
-                );
+                bail!("{} did not end within {limit:?}{}", self.name, self.words());
             }
             thread::sleep(Duration::from_millis(2));
         };
@@ -122,8 +121,15 @@ impl Process {
         Ok(())
     }
 
-    /// The end of its stderr, as a suffix for an error message.
+    /// The end of its stderr, as a suffix for an error message about a program that has ended.
     pub(crate) fn last_words(&self) -> String {
+        // The reader may be a moment behind. An error here is what is waited for.
+        let _ = self.stderr_open.recv_timeout(PIPES);
+        self.words()
+    }
+
+    /// The end of its stderr so far.
+    fn words(&self) -> String {
         let kept = self.stderr.lock().expect("no holder panics");
         if kept.is_empty() {
             return String::new();
@@ -181,6 +187,7 @@ mod tests {
         assert_eq!(process.line(LIMIT).unwrap(), "one");
         let (status, rest) = process.finish(LIMIT).unwrap();
         assert_eq!((status.code(), rest), (Some(3), vec!["two".to_owned()]));
+        assert_eq!(process.last_words(), "; its stderr:\n  oops");
     }
 
     #[test]

@@ -19,11 +19,11 @@ const REPLY: Duration = Duration::from_secs(5);
 
 /// What was sent, and what came back.
 pub(crate) struct Duplicate {
-    /// The request, as it was sent three times.
-    pub(crate) request: String,
+    /// The three requests, which differ in their attempt's number alone.
+    pub(crate) requests: Vec<String>,
     pub(crate) replies: Vec<String>,
-    /// What the server made of each, in the order of arrival.
-    pub(crate) verdicts: Vec<Event>,
+    /// What the server made of each, as far as its log says.
+    pub(crate) verdicts: Vec<Option<Event>>,
     /// What the counter says in the end.
     pub(crate) effects: i64,
 }
@@ -47,7 +47,7 @@ impl Duplicate {
     }
 }
 
-/// Sends the same bytes twice at once and, when both are answered, a third time.
+/// Sends the same call twice at once and, when both are answered, a third time.
 pub(crate) fn force(programs: &Programs, folder: &Path, seed: u64) -> Result<Duplicate> {
     let file = folder.join("duplicate-server.jsonl");
     let flags = [
@@ -59,39 +59,49 @@ pub(crate) fn force(programs: &Programs, folder: &Path, seed: u64) -> Result<Dup
     .map(str::to_owned);
     let server = programs.server(&flags)?;
     let id = call_id(seed);
-    let params = json!({"key": KEY, "delta": 1});
-    let request = json!({"id": id, "method": "inc", "params": params}).to_string();
+    let requests: Vec<_> = (1..=3).map(|attempt| request(&id, attempt)).collect();
     let mut first = Wire::connect(server.address)?;
     let mut second = Wire::connect(server.address)?;
-    first.send(request.as_bytes())?;
-    second.send(request.as_bytes())?;
+    first.send(requests[0].as_bytes())?;
+    second.send(requests[1].as_bytes())?;
     let mut replies = vec![first.receive(REPLY)?, second.receive(REPLY)?];
     let mut third = Wire::connect(server.address)?;
-    third.send(request.as_bytes())?;
+    third.send(requests[2].as_bytes())?;
     replies.push(third.receive(REPLY)?);
     let settle = Duration::from_millis(DELAY_MS + 40);
     let effects = wire::settled_value(server.address, KEY, settle)?;
     server.stop()?;
+    let events = events::read(&file)?;
     Ok(Duplicate {
-        request,
+        requests,
         replies: replies
             .into_iter()
             .map(|bytes| String::from_utf8(bytes).context("a reply that is not UTF-8"))
             .collect::<Result<_>>()?,
-        verdicts: arrivals(events::read(&file)?, &id),
+        verdicts: (1..=3)
+            .map(|attempt| verdict(&events, &id, attempt))
+            .collect(),
         effects,
     })
 }
 
-/// The verdicts about arrivals of `id`, in order.
-fn arrivals(mut events: Vec<events::Verdict>, id: &str) -> Vec<Event> {
-    events.sort_by_key(|event| event.t_us);
+/// An attempt of the call, as JSON in the notebook's dialect.
+fn request(id: &str, attempt: u32) -> String {
+    let redial = match attempt {
+        1 => String::new(),
+        _ => format!(r#","redial":{{"attempt":{attempt}}}"#),
+    };
+    let params = json!({"key": KEY, "delta": 1});
+    format!(r#"{{"id":"{id}","method":"inc","params":{params}{redial}}}"#)
+}
+
+/// What the server made of one attempt.
+fn verdict(events: &[events::Verdict], id: &str, attempt: u32) -> Option<Event> {
     events
-        .into_iter()
-        .filter(|event| event.id.as_deref() == Some(id))
+        .iter()
+        .filter(|event| event.id.as_deref() == Some(id) && event.attempt == attempt)
         .map(|event| event.event)
-        .filter(|event| matches!(event, Event::Started | Event::Joined | Event::Replayed))
-        .collect()
+        .find(|event| matches!(event, Event::Started | Event::Joined | Event::Replayed))
 }
 
 /// A UUID of version 4 that is the same for the same seed (`SplitMix64`, Steele et al. 2014).
@@ -132,9 +142,33 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_says_its_number_from_the_second_on() {
+        let first = request("a", 1);
+        assert_eq!(
+            first,
+            r#"{"id":"a","method":"inc","params":{"delta":1,"key":"demo"}}"#
+        );
+        assert!(request("a", 2).ends_with(r#","redial":{"attempt":2}}"#));
+        let event = |attempt, event| events::Verdict {
+            t_us: 0,
+            event,
+            id: Some("a".to_owned()),
+            attempt,
+        };
+        let log = [
+            event(2, Event::Joined),
+            event(1, Event::Accepted),
+            event(1, Event::Started),
+        ];
+        assert_eq!(verdict(&log, "a", 1), Some(Event::Started));
+        assert_eq!(verdict(&log, "a", 2), Some(Event::Joined));
+        assert_eq!(verdict(&log, "a", 3), None);
+    }
+
+    #[test]
     fn two_effects_or_replies_that_differ_are_a_problem() {
         let good = || Duplicate {
-            request: String::new(),
+            requests: Vec::new(),
             replies: vec!["a".to_owned(), "a".to_owned(), "a".to_owned()],
             verdicts: Vec::new(),
             effects: 1,

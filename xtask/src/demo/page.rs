@@ -142,7 +142,7 @@ fn results(runs: &[Run]) -> String {
 }
 
 fn forced(duplicate: &Duplicate) -> String {
-    let became = |index: usize| match duplicate.verdicts.get(index) {
+    let became = |index: usize| match duplicate.verdicts[index] {
         Some(Event::Started) => "started the execution",
         Some(Event::Joined) => "joined the running execution",
         Some(Event::Replayed) => "got the recorded reply",
@@ -156,19 +156,19 @@ fn forced(duplicate: &Duplicate) -> String {
             escape(reply)
         )
     });
-    let lead = "One request, written by hand as a frame and sent three times on three \
-        connections: twice at once, and again after both were answered.";
+    let lead = "One call, written by hand as frames and sent three times on three connections: twice \
+        at once, and again after both were answered.";
     let count = if duplicate.effects == 1 {
         "effect"
     } else {
         "effects"
     };
     let contents = format!(
-        "<p class=\"small\">The request:<br><code>{}</code></p><div class=\"scroll\"><table><thead><tr>\
+        "<p class=\"small\">The first request; the others add their attempt's number:<br><code>{}</code></p><div class=\"scroll\"><table><thead><tr>\
          <th scope=\"col\">sending</th><th scope=\"col\">what it did</th>\
          <th scope=\"col\">the reply, byte for byte</th></tr></thead><tbody>{}</tbody></table></div>\
          <p>The counter afterwards: <strong>{} {count}</strong>.</p>",
-        escape(&duplicate.request),
+        escape(&duplicate.requests[0]),
         rows.collect::<String>(),
         duplicate.effects
     );
@@ -217,6 +217,11 @@ fn symbols() -> String {
         entry(
             "<path class=\"started\" d=\"M4 3l8 5l-8 5z\"/>",
             "starts an execution",
+        ),
+        entry(
+            "<rect class=\"table pale\" x=\"0\" y=\"3\" width=\"11\" height=\"10\"/>\
+             <rect class=\"table\" x=\"11\" y=\"3\" width=\"5\" height=\"10\"/>",
+            "taken on and delayed, then executed",
         ),
         entry(
             "<circle class=\"joined\" cx=\"8\" cy=\"8\" r=\"4.5\"/>",

@@ -5,7 +5,7 @@ use super::{
     scenario::Mode,
     timeline::{Ledger, Timeline},
 };
-use crate::events::{Event, Outcome};
+use crate::events::{End, Event, Outcome};
 
 /// Something that a call can show.
 pub(crate) struct Story {
@@ -65,7 +65,7 @@ const ALL: [Story; 7] = [
         mode: Mode::Table,
         shown_by: |call| {
             let cut = |lane: &super::timeline::Lane| {
-                lane.has(Event::Started) && !lane.has(Event::Replied)
+                lane.has(Event::Started) && lane.end == End::ConnectionLost
             };
             call.lanes.iter().any(cut) && (call.has(Event::Replayed) || call.has(Event::Joined))
         },

@@ -36,6 +36,9 @@ pub(crate) struct Mark {
 pub(crate) struct Execution {
     /// The attempt that made it begin, counted from 0.
     pub(crate) lane: usize,
+    /// When the call was taken on, maybe to wait for a place or for a delay.
+    pub(crate) taken_ms: f64,
+    /// When its handler began.
     pub(crate) start_ms: f64,
     /// None if the server ended before it did.
     pub(crate) end_ms: Option<f64>,
@@ -88,12 +91,20 @@ impl<'a> Ledger<'a> {
                 event: verdict.event,
             };
             let marks: Vec<_> = about.iter().map(mark).collect();
-            let started = marks.iter().filter(|mark| mark.event == Event::Started);
-            executions.extend(started.map(|mark| Execution {
-                lane,
-                start_ms: mark.at_ms,
-                end_ms: self.finished.get(key.0).copied().map(ms),
-            }));
+            let at = |event| {
+                marks
+                    .iter()
+                    .find(|mark| mark.event == event)
+                    .map(|mark| mark.at_ms)
+            };
+            if let Some(start_ms) = at(Event::Started) {
+                executions.push(Execution {
+                    lane,
+                    taken_ms: at(Event::Accepted).unwrap_or(start_ms),
+                    start_ms,
+                    end_ms: self.finished.get(key.0).copied().map(ms),
+                });
+            }
             lanes.push(Lane {
                 id: attempt.id.clone(),
                 sent_ms: ms(attempt.sent_us),
@@ -226,7 +237,8 @@ mod tests {
     fn a_joined_attempt_shares_the_execution_and_the_late_reply_completes_the_call() {
         let verdicts = [
             verdict(22_500, Event::Replied, "a", 1),
-            verdict(2000, Event::Started, "a", 1),
+            verdict(2000, Event::Accepted, "a", 1),
+            verdict(20_000, Event::Started, "a", 1),
             verdict(13_000, Event::Joined, "a", 2),
             verdict(22_000, Event::Finished, "a", 1),
             verdict(22_600, Event::Replied, "a", 2),
@@ -240,12 +252,11 @@ mod tests {
         assert_eq!(timeline.lanes.len(), 2);
         assert_eq!(timeline.executions.len(), 1);
         let execution = &timeline.executions[0];
-        assert_eq!(
-            (execution.lane, execution.start_ms, execution.end_ms),
-            (0, 1.0, Some(21.0))
-        );
+        assert_eq!(execution.lane, 0);
+        assert_eq!((execution.taken_ms, execution.start_ms), (1.0, 19.0));
+        assert_eq!(execution.end_ms, Some(21.0));
         assert_eq!(timeline.completed_by(), Some(0));
-        assert_eq!(timeline.lanes[0].marks[0].event, Event::Started);
+        assert_eq!(timeline.lanes[0].marks[0].event, Event::Accepted);
         assert_eq!(timeline.lanes[1].words(false), "joined the execution");
         assert!(
             timeline.lanes[0]

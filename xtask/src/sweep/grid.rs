@@ -101,18 +101,24 @@ impl Metric {
         }
     }
 
-    /// What it means and which colour is better.
+    /// What it means, and how to read the colour.
     pub(super) fn says(self) -> &'static str {
         match self {
             Self::Success => {
-                "The share of calls that were ok within five attempts and 500 ms. Darker is more."
+                "The share of calls that were ok within five attempts and 500 ms. The stronger the \
+                 colour, the better."
             }
-            Self::P50 => "Half of the calls that were ok took no longer. Darker is slower.",
-            Self::P99 => "99 % of the calls that were ok took no longer. Darker is slower.",
+            Self::P50 => {
+                "Half of the calls that were ok took no longer. Seven calls in ten never meet a \
+                 loss, so no policy changes much here. The stronger the colour, the slower."
+            }
+            Self::P99 => {
+                "99 % of the calls that were ok took no longer: what waiting too long, or backing \
+                 off too far, costs the unlucky. The stronger the colour, the slower."
+            }
             Self::ExtraLoad => {
-                "Attempts beyond the first, per call. At 30 % loss 0.43 is what retries must cost \
-                 at least; what lies above was sent although the first was on its way. Darker is \
-                 more."
+                "Attempts beyond the first, per call. Replacing what is lost costs about 0.43; the \
+                 rest was sent while an answer was on its way. The stronger the colour, the more."
             }
         }
     }

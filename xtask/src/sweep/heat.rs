@@ -9,7 +9,7 @@ use crate::report::{
 const CELL: (f64, f64) = (50.0, 24.0);
 const LEFT: f64 = 66.0;
 const TOP: f64 = 66.0;
-const GAP: (f64, f64) = (18.0, 34.0);
+const GAP: (f64, f64) = (18.0, 46.0);
 const MAP: (f64, f64) = (
     CELL.0 * BASES_MS.len() as f64,
     CELL.1 * FACTORS.len() as f64,
@@ -19,7 +19,7 @@ const MAP: (f64, f64) = (
 pub(super) fn draw(metric: Metric, cells: &[Cell]) -> String {
     let (low, high) = range(metric, cells);
     let width = LEFT + (MAP.0 + GAP.0) * TIMEOUTS_MS.len() as f64 - GAP.0 + 4.0;
-    let height = TOP + (MAP.1 + GAP.1) * JITTERS.len() as f64 + 50.0;
+    let height = TOP + (MAP.1 + GAP.1) * JITTERS.len() as f64 + 6.0;
     let title = format!(
         "{} by jitter, attempt timeout, backoff base and factor",
         metric.name()

@@ -106,7 +106,15 @@ fn shown(lane: &Lane) -> Vec<Mark> {
     let fate = lane.fate();
     let lost = |event| matches!(event, Event::ReplyDropped | Event::Cut);
     let shown = |mark: &&Mark| Some(mark.event) == fate || lost(mark.event);
-    lane.marks.iter().filter(shown).copied().collect()
+    let mut marks: Vec<_> = lane.marks.iter().filter(shown).copied().collect();
+    // The attempt did its work when its call was taken on, not when the handler's turn came.
+    let taken = lane.marks.iter().find(|mark| mark.event == Event::Accepted);
+    if let (Some(taken), Some(first)) = (taken, marks.first_mut())
+        && first.event == Event::Started
+    {
+        first.at_ms = taken.at_ms;
+    }
+    marks
 }
 
 /// Circles for what leads to an execution, a cross for a loss, a bar for a closed door.
@@ -143,6 +151,7 @@ fn cross(svg: &mut Svg, at: (f64, f64)) {
 fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: Scale) {
     let execution = &call.executions[index];
     let y = middle(call.lanes.len() + index);
+    let taken = x.at(execution.taken_ms);
     let start = x.at(execution.start_ms);
     let end = x.at(execution.end_ms.unwrap_or(call.last_ms()));
     svg.text(
@@ -155,10 +164,24 @@ fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: S
         Mode::Table => "table",
         Mode::Naive => "naive",
     };
-    let width = (end - start).max(3.0);
+    let waited = format!(
+        "waited for {:.1} ms",
+        execution.start_ms - execution.taken_ms
+    );
+    svg.rect(
+        &format!("{class} pale"),
+        (taken, y - 7.0),
+        (start - taken, 14.0),
+        &waited,
+    );
     let took = execution.end_ms.map(|end_ms| end_ms - execution.start_ms);
     let tip = took.map_or_else(String::new, |ms| format!("executed for {ms:.1} ms"));
-    svg.rect(class, (start, y - 7.0), (width, 14.0), &tip);
+    svg.rect(
+        class,
+        (start, y - 7.0),
+        ((end - start).max(3.0), 14.0),
+        &tip,
+    );
     let text = match index {
         0 => "the call is executed".to_owned(),
         _ => format!("and executed again, time {}", index + 1),
@@ -170,7 +193,7 @@ fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: S
 fn connectors(svg: &mut Svg, call: &Timeline, x: Scale) {
     for (row, execution) in call.executions.iter().enumerate() {
         let bar = middle(call.lanes.len() + row) - 7.0;
-        let started = (execution.lane, execution.start_ms);
+        let started = (execution.lane, execution.taken_ms);
         let joined = call.lanes.iter().enumerate().filter_map(|(index, lane)| {
             let mark = lane.marks.iter().find(|mark| mark.event == Event::Joined)?;
             Some((index, mark.at_ms))
