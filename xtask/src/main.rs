@@ -5,6 +5,7 @@ mod ci;
 mod clock;
 mod demo;
 mod events;
+mod leash;
 mod process;
 mod programs;
 mod report;

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::clock::Deadline;
+use crate::{clock::Deadline, leash::Leash};
 
 /// How much of a program's stderr is kept to be shown if it fails.
 const STDERR_LINES: usize = 40;
@@ -25,7 +25,9 @@ const PIPES: Duration = Duration::from_secs(2);
 /// A running program. Dropping it kills it.
 pub(crate) struct Process {
     name: String,
-    child: Child,
+    child: Reaped,
+    /// Only to be dropped, after the child.
+    _leash: Leash,
     stdout: Receiver<String>,
     stderr: Arc<Mutex<VecDeque<String>>>,
     /// Disconnected once stderr has been read to its end.
@@ -40,16 +42,18 @@ impl Process {
         args: &[impl AsRef<OsStr>],
     ) -> Result<Self> {
         let program = program.as_ref();
-        let mut child = Command::new(program)
+        let child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("can't start {name} ({})", program.display()))?;
+        let mut child = Reaped(child);
+        let leash = Leash::on(child.0.id())?;
         let (lines, stdout) = mpsc::channel();
-        let out = child.stdout.take().context("stdout was piped")?;
-        let err = child.stderr.take().context("stderr was piped")?;
+        let out = child.0.stdout.take().context("stdout was piped")?;
+        let err = child.0.stderr.take().context("stderr was piped")?;
         each_line(out, move |line| lines.send(line).is_ok());
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&stderr);
@@ -61,6 +65,7 @@ impl Process {
         Ok(Self {
             name: name.to_owned(),
             child,
+            _leash: leash,
             stdout,
             stderr,
             stderr_open,
@@ -85,7 +90,7 @@ impl Process {
     pub(crate) fn finish(&mut self, limit: Duration) -> Result<(ExitStatus, Vec<String>)> {
         let deadline = Deadline::after(limit);
         let status = loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.child.0.try_wait()? {
                 break status;
             }
             if deadline.has_passed() {
@@ -104,7 +109,7 @@ impl Process {
     pub(crate) fn stop(mut self, limit: Duration) -> Result<()> {
         // The standard library can only kill. The shell's own `kill` is there wherever a shell is.
         let asked = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()])
+            .args(["-c", "kill -TERM \"$0\"", &self.child.0.id().to_string()])
             .status()
             .context("can't ask a program to stop: no `sh`")?;
         if !asked.success() {
@@ -139,11 +144,14 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+/// A child that is killed and reaped when it is dropped.
+struct Reaped(Child);
+
+impl Drop for Reaped {
     fn drop(&mut self) {
         // Both fail only if it has been reaped already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
