@@ -4,6 +4,7 @@ pub(crate) mod attempts;
 pub(crate) mod ecdf;
 pub(crate) mod effects;
 pub(crate) mod lanes;
+mod panel;
 
 /// A scenario's name as part of an element's id.
 fn slug(kind: &str, name: &str, mode: &str) -> String {

@@ -1,28 +1,22 @@
 //! `target/redial/demo.html`: what the demo has seen, to be looked at.
 
+mod legend;
+mod tables;
+
+use self::legend::MODES;
 use super::{
     Outcome,
     chart::{attempts, ecdf, effects, lanes},
-    duplicate::Duplicate,
     run::Run,
     scenario::{self, Mode},
     stories::{self, Told},
-    table,
     verdict::Verdict,
 };
-use crate::{
-    events::Event,
-    report::{
-        page::{figure, page, section},
-        scale::thousands,
-        svg::escape,
-    },
+use crate::report::{
+    page::{figure, page, section},
+    scale::thousands,
+    svg::escape,
 };
-
-/// What the two colours mean, above every picture that uses them.
-const MODES: &str = "<p class=\"legend\"><span><i class=\"key table\"></i>with the table: every \
-    attempt carries the call's id</span><span><i class=\"key naive\"></i>naively: a fresh id for \
-    every attempt</span></p>";
 
 /// The whole page.
 pub(crate) fn html(outcome: &Outcome) -> String {
@@ -30,7 +24,7 @@ pub(crate) fn html(outcome: &Outcome) -> String {
     let body = [
         header(outcome),
         counted(runs),
-        forced(&outcome.duplicate),
+        tables::forced(&outcome.duplicate),
         timelines(&stories::tell(runs)),
         latencies(runs),
         attempts_taken(runs),
@@ -86,93 +80,8 @@ fn counted(runs: &[Run]) -> String {
     section(
         "Was each call counted once?",
         lead,
-        &format!("{picture}{}{notes}", results(runs)),
+        &format!("{picture}{}{notes}", tables::results(runs)),
     )
-}
-
-fn results(runs: &[Run]) -> String {
-    let class = |column: usize| {
-        if column < table::WORDS {
-            ""
-        } else {
-            " class=\"number\""
-        }
-    };
-    let last = table::HEADINGS.len() - 1;
-    let headings = table::HEADINGS.iter().enumerate().map(|(column, heading)| {
-        let class = if column == last { "" } else { class(column) };
-        format!("<th scope=\"col\"{class}>{heading}</th>")
-    });
-    let rows = runs.iter().map(|run| {
-        let cells = table::cells(run)
-            .into_iter()
-            .enumerate()
-            .map(|(column, text)| {
-                let text = escape(&text);
-                match (column, run.mode) {
-                    (0, Mode::Table) => {
-                        format!("<th scope=\"rowgroup\" rowspan=\"2\">{text}</th>")
-                    }
-                    (0, Mode::Naive) => String::new(),
-                    (1, mode) => {
-                        format!("<td><i class=\"key {}\"></i>{text}</td>", mode.name())
-                    }
-                    _ if column == last => {
-                        let class = if run.verdict == Verdict::Exact {
-                            "exact"
-                        } else {
-                            "wrong"
-                        };
-                        format!("<td class=\"{class}\">{text}</td>")
-                    }
-                    _ => format!("<td{}>{text}</td>", class(column)),
-                }
-            });
-        format!(
-            "<tr class=\"{}\">{}</tr>",
-            run.mode.name(),
-            cells.collect::<String>()
-        )
-    });
-    format!(
-        "<div class=\"scroll\"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
-        headings.collect::<String>(),
-        rows.collect::<String>()
-    )
-}
-
-fn forced(duplicate: &Duplicate) -> String {
-    let became = |index: usize| match duplicate.verdicts[index] {
-        Some(Event::Started) => "started the execution",
-        Some(Event::Joined) => "joined the running execution",
-        Some(Event::Replayed) => "got the recorded reply",
-        _ => "left no trace in the server's log",
-    };
-    let rows = duplicate.replies.iter().enumerate().map(|(index, reply)| {
-        format!(
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td><code>{}</code></td></tr>",
-            index + 1,
-            became(index),
-            escape(reply)
-        )
-    });
-    let lead = "One call, written by hand as frames and sent three times on three connections: twice \
-        at once, and again after both were answered.";
-    let count = if duplicate.effects == 1 {
-        "effect"
-    } else {
-        "effects"
-    };
-    let contents = format!(
-        "<p class=\"small\">The first request; the others add their attempt's number:<br><code>{}</code></p><div class=\"scroll\"><table><thead><tr>\
-         <th scope=\"col\">sending</th><th scope=\"col\">what it did</th>\
-         <th scope=\"col\">the reply, byte for byte</th></tr></thead><tbody>{}</tbody></table></div>\
-         <p>The counter afterwards: <strong>{} {count}</strong>.</p>",
-        escape(&duplicate.requests[0]),
-        rows.collect::<String>(),
-        duplicate.effects
-    );
-    section("The forced duplicate", lead, &contents)
 }
 
 fn timelines(told: &[Told]) -> String {
@@ -198,61 +107,8 @@ fn timelines(told: &[Told]) -> String {
     section(
         "What happens to an attempt",
         lead,
-        &format!("{}{figures}", symbols()),
+        &format!("{}{figures}", legend::symbols()),
     )
-}
-
-/// The legend of the timelines.
-fn symbols() -> String {
-    let entry = |drawing: &str, text: &str| {
-        format!(
-            "<span><svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\">{drawing}</svg>{text}</span>"
-        )
-    };
-    let entries = [
-        entry(
-            "<line class=\"wait\" x1=\"2\" y1=\"8\" x2=\"16\" y2=\"8\"/><line class=\"sent\" x1=\"2\" y1=\"2\" x2=\"2\" y2=\"14\"/>",
-            "sent, and waited for",
-        ),
-        entry(
-            "<path class=\"started\" d=\"M4 3l8 5l-8 5z\"/>",
-            "starts an execution",
-        ),
-        entry(
-            "<rect class=\"table pale\" x=\"0\" y=\"3\" width=\"11\" height=\"10\"/>\
-             <rect class=\"table\" x=\"11\" y=\"3\" width=\"5\" height=\"10\"/>",
-            "taken on and delayed, then executed",
-        ),
-        entry(
-            "<circle class=\"joined\" cx=\"8\" cy=\"8\" r=\"4.5\"/>",
-            "joins the one that runs",
-        ),
-        entry(
-            "<path class=\"replayed\" d=\"M8 3l5 5l-5 5l-5 -5z\"/>",
-            "gets the recorded reply",
-        ),
-        entry(
-            "<path class=\"refused\" d=\"M3.5 3.5h9v9h-9z\"/>",
-            "refused without effect",
-        ),
-        entry(
-            "<path class=\"lost\" d=\"M3.5 3.5l9 9m0 -9l-9 9\"/>",
-            "request, reply or connection lost",
-        ),
-        entry(
-            "<line class=\"gave-up\" x1=\"8\" y1=\"3\" x2=\"8\" y2=\"13\"/>",
-            "attempt timed out",
-        ),
-        entry(
-            "<line class=\"late\" x1=\"0\" y1=\"8\" x2=\"16\" y2=\"8\"/>",
-            "timed out, but a late reply is still taken",
-        ),
-        entry(
-            "<circle class=\"done\" cx=\"8\" cy=\"8\" r=\"5.5\"/>",
-            "this reply completes the call",
-        ),
-    ];
-    format!("<p class=\"legend\">{}</p>", entries.concat())
 }
 
 fn latencies(runs: &[Run]) -> String {

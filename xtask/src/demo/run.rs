@@ -40,14 +40,7 @@ pub(crate) fn run(
     calls: u64,
     seed: u64,
 ) -> Result<Run> {
-    let file = |side: &str| {
-        let name = format!(
-            "{}-{}-{side}.jsonl",
-            scenario.name.replace(' ', "-"),
-            mode.name()
-        );
-        folder.join(name)
-    };
+    let file = |side: &str| folder.join(file_name(scenario, mode, side));
     let (server_file, client_file) = (file("server"), file("client"));
     let server_flags = scenario.server_flags(seed);
     let client_flags = scenario.client_flags(mode, calls, seed);
@@ -74,6 +67,14 @@ pub(crate) fn run(
         server_events: events::read(&server_file)?,
         commands,
     })
+}
+
+fn file_name(scenario: &Scenario, mode: Mode, side: &str) -> String {
+    format!(
+        "{}-{}-{side}.jsonl",
+        scenario.name.replace(' ', "-"),
+        mode.name()
+    )
 }
 
 fn with_events(mut flags: Vec<String>, file: &Path) -> Vec<String> {

@@ -23,6 +23,9 @@ pub(crate) const HEADINGS: [&str; 10] = [
     "verdict",
 ];
 
+/// The last column, which holds the verdict.
+pub(crate) const LAST: usize = HEADINGS.len() - 1;
+
 /// The first columns hold words; all others hold numbers and are set flush right.
 pub(crate) const WORDS: usize = 2;
 
@@ -54,7 +57,6 @@ pub(crate) fn cells(run: &Run) -> [String; 10] {
 pub(crate) fn terminal(runs: &[Run]) -> Table {
     let mut table = report::terminal::table(&HEADINGS);
     for run in runs {
-        let last = HEADINGS.len() - 1;
         let row = cells(run).into_iter().enumerate().map(|(column, text)| {
             // A scenario is named once, on the first of its two rows.
             let text = if column == 0 && run.mode == Mode::Naive {
@@ -63,7 +65,7 @@ pub(crate) fn terminal(runs: &[Run]) -> Table {
                 text
             };
             let cell = Cell::new(text);
-            if column == last {
+            if column == LAST {
                 cell.fg(colour(run.verdict))
             } else {
                 cell
@@ -71,11 +73,7 @@ pub(crate) fn terminal(runs: &[Run]) -> Table {
         });
         table.add_row(row);
     }
-    for column in table
-        .column_iter_mut()
-        .skip(WORDS)
-        .take(HEADINGS.len() - WORDS - 1)
-    {
+    for column in table.column_iter_mut().skip(WORDS).take(LAST - WORDS) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table

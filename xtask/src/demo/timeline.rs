@@ -91,20 +91,8 @@ impl<'a> Ledger<'a> {
                 event: verdict.event,
             };
             let marks: Vec<_> = about.iter().map(mark).collect();
-            let at = |event| {
-                marks
-                    .iter()
-                    .find(|mark| mark.event == event)
-                    .map(|mark| mark.at_ms)
-            };
-            if let Some(start_ms) = at(Event::Started) {
-                executions.push(Execution {
-                    lane,
-                    taken_ms: at(Event::Accepted).unwrap_or(start_ms),
-                    start_ms,
-                    end_ms: self.finished.get(key.0).copied().map(ms),
-                });
-            }
+            let finished = self.finished.get(key.0).copied().map(ms);
+            executions.extend(execution(lane, &marks, finished));
             lanes.push(Lane {
                 id: attempt.id.clone(),
                 sent_ms: ms(attempt.sent_us),
@@ -123,6 +111,23 @@ impl<'a> Ledger<'a> {
     }
 }
 
+/// The execution that an attempt made begin, if it did.
+fn execution(lane: usize, marks: &[Mark], end_ms: Option<f64>) -> Option<Execution> {
+    let at = |event| {
+        marks
+            .iter()
+            .find(|mark| mark.event == event)
+            .map(|mark| mark.at_ms)
+    };
+    let start_ms = at(Event::Started)?;
+    Some(Execution {
+        lane,
+        taken_ms: at(Event::Accepted).unwrap_or(start_ms),
+        start_ms,
+        end_ms,
+    })
+}
+
 impl Timeline {
     /// Whether any attempt met this fate.
     pub(crate) fn has(&self, event: Event) -> bool {
@@ -130,7 +135,7 @@ impl Timeline {
     }
 
     /// The attempt whose reply completed the call: the first reply that left the server in time,
-    /// on a connection that lived. With one id for all attempts the client itself can't tell.
+    /// on a connection that lived, and that was no refusal. With one id for all attempts the client itself can't tell.
     pub(crate) fn completed_by(&self) -> Option<usize> {
         if self.outcome != Outcome::Ok {
             return None;
@@ -138,7 +143,7 @@ impl Timeline {
         let told = self.lanes.iter().position(|lane| lane.end == End::Reply);
         let replied = |lane: &Lane| {
             let other = told.is_some_and(|told| self.lanes[told].id != lane.id);
-            if other || lane.end == End::ConnectionLost {
+            if other || lane.end == End::ConnectionLost || lane.has(Event::Refused) {
                 return None;
             }
             let in_time = |mark: &&Mark| mark.event == Event::Replied && mark.at_ms <= self.end_ms;
@@ -295,19 +300,22 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_to_another_id_or_on_a_lost_connection_completes_nothing() {
+    fn a_refusal_or_a_reply_to_another_id_or_on_a_lost_connection_completes_nothing() {
         let verdicts = [
             verdict(2000, Event::Replied, "a", 1),
             verdict(3000, Event::Replied, "b", 1),
-            verdict(4000, Event::Replied, "b", 2),
+            verdict(3500, Event::Refused, "b", 2),
+            verdict(3600, Event::Replied, "b", 2),
+            verdict(4000, Event::Replied, "b", 3),
         ];
         let attempts = [
             ("a", 1, 1000, End::Timeout),
             ("b", 1, 1000, End::ConnectionLost),
-            ("b", 2, 1000, End::Reply),
+            ("b", 2, 1000, End::Refused),
+            ("b", 3, 1000, End::Reply),
         ];
         let timeline = Ledger::new(&verdicts).timeline(&call(Outcome::Ok, &attempts));
-        assert_eq!(timeline.completed_by(), Some(2));
+        assert_eq!(timeline.completed_by(), Some(3));
     }
 
     #[test]

@@ -43,20 +43,15 @@ pub(super) fn draw(metric: Metric, cells: &[Cell]) -> String {
         for (row, jitter) in JITTERS.into_iter().enumerate() {
             let y = TOP + (MAP.1 + GAP.1) * row as f64;
             if column == 0 {
-                svg.text(
-                    "label",
-                    (0.0, y + 4.0),
-                    Anchor::Start,
-                    &format!("jitter {jitter}"),
-                );
+                let text = format!("jitter {jitter}");
+                svg.text("label", (0.0, y + 4.0), Anchor::Start, &text);
             }
+            axes(&mut svg, (x, y + 14.0), column == 0);
             let here = |cell: &&Cell| {
                 cell.setting.jitter == jitter && cell.setting.timeout_ms == timeout_ms
             };
-            let y = y + 14.0;
-            axes(&mut svg, (x, y), column == 0);
             for cell in cells.iter().filter(here) {
-                draw_cell(&mut svg, metric, cell, (x, y), shade);
+                draw_cell(&mut svg, metric, cell, (x, y + 14.0), shade);
             }
         }
     }

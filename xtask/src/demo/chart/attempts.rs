@@ -1,5 +1,6 @@
 //! How many attempts the calls took.
 
+use super::panel::{LEFT, RIGHT, WIDTH, frame};
 use crate::{
     demo::{run::Run, scenario::Mode},
     report::{
@@ -8,10 +9,6 @@ use crate::{
     },
 };
 
-const SIZE: (f64, f64) = (280.0, 186.0);
-const LEFT: f64 = 44.0;
-const RIGHT: f64 = 268.0;
-const TOP: f64 = 12.0;
 const BOTTOM: f64 = 144.0;
 /// Calls with more attempts than this share the last pair of bars.
 const MOST: u32 = 10;
@@ -24,47 +21,36 @@ pub(crate) fn draw(runs: &[&Run]) -> String {
     let name = first.scenario.name;
     let title = format!("Attempts per call: {name}");
     let slug = super::slug("attempts", name, "both");
-    let mut svg = Svg::new(&slug, SIZE, &title, &describe(runs));
-    let y = Scale::linear((0.0, 1.0), (BOTTOM, TOP));
-    for tick in y.ticks(4.0) {
-        svg.line("grid", (LEFT, y.at(tick)), (RIGHT, y.at(tick)));
-        let label = format!("{:.0} %", tick * 100.0);
-        svg.text("tick", (LEFT - 6.0, y.at(tick) + 4.0), Anchor::End, &label);
-    }
+    let mut svg = Svg::new(&slug, (WIDTH, BOTTOM + 42.0), &title, &describe(runs));
+    let y = frame(&mut svg, BOTTOM, "attempts that a call took");
     let step = (RIGHT - LEFT) / f64::from(MOST);
-    let width = step * 0.36;
     for attempts in 1..=MOST {
         let middle = LEFT + step * (f64::from(attempts) - 0.5);
-        let more = if attempts == MOST { "+" } else { "" };
-        svg.text(
-            "tick",
-            (middle, BOTTOM + 16.0),
-            Anchor::Middle,
-            &format!("{attempts}{more}"),
-        );
+        let label = format!("{attempts}{}", if attempts == MOST { "+" } else { "" });
+        svg.text("tick", (middle, BOTTOM + 16.0), Anchor::Middle, &label);
         for run in runs {
-            let (class, left) = match run.mode {
-                Mode::Table => ("table", middle - width - 0.5),
-                Mode::Naive => ("naive", middle + 0.5),
-            };
-            let share = share(run, attempts);
-            if share > 0.0 {
-                // A single call among hundreds must not vanish.
-                let height = (BOTTOM - y.at(share)).max(1.5);
-                let tip = format!("{}: {:.1} % of calls", run.mode.name(), share * 100.0);
-                svg.rect(class, (left, BOTTOM - height), (width, height), &tip);
-            }
+            draw_bar(&mut svg, run, attempts, (middle, step * 0.36), y);
         }
     }
     svg.line("base", (LEFT, BOTTOM), (RIGHT, BOTTOM));
-    let middle = f64::midpoint(LEFT, RIGHT);
-    svg.text(
-        "axis",
-        (middle, BOTTOM + 38.0),
-        Anchor::Middle,
-        "attempts that a call took",
-    );
     svg.finish()
+}
+
+/// To the left of the pair's middle with the table, to the right naively.
+fn draw_bar(svg: &mut Svg, run: &Run, attempts: u32, (middle, width): (f64, f64), y: Scale) {
+    let share = share(run, attempts);
+    if share <= 0.0 {
+        return;
+    }
+    let left = match run.mode {
+        Mode::Table => middle - width - 0.5,
+        Mode::Naive => middle + 0.5,
+    };
+    // A single call among hundreds must not vanish.
+    let height = (BOTTOM - y.at(share)).max(1.5);
+    let mode = run.mode.name();
+    let tip = format!("{mode}: {:.1} % of calls", share * 100.0);
+    svg.rect(mode, (left, BOTTOM - height), (width, height), &tip);
 }
 
 /// The share of calls that took this many attempts, or at least so many at the end of the axis.

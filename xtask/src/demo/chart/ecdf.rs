@@ -1,5 +1,6 @@
 //! Latency distributions: for each time, the share of all calls that were ok by then.
 
+use super::panel::{LEFT, RIGHT, TOP, WIDTH, frame};
 use crate::{
     demo::{run::Run, scenario::Mode},
     events::Outcome,
@@ -9,10 +10,6 @@ use crate::{
     },
 };
 
-const SIZE: (f64, f64) = (280.0, 204.0);
-const LEFT: f64 = 44.0;
-const RIGHT: f64 = 268.0;
-const TOP: f64 = 12.0;
 const BOTTOM: f64 = 162.0;
 
 /// The latencies of one run, sorted, and how many calls there were in all.
@@ -45,70 +42,43 @@ pub(crate) fn draw(runs: &[&Run], domain: (f64, f64)) -> String {
     let name = first.scenario.name;
     let all: Vec<_> = runs.iter().map(|run| latencies(run)).collect();
     let title = format!("Latency of calls: {name}");
-    let mut svg = Svg::new(
-        &super::slug("latency", name, "both"),
-        SIZE,
-        &title,
-        &describe(&all),
-    );
+    let slug = super::slug("latency", name, "both");
+    let mut svg = Svg::new(&slug, (WIDTH, BOTTOM + 42.0), &title, &describe(&all));
+    let y = frame(&mut svg, BOTTOM, "ok within this time (log scale)");
     let x = Scale::log(domain, (LEFT, RIGHT));
-    let y = Scale::linear((0.0, 1.0), (BOTTOM, TOP));
-    axes(&mut svg, x, y);
-    // The naive line last and dashed: where both agree, both are seen.
-    for latencies in &all {
-        let class = if latencies.mode == Mode::Table {
-            "table"
-        } else {
-            "naive"
-        };
-        svg.path(&format!("curve {class}"), &curve(latencies, x, y));
-        for share in [0.5, 0.99] {
-            let Some(at) = reached(&latencies.sorted, latencies.calls, share) else {
-                continue;
-            };
-            let tip = format!("{:.0} % within {}", share * 100.0, duration(at));
-            svg.circle(class, (x.at(at), y.at(share)), 4.0, &tip);
-        }
-    }
-    if let Some(never) = all.iter().find(|one| one.sorted.is_empty()) {
-        let text = format!("{}: no call was ever ok", never.mode.name());
-        svg.text(
-            "note naive-text halo",
-            (RIGHT - 6.0, BOTTOM - 8.0),
-            Anchor::End,
-            &text,
-        );
-    }
-    svg.finish()
-}
-
-fn axes(svg: &mut Svg, x: Scale, y: Scale) {
-    for tick in y.ticks(4.0) {
-        svg.line("grid", (LEFT, y.at(tick)), (RIGHT, y.at(tick)));
-        let label = format!("{:.0} %", tick * 100.0);
-        svg.text("tick", (LEFT - 6.0, y.at(tick) + 4.0), Anchor::End, &label);
-    }
     for tick in x.ticks(0.0) {
         svg.line("grid", (x.at(tick), TOP), (x.at(tick), BOTTOM));
         let label = duration(tick).replace(".0 ", " ");
         svg.text("tick", (x.at(tick), BOTTOM + 16.0), Anchor::Middle, &label);
     }
     svg.line("base", (LEFT, BOTTOM), (RIGHT, BOTTOM));
-    let middle = f64::midpoint(LEFT, RIGHT);
-    svg.text(
-        "axis",
-        (middle, BOTTOM + 38.0),
-        Anchor::Middle,
-        "ok within this time (log scale)",
-    );
+    // The naive line last and dashed: where both agree, both are seen.
+    for latencies in &all {
+        draw_one(&mut svg, latencies, x, y);
+    }
+    svg.finish()
+}
+
+fn draw_one(svg: &mut Svg, latencies: &Latencies, x: Scale, y: Scale) {
+    let mode = latencies.mode.name();
+    if latencies.sorted.is_empty() {
+        let text = format!("{mode}: no call was ever ok");
+        let class = format!("note {mode}-text halo");
+        svg.text(&class, (RIGHT - 6.0, BOTTOM - 8.0), Anchor::End, &text);
+        return;
+    }
+    svg.path(&format!("curve {mode}"), &curve(latencies, x, y));
+    for share in [0.5, 0.99] {
+        if let Some(at) = reached(&latencies.sorted, latencies.calls, share) {
+            let tip = format!("{:.0} % within {}", share * 100.0, duration(at));
+            svg.circle(mode, (x.at(at), y.at(share)), 4.0, &tip);
+        }
+    }
 }
 
 /// Steps up by one call at each latency; ends flat at the share that was ever ok.
 fn curve(latencies: &Latencies, x: Scale, y: Scale) -> String {
-    let Some(first) = latencies.sorted.first() else {
-        return "M0 0".to_owned();
-    };
-    let mut path = format!("M{LEFT:.1} {BOTTOM:.1}H{:.1}", x.at(*first));
+    let mut path = format!("M{LEFT:.1} {BOTTOM:.1}");
     for (index, latency) in latencies.sorted.iter().enumerate() {
         let share = (index + 1) as f64 / latencies.calls as f64;
         path.push_str(&format!("H{:.1}V{:.1}", x.at(*latency), y.at(share)));

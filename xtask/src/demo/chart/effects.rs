@@ -18,62 +18,45 @@ const TICKS: [f64; 8] = [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0];
 /// One row per scenario, with a mark for each way of calling.
 pub(crate) fn draw(runs: &[Run]) -> String {
     let rows = scenarios(runs);
-    let height = TOP + ROW * rows.len() as f64 + 48.0;
-    let most = runs.iter().map(ratio).fold(1.5, f64::max);
-    let least = runs.iter().map(ratio).fold(0.8, f64::min).max(0.01);
-    // Logarithmic, since it is a ratio: a quarter too much and ten times too much are both seen.
-    let x = Scale::log((least, most * 1.1), (LEFT, RIGHT));
-    let mut svg = Svg::new(
-        "effects",
-        (WIDTH, height),
-        "Effects found per call made",
-        &description(runs),
-    );
     let bottom = TOP + ROW * rows.len() as f64;
-    for tick in TICKS
+    let title = "Effects found per call made";
+    let mut svg = Svg::new("effects", (WIDTH, bottom + 48.0), title, &description(runs));
+    let least = runs.iter().map(ratio).fold(0.8, f64::min).max(0.01);
+    let most = runs.iter().map(ratio).fold(1.5, f64::max) * 1.1;
+    // Logarithmic, since it is a ratio: a quarter too much and ten times too much are both seen.
+    let x = Scale::log((least, most), (LEFT, RIGHT));
+    let ticks = TICKS
         .into_iter()
-        .filter(|tick| (least..most * 1.1).contains(tick))
-    {
-        let class = if (tick - 1.0).abs() < 1e-9 {
-            "right"
-        } else {
-            "grid"
-        };
-        svg.line(class, (x.at(tick), TOP - 6.0), (x.at(tick), bottom));
-        svg.text(
-            "tick",
-            (x.at(tick), bottom + 16.0),
-            Anchor::Middle,
-            &format!("{tick}"),
-        );
-    }
-    svg.text(
-        "note right-text",
-        (x.at(1.0), TOP - 12.0),
-        Anchor::Middle,
-        "each call once",
-    );
-    svg.text(
-        "axis",
-        (f64::midpoint(LEFT, RIGHT), bottom + 36.0),
-        Anchor::Middle,
-        "effects found on the server per call made (log scale)",
-    );
+        .filter(|tick| (least..most).contains(tick));
+    axis(&mut svg, x, ticks, bottom);
     for (row, name) in rows.iter().enumerate() {
         let y = TOP + ROW * (row as f64 + 0.5);
         svg.text("label", (LEFT - 14.0, y + 4.5), Anchor::End, name);
-        draw_row(
-            &mut svg,
-            x,
-            y,
-            runs.iter().filter(|run| run.scenario.name == *name),
-        );
+        let here: Vec<_> = runs
+            .iter()
+            .filter(|run| run.scenario.name == *name)
+            .collect();
+        draw_row(&mut svg, x, y, &here);
     }
     svg.finish()
 }
 
-fn draw_row<'a>(svg: &mut Svg, x: Scale, y: f64, runs: impl Iterator<Item = &'a Run>) {
-    let runs: Vec<_> = runs.collect();
+fn axis(svg: &mut Svg, x: Scale, ticks: impl Iterator<Item = f64>, bottom: f64) {
+    for tick in ticks {
+        let right = (tick - 1.0).abs() < 1e-9;
+        let class = if right { "right" } else { "grid" };
+        svg.line(class, (x.at(tick), TOP - 6.0), (x.at(tick), bottom));
+        let label = tick.to_string();
+        svg.text("tick", (x.at(tick), bottom + 16.0), Anchor::Middle, &label);
+    }
+    let place = (x.at(1.0), TOP - 12.0);
+    svg.text("note right-text", place, Anchor::Middle, "each call once");
+    let place = (f64::midpoint(LEFT, RIGHT), bottom + 36.0);
+    let text = "effects found on the server per call made (log scale)";
+    svg.text("axis", place, Anchor::Middle, text);
+}
+
+fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
     let find = |mode| runs.iter().find(|run| run.mode == mode);
     let (Some(table), Some(naive)) = (find(Mode::Table), find(Mode::Naive)) else {
         return;

@@ -88,6 +88,9 @@ fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale
         symbol(svg, mark.event, (at, y));
         free = at + SYMBOL;
     }
+    if lane.end == End::ConnectionLost {
+        cross(svg, (end.max(free), y));
+    }
     if completes {
         let at = x.at(call.end_ms).max(free);
         svg.circle("done", (at, y), 5.5, "this reply completes the call");
@@ -104,7 +107,10 @@ fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale
 /// What is drawn of an attempt: what became of it, and what was lost on the way back.
 fn shown(lane: &Lane) -> Vec<Mark> {
     let fate = lane.fate();
-    let lost = |event| matches!(event, Event::ReplyDropped | Event::Cut);
+    // A connection that the client saw break is marked where it saw it.
+    let lost = |event| {
+        event == Event::ReplyDropped || event == Event::Cut && lane.end != End::ConnectionLost
+    };
     let shown = |mark: &&Mark| Some(mark.event) == fate || lost(mark.event);
     let mut marks: Vec<_> = lane.marks.iter().filter(shown).copied().collect();
     // The attempt did its work when its call was taken on, not when the handler's turn came.
@@ -160,10 +166,7 @@ fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: S
         Anchor::End,
         &format!("effect {}", index + 1),
     );
-    let class = match mode {
-        Mode::Table => "table",
-        Mode::Naive => "naive",
-    };
+    let class = mode.name();
     let waited = format!(
         "waited for {:.1} ms",
         execution.start_ms - execution.taken_ms
