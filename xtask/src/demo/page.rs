@@ -114,8 +114,8 @@ fn timelines(told: &[Told]) -> String {
 fn latencies(runs: &[Run]) -> String {
     let lead = "For each time on the axis, the share of all calls that were ok by then. Dots: half \
         of the calls, and 99 % of them. A line that stays below 100 % belongs to calls that never \
-        were ok. Safety costs no time: where both ways succeed the lines lie close together, and \
-        where attempts time out only the table lets a late reply count.";
+        were ok. Where both ways succeed, the lines lie close together: nothing is paid for \
+        counting once. Where attempts time out, only the table lets a late reply count.";
     let domain = ecdf::domain(runs);
     let panels = panels(runs, true, |runs| ecdf::draw(runs, domain));
     section("How long the calls took", lead, &format!("{MODES}{panels}"))
@@ -166,3 +166,6 @@ fn again(outcome: &Outcome) -> String {
     );
     section("Again", &lead, &details)
 }
+
+#[cfg(test)]
+mod tests;

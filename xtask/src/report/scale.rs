@@ -47,7 +47,7 @@ impl Scale {
             let last = (high.log10() + 1e-9).floor() as i32;
             return (first..=last).map(|power| 10f64.powi(power)).collect();
         }
-        let step = round_step((high - low) / wanted);
+        let step = round_up((high - low) / wanted);
         let first = (low / step).ceil() as i64;
         let last = (high / step + 1e-9).floor() as i64;
         (first..=last).map(|n| n as f64 * step).collect()
@@ -55,7 +55,7 @@ impl Scale {
 }
 
 /// The smallest of 1, 2 or 5 times a power of ten that is not below `raw`.
-fn round_step(raw: f64) -> f64 {
+pub(crate) fn round_up(raw: f64) -> f64 {
     let power = 10f64.powf(raw.max(f64::MIN_POSITIVE).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0];
     let fits = |step: &&f64| *step * power >= raw * (1.0 - 1e-9);
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(ticks, [0.0, 20.0, 40.0, 60.0, 80.0]);
         let ticks = Scale::log((0.5, 1000.0), (0.0, 1.0)).ticks(5.0);
         assert_eq!(ticks, [1.0, 10.0, 100.0, 1000.0]);
-        assert!(close(round_step(0.03), 0.05) && close(round_step(7.0), 10.0));
+        assert!(close(round_up(0.03), 0.05) && close(round_up(7.0), 10.0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     demo::{run::Run, scenario::Mode},
     events::Outcome,
     report::{
-        scale::{Scale, duration, reached},
+        scale::{Scale, duration, reached, round_up},
         svg::{Anchor, Svg},
     },
 };
@@ -19,7 +19,7 @@ struct Latencies {
     calls: usize,
 }
 
-/// The shared axis of all panels, in microseconds: whole powers of ten around every latency.
+/// The shared axis of all panels, in microseconds, with round ends around every latency.
 pub(crate) fn domain(runs: &[Run]) -> (f64, f64) {
     let all: Vec<f64> = runs.iter().flat_map(|run| latencies(run).sorted).collect();
     let low = all.iter().copied().fold(f64::INFINITY, f64::min);
@@ -27,11 +27,8 @@ pub(crate) fn domain(runs: &[Run]) -> (f64, f64) {
     if high <= 0.0 {
         return (1e3, 1e6);
     }
-    let power = |value: f64| 10f64.powf(value);
-    (
-        power(low.max(1.0).log10().floor()),
-        power(high.log10().ceil()),
-    )
+    let low = 10f64.powf(low.max(1.0).log10().floor());
+    (low, round_up(high))
 }
 
 /// One scenario: both ways of calling in one panel.
