@@ -138,9 +138,21 @@ fn legend(svg: &mut Svg, metric: Metric, (low, high): (f64, f64), width: f64) {
     );
 }
 
-/// The smallest and the largest value there is.
+/// The smallest and the largest value there is. Both latencies share one scale: on a scale of its
+/// own the median's noise, a millisecond, would look like a finding.
 fn range(metric: Metric, cells: &[Cell]) -> (f64, f64) {
-    let values = cells.iter().filter_map(|cell| metric.of(&cell.summary));
+    let metrics: &[_] = match metric {
+        Metric::P50 | Metric::P99 => &[Metric::P50, Metric::P99],
+        Metric::Success => &[Metric::Success],
+        Metric::ExtraLoad => &[Metric::ExtraLoad],
+    };
+    let of = |cell: &Cell| {
+        metrics
+            .iter()
+            .filter_map(|metric| metric.of(&cell.summary))
+            .collect()
+    };
+    let values = cells.iter().flat_map(|cell| -> Vec<f64> { of(cell) });
     let ends = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });
@@ -166,9 +178,13 @@ mod tests {
 
     #[test]
     fn every_cell_is_drawn_with_its_number_on_one_scale() {
-        let cells = cells();
+        let mut cells = cells();
         assert_eq!(range(Metric::Success, &cells), (0.0, 0.134));
         assert_eq!(range(Metric::P50, &cells), (0.0, 1.0), "no call was ok");
+        cells[3].summary.latency_us.p50 = Some(7.0);
+        cells[9].summary.latency_us.p99 = Some(9.0);
+        assert_eq!(range(Metric::P50, &cells), (7.0, 9.0));
+        assert_eq!(range(Metric::P99, &cells), (7.0, 9.0));
         let text = draw(Metric::Success, &cells);
         assert_eq!(text.matches("class=\"heat\"").count(), 135 + 10);
         assert!(text.contains(">13.4</text>"), "the last cell's number");

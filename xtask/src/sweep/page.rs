@@ -22,7 +22,8 @@ pub(super) fn html(sweep: &Sweep) -> String {
     });
     let lead = "Each small map is a grid of backoff bases (in milliseconds, left to right) and \
         factors (top to bottom). From map to map the attempt timeout grows to the right, and the \
-        jitter changes downwards. Each metric has one colour scale for all its maps.";
+        jitter changes downwards. Each metric has one colour scale for all its maps; the two \
+        latencies share theirs.";
     let maps = format!("<div class=\"maps\">{}</div>", maps.concat());
     let body = format!(
         "{}{}{}",
