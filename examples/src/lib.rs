@@ -5,3 +5,7 @@ pub mod counters;
 pub mod events;
 pub mod load;
 pub mod methods;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeDoctests;
