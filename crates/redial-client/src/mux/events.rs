@@ -192,16 +192,14 @@ impl Mux {
             Ok(result) => return self.answer(link, id, Answer::Result(result, meta), now),
             Err(error) => error,
         };
-        let answered = pending.answered_by(link, &self.links[link]);
-        let carried = answered
-            .as_ref()
-            .is_some_and(|attempt| attempt.carried_member);
+        let carried = pending.has_carried(link, &self.links[link]);
         let verdict = classify(&error, carried);
         if matches!(verdict, Verdict::Failed | Verdict::Unknown) {
             return self.answer(link, id, Answer::Error(error, verdict, meta), now);
         }
-        // It says that an attempt was not executed. One that nothing was sent for says nothing.
-        let Some(attempt) = answered else {
+        // It says that an attempt was not executed. Without one on this connection it says nothing.
+        let must_carry = verdict == Verdict::AgainWithoutMember;
+        let Some(attempt) = pending.answered_by(link, &self.links[link], must_carry) else {
             self.unasked_replies += 1;
             return;
         };
@@ -210,23 +208,20 @@ impl Mux {
         attempt.finish(now, AttemptEnd::Refused);
         self.links[link].in_flight -= 1;
         self.woken.extend(pending.waker.take());
-        let signal = match verdict {
+        self.extensions &= !must_carry;
+        match verdict {
             Verdict::Again { no_sooner_than } => {
                 pending.not_before = pending.not_before.max(Some(after(now, no_sooner_than)));
-                Signal::Ended
+                pending.tell(was_running, Signal::Ended, Cause::Server(error));
             }
             Verdict::AgainWithoutMember => {
-                self.extensions = false;
-                Signal::WithoutMember
+                pending.tell(was_running, Signal::WithoutMember, Cause::Server(error));
             }
-            Verdict::Refused | Verdict::Failed | Verdict::Unknown => {
-                let answer = Answer::Error(error, verdict, meta);
-                pending.answer.get_or_insert(answer);
-                return;
+            _ => {
+                pending
+                    .answer
+                    .get_or_insert(Answer::Error(error, verdict, meta));
             }
-        };
-        if was_running {
-            pending.tell(signal, Some(Cause::Server(error)));
         }
     }
 
@@ -237,7 +232,7 @@ impl Mux {
         if pending.answer.is_some() {
             return;
         }
-        if let Some(attempt) = pending.answered_by(link, &self.links[link]) {
+        if let Some(attempt) = pending.answered_by(link, &self.links[link], false) {
             attempt.finish(now, AttemptEnd::Reply);
         }
         pending.answer = Some(answer);
@@ -304,12 +299,11 @@ fn end_attempts(
         latest = Some((touch, end, cause));
     }
     match latest {
-        Some(_) if !latest_was_running => {}
-        Some((Touch::Untouched, AttemptEnd::ConnectionLost, cause)) => {
+        Some((Touch::Untouched, AttemptEnd::ConnectionLost, cause)) if latest_was_running => {
             pending.attempts.pop();
-            pending.tell(Signal::Unsent, Some(cause));
+            pending.tell(true, Signal::Unsent, cause);
         }
-        Some((_, _, cause)) => pending.tell(Signal::Ended, Some(cause)),
+        Some((_, _, cause)) => pending.tell(latest_was_running, Signal::Ended, cause),
         None => {}
     }
     had_any

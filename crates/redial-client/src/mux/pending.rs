@@ -81,6 +81,15 @@ impl Attempt {
         self.ended = Some((now, end));
     }
 
+    /// Its connection is the link's, and all of it was written there: what was not can't be meant
+    /// by any reply.
+    fn can_be_answered(&self, number: usize, link: &Link, must_carry: bool) -> bool {
+        self.fate == Fate::Live
+            && (self.link, self.epoch) == (number, link.epoch)
+            && link.touch(self.start, self.end) == Touch::Wholly
+            && (self.carried_member || !must_carry)
+    }
+
     /// It may have been executed.
     pub(crate) fn is_open(&self) -> bool {
         self.fate != Fate::Closed
@@ -108,20 +117,30 @@ impl Pending {
     }
 
     /// The attempt that a reply on the link's connection is counted for: the latest that may
-    /// still be answered there. One that is not wholly written can't be meant.
-    pub(super) fn answered_by(&mut self, number: usize, link: &Link) -> Option<&mut Attempt> {
-        self.attempts.iter_mut().rev().find(|attempt| {
-            attempt.fate == Fate::Live
-                && (attempt.link, attempt.epoch) == (number, link.epoch)
-                && link.touch(attempt.start, attempt.end) == Touch::Wholly
-        })
+    /// still be answered there, of those that carried our member if it `must_carry` it.
+    pub(super) fn answered_by(
+        &mut self,
+        number: usize,
+        link: &Link,
+        must_carry: bool,
+    ) -> Option<&mut Attempt> {
+        self.attempts
+            .iter_mut()
+            .rev()
+            .find(|attempt| attempt.can_be_answered(number, link, must_carry))
     }
 
-    /// The latest attempt is over.
-    pub(super) fn tell(&mut self, signal: Signal, trouble: Option<Cause>) {
-        self.signal = Some(signal);
-        if trouble.is_some() {
-            self.trouble = trouble;
+    /// Whether an attempt that carried our member may still be answered on the connection.
+    pub(super) fn has_carried(&self, number: usize, link: &Link) -> bool {
+        let mut attempts = self.attempts.iter();
+        attempts.any(|attempt| attempt.can_be_answered(number, link, true))
+    }
+
+    /// An attempt is over. The call acts only if that was the one that it is waiting for.
+    pub(super) fn tell(&mut self, was_running: bool, signal: Signal, trouble: Cause) {
+        if was_running {
+            self.signal = Some(signal);
+            self.trouble = Some(trouble);
         }
     }
 

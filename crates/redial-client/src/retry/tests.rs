@@ -364,6 +364,39 @@ fn a_wish_for_peace_counts_during_the_backoff_too() {
 }
 
 #[test]
+fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
+    let mut world = written();
+    world.flight.resend_window = Some(ms(300));
+    let first_sent = world.now;
+    world.now += ms(100);
+    world.step();
+    world.now += ms(10);
+    world.step();
+    // The second is never written; meanwhile the server forgets the first.
+    while world.now < first_sent + ms(300) {
+        world.now = world.step().unwrap();
+    }
+    assert_eq!(world.step(), Some(world.flight.deadline), "only listening");
+    world.write(usize::MAX);
+    assert_eq!((world.arrived.len(), world.flight.used), (1, 1));
+    world.serve(Serve::Answer);
+    let (ending, _) = world.finish();
+    assert!(matches!(ending, Ending::Answer(Answer::Result(..))));
+}
+
+#[test]
+fn a_first_attempt_may_lie_in_the_buffer_for_as_long_as_the_deadline_allows() {
+    let mut world = World::new(limits(), RetryBudget::unlimited());
+    world.flight.resend_window = Some(ms(300));
+    while world.now < world.flight.started + ms(1500) {
+        world.now = world.step().unwrap();
+    }
+    world.happen(Event::Connect);
+    world.write(usize::MAX);
+    assert_eq!(world.arrived.len(), 1);
+}
+
+#[test]
 fn a_token_that_was_reserved_for_a_retry_goes_back_if_there_is_none() {
     let budget = RetryBudget {
         percent_of_calls: 0.0,
