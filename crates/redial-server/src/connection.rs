@@ -120,12 +120,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.now = clock::now();
         loop {
+            // Asked before the outbox is emptied: whoever owes nothing any more, or has seen the
+            // end of all executions, has put the last reply there before.
+            let (settled, closing) = (self.outbox.in_flight() == 0, self.shared.is_closing());
             self.cut |= self.outbox.collect(&mut self.out, cx.waker());
             let flushed = self.poll_flush(cx)?;
-            if self.cut || self.is_over(flushed) {
+            if self.cut || self.is_over(flushed, settled) {
                 return Poll::Ready(Ok(()));
             }
-            self.advance(flushed);
+            self.advance(flushed, closing);
             if self.poll_input(cx)?.is_ready() {
                 continue;
             }
@@ -162,18 +165,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Whether there is nothing left to do for this connection.
-    fn is_over(&self, flushed: Poll<()>) -> bool {
+    fn is_over(&self, flushed: Poll<()>, settled: bool) -> bool {
         match self.phase {
-            Phase::Finishing => {
-                flushed.is_ready() && self.outbox.in_flight() == 0 && self.backlog.is_empty()
-            }
+            Phase::Finishing => flushed.is_ready() && settled && self.backlog.is_empty(),
             Phase::Lingering { until } => until <= self.now,
             Phase::Open | Phase::Closing => false,
         }
     }
 
-    fn advance(&mut self, flushed: Poll<()>) {
-        if self.shared.is_closing() && matches!(self.phase, Phase::Open | Phase::Finishing) {
+    fn advance(&mut self, flushed: Poll<()>, closing: bool) {
+        if closing && matches!(self.phase, Phase::Open | Phase::Finishing) {
             self.phase = Phase::Closing;
         }
         if self.phase == Phase::Closing && flushed.is_ready() {
@@ -231,6 +232,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands over every whole frame, as far as the limits allow; the rest waits in the backlog.
     fn take_in(&mut self, bytes: &[u8]) {
         let mut input = bytes;
+        // Held from before it is asked whether the server is stopping until what was taken on has
+        // a task of its own: a shutdown waits for both.
+        let _taking_on = self.shared.executions.token();
         while self.phase != Phase::Closing && !self.is_paused() {
             let frame = match self.decoder.next_frame(&mut input) {
                 Ok(Some(frame)) => frame,

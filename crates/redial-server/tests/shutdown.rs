@@ -109,3 +109,54 @@ async fn an_address_that_others_can_reach_needs_a_word() {
     let nonsense = server.bind("nowhere").await.unwrap_err();
     assert!(nonsense.to_string().contains("nowhere"), "{nonsense}");
 }
+
+/// The last reply and the end race each other: whoever sees the end must have seen the reply.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_reply_is_lost_between_the_last_execution_and_the_end() {
+    for round in 0..300 {
+        let server = Service::default().server(Config::default());
+        let mut peer = connect(listen(&server).await).await;
+        for number in 0..4 {
+            peer.send(slow_inc(number, 1)).await;
+        }
+        while server.stats().running + server.stats().finished as usize == 0 {
+            tokio::task::yield_now().await;
+        }
+        let replies = async {
+            let mut answered = 0;
+            while peer.receive().await.is_some() {
+                answered += 1;
+            }
+            drop(peer);
+            answered
+        };
+        let (answered, _) = tokio::join!(replies, server.shutdown());
+        let finished = server.stats().finished;
+        assert!(
+            answered >= finished,
+            "round {round}: {answered} of {finished} replies arrived"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_sends_no_more_still_gets_every_reply() {
+    let server = Service::default().server(Config::default());
+    let address = listen(&server).await;
+    for round in 0..300 {
+        let mut peer = connect(address).await;
+        for number in 0..4 {
+            peer.send(slow_inc(round * 4 + number, 1)).await;
+        }
+        tokio::io::AsyncWriteExt::shutdown(&mut peer.io)
+            .await
+            .unwrap();
+        for _ in 0..4 {
+            assert!(
+                peer.receive().await.is_some(),
+                "round {round}: a reply was lost"
+            );
+        }
+        peer.expect_end().await;
+    }
+}
