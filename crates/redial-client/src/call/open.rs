@@ -159,6 +159,8 @@ impl Course {
             return None;
         }
         self.flight.refund(&mut state.policy);
+        // One that never left was no attempt.
+        self.flight.used -= u32::from(state.mux.withdraw(self.flight.id));
         state.mux.close(self.flight.id)
     }
 
