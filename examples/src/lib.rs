@@ -1,5 +1,11 @@
 //! The counter service of the original notebook: `inc` and `get`, as methods that a server
-//! implements and a client calls.
+//! implements and a client calls, and what the two programs around it share.
 
+pub mod counters;
+pub mod events;
 pub mod load;
 pub mod methods;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeDoctests;

@@ -1,7 +1,7 @@
 //! The wire of Redial, and nothing else: no sockets, no runtime, no clock.
 //!
 //! A stream carries [frames](frame): a 4-byte big-endian length, then that many bytes of JSON.
-//! A frame carries a [message](message): a JSON-RPC 2.0 request, a batch, a notification, or
+//! A frame carries a [message]: a JSON-RPC 2.0 request, a batch, a notification, or
 //! the same request in the *notebook dialect*, which has no `jsonrpc` member and whose id is
 //! the idempotency key. Params are never copied: they are borrowed from the frame as
 //! [`RawValue`](serde_json::value::RawValue).

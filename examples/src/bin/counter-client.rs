@@ -17,6 +17,8 @@ use redial_examples::{
 };
 
 /// Makes many `inc` calls at once, and says how many ended how. Exit 0 only if all are ok.
+///
+/// Its defaults are made for showing losses; those of the library are more patient.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -40,33 +42,35 @@ struct Args {
         allow_negative_numbers = true
     )]
     delta: i64,
-    /// How long to wait for a reply before the next attempt [default: the library's, 1000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    attempt_timeout_ms: Option<u64>,
-    /// How many attempts a call may have, the first included [default: the library's, 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_attempts: Option<u32>,
-    /// What bounds a call with all its attempts [default: the library's, 30000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    deadline_ms: Option<u64>,
-    /// The first wait between attempts [default: the library's, 50]
-    #[arg(long, value_name = "N")]
-    backoff_ms: Option<u64>,
-    /// What each wait is multiplied by [default: the library's, 2]
-    #[arg(long, value_name = "F")]
-    factor: Option<f64>,
-    /// The longest wait between attempts [default: the library's, 2000]
+    /// How long to wait for a reply before the next attempt, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..))]
+    attempt_timeout_ms: u64,
+    /// How many attempts a call may have, the first included
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    max_attempts: u32,
+    /// What bounds a call with all its attempts, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..))]
+    deadline_ms: u64,
+    /// The first wait between attempts, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    backoff_ms: u64,
+    /// What each wait is multiplied by
+    #[arg(long, value_name = "F", default_value_t = 2.0)]
+    factor: f64,
+    /// The longest wait between attempts, in milliseconds [default: 500, or the first wait if that
+    /// is longer]
     #[arg(long, value_name = "N")]
     backoff_cap_ms: Option<u64>,
-    /// full, equal, decorrelated, none or proportional:P [default: the library's, full]
-    #[arg(long, value_name = "KIND")]
-    jitter: Option<Jitter>,
+    /// full, equal, decorrelated, none or proportional:P
+    #[arg(long, value_name = "KIND", default_value = "full")]
+    jitter: Jitter,
     /// Makes the jitter repeat; ids are always random
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How many retries per hundred calls, or "unlimited" [default: the library's, 20]
-    #[arg(long, value_name = "PERCENT", value_parser = retry_budget, allow_hyphen_values = true)]
-    retry_budget: Option<RetryBudget>,
+    /// How many retries per hundred calls, or "unlimited", since it is retries that this program
+    /// is to show; a client's own default is 20
+    #[arg(long, value_name = "PERCENT", default_value = "unlimited", value_parser = retry_budget, allow_hyphen_values = true)]
+    retry_budget: RetryBudget,
     /// Give every attempt a fresh id, as a hand-made retry loop does
     #[arg(long)]
     naive: bool,
@@ -80,17 +84,16 @@ struct Args {
 
 impl Args {
     fn limits(&self) -> Result<CallLimits, BackoffError> {
-        let default = CallLimits::default();
-        let ms = |given: Option<u64>, default| given.map_or(default, Duration::from_millis);
+        let ms = Duration::from_millis;
         Ok(CallLimits {
-            attempt_timeout: ms(self.attempt_timeout_ms, default.attempt_timeout),
-            max_attempts: self.max_attempts.unwrap_or(default.max_attempts),
-            deadline: ms(self.deadline_ms, default.deadline),
+            attempt_timeout: ms(self.attempt_timeout_ms),
+            max_attempts: self.max_attempts,
+            deadline: ms(self.deadline_ms),
             backoff: Backoff::new(
-                ms(self.backoff_ms, default.backoff.base()),
-                self.factor.unwrap_or(default.backoff.factor()),
-                ms(self.backoff_cap_ms, default.backoff.cap()),
-                self.jitter.unwrap_or(default.backoff.jitter()),
+                ms(self.backoff_ms),
+                self.factor,
+                ms(self.backoff_cap_ms.unwrap_or(self.backoff_ms.max(500))),
+                self.jitter,
             )?,
         })
     }
@@ -134,7 +137,7 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
     let events = events.transpose()?;
     let config = Config {
         jitter_seed: args.seed,
-        retry_budget: args.retry_budget.unwrap_or_default(),
+        retry_budget: args.retry_budget,
         ..Config::default()
     };
     // Not connected yet: if there is no server, that is for the calls to say, within their limits.

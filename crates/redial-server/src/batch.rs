@@ -1,0 +1,138 @@
+//! The one answer to a batch: gathered as the entries end, sent when the last one has.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redial_protocol::write_frame;
+
+use crate::outbox::Outbox;
+
+/// A batch that is being answered.
+#[derive(Debug)]
+pub(crate) struct BatchAnswer {
+    outbox: Arc<Outbox>,
+    max_frame_bytes: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    answers: Vec<Option<Vec<u8>>>,
+    /// Entries that may still be answered, and one for the batch while it is being read.
+    open: usize,
+}
+
+impl BatchAnswer {
+    pub(crate) fn new(entries: usize, outbox: &Arc<Outbox>, max_frame_bytes: usize) -> Arc<Self> {
+        let inner = Inner {
+            answers: vec![None; entries],
+            open: entries + 1,
+        };
+        let (outbox, inner) = (Arc::clone(outbox), Mutex::new(inner));
+        Arc::new(Self {
+            outbox,
+            max_frame_bytes,
+            inner,
+        })
+    }
+
+    pub(crate) fn place(self: &Arc<Self>, index: usize) -> BatchPlace {
+        BatchPlace {
+            batch: Arc::clone(self),
+            index,
+        }
+    }
+
+    /// All entries have been read.
+    pub(crate) fn read(&self) {
+        self.close(None);
+    }
+
+    fn close(&self, answer: Option<(usize, Vec<u8>)>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((index, answer)) = answer {
+            inner.answers[index] = Some(answer);
+        }
+        inner.open -= 1;
+        if inner.open > 0 {
+            return;
+        }
+        let answers: Vec<Vec<u8>> = std::mem::take(&mut inner.answers)
+            .into_iter()
+            .flatten()
+            .collect();
+        drop(inner);
+        // Nothing for a batch of notifications (JSON-RPC 2.0, section 6).
+        if !answers.is_empty() {
+            self.outbox
+                .send(|out| write_arrays(out, &answers, self.max_frame_bytes));
+        }
+    }
+}
+
+/// Writes the answers as one array or, where that would be larger than any peer takes, as several:
+/// whoever matches by id loses nothing.
+fn write_arrays(out: &mut Vec<u8>, answers: &[Vec<u8>], max_frame_bytes: usize) {
+    let mut rest = answers;
+    while !rest.is_empty() {
+        let mut bytes = 1;
+        let fits = |answer: &&Vec<u8>| {
+            bytes += answer.len() + 1;
+            bytes <= max_frame_bytes
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (now, later) = rest.split_at(count);
+        let array = |out: &mut Vec<u8>| {
+            out.push(b'[');
+            out.extend_from_slice(&now.join(&b','));
+            out.push(b']');
+        };
+        write_frame(out, u32::MAX as usize, array).expect("outcomes are made to fit into a frame");
+        rest = later;
+    }
+}
+
+/// One entry's place in the answer. Left empty if it is dropped.
+#[derive(Debug)]
+pub(crate) struct BatchPlace {
+    batch: Arc<BatchAnswer>,
+    index: usize,
+}
+
+impl BatchPlace {
+    pub(crate) fn fill(self, answer: Vec<u8>) {
+        self.batch.close(Some((self.index, answer)));
+    }
+
+    /// The entry is not answered: it is a notification, or its answer was lost.
+    pub(crate) fn skip(self) {
+        self.batch.close(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(answers: &[&str], max_frame_bytes: usize) -> Vec<String> {
+        let answers: Vec<Vec<u8>> = answers
+            .iter()
+            .map(|text| text.as_bytes().to_vec())
+            .collect();
+        let mut out = Vec::new();
+        write_arrays(&mut out, &answers, max_frame_bytes);
+        let mut decoder = redial_protocol::FrameDecoder::new(1024);
+        let mut input = out.as_slice();
+        let mut frames = Vec::new();
+        while let Some(frame) = decoder.next_frame(&mut input).unwrap() {
+            frames.push(String::from_utf8(frame.to_vec()).unwrap());
+        }
+        frames
+    }
+
+    #[test]
+    fn answers_leave_as_one_array_unless_no_peer_would_take_it() {
+        assert_eq!(sent(&["{1}", "{2}", "{3}"], 13), ["[{1},{2},{3}]"]);
+        assert_eq!(sent(&["{1}", "{2}", "{3}"], 12), ["[{1},{2}]", "[{3}]"]);
+        assert_eq!(sent(&["{1}", "{2}"], 2), ["[{1}]", "[{2}]"]);
+    }
+}

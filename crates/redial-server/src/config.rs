@@ -1,0 +1,141 @@
+//! Every limit of a server: its unit, its default, what it costs, and what happens at it.
+
+use std::time::Duration;
+
+use redial_protocol::Limits;
+
+use crate::{error::BuildError, table::TableLimits};
+
+/// The limits of a server. All have defaults that suit a small service.
+///
+/// ```
+/// use std::time::Duration;
+/// use redial_server::Config;
+///
+/// let config = Config { ttl: Duration::from_secs(60), max_running: 64, ..Config::default() };
+/// assert_eq!(config.max_queued, 1_024);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Frame size, batch size and nesting: see [`Limits`].
+    pub limits: Limits,
+    /// How long the outcome of a finished call is kept, counted from its end. Default 10 s, as in
+    /// the notebook; from 1 ms to 20 days. A retry that comes later runs the handler again, so
+    /// this must be longer than any client goes on trying. Memory grows as rate x `ttl`.
+    pub ttl: Duration,
+    /// The most calls on record, running and finished. Default 1,000,000, at about 200 bytes each
+    /// for short replies. So at most `max_records / ttl` new mutations a second can be taken on,
+    /// 100,000 with the defaults. At the limit: -32001 for new mutations; nothing is evicted.
+    pub max_records: usize,
+    /// The most memory that records may keep, in bytes. Default 256 MiB. Checked before a call is
+    /// taken on, so replies of calls that are already running may exceed it. At the limit: -32001.
+    pub max_record_bytes: usize,
+    /// How many attempts may wait for one running call. Default 64. Beyond: -32001.
+    pub max_joined: usize,
+    /// How many calls run at once. Default 256. Beyond, they queue.
+    pub max_running: usize,
+    /// How many calls wait for a place. Default 1,024. Beyond: -32001, with a `retry_after_ms` that
+    /// grows with the queue.
+    pub max_queued: usize,
+    /// How many connections are open at once. Default 1,024, each at one partly received frame, a
+    /// bounded write buffer and a socket. Beyond: closed at once.
+    pub max_connections: usize,
+    /// How many calls of one connection are unanswered at once. Default 512. At the limit the
+    /// server stops reading from that connection until an answer leaves.
+    pub max_in_flight: usize,
+    /// How many unsent reply bytes stop the reading from a connection. Default 1 MiB.
+    pub unsent_pause_bytes: usize,
+    /// How many unsent reply bytes end a connection: calls that were read before the pause may
+    /// answer in the meantime. Default 16 MiB. Replies to mutations stay on record.
+    pub unsent_close_bytes: usize,
+    /// How long a peer may take none of the bytes that wait for it. Default 10 s, then closed.
+    pub write_timeout: Duration,
+    /// How long a frame may take from its first byte to its last. Default 10 s, then closed.
+    pub frame_timeout: Duration,
+    /// How long a connection may be silent with nothing to wait for. Default 300 s, then closed.
+    pub idle_timeout: Duration,
+    /// How many messages of one connection may be no requests (-32700, -32600). Default 10, then
+    /// closed.
+    pub max_protocol_errors: u32,
+    /// How long a shutdown waits for running calls. Default 10 s; then they are cut off, and their
+    /// callers are told -32008.
+    pub drain_timeout: Duration,
+    /// Whether to listen on an address that other machines can reach, without TLS and without
+    /// asking anybody who they are. Default false: only loopback addresses are accepted.
+    pub insecure: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            ttl: Duration::from_secs(10),
+            max_records: 1_000_000,
+            max_record_bytes: 256 * 1024 * 1024,
+            max_joined: 64,
+            max_running: 256,
+            max_queued: 1_024,
+            max_connections: 1_024,
+            max_in_flight: 512,
+            unsent_pause_bytes: 1024 * 1024,
+            unsent_close_bytes: 16 * 1024 * 1024,
+            write_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            max_protocol_errors: 10,
+            drain_timeout: Duration::from_secs(10),
+            insecure: false,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let max_ttl = crate::table::MAX_TTL;
+        if self.ttl < Duration::from_millis(1) || self.ttl > max_ttl {
+            return Err(BuildError::Limit {
+                name: "ttl",
+                found: format!("{:?}", self.ttl),
+                expected: "1 ms to 20 days",
+            });
+        }
+        let at_least_one = [
+            ("limits.max_frame_bytes", self.limits.max_frame_bytes),
+            ("limits.max_batch_entries", self.limits.max_batch_entries),
+            ("limits.max_depth", self.limits.max_depth),
+            ("max_records", self.max_records),
+            ("max_record_bytes", self.max_record_bytes),
+            ("max_running", self.max_running),
+            ("max_connections", self.max_connections),
+            ("max_in_flight", self.max_in_flight),
+            ("unsent_pause_bytes", self.unsent_pause_bytes),
+            ("max_protocol_errors", self.max_protocol_errors as usize),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(BuildError::Limit {
+                    name,
+                    found: "0".to_owned(),
+                    expected: "1 or more",
+                });
+            }
+        }
+        if self.limits.max_frame_bytes > u32::MAX as usize {
+            return Err(BuildError::Limit {
+                name: "limits.max_frame_bytes",
+                found: self.limits.max_frame_bytes.to_string(),
+                expected: "at most 4294967295, what 4 bytes can say",
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn table_limits(&self) -> TableLimits {
+        TableLimits {
+            ttl: self.ttl,
+            max_records: self.max_records,
+            max_bytes: self.max_record_bytes,
+            max_joined: self.max_joined,
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The way of one message through the server: read, routed, judged by the fault rules, looked up
+//! in the table, admitted, and run where it stands if its handler doesn't have to wait.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use redial_protocol::{
+    Batch, ErrorCode, ErrorObject, Id, Incoming, Kind, Rejection, Request, reply,
+};
+
+use crate::{
+    admission::{Refused, Ticket},
+    batch::{BatchAnswer, BatchPlace},
+    execution::{self, Execution, Job, Stage},
+    fault::{Arrival, Verdict},
+    handler::{Context, Ended, Prepared},
+    observe::EventKind,
+    outbox::{Outbox, Owed},
+    shared::Shared,
+    table::{Attempt, Begin, Fingerprint, TableKey},
+    waiter::{Waiter, write_reply},
+};
+
+/// What a connection lends to the messages of one read.
+pub(crate) struct Turn<'c> {
+    pub(crate) shared: &'c Arc<Shared>,
+    pub(crate) outbox: &'c Arc<Outbox>,
+    /// Replies that are ready at once go here, and leave in one write.
+    pub(crate) out: &'c mut Vec<u8>,
+    pub(crate) kit: &'c mut Kit,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) now: Instant,
+    /// A fault rule has broken the connection: the rest of what was read is lost.
+    pub(crate) cut: bool,
+}
+
+/// What a connection keeps between calls so that they need not allocate it.
+#[derive(Default)]
+pub(crate) struct Kit {
+    /// A handler's future, for each method that this connection has called.
+    slots: Vec<Option<Prepared>>,
+    outcome: Vec<u8>,
+}
+
+/// A frame that was no request. Too many of them end the connection.
+pub(crate) struct ProtocolError;
+
+/// One request on its way.
+struct Call<'r, 'a> {
+    request: &'r Request<'a>,
+    verdict: Verdict,
+    batch: Option<(&'r Arc<BatchAnswer>, usize)>,
+}
+
+impl Turn<'_> {
+    /// Takes in one frame.
+    pub(crate) fn frame(&mut self, frame: &[u8]) -> Result<(), ProtocolError> {
+        match Incoming::parse(frame, &self.shared.config.limits) {
+            Ok(Incoming::Request(request)) => {
+                self.request(&request, None);
+                Ok(())
+            }
+            Ok(Incoming::Batch(batch)) => self.batch(&batch),
+            Err(rejection) => {
+                let Rejection { dialect, id, error } = rejection;
+                let outcome = encoded(&error);
+                self.shared
+                    .tell(EventKind::Refused(error.code), Some(id.raw()), 1, "");
+                write_reply(self.out, dialect, id.raw(), &outcome);
+                Err(ProtocolError)
+            }
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), ProtocolError> {
+        let max_frame_bytes = self.shared.config.limits.max_frame_bytes;
+        let answer = BatchAnswer::new(batch.len(), self.outbox, max_frame_bytes);
+        let mut result = Ok(());
+        for (index, entry) in batch.requests().enumerate() {
+            match entry {
+                Ok(request) => self.request(&request, Some((&answer, index))),
+                Err(Rejection { dialect, id, error }) => {
+                    let mut text = Vec::new();
+                    reply::write(&mut text, dialect, id.raw(), &encoded(&error));
+                    self.shared
+                        .tell(EventKind::Refused(error.code), Some(id.raw()), 1, "");
+                    answer.place(index).fill(text);
+                    result = Err(ProtocolError);
+                }
+            }
+        }
+        answer.read();
+        result
+    }
+
+    fn request(&mut self, request: &Request<'_>, batch: Option<(&Arc<BatchAnswer>, usize)>) {
+        let verdict = self.shared.faults.judge(&request.method);
+        let call = Call {
+            request,
+            verdict,
+            batch,
+        };
+        match verdict.arrival {
+            Arrival::Pass => {}
+            Arrival::Drop => {
+                call.tell(self.shared, EventKind::RequestDropped);
+                call.skip();
+                return;
+            }
+            Arrival::Cut => {
+                call.tell(self.shared, EventKind::Cut);
+                self.outbox.cut();
+                self.cut = true;
+                return;
+            }
+        }
+        self.route(&call);
+        if verdict.duplicate && batch.is_none() {
+            call.tell(self.shared, EventKind::Duplicated);
+            self.route(&call);
+        }
+    }
+
+    fn route(&mut self, call: &Call<'_, '_>) {
+        let name = &*call.request.method;
+        match self.shared.router.find(name) {
+            Some(method) => match (self.shared.router.method(method).kind, self.key(call)) {
+                (Kind::Mutation, Some(key)) => self.mutation(call, method, key),
+                _ => self.unrecorded(call, method),
+            },
+            None => match name {
+                "rpc.ping" => self.reply(call, br#""result":"pong""#),
+                "rpc.discover" => {
+                    let shared = Arc::clone(self.shared);
+                    self.reply(call, &shared.discover);
+                }
+                _ => self.refuse(call, &self.shared.router.not_found(name)),
+            },
+        }
+    }
+
+    /// The call's name in the table, if its id is one.
+    fn key(&self, call: &Call<'_, '_>) -> Option<TableKey> {
+        let key = call.request.id?.key(call.request.dialect)?;
+        Some(self.shared.table.key(key))
+    }
+
+    /// A call that leaves no record: a query, a notification, or an id that only correlates.
+    fn unrecorded(&mut self, call: &Call<'_, '_>, method: usize) {
+        match self.admit() {
+            Ok(ticket) => self.start(call, method, None, ticket),
+            Err(refusal) => self.refuse(call, &refusal.into()),
+        }
+    }
+
+    /// A call with a name: found or created in one step, before any delay, queue or handler.
+    fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: TableKey) {
+        let shared = self.shared;
+        let attempt = Attempt {
+            fingerprint: fingerprint(shared, method, call.request),
+            deadline: self.deadline(call),
+            now: self.now,
+        };
+        let mut outcome = std::mem::take(&mut self.kit.outcome);
+        outcome.clear();
+        let admit = || self.admit();
+        let waiter = || call.waiter(self.outbox, &shared.router.method(method).name);
+        match shared
+            .table
+            .begin(&key, attempt, admit, waiter, &mut outcome)
+        {
+            Begin::Start(ticket) => {
+                self.kit.outcome = outcome;
+                self.start(call, method, Some(key), ticket);
+                return;
+            }
+            Begin::Joined => call.tell(shared, EventKind::Joined),
+            Begin::Replayed => {
+                call.tell(shared, EventKind::Replayed);
+                self.reply(call, &outcome);
+            }
+            Begin::IdReused => self.refuse(call, &id_reused()),
+            Begin::TooManyJoined => self.refuse(call, &too_many_joined(shared)),
+            Begin::Full { retry_after } => self.refuse(call, &table_full(retry_after)),
+            Begin::Refused(refusal) => self.refuse(call, &refusal.into()),
+        }
+        self.kit.outcome = outcome;
+    }
+
+    /// A call that has been taken on: runs it here if that is possible, otherwise hands it over.
+    fn start(&mut self, call: &Call<'_, '_>, method: usize, key: Option<TableKey>, ticket: Ticket) {
+        call.tell(self.shared, EventKind::Accepted);
+        if let Err(error) = self.prepare(call, method) {
+            self.withdraw(call, key, &ticket, &error);
+            return;
+        }
+        let delay = call.verdict.delay_execution;
+        let deadline = self.deadline(call);
+        match ticket {
+            Ticket::Run if delay.is_some() => {
+                let stage = Stage::Admitted(self.now);
+                execution::spawn(self.job(call, method, key, deadline, stage));
+            }
+            Ticket::Run
+                if execution::is_too_late(self.shared, key.as_ref(), deadline, self.now) =>
+            {
+                self.withdraw(call, key, &Ticket::Run, &execution::deadline_passed());
+            }
+            Ticket::Run => self.run_in_place(call, method, key, deadline),
+            Ticket::Queue => {
+                let job = self.job(call, method, key, deadline, Stage::Queued);
+                for runnable in self.shared.admission.enqueue(job) {
+                    execution::spawn(runnable);
+                }
+                // A server that began to stop in the meantime has emptied its queue before this.
+                if self.shared.is_draining() {
+                    self.shared.refuse_queued();
+                }
+            }
+        }
+    }
+
+    /// The fast path: polls the handler once where it stands. If it has to wait, it moves out.
+    fn run_in_place(
+        &mut self,
+        call: &Call<'_, '_>,
+        method: usize,
+        key: Option<TableKey>,
+        deadline: Option<Instant>,
+    ) {
+        call.tell(self.shared, EventKind::Started);
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let future = self.kit.slots[method].as_mut().expect("prepared just now");
+        match execution::poll_caught(future, &mut cx) {
+            Poll::Ready(ended) => self.end_in_place(call, key.as_ref(), ended),
+            Poll::Pending => {
+                let stage = Stage::Started(self.now);
+                execution::spawn(self.job(call, method, key, deadline, stage));
+            }
+        }
+    }
+
+    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<&TableKey>, mut ended: Ended) {
+        call.tell(self.shared, EventKind::Finished);
+        let joined = execution::record(self.shared, key, &mut ended);
+        self.reply(call, &ended.outcome);
+        for waiter in joined {
+            waiter.deliver(self.shared, &ended.outcome);
+        }
+        self.kit.outcome = ended.outcome;
+        execution::leave(self.shared);
+    }
+
+    /// Decodes the params and readies the handler in the connection's slot for the method.
+    fn prepare(&mut self, call: &Call<'_, '_>, method: usize) -> Result<(), ErrorObject> {
+        let context = Context {
+            attempt: call.request.meta.attempt,
+            deadline: self.deadline(call),
+            traceparent: call.request.meta.traceparent.as_deref().map(Into::into),
+            peer: self.peer,
+        };
+        if self.kit.slots.len() <= method {
+            self.kit.slots.resize_with(method + 1, || None);
+        }
+        let buffer = std::mem::take(&mut self.kit.outcome);
+        let slot = &mut self.kit.slots[method];
+        let handler = &self.shared.router.method(method).handler;
+        execution::decode_caught(|| handler.prepare(call.request.params, context, buffer, slot))
+    }
+
+    /// What is left of a call that can't be run here and now.
+    fn job(
+        &mut self,
+        call: &Call<'_, '_>,
+        method: usize,
+        key: Option<TableKey>,
+        deadline: Option<Instant>,
+        stage: Stage,
+    ) -> Job {
+        let name = &self.shared.router.method(method).name;
+        let own = (!call.request.is_notification()).then(|| call.waiter(self.outbox, name));
+        if own.is_none() {
+            call.skip();
+        }
+        let shared = Arc::clone(self.shared);
+        Job {
+            execution: Execution {
+                shared,
+                method,
+                key,
+                own,
+                deadline,
+                stage,
+            },
+            future: self.kit.slots[method].take().expect("prepared just now"),
+            delay: call
+                .verdict
+                .delay_execution
+                .filter(|_| !matches!(stage, Stage::Started(_))),
+        }
+    }
+
+    /// Takes a call back that was taken on and can't be started.
+    fn withdraw(
+        &mut self,
+        call: &Call<'_, '_>,
+        key: Option<TableKey>,
+        ticket: &Ticket,
+        error: &ErrorObject,
+    ) {
+        let joined = key.map(|key| self.shared.table.release(&key));
+        self.refuse(call, error);
+        for waiter in joined.into_iter().flatten() {
+            waiter.refuse(self.shared, error);
+        }
+        match ticket {
+            Ticket::Run => execution::leave(self.shared),
+            Ticket::Queue => self.shared.admission.give_up_place(),
+        }
+    }
+
+    fn admit(&self) -> Result<Ticket, Refusal> {
+        if self.shared.is_draining() {
+            return Err(Refusal::ShuttingDown);
+        }
+        self.shared.admission.enter().map_err(Refusal::Overloaded)
+    }
+
+    /// When the caller stops waiting; none if it did not say, or if that is beyond all clocks.
+    fn deadline(&self, call: &Call<'_, '_>) -> Option<Instant> {
+        let timeout = Duration::from_millis(call.request.meta.timeout_ms?);
+        self.now.checked_add(timeout)
+    }
+
+    fn refuse(&mut self, call: &Call<'_, '_>, error: &ErrorObject) {
+        call.tell(self.shared, EventKind::Refused(error.code));
+        self.reply(call, &encoded(error));
+    }
+
+    /// Answers now: straight into the connection's buffer, unless a batch or a fault rule has a
+    /// word in it.
+    fn reply(&mut self, call: &Call<'_, '_>, outcome: &[u8]) {
+        let Some(id) = call.request.id else {
+            call.skip();
+            return;
+        };
+        if call.batch.is_none() && call.verdict.replies_plainly() {
+            call.tell(self.shared, EventKind::Replied);
+            write_reply(self.out, call.request.dialect, id.raw(), outcome);
+        } else {
+            let method = call.request.method.as_ref().into();
+            call.waiter(self.outbox, &method)
+                .deliver(self.shared, outcome);
+        }
+    }
+}
+
+impl Call<'_, '_> {
+    fn waiter(&self, outbox: &Arc<Outbox>, method: &Arc<str>) -> Waiter {
+        Waiter {
+            owed: Owed::to(outbox),
+            batch: self.batch_place(),
+            dialect: self.request.dialect,
+            id: self.request.id.unwrap_or(Id::NULL).raw().into(),
+            method: Arc::clone(method),
+            attempt: self.request.meta.attempt,
+            verdict: self.verdict,
+        }
+    }
+
+    fn batch_place(&self) -> Option<BatchPlace> {
+        self.batch.map(|(answer, index)| answer.place(index))
+    }
+
+    /// The call will not be answered, so that a batch must not wait for it.
+    fn skip(&self) {
+        if let Some(place) = self.batch_place() {
+            place.skip();
+        }
+    }
+
+    fn tell(&self, shared: &Shared, kind: EventKind) {
+        let id = self.request.id.map(|id| id.raw());
+        shared.tell(kind, id, self.request.meta.attempt, &self.request.method);
+    }
+}
+
+/// Why a new call is not taken on.
+enum Refusal {
+    Overloaded(Refused),
+    ShuttingDown,
+}
+
+impl From<Refusal> for ErrorObject {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::ShuttingDown => execution::shutting_down(),
+            Refusal::Overloaded(Refused { retry_after }) => overloaded(
+                "as many calls as may are running, and the queue is full",
+                retry_after,
+            ),
+        }
+    }
+}
+
+fn fingerprint(shared: &Shared, method: usize, request: &Request<'_>) -> Fingerprint {
+    let seed = shared.router.method(method).fingerprint_seed;
+    Fingerprint::new(seed, request.params.map_or("", |params| params.get()))
+}
+
+fn id_reused() -> ErrorObject {
+    let detail = "the id belongs to a call with another method or other params; \
+                  expected the same call again, or an id of its own";
+    ErrorObject::raised(ErrorCode::ID_REUSED, detail)
+}
+
+fn too_many_joined(shared: &Shared) -> ErrorObject {
+    let max = shared.config.max_joined;
+    let detail = format!("the call is running and {max} attempts wait for it already");
+    overloaded(&detail, Duration::from_millis(100))
+}
+
+fn table_full(retry_after: Duration) -> ErrorObject {
+    overloaded("the table of calls is full", retry_after)
+}
+
+fn overloaded(detail: &str, retry_after: Duration) -> ErrorObject {
+    let retry_after_ms = u64::try_from(retry_after.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    ErrorObject::raised(ErrorCode::OVERLOADED, detail).with_retry_after_ms(retry_after_ms)
+}
+
+fn encoded(error: &ErrorObject) -> Vec<u8> {
+    let mut outcome = Vec::new();
+    reply::encode_error(&mut outcome, error);
+    outcome
+}

@@ -1,0 +1,251 @@
+//! The one execution of a call. It belongs to the call, never to the connection that asked for
+//! it: the connection may die, the execution goes on, and whatever happens to it, everybody who
+//! waits for its outcome is told.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{self, Poll},
+    time::{Duration, Instant},
+};
+
+use redial_protocol::{ErrorCode, ErrorObject, cut, reply};
+
+use crate::{
+    clock,
+    handler::{Ended, Prepared},
+    observe::EventKind,
+    shared::Shared,
+    table::TableKey,
+    waiter::Waiter,
+};
+
+/// An execution that could not end where it began: its handler waits, or it has to wait itself.
+pub(crate) struct Job {
+    pub(crate) execution: Execution,
+    pub(crate) future: Prepared,
+    /// How long a fault rule wants it to wait first.
+    pub(crate) delay: Option<Duration>,
+}
+
+/// Who is owed the outcome, and where it is recorded.
+pub(crate) struct Execution {
+    pub(crate) shared: Arc<Shared>,
+    /// The method's place in the router.
+    pub(crate) method: usize,
+    /// The call's entry in the table; none for a query, a notification, or an id that is no key.
+    pub(crate) key: Option<TableKey>,
+    /// The attempt that set the execution going; none for a notification.
+    pub(crate) own: Option<Waiter>,
+    /// When the caller of that attempt stops waiting.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) stage: Stage,
+}
+
+/// How far an execution has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// In the queue.
+    Queued,
+    /// It holds a place among the running ones since then; its handler has not begun.
+    Admitted(Instant),
+    /// Its handler has begun. The moment is still that of the admission.
+    Started(Instant),
+    /// Everybody has been told.
+    Over,
+}
+
+/// Runs a job on a task of its own, from the moment it holds a place.
+pub(crate) fn spawn(mut job: Job) {
+    if job.execution.stage == Stage::Queued {
+        job.execution.stage = Stage::Admitted(clock::now());
+    }
+    let tracker = job.execution.shared.executions.clone();
+    tracker.spawn(run(job));
+}
+
+async fn run(job: Job) {
+    let Job {
+        mut execution,
+        mut future,
+        delay,
+    } = job;
+    let cut_off = execution.shared.cut_off.clone();
+    // If the server's patience ends, the guard in `Execution` says so to everybody.
+    let ended = tokio::select! {
+        biased;
+        ended = execution.start_and_end(&mut future, delay) => ended,
+        () = cut_off.cancelled() => return,
+    };
+    match ended {
+        Ok(ended) => execution.end(ended),
+        Err(error) => execution.refuse(&error),
+    }
+}
+
+impl Execution {
+    async fn start_and_end(
+        &mut self,
+        future: &mut Prepared,
+        delay: Option<Duration>,
+    ) -> Result<Ended, ErrorObject> {
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        if let Stage::Admitted(since) = self.stage {
+            if is_too_late(&self.shared, self.key.as_ref(), self.deadline, clock::now()) {
+                return Err(deadline_passed());
+            }
+            self.tell(EventKind::Started);
+            self.stage = Stage::Started(since);
+        }
+        Ok(poll_fn(|cx| poll_caught(future, cx)).await)
+    }
+
+    /// The handler has ended: records the outcome and tells everybody.
+    fn end(mut self, ended: Ended) {
+        self.settle(ended);
+    }
+
+    /// The handler has not begun and will not: everybody is refused, and the id is free again.
+    pub(crate) fn refuse(mut self, error: &ErrorObject) {
+        self.turn_away(error);
+    }
+
+    fn settle(&mut self, mut ended: Ended) {
+        self.tell(EventKind::Finished);
+        let joined = record(&self.shared, self.key.as_ref(), &mut ended);
+        for waiter in self.own.take().into_iter().chain(joined) {
+            waiter.deliver(&self.shared, &ended.outcome);
+        }
+        self.leave();
+    }
+
+    fn turn_away(&mut self, error: &ErrorObject) {
+        let joined = self.key.as_ref().map(|key| self.shared.table.release(key));
+        for waiter in self
+            .own
+            .take()
+            .into_iter()
+            .chain(joined.into_iter().flatten())
+        {
+            waiter.refuse(&self.shared, error);
+        }
+        self.leave();
+    }
+
+    /// Gives the place back, if it holds one, to whoever waits for it.
+    fn leave(&mut self) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        if let Stage::Admitted(since) | Stage::Started(since) = stage {
+            self.shared
+                .admission
+                .observe(clock::now().saturating_duration_since(since));
+            leave(&self.shared);
+        }
+    }
+
+    fn tell(&self, kind: EventKind) {
+        match &self.own {
+            Some(own) => own.tell(&self.shared, kind),
+            None => self
+                .shared
+                .tell(kind, None, 1, &self.shared.router.method(self.method).name),
+        }
+    }
+}
+
+impl Drop for Execution {
+    /// Reached with something left to do only if the server stopped waiting, or the runtime
+    /// dropped the task.
+    fn drop(&mut self) {
+        match self.stage {
+            Stage::Over => {}
+            Stage::Queued | Stage::Admitted(_) => self.turn_away(&shutting_down()),
+            Stage::Started(_) => {
+                let detail =
+                    "the server stopped before the handler ended; nobody knows how far it came";
+                let mut outcome = Vec::new();
+                let error = ErrorObject::raised(ErrorCode::INTERRUPTED, detail);
+                reply::encode_error(&mut outcome, &error);
+                self.settle(Ended {
+                    outcome,
+                    recorded: true,
+                });
+            }
+        }
+    }
+}
+
+/// Polls a handler, here and now. A panic is an outcome.
+pub(crate) fn poll_caught(future: &mut Prepared, cx: &mut task::Context<'_>) -> Poll<Ended> {
+    catch_unwind(AssertUnwindSafe(|| future.poll(cx))).unwrap_or_else(|panic| {
+        let detail = format!("the handler panicked: {}", last_words(&*panic));
+        let mut outcome = Vec::new();
+        let error = ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail);
+        reply::encode_error(&mut outcome, &error);
+        Poll::Ready(Ended {
+            outcome,
+            recorded: true,
+        })
+    })
+}
+
+/// Lets a handler read its params. A panic there is the params' fault, and nothing was executed.
+pub(crate) fn decode_caught(
+    decode: impl FnOnce() -> Result<(), ErrorObject>,
+) -> Result<(), ErrorObject> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let detail = format!("reading the params panicked: {}", last_words(&*panic));
+        Err(ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail))
+    })
+}
+
+fn last_words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    cut(text
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("(no text)"))
+}
+
+/// Whether nobody waits for the call any more: the latest deadline of all its attempts has
+/// passed. Only the table knows of those that joined.
+pub(crate) fn is_too_late(
+    shared: &Shared,
+    key: Option<&TableKey>,
+    own: Option<Instant>,
+    now: Instant,
+) -> bool {
+    let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+    passed(own) && key.is_none_or(|key| passed(shared.table.deadline(key)))
+}
+
+/// Puts the outcome on record, or forgets the call if it had no effect. Hands out who joined.
+pub(crate) fn record(shared: &Shared, key: Option<&TableKey>, ended: &mut Ended) -> Vec<Waiter> {
+    shared.fit(&mut ended.outcome);
+    match key {
+        Some(key) if ended.recorded => shared.table.finish(key, &ended.outcome, clock::now()),
+        Some(key) => shared.table.release(key),
+        None => Vec::new(),
+    }
+}
+
+/// Gives a running place back and sets those going that have waited for it.
+pub(crate) fn leave(shared: &Shared) {
+    for job in shared.admission.leave() {
+        spawn(job);
+    }
+}
+
+pub(crate) fn deadline_passed() -> ErrorObject {
+    ErrorObject::raised(
+        ErrorCode::DEADLINE_PASSED,
+        "the caller's time was up before the call started",
+    )
+}
+
+pub(crate) fn shutting_down() -> ErrorObject {
+    ErrorObject::raised(ErrorCode::SHUTTING_DOWN, "the server takes no new calls")
+}

@@ -1,0 +1,450 @@
+//! Faults as part of the product: a seeded list of rules that decides, for each request that
+//! arrives, what the network will pretend to have done to it.
+//!
+//! A rule names one fault, its probability and, if wanted, one method. For each kind of fault the
+//! first rule that fires wins. The verdict on the n-th request depends on the seed, n and the
+//! rules alone, so the same seed gives the same verdicts for the same requests.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+
+/// The longest delay that a rule can cause; the tails of the distributions end here.
+pub const MAX_DELAY: Duration = Duration::from_secs(600);
+
+/// What is pretended to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The request is lost on its way in: nothing is executed, nothing is answered.
+    DropRequest,
+    /// The reply is lost on its way out: the effect has happened and the caller can't know.
+    DropReply,
+    /// Time passes before the execution, while the call holds its place among the running ones.
+    DelayExecution(Delay),
+    /// Time passes between the execution and the reply.
+    DelayReply(Delay),
+    /// The connection breaks.
+    Cut(CutPoint),
+    /// The request arrives twice. (Not for an entry of a batch, whose answer has one place.)
+    Duplicate,
+}
+
+/// When the connection breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutPoint {
+    /// Before the request is read: nothing is executed.
+    BeforeExecution,
+    /// After the execution, before the first byte of the reply.
+    BeforeReply,
+    /// In the middle of the reply's frame.
+    MidReply,
+    /// After the reply.
+    AfterReply,
+}
+
+/// How long a delay is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Delay {
+    /// Always the same.
+    Fixed(Duration),
+    /// Anything between the two, equally likely.
+    Uniform {
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+    /// Memoryless, like the gaps between independent arrivals.
+    Exponential {
+        /// The average.
+        mean: Duration,
+    },
+    /// Heavy-tailed: P(delay > x) = (scale / x)^shape.
+    Pareto {
+        /// The shortest.
+        scale: Duration,
+        /// The smaller, the heavier the tail; the average is infinite up to 1.
+        shape: f64,
+    },
+}
+
+/// Why a rule can't be.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum FaultRuleError {
+    /// The probability is none.
+    #[error("probability {0}; expected a number from 0 to 1")]
+    Probability(f64),
+    /// The range of a uniform delay is upside down.
+    #[error("uniform delay from {min:?} to {max:?}; expected min <= max")]
+    Range {
+        /// The shortest that was asked for.
+        min: Duration,
+        /// The longest that was asked for.
+        max: Duration,
+    },
+    /// The shape of a Pareto delay is not a positive number.
+    #[error("Pareto shape {0}; expected a number above 0")]
+    Shape(f64),
+}
+
+/// One fault, how likely it is, and which requests it is for.
+///
+/// ```
+/// use std::time::Duration;
+/// use redial_server::{Delay, Fault, FaultRule};
+///
+/// let slow = FaultRule::new(Fault::DelayReply(Delay::Fixed(Duration::from_millis(120))), 1.0)?;
+/// let lossy = FaultRule::new(Fault::DropReply, 0.2)?.for_method("inc");
+/// assert!(FaultRule::new(Fault::DropReply, 1.2).is_err());
+/// # Ok::<(), redial_server::FaultRuleError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultRule {
+    fault: Fault,
+    probability: f64,
+    method: Option<String>,
+}
+
+impl FaultRule {
+    /// A rule for all methods.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultRuleError`] if the probability is not from 0 to 1, or the delay's numbers make no
+    /// distribution.
+    pub fn new(fault: Fault, probability: f64) -> Result<Self, FaultRuleError> {
+        if !(0.0..=1.0).contains(&probability) {
+            return Err(FaultRuleError::Probability(probability));
+        }
+        if let Fault::DelayExecution(delay) | Fault::DelayReply(delay) = fault {
+            delay.check()?;
+        }
+        Ok(Self {
+            fault,
+            probability,
+            method: None,
+        })
+    }
+
+    /// The same rule, for requests of one method only.
+    #[must_use]
+    pub fn for_method(self, method: impl Into<String>) -> Self {
+        Self {
+            method: Some(method.into()),
+            ..self
+        }
+    }
+
+    fn fires(&self, method: &str, rng: &mut impl Rng) -> bool {
+        // Drawn in any case, so that a rule's luck doesn't depend on the rules before it.
+        let luck = rng.random::<f64>();
+        self.method.as_deref().is_none_or(|only| only == method) && luck < self.probability
+    }
+}
+
+impl Delay {
+    fn check(self) -> Result<(), FaultRuleError> {
+        match self {
+            Self::Uniform { min, max } if min > max => Err(FaultRuleError::Range { min, max }),
+            Self::Pareto { shape, .. } if !(shape > 0.0 && shape.is_finite()) => {
+                Err(FaultRuleError::Shape(shape))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sample(self, rng: &mut impl Rng) -> Duration {
+        // In (0, 1], so that neither the logarithm nor the power meets a zero.
+        let unit = 1.0 - rng.random::<f64>();
+        let seconds = match self {
+            Self::Fixed(delay) => delay.as_secs_f64(),
+            Self::Uniform { min, max } => min.as_secs_f64() + (max - min).as_secs_f64() * unit,
+            Self::Exponential { mean } => -unit.ln() * mean.as_secs_f64(),
+            Self::Pareto { scale, shape } => scale.as_secs_f64() / unit.powf(1.0 / shape),
+        };
+        Duration::from_secs_f64(seconds.min(MAX_DELAY.as_secs_f64()))
+    }
+}
+
+/// What happens to a request before it reaches the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    #[default]
+    Pass,
+    Drop,
+    Cut,
+}
+
+/// What happens to a reply on its way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Departure {
+    #[default]
+    Pass,
+    Drop,
+    CutBefore,
+    CutMid,
+    CutAfter,
+}
+
+/// All that is decided about one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) arrival: Arrival,
+    pub(crate) duplicate: bool,
+    pub(crate) delay_execution: Option<Duration>,
+    pub(crate) departure: Departure,
+    pub(crate) delay_reply: Option<Duration>,
+}
+
+impl Verdict {
+    /// Whether the reply may go the short way: into the buffer, now.
+    pub(crate) fn replies_plainly(&self) -> bool {
+        self.departure == Departure::Pass && self.delay_reply.is_none()
+    }
+
+    fn of(rules: &[FaultRule], method: &str, rng: &mut impl Rng) -> Self {
+        let mut verdict = Self::default();
+        for rule in rules {
+            if rule.fires(method, rng) {
+                verdict.add(rule.fault, rng);
+            }
+        }
+        verdict
+    }
+
+    /// The first of each kind wins.
+    fn add(&mut self, fault: Fault, rng: &mut impl Rng) {
+        match fault {
+            Fault::DropRequest => self.arrive(Arrival::Drop),
+            Fault::Cut(CutPoint::BeforeExecution) => self.arrive(Arrival::Cut),
+            Fault::DropReply => self.depart(Departure::Drop),
+            Fault::Cut(CutPoint::BeforeReply) => self.depart(Departure::CutBefore),
+            Fault::Cut(CutPoint::MidReply) => self.depart(Departure::CutMid),
+            Fault::Cut(CutPoint::AfterReply) => self.depart(Departure::CutAfter),
+            Fault::Duplicate => self.duplicate = true,
+            Fault::DelayExecution(delay) => {
+                self.delay_execution
+                    .get_or_insert_with(|| delay.sample(rng));
+            }
+            Fault::DelayReply(delay) => {
+                self.delay_reply.get_or_insert_with(|| delay.sample(rng));
+            }
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        if self.arrival == Arrival::Pass {
+            self.arrival = arrival;
+        }
+    }
+
+    fn depart(&mut self, departure: Departure) {
+        if self.departure == Departure::Pass {
+            self.departure = departure;
+        }
+    }
+}
+
+/// The rules in force on a server. Cheap to clone; all clones are the same list.
+///
+/// ```
+/// use redial_server::{Fault, FaultRule, Faults};
+///
+/// let faults = Faults::new(7);
+/// assert!(faults.rules().is_empty());
+/// faults.set([FaultRule::new(Fault::DropRequest, 0.5)?]);
+/// faults.clear();
+/// # Ok::<(), redial_server::FaultRuleError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Faults(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    seed: u64,
+    /// Spares servers without rules, which is nearly all, the lock and the draw.
+    any: AtomicBool,
+    arrivals: AtomicU64,
+    rules: RwLock<Arc<[FaultRule]>>,
+}
+
+impl Faults {
+    /// No rules yet. The seed decides what those that come will do.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Inner {
+            seed,
+            any: AtomicBool::new(false),
+            arrivals: AtomicU64::new(0),
+            rules: RwLock::new(Arc::new([])),
+        }))
+    }
+
+    /// Puts these rules in the place of those in force, from the next request on.
+    pub fn set(&self, rules: impl IntoIterator<Item = FaultRule>) {
+        let rules: Arc<[FaultRule]> = rules.into_iter().collect();
+        let mut place = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
+        self.0.any.store(!rules.is_empty(), Ordering::Release);
+        *place = rules;
+    }
+
+    /// Takes all rules away.
+    pub fn clear(&self) {
+        self.set([]);
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> Arc<[FaultRule]> {
+        self.0
+            .rules
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The verdict on the next request.
+    pub(crate) fn judge(&self, method: &str) -> Verdict {
+        if !self.0.any.load(Ordering::Acquire) {
+            return Verdict::default();
+        }
+        let arrival = self.0.arrivals.fetch_add(1, Ordering::Relaxed);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.0.seed);
+        rng.set_stream(arrival);
+        Verdict::of(&self.rules(), method, &mut rng)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(fault: Fault, probability: f64) -> FaultRule {
+        FaultRule::new(fault, probability).unwrap()
+    }
+
+    fn verdicts(seed: u64, rules: &[FaultRule], count: usize) -> Vec<Verdict> {
+        let faults = Faults::new(seed);
+        faults.set(rules.to_vec());
+        (0..count).map(|_| faults.judge("inc")).collect()
+    }
+
+    #[test]
+    fn without_rules_everything_passes() {
+        let faults = Faults::new(1);
+        assert_eq!(faults.judge("inc"), Verdict::default());
+        faults.set([rule(Fault::DropRequest, 1.0)]);
+        assert_eq!(faults.judge("inc").arrival, Arrival::Drop);
+        faults.clear();
+        assert_eq!(faults.judge("inc"), Verdict::default());
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_verdicts() {
+        let exponential = Delay::Exponential {
+            mean: Duration::from_millis(5),
+        };
+        let rules = [
+            rule(Fault::DropRequest, 0.3),
+            rule(Fault::DropReply, 0.3),
+            rule(Fault::DelayReply(exponential), 0.5),
+        ];
+        assert_eq!(verdicts(7, &rules, 200), verdicts(7, &rules, 200));
+        assert_ne!(verdicts(7, &rules, 200), verdicts(8, &rules, 200));
+    }
+
+    #[test]
+    fn a_rule_fires_as_often_as_it_says() {
+        let drops = verdicts(11, &[rule(Fault::DropRequest, 0.2)], 20_000)
+            .iter()
+            .filter(|verdict| verdict.arrival == Arrival::Drop)
+            .count();
+        assert!((3_800..4_200).contains(&drops), "{drops} of 20000, seed 11");
+    }
+
+    #[test]
+    fn the_first_of_a_kind_wins_and_kinds_do_not_hide_each_other() {
+        let fixed = |ms| Delay::Fixed(Duration::from_millis(ms));
+        let rules = [
+            rule(Fault::Cut(CutPoint::MidReply), 1.0),
+            rule(Fault::DropReply, 1.0),
+            rule(Fault::DelayExecution(fixed(1)), 1.0),
+            rule(Fault::DelayExecution(fixed(2)), 1.0),
+            rule(Fault::DelayReply(fixed(3)), 1.0),
+            rule(Fault::Duplicate, 1.0),
+        ];
+        let verdict = verdicts(1, &rules, 1)[0];
+        assert_eq!(verdict.departure, Departure::CutMid);
+        assert_eq!(verdict.delay_execution, Some(Duration::from_millis(1)));
+        assert_eq!(verdict.delay_reply, Some(Duration::from_millis(3)));
+        assert!(verdict.duplicate);
+    }
+
+    #[test]
+    fn a_rule_for_one_method_leaves_the_others_alone() {
+        let faults = Faults::new(1);
+        faults.set([rule(Fault::DropRequest, 1.0).for_method("inc")]);
+        assert_eq!(faults.judge("get").arrival, Arrival::Pass);
+        assert_eq!(faults.judge("inc").arrival, Arrival::Drop);
+    }
+
+    #[test]
+    fn delays_have_the_distribution_they_name() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut mean_ms = |delay: Delay| {
+            let total: Duration = (0..20_000).map(|_| delay.sample(&mut rng)).sum();
+            total.as_secs_f64() * 1e3 / 20_000.0
+        };
+        let ms = Duration::from_millis;
+        assert!((mean_ms(Delay::Fixed(ms(7))) - 7.0).abs() < 1e-6);
+        assert!(
+            (mean_ms(Delay::Uniform {
+                min: ms(2),
+                max: ms(6)
+            }) - 4.0)
+                .abs()
+                < 0.1
+        );
+        assert!((mean_ms(Delay::Exponential { mean: ms(5) }) - 5.0).abs() < 0.2);
+        // The mean of a Pareto distribution is scale * shape / (shape - 1).
+        assert!(
+            (mean_ms(Delay::Pareto {
+                scale: ms(2),
+                shape: 3.0
+            }) - 3.0)
+                .abs()
+                < 0.1
+        );
+    }
+
+    #[test]
+    fn rules_that_make_no_sense_say_so() {
+        for probability in [-0.1, 1.1, f64::NAN] {
+            assert!(matches!(
+                FaultRule::new(Fault::DropReply, probability),
+                Err(FaultRuleError::Probability(_))
+            ));
+        }
+        let ms = Duration::from_millis;
+        let upside_down = Delay::Uniform {
+            min: ms(2),
+            max: ms(1),
+        };
+        assert!(FaultRule::new(Fault::DelayReply(upside_down), 0.5).is_err());
+        let flat = Delay::Pareto {
+            scale: ms(1),
+            shape: 0.0,
+        };
+        assert!(FaultRule::new(Fault::DelayExecution(flat), 0.5).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! A JSON-RPC server in which a retry is always safe: each call runs at most once, a duplicate of
+//! a running call joins it, and a duplicate of a finished one gets the recorded reply, byte for
+//! byte.
+//!
+//! # A server in ten lines
+//!
+//! ```no_run
+//! use std::sync::{Arc, atomic::{AtomicI64, Ordering::SeqCst}};
+//! use redial_server::{Context, Server};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let counter = Arc::new(AtomicI64::new(0));
+//!     let server = Server::builder()
+//!         .mutation("add", move |(delta,): (i64,), _: Context| {
+//!             let counter = Arc::clone(&counter);
+//!             async move { Ok(counter.fetch_add(delta, SeqCst) + delta) }
+//!         })
+//!         .build()?;
+//!     let listener = server.bind("127.0.0.1:50777").await?;
+//!     Ok(server.serve(listener).await?)
+//! }
+//! ```
+//!
+//! # What it promises
+//!
+//! * A *mutation* whose id is a key (any id but null in the notebook dialect, a UUID in JSON-RPC
+//!   2.0) has at most one execution as long as its record lives: while it runs, and for
+//!   [`Config::ttl`] after it ended. The record is found or created in one step, before anything
+//!   else happens.
+//! * The execution belongs to the call. When the connection that brought it dies, it goes on, and
+//!   its outcome is recorded.
+//! * Whatever is refused says so, with a code, the reason, and whether anything was executed.
+//! * Nothing is evicted while it could still be asked for. A full table refuses new calls.
+//!
+//! It does not promise to remember across a restart: this table is in memory.
+//!
+//! # Where to read on
+//!
+//! [`Server`] for the parts, [`Config`] for every limit, [`Abort`] for how a handler fails,
+//! [`Faults`] for making it all go wrong on purpose.
+
+mod admission;
+mod batch;
+mod clock;
+mod config;
+mod connection;
+mod discover;
+mod dispatch;
+mod error;
+mod execution;
+mod fault;
+mod handler;
+mod observe;
+mod outbox;
+mod router;
+mod server;
+mod shared;
+mod stats;
+mod table;
+mod waiter;
+
+pub use config::Config;
+pub use error::{BuildError, ServeError};
+pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
+pub use handler::{Abort, AsyncHandler, Context, Failure};
+pub use observe::{Event, EventKind, Observer};
+pub use redial_protocol::{ErrorCode, Executed, Kind, Limits, Method};
+pub use server::{Server, ServerBuilder, Shutdown};
+pub use stats::Stats;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -1,0 +1,68 @@
+//! The seam through which a program sees what happens to each attempt.
+
+use redial_protocol::ErrorCode;
+
+/// Something that happened to one attempt of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// What.
+    pub kind: EventKind,
+    /// The id as it was written, as JSON; `None` for a notification.
+    pub id: Option<&'a str>,
+    /// Which sending of the call this is, from 1, as far as the caller said.
+    pub attempt: u32,
+    /// The method's name, as the caller wrote it.
+    pub method: &'a str,
+}
+
+/// What can happen to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The call is new and has been taken on: from now on it is running, though it may wait for a
+    /// place or, if a fault rule says so, for a while.
+    Accepted,
+    /// The handler of the call that this attempt brought begins.
+    Started,
+    /// The call is running; this attempt will get the same reply.
+    Joined,
+    /// The call is finished; this attempt gets the recorded reply.
+    Replayed,
+    /// The handler of the call that this attempt brought has ended.
+    Finished,
+    /// The attempt is refused, with this code. Nothing was executed for it.
+    Refused(ErrorCode),
+    /// The reply has been handed to the connection.
+    Replied,
+    /// A fault rule lost the request.
+    RequestDropped,
+    /// A fault rule lost the reply.
+    ReplyDropped,
+    /// A fault rule made a second request of it.
+    Duplicated,
+    /// A fault rule broke the connection.
+    Cut,
+}
+
+/// Is told of every event. It is called on the path of each call, so it must not block, and it
+/// must not panic.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use redial_server::{Event, EventKind, Observer};
+///
+/// #[derive(Default)]
+/// struct CountReplays(AtomicU64);
+///
+/// impl Observer for CountReplays {
+///     fn observe(&self, event: &Event<'_>) {
+///         if event.kind == EventKind::Replayed {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+/// ```
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened to an attempt.
+    fn observe(&self, event: &Event<'_>);
+}

@@ -1,0 +1,77 @@
+//! Methods by name.
+
+use std::{collections::HashMap, sync::Arc};
+
+use redial_protocol::{ErrorCode, ErrorObject, Kind, cut};
+
+use crate::{error::BuildError, handler::Handler, table::Fingerprint};
+
+/// One method that the program has registered.
+pub(crate) struct Registered {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: Kind,
+    pub(crate) handler: Box<dyn Handler>,
+    /// What the method contributes to the fingerprints of its calls.
+    pub(crate) fingerprint_seed: u64,
+}
+
+/// All methods. A method is known by its place, so that connections can keep things per method
+/// without hashing its name again.
+#[derive(Default)]
+pub(crate) struct Router {
+    methods: Vec<Registered>,
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+impl Router {
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        handler: Box<dyn Handler>,
+    ) -> Result<(), BuildError> {
+        if name.is_empty() || name.starts_with("rpc.") {
+            return Err(BuildError::ReservedMethod(name.to_owned()));
+        }
+        let name: Arc<str> = name.into();
+        if self
+            .by_name
+            .insert(Arc::clone(&name), self.methods.len())
+            .is_some()
+        {
+            return Err(BuildError::DuplicateMethod(name.to_string()));
+        }
+        let fingerprint_seed = Fingerprint::seed(&name);
+        self.methods.push(Registered {
+            name,
+            kind,
+            handler,
+            fingerprint_seed,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn method(&self, place: usize) -> &Registered {
+        &self.methods[place]
+    }
+
+    /// In the order in which they were registered.
+    pub(crate) fn methods(&self) -> &[Registered] {
+        &self.methods
+    }
+
+    pub(crate) fn not_found(&self, name: &str) -> ErrorObject {
+        let known: Vec<&str> = self.methods.iter().map(|method| &*method.name).collect();
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        let detail = format!("no method \"{}\"; known are: {}", cut(name), cut(&known));
+        ErrorObject::raised(ErrorCode::METHOD_NOT_FOUND, detail)
+    }
+}

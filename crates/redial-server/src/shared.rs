@@ -1,0 +1,200 @@
+//! What all connections and executions of one server have in common.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use hashbrown::HashMap;
+use redial_protocol::{ErrorCode, ErrorObject, reply};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admission::Admission,
+    config::Config,
+    execution::{self, Job},
+    fault::Faults,
+    observe::{Event, EventKind, Observer},
+    outbox::Outbox,
+    router::Router,
+    stats::{Counters, Stats},
+    table::Table,
+    waiter::Waiter,
+};
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) router: Router,
+    pub(crate) table: Table<Waiter>,
+    pub(crate) admission: Admission<Job>,
+    pub(crate) faults: Faults,
+    pub(crate) discover: Vec<u8>,
+    pub(crate) observer: Option<Box<dyn Observer>>,
+    pub(crate) counters: Counters,
+    /// Executions and replies that are on their way.
+    pub(crate) executions: TaskTracker,
+    /// No new calls are taken on.
+    pub(crate) draining: CancellationToken,
+    /// What still runs has to stop now.
+    pub(crate) cut_off: CancellationToken,
+    /// Everything has been answered: connections end.
+    pub(crate) closing: AtomicBool,
+    /// The shutdown is over.
+    pub(crate) closed: CancellationToken,
+    pub(crate) connections: Connections,
+    pub(crate) sweeping: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn tell(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
+        self.counters.count(kind);
+        if let Some(observer) = &self.observer {
+            observer.observe(&Event {
+                kind,
+                id,
+                attempt,
+                method,
+            });
+        }
+    }
+
+    /// Replaces an outcome that no peer with our own limit could receive. The effect has
+    /// happened, so the call must not look as if it had not.
+    pub(crate) fn fit(&self, outcome: &mut Vec<u8>) {
+        let max = self.config.limits.max_frame_bytes;
+        // What is wrapped around an outcome is little, except that an id may be all escapes.
+        let room = max.saturating_sub(1024).max(max / 2);
+        if outcome.len() > room {
+            let detail = format!(
+                "the handler's answer has {} bytes; at most {room} fit into a frame",
+                outcome.len()
+            );
+            outcome.clear();
+            reply::encode_error(
+                outcome,
+                &ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail),
+            );
+        }
+    }
+
+    /// Turns away everybody who waits for a place.
+    pub(crate) fn refuse_queued(&self) {
+        for job in self.admission.drain() {
+            job.execution.refuse(&execution::shutting_down());
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(SeqCst)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            records: self.table.records(),
+            record_bytes: self.table.bytes(),
+            running: self.admission.running(),
+            queued: self.admission.queued(),
+            connections: self.connections.len(),
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Takes expired records away while nothing else does, so that an idle server's memory falls
+    /// back. Ends when the server is gone.
+    pub(crate) fn start_sweeping(self: &Arc<Self>) {
+        if self.sweeping.swap(true, SeqCst) {
+            return;
+        }
+        let period = self
+            .config
+            .ttl
+            .clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let shared = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(period).await;
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                while shared.table.expire(crate::clock::now()) > 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+}
+
+/// The connections that are open, so that all can be told when the server ends.
+#[derive(Default)]
+pub(crate) struct Connections {
+    inner: Mutex<ConnectionsInner>,
+    one_less: Notify,
+}
+
+#[derive(Default)]
+struct ConnectionsInner {
+    next: u64,
+    open: HashMap<u64, Arc<Outbox>, std::hash::RandomState>,
+}
+
+impl Connections {
+    /// Takes a connection in, unless there are `max` already.
+    pub(crate) fn open(shared: &Arc<Shared>, outbox: &Arc<Outbox>) -> Option<Registration> {
+        let mut inner = shared.connections.lock();
+        if inner.open.len() >= shared.config.max_connections {
+            return None;
+        }
+        let number = inner.next;
+        inner.next += 1;
+        inner.open.insert(number, Arc::clone(outbox));
+        Some(Registration {
+            shared: Arc::clone(shared),
+            number,
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    pub(crate) async fn all_closed(&self) {
+        while self.len() > 0 {
+            self.one_less.notified().await;
+        }
+    }
+
+    pub(crate) fn nudge_all(&self) {
+        let open: Vec<Arc<Outbox>> = self.lock().open.values().cloned().collect();
+        for outbox in open {
+            outbox.nudge();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ConnectionsInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's standing with the server; it is closed when this goes.
+pub(crate) struct Registration {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let outbox = self.shared.connections.lock().open.remove(&self.number);
+        if let Some(outbox) = outbox {
+            outbox.close();
+        }
+        self.shared.connections.one_less.notify_one();
+    }
+}

@@ -1,0 +1,65 @@
+//! What the server has done so far, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::observe::EventKind;
+
+/// A snapshot of what a server has done since it was built, and of what it holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Executions that began: queries, notifications and mutations.
+    pub started: u64,
+    /// Executions that ended.
+    pub finished: u64,
+    /// Attempts that waited for an execution that another attempt had set going.
+    pub joined: u64,
+    /// Attempts that were answered with a recorded reply.
+    pub replayed: u64,
+    /// Attempts that were refused before anything was executed.
+    pub refused: u64,
+    /// Mutations on record now, running and finished.
+    pub records: usize,
+    /// What they keep in memory, in bytes, by the table's own reckoning.
+    pub record_bytes: usize,
+    /// Calls running now.
+    pub running: usize,
+    /// Calls that wait for a place now.
+    pub queued: usize,
+    /// Connections open now.
+    pub connections: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    started: AtomicU64,
+    finished: AtomicU64,
+    joined: AtomicU64,
+    replayed: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count(&self, kind: EventKind) {
+        let counter = match kind {
+            EventKind::Started => &self.started,
+            EventKind::Finished => &self.finished,
+            EventKind::Joined => &self.joined,
+            EventKind::Replayed => &self.replayed,
+            EventKind::Refused(_) => &self.refused,
+            _ => return,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> Stats {
+        Stats {
+            started: self.started.load(Relaxed),
+            finished: self.finished.load(Relaxed),
+            joined: self.joined.load(Relaxed),
+            replayed: self.replayed.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            ..Stats::default()
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One shard of the table: the few calls that are running, and the many that are finished.
+
+use std::time::Instant;
+
+use hashbrown::HashTable;
+use redial_protocol::CallKey;
+
+use super::{
+    Attempt, Fingerprint, TableKey,
+    ttl::{Finished, Millis, spread},
+};
+
+/// How many expired records each call takes away. Two, so that expiry keeps ahead of insertion.
+const EXPIRED_PER_STEP: usize = 2;
+
+#[derive(Debug)]
+pub(super) struct Shard<W> {
+    running: HashTable<Running<W>>,
+    pub(super) finished: Finished,
+}
+
+/// A call that has been taken on and has not ended: queued, delayed, or in its handler.
+#[derive(Debug)]
+pub(super) struct Running<W> {
+    key: CallKey,
+    hash: u32,
+    fingerprint: Fingerprint,
+    deadline: Option<Instant>,
+    pub(super) waiters: Vec<W>,
+}
+
+pub(super) enum Found<'a, W> {
+    Nothing,
+    Running(&'a mut Running<W>),
+    Finished(&'a [u8]),
+    OtherCall,
+}
+
+impl<W> Running<W> {
+    /// Adds a waiter. The call may start as long as anybody still wants it to.
+    pub(super) fn join(&mut self, waiter: W, deadline: Option<Instant>) {
+        self.waiters.push(waiter);
+        self.deadline = self
+            .deadline
+            .zip(deadline)
+            .map(|(one, other)| one.max(other));
+    }
+}
+
+impl<W> Default for Shard<W> {
+    fn default() -> Self {
+        Self {
+            running: HashTable::new(),
+            finished: Finished::default(),
+        }
+    }
+}
+
+impl<W> Shard<W> {
+    /// Takes a few expired records away, and in any case that of this call, so that no record
+    /// outlives its time because others wait in front of it. Says what was given back.
+    pub(super) fn expire(&mut self, key: &TableKey, now: Millis) -> (usize, usize) {
+        let (mut records, mut bytes) = self.finished.expire(now, EXPIRED_PER_STEP);
+        if self
+            .finished
+            .find(&key.key, key.hash)
+            .is_some_and(|record| record.is_expired(now))
+        {
+            let more = self.finished.expire(now, usize::MAX);
+            records += more.0;
+            bytes += more.1;
+        }
+        (records, bytes)
+    }
+
+    pub(super) fn find(&mut self, key: &TableKey, fingerprint: Fingerprint) -> Found<'_, W> {
+        let same_key = |running: &Running<W>| running.key == key.key;
+        if let Some(running) = self.running.find_mut(spread(key.hash), same_key) {
+            return match running.fingerprint == fingerprint {
+                true => Found::Running(running),
+                false => Found::OtherCall,
+            };
+        }
+        match self.finished.find(&key.key, key.hash) {
+            Some(record) if record.fingerprint == fingerprint => Found::Finished(&record.outcome),
+            Some(_) => Found::OtherCall,
+            None => Found::Nothing,
+        }
+    }
+
+    pub(super) fn start(&mut self, key: &TableKey, attempt: Attempt) {
+        let running = Running {
+            key: key.key.clone(),
+            hash: key.hash,
+            fingerprint: attempt.fingerprint,
+            deadline: attempt.deadline,
+            waiters: Vec::new(),
+        };
+        self.running
+            .insert_unique(spread(key.hash), running, |running| spread(running.hash));
+    }
+
+    pub(super) fn finish(&mut self, key: &TableKey, outcome: &[u8], expires: Millis) -> Vec<W> {
+        let running = self.take(key);
+        self.finished.push(
+            running.key,
+            running.hash,
+            running.fingerprint,
+            outcome,
+            expires,
+        );
+        running.waiters
+    }
+
+    pub(super) fn release(&mut self, key: &TableKey) -> Vec<W> {
+        self.take(key).waiters
+    }
+
+    pub(super) fn deadline(&self, key: &TableKey) -> Option<Instant> {
+        self.running
+            .find(spread(key.hash), |running| running.key == key.key)?
+            .deadline
+    }
+
+    fn take(&mut self, key: &TableKey) -> Running<W> {
+        match self
+            .running
+            .find_entry(spread(key.hash), |running| running.key == key.key)
+        {
+            Ok(entry) => entry.remove().0,
+            Err(_) => unreachable!("only the one execution of a call ends it, and only once"),
+        }
+    }
+}

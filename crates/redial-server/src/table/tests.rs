@@ -1,0 +1,352 @@
+//! Every row of the table's contract, and the table against a naive model.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TTL: Duration = Duration::from_millis(1_000);
+const LIMITS: TableLimits = TableLimits {
+    ttl: TTL,
+    max_records: 1_000,
+    max_bytes: 1 << 20,
+    max_joined: 2,
+};
+
+/// A table with a clock that is moved by hand.
+struct World {
+    table: Table<u32>,
+    now: Instant,
+}
+
+type Outcome = Begin<(), &'static str>;
+
+impl World {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary moment to count from"
+    )]
+    fn new(limits: TableLimits) -> Self {
+        let now = Instant::now();
+        Self {
+            table: Table::new(limits, now),
+            now,
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn key(&self, name: u32) -> TableKey {
+        self.table.key(CallKey::Text(name.to_string().into()))
+    }
+
+    fn begin(&self, name: u32, params: &str) -> (Outcome, Vec<u8>) {
+        self.attempt(name, params, None, Ok(()), 7)
+    }
+
+    fn attempt(
+        &self,
+        name: u32,
+        params: &str,
+        deadline: Option<Instant>,
+        admitted: Result<(), &'static str>,
+        waiter: u32,
+    ) -> (Outcome, Vec<u8>) {
+        let fingerprint = Fingerprint::new(1, params);
+        let attempt = Attempt {
+            fingerprint,
+            deadline,
+            now: self.now,
+        };
+        let mut replay = Vec::new();
+        let begin = self.table.begin(
+            &self.key(name),
+            attempt,
+            || admitted,
+            || waiter,
+            &mut replay,
+        );
+        (begin, replay)
+    }
+
+    fn finish(&self, name: u32, outcome: &[u8]) -> Vec<u32> {
+        self.table.finish(&self.key(name), outcome, self.now)
+    }
+}
+
+#[test]
+fn absent_starts_once_and_running_joins() {
+    let world = World::new(LIMITS);
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    assert_eq!(world.attempt(1, "p", None, Ok(()), 11).0, Begin::Joined);
+    assert_eq!(world.attempt(1, "p", None, Ok(()), 12).0, Begin::Joined);
+    assert_eq!(world.finish(1, b"done"), [11, 12]);
+}
+
+#[test]
+fn finished_replays_the_recorded_bytes() {
+    let world = World::new(LIMITS);
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    assert_eq!(world.finish(1, b"done"), Vec::<u32>::new());
+    for _ in 0..3 {
+        assert_eq!(world.begin(1, "p"), (Begin::Replayed, b"done".to_vec()));
+    }
+}
+
+#[test]
+fn another_fingerprint_is_another_call_and_leaves_the_entry_untouched() {
+    let world = World::new(LIMITS);
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    assert_eq!(world.begin(1, "q").0, Begin::IdReused);
+    assert_eq!(world.finish(1, b"done"), Vec::<u32>::new());
+    assert_eq!(world.begin(1, "q").0, Begin::IdReused);
+    assert_eq!(world.begin(1, "p"), (Begin::Replayed, b"done".to_vec()));
+}
+
+#[test]
+fn the_method_is_part_of_the_fingerprint() {
+    let (inc, dec) = (Fingerprint::seed("inc"), Fingerprint::seed("dec"));
+    assert_ne!(Fingerprint::new(inc, "{}"), Fingerprint::new(dec, "{}"));
+    assert_ne!(Fingerprint::new(inc, "{}"), Fingerprint::new(inc, "{ }"));
+}
+
+#[test]
+fn a_running_call_takes_only_so_many_waiters() {
+    let world = World::new(LIMITS);
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    assert_eq!(world.begin(1, "p").0, Begin::Joined);
+    assert_eq!(world.begin(1, "p").0, Begin::Joined);
+    assert_eq!(world.begin(1, "p").0, Begin::TooManyJoined);
+}
+
+#[test]
+fn a_refused_call_leaves_nothing_behind() {
+    let world = World::new(LIMITS);
+    assert_eq!(
+        world.attempt(1, "p", None, Err("busy"), 7).0,
+        Begin::Refused("busy")
+    );
+    assert_eq!((world.table.records(), world.table.bytes()), (0, 0));
+    assert_eq!(world.begin(1, "q").0, Begin::Start(()));
+}
+
+#[test]
+fn a_released_call_is_as_good_as_new_and_its_waiters_are_handed_out() {
+    let world = World::new(LIMITS);
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    assert_eq!(world.attempt(1, "p", None, Ok(()), 11).0, Begin::Joined);
+    assert_eq!(world.table.release(&world.key(1)), [11]);
+    assert_eq!((world.table.records(), world.table.bytes()), (0, 0));
+    assert_eq!(world.begin(1, "q").0, Begin::Start(()));
+}
+
+#[test]
+fn a_record_lives_for_the_ttl_from_its_end_and_then_goes() {
+    let mut world = World::new(LIMITS);
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    world.pass(TTL * 5);
+    assert_eq!(
+        world.begin(1, "p").0,
+        Begin::Joined,
+        "a running call does not expire"
+    );
+    world.finish(1, b"done");
+    world.pass(TTL);
+    assert_eq!(
+        world.begin(1, "p").0,
+        Begin::Replayed,
+        "the TTL counts from completion"
+    );
+    world.pass(Duration::from_millis(2));
+    assert_eq!(
+        world.begin(1, "q").0,
+        Begin::Start(()),
+        "an expired id is as good as new"
+    );
+}
+
+#[test]
+fn a_full_table_refuses_and_evicts_nothing() {
+    let mut world = World::new(TableLimits {
+        max_records: 3,
+        ..LIMITS
+    });
+    for name in 0..3 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+        world.finish(name, b"done");
+        world.pass(Duration::from_millis(100));
+    }
+    let refused = Begin::Full {
+        retry_after: Duration::from_millis(701),
+    };
+    assert_eq!(world.begin(3, "p").0, refused);
+    for name in 0..3 {
+        assert_eq!(
+            world.begin(name, "p").0,
+            Begin::Replayed,
+            "{name} was evicted"
+        );
+    }
+    world.pass(Duration::from_millis(701));
+    assert_eq!(
+        world.begin(3, "p").0,
+        Begin::Start(()),
+        "the oldest has made room"
+    );
+}
+
+#[test]
+fn the_table_is_bounded_by_bytes_too() {
+    let world = World::new(TableLimits {
+        max_bytes: 1_000,
+        ..LIMITS
+    });
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    world.finish(1, &[b'x'; 900]);
+    assert!(matches!(world.begin(2, "p").0, Begin::Full { .. }));
+    assert_eq!(world.begin(1, "p").1.len(), 900);
+}
+
+#[test]
+fn the_latest_deadline_of_all_attempts_counts_and_none_is_for_ever() {
+    let world = World::new(LIMITS);
+    let at = |ms| Some(world.now + Duration::from_millis(ms));
+    world.attempt(1, "p", at(50), Ok(()), 1);
+    assert_eq!(world.table.deadline(&world.key(1)), at(50));
+    world.attempt(1, "p", at(80), Ok(()), 2);
+    assert_eq!(world.table.deadline(&world.key(1)), at(80));
+    world.attempt(1, "p", None, Ok(()), 3);
+    assert_eq!(world.table.deadline(&world.key(1)), None);
+}
+
+#[test]
+fn a_record_that_waits_behind_others_does_not_outlive_its_time() {
+    let mut world = World::new(TableLimits {
+        max_records: 10_000,
+        ..LIMITS
+    });
+    for name in 0..1_000 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+        world.finish(name, b"done");
+    }
+    world.pass(TTL + Duration::from_millis(2));
+    assert_eq!(world.begin(999, "q").0, Begin::Start(()));
+}
+
+#[test]
+fn an_idle_table_falls_back_to_nothing() {
+    let mut world = World::new(TableLimits {
+        max_records: 100_000,
+        ..LIMITS
+    });
+    for name in 0..3_000 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+        world.finish(name, b"done");
+    }
+    world.pass(TTL + Duration::from_millis(2));
+    assert_eq!(world.table.expire(world.now), 3_000);
+    assert_eq!((world.table.records(), world.table.bytes()), (0, 0));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Begin { name: u32, params: u8 },
+    Finish(u32),
+    Release(u32),
+    Pass(u64),
+    Expire,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0u32..6, 0u8..2).prop_map(|(name, params)| Step::Begin { name, params }),
+        4 => (0u32..6).prop_map(Step::Finish),
+        1 => (0u32..6).prop_map(Step::Release),
+        2 => (0u64..700).prop_map(Step::Pass),
+        1 => Just(Step::Expire),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// What a table should be, without any thought of speed.
+#[derive(Clone)]
+enum Model {
+    Running {
+        params: u8,
+        waiters: Vec<u32>,
+    },
+    Finished {
+        params: u8,
+        outcome: Vec<u8>,
+        ended: Instant,
+    },
+}
+
+fn expected(model: Option<&mut Model>, params: u8, waiter: u32) -> Outcome {
+    match model {
+        None => Begin::Start(()),
+        Some(Model::Running { params: known, .. } | Model::Finished { params: known, .. })
+            if *known != params =>
+        {
+            Begin::IdReused
+        }
+        Some(Model::Running { waiters, .. }) if waiters.len() == 2 => Begin::TooManyJoined,
+        Some(Model::Running { waiters, .. }) => {
+            waiters.push(waiter);
+            Begin::Joined
+        }
+        Some(Model::Finished { .. }) => Begin::Replayed,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn the_table_does_what_the_model_does(steps in steps()) {
+        let mut world = World::new(LIMITS);
+        let mut model = std::collections::BTreeMap::<u32, Model>::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            // A record may live up to 2 ms longer than its TTL, never shorter; keep off the edge.
+            model.retain(|_, call| !matches!(call,
+                Model::Finished { ended, .. } if world.now > *ended + TTL + Duration::from_millis(2)));
+            let doubtful = |call: &Model| matches!(call,
+                Model::Finished { ended, .. } if world.now > *ended + TTL);
+            match step {
+                Step::Begin { name, .. } if model.get(&name).is_some_and(doubtful) => {}
+                Step::Begin { name, params } => {
+                    let waiter = number as u32;
+                    let should = expected(model.get_mut(&name), params, waiter);
+                    let text = params.to_string();
+                    let (did, replay) = world.attempt(name, &text, None, Ok(()), waiter);
+                    prop_assert_eq!(&did, &should);
+                    match (did, model.get(&name)) {
+                        (Begin::Start(()), _) => {
+                            model.insert(name, Model::Running { params, waiters: vec![] });
+                        }
+                        (Begin::Replayed, Some(Model::Finished { outcome, .. })) => {
+                            prop_assert_eq!(&replay, outcome);
+                        }
+                        _ => prop_assert!(replay.is_empty()),
+                    }
+                }
+                Step::Finish(name) => {
+                    if let Some(Model::Running { params, waiters }) = model.get(&name).cloned() {
+                        let outcome = number.to_string().into_bytes();
+                        prop_assert_eq!(world.finish(name, &outcome), waiters);
+                        model.insert(name, Model::Finished { params, outcome, ended: world.now });
+                    }
+                }
+                Step::Release(name) => {
+                    if let Some(Model::Running { waiters, .. }) = model.get(&name).cloned() {
+                        prop_assert_eq!(world.table.release(&world.key(name)), waiters);
+                        model.remove(&name);
+                    }
+                }
+                Step::Pass(ms) => world.pass(Duration::from_millis(ms)),
+                Step::Expire => { world.table.expire(world.now); }
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Finished calls in the order in which they ended, which is the order in which they expire.
+//!
+//! All live equally long, so the oldest is always in front: expiry looks at the front alone and
+//! never scans. The index beside the queue holds 8 bytes a record.
+
+use std::{
+    collections::VecDeque,
+    mem::size_of,
+    time::{Duration, Instant},
+};
+
+use hashbrown::HashTable;
+use redial_protocol::CallKey;
+
+use super::Fingerprint;
+
+/// What the index and the allocator take beside a record: a slot of the index at its usual load
+/// and the allocator's header and rounding of the outcome.
+const BESIDE_BYTES: usize = 32;
+
+/// Memory is given back when less than a quarter of it is used, and never below this.
+const KEEP_RECORDS: usize = 64;
+
+/// Milliseconds since the table was made, modulo 2^32 (49 days). Two moments are compared by
+/// their difference, so a TTL must stay below half of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Millis(u32);
+
+impl Millis {
+    /// The longest time that can be measured.
+    pub(crate) const MAX_SPAN: Duration = Duration::from_secs(20 * 24 * 60 * 60);
+
+    pub(super) fn since(epoch: Instant, now: Instant) -> Self {
+        Self(now.saturating_duration_since(epoch).as_millis() as u32)
+    }
+
+    /// Rounded up by a whole millisecond, since the moment itself was rounded down: a record must
+    /// never go early.
+    pub(super) fn plus(self, span: Duration) -> Self {
+        Self(self.0.wrapping_add(span.as_millis() as u32).wrapping_add(1))
+    }
+
+    /// What is left until this moment; `None` if it has come.
+    fn left(self, now: Self) -> Option<Duration> {
+        let left = self.0.wrapping_sub(now.0).cast_signed();
+        u64::try_from(left)
+            .ok()
+            .filter(|left| *left > 0)
+            .map(Duration::from_millis)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Record {
+    key: CallKey,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) outcome: Box<[u8]>,
+    hash: u32,
+    expires: Millis,
+}
+
+impl Record {
+    pub(super) fn is_expired(&self, now: Millis) -> bool {
+        self.expires.left(now).is_none()
+    }
+}
+
+/// Where a record stands: its number, counted from the first record ever. The hash is kept here
+/// too, so that a growing index does not have to visit all records.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    number: u32,
+    hash: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    records: VecDeque<Record>,
+    index: HashTable<Place>,
+    /// The number of the record in front.
+    first: u32,
+}
+
+impl Finished {
+    pub(super) fn find(&self, key: &CallKey, hash: u32) -> Option<&Record> {
+        let record = |place: &Place| &self.records[place.number.wrapping_sub(self.first) as usize];
+        let same = |place: &Place| place.hash == hash && record(place).key == *key;
+        self.index.find(spread(hash), same).map(record)
+    }
+
+    pub(super) fn push(
+        &mut self,
+        key: CallKey,
+        hash: u32,
+        fingerprint: Fingerprint,
+        outcome: &[u8],
+        expires: Millis,
+    ) {
+        let number = self.first.wrapping_add(self.records.len() as u32);
+        self.records.push_back(Record {
+            key,
+            fingerprint,
+            outcome: outcome.into(),
+            hash,
+            expires,
+        });
+        let rehash = |place: &Place| spread(place.hash);
+        self.index
+            .insert_unique(spread(hash), Place { number, hash }, rehash);
+    }
+
+    /// Takes away up to `at_most` expired records; how many went, and the bytes they kept.
+    pub(super) fn expire(&mut self, now: Millis, at_most: usize) -> (usize, usize) {
+        let (mut records, mut bytes) = (0, 0);
+        while records < at_most
+            && let Some(record) = self
+                .records
+                .pop_front_if(|front| front.expires.left(now).is_none())
+        {
+            let number = self.first;
+            let entry = self
+                .index
+                .find_entry(spread(record.hash), |place| place.number == number);
+            entry.expect("every record is in the index").remove();
+            self.first = self.first.wrapping_add(1);
+            records += 1;
+            bytes += record_bytes(&record.key, record.outcome.len());
+        }
+        (records, bytes)
+    }
+
+    /// When the oldest record expires.
+    pub(super) fn next_expiry(&self, now: Millis) -> Option<Duration> {
+        let front = self.records.front()?;
+        Some(front.expires.left(now).unwrap_or_default())
+    }
+
+    /// Gives memory back that a busier time has left behind.
+    pub(super) fn shrink(&mut self) {
+        let wanted = (self.records.len() * 2).max(KEEP_RECORDS);
+        if self.records.capacity() > wanted * 2 {
+            self.records.shrink_to(wanted);
+            self.index.shrink_to(wanted, |place| spread(place.hash));
+        }
+    }
+}
+
+/// What a record with an outcome of this length keeps in memory.
+pub(super) fn record_bytes(key: &CallKey, outcome_bytes: usize) -> usize {
+    size_of::<Record>() + BESIDE_BYTES + key.heap_bytes() + outcome_bytes
+}
+
+/// hashbrown picks the place by the low bits and tells neighbours apart by the top 7.
+pub(super) fn spread(hash: u32) -> u64 {
+    u64::from(hash) | u64::from(hash) << 32
+}

@@ -1,0 +1,259 @@
+//! The counter service as a program, with faults on request.
+
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::Parser;
+use redial_examples::{
+    counters::Counters,
+    events::{EventLog, unix_us},
+};
+use redial_server::{Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, Server};
+
+/// Serves the counters `inc {key, delta = 1}` and `get {key}`, each call at most once.
+///
+/// The first line on stdout is `listening on ADDR`. SIGTERM and ctrl-C stop it: running calls
+/// finish, new ones are refused. Faults are off unless asked for, and hit every request alike.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Address to listen on; port 0 lets the system choose one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777")]
+    listen: SocketAddr,
+    /// Allow an address that other machines can reach, without TLS and without a token
+    #[arg(long)]
+    insecure: bool,
+
+    /// Probability that a request is lost: nothing happens
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, help_heading = "Faults")]
+    drop_request: f64,
+    /// Probability that a reply is lost: the effect has happened
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, help_heading = "Faults")]
+    drop_reply: f64,
+    /// Wait before each execution, in milliseconds; the call holds its place meanwhile
+    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults")]
+    delay_ms: u64,
+    /// Wait before each reply, in milliseconds
+    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults")]
+    reply_delay_ms: u64,
+    /// Probability that the connection breaks: before the execution, before the reply, or in the
+    /// middle of it, a third each
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, help_heading = "Faults")]
+    cut: f64,
+    /// Probability that a request arrives twice
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, help_heading = "Faults")]
+    duplicate: f64,
+    /// Seed of the faults; the same seed gives the same verdicts for the same requests [default:
+    /// from the clock, and printed]
+    #[arg(long, value_name = "N", help_heading = "Faults")]
+    seed: Option<u64>,
+
+    /// How long the reply to a finished call is kept, in milliseconds
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "10000",
+        help_heading = "Limits",
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TTL_MS)
+    )]
+    ttl_ms: u64,
+    /// Calls on record at most
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1000000",
+        help_heading = "Limits"
+    )]
+    table_records: usize,
+    /// Memory for records at most, in MiB
+    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", value_parser = one_or_more)]
+    table_mb: usize,
+    /// Largest frame, in bytes
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1048576",
+        help_heading = "Limits"
+    )]
+    max_frame: usize,
+    /// Calls that run at once at most
+    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", value_parser = one_or_more)]
+    max_running: usize,
+    /// Calls that wait for a place at most
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1024",
+        help_heading = "Limits"
+    )]
+    queue: usize,
+    /// Connections at most
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1024",
+        help_heading = "Limits"
+    )]
+    max_connections: usize,
+    /// How long a shutdown waits for running calls, in milliseconds
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "10000",
+        help_heading = "Limits"
+    )]
+    drain_ms: u64,
+
+    /// Write what happens to each attempt to this file, as lines of JSON
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+/// 20 days, in milliseconds.
+const MAX_TTL_MS: u64 = 20 * 24 * 60 * 60 * 1000;
+
+fn one_or_more(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| *n > 0)
+        .ok_or_else(|| "expected a whole number from 1".to_owned())
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
+        _ => Err("expected a probability from 0 to 1".to_owned()),
+    }
+}
+
+impl Args {
+    fn config(&self) -> anyhow::Result<Config> {
+        let table_bytes = self.table_mb.checked_mul(1024 * 1024);
+        Ok(Config {
+            limits: Limits {
+                max_frame_bytes: self.max_frame,
+                ..Limits::default()
+            },
+            ttl: Duration::from_millis(self.ttl_ms),
+            max_records: self.table_records,
+            max_record_bytes: table_bytes.context("--table-mb is beyond all memory")?,
+            max_running: self.max_running,
+            max_queued: self.queue,
+            max_connections: self.max_connections,
+            drain_timeout: Duration::from_millis(self.drain_ms),
+            insecure: self.insecure,
+            ..Config::default()
+        })
+    }
+
+    fn fault_rules(&self) -> anyhow::Result<Vec<FaultRule>> {
+        let fixed = |ms| Delay::Fixed(Duration::from_millis(ms));
+        // A third of the cuts each, although a rule only gets what those before it left over.
+        let third = self.cut / 3.0;
+        let of_the_rest = third / (1.0 - third);
+        let last = if self.cut > 0.0 {
+            third / (1.0 - 2.0 * third)
+        } else {
+            0.0
+        };
+        let rules = [
+            (Fault::Cut(CutPoint::BeforeExecution), third),
+            (Fault::DropRequest, self.drop_request),
+            (Fault::Cut(CutPoint::BeforeReply), of_the_rest),
+            (Fault::Cut(CutPoint::MidReply), last),
+            (Fault::DropReply, self.drop_reply),
+            (Fault::Duplicate, self.duplicate),
+            (
+                Fault::DelayExecution(fixed(self.delay_ms)),
+                f64::from(u8::from(self.delay_ms > 0)),
+            ),
+            (
+                Fault::DelayReply(fixed(self.reply_delay_ms)),
+                f64::from(u8::from(self.reply_delay_ms > 0)),
+            ),
+        ];
+        let wanted = rules.into_iter().filter(|(_, p)| *p > 0.0);
+        Ok(wanted
+            .map(|(fault, p)| FaultRule::new(fault, p))
+            .collect::<Result<_, _>>()?)
+    }
+
+    fn server(&self) -> anyhow::Result<Server> {
+        let rules = self.fault_rules()?;
+        let seed = self.seed.unwrap_or_else(unix_us);
+        if !rules.is_empty() {
+            eprintln!("faults are on, with --seed {seed}");
+        }
+        let faults = Faults::new(seed);
+        faults.set(rules);
+        let builder = Counters::default()
+            .register(Server::builder())
+            .config(self.config()?)
+            .info("counter", env!("CARGO_PKG_VERSION"))
+            .faults(faults);
+        Ok(match &self.events {
+            None => builder.build()?,
+            Some(path) => {
+                let log = EventLog::create(path)
+                    .with_context(|| format!("can't write --events {}", path.display()))?;
+                builder.observer(log).build()?
+            }
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let server = match args.server() {
+        Ok(server) => server,
+        Err(error) => return complain(&error, 2),
+    };
+    match serve(server, args.listen).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, 1),
+    }
+}
+
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::from(code)
+}
+
+async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<()> {
+    let listener = server.bind(&address.to_string()).await?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "listening on {}", listener.local_addr()?)?;
+    stdout.flush()?;
+
+    let stop = tokio::spawn({
+        let server = server.clone();
+        async move {
+            asked_to_stop().await?;
+            Ok::<_, std::io::Error>(server.shutdown().await)
+        }
+    });
+    server.serve(listener).await?;
+    let shutdown = stop.await??;
+    eprintln!(
+        "stopped with {} calls interrupted; {:?}",
+        shutdown.interrupted,
+        server.stats()
+    );
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn asked_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn asked_to_stop() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}

@@ -1,0 +1,91 @@
+//! What happened to each attempt, as lines of JSON in a file, for those who want to see it.
+
+use std::{
+    fs::File,
+    io::{self, LineWriter, Write},
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use redial_server::{Event, EventKind, Observer};
+use serde::Serialize;
+
+/// Writes each event of a server as one line.
+#[derive(Debug)]
+pub struct EventLog(Mutex<LineWriter<File>>);
+
+#[derive(Serialize)]
+struct Line<'a> {
+    t_us: u64,
+    event: &'static str,
+    id: Option<String>,
+    attempt: u32,
+    method: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
+}
+
+impl EventLog {
+    /// Makes the file, or empties it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says if it can't.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self(Mutex::new(LineWriter::new(File::create(path)?))))
+    }
+}
+
+impl Observer for EventLog {
+    fn observe(&self, event: &Event<'_>) {
+        let line = Line {
+            t_us: unix_us(),
+            event: name(event.kind),
+            id: event.id.map(text_of),
+            attempt: event.attempt,
+            method: event.method,
+            code: match event.kind {
+                EventKind::Refused(code) => Some(code.into()),
+                _ => None,
+            },
+        };
+        let mut text = serde_json::to_vec(&line).expect("plain members are always JSON");
+        text.push(b'\n');
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full disk must not stop the service; the log then simply ends.
+        let _: io::Result<()> = file.write_all(&text);
+    }
+}
+
+/// Microseconds since 1970, so that the lines of two processes can be laid side by side.
+#[expect(clippy::disallowed_methods, reason = "the edge where time comes in")]
+#[must_use]
+pub fn unix_us() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// An id without its quotes, if it is a string.
+fn text_of(raw: &str) -> String {
+    serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned())
+}
+
+fn name(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Accepted => "accepted",
+        EventKind::Started => "started",
+        EventKind::Joined => "joined",
+        EventKind::Replayed => "replayed",
+        EventKind::Finished => "finished",
+        EventKind::Refused(_) => "refused",
+        EventKind::Replied => "replied",
+        EventKind::RequestDropped => "request_dropped",
+        EventKind::ReplyDropped => "reply_dropped",
+        EventKind::Duplicated => "duplicated",
+        EventKind::Cut => "cut",
+        _ => "other",
+    }
+}

@@ -1,0 +1,77 @@
+//! `cargo xtask ci`: everything that must pass before a change lands, the cheapest first.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    clock,
+    programs::{Workspace, cargo},
+    report,
+};
+
+/// One cargo command.
+struct Step {
+    name: &'static str,
+    args: &'static str,
+    env: Option<(&'static str, &'static str)>,
+}
+
+const fn step(name: &'static str, args: &'static str) -> Step {
+    Step {
+        name,
+        args,
+        env: None,
+    }
+}
+
+const STEPS: [Step; 8] = [
+    step("format", "fmt --all --check"),
+    step("clippy", "clippy --workspace --all-targets -- -D warnings"),
+    Step {
+        name: "docs",
+        args: "doc --workspace --no-deps",
+        env: Some(("RUSTDOCFLAGS", "-D warnings")),
+    },
+    // Alone, since in the workspace's build one crate's features hide what another forgot.
+    step("redial-protocol alone", "build -p redial-protocol"),
+    step("redial-server alone", "build -p redial-server"),
+    step("redial-client alone", "build -p redial-client"),
+    step("tests", "test --workspace"),
+    step("demo", "xtask demo --calls 60"),
+];
+
+/// Runs the steps until one fails, whose exit code becomes this command's own.
+pub(crate) fn run() -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    let mut summary = report::terminal::table(&["step", "took", "result"]);
+    for step in &STEPS {
+        println!("\n== {}: cargo {}", step.name, step.args);
+        let start = clock::now();
+        let status = cargo()
+            .current_dir(&workspace.root)
+            .args(step.args.split_whitespace())
+            .envs(step.env)
+            .status()
+            .context("can't run cargo")?;
+        let took = format!("{:.1} s", clock::now().duration_since(start).as_secs_f64());
+        println!("== {}: {took}", step.name);
+        let result = if status.success() {
+            "passed".to_owned()
+        } else {
+            status.to_string()
+        };
+        summary.add_row([step.name, &took, &result]);
+        if !status.success() {
+            println!("\n{summary}");
+            eprintln!(
+                "error: the step {:?} failed: cargo {}",
+                step.name, step.args
+            );
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
+        }
+    }
+    println!("\n{summary}");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,171 @@
+//! `target/redial/demo.html`: what the demo has seen, to be looked at.
+
+mod legend;
+mod tables;
+
+use self::legend::MODES;
+use super::{
+    Outcome,
+    chart::{attempts, ecdf, effects, lanes},
+    run::Run,
+    scenario::{self, Mode},
+    stories::{self, Told},
+    verdict::Verdict,
+};
+use crate::report::{
+    page::{figure, page, section},
+    scale::thousands,
+    svg::escape,
+};
+
+/// The whole page.
+pub(crate) fn html(outcome: &Outcome) -> String {
+    let runs = &outcome.runs;
+    let body = [
+        header(outcome),
+        counted(runs),
+        tables::forced(&outcome.duplicate),
+        timelines(&stories::tell(runs)),
+        latencies(runs),
+        attempts_taken(runs),
+        again(outcome),
+    ];
+    page("Redial: what retries do to a counter", &body.concat())
+}
+
+fn header(outcome: &Outcome) -> String {
+    let total = |mode| {
+        let runs = outcome.runs.iter().filter(move |run| run.mode == mode);
+        runs.fold((0, 0), |(calls, twice), run| {
+            let by = if let Verdict::TooMany(by) = run.verdict {
+                by
+            } else {
+                0
+            };
+            (calls + run.summary.calls, twice + by)
+        })
+    };
+    let ((calls, twice), (_, naive_twice)) = (total(Mode::Table), total(Mode::Naive));
+    let problems: String = outcome
+        .problems()
+        .iter()
+        .map(|problem| format!("<p class=\"problem\">{}</p>", escape(problem)))
+        .collect();
+    format!(
+        "<header><p class=\"brand\">Redial demo</p><h1>{} calls through every kind of trouble: {} \
+         counted twice.<br><span class=\"naive-text\">The same calls from a hand-made retry loop: \
+         {} effects too many.</span></h1>{problems}<p>A counter server and its \
+         clients ran on this machine, as real processes over TCP. The server made the trouble \
+         itself: it lost requests and replies, was slow, cut connections and ran out of room. \
+         Each scenario ran once <em>with the table</em>, where all attempts of a call carry one \
+         id, and once <em>naively</em>, where every attempt is a new request with a fresh id. At \
+         the end each counter was asked for its value.</p></header>\n",
+        thousands(calls),
+        if twice == 0 {
+            "none".to_owned()
+        } else {
+            thousands(twice)
+        },
+        thousands(naive_twice),
+    )
+}
+
+fn counted(runs: &[Run]) -> String {
+    let lead = "Each call adds one, so a server that counted right has as many effects as there \
+        were calls that were ok; a call whose outcome is unknown to its caller may count or not. \
+        Dots on the line are right. Marks to its right are calls that took effect more than once.";
+    let picture = figure("wide", MODES, &effects::draw(runs));
+    let notes = "<p class=\"small\">p50 and p99: half, and 99 %, of the calls that were ok took \
+        no longer. Effects expected: ok, to ok plus unknown.</p>";
+    section(
+        "Was each call counted once?",
+        lead,
+        &format!("{picture}{}{notes}", tables::results(runs)),
+    )
+}
+
+fn timelines(told: &[Told]) -> String {
+    let lead = "Single calls of these runs, put together from the client's log and the server's. \
+        Above, a lane for each attempt, from its sending to the end of the wait for it; below, on \
+        the tinted ground, what the server executed.";
+    let figures = told.iter().map(|told| {
+        let story = told.story;
+        let caption = format!(
+            "<h3>{}</h3><p>{}</p><p class=\"small\">Scenario \u{201c}{}\u{201d}, {}, call {}.</p>",
+            escape(story.title),
+            escape(story.says),
+            told.scenario,
+            match story.mode {
+                Mode::Table => "with the table",
+                Mode::Naive => "naively",
+            },
+            told.timeline.number
+        );
+        figure("call", &caption, &lanes::draw(told))
+    });
+    let figures = figures.collect::<String>();
+    section(
+        "What happens to an attempt",
+        lead,
+        &format!("{}{figures}", legend::symbols()),
+    )
+}
+
+fn latencies(runs: &[Run]) -> String {
+    let lead = "For each time on the axis, the share of all calls that were ok by then. Dots: half \
+        of the calls, and 99 % of them. A line that stays below 100 % belongs to calls that never \
+        were ok. Where both ways succeed, the lines lie close together: nothing is paid for \
+        counting once. Where attempts time out, only the table lets a late reply count.";
+    let domain = ecdf::domain(runs);
+    let panels = panels(runs, true, |runs| ecdf::draw(runs, domain));
+    section("How long the calls took", lead, &format!("{MODES}{panels}"))
+}
+
+fn attempts_taken(runs: &[Run]) -> String {
+    let lead = "The share of calls that took one attempt, two, and so on.";
+    section(
+        "How many attempts the calls took",
+        lead,
+        &format!("{MODES}{}", panels(runs, false, attempts::draw)),
+    )
+}
+
+/// A panel for each scenario, the first time with what happens in it.
+fn panels(runs: &[Run], explained: bool, draw: impl Fn(&[&Run]) -> String) -> String {
+    let panels = scenario::ALL.iter().map(|scenario| {
+        let both: Vec<_> = runs
+            .iter()
+            .filter(|run| run.scenario.name == scenario.name)
+            .collect();
+        let mut caption = format!("<h3>{}</h3>", scenario.name);
+        if explained {
+            caption.push_str(&format!("<p class=\"small\">{}</p>", scenario.says));
+        }
+        figure("panel", &caption, &draw(&both))
+    });
+    format!("<div class=\"panels\">{}</div>", panels.collect::<String>())
+}
+
+fn again(outcome: &Outcome) -> String {
+    let lead = format!(
+        "<code>cargo xtask demo --seed {} --calls {}</code> runs it all again. The seed decides \
+         the faults and the jitter; call ids and the machine's own timing differ from run to run.",
+        outcome.seed, outcome.calls
+    );
+    let commands = outcome.runs.iter().map(|run| {
+        let [server, client] = run.commands.each_ref().map(|command| escape(command));
+        format!(
+            "# {}, {}\n{server}\n{client}\n\n",
+            run.scenario.name,
+            run.mode.name()
+        )
+    });
+    let details = format!(
+        "<details><summary>The command lines</summary><pre>{}</pre></details>",
+        commands.collect::<String>()
+    );
+    section("Again", &lead, &details)
+}
+
+#[cfg(test)]
+mod tests;

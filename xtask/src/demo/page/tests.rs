@@ -1,0 +1,146 @@
+//! The page of a made-up demo.
+
+use std::{collections::HashSet, time::Duration};
+
+use super::*;
+use crate::{
+    demo::{duplicate::Duplicate, scenario::Scenario},
+    events::{self, Attempt, Call, End, Event, Summary},
+};
+
+/// Two attempts: the reply to the first is lost, the second ends the call. Naively each has an
+/// id of its own and is executed; in the scenario "slow" both come to nothing.
+fn run(scenario: &'static Scenario, mode: Mode) -> Run {
+    let slow = scenario.name == "slow" && mode == Mode::Naive;
+    let (ids, numbers) = match mode {
+        Mode::Table => (["a", "a"], [1, 2]),
+        Mode::Naive => (["a", "b"], [1, 1]),
+    };
+    let attempt = |index: usize, sent_us, end| Attempt {
+        id: ids[index].to_owned(),
+        attempt: numbers[index],
+        sent_us,
+        end_us: sent_us + 5000,
+        end,
+    };
+    let last = if slow { End::Timeout } else { End::Reply };
+    let call = Call {
+        number: 0,
+        outcome: if slow {
+            events::Outcome::Unknown
+        } else {
+            events::Outcome::Ok
+        },
+        start_us: 0,
+        end_us: 12_000,
+        attempts: vec![attempt(0, 0, End::Timeout), attempt(1, 7000, last)],
+    };
+    let verdict = |index: usize, t_us, event| events::Verdict {
+        t_us,
+        event,
+        id: Some(ids[index].to_owned()),
+        attempt: numbers[index],
+    };
+    let again = if mode == Mode::Table {
+        Event::Replayed
+    } else {
+        Event::Started
+    };
+    let summary = Summary {
+        calls: 1,
+        ok: u64::from(!slow),
+        unknown: u64::from(slow),
+        attempts_total: 2,
+        attempts_histogram: [(2, 1)].into(),
+        ..Summary::default()
+    };
+    let effects = if mode == Mode::Table { 1 } else { 2 };
+    Run {
+        scenario,
+        mode,
+        verdict: Verdict::of(&summary, effects),
+        summary,
+        effects,
+        calls: vec![call],
+        server_events: vec![
+            verdict(0, 100, Event::Started),
+            verdict(0, 200, Event::Finished),
+            verdict(0, 300, Event::ReplyDropped),
+            verdict(1, 7100, again),
+            verdict(1, 7200, Event::Replied),
+        ],
+        commands: [
+            "counter-server <>".to_owned(),
+            "counter-client &".to_owned(),
+        ],
+    }
+}
+
+fn outcome() -> Outcome {
+    let runs = scenario::ALL
+        .iter()
+        .flat_map(|scenario| Mode::BOTH.map(|mode| run(scenario, mode)));
+    Outcome {
+        seed: 7,
+        calls: 1,
+        duplicate: Duplicate {
+            requests: vec!["{\"id\":\"a\"}".to_owned(); 3],
+            replies: vec!["<reply>".to_owned(); 3],
+            verdicts: vec![Some(Event::Started), Some(Event::Joined), None],
+            effects: 1,
+        },
+        runs: runs.collect(),
+        took: Duration::from_secs(1),
+    }
+}
+
+#[test]
+fn the_page_is_whole() {
+    let outcome = outcome();
+    assert_eq!(outcome.problems(), [""; 0]);
+    let page = html(&outcome);
+    for needle in ["NaN", "inf\"", "http", "<reply>", "<script"] {
+        assert!(!page.contains(needle), "{needle}");
+    }
+    for needle in [
+        "7 calls through every kind of trouble: none counted twice",
+        "7 effects too many",
+        "A lost reply, with the table",
+        "A lost reply, naively",
+        "and executed again, time 2",
+        "naive: no call was ever ok",
+        "left no trace",
+        "demo --seed 7 --calls 1",
+        "counter-server &lt;&gt;",
+    ] {
+        assert!(page.contains(needle), "{needle}");
+    }
+    for tag in ["svg", "figure", "section", "table", "text"] {
+        let opened =
+            page.matches(&format!("<{tag} ")).count() + page.matches(&format!("<{tag}>")).count();
+        assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
+    }
+}
+
+#[test]
+fn every_id_is_there_once() {
+    let page = html(&outcome());
+    let ids: Vec<_> = page
+        .split(" id=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    let distinct: HashSet<_> = ids.iter().collect();
+    assert!(ids.len() > 30, "{}", ids.len());
+    assert_eq!(ids.len(), distinct.len());
+}
+
+#[test]
+fn a_broken_promise_is_said_on_top() {
+    let mut outcome = outcome();
+    outcome.duplicate.effects = 2;
+    outcome.runs[2].verdict = Verdict::Lost(1);
+    let page = html(&outcome);
+    assert!(page.contains("<p class=\"problem\">one id, sent three times, had 2 effects</p>"));
+    assert!(page.contains("<p class=\"problem\">no faults, with the table: 1 lost</p>"));
+}

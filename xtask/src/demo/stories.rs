@@ -1,0 +1,127 @@
+//! Which calls are worth looking at: one for each thing that can happen to an attempt.
+
+use super::{
+    run::Run,
+    scenario::Mode,
+    timeline::{Ledger, Timeline},
+};
+use crate::events::{End, Event, Outcome};
+
+/// Something that a call can show.
+pub(crate) struct Story {
+    pub(crate) title: &'static str,
+    /// What is to be seen.
+    pub(crate) says: &'static str,
+    scenario: &'static str,
+    pub(crate) mode: Mode,
+    shown_by: fn(&Timeline) -> bool,
+}
+
+/// A story and the call that shows it.
+pub(crate) struct Told {
+    pub(crate) story: &'static Story,
+    pub(crate) scenario: &'static str,
+    pub(crate) timeline: Timeline,
+}
+
+const ALL: [Story; 7] = [
+    Story {
+        title: "A late reply counts",
+        says: "The server takes longer than any attempt may. The second attempt joins the \
+               execution that the first one started; the one reply completes the call, although \
+               the attempt that asked for it was given up on.",
+        scenario: "notebook",
+        mode: Mode::Table,
+        shown_by: |call| call.lanes[0].has(Event::Started) && call.has(Event::Joined),
+    },
+    Story {
+        title: "A lost request",
+        says: "Nothing has happened at the server, so the next attempt is the one that runs.",
+        scenario: "lossy requests",
+        mode: Mode::Table,
+        shown_by: |call| call.lanes[0].has(Event::RequestDropped) && call.has(Event::Started),
+    },
+    Story {
+        title: "A lost reply, with the table",
+        says: "The effect has happened, the caller can't know. The same id comes again and gets \
+               the recorded reply, byte for byte; the handler does not run a second time.",
+        scenario: "lossy replies",
+        mode: Mode::Table,
+        shown_by: |call| call.has(Event::ReplyDropped) && call.has(Event::Replayed),
+    },
+    Story {
+        title: "A lost reply, naively",
+        says: "The same loss, but the retry has a fresh id. The server takes it for another call: \
+               two effects, and the caller, told \u{201c}ok\u{201d}, will never learn of it.",
+        scenario: "lossy replies",
+        mode: Mode::Naive,
+        shown_by: |call| call.has(Event::ReplyDropped) && call.executions.len() > 1,
+    },
+    Story {
+        title: "A connection cut after the effect",
+        says: "The execution belongs to the table, not to the connection: it is finished and \
+               recorded, and the attempt on the next connection finds it.",
+        scenario: "cut connections",
+        mode: Mode::Table,
+        shown_by: |call| {
+            let cut = |lane: &super::timeline::Lane| {
+                lane.has(Event::Started) && lane.end == End::ConnectionLost
+            };
+            call.lanes.iter().any(cut) && (call.has(Event::Replayed) || call.has(Event::Joined))
+        },
+    },
+    Story {
+        title: "Too slow for a naive client",
+        says: "Every attempt is executed in full and every reply comes too late to be known: \
+               as many effects as attempts, and an error for the caller.",
+        scenario: "slow",
+        mode: Mode::Naive,
+        shown_by: |call| call.executions.len() > 2 && call.outcome != Outcome::Ok,
+    },
+    Story {
+        title: "Refused, then let in",
+        says: "A full queue refuses before anything has happened and says how long to stay away; \
+               the client does, and comes back with the same id.",
+        scenario: "overload",
+        mode: Mode::Table,
+        shown_by: |call| call.has(Event::Refused) && call.has(Event::Started),
+    },
+];
+
+/// Each story, told by the call that shows it in the fewest attempts; left out where no call
+/// of this run happens to show it.
+pub(crate) fn tell(runs: &[Run]) -> Vec<Told> {
+    ALL.iter().filter_map(|story| told(story, runs)).collect()
+}
+
+fn told(story: &'static Story, runs: &[Run]) -> Option<Told> {
+    let here = |run: &&Run| run.scenario.name == story.scenario && run.mode == story.mode;
+    let run = runs.iter().find(here)?;
+    let ledger = Ledger::new(&run.server_events);
+    let timeline = run
+        .calls
+        .iter()
+        .filter(|call| call.attempts.len() > 1)
+        .map(|call| ledger.timeline(call))
+        .filter(story.shown_by)
+        .min_by_key(|timeline| (timeline.lanes.len(), timeline.number))?;
+    Some(Told {
+        story,
+        scenario: run.scenario.name,
+        timeline,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::scenario;
+
+    #[test]
+    fn each_story_is_of_a_scenario_that_is_run() {
+        for story in &ALL {
+            let named = |scenario: &scenario::Scenario| scenario.name == story.scenario;
+            assert!(scenario::ALL.iter().any(named), "{}", story.title);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The table of results, for the terminal and for the page.
+
+use comfy_table::{Cell, CellAlignment, Color, Table};
+
+use super::{
+    run::Run,
+    scenario::Mode,
+    verdict::{self, Verdict},
+};
+use crate::report::{self, scale::duration};
+
+/// What the columns are called.
+pub(crate) const HEADINGS: [&str; 10] = [
+    "scenario",
+    "mode",
+    "calls",
+    "ok",
+    "attempts/call",
+    "p50",
+    "p99",
+    "effects expected",
+    "effects found",
+    "verdict",
+];
+
+/// The last column, which holds the verdict.
+pub(crate) const LAST: usize = HEADINGS.len() - 1;
+
+/// The first columns hold words; all others hold numbers and are set flush right.
+pub(crate) const WORDS: usize = 2;
+
+/// One run, as text.
+pub(crate) fn cells(run: &Run) -> [String; 10] {
+    let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), duration);
+    let summary = &run.summary;
+    let (least, most) = verdict::expected(summary);
+    let expected = if least == most {
+        least.to_string()
+    } else {
+        format!("{least} to {most}")
+    };
+    [
+        run.scenario.name.to_owned(),
+        run.mode.name().to_owned(),
+        summary.calls.to_string(),
+        summary.ok.to_string(),
+        format!("{:.2}", summary.attempts_per_call()),
+        time(summary.latency_us.p50),
+        time(summary.latency_us.p99),
+        expected,
+        run.effects.to_string(),
+        run.verdict.text(),
+    ]
+}
+
+/// The table as it is printed; colours only where the terminal has them.
+pub(crate) fn terminal(runs: &[Run]) -> Table {
+    let mut table = report::terminal::table(&HEADINGS);
+    for run in runs {
+        let row = cells(run).into_iter().enumerate().map(|(column, text)| {
+            // A scenario is named once, on the first of its two rows.
+            let text = if column == 0 && run.mode == Mode::Naive {
+                String::new()
+            } else {
+                text
+            };
+            let cell = Cell::new(text);
+            if column == LAST {
+                cell.fg(colour(run.verdict))
+            } else {
+                cell
+            }
+        });
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(WORDS).take(LAST - WORDS) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn colour(verdict: Verdict) -> Color {
+    match verdict {
+        Verdict::Exact => Color::Green,
+        Verdict::TooMany(_) | Verdict::Lost(_) => Color::Red,
+    }
+}

@@ -1,0 +1,81 @@
+//! The verdict: are there as many effects as the callers were told?
+
+use serde::Serialize;
+
+use crate::events::Summary;
+
+/// What the ledger says about a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict", content = "by")]
+pub(crate) enum Verdict {
+    /// Every call that was ok has its effect, and no effect is there that nobody may expect.
+    Exact,
+    /// So many effects are there beyond those of calls that were ok or unknown.
+    TooMany(u64),
+    /// So many calls were ok and have no effect.
+    Lost(u64),
+}
+
+/// How many effects the callers may find, from what they were told: every call that was ok
+/// counts once, and each whose outcome is unknown counts or doesn't.
+pub(crate) fn expected(summary: &Summary) -> (u64, u64) {
+    (summary.ok, summary.ok + summary.unknown)
+}
+
+impl Verdict {
+    /// Judges the effects that were found.
+    pub(crate) fn of(summary: &Summary, effects: u64) -> Self {
+        let (least, most) = expected(summary);
+        if effects > most {
+            Self::TooMany(effects - most)
+        } else if effects < least {
+            Self::Lost(least - effects)
+        } else {
+            Self::Exact
+        }
+    }
+
+    /// In words.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Exact => "exact".to_owned(),
+            Self::TooMany(n) => format!("{n} too many"),
+            Self::Lost(n) => format!("{n} lost"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(ok: u64, unknown: u64, effects: u64) -> Verdict {
+        let summary = Summary {
+            ok,
+            unknown,
+            ..Summary::default()
+        };
+        Verdict::of(&summary, effects)
+    }
+
+    #[test]
+    fn an_unknown_call_may_count_or_not_and_all_others_must_agree() {
+        assert_eq!(judged(300, 0, 300), Verdict::Exact);
+        assert_eq!(judged(297, 3, 297), Verdict::Exact);
+        assert_eq!(judged(297, 3, 300), Verdict::Exact);
+        assert_eq!(judged(297, 3, 301), Verdict::TooMany(1));
+        assert_eq!(judged(297, 3, 296), Verdict::Lost(1));
+        assert_eq!(judged(0, 0, 0), Verdict::Exact);
+    }
+
+    #[test]
+    fn a_call_that_was_refused_may_not_count() {
+        let summary = Summary {
+            ok: 9,
+            not_executed: 1,
+            ..Summary::default()
+        };
+        assert_eq!(Verdict::of(&summary, 10), Verdict::TooMany(1));
+        assert_eq!(Verdict::of(&summary, 10).text(), "1 too many");
+    }
+}

@@ -1,0 +1,70 @@
+//! `cargo xtask`: the project's own commands. They start the real programs as a user would and
+//! link neither end, so that what they measure is what a user gets.
+
+mod ci;
+mod clock;
+mod demo;
+mod events;
+mod leash;
+mod process;
+mod programs;
+mod report;
+mod sweep;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Retries, duplicates and tail latency on a real server and real clients, in a minute.
+    Demo(demo::Args),
+    /// How backoff, jitter and attempt timeout trade latency against load under 30 % loss.
+    Sweep(sweep::Args),
+    /// Everything that must pass before a change lands.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Demo(args) => demo::run(&args),
+        Task::Sweep(args) => sweep::run(&args),
+        Task::Ci => ci::run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Task::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_flag_is_named_and_a_wrong_value_is_told_its_range() {
+        for (words, expected) in [
+            (&["demo", "--sed", "1"][..], "--sed"),
+            (&["demo", "--calls", "0"], "1..=5000"),
+            (&["sweep", "--seed", "x"], "--seed"),
+            (&["dmeo"], "dmeo"),
+            (&["ci", "--fast"], "--fast"),
+        ] {
+            let words = ["cargo xtask"].iter().chain(words);
+            let error = Task::try_parse_from(words)
+                .err()
+                .expect("it is wrong")
+                .to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A started program that can't be forgotten: whatever happens here, it is killed and reaped.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{clock::Deadline, leash::Leash};
+
+/// How much of a program's stderr is kept to be shown if it fails.
+const STDERR_LINES: usize = 40;
+/// How long the pipes of a program that has ended may take to run dry.
+const PIPES: Duration = Duration::from_secs(2);
+
+/// A running program. Dropping it kills it.
+pub(crate) struct Process {
+    name: String,
+    child: Reaped,
+    /// Only to be dropped, after the child.
+    _leash: Leash,
+    stdout: Receiver<String>,
+    stderr: Arc<Mutex<VecDeque<String>>>,
+    /// Disconnected once stderr has been read to its end.
+    stderr_open: Receiver<()>,
+}
+
+impl Process {
+    /// Starts `program` with its output piped.
+    pub(crate) fn start(
+        name: &str,
+        program: impl AsRef<OsStr>,
+        args: &[impl AsRef<OsStr>],
+    ) -> Result<Self> {
+        let program = program.as_ref();
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("can't start {name} ({})", program.display()))?;
+        let mut child = Reaped(child);
+        let leash = Leash::on(child.0.id())?;
+        let (lines, stdout) = mpsc::channel();
+        let out = child.0.stdout.take().context("stdout was piped")?;
+        let err = child.0.stderr.take().context("stderr was piped")?;
+        each_line(out, move |line| lines.send(line).is_ok());
+        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&stderr);
+        let (open, stderr_open) = mpsc::channel::<()>();
+        each_line(err, move |line| {
+            let _until_the_end = &open;
+            keep_last(&kept, line)
+        });
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            _leash: leash,
+            stdout,
+            stderr,
+            stderr_open,
+        })
+    }
+
+    /// The next line of stdout, waited for at most `limit`.
+    pub(crate) fn line(&self, limit: Duration) -> Result<String> {
+        match self.stdout.recv_timeout(limit) {
+            Ok(line) => Ok(line),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("{} said nothing for {limit:?}{}", self.name, self.words())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("{} ended at once{}", self.name, self.last_words())
+            }
+        }
+    }
+
+    /// Waits for the end, at most `limit`; answers the exit status and the lines of stdout that
+    /// nobody has asked for yet.
+    pub(crate) fn finish(&mut self, limit: Duration) -> Result<(ExitStatus, Vec<String>)> {
+        let deadline = Deadline::after(limit);
+        let status = loop {
+            if let Some(status) = self.child.0.try_wait()? {
+                break status;
+            }
+            if deadline.has_passed() {
+                bail!("{} did not end within {limit:?}{}", self.name, self.words());
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        let mut lines = Vec::new();
+        while let Ok(line) = self.stdout.recv_timeout(PIPES) {
+            lines.push(line);
+        }
+        Ok((status, lines))
+    }
+
+    /// Asks the program to stop (SIGTERM) and waits for it to do so with exit code 0.
+    pub(crate) fn stop(mut self, limit: Duration) -> Result<()> {
+        // The standard library can only kill. The shell's own `kill` is there wherever a shell is.
+        let asked = Command::new("sh")
+            .args(["-c", "kill -TERM \"$0\"", &self.child.0.id().to_string()])
+            .status()
+            .context("can't ask a program to stop: no `sh`")?;
+        if !asked.success() {
+            bail!(
+                "{} was gone before it was stopped{}",
+                self.name,
+                self.last_words()
+            );
+        }
+        let (status, _) = self.finish(limit)?;
+        if !status.success() {
+            bail!("{} stopped with {status}{}", self.name, self.last_words());
+        }
+        Ok(())
+    }
+
+    /// The end of its stderr, as a suffix for an error message about a program that has ended.
+    pub(crate) fn last_words(&self) -> String {
+        // The reader may be a moment behind. An error here is what is waited for.
+        let _ = self.stderr_open.recv_timeout(PIPES);
+        self.words()
+    }
+
+    /// The end of its stderr so far.
+    fn words(&self) -> String {
+        let kept = self.stderr.lock().expect("no holder panics");
+        if kept.is_empty() {
+            return String::new();
+        }
+        let lines: Vec<_> = kept.iter().map(String::as_str).collect();
+        format!("; its stderr:\n  {}", lines.join("\n  "))
+    }
+}
+
+/// A child that is killed and reaped when it is dropped.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        // Both fail only if it has been reaped already, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Hands over each line until the pipe ends or `take` says that nobody listens any more. A pipe
+/// is read to its end all the same, lest its writer block.
+fn each_line(
+    pipe: impl Read + Send + 'static,
+    mut take: impl FnMut(String) -> bool + Send + 'static,
+) {
+    thread::spawn(move || {
+        let mut listening = true;
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { break };
+            listening = listening && take(line);
+        }
+    });
+}
+
+fn keep_last(kept: &Mutex<VecDeque<String>>, line: String) -> bool {
+    let mut kept = kept.lock().expect("no holder panics");
+    if kept.len() == STDERR_LINES {
+        kept.pop_front();
+    }
+    kept.push_back(line);
+    true
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn shell(script: &str) -> Process {
+        Process::start("the script", "sh", &["-c", script]).unwrap()
+    }
+
+    #[test]
+    fn lines_status_and_last_words_are_reported() {
+        let mut process = shell("echo one; echo two; echo oops >&2; exit 3");
+        assert_eq!(process.line(LIMIT).unwrap(), "one");
+        let (status, rest) = process.finish(LIMIT).unwrap();
+        assert_eq!((status.code(), rest), (Some(3), vec!["two".to_owned()]));
+        assert_eq!(process.last_words(), "; its stderr:\n  oops");
+    }
+
+    #[test]
+    fn a_program_that_is_silent_or_gone_is_an_error_and_never_a_hang() {
+        let silent = shell("exec sleep 60");
+        let error = silent.line(Duration::from_millis(10)).unwrap_err();
+        assert!(error.to_string().contains("said nothing"), "{error}");
+        let gone = shell("exit 0");
+        let error = gone.line(LIMIT).unwrap_err();
+        assert!(error.to_string().contains("ended at once"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed_when_it_is_dropped() {
+        let mut process = shell("echo $$; exec sleep 60");
+        let id = process.line(LIMIT).unwrap();
+        let error = process.finish(Duration::from_millis(5)).unwrap_err();
+        assert!(
+            error.to_string().contains("did not end within 5ms"),
+            "{error}"
+        );
+        drop(process);
+        let alive = Command::new("sh")
+            .args(["-c", "kill -0 \"$0\" 2>/dev/null", &id])
+            .status();
+        assert!(!alive.unwrap().success(), "{id} is still alive");
+    }
+
+    #[test]
+    fn stopping_asks_first_and_reports_a_bad_exit() {
+        let polite = shell("trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done");
+        polite.line(LIMIT).unwrap();
+        polite.stop(LIMIT).unwrap();
+        let rude = shell("trap 'exit 4' TERM; echo up; while :; do sleep 0.01; done");
+        rude.line(LIMIT).unwrap();
+        let error = rude.stop(LIMIT).unwrap_err().to_string();
+        assert!(error.contains("exit status: 4"), "{error}");
+    }
+}

@@ -1,0 +1,58 @@
+//! The frame around a report: one self-contained file, no script, nothing from elsewhere.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use super::svg::escape;
+
+/// A page with this title and these contents.
+pub(crate) fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n\
+         </html>\n",
+        escape(title),
+        include_str!("style.css")
+    )
+}
+
+/// A section with a heading and a text that says what is to be seen. `lead` is HTML.
+pub(crate) fn section(heading: &str, lead: &str, contents: &str) -> String {
+    format!(
+        "<section>\n<h2>{}</h2>\n<p>{lead}</p>\n{contents}\n</section>\n",
+        escape(heading)
+    )
+}
+
+/// A picture with its caption. Both are HTML.
+pub(crate) fn figure(class: &str, caption: &str, picture: &str) -> String {
+    format!("<figure class=\"{class}\"><figcaption>{caption}</figcaption>{picture}</figure>\n")
+}
+
+/// Writes the page; a reader who has it open never sees half of one.
+pub(crate) fn write(file: &Path, page: &str) -> Result<()> {
+    let draft = file.with_extension("html.new");
+    fs::write(&draft, page)
+        .and_then(|()| fs::rename(&draft, file))
+        .with_context(|| format!("can't write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_asks_nothing_of_the_network() {
+        let page = page("A & B", &figure("wide", "caption", "<svg></svg>"));
+        assert!(page.contains("<title>A &amp; B</title>"));
+        for needle in [
+            "http:", "https:", "src=", "@import", "url(", "<script", "<link",
+        ] {
+            assert!(!page.contains(needle), "{needle}");
+        }
+        assert!(page.contains("prefers-color-scheme: dark"));
+    }
+}

@@ -1,0 +1,21 @@
+//! How tables look in a terminal: rules above and below, none between the rows.
+
+use comfy_table::{Attribute, Cell, LineStyle, Table, TableStyle};
+
+const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
+const STYLE: TableStyle = TableStyle::new()
+    .top_border(RULE)
+    .header_separator(RULE)
+    .bottom_border(RULE);
+
+/// An empty table with these columns.
+pub(crate) fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(
+        headings
+            .iter()
+            .map(|text| Cell::new(text).add_attribute(Attribute::Bold)),
+    );
+    table
+}
