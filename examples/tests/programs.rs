@@ -1,0 +1,166 @@
+//! The two programs together, as a user starts them: whatever is lost, every call counts once.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+/// A counter server on a port of its own, killed at the latest when the test ends.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(flags: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_counter-server"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(flags.split_whitespace())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .expect("its first line")
+            .to_owned();
+        Self { child, address }
+    }
+
+    fn client(&self, flags: &str) -> Command {
+        let mut client = Command::new(env!("CARGO_BIN_EXE_counter-client"));
+        client
+            .args(["--connect", &self.address, "--json"])
+            .args(flags.split_whitespace());
+        client
+    }
+
+    /// Runs the client to its end: its exit code, and what it says.
+    fn run(&self, flags: &str) -> (i32, Value) {
+        outcome(self.client(flags).output().unwrap())
+    }
+
+    #[cfg(unix)]
+    fn terminate(&self) {
+        let kill = format!("kill -TERM {}", self.child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn outcome(output: std::process::Output) -> (i32, Value) {
+    let text = String::from_utf8(output.stdout).unwrap();
+    let last = text.lines().last().unwrap_or_default();
+    let summary = serde_json::from_str(last).unwrap_or_else(|_| panic!("no summary: {text:?}"));
+    (output.status.code().expect("it ends by itself"), summary)
+}
+
+/// The notebook's demo failed on every call, because no reply came within the attempt's timeout.
+#[test]
+fn the_notebooks_demo_succeeds_although_every_reply_is_later_than_the_timeout() {
+    let server = Server::start("--delay-ms 120 --drop-request 0.2 --seed 1");
+    let (code, summary) =
+        server.run("--attempt-timeout-ms 100 --max-attempts 6 --backoff-ms 30 --calls 100");
+    assert_eq!(code, 0, "{summary}");
+    assert_eq!(
+        (&summary["ok"], &summary["value"]),
+        (&100.into(), &100.into()),
+        "{summary}"
+    );
+}
+
+#[test]
+fn lost_replies_and_cut_connections_count_once_with_one_id_and_more_often_naively() {
+    let server = Server::start("--drop-reply 0.3 --cut 0.1 --seed 2");
+    let hasty = "--calls 1000 --concurrency 32 --attempt-timeout-ms 30 --backoff-ms 2";
+    let (code, summary) = server.run(&format!("{hasty} --key one"));
+    assert_eq!(code, 0, "{summary}");
+    assert_eq!(summary["value"], 1000, "{summary}");
+    let (_, naive) = server.run(&format!("{hasty} --key many --naive"));
+    assert!(naive["value"].as_i64().unwrap() > 1000, "{naive}");
+}
+
+#[test]
+fn duplicated_requests_count_once() {
+    let server = Server::start("--duplicate 1 --delay-ms 2");
+    let (code, summary) = server.run("--calls 200");
+    assert_eq!((code, &summary["value"]), (0, &200.into()), "{summary}");
+}
+
+#[test]
+fn an_overloaded_server_refuses_and_every_call_still_ends_ok_once() {
+    let server = Server::start("--max-running 2 --queue 2 --delay-ms 2");
+    let (code, summary) = server.run("--calls 200 --concurrency 32 --max-attempts 1000");
+    assert_eq!((code, &summary["value"]), (0, &200.into()), "{summary}");
+    assert!(
+        summary["attempts_total"].as_u64().unwrap() > 200,
+        "{summary}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_terminated_server_finishes_what_runs_and_exits_with_0() {
+    let events = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("terminated.jsonl");
+    let mut server = Server::start(&format!("--delay-ms 500 --events {}", events.display()));
+    let mut client =
+        server.client("--calls 4 --concurrency 4 --attempt-timeout-ms 5000 --max-attempts 1");
+    let client = client.stdout(Stdio::piped()).spawn().unwrap();
+    let count = |event: &str| {
+        std::fs::read_to_string(&events)
+            .unwrap()
+            .matches(event)
+            .count()
+    };
+    while count("\"accepted\"") < 4 {
+        std::thread::yield_now();
+    }
+    server.terminate();
+    let (_, summary) = outcome(client.wait_with_output().unwrap());
+    assert_eq!(summary["ok"], 4, "{summary}");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert_eq!(
+        count("\"finished\""),
+        4,
+        "it did not wait for what was running"
+    );
+}
+
+#[test]
+fn a_wrong_flag_is_named_with_what_would_be_right() {
+    for (flags, names, expects) in [
+        ("--drop-request 2", "--drop-request", "from 0 to 1"),
+        ("--cut nan", "--cut", "from 0 to 1"),
+        ("--ttl-ms 0", "--ttl-ms", "1..="),
+        ("--max-running 0", "--max-running", "from 1"),
+        ("--ttl 5", "--ttl", "--ttl-ms"),
+        ("--listen 0.0.0.0:0", "0.0.0.0", "loopback"),
+    ] {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_counter-server"));
+        let output = server.args(flags.split_whitespace()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{flags} was accepted");
+        assert!(
+            text.contains(names) && text.contains(expects),
+            "{flags}: {text}"
+        );
+    }
+}
