@@ -19,6 +19,7 @@ import time
 import uuid
 
 MAX_FRAME = 1 << 20
+RESEND_WINDOW_S = 8  # a server keeps its record of a call for 10 s: later it might run it again
 RETRYABLE = {-32001, -32006}  # overloaded, shutting down: not executed, may be sent again
 NOT_EXECUTED = {-32700, -32600, -32601, -32602, -32001, -32002, -32003, -32005, -32006}
 
@@ -79,7 +80,8 @@ class Client:
         """Gives (result, attempts) or raises CallFailed."""
         args, call_id = self.args, str(uuid.uuid4())
         deadline = time.monotonic() + args.deadline_ms / 1000
-        open_attempts, attempt, cause = 0, 0, "no time"  # open: sent, neither answered nor refused
+        # An attempt is open if it was sent and neither answered nor refused.
+        open_attempts, open_since, attempt, cause = 0, 0.0, 0, "no time"
         while attempt < args.max_attempts and time.monotonic() < deadline:
             attempt += 1
             retry_at = 0.0
@@ -88,6 +90,8 @@ class Client:
                 message["redial"] = {"attempt": attempt}
             try:
                 self.connect(deadline)
+                if open_attempts == 0:
+                    open_since = time.monotonic()
                 open_attempts += 1  # from here on nobody knows how much of it arrived
                 self.connection.send(message, deadline - time.monotonic())
                 until = min(time.monotonic() + args.attempt_timeout_ms / 1000, deadline)
@@ -113,7 +117,8 @@ class Client:
                         raise self.gave_up(open_attempts, attempt, cause)
                     retry_at = time.monotonic() + data_of(error).get("retry_after_ms", 0) / 1000
                 pause_until = max(time.monotonic() + self.backoff(attempt), retry_at)
-                if attempt >= args.max_attempts or pause_until >= deadline:
+                too_late = open_attempts > 0 and pause_until > open_since + RESEND_WINDOW_S
+                if attempt >= args.max_attempts or pause_until >= deadline or too_late:
                     raise self.gave_up(open_attempts, attempt, cause)
                 reply = self.late_reply(call_id, pause_until)
                 if reply is None:

@@ -192,10 +192,10 @@ impl<O> Call<O> {
         flight.traceparent = self.traceparent;
         flight.resend_window = self.resend_window;
         flight.is_notification = self.is_notification;
-        let mut open = Open::new(self.client.shared(), flight, self.id)?;
+        let mut open = Open::new(self.client.shared(), flight, self.id, self.is_resumed);
         let mut timer = pin!(None);
-        let ending = poll_fn(|context| open.poll(context, timer.as_mut())).await;
-        open.conclude(ending, self.is_resumed)
+        let over = poll_fn(|context| open.poll(context, timer.as_mut())).await;
+        open.conclude(over)
     }
 
     fn refused(self, cause: Cause) -> CallError {

@@ -235,11 +235,10 @@ impl Mux {
         true
     }
 
-    /// The call is over, or nobody waits for it any more.
+    /// The call is over, or nobody waits for it any more. To be preceded by [`withdraw`].
+    ///
+    /// [`withdraw`]: Self::withdraw
     pub(crate) fn close(&mut self, id: Uuid) -> Option<Pending> {
-        if self.calls.contains_key(&id) {
-            self.withdraw(id);
-        }
         let pending = self.calls.remove(&id)?;
         for attempt in pending.attempts.iter() {
             if attempt.fate == Fate::Live {

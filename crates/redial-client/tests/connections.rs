@@ -157,6 +157,28 @@ async fn a_request_that_waits_to_be_written_is_not_sent_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_never_left_is_no_attempt_and_never_leaves() {
+    let (mut network, connector) = network(200);
+    let client = builder().connect_with(connector).await.unwrap();
+    let mut peer = network.accept().await;
+    let call = inc(&client);
+    let request = peer.next().await;
+    // Another call fills the pipe, so that the second attempt stays in the buffer.
+    let large = client.request("large", json!({"text": "x".repeat(500)}));
+    let large = start(large.attempt_timeout(ms(2000)));
+    tokio::time::sleep(ms(200)).await;
+    peer.result(&request, json!(1)).await;
+    let reply = call.await.unwrap().unwrap();
+    assert_eq!(reply.report.attempts(), 1);
+    assert_eq!(ends(&reply.report), ["reply"]);
+    let request = peer.next().await;
+    assert_eq!(request.method, "large");
+    peer.result(&request, json!(1)).await;
+    large.await.unwrap().unwrap();
+    assert!(peer.is_quiet_for(ms(1000)).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_closes_every_connection_is_not_hammered() {
     let (client, mut network) = lazy(builder());
     let call = inc(&client);

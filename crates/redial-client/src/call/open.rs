@@ -3,9 +3,10 @@
 use std::{
     borrow::Cow,
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
@@ -15,7 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 use uuid::Uuid;
 
 use crate::{
-    client::Shared,
+    client::{Shared, State},
     clock,
     error::{CallError, CallToken, Cause, Details, Stop},
     mux::{Answer, Pending},
@@ -31,57 +32,65 @@ pub(super) struct Done {
     pub(super) report: Report,
 }
 
-/// A call that is pending. However its future ends, it is pending no longer.
+/// A call from its first poll on. However its future ends, it is pending no longer.
 pub(super) struct Open {
     shared: Arc<Shared>,
+    course: Course,
+}
+
+/// What is the call's own.
+struct Course {
     flight: Flight,
+    /// Of the caller's choice, or the client's.
+    id: Option<Uuid>,
+    /// Something before or beside this call may have been executed under its id.
+    may_be_executed: bool,
+    is_pending: bool,
     connects_before: u64,
-    is_open: bool,
+}
+
+/// A call that is over, taken from the pending ones in the same step.
+pub(super) struct Over {
+    ending: Ending,
+    pending: Pending,
+    at: Instant,
+    connects: u64,
 }
 
 impl Open {
     pub(super) fn new(
         shared: &Arc<Shared>,
-        mut flight: Flight,
+        flight: Flight,
         id: Option<Uuid>,
-    ) -> Result<Self, CallError> {
-        let (is_free, connects_before) = shared.with(|state| {
-            flight.id = id.unwrap_or_else(|| state.new_id());
-            state.policy.bucket.deposit();
-            let is_free = state.mux.open(flight.id, flight.is_notification);
-            (is_free, state.mux.connects)
-        });
-        let open = Self {
+        is_resumed: bool,
+    ) -> Self {
+        Self {
             shared: shared.clone(),
-            flight,
-            connects_before,
-            is_open: is_free,
-        };
-        if is_free {
-            return Ok(open);
+            course: Course {
+                flight,
+                id,
+                may_be_executed: is_resumed,
+                is_pending: false,
+                connects_before: 0,
+            },
         }
-        // Nothing was sent for this one, but the other may be executed.
-        let details = open.details(Stop::Final, Cause::IdInUse, Report::empty());
-        Err(open.unknown(details))
     }
 
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         mut timer: Pin<&mut Option<Sleep>>,
-    ) -> Poll<Ending> {
+    ) -> Poll<Over> {
         loop {
             let now = clock::now();
-            let step = self.shared.with(|state| {
-                state.mux.listen(self.flight.id, context.waker());
-                self.flight.step(&mut state.mux, &mut state.policy, now)
-            });
+            // One lock for everything: to begin, to decide, and to be over.
+            let course = &mut self.course;
+            let step = self
+                .shared
+                .with(|state| course.step(state, context.waker(), now));
             let (until, needs_driver) = match step {
-                Step::Over(ending) => return Poll::Ready(ending),
-                Step::Sleep {
-                    until,
-                    needs_driver,
-                } => (until, needs_driver),
+                ControlFlow::Continue(sleep) => sleep,
+                ControlFlow::Break(over) => return Poll::Ready(over),
             };
             if let Some(link) = needs_driver {
                 self.shared.start_driver(link);
@@ -91,12 +100,80 @@ impl Open {
     }
 
     /// The call's end: whether it was executed, and how it went.
-    pub(super) fn conclude(mut self, ending: Ending, is_resumed: bool) -> Result<Done, CallError> {
-        let now = clock::now();
-        let (pending, connects) = self.close().expect("it was pending until now");
-        let may_be_executed = is_resumed || pending.is_open();
+    pub(super) fn conclude(&self, over: Over) -> Result<Done, CallError> {
+        self.course.conclude(over)
+    }
+}
+
+impl Course {
+    /// Until when to sleep, and which link needs a driver; or that the call is over.
+    fn step(
+        &mut self,
+        state: &mut State,
+        waker: &Waker,
+        now: Instant,
+    ) -> ControlFlow<Over, (Instant, Option<usize>)> {
+        if !self.is_pending && !self.begin(state) {
+            let ending = Ending::GiveUp {
+                stop: Stop::Final,
+                cause: Cause::IdInUse,
+            };
+            return ControlFlow::Break(Over {
+                ending,
+                pending: Pending::new(false),
+                at: now,
+                connects: state.mux.connects,
+            });
+        }
+        state.mux.listen(self.flight.id, waker);
+        match self.flight.step(&mut state.mux, &mut state.policy, now) {
+            Step::Sleep {
+                until,
+                needs_driver,
+            } => ControlFlow::Continue((until, needs_driver)),
+            Step::Over(ending) => ControlFlow::Break(Over {
+                ending,
+                pending: self.close(state).expect("it was pending until now"),
+                at: now,
+                connects: state.mux.connects,
+            }),
+        }
+    }
+
+    /// Makes the call pending. False if another call of its id is.
+    fn begin(&mut self, state: &mut State) -> bool {
+        self.flight.id = self.id.unwrap_or_else(|| state.new_id());
+        self.connects_before = state.mux.connects;
+        self.is_pending = state.mux.open(self.flight.id, self.flight.is_notification);
+        if self.is_pending {
+            state.policy.bucket.deposit();
+        } else {
+            // Nothing is sent for this one, but the other is the same call.
+            self.may_be_executed = true;
+        }
+        self.is_pending
+    }
+
+    fn close(&mut self, state: &mut State) -> Option<Pending> {
+        if !std::mem::take(&mut self.is_pending) {
+            return None;
+        }
+        self.flight.refund(&mut state.policy);
+        // One that never left was no attempt.
+        self.flight.used -= u32::from(state.mux.withdraw(self.flight.id));
+        state.mux.close(self.flight.id)
+    }
+
+    fn conclude(&self, over: Over) -> Result<Done, CallError> {
+        let Over {
+            ending,
+            pending,
+            at,
+            connects,
+        } = over;
+        let may_be_executed = self.may_be_executed || pending.is_open();
         let report = |meta: ReplyMeta, answered| {
-            self.report(&pending, now, connects, meta.replayed, answered)
+            self.report(&pending, at, connects, meta.replayed, answered)
         };
         let silent = ReplyMeta::default();
         match ending {
@@ -198,22 +275,14 @@ impl Open {
             connects: connects - self.connects_before,
         }
     }
-
-    fn close(&mut self) -> Option<(Pending, u64)> {
-        if !std::mem::take(&mut self.is_open) {
-            return None;
-        }
-        self.shared.with(|state| {
-            self.flight.refund(&mut state.policy);
-            let pending = state.mux.close(self.flight.id)?;
-            Some((pending, state.mux.connects))
-        })
-    }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.close();
+        let course = &mut self.course;
+        if course.is_pending {
+            self.shared.with(|state| course.close(state));
+        }
     }
 }
 

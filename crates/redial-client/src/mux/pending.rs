@@ -97,7 +97,7 @@ impl Attempt {
 }
 
 impl Pending {
-    pub(super) fn new(is_notification: bool) -> Self {
+    pub(crate) fn new(is_notification: bool) -> Self {
         Self {
             waker: None,
             attempts: Few::new(),

@@ -87,12 +87,14 @@ pub(crate) fn limits() -> CallLimits {
 }
 
 pub(crate) fn builder() -> Builder {
-    Client::builder().limits(limits())
+    Client::builder().config(config())
 }
 
+/// Without luck in connecting again either.
 pub(crate) fn config() -> Config {
     Config {
         call: limits(),
+        reconnect: Backoff::new(ms(50), 2.0, ms(2000), Jitter::None).unwrap(),
         ..Config::default()
     }
 }
