@@ -113,7 +113,7 @@ impl Load {
             let left = limits.deadline.saturating_sub(start.elapsed());
             let mut once = self.clone();
             once.limits.max_attempts = 1;
-            once.limits.deadline = left.max(Duration::from_millis(1));
+            once.limits.deadline = left.clamp(Duration::from_millis(1), limits.attempt_timeout);
             let (ended, attempts) = once.call_safely(client, unix_us()).await;
             sent.extend(attempts);
             let (executed, text) = match ended {
@@ -142,11 +142,11 @@ type Ended = Result<Reply<Counter>, (Executed, String)>;
 ///
 /// # Errors
 ///
-/// [`CallError`] if there was no answer within 30 s.
+/// [`CallError`] if there was no answer within 10 s.
 pub async fn value(client: &Client, key: &str, limits: CallLimits) -> Result<i64, CallError> {
     let key = key.to_owned();
     let get = client.call::<Get>(GetParams { key }).limits(limits);
-    let get = get.max_attempts(100).deadline(Duration::from_secs(30));
+    let get = get.max_attempts(100).deadline(Duration::from_secs(10));
     Ok(get.await?.value)
 }
 

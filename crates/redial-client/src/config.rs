@@ -12,9 +12,10 @@ pub struct CallLimits {
     /// How long to wait for a reply before the next attempt. Default 1 s. A late reply still
     /// counts, so a short timeout costs the server lookups, never the call its value.
     pub attempt_timeout: Duration,
-    /// How many attempts a call may have, the first included. Default 5.
+    /// How many attempts a call may have, the first included. Default 5. After the last one has
+    /// timed out, a call that may still be answered goes on listening until its deadline.
     pub max_attempts: u32,
-    /// What bounds everything: connecting, attempts and the waits between them. Default 30 s.
+    /// What bounds everything: connecting, attempts and the waits between them. Default 10 s.
     pub deadline: Duration,
     /// How long to wait between attempts. Default 50 ms, doubled up to 2 s, full jitter.
     pub backoff: Backoff,
@@ -25,7 +26,7 @@ impl Default for CallLimits {
         Self {
             attempt_timeout: Duration::from_secs(1),
             max_attempts: 5,
-            deadline: Duration::from_secs(30),
+            deadline: Duration::from_secs(10),
             backoff: Backoff::default(),
         }
     }

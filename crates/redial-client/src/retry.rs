@@ -65,8 +65,8 @@ enum Phase {
     Send { at: Instant },
     /// An attempt is made; this long it is waited for.
     Wait { until: Instant },
-    /// No further attempt; this long a late reply is waited for.
-    Listen { until: Instant, stop: Stop },
+    /// No further attempt; a late reply still counts.
+    Listen { stop: Stop },
 }
 
 /// What to do now.
@@ -124,7 +124,7 @@ impl Flight {
             let step = match self.phase {
                 Phase::Send { at } => self.send(mux, policy, at, now),
                 Phase::Wait { until } => self.wait(mux, policy, until, now),
-                Phase::Listen { until, stop } => Some(self.listen(mux, until, stop, now)),
+                Phase::Listen { stop } => Some(self.listen(mux, stop, now)),
             };
             if let Some(step) = step {
                 return step;
@@ -155,7 +155,7 @@ impl Flight {
             .map_or(at, |asked| at.max(asked));
         if let Err(stop) = self.is_allowed_at(mux, at.max(now)) {
             self.refund(policy);
-            self.stop(mux, stop, now);
+            self.stop(stop);
             return None;
         }
         if now < at {
@@ -217,7 +217,7 @@ impl Flight {
         let too_late = self.too_late(mux);
         if now >= too_late && mux.withdraw(self.id) {
             self.used -= 1;
-            self.stop(mux, Stop::Window, now);
+            self.stop(Stop::Window);
             return None;
         }
         if now >= until {
@@ -233,9 +233,9 @@ impl Flight {
         Some(sleep(wake.min(self.deadline)))
     }
 
-    fn listen(&mut self, mux: &mut Mux, until: Instant, stop: Stop, now: Instant) -> Step {
-        if now < until && mux.call(self.id).is_reachable() {
-            return sleep(until);
+    fn listen(&mut self, mux: &mut Mux, stop: Stop, now: Instant) -> Step {
+        if now < self.deadline && mux.call(self.id).is_reachable() {
+            return sleep(self.deadline);
         }
         self.give_up(mux, stop)
     }
@@ -246,7 +246,7 @@ impl Flight {
             Ok(at) => self.phase = Phase::Send { at },
             Err(stop) => {
                 self.refund(policy);
-                self.stop(mux, stop, now);
+                self.stop(stop);
             }
         }
     }
@@ -293,15 +293,10 @@ impl Flight {
         }
     }
 
-    /// No further attempt; one that is under way may still be answered.
-    fn stop(&mut self, mux: &mut Mux, stop: Stop, now: Instant) {
-        let latest = mux.call(self.id).attempts.last();
-        let until = match (stop, latest) {
-            (Stop::Attempts, Some(latest)) => self.patience(latest.started).min(self.deadline),
-            (Stop::Attempts, None) => now,
-            _ => self.deadline,
-        };
-        self.phase = Phase::Listen { until, stop };
+    /// No further attempt. One that is open may still be answered, and is waited for until the
+    /// deadline: it is the caller who says how long, not the timeout of an attempt.
+    fn stop(&mut self, stop: Stop) {
+        self.phase = Phase::Listen { stop };
     }
 
     fn give_up(&self, mux: &mut Mux, stop: Stop) -> Step {

@@ -64,14 +64,28 @@ async fn a_reply_on_another_connection_completes_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_attempt_gets_its_whole_timeout_and_then_the_outcome_is_unknown() {
+async fn a_late_reply_to_the_last_attempt_counts_too() {
     let (client, mut peer, _network) = connected(builder()).await;
-    let call = start(client.request("inc", json!({"key": "k"})).max_attempts(2));
+    let call = start(client.request("inc", json!({"key": "k"})).max_attempts(1));
+    let only = peer.next().await;
+    tokio::time::advance(ms(120)).await;
+    peer.result(&only, json!(7)).await;
+    assert_eq!(call.await.unwrap().unwrap().value, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_last_attempt_only_the_deadline_ends_the_listening() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    let call = client
+        .request("inc", json!({"key": "k"}))
+        .max_attempts(2)
+        .deadline(ms(700));
+    let call = start(call);
     peer.next().await;
     peer.next().await;
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.executed(), Executed::Unknown);
-    assert_eq!(error.report().total(), ms(100 + 30 + 100));
+    assert_eq!(error.report().total(), ms(700));
     assert_eq!(ends(error.report()), ["timeout", "timeout"]);
     let text = error.to_string();
     assert_eq!(
