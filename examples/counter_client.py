@@ -118,10 +118,14 @@ class Client:
                     retry_at = time.monotonic() + data_of(error).get("retry_after_ms", 0) / 1000
                 pause_until = max(time.monotonic() + self.backoff(attempt), retry_at)
                 too_late = open_attempts > 0 and pause_until > open_since + RESEND_WINDOW_S
-                if attempt >= args.max_attempts or pause_until >= deadline or too_late:
+                is_last = attempt >= args.max_attempts or pause_until >= deadline or too_late
+                if is_last and open_attempts == 0:
                     raise self.gave_up(open_attempts, attempt, cause)
-                reply = self.late_reply(call_id, pause_until)
+                reply = self.late_reply(call_id, deadline if is_last else pause_until)
+                if reply is None and is_last:
+                    raise self.gave_up(open_attempts, attempt, cause)
                 if reply is None:
+                    time.sleep(max(0.0, pause_until - time.monotonic()))
                     break
         raise self.gave_up(open_attempts, attempt, cause)
 
@@ -147,7 +151,6 @@ class Client:
                 return self.reply_to(call_id, until)
             except (OSError, ValueError):
                 self.disconnect()
-        time.sleep(max(0.0, until - time.monotonic()))
         return None
 
     def connect(self, deadline):
@@ -221,9 +224,9 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--connect", type=address, default=("127.0.0.1", 50777), metavar="ADDR")
     parser.add_argument("--key", default="k")
-    for name, default in (("calls", 100), ("concurrency", 8), ("delta", 1), ("max-attempts", 5),
-                          ("attempt-timeout-ms", 1000), ("deadline-ms", 30000), ("backoff-ms", 50),
-                          ("backoff-cap-ms", 2000), ("seed", None)):
+    for name, default in (("calls", 100), ("concurrency", 8), ("delta", 1), ("max-attempts", 20),
+                          ("attempt-timeout-ms", 250), ("deadline-ms", 10000), ("backoff-ms", 30),
+                          ("backoff-cap-ms", 500), ("seed", None)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N")
     parser.add_argument("--factor", type=float, default=2.0, metavar="F")
     parser.add_argument("--json", action="store_true", help="print one object of JSON")
