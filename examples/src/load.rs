@@ -142,11 +142,11 @@ type Ended = Result<Reply<Counter>, (Executed, String)>;
 ///
 /// # Errors
 ///
-/// [`CallError`] if there was no answer within 10 s.
+/// [`CallError`] if there was no answer within the calls' deadline.
 pub async fn value(client: &Client, key: &str, limits: CallLimits) -> Result<i64, CallError> {
     let key = key.to_owned();
     let get = client.call::<Get>(GetParams { key }).limits(limits);
-    let get = get.max_attempts(100).deadline(Duration::from_secs(10));
+    let get = get.max_attempts(100);
     Ok(get.await?.value)
 }
 

@@ -121,8 +121,7 @@ fn an_overloaded_server_refuses_and_every_call_still_ends_ok_once() {
 fn a_terminated_server_finishes_what_runs_and_exits_with_0() {
     let events = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("terminated.jsonl");
     let mut server = Server::start(&format!("--delay-ms 500 --events {}", events.display()));
-    let mut client =
-        server.client("--calls 4 --concurrency 4 --attempt-timeout-ms 5000 --max-attempts 1");
+    let mut client = server.client("--calls 4 --concurrency 4 --max-attempts 1 --deadline-ms 2000");
     let client = client.stdout(Stdio::piped()).spawn().unwrap();
     let count = |event: &str| {
         std::fs::read_to_string(&events)
