@@ -138,6 +138,8 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
     let config = Config {
         jitter_seed: args.seed,
         retry_budget: args.retry_budget,
+        // A loop around an ordinary client does not tell the server its deadline either.
+        extensions: !args.naive,
         ..Config::default()
     };
     // Not connected yet: if there is no server, that is for the calls to say, within their limits.
