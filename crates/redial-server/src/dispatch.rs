@@ -1,6 +1,9 @@
 //! The way of one message through the server: read, routed, judged by the fault rules, looked up
 //! in the table, admitted, and run where it stands if its handler doesn't have to wait.
 
+mod call;
+mod refusal;
+
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -8,21 +11,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{
-    Batch, ErrorCode, ErrorObject, Id, Incoming, Kind, Rejection, Request, reply,
-};
+use redial_protocol::{Batch, ErrorObject, Incoming, Kind, Rejection, Request, reply};
 
+use self::{
+    call::Call,
+    refusal::{Refusal, id_reused, table_full, too_many_joined},
+};
 use crate::{
-    admission::{Refused, Ticket},
-    batch::{BatchAnswer, BatchPlace},
+    admission::Ticket,
+    batch::BatchAnswer,
     execution::{self, Execution, Job, Stage},
-    fault::{Arrival, Verdict},
+    fault::Arrival,
     handler::{Context, Ended, Prepared},
     observe::EventKind,
-    outbox::{Outbox, Owed},
+    outbox::Outbox,
     shared::Shared,
     table::{Attempt, Begin, Fingerprint, TableKey},
-    waiter::{Waiter, write_reply},
+    waiter::write_reply,
 };
 
 /// What a connection lends to the messages of one read.
@@ -48,13 +53,6 @@ pub(crate) struct Kit {
 
 /// A frame that was no request. Too many of them end the connection.
 pub(crate) struct ProtocolError;
-
-/// One request on its way.
-struct Call<'r, 'a> {
-    request: &'r Request<'a>,
-    verdict: Verdict,
-    batch: Option<(&'r Arc<BatchAnswer>, usize)>,
-}
 
 impl Turn<'_> {
     /// Takes in one frame.
@@ -359,80 +357,9 @@ impl Turn<'_> {
     }
 }
 
-impl Call<'_, '_> {
-    fn waiter(&self, outbox: &Arc<Outbox>, method: &Arc<str>) -> Waiter {
-        Waiter {
-            owed: Owed::to(outbox),
-            batch: self.batch_place(),
-            dialect: self.request.dialect,
-            id: self.request.id.unwrap_or(Id::NULL).raw().into(),
-            method: Arc::clone(method),
-            attempt: self.request.meta.attempt,
-            verdict: self.verdict,
-        }
-    }
-
-    fn batch_place(&self) -> Option<BatchPlace> {
-        self.batch.map(|(answer, index)| answer.place(index))
-    }
-
-    /// The call will not be answered, so that a batch must not wait for it.
-    fn skip(&self) {
-        if let Some(place) = self.batch_place() {
-            place.skip();
-        }
-    }
-
-    fn tell(&self, shared: &Shared, kind: EventKind) {
-        let id = self.request.id.map(|id| id.raw());
-        shared.tell(kind, id, self.request.meta.attempt, &self.request.method);
-    }
-}
-
-/// Why a new call is not taken on.
-enum Refusal {
-    Overloaded(Refused),
-    ShuttingDown,
-}
-
-impl From<Refusal> for ErrorObject {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::ShuttingDown => execution::shutting_down(),
-            Refusal::Overloaded(Refused { retry_after }) => overloaded(
-                "as many calls as may are running, and the queue is full",
-                retry_after,
-            ),
-        }
-    }
-}
-
 fn fingerprint(shared: &Shared, method: usize, request: &Request<'_>) -> Fingerprint {
     let seed = shared.router.method(method).fingerprint_seed;
     Fingerprint::new(seed, request.params.map_or("", |params| params.get()))
-}
-
-fn id_reused() -> ErrorObject {
-    let detail = "the id belongs to a call with another method or other params; \
-                  expected the same call again, or an id of its own";
-    ErrorObject::raised(ErrorCode::ID_REUSED, detail)
-}
-
-fn too_many_joined(shared: &Shared) -> ErrorObject {
-    let max = shared.config.max_joined;
-    let detail = format!("the call is running and {max} attempts wait for it already");
-    overloaded(&detail, Duration::from_millis(100))
-}
-
-fn table_full(retry_after: Duration) -> ErrorObject {
-    overloaded("the table of calls is full", retry_after)
-}
-
-fn overloaded(detail: &str, retry_after: Duration) -> ErrorObject {
-    let retry_after_ms = u64::try_from(retry_after.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1);
-    ErrorObject::raised(ErrorCode::OVERLOADED, detail).with_retry_after_ms(retry_after_ms)
 }
 
 fn encoded(error: &ErrorObject) -> Vec<u8> {

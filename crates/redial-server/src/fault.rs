@@ -5,6 +5,9 @@
 //! first rule that fires wins. The verdict on the n-th request depends on the seed, n and the
 //! rules alone, so the same seed gives the same verdicts for the same requests.
 
+mod delay;
+mod verdict;
+
 use std::{
     sync::{
         Arc, PoisonError, RwLock,
@@ -17,8 +20,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
-/// The longest delay that a rule can cause; the tails of the distributions end here.
-pub const MAX_DELAY: Duration = Duration::from_secs(600);
+pub use delay::{Delay, MAX_DELAY};
+pub(crate) use verdict::{Arrival, Departure, Verdict};
 
 /// What is pretended to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,32 +52,6 @@ pub enum CutPoint {
     MidReply,
     /// After the reply.
     AfterReply,
-}
-
-/// How long a delay is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Delay {
-    /// Always the same.
-    Fixed(Duration),
-    /// Anything between the two, equally likely.
-    Uniform {
-        /// The shortest.
-        min: Duration,
-        /// The longest.
-        max: Duration,
-    },
-    /// Memoryless, like the gaps between independent arrivals.
-    Exponential {
-        /// The average.
-        mean: Duration,
-    },
-    /// Heavy-tailed: P(delay > x) = (scale / x)^shape.
-    Pareto {
-        /// The shortest.
-        scale: Duration,
-        /// The smaller, the heavier the tail; the average is infinite up to 1.
-        shape: f64,
-    },
 }
 
 /// Why a rule can't be.
@@ -149,109 +126,6 @@ impl FaultRule {
         // Drawn in any case, so that a rule's luck doesn't depend on the rules before it.
         let luck = rng.random::<f64>();
         self.method.as_deref().is_none_or(|only| only == method) && luck < self.probability
-    }
-}
-
-impl Delay {
-    fn check(self) -> Result<(), FaultRuleError> {
-        match self {
-            Self::Uniform { min, max } if min > max => Err(FaultRuleError::Range { min, max }),
-            Self::Pareto { shape, .. } if !(shape > 0.0 && shape.is_finite()) => {
-                Err(FaultRuleError::Shape(shape))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn sample(self, rng: &mut impl Rng) -> Duration {
-        // In (0, 1], so that neither the logarithm nor the power meets a zero.
-        let unit = 1.0 - rng.random::<f64>();
-        let seconds = match self {
-            Self::Fixed(delay) => delay.as_secs_f64(),
-            Self::Uniform { min, max } => min.as_secs_f64() + (max - min).as_secs_f64() * unit,
-            Self::Exponential { mean } => -unit.ln() * mean.as_secs_f64(),
-            Self::Pareto { scale, shape } => scale.as_secs_f64() / unit.powf(1.0 / shape),
-        };
-        Duration::from_secs_f64(seconds.min(MAX_DELAY.as_secs_f64()))
-    }
-}
-
-/// What happens to a request before it reaches the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    #[default]
-    Pass,
-    Drop,
-    Cut,
-}
-
-/// What happens to a reply on its way out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Departure {
-    #[default]
-    Pass,
-    Drop,
-    CutBefore,
-    CutMid,
-    CutAfter,
-}
-
-/// All that is decided about one request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    pub(crate) arrival: Arrival,
-    pub(crate) duplicate: bool,
-    pub(crate) delay_execution: Option<Duration>,
-    pub(crate) departure: Departure,
-    pub(crate) delay_reply: Option<Duration>,
-}
-
-impl Verdict {
-    /// Whether the reply may go the short way: into the buffer, now.
-    pub(crate) fn replies_plainly(&self) -> bool {
-        self.departure == Departure::Pass && self.delay_reply.is_none()
-    }
-
-    fn of(rules: &[FaultRule], method: &str, rng: &mut impl Rng) -> Self {
-        let mut verdict = Self::default();
-        for rule in rules {
-            if rule.fires(method, rng) {
-                verdict.add(rule.fault, rng);
-            }
-        }
-        verdict
-    }
-
-    /// The first of each kind wins.
-    fn add(&mut self, fault: Fault, rng: &mut impl Rng) {
-        match fault {
-            Fault::DropRequest => self.arrive(Arrival::Drop),
-            Fault::Cut(CutPoint::BeforeExecution) => self.arrive(Arrival::Cut),
-            Fault::DropReply => self.depart(Departure::Drop),
-            Fault::Cut(CutPoint::BeforeReply) => self.depart(Departure::CutBefore),
-            Fault::Cut(CutPoint::MidReply) => self.depart(Departure::CutMid),
-            Fault::Cut(CutPoint::AfterReply) => self.depart(Departure::CutAfter),
-            Fault::Duplicate => self.duplicate = true,
-            Fault::DelayExecution(delay) => {
-                self.delay_execution
-                    .get_or_insert_with(|| delay.sample(rng));
-            }
-            Fault::DelayReply(delay) => {
-                self.delay_reply.get_or_insert_with(|| delay.sample(rng));
-            }
-        }
-    }
-
-    fn arrive(&mut self, arrival: Arrival) {
-        if self.arrival == Arrival::Pass {
-            self.arrival = arrival;
-        }
-    }
-
-    fn depart(&mut self, departure: Departure) {
-        if self.departure == Departure::Pass {
-            self.departure = departure;
-        }
     }
 }
 
@@ -396,35 +270,6 @@ mod tests {
         faults.set([rule(Fault::DropRequest, 1.0).for_method("inc")]);
         assert_eq!(faults.judge("get").arrival, Arrival::Pass);
         assert_eq!(faults.judge("inc").arrival, Arrival::Drop);
-    }
-
-    #[test]
-    fn delays_have_the_distribution_they_name() {
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let mut mean_ms = |delay: Delay| {
-            let total: Duration = (0..20_000).map(|_| delay.sample(&mut rng)).sum();
-            total.as_secs_f64() * 1e3 / 20_000.0
-        };
-        let ms = Duration::from_millis;
-        assert!((mean_ms(Delay::Fixed(ms(7))) - 7.0).abs() < 1e-6);
-        assert!(
-            (mean_ms(Delay::Uniform {
-                min: ms(2),
-                max: ms(6)
-            }) - 4.0)
-                .abs()
-                < 0.1
-        );
-        assert!((mean_ms(Delay::Exponential { mean: ms(5) }) - 5.0).abs() < 0.2);
-        // The mean of a Pareto distribution is scale * shape / (shape - 1).
-        assert!(
-            (mean_ms(Delay::Pareto {
-                scale: ms(2),
-                shape: 3.0
-            }) - 3.0)
-                .abs()
-                < 0.1
-        );
     }
 
     #[test]

@@ -40,6 +40,7 @@
 //! [`Server`] for the parts, [`Config`] for every limit, [`Abort`] for how a handler fails,
 //! [`Faults`] for making it all go wrong on purpose.
 
+mod abort;
 mod admission;
 mod batch;
 mod clock;
@@ -53,6 +54,7 @@ mod fault;
 mod handler;
 mod observe;
 mod outbox;
+mod params;
 mod router;
 mod server;
 mod shared;
@@ -60,10 +62,11 @@ mod stats;
 mod table;
 mod waiter;
 
+pub use abort::{Abort, Failure};
 pub use config::Config;
 pub use error::{BuildError, ServeError};
 pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
-pub use handler::{Abort, AsyncHandler, Context, Failure};
+pub use handler::{AsyncHandler, Context};
 pub use observe::{Event, EventKind, Observer};
 pub use redial_protocol::{ErrorCode, Executed, Kind, Limits, Method};
 pub use server::{Server, ServerBuilder, Shutdown};

@@ -1,0 +1,51 @@
+//! One request on its way through the server, with all that has been decided about it.
+
+use std::sync::Arc;
+
+use redial_protocol::{Id, Request};
+
+use crate::{
+    batch::{BatchAnswer, BatchPlace},
+    fault::Verdict,
+    observe::EventKind,
+    outbox::{Outbox, Owed},
+    shared::Shared,
+    waiter::Waiter,
+};
+
+/// One request on its way.
+pub(super) struct Call<'r, 'a> {
+    pub(super) request: &'r Request<'a>,
+    pub(super) verdict: Verdict,
+    pub(super) batch: Option<(&'r Arc<BatchAnswer>, usize)>,
+}
+
+impl Call<'_, '_> {
+    pub(super) fn waiter(&self, outbox: &Arc<Outbox>, method: &Arc<str>) -> Waiter {
+        Waiter {
+            owed: Owed::to(outbox),
+            batch: self.batch_place(),
+            dialect: self.request.dialect,
+            id: self.request.id.unwrap_or(Id::NULL).raw().into(),
+            method: Arc::clone(method),
+            attempt: self.request.meta.attempt,
+            verdict: self.verdict,
+        }
+    }
+
+    fn batch_place(&self) -> Option<BatchPlace> {
+        self.batch.map(|(answer, index)| answer.place(index))
+    }
+
+    /// The call will not be answered, so that a batch must not wait for it.
+    pub(super) fn skip(&self) {
+        if let Some(place) = self.batch_place() {
+            place.skip();
+        }
+    }
+
+    pub(super) fn tell(&self, shared: &Shared, kind: EventKind) {
+        let id = self.request.id.map(|id| id.raw());
+        shared.tell(kind, id, self.request.meta.attempt, &self.request.method);
+    }
+}
