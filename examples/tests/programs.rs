@@ -151,7 +151,11 @@ fn a_wrong_flag_is_named_with_what_would_be_right() {
         ("--ttl-ms 0", "--ttl-ms", "1..="),
         ("--max-running 0", "--max-running", "from 1"),
         ("--ttl 5", "--ttl", "--ttl-ms"),
-        ("--listen 0.0.0.0:0", "0.0.0.0", "loopback"),
+        ("--listen 0.0.0.0:0", "--listen", "--insecure"),
+        ("--listen nowhere", "--listen", "127.0.0.1:50777"),
+        ("--table-records 0", "--table-records", "from 1"),
+        ("--delay-ms 600001", "--delay-ms", "600000"),
+        ("--drop-reply -0.5", "--drop-reply", "from 0 to 1"),
     ] {
         let mut server = Command::new(env!("CARGO_BIN_EXE_counter-server"));
         let output = server.args(flags.split_whitespace()).output().unwrap();

@@ -124,8 +124,9 @@ impl<O> Call<O> {
         self
     }
 
-    /// The call's id, where the caller chooses it: one that was never used before. To send a
-    /// call again that was sent before, use [`Client::resume`].
+    /// The call's id, where the caller chooses it: one that was never used before, such as
+    /// `Uuid::new_v4()` with that feature of the `uuid` crate. To send a call again that was sent
+    /// before, use [`Client::resume`].
     pub fn id(mut self, id: Uuid) -> Self {
         self.id = Some(id);
         self

@@ -114,6 +114,17 @@ impl Client {
         Call::new(self, method.into(), &params).with_kind(Kind::Mutation)
     }
 
+    /// Prepares a call of a method without effect by its name. As [`request`](Self::request), but
+    /// it may be sent again for as long as its limits allow, since a server that has forgotten it
+    /// does no harm.
+    pub fn query(
+        &self,
+        method: impl Into<Cow<'static, str>>,
+        params: impl Serialize,
+    ) -> Call<Value> {
+        Call::new(self, method.into(), &params).with_kind(Kind::Query)
+    }
+
     /// Prepares a notification: a request without an id, never answered and never deduplicated.
     pub fn notify(
         &self,

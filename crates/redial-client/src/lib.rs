@@ -71,7 +71,7 @@ pub use client::{Builder, Client, Stats};
 pub use config::{CallLimits, Config};
 pub use connect::Connector;
 pub use error::{BuildError, CallError, CallToken, Cause, ConnectError, Details, Stop};
-pub use redial_protocol::{Dialect, ErrorCode, ErrorObject, Executed, Kind, Method};
+pub use redial_protocol::{Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Kind, Method};
 pub use report::{AttemptEnd, AttemptReport, Reply, Report};
 pub use retry::{
     backoff::{Backoff, BackoffError, Jitter},

@@ -37,14 +37,16 @@ impl Abort {
         Self::Failed(Failure::new(message))
     }
 
-    /// The call had no effect and may be tried again, with -32000 and this message.
+    /// The call had no effect and may be tried again, with -32000 and this message. Whether it is
+    /// tried again is up to the caller: Redial's client reports it as not executed.
     pub fn no_effect(message: impl Into<String>) -> Self {
         Self::NoEffect(Failure::new(message))
     }
 
     /// The same, with a code of the application's own in place of -32000. Codes from -32768 to
     /// -32000 belong to JSON-RPC and to Redial, and clients draw conclusions from them; stay
-    /// outside.
+    /// outside. One from inside goes out with data that says whether the call was executed, since
+    /// -32001, say, would otherwise mean that it was not.
     #[must_use]
     pub fn code(mut self, code: impl Into<ErrorCode>) -> Self {
         self.failure().code = code.into();
@@ -78,14 +80,23 @@ impl Failure {
     }
 
     pub(crate) fn recorded(self) -> ErrorObject {
-        ErrorObject {
-            code: self.code,
-            message: self.message,
-            data: self.data,
+        // What a handler says with a code that means "not executed" must not be taken for that.
+        if self.code.executed() == Executed::Yes {
+            return ErrorObject {
+                code: self.code,
+                message: self.message,
+                data: self.data,
+            };
         }
+        self.saying(Executed::Yes)
     }
 
     pub(crate) fn released(self) -> ErrorObject {
+        self.saying(Executed::No)
+    }
+
+    /// With the handler's own data inside of Redial's.
+    fn saying(self, executed: Executed) -> ErrorObject {
         #[derive(Serialize)]
         struct Data<'a> {
             executed: Executed,
@@ -93,7 +104,7 @@ impl Failure {
             data: Option<&'a RawValue>,
         }
         let data = Data {
-            executed: Executed::No,
+            executed,
             data: self.data.as_deref(),
         };
         let data = to_raw_value(&data).expect("plain members and raw JSON can't fail");
@@ -102,5 +113,48 @@ impl Failure {
             message: self.message,
             data: Some(data),
         }
+    }
+}
+
+/// Any error is a failure of the call, so that a handler can use `?`. Its text goes to the caller.
+impl<E: std::error::Error> From<E> for Abort {
+    fn from(error: E) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_means_not_executed_is_not_believed_of_a_handler_that_ran() {
+        let Abort::Failed(failure) = Abort::failed("mine").code(-32001) else {
+            unreachable!()
+        };
+        let error = failure.recorded();
+        assert_eq!(
+            (i32::from(error.code), error.executed()),
+            (-32001, Executed::Yes)
+        );
+        let Abort::Failed(failure) = Abort::failed("mine").code(7) else {
+            unreachable!()
+        };
+        let error = failure.recorded();
+        assert_eq!(
+            (error.executed(), error.data.is_none()),
+            (Executed::Yes, true)
+        );
+    }
+
+    #[test]
+    fn any_error_can_be_handed_on() {
+        fn handler() -> Result<u8, Abort> {
+            Ok("no number".parse::<u8>()?)
+        }
+        let Err(Abort::Failed(failure)) = handler() else {
+            panic!("it was no number")
+        };
+        assert_eq!(failure.message, "invalid digit found in string");
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn outcome(info: &ServiceInfo, router: &Router) -> Vec<u8> {
     let method = |name: &str, kind: &str| {
         json!({
             "name": name,
+            "description": "What it takes and gives is not described here.",
             "paramStructure": "either",
             "params": [],
             "result": { "name": "result", "schema": true },

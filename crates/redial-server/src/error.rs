@@ -33,20 +33,20 @@ pub enum BuildError {
 #[non_exhaustive]
 pub enum ServeError {
     /// The address could not be listened on.
-    #[error("can't listen on {address}: {source}")]
+    #[error("can't listen on {address}: {reason}")]
     Bind {
         /// The address as it was given.
         address: String,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The listener can't say where it listens.
     #[error("the listener has no address: {0}")]
-    Listener(#[source] io::Error),
+    Listener(io::Error),
     /// Other machines could reach the server, and nobody said that they may.
     #[error(
         "{0} can be reached from other machines, without TLS and without a token; \
-         expected a loopback address, or `insecure` said on purpose"
+         expected a loopback address"
     )]
     NotLoopback(SocketAddr),
 }

@@ -6,7 +6,7 @@ use std::{
     any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
     task::{self, Poll},
     time::{Duration, Instant},
 };
@@ -165,6 +165,7 @@ impl Drop for Execution {
             Stage::Over => {}
             Stage::Queued | Stage::Admitted(_) => self.turn_away(&shutting_down()),
             Stage::Started(_) => {
+                self.shared.interrupted.fetch_add(1, SeqCst);
                 let detail =
                     "the server stopped before the handler ended; nobody knows how far it came";
                 let mut outcome = Vec::new();

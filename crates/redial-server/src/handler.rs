@@ -72,8 +72,27 @@ pub(crate) trait Handler: Send + Sync {
     ) -> Result<(), ErrorObject>;
 }
 
-/// An async function of a method's params and the call's [`Context`], such as
-/// `async |params: P, _: Context| Ok(value)`.
+/// An async function of a method's params and the call's [`Context`]. Every closure that gives a
+/// future is one; what it shares with other calls it clones into the future:
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use redial_server::{Context, Server};
+///
+/// let names = Arc::new(Mutex::new(Vec::new()));
+/// let builder = Server::builder()
+///     // Without state an async closure will do.
+///     .query("echo", async |params: serde_json::Value, _: Context| Ok(params))
+///     .mutation("add", move |(name,): (String,), _: Context| {
+///         let names = Arc::clone(&names);
+///         async move {
+///             names.lock().unwrap().push(name);
+///             Ok(())
+///         }
+///     });
+/// # builder.build()?;
+/// # Ok::<(), redial_server::BuildError>(())
+/// ```
 pub trait AsyncHandler<P, T>: Send + Sync + 'static {
     /// What the function gives back.
     type Future: Future<Output = Result<T, Abort>> + Send + 'static;

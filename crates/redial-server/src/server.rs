@@ -174,6 +174,7 @@ impl ServerBuilder {
             cut_off: Default::default(),
             closing: Default::default(),
             closed: Default::default(),
+            interrupted: Default::default(),
             connections: Connections::default(),
             sweeping: Default::default(),
         };
@@ -198,7 +199,8 @@ impl ServerBuilder {
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    /// Calls that were still running when the time was up. Their callers were told -32008.
+    /// Calls whose handler had begun and had not ended when the time was up. Their callers were
+    /// told -32008; those whose handler had not begun were told -32006.
     pub interrupted: usize,
 }
 
@@ -218,9 +220,9 @@ impl Server {
     pub async fn bind(&self, address: &str) -> Result<TcpListener, ServeError> {
         let listener = TcpListener::bind(address)
             .await
-            .map_err(|source| ServeError::Bind {
+            .map_err(|reason| ServeError::Bind {
                 address: address.to_owned(),
-                source,
+                reason,
             })?;
         self.check(&listener)?;
         Ok(listener)
@@ -263,23 +265,38 @@ impl Server {
     /// Stops: takes no new calls (-32006), lets the running ones finish for up to
     /// [`Config::drain_timeout`], cuts off what still runs (-32008), sends all replies, and closes
     /// the connections. Replies on record are still replayed while it drains.
+    ///
+    /// ```no_run
+    /// # async fn f(server: redial_server::Server) -> Result<(), Box<dyn std::error::Error>> {
+    /// let listener = server.bind("127.0.0.1:50777").await?;
+    /// let serving = tokio::spawn({
+    ///     let server = server.clone();
+    ///     async move { server.serve(listener).await }
+    /// });
+    /// tokio::signal::ctrl_c().await?;
+    /// let shutdown = server.shutdown().await;
+    /// serving.await??;
+    /// println!("{} calls were interrupted", shutdown.interrupted);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn shutdown(&self) -> Shutdown {
         let shared = &self.shared;
         shared.draining.cancel();
         shared.refuse_queued();
         shared.executions.close();
         let drained = tokio::time::timeout(shared.config.drain_timeout, shared.executions.wait());
-        let interrupted = match drained.await {
-            Ok(()) => 0,
-            Err(_) => shared.admission.running(),
-        };
+        // Whether in time or not: what is left is told to stop, and is waited for.
+        let _ = drained.await;
         shared.cut_off.cancel();
         shared.executions.wait().await;
         shared.closing.store(true, SeqCst);
         shared.connections.nudge_all();
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, shared.connections.all_closed()).await;
         shared.closed.cancel();
-        Shutdown { interrupted }
+        Shutdown {
+            interrupted: shared.interrupted.load(SeqCst),
+        }
     }
 
     /// The fault rules of this server.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// The shutdown is over.
     pub(crate) closed: CancellationToken,
+    /// Executions that were cut off after their handler had begun.
+    pub(crate) interrupted: AtomicUsize,
     pub(crate) connections: Connections,
     pub(crate) sweeping: AtomicBool,
 }

@@ -8,40 +8,43 @@ use redial_examples::{
     counters::Counters,
     events::{EventLog, unix_us},
 };
-use redial_server::{Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, Server};
+use redial_server::{
+    Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, ServeError, Server, Shutdown, Stats,
+};
 
 /// Serves the counters `inc {key, delta = 1}` and `get {key}`, each call at most once.
 ///
 /// The first line on stdout is `listening on ADDR`. SIGTERM and ctrl-C stop it: running calls
-/// finish, new ones are refused. Faults are off unless asked for, and hit every request alike.
+/// finish, new ones are refused; a second one stops it at once. Exit 0 if every call that had begun
+/// has finished. Faults are off unless asked for, and hit every request alike.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "counter-server", version)]
 struct Args {
     /// Address to listen on; port 0 lets the system choose one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777", value_parser = address)]
     listen: SocketAddr,
     /// Allow an address that other machines can reach, without TLS and without a token
     #[arg(long)]
     insecure: bool,
 
     /// Probability that a request is lost: nothing happens
-    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     drop_request: f64,
     /// Probability that a reply is lost: the effect has happened
-    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     drop_reply: f64,
     /// Wait before each execution, in milliseconds; the call holds its place meanwhile
-    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults")]
+    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", value_parser = clap::value_parser!(u64).range(..=MAX_DELAY_MS))]
     delay_ms: u64,
     /// Wait before each reply, in milliseconds
-    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults")]
+    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", value_parser = clap::value_parser!(u64).range(..=MAX_DELAY_MS))]
     reply_delay_ms: u64,
     /// Probability that the connection breaks: before the execution, before the reply, or in the
     /// middle of it, a third each
-    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     cut: f64,
     /// Probability that a request arrives twice
-    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     duplicate: f64,
     /// Seed of the faults; the same seed gives the same verdicts for the same requests [default:
     /// from the clock, and printed]
@@ -58,23 +61,13 @@ struct Args {
     )]
     ttl_ms: u64,
     /// Calls on record at most
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "1000000",
-        help_heading = "Limits"
-    )]
+    #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", value_parser = one_or_more)]
     table_records: usize,
     /// Memory for records at most, in MiB
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", value_parser = one_or_more)]
     table_mb: usize,
     /// Largest frame, in bytes
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "1048576",
-        help_heading = "Limits"
-    )]
+    #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", value_parser = one_or_more)]
     max_frame: usize,
     /// Calls that run at once at most
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", value_parser = one_or_more)]
@@ -88,12 +81,7 @@ struct Args {
     )]
     queue: usize,
     /// Connections at most
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "1024",
-        help_heading = "Limits"
-    )]
+    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", value_parser = one_or_more)]
     max_connections: usize,
     /// How long a shutdown waits for running calls, in milliseconds
     #[arg(
@@ -109,8 +97,16 @@ struct Args {
     events: Option<PathBuf>,
 }
 
+/// 10 minutes, in milliseconds.
+const MAX_DELAY_MS: u64 = redial_server::MAX_DELAY.as_secs() * 1000;
+
 /// 20 days, in milliseconds.
 const MAX_TTL_MS: u64 = 20 * 24 * 60 * 60 * 1000;
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected an IP address and a port, such as 127.0.0.1:50777 or [::1]:0";
+    text.parse().map_err(|_| expected.to_owned())
+}
 
 fn one_or_more(text: &str) -> Result<usize, String> {
     text.parse()
@@ -210,7 +206,8 @@ async fn main() -> ExitCode {
         Err(error) => return complain(&error, 2),
     };
     match serve(server, args.listen).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Shutdown { interrupted: 0 }) => ExitCode::SUCCESS,
+        Ok(Shutdown { .. }) => ExitCode::FAILURE,
         Err(error) => complain(&error, 1),
     }
 }
@@ -220,8 +217,16 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<()> {
-    let listener = server.bind(&address.to_string()).await?;
+async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> {
+    let listener = server
+        .bind(&address.to_string())
+        .await
+        .map_err(|error| match error {
+            ServeError::NotLoopback(_) => {
+                anyhow::anyhow!("--listen: {error}; to say so on purpose, add --insecure")
+            }
+            _ => error.into(),
+        })?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;
     stdout.flush()?;
@@ -230,17 +235,39 @@ async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<()> {
         let server = server.clone();
         async move {
             asked_to_stop().await?;
-            Ok::<_, std::io::Error>(server.shutdown().await)
+            tokio::select! {
+                shutdown = server.shutdown() => Ok::<_, std::io::Error>(shutdown),
+                asked_again = asked_to_stop() => {
+                    asked_again?;
+                    eprintln!("stopped at once; {}", told(&server.stats()));
+                    std::process::exit(1)
+                }
+            }
         }
     });
     server.serve(listener).await?;
     let shutdown = stop.await??;
     eprintln!(
-        "stopped with {} calls interrupted; {:?}",
+        "stopped, {} calls interrupted; {}",
         shutdown.interrupted,
-        server.stats()
+        told(&server.stats())
     );
-    Ok(())
+    Ok(shutdown)
+}
+
+fn told(stats: &Stats) -> String {
+    let Stats {
+        started,
+        finished,
+        joined,
+        replayed,
+        refused,
+        ..
+    } = stats;
+    format!(
+        "executions begun {started}, ended {finished}; \
+         attempts joined {joined}, replayed {replayed}, refused {refused}"
+    )
 }
 
 #[cfg(unix)]

@@ -47,7 +47,7 @@ impl Duplicate {
     }
 }
 
-/// Sends the same call twice at once and, when both are answered, a third time.
+/// Sends the same call, again while it is executed, and when both are answered a third time.
 pub(crate) fn force(programs: &Programs, folder: &Path, seed: u64) -> Result<Duplicate> {
     let file = folder.join("duplicate-server.jsonl");
     let flags = [
@@ -63,6 +63,10 @@ pub(crate) fn force(programs: &Programs, folder: &Path, seed: u64) -> Result<Dup
     let mut first = Wire::connect(server.address)?;
     let mut second = Wire::connect(server.address)?;
     first.send(requests[0].as_bytes())?;
+    // A ping passes every queue, but not what came before it on its connection: when it is
+    // answered, the first request has been taken on.
+    first.send(br#"{"id":"taken on?","method":"rpc.ping"}"#)?;
+    first.receive(REPLY)?;
     second.send(requests[1].as_bytes())?;
     let mut replies = vec![first.receive(REPLY)?, second.receive(REPLY)?];
     let mut third = Wire::connect(server.address)?;

@@ -74,20 +74,29 @@ fn counted(runs: &[Run]) -> String {
     let lead = "Each call adds one, so a server that counted right has as many effects as there \
         were calls that were ok; a call whose outcome is unknown to its caller may count or not. \
         Dots on the line are right. Marks to its right are calls that took effect more than once.";
+    let scenarios = scenario::ALL.iter().map(|scenario| {
+        format!(
+            "<dt>{}</dt><dd>{}</dd>",
+            scenario.name,
+            escape(scenario.says)
+        )
+    });
+    let scenarios = format!("<dl class=\"small\">{}</dl>", scenarios.collect::<String>());
     let picture = figure("wide", MODES, &effects::draw(runs));
     let notes = "<p class=\"small\">p50 and p99: half, and 99 %, of the calls that were ok took \
         no longer. Effects expected: ok, to ok plus unknown.</p>";
     section(
         "Was each call counted once?",
         lead,
-        &format!("{picture}{}{notes}", tables::results(runs)),
+        &format!("{scenarios}{picture}{}{notes}", tables::results(runs)),
     )
 }
 
 fn timelines(told: &[Told]) -> String {
     let lead = "Single calls of these runs, put together from the client's log and the server's. \
         Above, a lane for each attempt, from its sending to the end of the wait for it; below, on \
-        the tinted ground, what the server executed.";
+        the tinted ground, what the server executed. Marks that would cover each other are moved \
+        apart.";
     let figures = told.iter().map(|told| {
         let story = told.story;
         let caption = format!(
@@ -117,7 +126,7 @@ fn latencies(runs: &[Run]) -> String {
         were ok. Where both ways succeed, the lines lie close together: nothing is paid for \
         counting once. Where attempts time out, only the table lets a late reply count.";
     let domain = ecdf::domain(runs);
-    let panels = panels(runs, true, |runs| ecdf::draw(runs, domain));
+    let panels = panels(runs, |runs| ecdf::draw(runs, domain));
     section("How long the calls took", lead, &format!("{MODES}{panels}"))
 }
 
@@ -126,21 +135,18 @@ fn attempts_taken(runs: &[Run]) -> String {
     section(
         "How many attempts the calls took",
         lead,
-        &format!("{MODES}{}", panels(runs, false, attempts::draw)),
+        &format!("{MODES}{}", panels(runs, attempts::draw)),
     )
 }
 
-/// A panel for each scenario, the first time with what happens in it.
-fn panels(runs: &[Run], explained: bool, draw: impl Fn(&[&Run]) -> String) -> String {
+/// A panel for each scenario.
+fn panels(runs: &[Run], draw: impl Fn(&[&Run]) -> String) -> String {
     let panels = scenario::ALL.iter().map(|scenario| {
         let both: Vec<_> = runs
             .iter()
             .filter(|run| run.scenario.name == scenario.name)
             .collect();
-        let mut caption = format!("<h3>{}</h3>", scenario.name);
-        if explained {
-            caption.push_str(&format!("<p class=\"small\">{}</p>", scenario.says));
-        }
+        let caption = format!("<h3>{}</h3>", scenario.name);
         figure("panel", &caption, &draw(&both))
     });
     format!("<div class=\"panels\">{}</div>", panels.collect::<String>())

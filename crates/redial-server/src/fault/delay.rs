@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 
 use super::FaultRuleError;
 
-/// The longest delay that a rule can cause; the tails of the distributions end here.
+/// The longest delay that a rule can cause, 600 s; the tails of the distributions end here.
 pub const MAX_DELAY: Duration = Duration::from_secs(600);
 
 /// How long a delay is.
