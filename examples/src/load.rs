@@ -6,17 +6,19 @@ pub mod summary;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use indicatif::ProgressBar;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use redial_client::{CallError, CallLimits, Client, Executed, Reply, Report};
 use tokio::time::Instant;
 
 use crate::{
-    load::record::{AttemptRecord, CallRecord, Outcome, unix_us},
+    events::unix_us,
+    load::record::{AttemptRecord, CallRecord, Outcome},
     methods::{Counter, Get, GetParams, Inc, IncParams},
 };
 
@@ -35,6 +37,10 @@ pub struct Load {
     pub naive: bool,
     /// Makes the jitter of naive retries repeat.
     pub seed: u64,
+    /// Set to begin no further call.
+    pub stop: Arc<AtomicBool>,
+    /// Moved on with every call that has ended.
+    pub progress: ProgressBar,
 }
 
 impl Load {
@@ -161,10 +167,11 @@ async fn work(
     let mut records = Vec::new();
     loop {
         let call = next.fetch_add(1, Ordering::Relaxed);
-        if call >= load.calls {
+        if call >= load.calls || load.stop.load(Ordering::Relaxed) {
             return records;
         }
         records.push(load.call(&client, call, &mut jitter).await);
+        load.progress.inc(1);
     }
 }
 

@@ -5,11 +5,16 @@ use std::{
     io::{BufWriter, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use indicatif::{ProgressBar, ProgressStyle};
 use redial_client::{Backoff, BackoffError, CallLimits, Client, Config, Jitter, RetryBudget};
 use redial_examples::{
     load::{Load, record::CallRecord, summary::Summary, value},
@@ -18,12 +23,13 @@ use redial_examples::{
 
 /// Makes many `inc` calls at once, and says how many ended how. Exit 0 only if all are ok.
 ///
+/// Ctrl-C ends it early: calls that have begun are finished and summed up, others are not begun.
 /// Its defaults are made for showing losses; those of the library are more patient.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "counter-client", version)]
 struct Args {
-    /// The server's address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777")]
+    /// The server's address, HOST:PORT
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777", value_parser = address)]
     connect: String,
     /// How many calls to make
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -99,6 +105,15 @@ impl Args {
     }
 }
 
+fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected HOST:PORT, such as 127.0.0.1:50777".to_owned()),
+    }
+}
+
 fn retry_budget(text: &str) -> Result<RetryBudget, String> {
     if text == "unlimited" {
         return Ok(RetryBudget::unlimited());
@@ -116,11 +131,13 @@ fn retry_budget(text: &str) -> Result<RetryBudget, String> {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let limits = args.limits().unwrap_or_else(|error| {
-        let error = Args::command().error(ErrorKind::ValueValidation, error);
-        error.exit()
+        // Built, because only then does the usage line have the program's name.
+        let mut command = Args::command();
+        command.build();
+        command.error(ErrorKind::ValueValidation, error).exit()
     });
     match run(&args, limits).await {
-        Ok(summary) if summary.ok == summary.calls => ExitCode::SUCCESS,
+        Ok(summary) if summary.ok == args.calls => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -142,8 +159,11 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
         extensions: !args.naive,
         ..Config::default()
     };
-    // Not connected yet: if there is no server, that is for the calls to say, within their limits.
-    let client = Client::builder().config(config).lazy(&args.connect)?;
+    let client = Client::builder()
+        .config(config)
+        .connect(&args.connect)
+        .await?;
+    let progress = progress(args.calls);
     let load = Load {
         calls: args.calls,
         concurrency: args.concurrency,
@@ -154,12 +174,15 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
         limits,
         naive: args.naive,
         seed: args.seed.unwrap_or_default(),
+        stop: stop_on_ctrl_c(),
+        progress: progress.clone(),
     };
     let (records, elapsed) = load.run(&client).await;
+    progress.finish_and_clear();
     let mut summary = Summary::of(&records, elapsed);
     summary.naive = args.naive;
     // No use in asking a server that no call reached.
-    if summary.not_executed < summary.calls || summary.calls == 0 {
+    if summary.not_executed < summary.calls || args.calls == 0 {
         summary.value = value(&client, &args.key, limits).await.ok();
     }
     summary.connects = client.stats().connects;
@@ -171,6 +194,26 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
         false => println!("{summary}"),
     }
     Ok(summary)
+}
+
+/// On stderr, and only if that is a terminal.
+fn progress(calls: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} calls, {eta} left");
+    ProgressBar::new(calls).with_style(style.expect("the template is right"))
+}
+
+fn stop_on_ctrl_c() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if asked.swap(true, Ordering::Relaxed) {
+                std::process::exit(1);
+            }
+        }
+    });
+    stop
 }
 
 fn write_events(file: File, records: &[CallRecord]) -> anyhow::Result<()> {

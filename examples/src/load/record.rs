@@ -1,7 +1,5 @@
 //! What is kept of each call, and written as one line of JSON.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use redial_client::Executed;
 use serde::Serialize;
 
@@ -65,14 +63,4 @@ impl From<Executed> for Outcome {
             Executed::Unknown => Self::Unknown,
         }
     }
-}
-
-/// The time now, in microseconds of Unix time, to be compared with a server's on one machine.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "a log has the wall clock's time")]
-pub fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-    })
 }
