@@ -221,14 +221,25 @@ def address(text):
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--connect", type=address, default=("127.0.0.1", 50777), metavar="ADDR")
-    parser.add_argument("--key", default="k")
-    for name, default in (("calls", 100), ("concurrency", 8), ("delta", 1), ("max-attempts", 20),
-                          ("attempt-timeout-ms", 250), ("deadline-ms", 10000), ("backoff-ms", 30),
-                          ("backoff-cap-ms", 500), ("seed", None)):
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N")
-    parser.add_argument("--factor", type=float, default=2.0, metavar="F")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--connect", type=address, default="127.0.0.1:50777", metavar="ADDR",
+                        help="the server's address, HOST:PORT")
+    parser.add_argument("--key", default="k", help="which counter")
+    for name, default, text in (
+            ("calls", 100, "how many calls to make"),
+            ("concurrency", 8, "how many of them at once"),
+            ("delta", 1, "what each call adds to the counter"),
+            ("max-attempts", 20, "how many attempts a call may have"),
+            ("attempt-timeout-ms", 250, "how long to wait for a reply before the next attempt"),
+            ("deadline-ms", 10000, "what bounds a call with all its attempts"),
+            ("backoff-ms", 30, "the first wait between attempts, at most"),
+            ("backoff-cap-ms", 500, "the longest wait between attempts"),
+            ("seed", None, "makes the jitter repeat")):
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+    parser.add_argument("--factor", type=float, default=2.0, metavar="F",
+                        help="what each wait is multiplied by")
     parser.add_argument("--json", action="store_true", help="print one object of JSON")
     args = parser.parse_args()
     if args.concurrency < 1 or args.calls < 0 or args.max_attempts < 1:

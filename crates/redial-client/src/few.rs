@@ -1,10 +1,18 @@
 //! A list whose first element needs no heap: most calls have one attempt.
 
+use std::fmt;
+
 /// A list of few elements, the first of them inline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Few<T> {
     first: Option<T>,
     rest: Vec<T>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Few<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 impl<T> Few<T> {

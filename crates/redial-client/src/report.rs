@@ -48,7 +48,8 @@ impl Report {
     }
 
     /// Whether the reply had been recorded for an earlier attempt; `None` if the server doesn't
-    /// say, which is not the same as no.
+    /// say, which is not the same as no. Servers say it only to clients with a session, which
+    /// neither this client nor Redial's server has yet.
     #[must_use]
     pub fn replayed(&self) -> Option<bool> {
         self.replayed
