@@ -78,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("{}", sweep.json(&page.display().to_string()));
     } else {
         println!("\n{}\n\n{}", sweep.about(), sweep.table());
+        println!("{}", grid::conclusion(&sweep.cells));
         let took = sweep.took.as_secs_f64();
         println!(
             "seed {}, {took:.1} s. Heat maps: {}",
@@ -186,6 +187,7 @@ impl Sweep {
             "page": page,
             "server": grid::server_flags(self.seed),
             "client": grid::client_flags(self.calls, self.seed),
+            "conclusion": grid::conclusion(&self.cells),
             "cells": cells.collect::<Vec<_>>(),
         })
     }

@@ -27,6 +27,42 @@ pub(super) struct Cell {
     pub(super) summary: Summary,
 }
 
+/// The share of calls that must be ok for a cell to be compared by its latency: a percentile of
+/// those that were ok flatters a policy that gives up on the others.
+const GOOD_SUCCESS: f64 = 0.99;
+
+/// Which cells did best, in a sentence.
+pub(super) fn conclusion(cells: &[Cell]) -> String {
+    let good: Vec<&Cell> = cells
+        .iter()
+        .filter(|cell| cell.summary.success() >= GOOD_SUCCESS)
+        .collect();
+    let best = |metric: Metric| {
+        let value = |cell: &&&Cell| metric.of(&cell.summary).unwrap_or(f64::INFINITY);
+        let best = good.iter().min_by(|a, b| value(a).total_cmp(&value(b)))?;
+        let (text, flags) = (
+            metric.text(metric.of(&best.summary)),
+            best.setting.flags().join(" "),
+        );
+        Some(format!("{} {text} with {flags}", metric.name()))
+    };
+    let bests = [Metric::P99, Metric::ExtraLoad]
+        .into_iter()
+        .filter_map(best);
+    let bests: Vec<String> = bests.collect();
+    format!(
+        "In {} of {} cells at least 99 % of the calls were ok. The best of these: {}. Where fewer \
+         were ok, the latencies flatter: they are of the calls that were.",
+        good.len(),
+        cells.len(),
+        if bests.is_empty() {
+            "none".to_owned()
+        } else {
+            bests.join("; ")
+        }
+    )
+}
+
 /// All settings, in the order in which they are shown.
 pub(super) fn settings() -> Vec<Setting> {
     let mut settings = Vec::new();

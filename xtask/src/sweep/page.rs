@@ -28,7 +28,11 @@ pub(super) fn html(sweep: &Sweep) -> String {
     let body = format!(
         "{}{}{}",
         header(sweep),
-        section("The maps", lead, &maps),
+        section(
+            "The maps",
+            lead,
+            &format!("<p>{}</p>{maps}", escape(&grid::conclusion(&sweep.cells)))
+        ),
         again(sweep)
     );
     page("Redial: backoff, jitter and timeout under 30 % loss", &body)
