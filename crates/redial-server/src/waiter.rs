@@ -37,6 +37,7 @@ impl Waiter {
                 let tracker = shared.executions.clone();
                 tracker.spawn(async move {
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(delay) => {}
                         () = shared.cut_off.cancelled() => {}
                     }
