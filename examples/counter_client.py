@@ -21,7 +21,7 @@ import uuid
 MAX_FRAME = 1 << 20
 RESEND_WINDOW_S = 8  # a server keeps its record of a call for 10 s: later it might run it again
 RETRYABLE = {-32001, -32006}  # overloaded, shutting down: not executed, may be sent again
-NOT_EXECUTED = {-32700, -32600, -32601, -32602, -32001, -32002, -32003, -32005, -32006}
+NOT_EXECUTED = {-32700, -32600, -32601, -32602}  # of Redial's own codes the data says it
 
 
 class CallFailed(Exception):

@@ -203,11 +203,16 @@ impl ErrorObject {
         self.with_data(|data| data.executed = executed)
     }
 
-    /// Whether the call was executed: what the data says or, where it says nothing, the code.
+    /// Whether the call was executed: what the data says or, where it says nothing, the code. The
+    /// codes from -32001 to -32008 are Redial's only if the data says so too: JSON-RPC 2.0
+    /// (section 5.1) leaves them to each server, and another one may mean anything by them.
     #[must_use]
     pub fn executed(&self) -> Executed {
-        self.redial_data()
-            .map_or(self.code.executed(), |data| data.executed)
+        match (self.redial_data(), self.code) {
+            (Some(data), _) => data.executed,
+            (None, ErrorCode(-32008..=-32001)) => Executed::Unknown,
+            (None, code) => code.executed(),
+        }
     }
 
     /// How long to wait before another attempt, in milliseconds, if the sender asked for it.
@@ -222,10 +227,26 @@ impl ErrorObject {
         self.redial_data()?.detail
     }
 
-    /// The data, if it is Redial's.
+    /// The data, if it is Redial's: if it says whether the call was executed. What else it says is
+    /// taken if it can be read.
     #[must_use]
     pub fn redial_data(&self) -> Option<ErrorData> {
-        serde_json::from_str(self.data.as_ref()?.get()).ok()
+        #[derive(Deserialize)]
+        struct Lenient<'a> {
+            executed: Executed,
+            #[serde(borrow)]
+            retry_after_ms: Option<&'a RawValue>,
+            #[serde(borrow)]
+            detail: Option<&'a RawValue>,
+        }
+        let lenient: Lenient<'_> = serde_json::from_str(self.data.as_ref()?.get()).ok()?;
+        let number = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
+        let text = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
+        Some(ErrorData {
+            executed: lenient.executed,
+            retry_after_ms: lenient.retry_after_ms.and_then(number),
+            detail: lenient.detail.and_then(text),
+        })
     }
 
     fn with_data(mut self, change: impl FnOnce(&mut ErrorData)) -> Self {
@@ -312,6 +333,49 @@ mod tests {
         let error = ErrorObject::raised(ErrorCode::HANDLER_ERROR, "").with_executed(Executed::No);
         assert_eq!(error.executed(), Executed::No);
         assert_eq!(error.data.unwrap().get(), r#"{"executed":"no"}"#);
+    }
+
+    #[test]
+    fn one_bad_member_does_not_silence_the_others() {
+        for (data, executed, retry_after_ms) in [
+            (
+                r#"{"executed":"unknown","retry_after_ms":-5}"#,
+                Executed::Unknown,
+                None,
+            ),
+            (
+                r#"{"executed":"yes","retry_after_ms":1.5,"detail":{}}"#,
+                Executed::Yes,
+                None,
+            ),
+            (
+                r#"{"executed":"no","retry_after_ms":7,"detail":[]}"#,
+                Executed::No,
+                Some(7),
+            ),
+        ] {
+            let text = format!(r#"{{"code":-32001,"message":"","data":{data}}}"#);
+            let error: ErrorObject = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                (error.executed(), error.retry_after_ms()),
+                (executed, retry_after_ms)
+            );
+        }
+    }
+
+    #[test]
+    fn redials_own_codes_without_its_data_are_another_servers() {
+        for (code, executed) in [
+            (-32001, Executed::Unknown),
+            (-32005, Executed::Unknown),
+            (-32000, Executed::Yes),
+            (-32601, Executed::No),
+            (7, Executed::Yes),
+        ] {
+            let text = format!(r#"{{"code":{code},"message":""}}"#);
+            let error: ErrorObject = serde_json::from_str(&text).unwrap();
+            assert_eq!(error.executed(), executed, "{code}");
+        }
     }
 
     proptest! {

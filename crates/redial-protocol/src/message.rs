@@ -228,7 +228,7 @@ impl<'a> Members<'a> {
             )));
         }
         if let Some(version) = self.jsonrpc
-            && version.get() != "\"2.0\""
+            && !is_2_0(version)
         {
             return Err(Rejection::invalid(format_args!(
                 "jsonrpc is {}; expected \"2.0\", or no such member",
@@ -243,6 +243,11 @@ impl<'a> Members<'a> {
             meta: request_meta(self.redial)?,
         })
     }
+}
+
+fn is_2_0(version: &RawValue) -> bool {
+    let raw = version.get();
+    raw == "\"2.0\"" || raw.starts_with('"') && string_value(raw).is_ok_and(|text| text == "2.0")
 }
 
 fn method_name(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Rejection<'_>> {
