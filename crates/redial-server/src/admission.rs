@@ -18,6 +18,9 @@ const MIN_RETRY_AFTER: Duration = Duration::from_millis(10);
 /// The longest, since a queue that takes longer says more about the past than about the future.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// What a call is assumed to take before any has ended.
+const ASSUMED_SERVICE: Duration = Duration::from_millis(50);
+
 /// A place that was given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ticket {
@@ -42,7 +45,7 @@ pub(crate) struct Admission<J> {
     /// Places in the queue that are taken or kept.
     queued: AtomicUsize,
     queue: Mutex<VecDeque<J>>,
-    /// A moving average of how long a waiting execution held its place.
+    /// A moving average of how long a waiting execution held its place; 0 before the first.
     mean_service_us: AtomicU64,
 }
 
@@ -74,11 +77,12 @@ impl<J> Admission<J> {
         }
     }
 
-    /// Puts the job in the place that was kept for it, and hands out whatever may run now: a
+    /// Puts the job in the place that was kept for it. Ask for the [`next_runnable`] afterwards: a
     /// place may have become free since the ticket was given.
-    pub(crate) fn enqueue(&self, job: J) -> Vec<J> {
+    ///
+    /// [`next_runnable`]: Self::next_runnable
+    pub(crate) fn enqueue(&self, job: J) {
         self.lock().push_back(job);
-        self.runnable()
     }
 
     /// Gives a kept place in the queue back.
@@ -86,16 +90,24 @@ impl<J> Admission<J> {
         self.queued.fetch_sub(1, SeqCst);
     }
 
-    /// Gives a running place back, and hands out whatever may run now.
-    pub(crate) fn leave(&self) -> Vec<J> {
+    /// Gives a running place back. Ask for the [`next_runnable`](Self::next_runnable) afterwards.
+    pub(crate) fn leave(&self) {
         self.running.fetch_sub(1, SeqCst);
-        // `enqueue` counts its place before it looks for a free one, and this frees one before it
-        // looks at the count, so at least one of the two sees the other.
+    }
+
+    /// A job that has waited and may run now, with its place.
+    pub(crate) fn next_runnable(&self) -> Option<J> {
+        // A place in the queue is counted before its job looks for a free one to run in, and that
+        // is freed before this looks at the count, so at least one of the two sees the other.
         if self.queued.load(SeqCst) == 0 {
-            Vec::new()
-        } else {
-            self.runnable()
+            return None;
         }
+        let mut queue = self.lock();
+        if queue.is_empty() || !self.try_run() {
+            return None;
+        }
+        self.queued.fetch_sub(1, SeqCst);
+        queue.pop_front()
     }
 
     /// Takes all jobs out of the queue, for a server that is about to stop.
@@ -131,20 +143,13 @@ impl<J> Admission<J> {
             .is_ok()
     }
 
-    fn runnable(&self) -> Vec<J> {
-        let mut jobs = Vec::new();
-        let mut queue = self.lock();
-        while !queue.is_empty() && self.try_run() {
-            jobs.extend(queue.pop_front());
-            self.queued.fetch_sub(1, SeqCst);
-        }
-        jobs
-    }
-
     /// How long the queue as it stands will take: it grows with the queue (Little's law).
     fn retry_after(&self) -> Duration {
         let rounds = self.queued().div_ceil(self.max_running.max(1)).max(1);
-        let mean = Duration::from_micros(self.mean_service_us.load(SeqCst));
+        let mean = match self.mean_service_us.load(SeqCst) {
+            0 => ASSUMED_SERVICE,
+            mean_us => Duration::from_micros(mean_us),
+        };
         let wait = mean.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
         wait.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)
     }
@@ -158,6 +163,21 @@ impl<J> Admission<J> {
 mod tests {
     use super::*;
 
+    /// All that may run now.
+    fn runnable(admission: &Admission<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| admission.next_runnable()).collect()
+    }
+
+    fn enqueue(admission: &Admission<u32>, job: u32) -> Vec<u32> {
+        admission.enqueue(job);
+        runnable(admission)
+    }
+
+    fn leave(admission: &Admission<u32>) -> Vec<u32> {
+        admission.leave();
+        runnable(admission)
+    }
+
     #[test]
     fn places_are_given_until_both_limits_are_reached() {
         let admission = Admission::<u32>::new(2, 1);
@@ -165,11 +185,11 @@ mod tests {
         assert_eq!(admission.enter(), Ok(Ticket::Run));
         assert_eq!(admission.enter(), Ok(Ticket::Queue));
         assert!(admission.enter().is_err());
-        assert_eq!(admission.enqueue(7), Vec::<u32>::new());
-        assert_eq!(admission.leave(), [7]);
+        assert_eq!(enqueue(&admission, 7), Vec::<u32>::new());
+        assert_eq!(leave(&admission), [7]);
         assert_eq!((admission.running(), admission.queued()), (2, 0));
-        assert_eq!(admission.leave(), Vec::<u32>::new());
-        assert_eq!(admission.leave(), Vec::<u32>::new());
+        assert_eq!(leave(&admission), Vec::<u32>::new());
+        assert_eq!(leave(&admission), Vec::<u32>::new());
         assert_eq!((admission.running(), admission.queued()), (0, 0));
     }
 
@@ -178,8 +198,8 @@ mod tests {
         let admission = Admission::<u32>::new(1, 1);
         assert_eq!(admission.enter(), Ok(Ticket::Run));
         assert_eq!(admission.enter(), Ok(Ticket::Queue));
-        assert_eq!(admission.leave(), Vec::<u32>::new());
-        assert_eq!(admission.enqueue(7), [7]);
+        assert_eq!(leave(&admission), Vec::<u32>::new());
+        assert_eq!(enqueue(&admission, 7), [7]);
         assert_eq!((admission.running(), admission.queued()), (1, 0));
     }
 
@@ -188,11 +208,11 @@ mod tests {
         let admission = Admission::<u32>::new(1, 2);
         assert_eq!(admission.enter(), Ok(Ticket::Run));
         assert_eq!(admission.enter(), Ok(Ticket::Queue));
-        assert_eq!(admission.leave(), Vec::<u32>::new());
+        assert_eq!(leave(&admission), Vec::<u32>::new());
         assert_eq!(admission.enter(), Ok(Ticket::Queue));
-        assert_eq!(admission.enqueue(1), [1]);
-        assert_eq!(admission.enqueue(2), Vec::<u32>::new());
-        assert_eq!(admission.leave(), [2]);
+        assert_eq!(enqueue(&admission, 1), [1]);
+        assert_eq!(enqueue(&admission, 2), Vec::<u32>::new());
+        assert_eq!(leave(&admission), [2]);
     }
 
     #[test]
@@ -202,7 +222,7 @@ mod tests {
         assert_eq!(admission.enter(), Ok(Ticket::Queue));
         assert_eq!(admission.enter(), Ok(Ticket::Queue));
         admission.give_up_place();
-        assert_eq!(admission.enqueue(3), Vec::<u32>::new());
+        assert_eq!(enqueue(&admission, 3), Vec::<u32>::new());
         assert_eq!(admission.drain(), [3]);
         assert_eq!((admission.running(), admission.queued()), (1, 0));
     }
@@ -211,7 +231,6 @@ mod tests {
     fn the_longer_the_queue_the_later_the_retry() {
         let waits = [4, 40].map(|max_queued| {
             let admission = Admission::<u32>::new(2, max_queued);
-            admission.observe(Duration::from_millis(50));
             while admission.enter().is_ok() {}
             admission.enter().unwrap_err().retry_after
         });

@@ -50,6 +50,7 @@ impl BatchAnswer {
     fn close(&self, answer: Option<(usize, Vec<u8>)>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((index, answer)) = answer {
+            self.outbox.gather(answer.len());
             inner.answers[index] = Some(answer);
         }
         inner.open -= 1;
@@ -61,6 +62,7 @@ impl BatchAnswer {
             .flatten()
             .collect();
         drop(inner);
+        self.outbox.gathered(answers.iter().map(Vec::len).sum());
         // Nothing for a batch of notifications (JSON-RPC 2.0, section 6).
         if !answers.is_empty() {
             self.outbox

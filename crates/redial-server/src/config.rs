@@ -41,13 +41,13 @@ pub struct Config {
     /// bounded write buffer and a socket. Beyond: closed at once.
     pub max_connections: usize,
     /// How many calls of one connection are unanswered at once. Default 512. At the limit the
-    /// server stops reading from that connection until an answer leaves.
+    /// server takes no more of them from that connection until an answer leaves: it holds back up
+    /// to 64 KiB of requests, among which it still answers `rpc.ping`, and then stops reading.
     pub max_in_flight: usize,
-    /// How many unsent reply bytes stop the reading from a connection. Default 1 MiB.
+    /// How many unsent reply bytes stop the reading from a connection, those included that wait
+    /// for the rest of their batch. Default 1 MiB. Calls that were read before may still answer,
+    /// so a connection can come to hold this and `max_in_flight` replies.
     pub unsent_pause_bytes: usize,
-    /// How many unsent reply bytes end a connection: calls that were read before the pause may
-    /// answer in the meantime. Default 16 MiB. Replies to mutations stay on record.
-    pub unsent_close_bytes: usize,
     /// How long a peer may take none of the bytes that wait for it. Default 10 s, then closed.
     pub write_timeout: Duration,
     /// How long a frame may take from its first byte to its last. Default 10 s, then closed.
@@ -78,7 +78,6 @@ impl Default for Config {
             max_connections: 1_024,
             max_in_flight: 512,
             unsent_pause_bytes: 1024 * 1024,
-            unsent_close_bytes: 16 * 1024 * 1024,
             write_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),

@@ -14,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{Dialect, ErrorCode, ErrorObject, FrameDecoder, Id, reply};
+use redial_protocol::{
+    Dialect, ErrorCode, ErrorObject, FrameDecoder, Id, Incoming, reply, write_frame,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -31,6 +33,9 @@ use crate::{
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How many bytes of requests are held back before reading stops.
+const HELD_BYTES: usize = 64 * 1024;
 
 /// The write buffer is given back if it is empty and larger than this when there is nothing to do.
 const KEEP_BYTES: usize = 4 * 1024;
@@ -63,15 +68,16 @@ pub(crate) struct Connection<S> {
     decoder: FrameDecoder,
     peer: Option<SocketAddr>,
     phase: Phase,
-    /// What was read and may not be looked at before some replies have left.
-    backlog: Vec<u8>,
+    /// Whole frames that were read and have to wait until some replies have left.
+    held: Vec<u8>,
     out: Vec<u8>,
     /// How much of `out` has been written.
     written: usize,
     cut: bool,
     protocol_errors: u32,
     now: Instant,
-    last_read: Instant,
+    /// When a byte last came or went.
+    last_active: Instant,
     /// Since when a frame has been incomplete.
     frame_since: Option<Instant>,
     /// Since when the peer has taken nothing of what waits for it.
@@ -88,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         peer: Option<SocketAddr>,
     ) -> Self {
         let now = clock::now();
-        let timer_at = now + shared.config.idle_timeout;
+        let timer_at = clock::after(now, shared.config.idle_timeout);
         Self {
             io,
             outbox,
@@ -97,13 +103,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             shared,
             peer,
             phase: Phase::Open,
-            backlog: Vec::new(),
+            held: Vec::new(),
             out: Vec::new(),
             written: 0,
             cut: false,
             protocol_errors: 0,
             now,
-            last_read: now,
+            last_active: now,
             frame_since: None,
             unsent_since: None,
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
@@ -147,14 +153,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(count) => {
                     self.written += count;
                     self.unsent_since = None;
+                    self.last_active = self.now;
                 }
                 Poll::Pending => {
                     self.unsent_since.get_or_insert(self.now);
                     self.out.drain(..self.written);
                     self.written = 0;
-                    if self.out.len() > self.shared.config.unsent_close_bytes {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
                     return Ok(Poll::Pending);
                 }
             }
@@ -167,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Whether there is nothing left to do for this connection.
     fn is_over(&self, flushed: Poll<()>, settled: bool) -> bool {
         match self.phase {
-            Phase::Finishing => flushed.is_ready() && settled && self.backlog.is_empty(),
+            Phase::Finishing => flushed.is_ready() && settled && self.held.is_empty(),
             Phase::Lingering { until } => until <= self.now,
             Phase::Open | Phase::Closing => false,
         }
@@ -187,23 +191,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes in what the peer has sent. Ready if there may be more to do.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         match self.phase {
-            Phase::Open if self.is_paused() => Ok(Poll::Pending),
-            Phase::Open | Phase::Finishing if !self.backlog.is_empty() && !self.is_paused() => {
-                let backlog = std::mem::take(&mut self.backlog);
-                self.take_in(&backlog);
+            Phase::Open | Phase::Finishing if !self.held.is_empty() && self.has_room() => {
+                self.take_in_held();
                 Ok(Poll::Ready(()))
             }
+            Phase::Open if self.is_clogged() || self.held.len() >= HELD_BYTES => Ok(Poll::Pending),
             Phase::Open => self.poll_read(cx),
             Phase::Finishing | Phase::Closing => Ok(Poll::Pending),
             Phase::Lingering { .. } => self.poll_linger(cx),
         }
     }
 
-    /// Whether the peer has to take replies before it may ask for more.
-    fn is_paused(&self) -> bool {
-        let config = &self.shared.config;
-        self.outbox.in_flight() >= config.max_in_flight
-            || self.out.len() - self.written >= config.unsent_pause_bytes
+    /// Whether another call may be taken on.
+    fn has_room(&self) -> bool {
+        self.outbox.in_flight() < self.shared.config.max_in_flight && !self.is_clogged()
+    }
+
+    /// Whether the peer has to take replies before it may cause more of them.
+    fn is_clogged(&self) -> bool {
+        let unsent = self.out.len() - self.written + self.outbox.gathering();
+        unsent >= self.shared.config.unsent_pause_bytes
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
@@ -218,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(Ok(())) => {
-                self.last_read = self.now;
+                self.last_active = self.now;
                 self.take_in(&buffer[..count]);
                 Ok(Poll::Ready(()))
             }
@@ -229,47 +236,84 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         polled
     }
 
-    /// Hands over every whole frame, as far as the limits allow; the rest waits in the backlog.
+    /// Takes in what was read: hands over every whole frame, or holds it back. What passes every
+    /// queue passes this one too: a peer that hears nothing for long asks whether anybody is there.
     fn take_in(&mut self, bytes: &[u8]) {
         let mut input = bytes;
-        // Held from before it is asked whether the server is stopping until what was taken on has
-        // a task of its own: a shutdown waits for both.
-        let _taking_on = self.shared.executions.token();
-        while self.phase != Phase::Closing && !self.is_paused() {
-            let frame = match self.decoder.next_frame(&mut input) {
-                Ok(Some(frame)) => frame,
+        // Out of the way, so that a frame in it can be looked at while the rest is changed.
+        let mut decoder = std::mem::replace(&mut self.decoder, FrameDecoder::new(0));
+        let mut any_whole = false;
+        while self.phase != Phase::Closing && !self.cut {
+            match decoder.next_frame(&mut input) {
+                Ok(Some(frame)) => {
+                    any_whole = true;
+                    let is_next = self.held.is_empty() && self.has_room();
+                    if is_next || !self.is_clogged() && self.passes_queues(frame) {
+                        self.hand_over(frame);
+                    } else {
+                        self.hold(frame);
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     let detail = format!("{error}; the stream can't be followed any further");
                     self.protocol_error(&detail);
-                    return;
                 }
-            };
-            let mut turn = Turn {
-                shared: &self.shared,
-                outbox: &self.outbox,
-                out: &mut self.out,
-                kit: &mut self.kit,
-                peer: self.peer,
-                now: self.now,
-                cut: false,
-            };
-            if turn.frame(frame).is_err() {
-                self.protocol_errors += 1;
-            }
-            if turn.cut {
-                self.cut = true;
-                return;
-            }
-            if self.protocol_errors >= self.shared.config.max_protocol_errors {
-                self.phase = Phase::Closing;
             }
         }
-        self.backlog.extend_from_slice(input);
-        self.frame_since = self
-            .decoder
-            .is_mid_frame()
-            .then(|| self.frame_since.unwrap_or(self.now));
+        // A frame that was whole has had its time; the one that is not began with this read.
+        let since = self.frame_since.filter(|_| !any_whole).unwrap_or(self.now);
+        let is_waited_for = self.phase == Phase::Open && decoder.is_mid_frame();
+        self.frame_since = is_waited_for.then_some(since);
+        self.decoder = decoder;
+    }
+
+    /// Hands over what was held back, as far as there is room now.
+    fn take_in_held(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        let mut input = held.as_slice();
+        let mut decoder = FrameDecoder::new(self.shared.config.limits.max_frame_bytes);
+        while self.phase != Phase::Closing && !self.cut && self.has_room() {
+            match decoder.next_frame(&mut input) {
+                Ok(Some(frame)) => self.hand_over(frame),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.held.extend_from_slice(input);
+    }
+
+    fn hold(&mut self, frame: &[u8]) {
+        let max_bytes = self.shared.config.limits.max_frame_bytes;
+        write_frame(&mut self.held, max_bytes, |out| {
+            out.extend_from_slice(frame)
+        })
+        .expect("it was a frame when it came");
+    }
+
+    fn passes_queues(&self, frame: &[u8]) -> bool {
+        let parsed = Incoming::parse(frame, &self.shared.config.limits);
+        matches!(parsed, Ok(Incoming::Request(request)) if request.method.starts_with("rpc."))
+    }
+
+    fn hand_over(&mut self, frame: &[u8]) {
+        // Held from before it is asked whether the server is stopping until what was taken on has
+        // a task of its own: a shutdown waits for both.
+        let _taking_on = self.shared.executions.token();
+        let mut turn = Turn {
+            shared: &self.shared,
+            outbox: &self.outbox,
+            out: &mut self.out,
+            kit: &mut self.kit,
+            peer: self.peer,
+            now: self.now,
+            cut: false,
+        };
+        let result = turn.frame(frame);
+        self.cut |= turn.cut;
+        self.protocol_errors += u32::from(result.is_err());
+        if self.protocol_errors >= self.shared.config.max_protocol_errors {
+            self.phase = Phase::Closing;
+        }
     }
 
     fn end_of_input(&mut self) {
@@ -318,6 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.out.is_empty() && self.out.capacity() > KEEP_BYTES {
             self.out = Vec::new();
         }
+        self.kit.give_back_memory(KEEP_BYTES);
     }
 
     /// Pending until the next moment at which something is due. Ready if something was.
@@ -350,10 +395,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Phase::Lingering { until } = self.phase {
             return until;
         }
-        let idle = self.is_idle().then(|| self.last_read + config.idle_timeout);
-        let frame = self.frame_since.map(|since| since + config.frame_timeout);
-        let write = self.unsent_since.map(|since| since + config.write_timeout);
-        let far = self.now + config.idle_timeout;
+        let idle = self
+            .is_idle()
+            .then(|| clock::after(self.last_active, config.idle_timeout));
+        let frame = self
+            .frame_since
+            .map(|since| clock::after(since, config.frame_timeout));
+        let write = self
+            .unsent_since
+            .map(|since| clock::after(since, config.write_timeout));
+        let far = clock::after(self.now, config.idle_timeout);
         [idle, frame, write]
             .into_iter()
             .flatten()
@@ -362,13 +413,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn is_idle(&self) -> bool {
-        self.out.is_empty() && self.outbox.in_flight() == 0 && self.backlog.is_empty()
+        self.out.is_empty() && self.outbox.in_flight() == 0 && self.held.is_empty()
     }
 
     fn time_is_up(&mut self) -> io::Result<()> {
         let config = &self.shared.config;
         let passed = |since: Option<Instant>, timeout: Duration| {
-            since.is_some_and(|since| since + timeout <= self.now)
+            since.is_some_and(|since| clock::after(since, timeout) <= self.now)
         };
         if passed(self.unsent_since, config.write_timeout) {
             return Err(io::ErrorKind::TimedOut.into());
@@ -376,11 +427,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if passed(self.frame_since, config.frame_timeout) {
             let why = format!("{:?} passed", config.frame_timeout);
             self.incomplete(&why);
-        } else if self.phase == Phase::Open && self.is_idle() {
-            let idle_since = self.last_read + config.idle_timeout;
-            if idle_since <= self.now {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+            return Ok(());
+        }
+        let is_idle = self.phase == Phase::Open && self.is_idle();
+        if is_idle && passed(Some(self.last_active), config.idle_timeout) {
+            return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
     }

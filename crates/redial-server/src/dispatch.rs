@@ -27,7 +27,7 @@ use crate::{
     outbox::Outbox,
     shared::Shared,
     table::{Attempt, Begin, Fingerprint, TableKey},
-    waiter::write_reply,
+    waiter::{Waiter, write_reply},
 };
 
 /// What a connection lends to the messages of one read.
@@ -49,6 +49,15 @@ pub(crate) struct Kit {
     /// A handler's future, for each method that this connection has called.
     slots: Vec<Option<Prepared>>,
     outcome: Vec<u8>,
+}
+
+impl Kit {
+    /// Lets go of a buffer that a large reply has left behind.
+    pub(crate) fn give_back_memory(&mut self, keep_bytes: usize) {
+        if self.outcome.capacity() > keep_bytes {
+            self.outcome = Vec::new();
+        }
+    }
 }
 
 /// A frame that was no request. Too many of them end the connection.
@@ -80,6 +89,8 @@ impl Turn<'_> {
         let mut result = Ok(());
         for (index, entry) in batch.requests().enumerate() {
             match entry {
+                // The rest came too late: the connection was cut before it.
+                Ok(_) if self.cut => answer.place(index).skip(),
                 Ok(request) => self.request(&request, Some((&answer, index))),
                 Err(Rejection { dialect, id, error }) => {
                     let mut text = Vec::new();
@@ -203,17 +214,11 @@ impl Turn<'_> {
                 let stage = Stage::Admitted(self.now);
                 execution::spawn(self.job(call, method, key, deadline, stage));
             }
-            Ticket::Run
-                if execution::is_too_late(self.shared, key.as_ref(), deadline, self.now) =>
-            {
-                self.withdraw(call, key, &Ticket::Run, &execution::deadline_passed());
-            }
             Ticket::Run => self.run_in_place(call, method, key, deadline),
             Ticket::Queue => {
                 let job = self.job(call, method, key, deadline, Stage::Queued);
-                for runnable in self.shared.admission.enqueue(job) {
-                    execution::spawn(runnable);
-                }
+                self.shared.admission.enqueue(job);
+                execution::spawn_runnable(self.shared);
                 // A server that began to stop in the meantime has emptied its queue before this.
                 if self.shared.is_draining() {
                     self.shared.refuse_queued();
@@ -230,6 +235,12 @@ impl Turn<'_> {
         key: Option<TableKey>,
         deadline: Option<Instant>,
     ) {
+        if let Some(joined) = execution::release_if_late(self.shared, key.as_ref(), deadline) {
+            self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
+            // It was readied and never begun; what it holds is the caller's, and may panic.
+            execution::bury(self.kit.slots[method].take());
+            return;
+        }
         call.tell(self.shared, EventKind::Started);
         let mut cx = TaskContext::from_waker(Waker::noop());
         let future = self.kit.slots[method].as_mut().expect("prepared just now");
@@ -310,9 +321,22 @@ impl Turn<'_> {
         ticket: &Ticket,
         error: &ErrorObject,
     ) {
-        let joined = key.map(|key| self.shared.table.release(&key));
+        let joined = key
+            .map(|key| self.shared.table.release(&key))
+            .unwrap_or_default();
+        self.turn_away(call, joined, ticket, error);
+    }
+
+    /// Refuses all who wait for a call whose entry is gone already.
+    fn turn_away(
+        &mut self,
+        call: &Call<'_, '_>,
+        joined: Vec<Waiter>,
+        ticket: &Ticket,
+        error: &ErrorObject,
+    ) {
         self.refuse(call, error);
-        for waiter in joined.into_iter().flatten() {
+        for waiter in joined {
             waiter.refuse(self.shared, error);
         }
         match ticket {

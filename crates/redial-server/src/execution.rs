@@ -4,6 +4,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -81,7 +82,7 @@ async fn run(job: Job) {
     };
     match ended {
         Ok(ended) => execution.end(ended),
-        Err(error) => execution.refuse(&error),
+        Err(joined) => execution.turn_away(joined, &deadline_passed()),
     }
 }
 
@@ -90,13 +91,13 @@ impl Execution {
         &mut self,
         future: &mut Prepared,
         delay: Option<Duration>,
-    ) -> Result<Ended, ErrorObject> {
+    ) -> Result<Ended, Vec<Waiter>> {
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
         if let Stage::Admitted(since) = self.stage {
-            if is_too_late(&self.shared, self.key.as_ref(), self.deadline, clock::now()) {
-                return Err(deadline_passed());
+            if let Some(joined) = release_if_late(&self.shared, self.key.as_ref(), self.deadline) {
+                return Err(joined);
             }
             self.tell(EventKind::Started);
             self.stage = Stage::Started(since);
@@ -111,7 +112,8 @@ impl Execution {
 
     /// The handler has not begun and will not: everybody is refused, and the id is free again.
     pub(crate) fn refuse(mut self, error: &ErrorObject) {
-        self.turn_away(error);
+        let joined = self.release();
+        self.turn_away(joined, error);
     }
 
     fn settle(&mut self, mut ended: Ended) {
@@ -123,17 +125,19 @@ impl Execution {
         self.leave();
     }
 
-    fn turn_away(&mut self, error: &ErrorObject) {
-        let joined = self.key.as_ref().map(|key| self.shared.table.release(key));
-        for waiter in self
-            .own
-            .take()
-            .into_iter()
-            .chain(joined.into_iter().flatten())
-        {
+    /// Refuses all who wait for a call whose entry is gone already.
+    fn turn_away(&mut self, joined: Vec<Waiter>, error: &ErrorObject) {
+        for waiter in self.own.take().into_iter().chain(joined) {
             waiter.refuse(&self.shared, error);
         }
         self.leave();
+    }
+
+    fn release(&mut self) -> Vec<Waiter> {
+        self.key
+            .as_ref()
+            .map(|key| self.shared.table.release(key))
+            .unwrap_or_default()
     }
 
     /// Gives the place back, if it holds one, to whoever waits for it.
@@ -163,7 +167,10 @@ impl Drop for Execution {
     fn drop(&mut self) {
         match self.stage {
             Stage::Over => {}
-            Stage::Queued | Stage::Admitted(_) => self.turn_away(&shutting_down()),
+            Stage::Queued | Stage::Admitted(_) => {
+                let joined = self.release();
+                self.turn_away(joined, &shutting_down());
+            }
             Stage::Started(_) => {
                 self.shared.interrupted.fetch_add(1, SeqCst);
                 let detail =
@@ -183,7 +190,7 @@ impl Drop for Execution {
 /// Polls a handler, here and now. A panic is an outcome.
 pub(crate) fn poll_caught(future: &mut Prepared, cx: &mut task::Context<'_>) -> Poll<Ended> {
     catch_unwind(AssertUnwindSafe(|| future.poll(cx))).unwrap_or_else(|panic| {
-        let detail = format!("the handler panicked: {}", last_words(&*panic));
+        let detail = format!("the handler panicked: {}", last_words(panic));
         let mut outcome = Vec::new();
         let error = ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail);
         reply::encode_error(&mut outcome, &error);
@@ -199,28 +206,44 @@ pub(crate) fn decode_caught(
     decode: impl FnOnce() -> Result<(), ErrorObject>,
 ) -> Result<(), ErrorObject> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
-        let detail = format!("reading the params panicked: {}", last_words(&*panic));
+        let detail = format!("reading the params panicked: {}", last_words(panic));
         Err(ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail))
     })
 }
 
-fn last_words(panic: &(dyn Any + Send)) -> &str {
+/// What a panic said. It is buried then and there: what was thrown may panic again when it is
+/// dropped, and that must not go up to where nobody expects it.
+fn last_words(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    cut(text
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("(no text)"))
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let words = cut(text.unwrap_or("(no text)")).to_owned();
+    bury(panic);
+    words
 }
 
-/// Whether nobody waits for the call any more: the latest deadline of all its attempts has
-/// passed. Only the table knows of those that joined.
-pub(crate) fn is_too_late(
+/// Drops what may panic as it goes. Of what that throws nothing is dropped any more.
+pub(crate) fn bury<T>(remains: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(remains))) {
+        std::mem::forget(panic);
+    }
+}
+
+/// Takes a call back if nobody waits for it any more: if the latest deadline of all its attempts
+/// has passed, of which only the table knows. Hands out who joined. Asked and done in one step,
+/// so that nobody who has time can join in between.
+pub(crate) fn release_if_late(
     shared: &Shared,
     key: Option<&TableKey>,
     own: Option<Instant>,
-    now: Instant,
-) -> bool {
-    let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-    passed(own) && key.is_none_or(|key| passed(shared.table.deadline(key)))
+) -> Option<Vec<Waiter>> {
+    // The clock is asked here and not at the beginning of a read: the handlers of the calls before
+    // this one may have taken their time. It is asked only for those who have a deadline.
+    let now = clock::now();
+    match key {
+        _ if own? > now => None,
+        Some(key) => shared.table.release_if_late(key, now),
+        None => Some(Vec::new()),
+    }
 }
 
 /// Puts the outcome on record, or forgets the call if it had no effect. Hands out who joined.
@@ -235,9 +258,26 @@ pub(crate) fn record(shared: &Shared, key: Option<&TableKey>, ended: &mut Ended)
 
 /// Gives a running place back and sets those going that have waited for it.
 pub(crate) fn leave(shared: &Shared) {
-    for job in shared.admission.leave() {
+    shared.admission.leave();
+    spawn_runnable(shared);
+}
+
+/// Sets those going that wait for a place, as long as there are places.
+pub(crate) fn spawn_runnable(shared: &Shared) {
+    thread_local! {
+        /// The server for which this is under way further down on the stack.
+        static BUSY: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+    }
+    // A runtime that is going away drops a job as it is spawned, which gives its place back, which
+    // leads here again: once for each job in the queue, if the one below did not go on instead.
+    if BUSY.get() == std::ptr::from_ref(shared) {
+        return;
+    }
+    let before = BUSY.replace(std::ptr::from_ref(shared));
+    while let Some(job) = shared.admission.next_runnable() {
         spawn(job);
     }
+    BUSY.set(before);
 }
 
 pub(crate) fn deadline_passed() -> ErrorObject {

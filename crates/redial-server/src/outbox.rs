@@ -14,6 +14,8 @@ use std::{
 pub(crate) struct Outbox {
     /// Replies that are still owed.
     in_flight: AtomicUsize,
+    /// Bytes of replies that wait for the rest of their batch.
+    gathering: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
@@ -30,6 +32,24 @@ struct Inner {
 impl Outbox {
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(SeqCst)
+    }
+
+    pub(crate) fn gathering(&self) -> usize {
+        self.gathering.load(SeqCst)
+    }
+
+    /// A reply waits for the rest of its batch.
+    pub(crate) fn gather(&self, bytes: usize) {
+        self.gathering.fetch_add(bytes, SeqCst);
+    }
+
+    /// Replies that waited for the rest of their batch wait no more.
+    pub(crate) fn gathered(&self, bytes: usize) {
+        self.gathering.fetch_sub(bytes, SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Lets the connection send what `write` appends.

@@ -160,8 +160,8 @@ impl ServerBuilder {
             return Err(mistake);
         }
         self.config.check()?;
-        let shared = Shared {
-            discover: discover::outcome(&self.info, &self.router),
+        let mut shared = Shared {
+            discover: Vec::new(),
             router: self.router,
             table: Table::new(self.config.table_limits(), clock::now()),
             admission: Admission::new(self.config.max_running, self.config.max_queued),
@@ -178,6 +178,9 @@ impl ServerBuilder {
             connections: Connections::default(),
             sweeping: Default::default(),
         };
+        let mut discover = discover::outcome(&self.info, &shared.router);
+        shared.fit(&mut discover);
+        shared.discover = discover;
         Ok(Server {
             shared: Arc::new(shared),
         })

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -120,7 +120,9 @@ impl Shared {
             .ttl
             .clamp(Duration::from_millis(50), Duration::from_secs(1));
         let shared = Arc::downgrade(self);
+        let sweeping = Sweeping(Weak::clone(&shared));
         tokio::spawn(async move {
+            let _sweeping = sweeping;
             loop {
                 tokio::time::sleep(period).await;
                 let Some(shared) = shared.upgrade() else {
@@ -131,6 +133,17 @@ impl Shared {
                 }
             }
         });
+    }
+}
+
+/// If the runtime that sweeps ends, the next connection on another one starts anew.
+struct Sweeping(Weak<Shared>);
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.sweeping.store(false, SeqCst);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 use redial_protocol::CallKey;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
-use shard::{Found, Shard};
+use self::shard::{Found, Shard};
 
 /// Enough that two threads rarely meet, and that the largest shard's index grows in steps too
 /// small to be felt.
@@ -127,7 +127,10 @@ impl<W> Table<W> {
         mut admit: impl FnMut() -> Result<T, R>,
         mut waiter: impl FnMut() -> W,
         replay: &mut Vec<u8>,
-    ) -> Begin<T, R> {
+    ) -> Begin<T, R>
+    where
+        W: Waits,
+    {
         let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
         match step() {
             // Other shards may hold what has expired; it is only taken away here when needed.
@@ -143,18 +146,21 @@ impl<W> Table<W> {
         admit: &mut impl FnMut() -> Result<T, R>,
         waiter: &mut impl FnMut() -> W,
         replay: &mut Vec<u8>,
-    ) -> Begin<T, R> {
+    ) -> Begin<T, R>
+    where
+        W: Waits,
+    {
         let mut shard = self.shard(key);
         self.usage
             .give_back(shard.expire(key, self.at(attempt.now)));
         match shard.find(key, attempt.fingerprint) {
-            Found::Running(running) if running.waiters.len() >= self.limits.max_joined => {
-                Begin::TooManyJoined
-            }
-            Found::Running(running) => {
-                running.join(waiter(), attempt.deadline);
-                Begin::Joined
-            }
+            Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
+                true => Begin::TooManyJoined,
+                false => {
+                    running.join(waiter(), attempt.deadline);
+                    Begin::Joined
+                }
+            },
             Found::Finished(outcome) => {
                 replay.extend_from_slice(outcome);
                 Begin::Replayed
@@ -193,9 +199,14 @@ impl<W> Table<W> {
         self.shard(key).release(key)
     }
 
-    /// The latest deadline of all attempts of a running call; `None` if one has none.
-    pub(crate) fn deadline(&self, key: &TableKey) -> Option<Instant> {
-        self.shard(key).deadline(key)
+    /// [Releases](Self::release) a running call if the deadlines of all its attempts have passed.
+    pub(crate) fn release_if_late(&self, key: &TableKey, now: Instant) -> Option<Vec<W>> {
+        let mut shard = self.shard(key);
+        if shard.deadline(key).is_none_or(|deadline| deadline > now) {
+            return None;
+        }
+        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
+        Some(shard.release(key))
     }
 
     /// Takes away what has expired, a bounded number from each shard, and gives memory back
@@ -241,6 +252,12 @@ impl<W> Table<W> {
         // The index within a shard is made of the low bits, so the shard is picked by others.
         lock(&self.shards[(key.hash >> 20) as usize % SHARDS])
     }
+}
+
+/// Somebody who waits for an outcome.
+pub(crate) trait Waits {
+    /// Whether there is still somebody to tell.
+    fn is_there(&self) -> bool;
 }
 
 /// What an attempt brings to the table.

@@ -11,6 +11,7 @@ use crate::{
     observe::EventKind,
     outbox::Owed,
     shared::Shared,
+    table::Waits,
 };
 
 /// One attempt that will be answered later.
@@ -25,6 +26,12 @@ pub(crate) struct Waiter {
     pub(crate) method: Arc<str>,
     pub(crate) attempt: u32,
     pub(crate) verdict: Verdict,
+}
+
+impl Waits for Waiter {
+    fn is_there(&self) -> bool {
+        !self.owed.outbox().is_closed()
+    }
 }
 
 impl Waiter {

@@ -194,7 +194,7 @@ async fn only_so_many_attempts_wait_for_one_call() {
         peer.send(slow_inc(&uuid(1), 50)).await;
     }
     let refused: serde_json::Value = serde_json::from_str(&peer.receive().await.unwrap()).unwrap();
-    assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
+    assert_eq!((code(&refused), executed(&refused)), (-32001, "unknown"));
     assert!(refused["error"]["data"]["retry_after_ms"].as_u64().unwrap() > 0);
     let mut replies = Vec::new();
     for _ in 0..3 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_protocol::{ErrorCode, ErrorObject};
+use redial_protocol::{ErrorCode, ErrorObject, Executed};
 
 use crate::{admission::Refused, execution, shared::Shared};
 
@@ -33,7 +33,8 @@ pub(super) fn id_reused() -> ErrorObject {
 pub(super) fn too_many_joined(shared: &Shared) -> ErrorObject {
     let max = shared.config.max_joined;
     let detail = format!("the call is running and {max} attempts wait for it already");
-    overloaded(&detail, Duration::from_millis(100))
+    // Nothing is executed for this attempt, but it would be a lie to say so of its call.
+    overloaded(&detail, Duration::from_millis(100)).with_executed(Executed::Unknown)
 }
 
 pub(super) fn table_full(retry_after: Duration) -> ErrorObject {

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use redial_protocol::CallKey;
 
 use super::{
-    Attempt, Fingerprint, TableKey,
+    Attempt, Fingerprint, TableKey, Waits,
     ttl::{Finished, Millis, spread},
 };
 
@@ -34,6 +34,16 @@ pub(super) enum Found<'a, W> {
     Running(&'a mut Running<W>),
     Finished(&'a [u8]),
     OtherCall,
+}
+
+impl<W: Waits> Running<W> {
+    /// Whether as many wait as may. Those whose connection is gone make room for others.
+    pub(super) fn is_crowded(&mut self, max: usize) -> bool {
+        if self.waiters.len() >= max {
+            self.waiters.retain(Waits::is_there);
+        }
+        self.waiters.len() >= max
+    }
 }
 
 impl<W> Running<W> {

@@ -12,6 +12,13 @@ const LIMITS: TableLimits = TableLimits {
     max_joined: 2,
 };
 
+/// Waiter 0 is one whose connection is gone.
+impl Waits for u32 {
+    fn is_there(&self) -> bool {
+        *self != 0
+    }
+}
+
 /// A table with a clock that is moved by hand.
 struct World {
     table: Table<u32>,
@@ -121,6 +128,17 @@ fn a_running_call_takes_only_so_many_waiters() {
 }
 
 #[test]
+fn those_whose_connection_is_gone_make_room() {
+    let world = World::new(LIMITS);
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    for gone in [0, 0] {
+        assert_eq!(world.attempt(1, "p", None, Ok(()), gone).0, Begin::Joined);
+    }
+    assert_eq!(world.attempt(1, "p", None, Ok(()), 5).0, Begin::Joined);
+    assert_eq!(world.finish(1, b"done"), [5]);
+}
+
+#[test]
 fn a_refused_call_leaves_nothing_behind() {
     let world = World::new(LIMITS);
     assert_eq!(
@@ -211,13 +229,16 @@ fn the_table_is_bounded_by_bytes_too() {
 #[test]
 fn the_latest_deadline_of_all_attempts_counts_and_none_is_for_ever() {
     let world = World::new(LIMITS);
-    let at = |ms| Some(world.now + Duration::from_millis(ms));
-    world.attempt(1, "p", at(50), Ok(()), 1);
-    assert_eq!(world.table.deadline(&world.key(1)), at(50));
-    world.attempt(1, "p", at(80), Ok(()), 2);
-    assert_eq!(world.table.deadline(&world.key(1)), at(80));
+    let at = |ms| world.now + Duration::from_millis(ms);
+    let late_at = |ms| world.table.release_if_late(&world.key(1), at(ms));
+    world.attempt(1, "p", Some(at(50)), Ok(()), 1);
+    assert_eq!(late_at(49), None);
+    world.attempt(1, "p", Some(at(80)), Ok(()), 2);
+    assert_eq!(late_at(50), None);
+    assert_eq!(late_at(80), Some(vec![2]));
+    world.attempt(1, "p", Some(at(50)), Ok(()), 1);
     world.attempt(1, "p", None, Ok(()), 3);
-    assert_eq!(world.table.deadline(&world.key(1)), None);
+    assert_eq!(late_at(1_000_000), None);
 }
 
 #[test]
@@ -316,7 +337,7 @@ proptest! {
             match step {
                 Step::Begin { name, .. } if model.get(&name).is_some_and(doubtful) => {}
                 Step::Begin { name, params } => {
-                    let waiter = number as u32;
+                    let waiter = number as u32 + 1;
                     let should = expected(model.get_mut(&name), params, waiter);
                     let text = params.to_string();
                     let (did, replay) = world.attempt(name, &text, None, Ok(()), waiter);
