@@ -203,3 +203,66 @@ async fn only_so_many_attempts_wait_for_one_call() {
     assert_eq!(replies, vec![replies[0].clone(); 3]);
     assert_eq!(service.effects(), 1);
 }
+
+/// Its payload panics again when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "the payload panics too");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_whose_payload_panics_is_recorded_and_gives_its_place_back() {
+    let server = redial_server::Server::builder()
+        .mutation(
+            "bomb",
+            async |at_once: serde_json::Value, _: redial_server::Context| {
+                if at_once.is_null() {
+                    tokio::task::yield_now().await;
+                }
+                std::panic::panic_any(Bomb);
+                #[expect(unreachable_code, reason = "it says what the handler would answer")]
+                Ok(())
+            },
+        )
+        .build()
+        .unwrap();
+    let mut peer = pipe(&server);
+    for (number, params) in [(1, "[]"), (2, "null")] {
+        let id = uuid(number);
+        let request = format!(r#"{{"id":"{id}","method":"bomb","params":{params}}}"#);
+        let reply = peer.call_json(&request).await;
+        assert_eq!((code(&reply), executed(&reply)), (-32603, "yes"));
+        assert_eq!(peer.call_json(&request).await, reply);
+    }
+    until("both places are free", || server.stats().running == 0).await;
+}
+
+/// One attempt's time is up, the other has none: only the first may be refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_without_a_deadline_is_never_told_that_its_deadline_passed() {
+    let service = Service::default();
+    let server = service.server(Config::default());
+    let address = listen(&server).await;
+    let ask = move |member: &'static str| async move {
+        let mut peer = connect(address).await;
+        let mut codes = Vec::new();
+        for number in 0..3_000 {
+            let id = uuid(number);
+            let request = format!(r#"{{"id":"{id}","method":"inc"{member}}}"#);
+            let reply = peer.call_json(request).await;
+            codes.push(reply["error"]["code"].as_i64());
+        }
+        codes
+    };
+    let hasty = tokio::spawn(ask(r#","redial":{"timeout_ms":0}"#));
+    let patient = tokio::spawn(ask(""));
+    assert!(
+        hasty.await.unwrap().contains(&Some(-32002)),
+        "the race was never run"
+    );
+    assert_eq!(patient.await.unwrap(), vec![None; 3_000]);
+    assert_eq!(service.effects(), 3_000);
+}

@@ -199,3 +199,54 @@ async fn a_smaller_frame_limit_is_kept() {
     peer.send(" ".repeat(101)).await;
     expect_error_and_end(&mut peer, -32600, "101 bytes").await;
 }
+
+/// Each frame is in time; that there is always one under way is no fault.
+#[tokio::test(start_paused = true)]
+async fn a_busy_connection_whose_frames_are_always_split_is_not_closed() {
+    let mut peer = pipe(&Service::default().server(Config::default()));
+    let frame = [&(PING.len() as u32).to_be_bytes()[..], PING.as_bytes()].concat();
+    peer.io.write_all(&frame[..20]).await.unwrap();
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        peer.io
+            .write_all(&[&frame[20..], &frame[..20]].concat())
+            .await
+            .unwrap();
+        assert!(peer.receive().await.unwrap().contains("pong"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_idle_time_begins_when_the_last_reply_has_left() {
+    let config = Config {
+        idle_timeout: Duration::from_secs(5),
+        ..Config::default()
+    };
+    let mut peer = pipe(&Service::default().server(config));
+    peer.call(r#"{"id":"1","method":"slow_inc","params":{"ms":10000}}"#)
+        .await;
+    let start = common::now();
+    assert!(
+        peer.io.read_u8().await.is_err(),
+        "it is closed without a word"
+    );
+    assert_eq!(start.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_may_be_beyond_all_clocks() {
+    let config = Config {
+        idle_timeout: Duration::MAX,
+        frame_timeout: Duration::MAX,
+        write_timeout: Duration::MAX,
+        ..Config::default()
+    };
+    let mut peer = pipe(&Service::default().server(config));
+    peer.io.write_all(b"\0\0").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10_000)).await;
+    peer.io.write_all(b"\0\x02{}").await.unwrap();
+    assert_eq!(
+        code(&serde_json::from_str(&peer.receive().await.unwrap()).unwrap()),
+        -32600
+    );
+}

@@ -264,3 +264,87 @@ async fn retry_after_follows_how_long_calls_take() {
     let refused: Value = serde_json::from_str(&peer.receive().await.unwrap()).unwrap();
     assert!((300..=600).contains(&retry_after_ms(&refused)), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_answered_at_once_behind_calls_that_have_to_wait() {
+    let config = Config {
+        max_in_flight: 4,
+        ..Config::default()
+    };
+    let mut peer = pipe(&Service::default().server(config));
+    for number in 0..8 {
+        peer.send(slow_inc(number, 50_000)).await;
+    }
+    let start = common::now();
+    assert!(
+        peer.call(r#"{"id":"p","method":"rpc.ping"}"#)
+            .await
+            .contains("pong")
+    );
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    for _ in 0..8 {
+        let mut header = [0; 4];
+        tokio::io::AsyncReadExt::read_exact(&mut peer.io, &mut header)
+            .await
+            .unwrap();
+        let mut body = vec![0; u32::from_be_bytes(header) as usize];
+        tokio::io::AsyncReadExt::read_exact(&mut peer.io, &mut body)
+            .await
+            .unwrap();
+        assert!(String::from_utf8(body).unwrap().contains("result"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_that_wait_for_their_batch_stop_the_reading_too() {
+    let config = Config {
+        unsent_pause_bytes: 100_000,
+        ..Config::default()
+    };
+    let server = Service::default().server(config);
+    let mut peer = pipe(&server);
+    let big = r#"{"id":1,"method":"big","params":[50000]}"#;
+    let batch = format!("[{big},{big},{}]", slow_inc(1, 100));
+    for _ in 0..5 {
+        peer.send(&batch).await;
+    }
+    until("the first batch waits", || server.stats().started == 3).await;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.stats().started, 3, "the next batch was taken in");
+    for _ in 0..5 {
+        assert!(peer.receive().await.unwrap().len() > 100_000);
+    }
+}
+
+/// The handlers of earlier calls in the same read take the time of later ones.
+#[tokio::test]
+async fn the_clock_is_asked_anew_for_every_call_with_a_deadline() {
+    let server = redial_server::Server::builder()
+        .mutation("busy", async |_: Value, _: redial_server::Context| {
+            let start = std::hint::black_box(common::now());
+            while start.elapsed() < Duration::from_millis(5) {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    let mut peer = pipe(&server);
+    let mut all = Vec::new();
+    for number in 0..20 {
+        let id = uuid(number);
+        let request = format!(r#"{{"id":"{id}","method":"busy","redial":{{"timeout_ms":30}}}}"#);
+        all.extend_from_slice(&u32::try_from(request.len()).unwrap().to_be_bytes());
+        all.extend_from_slice(request.as_bytes());
+    }
+    tokio::io::AsyncWriteExt::write_all(&mut peer.io, &all)
+        .await
+        .unwrap();
+    let mut late = 0;
+    for _ in 0..20 {
+        late += u32::from(peer.receive().await.unwrap().contains("-32002"));
+    }
+    assert!(late >= 10, "{late} of 20 came too late, which 14 must");
+}

@@ -160,3 +160,28 @@ async fn a_peer_that_sends_no_more_still_gets_every_reply() {
         peer.expect_end().await;
     }
 }
+
+#[test]
+fn a_runtime_that_is_dropped_with_a_full_queue_tells_all_and_does_not_overflow() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = Service::default().server(Config {
+        max_running: 8,
+        max_queued: 20_000,
+        max_in_flight: 20_000,
+        ..Config::default()
+    });
+    runtime.block_on(async {
+        let mut peer = pipe(&server);
+        for number in 0..20_000 {
+            peer.send(slow_inc(number, 60_000)).await;
+        }
+        until("the queue is full", || server.stats().queued == 19_992).await;
+    });
+    drop(runtime);
+    let stats = server.stats();
+    assert_eq!((stats.running, stats.queued), (0, 0));
+}

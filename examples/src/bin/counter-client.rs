@@ -140,7 +140,7 @@ async fn main() -> ExitCode {
         Ok(summary) if summary.ok == args.calls => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -186,13 +186,15 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
         summary.value = value(&client, &args.key, limits).await.ok();
     }
     summary.connects = client.stats().connects;
-    if let Some(file) = events {
-        write_events(file, &records).context("cannot write the events")?;
-    }
-    match args.json {
-        true => println!("{}", serde_json::to_string(&summary)?),
-        false => println!("{summary}"),
-    }
+    // Whatever comes of it, the summary of what was done is not lost.
+    let written = events.map_or(Ok(()), |file| write_events(file, &records));
+    let written = written.context("cannot write the events");
+    let text = match args.json {
+        true => serde_json::to_string(&summary)?,
+        false => summary.to_string(),
+    };
+    writeln!(std::io::stdout(), "{text}").context("cannot write the summary")?;
+    written?;
     Ok(summary)
 }
 

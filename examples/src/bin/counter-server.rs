@@ -40,7 +40,7 @@ struct Args {
     #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", value_parser = clap::value_parser!(u64).range(..=MAX_DELAY_MS))]
     reply_delay_ms: u64,
     /// Probability that the connection breaks: before the execution, before the reply, or in the
-    /// middle of it, a third each
+    /// middle of it, a third each, of those whose request or reply is not lost anyway
     #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     cut: f64,
     /// Probability that a request arrives twice
@@ -178,7 +178,7 @@ impl Args {
         let rules = self.fault_rules()?;
         let seed = self.seed.unwrap_or_else(unix_us);
         if !rules.is_empty() {
-            eprintln!("faults are on, with --seed {seed}");
+            say(&format!("faults are on, with --seed {seed}"));
         }
         let faults = Faults::new(seed);
         faults.set(rules);
@@ -213,7 +213,7 @@ async fn main() -> ExitCode {
 }
 
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("error: {error:#}");
+    say(&format!("error: {error:#}"));
     ExitCode::from(code)
 }
 
@@ -227,6 +227,8 @@ async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> 
             }
             _ => error.into(),
         })?;
+    // Before anybody can read the address and send a signal.
+    let mut signals = Signals::new()?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;
     stdout.flush()?;
@@ -234,25 +236,29 @@ async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> 
     let stop = tokio::spawn({
         let server = server.clone();
         async move {
-            asked_to_stop().await?;
+            signals.asked_to_stop().await;
             tokio::select! {
-                shutdown = server.shutdown() => Ok::<_, std::io::Error>(shutdown),
-                asked_again = asked_to_stop() => {
-                    asked_again?;
-                    eprintln!("stopped at once; {}", told(&server.stats()));
+                shutdown = server.shutdown() => shutdown,
+                () = signals.asked_to_stop() => {
+                    say(&format!("stopped at once; {}", told(&server.stats())));
                     std::process::exit(1)
                 }
             }
         }
     });
     server.serve(listener).await?;
-    let shutdown = stop.await??;
-    eprintln!(
-        "stopped, {} calls interrupted; {}",
-        shutdown.interrupted,
-        told(&server.stats())
-    );
+    let shutdown = stop.await?;
+    let stats = told(&server.stats());
+    say(&format!(
+        "stopped, {} calls interrupted; {stats}",
+        shutdown.interrupted
+    ));
     Ok(shutdown)
+}
+
+/// To stderr, if anybody reads it.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn told(stats: &Stats) -> String {
@@ -270,17 +276,45 @@ fn told(stats: &Stats) -> String {
     )
 }
 
+/// What asks a program to stop: ctrl-C and, where there is such a thing, SIGTERM.
 #[cfg(unix)]
-async fn asked_to_stop() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// From now on they no longer end the program by themselves.
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn asked_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn asked_to_stop() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn asked_to_stop(&mut self) {
+        // If it can't be listened for, the program ends as it would have without us.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
