@@ -18,7 +18,8 @@ pub const MAX_ECHO_BYTES: usize = 200;
 pub struct Limits {
     /// The largest frame, in bytes without its 4-byte header. Default 1 MiB. A connection may
     /// hold one frame of this size while it arrives, so the worst case of a server is this
-    /// times its connections. At the limit: -32600, and the connection is closed.
+    /// times its connections. At the limit: -32600, and the connection is closed. Results are made
+    /// to fit into it as well; an error takes up to 2 KiB whatever this says.
     pub max_frame_bytes: usize,
     /// The most entries of one batch. Default 100. Each entry may be a call, so this multiplies
     /// what one frame can start. At the limit: -32600 for the batch as a whole.
