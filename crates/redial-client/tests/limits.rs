@@ -189,7 +189,8 @@ async fn without_a_token_a_call_listens_to_its_deadline_or_gives_up_at_once() {
     assert_eq!(error.report().total(), ms(3000));
     let call = inc(&client);
     let request = peer.next().await;
-    peer.error(&request, -32001, Value::Null).await;
+    peer.error(&request, -32001, json!({"executed": "no"}))
+        .await;
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
         (error.details().stop, error.executed()),
