@@ -13,7 +13,9 @@ pub struct CallLimits {
     /// counts, so a short timeout costs the server lookups, never the call its value.
     pub attempt_timeout: Duration,
     /// How many attempts a call may have, the first included. Default 5. After the last one has
-    /// timed out, a call that may still be answered goes on listening until its deadline.
+    /// timed out, a call that may still be answered goes on listening until its deadline. What was
+    /// not written to any connection is no attempt: a call outlasts a server that is away for as
+    /// long as its deadline allows.
     pub max_attempts: u32,
     /// What bounds everything: connecting, attempts and the waits between them. Default 10 s.
     pub deadline: Duration,
@@ -70,7 +72,8 @@ pub struct Config {
     /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
     /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
     pub connections: usize,
-    /// How long making one connection may take. Default 5 s.
+    /// How long making one connection may take. Default 5 s. One that can't be made costs no call
+    /// an attempt: the calls wait for the next one, which [`reconnect`](Self::reconnect) paces.
     pub connect_timeout: Duration,
     /// The wait before connecting again after a connection that failed or was of no use.
     /// Default 50 ms, doubled up to 2 s, full jitter.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use peer::{Peer, builder, config, connected, ends, inc, lazy, ms, network, start};
-use redial_client::{CallError, Cause, Client, Config, Executed};
+use redial_client::{CallError, Cause, Client, Config, Executed, RetryBudget};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
@@ -42,27 +42,104 @@ async fn once_written_a_later_failure_to_connect_does_not_make_it_not_executed()
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.executed(), Executed::Unknown);
     assert!(matches!(error.cause(), Cause::Connect(_)), "{error}");
-    let failed = ["connect_failed"; 4];
-    assert_eq!(ends(error.report())[0], "connection_lost");
-    assert_eq!(ends(error.report())[1..], failed);
+    assert_eq!(ends(error.report()), ["connection_lost", "connect_failed"]);
+    assert_eq!(error.report().attempts(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_server_calls_fail_fast_and_say_where_and_why() {
+async fn without_a_server_calls_wait_for_their_deadline_and_say_where_and_why() {
     let (client, network) = lazy(builder());
     network.refuse(true);
-    let calls: Vec<_> = (0..10).map(|_| inc(&client)).collect();
+    let call = || client.request("inc", json!({})).max_attempts(1);
+    let calls: Vec<_> = (0..10).map(|_| start(call())).collect();
     for call in calls {
         let error = call.await.unwrap().unwrap_err();
         assert!(matches!(error, CallError::NotExecuted { .. }));
-        assert_eq!(error.report().attempts(), 5);
-        assert!(error.report().total() < ms(3000), "{:?}", error.report());
+        assert_eq!(error.report().total(), ms(3000));
+        assert_eq!(ends(error.report()), ["connect_failed"], "one for them all");
         assert_eq!(
             error.to_string(),
-            "inc was not executed; 5 attempts, no more allowed: \
+            "inc was not executed; 0 attempts, no time for another before the deadline: \
              cannot connect to the server: refused by the test"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_for_a_while_costs_no_attempt_and_no_token() {
+    let budget = RetryBudget {
+        percent_of_calls: 0.0,
+        min_per_second: 0.0,
+        burst: 1.0,
+    };
+    let (client, mut peer, mut network) = connected(builder().retry_budget(budget)).await;
+    let retried = start(client.request("retried", json!({})).max_attempts(2));
+    peer.next().await;
+    network.refuse(true);
+    drop(peer);
+    tokio::time::sleep(ms(100)).await;
+    let fresh = start(client.request("fresh", json!({})).max_attempts(1));
+    tokio::time::sleep(ms(1400)).await;
+    network.refuse(false);
+    let mut peer = network.accept().await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let request = peer.next().await;
+        peer.result(&request, json!(1)).await;
+        seen.push((request.method, request.meta.attempt));
+    }
+    seen.sort();
+    assert_eq!(seen, [("fresh".to_owned(), 1), ("retried".to_owned(), 2)]);
+    let (retried, fresh) = (retried.await.unwrap(), fresh.await.unwrap());
+    assert_eq!(
+        ends(&retried.unwrap().report),
+        ["connection_lost", "connect_failed", "reply"]
+    );
+    let fresh = fresh.unwrap().report;
+    assert_eq!(ends(&fresh), ["connect_failed", "reply"]);
+    assert_eq!(fresh.attempts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_found_no_connection_gives_its_token_back() {
+    let budget = RetryBudget {
+        percent_of_calls: 0.0,
+        min_per_second: 0.0,
+        burst: 1.0,
+    };
+    let (client, mut peer, mut network) = connected(builder().retry_budget(budget)).await;
+    let call = inc(&client);
+    peer.next().await;
+    network.refuse(true);
+    drop(peer);
+    call.await.unwrap().unwrap_err();
+    network.refuse(false);
+    let call = inc(&client);
+    let mut peer = network.accept().await;
+    let first = peer.next().await;
+    let second = peer.next().await;
+    assert_eq!((first.id == second.id, second.meta.attempt), (true, 2));
+    peer.result(&second, json!(1)).await;
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_is_not_dialled_without_pause() {
+    let dials = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = dials.clone();
+    let connector = move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        std::future::ready(Err::<DuplexStream, _>(io::ErrorKind::Other.into()))
+    };
+    let client = builder().connections(2).lazy_with(connector).unwrap();
+    let calls: Vec<_> = (0..100).map(|_| inc(&client)).collect();
+    for call in calls {
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.report().total(), ms(3000));
+    }
+    // At 0, 50, 150, 350, 750, 1550 ms: six times on each of two links.
+    let dials = dials.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((6..=12).contains(&dials), "{dials} in 3 s");
 }
 
 #[tokio::test]
@@ -76,7 +153,7 @@ async fn over_tcp_the_error_names_the_address() {
         "{error}"
     );
     let client = builder().lazy(address).unwrap();
-    let call = client.request("inc", json!({})).max_attempts(1).await;
+    let call = client.request("inc", json!({})).deadline(ms(50)).await;
     let error = call.unwrap_err().to_string();
     assert!(error.contains(&address.to_string()), "{error}");
 }

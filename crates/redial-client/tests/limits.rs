@@ -111,7 +111,7 @@ async fn the_deadline_bounds_connecting() {
 async fn a_request_whose_call_ended_before_it_left_never_leaves() {
     let (client, mut network) = lazy(builder());
     network.refuse(true);
-    let failed = start(client.request("warm", json!({})).max_attempts(1));
+    let failed = start(client.request("warm", json!({})).deadline(ms(10)));
     failed.await.unwrap().unwrap_err();
     network.refuse(false);
     // The connection is held off for a moment, and the call is over before that.

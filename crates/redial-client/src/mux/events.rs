@@ -123,7 +123,8 @@ impl Mux {
         Ok(())
     }
 
-    /// No connection could be made: an attempt of every call that waits on it is over.
+    /// No connection could be made. Nothing was written, so it costs the calls that wait no attempt:
+    /// they go on waiting, and the next connection is made no sooner than after a pause.
     pub(crate) fn connect_failed(&mut self, link: usize, error: &ConnectError, now: Instant) {
         self.end_connection(link, Some(0), now, || {
             (AttemptEnd::ConnectFailed, Cause::Connect(error.clone()))
@@ -299,8 +300,10 @@ fn end_attempts(
         latest = Some((touch, end, cause));
     }
     match latest {
-        Some((Touch::Untouched, AttemptEnd::ConnectionLost, cause)) if latest_was_running => {
-            pending.attempts.pop();
+        Some((Touch::Untouched, end, cause)) if latest_was_running => {
+            if end == AttemptEnd::ConnectionLost || pending.is_again_unconnected(now) {
+                pending.attempts.pop();
+            }
             pending.tell(true, Signal::Unsent, cause);
         }
         Some((_, _, cause)) => pending.tell(latest_was_running, Signal::Ended, cause),

@@ -144,6 +144,20 @@ impl Pending {
         }
     }
 
+    /// Whether there was no connection for the attempt before the latest either. That one then
+    /// stands for both, so that a long outage leaves no long history.
+    pub(super) fn is_again_unconnected(&mut self, now: Instant) -> bool {
+        let before = self.attempts.iter_mut().nth_back(1);
+        let before = before.and_then(|attempt| attempt.ended.as_mut());
+        match before {
+            Some((ended, AttemptEnd::ConnectFailed)) => {
+                *ended = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Some attempt may have been executed.
     pub(crate) fn is_open(&self) -> bool {
         self.attempts.iter().any(Attempt::is_open)

@@ -196,7 +196,7 @@ impl World {
         while let Some(until) = self.step() {
             self.now = until;
         }
-        self.flight.used -= u32::from(self.mux.withdraw(ID));
+        self.flight.withdraw(&mut self.mux);
         let pending = self.mux.close(ID).expect("it was pending");
         self.is_connected = true;
         self.write(usize::MAX);
