@@ -78,8 +78,9 @@ pub struct Config {
     /// The wait before connecting again after a connection that failed or was of no use.
     /// Default 50 ms, doubled up to 2 s, full jitter.
     pub reconnect: Backoff,
-    /// How long a connection may be silent while calls wait on it before it is asked for a sign
-    /// of life; silent for as long again, it counts as lost. Default 10 s.
+    /// How long a connection may be silent after something was written to it, whether or not a
+    /// call still waits, before it is asked for a sign of life; silent for as long again, it
+    /// counts as lost. Default 10 s.
     pub keepalive: Duration,
     /// The largest frame to send or to receive, in bytes. Default 1 MiB.
     pub max_frame_bytes: usize,

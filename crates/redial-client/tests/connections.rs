@@ -326,6 +326,81 @@ async fn a_silent_connection_is_asked_and_then_given_up() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_is_noticed_though_no_call_waits_on_it_for_long() {
+    let config = Config {
+        keepalive: ms(1000),
+        ..config()
+    };
+    let (client, mut peer, mut network) = connected(builder().config(config)).await;
+    let hasty = || client.request("inc", json!({})).deadline(ms(500));
+    let call = start(hasty());
+    let request = peer.next().await;
+    peer.result(&request, json!(1)).await;
+    call.await.unwrap().unwrap();
+    tokio::time::sleep(ms(1600)).await;
+    // From here on the link is dead: what is written to it goes nowhere.
+    let call = start(hasty().max_attempts(1));
+    let lost = peer.next().await;
+    call.await.unwrap().unwrap_err();
+    let ping = within_a_minute(peer.request()).await.unwrap();
+    let waited = ping.at - lost.at;
+    assert_eq!((ping.method.as_str(), waited), ("rpc.ping", ms(1000)));
+    tokio::time::sleep(ms(600)).await;
+    // A call in between doesn't make it start over.
+    let call = start(hasty().max_attempts(1));
+    peer.next().await;
+    let end = within_a_minute(peer.request()).await;
+    assert!(end.is_none(), "silent for as long again");
+    call.await.unwrap().unwrap_err();
+    let call = start(hasty());
+    let mut peer = network.accept().await;
+    let request = peer.next().await;
+    assert!(
+        request.at - ping.at < ms(1300),
+        "{:?}",
+        request.at - ping.at
+    );
+    peer.result(&request, json!(1)).await;
+    call.await.unwrap().unwrap();
+    let quiet = peer.is_quiet_for(ms(100_000)).await;
+    assert!(quiet, "an idle connection is left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_right_after_a_reply_is_watched_too() {
+    let config = Config {
+        keepalive: ms(1000),
+        ..config()
+    };
+    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let hasty = |ms| {
+        client
+            .request("inc", json!({}))
+            .deadline(ms)
+            .max_attempts(1)
+    };
+    let (answered, silent) = (start(hasty(ms(500))), start(hasty(ms(500))));
+    let (first, _) = (peer.next().await, peer.next().await);
+    peer.result(&first, json!(1)).await;
+    answered.await.unwrap().unwrap();
+    // While the silence is counted already, since one call still waits.
+    tokio::time::sleep(ms(300)).await;
+    let last = start(hasty(ms(100)));
+    let written = peer.next().await;
+    silent.await.unwrap().unwrap_err();
+    last.await.unwrap().unwrap_err();
+    let ping = within_a_minute(peer.request()).await.unwrap();
+    let waited = ping.at - written.at;
+    assert_eq!((ping.method.as_str(), waited), ("rpc.ping", ms(1000)));
+}
+
+/// What never comes is a failure rather than a test without end.
+async fn within_a_minute<T>(what: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(60);
+    tokio::time::timeout(limit, what).await.expect("in time")
+}
+
 /// A pipe that panics when it is read after something was written.
 struct Bomb(DuplexStream, bool);
 

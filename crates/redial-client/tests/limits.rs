@@ -213,7 +213,7 @@ async fn an_outage_is_not_multiplied_by_its_retries() {
     let (client, mut peer, _network) = connected(builder().config(config)).await;
     let calls: Vec<_> = (0..100).map(|_| inc(&client)).collect();
     let mut requests = 0;
-    while let Ok(seen) = tokio::time::timeout(ms(10_000), peer.request()).await {
+    while let Ok(seen) = tokio::time::timeout(ms(5000), peer.request()).await {
         seen.expect("the connection stands");
         requests += 1;
     }
@@ -242,7 +242,7 @@ async fn a_mutation_is_not_sent_again_once_the_server_may_have_forgotten_it() {
     peer.next().await;
     peer.next().await;
     assert!(
-        peer.is_quiet_for(ms(10_000)).await,
+        peer.is_quiet_for(ms(5000)).await,
         "the third would be too late"
     );
     let error = call.await.unwrap().unwrap_err();
