@@ -87,6 +87,12 @@ pub struct Config {
     /// How much of what is to be sent may wait in memory per connection, in bytes. Default
     /// 1 MiB; one frame may go over it. At the limit calls wait for room.
     pub max_buffered_bytes: usize,
+    /// How many requests may be unanswered at once per connection. Default 512, which is as much
+    /// as a server takes by default before it stops reading, even signs of life. At the limit a
+    /// call waits for a place, no longer than its deadline, and rather takes another connection
+    /// of the pool; pings are exempt. A request that has timed out keeps its place until its call
+    /// is over, since its reply may still come. Set it no higher than the server's own figure.
+    pub max_in_flight: usize,
     /// How many retries all calls together may make.
     pub retry_budget: RetryBudget,
     /// How long after a request that may have arrived the same call may be sent again. Default
@@ -113,6 +119,7 @@ impl Default for Config {
             keepalive: Duration::from_secs(10),
             max_frame_bytes: Limits::default().max_frame_bytes,
             max_buffered_bytes: 1024 * 1024,
+            max_in_flight: 512,
             retry_budget: RetryBudget::default(),
             resend_window: Duration::from_secs(8),
             seed: None,
@@ -131,6 +138,7 @@ impl Config {
             _ if self.keepalive.is_zero() => zero("keepalive"),
             _ if self.max_frame_bytes == 0 => zero("max_frame_bytes"),
             _ if self.max_buffered_bytes == 0 => zero("max_buffered_bytes"),
+            _ if self.max_in_flight == 0 => zero("max_in_flight"),
             _ => self.call.problem().or_else(|| {
                 self.retry_budget
                     .problem()
@@ -152,12 +160,13 @@ mod tests {
     #[test]
     fn every_zero_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 10] = [
             ("connections", |c| c.connections = 0),
             ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
             ("keepalive", |c| c.keepalive = Duration::ZERO),
             ("max_frame_bytes", |c| c.max_frame_bytes = 0),
             ("max_buffered_bytes", |c| c.max_buffered_bytes = 0),
+            ("max_in_flight", |c| c.max_in_flight = 0),
             ("attempt_timeout", |c| {
                 c.call.attempt_timeout = Duration::ZERO
             }),

@@ -172,6 +172,7 @@ impl Flight {
             .map_or(at, |asked| at.max(asked));
         if let Err(stop) = self.is_allowed_at(mux, at.max(now)) {
             self.refund(policy);
+            mux.give_way(self.id);
             self.stop(stop);
             return None;
         }

@@ -24,6 +24,9 @@ pub(crate) struct Pending {
     pub(super) is_notification: bool,
     /// It is in the list of those that wait for room.
     pub(super) is_blocked: bool,
+    /// The link that keeps a place among its unanswered attempts for this call. Without that, the
+    /// next call of whoever gave the place up would take it before this one has woken.
+    pub(super) place: Option<usize>,
 }
 
 /// What ends a call.
@@ -107,6 +110,7 @@ impl Pending {
             not_before: None,
             is_notification,
             is_blocked: false,
+            place: None,
         }
     }
 
