@@ -45,7 +45,7 @@ async fn a_server_that_is_away_for_a_while_costs_no_attempt_and_no_token() {
     let fresh = start(client.request("fresh", json!({})).max_attempts(1));
     tokio::time::sleep(ms(1400)).await;
     network.refuse(false);
-    let mut peer = network.accept().await;
+    let mut peer = within_a_minute(network.accept()).await;
     let mut seen = Vec::new();
     for _ in 0..2 {
         let request = peer.next().await;
