@@ -13,7 +13,9 @@ pub struct CallLimits {
     /// counts, so a short timeout costs the server lookups, never the call its value.
     pub attempt_timeout: Duration,
     /// How many attempts a call may have, the first included. Default 5. After the last one has
-    /// timed out, a call that may still be answered goes on listening until its deadline.
+    /// timed out, a call that may still be answered goes on listening until its deadline. What was
+    /// not written to any connection is no attempt: a call outlasts a server that is away for as
+    /// long as its deadline allows.
     pub max_attempts: u32,
     /// What bounds everything: connecting, attempts and the waits between them. Default 10 s.
     pub deadline: Duration,
@@ -70,19 +72,27 @@ pub struct Config {
     /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
     /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
     pub connections: usize,
-    /// How long making one connection may take. Default 5 s.
+    /// How long making one connection may take. Default 5 s. One that can't be made costs no call
+    /// an attempt: the calls wait for the next one, which [`reconnect`](Self::reconnect) paces.
     pub connect_timeout: Duration,
     /// The wait before connecting again after a connection that failed or was of no use.
     /// Default 50 ms, doubled up to 2 s, full jitter.
     pub reconnect: Backoff,
-    /// How long a connection may be silent while calls wait on it before it is asked for a sign
-    /// of life; silent for as long again, it counts as lost. Default 10 s.
+    /// How long a connection may be silent after something was written to it, whether or not a
+    /// call still waits, before it is asked for a sign of life; silent for as long again, it
+    /// counts as lost. Default 10 s.
     pub keepalive: Duration,
     /// The largest frame to send or to receive, in bytes. Default 1 MiB.
     pub max_frame_bytes: usize,
     /// How much of what is to be sent may wait in memory per connection, in bytes. Default
     /// 1 MiB; one frame may go over it. At the limit calls wait for room.
     pub max_buffered_bytes: usize,
+    /// How many requests may be unanswered at once per connection. Default 512, which is as much
+    /// as a server takes by default before it stops reading, even signs of life. At the limit a
+    /// call waits for a place, no longer than its deadline, and rather takes another connection
+    /// of the pool; pings are exempt. A request that has timed out keeps its place until its call
+    /// is over, since its reply may still come. Set it no higher than the server's own figure.
+    pub max_in_flight: usize,
     /// How many retries all calls together may make.
     pub retry_budget: RetryBudget,
     /// How long after a request that may have arrived the same call may be sent again. Default
@@ -109,6 +119,7 @@ impl Default for Config {
             keepalive: Duration::from_secs(10),
             max_frame_bytes: Limits::default().max_frame_bytes,
             max_buffered_bytes: 1024 * 1024,
+            max_in_flight: 512,
             retry_budget: RetryBudget::default(),
             resend_window: Duration::from_secs(8),
             seed: None,
@@ -127,6 +138,7 @@ impl Config {
             _ if self.keepalive.is_zero() => zero("keepalive"),
             _ if self.max_frame_bytes == 0 => zero("max_frame_bytes"),
             _ if self.max_buffered_bytes == 0 => zero("max_buffered_bytes"),
+            _ if self.max_in_flight == 0 => zero("max_in_flight"),
             _ => self.call.problem().or_else(|| {
                 self.retry_budget
                     .problem()
@@ -148,12 +160,13 @@ mod tests {
     #[test]
     fn every_zero_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 10] = [
             ("connections", |c| c.connections = 0),
             ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
             ("keepalive", |c| c.keepalive = Duration::ZERO),
             ("max_frame_bytes", |c| c.max_frame_bytes = 0),
             ("max_buffered_bytes", |c| c.max_buffered_bytes = 0),
+            ("max_in_flight", |c| c.max_in_flight = 0),
             ("attempt_timeout", |c| {
                 c.call.attempt_timeout = Duration::ZERO
             }),

@@ -164,7 +164,9 @@ pub enum Cause {
     /// No reply within the attempt's timeout or before the deadline.
     #[error("no reply within {0:?}")]
     NoReply(Duration),
-    /// The request could not be handed to a connection: none was made yet, or its buffer was full.
+    /// The request could not be handed to a connection: none was made yet, or there was
+    /// no room on it ([`max_buffered_bytes`](crate::Config::max_buffered_bytes),
+    /// [`max_in_flight`](crate::Config::max_in_flight)).
     #[error("not sent within {0:?}")]
     NotSent(Duration),
     /// There was no connection to be had.

@@ -167,14 +167,26 @@ struct Connection<'a, Io> {
     silence: Silence,
 }
 
-/// How long the server has said nothing although something is expected of it.
+/// How long the server has said nothing although something was written to it.
 struct Silence {
     timer: Pin<Box<Sleep>>,
     /// The timer runs. It is left to run while replies come in, and set anew only when it fires.
     is_armed: bool,
-    /// Since when; `None` if nothing is expected.
+    /// Since when: the first byte written after the last one received, or the last one received
+    /// if a call still waits. `None` if nothing is expected.
     since: Option<Instant>,
+    /// Something was written after the last byte received. Whoever wrote it may have given up
+    /// by now, which is no sign that the link works.
+    has_written: bool,
     was_pinged: bool,
+}
+
+impl Silence {
+    fn wrote(&mut self) {
+        if !std::mem::replace(&mut self.has_written, true) {
+            self.since = Some(clock::now());
+        }
+    }
 }
 
 impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
@@ -192,6 +204,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
                 timer: Box::pin(sleep_until(clock::now().into())),
                 is_armed: false,
                 since: None,
+                has_written: false,
                 was_pinged: false,
             },
         }
@@ -227,7 +240,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
                 Poll::Ready(Ok(count)) => {
                     self.outgoing.advance(count);
                     self.needs_flush = true;
-                    self.silence.since.get_or_insert_with(clock::now);
+                    self.silence.wrote();
                 }
                 stopped => {
                     // Replies are put only to what is known to be written.
@@ -290,6 +303,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             Ok::<_, String>(state.mux.outstanding(self.link) > 0)
         })?;
         self.silence.since = expecting.then_some(now);
+        self.silence.has_written = false;
         self.silence.was_pinged = false;
         broken.map_or(Ok(()), Err)
     }
@@ -313,8 +327,9 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             if self.silence.was_pinged {
                 return Poll::Ready(format!("no sign of life for {limit:?} after a ping"));
             }
+            let has_written = self.silence.has_written;
             let expecting = self.shared.with(|state| {
-                let expecting = state.mux.outstanding(self.link) > 0;
+                let expecting = has_written || state.mux.outstanding(self.link) > 0;
                 if expecting {
                     state.mux.ping(self.link);
                 }

@@ -44,6 +44,7 @@ pub(crate) struct Mux {
     extensions: bool,
     max_frame_bytes: usize,
     max_buffered_bytes: u64,
+    max_in_flight: usize,
     /// Whom to wake once the lock is released.
     pub(crate) woken: Vec<Waker>,
     pub(crate) connects: u64,
@@ -101,6 +102,7 @@ impl Mux {
             extensions: config.extensions,
             max_frame_bytes: config.max_frame_bytes,
             max_buffered_bytes: config.max_buffered_bytes as u64,
+            max_in_flight: config.max_in_flight,
             woken: Vec::new(),
             connects: 0,
             unasked_replies: 0,
@@ -147,7 +149,6 @@ impl Mux {
         if is_notification {
             link.notifications.push_back((end, request.id));
         }
-        link.in_flight += 1;
         let attempt = Attempt {
             number: request.number,
             started: now,
@@ -161,6 +162,12 @@ impl Mux {
         };
         self.woken.extend(link.driver.take());
         let had_driver = std::mem::replace(&mut link.has_driver, true);
+        let pending = self.call(request.id);
+        pending.is_blocked = false;
+        // The place that was kept for the call, if any, is the attempt's from now on.
+        if pending.place.take().is_none() {
+            self.links[chosen].in_flight += 1;
+        }
         self.call(request.id).attempts.push(attempt);
         Sent::Queued {
             needs_driver: (!had_driver).then_some(chosen),
@@ -169,15 +176,31 @@ impl Mux {
 
     /// The call, if there is room for its request. Otherwise it is woken when there is.
     fn has_room(&mut self, link: usize, id: Uuid) -> Option<&mut Pending> {
-        let link = &mut self.links[link];
         let pending = self.calls.get_mut(&id).expect("the call is pending");
-        if link.unsent() < self.max_buffered_bytes {
+        let has_place = pending.place.is_some() || self.links[link].in_flight < self.max_in_flight;
+        let link = &mut self.links[link];
+        if has_place && link.unsent() < self.max_buffered_bytes {
             return Some(pending);
         }
         if !std::mem::replace(&mut pending.is_blocked, true) {
-            link.blocked.push(id);
+            link.blocked.push_back(id);
         }
         None
+    }
+
+    /// One place less is taken on the link: it goes to whoever has waited longest.
+    fn release(&mut self, link: usize) {
+        self.links[link].in_flight -= 1;
+        self.unblock(link);
+    }
+
+    /// The call waits for room no longer.
+    pub(crate) fn give_way(&mut self, id: Uuid) {
+        let pending = self.call(id);
+        pending.is_blocked = false;
+        if let Some(link) = pending.place.take() {
+            self.release(link);
+        }
     }
 
     /// Writes a request's frame to the buffer of a link.
@@ -230,8 +253,9 @@ impl Mux {
         }
         link.withdraw(latest.start, latest.end);
         link.notifications.retain(|(_, waiting)| *waiting != id);
-        link.in_flight -= 1;
+        let number = latest.link;
         pending.attempts.pop();
+        self.release(number);
         true
     }
 
@@ -242,8 +266,11 @@ impl Mux {
         let pending = self.calls.remove(&id)?;
         for attempt in pending.attempts.iter() {
             if attempt.fate == Fate::Live {
-                self.links[attempt.link].in_flight -= 1;
+                self.release(attempt.link);
             }
+        }
+        if let Some(link) = pending.place {
+            self.release(link);
         }
         Some(pending)
     }
@@ -252,20 +279,27 @@ impl Mux {
         self.calls.len()
     }
 
-    /// The next link in turn; one that works rather than one that doesn't, and another than the
-    /// call's last.
+    /// The link that keeps a place for the call; otherwise the next in turn: one that works rather
+    /// than one that doesn't, one with a place to spare, and another than the call's last.
     fn choose(&mut self, id: Uuid) -> usize {
         let count = self.links.len();
         if count == 1 {
             return 0;
         }
-        let latest = self.calls.get(&id).and_then(|call| call.attempts.last());
-        let avoid = latest.map(|attempt| attempt.link);
+        let pending = self.call(id);
+        if let Some(link) = pending.place {
+            return link;
+        }
+        let avoid = pending.attempts.last().map(|attempt| attempt.link);
         let turn = self.turn;
         self.turn = (turn + 1) % count;
         (0..count)
             .map(|step| (turn + step) % count)
-            .min_by_key(|link| (self.links[*link].failures > 0, Some(*link) == avoid))
+            .min_by_key(|number| {
+                let link = &self.links[*number];
+                let is_taken = link.in_flight >= self.max_in_flight;
+                (link.failures > 0, is_taken, Some(*number) == avoid)
+            })
             .expect("a pool has at least one link")
     }
 }

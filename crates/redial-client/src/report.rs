@@ -35,8 +35,9 @@ impl Report {
         self.attempts
     }
 
-    /// Every sending, in order. Two may have the same number: a peer that doesn't take Redial's
-    /// member is sent the same attempt again without it.
+    /// Every sending, in order. Two may have the same number: an attempt that found no connection
+    /// is made when there is one, and a peer that doesn't take Redial's member is sent the same
+    /// attempt again without it.
     pub fn history(&self) -> impl Iterator<Item = &AttemptReport> {
         self.history.iter()
     }
@@ -88,7 +89,8 @@ pub enum AttemptEnd {
     Timeout,
     /// The connection was lost after something of the request had been written.
     ConnectionLost,
-    /// There was no connection to be had.
+    /// There was no connection to be had, however often it was tried: nothing was written, so
+    /// it does not count.
     ConnectFailed,
     /// Still waited for when the reply to another attempt ended the call.
     Superseded,

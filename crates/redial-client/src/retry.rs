@@ -139,6 +139,23 @@ impl Flight {
         }
     }
 
+    /// Takes back the latest attempt if nothing of it has been written: then it was none.
+    pub(crate) fn withdraw(&mut self, mux: &mut Mux) -> bool {
+        let was_unsent = mux.call(self.id).signal == Some(Signal::Unsent);
+        let is_withdrawn = was_unsent || mux.withdraw(self.id);
+        if is_withdrawn {
+            mux.call(self.id).signal = None;
+            self.uncount();
+        }
+        is_withdrawn
+    }
+
+    /// The latest attempt was none. The token that a retry took is kept for the next sending.
+    fn uncount(&mut self) {
+        self.used -= 1;
+        self.holds_token = self.used > 0;
+    }
+
     fn send(
         &mut self,
         mux: &mut Mux,
@@ -155,6 +172,7 @@ impl Flight {
             .map_or(at, |asked| at.max(asked));
         if let Err(stop) = self.is_allowed_at(mux, at.max(now)) {
             self.refund(policy);
+            mux.give_way(self.id);
             self.stop(stop);
             return None;
         }
@@ -190,12 +208,16 @@ impl Flight {
     ) -> Option<Step> {
         match mux.call(self.id).signal.take() {
             Some(Signal::Ended) => self.plan(mux, policy, now),
-            Some(Signal::Unsent | Signal::WithoutMember) => {
+            Some(Signal::Unsent) => {
+                self.uncount();
+                self.phase = Phase::Send { at: now };
+            }
+            Some(Signal::WithoutMember) => {
                 self.used -= 1;
                 self.phase = Phase::Send { at: now };
             }
             None if now >= self.deadline => {
-                self.used -= u32::from(mux.withdraw(self.id));
+                self.withdraw(mux);
                 return Some(self.give_up(mux, Stop::Deadline));
             }
             None if mux.touch(self.id) == Touch::Untouched => {
@@ -215,8 +237,7 @@ impl Flight {
     /// leaving too late.
     fn wait_unsent(&mut self, mux: &mut Mux, until: Instant, now: Instant) -> Option<Step> {
         let too_late = self.too_late(mux);
-        if now >= too_late && mux.withdraw(self.id) {
-            self.used -= 1;
+        if now >= too_late && self.withdraw(mux) {
             self.stop(Stop::Window);
             return None;
         }

@@ -111,7 +111,7 @@ async fn the_deadline_bounds_connecting() {
 async fn a_request_whose_call_ended_before_it_left_never_leaves() {
     let (client, mut network) = lazy(builder());
     network.refuse(true);
-    let failed = start(client.request("warm", json!({})).max_attempts(1));
+    let failed = start(client.request("warm", json!({})).deadline(ms(10)));
     failed.await.unwrap().unwrap_err();
     network.refuse(false);
     // The connection is held off for a moment, and the call is over before that.
@@ -189,7 +189,8 @@ async fn without_a_token_a_call_listens_to_its_deadline_or_gives_up_at_once() {
     assert_eq!(error.report().total(), ms(3000));
     let call = inc(&client);
     let request = peer.next().await;
-    peer.error(&request, -32001, Value::Null).await;
+    peer.error(&request, -32001, json!({"executed": "no"}))
+        .await;
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
         (error.details().stop, error.executed()),
@@ -212,7 +213,7 @@ async fn an_outage_is_not_multiplied_by_its_retries() {
     let (client, mut peer, _network) = connected(builder().config(config)).await;
     let calls: Vec<_> = (0..100).map(|_| inc(&client)).collect();
     let mut requests = 0;
-    while let Ok(seen) = tokio::time::timeout(ms(10_000), peer.request()).await {
+    while let Ok(seen) = tokio::time::timeout(ms(5000), peer.request()).await {
         seen.expect("the connection stands");
         requests += 1;
     }
@@ -241,7 +242,7 @@ async fn a_mutation_is_not_sent_again_once_the_server_may_have_forgotten_it() {
     peer.next().await;
     peer.next().await;
     assert!(
-        peer.is_quiet_for(ms(10_000)).await,
+        peer.is_quiet_for(ms(5000)).await,
         "the third would be too late"
     );
     let error = call.await.unwrap().unwrap_err();

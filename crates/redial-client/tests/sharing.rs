@@ -54,6 +54,102 @@ async fn all_that_is_ready_leaves_in_one_write() {
     }
 }
 
+/// A client whose connections take 600 calls, started in order, and the servers' ends.
+async fn crowd(connections: usize) -> (Client, Vec<peer::Peer>, Vec<peer::Running>) {
+    let (mut network, connector) = network(1 << 20);
+    let config = Config {
+        connections,
+        ..config()
+    };
+    let builder = Client::builder().config(config);
+    let client = builder.connect_with(connector).await.unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..connections {
+        peers.push(network.accept().await);
+    }
+    let call = || client.request("slow", json!({})).deadline(ms(60_000));
+    let calls = (0..600)
+        .map(|_| peer::start(call().attempt_timeout(ms(50_000))))
+        .collect();
+    (client, peers, calls)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_the_window_of_a_connection_wait_for_a_place() {
+    let (client, mut peers, calls) = crowd(1).await;
+    let peer = &mut peers[0];
+    let mut unanswered = std::collections::VecDeque::new();
+    for _ in 0..512 {
+        unanswered.push_back(peer.next().await);
+    }
+    for waiting in (0..88).rev() {
+        assert!(peer.is_quiet_for(ms(1)).await, "512 are unanswered");
+        let request = unanswered.pop_front().unwrap();
+        peer.result(&request, json!(1)).await;
+        let next = tokio::time::timeout(ms(1), peer.next()).await;
+        unanswered.push_back(next.expect("a place for one"));
+        assert_eq!(client.stats().in_flight, 512 + waiting);
+    }
+    for request in unanswered {
+        peer.result(&request, json!(1)).await;
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().report.attempts(), 1);
+    }
+    assert_eq!(client.stats().connects, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_connection_of_the_pool_is_used_before_a_call_waits() {
+    let (client, mut peers, first) = crowd(2).await;
+    for _ in 0..300 {
+        let request = peers[1].next().await;
+        peers[1].result(&request, json!(1)).await;
+    }
+    // 300 are unanswered on the one connection, none on the other: there is a place for all.
+    let second: Vec<_> = (0..600).map(|_| peer::inc(&client)).collect();
+    let mut arrived = [0, 0];
+    for (peer, arrived) in peers.iter_mut().zip(&mut arrived) {
+        while tokio::time::timeout(ms(1), peer.next()).await.is_ok() {
+            *arrived += 1;
+        }
+    }
+    assert_eq!(arrived, [512, 388]);
+    drop((first, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_frees_a_place_does_not_take_it_from_those_who_wait() {
+    let config = Config {
+        max_in_flight: 1,
+        ..config()
+    };
+    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let greedy = client.clone();
+    let loops = tokio::spawn(async move {
+        for _ in 0..3 {
+            greedy.request("greedy", json!({})).await.unwrap();
+        }
+    });
+    let first = peer.next().await;
+    let given_up = peer::start(client.request("never", json!({})).deadline(ms(10)));
+    let dropped = peer::inc(&client);
+    let patient = peer::start(client.request("patient", json!({})));
+    let error = given_up.await.unwrap().unwrap_err();
+    assert_eq!(error.executed(), redial_client::Executed::No);
+    assert_eq!(error.report().attempts(), 0);
+    dropped.abort();
+    dropped.await.unwrap_err();
+    peer.result(&first, json!(1)).await;
+    for method in ["patient", "greedy", "greedy"] {
+        let request = peer.next().await;
+        assert_eq!(request.method, method);
+        peer.result(&request, json!(1)).await;
+    }
+    patient.await.unwrap().unwrap();
+    loops.await.unwrap();
+}
+
 /// Answers every request with its own params, each read's replies in reverse.
 async fn echo(listener: TcpListener) -> std::io::Result<()> {
     loop {

@@ -158,9 +158,9 @@ impl Course {
         if !std::mem::take(&mut self.is_pending) {
             return None;
         }
-        self.flight.refund(&mut state.policy);
         // One that never left was no attempt.
-        self.flight.used -= u32::from(state.mux.withdraw(self.flight.id));
+        self.flight.withdraw(&mut state.mux);
+        self.flight.refund(&mut state.policy);
         state.mux.close(self.flight.id)
     }
 

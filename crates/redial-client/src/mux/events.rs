@@ -56,7 +56,6 @@ impl Mux {
     pub(crate) fn wrote(&mut self, number: usize, offset: u64) {
         let link = &mut self.links[number];
         link.set_written(offset);
-        let has_room = link.unsent() < self.max_buffered_bytes;
         while let Some((end, id)) = link.notifications.front().copied()
             && end <= offset
         {
@@ -66,9 +65,7 @@ impl Mux {
                 self.woken.extend(pending.waker.take());
             }
         }
-        if has_room {
-            self.unblock(number);
-        }
+        self.unblock(number);
     }
 
     /// How many attempts on the link's connection may still be answered.
@@ -123,7 +120,8 @@ impl Mux {
         Ok(())
     }
 
-    /// No connection could be made: an attempt of every call that waits on it is over.
+    /// No connection could be made. Nothing was written, so it costs the calls that wait no attempt:
+    /// they go on waiting, and the next connection is made no sooner than after a pause.
     pub(crate) fn connect_failed(&mut self, link: usize, error: &ConnectError, now: Instant) {
         self.end_connection(link, Some(0), now, || {
             (AttemptEnd::ConnectFailed, Cause::Connect(error.clone()))
@@ -206,7 +204,6 @@ impl Mux {
         let was_running = attempt.ended.is_none();
         attempt.fate = Fate::Closed;
         attempt.finish(now, AttemptEnd::Refused);
-        self.links[link].in_flight -= 1;
         self.woken.extend(pending.waker.take());
         self.extensions &= !must_carry;
         match verdict {
@@ -223,6 +220,7 @@ impl Mux {
                     .get_or_insert(Answer::Error(error, verdict, meta));
             }
         }
+        self.release(link);
     }
 
     fn answer(&mut self, link: usize, id: Uuid, answer: Answer, now: Instant) {
@@ -239,12 +237,28 @@ impl Mux {
         self.woken.extend(pending.waker.take());
     }
 
-    fn unblock(&mut self, link: usize) {
-        for id in self.links[link].blocked.drain(..) {
-            if let Some(pending) = self.calls.get_mut(&id) {
+    /// Gives what room there is to the calls that have waited longest, and wakes them.
+    pub(super) fn unblock(&mut self, number: usize) {
+        let link = &mut self.links[number];
+        if link.unsent() >= self.max_buffered_bytes {
+            return;
+        }
+        while let Some(id) = link.blocked.front() {
+            // One that is over, or was sent by another way, needs no room.
+            if let Some(pending) = self.calls.get_mut(id)
+                && pending.is_blocked
+            {
+                if pending.place.is_none() {
+                    if link.in_flight >= self.max_in_flight {
+                        return;
+                    }
+                    link.in_flight += 1;
+                    pending.place = Some(number);
+                }
                 pending.is_blocked = false;
                 self.woken.extend(pending.waker.take());
             }
+            link.blocked.pop_front();
         }
     }
 
@@ -263,6 +277,8 @@ impl Mux {
         }
         let written = link.reset(written);
         for pending in self.calls.values_mut() {
+            // What is kept for a call is as good on the next connection.
+            self.links[number].in_flight += usize::from(pending.place == Some(number));
             if end_attempts(pending, (number, epoch), written, now, &end) {
                 self.woken.extend(pending.waker.take());
             }
@@ -299,8 +315,10 @@ fn end_attempts(
         latest = Some((touch, end, cause));
     }
     match latest {
-        Some((Touch::Untouched, AttemptEnd::ConnectionLost, cause)) if latest_was_running => {
-            pending.attempts.pop();
+        Some((Touch::Untouched, end, cause)) if latest_was_running => {
+            if end == AttemptEnd::ConnectionLost || pending.is_again_unconnected(now) {
+                pending.attempts.pop();
+            }
             pending.tell(true, Signal::Unsent, cause);
         }
         Some((_, _, cause)) => pending.tell(latest_was_running, Signal::Ended, cause),

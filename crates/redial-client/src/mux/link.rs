@@ -30,11 +30,11 @@ pub(crate) struct Link {
     written: u64,
     /// The driver, if it sleeps with nothing to write.
     pub(super) driver: Option<Waker>,
-    /// Calls that wait for room in `out`.
-    pub(super) blocked: Vec<Uuid>,
+    /// Calls that wait for room in `out` or for a place, in the order in which they came.
+    pub(super) blocked: VecDeque<Uuid>,
     /// Where the notifications end that are not written yet.
     pub(super) notifications: VecDeque<(u64, Uuid)>,
-    /// Attempts that may still be answered on this connection.
+    /// Attempts that may still be answered on this connection, and places kept for some to come.
     pub(super) in_flight: usize,
     /// Connections in a row that were of no use: not made, or gone without one reply.
     pub(super) failures: u32,

@@ -24,6 +24,9 @@ pub(crate) struct Pending {
     pub(super) is_notification: bool,
     /// It is in the list of those that wait for room.
     pub(super) is_blocked: bool,
+    /// The link that keeps a place among its unanswered attempts for this call. Without that, the
+    /// next call of whoever gave the place up would take it before this one has woken.
+    pub(super) place: Option<usize>,
 }
 
 /// What ends a call.
@@ -107,6 +110,7 @@ impl Pending {
             not_before: None,
             is_notification,
             is_blocked: false,
+            place: None,
         }
     }
 
@@ -141,6 +145,20 @@ impl Pending {
         if was_running {
             self.signal = Some(signal);
             self.trouble = Some(trouble);
+        }
+    }
+
+    /// Whether there was no connection for the attempt before the latest either. That one then
+    /// stands for both, so that a long outage leaves no long history.
+    pub(super) fn is_again_unconnected(&mut self, now: Instant) -> bool {
+        let before = self.attempts.iter_mut().nth_back(1);
+        let before = before.and_then(|attempt| attempt.ended.as_mut());
+        match before {
+            Some((ended, AttemptEnd::ConnectFailed)) => {
+                *ended = now;
+                true
+            }
+            _ => false,
         }
     }
 

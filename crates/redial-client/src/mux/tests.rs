@@ -147,6 +147,45 @@ fn a_full_buffer_takes_no_more_and_wakes_the_waiting_when_there_is_room() {
 }
 
 #[test]
+fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
+    let config = Config {
+        max_in_flight: 1,
+        ..Config::default()
+    };
+    let (mut mux, now) = mux(config);
+    send(&mut mux, 1, now);
+    for n in 2..=5 {
+        assert_eq!(send(&mut mux, n, now), Sent::Full);
+        mux.listen(id(n), Waker::noop());
+    }
+    // One is cancelled while it waits, one when the place is kept for it already.
+    mux.close(id(2));
+    assert!(mux.withdraw(id(1)));
+    mux.close(id(1));
+    assert_eq!(mux.woken.len(), 1, "there is a place for one");
+    assert_eq!(send(&mut mux, 6, now), Sent::Full, "and it is not for all");
+    mux.close(id(3));
+    let again = |mux: &mut Mux, n| mux.send(&request(id(n)), now);
+    assert_eq!(again(&mut mux, 5), Sent::Full);
+    let none = Sent::Queued { needs_driver: None };
+    assert_eq!(again(&mut mux, 4), none);
+    assert_eq!(mux.outstanding(0), 1);
+    mux.lost(0, None, &"peer".into(), "cut", now);
+    assert_eq!(
+        mux.outstanding(0),
+        1,
+        "a place is kept on the next connection"
+    );
+    mux.lost(0, None, &"peer".into(), "cut", now);
+    assert_eq!(again(&mut mux, 5), none, "and no more than one");
+    for n in [4, 5, 6] {
+        mux.withdraw(id(n));
+        mux.close(id(n));
+    }
+    assert_eq!((mux.outstanding(0), mux.in_flight()), (0, 0));
+}
+
+#[test]
 fn a_frame_that_is_too_large_leaves_the_buffer_as_it_was() {
     let config = Config {
         max_frame_bytes: 110,

@@ -59,8 +59,12 @@ enum Event {
 
 impl World {
     fn new(limits: CallLimits, budget: RetryBudget) -> Self {
+        Self::with(&Config::default(), limits, budget)
+    }
+
+    fn with(config: &Config, limits: CallLimits, budget: RetryBudget) -> Self {
         let now = clock::now();
-        let mut mux = Mux::new(&Config::default());
+        let mut mux = Mux::new(config);
         assert!(mux.open(ID, false));
         let mut flight = Flight::new("inc".into(), None, limits, now);
         flight.id = ID;
@@ -196,7 +200,7 @@ impl World {
         while let Some(until) = self.step() {
             self.now = until;
         }
-        self.flight.used -= u32::from(self.mux.withdraw(ID));
+        self.flight.withdraw(&mut self.mux);
         let pending = self.mux.close(ID).expect("it was pending");
         self.is_connected = true;
         self.write(usize::MAX);
@@ -239,12 +243,16 @@ fn limits() -> CallLimits {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
     #[test]
-    fn what_the_call_says_is_what_happened(events in events(), is_poor: bool) {
+    fn what_the_call_says_is_what_happened(events in events(), is_poor: bool, is_narrow: bool) {
         let budget = match is_poor {
             true => RetryBudget { burst: 1.0, ..RetryBudget::default() },
             false => RetryBudget::unlimited(),
         };
-        let mut world = World::new(limits(), budget);
+        let config = Config {
+            max_in_flight: if is_narrow { 1 } else { 512 },
+            ..Config::default()
+        };
+        let mut world = World::with(&config, limits(), budget);
         world.step();
         for event in events {
             world.happen(event);
