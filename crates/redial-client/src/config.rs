@@ -88,10 +88,11 @@ pub struct Config {
     /// 1 MiB; one frame may go over it. At the limit calls wait for room.
     pub max_buffered_bytes: usize,
     /// How many requests may be unanswered at once per connection. Default 512, which is as much
-    /// as a server takes by default before it stops reading, even signs of life. At the limit a
-    /// call waits for a place, no longer than its deadline, and rather takes another connection
-    /// of the pool; pings are exempt. A request that has timed out keeps its place until its call
-    /// is over, since its reply may still come. Set it no higher than the server's own figure.
+    /// as a server takes by default before it holds more of them back. At the limit a call waits
+    /// for a place, no longer than its deadline, and rather takes another connection of the pool.
+    /// A request that has timed out keeps its place until its call is over, since its reply may
+    /// still come; the call's retries and pings need none. Set it no higher than the server's own
+    /// figure.
     pub max_in_flight: usize,
     /// How many retries all calls together may make.
     pub retry_budget: RetryBudget,

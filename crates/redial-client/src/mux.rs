@@ -177,7 +177,11 @@ impl Mux {
     /// The call, if there is room for its request. Otherwise it is woken when there is.
     fn has_room(&mut self, link: usize, id: Uuid) -> Option<&mut Pending> {
         let pending = self.calls.get_mut(&id).expect("the call is pending");
-        let has_place = pending.place.is_some() || self.links[link].in_flight < self.max_in_flight;
+        // A retry of an attempt that was never answered needs no place: if lost requests could
+        // fill the window, their retries would wait for each other.
+        let has_place = pending.place.is_some()
+            || pending.is_reachable()
+            || self.links[link].in_flight < self.max_in_flight;
         let link = &mut self.links[link];
         if has_place && link.unsent() < self.max_buffered_bytes {
             return Some(pending);

@@ -185,6 +185,26 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
     assert_eq!((mux.outstanding(0), mux.in_flight()), (0, 0));
 }
 
+/// If lost requests could fill the window, their retries would wait for each other.
+#[test]
+fn a_retry_needs_no_place() {
+    let config = Config {
+        max_in_flight: 1,
+        ..Config::default()
+    };
+    let (mut mux, now) = mux(config);
+    send(&mut mux, 1, now);
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    mux.time_out(id(1), now);
+    assert_eq!(send(&mut mux, 2, now), Sent::Full);
+    let none = Sent::Queued { needs_driver: None };
+    assert_eq!(mux.send(&request(id(1)), now), none);
+    mux.close(id(1));
+    assert_eq!(mux.send(&request(id(2)), now), none);
+    mux.close(id(2));
+    assert_eq!(mux.outstanding(0), 0);
+}
+
 #[test]
 fn a_frame_that_is_too_large_leaves_the_buffer_as_it_was() {
     let config = Config {
