@@ -310,7 +310,7 @@ impl Builder {
             let io = dial(&*connector, shared.config.connect_timeout).await;
             let io = io.map_err(|error| ConnectError {
                 peer: shared.peer.clone(),
-                source: Arc::new(error),
+                reason: Arc::new(error),
             })?;
             if shared.with(|state| state.mux.adopt(link)) {
                 let task = crate::io::start(connector.clone(), shared.clone(), link, Some(io));

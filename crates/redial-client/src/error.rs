@@ -202,12 +202,12 @@ pub enum Cause {
 
 /// Why there is no connection.
 #[derive(Clone, Debug, Error)]
-#[error("cannot connect to {peer}: {source}")]
+#[error("cannot connect to {peer}: {reason}")]
 pub struct ConnectError {
     /// The address.
     pub peer: Arc<str>,
     /// What the system said.
-    pub source: Arc<io::Error>,
+    pub reason: Arc<io::Error>,
 }
 
 /// Why there is no client.

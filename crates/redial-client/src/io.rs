@@ -118,7 +118,7 @@ async fn drive<C: Connector>(connector: Arc<C>, mut guard: Guard, mut first: Opt
 fn fail(error: io::Error, shared: &Shared, link: usize) {
     let error = ConnectError {
         peer: shared.peer.clone(),
-        source: Arc::new(error),
+        reason: Arc::new(error),
     };
     let now = clock::now();
     shared.with(|state| {

@@ -117,7 +117,7 @@ impl World {
             Event::FailToConnect if !self.is_connected => {
                 let error = ConnectError {
                     peer: "peer".into(),
-                    source: std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into()),
+                    reason: std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into()),
                 };
                 self.mux.connect_failed(0, &error, self.now);
             }
