@@ -162,7 +162,9 @@ impl<W> Table<W> {
                 }
             },
             Found::Finished(outcome) => {
-                replay.extend_from_slice(outcome);
+                outcome
+                    .iter()
+                    .for_each(|piece| replay.extend_from_slice(piece));
                 Begin::Replayed
             }
             Found::OtherCall => Begin::IdReused,

@@ -32,7 +32,7 @@ pub(super) struct Running<W> {
 pub(super) enum Found<'a, W> {
     Nothing,
     Running(&'a mut Running<W>),
-    Finished(&'a [u8]),
+    Finished([&'a [u8]; 2]),
     OtherCall,
 }
 
@@ -92,7 +92,9 @@ impl<W> Shard<W> {
             };
         }
         match self.finished.find(&key.key, key.hash) {
-            Some(record) if record.fingerprint == fingerprint => Found::Finished(&record.outcome),
+            Some(record) if record.fingerprint == fingerprint => {
+                Found::Finished(self.finished.outcome(record))
+            }
             Some(_) => Found::OtherCall,
             None => Found::Nothing,
         }

@@ -255,6 +255,30 @@ fn a_record_that_waits_behind_others_does_not_outlive_its_time() {
     assert_eq!(world.begin(999, "q").0, Begin::Start(()));
 }
 
+/// Long enough for every shard's ring of outcomes to go round several times.
+#[test]
+fn outcomes_are_replayed_whole_wherever_the_ring_begins() {
+    let mut world = World::new(TableLimits {
+        max_records: 100_000,
+        max_bytes: 1 << 30,
+        ..LIMITS
+    });
+    let outcome = |name: u32| vec![name as u8; (name % 97) as usize];
+    for name in 0..60_000 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+        world.finish(name, &outcome(name));
+        if name % 10 == 0 {
+            world.pass(Duration::from_millis(1));
+        }
+        let earlier = name - name.min(7_919) * 7 / 8;
+        assert_eq!(
+            world.begin(earlier, "p"),
+            (Begin::Replayed, outcome(earlier)),
+            "{earlier}"
+        );
+    }
+}
+
 #[test]
 fn an_idle_table_falls_back_to_nothing() {
     let mut world = World::new(TableLimits {

@@ -1,7 +1,8 @@
 //! Finished calls in the order in which they ended, which is the order in which they expire.
 //!
 //! All live equally long, so the oldest is always in front: expiry looks at the front alone and
-//! never scans. The index beside the queue holds 8 bytes a record.
+//! never scans. Their outcomes lie one behind the other in a ring of bytes, in the same order, so
+//! that a record costs no allocation of its own and leaves no hole. The index holds 8 bytes each.
 
 use std::{
     collections::VecDeque,
@@ -14,9 +15,12 @@ use redial_protocol::CallKey;
 
 use super::Fingerprint;
 
-/// What the index and the allocator take beside a record: a slot of the index at its usual load
-/// and the allocator's header and rounding of the outcome.
+/// What is taken beside a record: a slot of the index at its usual load, and what is allocated
+/// ahead.
 const BESIDE_BYTES: usize = 32;
+
+/// Queue and ring grow by an eighth at a time: doubling would leave half of a large table unused.
+const GROWTH: usize = 8;
 
 /// Memory is given back when less than a quarter of it is used, and never below this.
 const KEEP_RECORDS: usize = 64;
@@ -54,7 +58,9 @@ impl Millis {
 pub(super) struct Record {
     key: CallKey,
     pub(super) fingerprint: Fingerprint,
-    pub(super) outcome: Box<[u8]>,
+    /// Where the outcome begins, counted in bytes of all outcomes ever.
+    start: u64,
+    outcome_bytes: u32,
     hash: u32,
     expires: Millis,
 }
@@ -76,9 +82,13 @@ struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Finished {
     records: VecDeque<Record>,
+    /// The outcomes of all records.
+    outcomes: VecDeque<u8>,
     index: HashTable<Place>,
     /// The number of the record in front.
     first: u32,
+    /// Where its outcome begins.
+    first_start: u64,
 }
 
 impl Finished {
@@ -86,6 +96,16 @@ impl Finished {
         let record = |place: &Place| &self.records[place.number.wrapping_sub(self.first) as usize];
         let same = |place: &Place| place.hash == hash && record(place).key == *key;
         self.index.find(spread(hash), same).map(record)
+    }
+
+    /// A record's outcome, in the two pieces that the ring may have made of it.
+    pub(super) fn outcome(&self, record: &Record) -> [&[u8]; 2] {
+        let start = (record.start - self.first_start) as usize;
+        let end = start + record.outcome_bytes as usize;
+        let (front, back) = self.outcomes.as_slices();
+        let in_front = &front[start.min(front.len())..end.min(front.len())];
+        let in_back = &back[start.saturating_sub(front.len())..end.saturating_sub(front.len())];
+        [in_front, in_back]
     }
 
     pub(super) fn push(
@@ -97,13 +117,19 @@ impl Finished {
         expires: Millis,
     ) {
         let number = self.first.wrapping_add(self.records.len() as u32);
+        let start = self.first_start + self.outcomes.len() as u64;
+        let outcome_bytes = u32::try_from(outcome.len()).expect("an outcome fits into a frame");
+        make_room(&mut self.records, 1);
         self.records.push_back(Record {
             key,
             fingerprint,
-            outcome: outcome.into(),
+            start,
+            outcome_bytes,
             hash,
             expires,
         });
+        make_room(&mut self.outcomes, outcome.len());
+        self.outcomes.extend(outcome);
         let rehash = |place: &Place| spread(place.hash);
         self.index
             .insert_unique(spread(hash), Place { number, hash }, rehash);
@@ -113,18 +139,18 @@ impl Finished {
     pub(super) fn expire(&mut self, now: Millis, at_most: usize) -> (usize, usize) {
         let (mut records, mut bytes) = (0, 0);
         while records < at_most
-            && let Some(record) = self
-                .records
-                .pop_front_if(|front| front.expires.left(now).is_none())
+            && let Some(record) = self.records.pop_front_if(|front| front.is_expired(now))
         {
             let number = self.first;
             let entry = self
                 .index
                 .find_entry(spread(record.hash), |place| place.number == number);
             entry.expect("every record is in the index").remove();
+            self.outcomes.drain(..record.outcome_bytes as usize);
+            self.first_start += u64::from(record.outcome_bytes);
             self.first = self.first.wrapping_add(1);
             records += 1;
-            bytes += record_bytes(&record.key, record.outcome.len());
+            bytes += record_bytes(&record.key, record.outcome_bytes as usize);
         }
         (records, bytes)
     }
@@ -142,6 +168,16 @@ impl Finished {
             self.records.shrink_to(wanted);
             self.index.shrink_to(wanted, |place| spread(place.hash));
         }
+        if self.outcomes.capacity() > (self.outcomes.len() * 4).max(KEEP_RECORDS * 64) {
+            self.outcomes.shrink_to(self.outcomes.len() * 2);
+        }
+    }
+}
+
+/// Makes room for `more` without allocating far ahead.
+fn make_room<T>(ring: &mut VecDeque<T>, more: usize) {
+    if ring.capacity() - ring.len() < more {
+        ring.reserve_exact(more.max(ring.len() / GROWTH).max(GROWTH));
     }
 }
 
