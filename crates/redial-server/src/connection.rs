@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    collections::VecDeque,
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
@@ -14,9 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{
-    Dialect, ErrorCode, ErrorObject, FrameDecoder, Id, Incoming, reply, write_frame,
-};
+use redial_protocol::{Dialect, ErrorCode, ErrorObject, FrameDecoder, Id, Incoming, reply};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -69,7 +68,8 @@ pub(crate) struct Connection<S> {
     peer: Option<SocketAddr>,
     phase: Phase,
     /// Whole frames that were read and have to wait until some replies have left.
-    held: Vec<u8>,
+    held: VecDeque<Box<[u8]>>,
+    held_bytes: usize,
     out: Vec<u8>,
     /// How much of `out` has been written.
     written: usize,
@@ -103,7 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             shared,
             peer,
             phase: Phase::Open,
-            held: Vec::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
             out: Vec::new(),
             written: 0,
             cut: false,
@@ -195,8 +196,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.take_in_held();
                 Ok(Poll::Ready(()))
             }
-            Phase::Open if self.is_clogged() || self.held.len() >= HELD_BYTES => Ok(Poll::Pending),
-            Phase::Open => self.poll_read(cx),
+            Phase::Open if self.is_clogged() || self.held_bytes >= HELD_BYTES => {
+                // The rest of a frame that is not read can't be late.
+                self.frame_since = None;
+                Ok(Poll::Pending)
+            }
+            Phase::Open => {
+                if self.decoder.is_mid_frame() {
+                    self.frame_since.get_or_insert(self.now);
+                }
+                self.poll_read(cx)
+            }
             Phase::Finishing | Phase::Closing => Ok(Poll::Pending),
             Phase::Lingering { .. } => self.poll_linger(cx),
         }
@@ -240,6 +250,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// queue passes this one too: a peer that hears nothing for long asks whether anybody is there.
     fn take_in(&mut self, bytes: &[u8]) {
         let mut input = bytes;
+        // Kept from before it is asked whether the server is stopping until what was taken on has
+        // a task of its own: a shutdown waits for both.
+        let _taking_on = self.shared.executions.token();
         // Out of the way, so that a frame in it can be looked at while the rest is changed.
         let mut decoder = std::mem::replace(&mut self.decoder, FrameDecoder::new(0));
         let mut any_whole = false;
@@ -270,24 +283,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Hands over what was held back, as far as there is room now.
     fn take_in_held(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        let mut input = held.as_slice();
-        let mut decoder = FrameDecoder::new(self.shared.config.limits.max_frame_bytes);
-        while self.phase != Phase::Closing && !self.cut && self.has_room() {
-            match decoder.next_frame(&mut input) {
-                Ok(Some(frame)) => self.hand_over(frame),
-                Ok(None) | Err(_) => break,
-            }
+        let _taking_on = self.shared.executions.token();
+        while self.phase != Phase::Closing
+            && !self.cut
+            && self.has_room()
+            && let Some(frame) = self.held.pop_front()
+        {
+            self.held_bytes -= frame.len();
+            self.hand_over(&frame);
         }
-        self.held.extend_from_slice(input);
     }
 
     fn hold(&mut self, frame: &[u8]) {
-        let max_bytes = self.shared.config.limits.max_frame_bytes;
-        write_frame(&mut self.held, max_bytes, |out| {
-            out.extend_from_slice(frame)
-        })
-        .expect("it was a frame when it came");
+        self.held_bytes += frame.len();
+        self.held.push_back(frame.into());
     }
 
     fn passes_queues(&self, frame: &[u8]) -> bool {
@@ -296,9 +305,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn hand_over(&mut self, frame: &[u8]) {
-        // Held from before it is asked whether the server is stopping until what was taken on has
-        // a task of its own: a shutdown waits for both.
-        let _taking_on = self.shared.executions.token();
         let mut turn = Turn {
             shared: &self.shared,
             outbox: &self.outbox,
@@ -361,6 +367,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn give_back_memory(&mut self) {
         if self.out.is_empty() && self.out.capacity() > KEEP_BYTES {
             self.out = Vec::new();
+        }
+        if self.held.is_empty() {
+            self.held = VecDeque::new();
         }
         self.kit.give_back_memory(KEEP_BYTES);
     }

@@ -348,3 +348,32 @@ async fn the_clock_is_asked_anew_for_every_call_with_a_deadline() {
     }
     assert!(late >= 10, "{late} of 20 came too late, which 14 must");
 }
+
+/// The server stopped reading, most likely in the middle of a frame: that is not the peer's fault.
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_the_server_does_not_read_on_is_not_late() {
+    let config = Config {
+        max_in_flight: 1,
+        ..Config::default()
+    };
+    let service = Service::default();
+    let mut peer = pipe(&service.server(config));
+    let mut all = Vec::new();
+    for number in 0..=3_000 {
+        let request = slow_inc(number, if number == 0 { 15_000 } else { 0 });
+        all.extend_from_slice(&u32::try_from(request.len()).unwrap().to_be_bytes());
+        all.extend_from_slice(request.as_bytes());
+    }
+    // In one piece, so that what is read at once ends in the middle of a frame.
+    tokio::io::AsyncWriteExt::write_all(&mut peer.io, &all)
+        .await
+        .unwrap();
+    for number in 0..=3_000 {
+        let reply = peer
+            .receive()
+            .await
+            .unwrap_or_else(|| panic!("closed before {number}"));
+        assert!(reply.contains("result"), "{reply}");
+    }
+    assert_eq!(service.effects(), 3_001);
+}
