@@ -101,7 +101,8 @@ fn serve(mut stream: TcpStream, service: &Mutex<Service>) -> std::io::Result<()>
             let mut out = Vec::new();
             write_frame(&mut out, 1 << 20, |out| {
                 let id = request.id.unwrap();
-                reply::write(out, request.dialect, id.raw(), outcome.as_bytes());
+                let meta = redial_protocol::ReplyMeta::default();
+                reply::write(out, request.dialect, id.raw(), outcome.as_bytes(), meta);
             })
             .unwrap();
             if delay == 0 {

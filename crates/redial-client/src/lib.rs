@@ -24,7 +24,8 @@
 //! #             let Ok(Incoming::Request(request)) = Incoming::parse(frame, &limits) else { panic!() };
 //! #             let id = request.id.unwrap();
 //! #             write_frame(&mut out, 4096, |out| {
-//! #                 reply::write(out, request.dialect, id.raw(), br#""result":{"key":"k","value":1}"#);
+//! #                 let (dialect, meta) = (request.dialect, Default::default());
+//! #                 reply::write(out, dialect, id.raw(), br#""result":{"key":"k","value":1}"#, meta);
 //! #             }).unwrap();
 //! #         }
 //! #         io.write_all(&out).await?;

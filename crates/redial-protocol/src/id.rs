@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::{limits::MAX_ID_BYTES, message::Dialect, text::cut};
+use crate::{limits::MAX_ID_BYTES, message::Dialect, session::SessionCall, text::cut};
 
 /// The `id` member of a message, borrowed from its frame.
 ///
@@ -119,9 +119,12 @@ impl<'a> Id<'a> {
 /// The name of a call: what makes two attempts attempts of one call.
 ///
 /// Two keys are equal exactly if the ids are the same JSON value: `"a"` and `"\u0061"` are one,
-/// `1` and `"1"` are two, and so are a UUID in lower and in upper case.
+/// `1` and `"1"` are two, and so are a UUID in lower and in upper case. A UUID of version 8 is the
+/// name of a session's call, in whatever case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallKey {
+    /// A call of a session: a string that is a UUID of version 8.
+    Session(SessionCall),
     /// A string that is a UUID in lower case, kept as its 16 bytes.
     Uuid([u8; 16]),
     /// Any other string.
@@ -134,7 +137,9 @@ impl CallKey {
     /// `text` is how `uuid` was written: only the canonical form may be kept as bytes, because
     /// the others would no longer be told apart.
     fn from_uuid_text(uuid: Uuid, text: &str) -> Self {
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        if let Some(call) = SessionCall::from_uuid(uuid) {
+            Self::Session(call)
+        } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             Self::Text(text.into())
         } else {
             Self::Uuid(uuid.into_bytes())
@@ -145,7 +150,7 @@ impl CallKey {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Self::Uuid(_) => 0,
+            Self::Session(_) | Self::Uuid(_) => 0,
             Self::Text(text) | Self::Integer(text) => text.len(),
         }
     }
@@ -272,6 +277,16 @@ mod tests {
             key("\"6b1f0e1c7f514f5c9d0e0a5d1c2b3a49\"", Dialect::JsonRpc2),
             None
         );
+    }
+
+    #[test]
+    fn a_call_of_a_session_is_known_in_either_case() {
+        let lower = "\"12345678-9abc-8def-8000-000000000007\"";
+        for dialect in [Dialect::JsonRpc2, Dialect::Notebook] {
+            let found = key(lower, dialect);
+            assert!(matches!(found, Some(CallKey::Session(call)) if call.number == 7));
+            assert_eq!(found, key(&lower.to_uppercase(), dialect));
+        }
     }
 
     #[test]

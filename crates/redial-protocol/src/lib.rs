@@ -11,7 +11,9 @@
 //! One request, from bytes to parts, and the reply back to bytes:
 //!
 //! ```
-//! use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, reply, write_frame};
+//! use redial_protocol::{
+//!     Dialect, FrameDecoder, Incoming, Limits, ReplyMeta, reply, write_frame,
+//! };
 //!
 //! let limits = Limits::default();
 //! let mut wire = Vec::new();
@@ -30,7 +32,8 @@
 //! let mut outcome = Vec::new();
 //! reply::encode_result(&mut outcome, &1)?;
 //! let mut answer = Vec::new();
-//! reply::write(&mut answer, request.dialect, request.id.unwrap().raw(), &outcome);
+//! let id = request.id.unwrap();
+//! reply::write(&mut answer, request.dialect, id.raw(), &outcome, ReplyMeta::default());
 //! assert_eq!(answer, br#"{"id":"7","result":1}"#);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -43,6 +46,8 @@ pub mod message;
 pub mod meta;
 pub mod method;
 pub mod reply;
+pub mod rpc;
+pub mod session;
 mod text;
 
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
@@ -53,6 +58,7 @@ pub use message::{Batch, Dialect, Incoming, Rejection, Request, write_request};
 pub use meta::{ReplyMeta, RequestMeta};
 pub use method::{Kind, Method};
 pub use reply::{Reply, ReplyError};
+pub use session::{SessionCall, SessionId};
 pub use text::cut;
 
 #[cfg(doctest)]

@@ -24,7 +24,8 @@ pub struct RequestMeta<'a> {
     /// two machines are never compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// Every call of the session below this number has been delivered to its caller.
+    /// Every call below this number, of the session that the id belongs to, has been delivered to
+    /// its caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack: Option<u64>,
     /// The trace that the call belongs to (W3C Trace Context, section 3.2).

@@ -37,13 +37,13 @@ pub fn encode_error(out: &mut Vec<u8>, error: &ErrorObject) {
 /// Appends a reply without a frame around it. `id` is JSON, written as it is.
 ///
 /// ```
-/// use redial_protocol::{Dialect, reply};
+/// use redial_protocol::{Dialect, ReplyMeta, reply};
 ///
 /// let mut out = Vec::new();
-/// reply::write(&mut out, Dialect::JsonRpc2, "1", br#""result":19"#);
+/// reply::write(&mut out, Dialect::JsonRpc2, "1", br#""result":19"#, ReplyMeta::default());
 /// assert_eq!(out, br#"{"jsonrpc":"2.0","id":1,"result":19}"#);
 /// ```
-pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
+pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8], meta: ReplyMeta) {
     out.extend_from_slice(match dialect {
         Dialect::Notebook => br#"{"id":"#,
         Dialect::JsonRpc2 => br#"{"jsonrpc":"2.0","id":"#,
@@ -51,7 +51,11 @@ pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
     out.extend_from_slice(id.as_bytes());
     out.push(b',');
     out.extend_from_slice(outcome);
-    out.push(b'}');
+    out.extend_from_slice(match meta.replayed {
+        None => b"}",
+        Some(true) => br#","redial":{"replayed":true}}"#,
+        Some(false) => br#","redial":{"replayed":false}}"#,
+    });
 }
 
 /// One reply, borrowed from its frame.
@@ -164,6 +168,20 @@ mod tests {
             assert_eq!(reply.outcome.unwrap().get(), "null");
             assert_eq!(reply.meta.replayed, None);
         }
+    }
+
+    #[test]
+    fn a_replay_says_so() {
+        let mut out = Vec::new();
+        let replayed = Some(true);
+        write(
+            &mut out,
+            Dialect::Notebook,
+            "1",
+            br#""result":2"#,
+            ReplyMeta { replayed },
+        );
+        assert_eq!(Reply::parse(&out).unwrap().meta.replayed, replayed);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{Batch, ErrorObject, Incoming, Kind, Rejection, Request, reply};
+use redial_protocol::{Batch, ErrorObject, Incoming, Kind, Rejection, ReplyMeta, Request, reply};
 
 use self::{
     call::Call,
@@ -94,7 +94,13 @@ impl Turn<'_> {
                 Ok(request) => self.request(&request, Some((&answer, index))),
                 Err(Rejection { dialect, id, error }) => {
                     let mut text = Vec::new();
-                    reply::write(&mut text, dialect, id.raw(), &encoded(&error));
+                    reply::write(
+                        &mut text,
+                        dialect,
+                        id.raw(),
+                        &encoded(&error),
+                        ReplyMeta::default(),
+                    );
                     self.shared
                         .tell(EventKind::Refused(error.code), Some(id.raw()), 1, "");
                     answer.place(index).fill(text);

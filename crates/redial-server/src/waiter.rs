@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{Dialect, ErrorObject, reply, write_frame};
+use redial_protocol::{Dialect, ErrorObject, ReplyMeta, reply, write_frame};
 
 use crate::{
     batch::BatchPlace,
@@ -99,7 +99,8 @@ impl Waiter {
         match self.batch {
             Some(place) => {
                 let mut answer = Vec::new();
-                reply::write(&mut answer, self.dialect, &self.id, outcome);
+                let meta = ReplyMeta::default();
+                reply::write(&mut answer, self.dialect, &self.id, outcome, meta);
                 place.fill(answer);
             }
             None => self.owed.outbox().send(|out| {
@@ -125,7 +126,7 @@ impl Waiter {
 /// limit needs to be held against them here.
 pub(crate) fn write_reply(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
     write_frame(out, u32::MAX as usize, |out| {
-        reply::write(out, dialect, id, outcome)
+        reply::write(out, dialect, id, outcome, ReplyMeta::default())
     })
     .expect("outcomes are made to fit into a frame");
 }

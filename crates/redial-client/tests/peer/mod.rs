@@ -186,7 +186,8 @@ impl Peer {
 
     async fn outcome(&mut self, request: &Seen, outcome: &[u8]) {
         let mut body = Vec::new();
-        reply::write(&mut body, request.dialect, &request.id, outcome);
+        let meta = redial_protocol::ReplyMeta::default();
+        reply::write(&mut body, request.dialect, &request.id, outcome, meta);
         self.frame(&body).await;
     }
 

@@ -1,0 +1,170 @@
+//! The methods of the protocol itself: their names, and what is asked and answered.
+//!
+//! Any JSON-RPC client may call them; Redial's does so by itself.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{error::ErrorObject, session::SessionId};
+
+/// Answers `"pong"`, past every queue.
+pub const PING: &str = "rpc.ping";
+
+/// Answers an OpenRPC document of the server's methods.
+pub const DISCOVER: &str = "rpc.discover";
+
+/// Opens a session, or attaches a connection to one: takes [`HelloParams`], answers [`Hello`].
+/// A peer that answers -32601 has no sessions.
+pub const HELLO: &str = "rpc.hello";
+
+/// Acknowledges calls outside a request: takes [`AckParams`], answers `true`. Meant to be a
+/// notification.
+pub const ACK: &str = "rpc.ack";
+
+/// Asks for the outcome of a call: takes [`CallParams`], answers [`Resolution`].
+pub const RESOLVE: &str = "rpc.resolve";
+
+/// Takes a call back if its handler has not begun: takes [`CallParams`], answers
+/// [`Cancellation`]. Meant to be a notification.
+pub const CANCEL: &str = "rpc.cancel";
+
+/// What `rpc.hello` takes. Without a session it asks for one.
+///
+/// ```
+/// use redial_protocol::rpc::HelloParams;
+///
+/// let open: HelloParams = serde_json::from_str("{}")?;
+/// assert_eq!(open.session, None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HelloParams {
+    /// The session to attach the connection to. An unknown one is answered with -32004.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+}
+
+/// What `rpc.hello` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// Which table of calls it is a session of: another text after a restart of a server whose
+    /// table is in memory.
+    #[serde(borrow)]
+    pub table: Cow<'a, str>,
+    /// How long the session outlives its last connection, in milliseconds.
+    pub lease_ms: u64,
+    /// The largest frame that the server takes, in bytes without its header.
+    pub max_frame: u64,
+    /// How many calls of the session may be unacknowledged at once: the window.
+    pub max_in_flight: u64,
+}
+
+/// What `rpc.ack` takes: which calls of a session their caller is done with, for good.
+///
+/// A request says the first half of this itself, as `"redial": {"ack": n}`. The second half is
+/// for calls that are over while an earlier one is not, so that one slow call does not pin the
+/// records of all that came after it.
+///
+/// ```
+/// use redial_protocol::rpc::AckParams;
+///
+/// let text = r#"{"session":"123456789abcdef","ack":7,"above":[[8,512]]}"#;
+/// let params: AckParams = serde_json::from_str(text)?;
+/// assert_eq!((params.ack, params.above), (7, vec![(8, 512)]));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AckParams {
+    /// The session.
+    pub session: SessionId,
+    /// Every call below this number.
+    #[serde(default)]
+    pub ack: u64,
+    /// And every call from the first number of a pair to before the second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<(u64, u64)>,
+}
+
+/// What `rpc.resolve` and `rpc.cancel` take: the id of the call, as it was written in its request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallParams<'a> {
+    /// The id.
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+}
+
+/// What `rpc.resolve` answers. It waits for a call that is running.
+///
+/// ```
+/// use redial_protocol::rpc::{Resolution, State};
+///
+/// let text = r#"{"state":"done","result":{"value":1}}"#;
+/// let resolution: Resolution = serde_json::from_str(text)?;
+/// assert_eq!(resolution.state, State::Done);
+/// assert_eq!(resolution.result.unwrap().get(), r#"{"value":1}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+pub struct Resolution {
+    /// What became of the call; never [`Running`](State::Running).
+    pub state: State,
+    /// If it is done: the result, as it was recorded.
+    #[serde(default, deserialize_with = "present")]
+    pub result: Option<Box<RawValue>>,
+    /// If it is done: the handler's error, as it was recorded.
+    #[serde(default)]
+    pub error: Option<ErrorObject>,
+}
+
+/// What `rpc.cancel` answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancellation {
+    /// What became of the call.
+    pub state: State,
+}
+
+/// What has become of a call that somebody asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It was executed, and its outcome is on record.
+    Done,
+    /// Its handler has begun, and goes on.
+    Running,
+    /// It was not executed and never will be: its id is fenced.
+    Never,
+}
+
+/// A member that is `null` is there all the same: a result may be.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_null_is_a_result() {
+        let read = |text| serde_json::from_str::<Resolution>(text).unwrap();
+        let null = read(r#"{"state":"done","result":null}"#);
+        assert_eq!(null.result.unwrap().get(), "null");
+        let never = read(r#"{"state":"never"}"#);
+        assert!((never.state, never.result.is_none()) == (State::Never, true));
+        let error = read(r#"{"state":"done","error":{"code":-32000,"message":"no"}}"#);
+        assert_eq!(i32::from(error.error.unwrap().code), -32000);
+    }
+
+    #[test]
+    fn a_misspelt_param_is_named() {
+        let error = serde_json::from_str::<HelloParams>(r#"{"sesion":"1"}"#).unwrap_err();
+        assert!(error.to_string().contains("sesion"), "{error}");
+    }
+}
