@@ -42,6 +42,7 @@
 
 mod abort;
 mod admission;
+mod attachment;
 mod batch;
 mod clock;
 mod config;
