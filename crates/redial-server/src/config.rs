@@ -60,7 +60,7 @@ pub struct Config {
     pub max_connections: usize,
     /// How many calls of one connection are unanswered at once, and how many of one session are
     /// unacknowledged: its window. Default 512. A session's window full of replies of 100 bytes
-    /// takes about 150 KiB. Clients are told the figure and wait at it; twice as many are let pass,
+    /// takes about 100 KiB. Clients are told the figure and wait at it; twice as many are let pass,
     /// since acknowledgements may be on their way, then: -32001. At the limit of a connection the
     /// server takes no more of them from that connection until an answer leaves: it holds back up
     /// to 64 KiB of requests, among which it still answers `rpc.ping`, and then stops reading.
