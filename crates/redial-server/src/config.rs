@@ -34,8 +34,8 @@ pub struct Config {
     /// The most memory that records may keep, in bytes. Default 256 MiB. Checked before a call is
     /// taken on, so replies of calls that are already running may exceed it. At the limit: -32001.
     pub max_record_bytes: usize,
-    /// How long a session is kept after its last connection has ended. Default 30 min; 1 ms or
-    /// more. A client that comes back later gets a new one, and is told of its unresolved calls
+    /// How long a session is kept after its last connection has ended. Default 30 min, as in
+    /// MongoDB's retryable writes (`localLogicalSessionTimeoutMinutes`); 1 ms or more. A client that comes back later gets a new one, and is told of its unresolved calls
     /// that nobody knows their outcome. A client that goes for good costs its records for so long.
     pub session_lease: Duration,
     /// The most sessions at once. Default 10,000, at less than 1 KiB each without records. At the
