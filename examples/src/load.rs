@@ -92,15 +92,14 @@ impl Load {
     }
 
     async fn call_safely(&self, client: &Client, start_us: u64) -> (Ended, Vec<AttemptRecord>) {
-        let mut call = client.call::<Inc>(self.params.clone()).limits(self.limits);
-        let id = call.token().id.to_string();
+        let call = client.call::<Inc>(self.params.clone()).limits(self.limits);
         match call.with_report().await {
             Ok(reply) => {
-                let attempts = attempts(&id, start_us, &reply.report);
+                let attempts = attempts(start_us, &reply.report);
                 (Ok(reply), attempts)
             }
             Err(error) => {
-                let attempts = attempts(&id, start_us, error.report());
+                let attempts = attempts(start_us, error.report());
                 (Err((error.executed(), error.to_string())), attempts)
             }
         }
@@ -175,12 +174,12 @@ async fn work(
     }
 }
 
-fn attempts(id: &str, start_us: u64, report: &Report) -> Vec<AttemptRecord> {
+fn attempts(start_us: u64, report: &Report) -> Vec<AttemptRecord> {
     let at = |since: Duration| start_us + u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
     report
         .history()
         .map(|attempt| AttemptRecord {
-            id: id.to_owned(),
+            id: attempt.id.to_string(),
             attempt: attempt.number,
             sent_us: at(attempt.started),
             end_us: at(attempt.ended),

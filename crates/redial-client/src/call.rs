@@ -8,6 +8,7 @@ use std::{
     future::{Future, IntoFuture, poll_fn},
     marker::PhantomData,
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,14 +17,17 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use self::open::{Done, Open};
+pub(crate) use self::open::Done;
+use self::open::Open;
 use crate::{
     client::Client,
     clock,
     config::CallLimits,
-    error::{CallError, CallToken, Cause, Details, Stop},
+    error::{CallError, Cause, Details, Stop},
+    mux::Nature,
     report::{Reply, Report},
-    retry::{Flight, backoff::Backoff},
+    retry::{Flight, backoff::Backoff, hedge::Hedge},
+    token::{CallToken, Hold},
 };
 
 /// A call that is prepared and not yet sent. Awaiting it gives the value; [`with_report`]
@@ -55,9 +59,9 @@ pub struct Call<O> {
     id: Option<Uuid>,
     traceparent: Option<String>,
     resend_window: Option<Duration>,
-    /// An earlier life of this call may have been executed.
-    is_resumed: bool,
-    is_notification: bool,
+    nature: Nature,
+    /// Keeps the number that the call's token names.
+    hold: Option<Arc<Hold>>,
     output: PhantomData<fn() -> O>,
 }
 
@@ -71,13 +75,14 @@ impl<O> Call<O> {
             id: None,
             traceparent: None,
             resend_window: None,
-            is_resumed: false,
-            is_notification: false,
+            nature: Nature::default(),
+            hold: None,
             output: PhantomData,
         }
     }
 
     pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
+        self.nature.is_query = kind == Kind::Query;
         self.resend_window = match kind {
             Kind::Query => None,
             Kind::Mutation => Some(self.client.shared().config.resend_window),
@@ -87,11 +92,11 @@ impl<O> Call<O> {
 
     pub(crate) fn resumed(client: &Client, token: CallToken) -> Self {
         let call = Self::new(client, token.method.into(), &token.params);
-        Self {
-            id: Some(token.id),
-            is_resumed: true,
-            ..call.with_kind(Kind::Mutation)
-        }
+        let mut call = call.with_kind(Kind::Mutation);
+        call.id = Some(token.id);
+        call.hold = token.hold;
+        call.nature.is_resumed = true;
+        call
     }
 
     /// How long to wait for a reply before the next attempt.
@@ -115,6 +120,12 @@ impl<O> Call<O> {
     /// How long to wait between attempts.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.limits.backoff = backoff;
+        self
+    }
+
+    /// When a copy goes out although the attempt has not timed out.
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.limits.hedge = hedge;
         self
     }
 
@@ -148,23 +159,46 @@ impl<O> Call<O> {
             id: self.id,
             traceparent: self.traceparent,
             resend_window: self.resend_window,
-            is_resumed: self.is_resumed,
-            is_notification: self.is_notification,
+            nature: self.nature,
+            hold: self.hold,
             output: PhantomData,
         }
     }
 
     /// What names the call, to be kept before it is sent: with it a program that crashed
-    /// meanwhile can [`resume`](Client::resume) it.
-    pub fn token(&mut self) -> CallToken {
-        let id = *self
-            .id
-            .get_or_insert_with(|| self.client.shared().with(|state| state.new_id()));
-        CallToken {
-            id,
-            method: self.method.clone().into_owned(),
-            params: self.params.as_ref().ok().cloned().flatten(),
+    /// meanwhile can [`resolve`](Client::resolve) or [`resume`](Client::resume) it.
+    ///
+    /// It waits until the call can have a name: for a connection, for the server to say whether
+    /// it has sessions and, at the end of the session's window, for a number. From then on the
+    /// call is bound to that name: if the session is lost before the call is sent, it ends as
+    /// `NotExecuted`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NotExecuted`] if there is no name for it within the call's deadline.
+    pub async fn token(&mut self) -> Result<CallToken, CallError> {
+        let params = match &self.params {
+            Ok(params) => params.clone(),
+            Err(cause) => return Err(self.refused(cause.clone())),
+        };
+        if self.id.is_none() {
+            let flight = Flight::new(self.method.clone(), None, self.limits, clock::now());
+            let nature = Nature {
+                is_reservation: true,
+                ..self.nature
+            };
+            let mut open = Open::new(self.client.shared(), flight, None, nature, None);
+            let mut timer = pin!(None);
+            let over = poll_fn(|context| open.poll(context, timer.as_mut())).await;
+            let (id, hold) = open.name(over)?;
+            (self.id, self.hold) = (Some(id), hold);
         }
+        Ok(CallToken {
+            id: self.id.unwrap_or_default(),
+            method: self.method.clone().into_owned(),
+            params,
+            hold: self.hold.clone(),
+        })
     }
 
     /// What can't be right about the call, whatever the server says.
@@ -184,7 +218,7 @@ impl<O> Call<O> {
     }
 
     /// The call from its first attempt to its end.
-    async fn run(mut self) -> Result<Done, CallError> {
+    pub(crate) async fn run(mut self) -> Result<Done, CallError> {
         let params = match self.check() {
             Ok(params) => params,
             Err(cause) => return Err(self.refused(cause)),
@@ -192,16 +226,20 @@ impl<O> Call<O> {
         let mut flight = Flight::new(self.method, params, self.limits, clock::now());
         flight.traceparent = self.traceparent;
         flight.resend_window = self.resend_window;
-        flight.is_notification = self.is_notification;
-        let mut open = Open::new(self.client.shared(), flight, self.id, self.is_resumed);
+        flight.is_notification = self.nature.is_notification;
+        let nature = Nature {
+            is_bound: self.hold.is_some(),
+            ..self.nature
+        };
+        let mut open = Open::new(self.client.shared(), flight, self.id, nature, self.hold);
         let mut timer = pin!(None);
         let over = poll_fn(|context| open.poll(context, timer.as_mut())).await;
         open.conclude(over)
     }
 
-    fn refused(self, cause: Cause) -> CallError {
+    fn refused(&self, cause: Cause) -> CallError {
         let details = Details {
-            method: self.method,
+            method: self.method.clone(),
             id: self.id.unwrap_or_default(),
             stop: Stop::Final,
             cause,
@@ -269,9 +307,13 @@ pub struct Notification {
 
 impl Notification {
     pub(crate) fn new(call: Call<()>) -> Self {
+        let nature = Nature {
+            is_notification: true,
+            ..Nature::default()
+        };
         Self {
             call: Call {
-                is_notification: true,
+                nature,
                 resend_window: Some(Duration::ZERO),
                 ..call
             },

@@ -8,23 +8,28 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rand::{Rng, SeedableRng, rngs::SysRng};
+use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::{Dialect, Kind, Method};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::task::AbortHandle;
-use uuid::Uuid;
 
 use crate::{
     call::{Call, Notification},
     clock,
     config::{CallLimits, Config},
     connect::{Connector, Tcp},
-    error::{BuildError, CallToken, ConnectError},
+    error::{BuildError, ConnectError},
     io::{Drivers, dial},
     mux::Mux,
-    retry::{Policy, budget::Bucket, budget::RetryBudget},
+    resolve::Resolve,
+    retry::{
+        Policy,
+        budget::{Bucket, RetryBudget},
+        hedge::{Hedge, Latency},
+    },
+    token::CallToken,
 };
 
 /// Calls the methods of a server. Cheap to clone, and to be shared by any number of tasks.
@@ -65,7 +70,6 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) mux: Mux,
     pub(crate) policy: Policy,
-    ids: ChaCha8Rng,
     /// The tasks of the connections, one place per link.
     tasks: Vec<Option<AbortHandle>>,
     is_closed: bool,
@@ -80,6 +84,16 @@ pub struct Stats {
     pub connects: u64,
     /// Replies to no call of this client, or to one that is over.
     pub unasked_replies: u64,
+    /// Sessions that servers opened for this client. More than one means that a session was
+    /// lost, or that half of its window was taken by calls without outcome.
+    pub sessions_opened: u64,
+    /// Sessions that a server no longer knew: it was restarted, or is another one, or the lease
+    /// ended. Each may have left calls *unknown*.
+    pub sessions_lost: u64,
+    /// Calls without outcome whose record the server keeps because a token of them lives.
+    pub held_numbers: usize,
+    /// Copies that were sent because a call took long ([`Hedge`]).
+    pub hedges: u64,
 }
 
 impl Client {
@@ -134,11 +148,32 @@ impl Client {
         Notification::new(Call::new(self, method.into(), &params))
     }
 
+    /// Prepares a question for the outcome of a call that ended as *unknown*, in this process or
+    /// in another one. If the server has no record of the call it makes sure that the call is
+    /// never executed, and says so: [`Resolution::Never`](crate::Resolution::Never).
+    ///
+    /// ```no_run
+    /// # async fn f(client: redial_client::Client, text: &str) -> Result<(), Box<dyn std::error::Error>> {
+    /// use redial_client::{CallToken, Resolution};
+    ///
+    /// let token: CallToken = serde_json::from_str(text)?;
+    /// match client.resolve(token).await? {
+    ///     Resolution::Value(value) => println!("it was done: {value}"),
+    ///     Resolution::Never => println!("it was not done, and never will be"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resolve(&self, token: CallToken) -> Resolve<Value> {
+        Resolve::new(self, token)
+    }
+
     /// Prepares the very same call again, whose outcome was unknown. It never ends as
     /// `NotExecuted`, because this says nothing about the attempts before.
     ///
-    /// The server must still have its record of the call: if it has dropped it, as it does
-    /// after a while with a plain id, it takes this for a new call.
+    /// A call of a session is known again for as long as the session stands, in whatever process
+    /// it began. Of a call with a plain id the server must still have its record: if it has
+    /// dropped it, as it does after a while, it takes this for a new call.
     pub fn resume(&self, token: CallToken) -> Call<Value> {
         Call::resumed(self, token)
     }
@@ -150,6 +185,10 @@ impl Client {
             in_flight: state.mux.in_flight(),
             connects: state.mux.connects,
             unasked_replies: state.mux.unasked_replies,
+            sessions_opened: state.mux.sessions_opened(),
+            sessions_lost: state.mux.sessions_lost(),
+            held_numbers: state.mux.held_numbers(),
+            hedges: state.policy.hedges,
         })
     }
 
@@ -207,15 +246,6 @@ impl Shared {
     }
 }
 
-impl State {
-    /// An id for a call: a random UUID (version 4, RFC 9562).
-    pub(crate) fn new_id(&mut self) -> Uuid {
-        let mut bytes = [0; 16];
-        self.ids.fill_bytes(&mut bytes);
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
-    }
-}
-
 /// Chooses how a [`Client`] behaves. What has no method of its own here is a field of
 /// [`Config`].
 ///
@@ -255,6 +285,20 @@ impl Builder {
     #[must_use]
     pub fn extensions(mut self, extensions: bool) -> Self {
         self.config.extensions = extensions;
+        self
+    }
+
+    /// Sets whether a server is asked for a session. Default true.
+    #[must_use]
+    pub fn sessions(mut self, sessions: bool) -> Self {
+        self.config.sessions = sessions;
+        self
+    }
+
+    /// Sets when copies of calls go out that don't say so themselves. Default never.
+    #[must_use]
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.config.call.hedge = hedge;
         self
     }
 
@@ -337,11 +381,12 @@ impl Builder {
         let policy = Policy {
             bucket: Bucket::new(config.retry_budget, clock::now()),
             jitter: rng(config.jitter_seed.or(config.seed), 1)?,
+            latency: Latency::new(),
+            hedges: 0,
         };
         let state = State {
-            mux: Mux::new(&config),
+            mux: Mux::new(&config, rng(config.seed, 0)?),
             policy,
-            ids: rng(config.seed, 0)?,
             tasks: vec![None; config.connections],
             is_closed: false,
         };

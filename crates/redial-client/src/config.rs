@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redial_protocol::{Dialect, Limits};
 
-use crate::retry::{backoff::Backoff, budget::RetryBudget};
+use crate::retry::{backoff::Backoff, budget::RetryBudget, hedge::Hedge};
 
 /// The limits of one call: a client has defaults, and each call may have its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +21,9 @@ pub struct CallLimits {
     pub deadline: Duration,
     /// How long to wait between attempts. Default 50 ms, doubled up to 2 s, full jitter.
     pub backoff: Backoff,
+    /// When a copy of the call goes out although its attempt has not timed out. Default never.
+    /// Each copy is an attempt, and takes a token of the retry budget.
+    pub hedge: Hedge,
 }
 
 impl Default for CallLimits {
@@ -30,6 +33,7 @@ impl Default for CallLimits {
             max_attempts: 5,
             deadline: Duration::from_secs(10),
             backoff: Backoff::default(),
+            hedge: Hedge::Off,
         }
     }
 }
@@ -67,8 +71,17 @@ pub struct Config {
     /// How requests are spelled. Default JSON-RPC 2.0. Replies are read in either dialect.
     pub dialect: Dialect,
     /// Whether requests may carry Redial's own member. Default yes; it is left out by itself for
-    /// a peer that refuses it.
+    /// a peer that has no [`sessions`](Self::sessions), if those are asked for. Without it there
+    /// are no sessions.
     pub extensions: bool,
+    /// Whether the server is asked for a session, with a hello on every connection. Default yes.
+    /// In a session a call is executed at most once however late a retry arrives, and whatever
+    /// becomes of the server meanwhile; it costs one request per connection, for whose answer
+    /// the first calls of the client wait, and at most one small notification per 20 ms of idling.
+    /// A server without sessions is recognised by its answer; one that gives none is after three
+    /// hellos, each waited for as long as the [attempt_timeout](CallLimits::attempt_timeout) of
+    /// [`call`](Self::call), or after it has closed two connections on a hello.
+    pub sessions: bool,
     /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
     /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
     pub connections: usize,
@@ -82,7 +95,8 @@ pub struct Config {
     /// call still waits, before it is asked for a sign of life; silent for as long again, it
     /// counts as lost. Default 10 s.
     pub keepalive: Duration,
-    /// The largest frame to send or to receive, in bytes. Default 1 MiB.
+    /// The largest frame to send or to receive, in bytes. Default 1 MiB. A server with sessions
+    /// announces what it takes, which is obeyed too.
     pub max_frame_bytes: usize,
     /// How much of what is to be sent may wait in memory per connection, in bytes. Default
     /// 1 MiB; one frame may go over it. At the limit calls wait for room.
@@ -91,15 +105,15 @@ pub struct Config {
     /// as a server takes by default before it holds more of them back. At the limit a call waits
     /// for a place, no longer than its deadline, and rather takes another connection of the pool.
     /// A request that has timed out keeps its place until its call is over, since its reply may
-    /// still come; the call's retries and pings need none. Set it no higher than the server's own
-    /// figure.
+    /// still come; the call's retries and pings need none. A server with sessions announces a
+    /// figure of its own, which is obeyed too; for another one, set it no higher than that one's.
     pub max_in_flight: usize,
     /// How many retries all calls together may make.
     pub retry_budget: RetryBudget,
-    /// How long after a request that may have arrived the same call may be sent again. Default
-    /// 8 s, which is 2 s less than a server keeps its record of a call by default: after that
-    /// another attempt could be taken for a new call and be executed twice. Queries are not
-    /// bound by it. Set it below the server's own figure by the longest delay of the network.
+    /// How long after a request that may have arrived a call with a plain id may be sent again.
+    /// Default 8 s, which is 2 s less than a server keeps its record of such a call by default:
+    /// after that another attempt could be taken for a new call and be executed twice. Queries are
+    /// not bound by it, and neither are the calls of a [session](Self::sessions). Set it below the server's own figure by the longest delay of the network.
     pub resend_window: Duration,
     /// Makes everything random repeat: ids, jitter. **Only for simulations**: two clients with
     /// one seed make the same ids, and a server takes the calls of one for those of the other.
@@ -114,6 +128,7 @@ impl Default for Config {
             call: CallLimits::default(),
             dialect: Dialect::JsonRpc2,
             extensions: true,
+            sessions: true,
             connections: 1,
             connect_timeout: Duration::from_secs(5),
             reconnect: Backoff::default(),

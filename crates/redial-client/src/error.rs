@@ -3,12 +3,10 @@
 use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
 
 use redial_protocol::{ErrorObject, Executed, FrameError};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::report::Report;
+use crate::{report::Report, token::CallToken};
 
 /// Why a call gave no value, and whether it was executed.
 ///
@@ -46,7 +44,8 @@ pub enum CallError {
     /// the effect.
     #[error("{} may have been executed; {details}", details.method)]
     Unknown {
-        /// Names the call, for [`Client::resume`](crate::Client::resume).
+        /// Names the call, for [`Client::resolve`](crate::Client::resolve) and
+        /// [`Client::resume`](crate::Client::resume).
         token: Box<CallToken>,
         /// Why, and how it went.
         details: Box<Details>,
@@ -101,7 +100,7 @@ impl CallError {
 pub struct Details {
     /// The method's name.
     pub method: Cow<'static, str>,
-    /// The call's id; nil if the call was refused before it had one.
+    /// The call's id; nil if the call ended before it had one.
     pub id: Uuid,
     /// Why there was no further attempt.
     pub stop: Stop,
@@ -164,9 +163,10 @@ pub enum Cause {
     /// No reply within the attempt's timeout or before the deadline.
     #[error("no reply within {0:?}")]
     NoReply(Duration),
-    /// The request could not be handed to a connection: none was made yet, or there was
-    /// no room on it ([`max_buffered_bytes`](crate::Config::max_buffered_bytes),
-    /// [`max_in_flight`](crate::Config::max_in_flight)).
+    /// The request could not be handed to a connection: none was made yet, the server has not
+    /// said whether it has sessions, or there was no room on it
+    /// ([`max_buffered_bytes`](crate::Config::max_buffered_bytes),
+    /// [`max_in_flight`](crate::Config::max_in_flight)) or in the session's window.
     #[error("not sent within {0:?}")]
     NotSent(Duration),
     /// There was no connection to be had.
@@ -180,7 +180,8 @@ pub enum Cause {
         /// What ended it.
         reason: Arc<str>,
     },
-    /// The request is larger than [`max_frame_bytes`](crate::Config::max_frame_bytes).
+    /// The request is larger than [`max_frame_bytes`](crate::Config::max_frame_bytes), or than
+    /// the server takes.
     #[error("the request is too large: {0}")]
     TooLarge(FrameError),
     /// The params can't be sent.
@@ -189,6 +190,11 @@ pub enum Cause {
     /// An option of the call makes no sense.
     #[error("bad option: {0}")]
     BadOption(String),
+    /// The session that the call was numbered in is gone: the server was restarted and has its
+    /// records in memory alone, the session's lease has ended, or this is another server. What
+    /// was never written under it has gone on to a new session.
+    #[error("the server no longer knows the session of this call")]
+    SessionLost,
     /// The id is that of another call of this client that is not over.
     #[error("another call with this id is in flight")]
     IdInUse,
@@ -223,17 +229,4 @@ pub enum BuildError {
     /// The system has no random numbers, without which ids would not be unique.
     #[error("no random numbers from the system: {0}")]
     NoRandomness(String),
-}
-
-/// Names a call beyond the life of its future and its process: what it takes to send the very
-/// same call again. It can be kept as JSON before the call is sent.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CallToken {
-    /// The call's id.
-    pub id: Uuid,
-    /// The method's name.
-    pub method: String,
-    /// The params, byte for byte: the server compares a fingerprint of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub params: Option<Box<RawValue>>,
 }

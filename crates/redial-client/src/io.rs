@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{FrameDecoder, Reply, ReplyError};
+use redial_protocol::{ErrorObject, FrameDecoder, Reply, ReplyError, rpc::Hello};
+use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::AbortHandle,
@@ -23,7 +24,7 @@ use crate::{
     clock,
     connect::Connector,
     error::ConnectError,
-    mux::{Decoded, Outgoing, PING_ID},
+    mux::{Chores, Decoded, HELLO_ID, IDLE, Outgoing, PING_ID, Welcome},
     retry::after,
 };
 
@@ -132,8 +133,9 @@ async fn serve<Io>(io: Io, shared: &Arc<Shared>, link: usize)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    shared.with(|state| state.mux.connected(link));
-    let mut connection = Connection::new(io, shared, link);
+    let now = clock::now();
+    let preamble = shared.with(|state| state.mux.connected(link, now));
+    let mut connection = Connection::new(io, shared, link, Outgoing::after(preamble));
     let reason = poll_fn(|context| connection.poll(context)).await;
     let (now, written) = (clock::now(), connection.outgoing.offset());
     shared.with(|state| {
@@ -165,6 +167,12 @@ struct Connection<'a, Io> {
     buffer: Vec<u8>,
     decoded: Vec<Decoded>,
     silence: Silence,
+    chores: Chores,
+    chore_timer: Pin<Box<Sleep>>,
+    /// When the next chore is due, if the timer runs.
+    chore_at: Option<Instant>,
+    /// When to look for acknowledgements.
+    look_at: Option<Instant>,
 }
 
 /// How long the server has said nothing although something was written to it.
@@ -190,28 +198,34 @@ impl Silence {
 }
 
 impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
-    fn new(io: Io, shared: &'a Shared, link: usize) -> Self {
+    fn new(io: Io, shared: &'a Shared, link: usize, outgoing: Outgoing) -> Self {
+        let timer = || Box::pin(sleep_until(clock::now().into()));
         Self {
             io,
             shared,
             link,
-            outgoing: Outgoing::default(),
+            outgoing,
             needs_flush: false,
             decoder: FrameDecoder::new(shared.config.max_frame_bytes),
             buffer: vec![0; READ_BYTES],
             decoded: Vec::new(),
             silence: Silence {
-                timer: Box::pin(sleep_until(clock::now().into())),
+                timer: timer(),
                 is_armed: false,
                 since: None,
                 has_written: false,
                 was_pinged: false,
             },
+            chores: Chores::default(),
+            chore_timer: timer(),
+            chore_at: None,
+            look_at: None,
         }
     }
 
     /// Ready, with the reason, when the connection is over.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<String> {
+        self.poll_chores(context);
         let written = self.poll_write(context);
         // What the server said before it closed counts, so reading comes before giving up.
         if let Err(reason) = self.poll_read(context) {
@@ -220,7 +234,48 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         if let Err(error) = written {
             return Poll::Ready(error.to_string());
         }
+        self.arm_chores(context);
         self.poll_silence(context)
+    }
+
+    /// Does what is due besides reading and writing.
+    fn poll_chores(&mut self, context: &mut Context<'_>) {
+        if self.chore_at.is_none() || self.chore_timer.as_mut().poll(context).is_pending() {
+            return;
+        }
+        self.chore_at = None;
+        let now = clock::now();
+        let looks = self.look_at.take_if(|at| *at <= now).is_some();
+        self.chores = self.shared.with(|state| {
+            let mux = &mut state.mux;
+            mux.ask_again(self.link, now);
+            if looks {
+                mux.look(self.link, now);
+            }
+            mux.chores(self.link)
+        });
+    }
+
+    /// Sets the timer for what will be due next.
+    fn arm_chores(&mut self, context: &mut Context<'_>) {
+        match self.chores.watches {
+            true => drop(
+                self.look_at
+                    .get_or_insert_with(|| after(clock::now(), IDLE)),
+            ),
+            false => self.look_at = None,
+        }
+        let next = [self.chores.hello_at, self.look_at];
+        let next = next.into_iter().flatten().min();
+        if next != self.chore_at
+            && let Some(at) = next
+        {
+            self.chore_timer.as_mut().reset(at.into());
+            if self.chore_timer.as_mut().poll(context).is_ready() {
+                context.waker().wake_by_ref();
+            }
+        }
+        self.chore_at = next;
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -228,7 +283,9 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             if self.outgoing.ready().is_empty() {
                 let has_more = self.shared.with(|state| {
                     let mux = &mut state.mux;
-                    mux.exchange(self.link, &mut self.outgoing, context.waker())
+                    let has_more = mux.exchange(self.link, &mut self.outgoing, context.waker());
+                    self.chores = mux.chores(self.link);
+                    has_more
                 });
                 if !has_more {
                     break;
@@ -300,6 +357,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         let expecting = self.shared.with(|state| {
             let frames = self.decoded.drain(..);
             state.mux.deliver(self.link, frames, now)?;
+            self.chores = state.mux.chores(self.link);
             Ok::<_, String>(state.mux.outstanding(self.link) > 0)
         })?;
         self.silence.since = expecting.then_some(now);
@@ -355,7 +413,10 @@ fn decode(frame: &[u8]) -> Result<Decoded, ReplyError> {
         return Ok(match reply.outcome {
             Err(error) if reply.id.is_null() => Decoded::Complaint(error),
             _ if reply.id.raw() == PING_ID => Decoded::Pong,
-            _ => Decoded::Foreign,
+            outcome => match hello_serial(reply.id.raw()) {
+                Some(serial) => Decoded::Hello(serial, welcome(outcome)),
+                None => Decoded::Foreign,
+            },
         });
     };
     Ok(Decoded::Reply {
@@ -363,4 +424,23 @@ fn decode(frame: &[u8]) -> Result<Decoded, ReplyError> {
         outcome: reply.outcome.map(ToOwned::to_owned),
         meta: reply.meta,
     })
+}
+
+/// Which hello an id is of.
+fn hello_serial(id: &str) -> Option<u64> {
+    let id = id.strip_prefix('"')?.strip_suffix('"')?;
+    id.strip_prefix(HELLO_ID)?.parse().ok()
+}
+
+/// What a hello was answered.
+fn welcome(outcome: Result<&RawValue, ErrorObject>) -> Welcome {
+    match outcome.map(|result| serde_json::from_str::<Hello<'_>>(result.get())) {
+        Ok(Ok(hello)) => Welcome::Session {
+            id: hello.session,
+            window: hello.max_in_flight,
+            max_frame_bytes: hello.max_frame,
+        },
+        Ok(Err(_)) => Welcome::Nonsense,
+        Err(error) => Welcome::Error(error),
+    }
 }

@@ -65,19 +65,25 @@ mod few;
 mod io;
 mod mux;
 pub mod report;
+mod resolve;
 mod retry;
+mod session;
+mod token;
 
 pub use call::{Call, Notification};
 pub use client::{Builder, Client, Stats};
 pub use config::{CallLimits, Config};
 pub use connect::Connector;
-pub use error::{BuildError, CallError, CallToken, Cause, ConnectError, Details, Stop};
+pub use error::{BuildError, CallError, Cause, ConnectError, Details, Stop};
 pub use redial_protocol::{Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Kind, Method};
 pub use report::{AttemptEnd, AttemptReport, Reply, Report};
+pub use resolve::{Resolution, Resolve};
 pub use retry::{
     backoff::{Backoff, BackoffError, Jitter},
     budget::RetryBudget,
+    hedge::Hedge,
 };
+pub use token::CallToken;
 pub use uuid::Uuid;
 
 #[cfg(doctest)]

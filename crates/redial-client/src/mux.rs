@@ -4,9 +4,13 @@
 //! A call is pending from its first poll to its end, over all its attempts and connections: the
 //! reply to any attempt finds it.
 
+mod acks;
 mod events;
 mod link;
+mod names;
 mod pending;
+mod slab;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -14,21 +18,26 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use rand_chacha::ChaCha8Rng;
 use redial_protocol::{
     Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_frame, write_request,
 };
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use self::{link::Link, pending::Fate};
 pub(crate) use self::{
+    acks::{Chores, IDLE},
     link::{Outgoing, Touch},
-    pending::{Answer, Attempt, Pending, Signal},
+    names::{End, Taken},
+    pending::{Answer, Attempt, Name, Nature, Pending, Signal},
+    slab::Key,
+    standing::{HELLO_ID, Welcome},
 };
-use crate::report::AttemptEnd;
+use self::{link::Link, names::Sessions, pending::Fate, slab::Slab};
+use crate::{report::AttemptEnd, retry::backoff::Backoff};
 
 /// The id of keepalive pings. No UUID, so no call's and no key in a table.
 pub(crate) const PING_ID: &str = "\"redial-ping\"";
@@ -36,15 +45,22 @@ pub(crate) const PING_ID: &str = "\"redial-ping\"";
 /// The pending calls of a client and its connections' buffers.
 #[derive(Debug)]
 pub(crate) struct Mux {
-    calls: HashMap<Uuid, Pending, BuildHasherDefault<IdHasher>>,
+    calls: Slab<Pending>,
+    /// The calls whose name is no number of a session of this client.
+    by_id: HashMap<Uuid, Key, BuildHasherDefault<IdHasher>>,
+    sessions: Sessions,
     links: Vec<Link>,
     /// Where the search for a link begins next.
     turn: usize,
+    ids: ChaCha8Rng,
     dialect: Dialect,
     extensions: bool,
     max_frame_bytes: usize,
     max_buffered_bytes: u64,
     max_in_flight: usize,
+    /// How long a hello is waited for before it is sent again.
+    hello_timeout: Duration,
+    hello_backoff: Backoff,
     /// Whom to wake once the lock is released.
     pub(crate) woken: Vec<Waker>,
     pub(crate) connects: u64,
@@ -62,6 +78,8 @@ pub(crate) enum Decoded {
     },
     /// A reply to a call that is no outcome.
     Malformed { id: Uuid, detail: String },
+    /// The reply to a hello, by its serial number.
+    Hello(u64, Welcome),
     /// The reply to a ping.
     Pong,
     /// An error about no call in particular.
@@ -73,10 +91,11 @@ pub(crate) enum Decoded {
 /// One request to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outbound<'a> {
-    pub(crate) id: Uuid,
+    pub(crate) key: Key,
     pub(crate) method: &'a str,
     pub(crate) params: Option<&'a RawValue>,
     pub(crate) number: u32,
+    pub(crate) is_hedge: bool,
     pub(crate) timeout_ms: u64,
     pub(crate) traceparent: Option<&'a str>,
 }
@@ -86,110 +105,115 @@ pub(crate) struct Outbound<'a> {
 pub(crate) enum Sent {
     /// It is on its way. Where a link is named, it has no driver yet: start one.
     Queued { needs_driver: Option<usize> },
-    /// There is no room. The call is woken when there is.
-    Full,
+    /// There is no room, or nobody knows yet what the server speaks. The call is woken when that
+    /// changes.
+    Wait { needs_driver: Option<usize> },
+    /// The call wanted no more than a name, and has one.
+    Named,
     /// It is larger than any frame may be.
     TooLarge(FrameError),
 }
 
 impl Mux {
-    pub(crate) fn new(config: &crate::Config) -> Self {
+    pub(crate) fn new(config: &crate::Config, ids: ChaCha8Rng) -> Self {
         Self {
-            calls: HashMap::default(),
+            calls: Slab::new(),
+            by_id: HashMap::default(),
+            sessions: Sessions::new(config.extensions && config.sessions),
             links: (0..config.connections).map(|_| Link::default()).collect(),
             turn: 0,
+            ids,
             dialect: config.dialect,
             extensions: config.extensions,
             max_frame_bytes: config.max_frame_bytes,
             max_buffered_bytes: config.max_buffered_bytes as u64,
             max_in_flight: config.max_in_flight,
+            hello_timeout: config.call.attempt_timeout,
+            hello_backoff: config.reconnect,
             woken: Vec::new(),
             connects: 0,
             unasked_replies: 0,
         }
     }
 
-    /// A call begins. False if another call of this id is not over.
-    pub(crate) fn open(&mut self, id: Uuid, is_notification: bool) -> bool {
-        let is_free = !self.calls.contains_key(&id);
-        if is_free {
-            self.calls.insert(id, Pending::new(is_notification));
-        }
-        is_free
-    }
-
-    pub(crate) fn call(&mut self, id: Uuid) -> &mut Pending {
+    pub(crate) fn call(&mut self, key: Key) -> &mut Pending {
         self.calls
-            .get_mut(&id)
+            .get_mut(key)
             .expect("a call is pending from its first poll to its end")
     }
 
     /// Whom to wake when something happens to the call.
-    pub(crate) fn listen(&mut self, id: Uuid, waker: &Waker) {
-        let call = self.calls.get_mut(&id).expect("the call is pending");
+    pub(crate) fn listen(&mut self, key: Key, waker: &Waker) {
+        let call = self.calls.get_mut(key).expect("the call is pending");
         self.woken.extend(replace(&mut call.waker, waker));
     }
 
     /// Appends a request to the buffer of one of the connections.
     pub(crate) fn send(&mut self, request: &Outbound<'_>, now: Instant) -> Sent {
-        let chosen = self.choose(request.id);
-        let is_notification = match self.has_room(chosen, request.id) {
-            Some(pending) => pending.is_notification,
-            None => return Sent::Full,
-        };
-        let meta = match self.extensions && !is_notification {
-            true => request.meta(),
-            false => RequestMeta::default(),
-        };
-        let (start, end) = match self.append(chosen, request, !is_notification, &meta) {
+        let key = request.key;
+        let chosen = self.choose(key);
+        if !self.has_name(key, chosen, now) || !self.may_go(key, chosen, now) {
+            let had_driver = std::mem::replace(&mut self.links[chosen].has_driver, true);
+            return Sent::Wait {
+                needs_driver: (!had_driver).then_some(chosen),
+            };
+        }
+        if self.call(key).nature.is_reservation {
+            return Sent::Named;
+        }
+        if !self.has_room(chosen, key) {
+            return Sent::Wait { needs_driver: None };
+        }
+        let id = self.call(key).name.id();
+        let (start, end) = match self.append(chosen, id.as_ref(), request) {
             Ok(offsets) => offsets,
             Err(error) => return Sent::TooLarge(error),
         };
         let link = &mut self.links[chosen];
-        if is_notification {
-            link.notifications.push_back((end, request.id));
-        }
         let attempt = Attempt {
+            id: id.unwrap_or_default(),
             number: request.number,
+            is_hedge: request.is_hedge,
             started: now,
             ended: None,
             link: chosen,
             epoch: link.epoch,
             start,
             end,
-            carried_member: !meta.is_empty(),
             fate: Fate::Live,
         };
         self.woken.extend(link.driver.take());
         let had_driver = std::mem::replace(&mut link.has_driver, true);
-        let pending = self.call(request.id);
-        pending.is_blocked = false;
+        let pending = self.calls.get_mut(key).expect("the call is pending");
+        if pending.nature.is_notification {
+            link.notifications.push_back((end, key));
+        }
         // The place that was kept for the call, if any, is the attempt's from now on.
         if pending.place.take().is_none() {
-            self.links[chosen].in_flight += 1;
+            link.in_flight += 1;
         }
-        self.call(request.id).attempts.push(attempt);
+        pending.is_blocked = false;
+        pending.attempts.push(attempt);
         Sent::Queued {
             needs_driver: (!had_driver).then_some(chosen),
         }
     }
 
-    /// The call, if there is room for its request. Otherwise it is woken when there is.
-    fn has_room(&mut self, link: usize, id: Uuid) -> Option<&mut Pending> {
-        let pending = self.calls.get_mut(&id).expect("the call is pending");
+    /// Whether there is room for the call's request. Otherwise it is woken when there is.
+    fn has_room(&mut self, link: usize, key: Key) -> bool {
+        let max = self.max_in_flight();
+        let pending = self.calls.get_mut(key).expect("the call is pending");
+        let link = &mut self.links[link];
         // A retry of an attempt that was never answered needs no place: if lost requests could
         // fill the window, their retries would wait for each other.
-        let has_place = pending.place.is_some()
-            || pending.is_reachable()
-            || self.links[link].in_flight < self.max_in_flight;
-        let link = &mut self.links[link];
+        let has_place = pending.place.is_some() || pending.is_reachable() || link.in_flight < max;
         if has_place && link.unsent() < self.max_buffered_bytes {
-            return Some(pending);
+            return true;
         }
         if !std::mem::replace(&mut pending.is_blocked, true) {
-            link.blocked.push_back(id);
+            link.blocked.push_back(key);
         }
-        None
+        false
     }
 
     /// One place less is taken on the link: it goes to whoever has waited longest.
@@ -198,10 +222,11 @@ impl Mux {
         self.unblock(link);
     }
 
-    /// The call waits for room no longer.
-    pub(crate) fn give_way(&mut self, id: Uuid) {
-        let pending = self.call(id);
-        pending.is_blocked = false;
+    /// The call waits to be sent no longer.
+    pub(crate) fn give_way(&mut self, key: Key) {
+        let pending = self.call(key);
+        (pending.is_blocked, pending.is_queued) = (false, false);
+        pending.waiting = None;
         if let Some(link) = pending.place.take() {
             self.release(link);
         }
@@ -210,25 +235,39 @@ impl Mux {
     /// Writes a request's frame to the buffer of a link.
     fn append(
         &mut self,
-        link: usize,
+        number: usize,
+        id: Option<&Uuid>,
         request: &Outbound<'_>,
-        with_id: bool,
-        meta: &RequestMeta<'_>,
     ) -> Result<(u64, u64), FrameError> {
-        let (dialect, max) = (self.dialect, self.max_frame_bytes);
+        let (dialect, max) = (self.dialect, self.max_frame_bytes(number));
+        let pending = self.calls.get(request.key).expect("the call is pending");
         let mut quotes = [b'"'; 38];
-        let id = id_json(&request.id, &mut quotes);
-        self.links[link].append(|out| {
+        let id = id.map(|id| id_json(id, &mut quotes));
+        let link = &mut self.links[number];
+        // A server that was asked and has no sessions is not bothered with the member either.
+        let is_strange = link.is_plain && self.sessions.are_wanted;
+        let meta = match self.extensions && !pending.nature.is_notification && !is_strange {
+            true => RequestMeta {
+                ack: self.sessions.piggyback(pending.name, link),
+                ..request.meta()
+            },
+            false => RequestMeta::default(),
+        };
+        let offsets = link.append(|out| {
             write_frame(out, max, |out| {
-                let id = with_id.then_some(id);
-                write_request(out, dialect, id, request.method, request.params, meta);
+                write_request(out, dialect, id, request.method, request.params, &meta);
             })
-        })
+        })?;
+        self.sessions.appends += 1;
+        if meta.ack.is_some() {
+            self.sessions.acknowledged(pending.name, link);
+        }
+        Ok(offsets)
     }
 
     /// How much of the latest attempt's frame has been written.
-    pub(crate) fn touch(&mut self, id: Uuid) -> Touch {
-        let latest = self.calls.get(&id).and_then(|call| call.attempts.last());
+    pub(crate) fn touch(&mut self, key: Key) -> Touch {
+        let latest = self.calls.get(key).and_then(|call| call.attempts.last());
         latest.map_or(Touch::Untouched, |latest| match latest.fate {
             Fate::Live => self.links[latest.link].touch(latest.start, latest.end),
             Fate::Lost => Touch::Wholly,
@@ -236,18 +275,18 @@ impl Mux {
         })
     }
 
-    /// The latest attempt has been waited for long enough. Its reply still counts.
-    pub(crate) fn time_out(&mut self, id: Uuid, now: Instant) {
-        if let Some(latest) = self.call(id).attempts.last_mut()
-            && latest.ended.is_none()
-        {
-            latest.finish(now, AttemptEnd::Timeout);
+    /// The attempts have been waited for long enough. Their replies still count.
+    pub(crate) fn time_out(&mut self, key: Key, now: Instant) {
+        for attempt in self.call(key).attempts.iter_mut().rev() {
+            if attempt.ended.is_none() {
+                attempt.finish(now, AttemptEnd::Timeout);
+            }
         }
     }
 
     /// Takes back the latest attempt if it has not begun to leave, and says whether it had not.
-    pub(crate) fn withdraw(&mut self, id: Uuid) -> bool {
-        let pending = self.calls.get_mut(&id).expect("the call is pending");
+    pub(crate) fn withdraw(&mut self, key: Key) -> bool {
+        let pending = self.calls.get_mut(key).expect("the call is pending");
         let Some(latest) = pending.attempts.last() else {
             return false;
         };
@@ -256,9 +295,11 @@ impl Mux {
             return false;
         }
         link.withdraw(latest.start, latest.end);
-        link.notifications.retain(|(_, waiting)| *waiting != id);
+        link.notifications.retain(|(_, waiting)| *waiting != key);
         let number = latest.link;
+        let name = pending.name;
         pending.attempts.pop();
+        self.sessions.withdrawn(name, &mut self.links[number]);
         self.release(number);
         true
     }
@@ -266,8 +307,8 @@ impl Mux {
     /// The call is over, or nobody waits for it any more. To be preceded by [`withdraw`].
     ///
     /// [`withdraw`]: Self::withdraw
-    pub(crate) fn close(&mut self, id: Uuid) -> Option<Pending> {
-        let pending = self.calls.remove(&id)?;
+    pub(crate) fn close(&mut self, key: Key, end: End) -> Option<Pending> {
+        let pending = self.calls.remove(key)?;
         for attempt in pending.attempts.iter() {
             if attempt.fate == Fate::Live {
                 self.release(attempt.link);
@@ -276,6 +317,11 @@ impl Mux {
         if let Some(link) = pending.place {
             self.release(link);
         }
+        match pending.name {
+            Name::None => {}
+            Name::Id(id) => drop(self.by_id.remove(&id)),
+            Name::Number(call) => self.end_number(call, end),
+        }
         Some(pending)
     }
 
@@ -283,17 +329,41 @@ impl Mux {
         self.calls.len()
     }
 
+    /// How many attempts may be unanswered at once on a connection.
+    fn max_in_flight(&self) -> usize {
+        let announced = self
+            .sessions
+            .current
+            .as_ref()
+            .map(|session| session.window());
+        announced.map_or(self.max_in_flight, |announced| {
+            announced.min(self.max_in_flight)
+        })
+    }
+
+    /// The largest frame that may be sent on a connection of the link.
+    fn max_frame_bytes(&self, link: usize) -> usize {
+        match &self.sessions.current {
+            Some(session) if !self.links[link].is_plain => {
+                session.max_frame_bytes.min(self.max_frame_bytes)
+            }
+            _ => self.max_frame_bytes,
+        }
+    }
+
     /// The link that keeps a place for the call; otherwise the next in turn: one that works rather
     /// than one that doesn't, one with a place to spare, and another than the call's last.
-    fn choose(&mut self, id: Uuid) -> usize {
+    fn choose(&mut self, key: Key) -> usize {
         let count = self.links.len();
         if count == 1 {
             return 0;
         }
-        let pending = self.call(id);
+        let max = self.max_in_flight();
+        let pending = self.call(key);
         if let Some(link) = pending.place {
             return link;
         }
+        let needs_session = pending.name.is_of_a_session();
         let avoid = pending.attempts.last().map(|attempt| attempt.link);
         let turn = self.turn;
         self.turn = (turn + 1) % count;
@@ -301,8 +371,10 @@ impl Mux {
             .map(|step| (turn + step) % count)
             .min_by_key(|number| {
                 let link = &self.links[*number];
-                let is_taken = link.in_flight >= self.max_in_flight;
-                (link.failures > 0, is_taken, Some(*number) == avoid)
+                let is_strange = needs_session && link.is_plain;
+                let is_taken = link.in_flight >= max;
+                let is_last = Some(*number) == avoid;
+                (is_strange, link.failures > 0, is_taken, is_last)
             })
             .expect("a pool has at least one link")
     }

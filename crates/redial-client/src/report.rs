@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::few::Few;
 
 /// How a call went: with every value, and in every error.
@@ -35,9 +37,27 @@ impl Report {
         self.attempts
     }
 
+    /// How many of them were copies that were sent because the call took long
+    /// ([`Hedge`](crate::Hedge)).
+    #[must_use]
+    pub fn hedges(&self) -> u32 {
+        self.history
+            .iter()
+            .map(|attempt| u32::from(attempt.is_hedge))
+            .sum()
+    }
+
+    /// The attempt whose reply ended the call, if one did. A reply doesn't say which attempt it
+    /// is for: it is counted for the latest one on its connection.
+    #[must_use]
+    pub fn winner(&self) -> Option<&AttemptReport> {
+        self.history()
+            .find(|attempt| attempt.end == AttemptEnd::Reply)
+    }
+
     /// Every sending, in order. Two may have the same number: an attempt that found no connection
-    /// is made when there is one, and a peer that doesn't take Redial's member is sent the same
-    /// attempt again without it.
+    /// is made when there is one, and one that met a server that didn't know the session is made
+    /// again under another.
     pub fn history(&self) -> impl Iterator<Item = &AttemptReport> {
         self.history.iter()
     }
@@ -48,9 +68,8 @@ impl Report {
         self.total
     }
 
-    /// Whether the reply had been recorded for an earlier attempt; `None` if the server doesn't
-    /// say, which is not the same as no. Servers say it only to clients with a session, which
-    /// neither this client nor Redial's server has yet.
+    /// Whether the reply had been recorded for an earlier attempt; `None` if there was no reply, or
+    /// if the call had no session, whose servers alone say so.
     #[must_use]
     pub fn replayed(&self) -> Option<bool> {
         self.replayed
@@ -66,8 +85,14 @@ impl Report {
 /// One attempt of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptReport {
+    /// The id that the call was sent under. The same for all attempts, unless the session was
+    /// lost before the call could have been executed: then it goes on under an id of the next. Nil
+    /// for a notification, and for an attempt that found no server to name it for.
+    pub id: Uuid,
     /// Which attempt, from 1.
     pub number: u32,
+    /// Whether it was a copy that was sent although the one before it had not timed out.
+    pub is_hedge: bool,
     /// When its request was handed to a connection, since the call's start.
     pub started: Duration,
     /// When the client stopped waiting for it in particular, since the call's start.

@@ -7,6 +7,7 @@
 pub(crate) mod backoff;
 pub(crate) mod budget;
 pub(crate) mod classify;
+pub(crate) mod hedge;
 
 use std::{
     borrow::Cow,
@@ -15,13 +16,12 @@ use std::{
 
 use rand_chacha::ChaCha8Rng;
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
-use self::budget::Bucket;
+use self::{budget::Bucket, hedge::Latency};
 use crate::{
     config::CallLimits,
     error::{Cause, Stop},
-    mux::{Answer, Mux, Outbound, Sent, Signal, Touch},
+    mux::{Answer, Key, Mux, Outbound, Sent, Signal, Touch},
 };
 
 /// Longer than any wait is meant to be, and short enough to be added to any time.
@@ -37,12 +37,16 @@ pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
 pub(crate) struct Policy {
     pub(crate) bucket: Bucket,
     pub(crate) jitter: ChaCha8Rng,
+    /// How long calls take that are hedged by that.
+    pub(crate) latency: Latency,
+    pub(crate) hedges: u64,
 }
 
 /// One call on its way.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    pub(crate) id: Uuid,
+    /// Where the call is, once it has begun.
+    pub(crate) key: Option<Key>,
     pub(crate) method: Cow<'static, str>,
     pub(crate) params: Option<Box<RawValue>>,
     pub(crate) traceparent: Option<String>,
@@ -55,6 +59,7 @@ pub(crate) struct Flight {
     /// Attempts that count.
     pub(crate) used: u32,
     phase: Phase,
+    first_sent: Option<Instant>,
     previous_delay: Duration,
     holds_token: bool,
 }
@@ -63,8 +68,11 @@ pub(crate) struct Flight {
 enum Phase {
     /// The next attempt is to be made, no sooner than this.
     Send { at: Instant },
-    /// An attempt is made; this long it is waited for.
-    Wait { until: Instant },
+    /// An attempt is made. It is waited for until then, and hedged before if there is a time.
+    Wait {
+        until: Instant,
+        hedge_at: Option<Instant>,
+    },
     /// No further attempt; a late reply still counts.
     Listen { stop: Stop },
 }
@@ -89,9 +97,15 @@ pub(crate) enum Ending {
     Answer(Answer),
     /// There is none.
     GiveUp { stop: Stop, cause: Cause },
+    /// The call wanted no more than a name, and has one.
+    Named,
 }
 
 impl Flight {
+    fn key(&self) -> Key {
+        self.key.expect("the call has begun")
+    }
+
     pub(crate) fn new(
         method: Cow<'static, str>,
         params: Option<Box<RawValue>>,
@@ -99,7 +113,7 @@ impl Flight {
         now: Instant,
     ) -> Self {
         Self {
-            id: Uuid::nil(),
+            key: None,
             method,
             params,
             traceparent: None,
@@ -110,6 +124,7 @@ impl Flight {
             deadline: after(now, limits.deadline),
             used: 0,
             phase: Phase::Send { at: now },
+            first_sent: None,
             previous_delay: Duration::ZERO,
             holds_token: false,
         }
@@ -118,12 +133,13 @@ impl Flight {
     /// Decides as far as it can be decided now.
     pub(crate) fn step(&mut self, mux: &mut Mux, policy: &mut Policy, now: Instant) -> Step {
         loop {
-            if let Some(answer) = mux.call(self.id).answer.take() {
+            if let Some(answer) = mux.call(self.key()).answer.take() {
+                self.learn(policy, &answer, now);
                 return Step::Over(Ending::Answer(answer));
             }
             let step = match self.phase {
                 Phase::Send { at } => self.send(mux, policy, at, now),
-                Phase::Wait { until } => self.wait(mux, policy, until, now),
+                Phase::Wait { until, hedge_at } => self.wait(mux, policy, until, hedge_at, now),
                 Phase::Listen { stop } => Some(self.listen(mux, stop, now)),
             };
             if let Some(step) = step {
@@ -141,10 +157,11 @@ impl Flight {
 
     /// Takes back the latest attempt if nothing of it has been written: then it was none.
     pub(crate) fn withdraw(&mut self, mux: &mut Mux) -> bool {
-        let was_unsent = mux.call(self.id).signal == Some(Signal::Unsent);
-        let is_withdrawn = was_unsent || mux.withdraw(self.id);
+        let signal = mux.call(self.key()).signal;
+        let was_none = matches!(signal, Some(Signal::Unsent | Signal::Disowned));
+        let is_withdrawn = was_none || mux.withdraw(self.key());
         if is_withdrawn {
-            mux.call(self.id).signal = None;
+            mux.call(self.key()).signal = None;
             self.uncount();
         }
         is_withdrawn
@@ -167,12 +184,12 @@ impl Flight {
             return Some(self.give_up(mux, Stop::Deadline));
         }
         let at = mux
-            .call(self.id)
+            .call(self.key())
             .not_before
             .map_or(at, |asked| at.max(asked));
         if let Err(stop) = self.is_allowed_at(mux, at.max(now)) {
             self.refund(policy);
-            mux.give_way(self.id);
+            mux.give_way(self.key());
             self.stop(stop);
             return None;
         }
@@ -180,18 +197,26 @@ impl Flight {
             return Some(sleep(at));
         }
         let number = self.used + 1;
-        match mux.send(&self.outbound(number, now), now) {
+        match mux.send(&self.outbound(number, false, now), now) {
             Sent::Queued { needs_driver } => {
                 self.used = number;
                 self.holds_token = false;
+                self.first_sent.get_or_insert(now);
                 let until = self.patience(now);
-                self.phase = Phase::Wait { until };
+                let hedge_at = self.hedge_at(policy, now);
+                self.phase = Phase::Wait { until, hedge_at };
                 Some(Step::Sleep {
-                    until: until.min(self.deadline),
+                    until: hedge_at
+                        .map_or(until, |at| until.min(at))
+                        .min(self.deadline),
                     needs_driver,
                 })
             }
-            Sent::Full => Some(sleep(self.deadline.min(self.too_late(mux)))),
+            Sent::Wait { needs_driver } => Some(Step::Sleep {
+                until: self.deadline.min(self.too_late(mux)),
+                needs_driver,
+            }),
+            Sent::Named => Some(Step::Over(Ending::Named)),
             Sent::TooLarge(error) => Some(Step::Over(Ending::GiveUp {
                 stop: Stop::Final,
                 cause: Cause::TooLarge(error),
@@ -204,33 +229,48 @@ impl Flight {
         mux: &mut Mux,
         policy: &mut Policy,
         until: Instant,
+        hedge_at: Option<Instant>,
         now: Instant,
     ) -> Option<Step> {
-        match mux.call(self.id).signal.take() {
+        let signal = mux.call(self.key()).signal.take();
+        match signal {
             Some(Signal::Ended) => self.plan(mux, policy, now),
-            Some(Signal::Unsent) => {
+            Some(Signal::Unsent | Signal::Disowned) => {
                 self.uncount();
-                self.phase = Phase::Send { at: now };
-            }
-            Some(Signal::WithoutMember) => {
-                self.used -= 1;
-                self.phase = Phase::Send { at: now };
+                match mux.call(self.key()).is_running() {
+                    false => self.phase = Phase::Send { at: now },
+                    // Only a hedge is gone.
+                    true => self.refund(policy),
+                }
             }
             None if now >= self.deadline => {
                 self.withdraw(mux);
                 return Some(self.give_up(mux, Stop::Deadline));
             }
-            None if mux.touch(self.id) == Touch::Untouched => {
-                return self.wait_unsent(mux, until, now);
-            }
+            None if self.is_unsent(mux) => return self.wait_unsent(mux, until, now),
             None if now >= until => {
-                mux.time_out(self.id, now);
-                mux.call(self.id).trouble = Some(Cause::NoReply(self.limits.attempt_timeout));
+                // Of the two it is a hedge that may not have left yet.
+                if self.withdraw(mux) {
+                    self.refund(policy);
+                }
+                mux.time_out(self.key(), now);
+                mux.call(self.key()).trouble = Some(Cause::NoReply(self.limits.attempt_timeout));
                 self.plan(mux, policy, now);
             }
-            None => return Some(sleep(until.min(self.deadline))),
+            None => match hedge_at {
+                Some(at) if now >= at => return Some(self.hedge(mux, policy, until, now)),
+                Some(at) => return Some(sleep(until.min(at).min(self.deadline))),
+                None => return Some(sleep(until.min(self.deadline))),
+            },
         }
         None
+    }
+
+    /// Whether nothing of the one attempt that is waited for has been written.
+    fn is_unsent(&self, mux: &mut Mux) -> bool {
+        let latest = mux.call(self.key()).attempts.last();
+        let is_hedge = latest.is_some_and(|latest| latest.is_hedge);
+        !is_hedge && mux.touch(self.key()) == Touch::Untouched
     }
 
     /// The request lies in the buffer: another copy would lie behind it, so it is only kept from
@@ -243,7 +283,10 @@ impl Flight {
         }
         if now >= until {
             let until = self.patience(now);
-            self.phase = Phase::Wait { until };
+            self.phase = Phase::Wait {
+                until,
+                hedge_at: None,
+            };
             return None;
         }
         let wake = if too_late > now {
@@ -255,7 +298,7 @@ impl Flight {
     }
 
     fn listen(&mut self, mux: &mut Mux, stop: Stop, now: Instant) -> Step {
-        if now < self.deadline && mux.call(self.id).is_reachable() {
+        if now < self.deadline && mux.call(self.key()).is_reachable() {
             return sleep(self.deadline);
         }
         self.give_up(mux, stop)
@@ -285,7 +328,7 @@ impl Flight {
         let backoff = self.limits.backoff;
         let delay = backoff.delay(self.used, self.previous_delay, &mut policy.jitter);
         self.previous_delay = delay;
-        let asked = mux.call(self.id).not_before;
+        let asked = mux.call(self.key()).not_before;
         let at = asked.map_or(after(now, delay), |asked| asked.max(after(now, delay)));
         self.is_allowed_at(mux, at)?;
         let token = policy.bucket.reserve(now, self.deadline);
@@ -307,9 +350,9 @@ impl Flight {
 
     /// From when on the server can't be relied on to know the call again.
     fn too_late(&self, mux: &mut Mux) -> Instant {
-        let since = mux.call(self.id).open_since();
+        let since = mux.call(self.key()).open_since();
         match (since, self.resend_window) {
-            (Some(since), Some(window)) => after(since, window),
+            (Some(since), Some(window)) if mux.may_be_forgotten(self.key()) => after(since, window),
             _ => after(self.deadline, YEAR),
         }
     }
@@ -321,7 +364,7 @@ impl Flight {
     }
 
     fn give_up(&self, mux: &mut Mux, stop: Stop) -> Step {
-        let pending = mux.call(self.id);
+        let pending = mux.call(self.key());
         let untold = match pending.attempts.last() {
             Some(latest) if latest.ended.is_none() => Some(Cause::NoReply(self.limits.deadline)),
             _ => pending.trouble.take(),
@@ -338,13 +381,14 @@ impl Flight {
         }
     }
 
-    fn outbound(&self, number: u32, now: Instant) -> Outbound<'_> {
+    fn outbound(&self, number: u32, is_hedge: bool, now: Instant) -> Outbound<'_> {
         let left = self.deadline.saturating_duration_since(now);
         Outbound {
-            id: self.id,
+            key: self.key(),
             method: &self.method,
             params: self.params.as_deref(),
             number,
+            is_hedge,
             timeout_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             traceparent: self.traceparent.as_deref(),
         }

@@ -18,18 +18,19 @@ use uuid::Uuid;
 use crate::{
     client::{Shared, State},
     clock,
-    error::{CallError, CallToken, Cause, Details, Stop},
-    mux::{Answer, Pending},
+    error::{CallError, Cause, Details, Stop},
+    mux::{Answer, End, Name, Nature, Pending, Taken},
     report::{AttemptEnd, AttemptReport, Report},
     retry::{Ending, Flight, Step, classify::Verdict},
+    token::{CallToken, Hold},
 };
 
 /// A result that is not decoded yet.
-pub(super) struct Done {
-    pub(super) method: Cow<'static, str>,
-    pub(super) id: Uuid,
-    pub(super) result: Box<RawValue>,
-    pub(super) report: Report,
+pub(crate) struct Done {
+    pub(crate) method: Cow<'static, str>,
+    pub(crate) id: Uuid,
+    pub(crate) result: Box<RawValue>,
+    pub(crate) report: Report,
 }
 
 /// A call from its first poll on. However its future ends, it is pending no longer.
@@ -41,8 +42,11 @@ pub(super) struct Open {
 /// What is the call's own.
 struct Course {
     flight: Flight,
-    /// Of the caller's choice, or the client's.
+    /// Of the caller's choice, or of its token.
     id: Option<Uuid>,
+    nature: Nature,
+    /// Keeps the call's number while its token lives.
+    hold: Option<Arc<Hold>>,
     /// Something before or beside this call may have been executed under its id.
     may_be_executed: bool,
     is_pending: bool,
@@ -53,6 +57,7 @@ struct Course {
 pub(super) struct Over {
     ending: Ending,
     pending: Pending,
+    is_unknown: bool,
     at: Instant,
     connects: u64,
 }
@@ -62,14 +67,17 @@ impl Open {
         shared: &Arc<Shared>,
         flight: Flight,
         id: Option<Uuid>,
-        is_resumed: bool,
+        nature: Nature,
+        hold: Option<Arc<Hold>>,
     ) -> Self {
         Self {
             shared: shared.clone(),
             course: Course {
                 flight,
                 id,
-                may_be_executed: is_resumed,
+                nature,
+                hold,
+                may_be_executed: nature.is_resumed,
                 is_pending: false,
                 connects_before: 0,
             },
@@ -101,7 +109,19 @@ impl Open {
 
     /// The call's end: whether it was executed, and how it went.
     pub(super) fn conclude(&self, over: Over) -> Result<Done, CallError> {
-        self.course.conclude(over)
+        self.course.conclude(&self.shared, over)
+    }
+
+    /// The name that a reservation got, and what keeps it.
+    pub(super) fn name(&self, over: Over) -> Result<(Uuid, Option<Arc<Hold>>), CallError> {
+        match (&over.ending, over.pending.name) {
+            (Ending::Named, Name::Number(call)) => {
+                let hold = Hold::new(&self.shared, call, false);
+                Ok((call.uuid(), Some(hold)))
+            }
+            (Ending::Named, Name::Id(id)) => Ok((id, None)),
+            _ => Err(self.conclude(over).map(drop).expect_err("it was not sent")),
+        }
     }
 }
 
@@ -113,136 +133,190 @@ impl Course {
         waker: &Waker,
         now: Instant,
     ) -> ControlFlow<Over, (Instant, Option<usize>)> {
-        if !self.is_pending && !self.begin(state) {
-            let ending = Ending::GiveUp {
-                stop: Stop::Final,
-                cause: Cause::IdInUse,
-            };
-            return ControlFlow::Break(Over {
-                ending,
-                pending: Pending::new(false),
-                at: now,
-                connects: state.mux.connects,
-            });
+        if !self.is_pending
+            && let Err(taken) = self.begin(state)
+        {
+            return ControlFlow::Break(self.not_begun(taken, state, now));
         }
-        state.mux.listen(self.flight.id, waker);
+        let key = self.flight.key.expect("it has begun");
+        state.mux.listen(key, waker);
         match self.flight.step(&mut state.mux, &mut state.policy, now) {
             Step::Sleep {
                 until,
                 needs_driver,
             } => ControlFlow::Continue((until, needs_driver)),
-            Step::Over(ending) => ControlFlow::Break(Over {
-                ending,
-                pending: self.close(state).expect("it was pending until now"),
-                at: now,
-                connects: state.mux.connects,
-            }),
+            Step::Over(ending) => ControlFlow::Break(self.end(ending, state, now)),
         }
     }
 
-    /// Makes the call pending. False if another call of its id is.
-    fn begin(&mut self, state: &mut State) -> bool {
-        self.flight.id = self.id.unwrap_or_else(|| state.new_id());
+    /// Makes the call pending.
+    fn begin(&mut self, state: &mut State) -> Result<(), Taken> {
         self.connects_before = state.mux.connects;
-        self.is_pending = state.mux.open(self.flight.id, self.flight.is_notification);
-        if self.is_pending {
+        self.flight.key = Some(state.mux.open(self.id, self.nature)?);
+        self.is_pending = true;
+        if !self.nature.is_reservation {
             state.policy.bucket.deposit();
-        } else {
-            // Nothing is sent for this one, but the other is the same call.
-            self.may_be_executed = true;
         }
-        self.is_pending
+        Ok(())
     }
 
-    fn close(&mut self, state: &mut State) -> Option<Pending> {
-        if !std::mem::take(&mut self.is_pending) {
-            return None;
+    /// The call's id is not to be had.
+    fn not_begun(&mut self, taken: Taken, state: &State, now: Instant) -> Over {
+        // Nothing is sent for this one, but another one that is in flight is the same call.
+        self.may_be_executed |= taken == Taken::InUse;
+        let cause = match taken {
+            Taken::InUse => Cause::IdInUse,
+            Taken::SessionLost => Cause::SessionLost,
+        };
+        let name = self.id.map_or(Name::None, Name::Id);
+        Over {
+            ending: Ending::GiveUp {
+                stop: Stop::Final,
+                cause,
+            },
+            pending: Pending::new(name, self.nature),
+            is_unknown: self.may_be_executed,
+            at: now,
+            connects: state.mux.connects,
         }
-        // One that never left was no attempt.
+    }
+
+    fn end(&mut self, ending: Ending, state: &mut State, now: Instant) -> Over {
+        self.withdraw(state);
+        let key = self.flight.key.expect("it has begun");
+        let is_unknown = self.is_unknown(&ending, state.mux.call(key));
+        let end = match is_unknown || matches!(ending, Ending::Named) {
+            true => End::Held,
+            false => End::Done,
+        };
+        let pending = state.mux.close(key, end).expect("it was pending until now");
+        self.is_pending = false;
+        if self.nature.is_resumed
+            && end == End::Done
+            && let Some(id) = self.id
+        {
+            // Of another client's session, if of any.
+            state.mux.acknowledge(id);
+        }
+        Over {
+            ending,
+            pending,
+            is_unknown,
+            at: now,
+            connects: state.mux.connects,
+        }
+    }
+
+    /// What never left was no attempt.
+    fn withdraw(&mut self, state: &mut State) {
         self.flight.withdraw(&mut state.mux);
         self.flight.refund(&mut state.policy);
-        state.mux.close(self.flight.id)
     }
 
-    fn conclude(&self, over: Over) -> Result<Done, CallError> {
+    /// The call's future is dropped.
+    fn abandon(&mut self, state: &mut State) {
+        self.withdraw(state);
+        let key = self.flight.key.expect("it has begun");
+        state.mux.cancel(key);
+        let end = match self.hold.as_ref().is_some_and(Hold::has_others) {
+            true => End::Held,
+            false => End::Done,
+        };
+        state.mux.close(key, end);
+    }
+
+    /// Whether the call may have been executed, and nobody can say what came of it.
+    fn is_unknown(&self, ending: &Ending, pending: &Pending) -> bool {
+        match ending {
+            Ending::Named | Ending::Answer(Answer::Result(..) | Answer::Written) => false,
+            Ending::Answer(Answer::Error(_, Verdict::Failed, _)) => false,
+            Ending::Answer(Answer::Error(_, Verdict::Unknown, _) | Answer::Malformed(_)) => true,
+            Ending::Answer(Answer::Error(..) | Answer::SessionLost) | Ending::GiveUp { .. } => {
+                self.may_be_executed || pending.is_open()
+            }
+        }
+    }
+
+    fn conclude(&self, shared: &Arc<Shared>, over: Over) -> Result<Done, CallError> {
         let Over {
             ending,
             pending,
+            is_unknown,
             at,
             connects,
         } = over;
-        let may_be_executed = self.may_be_executed || pending.is_open();
         let report = |meta: ReplyMeta, answered| {
             self.report(&pending, at, connects, meta.replayed, answered)
         };
         let silent = ReplyMeta::default();
-        match ending {
+        let done = |result, report| {
+            Ok(Done {
+                method: self.flight.method.clone(),
+                id: pending.name.id().unwrap_or_default(),
+                result,
+                report,
+            })
+        };
+        let (stop, cause, report, has_failed) = match ending {
             Ending::Answer(Answer::Result(result, meta)) => {
-                Ok(self.done(result, report(meta, true)))
+                return done(result, report(meta, true));
             }
-            Ending::Answer(Answer::Written) => {
-                Ok(self.done(RawValue::NULL.to_owned(), report(silent, true)))
+            Ending::Answer(Answer::Written) | Ending::Named => {
+                return done(RawValue::NULL.to_owned(), report(silent, true));
             }
             Ending::Answer(Answer::Error(error, verdict, meta)) => {
-                let cause = Cause::Server(error);
-                let details = self.details(Stop::Final, cause, report(meta, true));
-                Err(match verdict {
-                    Verdict::Failed => CallError::Failed {
-                        details: Box::new(details),
-                    },
-                    Verdict::Unknown => self.unknown(details),
-                    _ => self.gave_up(details, may_be_executed),
-                })
+                let has_failed = verdict == Verdict::Failed;
+                (
+                    Stop::Final,
+                    Cause::Server(error),
+                    report(meta, true),
+                    has_failed,
+                )
             }
             Ending::Answer(Answer::Malformed(detail)) => {
                 let cause = Cause::MalformedReply(detail);
-                let details = self.details(Stop::Final, cause, report(silent, true));
-                Err(self.unknown(details))
+                (Stop::Final, cause, report(silent, true), false)
             }
-            Ending::GiveUp { stop, cause } => {
-                let details = self.details(stop, cause, report(silent, false));
-                Err(self.gave_up(details, may_be_executed))
-            }
-        }
-    }
-
-    fn done(&self, result: Box<RawValue>, report: Report) -> Done {
-        Done {
-            method: self.flight.method.clone(),
-            id: self.flight.id,
-            result,
-            report,
-        }
-    }
-
-    fn gave_up(&self, details: Details, may_be_executed: bool) -> CallError {
-        match may_be_executed {
-            true => self.unknown(details),
-            false => CallError::NotExecuted {
-                details: Box::new(details),
-            },
-        }
-    }
-
-    fn unknown(&self, details: Details) -> CallError {
-        let token = CallToken {
-            id: self.flight.id,
-            method: self.flight.method.clone().into_owned(),
-            params: self.flight.params.clone(),
+            Ending::Answer(Answer::SessionLost) => (
+                Stop::Final,
+                Cause::SessionLost,
+                report(silent, false),
+                false,
+            ),
+            Ending::GiveUp { stop, cause } => (stop, cause, report(silent, false), false),
         };
-        CallError::Unknown {
-            token: Box::new(token),
-            details: Box::new(details),
-        }
-    }
-
-    fn details(&self, stop: Stop, cause: Cause, report: Report) -> Details {
-        Details {
+        let details = Box::new(Details {
             method: self.flight.method.clone(),
-            id: self.flight.id,
+            id: pending.name.id().unwrap_or_default(),
             stop,
             cause,
             report,
+        });
+        Err(match (is_unknown, has_failed) {
+            (true, _) => CallError::Unknown {
+                token: Box::new(self.token(shared, pending.name)),
+                details,
+            },
+            (false, true) => CallError::Failed { details },
+            (false, false) => CallError::NotExecuted { details },
+        })
+    }
+
+    fn token(&self, shared: &Arc<Shared>, name: Name) -> CallToken {
+        let hold = match name {
+            // The token of a resumed call that came from elsewhere may still be there.
+            Name::Number(call) => Some(
+                self.hold
+                    .clone()
+                    .unwrap_or_else(|| Hold::new(shared, call, self.nature.is_resumed)),
+            ),
+            _ => self.hold.clone(),
+        };
+        CallToken {
+            id: name.id().unwrap_or_default(),
+            method: self.flight.method.clone().into_owned(),
+            params: self.flight.params.clone(),
+            hold,
         }
     }
 
@@ -259,19 +333,23 @@ impl Course {
             true => AttemptEnd::Superseded,
             false => AttemptEnd::Timeout,
         };
+        // Of a session's call a server says that it replays: saying nothing, it doesn't.
+        let says = answered && pending.name.is_of_a_session();
         Report {
             attempts: self.flight.used,
             history: pending.attempts.map(|attempt| {
                 let (ended, end) = attempt.ended.unwrap_or((now, cut_short));
                 AttemptReport {
+                    id: attempt.id,
                     number: attempt.number,
+                    is_hedge: attempt.is_hedge,
                     started: since(attempt.started),
                     ended: since(ended),
                     end,
                 }
             }),
             total: since(now),
-            replayed,
+            replayed: replayed.or(says.then_some(false)),
             connects: connects - self.connects_before,
         }
     }
@@ -280,8 +358,8 @@ impl Course {
 impl Drop for Open {
     fn drop(&mut self) {
         let course = &mut self.course;
-        if course.is_pending {
-            self.shared.with(|state| course.close(state));
+        if std::mem::take(&mut course.is_pending) {
+            self.shared.with(|state| course.abandon(state));
         }
     }
 }

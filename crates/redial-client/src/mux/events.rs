@@ -3,15 +3,17 @@
 
 use std::{sync::Arc, task::Waker, time::Instant};
 
-use redial_protocol::{ErrorObject, ReplyMeta, RequestMeta, write_frame, write_request};
+use redial_protocol::{ErrorCode, ErrorObject, ReplyMeta, RequestMeta, write_frame, write_request};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
     Decoded, Mux, PING_ID,
     link::{Outgoing, Touch, touch},
-    pending::{Answer, Fate, Pending, Signal},
+    pending::{Answer, Fate, Name, Pending, Signal},
     replace,
+    slab::Key,
+    standing::Welcome,
 };
 use crate::{
     error::{Cause, ConnectError},
@@ -20,6 +22,7 @@ use crate::{
         after,
         classify::{Verdict, classify},
     },
+    session::Session,
 };
 
 impl Mux {
@@ -33,17 +36,12 @@ impl Mux {
         self.links[link].not_before
     }
 
-    /// A connection stands.
-    pub(crate) fn connected(&mut self, link: usize) {
-        self.connects += 1;
-        self.links[link].complaint = None;
-    }
-
     /// Notes how far the driver has written and gives it what is ready. False if nothing is: the
     /// driver is then woken when something comes.
     pub(crate) fn exchange(&mut self, link: usize, out: &mut Outgoing, waker: &Waker) -> bool {
         self.wrote(link, out.offset());
         let link = &mut self.links[link];
+        link.has_greeted = true;
         if link.has_more() {
             link.hand_out(out);
             return true;
@@ -60,7 +58,7 @@ impl Mux {
             && end <= offset
         {
             link.notifications.pop_front();
-            if let Some(pending) = self.calls.get_mut(&id) {
+            if let Some(pending) = self.calls.get_mut(id) {
                 pending.answer = Some(Answer::Written);
                 self.woken.extend(pending.waker.take());
             }
@@ -100,15 +98,18 @@ impl Mux {
         now: Instant,
     ) -> Result<(), String> {
         for frame in frames {
-            if !matches!(frame, Decoded::Complaint(_)) {
+            // A hello that was refused is no sign that the connection is of use.
+            let is_refusal = matches!(frame, Decoded::Hello(_, Welcome::Error(_)));
+            if !is_refusal && !matches!(frame, Decoded::Complaint(_)) {
                 self.links[link].prove();
             }
             match frame {
-                Decoded::Reply { id, outcome, meta } => self.reply(link, id, outcome, meta, now),
-                Decoded::Malformed { id, detail } if self.calls.contains_key(&id) => {
-                    self.answer(link, id, Answer::Malformed(detail), now);
-                }
-                Decoded::Malformed { detail, .. } => return Err(detail),
+                Decoded::Reply { id, outcome, meta } => self.reply(link, id, outcome, meta, now)?,
+                Decoded::Malformed { id, detail } => match self.find(id) {
+                    Some(key) => self.answer(link, key, Answer::Malformed(detail), now),
+                    None => return Err(detail),
+                },
+                Decoded::Hello(serial, welcome) => self.welcomed(link, serial, welcome, now)?,
                 Decoded::Pong => {}
                 Decoded::Complaint(error) => {
                     self.links[link].complaint = Some(error.to_string());
@@ -116,6 +117,10 @@ impl Mux {
                 }
                 Decoded::Foreign => self.unasked_replies += 1,
             }
+        }
+        if self.sessions.current.is_some() {
+            // What was answered is about to be acknowledged, by requests or alone.
+            self.watch(Some(link));
         }
         Ok(())
     }
@@ -163,9 +168,9 @@ impl Mux {
     /// The driver has no connection. True if there is something to make one for; otherwise the
     /// link has no driver from now on.
     pub(crate) fn wants_connection(&mut self, link: usize) -> bool {
-        let link = &mut self.links[link];
-        link.has_driver = link.has_more();
-        link.has_driver
+        let has_work = self.links[link].has_more() || self.has_waiting(link) || self.has_queue();
+        self.links[link].has_driver = has_work;
+        has_work
     }
 
     /// The driver is gone, whether it wanted to or not.
@@ -181,23 +186,48 @@ impl Mux {
         outcome: Result<Box<RawValue>, ErrorObject>,
         meta: ReplyMeta,
         now: Instant,
-    ) {
-        let Some(pending) = self.calls.get_mut(&id) else {
+    ) -> Result<(), String> {
+        let Some(key) = self.find(id) else {
             self.unasked_replies += 1;
-            return;
+            return Ok(());
         };
         let error = match outcome {
-            Ok(result) => return self.answer(link, id, Answer::Result(result, meta), now),
+            Ok(result) => {
+                self.answer(link, key, Answer::Result(result, meta), now);
+                return Ok(());
+            }
             Err(error) => error,
         };
-        let carried = pending.has_carried(link, &self.links[link]);
-        let verdict = classify(&error, carried);
-        if matches!(verdict, Verdict::Failed | Verdict::Unknown) {
-            return self.answer(link, id, Answer::Error(error, verdict, meta), now);
+        let name = self.call(key).name;
+        if let Name::Number(call) = name
+            && error.code == ErrorCode::OUTCOME_UNKNOWN
+            && error.redial_data().is_some()
+        {
+            return self.session_unknown(link, call.session, true, now);
         }
-        // It says that an attempt was not executed. Without one on this connection it says nothing.
-        let must_carry = verdict == Verdict::AgainWithoutMember;
-        let Some(attempt) = pending.answered_by(link, &self.links[link], must_carry) else {
+        match classify(&error) {
+            verdict @ (Verdict::Failed | Verdict::Unknown) => {
+                self.answer(link, key, Answer::Error(error, verdict, meta), now);
+            }
+            verdict => self.refused(link, key, error, verdict, meta, now),
+        }
+        Ok(())
+    }
+
+    /// An attempt was not executed.
+    fn refused(
+        &mut self,
+        number: usize,
+        key: Key,
+        error: ErrorObject,
+        verdict: Verdict,
+        meta: ReplyMeta,
+        now: Instant,
+    ) {
+        let link = &self.links[number];
+        let pending = self.calls.get_mut(key).expect("it was found");
+        // Without an attempt on this connection it says nothing.
+        let Some(attempt) = pending.answered_by(number, link) else {
             self.unasked_replies += 1;
             return;
         };
@@ -205,32 +235,23 @@ impl Mux {
         attempt.fate = Fate::Closed;
         attempt.finish(now, AttemptEnd::Refused);
         self.woken.extend(pending.waker.take());
-        self.extensions &= !must_carry;
-        match verdict {
-            Verdict::Again { no_sooner_than } => {
-                pending.not_before = pending.not_before.max(Some(after(now, no_sooner_than)));
-                pending.tell(was_running, Signal::Ended, Cause::Server(error));
-            }
-            Verdict::AgainWithoutMember => {
-                pending.tell(was_running, Signal::WithoutMember, Cause::Server(error));
-            }
-            _ => {
-                pending
-                    .answer
-                    .get_or_insert(Answer::Error(error, verdict, meta));
-            }
+        if let Verdict::Again { no_sooner_than } = verdict {
+            pending.not_before = pending.not_before.max(Some(after(now, no_sooner_than)));
+            pending.tell(was_running, Signal::Ended, Cause::Server(error));
+        } else {
+            pending
+                .answer
+                .get_or_insert(Answer::Error(error, verdict, meta));
         }
-        self.release(link);
+        self.release(number);
     }
 
-    fn answer(&mut self, link: usize, id: Uuid, answer: Answer, now: Instant) {
-        let Some(pending) = self.calls.get_mut(&id) else {
-            return;
-        };
+    fn answer(&mut self, link: usize, key: Key, answer: Answer, now: Instant) {
+        let pending = self.calls.get_mut(key).expect("it was found");
         if pending.answer.is_some() {
             return;
         }
-        if let Some(attempt) = pending.answered_by(link, &self.links[link], false) {
+        if let Some(attempt) = pending.answered_by(link, &self.links[link]) {
             attempt.finish(now, AttemptEnd::Reply);
         }
         pending.answer = Some(answer);
@@ -239,17 +260,18 @@ impl Mux {
 
     /// Gives what room there is to the calls that have waited longest, and wakes them.
     pub(super) fn unblock(&mut self, number: usize) {
+        let max = self.max_in_flight();
         let link = &mut self.links[number];
         if link.unsent() >= self.max_buffered_bytes {
             return;
         }
-        while let Some(id) = link.blocked.front() {
+        while let Some(key) = link.blocked.front() {
             // One that is over, or was sent by another way, needs no room.
-            if let Some(pending) = self.calls.get_mut(id)
+            if let Some(pending) = self.calls.get_mut(*key)
                 && pending.is_blocked
             {
                 if pending.place.is_none() {
-                    if link.in_flight >= self.max_in_flight {
+                    if link.in_flight >= max {
                         return;
                     }
                     link.in_flight += 1;
@@ -270,6 +292,9 @@ impl Mux {
         now: Instant,
         end: impl Fn() -> (AttemptEnd, Cause),
     ) {
+        if self.was_closed_on_hello(number) {
+            self.sessions.closed_on_hello += 1;
+        }
         let link = &mut self.links[number];
         let epoch = link.epoch;
         if !link.heard {
@@ -283,6 +308,11 @@ impl Mux {
                 self.woken.extend(pending.waker.take());
             }
         }
+        // Whatever was said last may not have arrived.
+        self.sessions.iter_mut().for_each(Session::forget_told);
+        let (end, cause) = end();
+        let cause = (end == AttemptEnd::ConnectFailed).then_some(cause);
+        self.end_standing(number, cause.as_ref(), now);
         self.unblock(number);
     }
 }
@@ -290,39 +320,43 @@ impl Mux {
 /// Ends the attempts of one call on a connection that is over. False if it had none.
 fn end_attempts(
     pending: &mut Pending,
-    connection: (usize, u32),
+    (number, epoch): (usize, u32),
     written: u64,
     now: Instant,
     end: impl Fn() -> (AttemptEnd, Cause),
 ) -> bool {
-    let latest_was_running = pending.is_latest_running();
-    let (mut had_any, mut latest) = (false, None);
+    let was_running = pending.is_running();
+    let (mut trouble, mut is_unsent) = (None, false);
     for attempt in pending.attempts.iter_mut() {
-        latest = None;
-        if attempt.fate != Fate::Live || (attempt.link, attempt.epoch) != connection {
+        is_unsent = false;
+        if !attempt.is_on(number, epoch) {
             continue;
         }
-        had_any = true;
         let touch = touch(attempt.start, attempt.end, written);
         attempt.fate = match touch {
             Touch::Wholly => Fate::Lost,
             Touch::Partly | Touch::Untouched => Fate::Closed,
         };
         let (end, cause) = end();
+        trouble = Some((end, cause));
         if attempt.ended.is_none() {
             attempt.finish(now, end);
+            is_unsent = touch == Touch::Untouched;
         }
-        latest = Some((touch, end, cause));
     }
-    match latest {
-        Some((Touch::Untouched, end, cause)) if latest_was_running => {
-            if end == AttemptEnd::ConnectionLost || pending.is_again_unconnected(now) {
-                pending.attempts.pop();
-            }
-            pending.tell(true, Signal::Unsent, cause);
+    let Some((end, cause)) = trouble else {
+        return false;
+    };
+    if is_unsent {
+        // It was the latest, and is none.
+        let (since, is_lost) = (pending.attempts.pop(), end == AttemptEnd::ConnectionLost);
+        match since {
+            Some(latest) if !is_lost => pending.had_no_connection(latest.started, now, cause),
+            _ => pending.trouble = Some(cause),
         }
-        Some((_, _, cause)) => pending.tell(latest_was_running, Signal::Ended, cause),
-        None => {}
+        pending.signal = Some(Signal::Unsent);
+    } else {
+        pending.tell(was_running, Signal::Ended, cause);
     }
-    had_any
+    true
 }

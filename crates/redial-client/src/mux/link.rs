@@ -9,8 +9,9 @@ use std::{
     time::Instant,
 };
 
-use redial_protocol::FrameError;
-use uuid::Uuid;
+use redial_protocol::{FrameError, SessionId};
+
+use super::{slab::Key, standing::Ask};
 
 /// A place of the pool. It has at most one connection at a time, or one being made.
 #[derive(Debug, Default)]
@@ -31,9 +32,11 @@ pub(crate) struct Link {
     /// The driver, if it sleeps with nothing to write.
     pub(super) driver: Option<Waker>,
     /// Calls that wait for room in `out` or for a place, in the order in which they came.
-    pub(super) blocked: VecDeque<Uuid>,
+    pub(super) blocked: VecDeque<Key>,
+    /// Calls that wait to know what the server at the other end speaks.
+    pub(super) waiting: VecDeque<Key>,
     /// Where the notifications end that are not written yet.
-    pub(super) notifications: VecDeque<(u64, Uuid)>,
+    pub(super) notifications: VecDeque<(u64, Key)>,
     /// Attempts that may still be answered on this connection, and places kept for some to come.
     pub(super) in_flight: usize,
     /// Connections in a row that were of no use: not made, or gone without one reply.
@@ -44,6 +47,18 @@ pub(crate) struct Link {
     pub(super) heard: bool,
     /// What the server said about the connection as a whole.
     pub(super) complaint: Option<String>,
+    /// There is a connection.
+    pub(super) is_connected: bool,
+    /// All of the preamble has been written.
+    pub(super) has_greeted: bool,
+    /// The hello that has no answer yet.
+    pub(super) ask: Option<Ask>,
+    /// The session that the server at the other end is known to know.
+    pub(super) attached: Option<SessionId>,
+    /// That server has no sessions, or they are not wanted.
+    pub(super) is_plain: bool,
+    /// The watermark that was last written on this connection.
+    pub(super) acked: Option<(SessionId, u64)>,
 }
 
 /// How much of a frame has been written.
@@ -125,6 +140,8 @@ impl Link {
         (self.appended, self.committed, self.written) = (0, 0, 0);
         self.in_flight = 0;
         self.heard = false;
+        (self.is_connected, self.has_greeted, self.is_plain) = (false, false, false);
+        (self.ask, self.attached, self.acked) = (None, None, None);
         written
     }
 }
@@ -143,6 +160,9 @@ pub(super) fn touch(start: u64, end: u64, written: u64) -> Touch {
 /// What the driver is writing: bytes taken from a [`Link`], and how far it is.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
+    /// Goes out before everything else, and counts in no offset.
+    preamble: Vec<u8>,
+    greeted: usize,
     bytes: Vec<u8>,
     /// Offset in the stream of `bytes[0]`.
     base: u64,
@@ -151,8 +171,19 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Begins with a preamble.
+    pub(crate) fn after(preamble: Vec<u8>) -> Self {
+        Self {
+            preamble,
+            ..Self::default()
+        }
+    }
+
     /// The next bytes to write, empty if there are none.
     pub(crate) fn ready(&mut self) -> &[u8] {
+        if self.greeted < self.preamble.len() {
+            return &self.preamble[self.greeted..];
+        }
         while let Some(gap) = self.withdrawn.first_entry()
             && *gap.key() == self.base + self.position as u64
         {
@@ -166,7 +197,11 @@ impl Outgoing {
     }
 
     pub(crate) fn advance(&mut self, bytes: usize) {
-        self.position += bytes;
+        if self.greeted < self.preamble.len() {
+            self.greeted += bytes;
+        } else {
+            self.position += bytes;
+        }
     }
 
     /// Offset in the stream up to which everything has been written or skipped.

@@ -1,29 +1,80 @@
-//! One call that is not over: its attempts, and what it has been told.
+//! One call that is not over: its name, its attempts, and what it has been told.
 
 use std::{task::Waker, time::Instant};
 
-use redial_protocol::{ErrorObject, ReplyMeta};
+use redial_protocol::{ErrorObject, ReplyMeta, SessionCall};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::link::{Link, Touch};
 use crate::{error::Cause, few::Few, report::AttemptEnd, retry::classify::Verdict};
 
+/// What a call is, as far as the bookkeeping has to know.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Nature {
+    /// It is never answered.
+    pub(crate) is_notification: bool,
+    /// It has no effect: it may be executed any number of times.
+    pub(crate) is_query: bool,
+    /// It is over as soon as it has a name.
+    pub(crate) is_reservation: bool,
+    /// An earlier life of the call may have been executed.
+    pub(crate) is_resumed: bool,
+    /// Its name is known to others: it can get no other.
+    pub(crate) is_bound: bool,
+}
+
+/// The name of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// It gets one when it can be sent.
+    None,
+    /// An id that is no number of this client's sessions.
+    Id(Uuid),
+    /// A number in one of this client's sessions.
+    Number(SessionCall),
+}
+
+impl Name {
+    pub(crate) fn id(self) -> Option<Uuid> {
+        match self {
+            Self::None => None,
+            Self::Id(id) => Some(id),
+            Self::Number(call) => Some(call.uuid()),
+        }
+    }
+
+    /// Whether a server that knows the session knows the call again, however late.
+    pub(crate) fn is_of_a_session(self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Id(id) => SessionCall::from_uuid(id).is_some(),
+            Self::Number(_) => true,
+        }
+    }
+}
+
 /// A call that is not over. It lives as long as the call, over all its attempts and connections.
 #[derive(Debug)]
 pub(crate) struct Pending {
+    pub(crate) name: Name,
+    pub(crate) nature: Nature,
     pub(super) waker: Option<Waker>,
     pub(crate) attempts: Few<Attempt>,
     /// What ends the call.
     pub(crate) answer: Option<Answer>,
-    /// What happened to the latest attempt, if the call hasn't seen it yet.
+    /// What happened to its attempts, if the call hasn't seen it yet.
     pub(crate) signal: Option<Signal>,
     /// What happened last, for the error.
     pub(crate) trouble: Option<Cause>,
     /// The server asked for no attempt before this.
     pub(crate) not_before: Option<Instant>,
-    pub(super) is_notification: bool,
     /// It is in the list of those that wait for room.
     pub(super) is_blocked: bool,
+    /// It is in the list of those that wait for a number.
+    pub(super) is_queued: bool,
+    /// It is in the list of those that wait to know what the server speaks, since then.
+    pub(super) waiting: Option<Instant>,
     /// The link that keeps a place among its unanswered attempts for this call. Without that, the
     /// next call of whoever gave the place up would take it before this one has woken.
     pub(super) place: Option<usize>,
@@ -40,23 +91,28 @@ pub(crate) enum Answer {
     Malformed(String),
     /// A notification was written.
     Written,
+    /// The session that it has a number in is gone.
+    SessionLost,
 }
 
-/// What happened to the latest attempt.
+/// What happened to the attempts of a call that were waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Nothing of it was written: it was none.
+    /// Nothing of the latest was written: it was none.
     Unsent,
-    /// The peer doesn't take the member that it carried.
-    WithoutMember,
-    /// It is over.
+    /// The server didn't know the session, so that no attempt was lost on it.
+    Disowned,
+    /// All of them are over.
     Ended,
 }
 
 /// One sending of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
+    /// The call's id at that time; nil if it has none.
+    pub(crate) id: Uuid,
     pub(crate) number: u32,
+    pub(crate) is_hedge: bool,
     pub(crate) started: Instant,
     pub(crate) ended: Option<(Instant, AttemptEnd)>,
     pub(super) link: usize,
@@ -64,7 +120,6 @@ pub(crate) struct Attempt {
     /// Offsets of its frame in the stream of its connection.
     pub(super) start: u64,
     pub(super) end: u64,
-    pub(super) carried_member: bool,
     pub(super) fate: Fate,
 }
 
@@ -84,13 +139,15 @@ impl Attempt {
         self.ended = Some((now, end));
     }
 
+    /// It was made on the link's connection, and may be answered there.
+    pub(super) fn is_on(&self, number: usize, epoch: u32) -> bool {
+        self.fate == Fate::Live && (self.link, self.epoch) == (number, epoch)
+    }
+
     /// Its connection is the link's, and all of it was written there: what was not can't be meant
     /// by any reply.
-    fn can_be_answered(&self, number: usize, link: &Link, must_carry: bool) -> bool {
-        self.fate == Fate::Live
-            && (self.link, self.epoch) == (number, link.epoch)
-            && link.touch(self.start, self.end) == Touch::Wholly
-            && (self.carried_member || !must_carry)
+    fn can_be_answered(&self, number: usize, link: &Link) -> bool {
+        self.is_on(number, link.epoch) && link.touch(self.start, self.end) == Touch::Wholly
     }
 
     /// It may have been executed.
@@ -100,71 +157,79 @@ impl Attempt {
 }
 
 impl Pending {
-    pub(crate) fn new(is_notification: bool) -> Self {
+    pub(crate) fn new(name: Name, nature: Nature) -> Self {
         Self {
+            name,
+            nature,
             waker: None,
             attempts: Few::new(),
             answer: None,
             signal: None,
             trouble: None,
             not_before: None,
-            is_notification,
             is_blocked: false,
+            is_queued: false,
+            waiting: None,
             place: None,
         }
     }
 
-    pub(super) fn is_latest_running(&self) -> bool {
-        self.attempts
-            .last()
-            .is_some_and(|attempt| attempt.ended.is_none())
+    /// Some attempt is waited for.
+    pub(crate) fn is_running(&self) -> bool {
+        let mut attempts = self.attempts.iter();
+        attempts.any(|attempt| attempt.ended.is_none())
     }
 
     /// The attempt that a reply on the link's connection is counted for: the latest that may
-    /// still be answered there, of those that carried our member if it `must_carry` it.
-    pub(super) fn answered_by(
-        &mut self,
-        number: usize,
-        link: &Link,
-        must_carry: bool,
-    ) -> Option<&mut Attempt> {
+    /// still be answered there.
+    pub(super) fn answered_by(&mut self, number: usize, link: &Link) -> Option<&mut Attempt> {
         self.attempts
             .iter_mut()
             .rev()
-            .find(|attempt| attempt.can_be_answered(number, link, must_carry))
+            .find(|attempt| attempt.can_be_answered(number, link))
     }
 
-    /// Whether an attempt that carried our member may still be answered on the connection.
-    pub(super) fn has_carried(&self, number: usize, link: &Link) -> bool {
-        let mut attempts = self.attempts.iter();
-        attempts.any(|attempt| attempt.can_be_answered(number, link, true))
-    }
-
-    /// An attempt is over. The call acts only if that was the one that it is waiting for.
+    /// An attempt is over. The call acts only if that was the last one that it is waiting for.
     pub(super) fn tell(&mut self, was_running: bool, signal: Signal, trouble: Cause) {
-        if was_running {
+        if was_running && !self.is_running() {
             self.signal = Some(signal);
             self.trouble = Some(trouble);
         }
     }
 
-    /// Whether there was no connection for the attempt before the latest either. That one then
-    /// stands for both, so that a long outage leaves no long history.
-    pub(super) fn is_again_unconnected(&mut self, now: Instant) -> bool {
-        let before = self.attempts.iter_mut().nth_back(1);
-        let before = before.and_then(|attempt| attempt.ended.as_mut());
-        match before {
-            Some((ended, AttemptEnd::ConnectFailed)) => {
-                *ended = now;
-                true
-            }
-            _ => false,
+    /// There is no connection for the next attempt either. One stands for all of these, so that a
+    /// long outage leaves no long history.
+    pub(super) fn had_no_connection(&mut self, since: Instant, now: Instant, cause: Cause) {
+        self.trouble = Some(cause);
+        if let Some(latest) = self.attempts.last_mut()
+            && let Some((ended, AttemptEnd::ConnectFailed)) = &mut latest.ended
+        {
+            *ended = now;
+            return;
         }
+        let number = self.attempts.last().map_or(1, |latest| latest.number + 1);
+        self.attempts.push(Attempt {
+            id: self.name.id().unwrap_or_default(),
+            number,
+            is_hedge: false,
+            started: since,
+            ended: Some((now, AttemptEnd::ConnectFailed)),
+            link: 0,
+            epoch: 0,
+            start: 0,
+            end: 0,
+            fate: Fate::Closed,
+        });
     }
 
     /// Some attempt may have been executed.
     pub(crate) fn is_open(&self) -> bool {
         self.attempts.iter().any(Attempt::is_open)
+    }
+
+    /// The call may have been executed, and another execution would be one too many.
+    pub(crate) fn is_delicate(&self) -> bool {
+        !self.nature.is_query && (self.nature.is_resumed || self.is_open())
     }
 
     /// Some attempt may still be answered.

@@ -1,5 +1,7 @@
 //! The bookkeeping of several calls at once.
 
+use rand::SeedableRng;
+
 use super::*;
 use crate::{Config, clock};
 
@@ -7,25 +9,52 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 
+/// A client of servers without sessions, whose calls are known by small numbers.
 fn mux(config: Config) -> (Mux, Instant) {
-    (Mux::new(&config), clock::now())
+    let config = Config {
+        sessions: false,
+        ..config
+    };
+    let mut mux = Mux::new(&config, ChaCha8Rng::seed_from_u64(1));
+    let now = clock::now();
+    for link in 0..config.connections {
+        mux.connected(link, now);
+    }
+    (mux, now)
 }
 
-fn request(id: Uuid) -> Outbound<'static> {
+fn request(key: Key) -> Outbound<'static> {
     Outbound {
-        id,
+        key,
         method: "inc",
         params: None,
         number: 1,
+        is_hedge: false,
         timeout_ms: 1000,
         traceparent: None,
     }
 }
 
 fn send(mux: &mut Mux, n: u128, now: Instant) -> Sent {
-    mux.open(id(n), false);
-    mux.send(&request(id(n)), now)
+    let key = open(mux, n);
+    mux.send(&request(key), now)
 }
+
+fn open(mux: &mut Mux, n: u128) -> Key {
+    mux.open(Some(id(n)), Nature::default()).unwrap()
+}
+
+fn key(mux: &Mux, n: u128) -> Key {
+    mux.find(id(n)).unwrap()
+}
+
+fn close(mux: &mut Mux, n: u128) {
+    let key = key(mux, n);
+    mux.withdraw(key);
+    mux.close(key, End::Done);
+}
+
+const WAIT: Sent = Sent::Wait { needs_driver: None };
 
 fn result(n: u128) -> Decoded {
     Decoded::Reply {
@@ -68,10 +97,10 @@ fn a_waker_that_is_replaced_is_woken_rather_than_dropped_under_the_lock() {
     send(&mut mux, 1, now);
     let task = |_| Waker::from(std::sync::Arc::new(Nobody));
     let wakers: [Waker; 2] = [(); 2].map(task);
-    mux.listen(id(1), &wakers[0]);
-    mux.listen(id(1), &wakers[0]);
+    mux.listen(key(&mux, 1), &wakers[0]);
+    mux.listen(key(&mux, 1), &wakers[0]);
     assert!(mux.woken.is_empty());
-    mux.listen(id(1), &wakers[1]);
+    mux.listen(key(&mux, 1), &wakers[1]);
     assert_eq!(mux.woken.len(), 1);
 }
 
@@ -135,13 +164,13 @@ fn a_full_buffer_takes_no_more_and_wakes_the_waiting_when_there_is_room() {
     };
     let (mut mux, now) = mux(config);
     send(&mut mux, 1, now);
-    assert_eq!(send(&mut mux, 2, now), Sent::Full);
-    mux.listen(id(2), Waker::noop());
+    assert_eq!(send(&mut mux, 2, now), WAIT);
+    mux.listen(key(&mux, 2), Waker::noop());
     assert!(mux.woken.is_empty());
     write_all(&mut mux, 0, &mut Outgoing::default());
     assert_eq!(mux.woken.len(), 1);
     assert!(matches!(
-        mux.send(&request(id(2)), now),
+        mux.send(&request(key(&mux, 2)), now),
         Sent::Queued { .. }
     ));
 }
@@ -155,18 +184,17 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
     let (mut mux, now) = mux(config);
     send(&mut mux, 1, now);
     for n in 2..=5 {
-        assert_eq!(send(&mut mux, n, now), Sent::Full);
-        mux.listen(id(n), Waker::noop());
+        assert_eq!(send(&mut mux, n, now), WAIT);
+        mux.listen(key(&mux, n), Waker::noop());
     }
     // One is cancelled while it waits, one when the place is kept for it already.
-    mux.close(id(2));
-    assert!(mux.withdraw(id(1)));
-    mux.close(id(1));
+    close(&mut mux, 2);
+    close(&mut mux, 1);
     assert_eq!(mux.woken.len(), 1, "there is a place for one");
-    assert_eq!(send(&mut mux, 6, now), Sent::Full, "and it is not for all");
-    mux.close(id(3));
-    let again = |mux: &mut Mux, n| mux.send(&request(id(n)), now);
-    assert_eq!(again(&mut mux, 5), Sent::Full);
+    assert_eq!(send(&mut mux, 6, now), WAIT, "and it is not for all");
+    close(&mut mux, 3);
+    let again = |mux: &mut Mux, n| mux.send(&request(key(mux, n)), now);
+    assert_eq!(again(&mut mux, 5), WAIT);
     let none = Sent::Queued { needs_driver: None };
     assert_eq!(again(&mut mux, 4), none);
     assert_eq!(mux.outstanding(0), 1);
@@ -179,8 +207,7 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
     mux.lost(0, None, &"peer".into(), "cut", now);
     assert_eq!(again(&mut mux, 5), none, "and no more than one");
     for n in [4, 5, 6] {
-        mux.withdraw(id(n));
-        mux.close(id(n));
+        close(&mut mux, n);
     }
     assert_eq!((mux.outstanding(0), mux.in_flight()), (0, 0));
 }
@@ -195,13 +222,13 @@ fn a_retry_needs_no_place() {
     let (mut mux, now) = mux(config);
     send(&mut mux, 1, now);
     write_all(&mut mux, 0, &mut Outgoing::default());
-    mux.time_out(id(1), now);
-    assert_eq!(send(&mut mux, 2, now), Sent::Full);
+    mux.time_out(key(&mux, 1), now);
+    assert_eq!(send(&mut mux, 2, now), WAIT);
     let none = Sent::Queued { needs_driver: None };
-    assert_eq!(mux.send(&request(id(1)), now), none);
-    mux.close(id(1));
-    assert_eq!(mux.send(&request(id(2)), now), none);
-    mux.close(id(2));
+    assert_eq!(mux.send(&request(key(&mux, 1)), now), none);
+    close(&mut mux, 1);
+    assert_eq!(mux.send(&request(key(&mux, 2)), now), none);
+    close(&mut mux, 2);
     assert_eq!(mux.outstanding(0), 0);
 }
 
@@ -212,10 +239,10 @@ fn a_frame_that_is_too_large_leaves_the_buffer_as_it_was() {
         ..Config::default()
     };
     let (mut mux, now) = mux(config);
-    mux.open(id(1), false);
+    let key = open(&mut mux, 1);
     let long = Outbound {
         method: "a method with a very long name indeed",
-        ..request(id(1))
+        ..request(key)
     };
     assert!(matches!(mux.send(&long, now), Sent::TooLarge(_)));
     assert!(matches!(send(&mut mux, 2, now), Sent::Queued { .. }));
@@ -238,8 +265,11 @@ fn the_first_answer_stands() {
     };
     mux.deliver(0, [result(1), refused].into_iter(), now)
         .unwrap();
-    assert!(matches!(mux.call(id(1)).answer, Some(Answer::Result(..))));
-    mux.close(id(1));
+    assert!(matches!(
+        mux.call(key(&mux, 1)).answer,
+        Some(Answer::Result(..))
+    ));
+    close(&mut mux, 1);
     mux.deliver(0, [result(1)].into_iter(), now).unwrap();
     assert_eq!(mux.unasked_replies, 1);
 }
@@ -262,7 +292,7 @@ fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
         meta: ReplyMeta::default(),
     };
     mux.deliver(1, [refused].into_iter(), now).unwrap();
-    assert!(mux.call(id(1)).is_open());
+    assert!(mux.call(key(&mux, 1)).is_open());
     assert_eq!(mux.unasked_replies, 1);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_protocol::{ErrorCode, ErrorObject, Executed};
+use redial_protocol::{ErrorObject, Executed};
 
 /// What to do about an error reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,22 +15,16 @@ pub(crate) enum Verdict {
     Refused,
     /// It did not run, and may if it is sent again, no sooner than after this.
     Again { no_sooner_than: Duration },
-    /// It did not run because the peer doesn't take our `redial` member.
-    AgainWithoutMember,
 }
 
-/// Classifies an error reply. `carried_member` is whether the request had a `redial` member,
-/// which a strict JSON-RPC 2.0 server may refuse with -32600.
-pub(crate) fn classify(error: &ErrorObject, carried_member: bool) -> Verdict {
+/// Classifies an error reply.
+pub(crate) fn classify(error: &ErrorObject) -> Verdict {
     match error.executed() {
         Executed::Yes => Verdict::Failed,
         Executed::Unknown => Verdict::Unknown,
         Executed::No if error.code.is_retryable() => Verdict::Again {
             no_sooner_than: Duration::from_millis(error.retry_after_ms().unwrap_or(0)),
         },
-        Executed::No if carried_member && error.code == ErrorCode::INVALID_REQUEST => {
-            Verdict::AgainWithoutMember
-        }
         Executed::No => Verdict::Refused,
     }
 }
@@ -38,9 +32,10 @@ pub(crate) fn classify(error: &ErrorObject, carried_member: bool) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redial_protocol::ErrorCode;
 
     fn of(code: i32) -> Verdict {
-        classify(&ErrorObject::raised(ErrorCode::from(code), ""), false)
+        classify(&ErrorObject::raised(ErrorCode::from(code), ""))
     }
 
     #[test]
@@ -73,23 +68,16 @@ mod tests {
     #[test]
     fn data_outranks_the_code() {
         let no = ErrorObject::raised(ErrorCode::from(42), "").with_executed(Executed::No);
-        assert_eq!(classify(&no, false), Verdict::Refused);
+        assert_eq!(classify(&no), Verdict::Refused);
         let unknown =
             ErrorObject::raised(ErrorCode::OVERLOADED, "").with_executed(Executed::Unknown);
-        assert_eq!(classify(&unknown, false), Verdict::Unknown);
+        assert_eq!(classify(&unknown), Verdict::Unknown);
     }
 
     #[test]
     fn retry_after_is_kept() {
         let busy = ErrorObject::raised(ErrorCode::OVERLOADED, "").with_retry_after_ms(40);
         let no_sooner_than = Duration::from_millis(40);
-        assert_eq!(classify(&busy, true), Verdict::Again { no_sooner_than });
-    }
-
-    #[test]
-    fn a_strict_peer_gets_another_chance_only_if_the_member_was_there() {
-        let invalid = ErrorObject::raised(ErrorCode::INVALID_REQUEST, "");
-        assert_eq!(classify(&invalid, true), Verdict::AgainWithoutMember);
-        assert_eq!(classify(&invalid, false), Verdict::Refused);
+        assert_eq!(classify(&busy), Verdict::Again { no_sooner_than });
     }
 }

@@ -9,11 +9,11 @@ use super::{budget::RetryBudget, *};
 use crate::{
     Backoff, Config, Jitter, clock,
     error::ConnectError,
-    mux::{Decoded, Outgoing, Pending},
+    mux::{Decoded, End, Nature, Outgoing, Pending},
     report::AttemptEnd,
 };
 
-const ID: Uuid = Uuid::from_u128(7);
+const ID: uuid::Uuid = uuid::Uuid::from_u128(7);
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -59,15 +59,19 @@ enum Event {
 
 impl World {
     fn new(limits: CallLimits, budget: RetryBudget) -> Self {
-        Self::with(&Config::default(), limits, budget)
+        let config = Config {
+            sessions: false,
+            ..Config::default()
+        };
+        Self::with(&config, limits, budget)
     }
 
     fn with(config: &Config, limits: CallLimits, budget: RetryBudget) -> Self {
         let now = clock::now();
-        let mut mux = Mux::new(config);
-        assert!(mux.open(ID, false));
+        let mut mux = Mux::new(config, ChaCha8Rng::seed_from_u64(2));
+        let key = mux.open(Some(ID), Nature::default()).unwrap();
         let mut flight = Flight::new("inc".into(), None, limits, now);
-        flight.id = ID;
+        flight.key = Some(key);
         flight.resend_window = Some(ms(8000));
         Self {
             now,
@@ -75,6 +79,8 @@ impl World {
             policy: Policy {
                 bucket: Bucket::new(budget, now),
                 jitter: ChaCha8Rng::seed_from_u64(1),
+                latency: Latency::new(),
+                hedges: 0,
             },
             flight,
             is_connected: false,
@@ -113,6 +119,7 @@ impl World {
             Event::Advance(millis) => self.now += ms(millis),
             Event::Connect => {
                 self.is_connected = true;
+                self.mux.connected(0, self.now);
             }
             Event::FailToConnect if !self.is_connected => {
                 let error = ConnectError {
@@ -201,7 +208,10 @@ impl World {
             self.now = until;
         }
         self.flight.withdraw(&mut self.mux);
-        let pending = self.mux.close(ID).expect("it was pending");
+        let pending = self
+            .mux
+            .close(self.flight.key(), End::Done)
+            .expect("it was pending");
         self.is_connected = true;
         self.write(usize::MAX);
         (self.over.take().expect("it is over"), pending)
@@ -237,6 +247,7 @@ fn limits() -> CallLimits {
         max_attempts: 4,
         deadline: ms(2000),
         backoff: Backoff::new(ms(10), 2.0, ms(100), Jitter::Full).unwrap(),
+        hedge: hedge::Hedge::Off,
     }
 }
 
@@ -250,6 +261,7 @@ proptest! {
         };
         let config = Config {
             max_in_flight: if is_narrow { 1 } else { 512 },
+            sessions: false,
             ..Config::default()
         };
         let mut world = World::with(&config, limits(), budget);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
+pub(crate) mod session;
+
 use std::{
     io,
     sync::{
@@ -12,7 +14,7 @@ use std::{
 };
 
 use redial_client::{
-    Backoff, Builder, CallError, CallLimits, Client, Config, Connector, Jitter, Reply,
+    Backoff, Builder, CallError, CallLimits, Client, Config, Connector, Hedge, Jitter, Reply,
 };
 use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, RequestMeta, reply, write_frame};
 use serde_json::{Value, json};
@@ -83,6 +85,7 @@ pub(crate) fn limits() -> CallLimits {
         max_attempts: 5,
         deadline: ms(3000),
         backoff: Backoff::new(ms(30), 2.0, ms(1000), Jitter::None).unwrap(),
+        hedge: Hedge::Off,
     }
 }
 
@@ -90,13 +93,19 @@ pub(crate) fn builder() -> Builder {
     Client::builder().config(config())
 }
 
-/// Without luck in connecting again either.
+/// Without luck in connecting again either, and without a session: one hello less to answer.
 pub(crate) fn config() -> Config {
     Config {
         call: limits(),
+        sessions: false,
         reconnect: Backoff::new(ms(50), 2.0, ms(2000), Jitter::None).unwrap(),
         ..Config::default()
     }
+}
+
+/// A builder of clients that ask for a session.
+pub(crate) fn with_sessions() -> Builder {
+    builder().sessions(true)
 }
 
 /// A client, not connected yet, and the network it will connect to.

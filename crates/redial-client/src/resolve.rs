@@ -1,0 +1,215 @@
+//! Asking what became of a call, in the process that made it or in another one.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    future::{Future, IntoFuture},
+    marker::PhantomData,
+    pin::Pin,
+    time::Duration,
+};
+
+use redial_protocol::{
+    ErrorCode, Executed, Kind,
+    rpc::{self, CallParams, State},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    call::{Call, Done},
+    client::Client,
+    config::CallLimits,
+    error::{CallError, Cause, Details, Stop},
+    report::Report,
+    retry::backoff::Backoff,
+    token::CallToken,
+};
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution<T> {
+    /// It was executed, and this is what it gave.
+    Value(T),
+    /// It was not executed, and never will be: the server refuses it from now on, should it still
+    /// arrive.
+    Never,
+}
+
+/// A question for the outcome of a call, which is sent when it is awaited. It may be repeated as
+/// often as one likes, so it is sent again under the usual limits.
+///
+/// If the call is running, the answer is waited for. Once there is an answer the server is told
+/// that it may forget the call.
+///
+/// # Errors
+///
+/// Awaiting it gives [`CallError::Failed`] with the handler's own error, if that is the outcome;
+/// [`CallError::Unknown`], with the token, if the server doesn't know the call's session, or can't
+/// be reached within the deadline. It is never `NotExecuted`: that is [`Resolution::Never`].
+#[must_use = "the question is sent when it is awaited"]
+pub struct Resolve<T> {
+    client: Client,
+    call: Call<()>,
+    token: CallToken,
+    output: PhantomData<fn() -> T>,
+}
+
+impl Resolve<Value> {
+    pub(crate) fn new(client: &Client, token: CallToken) -> Self {
+        let id = Cow::Owned(token.id.to_string());
+        // It is asked under an id of its own, which is of no session.
+        let own = client.shared().with(|state| state.mux.new_id());
+        let call = Call::new(client, rpc::RESOLVE.into(), &CallParams { id });
+        Self {
+            client: client.clone(),
+            call: call.with_kind(Kind::Query).id(own),
+            token,
+            output: PhantomData,
+        }
+    }
+}
+
+impl<T> Resolve<T> {
+    /// How long to wait for an answer before the question is sent again.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.call = self.call.attempt_timeout(timeout);
+        self
+    }
+
+    /// How many times the question may be sent.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.call = self.call.max_attempts(attempts);
+        self
+    }
+
+    /// What bounds everything, from the first poll on.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.call = self.call.deadline(deadline);
+        self
+    }
+
+    /// How long to wait before the question is sent again.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.call = self.call.backoff(backoff);
+        self
+    }
+
+    /// All limits at once.
+    pub fn limits(mut self, limits: CallLimits) -> Self {
+        self.call = self.call.limits(limits);
+        self
+    }
+
+    /// The same question, the result read as another type.
+    pub fn returning<U: DeserializeOwned>(self) -> Resolve<U> {
+        Resolve {
+            client: self.client,
+            call: self.call,
+            token: self.token,
+            output: PhantomData,
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Resolve<T> {
+    async fn run(self) -> Result<Resolution<T>, CallError> {
+        let Self {
+            client,
+            call,
+            token,
+            ..
+        } = self;
+        let id = token.id;
+        let answer = match call.run().await {
+            Ok(done) => read(token, done),
+            Err(error) => refused(token, error),
+        };
+        if !matches!(answer, Err(CallError::Unknown { .. })) {
+            client.shared().with(|state| state.mux.acknowledge(id));
+        }
+        answer
+    }
+}
+
+impl<T: DeserializeOwned + 'static> IntoFuture for Resolve<T> {
+    type Output = Result<Resolution<T>, CallError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<T> fmt::Debug for Resolve<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolve")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the server answered.
+fn read<T: DeserializeOwned>(token: CallToken, done: Done) -> Result<Resolution<T>, CallError> {
+    let report = done.report;
+    let resolution: rpc::Resolution = match serde_json::from_str(done.result.get()) {
+        Ok(resolution) => resolution,
+        Err(error) => {
+            let text = format!("the answer to {} is none: {error}", rpc::RESOLVE);
+            return Err(unknown(token, Cause::MalformedReply(text), report));
+        }
+    };
+    let cause = match (resolution.state, resolution.result, resolution.error) {
+        (State::Never, ..) => return Ok(Resolution::Never),
+        (State::Done, None, Some(error)) => Cause::Server(error),
+        (State::Done, Some(result), None) => match decode(&result) {
+            Ok(value) => return Ok(Resolution::Value(value)),
+            Err(cause) => cause,
+        },
+        (state, ..) => {
+            let text = format!("the answer to {} is {state:?} and no outcome", rpc::RESOLVE);
+            return Err(unknown(token, Cause::MalformedReply(text), report));
+        }
+    };
+    let details = Box::new(details(&token, cause, report));
+    Err(CallError::Failed { details })
+}
+
+fn decode<T: DeserializeOwned>(result: &RawValue) -> Result<T, Cause> {
+    serde_json::from_str(result.get()).map_err(|error| Cause::Decode(error.to_string()))
+}
+
+/// There is no answer. One says something all the same: that the call's caller is done with it.
+fn refused<T>(token: CallToken, error: CallError) -> Result<Resolution<T>, CallError> {
+    let stale = error
+        .server_error()
+        .filter(|error| error.code == ErrorCode::STALE);
+    let executed = stale.map(redial_protocol::ErrorObject::executed);
+    let inner = error.details();
+    let mut details = Box::new(details(&token, inner.cause.clone(), inner.report.clone()));
+    details.stop = inner.stop;
+    match executed {
+        Some(Executed::No) => Ok(Resolution::Never),
+        Some(Executed::Yes) => Err(CallError::Failed { details }),
+        _ => {
+            let token = Box::new(token);
+            Err(CallError::Unknown { token, details })
+        }
+    }
+}
+
+fn unknown(token: CallToken, cause: Cause, report: Report) -> CallError {
+    let details = Box::new(details(&token, cause, report));
+    let token = Box::new(token);
+    CallError::Unknown { token, details }
+}
+
+fn details(token: &CallToken, cause: Cause, report: Report) -> Details {
+    Details {
+        method: token.method.clone().into(),
+        id: token.id,
+        stop: Stop::Final,
+        cause,
+        report,
+    }
+}

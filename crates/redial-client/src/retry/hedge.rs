@@ -1,0 +1,224 @@
+//! Hedging: another copy of a call that takes longer than most, on another connection.
+//!
+//! The idea, and the 95th percentile as the moment for it, are those of Dean and Barroso, "The
+//! Tail at Scale" (CACM 56(2), 2013): a few per cent more requests take off most of the tail.
+
+use std::time::{Duration, Instant};
+
+use super::{Flight, Phase, Policy, Step, sleep};
+use crate::mux::{Answer, Mux, Sent, Touch};
+
+/// When a copy of a call goes out although its attempt has not timed out.
+///
+/// A copy is an attempt: it counts against [`max_attempts`](crate::CallLimits::max_attempts), and
+/// it takes a token of the [`RetryBudget`](crate::RetryBudget) or isn't made. It goes out on
+/// another connection of the pool, where there is one, and whichever is answered first ends the
+/// call.
+///
+/// **What it is good for.** A query is executed twice, so it helps against everything that made
+/// the first execution slow. A mutation is executed once: its copy helps if the request, the reply
+/// or their connection are slow or lost, and does nothing if the handler is slow, because the
+/// copy joins the execution that runs.
+///
+/// ```
+/// use std::time::Duration;
+/// use redial_client::{CallLimits, Hedge};
+///
+/// let limits = CallLimits {
+///     hedge: Hedge::P95 { at_least: Duration::from_millis(5) },
+///     ..CallLimits::default()
+/// };
+/// # let _ = limits;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hedge {
+    /// Never. The default.
+    #[default]
+    Off,
+    /// This long after the attempt was handed to its connection.
+    After(Duration),
+    /// After as long as 95 % of the calls took lately that are hedged this way, queries and
+    /// mutations of the client together, so that about one in twenty is. Not before 100 of them
+    /// have been answered.
+    P95 {
+        /// But no sooner than this.
+        at_least: Duration,
+    },
+}
+
+/// Answers that must have been seen before the percentile means anything.
+const ENOUGH: u64 = 100;
+
+/// When so many have been seen, all count half as much: what was long ago is forgotten.
+const HALVED_AT: u64 = 4096;
+
+/// Buckets per power of two, so that a bucket is at most a quarter wider than its lower bound.
+const PER_OCTAVE: u32 = 4;
+
+/// From 1 µs to more than an hour.
+const BUCKETS: usize = 32 * PER_OCTAVE as usize;
+
+/// How long calls took lately: a histogram with logarithmic buckets.
+#[derive(Debug)]
+pub(crate) struct Latency {
+    counts: Box<[u64]>,
+    total: u64,
+}
+
+impl Latency {
+    pub(crate) fn new() -> Self {
+        Self {
+            counts: Box::new([]),
+            total: 0,
+        }
+    }
+
+    pub(crate) fn record(&mut self, took: Duration) {
+        if self.counts.is_empty() {
+            self.counts = vec![0; BUCKETS].into();
+        }
+        self.counts[bucket(took)] += 1;
+        self.total += 1;
+        if self.total >= HALVED_AT {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.counts.iter().sum();
+        }
+    }
+
+    /// What 95 % took no longer than, as far as buckets can tell, once there are enough.
+    pub(crate) fn p95(&self) -> Option<Duration> {
+        if self.total < ENOUGH {
+            return None;
+        }
+        let mut above = self.total / 20;
+        let reached = self.counts.iter().rposition(|count| {
+            let is_within = *count > above;
+            above = above.saturating_sub(*count);
+            is_within
+        });
+        reached.map(upper_bound)
+    }
+}
+
+fn bucket(took: Duration) -> usize {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+    let octave = micros.ilog2();
+    let within = match octave {
+        0 => 0,
+        1 => (micros & 1) * 2,
+        _ => micros >> (octave - 2) & 3,
+    };
+    ((octave * PER_OCTAVE) as usize + within as usize).min(BUCKETS - 1)
+}
+
+fn upper_bound(bucket: usize) -> Duration {
+    let (octave, within) = (bucket / PER_OCTAVE as usize, bucket % PER_OCTAVE as usize);
+    let quarters = (PER_OCTAVE as usize + within + 1) as f64 / f64::from(PER_OCTAVE);
+    Duration::from_secs_f64((1u64 << octave) as f64 * quarters / 1e6)
+}
+
+impl Flight {
+    /// When a copy of an attempt that is made now goes out, if one does.
+    pub(super) fn hedge_at(&self, policy: &Policy, now: Instant) -> Option<Instant> {
+        let wait = match self.limits.hedge {
+            _ if self.is_notification => None,
+            Hedge::Off => None,
+            Hedge::After(wait) => Some(wait),
+            Hedge::P95 { at_least } => policy.latency.p95().map(|p95| p95.max(at_least)),
+        };
+        wait.map(|wait| super::after(now, wait))
+    }
+
+    /// The attempt has taken longer than most: a copy of it, if that may be.
+    pub(super) fn hedge(
+        &mut self,
+        mux: &mut Mux,
+        policy: &mut Policy,
+        until: Instant,
+        now: Instant,
+    ) -> Step {
+        let hedge_at = None;
+        self.phase = Phase::Wait { until, hedge_at };
+        let patience = until.min(self.deadline);
+        let is_wasted = self.used >= self.limits.max_attempts
+            || mux.touch(self.key()) != Touch::Wholly
+            || self.is_allowed_at(mux, now).is_err();
+        if is_wasted || policy.bucket.reserve(now, now).is_none() {
+            return sleep(patience);
+        }
+        let number = self.used + 1;
+        match mux.send(&self.outbound(number, true, now), now) {
+            Sent::Queued { needs_driver } => {
+                self.used = number;
+                policy.hedges += 1;
+                Step::Sleep {
+                    until: patience,
+                    needs_driver,
+                }
+            }
+            sent => {
+                mux.give_way(self.key());
+                policy.bucket.refund();
+                let needs_driver = match sent {
+                    Sent::Wait { needs_driver } => needs_driver,
+                    _ => None,
+                };
+                Step::Sleep {
+                    until: patience,
+                    needs_driver,
+                }
+            }
+        }
+    }
+
+    /// An answer says how long calls take.
+    pub(super) fn learn(&self, policy: &mut Policy, answer: &Answer, now: Instant) {
+        if let (Hedge::P95 { .. }, Some(since), Answer::Result(..)) =
+            (self.limits.hedge, self.first_sent, answer)
+        {
+            policy.latency.record(now.saturating_duration_since(since));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn us(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn the_percentile_is_that_of_the_sorted_list_within_a_bucket() {
+        let mut latency = Latency::new();
+        for n in 1..100 {
+            latency.record(us(n * 100));
+            assert_eq!(latency.p95(), None, "{n} are not enough");
+        }
+        latency.record(us(10_000));
+        let p95 = latency.p95().unwrap();
+        assert!((us(9_500)..us(12_000)).contains(&p95), "{p95:?}");
+    }
+
+    #[test]
+    fn what_was_long_ago_is_forgotten() {
+        let mut latency = Latency::new();
+        (0..10_000).for_each(|_| latency.record(us(100_000)));
+        (0..100_000).for_each(|_| latency.record(us(100)));
+        assert!(latency.p95().unwrap() < us(200));
+        (0..1_000).for_each(|_| latency.record(us(100_000)));
+        assert!(latency.p95().unwrap() >= us(100_000));
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_lies_below_the_bound_of_its_bucket_and_not_far(micros in 1u64..1 << 31) {
+            let bound = upper_bound(bucket(us(micros)));
+            prop_assert!(us(micros) <= bound);
+            prop_assert!(bound <= us(micros).mul_f64(2.0) , "{bound:?}");
+            prop_assert!(micros < 4 || bound <= us(micros).mul_f64(1.26), "{bound:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What names a call beyond the life of its future, and of its process.
+
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, Ordering},
+};
+
+use redial_protocol::SessionCall;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::client::Shared;
+
+/// Names a call beyond the life of its future and its process: what it takes to ask for its
+/// outcome ([`Client::resolve`](crate::Client::resolve)) or to send the very same call again
+/// ([`Client::resume`](crate::Client::resume)). It can be kept as JSON, before the call is sent
+/// ([`Call::token`](crate::Call::token)) or after it ended as *unknown*.
+///
+/// While a token of a call without outcome lives, the server keeps its record of the call, for as
+/// long as the session stands; when the last clone is dropped, the record goes. **Serialising a
+/// token keeps the record for good**, because the token then lives where this process doesn't see
+/// it: until the call is resolved or resumed to an end, or the session's lease ends. Each such
+/// call takes a place in the session's window. When half of the window is taken this way the
+/// client opens a new session and leaves the old one to its lease.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CallToken {
+    /// The call's id.
+    pub id: Uuid,
+    /// The method's name.
+    pub method: String,
+    /// The params, byte for byte: the server compares a fingerprint of them.
+    #[serde(default)]
+    pub params: Option<Box<RawValue>>,
+    #[serde(skip)]
+    pub(crate) hold: Option<Arc<Hold>>,
+}
+
+impl Serialize for CallToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Members<'a> {
+            id: Uuid,
+            method: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            params: Option<&'a RawValue>,
+        }
+        if let Some(hold) = &self.hold {
+            hold.is_elsewhere.store(true, Ordering::Relaxed);
+        }
+        let members = Members {
+            id: self.id,
+            method: &self.method,
+            params: self.params.as_deref(),
+        };
+        members.serialize(serializer)
+    }
+}
+
+/// Keeps the number of a call from being acknowledged, for as long as somebody has its token.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    shared: Weak<Shared>,
+    call: SessionCall,
+    is_elsewhere: AtomicBool,
+}
+
+impl Hold {
+    /// A hold on a number of a session of this client; `is_elsewhere` if its token has been
+    /// serialised before. Not to be dropped under the client's lock.
+    pub(crate) fn new(shared: &Arc<Shared>, call: SessionCall, is_elsewhere: bool) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::downgrade(shared),
+            call,
+            is_elsewhere: is_elsewhere.into(),
+        })
+    }
+
+    /// Whether the token may be used by somebody other than the holder of this reference.
+    pub(crate) fn has_others(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 || self.is_elsewhere.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            let is_elsewhere = self.is_elsewhere.load(Ordering::Relaxed);
+            shared.with(|state| state.mux.release_token(self.call, is_elsewhere));
+        }
+    }
+}
