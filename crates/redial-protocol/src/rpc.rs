@@ -86,12 +86,14 @@ pub struct AckParams {
     /// Every call below this number.
     #[serde(default)]
     pub ack: u64,
-    /// And every call from the first number of a pair to before the second.
+    /// And every call from the first number of a pair to before the second. The pairs ascend and
+    /// don't overlap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<(u64, u64)>,
 }
 
-/// What `rpc.resolve` and `rpc.cancel` take: the id of the call, as it was written in its request.
+/// What `rpc.resolve` and `rpc.cancel` take: the id of the call, if it is a string. One that is an
+/// integer may be asked for just as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CallParams<'a> {

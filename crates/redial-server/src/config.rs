@@ -9,6 +9,9 @@ use crate::{
     table::{PlainLimits, SessionLimits},
 };
 
+/// The largest window that a session may have.
+const MAX_IN_FLIGHT: usize = 64 * 1024;
+
 /// The limits of a server. All have defaults that suit a small service.
 ///
 /// ```
@@ -39,10 +42,11 @@ pub struct Config {
     /// that nobody knows their outcome. A client that goes for good costs its records for so long.
     pub session_lease: Duration,
     /// The most sessions at once. Default 10,000, at less than 1 KiB each without records. At the
-    /// limit a session goes that has no connection and no unacknowledged call; if there is none,
-    /// new clients are refused (-32001).
+    /// limit a session goes whose last connection ended 10 s ago or earlier, and which has no call
+    /// under way and no outcome to tell; if there is none, new clients are refused (-32001). One
+    /// connection may open 16.
     pub max_sessions: usize,
-    /// How long the outcomes that one session keeps may be together, in bytes. Default 16 MiB.
+    /// The most memory that the records of one session may keep, in bytes. Default 16 MiB.
     /// Checked before a call is taken on. At the limit: -32001 for its new mutations, until it
     /// acknowledges some.
     pub max_session_bytes: usize,
@@ -61,7 +65,8 @@ pub struct Config {
     /// How many calls of one connection are unanswered at once, and how many of one session are
     /// unacknowledged: its window. Default 512. A session's window full of replies of 100 bytes
     /// takes about 100 KiB. Clients are told the figure and wait at it; twice as many are let pass,
-    /// since acknowledgements may be on their way, then: -32001. At the limit of a connection the
+    /// since acknowledgements may be on their way, then: -32001. At most 65,536. At the limit of a
+    /// connection the
     /// server takes no more of them from that connection until an answer leaves: it holds back up
     /// to 64 KiB of requests, among which it still answers `rpc.ping`, and then stops reading.
     pub max_in_flight: usize,
@@ -153,6 +158,13 @@ impl Config {
                     expected: "1 or more",
                 });
             }
+        }
+        if self.max_in_flight > MAX_IN_FLIGHT {
+            return Err(BuildError::Limit {
+                name: "max_in_flight",
+                found: self.max_in_flight.to_string(),
+                expected: "at most 65536, since a session may take memory for all of them at once",
+            });
         }
         if self.limits.max_frame_bytes > u32::MAX as usize {
             return Err(BuildError::Limit {

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{Dialect, ErrorCode, ErrorObject, FrameDecoder, Id, Incoming, reply};
+use redial_protocol::{Dialect, ErrorCode, ErrorObject, FrameDecoder, Id, Incoming, reply, rpc};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -301,7 +301,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn passes_queues(&self, frame: &[u8]) -> bool {
         let parsed = Incoming::parse(frame, &self.shared.config.limits);
-        matches!(parsed, Ok(Incoming::Request(request)) if request.method.starts_with("rpc."))
+        // All but the one that may be answered later, like a call.
+        let passes = |method: &str| method.starts_with("rpc.") && method != rpc::RESOLVE;
+        matches!(parsed, Ok(Incoming::Request(request)) if passes(&request.method))
     }
 
     fn hand_over(&mut self, frame: &[u8]) {

@@ -20,8 +20,8 @@ pub(crate) use self::refusal::call_unknown;
 use self::{
     call::Call,
     refusal::{
-        Refusal, already_acknowledged, beyond_window, fenced, id_reused, refused_before,
-        session_unknown, table_full, too_many_joined,
+        Refusal, already_acknowledged, fenced, id_reused, no_slot, refused_before, session_unknown,
+        table_full, too_many_joined,
     },
 };
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
     observe::EventKind,
     outbox::Outbox,
     shared::Shared,
-    table::{Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey},
+    table::{Acknowledged, Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey},
     waiter::{Form, Waiter, write_reply},
 };
 
@@ -70,8 +70,12 @@ pub(crate) struct Kit {
     /// A handler's future, for each method that this connection has called.
     slots: Vec<Option<Prepared>>,
     outcome: Vec<u8>,
-    /// The session of the latest call that belonged to one.
+    /// The session that the connection has said hello to.
     session: Option<Attachment>,
+    /// The session of the latest call that belonged to another one.
+    other_session: Option<Attachment>,
+    /// How many sessions the connection has opened.
+    sessions_opened: u32,
 }
 
 impl Kit {
@@ -189,18 +193,15 @@ impl Turn<'_> {
     }
 
     /// The session, to which the connection is attached from now on, if there is such a session.
+    /// It stays attached to the one that it has said hello to.
     fn attach(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
-        let attachment = match self.kit.session.take() {
-            Some(attachment) if attachment.session().id() == id => attachment,
-            other => match Attachment::to(self.shared, id, self.now) {
-                Some(attachment) => attachment,
-                None => {
-                    self.kit.session = other;
-                    return None;
-                }
-            },
-        };
-        let attachment = self.kit.session.insert(attachment);
+        let is_it = |place: &&Attachment| place.session().id() == id;
+        let places = [&self.kit.session, &self.kit.other_session];
+        if let Some(attached) = places.into_iter().flatten().find(is_it) {
+            return Some(Arc::clone(attached.session()));
+        }
+        let attachment = Attachment::to(self.shared, id, self.now)?;
+        let attachment = self.kit.other_session.insert(attachment);
         Some(Arc::clone(attachment.session()))
     }
 
@@ -210,8 +211,20 @@ impl Turn<'_> {
             return;
         };
         let limits = self.shared.table.sessions.limits();
-        for waiter in session.acknowledge(ack, &[], limits) {
+        let (_, told) = session.acknowledge(ack, &[], limits);
+        self.tell_acknowledged(&session, told);
+    }
+
+    /// Tells those who waited for calls that their caller says are over.
+    fn tell_acknowledged(&self, session: &Arc<Session<Waiter>>, told: Acknowledged<Waiter>) {
+        for waiter in told.begun {
             waiter.refuse(self.shared, &already_acknowledged());
+        }
+        for waiter in told.never {
+            waiter.refuse(self.shared, &execution::cancelled());
+        }
+        for number in told.waiting {
+            execution::remove_queued(self.shared, session, number);
         }
     }
 
@@ -230,12 +243,12 @@ impl Turn<'_> {
             fingerprint: fingerprint(shared, method, call.request),
             deadline: self.deadline(call),
             now: self.now,
-            number: call.request.meta.attempt,
+            number: call.request.meta.attempt.max(1),
             ack: call.request.meta.ack,
         };
         let mut outcome = std::mem::take(&mut self.kit.outcome);
         outcome.clear();
-        let mut acknowledged = Vec::new();
+        let mut acknowledged = Acknowledged::default();
         let begin = shared.table.begin(
             &key,
             attempt,
@@ -244,8 +257,8 @@ impl Turn<'_> {
             &mut outcome,
             &mut acknowledged,
         );
-        for waiter in acknowledged {
-            waiter.refuse(shared, &already_acknowledged());
+        if let TableKey::Session(session, _) = &key {
+            self.tell_acknowledged(session, acknowledged);
         }
         match begin {
             Begin::Start(ticket) => {
@@ -262,10 +275,8 @@ impl Turn<'_> {
             Begin::TooManyJoined => self.refuse(call, &too_many_joined(shared)),
             Begin::Full { retry_after } => self.refuse(call, &table_full(retry_after)),
             Begin::Refused(refusal) => self.refuse(call, &refusal.into()),
-            Begin::RefusedBefore => self.refuse(call, &refused_before(attempt.number)),
-            Begin::BeyondWindow => {
-                self.refuse(call, &beyond_window(shared.table.sessions.limits()));
-            }
+            Begin::RefusedBefore { up_to } => self.refuse(call, &refused_before(up_to)),
+            Begin::NoSlot => self.refuse(call, &no_slot(shared.table.sessions.limits())),
             Begin::Stale => self.refuse(call, &already_acknowledged()),
             Begin::Fenced => self.refuse(call, &fenced()),
         }
@@ -330,7 +341,7 @@ impl Turn<'_> {
         let joined = execution::record(self.shared, key, &mut ended);
         self.reply(call, &ended.outcome);
         for waiter in joined {
-            waiter.deliver(self.shared, &ended.outcome);
+            waiter.settle(self.shared, &ended);
         }
         self.kit.outcome = ended.outcome;
         execution::leave(self.shared);

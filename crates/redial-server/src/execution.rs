@@ -129,7 +129,7 @@ impl Execution {
         self.tell(EventKind::Finished);
         let joined = record(&self.shared, self.key.as_ref(), &mut ended);
         for waiter in self.own.take().into_iter().chain(joined) {
-            waiter.deliver(&self.shared, &ended.outcome);
+            waiter.settle(&self.shared, &ended);
         }
         self.leave();
     }

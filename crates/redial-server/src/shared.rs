@@ -108,7 +108,7 @@ impl Shared {
             records: self.table.plain.records(),
             record_bytes: self.table.plain.bytes(),
             sessions: self.table.sessions.len(),
-            session_records: self.table.sessions.open_calls(),
+            session_records: self.table.sessions.live_calls(),
             session_bytes: self.table.sessions.bytes(),
             running: self.admission.running(),
             queued: self.admission.queued(),

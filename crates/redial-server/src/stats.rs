@@ -24,9 +24,9 @@ pub struct Stats {
     pub record_bytes: usize,
     /// Sessions now, with a connection or within their lease.
     pub sessions: usize,
-    /// Calls of sessions that are not acknowledged now.
+    /// Calls of sessions that run now, or have an outcome that is not acknowledged.
     pub session_records: usize,
-    /// How long the recorded outcomes of sessions are, in bytes.
+    /// What the records of all sessions keep in memory, in bytes, by the table's own reckoning.
     pub session_bytes: usize,
     /// Calls running now.
     pub running: usize,

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 pub(crate) use self::{
     plain::{MAX_TTL, PlainLimits},
-    session::{Cancelled, Resolved},
+    session::{Acknowledged, Cancelled, Resolved},
     sessions::{Session, SessionLimits},
 };
 use self::{
@@ -90,10 +90,11 @@ pub(crate) enum Begin<T, R> {
     Full { retry_after: Duration },
     /// A new call, and admission said no.
     Refused(R),
-    /// This very attempt was refused before, and its caller may have been told so.
-    RefusedBefore,
-    /// A new call beyond the window of its session.
-    BeyondWindow,
+    /// This very attempt was refused before, and its caller may have been told so: all up to this
+    /// number were.
+    RefusedBefore { up_to: u32 },
+    /// A new call beyond the window of its session, or its memory.
+    NoSlot,
     /// The caller has said that it is done with the call.
     Stale,
     /// Somebody was told that the call was not executed and never will be.
@@ -118,6 +119,9 @@ pub(crate) type Late<W> = Vec<W>;
 pub(crate) trait Waits {
     /// Whether there is still somebody to tell.
     fn is_there(&self) -> bool;
+
+    /// Whether it is somebody who only asks what became of the call.
+    fn asks(&self) -> bool;
 }
 
 #[derive(Debug)]
@@ -129,7 +133,7 @@ pub(crate) struct Table<W> {
 impl<W: Waits> Table<W> {
     /// One attempt of a call arrives. `admit` is asked only for a call that is new and has room;
     /// `waiter` only for one that is running; `replay` takes the outcome of one that is finished.
-    /// `acknowledged` takes those who wait for a call that the attempt's `ack` ends.
+    /// `acknowledged` takes those who wait for a call of the session that the attempt's `ack` ends.
     pub(crate) fn begin<T, R>(
         &self,
         key: &TableKey<W>,
@@ -137,7 +141,7 @@ impl<W: Waits> Table<W> {
         mut admit: impl FnMut() -> Result<Admitted<T>, R>,
         waiter: impl FnMut() -> W,
         replay: &mut Vec<u8>,
-        acknowledged: &mut Vec<W>,
+        acknowledged: &mut Acknowledged<W>,
     ) -> Begin<T, R> {
         match key {
             TableKey::Plain(key) => {
@@ -145,7 +149,7 @@ impl<W: Waits> Table<W> {
                 self.plain.begin(key, attempt, admit, waiter, replay)
             }
             TableKey::Session(session, number) => {
-                let room = (self.sessions.limits(), self.sessions.is_full());
+                let room = self.sessions.room();
                 session.with(|records| {
                     if let Some(ack) = attempt.ack {
                         records.acknowledge_below(ack, acknowledged);

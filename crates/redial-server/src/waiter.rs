@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{Dialect, ErrorCode, ErrorObject, ReplyMeta, reply, write_frame};
+use redial_protocol::{Dialect, ErrorCode, ErrorObject, Executed, ReplyMeta, reply, write_frame};
 
 use crate::{
     batch::BatchPlace,
+    dispatch::call_unknown,
     fault::{Departure, Verdict},
+    handler::Ended,
     observe::EventKind,
     outbox::Owed,
     shared::Shared,
@@ -29,6 +31,9 @@ pub(crate) struct Waiter {
     pub(crate) form: Form,
 }
 
+/// The outcome of asking about a call that was not executed and never will be.
+pub(crate) const NEVER: &[u8] = br#""result":{"state":"never"}"#;
+
 /// What an outcome is sent as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -36,13 +41,19 @@ pub(crate) enum Form {
     Reply,
     /// The same, to a client that wants to know that it was recorded before.
     Replay,
-    /// The answer to somebody who has asked for the outcome of the call.
+    /// The answer to somebody who has asked for the outcome of a session's call.
     Resolution,
+    /// The answer to somebody who has asked for the outcome of a call with a plain id.
+    PlainResolution,
 }
 
 impl Waits for Waiter {
     fn is_there(&self) -> bool {
         !self.owed.outbox().is_closed()
+    }
+
+    fn asks(&self) -> bool {
+        matches!(self.form, Form::Resolution | Form::PlainResolution)
     }
 }
 
@@ -66,13 +77,26 @@ impl Waiter {
         }
     }
 
-    /// Answers the attempt with an error for which nothing was executed.
+    /// Answers the attempt, now that the execution has ended. An outcome that is not recorded is
+    /// none for somebody who only asks: the call had no effect.
+    pub(crate) fn settle(self, shared: &Arc<Shared>, ended: &Ended) {
+        match self.asks() && !ended.recorded {
+            true => self.refuse(shared, &without_effect()),
+            false => self.deliver(shared, &ended.outcome),
+        }
+    }
+
+    /// Answers the attempt with an error, which says whether the call was executed.
     pub(crate) fn refuse(mut self, shared: &Arc<Shared>, error: &ErrorObject) {
         let mut outcome = Vec::new();
-        match self.form {
-            Form::Reply | Form::Replay => reply::encode_error(&mut outcome, error),
-            // It is the call that was refused, and not who asked about it.
-            Form::Resolution => reply::encode_error(&mut outcome, &ask_again()),
+        match (self.form, error.executed()) {
+            // Nothing was executed, and whoever said so has fenced the id because of the question.
+            (Form::Resolution, Executed::No) => outcome.extend_from_slice(NEVER),
+            // Another attempt may be executed at any time, so nobody knows.
+            (Form::PlainResolution, Executed::No) => {
+                reply::encode_error(&mut outcome, &call_unknown());
+            }
+            _ => reply::encode_error(&mut outcome, error),
         }
         self.form = Form::Reply;
         self.tell(shared, EventKind::Refused(error.code));
@@ -145,7 +169,7 @@ impl Form {
         let wrapped;
         let outcome = match self {
             Self::Reply | Self::Replay => outcome,
-            Self::Resolution => {
+            Self::Resolution | Self::PlainResolution => {
                 wrapped = [br#""result":{"state":"done","#, outcome, b"}"].concat();
                 &wrapped
             }
@@ -169,8 +193,8 @@ pub(crate) fn write_reply(
     .expect("outcomes are made to fit into a frame");
 }
 
-/// What is said to somebody who waits for the outcome of a call that was refused meanwhile.
-fn ask_again() -> ErrorObject {
-    let detail = "the call was turned away before it started; ask again what became of it";
-    ErrorObject::raised(ErrorCode::OVERLOADED, detail).with_retry_after_ms(1)
+/// What is said of a call whose handler has begun and says that it had no effect.
+fn without_effect() -> ErrorObject {
+    let detail = "the handler says that the call had no effect";
+    ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail).with_executed(Executed::No)
 }

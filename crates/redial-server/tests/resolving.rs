@@ -215,10 +215,10 @@ async fn a_call_is_taken_back_before_it_arrives() {
     assert_eq!(code(&client.peer.call_json(plain).await), -32602);
 }
 
-/// A call that is turned away while somebody asks about it leaves the asker with a question, and
-/// the next answer is final.
+/// Its handler runs and says that it had no effect, which would leave the id free. But somebody
+/// has been told that it never will have one, and that is final.
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_about_a_call_that_comes_to_nothing_asks_again() {
+async fn what_somebody_was_told_of_a_call_that_came_to_nothing_is_final() {
     let service = Service::default();
     let config = Config {
         max_running: 1,
@@ -240,7 +240,9 @@ async fn whoever_asks_about_a_call_that_comes_to_nothing_asks_again() {
         .iter()
         .find(|reply| reply["id"] == "rpc.resolve")
         .unwrap();
-    // Its handler ran and said that it had no effect: that is an outcome for those who wait.
-    assert_eq!(asker["result"]["state"], "done", "{replies:?}");
-    assert_eq!(client.resolve(1).await["result"], json!({"state": "never"}));
+    assert_eq!(asker["result"], json!({"state": "never"}), "{replies:?}");
+    let again = client.request("no_effect", 1, 2);
+    let again = client.peer.call_json(again).await;
+    assert_eq!((code(&again), executed(&again)), (-32007, "no"));
+    assert_eq!(service.effects(), 2);
 }

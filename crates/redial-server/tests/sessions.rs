@@ -300,7 +300,7 @@ async fn beyond_the_window_is_overload_and_nothing_breaks() {
     assert_eq!(open(&mut pipe(&server)).await.to_string().len(), 15);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn as_many_sessions_as_may_be_and_then_none_that_would_cost_another_its_records() {
     let server = Service::default().server(Config {
         max_sessions: 2,
@@ -317,6 +317,7 @@ async fn as_many_sessions_as_may_be_and_then_none_that_would_cost_another_its_re
     assert_eq!((code(&reply), executed(&reply)), (-32001, "no"));
     drop(one);
     until("the connection is gone", || server.stats().connections == 1).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     open(&mut third).await;
     assert_eq!(
         third.call_json(inc(kept, 0)).await["redial"]["replayed"],

@@ -42,16 +42,19 @@ pub(super) fn table_full(retry_after: Duration) -> ErrorObject {
 }
 
 /// Copies of a request that are made on the way are not attempts.
-pub(super) fn refused_before(attempt: u32) -> ErrorObject {
-    let detail =
-        format!("attempt {attempt} of the call was refused before; expected a higher \"attempt\"");
+pub(super) fn refused_before(up_to: u32) -> ErrorObject {
+    let detail = format!(
+        "attempts of the call up to {up_to} were refused before; expected \"attempt\" {} or higher",
+        up_to.saturating_add(1)
+    );
     overloaded(&detail, Duration::from_millis(1))
 }
 
 pub(super) fn session_unknown(id: SessionId) -> ErrorObject {
     let detail = format!(
         "the session {id} is not known here: its lease has ended, or it is another table's; \
-         expected a session that rpc.hello has opened. Nothing was executed for this attempt"
+         expected one that rpc.hello has opened (an id that is a UUID of version 8 names a \
+         session). Nothing was executed for this attempt"
     );
     ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail)
 }
@@ -72,12 +75,23 @@ pub(super) fn fenced() -> ErrorObject {
     ErrorObject::raised(ErrorCode::STALE, detail).with_executed(Executed::No)
 }
 
-pub(super) fn beyond_window(limits: &SessionLimits) -> ErrorObject {
+pub(super) fn no_slot(limits: &SessionLimits) -> ErrorObject {
     let detail = format!(
-        "the session has a window of {}; expected calls before this one to be acknowledged first",
-        limits.window
+        "the session has a window of {}, and {} bytes for it; expected calls before this one to be \
+         acknowledged first",
+        limits.window, limits.max_bytes
     );
     overloaded(&detail, Duration::from_millis(50))
+}
+
+/// Nothing was done for the question; what becomes of the call is not said.
+pub(super) fn no_slot_to_ask(limits: &SessionLimits) -> ErrorObject {
+    no_slot(limits).with_executed(Executed::Unknown)
+}
+
+pub(super) fn too_many_sessions(max: u32) -> ErrorObject {
+    let detail = format!("this connection has opened {max} sessions; expected one to be used");
+    overloaded(&detail, Duration::from_secs(1))
 }
 
 pub(super) fn sessions_full() -> ErrorObject {

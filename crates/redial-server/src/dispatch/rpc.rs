@@ -2,23 +2,29 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{CallKey, ErrorCode, ErrorObject, SessionCall, SessionId, cut, reply, rpc};
+use redial_protocol::{
+    CallKey, Dialect, ErrorCode, ErrorObject, Id, SessionCall, SessionId, cut, reply, rpc,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     Call, Turn, encoded,
     refusal::{
-        already_acknowledged, beyond_window, call_unknown, session_unknown, sessions_full,
-        too_many_joined,
+        already_acknowledged, call_unknown, no_slot_to_ask, session_unknown, sessions_full,
+        too_many_joined, too_many_sessions,
     },
 };
 use crate::{
     attachment::Attachment,
     execution,
-    table::{Cancelled, Resolved, Session},
-    waiter::{Form, Waiter},
+    table::{Cancelled, Resolved, Session, SessionLimits},
+    waiter::{Form, NEVER, Waiter},
 };
+
+/// How many sessions one connection may open. A client needs one, and another when it has lost it
+/// or keeps many calls whose outcome it does not know.
+const MAX_SESSIONS_OPENED: u32 = 16;
 
 /// What an asker is told of a call.
 type Answer = Result<rpc::State, ErrorObject>;
@@ -54,14 +60,18 @@ impl Turn<'_> {
 
     /// Opens a session, or attaches the connection to one.
     fn hello(&mut self, params: rpc::HelloParams) -> Result<Vec<u8>, ErrorObject> {
-        let session = match params.session {
-            Some(id) => self.attach(id).ok_or_else(|| session_unknown(id))?,
-            None if self.shared.is_draining() => return Err(execution::shutting_down()),
-            None => {
-                let opened = Attachment::open(self.shared, self.now).ok_or_else(sessions_full)?;
-                Arc::clone(self.kit.session.insert(opened).session())
+        let attachment = match params.session {
+            Some(id) => {
+                let attached = Attachment::to(self.shared, id, self.now);
+                attached.ok_or_else(|| session_unknown(id))?
             }
+            None => self.open_session()?,
         };
+        let session = Arc::clone(attachment.session());
+        // Calls of the one before may still be under way.
+        if let Some(before) = self.kit.session.replace(attachment) {
+            self.kit.other_session = Some(before);
+        }
         let (sessions, config) = (&self.shared.table.sessions, &self.shared.config);
         Ok(result(&rpc::Hello {
             session: session.id(),
@@ -72,24 +82,39 @@ impl Turn<'_> {
         }))
     }
 
+    fn open_session(&mut self) -> Result<Attachment, ErrorObject> {
+        if self.shared.is_draining() {
+            return Err(execution::shutting_down());
+        }
+        if self.kit.sessions_opened >= MAX_SESSIONS_OPENED {
+            return Err(too_many_sessions(MAX_SESSIONS_OPENED));
+        }
+        let opened = Attachment::open(self.shared, self.now).ok_or_else(sessions_full)?;
+        self.kit.sessions_opened += 1;
+        Ok(opened)
+    }
+
     /// Forgets what the caller is done with.
     fn ack(&mut self, params: rpc::AckParams) -> Result<Vec<u8>, ErrorObject> {
         let limits = self.shared.table.sessions.limits();
-        let waiters = self.visit(params.session, |session| {
-            session.acknowledge(params.ack, &params.above, limits)
+        check_ranges(&params.above, limits)?;
+        let is_taken = self.visit(params.session, |session| {
+            let (is_taken, told) = session.acknowledge(params.ack, &params.above, limits);
+            self.tell_acknowledged(session, told);
+            is_taken
         })?;
-        for waiter in waiters {
-            waiter.refuse(self.shared, &already_acknowledged());
+        match is_taken {
+            true => Ok(result(&true)),
+            false => Err(no_slot_to_ask(limits)),
         }
-        Ok(result(&true))
     }
 
     /// Takes a call back that has not begun.
-    fn cancel(&mut self, params: rpc::CallParams<'_>) -> Result<Vec<u8>, ErrorObject> {
-        let CallKey::Session(named) = CallKey::of_string(&params.id) else {
+    fn cancel(&mut self, params: NamedCall<'_>) -> Result<Vec<u8>, ErrorObject> {
+        let CallKey::Session(named) = params.key()? else {
             let detail = format!(
-                "{:?} names no call of a session; expected a UUID of version 8",
-                cut(&params.id)
+                "{} names no call of a session; expected a UUID of version 8",
+                cut(params.id.get())
             );
             return Err(ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail));
         };
@@ -99,39 +124,47 @@ impl Turn<'_> {
 
     fn take_back(&mut self, named: SessionCall) -> Answer {
         let (shared, number) = (self.shared, named.number);
-        let limits = shared.table.sessions.limits();
+        let sessions = &shared.table.sessions;
         self.visit(named.session, |session| {
-            match session.cancel(number, limits) {
-                Cancelled::Never(waiters) => {
-                    for waiter in waiters {
-                        waiter.refuse(shared, &execution::cancelled());
+            match session.cancel(number, sessions) {
+                Cancelled::Never(waiting) => {
+                    // It had a place in the queue only if it was on its way.
+                    if let Some(waiters) = waiting {
+                        for waiter in waiters {
+                            waiter.refuse(shared, &execution::cancelled());
+                        }
+                        execution::remove_queued(shared, session, number);
                     }
-                    execution::remove_queued(shared, session, number);
                     Ok(rpc::State::Never)
                 }
                 Cancelled::Running => Ok(rpc::State::Running),
                 Cancelled::Done => Ok(rpc::State::Done),
                 Cancelled::Stale => Err(already_acknowledged()),
-                Cancelled::BeyondWindow => Err(beyond_window(limits)),
+                Cancelled::NoSlot => Err(no_slot_to_ask(sessions.limits())),
             }
         })?
     }
 
     /// Answers with the outcome of a call, when there is one. If there is none, there never will be.
     fn resolve(&mut self, call: &Call<'_, '_>) {
-        let params: rpc::CallParams<'_> = match read(call.request.params) {
-            Ok(params) => params,
-            Err(error) => return self.refuse(call, &error),
-        };
+        if call.request.is_notification() {
+            // A question that nobody wants the answer to.
+            call.skip();
+            return;
+        }
         let mut outcome = Vec::new();
-        let resolved = self.look_up(call, CallKey::of_string(&params.id), &mut outcome);
+        let params = read::<NamedCall<'_>>(call.request.params);
+        let resolved = params
+            .and_then(|params| params.key())
+            .and_then(|key| self.look_up(call, key, &mut outcome));
+        let limits = self.shared.table.sessions.limits();
         let error = match resolved {
             Ok(Resolved::Joined) => return,
             Ok(Resolved::Done) => return self.reply_as(call, &outcome, Form::Resolution),
-            Ok(Resolved::Never) => return self.reply(call, br#""result":{"state":"never"}"#),
+            Ok(Resolved::Never) => return self.reply(call, NEVER),
             Ok(Resolved::Stale) => already_acknowledged(),
             Ok(Resolved::TooManyJoined) => too_many_joined(self.shared),
-            Ok(Resolved::BeyondWindow) => beyond_window(self.shared.table.sessions.limits()),
+            Ok(Resolved::NoSlot) => no_slot_to_ask(limits),
             Ok(Resolved::Unknown) => call_unknown(),
             Err(error) => error,
         };
@@ -145,17 +178,17 @@ impl Turn<'_> {
         outcome: &mut Vec<u8>,
     ) -> Result<Resolved, ErrorObject> {
         let (shared, outbox) = (self.shared, self.outbox);
-        let waiter = || call.waiter(outbox, &rpc::RESOLVE.into(), Form::Resolution);
+        let waiter = |form| call.waiter(outbox, &rpc::RESOLVE.into(), form);
         match key {
             CallKey::Session(named) => {
-                let limits = shared.table.sessions.limits();
+                let (sessions, number) = (&shared.table.sessions, named.number);
                 self.visit(named.session, |session| {
-                    session.resolve(named.number, limits, waiter, outcome)
+                    session.resolve(number, sessions, || waiter(Form::Resolution), outcome)
                 })
             }
             key => {
-                let plain = &shared.table.plain;
-                Ok(plain.resolve(&plain.key(key), self.now, waiter, outcome))
+                let (plain, form) = (&shared.table.plain, Form::PlainResolution);
+                Ok(plain.resolve(&plain.key(key), self.now, || waiter(form), outcome))
             }
         }
     }
@@ -166,12 +199,50 @@ impl Turn<'_> {
         id: SessionId,
         visit: impl FnOnce(&Arc<Session<Waiter>>) -> T,
     ) -> Result<T, ErrorObject> {
-        match &self.kit.session {
-            Some(attachment) if attachment.session().id() == id => Ok(visit(attachment.session())),
-            _ => Attachment::to(self.shared, id, self.now)
-                .map(|attachment| visit(attachment.session()))
+        let is_it = |place: &&Attachment| place.session().id() == id;
+        let places = [&self.kit.session, &self.kit.other_session];
+        match places.into_iter().flatten().find(is_it) {
+            Some(attached) => Ok(visit(attached.session())),
+            None => Attachment::to(self.shared, id, self.now)
+                .map(|attached| visit(attached.session()))
                 .ok_or_else(|| session_unknown(id)),
         }
+    }
+}
+
+/// The id of a call that somebody asks about, as it was written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedCall<'a> {
+    #[serde(borrow)]
+    id: &'a RawValue,
+}
+
+impl NamedCall<'_> {
+    fn key(&self) -> Result<CallKey, ErrorObject> {
+        let invalid = |why: String| ErrorObject::raised(ErrorCode::INVALID_PARAMS, why);
+        let id = Id::parse(self.id).map_err(|error| invalid(error.to_string()))?;
+        // What is a key in one dialect only is found in its table only if it is one.
+        id.key(Dialect::Notebook)
+            .ok_or_else(|| invalid("null names no call; expected the id of one".to_owned()))
+    }
+}
+
+/// Ranges that ascend are worked off in one pass over the session's records, whatever their number.
+fn check_ranges(ranges: &[(u64, u64)], limits: &SessionLimits) -> Result<(), ErrorObject> {
+    let invalid = |why: String| Err(ErrorObject::raised(ErrorCode::INVALID_PARAMS, why));
+    let max = limits.window.saturating_mul(2).saturating_add(1);
+    if ranges.len() > max {
+        let found = ranges.len();
+        return invalid(format!(
+            "{found} ranges; at most {max} can be of use in the window"
+        ));
+    }
+    let ascends = |pair: &[(u64, u64)]| pair[0].1 <= pair[1].0;
+    let is_range = |(from, to): &(u64, u64)| from < to;
+    match ranges.iter().all(is_range) && ranges.windows(2).all(ascends) {
+        true => Ok(()),
+        false => invalid("ranges that are empty, overlap or do not ascend".to_owned()),
     }
 }
 

@@ -31,6 +31,9 @@ const SLACK: usize = 2;
 const SPARE_BUFFERS: usize = 64;
 const SPARE_BYTES: usize = 256;
 
+/// What a slot that is set aside takes: itself, its number, and its share of the tree.
+const ASIDE_BYTES: usize = 128;
+
 /// How long a client stays away whose session keeps as many bytes as it may.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -43,9 +46,14 @@ pub(crate) struct Records<W> {
     aside: BTreeMap<u64, Slot<W>>,
     /// How many slots are not over.
     open: usize,
+    /// How many of them have something to tell: they run, or have an outcome.
+    live: usize,
     /// How long all outcomes are.
-    bytes: usize,
+    outcome_bytes: usize,
     spare: Vec<Vec<u8>>,
+    /// What was refused for want of a slot: no attempt up to the second of a number up to the
+    /// first may run any more.
+    turned_away: (u64, u32),
 }
 
 #[derive(Debug)]
@@ -77,6 +85,17 @@ struct Running<W> {
     waiters: Vec<W>,
 }
 
+/// Who waits for calls that their caller says are over.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Acknowledged<W> {
+    /// For calls that have begun.
+    pub(crate) begun: Vec<W>,
+    /// For calls that have not, and never will.
+    pub(crate) never: Vec<W>,
+    /// Which calls have not begun: they may have a place in the queue.
+    pub(crate) waiting: Vec<u64>,
+}
+
 /// What is known of a call that somebody asks about.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Resolved {
@@ -90,8 +109,8 @@ pub(crate) enum Resolved {
     Never,
     /// Its caller is done with it.
     Stale,
-    /// It is beyond the window of its session.
-    BeyondWindow,
+    /// There is no slot for it.
+    NoSlot,
     /// Nobody knows.
     Unknown,
 }
@@ -99,24 +118,34 @@ pub(crate) enum Resolved {
 /// What became of a call that its caller takes back.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Cancelled<W> {
-    /// It was not executed and never will be. These have waited for it.
-    Never(Vec<W>),
+    /// It was not executed and never will be. If it waited for its turn, these waited for it.
+    Never(Option<Vec<W>>),
     /// It runs.
     Running,
     /// It was executed before.
     Done,
     /// Its caller is done with it.
     Stale,
-    /// It is beyond the window of its session.
-    BeyondWindow,
+    /// There is no slot for it.
+    NoSlot,
 }
 
 /// Why a number has no slot.
 enum Unreached {
     /// Its caller is done with it.
     Over,
-    /// It is more than the window allows.
-    BeyondWindow,
+    /// It is more than the window allows, or than the memory.
+    NoSlot,
+}
+
+impl<W> Default for Acknowledged<W> {
+    fn default() -> Self {
+        Self {
+            begun: Vec::new(),
+            never: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
 }
 
 impl<W> Default for Records<W> {
@@ -126,8 +155,10 @@ impl<W> Default for Records<W> {
             ring: VecDeque::new(),
             aside: BTreeMap::new(),
             open: 0,
-            bytes: 0,
+            live: 0,
+            outcome_bytes: 0,
             spare: Vec::new(),
+            turned_away: (0, 0),
         }
     }
 }
@@ -144,16 +175,24 @@ impl<W: Waits> Records<W> {
         mut waiter: impl FnMut() -> W,
         replay: &mut Vec<u8>,
     ) -> Begin<T, R> {
-        let is_full = is_full || self.bytes >= limits.max_bytes;
-        let slot = match self.reach(number, limits.window) {
+        let is_full = is_full || self.bytes() >= limits.max_bytes;
+        let slot = match self.reach(number, limits.window, is_full) {
             Ok(slot) => slot,
             Err(Unreached::Over) => return Begin::Stale,
-            Err(Unreached::BeyondWindow) => return Begin::BeyondWindow,
+            Err(Unreached::NoSlot) => {
+                let (highest, refused) = self.turned_away;
+                self.turned_away = (highest.max(number), refused.max(attempt.number));
+                return Begin::NoSlot;
+            }
         };
         match slot {
             Slot::Over => Begin::Stale,
             Slot::Fenced => Begin::Fenced,
-            Slot::Running(running) if running.fingerprint != attempt.fingerprint => Begin::IdReused,
+            Slot::Running(running) if running.fingerprint != attempt.fingerprint => {
+                // If it is released, a copy of this attempt must not run in its place.
+                running.attempt = running.attempt.max(attempt.number);
+                Begin::IdReused
+            }
             Slot::Running(running) => match running.is_crowded(limits.max_joined) {
                 true => Begin::TooManyJoined,
                 false => {
@@ -173,7 +212,9 @@ impl<W: Waits> Records<W> {
             },
             // A copy of a refused attempt, made on the way. Its caller may have been told that
             // nothing was executed, so nothing is.
-            Slot::Empty { refused } if attempt.number <= *refused => Begin::RefusedBefore,
+            Slot::Empty { refused } if attempt.number <= *refused => {
+                Begin::RefusedBefore { up_to: *refused }
+            }
             Slot::Empty { refused } if is_full => {
                 *refused = attempt.number;
                 Begin::Full {
@@ -183,6 +224,7 @@ impl<W: Waits> Records<W> {
             Slot::Empty { refused } => match admit() {
                 Ok(Admitted { ticket, at_once }) => {
                     *slot = Slot::Running(Running::new(attempt, at_once));
+                    self.live += 1;
                     Begin::Start(ticket)
                 }
                 Err(reason) => {
@@ -197,14 +239,14 @@ impl<W: Waits> Records<W> {
     pub(super) fn resolve(
         &mut self,
         number: u64,
-        limits: &SessionLimits,
+        (limits, is_full): (&SessionLimits, bool),
         waiter: impl FnOnce() -> W,
         replay: &mut Vec<u8>,
     ) -> Resolved {
-        let slot = match self.reach(number, limits.window) {
+        let slot = match self.reach(number, limits.window, is_full) {
             Ok(slot) => slot,
             Err(Unreached::Over) => return Resolved::Stale,
-            Err(Unreached::BeyondWindow) => return Resolved::BeyondWindow,
+            Err(Unreached::NoSlot) => return Resolved::NoSlot,
         };
         match slot {
             Slot::Over => Resolved::Stale,
@@ -212,8 +254,6 @@ impl<W: Waits> Records<W> {
                 true => Resolved::TooManyJoined,
                 false => {
                     running.waiters.push(waiter());
-                    // Somebody wants to know in any case, however late it is.
-                    running.deadline = None;
                     Resolved::Joined
                 }
             },
@@ -229,11 +269,15 @@ impl<W: Waits> Records<W> {
     }
 
     /// The caller takes the call back, if it has not begun.
-    pub(super) fn cancel(&mut self, number: u64, limits: &SessionLimits) -> Cancelled<W> {
-        let slot = match self.reach(number, limits.window) {
+    pub(super) fn cancel(
+        &mut self,
+        number: u64,
+        (limits, is_full): (&SessionLimits, bool),
+    ) -> Cancelled<W> {
+        let slot = match self.reach(number, limits.window, is_full) {
             Ok(slot) => slot,
             Err(Unreached::Over) => return Cancelled::Stale,
-            Err(Unreached::BeyondWindow) => return Cancelled::BeyondWindow,
+            Err(Unreached::NoSlot) => return Cancelled::NoSlot,
         };
         match slot {
             Slot::Over => Cancelled::Stale,
@@ -242,17 +286,34 @@ impl<W: Waits> Records<W> {
             Slot::Running(running) => {
                 let waiters = std::mem::take(&mut running.waiters);
                 *slot = Slot::Fenced;
-                Cancelled::Never(waiters)
+                self.live -= 1;
+                Cancelled::Never(Some(waiters))
             }
             Slot::Empty { .. } | Slot::Fenced => {
                 *slot = Slot::Fenced;
-                Cancelled::Never(Vec::new())
+                Cancelled::Never(None)
             }
         }
     }
-}
 
-impl<W> Records<W> {
+    /// The call was not started, or had no effect. If somebody has asked what became of it, that
+    /// it was not executed is the answer, and so it never will be.
+    pub(super) fn release(&mut self, number: u64) -> Vec<W> {
+        let Some(slot @ Slot::Running(_)) = self.slot(number) else {
+            return Vec::new();
+        };
+        let Slot::Running(running) = std::mem::replace(slot, Slot::Fenced) else {
+            unreachable!("it was looked at just now");
+        };
+        if !running.waiters.iter().any(Waits::asks) {
+            *slot = Slot::Empty {
+                refused: running.attempt,
+            };
+        }
+        self.live -= 1;
+        running.waiters
+    }
+
     /// See [`Table::may_start`](super::Table::may_start).
     pub(super) fn may_start(&mut self, number: u64, now: Instant) -> MayStart<W> {
         let Some(Slot::Running(running)) = self.slot(number) else {
@@ -264,7 +325,9 @@ impl<W> Records<W> {
         running.is_started = true;
         MayStart::Yes
     }
+}
 
+impl<W> Records<W> {
     /// The execution ended. If its caller has meanwhile said that it is done with the call,
     /// nobody waits and nothing is recorded.
     pub(super) fn finish(&mut self, number: u64, outcome: &[u8]) -> Vec<W> {
@@ -281,96 +344,88 @@ impl<W> Records<W> {
             fingerprint: running.fingerprint,
             outcome: kept,
         };
-        self.bytes += outcome.len();
+        self.outcome_bytes += outcome.len();
         running.waiters
     }
 
-    /// The call was not started, or had no effect.
-    pub(super) fn release(&mut self, number: u64) -> Vec<W> {
-        match self.slot(number) {
-            Some(slot @ Slot::Running(_)) => {
-                let Slot::Running(running) = std::mem::replace(slot, Slot::Over) else {
-                    unreachable!("it was looked at just now");
-                };
-                *slot = Slot::Empty {
-                    refused: running.attempt,
-                };
-                running.waiters
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// The caller is done with every call below `number`, for good. Takes those out who still
-    /// wait for one of them.
-    pub(super) fn acknowledge_below(&mut self, number: u64, waiters: &mut Vec<W>) {
+    /// The caller is done with every call below `number`, for good.
+    pub(super) fn acknowledge_below(&mut self, number: u64, told: &mut Acknowledged<W>) {
         let number = number.min(SessionCall::MAX_NUMBER + 1);
         while let Some(first) = self.aside.first_entry()
             && *first.key() < number
         {
-            let slot = first.remove();
-            self.close(slot, waiters);
+            let (at, slot) = first.remove_entry();
+            self.close(at, slot, told);
         }
         while self.base < number
             && let Some(slot) = self.ring.pop_front()
         {
+            self.close(self.base, slot, told);
             self.base += 1;
-            self.close(slot, waiters);
         }
         // What was never seen can't be in the ring.
         self.base = self.base.max(number);
         self.trim();
     }
 
-    /// The caller is done with every call from `from` to before `to`, whatever is below.
+    /// The caller is done with every call from `from` to before `to`, whatever is below. False if
+    /// that is further ahead than the window allows: then nothing has changed.
     pub(super) fn acknowledge(
         &mut self,
-        from: u64,
-        to: u64,
+        (from, to): (u64, u64),
         limits: &SessionLimits,
-        waiters: &mut Vec<W>,
-    ) {
+        told: &mut Acknowledged<W>,
+    ) -> bool {
         let to = to.min(SessionCall::MAX_NUMBER + 1);
         if from >= to {
-            return;
+            return true;
+        }
+        // Up to the range there may be numbers that have not been seen yet.
+        if from > self.end() && self.reach(from - 1, limits.window, false).is_err() {
+            return false;
         }
         let aside: Vec<u64> = self.aside.range(from..to).map(|(n, _)| *n).collect();
         for number in aside {
             if let Some(slot) = self.aside.remove(&number) {
-                self.close(slot, waiters);
+                self.close(number, slot, told);
             }
-        }
-        // Up to the range there may be numbers that have not been seen yet.
-        if from > self.end() && self.reach(from - 1, limits.window).is_err() {
-            return;
         }
         for number in from.max(self.base)..to.min(self.end()) {
             let slot = &mut self.ring[(number - self.base) as usize];
             let slot = std::mem::replace(slot, Slot::Over);
-            self.close(slot, waiters);
+            self.close(number, slot, told);
         }
         self.skip_to(to, limits.window);
         self.trim();
+        true
     }
 
     /// Everything is forgotten. Hands out who still waits.
     pub(super) fn clear(&mut self) -> Vec<W> {
-        let mut waiters = Vec::new();
+        let mut told = Acknowledged::default();
         let all = std::mem::take(&mut self.ring).into_iter();
         for slot in all.chain(std::mem::take(&mut self.aside).into_values()) {
-            self.close(slot, &mut waiters);
+            self.close(0, slot, &mut told);
         }
-        waiters
+        self.spare = Vec::new();
+        told.begun.append(&mut told.never);
+        told.begun
     }
 
-    /// How many calls are not over for their caller.
+    /// How many calls are not over for their caller, those included that never arrived.
     pub(crate) fn open(&self) -> usize {
         self.open
     }
 
-    /// How long all recorded outcomes are.
+    /// How many calls run, or have an outcome that their caller is not done with.
+    pub(crate) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// What it all takes, in bytes: outcomes and slots.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        let slots = self.ring.len() * size_of::<Slot<W>>() + self.aside.len() * ASIDE_BYTES;
+        self.outcome_bytes + slots
     }
 
     /// Gives memory back that a busier time has left behind.
@@ -379,17 +434,25 @@ impl<W> Records<W> {
         self.spare = Vec::new();
     }
 
-    /// The slot of a number, with room made for it if it is new.
-    fn reach(&mut self, number: u64, window: usize) -> Result<&mut Slot<W>, Unreached> {
+    /// The slot of a number, with room made for it if it is new and there is any.
+    fn reach(
+        &mut self,
+        number: u64,
+        window: usize,
+        is_full: bool,
+    ) -> Result<&mut Slot<W>, Unreached> {
         if number < self.base {
             return self.aside.get_mut(&number).ok_or(Unreached::Over);
         }
         let missing = (number + 1).saturating_sub(self.end());
-        if missing > (SLACK * window).saturating_sub(self.open) as u64 {
-            return Err(Unreached::BeyondWindow);
+        let room = SLACK.saturating_mul(window).saturating_sub(self.open);
+        if missing > 0 && (is_full || missing > room as u64) {
+            return Err(Unreached::NoSlot);
         }
         for _ in 0..missing {
-            self.push(Slot::Empty { refused: 0 }, window);
+            let (highest, attempt) = self.turned_away;
+            let refused = if self.end() <= highest { attempt } else { 0 };
+            self.push(Slot::Empty { refused }, window);
             self.open += 1;
         }
         Ok(&mut self.ring[(number - self.base) as usize])
@@ -409,7 +472,7 @@ impl<W> Records<W> {
     }
 
     fn push(&mut self, slot: Slot<W>, window: usize) {
-        if self.ring.len() >= RING_SLOTS * window {
+        if self.ring.len() >= RING_SLOTS.saturating_mul(window) {
             self.set_front_aside();
         }
         self.ring.push_back(slot);
@@ -427,7 +490,7 @@ impl<W> Records<W> {
     /// Everything from the end of the ring to before `to` is over.
     fn skip_to(&mut self, to: u64, window: usize) {
         let missing = to.saturating_sub(self.end());
-        if missing > (RING_SLOTS * window) as u64 {
+        if missing > RING_SLOTS.saturating_mul(window) as u64 {
             while !self.ring.is_empty() {
                 self.set_front_aside();
             }
@@ -445,14 +508,24 @@ impl<W> Records<W> {
         }
     }
 
-    /// A slot goes.
-    fn close(&mut self, slot: Slot<W>, waiters: &mut Vec<W>) {
+    /// The slot of a number goes.
+    fn close(&mut self, number: u64, slot: Slot<W>, told: &mut Acknowledged<W>) {
         match slot {
             Slot::Over => return,
             Slot::Empty { .. } | Slot::Fenced => {}
-            Slot::Running(running) => waiters.extend(running.waiters),
+            Slot::Running(running) => {
+                self.live -= 1;
+                match running.is_started {
+                    true => told.begun.extend(running.waiters),
+                    false => {
+                        told.never.extend(running.waiters);
+                        told.waiting.push(number);
+                    }
+                }
+            }
             Slot::Finished { mut outcome, .. } => {
-                self.bytes -= outcome.len();
+                self.live -= 1;
+                self.outcome_bytes -= outcome.len();
                 if outcome.capacity() <= SPARE_BYTES && self.spare.len() < SPARE_BUFFERS {
                     outcome.clear();
                     self.spare.push(outcome);

@@ -6,7 +6,7 @@
 //! ever, and a call of an unknown session is never executed.
 
 use std::{
-    collections::VecDeque,
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -21,11 +21,12 @@ use redial_protocol::SessionId;
 
 use super::{
     Waits, lock,
-    session::{Cancelled, Records, Resolved},
+    session::{Acknowledged, Cancelled, Records, Resolved},
 };
 
-/// How many sessions are looked at to find one that can make room for a new one.
-const LOOKS: usize = 64;
+/// How long a session has to be without a connection before it may go to make room: those whose
+/// connection was lost just now are about to come back.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The bounds of sessions; see `Config` for what they mean to a user.
 #[derive(Clone, Copy, Debug)]
@@ -44,25 +45,14 @@ pub(crate) struct SessionLimits {
 #[derive(Debug)]
 pub(crate) struct Session<W> {
     id: SessionId,
-    inner: Mutex<Inner<W>>,
+    records: Mutex<Records<W>>,
     totals: Arc<Totals>,
-}
-
-#[derive(Debug)]
-struct Inner<W> {
-    records: Records<W>,
-    /// How many connections are attached.
-    connections: usize,
-    /// Since when none is.
-    idle_since: Instant,
-    /// It is in the list of those that may expire.
-    is_listed: bool,
 }
 
 /// What all sessions keep together.
 #[derive(Debug, Default)]
 struct Totals {
-    open: AtomicUsize,
+    live: AtomicUsize,
     bytes: AtomicUsize,
 }
 
@@ -74,12 +64,25 @@ pub(crate) struct Sessions<W> {
     table: Box<str>,
 }
 
+/// Its lock is held only for a look-up: never while a session is worked on, and what waits for a
+/// session's lock under it is only what looks for one to make room.
 #[derive(Debug)]
 struct Registry<W> {
-    by_id: HashMap<u64, Arc<Session<W>>, std::hash::RandomState>,
-    /// Sessions that had no connection at that moment, in the order in which that was so.
-    idle: VecDeque<(Instant, SessionId)>,
+    by_id: HashMap<u64, Entry<W>, std::hash::RandomState>,
+    /// Sessions without a connection, the one first whose lease ends first.
+    idle: BTreeSet<(Instant, SessionId)>,
+    /// Those of them that have nothing to tell anybody.
+    empty: BTreeSet<(Instant, SessionId)>,
     rng: ChaCha8Rng,
+}
+
+#[derive(Debug)]
+struct Entry<W> {
+    session: Arc<Session<W>>,
+    /// How many connections are attached.
+    connections: usize,
+    /// Since when none is.
+    idle_since: Instant,
 }
 
 impl<W> Sessions<W> {
@@ -88,7 +91,8 @@ impl<W> Sessions<W> {
         Self {
             registry: Mutex::new(Registry {
                 by_id: HashMap::default(),
-                idle: VecDeque::new(),
+                idle: BTreeSet::new(),
+                empty: BTreeSet::new(),
                 rng,
             }),
             limits,
@@ -106,99 +110,98 @@ impl<W> Sessions<W> {
         &self.limits
     }
 
-    /// Whether the outcomes of all sessions keep as many bytes as they may.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes() >= self.limits.max_total_bytes
+    /// The limits, and whether all sessions together keep as many bytes as they may.
+    pub(super) fn room(&self) -> (&SessionLimits, bool) {
+        (&self.limits, self.bytes() >= self.limits.max_total_bytes)
     }
 
     /// Makes a session and attaches a connection to it. `None` if there are too many that could
     /// still be asked for something.
     pub(crate) fn open(&self, now: Instant) -> Option<Arc<Session<W>>> {
         let mut registry = lock(&self.registry);
-        if registry.by_id.len() >= self.limits.max_sessions && !registry.make_room() {
+        let is_full = registry.by_id.len() >= self.limits.max_sessions;
+        if is_full && !registry.make_room(self.limits.lease, now) {
             return None;
         }
         let id = registry.new_id();
         let session = Arc::new(Session {
             id,
-            inner: Mutex::new(Inner {
-                records: Records::default(),
-                connections: 1,
-                idle_since: now,
-                is_listed: false,
-            }),
+            records: Mutex::default(),
             totals: Arc::clone(&self.totals),
         });
-        registry.by_id.insert(id.bits(), Arc::clone(&session));
+        let entry = Entry {
+            session: Arc::clone(&session),
+            connections: 1,
+            idle_since: now,
+        };
+        registry.by_id.insert(id.bits(), entry);
         Some(session)
     }
 
     /// Attaches a connection to a session, if it is known and its lease has not ended.
     pub(crate) fn attach(&self, id: SessionId, now: Instant) -> Option<Arc<Session<W>>> {
-        let registry = lock(&self.registry);
-        let session = registry.by_id.get(&id.bits())?;
-        let mut inner = lock(&session.inner);
-        // The sweep may not have come by yet.
-        if inner.is_expired(self.limits.lease, now) {
-            return None;
+        let registry = &mut *lock(&self.registry);
+        let entry = registry.by_id.get_mut(&id.bits())?;
+        if entry.connections == 0 {
+            // The sweep may not have come by yet.
+            if has_ended(entry.idle_since, self.limits.lease, now) {
+                return None;
+            }
+            registry.idle.remove(&(entry.idle_since, id));
+            registry.empty.remove(&(entry.idle_since, id));
         }
-        inner.connections += 1;
-        Some(Arc::clone(session))
+        entry.connections += 1;
+        Some(Arc::clone(&entry.session))
     }
 
     /// A connection is gone: if it was the last one, the lease begins.
     pub(crate) fn detach(&self, session: &Session<W>, now: Instant) {
-        let mut registry = lock(&self.registry);
-        let mut inner = lock(&session.inner);
-        inner.connections -= 1;
-        if inner.connections > 0 {
+        let id = session.id;
+        // Outside the lock of all. If another connection changes it meanwhile, that one detaches
+        // later, or whoever looks for room finds out.
+        let is_empty = session.with(|records| {
+            records.shrink();
+            records.live() == 0
+        });
+        let registry = &mut *lock(&self.registry);
+        let Some(entry) = registry.by_id.get_mut(&id.bits()) else {
             return;
-        }
-        inner.idle_since = now;
-        inner.records.shrink();
-        if !std::mem::replace(&mut inner.is_listed, true) {
-            registry.idle.push_back((now, session.id));
+        };
+        entry.connections -= 1;
+        if entry.connections == 0 {
+            entry.idle_since = now;
+            registry.idle.insert((now, id));
+            if is_empty {
+                registry.empty.insert((now, id));
+            }
         }
     }
 
-    /// Forgets up to `at_most` sessions whose lease has ended. Says how many it looked at, and
-    /// hands out who still waits for a call of theirs.
+    /// Forgets up to `at_most` sessions whose lease has ended. Says how many, and hands out who
+    /// still waits for a call of theirs.
     pub(crate) fn expire(&self, now: Instant, at_most: usize) -> (usize, Vec<W>) {
+        let mut gone = Vec::new();
         let mut registry = lock(&self.registry);
-        let (mut looks, mut waiters) = (0, Vec::new());
-        while looks < at_most
-            && let Some((since, id)) = registry.idle.front().copied()
-            && has_ended(since, self.limits.lease, now)
+        while gone.len() < at_most
+            && let Some(session) = registry.forget_expired(self.limits.lease, now)
         {
-            looks += 1;
-            registry.idle.pop_front();
-            let Some(session) = registry.by_id.get(&id.bits()).cloned() else {
-                continue;
-            };
-            let mut inner = lock(&session.inner);
-            if inner.is_expired(self.limits.lease, now) {
-                registry.by_id.remove(&id.bits());
-                waiters.append(&mut session.access(&mut inner, Records::clear));
-            } else if inner.connections > 0 {
-                inner.is_listed = false;
-            } else {
-                // It was attached in between, and has a new lease.
-                registry.idle.push_back((inner.idle_since, id));
-            }
+            gone.push(session);
         }
-        (looks, waiters)
+        drop(registry);
+        let waiters = gone.iter().flat_map(|session| session.with(Records::clear));
+        (gone.len(), waiters.collect())
     }
 
     pub(crate) fn len(&self) -> usize {
         lock(&self.registry).by_id.len()
     }
 
-    /// How many calls of all sessions are not acknowledged.
-    pub(crate) fn open_calls(&self) -> usize {
-        self.totals.open.load(Relaxed)
+    /// How many calls of all sessions run, or have an outcome that is not acknowledged.
+    pub(crate) fn live_calls(&self) -> usize {
+        self.totals.live.load(Relaxed)
     }
 
-    /// How long the outcomes of all sessions are.
+    /// What the records of all sessions take.
     pub(crate) fn bytes(&self) -> usize {
         self.totals.bytes.load(Relaxed)
     }
@@ -214,29 +217,38 @@ impl<W> Registry<W> {
         }
     }
 
-    /// Forgets a session that has no connection, and no call that anybody could ask for: what
-    /// is over is refused just as well when the session is unknown.
-    fn make_room(&mut self) -> bool {
-        let dispensable = |(_, id): &(Instant, SessionId)| {
-            let session = self.by_id.get(&id.bits());
-            session.is_none_or(|session| lock(&session.inner).is_dispensable())
-        };
-        let Some(place) = self.idle.iter().take(LOOKS).position(dispensable) else {
-            return false;
-        };
-        let (_, id) = self.idle.remove(place).expect("it was found just now");
-        self.by_id.remove(&id.bits());
-        true
+    /// Forgets a session whose lease has ended, or one that has no connection and nothing to tell
+    /// anybody: its calls are not executed either when it is unknown.
+    fn make_room(&mut self, lease: Duration, now: Instant) -> bool {
+        if let Some(session) = self.forget_expired(lease, now) {
+            session.with(Records::clear);
+            return true;
+        }
+        while let Some((since, id)) = self.empty.first().copied()
+            && has_ended(since, GRACE, now)
+        {
+            self.empty.pop_first();
+            let entry = self.by_id.get(&id.bits());
+            if entry.is_some_and(|entry| lock(&entry.session.records).live() > 0) {
+                continue;
+            }
+            self.idle.remove(&(since, id));
+            if let Some(entry) = self.by_id.remove(&id.bits()) {
+                entry.session.with(Records::clear);
+            }
+            return true;
+        }
+        false
     }
-}
 
-impl<W> Inner<W> {
-    fn is_expired(&self, lease: Duration, now: Instant) -> bool {
-        self.connections == 0 && has_ended(self.idle_since, lease, now)
-    }
-
-    fn is_dispensable(&self) -> bool {
-        self.connections == 0 && self.records.open() == 0
+    fn forget_expired(&mut self, lease: Duration, now: Instant) -> Option<Arc<Session<W>>> {
+        let (since, id) = *self.idle.first()?;
+        if !has_ended(since, lease, now) {
+            return None;
+        }
+        self.idle.remove(&(since, id));
+        self.empty.remove(&(since, id));
+        Some(self.by_id.remove(&id.bits())?.session)
     }
 }
 
@@ -248,14 +260,11 @@ impl<W> Session<W> {
     /// The one way to the records. Whoever holds a session is attached to it, or has a call of it
     /// to run, for which a session that was forgotten meanwhile has no slot any more.
     pub(super) fn with<T>(&self, access: impl FnOnce(&mut Records<W>) -> T) -> T {
-        self.access(&mut lock(&self.inner), access)
-    }
-
-    fn access<T>(&self, inner: &mut Inner<W>, access: impl FnOnce(&mut Records<W>) -> T) -> T {
-        let (open, bytes) = (inner.records.open(), inner.records.bytes());
-        let result = access(&mut inner.records);
-        update(&self.totals.open, open, inner.records.open());
-        update(&self.totals.bytes, bytes, inner.records.bytes());
+        let mut records = lock(&self.records);
+        let (live, bytes) = (records.live(), records.bytes());
+        let result = access(&mut records);
+        update(&self.totals.live, live, records.live());
+        update(&self.totals.bytes, bytes, records.bytes());
         result
     }
 }
@@ -265,38 +274,38 @@ impl<W: Waits> Session<W> {
     pub(crate) fn resolve(
         &self,
         number: u64,
-        limits: &SessionLimits,
+        sessions: &Sessions<W>,
         waiter: impl FnOnce() -> W,
         replay: &mut Vec<u8>,
     ) -> Resolved {
-        self.with(|records| records.resolve(number, limits, waiter, replay))
+        self.with(|records| records.resolve(number, sessions.room(), waiter, replay))
     }
 
     /// See [`Records::cancel`].
-    pub(crate) fn cancel(&self, number: u64, limits: &SessionLimits) -> Cancelled<W> {
-        self.with(|records| records.cancel(number, limits))
+    pub(crate) fn cancel(&self, number: u64, sessions: &Sessions<W>) -> Cancelled<W> {
+        self.with(|records| records.cancel(number, sessions.room()))
     }
 
-    /// Its caller is done with every call below `ack`, and with those in the ranges above it.
-    /// Hands out who still waits for one of them.
+    /// Its caller is done with every call below `ack`, and with those in the ranges above it, which
+    /// ascend. Says whether all of it could be taken.
     pub(crate) fn acknowledge(
         &self,
         ack: u64,
         above: &[(u64, u64)],
         limits: &SessionLimits,
-    ) -> Vec<W> {
-        let mut waiters = Vec::new();
-        self.with(|records| {
-            records.acknowledge_below(ack, &mut waiters);
-            for (from, to) in above {
-                records.acknowledge(*from, *to, limits, &mut waiters);
-            }
+    ) -> (bool, Acknowledged<W>) {
+        let mut told = Acknowledged::default();
+        let is_taken = self.with(|records| {
+            records.acknowledge_below(ack, &mut told);
+            let mut ranges = above.iter();
+            let is_taken = ranges.all(|range| records.acknowledge(*range, limits, &mut told));
             // Who has nothing under way has sent this because there was nothing else to send.
             if records.open() == 0 {
                 records.shrink();
             }
+            is_taken
         });
-        waiters
+        (is_taken, told)
     }
 }
 

@@ -12,10 +12,14 @@ const LIMITS: PlainLimits = PlainLimits {
     max_joined: 2,
 };
 
-/// Waiter 0 is one whose connection is gone.
+/// Waiter 0 is one whose connection is gone, and 9 is one who only asks.
 impl Waits for u32 {
     fn is_there(&self) -> bool {
         *self != 0
+    }
+
+    fn asks(&self) -> bool {
+        *self == 9
     }
 }
 

@@ -13,10 +13,12 @@ const LIMITS: SessionLimits = SessionLimits {
     lease: Duration::from_secs(1),
     window: WINDOW,
     max_sessions: 10,
-    max_bytes: 100,
-    max_total_bytes: 1_000,
+    max_bytes: 100_000,
+    max_total_bytes: 1_000_000,
     max_joined: 2,
 };
+
+const ROOM: (&SessionLimits, bool) = (&LIMITS, false);
 
 type Outcome = Begin<(), &'static str>;
 
@@ -59,7 +61,7 @@ impl World {
         };
         let begin = self
             .records
-            .begin(number, attempt, (&LIMITS, false), admit, || 7, &mut replay);
+            .begin(number, attempt, ROOM, admit, || 7, &mut replay);
         (begin, replay)
     }
 
@@ -73,26 +75,25 @@ impl World {
         assert_eq!(self.records.finish(number, b"done"), Vec::<u32>::new());
     }
 
-    fn acknowledge_below(&mut self, number: u64) -> Vec<u32> {
-        let mut waiters = Vec::new();
-        self.records.acknowledge_below(number, &mut waiters);
-        waiters
+    fn acknowledge_below(&mut self, number: u64) -> Acknowledged<u32> {
+        let mut told = Acknowledged::default();
+        self.records.acknowledge_below(number, &mut told);
+        told
     }
 
-    fn acknowledge(&mut self, from: u64, to: u64) -> Vec<u32> {
-        let mut waiters = Vec::new();
-        self.records.acknowledge(from, to, &LIMITS, &mut waiters);
-        waiters
+    fn acknowledge(&mut self, from: u64, to: u64) -> bool {
+        let mut told = Acknowledged::default();
+        self.records.acknowledge((from, to), &LIMITS, &mut told)
     }
 
     fn resolve(&mut self, number: u64) -> (Resolved, Vec<u8>) {
         let mut replay = Vec::new();
-        let resolved = self.records.resolve(number, &LIMITS, || 9, &mut replay);
+        let resolved = self.records.resolve(number, ROOM, || 9, &mut replay);
         (resolved, replay)
     }
 
     fn cancel(&mut self, number: u64) -> Cancelled<u32> {
-        self.records.cancel(number, &LIMITS)
+        self.records.cancel(number, ROOM)
     }
 }
 
@@ -136,7 +137,8 @@ fn acknowledged_is_stale_whatever_it_was() {
     assert_eq!(world.begin(1), Begin::Start(()));
     assert_eq!(world.begin(1), Begin::Joined);
     // 2 was never sent; 3 is beyond all that was seen.
-    assert_eq!(world.acknowledge_below(4), [7]);
+    let told = world.acknowledge_below(4);
+    assert_eq!((told.begun, told.never), (vec![7], vec![]));
     for number in 0..4 {
         assert_eq!(world.begin(number), Begin::Stale, "{number}");
         assert_eq!(world.resolve(number).0, Resolved::Stale, "{number}");
@@ -144,7 +146,14 @@ fn acknowledged_is_stale_whatever_it_was() {
     }
     // The one that ran ends, and nobody is told.
     assert_eq!(world.records.finish(1, b"late"), Vec::<u32>::new());
-    assert_eq!((world.records.open(), world.records.bytes()), (0, 0));
+    assert_eq!(
+        (
+            world.records.open(),
+            world.records.live(),
+            world.records.bytes()
+        ),
+        (0, 0, 0)
+    );
     assert_eq!(world.begin(4), Begin::Start(()));
 }
 
@@ -177,7 +186,14 @@ fn one_slow_call_does_not_pin_those_after_it() {
     assert_eq!(world.records.finish(0, b"at last"), [7]);
     assert_eq!(world.resolve(0), (Resolved::Done, b"at last".to_vec()));
     world.acknowledge_below(10_000);
-    assert_eq!((world.records.open(), world.records.bytes()), (0, 0));
+    assert_eq!(
+        (
+            world.records.open(),
+            world.records.live(),
+            world.records.bytes()
+        ),
+        (0, 0, 0)
+    );
 }
 
 #[test]
@@ -185,18 +201,24 @@ fn a_call_beyond_the_window_is_refused_and_nothing_is_allocated_for_it() {
     let mut world = World::new();
     let last = (SLACK * WINDOW) as u64 - 1;
     assert_eq!(world.begin(last), Begin::Start(()));
-    assert_eq!(world.begin(last + 1), Begin::BeyondWindow);
+    assert_eq!(world.begin(last + 1), Begin::NoSlot);
     for number in [1 << 40, SessionCall::MAX_NUMBER] {
-        assert_eq!(world.begin(number), Begin::BeyondWindow);
-        assert_eq!(world.resolve(number).0, Resolved::BeyondWindow);
-        assert_eq!(world.cancel(number), Cancelled::BeyondWindow);
-        world.acknowledge(number, number + 1);
+        assert_eq!(world.begin(number), Begin::NoSlot);
+        assert_eq!(world.resolve(number).0, Resolved::NoSlot);
+        assert_eq!(world.cancel(number), Cancelled::NoSlot);
+        assert!(!world.acknowledge(number, number + 1));
     }
     assert!(world.records.ring.len() <= SLACK * WINDOW);
-    // Those in between were never seen, and may still come.
-    assert_eq!(world.begin(0), Begin::Start(()));
+    // Those in between were never seen, and may still come; but what was refused stays refused.
+    let second = world.attempt("p", 2);
+    assert_eq!(world.begin_with(0, second, Ok(true)).0, Begin::Start(()));
     world.acknowledge_below(1);
-    assert_eq!(world.begin(last + 1), Begin::Start(()));
+    let refused = Begin::RefusedBefore { up_to: 1 };
+    assert_eq!(world.begin(last + 1), refused);
+    assert_eq!(
+        world.begin_with(last + 1, second, Ok(true)).0,
+        Begin::Start(())
+    );
 }
 
 #[test]
@@ -218,14 +240,15 @@ fn a_refused_attempt_stays_refused_and_the_next_one_does_not() {
         world.begin_with(0, first, Err("busy")).0,
         Begin::Refused("busy")
     );
-    assert_eq!(world.begin_with(0, first, Ok(true)).0, Begin::RefusedBefore);
+    let refused = Begin::RefusedBefore { up_to: 1 };
+    assert_eq!(world.begin_with(0, first, Ok(true)).0, refused);
     let second = world.attempt("p", 2);
     assert_eq!(world.begin_with(0, second, Ok(true)).0, Begin::Start(()));
     // Its handler says that it had no effect.
     assert_eq!(world.records.release(0), Vec::<u32>::new());
     assert_eq!(
         world.begin_with(0, second, Ok(true)).0,
-        Begin::RefusedBefore
+        Begin::RefusedBefore { up_to: 2 }
     );
     let third = world.attempt("p", 3);
     assert_eq!(world.begin_with(0, third, Ok(true)).0, Begin::Start(()));
@@ -235,12 +258,35 @@ fn a_refused_attempt_stays_refused_and_the_next_one_does_not() {
 fn a_full_session_refuses_new_calls_and_replays_old_ones() {
     let mut world = World::new();
     assert_eq!(world.begin(0), Begin::Start(()));
-    world.records.finish(0, &[b'x'; 100]);
-    assert!(matches!(world.begin(1), Begin::Full { .. }));
+    assert_eq!(world.begin(1), Begin::Start(()));
+    world.records.release(1);
+    world.records.finish(0, &vec![b'x'; LIMITS.max_bytes]);
+    let second = world.attempt("p", 2);
+    let full = world.begin_with(1, second, Ok(true)).0;
+    assert!(matches!(full, Begin::Full { .. }), "{full:?}");
+    // For this one there was not even a slot.
+    assert_eq!(world.begin(2), Begin::NoSlot);
     assert_eq!(world.begin(0), Begin::Replayed);
     world.acknowledge_below(1);
-    let second = world.attempt("p", 2);
-    assert_eq!(world.begin_with(1, second, Ok(true)).0, Begin::Start(()));
+    let third = world.attempt("p", 3);
+    for number in [1, 2] {
+        assert!(matches!(world.begin(number), Begin::RefusedBefore { .. }));
+        assert_eq!(
+            world.begin_with(number, third, Ok(true)).0,
+            Begin::Start(())
+        );
+    }
+}
+
+#[test]
+fn slots_are_counted_too() {
+    let mut world = World::new();
+    assert_eq!(world.cancel(3), Cancelled::Never(None));
+    assert_eq!((world.records.open(), world.records.live()), (4, 0));
+    assert!(world.records.bytes() >= 4 * 32);
+    let full = (&LIMITS, true);
+    assert_eq!(world.records.cancel(4, full), Cancelled::NoSlot);
+    assert_eq!(world.records.cancel(3, full), Cancelled::Never(None));
 }
 
 #[test]
@@ -249,7 +295,7 @@ fn what_never_arrived_is_fenced_when_somebody_asks() {
     assert_eq!(world.resolve(1).0, Resolved::Never);
     assert_eq!(world.resolve(1).0, Resolved::Never);
     assert_eq!(world.begin(1), Begin::Fenced);
-    assert_eq!(world.cancel(1), Cancelled::Never(Vec::new()));
+    assert_eq!(world.cancel(1), Cancelled::Never(None));
     // The one before it is not.
     assert_eq!(world.begin(0), Begin::Start(()));
     world.acknowledge_below(2);
@@ -259,16 +305,55 @@ fn what_never_arrived_is_fenced_when_somebody_asks() {
 #[test]
 fn whoever_asks_about_a_running_call_waits_for_it() {
     let mut world = World::new();
+    assert_eq!(world.begin(0), Begin::Start(()));
+    assert_eq!(world.resolve(0).0, Resolved::Joined);
+    assert_eq!(world.records.finish(0, b"done"), [9]);
+    assert_eq!(world.resolve(0), (Resolved::Done, b"done".to_vec()));
+}
+
+/// Its own caller has given up, and a question is no reason to run it.
+#[test]
+fn a_call_that_somebody_asks_about_and_that_comes_to_nothing_is_fenced() {
+    let mut world = World::new();
     let hurried = Attempt {
         deadline: Some(world.now),
         ..world.attempt("p", 1)
     };
     assert_eq!(world.begin_with(0, hurried, Ok(false)).0, Begin::Start(()));
     assert_eq!(world.resolve(0).0, Resolved::Joined);
-    // Its own caller has given up, but somebody wants to know.
-    assert_eq!(world.records.may_start(0, world.now), MayStart::Yes);
-    assert_eq!(world.records.finish(0, b"done"), [9]);
-    assert_eq!(world.resolve(0), (Resolved::Done, b"done".to_vec()));
+    let late = MayStart::Late(vec![9]);
+    assert_eq!(world.records.may_start(0, world.now), late);
+    let second = world.attempt("p", 2);
+    assert_eq!(world.begin_with(0, second, Ok(true)).0, Begin::Fenced);
+}
+
+#[test]
+fn those_who_wait_for_what_is_acknowledged_are_told_whether_it_has_begun() {
+    let mut world = World::new();
+    let attempt = world.attempt("p", 1);
+    assert_eq!(world.begin_with(0, attempt, Ok(true)).0, Begin::Start(()));
+    assert_eq!(world.begin_with(1, attempt, Ok(false)).0, Begin::Start(()));
+    for number in [0, 1, 1] {
+        assert_eq!(world.begin(number), Begin::Joined);
+    }
+    let expected = Acknowledged {
+        begun: vec![7],
+        never: vec![7, 7],
+        waiting: vec![1],
+    };
+    assert_eq!(world.acknowledge_below(2), expected);
+    assert_eq!(world.records.may_start(1, world.now), MayStart::Cancelled);
+}
+
+#[test]
+fn a_copy_of_an_attempt_that_was_another_call_does_not_run_in_its_place() {
+    let mut world = World::new();
+    assert_eq!(world.begin(0), Begin::Start(()));
+    let other = world.attempt("q", 2);
+    assert_eq!(world.begin_with(0, other, Ok(true)).0, Begin::IdReused);
+    world.records.release(0);
+    let refused = Begin::RefusedBefore { up_to: 2 };
+    assert_eq!(world.begin_with(0, other, Ok(true)).0, refused);
 }
 
 #[test]
@@ -277,7 +362,7 @@ fn a_call_is_taken_back_only_before_it_starts() {
     let attempt = world.attempt("p", 1);
     assert_eq!(world.begin_with(0, attempt, Ok(false)).0, Begin::Start(()));
     assert_eq!(world.begin(0), Begin::Joined);
-    assert_eq!(world.cancel(0), Cancelled::Never(vec![7]));
+    assert_eq!(world.cancel(0), Cancelled::Never(Some(vec![7])));
     assert_eq!(world.records.may_start(0, world.now), MayStart::Cancelled);
     assert_eq!(world.begin(0), Begin::Fenced);
 
@@ -321,7 +406,7 @@ fn a_call_starts_as_long_as_any_of_its_attempts_has_time() {
     // It was released, so that both attempts are refused for good.
     assert_eq!(
         world.begin_with(1, until(later, 2), Ok(true)).0,
-        Begin::RefusedBefore
+        Begin::RefusedBefore { up_to: 2 }
     );
     assert_eq!(
         world.begin_with(1, until(later, 3), Ok(true)).0,
@@ -339,7 +424,7 @@ fn a_waiter_whose_connection_is_gone_makes_room() {
         let admit = || Err::<Admitted<()>, _>(());
         let joined = world
             .records
-            .begin(0, attempt, (&LIMITS, false), admit, || 0, &mut nothing);
+            .begin(0, attempt, ROOM, admit, || 0, &mut nothing);
         assert_eq!(joined, Begin::Joined);
     }
     assert_eq!(world.begin(0), Begin::Joined);
@@ -350,7 +435,11 @@ fn a_waiter_whose_connection_is_gone_makes_room() {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Model {
     Empty(u32),
-    Running { attempt: u32, started: bool },
+    Running {
+        attempt: u32,
+        started: bool,
+        asked: bool,
+    },
     Finished,
     Fenced,
     Over,
@@ -386,17 +475,32 @@ impl Naive {
                 Model::Running {
                     attempt: before,
                     started,
+                    asked,
                 },
                 _,
             ) => {
                 let attempt = before.max(attempt);
-                (Model::Running { attempt, started }, Begin::Joined)
+                (
+                    Model::Running {
+                        attempt,
+                        started,
+                        asked,
+                    },
+                    Begin::Joined,
+                )
             }
-            (Model::Empty(refused), _) if attempt <= refused => return Begin::RefusedBefore,
+            (Model::Empty(refused), _) if attempt <= refused => {
+                return Begin::RefusedBefore { up_to: refused };
+            }
             (Model::Empty(_), Err(reason)) => (Model::Empty(attempt), Begin::Refused(reason)),
-            (Model::Empty(_), Ok(started)) => {
-                (Model::Running { attempt, started }, Begin::Start(()))
-            }
+            (Model::Empty(_), Ok(started)) => (
+                Model::Running {
+                    attempt,
+                    started,
+                    asked: false,
+                },
+                Begin::Start(()),
+            ),
         };
         self.calls.insert(number, next);
         outcome
@@ -467,8 +571,9 @@ proptest! {
                 Step::MayStart(ahead) => {
                     let number = from + ahead;
                     let expected = match naive.get(number) {
-                        Model::Running { attempt, .. } => {
-                            naive.calls.insert(number, Model::Running { attempt, started: true });
+                        Model::Running { attempt, asked, .. } => {
+                            let started = true;
+                            naive.calls.insert(number, Model::Running { attempt, started, asked });
                             MayStart::Yes
                         }
                         _ => MayStart::Cancelled,
@@ -485,34 +590,39 @@ proptest! {
                 Step::Release(ahead) => {
                     let number = from + ahead;
                     world.records.release(number);
-                    if let Model::Running { attempt, .. } = naive.get(number) {
-                        naive.calls.insert(number, Model::Empty(attempt));
+                    if let Model::Running { attempt, asked, .. } = naive.get(number) {
+                        let next = if asked { Model::Fenced } else { Model::Empty(attempt) };
+                        naive.calls.insert(number, next);
                     }
                 }
                 Step::Resolve(ahead) => {
                     let number = from + ahead;
                     let expected = match naive.get(number) {
                         Model::Over => Resolved::Stale,
-                        Model::Running { .. } => Resolved::Joined,
+                        Model::Running { attempt, started, .. } => {
+                            let asked = true;
+                            naive.calls.insert(number, Model::Running { attempt, started, asked });
+                            Resolved::Joined
+                        }
                         Model::Finished => Resolved::Done,
                         Model::Empty(_) | Model::Fenced => {
                             naive.calls.insert(number, Model::Fenced);
                             Resolved::Never
                         }
                     };
-                    let found = world.records.resolve(number, &limits, || 9, &mut Vec::new());
+                    let found = world.records.resolve(number, (&limits, false), || 9, &mut Vec::new());
                     prop_assert_eq!(found, expected);
                 }
                 Step::Cancel(ahead) => {
                     let number = from + ahead;
-                    let found = world.records.cancel(number, &limits);
+                    let found = world.records.cancel(number, (&limits, false));
                     let expected = match naive.get(number) {
                         Model::Over => Cancelled::Stale,
                         Model::Finished => Cancelled::Done,
                         Model::Running { started: true, .. } => Cancelled::Running,
                         _ => {
                             naive.calls.insert(number, Model::Fenced);
-                            Cancelled::Never(Vec::new())
+                            Cancelled::Never(None)
                         }
                     };
                     match (found, expected) {
@@ -526,8 +636,8 @@ proptest! {
                 }
                 Step::Acknowledge(first, to) => {
                     let (first, to) = (from + first, from + to);
-                    let mut waiters = Vec::new();
-                    world.records.acknowledge(first, to, &limits, &mut waiters);
+                    let mut told = Acknowledged::default();
+                    assert!(world.records.acknowledge((first, to), &limits, &mut told));
                     for number in first..to {
                         naive.calls.insert(number, Model::Over);
                     }

@@ -3,7 +3,10 @@
 use rand::SeedableRng;
 
 use super::*;
-use crate::clock;
+use crate::{
+    clock,
+    table::{Admitted, Attempt, Begin, Fingerprint},
+};
 
 const LEASE: Duration = Duration::from_secs(60);
 const LIMITS: SessionLimits = SessionLimits {
@@ -23,11 +26,23 @@ fn sessions(seed: u64) -> (Sessions<u32>, Instant) {
 /// A call of the session was executed and is not acknowledged.
 fn run(session: &Session<u32>) {
     session.with(|records| {
+        let attempt = Attempt {
+            fingerprint: Fingerprint::new(1, "p"),
+            deadline: None,
+            now: clock::now(),
+            number: 1,
+            ack: None,
+        };
+        let admit = || {
+            Ok::<_, ()>(Admitted {
+                ticket: (),
+                at_once: true,
+            })
+        };
         let mut replay = Vec::new();
-        assert_eq!(
-            records.resolve(0, &LIMITS, || 1, &mut replay),
-            Resolved::Never
-        );
+        let begin = records.begin(0, attempt, (&LIMITS, false), admit, || 1, &mut replay);
+        assert_eq!(begin, Begin::Start(()));
+        records.finish(0, b"done");
     });
 }
 
@@ -59,7 +74,7 @@ fn the_sweep_forgets_what_has_ended_and_nothing_else() {
     let other = sessions.attach(other.id(), half).unwrap();
     sessions.detach(&other, half);
     sessions.expire(now + LEASE, 10);
-    assert_eq!((sessions.len(), sessions.open_calls()), (1, 0));
+    assert_eq!((sessions.len(), sessions.live_calls()), (1, 0));
     assert!(sessions.attach(one.id(), now + LEASE).is_none());
     sessions.expire(half + LEASE, 10);
     assert_eq!(sessions.len(), 0);
@@ -84,11 +99,53 @@ fn room_is_made_only_by_sessions_that_nobody_can_ask_for_anything() {
     sessions.detach(&unacknowledged, now);
     assert!(sessions.open(now).is_none());
     sessions.detach(&idle, now);
+    // It is about to come back.
+    assert!(sessions.open(now).is_none());
+    let now = now + GRACE;
     assert!(sessions.open(now).is_some());
     assert!(sessions.open(now).is_none());
     assert!(sessions.attach(idle.id(), now).is_none());
     assert!(sessions.attach(connected.id(), now).is_some());
     assert!(sessions.attach(unacknowledged.id(), now).is_some());
+}
+
+#[test]
+fn room_is_made_however_many_others_have_come_back_or_left_something_behind() {
+    let limits = SessionLimits {
+        max_sessions: 201,
+        ..LIMITS
+    };
+    let sessions = Sessions::<u32>::new(limits, ChaCha8Rng::seed_from_u64(8));
+    let now = clock::now();
+    let opened: Vec<_> = (0..201).map(|_| sessions.open(now).unwrap()).collect();
+    for session in &opened[..100] {
+        sessions.detach(session, now);
+        sessions.attach(session.id(), now).unwrap();
+    }
+    for session in &opened[100..] {
+        run(session);
+        sessions.detach(session, now);
+    }
+    assert!(sessions.open(now).is_none());
+    sessions.detach(&opened[0], now);
+    assert!(sessions.open(now + GRACE).is_some());
+    // One whose lease has ended makes room, whatever it holds.
+    assert!(sessions.open(now + LEASE).is_some());
+}
+
+#[test]
+fn a_session_that_comes_and_goes_is_forgotten_when_its_last_lease_ends() {
+    let (sessions, now) = sessions(9);
+    let session = sessions.open(now).unwrap();
+    let last = (0..10).fold(now, |time, _| {
+        sessions.detach(&session, time);
+        sessions.attach(session.id(), time).unwrap();
+        time + LEASE / 3
+    });
+    sessions.detach(&session, last);
+    let just_before = last + LEASE - Duration::from_millis(1);
+    assert_eq!(sessions.expire(just_before, 10).0, 0);
+    assert_eq!(sessions.expire(last + LEASE, 10).0, 1);
 }
 
 #[test]
@@ -106,7 +163,8 @@ fn the_totals_are_those_of_all_sessions() {
     let (one, other) = (sessions.open(now).unwrap(), sessions.open(now).unwrap());
     run(&one);
     run(&other);
-    assert_eq!(sessions.open_calls(), 2);
-    assert_eq!(one.acknowledge(1, &[], &LIMITS), Vec::<u32>::new());
-    assert_eq!(sessions.open_calls(), 1);
+    assert_eq!(sessions.live_calls(), 2);
+    let (is_taken, told) = one.acknowledge(1, &[], &LIMITS);
+    assert_eq!((is_taken, told), (true, Acknowledged::default()));
+    assert_eq!(sessions.live_calls(), 1);
 }
