@@ -292,7 +292,10 @@ async fn beyond_the_window_is_overload_and_nothing_breaks() {
         assert!(reply["error"]["data"]["retry_after_ms"].as_u64().unwrap() > 0);
     }
     assert_eq!(server.stats().session_records, 0);
-    assert_eq!(peer.call_json(inc(session, 15)).await["result"]["value"], 1);
+    // There is a slot for this one, but a copy of its first attempt can't be told from those that
+    // were refused.
+    let again = request("inc", session, 15, json!({"attempt": 2}));
+    assert_eq!(peer.call_json(again).await["result"]["value"], 1);
     // Whoever acknowledges everything has only himself to blame.
     peer.send(ack(session, u64::MAX, &json!([]))).await;
     let reply = peer.call_json(inc(session, SessionCall::MAX_NUMBER)).await;
@@ -372,7 +375,7 @@ async fn records_and_bytes_are_counted_and_given_back() {
     };
     assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
     let stats = server.stats();
-    assert_eq!(stats.session_records as u64, number + 1);
+    assert_eq!(stats.session_records as u64, number);
     assert!(stats.session_bytes >= 2_000, "{stats:?}");
     peer.send(ack(session, number, &json!([]))).await;
     let next = request("inc", session, number, json!({"attempt": 2}));
