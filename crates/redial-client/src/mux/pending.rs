@@ -65,6 +65,8 @@ pub(crate) struct Pending {
     pub(crate) answer: Option<Answer>,
     /// What happened to its attempts, if the call hasn't seen it yet.
     pub(crate) signal: Option<Signal>,
+    /// Attempts that were none, if the call hasn't seen it yet: their server didn't know the session.
+    pub(crate) disowned: u32,
     /// What happened last, for the error.
     pub(crate) trouble: Option<Cause>,
     /// The server asked for no attempt before this.
@@ -100,8 +102,6 @@ pub(crate) enum Answer {
 pub(crate) enum Signal {
     /// Nothing of the latest was written: it was none.
     Unsent,
-    /// The server didn't know the session, so that no attempt was lost on it.
-    Disowned,
     /// All of them are over.
     Ended,
 }
@@ -165,6 +165,7 @@ impl Pending {
             attempts: Few::new(),
             answer: None,
             signal: None,
+            disowned: 0,
             trouble: None,
             not_before: None,
             is_blocked: false,

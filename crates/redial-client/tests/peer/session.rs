@@ -165,6 +165,7 @@ impl Peer {
                     self.result(seen, answer).await;
                 }
             },
+            "rpc.ping" => self.result(seen, json!("pong")).await,
             _ => return false,
         }
         true
