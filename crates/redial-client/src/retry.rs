@@ -368,7 +368,11 @@ impl Flight {
 
     /// From when on the server can't be relied on to know the call again.
     fn too_late(&self, mux: &mut Mux) -> Instant {
-        let since = mux.call(self.key()).open_since();
+        self.too_late_since(mux.call(self.key()).open_since(false), mux)
+    }
+
+    /// The same, of an attempt that was made then.
+    fn too_late_since(&self, since: Option<Instant>, mux: &mut Mux) -> Instant {
         match (since, self.resend_window) {
             (Some(since), Some(window)) if mux.may_be_forgotten(self.key()) => after(since, window),
             _ => after(self.deadline, YEAR),

@@ -240,11 +240,12 @@ impl Pending {
             .any(|attempt| attempt.fate == Fate::Live)
     }
 
-    /// When the oldest attempt was made that may have been executed and is no longer waited for.
-    pub(crate) fn open_since(&self) -> Option<Instant> {
+    /// When the oldest attempt was made that may have been executed: of those that are waited for
+    /// no longer, or of all.
+    pub(crate) fn open_since(&self, is_of_all: bool) -> Option<Instant> {
         self.attempts
             .iter()
-            .find(|attempt| attempt.is_open() && attempt.ended.is_some())
+            .find(|attempt| attempt.is_open() && (is_of_all || attempt.ended.is_some()))
             .map(|attempt| attempt.started)
     }
 }
