@@ -106,12 +106,12 @@ impl<'a> Id<'a> {
     #[must_use]
     pub fn key(&self, dialect: Dialect) -> Option<CallKey> {
         match (self.as_str(), dialect) {
-            (Some(text), _) if let Some(uuid) = uuid_text(&text) => {
-                Some(CallKey::from_uuid_text(uuid, &text))
+            (Some(text), Dialect::Notebook) => Some(CallKey::of_string(&text)),
+            (Some(text), Dialect::JsonRpc2) => {
+                uuid_text(&text).map(|uuid| CallKey::from_uuid_text(uuid, &text))
             }
-            (Some(text), Dialect::Notebook) => Some(CallKey::Text(text.into())),
             (None, Dialect::Notebook) if !self.is_null() => Some(CallKey::Integer(self.raw.into())),
-            _ => None,
+            (None, _) => None,
         }
     }
 }
@@ -134,6 +134,15 @@ pub enum CallKey {
 }
 
 impl CallKey {
+    /// The key that a string is, where every id is one.
+    #[must_use]
+    pub fn of_string(text: &str) -> Self {
+        match uuid_text(text) {
+            Some(uuid) => Self::from_uuid_text(uuid, text),
+            None => Self::Text(text.into()),
+        }
+    }
+
     /// `text` is how `uuid` was written: only the canonical form may be kept as bytes, because
     /// the others would no longer be told apart.
     fn from_uuid_text(uuid: Uuid, text: &str) -> Self {

@@ -110,6 +110,14 @@ impl<J> Admission<J> {
         queue.pop_front()
     }
 
+    /// Takes a job out of the queue that is not wanted any more.
+    pub(crate) fn remove(&self, is_it: impl Fn(&J) -> bool) -> Option<J> {
+        let mut queue = self.lock();
+        let place = queue.iter().position(is_it)?;
+        self.queued.fetch_sub(1, SeqCst);
+        queue.remove(place)
+    }
+
     /// Takes all jobs out of the queue, for a server that is about to stop.
     pub(crate) fn drain(&self) -> Vec<J> {
         let jobs: Vec<J> = self.lock().drain(..).collect();

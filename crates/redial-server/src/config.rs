@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use redial_protocol::Limits;
 
-use crate::{error::BuildError, table::TableLimits};
+use crate::{
+    error::BuildError,
+    table::{PlainLimits, SessionLimits},
+};
 
 /// The limits of a server. All have defaults that suit a small service.
 ///
@@ -19,17 +22,32 @@ use crate::{error::BuildError, table::TableLimits};
 pub struct Config {
     /// Frame size, batch size and nesting: see [`Limits`].
     pub limits: Limits,
-    /// How long the outcome of a finished call is kept, counted from its end. Default 10 s, as in
-    /// the notebook; from 1 ms to 20 days. A retry that comes later runs the handler again, so
-    /// this must be longer than any client goes on trying. Memory grows as rate x `ttl`.
+    /// How long the outcome of a finished call with a plain id is kept, counted from its end.
+    /// Default 10 s, as in the notebook; from 1 ms to 20 days. A retry that comes later runs the
+    /// handler again, so this must be longer than any client goes on trying. Memory grows as
+    /// rate x `ttl`. Calls of a session have no such window.
     pub ttl: Duration,
-    /// The most calls on record, running and finished. Default 1,000,000, at about 200 bytes each
+    /// The most calls with plain ids on record, running and finished. Default 1,000,000, at about 200 bytes each
     /// for short replies. So at most `max_records / ttl` new mutations a second can be taken on,
     /// 100,000 with the defaults. At the limit: -32001 for new mutations; nothing is evicted.
     pub max_records: usize,
     /// The most memory that records may keep, in bytes. Default 256 MiB. Checked before a call is
     /// taken on, so replies of calls that are already running may exceed it. At the limit: -32001.
     pub max_record_bytes: usize,
+    /// How long a session is kept after its last connection has ended. Default 30 min, as in
+    /// MongoDB's retryable writes (`localLogicalSessionTimeoutMinutes`); 1 ms or more. A client that comes back later gets a new one, and is told of its unresolved calls
+    /// that nobody knows their outcome. A client that goes for good costs its records for so long.
+    pub session_lease: Duration,
+    /// The most sessions at once. Default 10,000, at less than 1 KiB each without records. At the
+    /// limit a session goes that has no connection and no unacknowledged call; if there is none,
+    /// new clients are refused (-32001).
+    pub max_sessions: usize,
+    /// How long the outcomes that one session keeps may be together, in bytes. Default 16 MiB.
+    /// Checked before a call is taken on. At the limit: -32001 for its new mutations, until it
+    /// acknowledges some.
+    pub max_session_bytes: usize,
+    /// The same for all sessions together. Default 256 MiB.
+    pub max_all_session_bytes: usize,
     /// How many attempts may wait for one running call. Default 64. Beyond: -32001.
     pub max_joined: usize,
     /// How many calls run at once. Default 256. Beyond, they queue.
@@ -40,7 +58,10 @@ pub struct Config {
     /// How many connections are open at once. Default 1,024, each at one partly received frame, a
     /// bounded write buffer and a socket. Beyond: closed at once.
     pub max_connections: usize,
-    /// How many calls of one connection are unanswered at once. Default 512. At the limit the
+    /// How many calls of one connection are unanswered at once, and how many of one session are
+    /// unacknowledged: its window. Default 512. A session's window full of replies of 100 bytes
+    /// takes about 100 KiB. Clients are told the figure and wait at it; twice as many are let pass,
+    /// since acknowledgements may be on their way, then: -32001. At the limit of a connection the
     /// server takes no more of them from that connection until an answer leaves: it holds back up
     /// to 64 KiB of requests, among which it still answers `rpc.ping`, and then stops reading.
     pub max_in_flight: usize,
@@ -72,6 +93,10 @@ impl Default for Config {
             ttl: Duration::from_secs(10),
             max_records: 1_000_000,
             max_record_bytes: 256 * 1024 * 1024,
+            session_lease: Duration::from_secs(30 * 60),
+            max_sessions: 10_000,
+            max_session_bytes: 16 * 1024 * 1024,
+            max_all_session_bytes: 256 * 1024 * 1024,
             max_joined: 64,
             max_running: 256,
             max_queued: 1_024,
@@ -98,12 +123,22 @@ impl Config {
                 expected: "1 ms to 20 days",
             });
         }
+        if self.session_lease < Duration::from_millis(1) {
+            return Err(BuildError::Limit {
+                name: "session_lease",
+                found: format!("{:?}", self.session_lease),
+                expected: "1 ms or more",
+            });
+        }
         let at_least_one = [
             ("limits.max_frame_bytes", self.limits.max_frame_bytes),
             ("limits.max_batch_entries", self.limits.max_batch_entries),
             ("limits.max_depth", self.limits.max_depth),
             ("max_records", self.max_records),
             ("max_record_bytes", self.max_record_bytes),
+            ("max_sessions", self.max_sessions),
+            ("max_session_bytes", self.max_session_bytes),
+            ("max_all_session_bytes", self.max_all_session_bytes),
             ("max_running", self.max_running),
             ("max_connections", self.max_connections),
             ("max_in_flight", self.max_in_flight),
@@ -129,8 +164,19 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn table_limits(&self) -> TableLimits {
-        TableLimits {
+    pub(crate) fn session_limits(&self) -> SessionLimits {
+        SessionLimits {
+            lease: self.session_lease,
+            window: self.max_in_flight,
+            max_sessions: self.max_sessions,
+            max_bytes: self.max_session_bytes,
+            max_total_bytes: self.max_all_session_bytes,
+            max_joined: self.max_joined,
+        }
+    }
+
+    pub(crate) fn plain_limits(&self) -> PlainLimits {
+        PlainLimits {
             ttl: self.ttl,
             max_records: self.max_records,
             max_bytes: self.max_record_bytes,

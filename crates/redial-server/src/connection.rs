@@ -27,7 +27,7 @@ use crate::{
     observe::EventKind,
     outbox::Outbox,
     shared::Shared,
-    waiter::write_reply,
+    waiter::{Form, write_reply},
 };
 
 /// How much is read at once.
@@ -344,7 +344,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let error = ErrorObject::raised(ErrorCode::INVALID_REQUEST, detail);
         let mut outcome = Vec::new();
         reply::encode_error(&mut outcome, &error);
-        write_reply(&mut self.out, Dialect::JsonRpc2, Id::NULL.raw(), &outcome);
+        let id = Id::NULL.raw();
+        write_reply(&mut self.out, Dialect::JsonRpc2, id, &outcome, Form::Reply);
         self.shared
             .tell(EventKind::Refused(error.code), Some("null"), 1, "");
         self.frame_since = None;

@@ -3,6 +3,7 @@
 
 mod call;
 mod refusal;
+mod rpc;
 
 use std::{
     net::SocketAddr,
@@ -11,14 +12,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{Batch, ErrorObject, Incoming, Kind, Rejection, ReplyMeta, Request, reply};
+use redial_protocol::{
+    Batch, CallKey, ErrorObject, Incoming, Kind, Rejection, ReplyMeta, Request, SessionId, reply,
+};
 
+pub(crate) use self::refusal::call_unknown;
 use self::{
     call::Call,
-    refusal::{Refusal, id_reused, table_full, too_many_joined},
+    refusal::{
+        Refusal, already_acknowledged, beyond_window, fenced, id_reused, refused_before,
+        session_unknown, table_full, too_many_joined,
+    },
 };
 use crate::{
     admission::Ticket,
+    attachment::Attachment,
     batch::BatchAnswer,
     execution::{self, Execution, Job, Stage},
     fault::Arrival,
@@ -26,9 +34,22 @@ use crate::{
     observe::EventKind,
     outbox::Outbox,
     shared::Shared,
-    table::{Attempt, Begin, Fingerprint, TableKey},
-    waiter::{Waiter, write_reply},
+    table::{Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey},
+    waiter::{Form, Waiter, write_reply},
 };
+
+/// What names a call in the server's table.
+type Key = TableKey<Waiter>;
+
+impl Key {
+    /// Clients with a session are told what is a replay.
+    fn replay_form(&self) -> Form {
+        match self {
+            Self::Plain(_) => Form::Reply,
+            Self::Session(..) => Form::Replay,
+        }
+    }
+}
 
 /// What a connection lends to the messages of one read.
 pub(crate) struct Turn<'c> {
@@ -49,6 +70,8 @@ pub(crate) struct Kit {
     /// A handler's future, for each method that this connection has called.
     slots: Vec<Option<Prepared>>,
     outcome: Vec<u8>,
+    /// The session of the latest call that belonged to one.
+    session: Option<Attachment>,
 }
 
 impl Kit {
@@ -77,7 +100,7 @@ impl Turn<'_> {
                 let outcome = encoded(&error);
                 self.shared
                     .tell(EventKind::Refused(error.code), Some(id.raw()), 1, "");
-                write_reply(self.out, dialect, id.raw(), &outcome);
+                write_reply(self.out, dialect, id.raw(), &outcome, Form::Reply);
                 Err(ProtocolError)
             }
         }
@@ -141,27 +164,55 @@ impl Turn<'_> {
     }
 
     fn route(&mut self, call: &Call<'_, '_>) {
-        let name = &*call.request.method;
-        match self.shared.router.find(name) {
-            Some(method) => match (self.shared.router.method(method).kind, self.key(call)) {
-                (Kind::Mutation, Some(key)) => self.mutation(call, method, key),
-                _ => self.unrecorded(call, method),
-            },
-            None => match name {
-                "rpc.ping" => self.reply(call, br#""result":"pong""#),
-                "rpc.discover" => {
-                    let shared = Arc::clone(self.shared);
-                    self.reply(call, &shared.discover);
+        let Some(method) = self.shared.router.find(&call.request.method) else {
+            self.protocol_method(call);
+            return;
+        };
+        let key = call.key();
+        match (self.shared.router.method(method).kind, key) {
+            (Kind::Mutation, Some(CallKey::Session(named))) => match self.attach(named.session) {
+                Some(session) => {
+                    self.mutation(call, method, TableKey::Session(session, named.number));
                 }
-                _ => self.refuse(call, &self.shared.router.not_found(name)),
+                None => self.refuse(call, &session_unknown(named.session)),
             },
+            (Kind::Mutation, Some(key)) => {
+                let key = TableKey::Plain(self.shared.table.plain.key(key));
+                self.mutation(call, method, key);
+            }
+            (Kind::Query, Some(CallKey::Session(named))) => {
+                self.acknowledge(named.session, call.request.meta.ack);
+                self.unrecorded(call, method);
+            }
+            _ => self.unrecorded(call, method),
         }
     }
 
-    /// The call's name in the table, if its id is one.
-    fn key(&self, call: &Call<'_, '_>) -> Option<TableKey> {
-        let key = call.request.id?.key(call.request.dialect)?;
-        Some(self.shared.table.key(key))
+    /// The session, to which the connection is attached from now on, if there is such a session.
+    fn attach(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
+        let attachment = match self.kit.session.take() {
+            Some(attachment) if attachment.session().id() == id => attachment,
+            other => match Attachment::to(self.shared, id, self.now) {
+                Some(attachment) => attachment,
+                None => {
+                    self.kit.session = other;
+                    return None;
+                }
+            },
+        };
+        let attachment = self.kit.session.insert(attachment);
+        Some(Arc::clone(attachment.session()))
+    }
+
+    /// Takes an acknowledgement that rides on a query, which the table is not asked about.
+    fn acknowledge(&mut self, id: SessionId, ack: Option<u64>) {
+        let (Some(ack), Some(session)) = (ack, self.attach(id)) else {
+            return;
+        };
+        let limits = self.shared.table.sessions.limits();
+        for waiter in session.acknowledge(ack, &[], limits) {
+            waiter.refuse(self.shared, &already_acknowledged());
+        }
     }
 
     /// A call that leaves no record: a query, a notification, or an id that only correlates.
@@ -173,21 +224,30 @@ impl Turn<'_> {
     }
 
     /// A call with a name: found or created in one step, before any delay, queue or handler.
-    fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: TableKey) {
+    fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: Key) {
         let shared = self.shared;
         let attempt = Attempt {
             fingerprint: fingerprint(shared, method, call.request),
             deadline: self.deadline(call),
             now: self.now,
+            number: call.request.meta.attempt,
+            ack: call.request.meta.ack,
         };
         let mut outcome = std::mem::take(&mut self.kit.outcome);
         outcome.clear();
-        let admit = || self.admit();
-        let waiter = || call.waiter(self.outbox, &shared.router.method(method).name);
-        match shared
-            .table
-            .begin(&key, attempt, admit, waiter, &mut outcome)
-        {
+        let mut acknowledged = Vec::new();
+        let begin = shared.table.begin(
+            &key,
+            attempt,
+            || self.admit_mutation(call),
+            || call.waiter(self.outbox, &shared.router.method(method).name, Form::Reply),
+            &mut outcome,
+            &mut acknowledged,
+        );
+        for waiter in acknowledged {
+            waiter.refuse(shared, &already_acknowledged());
+        }
+        match begin {
             Begin::Start(ticket) => {
                 self.kit.outcome = outcome;
                 self.start(call, method, Some(key), ticket);
@@ -196,18 +256,24 @@ impl Turn<'_> {
             Begin::Joined => call.tell(shared, EventKind::Joined),
             Begin::Replayed => {
                 call.tell(shared, EventKind::Replayed);
-                self.reply(call, &outcome);
+                self.reply_as(call, &outcome, key.replay_form());
             }
             Begin::IdReused => self.refuse(call, &id_reused()),
             Begin::TooManyJoined => self.refuse(call, &too_many_joined(shared)),
             Begin::Full { retry_after } => self.refuse(call, &table_full(retry_after)),
             Begin::Refused(refusal) => self.refuse(call, &refusal.into()),
+            Begin::RefusedBefore => self.refuse(call, &refused_before(attempt.number)),
+            Begin::BeyondWindow => {
+                self.refuse(call, &beyond_window(shared.table.sessions.limits()));
+            }
+            Begin::Stale => self.refuse(call, &already_acknowledged()),
+            Begin::Fenced => self.refuse(call, &fenced()),
         }
         self.kit.outcome = outcome;
     }
 
     /// A call that has been taken on: runs it here if that is possible, otherwise hands it over.
-    fn start(&mut self, call: &Call<'_, '_>, method: usize, key: Option<TableKey>, ticket: Ticket) {
+    fn start(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>, ticket: Ticket) {
         call.tell(self.shared, EventKind::Accepted);
         if let Err(error) = self.prepare(call, method) {
             self.withdraw(call, key, &ticket, &error);
@@ -238,10 +304,10 @@ impl Turn<'_> {
         &mut self,
         call: &Call<'_, '_>,
         method: usize,
-        key: Option<TableKey>,
+        key: Option<Key>,
         deadline: Option<Instant>,
     ) {
-        if let Some(joined) = execution::release_if_late(self.shared, key.as_ref(), deadline) {
+        if let MayStart::Late(joined) = execution::may_still_start(self.shared, &key, deadline) {
             self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
             // It was readied and never begun; what it holds is the caller's, and may panic.
             execution::bury(self.kit.slots[method].take());
@@ -259,7 +325,7 @@ impl Turn<'_> {
         }
     }
 
-    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<&TableKey>, mut ended: Ended) {
+    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<&Key>, mut ended: Ended) {
         call.tell(self.shared, EventKind::Finished);
         let joined = execution::record(self.shared, key, &mut ended);
         self.reply(call, &ended.outcome);
@@ -292,12 +358,13 @@ impl Turn<'_> {
         &mut self,
         call: &Call<'_, '_>,
         method: usize,
-        key: Option<TableKey>,
+        key: Option<Key>,
         deadline: Option<Instant>,
         stage: Stage,
     ) -> Job {
         let name = &self.shared.router.method(method).name;
-        let own = (!call.request.is_notification()).then(|| call.waiter(self.outbox, name));
+        let is_notification = call.request.is_notification();
+        let own = (!is_notification).then(|| call.waiter(self.outbox, name, Form::Reply));
         if own.is_none() {
             call.skip();
         }
@@ -323,7 +390,7 @@ impl Turn<'_> {
     fn withdraw(
         &mut self,
         call: &Call<'_, '_>,
-        key: Option<TableKey>,
+        key: Option<Key>,
         ticket: &Ticket,
         error: &ErrorObject,
     ) {
@@ -358,6 +425,12 @@ impl Turn<'_> {
         self.shared.admission.enter().map_err(Refusal::Overloaded)
     }
 
+    fn admit_mutation(&self, call: &Call<'_, '_>) -> Result<Admitted<Ticket>, Refusal> {
+        let ticket = self.admit()?;
+        let at_once = ticket == Ticket::Run && call.verdict.delay_execution.is_none();
+        Ok(Admitted { ticket, at_once })
+    }
+
     /// When the caller stops waiting; none if it did not say, or if that is beyond all clocks.
     fn deadline(&self, call: &Call<'_, '_>) -> Option<Instant> {
         let timeout = Duration::from_millis(call.request.meta.timeout_ms?);
@@ -369,19 +442,23 @@ impl Turn<'_> {
         self.reply(call, &encoded(error));
     }
 
+    fn reply(&mut self, call: &Call<'_, '_>, outcome: &[u8]) {
+        self.reply_as(call, outcome, Form::Reply);
+    }
+
     /// Answers now: straight into the connection's buffer, unless a batch or a fault rule has a
     /// word in it.
-    fn reply(&mut self, call: &Call<'_, '_>, outcome: &[u8]) {
+    fn reply_as(&mut self, call: &Call<'_, '_>, outcome: &[u8], form: Form) {
         let Some(id) = call.request.id else {
             call.skip();
             return;
         };
         if call.batch.is_none() && call.verdict.replies_plainly() {
             call.tell(self.shared, EventKind::Replied);
-            write_reply(self.out, call.request.dialect, id.raw(), outcome);
+            write_reply(self.out, call.request.dialect, id.raw(), outcome, form);
         } else {
             let method = call.request.method.as_ref().into();
-            call.waiter(self.outbox, &method)
+            call.waiter(self.outbox, &method, form)
                 .deliver(self.shared, outcome);
         }
     }

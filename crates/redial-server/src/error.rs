@@ -26,6 +26,9 @@ pub enum BuildError {
         /// What it may be.
         expected: &'static str,
     },
+    /// The system has no random numbers, without which the ids of sessions could be guessed.
+    #[error("no random numbers from the system: {0}")]
+    NoRandomness(String),
 }
 
 /// Why a server does not serve, or has stopped. The environment is to blame.

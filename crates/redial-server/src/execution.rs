@@ -12,14 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{ErrorCode, ErrorObject, cut, reply};
+use redial_protocol::{ErrorCode, ErrorObject, Executed, cut, reply};
 
 use crate::{
     clock,
     handler::{Ended, Prepared},
     observe::EventKind,
     shared::Shared,
-    table::TableKey,
+    table::{MayStart, Session, TableKey},
     waiter::Waiter,
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct Execution {
     /// The method's place in the router.
     pub(crate) method: usize,
     /// The call's entry in the table; none for a query, a notification, or an id that is no key.
-    pub(crate) key: Option<TableKey>,
+    pub(crate) key: Option<TableKey<Waiter>>,
     /// The attempt that set the execution going; none for a notification.
     pub(crate) own: Option<Waiter>,
     /// When the caller of that attempt stops waiting.
@@ -82,8 +82,15 @@ async fn run(job: Job) {
     };
     match ended {
         Ok(ended) => execution.end(ended),
-        Err(joined) => execution.turn_away(joined, &deadline_passed()),
+        Err(NotStarted::Late(joined)) => execution.turn_away(joined, &deadline_passed()),
+        Err(NotStarted::Cancelled) => execution.turn_away(Vec::new(), &cancelled()),
     }
+}
+
+/// Why a call was not begun after all.
+enum NotStarted {
+    Late(Vec<Waiter>),
+    Cancelled,
 }
 
 impl Execution {
@@ -91,13 +98,15 @@ impl Execution {
         &mut self,
         future: &mut Prepared,
         delay: Option<Duration>,
-    ) -> Result<Ended, Vec<Waiter>> {
+    ) -> Result<Ended, NotStarted> {
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
         if let Stage::Admitted(since) = self.stage {
-            if let Some(joined) = release_if_late(&self.shared, self.key.as_ref(), self.deadline) {
-                return Err(joined);
+            match may_start(&self.shared, self.key.as_ref(), self.deadline) {
+                MayStart::Yes => {}
+                MayStart::Late(joined) => return Err(NotStarted::Late(joined)),
+                MayStart::Cancelled => return Err(NotStarted::Cancelled),
             }
             self.tell(EventKind::Started);
             self.stage = Stage::Started(since);
@@ -228,26 +237,57 @@ pub(crate) fn bury<T>(remains: T) {
     }
 }
 
-/// Takes a call back if nobody waits for it any more: if the latest deadline of all its attempts
-/// has passed, of which only the table knows. Hands out who joined. Asked and done in one step,
-/// so that nobody who has time can join in between.
-pub(crate) fn release_if_late(
+/// Asks the table whether a call may start, now that its turn has come: not if nobody waits for
+/// it any more, because the latest deadline of all its attempts has passed, of which only the
+/// table knows; nor if it was taken back. Asked and done in one step, so that nobody who has time
+/// can join in between.
+fn may_start(
     shared: &Shared,
-    key: Option<&TableKey>,
+    key: Option<&TableKey<Waiter>>,
     own: Option<Instant>,
-) -> Option<Vec<Waiter>> {
+) -> MayStart<Waiter> {
     // The clock is asked here and not at the beginning of a read: the handlers of the calls before
-    // this one may have taken their time. It is asked only for those who have a deadline.
+    // this one may have taken their time.
     let now = clock::now();
     match key {
-        _ if own? > now => None,
-        Some(key) => shared.table.release_if_late(key, now),
-        None => Some(Vec::new()),
+        Some(key) => shared.table.may_start(key, own, now),
+        None if own.is_some_and(|own| own <= now) => MayStart::Late(Vec::new()),
+        None => MayStart::Yes,
+    }
+}
+
+/// As [`may_start`], for a call that was told that it starts at once: only its deadline can
+/// hinder it, and only if it has one is the table asked.
+pub(crate) fn may_still_start(
+    shared: &Shared,
+    key: &Option<TableKey<Waiter>>,
+    own: Option<Instant>,
+) -> MayStart<Waiter> {
+    match own {
+        Some(own) if own <= clock::now() => may_start(shared, key.as_ref(), Some(own)),
+        _ => MayStart::Yes,
+    }
+}
+
+/// Frees the place in the queue of a call that was taken back.
+pub(crate) fn remove_queued(shared: &Shared, session: &Arc<Session<Waiter>>, number: u64) {
+    let is_it = |job: &Job| match &job.execution.key {
+        Some(TableKey::Session(other, n)) => *n == number && Arc::ptr_eq(other, session),
+        _ => false,
+    };
+    if let Some(mut job) = shared.admission.remove(is_it) {
+        job.execution.turn_away(Vec::new(), &cancelled());
+        // What it holds is the caller's, and may panic.
+        bury(job);
     }
 }
 
 /// Puts the outcome on record, or forgets the call if it had no effect. Hands out who joined.
-pub(crate) fn record(shared: &Shared, key: Option<&TableKey>, ended: &mut Ended) -> Vec<Waiter> {
+pub(crate) fn record(
+    shared: &Shared,
+    key: Option<&TableKey<Waiter>>,
+    ended: &mut Ended,
+) -> Vec<Waiter> {
     shared.fit(&mut ended.outcome);
     match key {
         Some(key) if ended.recorded => shared.table.finish(key, &ended.outcome, clock::now()),
@@ -285,6 +325,11 @@ pub(crate) fn deadline_passed() -> ErrorObject {
         ErrorCode::DEADLINE_PASSED,
         "the caller's time was up before the call started",
     )
+}
+
+pub(crate) fn cancelled() -> ErrorObject {
+    let detail = "the call was taken back before it started";
+    ErrorObject::raised(ErrorCode::STALE, detail).with_executed(Executed::No)
 }
 
 pub(crate) fn shutting_down() -> ErrorObject {

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rand::{SeedableRng, rngs::SysRng};
+use rand_chacha::ChaCha8Rng;
 use redial_protocol::{Kind, Method};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -28,7 +30,7 @@ use crate::{
     router::Router,
     shared::{Connections, Shared},
     stats::Stats,
-    table::Table,
+    table::{Table, plain::PlainTable, sessions::Sessions},
 };
 
 /// How long accepting pauses when the system has no descriptors left.
@@ -75,6 +77,7 @@ pub struct ServerBuilder {
     faults: Option<Faults>,
     observer: Option<Box<dyn Observer>>,
     info: ServiceInfo,
+    session_seed: Option<u64>,
     mistake: Option<BuildError>,
 }
 
@@ -149,21 +152,39 @@ impl ServerBuilder {
         }
     }
 
+    /// Makes the ids of sessions repeat. **Only for simulations**: a session must not be known
+    /// again by another server, and nobody may guess its id.
+    #[must_use]
+    pub fn session_seed(self, seed: u64) -> Self {
+        Self {
+            session_seed: Some(seed),
+            ..self
+        }
+    }
+
     /// Makes the server.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] if a method has two handlers or a name that is not free, or if a limit lets
-    /// nothing through.
+    /// [`BuildError`] if a method has two handlers or a name that is not free, if a limit lets
+    /// nothing through, or if the system has no random numbers.
     pub fn build(self) -> Result<Server, BuildError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
         self.config.check()?;
+        let rng = match self.session_seed {
+            Some(seed) => ChaCha8Rng::seed_from_u64(seed),
+            None => ChaCha8Rng::try_from_rng(&mut SysRng)
+                .map_err(|error| BuildError::NoRandomness(error.to_string()))?,
+        };
         let mut shared = Shared {
             discover: Vec::new(),
             router: self.router,
-            table: Table::new(self.config.table_limits(), clock::now()),
+            table: Table {
+                plain: PlainTable::new(self.config.plain_limits(), clock::now()),
+                sessions: Sessions::new(self.config.session_limits(), rng),
+            },
             admission: Admission::new(self.config.max_running, self.config.max_queued),
             config: self.config,
             faults: self.faults.unwrap_or_else(|| Faults::new(0)),

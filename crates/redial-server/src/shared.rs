@@ -15,7 +15,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
+    clock,
     config::Config,
+    dispatch,
     execution::{self, Job},
     fault::Faults,
     observe::{Event, EventKind, Observer},
@@ -25,6 +27,9 @@ use crate::{
     table::Table,
     waiter::Waiter,
 };
+
+/// How many sessions whose lease has ended are forgotten before others get their turn.
+const SESSIONS_PER_SWEEP: usize = 256;
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -100,13 +105,27 @@ impl Shared {
 
     pub(crate) fn stats(&self) -> Stats {
         Stats {
-            records: self.table.records(),
-            record_bytes: self.table.bytes(),
+            records: self.table.plain.records(),
+            record_bytes: self.table.plain.bytes(),
+            sessions: self.table.sessions.len(),
+            session_records: self.table.sessions.open_calls(),
+            session_bytes: self.table.sessions.bytes(),
             running: self.admission.running(),
             queued: self.admission.queued(),
             connections: self.connections.len(),
             ..self.counters.snapshot()
         }
+    }
+
+    /// Takes a bounded number of things away that have expired. Says how many.
+    fn sweep(self: &Arc<Self>) -> usize {
+        let now = clock::now();
+        let records = self.table.plain.expire(now);
+        let (sessions, waiters) = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
+        for waiter in waiters {
+            waiter.refuse(self, &dispatch::call_unknown());
+        }
+        records + sessions
     }
 
     /// Takes expired records away while nothing else does, so that an idle server's memory falls
@@ -128,7 +147,7 @@ impl Shared {
                 let Some(shared) = shared.upgrade() else {
                     return;
                 };
-                while shared.table.expire(crate::clock::now()) > 0 {
+                while shared.sweep() > 0 {
                     tokio::task::yield_now().await;
                 }
             }

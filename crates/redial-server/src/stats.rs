@@ -18,10 +18,16 @@ pub struct Stats {
     pub replayed: u64,
     /// Attempts that were refused before anything was executed.
     pub refused: u64,
-    /// Mutations on record now, running and finished.
+    /// Mutations with plain ids on record now, running and finished.
     pub records: usize,
     /// What they keep in memory, in bytes, by the table's own reckoning.
     pub record_bytes: usize,
+    /// Sessions now, with a connection or within their lease.
+    pub sessions: usize,
+    /// Calls of sessions that are not acknowledged now.
+    pub session_records: usize,
+    /// How long the recorded outcomes of sessions are, in bytes.
+    pub session_bytes: usize,
     /// Calls running now.
     pub running: usize,
     /// Calls that wait for a place now.

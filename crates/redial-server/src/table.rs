@@ -3,42 +3,30 @@
 //! One entry per mutation, found or created in one step under one lock, before any delay, queue
 //! or handler. Nothing is evicted while it could still be asked for: a full table refuses new
 //! calls instead. The rules are pure; time comes in, and who waits for a reply (`W`) is opaque.
+//!
+//! A call with a [plain] id is known for a while after its end. A call of a
+//! [session](sessions) is known until its caller has said that it is done with it.
 
-mod shard;
-mod ttl;
+pub(crate) mod plain;
+pub(crate) mod session;
+pub(crate) mod sessions;
 
 use std::{
-    hash::{BuildHasher, RandomState},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use redial_protocol::CallKey;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
-use self::shard::{Found, Shard};
-
-/// Enough that two threads rarely meet, and that the largest shard's index grows in steps too
-/// small to be felt.
-const SHARDS: usize = 64;
-
-/// How many expired records one hold of a shard's lock takes away when there is time.
-const EXPIRED_PER_SWEEP: usize = 512;
-
-/// The longest TTL that a record's expiry can be told by.
-pub(crate) const MAX_TTL: Duration = ttl::Millis::MAX_SPAN;
-
-/// The bounds of the table; see `Config` for what they mean to a user.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TableLimits {
-    pub(crate) ttl: Duration,
-    pub(crate) max_records: usize,
-    pub(crate) max_bytes: usize,
-    pub(crate) max_joined: usize,
-}
+pub(crate) use self::{
+    plain::{MAX_TTL, PlainLimits},
+    session::{Cancelled, Resolved},
+    sessions::{Session, SessionLimits},
+};
+use self::{
+    plain::{PlainKey, PlainTable},
+    sessions::Sessions,
+};
 
 /// What a method and its params hash to; two attempts with different ones are not one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +45,32 @@ impl Fingerprint {
     }
 }
 
-/// A call's name with its hash, which is computed once.
-#[derive(Clone, Debug)]
-pub(crate) struct TableKey {
-    key: CallKey,
-    hash: u32,
+/// What names a call here.
+#[derive(Debug)]
+pub(crate) enum TableKey<W> {
+    Plain(PlainKey),
+    /// The call of this number.
+    Session(Arc<Session<W>>, u64),
+}
+
+/// What an attempt brings to the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) now: Instant,
+    /// Which sending of the call this is, from 1.
+    pub(crate) number: u32,
+    /// Every call of the session below this number is over for its caller.
+    pub(crate) ack: Option<u64>,
+}
+
+/// A call that admission has let in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted<T> {
+    pub(crate) ticket: T,
+    /// Its handler begins here and now, so that the call can't be taken back any more.
+    pub(crate) at_once: bool,
 }
 
 /// What became of an attempt.
@@ -81,180 +90,29 @@ pub(crate) enum Begin<T, R> {
     Full { retry_after: Duration },
     /// A new call, and admission said no.
     Refused(R),
+    /// This very attempt was refused before, and its caller may have been told so.
+    RefusedBefore,
+    /// A new call beyond the window of its session.
+    BeyondWindow,
+    /// The caller has said that it is done with the call.
+    Stale,
+    /// Somebody was told that the call was not executed and never will be.
+    Fenced,
 }
 
-#[derive(Debug)]
-pub(crate) struct Table<W> {
-    shards: Box<[Mutex<Shard<W>>]>,
-    hasher: RandomState,
-    limits: TableLimits,
-    epoch: Instant,
-    usage: Usage,
+/// Whether a call may start whose handler was not begun at once.
+#[derive(Debug, PartialEq)]
+pub(crate) enum MayStart<W> {
+    /// It may, and can't be taken back any more.
+    Yes,
+    /// Its caller's time is up: it was released. These have joined it.
+    Late(Late<W>),
+    /// It was taken back meanwhile, and whoever waited was told.
+    Cancelled,
 }
 
-/// Over all shards: records that are running or finished, and what they keep.
-#[derive(Debug, Default)]
-struct Usage {
-    records: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl<W> Table<W> {
-    pub(crate) fn new(limits: TableLimits, epoch: Instant) -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
-            limits,
-            epoch,
-            usage: Usage::default(),
-        }
-    }
-
-    pub(crate) fn key(&self, key: CallKey) -> TableKey {
-        let hash = self.hasher.hash_one(&key);
-        TableKey {
-            key,
-            hash: (hash ^ (hash >> 32)) as u32,
-        }
-    }
-
-    /// One attempt of a call arrives. `admit` is asked only for a call that is new and has room;
-    /// `waiter` only for one that is running; `replay` takes the outcome of one that is finished.
-    pub(crate) fn begin<T, R>(
-        &self,
-        key: &TableKey,
-        attempt: Attempt,
-        mut admit: impl FnMut() -> Result<T, R>,
-        mut waiter: impl FnMut() -> W,
-        replay: &mut Vec<u8>,
-    ) -> Begin<T, R>
-    where
-        W: Waits,
-    {
-        let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
-        match step() {
-            // Other shards may hold what has expired; it is only taken away here when needed.
-            Begin::Full { .. } if self.expire(attempt.now) > 0 => step(),
-            decided => decided,
-        }
-    }
-
-    fn step<T, R>(
-        &self,
-        key: &TableKey,
-        attempt: Attempt,
-        admit: &mut impl FnMut() -> Result<T, R>,
-        waiter: &mut impl FnMut() -> W,
-        replay: &mut Vec<u8>,
-    ) -> Begin<T, R>
-    where
-        W: Waits,
-    {
-        let mut shard = self.shard(key);
-        self.usage
-            .give_back(shard.expire(key, self.at(attempt.now)));
-        match shard.find(key, attempt.fingerprint) {
-            Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
-                true => Begin::TooManyJoined,
-                false => {
-                    running.join(waiter(), attempt.deadline);
-                    Begin::Joined
-                }
-            },
-            Found::Finished(outcome) => {
-                outcome
-                    .iter()
-                    .for_each(|piece| replay.extend_from_slice(piece));
-                Begin::Replayed
-            }
-            Found::OtherCall => Begin::IdReused,
-            Found::Nothing if !self.usage.reserve(key, &self.limits) => {
-                drop(shard);
-                Begin::Full {
-                    retry_after: self.room_in(attempt.now),
-                }
-            }
-            Found::Nothing => match admit() {
-                Ok(ticket) => {
-                    shard.start(key, attempt);
-                    Begin::Start(ticket)
-                }
-                Err(refused) => {
-                    self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
-                    Begin::Refused(refused)
-                }
-            },
-        }
-    }
-
-    /// The execution ended: records its outcome, and hands out who waits for it.
-    pub(crate) fn finish(&self, key: &TableKey, outcome: &[u8], now: Instant) -> Vec<W> {
-        let expires = self.at(now).plus(self.limits.ttl);
-        self.usage.bytes.fetch_add(outcome.len(), Ordering::Relaxed);
-        self.shard(key).finish(key, outcome, expires)
-    }
-
-    /// The call was never started, or has had no effect: its id is as good as new. Hands out who
-    /// waits for it.
-    pub(crate) fn release(&self, key: &TableKey) -> Vec<W> {
-        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
-        self.shard(key).release(key)
-    }
-
-    /// [Releases](Self::release) a running call if the deadlines of all its attempts have passed.
-    pub(crate) fn release_if_late(&self, key: &TableKey, now: Instant) -> Option<Vec<W>> {
-        let mut shard = self.shard(key);
-        if shard.deadline(key).is_none_or(|deadline| deadline > now) {
-            return None;
-        }
-        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
-        Some(shard.release(key))
-    }
-
-    /// Takes away what has expired, a bounded number from each shard, and gives memory back
-    /// that is no longer needed. Says how many records went.
-    pub(crate) fn expire(&self, now: Instant) -> usize {
-        let now = self.at(now);
-        let expire = |shard: &Mutex<Shard<W>>| {
-            let mut shard = lock(shard);
-            let gone = shard.finished.expire(now, EXPIRED_PER_SWEEP);
-            shard.finished.shrink();
-            drop(shard);
-            self.usage.give_back(gone);
-            gone.0
-        };
-        self.shards.iter().map(expire).sum()
-    }
-
-    pub(crate) fn records(&self) -> usize {
-        self.usage.records.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.usage.bytes.load(Ordering::Relaxed)
-    }
-
-    /// When the next record expires, from `now`; a whole TTL if none is finished.
-    fn room_in(&self, now: Instant) -> Duration {
-        let now = self.at(now);
-        let next = self
-            .shards
-            .iter()
-            .filter_map(|shard| lock(shard).finished.next_expiry(now));
-        next.min()
-            .unwrap_or(self.limits.ttl)
-            .max(Duration::from_millis(1))
-    }
-
-    fn at(&self, now: Instant) -> ttl::Millis {
-        ttl::Millis::since(self.epoch, now)
-    }
-
-    fn shard(&self, key: &TableKey) -> MutexGuard<'_, Shard<W>> {
-        // The index within a shard is made of the low bits, so the shard is picked by others.
-        lock(&self.shards[(key.hash >> 20) as usize % SHARDS])
-    }
-}
+/// Who waits for a call that was released because it was too late for it.
+pub(crate) type Late<W> = Vec<W>;
 
 /// Somebody who waits for an outcome.
 pub(crate) trait Waits {
@@ -262,40 +120,94 @@ pub(crate) trait Waits {
     fn is_there(&self) -> bool;
 }
 
-/// What an attempt brings to the table.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attempt {
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) now: Instant,
+#[derive(Debug)]
+pub(crate) struct Table<W> {
+    pub(crate) plain: PlainTable<W>,
+    pub(crate) sessions: Sessions<W>,
 }
 
-impl Usage {
-    /// Takes room for a new record, if there is any.
-    fn reserve(&self, key: &TableKey, limits: &TableLimits) -> bool {
-        let cost = ttl::record_bytes(&key.key, 0);
-        let records = self.records.fetch_add(1, Ordering::Relaxed);
-        let bytes = self.bytes.fetch_add(cost, Ordering::Relaxed);
-        let fits = records < limits.max_records && bytes + cost <= limits.max_bytes;
-        if !fits {
-            self.give_back((1, cost));
+impl<W: Waits> Table<W> {
+    /// One attempt of a call arrives. `admit` is asked only for a call that is new and has room;
+    /// `waiter` only for one that is running; `replay` takes the outcome of one that is finished.
+    /// `acknowledged` takes those who wait for a call that the attempt's `ack` ends.
+    pub(crate) fn begin<T, R>(
+        &self,
+        key: &TableKey<W>,
+        attempt: Attempt,
+        mut admit: impl FnMut() -> Result<Admitted<T>, R>,
+        waiter: impl FnMut() -> W,
+        replay: &mut Vec<u8>,
+        acknowledged: &mut Vec<W>,
+    ) -> Begin<T, R> {
+        match key {
+            TableKey::Plain(key) => {
+                let admit = || admit().map(|admitted| admitted.ticket);
+                self.plain.begin(key, attempt, admit, waiter, replay)
+            }
+            TableKey::Session(session, number) => {
+                let room = (self.sessions.limits(), self.sessions.is_full());
+                session.with(|records| {
+                    if let Some(ack) = attempt.ack {
+                        records.acknowledge_below(ack, acknowledged);
+                    }
+                    records.begin(*number, attempt, room, admit, waiter, replay)
+                })
+            }
         }
-        fits
     }
 
-    fn give_back(&self, (records, bytes): (usize, usize)) {
-        if records > 0 {
-            self.records.fetch_sub(records, Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Asked for every call whose handler was not begun at once, before it is. `own` is the
+    /// deadline of the attempt that brought the call, of which the table knows all the others.
+    pub(crate) fn may_start(
+        &self,
+        key: &TableKey<W>,
+        own: Option<Instant>,
+        now: Instant,
+    ) -> MayStart<W> {
+        let is_late = own.is_some_and(|own| own <= now);
+        match key {
+            TableKey::Plain(key) if is_late => match self.plain.release_if_late(key, now) {
+                Some(joined) => MayStart::Late(joined),
+                None => MayStart::Yes,
+            },
+            TableKey::Plain(_) => MayStart::Yes,
+            TableKey::Session(session, number) => {
+                session.with(|records| records.may_start(*number, now))
+            }
+        }
+    }
+
+    /// The execution ended: records its outcome, and hands out who waits for it.
+    pub(crate) fn finish(&self, key: &TableKey<W>, outcome: &[u8], now: Instant) -> Vec<W> {
+        match key {
+            TableKey::Plain(key) => self.plain.finish(key, outcome, now),
+            TableKey::Session(session, number) => {
+                session.with(|records| records.finish(*number, outcome))
+            }
+        }
+    }
+
+    /// The call was never started, or has had no effect: the next attempt may start it. Hands out
+    /// who waits for it.
+    pub(crate) fn release(&self, key: &TableKey<W>) -> Vec<W> {
+        match key {
+            TableKey::Plain(key) => self.plain.release(key),
+            TableKey::Session(session, number) => session.with(|records| records.release(*number)),
+        }
+    }
+}
+
+impl<W> Clone for TableKey<W> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Plain(key) => Self::Plain(key.clone()),
+            Self::Session(session, number) => Self::Session(Arc::clone(session), *number),
         }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while the lock was held leaves a shard that is still whole: each step is an
+    // A panic while the lock was held leaves something that is still whole: each step is an
     // insertion or a removal. Refusing everybody from then on would help nobody.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{Dialect, ErrorObject, ReplyMeta, reply, write_frame};
+use redial_protocol::{Dialect, ErrorCode, ErrorObject, ReplyMeta, reply, write_frame};
 
 use crate::{
     batch::BatchPlace,
@@ -26,6 +26,18 @@ pub(crate) struct Waiter {
     pub(crate) method: Arc<str>,
     pub(crate) attempt: u32,
     pub(crate) verdict: Verdict,
+    pub(crate) form: Form,
+}
+
+/// What an outcome is sent as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The reply to the call.
+    Reply,
+    /// The same, to a client that wants to know that it was recorded before.
+    Replay,
+    /// The answer to somebody who has asked for the outcome of the call.
+    Resolution,
 }
 
 impl Waits for Waiter {
@@ -55,10 +67,15 @@ impl Waiter {
     }
 
     /// Answers the attempt with an error for which nothing was executed.
-    pub(crate) fn refuse(self, shared: &Arc<Shared>, error: &ErrorObject) {
-        self.tell(shared, EventKind::Refused(error.code));
+    pub(crate) fn refuse(mut self, shared: &Arc<Shared>, error: &ErrorObject) {
         let mut outcome = Vec::new();
-        reply::encode_error(&mut outcome, error);
+        match self.form {
+            Form::Reply | Form::Replay => reply::encode_error(&mut outcome, error),
+            // It is the call that was refused, and not who asked about it.
+            Form::Resolution => reply::encode_error(&mut outcome, &ask_again()),
+        }
+        self.form = Form::Reply;
+        self.tell(shared, EventKind::Refused(error.code));
         self.deliver(shared, &outcome);
     }
 
@@ -99,12 +116,12 @@ impl Waiter {
         match self.batch {
             Some(place) => {
                 let mut answer = Vec::new();
-                let meta = ReplyMeta::default();
-                reply::write(&mut answer, self.dialect, &self.id, outcome, meta);
+                self.form
+                    .write(&mut answer, self.dialect, &self.id, outcome);
                 place.fill(answer);
             }
             None => self.owed.outbox().send(|out| {
-                write_reply(out, self.dialect, &self.id, outcome);
+                write_reply(out, self.dialect, &self.id, outcome, self.form);
             }),
         }
     }
@@ -117,16 +134,43 @@ impl Waiter {
 
     fn frame(&self, outcome: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        write_reply(&mut frame, self.dialect, &self.id, outcome);
+        write_reply(&mut frame, self.dialect, &self.id, outcome, self.form);
         frame
+    }
+}
+
+impl Form {
+    fn write(self, out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
+        let replayed = (self == Self::Replay).then_some(true);
+        let wrapped;
+        let outcome = match self {
+            Self::Reply | Self::Replay => outcome,
+            Self::Resolution => {
+                wrapped = [br#""result":{"state":"done","#, outcome, b"}"].concat();
+                &wrapped
+            }
+        };
+        reply::write(out, dialect, id, outcome, ReplyMeta { replayed });
     }
 }
 
 /// Appends a reply in its frame. Outcomes are made to fit when they are recorded, so that no
 /// limit needs to be held against them here.
-pub(crate) fn write_reply(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
+pub(crate) fn write_reply(
+    out: &mut Vec<u8>,
+    dialect: Dialect,
+    id: &str,
+    outcome: &[u8],
+    form: Form,
+) {
     write_frame(out, u32::MAX as usize, |out| {
-        reply::write(out, dialect, id, outcome, ReplyMeta::default())
+        form.write(out, dialect, id, outcome);
     })
     .expect("outcomes are made to fit into a frame");
+}
+
+/// What is said to somebody who waits for the outcome of a call that was refused meanwhile.
+fn ask_again() -> ErrorObject {
+    let detail = "the call was turned away before it started; ask again what became of it";
+    ErrorObject::raised(ErrorCode::OVERLOADED, detail).with_retry_after_ms(1)
 }

@@ -101,6 +101,7 @@ impl Args {
                 ms(self.backoff_cap_ms.unwrap_or(self.backoff_ms.max(500))),
                 self.jitter,
             )?,
+            ..CallLimits::default()
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{Id, Request};
+use redial_protocol::{CallKey, Id, Request};
 
 use crate::{
     batch::{BatchAnswer, BatchPlace},
@@ -10,7 +10,7 @@ use crate::{
     observe::EventKind,
     outbox::{Outbox, Owed},
     shared::Shared,
-    waiter::Waiter,
+    waiter::{Form, Waiter},
 };
 
 /// One request on its way.
@@ -21,7 +21,7 @@ pub(super) struct Call<'r, 'a> {
 }
 
 impl Call<'_, '_> {
-    pub(super) fn waiter(&self, outbox: &Arc<Outbox>, method: &Arc<str>) -> Waiter {
+    pub(super) fn waiter(&self, outbox: &Arc<Outbox>, method: &Arc<str>, form: Form) -> Waiter {
         Waiter {
             owed: Owed::to(outbox),
             batch: self.batch_place(),
@@ -30,7 +30,13 @@ impl Call<'_, '_> {
             method: Arc::clone(method),
             attempt: self.request.meta.attempt,
             verdict: self.verdict,
+            form,
         }
+    }
+
+    /// The call's name, if its id is one.
+    pub(super) fn key(&self) -> Option<CallKey> {
+        self.request.id?.key(self.request.dialect)
     }
 
     fn batch_place(&self) -> Option<BatchPlace> {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redial_protocol::{ErrorCode, ErrorObject, Executed};
+use redial_protocol::{ErrorCode, ErrorObject, Executed, SessionId};
 
-use crate::{admission::Refused, execution, shared::Shared};
+use crate::{admission::Refused, execution, shared::Shared, table::SessionLimits};
 
 /// Why a new call is not taken on.
 pub(super) enum Refusal {
@@ -39,6 +39,52 @@ pub(super) fn too_many_joined(shared: &Shared) -> ErrorObject {
 
 pub(super) fn table_full(retry_after: Duration) -> ErrorObject {
     overloaded("the table of calls is full", retry_after)
+}
+
+/// Copies of a request that are made on the way are not attempts.
+pub(super) fn refused_before(attempt: u32) -> ErrorObject {
+    let detail =
+        format!("attempt {attempt} of the call was refused before; expected a higher \"attempt\"");
+    overloaded(&detail, Duration::from_millis(1))
+}
+
+pub(super) fn session_unknown(id: SessionId) -> ErrorObject {
+    let detail = format!(
+        "the session {id} is not known here: its lease has ended, or it is another table's; \
+         expected a session that rpc.hello has opened. Nothing was executed for this attempt"
+    );
+    ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail)
+}
+
+pub(crate) fn call_unknown() -> ErrorObject {
+    let detail = "there is no record of the call: it was never here, or its record has expired";
+    ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail)
+}
+
+pub(super) fn already_acknowledged() -> ErrorObject {
+    let detail = "the caller has acknowledged the call, so that its outcome is forgotten";
+    ErrorObject::raised(ErrorCode::STALE, detail)
+}
+
+pub(super) fn fenced() -> ErrorObject {
+    let detail = "the call was not executed, and its id is fenced: somebody has been told that it \
+                  never will be";
+    ErrorObject::raised(ErrorCode::STALE, detail).with_executed(Executed::No)
+}
+
+pub(super) fn beyond_window(limits: &SessionLimits) -> ErrorObject {
+    let detail = format!(
+        "the session has a window of {}; expected calls before this one to be acknowledged first",
+        limits.window
+    );
+    overloaded(&detail, Duration::from_millis(50))
+}
+
+pub(super) fn sessions_full() -> ErrorObject {
+    overloaded(
+        "there are as many sessions as may be",
+        Duration::from_secs(1),
+    )
 }
 
 fn overloaded(detail: &str, retry_after: Duration) -> ErrorObject {

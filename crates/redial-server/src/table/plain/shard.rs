@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use redial_protocol::CallKey;
 
 use super::{
-    Attempt, Fingerprint, TableKey, Waits,
+    Attempt, Fingerprint, PlainKey, Waits,
     ttl::{Finished, Millis, spread},
 };
 
@@ -69,7 +69,7 @@ impl<W> Default for Shard<W> {
 impl<W> Shard<W> {
     /// Takes a few expired records away, and in any case that of this call, so that no record
     /// outlives its time because others wait in front of it. Says what was given back.
-    pub(super) fn expire(&mut self, key: &TableKey, now: Millis) -> (usize, usize) {
+    pub(super) fn expire(&mut self, key: &PlainKey, now: Millis) -> (usize, usize) {
         let (mut records, mut bytes) = self.finished.expire(now, EXPIRED_PER_STEP);
         if self
             .finished
@@ -83,16 +83,22 @@ impl<W> Shard<W> {
         (records, bytes)
     }
 
-    pub(super) fn find(&mut self, key: &TableKey, fingerprint: Fingerprint) -> Found<'_, W> {
+    /// What is known of the call. With a fingerprint it must be the same call.
+    pub(super) fn find(
+        &mut self,
+        key: &PlainKey,
+        fingerprint: Option<Fingerprint>,
+    ) -> Found<'_, W> {
+        let is_same = |found| fingerprint.is_none_or(|expected| expected == found);
         let same_key = |running: &Running<W>| running.key == key.key;
         if let Some(running) = self.running.find_mut(spread(key.hash), same_key) {
-            return match running.fingerprint == fingerprint {
+            return match is_same(running.fingerprint) {
                 true => Found::Running(running),
                 false => Found::OtherCall,
             };
         }
         match self.finished.find(&key.key, key.hash) {
-            Some(record) if record.fingerprint == fingerprint => {
+            Some(record) if is_same(record.fingerprint) => {
                 Found::Finished(self.finished.outcome(record))
             }
             Some(_) => Found::OtherCall,
@@ -100,7 +106,7 @@ impl<W> Shard<W> {
         }
     }
 
-    pub(super) fn start(&mut self, key: &TableKey, attempt: Attempt) {
+    pub(super) fn start(&mut self, key: &PlainKey, attempt: Attempt) {
         let running = Running {
             key: key.key.clone(),
             hash: key.hash,
@@ -112,7 +118,7 @@ impl<W> Shard<W> {
             .insert_unique(spread(key.hash), running, |running| spread(running.hash));
     }
 
-    pub(super) fn finish(&mut self, key: &TableKey, outcome: &[u8], expires: Millis) -> Vec<W> {
+    pub(super) fn finish(&mut self, key: &PlainKey, outcome: &[u8], expires: Millis) -> Vec<W> {
         let running = self.take(key);
         self.finished.push(
             running.key,
@@ -124,17 +130,17 @@ impl<W> Shard<W> {
         running.waiters
     }
 
-    pub(super) fn release(&mut self, key: &TableKey) -> Vec<W> {
+    pub(super) fn release(&mut self, key: &PlainKey) -> Vec<W> {
         self.take(key).waiters
     }
 
-    pub(super) fn deadline(&self, key: &TableKey) -> Option<Instant> {
+    pub(super) fn deadline(&self, key: &PlainKey) -> Option<Instant> {
         self.running
             .find(spread(key.hash), |running| running.key == key.key)?
             .deadline
     }
 
-    fn take(&mut self, key: &TableKey) -> Running<W> {
+    fn take(&mut self, key: &PlainKey) -> Running<W> {
         match self
             .running
             .find_entry(spread(key.hash), |running| running.key == key.key)

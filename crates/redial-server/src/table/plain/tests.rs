@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const TTL: Duration = Duration::from_millis(1_000);
-const LIMITS: TableLimits = TableLimits {
+const LIMITS: PlainLimits = PlainLimits {
     ttl: TTL,
     max_records: 1_000,
     max_bytes: 1 << 20,
@@ -21,7 +21,7 @@ impl Waits for u32 {
 
 /// A table with a clock that is moved by hand.
 struct World {
-    table: Table<u32>,
+    table: PlainTable<u32>,
     now: Instant,
 }
 
@@ -32,10 +32,10 @@ impl World {
         clippy::disallowed_methods,
         reason = "an arbitrary moment to count from"
     )]
-    fn new(limits: TableLimits) -> Self {
+    fn new(limits: PlainLimits) -> Self {
         let now = Instant::now();
         Self {
-            table: Table::new(limits, now),
+            table: PlainTable::new(limits, now),
             now,
         }
     }
@@ -44,7 +44,7 @@ impl World {
         self.now += time;
     }
 
-    fn key(&self, name: u32) -> TableKey {
+    fn key(&self, name: u32) -> PlainKey {
         self.table.key(CallKey::Text(name.to_string().into()))
     }
 
@@ -65,6 +65,8 @@ impl World {
             fingerprint,
             deadline,
             now: self.now,
+            number: 1,
+            ack: None,
         };
         let mut replay = Vec::new();
         let begin = self.table.begin(
@@ -186,7 +188,7 @@ fn a_record_lives_for_the_ttl_from_its_end_and_then_goes() {
 
 #[test]
 fn a_full_table_refuses_and_evicts_nothing() {
-    let mut world = World::new(TableLimits {
+    let mut world = World::new(PlainLimits {
         max_records: 3,
         ..LIMITS
     });
@@ -216,7 +218,7 @@ fn a_full_table_refuses_and_evicts_nothing() {
 
 #[test]
 fn the_table_is_bounded_by_bytes_too() {
-    let world = World::new(TableLimits {
+    let world = World::new(PlainLimits {
         max_bytes: 1_000,
         ..LIMITS
     });
@@ -243,7 +245,7 @@ fn the_latest_deadline_of_all_attempts_counts_and_none_is_for_ever() {
 
 #[test]
 fn a_record_that_waits_behind_others_does_not_outlive_its_time() {
-    let mut world = World::new(TableLimits {
+    let mut world = World::new(PlainLimits {
         max_records: 10_000,
         ..LIMITS
     });
@@ -258,7 +260,7 @@ fn a_record_that_waits_behind_others_does_not_outlive_its_time() {
 /// Long enough for every shard's ring of outcomes to go round several times.
 #[test]
 fn outcomes_are_replayed_whole_wherever_the_ring_begins() {
-    let mut world = World::new(TableLimits {
+    let mut world = World::new(PlainLimits {
         max_records: 100_000,
         max_bytes: 1 << 30,
         ..LIMITS
@@ -281,7 +283,7 @@ fn outcomes_are_replayed_whole_wherever_the_ring_begins() {
 
 #[test]
 fn an_idle_table_falls_back_to_nothing() {
-    let mut world = World::new(TableLimits {
+    let mut world = World::new(PlainLimits {
         max_records: 100_000,
         ..LIMITS
     });

@@ -1,0 +1,272 @@
+//! Calls with plain ids, which belong to no session: finished ones are known for a while, the TTL,
+//! and then forgotten.
+
+mod shard;
+mod ttl;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use redial_protocol::CallKey;
+
+use self::shard::{Found, Shard};
+use super::{Attempt, Begin, Fingerprint, Late, Resolved, Waits, lock};
+
+/// Enough that two threads rarely meet, and that the largest shard's index grows in steps too
+/// small to be felt.
+const SHARDS: usize = 64;
+
+/// How many expired records one hold of a shard's lock takes away when there is time.
+const EXPIRED_PER_SWEEP: usize = 512;
+
+/// The longest TTL that a record's expiry can be told by.
+pub(crate) const MAX_TTL: Duration = ttl::Millis::MAX_SPAN;
+
+/// The bounds of the calls with plain ids; see `Config` for what they mean to a user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainLimits {
+    pub(crate) ttl: Duration,
+    pub(crate) max_records: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_joined: usize,
+}
+
+/// A call's name with its hash, which is computed once.
+#[derive(Clone, Debug)]
+pub(crate) struct PlainKey {
+    key: CallKey,
+    hash: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct PlainTable<W> {
+    shards: Box<[Mutex<Shard<W>>]>,
+    hasher: RandomState,
+    limits: PlainLimits,
+    epoch: Instant,
+    usage: Usage,
+}
+
+/// Over all shards: records that are running or finished, and what they keep.
+#[derive(Debug, Default)]
+struct Usage {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl<W> PlainTable<W> {
+    pub(crate) fn new(limits: PlainLimits, epoch: Instant) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            limits,
+            epoch,
+            usage: Usage::default(),
+        }
+    }
+
+    pub(crate) fn key(&self, key: CallKey) -> PlainKey {
+        let hash = self.hasher.hash_one(&key);
+        PlainKey {
+            key,
+            hash: (hash ^ (hash >> 32)) as u32,
+        }
+    }
+
+    /// One attempt of a call arrives. `admit` is asked only for a call that is new and has room;
+    /// `waiter` only for one that is running; `replay` takes the outcome of one that is finished.
+    pub(crate) fn begin<T, R>(
+        &self,
+        key: &PlainKey,
+        attempt: Attempt,
+        mut admit: impl FnMut() -> Result<T, R>,
+        mut waiter: impl FnMut() -> W,
+        replay: &mut Vec<u8>,
+    ) -> Begin<T, R>
+    where
+        W: Waits,
+    {
+        let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
+        match step() {
+            // Other shards may hold what has expired; it is only taken away here when needed.
+            Begin::Full { .. } if self.expire(attempt.now) > 0 => step(),
+            decided => decided,
+        }
+    }
+
+    fn step<T, R>(
+        &self,
+        key: &PlainKey,
+        attempt: Attempt,
+        admit: &mut impl FnMut() -> Result<T, R>,
+        waiter: &mut impl FnMut() -> W,
+        replay: &mut Vec<u8>,
+    ) -> Begin<T, R>
+    where
+        W: Waits,
+    {
+        let mut shard = self.shard(key);
+        self.usage
+            .give_back(shard.expire(key, self.at(attempt.now)));
+        match shard.find(key, Some(attempt.fingerprint)) {
+            Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
+                true => Begin::TooManyJoined,
+                false => {
+                    running.join(waiter(), attempt.deadline);
+                    Begin::Joined
+                }
+            },
+            Found::Finished(outcome) => {
+                outcome
+                    .iter()
+                    .for_each(|piece| replay.extend_from_slice(piece));
+                Begin::Replayed
+            }
+            Found::OtherCall => Begin::IdReused,
+            Found::Nothing if !self.usage.reserve(key, &self.limits) => {
+                drop(shard);
+                Begin::Full {
+                    retry_after: self.room_in(attempt.now),
+                }
+            }
+            Found::Nothing => match admit() {
+                Ok(ticket) => {
+                    shard.start(key, attempt);
+                    Begin::Start(ticket)
+                }
+                Err(refused) => {
+                    self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
+                    Begin::Refused(refused)
+                }
+            },
+        }
+    }
+
+    /// The execution ended: records its outcome, and hands out who waits for it.
+    pub(crate) fn finish(&self, key: &PlainKey, outcome: &[u8], now: Instant) -> Vec<W> {
+        let expires = self.at(now).plus(self.limits.ttl);
+        self.usage.bytes.fetch_add(outcome.len(), Ordering::Relaxed);
+        self.shard(key).finish(key, outcome, expires)
+    }
+
+    /// The call was never started, or has had no effect: its id is as good as new. Hands out who
+    /// waits for it.
+    pub(crate) fn release(&self, key: &PlainKey) -> Vec<W> {
+        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
+        self.shard(key).release(key)
+    }
+
+    /// [Releases](Self::release) a running call if the deadlines of all its attempts have passed.
+    pub(crate) fn release_if_late(&self, key: &PlainKey, now: Instant) -> Option<Late<W>> {
+        let mut shard = self.shard(key);
+        if shard.deadline(key).is_none_or(|deadline| deadline > now) {
+            return None;
+        }
+        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
+        Some(shard.release(key))
+    }
+
+    /// Somebody asks what became of a call. One that isn't here may have expired.
+    pub(crate) fn resolve(
+        &self,
+        key: &PlainKey,
+        now: Instant,
+        waiter: impl FnOnce() -> W,
+        replay: &mut Vec<u8>,
+    ) -> Resolved
+    where
+        W: Waits,
+    {
+        let mut shard = self.shard(key);
+        self.usage.give_back(shard.expire(key, self.at(now)));
+        match shard.find(key, None) {
+            Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
+                true => Resolved::TooManyJoined,
+                false => {
+                    running.join(waiter(), None);
+                    Resolved::Joined
+                }
+            },
+            Found::Finished(outcome) => {
+                let pieces = outcome.iter();
+                pieces.for_each(|piece| replay.extend_from_slice(piece));
+                Resolved::Done
+            }
+            Found::OtherCall | Found::Nothing => Resolved::Unknown,
+        }
+    }
+
+    /// Takes away what has expired, a bounded number from each shard, and gives memory back
+    /// that is no longer needed. Says how many records went.
+    pub(crate) fn expire(&self, now: Instant) -> usize {
+        let now = self.at(now);
+        let expire = |shard: &Mutex<Shard<W>>| {
+            let mut shard = lock(shard);
+            let gone = shard.finished.expire(now, EXPIRED_PER_SWEEP);
+            shard.finished.shrink();
+            drop(shard);
+            self.usage.give_back(gone);
+            gone.0
+        };
+        self.shards.iter().map(expire).sum()
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.usage.records.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.usage.bytes.load(Ordering::Relaxed)
+    }
+
+    /// When the next record expires, from `now`; a whole TTL if none is finished.
+    fn room_in(&self, now: Instant) -> Duration {
+        let now = self.at(now);
+        let next = self
+            .shards
+            .iter()
+            .filter_map(|shard| lock(shard).finished.next_expiry(now));
+        next.min()
+            .unwrap_or(self.limits.ttl)
+            .max(Duration::from_millis(1))
+    }
+
+    fn at(&self, now: Instant) -> ttl::Millis {
+        ttl::Millis::since(self.epoch, now)
+    }
+
+    fn shard(&self, key: &PlainKey) -> MutexGuard<'_, Shard<W>> {
+        // The index within a shard is made of the low bits, so the shard is picked by others.
+        lock(&self.shards[(key.hash >> 20) as usize % SHARDS])
+    }
+}
+
+impl Usage {
+    /// Takes room for a new record, if there is any.
+    fn reserve(&self, key: &PlainKey, limits: &PlainLimits) -> bool {
+        let cost = ttl::record_bytes(&key.key, 0);
+        let records = self.records.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.bytes.fetch_add(cost, Ordering::Relaxed);
+        let fits = records < limits.max_records && bytes + cost <= limits.max_bytes;
+        if !fits {
+            self.give_back((1, cost));
+        }
+        fits
+    }
+
+    fn give_back(&self, (records, bytes): (usize, usize)) {
+        if records > 0 {
+            self.records.fetch_sub(records, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

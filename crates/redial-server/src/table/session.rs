@@ -1,0 +1,497 @@
+//! The records of one session, found by counting: a ring of slots, one for each number from the
+//! lowest that is not over to the highest that has been seen.
+//!
+//! The client says what it is done with, and that is forgotten at once. What is over below the
+//! ring is known by being below it, whatever arrives late. So memory is proportional to what is
+//! in flight, and there is no time window after which a duplicate would run: RIFL (Lee et al.,
+//! SOSP 2015, section 4.2) has the same rule for its completion records.
+//!
+//! One slow call must not pin those after it: when the ring has grown to [`RING_SLOTS`] times the
+//! window, the slots in front that are still open are set aside, and the others cost nothing any
+//! more. Every step takes constant time, or is paid for by the steps that made it necessary; a
+//! slot set aside is found in the logarithm of at most twice the window.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use redial_protocol::SessionCall;
+
+use super::{Admitted, Attempt, Begin, Fingerprint, MayStart, Waits, sessions::SessionLimits};
+
+/// How many slots the ring has at most, in windows.
+const RING_SLOTS: usize = 2;
+
+/// How much more may be open than the window says, in windows: acknowledgements on one connection
+/// may overtake requests on another.
+const SLACK: usize = 2;
+
+/// How many buffers of outcomes are kept for those to come, and how large they may be.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_BYTES: usize = 256;
+
+/// How long a client stays away whose session keeps as many bytes as it may.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(crate) struct Records<W> {
+    /// The number of the first slot of the ring. What is below is over, if it isn't set aside.
+    base: u64,
+    ring: VecDeque<Slot<W>>,
+    /// Slots below the ring that are still open.
+    aside: BTreeMap<u64, Slot<W>>,
+    /// How many slots are not over.
+    open: usize,
+    /// How long all outcomes are.
+    bytes: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+enum Slot<W> {
+    /// Nothing has been executed. Attempts up to this number have been refused.
+    Empty {
+        refused: u32,
+    },
+    Running(Running<W>),
+    Finished {
+        fingerprint: Fingerprint,
+        outcome: Vec<u8>,
+    },
+    /// Nothing has been executed, and somebody was told that nothing ever will be.
+    Fenced,
+    /// The caller is done with it.
+    Over,
+}
+
+#[derive(Debug)]
+struct Running<W> {
+    fingerprint: Fingerprint,
+    /// When the last of the callers stops waiting, if all of them do.
+    deadline: Option<Instant>,
+    /// The highest number of an attempt.
+    attempt: u32,
+    /// The handler has begun: the call can't be taken back.
+    is_started: bool,
+    waiters: Vec<W>,
+}
+
+/// What is known of a call that somebody asks about.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Resolved {
+    /// It is running; the waiter was added.
+    Joined,
+    /// It is running and has as many waiters as it may have.
+    TooManyJoined,
+    /// It is finished; its outcome was appended to the buffer.
+    Done,
+    /// It was not executed and never will be.
+    Never,
+    /// Its caller is done with it.
+    Stale,
+    /// It is beyond the window of its session.
+    BeyondWindow,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What became of a call that its caller takes back.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Cancelled<W> {
+    /// It was not executed and never will be. These have waited for it.
+    Never(Vec<W>),
+    /// It runs.
+    Running,
+    /// It was executed before.
+    Done,
+    /// Its caller is done with it.
+    Stale,
+    /// It is beyond the window of its session.
+    BeyondWindow,
+}
+
+/// Why a number has no slot.
+enum Unreached {
+    /// Its caller is done with it.
+    Over,
+    /// It is more than the window allows.
+    BeyondWindow,
+}
+
+impl<W> Default for Records<W> {
+    fn default() -> Self {
+        Self {
+            base: 0,
+            ring: VecDeque::new(),
+            aside: BTreeMap::new(),
+            open: 0,
+            bytes: 0,
+            spare: Vec::new(),
+        }
+    }
+}
+
+impl<W: Waits> Records<W> {
+    /// One attempt of a call arrives; see [`Table::begin`](super::Table::begin). `is_full` is
+    /// whether all sessions together keep as much as they may.
+    pub(super) fn begin<T, R>(
+        &mut self,
+        number: u64,
+        attempt: Attempt,
+        (limits, is_full): (&SessionLimits, bool),
+        mut admit: impl FnMut() -> Result<Admitted<T>, R>,
+        mut waiter: impl FnMut() -> W,
+        replay: &mut Vec<u8>,
+    ) -> Begin<T, R> {
+        let is_full = is_full || self.bytes >= limits.max_bytes;
+        let slot = match self.reach(number, limits.window) {
+            Ok(slot) => slot,
+            Err(Unreached::Over) => return Begin::Stale,
+            Err(Unreached::BeyondWindow) => return Begin::BeyondWindow,
+        };
+        match slot {
+            Slot::Over => Begin::Stale,
+            Slot::Fenced => Begin::Fenced,
+            Slot::Running(running) if running.fingerprint != attempt.fingerprint => Begin::IdReused,
+            Slot::Running(running) => match running.is_crowded(limits.max_joined) {
+                true => Begin::TooManyJoined,
+                false => {
+                    running.join(waiter(), attempt);
+                    Begin::Joined
+                }
+            },
+            Slot::Finished {
+                fingerprint,
+                outcome,
+            } => match *fingerprint == attempt.fingerprint {
+                true => {
+                    replay.extend_from_slice(outcome);
+                    Begin::Replayed
+                }
+                false => Begin::IdReused,
+            },
+            // A copy of a refused attempt, made on the way. Its caller may have been told that
+            // nothing was executed, so nothing is.
+            Slot::Empty { refused } if attempt.number <= *refused => Begin::RefusedBefore,
+            Slot::Empty { refused } if is_full => {
+                *refused = attempt.number;
+                Begin::Full {
+                    retry_after: RETRY_AFTER,
+                }
+            }
+            Slot::Empty { refused } => match admit() {
+                Ok(Admitted { ticket, at_once }) => {
+                    *slot = Slot::Running(Running::new(attempt, at_once));
+                    Begin::Start(ticket)
+                }
+                Err(reason) => {
+                    *refused = attempt.number;
+                    Begin::Refused(reason)
+                }
+            },
+        }
+    }
+
+    /// Somebody asks what became of a call: its outcome, or that it will never have one.
+    pub(super) fn resolve(
+        &mut self,
+        number: u64,
+        limits: &SessionLimits,
+        waiter: impl FnOnce() -> W,
+        replay: &mut Vec<u8>,
+    ) -> Resolved {
+        let slot = match self.reach(number, limits.window) {
+            Ok(slot) => slot,
+            Err(Unreached::Over) => return Resolved::Stale,
+            Err(Unreached::BeyondWindow) => return Resolved::BeyondWindow,
+        };
+        match slot {
+            Slot::Over => Resolved::Stale,
+            Slot::Running(running) => match running.is_crowded(limits.max_joined) {
+                true => Resolved::TooManyJoined,
+                false => {
+                    running.waiters.push(waiter());
+                    // Somebody wants to know in any case, however late it is.
+                    running.deadline = None;
+                    Resolved::Joined
+                }
+            },
+            Slot::Finished { outcome, .. } => {
+                replay.extend_from_slice(outcome);
+                Resolved::Done
+            }
+            Slot::Empty { .. } | Slot::Fenced => {
+                *slot = Slot::Fenced;
+                Resolved::Never
+            }
+        }
+    }
+
+    /// The caller takes the call back, if it has not begun.
+    pub(super) fn cancel(&mut self, number: u64, limits: &SessionLimits) -> Cancelled<W> {
+        let slot = match self.reach(number, limits.window) {
+            Ok(slot) => slot,
+            Err(Unreached::Over) => return Cancelled::Stale,
+            Err(Unreached::BeyondWindow) => return Cancelled::BeyondWindow,
+        };
+        match slot {
+            Slot::Over => Cancelled::Stale,
+            Slot::Finished { .. } => Cancelled::Done,
+            Slot::Running(running) if running.is_started => Cancelled::Running,
+            Slot::Running(running) => {
+                let waiters = std::mem::take(&mut running.waiters);
+                *slot = Slot::Fenced;
+                Cancelled::Never(waiters)
+            }
+            Slot::Empty { .. } | Slot::Fenced => {
+                *slot = Slot::Fenced;
+                Cancelled::Never(Vec::new())
+            }
+        }
+    }
+}
+
+impl<W> Records<W> {
+    /// See [`Table::may_start`](super::Table::may_start).
+    pub(super) fn may_start(&mut self, number: u64, now: Instant) -> MayStart<W> {
+        let Some(Slot::Running(running)) = self.slot(number) else {
+            return MayStart::Cancelled;
+        };
+        if running.deadline.is_some_and(|deadline| deadline <= now) {
+            return MayStart::Late(self.release(number));
+        }
+        running.is_started = true;
+        MayStart::Yes
+    }
+
+    /// The execution ended. If its caller has meanwhile said that it is done with the call,
+    /// nobody waits and nothing is recorded.
+    pub(super) fn finish(&mut self, number: u64, outcome: &[u8]) -> Vec<W> {
+        let mut kept = self.spare.pop().unwrap_or_default();
+        let Some(slot @ Slot::Running(_)) = self.slot(number) else {
+            self.spare.push(kept);
+            return Vec::new();
+        };
+        let Slot::Running(running) = std::mem::replace(slot, Slot::Over) else {
+            unreachable!("it was looked at just now");
+        };
+        kept.extend_from_slice(outcome);
+        *slot = Slot::Finished {
+            fingerprint: running.fingerprint,
+            outcome: kept,
+        };
+        self.bytes += outcome.len();
+        running.waiters
+    }
+
+    /// The call was not started, or had no effect.
+    pub(super) fn release(&mut self, number: u64) -> Vec<W> {
+        match self.slot(number) {
+            Some(slot @ Slot::Running(_)) => {
+                let Slot::Running(running) = std::mem::replace(slot, Slot::Over) else {
+                    unreachable!("it was looked at just now");
+                };
+                *slot = Slot::Empty {
+                    refused: running.attempt,
+                };
+                running.waiters
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The caller is done with every call below `number`, for good. Takes those out who still
+    /// wait for one of them.
+    pub(super) fn acknowledge_below(&mut self, number: u64, waiters: &mut Vec<W>) {
+        let number = number.min(SessionCall::MAX_NUMBER + 1);
+        while let Some(first) = self.aside.first_entry()
+            && *first.key() < number
+        {
+            let slot = first.remove();
+            self.close(slot, waiters);
+        }
+        while self.base < number
+            && let Some(slot) = self.ring.pop_front()
+        {
+            self.base += 1;
+            self.close(slot, waiters);
+        }
+        // What was never seen can't be in the ring.
+        self.base = self.base.max(number);
+        self.trim();
+    }
+
+    /// The caller is done with every call from `from` to before `to`, whatever is below.
+    pub(super) fn acknowledge(
+        &mut self,
+        from: u64,
+        to: u64,
+        limits: &SessionLimits,
+        waiters: &mut Vec<W>,
+    ) {
+        let to = to.min(SessionCall::MAX_NUMBER + 1);
+        if from >= to {
+            return;
+        }
+        let aside: Vec<u64> = self.aside.range(from..to).map(|(n, _)| *n).collect();
+        for number in aside {
+            if let Some(slot) = self.aside.remove(&number) {
+                self.close(slot, waiters);
+            }
+        }
+        // Up to the range there may be numbers that have not been seen yet.
+        if from > self.end() && self.reach(from - 1, limits.window).is_err() {
+            return;
+        }
+        for number in from.max(self.base)..to.min(self.end()) {
+            let slot = &mut self.ring[(number - self.base) as usize];
+            let slot = std::mem::replace(slot, Slot::Over);
+            self.close(slot, waiters);
+        }
+        self.skip_to(to, limits.window);
+        self.trim();
+    }
+
+    /// Everything is forgotten. Hands out who still waits.
+    pub(super) fn clear(&mut self) -> Vec<W> {
+        let mut waiters = Vec::new();
+        let all = std::mem::take(&mut self.ring).into_iter();
+        for slot in all.chain(std::mem::take(&mut self.aside).into_values()) {
+            self.close(slot, &mut waiters);
+        }
+        waiters
+    }
+
+    /// How many calls are not over for their caller.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// How long all recorded outcomes are.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives memory back that a busier time has left behind.
+    pub(super) fn shrink(&mut self) {
+        self.ring.shrink_to(self.ring.len() * 2);
+        self.spare = Vec::new();
+    }
+
+    /// The slot of a number, with room made for it if it is new.
+    fn reach(&mut self, number: u64, window: usize) -> Result<&mut Slot<W>, Unreached> {
+        if number < self.base {
+            return self.aside.get_mut(&number).ok_or(Unreached::Over);
+        }
+        let missing = (number + 1).saturating_sub(self.end());
+        if missing > (SLACK * window).saturating_sub(self.open) as u64 {
+            return Err(Unreached::BeyondWindow);
+        }
+        for _ in 0..missing {
+            self.push(Slot::Empty { refused: 0 }, window);
+            self.open += 1;
+        }
+        Ok(&mut self.ring[(number - self.base) as usize])
+    }
+
+    /// The slot of a number that has been seen.
+    fn slot(&mut self, number: u64) -> Option<&mut Slot<W>> {
+        match number.checked_sub(self.base) {
+            Some(place) => self.ring.get_mut(usize::try_from(place).ok()?),
+            None => self.aside.get_mut(&number),
+        }
+    }
+
+    /// The number after the highest that has been seen.
+    fn end(&self) -> u64 {
+        self.base + self.ring.len() as u64
+    }
+
+    fn push(&mut self, slot: Slot<W>, window: usize) {
+        if self.ring.len() >= RING_SLOTS * window {
+            self.set_front_aside();
+        }
+        self.ring.push_back(slot);
+    }
+
+    fn set_front_aside(&mut self) {
+        if let Some(slot) = self.ring.pop_front() {
+            if !matches!(slot, Slot::Over) {
+                self.aside.insert(self.base, slot);
+            }
+            self.base += 1;
+        }
+    }
+
+    /// Everything from the end of the ring to before `to` is over.
+    fn skip_to(&mut self, to: u64, window: usize) {
+        let missing = to.saturating_sub(self.end());
+        if missing > (RING_SLOTS * window) as u64 {
+            while !self.ring.is_empty() {
+                self.set_front_aside();
+            }
+            self.base = to;
+        } else {
+            (0..missing).for_each(|_| self.push(Slot::Over, window));
+        }
+    }
+
+    /// What is over in front needs no slot.
+    fn trim(&mut self) {
+        while let Some(Slot::Over) = self.ring.front() {
+            self.ring.pop_front();
+            self.base += 1;
+        }
+    }
+
+    /// A slot goes.
+    fn close(&mut self, slot: Slot<W>, waiters: &mut Vec<W>) {
+        match slot {
+            Slot::Over => return,
+            Slot::Empty { .. } | Slot::Fenced => {}
+            Slot::Running(running) => waiters.extend(running.waiters),
+            Slot::Finished { mut outcome, .. } => {
+                self.bytes -= outcome.len();
+                if outcome.capacity() <= SPARE_BYTES && self.spare.len() < SPARE_BUFFERS {
+                    outcome.clear();
+                    self.spare.push(outcome);
+                }
+            }
+        }
+        self.open -= 1;
+    }
+}
+
+impl<W> Running<W> {
+    fn new(attempt: Attempt, is_started: bool) -> Self {
+        Self {
+            fingerprint: attempt.fingerprint,
+            deadline: attempt.deadline,
+            attempt: attempt.number,
+            is_started,
+            waiters: Vec::new(),
+        }
+    }
+
+    /// Adds a waiter. The call may start as long as anybody still wants it to.
+    fn join(&mut self, waiter: W, attempt: Attempt) {
+        self.waiters.push(waiter);
+        self.attempt = self.attempt.max(attempt.number);
+        let deadlines = self.deadline.zip(attempt.deadline);
+        self.deadline = deadlines.map(|(one, other)| one.max(other));
+    }
+}
+
+impl<W: Waits> Running<W> {
+    /// Whether as many wait as may. Those whose connection is gone make room for others.
+    fn is_crowded(&mut self, max: usize) -> bool {
+        if self.waiters.len() >= max {
+            self.waiters.retain(Waits::is_there);
+        }
+        self.waiters.len() >= max
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! A client that is killed after it has sent a call learns in its next life what became of it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use redial_examples::{
+    counters::Counters,
+    methods::{GetParams, Inc, IncParams},
+};
+use redial_protocol::Method;
+use redial_server::{Delay, Event, EventKind, Fault, FaultRule, Observer, Server};
+use tokio::{
+    process::{Child, Command},
+    sync::mpsc,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tells the test what happens to attempts of `inc`.
+struct Watch(mpsc::UnboundedSender<EventKind>);
+
+impl Observer for Watch {
+    fn observe(&self, event: &Event<'_>) {
+        if event.method == Inc::NAME {
+            let _ = self.0.send(event.kind);
+        }
+    }
+}
+
+struct World {
+    counters: Counters,
+    server: Server,
+    address: String,
+    events: mpsc::UnboundedReceiver<EventKind>,
+    token: PathBuf,
+}
+
+impl World {
+    async fn new(name: &str) -> Self {
+        let counters = Counters::default();
+        let (sender, events) = mpsc::unbounded_channel();
+        let builder = counters.register(Server::builder());
+        let server = builder.observer(Watch(sender)).build().unwrap();
+        let listener = server.bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serving = server.clone();
+        tokio::spawn(async move { serving.serve(listener).await });
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let token = folder.join(format!("crash_safe_{name}_{}", std::process::id()));
+        let _ = std::fs::remove_file(&token);
+        Self {
+            counters,
+            server,
+            address,
+            events,
+            token,
+        }
+    }
+
+    fn rule(&self, fault: Fault) {
+        let rule = FaultRule::new(fault, 1.0).unwrap().for_method(Inc::NAME);
+        self.server.faults().set([rule]);
+    }
+
+    fn start(&self) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_crash-safe"))
+            .args(["--connect", &self.address, "--token"])
+            .arg(&self.token)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    /// A life that ends by `kill -9` when this has happened to its call.
+    async fn life_until(&mut self, expected: EventKind) {
+        let mut child = self.start();
+        let seen = async { while self.events.recv().await.unwrap() != expected {} };
+        tokio::time::timeout(PATIENCE, seen).await.unwrap();
+        child.kill().await.unwrap();
+        assert!(
+            self.token.exists(),
+            "the token was written before the call was sent"
+        );
+    }
+
+    /// A life that ends well, and what it says.
+    async fn last_life(&self) -> String {
+        let output = self.start().wait_with_output();
+        let output = tokio::time::timeout(PATIENCE, output)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(output.status.success());
+        assert!(!self.token.exists());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn value(&self) -> i64 {
+        self.counters.get(GetParams { key: "k".into() }).value
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_was_executed_has_its_recorded_reply() {
+    let mut world = World::new("executed").await;
+    world.rule(Fault::DropReply);
+    world.life_until(EventKind::ReplyDropped).await;
+    world.server.faults().clear();
+    assert_eq!(
+        world.last_life().await,
+        "the call of the life before was executed\nthe counter is 1\n"
+    );
+    assert_eq!(world.value(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_still_runs_is_waited_for() {
+    let mut world = World::new("running").await;
+    world.rule(Fault::DelayExecution(Delay::Fixed(Duration::from_secs(1))));
+    world.life_until(EventKind::Accepted).await;
+    assert_eq!(
+        world.last_life().await,
+        "the call of the life before was executed\nthe counter is 1\n"
+    );
+    assert_eq!(world.value(), 1);
+}
+
+/// And then it is fenced: what was lost may turn up again, and is not executed.
+#[tokio::test]
+async fn a_call_that_never_arrived_never_will() {
+    let mut world = World::new("lost").await;
+    world.rule(Fault::DropRequest);
+    world.life_until(EventKind::RequestDropped).await;
+    world.server.faults().clear();
+    let token = std::fs::read_to_string(&world.token).unwrap();
+    let never = "the call of the life before was not executed, and never will be";
+    let life = world.last_life().await;
+    assert!(
+        life.starts_with(never) && life.ends_with("the counter is 1\n"),
+        "{life}"
+    );
+    assert_eq!(world.value(), 1);
+
+    let client = redial_client::Client::connect(&world.address)
+        .await
+        .unwrap();
+    let late = client.resume(serde_json::from_str(&token).unwrap()).await;
+    let code = late.unwrap_err().server_error().unwrap().code;
+    assert_eq!(i32::from(code), -32007);
+    assert_eq!(world.value(), 1);
+    let params = IncParams {
+        key: "k".into(),
+        delta: 1,
+    };
+    assert_eq!(client.call::<Inc>(params).await.unwrap().value, 2);
+}
