@@ -50,10 +50,17 @@
 //!
 //! * A call that was not executed is said to be `NotExecuted` only if that is certain: no
 //!   attempt was written whole, or the server refused each that was.
-//! * A call's id is random, and a server keeps its record for a while only. The client doesn't
-//!   send a call again after [`Config::resend_window`]; but a server that is restarted and has
-//!   its records in memory alone has forgotten them sooner, and may execute a retry again.
-//! * Dropping a call's future ends the waiting. What was already written may be executed.
+//! * Where the server has sessions, calls are numbered in one ([`Config::sessions`]), and none is
+//!   executed twice: not by a retry however late, nor by a server that was restarted and has
+//!   forgotten its records, nor by another one. What such a server can't tell ends as `Unknown`.
+//! * Where it has none, a call's id is random, and the server keeps its record for a while only. The
+//!   client doesn't send a call again after [`Config::resend_window`]; but a server that is
+//!   restarted and has its records in memory alone has forgotten them sooner, and may execute a
+//!   retry again.
+//! * A call that ended as `Unknown` comes with its [`CallToken`], by which its outcome can be asked
+//!   for ([`Client::resolve`]), by another process too.
+//! * Dropping a call's future ends the waiting. What was already written may be executed, unless a
+//!   server with sessions has not begun it: then it never is.
 
 mod call;
 mod client;

@@ -133,6 +133,7 @@ impl Flight {
     /// Decides as far as it can be decided now.
     pub(crate) fn step(&mut self, mux: &mut Mux, policy: &mut Policy, now: Instant) -> Step {
         loop {
+            self.take_back(mux, policy, now);
             if let Some(answer) = mux.call(self.key()).answer.take() {
                 self.learn(policy, &answer, now);
                 return Step::Over(Ending::Answer(answer));
@@ -155,10 +156,27 @@ impl Flight {
         }
     }
 
+    /// Attempts on servers that didn't know the session were none.
+    fn take_back(&mut self, mux: &mut Mux, policy: &mut Policy, now: Instant) {
+        let pending = mux.call(self.key());
+        let disowned = std::mem::take(&mut pending.disowned);
+        if disowned == 0 {
+            return;
+        }
+        self.used = self.used.saturating_sub(disowned);
+        if pending.is_running() {
+            return;
+        }
+        if !pending.is_delicate() {
+            self.phase = Phase::Send { at: now };
+        } else if matches!(self.phase, Phase::Wait { .. }) {
+            self.plan(mux, policy, now);
+        }
+    }
+
     /// Takes back the latest attempt if nothing of it has been written: then it was none.
     pub(crate) fn withdraw(&mut self, mux: &mut Mux) -> bool {
-        let signal = mux.call(self.key()).signal;
-        let was_none = matches!(signal, Some(Signal::Unsent | Signal::Disowned));
+        let was_none = mux.call(self.key()).signal == Some(Signal::Unsent);
         let is_withdrawn = was_none || mux.withdraw(self.key());
         if is_withdrawn {
             mux.call(self.key()).signal = None;
@@ -235,7 +253,7 @@ impl Flight {
         let signal = mux.call(self.key()).signal.take();
         match signal {
             Some(Signal::Ended) => self.plan(mux, policy, now),
-            Some(Signal::Unsent | Signal::Disowned) => {
+            Some(Signal::Unsent) => {
                 self.uncount();
                 match mux.call(self.key()).is_running() {
                     false => self.phase = Phase::Send { at: now },
@@ -350,7 +368,11 @@ impl Flight {
 
     /// From when on the server can't be relied on to know the call again.
     fn too_late(&self, mux: &mut Mux) -> Instant {
-        let since = mux.call(self.key()).open_since();
+        self.too_late_since(mux.call(self.key()).open_since(false), mux)
+    }
+
+    /// The same, of an attempt that was made then.
+    fn too_late_since(&self, since: Option<Instant>, mux: &mut Mux) -> Instant {
         match (since, self.resend_window) {
             (Some(since), Some(window)) if mux.may_be_forgotten(self.key()) => after(since, window),
             _ => after(self.deadline, YEAR),

@@ -351,7 +351,6 @@ impl Mux {
         let epoch = self.links[number].epoch;
         for key in keys {
             let pending = self.calls.get_mut(key).expect("it has a number");
-            let was_running = pending.is_running();
             let mut closed = 0;
             for attempt in pending.attempts.iter_mut() {
                 if attempt.is_on(number, epoch) {
@@ -363,7 +362,8 @@ impl Mux {
                 }
             }
             if closed > 0 {
-                pending.tell(was_running, Signal::Disowned, Cause::SessionLost);
+                pending.disowned += closed;
+                pending.trouble = Some(Cause::SessionLost);
                 self.woken.extend(pending.waker.take());
                 (0..closed).for_each(|_| self.release(number));
             }
@@ -416,17 +416,17 @@ impl Mux {
         } else {
             // Only a query can have attempts here, whose replies nobody would recognise.
             let mut live = Vec::new();
-            let was_running = pending.is_running();
             for attempt in pending.attempts.iter_mut() {
                 if attempt.fate == Fate::Live {
                     live.push(attempt.link);
                     attempt.fate = Fate::Lost;
                 }
                 if attempt.ended.is_none() {
+                    pending.disowned += 1;
                     attempt.finish(now, AttemptEnd::Refused);
                 }
             }
-            pending.tell(was_running, Signal::Disowned, Cause::SessionLost);
+            pending.trouble = Some(Cause::SessionLost);
             pending.name = Name::None;
             live.into_iter().for_each(|link| self.release(link));
         }

@@ -65,6 +65,8 @@ pub(crate) struct Pending {
     pub(crate) answer: Option<Answer>,
     /// What happened to its attempts, if the call hasn't seen it yet.
     pub(crate) signal: Option<Signal>,
+    /// Attempts that were none, if the call hasn't seen it yet: their server didn't know the session.
+    pub(crate) disowned: u32,
     /// What happened last, for the error.
     pub(crate) trouble: Option<Cause>,
     /// The server asked for no attempt before this.
@@ -100,8 +102,6 @@ pub(crate) enum Answer {
 pub(crate) enum Signal {
     /// Nothing of the latest was written: it was none.
     Unsent,
-    /// The server didn't know the session, so that no attempt was lost on it.
-    Disowned,
     /// All of them are over.
     Ended,
 }
@@ -165,6 +165,7 @@ impl Pending {
             attempts: Few::new(),
             answer: None,
             signal: None,
+            disowned: 0,
             trouble: None,
             not_before: None,
             is_blocked: false,
@@ -239,11 +240,12 @@ impl Pending {
             .any(|attempt| attempt.fate == Fate::Live)
     }
 
-    /// When the oldest attempt was made that may have been executed and is no longer waited for.
-    pub(crate) fn open_since(&self) -> Option<Instant> {
+    /// When the oldest attempt was made that may have been executed: of those that are waited for
+    /// no longer, or of all.
+    pub(crate) fn open_since(&self, is_of_all: bool) -> Option<Instant> {
         self.attempts
             .iter()
-            .find(|attempt| attempt.is_open() && attempt.ended.is_some())
+            .find(|attempt| attempt.is_open() && (is_of_all || attempt.ended.is_some()))
             .map(|attempt| attempt.started)
     }
 }

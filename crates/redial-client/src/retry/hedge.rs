@@ -140,9 +140,10 @@ impl Flight {
         let hedge_at = None;
         self.phase = Phase::Wait { until, hedge_at };
         let patience = until.min(self.deadline);
+        let since = mux.call(self.key()).open_since(true);
         let is_wasted = self.used >= self.limits.max_attempts
             || mux.touch(self.key()) != Touch::Wholly
-            || self.is_allowed_at(mux, now).is_err();
+            || now >= self.too_late_since(since, mux);
         if is_wasted || policy.bucket.reserve(now, now).is_none() {
             return sleep(patience);
         }

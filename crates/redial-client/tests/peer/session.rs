@@ -110,6 +110,17 @@ impl Peer {
         }
     }
 
+    /// The next `rpc.resolve`, not answered; everything else of the protocol's own is.
+    pub(crate) async fn next_resolve(&mut self, sessions: &mut Sessions) -> Seen {
+        loop {
+            let seen = self.next().await;
+            if seen.method == "rpc.resolve" {
+                return seen;
+            }
+            assert!(self.serve(sessions, &seen).await, "{seen:?}");
+        }
+    }
+
     /// Answers everything of the protocol's own until there is nothing more for that long.
     pub(crate) async fn serve_for(&mut self, sessions: &mut Sessions, time: std::time::Duration) {
         while let Ok(Some(seen)) = tokio::time::timeout(time, self.request()).await {
@@ -165,6 +176,7 @@ impl Peer {
                     self.result(seen, answer).await;
                 }
             },
+            "rpc.ping" => self.result(seen, json!("pong")).await,
             _ => return false,
         }
         true
