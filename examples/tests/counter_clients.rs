@@ -331,6 +331,11 @@ fn bad_flags_say_what_would_be_right() {
             "above its cap 2s",
         ),
         (&["--concurrency", "0"], "0 is not in 1.."),
+        (&["--connections", "0"], "from 1 to 1024"),
+        (
+            &["--key-per-call", "p", "--key", "k"],
+            "cannot be used with",
+        ),
         (&["--retry-budget", "-1"], "retry-budget"),
         (&["--retry-budget", "many"], "a percentage from 0 to 10000"),
     ] {

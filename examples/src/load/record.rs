@@ -22,7 +22,10 @@ pub struct CallRecord {
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Every sending, in order.
+    /// How often it was sent.
+    #[serde(skip)]
+    pub sendings: usize,
+    /// Every sending, in order; left empty where nobody is to read them.
     pub attempts: Vec<AttemptRecord>,
 }
 
