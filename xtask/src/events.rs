@@ -40,7 +40,7 @@ impl Summary {
 }
 
 /// How a call ended for its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     Ok,
@@ -58,6 +58,8 @@ pub(crate) struct Call {
     pub(crate) outcome: Outcome,
     pub(crate) start_us: u64,
     pub(crate) end_us: u64,
+    /// The counter as the call left it, if the call was ok.
+    pub(crate) value: Option<i64>,
     pub(crate) attempts: Vec<Attempt>,
 }
 

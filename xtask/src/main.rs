@@ -9,6 +9,7 @@ mod leash;
 mod process;
 mod programs;
 mod report;
+mod restarts;
 mod sweep;
 mod wire;
 
@@ -24,6 +25,8 @@ enum Task {
     Demo(demo::Args),
     /// How backoff, jitter and attempt timeout trade latency against load under 30 % loss.
     Sweep(sweep::Args),
+    /// Kill -9 and restart of a server in the middle of a hundred thousand calls.
+    Restarts(restarts::Args),
     /// Everything that must pass before a change lands.
     Ci,
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Demo(args) => demo::run(&args),
         Task::Sweep(args) => sweep::run(&args),
+        Task::Restarts(args) => restarts::run(&args),
         Task::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {
@@ -56,6 +60,7 @@ mod tests {
             (&["demo", "--sed", "1"][..], "--sed"),
             (&["demo", "--calls", "0"], "1..=5000"),
             (&["sweep", "--seed", "x"], "--seed"),
+            (&["restarts", "--clients", "0"], "1..=64"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
         ] {

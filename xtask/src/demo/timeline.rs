@@ -234,6 +234,7 @@ mod tests {
             outcome,
             start_us: 1000,
             end_us: 31_000,
+            value: None,
             attempts: attempts.collect(),
         }
     }
