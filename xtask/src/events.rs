@@ -33,6 +33,11 @@ impl Summary {
         self.attempts_total as f64 / self.calls.max(1) as f64
     }
 
+    /// Calls of any outcome per second.
+    pub(crate) fn calls_per_s(&self) -> f64 {
+        self.calls as f64 / self.elapsed_s.max(1e-9)
+    }
+
     /// The share of calls that were ok, from 0 to 1.
     pub(crate) fn success(&self) -> f64 {
         self.ok as f64 / self.calls.max(1) as f64

@@ -6,6 +6,7 @@ mod clock;
 mod demo;
 mod events;
 mod leash;
+mod memory;
 mod process;
 mod programs;
 mod report;
@@ -27,6 +28,8 @@ enum Task {
     Sweep(sweep::Args),
     /// Kill -9 and restart of a server in the middle of a hundred thousand calls.
     Restarts(restarts::Args),
+    /// The server's memory and speed over ten million calls, with plain ids and with sessions.
+    Memory(memory::Args),
     /// Everything that must pass before a change lands.
     Ci,
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Sweep(args) => sweep::run(&args),
         Task::Restarts(args) => restarts::run(&args),
+        Task::Memory(args) => memory::run(&args),
         Task::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {
@@ -60,6 +64,7 @@ mod tests {
             (&["demo", "--sed", "1"][..], "--sed"),
             (&["demo", "--calls", "0"], "1..=5000"),
             (&["sweep", "--seed", "x"], "--seed"),
+            (&["memory", "--rounds", "0"], "1..=99"),
             (&["restarts", "--clients", "0"], "1..=64"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
