@@ -206,6 +206,8 @@ fn a_wrong_flag_is_named_with_what_would_be_right() {
         ("--drop-request 2", "--drop-request", "from 0 to 1"),
         ("--cut nan", "--cut", "from 0 to 1"),
         ("--ttl-ms 0", "--ttl-ms", "1..="),
+        ("--lease-ms 0", "--lease-ms", "1.."),
+        ("--max-sessions 0", "--max-sessions", "from 1"),
         ("--max-running 0", "--max-running", "from 1"),
         ("--ttl 5", "--ttl", "--ttl-ms"),
         ("--listen 0.0.0.0:0", "--listen", "--insecure"),

@@ -58,7 +58,7 @@ struct Args {
     #[arg(long, value_name = "N", help_heading = "Faults")]
     seed: Option<u64>,
 
-    /// How long the reply to a finished call is kept, in milliseconds
+    /// How long the reply to a finished call with a plain id is kept, in milliseconds
     #[arg(
         long,
         value_name = "N",
@@ -67,12 +67,18 @@ struct Args {
         value_parser = clap::value_parser!(u64).range(1..=MAX_TTL_MS)
     )]
     ttl_ms: u64,
-    /// Calls on record at most
+    /// Calls with plain ids on record at most
     #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", value_parser = one_or_more)]
     table_records: usize,
-    /// Memory for records at most, in MiB
+    /// Memory for their records at most, in MiB
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", value_parser = one_or_more)]
     table_mb: usize,
+    /// How long a session outlives its last connection, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = LEASE_MS, help_heading = "Limits", value_parser = clap::value_parser!(u64).range(1..))]
+    lease_ms: u64,
+    /// Sessions at most
+    #[arg(long, value_name = "N", default_value = "10000", help_heading = "Limits", value_parser = one_or_more)]
+    max_sessions: usize,
     /// Largest frame, in bytes
     #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", value_parser = one_or_more)]
     max_frame: usize,
@@ -110,6 +116,9 @@ struct Args {
 
 /// 10 minutes, in milliseconds.
 const MAX_DELAY_MS: u64 = redial_server::MAX_DELAY.as_secs() * 1000;
+
+/// 30 minutes, in milliseconds.
+const LEASE_MS: u64 = 30 * 60 * 1000;
 
 /// 20 days, in milliseconds.
 const MAX_TTL_MS: u64 = 20 * 24 * 60 * 60 * 1000;
@@ -159,6 +168,8 @@ impl Args {
             ttl: Duration::from_millis(self.ttl_ms),
             max_records: self.table_records,
             max_record_bytes: table_bytes.context("--table-mb is beyond all memory")?,
+            session_lease: Duration::from_millis(self.lease_ms),
+            max_sessions: self.max_sessions,
             max_running: self.max_running,
             max_queued: self.queue,
             max_connections: self.max_connections,
