@@ -1,5 +1,5 @@
 //! `cargo xtask demo`: the notebook's demo, the forced duplicate, and every kind of trouble with
-//! the table and without it.
+//! sessions and naively.
 
 mod chart;
 mod duplicate;
@@ -22,14 +22,10 @@ use clap::value_parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use self::{
-    duplicate::Duplicate,
-    run::Run,
-    scenario::{KEY, Mode},
-    verdict::Verdict,
-};
+use self::{duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
 use crate::{
     clock,
+    mode::Mode,
     programs::{Programs, Workspace},
     report,
 };
@@ -60,7 +56,7 @@ pub(crate) struct Outcome {
     took: Duration,
 }
 
-/// Runs the demo; the exit code says whether the table kept its promise.
+/// Runs the demo; the exit code says whether every promise was kept.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let programs = workspace.programs(args.programs.as_deref(), args.json)?;
@@ -88,7 +84,7 @@ fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {
     let start = clock::now();
     let events = folder.join("events");
     std::fs::create_dir_all(&events).with_context(|| format!("can't make {}", events.display()))?;
-    let steps = 1 + scenario::ALL.len() * Mode::BOTH.len();
+    let steps = 1 + scenario::ALL.len() * scenario::MODES.len();
     let bar = ProgressBar::new(steps as u64).with_style(
         ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}").context("a fixed template")?,
     );
@@ -99,7 +95,7 @@ fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {
     bar.inc(1);
     let mut runs = Vec::new();
     for scenario in &scenario::ALL {
-        for mode in Mode::BOTH {
+        for mode in scenario::MODES {
             bar.set_message(format!("{}, {}", scenario.name, mode.name()));
             let run = run::run(programs, &events, scenario, mode, args.calls, args.seed)
                 .with_context(|| format!("scenario {:?}, mode {}", scenario.name, mode.name()))?;
@@ -121,15 +117,15 @@ impl Outcome {
     /// Which promises were broken. What happens naively breaks none: none is made.
     fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = self.duplicate.problem().into_iter().collect();
-        for run in self.runs.iter().filter(|run| run.mode == Mode::Table) {
+        for run in self.runs.iter().filter(|run| run.mode == Mode::Session) {
             let name = run.scenario.name;
             if run.verdict != Verdict::Exact {
-                problems.push(format!("{name}, with the table: {}", run.verdict.text()));
+                problems.push(format!("{name}, with a session: {}", run.verdict.text()));
             }
             let missing = run.summary.calls - run.summary.ok;
             if missing > 0 && ["notebook", "no faults"].contains(&name) {
                 problems.push(format!(
-                    "{name}, with the table: {missing} calls were not ok"
+                    "{name}, with a session: {missing} calls were not ok"
                 ));
             }
         }
@@ -164,7 +160,7 @@ impl Outcome {
             text.push_str(&format!("  {:9} {reply}\n", verdict.to_lowercase()));
         }
         text.push_str(&format!(
-            "\nEach scenario with the table (one id per call) and naively (one per attempt):\n{}\n",
+            "\nEach scenario with a session (one id per call) and naively (one per attempt):\n{}\n",
             table::terminal(&self.runs)
         ));
         for surprise in self.surprises() {

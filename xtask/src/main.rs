@@ -7,6 +7,7 @@ mod demo;
 mod events;
 mod leash;
 mod memory;
+mod mode;
 mod process;
 mod programs;
 mod report;

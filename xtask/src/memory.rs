@@ -17,8 +17,9 @@ use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use self::measure::{Curve, Ids};
+use self::measure::Curve;
 use crate::{
+    mode::Mode,
     programs::{Programs, Workspace},
     report::{self, scale::thousands},
 };
@@ -84,8 +85,8 @@ fn rounds(programs: &Programs, args: &Args) -> Result<Measured> {
     );
     let mut curves = Vec::new();
     for round in 1..=args.rounds {
-        for ids in Ids::BOTH {
-            bar.set_message(format!("{}, round {round}", chart::name(ids)));
+        for ids in measure::MODES {
+            bar.set_message(format!("{}, round {round}", ids.text()));
             bar.tick();
             curves.push(measure::measure(programs, ids, args.calls, PAUSE)?);
             bar.inc(1);
@@ -104,18 +105,18 @@ impl Measured {
         self.calls / 10
     }
 
-    fn of(&self, ids: Ids) -> impl Iterator<Item = &Curve> {
+    fn of(&self, ids: Mode) -> impl Iterator<Item = &Curve> {
         self.curves.iter().filter(move |curve| curve.ids == ids)
     }
 
     /// Calls per second, in the middle of all rounds.
-    fn median_calls_per_s(&self, ids: Ids) -> f64 {
+    fn median_calls_per_s(&self, ids: Mode) -> f64 {
         median(self.of(ids).map(|curve| curve.summary.calls_per_s()))
     }
 
     fn problem(&self) -> Option<String> {
         let growth = self
-            .of(Ids::Session)
+            .of(Mode::Session)
             .map(|curve| curve.growth(self.early()).1);
         let most = growth.fold(0.0, f64::max);
         (self.calls >= JUDGED_FROM && most >= GROWTH).then(|| {
@@ -154,7 +155,7 @@ impl Measured {
     }
 
     fn speeds(&self) -> String {
-        let [plain, session] = Ids::BOTH.map(|ids| self.median_calls_per_s(ids));
+        let [plain, session] = measure::MODES.map(|ids| self.median_calls_per_s(ids));
         format!(
             "Median calls/s: {} with plain ids, {} with a session ({:+.1} %).",
             thousands(plain as u64),
@@ -196,8 +197,8 @@ impl Measured {
             "calls": self.calls,
             "early": self.early(),
             "median_calls_per_s": {
-                "plain": self.median_calls_per_s(Ids::Plain),
-                "session": self.median_calls_per_s(Ids::Session),
+                "plain": self.median_calls_per_s(Mode::Plain),
+                "session": self.median_calls_per_s(Mode::Session),
             },
             "server": measure::server_flags(self.calls),
             "page": page,
@@ -239,7 +240,7 @@ mod tests {
         };
         Measured {
             calls,
-            curves: Ids::BOTH.map(curve).into(),
+            curves: measure::MODES.map(curve).into(),
         }
     }
 

@@ -24,6 +24,7 @@ use self::{
 use crate::{
     clock,
     events::{Call, Outcome},
+    mode::Mode,
     programs::Workspace,
     report::{
         self,
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     /// How often the server is killed and started again
     #[arg(long, default_value_t = 20, value_parser = value_parser!(u64).range(1..=200))]
     restarts: u64,
+    /// How the clients name their calls; anything but a session is there to fail
+    #[arg(long, value_enum, default_value_t = Mode::Session)]
+    ids: Mode,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -111,7 +115,8 @@ impl Args {
         let server = format!("--delay-ms 2 --drop-reply 0.02 --duplicate 0.01 --seed {seed}");
         let client = format!(
             "--concurrency 16 --attempt-timeout-ms 150 --max-attempts 100 --backoff-ms 10 \
-             --backoff-cap-ms 200 --deadline-ms {DEADLINE_MS} --seed {seed}"
+             --backoff-cap-ms 200 --deadline-ms {DEADLINE_MS} --seed {seed} {}",
+            self.ids.flag().unwrap_or_default()
         );
         let words = |flags: String| flags.split_whitespace().map(str::to_owned).collect();
         Plan {

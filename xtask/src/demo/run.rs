@@ -5,11 +5,12 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    scenario::{KEY, Mode, Scenario},
+    scenario::{KEY, Scenario},
     verdict::Verdict,
 };
 use crate::{
     events::{self, Call, Summary},
+    mode::Mode,
     programs::Programs,
     wire,
 };

@@ -1,6 +1,6 @@
 //! Resident memory over time, a curve for each way of naming calls.
 
-use super::measure::{Curve, Ids};
+use super::measure::Curve;
 use crate::report::{
     scale::Scale,
     svg::{Anchor, Svg},
@@ -67,7 +67,7 @@ fn draw_one(svg: &mut Svg, curve: &Curve, x: Scale, y: Scale, free: f64) -> f64 
     let tip = format!("{:.1} MiB", mib(last.rss_kib));
     svg.circle(class, (end, height), 4.0, &tip);
     let height = height.min(free - LABEL).min(BOTTOM - 14.0);
-    let text = format!("{}: {tip}", name(curve.ids));
+    let text = format!("{}: {tip}", curve.ids.text());
     let class = format!("label {class}-text halo");
     svg.text(&class, (end + 10.0, height + 2.0), Anchor::Start, &text);
     let text = format!("{:.0} calls/s", curve.summary.calls_per_s());
@@ -80,14 +80,6 @@ fn draw_one(svg: &mut Svg, curve: &Curve, x: Scale, y: Scale, free: f64) -> f64 
     height
 }
 
-/// A way of naming calls, in words.
-pub(crate) fn name(ids: Ids) -> &'static str {
-    match ids {
-        Ids::Plain => "plain ids",
-        Ids::Session => "a session",
-    }
-}
-
 fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
@@ -95,7 +87,7 @@ fn mib(kib: u64) -> f64 {
 fn describe(curves: &[&Curve]) -> String {
     let one = |curve: &&Curve| {
         let last = curve.samples.last().map_or(0, |sample| sample.rss_kib);
-        format!("{}: {:.1} MiB in the end", name(curve.ids), mib(last))
+        format!("{}: {:.1} MiB in the end", curve.ids.text(), mib(last))
     };
     curves.iter().map(one).collect::<Vec<_>>().join("; ")
 }
@@ -103,7 +95,7 @@ fn describe(curves: &[&Curve]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{events::Summary, memory::measure::Sample};
+    use crate::{events::Summary, memory::measure::Sample, mode::Mode};
 
     #[test]
     fn both_curves_are_drawn_and_their_names_stand_apart() {
@@ -118,10 +110,10 @@ mod tests {
                 })
                 .collect(),
         };
-        let (plain, session) = (curve(Ids::Plain, 1024), curve(Ids::Session, 1023));
+        let (plain, session) = (curve(Mode::Plain, 1024), curve(Mode::Session, 1023));
         let svg = draw(&[&plain, &session]);
         assert_eq!(svg.matches("class=\"curve ").count(), 2);
-        assert!(svg.contains("plain ids: 4.0 MiB") && svg.contains("a session: 4.0 MiB"));
+        assert!(svg.contains("with plain ids: 4.0 MiB") && svg.contains("with a session: 4.0 MiB"));
         let heights: Vec<f64> = svg
             .split("label ")
             .skip(1)

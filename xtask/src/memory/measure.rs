@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::{
     clock::{self, Deadline},
     events::Summary,
+    mode::Mode,
     programs::{Programs, Server},
     wire::{self, Wire},
 };
@@ -20,35 +21,8 @@ const REPLY: Duration = Duration::from_secs(5);
 /// The slowest machine that is waited for.
 const LEAST_CALLS_PER_S: u64 = 5000;
 
-/// How the client names its calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Ids {
-    /// Random ids, kept for a time.
-    Plain,
-    /// Ids that are numbered in a session, kept until they are acknowledged.
-    Session,
-}
-
-impl Ids {
-    pub(crate) const BOTH: [Self; 2] = [Self::Plain, Self::Session];
-
-    /// `plain` or `session`.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Session => "session",
-        }
-    }
-
-    /// The client's flags for it.
-    fn flags(self) -> &'static [&'static str] {
-        match self {
-            Self::Plain => &["--no-sessions"],
-            Self::Session => &[],
-        }
-    }
-}
+/// The ways that are compared.
+pub(crate) const MODES: [Mode; 2] = [Mode::Plain, Mode::Session];
 
 /// The server at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -63,7 +37,7 @@ pub(crate) struct Sample {
 
 /// One run.
 pub(crate) struct Curve {
-    pub(crate) ids: Ids,
+    pub(crate) ids: Mode,
     pub(crate) summary: Summary,
     /// In the order of time; the first before the first call, the last after the last.
     pub(crate) samples: Vec<Sample>,
@@ -92,14 +66,19 @@ pub(crate) fn server_flags(calls: u64) -> Vec<String> {
 }
 
 /// What the client is told.
-pub(crate) fn client_flags(ids: Ids, calls: u64) -> Vec<String> {
+pub(crate) fn client_flags(ids: Mode, calls: u64) -> Vec<String> {
     let flags = format!("--calls {calls} --key {KEY} --concurrency 256 --attempt-timeout-ms 5000");
-    let words = flags.split_whitespace().chain(ids.flags().iter().copied());
+    let words = flags.split_whitespace().chain(ids.flag());
     words.map(str::to_owned).collect()
 }
 
 /// Runs it, and looks every `pause`.
-pub(crate) fn measure(programs: &Programs, ids: Ids, calls: u64, pause: Duration) -> Result<Curve> {
+pub(crate) fn measure(
+    programs: &Programs,
+    ids: Mode,
+    calls: u64,
+    pause: Duration,
+) -> Result<Curve> {
     let server = programs.server(&server_flags(calls))?;
     let mut flags = client_flags(ids, calls);
     flags.extend(["--json", "--connect"].map(str::to_owned));
@@ -122,9 +101,9 @@ pub(crate) fn measure(programs: &Programs, ids: Ids, calls: u64, pause: Duration
     server.stop()?;
     ensure!(
         summary.ok == calls,
-        "{} of {calls} calls were ok with {} ids",
+        "{} of {calls} calls were ok {}",
         summary.ok,
-        ids.name()
+        ids.text()
     );
     Ok(Curve {
         ids,
@@ -188,7 +167,7 @@ mod tests {
             rss_kib,
         });
         Curve {
-            ids: Ids::Plain,
+            ids: Mode::Plain,
             summary: Summary::default(),
             samples: samples.collect(),
         }

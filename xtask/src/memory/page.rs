@@ -1,10 +1,13 @@
 //! `target/redial/memory.html`: both curves, to be looked at.
 
-use super::{Measured, chart, measure::Ids};
-use crate::report::{
-    page::{figure, page, section},
-    scale::thousands,
-    svg::escape,
+use super::{Measured, chart, measure};
+use crate::{
+    mode::Mode,
+    report::{
+        page::{figure, page, section},
+        scale::thousands,
+        svg::escape,
+    },
 };
 
 /// Why the curves look as they do.
@@ -29,14 +32,14 @@ pub(super) fn html(measured: &Measured) -> String {
          the server ends with {:.2} times the memory it had after a tenth of them, with plain ids \
          with {:.2} times.</h1>{}<p>{}</p></header>\n",
         thousands(measured.calls),
-        growth(Ids::Session),
-        growth(Ids::Plain),
+        growth(Mode::Session),
+        growth(Mode::Plain),
         problem.unwrap_or_default(),
         measured.speeds()
     );
-    let first: Vec<_> = measured.curves.iter().take(Ids::BOTH.len()).collect();
+    let first: Vec<_> = measured.curves.iter().take(measure::MODES.len()).collect();
     let curves = figure("wide", "", &chart::draw(&first));
-    let flags = crate::memory::measure::server_flags(measured.calls).join(" ");
+    let flags = measure::server_flags(measured.calls).join(" ");
     let again = format!(
         "<code>cargo xtask memory --calls {}</code> runs it again. The server was started with \
          <code>{}</code>.",

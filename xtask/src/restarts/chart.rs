@@ -20,14 +20,14 @@ const BINS: usize = 120;
 
 /// The outcomes from the ground up, each with its class and its name.
 const STACK: [(Outcome, &str, &str); 4] = [
-    (Outcome::Ok, "table", "ok"),
+    (Outcome::Ok, "session", "ok"),
     (Outcome::Failed, "lost-bar", "failed"),
     (Outcome::NotExecuted, "soft-bar", "not executed"),
     (Outcome::Unknown, "naive", "unknown"),
 ];
 
 /// What the colours mean.
-pub(super) const LEGEND: &str = "<p class=\"legend\"><span><i class=\"key square table\"></i>ok</span>\
+pub(super) const LEGEND: &str = "<p class=\"legend\"><span><i class=\"key square session\"></i>ok</span>\
     <span><i class=\"key square naive\"></i>unknown</span><span><i class=\"key square soft-bar\"></i>not \
     executed</span><span><i class=\"key square lost-bar\"></i>failed</span><span><i class=\"key \
     square outage\"></i>no server: from a kill to the next start</span></p>";
@@ -156,7 +156,7 @@ fn dots(svg: &mut Svg, bins: &[Bin]) {
         if bin.longest_us > 0 {
             let x = LEFT + width * (index as f64 + 0.5);
             let tip = duration(bin.longest_us as f64);
-            svg.circle("table", (x, y.at(bin.longest_us as f64)), 2.6, &tip);
+            svg.circle("session", (x, y.at(bin.longest_us as f64)), 2.6, &tip);
         }
     }
     svg.line("base", (LEFT, bottom), (RIGHT, bottom));

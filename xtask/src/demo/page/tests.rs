@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     demo::{duplicate::Duplicate, scenario::Scenario},
     events::{self, Attempt, Call, End, Event, Summary},
+    mode::Mode,
 };
 
 /// Two attempts: the reply to the first is lost, the second ends the call. Naively each has an
@@ -13,8 +14,8 @@ use crate::{
 fn run(scenario: &'static Scenario, mode: Mode) -> Run {
     let slow = scenario.name == "slow" && mode == Mode::Naive;
     let (ids, numbers) = match mode {
-        Mode::Table => (["a", "a"], [1, 2]),
-        Mode::Naive => (["a", "b"], [1, 1]),
+        Mode::Session => (["a", "a"], [1, 2]),
+        _ => (["a", "b"], [1, 1]),
     };
     let attempt = |index: usize, sent_us, end| Attempt {
         id: ids[index].to_owned(),
@@ -42,7 +43,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
         id: Some(ids[index].to_owned()),
         attempt: numbers[index],
     };
-    let again = if mode == Mode::Table {
+    let again = if mode == Mode::Session {
         Event::Replayed
     } else {
         Event::Started
@@ -55,7 +56,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
         attempts_histogram: [(2, 1)].into(),
         ..Summary::default()
     };
-    let effects = if mode == Mode::Table { 1 } else { 2 };
+    let effects = if mode == Mode::Session { 1 } else { 2 };
     Run {
         scenario,
         mode,
@@ -80,7 +81,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
 fn outcome() -> Outcome {
     let runs = scenario::ALL
         .iter()
-        .flat_map(|scenario| Mode::BOTH.map(|mode| run(scenario, mode)));
+        .flat_map(|scenario| scenario::MODES.map(|mode| run(scenario, mode)));
     Outcome {
         seed: 7,
         calls: 1,
@@ -106,7 +107,7 @@ fn the_page_is_whole() {
     for needle in [
         "7 calls through every kind of trouble: none counted twice",
         "7 effects too many",
-        "A lost reply, with the table",
+        "A lost reply, with a session",
         "A lost reply, naively",
         "and executed again, time 2",
         "naive: no call was ever ok",
@@ -143,5 +144,5 @@ fn a_broken_promise_is_said_on_top() {
     outcome.runs[2].verdict = Verdict::Lost(1);
     let page = html(&outcome);
     assert!(page.contains("<p class=\"problem\">one id, sent three times, had 2 effects</p>"));
-    assert!(page.contains("<p class=\"problem\">no faults, with the table: 1 lost</p>"));
+    assert!(page.contains("<p class=\"problem\">no faults, with a session: 1 lost</p>"));
 }
