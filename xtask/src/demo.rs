@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the notebook's demo, the forced duplicate, and every kind of trouble with
 //! sessions and naively.
 
+mod chapters;
 mod chart;
 mod duplicate;
 mod page;
@@ -22,7 +23,7 @@ use clap::value_parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use self::{duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
+use self::{chapters::Chapters, duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
 use crate::{
     clock,
     mode::Mode,
@@ -53,6 +54,7 @@ pub(crate) struct Outcome {
     calls: u64,
     duplicate: Duplicate,
     runs: Vec<Run>,
+    chapters: Chapters,
     took: Duration,
 }
 
@@ -84,7 +86,7 @@ fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {
     let start = clock::now();
     let events = folder.join("events");
     std::fs::create_dir_all(&events).with_context(|| format!("can't make {}", events.display()))?;
-    let steps = 1 + scenario::ALL.len() * scenario::MODES.len();
+    let steps = 1 + scenario::ALL.len() * scenario::MODES.len() + chapters::STEPS;
     let bar = ProgressBar::new(steps as u64).with_style(
         ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}").context("a fixed template")?,
     );
@@ -103,12 +105,14 @@ fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {
             bar.inc(1);
         }
     }
+    let chapters = chapters::watch(programs, &events, args.calls, args.seed, &bar)?;
     bar.finish_and_clear();
     Ok(Outcome {
         seed: args.seed,
         calls: args.calls,
         duplicate,
         runs,
+        chapters,
         took: clock::now().duration_since(start),
     })
 }
@@ -129,13 +133,15 @@ impl Outcome {
                 ));
             }
         }
+        problems.extend(self.chapters.problems());
         problems
     }
 
     /// Where a naive client was lucky: under these faults it should have counted twice.
     fn surprises(&self) -> Vec<String> {
         let expected = ["lossy replies", "cut connections"];
-        self.runs
+        let lucky = self
+            .runs
             .iter()
             .filter(|run| run.mode == Mode::Naive && expected.contains(&run.scenario.name))
             .filter(|run| run.verdict == Verdict::Exact)
@@ -144,8 +150,8 @@ impl Outcome {
                     "{}, naively: nothing was counted twice this time",
                     run.scenario.name
                 )
-            })
-            .collect()
+            });
+        lucky.chain(self.chapters.surprises()).collect()
     }
 
     fn text(&self, page: &Path) -> String {
@@ -163,6 +169,7 @@ impl Outcome {
             "\nEach scenario with a session (one id per call) and naively (one per attempt):\n{}\n",
             table::terminal(&self.runs)
         ));
+        text.push_str(&self.chapters.text());
         for surprise in self.surprises() {
             text.push_str(&format!("note: {surprise}\n"));
         }
@@ -202,6 +209,7 @@ impl Outcome {
                 "effects": self.duplicate.effects,
             },
             "runs": runs.collect::<Vec<_>>(),
+            "chapters": self.chapters.json(),
         })
     }
 }

@@ -25,6 +25,7 @@ pub(crate) struct Summary {
 pub(crate) struct Latency {
     pub(crate) p50: Option<f64>,
     pub(crate) p99: Option<f64>,
+    pub(crate) p999: Option<f64>,
 }
 
 impl Summary {

@@ -5,6 +5,8 @@ pub(crate) mod chart;
 pub(crate) mod measure;
 mod page;
 
+pub(crate) use page::WHY;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,

@@ -5,6 +5,7 @@ mod chart;
 pub(crate) mod check;
 pub(crate) mod drive;
 mod page;
+pub(crate) mod plan;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +20,8 @@ use serde_json::{Value, json};
 
 use self::{
     check::Violation,
-    drive::{Driven, Outage, Plan},
+    drive::{Driven, Outage},
+    plan::{LIMIT, Plan},
 };
 use crate::{
     clock,
@@ -32,10 +34,6 @@ use crate::{
     },
 };
 
-/// What bounds each call.
-const DEADLINE_MS: u64 = 10_000;
-/// How long after that a call may still end: it is told by a timer, on a busy machine.
-const SLACK: Duration = Duration::from_secs(1);
 /// So many violations are told one by one.
 const TOLD: usize = 10;
 
@@ -109,39 +107,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 impl Args {
     fn plan(&self) -> Plan {
-        let seed = self.seed;
-        // Without lost replies hardly any call would be retried after a restart that had been
-        // executed before it. A delay spreads the calls over all they can be in the middle of.
-        let server = format!("--delay-ms 2 --drop-reply 0.02 --duplicate 0.01 --seed {seed}");
-        let client = format!(
-            "--concurrency 16 --attempt-timeout-ms 150 --max-attempts 100 --backoff-ms 10 \
-             --backoff-cap-ms 200 --deadline-ms {DEADLINE_MS} --seed {seed} {}",
-            self.ids.flag().unwrap_or_default()
-        );
-        let words = |flags: String| flags.split_whitespace().map(str::to_owned).collect();
-        Plan {
-            name: "restarts".to_owned(),
-            calls: self.calls.div_ceil(self.clients),
-            clients: self.clients as usize,
-            kills: self.restarts as usize,
-            server: words(server),
-            client: words(client),
-            limit: Duration::from_millis(120_000 + self.calls / 2 + self.restarts * 2000),
-        }
-    }
-}
-
-impl Plan {
-    fn total(&self) -> u64 {
-        self.calls * self.clients as u64
+        let load = (self.calls, self.clients);
+        let kills = self.restarts as usize;
+        Plan::under_load("restarts".to_owned(), self.ids, load, kills, self.seed)
     }
 }
 
 impl Seen {
     fn new(plan: Plan, driven: Driven, took: Duration) -> Self {
-        let limit = Duration::from_millis(DEADLINE_MS) + SLACK;
         let effects = driven.effects.count();
-        let violations = check::violations(&driven.calls, plan.calls, limit, driven.effects);
+        let violations = check::violations(&driven.calls, plan.calls, LIMIT, driven.effects);
         Self {
             plan,
             outages: driven.outages,

@@ -1,5 +1,6 @@
 //! `target/redial/demo.html`: what the demo has seen, to be looked at.
 
+mod chapters;
 mod legend;
 mod tables;
 
@@ -31,6 +32,7 @@ pub(crate) fn html(outcome: &Outcome) -> String {
         timelines(&stories::tell(runs)),
         latencies(runs),
         attempts_taken(runs),
+        chapters::html(&outcome.chapters),
         again(outcome),
     ];
     page("Redial: what retries do to a counter", &body.concat())

@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 
-use super::check::{self, Effects};
+use super::{
+    check::{self, Effects},
+    plan::Plan,
+};
 use crate::{
     clock::{self, Deadline},
     events::{self, Call},
@@ -24,22 +27,6 @@ const LOOK: Duration = Duration::from_millis(2);
 /// For so long a server stays away, by turns: sometimes its clients hardly notice, sometimes all
 /// of them lose their connections and wait.
 const AWAY_MS: [u64; 4] = [0, 20, 200, 60];
-
-/// What to do.
-pub(crate) struct Plan {
-    /// What the files of this run begin with.
-    pub(crate) name: String,
-    /// How many calls each client makes.
-    pub(crate) calls: u64,
-    pub(crate) clients: usize,
-    pub(crate) kills: usize,
-    /// The server's flags, beside those of its place and its ledger.
-    pub(crate) server: Vec<String>,
-    /// The flags of each client, beside those of its calls and its files.
-    pub(crate) client: Vec<String>,
-    /// How long all of it may take.
-    pub(crate) limit: Duration,
-}
 
 /// When a server was killed, and when its successor listened, in microseconds of Unix time.
 #[derive(Clone, Copy, serde::Serialize)]

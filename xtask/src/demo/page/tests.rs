@@ -4,8 +4,13 @@ use std::{collections::HashSet, time::Duration};
 
 use super::*;
 use crate::{
-    demo::{duplicate::Duplicate, scenario::Scenario},
+    demo::{
+        chapters::{self, Chapters, hedging::WAYS},
+        duplicate::Duplicate,
+        scenario::Scenario,
+    },
     events::{self, Attempt, Call, End, Event, Summary},
+    memory::measure::{Curve, Sample},
     mode::Mode,
 };
 
@@ -92,7 +97,30 @@ fn outcome() -> Outcome {
             effects: 1,
         },
         runs: runs.collect(),
+        chapters: chapters(),
         took: Duration::from_secs(1),
+    }
+}
+
+fn chapters() -> Chapters {
+    let curve = |ids, rss_kib| Curve {
+        ids,
+        summary: Summary::default(),
+        samples: vec![Sample {
+            at_s: 1.0,
+            calls: 1,
+            rss_kib,
+        }],
+    };
+    let restarted = |mode, doubled| chapters::restart::tests::restarted(mode, doubled);
+    Chapters {
+        late: chapters::late::tests::late(),
+        restarted: vec![restarted(Mode::Session, 0), restarted(Mode::Naive, 17)],
+        hedged: WAYS
+            .iter()
+            .map(|way| chapters::hedging::tests::hedged(way, 4))
+            .collect(),
+        memory: vec![curve(Mode::Plain, 2048), curve(Mode::Session, 1024)],
     }
 }
 
@@ -112,6 +140,11 @@ fn the_page_is_whole() {
         "and executed again, time 2",
         "naive: no call was ever ok",
         "left no trace",
+        "none twice; 10 unknown, and told so",
+        "17 calls twice",
+        "stale (-32007)",
+        "second request: after the p95",
+        "with plain ids: 2.0 MiB",
         "demo --seed 7 --calls 1",
         "counter-server &lt;&gt;",
     ] {
