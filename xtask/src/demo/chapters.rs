@@ -23,10 +23,10 @@ use crate::{
 /// How many steps the chapters are on a progress bar.
 pub(crate) const STEPS: usize = 1 + restart::MODES.len() + hedging::WAYS.len() + 2;
 
-/// A run of these has this many times the calls of a scenario's.
-const RESTART_CALLS: u64 = 20;
-const HEDGED_CALLS: u64 = 10;
-const MEMORY_CALLS: u64 = 3000;
+/// A run of these has this many times the calls of a scenario's, and at least so many.
+const RESTART_CALLS: (u64, u64) = (20, 1200);
+const HEDGED_CALLS: (u64, u64) = (10, 500);
+const MEMORY_CALLS: (u64, u64) = (3000, 100_000);
 /// How often the memory is looked at.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -47,20 +47,21 @@ pub(crate) fn watch(
     seed: u64,
     bar: &ProgressBar,
 ) -> Result<Chapters> {
+    let times = |(times, least): (u64, u64)| (calls * times).max(least);
     bar.set_message("late retries");
     let late = late::watch(programs).context("the late retries")?;
     bar.inc(1);
     let mut restarted = Vec::new();
     for mode in restart::MODES {
         bar.set_message(format!("restarts, {}", mode.text()));
-        let run = restart::watch(programs, folder, mode, calls * RESTART_CALLS, seed);
+        let run = restart::watch(programs, folder, mode, times(RESTART_CALLS), seed);
         restarted.push(run.with_context(|| format!("restarts, {}", mode.text()))?);
         bar.inc(1);
     }
     let mut hedged = Vec::new();
     for way in &hedging::WAYS {
         bar.set_message(format!("slow replies, {}", way.name));
-        let run = hedging::watch(programs, folder, way, calls * HEDGED_CALLS, seed);
+        let run = hedging::watch(programs, folder, way, times(HEDGED_CALLS), seed);
         hedged.push(run.with_context(|| format!("slow replies, {}", way.name))?);
         bar.inc(1);
     }
@@ -68,7 +69,7 @@ pub(crate) fn watch(
     for ids in measure::MODES {
         bar.set_message(format!("memory, {}", ids.text()));
         if measure::is_possible() {
-            let curve = measure::measure(programs, ids, calls * MEMORY_CALLS, PAUSE);
+            let curve = measure::measure(programs, ids, times(MEMORY_CALLS), PAUSE);
             memory.push(curve.with_context(|| format!("memory, {}", ids.text()))?);
         }
         bar.inc(1);

@@ -8,7 +8,7 @@ use crate::report::{
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 700.0;
+const RIGHT: f64 = 660.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 280.0;
 /// Two names at the ends of their curves stand at least this far apart.
@@ -69,11 +69,11 @@ fn draw_one(svg: &mut Svg, curve: &Curve, x: Scale, y: Scale, free: f64) -> f64 
     let height = height.min(free - LABEL).min(BOTTOM - 14.0);
     let text = format!("{}: {tip}", curve.ids.text());
     let class = format!("label {class}-text halo");
-    svg.text(&class, (end + 10.0, height + 2.0), Anchor::Start, &text);
+    svg.text(&class, (RIGHT + 12.0, height + 2.0), Anchor::Start, &text);
     let text = format!("{:.0} calls/s", curve.summary.calls_per_s());
     svg.text(
         "tick halo",
-        (end + 10.0, height + 16.0),
+        (RIGHT + 12.0, height + 16.0),
         Anchor::Start,
         &text,
     );

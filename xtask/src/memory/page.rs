@@ -15,8 +15,8 @@ pub(crate) const WHY: &str = "With plain ids a server can't know when a caller i
     call, so it keeps each reply for a time (10 s): memory grows as rate times time, until as much \
     expires as arrives. With a session the client says which replies have arrived, and the server \
     forgets those at once: what it keeps is what is under way. For the plain ids the table's limit \
-    was raised to as many records as there are calls; at its default of a million it would have \
-    refused.";
+    was raised to as many records as there are calls; with its default of a million the server \
+    would take on 100,000 calls a second and refuse the rest.";
 
 /// The whole page.
 pub(super) fn html(measured: &Measured) -> String {

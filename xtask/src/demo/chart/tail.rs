@@ -9,8 +9,8 @@ use crate::{
 };
 
 const WIDTH: f64 = 860.0;
-const LEFT: f64 = 76.0;
-const RIGHT: f64 = 690.0;
+const LEFT: f64 = 96.0;
+const RIGHT: f64 = 640.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 270.0;
 /// The lowest share that is drawn.

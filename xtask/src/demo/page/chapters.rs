@@ -33,7 +33,10 @@ fn restarts(runs: &[Restarted]) -> String {
          unknown.",
         restart::KILLS
     );
-    let picture = figure("wide", "", &fates::draw(runs));
+    let legend = "<p class=\"legend\"><span><i class=\"key square lost-bar\"></i>calls that took \
+        effect twice</span><span><i class=\"key square soft-bar\"></i>calls whose callers were told \
+        that nobody knows</span></p>";
+    let picture = figure("wide", legend, &fates::draw(runs));
     let table = table(&restart::HEADINGS, runs.iter().map(Restarted::row), 1);
     section(
         "A server that is killed",
