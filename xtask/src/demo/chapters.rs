@@ -65,21 +65,25 @@ pub(crate) fn watch(
         hedged.push(run.with_context(|| format!("slow replies, {}", way.name))?);
         bar.inc(1);
     }
-    let mut memory = Vec::new();
-    for ids in measure::MODES {
-        bar.set_message(format!("memory, {}", ids.text()));
-        if measure::is_possible() {
-            let curve = measure::measure(programs, ids, times(MEMORY_CALLS), PAUSE);
-            memory.push(curve.with_context(|| format!("memory, {}", ids.text()))?);
-        }
-        bar.inc(1);
-    }
     Ok(Chapters {
         late,
         restarted,
         hedged,
-        memory,
+        memory: watch_memory(programs, times(MEMORY_CALLS), bar)?,
     })
+}
+
+fn watch_memory(programs: &Programs, calls: u64, bar: &ProgressBar) -> Result<Vec<Curve>> {
+    let mut memory = Vec::new();
+    for ids in measure::MODES {
+        bar.set_message(format!("memory, {}", ids.text()));
+        if measure::is_possible() {
+            let curve = measure::measure(programs, ids, calls, PAUSE);
+            memory.push(curve.with_context(|| format!("memory, {}", ids.text()))?);
+        }
+        bar.inc(1);
+    }
+    Ok(memory)
 }
 
 impl Chapters {

@@ -74,26 +74,13 @@ pub(crate) fn drive(
         address: programs::lasting_address()?,
         ledgers: Vec::new(),
     };
-    let mut server = lives.begin()?;
+    let server = lives.begin()?;
     let files: Vec<_> = (0..plan.clients).map(|n| lives.events(n)).collect();
     let started = files.iter().enumerate();
     let mut clients = started
         .map(|(client, file)| lives.client(client, file))
         .collect::<Result<Vec<_>>>()?;
-    let mut outages = Vec::new();
-    let total = plan.calls * plan.clients as u64;
-    for kill in 1..=plan.kills {
-        let share = total * kill as u64 / (plan.kills as u64 + 1);
-        if !lives.reach(share, &mut clients, deadline, bar)? {
-            break;
-        }
-        server.kill()?;
-        let from_us = clock::unix_us();
-        thread::sleep(Duration::from_millis(AWAY_MS[kill % AWAY_MS.len()]));
-        server = lives.begin()?;
-        let to_us = clock::unix_us();
-        outages.push(Outage { from_us, to_us });
-    }
+    let (server, outages) = lives.restart(server, &mut clients, deadline, bar)?;
     lives.reach(u64::MAX, &mut clients, deadline, bar)?;
     for client in clients {
         // It has ended; this is to learn whether it did so as it should.
@@ -155,6 +142,30 @@ impl Lives<'_> {
 
     fn file(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{}-{name}", self.plan.name))
+    }
+
+    /// Kills and restarts as often as planned, spread over the load.
+    fn restart(
+        &mut self,
+        mut server: Server,
+        clients: &mut [Client],
+        deadline: Deadline,
+        bar: &ProgressBar,
+    ) -> Result<(Server, Vec<Outage>)> {
+        let mut outages = Vec::new();
+        for kill in 1..=self.plan.kills {
+            let share = self.plan.total() * kill as u64 / (self.plan.kills as u64 + 1);
+            if !self.reach(share, clients, deadline, bar)? {
+                break;
+            }
+            server.kill()?;
+            let from_us = clock::unix_us();
+            thread::sleep(Duration::from_millis(AWAY_MS[kill % AWAY_MS.len()]));
+            server = self.begin()?;
+            let to_us = clock::unix_us();
+            outages.push(Outage { from_us, to_us });
+        }
+        Ok((server, outages))
     }
 
     /// Waits until so many effects are there, or until all clients have ended, and says whether

@@ -9,26 +9,6 @@ use crate::report::{
 
 /// The whole page.
 pub(super) fn html(seen: &Seen) -> String {
-    let problems: String = seen
-        .problems()
-        .iter()
-        .map(|problem| format!("<p class=\"problem\">{}</p>", escape(problem)))
-        .collect();
-    let header = format!(
-        "<header><p class=\"brand\">Redial restarts</p><h1>{} calls, and a server that was killed \
-         {} times: {} of them doubled, lost or misreported.</h1>{problems}<p>The server keeps its \
-         table of calls in memory, so that a kill takes it away in the middle of everything. It \
-         also loses replies and duplicates requests. Each life writes every effect to a ledger \
-         that survives the kill; each call counts under a key of its own. Afterwards the ledgers \
-         of all lives were compared with what each caller was told: <em>ok</em> has one effect, \
-         <em>not executed</em> none, <em>unknown</em> one or none, and no call two.</p></header>\n",
-        thousands(seen.plan.total()),
-        seen.outages.len(),
-        match seen.violations.len() {
-            0 => "none".to_owned(),
-            n => thousands(n as u64),
-        }
-    );
     let picture = figure("wide full", "", &chart::draw(&seen.calls, &seen.outages));
     let picture = format!("{}{picture}", chart::LEGEND);
     let lead = "Above, how many calls ended, and how; below, how long the longest of them took. A \
@@ -44,7 +24,7 @@ pub(super) fn html(seen: &Seen) -> String {
         commands.join("\n")
     );
     let body = [
-        header,
+        header(seen),
         section("How the calls ended over time", lead, &picture),
         section(
             "What was counted",
@@ -58,4 +38,27 @@ pub(super) fn html(seen: &Seen) -> String {
         ),
     ];
     page("Redial: restarts under load", &body.concat())
+}
+
+fn header(seen: &Seen) -> String {
+    let problems: String = seen
+        .problems()
+        .iter()
+        .map(|problem| format!("<p class=\"problem\">{}</p>", escape(problem)))
+        .collect();
+    format!(
+        "<header><p class=\"brand\">Redial restarts</p><h1>{} calls, and a server that was killed \
+         {} times: {} of them doubled, lost or misreported.</h1>{problems}<p>The server keeps its \
+         table of calls in memory, so that a kill takes it away in the middle of everything. It \
+         also loses replies and duplicates requests. Each life writes every effect to a ledger \
+         that survives the kill; each call counts under a key of its own. Afterwards the ledgers \
+         of all lives were compared with what each caller was told: <em>ok</em> has one effect, \
+         <em>not executed</em> none, <em>unknown</em> one or none, and no call two.</p></header>\n",
+        thousands(seen.plan.total()),
+        seen.outages.len(),
+        match seen.violations.len() {
+            0 => "none".to_owned(),
+            n => thousands(n as u64),
+        }
+    )
 }

@@ -34,11 +34,37 @@ enum Expected {
     Refused(i64),
 }
 
-/// One request, sent twice.
-struct Sending {
+/// A way to name a request that is sent twice.
+struct Case {
     what: &'static str,
     key: &'static str,
     expected: Expected,
+}
+
+const PLAIN: Case = Case {
+    what: "plain, after the table's 100 ms",
+    key: "late-plain",
+    expected: Expected::Doubled,
+};
+const ACKNOWLEDGED: Case = Case {
+    what: "of a session, acknowledged",
+    key: "late-acknowledged",
+    expected: Expected::Refused(-32007),
+};
+const KEPT: Case = Case {
+    what: "of a session, not acknowledged",
+    key: "late-kept",
+    expected: Expected::Recorded,
+};
+const LEFT: Case = Case {
+    what: "of a session whose lease is over",
+    key: "late-left",
+    expected: Expected::Refused(-32004),
+};
+
+/// One request, sent twice.
+struct Sending {
+    case: &'static Case,
     request: Value,
     first: Value,
     again: Value,
@@ -61,34 +87,10 @@ pub(crate) fn watch(programs: &Programs) -> Result<Late> {
     let left = open(&mut leaving)?;
 
     let mut sendings = vec![
-        send(
-            &mut plain,
-            PLAIN,
-            "late-plain",
-            "plain-id-1",
-            Expected::Doubled,
-        )?,
-        send(
-            &mut attached,
-            ACKNOWLEDGED,
-            "late-ack",
-            &id(&session, 0),
-            Expected::Refused(-32007),
-        )?,
-        send(
-            &mut attached,
-            KEPT,
-            "late-kept",
-            &id(&session, 1),
-            Expected::Recorded,
-        )?,
-        send(
-            &mut leaving,
-            LEFT,
-            "late-left",
-            &id(&left, 0),
-            Expected::Refused(-32004),
-        )?,
+        send(&mut plain, &PLAIN, "plain-id-1")?,
+        send(&mut attached, &ACKNOWLEDGED, &id(&session, 0))?,
+        send(&mut attached, &KEPT, &id(&session, 1))?,
+        send(&mut leaving, &LEFT, &id(&left, 0))?,
     ];
     let ack = json!({"id": "ack", "method": "rpc.ack", "params": {"session": session, "ack": 1}});
     let answer = attached.ask(&ack, REPLY)?;
@@ -98,16 +100,11 @@ pub(crate) fn watch(programs: &Programs) -> Result<Late> {
     for sending in &mut sendings {
         // The first session keeps its connection. A held-back request may come on any.
         sending.again = Wire::connect(address)?.ask(&sending.request, REPLY)?;
-        sending.effects = effects(address, sending.key)?;
+        sending.effects = effects(address, sending.case.key)?;
     }
     server.stop()?;
     Ok(Late { sendings })
 }
-
-const PLAIN: &str = "plain, after the table's 100 ms";
-const ACKNOWLEDGED: &str = "of a session, acknowledged";
-const KEPT: &str = "of a session, not acknowledged";
-const LEFT: &str = "of a session whose lease is over";
 
 fn open(wire: &mut Wire) -> Result<String> {
     let hello = json!({"id": "hello", "method": "rpc.hello", "params": {}});
@@ -124,19 +121,12 @@ fn id(session: &str, number: u64) -> String {
     format!("{high}-{middle}-8{low}-8000-{number:012x}")
 }
 
-fn send(
-    wire: &mut Wire,
-    what: &'static str,
-    key: &'static str,
-    id: &str,
-    expected: Expected,
-) -> Result<Sending> {
-    let request = json!({"id": id, "method": "inc", "params": {"key": key, "delta": 1}});
+fn send(wire: &mut Wire, case: &'static Case, id: &str) -> Result<Sending> {
+    let params = json!({"key": case.key, "delta": 1});
+    let request = json!({"id": id, "method": "inc", "params": params});
     let first = wire.ask(&request, REPLY)?;
     Ok(Sending {
-        what,
-        key,
-        expected,
+        case,
         request,
         first,
         again: Value::Null,
@@ -154,26 +144,29 @@ fn effects(address: SocketAddr, key: &str) -> Result<i64> {
 impl Late {
     pub(crate) fn problems(&self) -> Vec<String> {
         let wrong = self.sendings.iter().filter(|sending| !sending.is_right());
-        let wrong = wrong.filter(|sending| sending.expected != Expected::Doubled);
+        let wrong = wrong.filter(|sending| sending.case.expected != Expected::Doubled);
         wrong
             .map(|sending| {
                 format!(
                     "late retry, id {}: {} effects, answered {}",
-                    sending.what, sending.effects, sending.again
+                    sending.case.what, sending.effects, sending.again
                 )
             })
             .collect()
     }
 
     pub(crate) fn surprise(&self) -> Option<String> {
-        let plain = self.sendings.iter().find(|sending| sending.what == PLAIN)?;
+        let plain = self
+            .sendings
+            .iter()
+            .find(|sending| sending.case.expected == Expected::Doubled)?;
         (!plain.is_right()).then(|| "late retry, plain id: not doubled this time".to_owned())
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = [String; 5]> {
         self.sendings.iter().map(|sending| {
             [
-                sending.what.to_owned(),
+                sending.case.what.to_owned(),
                 told(&sending.first),
                 told(&sending.again),
                 sending.effects.to_string(),
@@ -185,7 +178,7 @@ impl Late {
     pub(crate) fn json(&self) -> Value {
         let sendings = self.sendings.iter().map(|sending| {
             json!({
-                "id": sending.what,
+                "id": sending.case.what,
                 "request": sending.request,
                 "first": sending.first,
                 "again": sending.again,
@@ -200,7 +193,7 @@ impl Late {
 impl Sending {
     fn is_right(&self) -> bool {
         let result = &self.again["result"];
-        match self.expected {
+        match self.case.expected {
             Expected::Doubled => self.effects == 2,
             Expected::Recorded => self.effects == 1 && *result == self.first["result"],
             Expected::Refused(code) => self.effects == 1 && self.again["error"]["code"] == code,
@@ -243,11 +236,9 @@ fn told(reply: &Value) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    fn sending(expected: Expected, again: Value, effects: i64) -> Sending {
+    fn sending(case: &'static Case, again: Value, effects: i64) -> Sending {
         Sending {
-            what: KEPT,
-            key: "k",
-            expected,
+            case,
             request: json!({}),
             first: json!({"result": {"value": 1}}),
             again,
@@ -255,18 +246,15 @@ pub(crate) mod tests {
         }
     }
 
-    /// One of each, as they should be.
+    /// Three of them, as they should be.
     pub(crate) fn late() -> Late {
         let recorded = json!({"result": {"value": 1}, "redial": {"replayed": true}});
         let stale = json!({"error": {"code": -32007}});
         Late {
             sendings: vec![
-                sending(Expected::Recorded, recorded, 1),
-                sending(Expected::Refused(-32007), stale, 1),
-                Sending {
-                    what: PLAIN,
-                    ..sending(Expected::Doubled, json!({"result": {"value": 2}}), 2)
-                },
+                sending(&KEPT, recorded, 1),
+                sending(&ACKNOWLEDGED, stale, 1),
+                sending(&PLAIN, json!({"result": {"value": 2}}), 2),
             ],
         }
     }
@@ -284,10 +272,10 @@ pub(crate) mod tests {
         let stale = json!({"error": {"code": -32007}});
         let value = json!({"result": {"value": 2}});
         for wrong in [
-            sending(Expected::Recorded, value.clone(), 2),
-            sending(Expected::Recorded, stale.clone(), 1),
-            sending(Expected::Refused(-32007), value, 2),
-            sending(Expected::Refused(-32004), stale, 1),
+            sending(&KEPT, value.clone(), 2),
+            sending(&KEPT, stale.clone(), 1),
+            sending(&ACKNOWLEDGED, value, 2),
+            sending(&LEFT, stale, 1),
         ] {
             let verdict = wrong.verdict();
             assert_ne!(verdict, "exact");
