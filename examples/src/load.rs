@@ -158,6 +158,7 @@ impl Run {
             replayed,
             error,
             sendings: sent.count,
+            hedges: sent.hedges,
             attempts: sent.attempts,
         }
     }
@@ -186,6 +187,7 @@ impl Run {
         let record = |attempt: &AttemptReport| AttemptRecord {
             id: attempt.id.to_string(),
             attempt: attempt.number,
+            hedge: attempt.is_hedge,
             sent_us: at(attempt.started),
             end_us: at(attempt.ended),
             end: attempt.end.name(),
@@ -197,6 +199,7 @@ impl Run {
         };
         Sent {
             count: report.history().count(),
+            hedges: report.hedges(),
             attempts,
         }
     }
@@ -215,6 +218,7 @@ impl Run {
             };
             let (ended, one) = self.call_safely(params.clone(), once, unix_us()).await;
             sent.count += one.count;
+            sent.hedges += one.hedges;
             sent.attempts.extend(one.attempts);
             let (executed, text) = match ended {
                 Err((executed, text)) if executed != Executed::Yes => (executed, text),
@@ -254,6 +258,7 @@ pub async fn value(client: &Client, key: &str, limits: CallLimits) -> Result<i64
 #[derive(Default)]
 struct Sent {
     count: usize,
+    hedges: u32,
     /// Each of them, if they are to be written down.
     attempts: Vec<AttemptRecord>,
 }

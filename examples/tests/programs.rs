@@ -133,6 +133,42 @@ fn a_part_of_the_replies_waits() {
     assert!(latency("p99") > 5 * latency("p50"), "{summary}");
 }
 
+/// A twentieth of the replies waits for 300 ms; a copy on the other connection does not, mostly.
+#[test]
+fn hedged_calls_leave_the_slow_replies_behind_and_count_once() {
+    let server = Server::start("--reply-delay-ms 300 --reply-delay-p 0.05 --seed 5");
+    let patient = "--calls 400 --attempt-timeout-ms 5000 --connections 2";
+    let (_, alone) = server.run(&format!("{patient} --key alone"));
+    let (_, hedged) = server.run(&format!("{patient} --key hedged --hedge-ms 30"));
+    for (summary, hedges) in [(&alone, false), (&hedged, true)] {
+        assert_eq!(
+            (&summary["ok"], &summary["value"]),
+            (&400.into(), &400.into())
+        );
+        assert_eq!(summary["hedges"].as_u64() > Some(0), hedges, "{summary}");
+    }
+    let p99 = |summary: &Value| summary["latency_us"]["p99"].as_u64().unwrap();
+    assert!(
+        p99(&alone) >= 300_000 && p99(&hedged) < 300_000,
+        "{alone} {hedged}"
+    );
+    let (_, learnt) = server.run(&format!("{patient} --key learnt --hedge p95"));
+    assert_eq!(learnt["value"], 400, "{learnt}");
+}
+
+#[test]
+fn a_client_says_whether_it_has_a_session() {
+    let server = Server::start("");
+    for (flags, sessions) in [("", true), ("--no-sessions", false), ("--naive", false)] {
+        let (code, summary) = server.run(&format!("--calls 20 {flags}"));
+        assert_eq!(
+            (code, &summary["sessions"]),
+            (0, &sessions.into()),
+            "{flags}: {summary}"
+        );
+    }
+}
+
 /// What `kill -9` leaves of the calls that were answered.
 #[test]
 fn the_ledger_outlives_a_killed_server() {

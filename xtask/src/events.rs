@@ -14,6 +14,10 @@ pub(crate) struct Summary {
     pub(crate) failed: u64,
     pub(crate) unknown: u64,
     pub(crate) attempts_total: u64,
+    /// Copies that went out because a call took long.
+    pub(crate) hedges: u64,
+    /// Whether the calls were those of a session, if a server was reached.
+    pub(crate) sessions: Option<bool>,
     /// How many calls took how many attempts.
     pub(crate) attempts_histogram: BTreeMap<u32, u64>,
     pub(crate) elapsed_s: f64,
@@ -152,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_summary_with_and_without_latencies_is_read() {
-        let text = r#"{"calls":4,"ok":3,"not_executed":0,"failed":0,"unknown":1,"attempts_total":6,
+        let text = r#"{"calls":4,"ok":3,"not_executed":0,"failed":0,"unknown":1,"attempts_total":6,"hedges":1,"sessions":true,
             "attempts_histogram":{"1":3,"3":1},"replayed_or_joined":null,"elapsed_s":0.5,
             "calls_per_s":8.0,"latency_us":{"p50":900,"p90":1,"p99":2000,"p999":1,"max":1},
             "value":3,"naive":false,"connects":1}"#;

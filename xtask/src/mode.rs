@@ -34,6 +34,11 @@ impl Mode {
         }
     }
 
+    /// Whether a client that says this of its `sessions` did so.
+    pub(crate) fn is_that(self, sessions: Option<bool>) -> bool {
+        sessions == Some(self == Self::Session)
+    }
+
     /// The flag that makes a `counter-client` do so.
     pub(crate) fn flag(self) -> Option<&'static str> {
         match self {

@@ -13,9 +13,11 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
-use redial_client::{Backoff, BackoffError, CallLimits, Client, Config, Jitter, RetryBudget};
+use redial_client::{
+    Backoff, BackoffError, CallLimits, Client, Config, Hedge, Jitter, RetryBudget,
+};
 use redial_examples::load::{Key, Load, summary::Summary, value};
 
 /// Makes many `inc` calls at once, and says how many ended how. Exit 0 only if all are ok.
@@ -81,6 +83,15 @@ struct Args {
     /// How many connections share the calls
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = connections)]
     connections: usize,
+    /// Send a copy of a call on another connection if it has taken this long, in milliseconds
+    #[arg(long, value_name = "N", conflicts_with_all = ["hedge", "naive"], value_parser = clap::value_parser!(u64).range(1..))]
+    hedge_ms: Option<u64>,
+    /// Send a copy of a call if it has taken longer than 95 % of those before: p95
+    #[arg(long, value_name = "WHEN", conflicts_with = "naive")]
+    hedge: Option<HedgeAt>,
+    /// Use plain ids, which the server forgets after a time, even if it has sessions
+    #[arg(long)]
+    no_sessions: bool,
     /// Give every attempt a fresh id, as a hand-made retry loop does
     #[arg(long)]
     naive: bool,
@@ -91,6 +102,15 @@ struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// A moment for a copy that is not given in milliseconds.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HedgeAt {
+    P95,
+}
+
+/// No call is worth a copy sooner than this, however fast the others are.
+const HEDGE_AT_LEAST: Duration = Duration::from_millis(1);
 
 impl Args {
     fn limits(&self) -> Result<CallLimits, BackoffError> {
@@ -105,8 +125,18 @@ impl Args {
                 ms(self.backoff_cap_ms.unwrap_or(self.backoff_ms.max(500))),
                 self.jitter,
             )?,
-            ..CallLimits::default()
+            hedge: self.hedging(),
         })
+    }
+
+    fn hedging(&self) -> Hedge {
+        match (self.hedge, self.hedge_ms) {
+            (Some(HedgeAt::P95), _) => Hedge::P95 {
+                at_least: HEDGE_AT_LEAST,
+            },
+            (None, Some(ms)) => Hedge::After(Duration::from_millis(ms)),
+            (None, None) => Hedge::Off,
+        }
     }
 
     fn config(&self) -> Config {
@@ -116,6 +146,7 @@ impl Args {
             connections: self.connections,
             // A loop around an ordinary client does not tell the server its deadline either.
             extensions: !self.naive,
+            sessions: !self.no_sessions,
             ..Config::default()
         }
     }
@@ -206,7 +237,9 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
     if reached && args.key_per_call.is_none() {
         summary.value = value(&client, &args.key, limits).await.ok();
     }
-    summary.connects = client.stats().connects;
+    let stats = client.stats();
+    summary.connects = stats.connects;
+    summary.sessions = reached.then_some(stats.sessions_opened > 0);
     let text = match args.json {
         true => serde_json::to_string(&summary)?,
         false => summary.to_string(),

@@ -26,6 +26,10 @@ pub struct Summary {
     pub attempts_histogram: BTreeMap<usize, u64>,
     /// How many values had been recorded for an earlier attempt; null if the server doesn't say.
     pub replayed_or_joined: Option<u64>,
+    /// How many attempts were copies that went out because a call took long.
+    pub hedges: u64,
+    /// Whether the calls were those of a session; null if no server was reached.
+    pub sessions: Option<bool>,
     /// From the first call to the end of the last, in seconds.
     pub elapsed_s: f64,
     /// Calls of any outcome per second.
@@ -95,6 +99,7 @@ impl Tally {
         }
         let sendings = record.sendings;
         summary.attempts_total += sendings as u64;
+        summary.hedges += u64::from(record.hedges);
         *summary.attempts_histogram.entry(sendings).or_default() += 1;
         if record.outcome == Outcome::Ok {
             let latency_us = record.end_us.saturating_sub(record.start_us);
@@ -178,6 +183,7 @@ mod tests {
             replayed: None,
             error: None,
             sendings,
+            hedges: u32::from(sendings > 1),
             attempts: Vec::new(),
         }
     }
@@ -199,7 +205,7 @@ mod tests {
         ];
         let summary = summary(&records, None);
         assert_eq!((summary.ok, summary.unknown, summary.failed), (2, 1, 0));
-        assert_eq!(summary.attempts_total, 5);
+        assert_eq!((summary.attempts_total, summary.hedges), (5, 1));
         assert_eq!(summary.attempts_histogram, BTreeMap::from([(1, 2), (3, 1)]));
         assert_eq!(summary.latency_us.p50, Some(100));
         let max = summary.latency_us.max.unwrap();

@@ -105,6 +105,11 @@ pub(crate) fn measure(
     watch.look()?;
     server.stop()?;
     ensure!(
+        ids.is_that(summary.sessions),
+        "the client's session: {:?}",
+        summary.sessions
+    );
+    ensure!(
         summary.ok == calls,
         "{} of {calls} calls were ok {}",
         summary.ok,

@@ -84,7 +84,9 @@ pub(crate) fn drive(
     lives.reach(u64::MAX, &mut clients, deadline, bar)?;
     for client in clients {
         // It has ended; this is to learn whether it did so as it should.
-        client.summary(LOOK)?;
+        let sessions = client.summary(LOOK)?.sessions;
+        let is_that = plan.ids.is_that(sessions);
+        ensure!(is_that, "a client's session: {sessions:?}");
     }
     server.stop()?;
     Ok(Driven {

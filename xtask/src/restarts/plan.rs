@@ -15,6 +15,7 @@ pub(crate) struct Plan {
     /// How many calls each client makes.
     pub(crate) calls: u64,
     pub(crate) clients: usize,
+    pub(crate) ids: Mode,
     pub(crate) kills: usize,
     /// The server's flags, beside those of its place and its ledger.
     pub(crate) server: Vec<String>,
@@ -46,6 +47,7 @@ impl Plan {
             name,
             calls: calls.div_ceil(clients),
             clients: clients as usize,
+            ids,
             kills,
             server: words(server),
             client: words(client),
