@@ -139,8 +139,11 @@ impl Args {
         }
     }
 
-    fn config(&self) -> Config {
+    fn config(&self, call: CallLimits) -> Config {
         Config {
+            // A hello whose answer is lost is sent again after as long as an attempt, and retries
+            // wait for it.
+            call,
             jitter_seed: self.seed,
             retry_budget: self.retry_budget,
             connections: self.connections,
@@ -226,7 +229,7 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
         .map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())));
     let events = events.transpose()?;
     let client = Client::builder()
-        .config(args.config())
+        .config(args.config(limits))
         .connect(&args.connect)
         .await?;
     let progress = progress(args.calls);
