@@ -148,9 +148,13 @@ impl fmt::Display for Summary {
             "{} calls: {} ok, {} not executed, {} failed, {} unknown",
             self.calls, self.ok, self.not_executed, self.failed, self.unknown
         )?;
+        let copies = match self.hedges {
+            0 => String::new(),
+            hedges => format!(", {hedges} of them copies,"),
+        };
         writeln!(
             f,
-            "{} attempts over {} connections, {:.3} s, {:.0} calls/s",
+            "{} attempts{copies} over {} connections, {:.3} s, {:.0} calls/s",
             self.attempts_total, self.connects, self.elapsed_s, self.calls_per_s
         )?;
         let latency = self.latency_us;

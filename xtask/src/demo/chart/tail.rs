@@ -14,7 +14,7 @@ const RIGHT: f64 = 640.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 270.0;
 /// The lowest share that is drawn.
-const LEAST: f64 = 0.0005;
+const LEAST: f64 = 0.0002;
 /// The shares that have names.
 const NAMED: [(f64, &str); 3] = [(0.5, "p50"), (0.01, "p99"), (0.001, "p99.9")];
 
