@@ -1,9 +1,12 @@
 //! Many `inc` calls at once: as the client library makes them, or as a hand-made retry loop does.
 
+mod books;
 pub mod record;
 pub mod summary;
 
 use std::{
+    fs::File,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,12 +16,16 @@ use std::{
 
 use indicatif::ProgressBar;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use redial_client::{CallError, CallLimits, Client, Executed, Reply, Report};
+use redial_client::{AttemptReport, CallError, CallLimits, Client, Executed, Reply, Report};
 use tokio::time::Instant;
 
+use self::{
+    books::Books,
+    record::{AttemptRecord, CallRecord, Outcome},
+    summary::Summary,
+};
 use crate::{
     events::unix_us,
-    load::record::{AttemptRecord, CallRecord, Outcome},
     methods::{Counter, Get, GetParams, Inc, IncParams},
 };
 
@@ -29,8 +36,10 @@ pub struct Load {
     pub calls: u64,
     /// How many of them at once.
     pub concurrency: u64,
-    /// What each call adds to which counter.
-    pub params: IncParams,
+    /// Which counter each call is for.
+    pub key: Key,
+    /// What each call adds to it.
+    pub delta: i64,
     /// The limits of each call.
     pub limits: CallLimits,
     /// Gives every attempt an id of its own, as a retry loop around a plain client does.
@@ -43,33 +52,94 @@ pub struct Load {
     pub progress: ProgressBar,
 }
 
+/// Which counters the calls are for.
+#[derive(Clone, Debug)]
+pub enum Key {
+    /// All for one.
+    Same(String),
+    /// Call n for the counter `PREFIX-n`, which nobody else counts under: its value then says how
+    /// often the call took effect.
+    PerCall(String),
+}
+
+impl Key {
+    fn of(&self, call: u64) -> String {
+        match self {
+            Self::Same(key) => key.clone(),
+            Self::PerCall(prefix) => format!("{prefix}-{call}"),
+        }
+    }
+}
+
+/// What a run shares between its workers.
+struct Run {
+    load: Load,
+    client: Client,
+    next: AtomicU64,
+    books: Books,
+}
+
 impl Load {
-    /// Makes the calls and tells what became of each, in the order of their numbers,
-    /// and how long all took.
+    /// Makes the calls, writes what became of each to `events` as soon as it has ended, and sums
+    /// up. Memory does not grow with the number of calls.
+    ///
+    /// # Errors
+    ///
+    /// Beside the summary, if an event could not be written; the calls go on without.
     ///
     /// # Panics
     ///
     /// If one of its own tasks does.
-    pub async fn run(self, client: &Client) -> (Vec<CallRecord>, Duration) {
-        let (load, next) = (Arc::new(self), Arc::new(AtomicU64::new(0)));
+    pub async fn run(self, client: &Client, events: Option<File>) -> (Summary, io::Result<()>) {
+        let run = Arc::new(Run {
+            client: client.clone(),
+            next: AtomicU64::new(0),
+            books: Books::new(events),
+            load: self,
+        });
         let start = now();
-        let workers: Vec<_> = (0..load.concurrency)
-            .map(|worker| tokio::spawn(work(load.clone(), client.clone(), next.clone(), worker)))
+        let workers: Vec<_> = (0..run.load.concurrency)
+            .map(|worker| tokio::spawn(run.clone().work(worker)))
             .collect();
-        let mut records = Vec::new();
         for worker in workers {
-            records.extend(worker.await.expect("a worker has no reason to panic"));
+            worker.await.expect("a worker has no reason to panic");
         }
-        records.sort_by_key(|record: &CallRecord| record.call);
-        (records, start.elapsed())
+        let elapsed = start.elapsed();
+        let (summary, written) = run.books.close(elapsed);
+        let naive = run.load.naive;
+        (Summary { naive, ..summary }, written)
+    }
+}
+
+impl Run {
+    async fn work(self: Arc<Self>, worker: u64) {
+        let mut jitter = ChaCha8Rng::seed_from_u64(self.load.seed);
+        jitter.set_stream(worker);
+        loop {
+            let call = self.next.fetch_add(1, Ordering::Relaxed);
+            if call >= self.load.calls || self.load.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let record = self.call(call, &mut jitter).await;
+            let expected = match self.load.key {
+                Key::Same(_) => None,
+                Key::PerCall(_) => Some(self.load.delta),
+            };
+            self.books.enter(record, expected);
+            self.load.progress.inc(1);
+        }
     }
 
-    async fn call(&self, client: &Client, call: u64, jitter: &mut ChaCha8Rng) -> CallRecord {
+    async fn call(&self, call: u64, jitter: &mut ChaCha8Rng) -> CallRecord {
+        let params = IncParams {
+            key: self.load.key.of(call),
+            delta: self.load.delta,
+        };
         let start_us = unix_us();
-        let (ended, attempts) = if self.naive {
-            self.call_naively(client, jitter).await
+        let (ended, sent) = if self.load.naive {
+            self.call_naively(params, jitter).await
         } else {
-            self.call_safely(client, start_us).await
+            self.call_safely(params, self.load.limits, start_us).await
         };
         let end_us = unix_us();
         let (outcome, value, replayed, error) = match ended {
@@ -87,40 +157,69 @@ impl Load {
             value,
             replayed,
             error,
+            sendings: sent.count,
+            hedges: sent.hedges,
+            attempts: sent.attempts,
+        }
+    }
+
+    async fn call_safely(
+        &self,
+        params: IncParams,
+        limits: CallLimits,
+        start_us: u64,
+    ) -> (Ended, Sent) {
+        let call = self.client.call::<Inc>(params).limits(limits);
+        match call.with_report().await {
+            Ok(reply) => {
+                let sent = self.sent(start_us, &reply.report);
+                (Ok(reply), sent)
+            }
+            Err(error) => {
+                let sent = self.sent(start_us, error.report());
+                (Err((error.executed(), error.to_string())), sent)
+            }
+        }
+    }
+
+    fn sent(&self, start_us: u64, report: &Report) -> Sent {
+        let at = |since: Duration| start_us + u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let record = |attempt: &AttemptReport| AttemptRecord {
+            id: attempt.id.to_string(),
+            attempt: attempt.number,
+            hedge: attempt.is_hedge,
+            sent_us: at(attempt.started),
+            end_us: at(attempt.ended),
+            end: attempt.end.name(),
+        };
+        // Only worth their making if somebody is to read them.
+        let attempts = match self.books.has_events() {
+            true => report.history().map(record).collect(),
+            false => Vec::new(),
+        };
+        Sent {
+            count: report.history().count(),
+            hedges: report.hedges(),
             attempts,
         }
     }
 
-    async fn call_safely(&self, client: &Client, start_us: u64) -> (Ended, Vec<AttemptRecord>) {
-        let call = client.call::<Inc>(self.params.clone()).limits(self.limits);
-        match call.with_report().await {
-            Ok(reply) => {
-                let attempts = attempts(start_us, &reply.report);
-                (Ok(reply), attempts)
-            }
-            Err(error) => {
-                let attempts = attempts(start_us, error.report());
-                (Err((error.executed(), error.to_string())), attempts)
-            }
-        }
-    }
-
     /// The loop that is written by hand everywhere: the same limits, and a new call each time.
-    async fn call_naively(
-        &self,
-        client: &Client,
-        jitter: &mut ChaCha8Rng,
-    ) -> (Ended, Vec<AttemptRecord>) {
-        let (start, limits) = (now(), self.limits);
-        let (mut delay, mut sent) = (Duration::ZERO, Vec::new());
+    async fn call_naively(&self, params: IncParams, jitter: &mut ChaCha8Rng) -> (Ended, Sent) {
+        let (start, limits) = (now(), self.load.limits);
+        let (mut delay, mut sent) = (Duration::ZERO, Sent::default());
         let mut may_be_executed = false;
         for attempt in 1.. {
             let left = limits.deadline.saturating_sub(start.elapsed());
-            let mut once = self.clone();
-            once.limits.max_attempts = 1;
-            once.limits.deadline = left.clamp(Duration::from_millis(1), limits.attempt_timeout);
-            let (ended, attempts) = once.call_safely(client, unix_us()).await;
-            sent.extend(attempts);
+            let once = CallLimits {
+                max_attempts: 1,
+                deadline: left.clamp(Duration::from_millis(1), limits.attempt_timeout),
+                ..limits
+            };
+            let (ended, one) = self.call_safely(params.clone(), once, unix_us()).await;
+            sent.count += one.count;
+            sent.hedges += one.hedges;
+            sent.attempts.extend(one.attempts);
             let (executed, text) = match ended {
                 Err((executed, text)) if executed != Executed::Yes => (executed, text),
                 over => return (over, sent),
@@ -155,37 +254,13 @@ pub async fn value(client: &Client, key: &str, limits: CallLimits) -> Result<i64
     Ok(get.await?.value)
 }
 
-async fn work(
-    load: Arc<Load>,
-    client: Client,
-    next: Arc<AtomicU64>,
-    worker: u64,
-) -> Vec<CallRecord> {
-    let mut jitter = ChaCha8Rng::seed_from_u64(load.seed);
-    jitter.set_stream(worker);
-    let mut records = Vec::new();
-    loop {
-        let call = next.fetch_add(1, Ordering::Relaxed);
-        if call >= load.calls || load.stop.load(Ordering::Relaxed) {
-            return records;
-        }
-        records.push(load.call(&client, call, &mut jitter).await);
-        load.progress.inc(1);
-    }
-}
-
-fn attempts(start_us: u64, report: &Report) -> Vec<AttemptRecord> {
-    let at = |since: Duration| start_us + u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    report
-        .history()
-        .map(|attempt| AttemptRecord {
-            id: attempt.id.to_string(),
-            attempt: attempt.number,
-            sent_us: at(attempt.started),
-            end_us: at(attempt.ended),
-            end: attempt.end.name(),
-        })
-        .collect()
+/// The sendings of a call.
+#[derive(Default)]
+struct Sent {
+    count: usize,
+    hedges: u32,
+    /// Each of them, if they are to be written down.
+    attempts: Vec<AttemptRecord>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program measures real time")]

@@ -53,7 +53,8 @@ impl Service {
         }
         let outcome = match &*request.method {
             "get" => format!(r#""result":{{"key":"k","value":{}}}"#, self.counter),
-            _ => self.inc(request),
+            "inc" => self.inc(request),
+            _ => r#""error":{"code":-32601,"message":"Method not found"}"#.to_owned(),
         };
         match (unanswered, cut) {
             (true, _) => Verdict::Nothing,
@@ -186,6 +187,7 @@ fn check_lossy(client: Command) {
         "{json}"
     );
     assert_eq!(service.lock().unwrap().executed, 200, "each call once");
+    assert_ne!(json["sessions"], true, "that server has none");
     assert!(json["attempts_total"].as_u64() > Some(220), "{json}");
     let histogram = json["attempts_histogram"].as_object().unwrap();
     let calls: u64 = histogram.values().map(|n| n.as_u64().unwrap()).sum();
@@ -331,6 +333,14 @@ fn bad_flags_say_what_would_be_right() {
             "above its cap 2s",
         ),
         (&["--concurrency", "0"], "0 is not in 1.."),
+        (&["--connections", "0"], "from 1 to 1024"),
+        (
+            &["--key-per-call", "p", "--key", "k"],
+            "cannot be used with",
+        ),
+        (&["--hedge", "p50"], "p95"),
+        (&["--hedge-ms", "0"], "0 is not in 1.."),
+        (&["--hedge-ms", "5", "--naive"], "cannot be used with"),
         (&["--retry-budget", "-1"], "retry-budget"),
         (&["--retry-budget", "many"], "a percentage from 0 to 10000"),
     ] {

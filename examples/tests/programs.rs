@@ -101,6 +101,100 @@ fn lost_replies_and_cut_connections_count_once_with_one_id_and_more_often_naivel
 }
 
 #[test]
+fn with_a_key_per_call_every_value_is_checked() {
+    let server = Server::start("--drop-reply 0.3 --seed 3");
+    let hasty = "--calls 400 --concurrency 32 --attempt-timeout-ms 30 --backoff-ms 2 --delta 3";
+    let (code, summary) = server.run(&format!("{hasty} --key-per-call one --connections 2"));
+    assert_eq!((code, &summary["violations"]), (0, &0.into()), "{summary}");
+    assert_eq!(
+        (&summary["value"], &summary["connects"]),
+        (&Value::Null, &2.into())
+    );
+    let (code, naive) = server.run(&format!("{hasty} --key-per-call many --naive"));
+    assert_eq!(code, 1, "{naive}");
+    assert!(naive["violations"].as_u64() > Some(10), "{naive}");
+}
+
+/// The seed of the delays is fixed; a tenth of the replies waits for 200 ms.
+#[test]
+fn a_part_of_the_replies_waits() {
+    let server = Server::start("--reply-delay-ms 200 --reply-delay-p 0.1 --seed 4");
+    let (_, summary) = server.run("--calls 200 --attempt-timeout-ms 5000");
+    let latency = |which: &str| summary["latency_us"][which].as_u64().unwrap();
+    assert!(
+        latency("p50") < 200_000 && latency("p99") >= 200_000,
+        "{summary}"
+    );
+    let server = Server::start("--reply-delay-pareto 20:1.5 --seed 4");
+    let (_, summary) = server.run("--calls 200 --concurrency 50 --attempt-timeout-ms 5000");
+    let latency = |which: &str| summary["latency_us"][which].as_u64().unwrap();
+    assert!(latency("p50") >= 20_000, "{summary}");
+    // Half of all waits are below 2^(2/3), 1.6 times the shortest; a hundredth is above 100^(2/3), 21 times.
+    assert!(latency("p99") > 5 * latency("p50"), "{summary}");
+}
+
+/// A twentieth of the replies waits for 300 ms; a copy on the other connection does not, mostly.
+/// If that connection's hello is one of those, the first calls have no copies: they are few of
+/// 3000.
+#[test]
+fn hedged_calls_leave_the_slow_replies_behind_and_count_once() {
+    let server = Server::start("--reply-delay-ms 300 --reply-delay-p 0.05 --seed 5");
+    let patient = "--attempt-timeout-ms 5000 --connections 2";
+    let (_, alone) = server.run(&format!("{patient} --calls 400 --key alone"));
+    let (_, hedged) = server.run(&format!(
+        "{patient} --calls 3000 --key hedged --hedge-ms 30"
+    ));
+    assert_eq!(
+        (&alone["value"], &hedged["value"]),
+        (&400.into(), &3000.into())
+    );
+    assert_eq!(alone["hedges"], 0, "{alone}");
+    assert!(hedged["hedges"].as_u64() > Some(50), "{hedged}");
+    let p99 = |summary: &Value| summary["latency_us"]["p99"].as_u64().unwrap();
+    assert!(
+        p99(&alone) >= 300_000 && p99(&hedged) < 300_000,
+        "{alone} {hedged}"
+    );
+    let (_, learnt) = server.run(&format!("{patient} --calls 400 --key learnt --hedge p95"));
+    assert_eq!(learnt["value"], 400, "{learnt}");
+}
+
+#[test]
+fn a_client_says_whether_it_has_a_session() {
+    let server = Server::start("");
+    for (flags, sessions) in [("", true), ("--no-sessions", false), ("--naive", false)] {
+        let (code, summary) = server.run(&format!("--calls 20 {flags}"));
+        assert_eq!(
+            (code, &summary["sessions"]),
+            (0, &sessions.into()),
+            "{flags}: {summary}"
+        );
+    }
+}
+
+/// What `kill -9` leaves of the calls that were answered.
+#[test]
+fn the_ledger_outlives_a_killed_server() {
+    let ledger = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed.jsonl");
+    let _ = std::fs::remove_file(&ledger);
+    let flags = format!("--ledger {}", ledger.display());
+    for key in ["first", "second"] {
+        let mut server = Server::start(&flags);
+        let (_, summary) = server.run(&format!("--calls 50 --delta 2 --key {key}"));
+        assert_eq!(summary["ok"], 50, "{summary}");
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+    }
+    let text = std::fs::read_to_string(&ledger).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 100);
+    assert_eq!(lines[0], r#"{"key":"first","delta":2,"value":2}"#);
+    // The counters themselves began anew.
+    assert_eq!(lines[50], r#"{"key":"second","delta":2,"value":2}"#);
+    assert_eq!(lines[99], r#"{"key":"second","delta":2,"value":100}"#);
+}
+
+#[test]
 fn duplicated_requests_count_once() {
     let server = Server::start("--duplicate 1 --delay-ms 2");
     let (code, summary) = server.run("--calls 200");
@@ -151,11 +245,26 @@ fn a_wrong_flag_is_named_with_what_would_be_right() {
         ("--drop-request 2", "--drop-request", "from 0 to 1"),
         ("--cut nan", "--cut", "from 0 to 1"),
         ("--ttl-ms 0", "--ttl-ms", "1..="),
+        ("--lease-ms 0", "--lease-ms", "1.."),
+        ("--max-sessions 0", "--max-sessions", "from 1"),
         ("--max-running 0", "--max-running", "from 1"),
         ("--ttl 5", "--ttl", "--ttl-ms"),
         ("--listen 0.0.0.0:0", "--listen", "--insecure"),
         ("--listen nowhere", "--listen", "127.0.0.1:50777"),
         ("--table-records 0", "--table-records", "from 1"),
+        ("--reply-delay-pareto 5", "--reply-delay-pareto", "MS:SHAPE"),
+        (
+            "--reply-delay-pareto 0:2",
+            "--reply-delay-pareto",
+            "above 0",
+        ),
+        (
+            "--reply-delay-pareto 2:2 --reply-delay-ms 1",
+            "--reply-delay-ms",
+            "cannot be used with",
+        ),
+        ("--reply-delay-p 1.5", "--reply-delay-p", "from 0 to 1"),
+        ("--ledger /nowhere/l", "--ledger", "/nowhere/l"),
         ("--delay-ms 600001", "--delay-ms", "600000"),
         ("--drop-reply -0.5", "--drop-reply", "from 0 to 1"),
     ] {

@@ -1,6 +1,6 @@
 //! The one place that asks what time it is.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Now, on the monotonic clock.
 #[expect(
@@ -9,6 +9,13 @@ use std::time::{Duration, Instant};
 )]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Microseconds since 1970, to be laid beside the times that the programs write down.
+#[expect(clippy::disallowed_methods, reason = "as above")]
+pub(crate) fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A point in time that a wait must not pass.

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the notebook's demo, the forced duplicate, and every kind of trouble with
-//! the table and without it.
+//! sessions and naively.
 
+mod chapters;
 mod chart;
 mod duplicate;
 mod page;
@@ -22,14 +23,10 @@ use clap::value_parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use self::{
-    duplicate::Duplicate,
-    run::Run,
-    scenario::{KEY, Mode},
-    verdict::Verdict,
-};
+use self::{chapters::Chapters, duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
 use crate::{
     clock,
+    mode::Mode,
     programs::{Programs, Workspace},
     report,
 };
@@ -57,10 +54,11 @@ pub(crate) struct Outcome {
     calls: u64,
     duplicate: Duplicate,
     runs: Vec<Run>,
+    chapters: Chapters,
     took: Duration,
 }
 
-/// Runs the demo; the exit code says whether the table kept its promise.
+/// Runs the demo; the exit code says whether every promise was kept.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let programs = workspace.programs(args.programs.as_deref(), args.json)?;
@@ -88,7 +86,7 @@ fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {
     let start = clock::now();
     let events = folder.join("events");
     std::fs::create_dir_all(&events).with_context(|| format!("can't make {}", events.display()))?;
-    let steps = 1 + scenario::ALL.len() * Mode::BOTH.len();
+    let steps = 1 + scenario::ALL.len() * scenario::MODES.len() + chapters::STEPS;
     let bar = ProgressBar::new(steps as u64).with_style(
         ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}").context("a fixed template")?,
     );
@@ -99,7 +97,7 @@ fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {
     bar.inc(1);
     let mut runs = Vec::new();
     for scenario in &scenario::ALL {
-        for mode in Mode::BOTH {
+        for mode in scenario::MODES {
             bar.set_message(format!("{}, {}", scenario.name, mode.name()));
             let run = run::run(programs, &events, scenario, mode, args.calls, args.seed)
                 .with_context(|| format!("scenario {:?}, mode {}", scenario.name, mode.name()))?;
@@ -107,12 +105,14 @@ fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {
             bar.inc(1);
         }
     }
+    let chapters = chapters::watch(programs, &events, args.calls, args.seed, &bar)?;
     bar.finish_and_clear();
     Ok(Outcome {
         seed: args.seed,
         calls: args.calls,
         duplicate,
         runs,
+        chapters,
         took: clock::now().duration_since(start),
     })
 }
@@ -121,25 +121,27 @@ impl Outcome {
     /// Which promises were broken. What happens naively breaks none: none is made.
     fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = self.duplicate.problem().into_iter().collect();
-        for run in self.runs.iter().filter(|run| run.mode == Mode::Table) {
+        for run in self.runs.iter().filter(|run| run.mode == Mode::Session) {
             let name = run.scenario.name;
             if run.verdict != Verdict::Exact {
-                problems.push(format!("{name}, with the table: {}", run.verdict.text()));
+                problems.push(format!("{name}, with a session: {}", run.verdict.text()));
             }
             let missing = run.summary.calls - run.summary.ok;
             if missing > 0 && ["notebook", "no faults"].contains(&name) {
                 problems.push(format!(
-                    "{name}, with the table: {missing} calls were not ok"
+                    "{name}, with a session: {missing} calls were not ok"
                 ));
             }
         }
+        problems.extend(self.chapters.problems());
         problems
     }
 
     /// Where a naive client was lucky: under these faults it should have counted twice.
     fn surprises(&self) -> Vec<String> {
         let expected = ["lossy replies", "cut connections"];
-        self.runs
+        let lucky = self
+            .runs
             .iter()
             .filter(|run| run.mode == Mode::Naive && expected.contains(&run.scenario.name))
             .filter(|run| run.verdict == Verdict::Exact)
@@ -148,8 +150,8 @@ impl Outcome {
                     "{}, naively: nothing was counted twice this time",
                     run.scenario.name
                 )
-            })
-            .collect()
+            });
+        lucky.chain(self.chapters.surprises()).collect()
     }
 
     fn text(&self, page: &Path) -> String {
@@ -164,9 +166,10 @@ impl Outcome {
             text.push_str(&format!("  {:9} {reply}\n", verdict.to_lowercase()));
         }
         text.push_str(&format!(
-            "\nEach scenario with the table (one id per call) and naively (one per attempt):\n{}\n",
+            "\nEach scenario with a session (one id per call) and naively (one per attempt):\n{}\n",
             table::terminal(&self.runs)
         ));
+        text.push_str(&self.chapters.text());
         for surprise in self.surprises() {
             text.push_str(&format!("note: {surprise}\n"));
         }
@@ -206,6 +209,7 @@ impl Outcome {
                 "effects": self.duplicate.effects,
             },
             "runs": runs.collect::<Vec<_>>(),
+            "chapters": self.chapters.json(),
         })
     }
 }

@@ -14,6 +14,10 @@ pub(crate) struct Summary {
     pub(crate) failed: u64,
     pub(crate) unknown: u64,
     pub(crate) attempts_total: u64,
+    /// Copies that went out because a call took long.
+    pub(crate) hedges: u64,
+    /// Whether the calls were those of a session, if a server was reached.
+    pub(crate) sessions: Option<bool>,
     /// How many calls took how many attempts.
     pub(crate) attempts_histogram: BTreeMap<u32, u64>,
     pub(crate) elapsed_s: f64,
@@ -25,12 +29,18 @@ pub(crate) struct Summary {
 pub(crate) struct Latency {
     pub(crate) p50: Option<f64>,
     pub(crate) p99: Option<f64>,
+    pub(crate) p999: Option<f64>,
 }
 
 impl Summary {
     /// Attempts per call.
     pub(crate) fn attempts_per_call(&self) -> f64 {
         self.attempts_total as f64 / self.calls.max(1) as f64
+    }
+
+    /// Calls of any outcome per second.
+    pub(crate) fn calls_per_s(&self) -> f64 {
+        self.calls as f64 / self.elapsed_s.max(1e-9)
     }
 
     /// The share of calls that were ok, from 0 to 1.
@@ -40,7 +50,7 @@ impl Summary {
 }
 
 /// How a call ended for its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     Ok,
@@ -58,6 +68,8 @@ pub(crate) struct Call {
     pub(crate) outcome: Outcome,
     pub(crate) start_us: u64,
     pub(crate) end_us: u64,
+    /// The counter as the call left it, if the call was ok.
+    pub(crate) value: Option<i64>,
     pub(crate) attempts: Vec<Attempt>,
 }
 
@@ -144,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_summary_with_and_without_latencies_is_read() {
-        let text = r#"{"calls":4,"ok":3,"not_executed":0,"failed":0,"unknown":1,"attempts_total":6,
+        let text = r#"{"calls":4,"ok":3,"not_executed":0,"failed":0,"unknown":1,"attempts_total":6,"hedges":1,"sessions":true,
             "attempts_histogram":{"1":3,"3":1},"replayed_or_joined":null,"elapsed_s":0.5,
             "calls_per_s":8.0,"latency_us":{"p50":900,"p90":1,"p99":2000,"p999":1,"max":1},
             "value":3,"naive":false,"connects":1}"#;

@@ -6,9 +6,12 @@ mod clock;
 mod demo;
 mod events;
 mod leash;
+mod memory;
+mod mode;
 mod process;
 mod programs;
 mod report;
+mod restarts;
 mod sweep;
 mod wire;
 
@@ -24,6 +27,10 @@ enum Task {
     Demo(demo::Args),
     /// How backoff, jitter and attempt timeout trade latency against load under 30 % loss.
     Sweep(sweep::Args),
+    /// Kill -9 and restart of a server in the middle of a hundred thousand calls.
+    Restarts(restarts::Args),
+    /// The server's memory and speed over ten million calls, with plain ids and with sessions.
+    Memory(memory::Args),
     /// Everything that must pass before a change lands.
     Ci,
 }
@@ -32,6 +39,8 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Demo(args) => demo::run(&args),
         Task::Sweep(args) => sweep::run(&args),
+        Task::Restarts(args) => restarts::run(&args),
+        Task::Memory(args) => memory::run(&args),
         Task::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {
@@ -56,6 +65,8 @@ mod tests {
             (&["demo", "--sed", "1"][..], "--sed"),
             (&["demo", "--calls", "0"], "1..=5000"),
             (&["sweep", "--seed", "x"], "--seed"),
+            (&["memory", "--rounds", "0"], "1..=99"),
+            (&["restarts", "--clients", "0"], "1..=64"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
         ] {

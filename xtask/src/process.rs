@@ -85,6 +85,23 @@ impl Process {
         }
     }
 
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// Whether it has ended by now.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.0.try_wait()?.is_some())
+    }
+
+    /// Ends it as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.0.kill()?;
+        self.child.0.wait()?;
+        Ok(())
+    }
+
     /// Waits for the end, at most `limit`; answers the exit status and the lines of stdout that
     /// nobody has asked for yet.
     pub(crate) fn finish(&mut self, limit: Duration) -> Result<(ExitStatus, Vec<String>)> {
@@ -109,7 +126,7 @@ impl Process {
     pub(crate) fn stop(mut self, limit: Duration) -> Result<()> {
         // The standard library can only kill. The shell's own `kill` is there wherever a shell is.
         let asked = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\"", &self.child.0.id().to_string()])
+            .args(["-c", "kill -TERM \"$0\"", &self.id().to_string()])
             .status()
             .context("can't ask a program to stop: no `sh`")?;
         if !asked.success() {
@@ -222,6 +239,21 @@ mod tests {
             .args(["-c", "kill -0 \"$0\" 2>/dev/null", &id])
             .status();
         assert!(!alive.unwrap().success(), "{id} is still alive");
+    }
+
+    #[test]
+    fn killing_asks_nobody() {
+        let mut stubborn = shell("trap '' TERM; echo $$; while :; do sleep 0.01; done");
+        let id = stubborn.line(LIMIT).unwrap();
+        assert!(!stubborn.has_ended().unwrap());
+        stubborn.kill().unwrap();
+        let alive = Command::new("sh")
+            .args(["-c", "kill -0 \"$0\" 2>/dev/null", &id])
+            .status();
+        assert!(!alive.unwrap().success(), "{id} is still alive");
+        let mut gone = shell("exit 0");
+        gone.finish(LIMIT).unwrap();
+        assert!(gone.has_ended().unwrap());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::{
     env,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     time::Duration,
 };
 
@@ -94,10 +94,18 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
 }
 
+/// A running `counter-client`.
+pub(crate) struct Client(Process);
+
 impl Programs {
-    /// Starts a server on port 0 and waits until it listens.
+    /// Starts a server on a port that the system chooses, and waits until it listens.
     pub(crate) fn server(&self, args: &[String]) -> Result<Server> {
-        let mut all = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        self.server_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), args)
+    }
+
+    /// Starts a server at this address and waits until it listens.
+    pub(crate) fn server_at(&self, address: SocketAddr, args: &[String]) -> Result<Server> {
+        let mut all = vec!["--listen".to_owned(), address.to_string()];
         all.extend_from_slice(args);
         let process = Process::start("counter-server", self.program("counter-server"), &all)?;
         let line = process.line(START)?;
@@ -112,19 +120,14 @@ impl Programs {
         Ok(Server { process, address })
     }
 
+    /// Starts a client, which is to print its summary as JSON.
+    pub(crate) fn start_client(&self, args: &[String]) -> Result<Client> {
+        Process::start("counter-client", self.program("counter-client"), args).map(Client)
+    }
+
     /// Runs a client to its end, at most `limit`, and reads the summary on its last line.
     pub(crate) fn client(&self, args: &[String], limit: Duration) -> Result<Summary> {
-        let mut process = Process::start("counter-client", self.program("counter-client"), args)?;
-        let (status, lines) = process.finish(limit)?;
-        // 1 says that some call was not ok, which is for the verdict to judge.
-        if !matches!(status.code(), Some(0 | 1)) {
-            bail!("counter-client ended with {status}{}", process.last_words());
-        }
-        let last = lines
-            .last()
-            .with_context(|| format!("counter-client printed nothing{}", process.last_words()))?;
-        serde_json::from_str(last)
-            .with_context(|| format!("the last line of counter-client is no summary: {last}"))
+        self.start_client(args)?.summary(limit)
     }
 
     fn program(&self, name: &str) -> PathBuf {
@@ -133,9 +136,69 @@ impl Programs {
     }
 }
 
+impl Client {
+    /// Whether it has ended by now.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        self.0.has_ended()
+    }
+
+    /// Waits for its end, at most `limit`, and reads the summary on its last line.
+    pub(crate) fn summary(mut self, limit: Duration) -> Result<Summary> {
+        let (status, lines) = self.0.finish(limit)?;
+        // 1 says that some call was not ok, which is for the verdict to judge.
+        if !matches!(status.code(), Some(0 | 1)) {
+            bail!("counter-client ended with {status}{}", self.0.last_words());
+        }
+        let last = lines
+            .last()
+            .with_context(|| format!("counter-client printed nothing{}", self.0.last_words()))?;
+        serde_json::from_str(last)
+            .with_context(|| format!("the last line of counter-client is no summary: {last}"))
+    }
+}
+
 impl Server {
     /// Lets it drain and end, so that its event file is complete.
     pub(crate) fn stop(self) -> Result<()> {
         self.process.stop(DRAIN)
+    }
+
+    /// Its process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(self) -> Result<()> {
+        self.process.kill()
+    }
+}
+
+/// An address for a server that is to come back to it. Its port lies below those that systems
+/// choose from (32768 and up on Linux, 49152 and up elsewhere; RFC 6335, section 6): while the
+/// server is away, a connect that is given that very port by the system would meet itself (RFC
+/// 9293, section 3.5, simultaneous open) and keep the server from its place.
+pub(crate) fn lasting_address() -> Result<SocketAddr> {
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    let own = (process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
+    let ports = (PORTS.start + own..PORTS.end).chain(PORTS.start..PORTS.start + own);
+    let mut addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    addresses
+        .find(|address| TcpListener::bind(address).is_ok())
+        .with_context(|| format!("none of the ports in {PORTS:?} is free"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lasting_address_is_free_and_out_of_the_systems_reach() {
+        // A process that another test starts holds a copy of the socket that was tried, until it
+        // becomes the program that it is to be.
+        let mut addresses = (0..1000).map(|_| lasting_address().unwrap());
+        let taken = addresses.find_map(|address| TcpListener::bind(address).ok());
+        let taken = taken.expect("one of them is free").local_addr().unwrap();
+        assert!(taken.port() < 32_768);
     }
 }

@@ -53,6 +53,17 @@ impl Wire {
         Ok(body)
     }
 
+    /// Sends a request and gives the reply to it, waited for at most `limit`.
+    pub(crate) fn ask(&mut self, request: &Value, limit: Duration) -> Result<Value> {
+        self.send(request.to_string().as_bytes())?;
+        let reply: Value = serde_json::from_slice(&self.receive(limit)?)?;
+        ensure!(
+            reply["id"] == request["id"],
+            "a reply to another request: {reply}"
+        );
+        Ok(reply)
+    }
+
     fn fill(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<()> {
         let mut filled = 0;
         while filled < buffer.len() {

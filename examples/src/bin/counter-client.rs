@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::Write,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -13,13 +13,12 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
-use redial_client::{Backoff, BackoffError, CallLimits, Client, Config, Jitter, RetryBudget};
-use redial_examples::{
-    load::{Load, record::CallRecord, summary::Summary, value},
-    methods::IncParams,
+use redial_client::{
+    Backoff, BackoffError, CallLimits, Client, Config, Hedge, Jitter, RetryBudget,
 };
+use redial_examples::load::{Key, Load, summary::Summary, value};
 
 /// Makes many `inc` calls at once, and says how many ended how. Exit 0 only if all are ok.
 ///
@@ -40,6 +39,10 @@ struct Args {
     /// Which counter
     #[arg(long, value_name = "K", default_value = "k")]
     key: String,
+    /// Let call n count under PREFIX-n, a counter of its own: any value but that of one effect is
+    /// then a violation
+    #[arg(long, value_name = "PREFIX", conflicts_with = "key")]
+    key_per_call: Option<String>,
     /// What each call adds to it
     #[arg(
         long,
@@ -77,16 +80,37 @@ struct Args {
     /// is to show; a client's own default is 20
     #[arg(long, value_name = "PERCENT", default_value = "unlimited", value_parser = retry_budget, allow_hyphen_values = true)]
     retry_budget: RetryBudget,
+    /// How many connections share the calls
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = connections)]
+    connections: usize,
+    /// Send a copy of a call on another connection if it has taken this long, in milliseconds
+    #[arg(long, value_name = "N", conflicts_with_all = ["hedge", "naive"], value_parser = clap::value_parser!(u64).range(1..))]
+    hedge_ms: Option<u64>,
+    /// Send a copy of a call if it has taken longer than 95 % of those before: p95
+    #[arg(long, value_name = "WHEN", conflicts_with = "naive")]
+    hedge: Option<HedgeAt>,
+    /// Use plain ids, which the server forgets after a time, even if it has sessions
+    #[arg(long)]
+    no_sessions: bool,
     /// Give every attempt a fresh id, as a hand-made retry loop does
     #[arg(long)]
     naive: bool,
-    /// Write one line of JSON per call to this file
+    /// Write one line of JSON per call to this file, as soon as the call has ended
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     /// Print one object of JSON instead of text
     #[arg(long)]
     json: bool,
 }
+
+/// A moment for a copy that is not given in milliseconds.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HedgeAt {
+    P95,
+}
+
+/// No call is worth a copy sooner than this, however fast the others are.
+const HEDGE_AT_LEAST: Duration = Duration::from_millis(1);
 
 impl Args {
     fn limits(&self) -> Result<CallLimits, BackoffError> {
@@ -101,8 +125,50 @@ impl Args {
                 ms(self.backoff_cap_ms.unwrap_or(self.backoff_ms.max(500))),
                 self.jitter,
             )?,
-            ..CallLimits::default()
+            hedge: self.hedging(),
         })
+    }
+
+    fn hedging(&self) -> Hedge {
+        match (self.hedge, self.hedge_ms) {
+            (Some(HedgeAt::P95), _) => Hedge::P95 {
+                at_least: HEDGE_AT_LEAST,
+            },
+            (None, Some(ms)) => Hedge::After(Duration::from_millis(ms)),
+            (None, None) => Hedge::Off,
+        }
+    }
+
+    fn config(&self, call: CallLimits) -> Config {
+        Config {
+            // A hello whose answer is lost is sent again after as long as an attempt, and retries
+            // wait for it.
+            call,
+            jitter_seed: self.seed,
+            retry_budget: self.retry_budget,
+            connections: self.connections,
+            // A loop around an ordinary client does not tell the server its deadline either.
+            extensions: !self.naive,
+            sessions: !self.no_sessions,
+            ..Config::default()
+        }
+    }
+
+    fn load(&self, limits: CallLimits, progress: &ProgressBar) -> Load {
+        Load {
+            calls: self.calls,
+            concurrency: self.concurrency,
+            key: match &self.key_per_call {
+                Some(prefix) => Key::PerCall(prefix.clone()),
+                None => Key::Same(self.key.clone()),
+            },
+            delta: self.delta,
+            limits,
+            naive: self.naive,
+            seed: self.seed.unwrap_or_default(),
+            stop: stop_on_ctrl_c(),
+            progress: progress.clone(),
+        }
     }
 }
 
@@ -112,6 +178,13 @@ fn address(text: &str) -> Result<String, String> {
             Ok(text.to_owned())
         }
         _ => Err("expected HOST:PORT, such as 127.0.0.1:50777".to_owned()),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1024) => Ok(n),
+        _ => Err("expected a whole number from 1 to 1024".to_owned()),
     }
 }
 
@@ -138,7 +211,9 @@ async fn main() -> ExitCode {
         command.error(ErrorKind::ValueValidation, error).exit()
     });
     match run(&args, limits).await {
-        Ok(summary) if summary.ok == args.calls => ExitCode::SUCCESS,
+        Ok(summary) if summary.ok == args.calls && summary.violations.unwrap_or(0) == 0 => {
+            ExitCode::SUCCESS
+        }
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
@@ -153,49 +228,28 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
         .as_ref()
         .map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())));
     let events = events.transpose()?;
-    let config = Config {
-        jitter_seed: args.seed,
-        retry_budget: args.retry_budget,
-        // A loop around an ordinary client does not tell the server its deadline either.
-        extensions: !args.naive,
-        ..Config::default()
-    };
     let client = Client::builder()
-        .config(config)
+        .config(args.config(limits))
         .connect(&args.connect)
         .await?;
     let progress = progress(args.calls);
-    let load = Load {
-        calls: args.calls,
-        concurrency: args.concurrency,
-        params: IncParams {
-            key: args.key.clone(),
-            delta: args.delta,
-        },
-        limits,
-        naive: args.naive,
-        seed: args.seed.unwrap_or_default(),
-        stop: stop_on_ctrl_c(),
-        progress: progress.clone(),
-    };
-    let (records, elapsed) = load.run(&client).await;
+    let (mut summary, written) = args.load(limits, &progress).run(&client, events).await;
     progress.finish_and_clear();
-    let mut summary = Summary::of(&records, elapsed);
-    summary.naive = args.naive;
     // No use in asking a server that no call reached.
-    if summary.not_executed < summary.calls || args.calls == 0 {
+    let reached = summary.not_executed < summary.calls || args.calls == 0;
+    if reached && args.key_per_call.is_none() {
         summary.value = value(&client, &args.key, limits).await.ok();
     }
-    summary.connects = client.stats().connects;
-    // Whatever comes of it, the summary of what was done is not lost.
-    let written = events.map_or(Ok(()), |file| write_events(file, &records));
-    let written = written.context("cannot write the events");
+    let stats = client.stats();
+    summary.connects = stats.connects;
+    summary.sessions = reached.then_some(stats.sessions_opened > 0);
     let text = match args.json {
         true => serde_json::to_string(&summary)?,
         false => summary.to_string(),
     };
+    // Whatever comes of the events, the summary of what was done is not lost.
     writeln!(std::io::stdout(), "{text}").context("cannot write the summary")?;
-    written?;
+    written.context("cannot write the events")?;
     Ok(summary)
 }
 
@@ -217,13 +271,4 @@ fn stop_on_ctrl_c() -> Arc<AtomicBool> {
         }
     });
     stop
-}
-
-fn write_events(file: File, records: &[CallRecord]) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(file);
-    for record in records {
-        serde_json::to_writer(&mut out, record)?;
-        out.write_all(b"\n")?;
-    }
-    Ok(out.flush()?)
 }

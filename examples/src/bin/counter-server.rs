@@ -39,6 +39,13 @@ struct Args {
     /// Wait before each reply, in milliseconds
     #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", value_parser = clap::value_parser!(u64).range(..=MAX_DELAY_MS))]
     reply_delay_ms: u64,
+    /// Wait before each reply for a time with a heavy tail, of at least MS milliseconds: it is
+    /// longer than x with the probability (MS/x)^SHAPE
+    #[arg(long, value_name = "MS:SHAPE", value_parser = pareto, conflicts_with = "reply_delay_ms", help_heading = "Faults")]
+    reply_delay_pareto: Option<Delay>,
+    /// Probability that a reply waits, where one of the two waits is asked for
+    #[arg(long, value_name = "P", default_value = "1", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
+    reply_delay_p: f64,
     /// Probability that the connection breaks: before the execution, before the reply, or in the
     /// middle of it, a third each, of those whose request or reply is not lost anyway
     #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
@@ -51,7 +58,7 @@ struct Args {
     #[arg(long, value_name = "N", help_heading = "Faults")]
     seed: Option<u64>,
 
-    /// How long the reply to a finished call is kept, in milliseconds
+    /// How long the reply to a finished call with a plain id is kept, in milliseconds
     #[arg(
         long,
         value_name = "N",
@@ -60,12 +67,18 @@ struct Args {
         value_parser = clap::value_parser!(u64).range(1..=MAX_TTL_MS)
     )]
     ttl_ms: u64,
-    /// Calls on record at most
+    /// Calls with plain ids on record at most
     #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", value_parser = one_or_more)]
     table_records: usize,
-    /// Memory for records at most, in MiB
+    /// Memory for their records at most, in MiB
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", value_parser = one_or_more)]
     table_mb: usize,
+    /// How long a session outlives its last connection, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = LEASE_MS, help_heading = "Limits", value_parser = clap::value_parser!(u64).range(1..))]
+    lease_ms: u64,
+    /// Sessions at most
+    #[arg(long, value_name = "N", default_value = "10000", help_heading = "Limits", value_parser = one_or_more)]
+    max_sessions: usize,
     /// Largest frame, in bytes
     #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", value_parser = one_or_more)]
     max_frame: usize,
@@ -92,6 +105,10 @@ struct Args {
     )]
     drain_ms: u64,
 
+    /// Append every effect to this file, as a line of JSON that is there before anybody is told of
+    /// the effect, and that outlives this program however it ends
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
     /// Write what happens to each attempt to this file, as lines of JSON
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -99,6 +116,9 @@ struct Args {
 
 /// 10 minutes, in milliseconds.
 const MAX_DELAY_MS: u64 = redial_server::MAX_DELAY.as_secs() * 1000;
+
+/// 30 minutes, in milliseconds.
+const LEASE_MS: u64 = 30 * 60 * 1000;
 
 /// 20 days, in milliseconds.
 const MAX_TTL_MS: u64 = 20 * 24 * 60 * 60 * 1000;
@@ -122,6 +142,21 @@ fn probability(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A Pareto distribution; whether its shape makes one is for the rule to say.
+fn pareto(text: &str) -> Result<Delay, String> {
+    let expected = || "expected MS:SHAPE, such as 2:1.5, both above 0".to_owned();
+    let (scale, shape) = text.split_once(':').ok_or_else(expected)?;
+    let scale: f64 = scale.parse().map_err(|_| expected())?;
+    let shape = shape.parse().map_err(|_| expected())?;
+    if !(scale > 0.0 && scale <= MAX_DELAY_MS as f64 && shape > 0.0) {
+        return Err(expected());
+    }
+    Ok(Delay::Pareto {
+        scale: Duration::from_secs_f64(scale / 1e3),
+        shape,
+    })
+}
+
 impl Args {
     fn config(&self) -> anyhow::Result<Config> {
         let table_bytes = self.table_mb.checked_mul(1024 * 1024);
@@ -133,6 +168,8 @@ impl Args {
             ttl: Duration::from_millis(self.ttl_ms),
             max_records: self.table_records,
             max_record_bytes: table_bytes.context("--table-mb is beyond all memory")?,
+            session_lease: Duration::from_millis(self.lease_ms),
+            max_sessions: self.max_sessions,
             max_running: self.max_running,
             max_queued: self.queue,
             max_connections: self.max_connections,
@@ -144,6 +181,11 @@ impl Args {
 
     fn fault_rules(&self) -> anyhow::Result<Vec<FaultRule>> {
         let fixed = |ms| Delay::Fixed(Duration::from_millis(ms));
+        let some = |delay| f64::from(u8::from(delay != fixed(0)));
+        let delay = fixed(self.delay_ms);
+        let reply_delay = self
+            .reply_delay_pareto
+            .unwrap_or(fixed(self.reply_delay_ms));
         // A third of the cuts each, although a rule only gets what those before it left over.
         let third = self.cut / 3.0;
         let of_the_rest = third / (1.0 - third);
@@ -159,13 +201,10 @@ impl Args {
             (Fault::Cut(CutPoint::MidReply), last),
             (Fault::DropReply, self.drop_reply),
             (Fault::Duplicate, self.duplicate),
+            (Fault::DelayExecution(delay), some(delay)),
             (
-                Fault::DelayExecution(fixed(self.delay_ms)),
-                f64::from(u8::from(self.delay_ms > 0)),
-            ),
-            (
-                Fault::DelayReply(fixed(self.reply_delay_ms)),
-                f64::from(u8::from(self.reply_delay_ms > 0)),
+                Fault::DelayReply(reply_delay),
+                some(reply_delay) * self.reply_delay_p,
             ),
         ];
         let wanted = rules.into_iter().filter(|(_, p)| *p > 0.0);
@@ -182,7 +221,12 @@ impl Args {
         }
         let faults = Faults::new(seed);
         faults.set(rules);
-        let builder = Counters::default()
+        let counters = match &self.ledger {
+            None => Counters::default(),
+            Some(path) => Counters::with_ledger(path)
+                .with_context(|| format!("can't write --ledger {}", path.display()))?,
+        };
+        let builder = counters
             .register(Server::builder())
             .config(self.config()?)
             .info("counter", env!("CARGO_PKG_VERSION"))

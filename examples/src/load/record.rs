@@ -22,7 +22,13 @@ pub struct CallRecord {
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Every sending, in order.
+    /// How often it was sent.
+    #[serde(skip)]
+    pub sendings: usize,
+    /// How many of them were copies that went out because the call took long.
+    #[serde(skip)]
+    pub hedges: u32,
+    /// Every sending, in order; left empty where nobody is to read them.
     pub attempts: Vec<AttemptRecord>,
 }
 
@@ -33,6 +39,8 @@ pub struct AttemptRecord {
     pub id: String,
     /// Which attempt of that id, from 1.
     pub attempt: u32,
+    /// Whether it was a copy that went out because the call took long.
+    pub hedge: bool,
     /// When it was sent, in microseconds of Unix time.
     pub sent_us: u64,
     /// When it was no longer waited for in particular, in microseconds of Unix time.

@@ -26,14 +26,21 @@ pub struct Summary {
     pub attempts_histogram: BTreeMap<usize, u64>,
     /// How many values had been recorded for an earlier attempt; null if the server doesn't say.
     pub replayed_or_joined: Option<u64>,
+    /// How many attempts were copies that went out because a call took long.
+    pub hedges: u64,
+    /// Whether the calls were those of a session; null if no server was reached.
+    pub sessions: Option<bool>,
     /// From the first call to the end of the last, in seconds.
     pub elapsed_s: f64,
     /// Calls of any outcome per second.
     pub calls_per_s: f64,
     /// From start to end of the calls that gave a value.
     pub latency_us: Latency,
-    /// The counter afterwards.
+    /// The counter afterwards; null if it can't be read, or if every call had a counter of its own.
     pub value: Option<i64>,
+    /// How many calls gave another value than one effect gives, where every call had a counter
+    /// of its own; else null.
+    pub violations: Option<u64>,
     /// Whether every attempt had an id of its own.
     pub naive: bool,
     /// How many connections were made.
@@ -58,48 +65,66 @@ pub struct Latency {
     pub max: Option<u64>,
 }
 
-impl Summary {
-    /// Sums up.
-    #[must_use]
-    pub fn of(records: &[CallRecord], elapsed: Duration) -> Self {
-        let mut summary = Self {
-            calls: records.len() as u64,
-            elapsed_s: elapsed.as_secs_f64(),
-            calls_per_s: records.len() as f64 / elapsed.as_secs_f64().max(1e-9),
-            latency_us: Latency::of(records),
-            error: records.iter().find_map(|record| record.error.clone()),
-            ..Self::default()
-        };
-        for record in records {
-            *match record.outcome {
-                Outcome::Ok => &mut summary.ok,
-                Outcome::NotExecuted => &mut summary.not_executed,
-                Outcome::Failed => &mut summary.failed,
-                Outcome::Unknown => &mut summary.unknown,
-            } += 1;
-            if let Some(replayed) = record.replayed {
-                *summary.replayed_or_joined.get_or_insert(0) += u64::from(replayed);
-            }
-            let attempts = record.attempts.len();
-            summary.attempts_total += attempts as u64;
-            *summary.attempts_histogram.entry(attempts).or_default() += 1;
+/// A summary in the making, whose size does not depend on how many calls it is of.
+#[derive(Debug)]
+pub(super) struct Tally {
+    so_far: Summary,
+    latencies_us: Histogram<u64>,
+}
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        Self {
+            so_far: Summary::default(),
+            latencies_us: Histogram::new(3).expect("3 digits are supported"),
         }
-        summary
+    }
+
+    /// Counts a call, of which the value is known that one effect gives, or is not.
+    pub(super) fn count(&mut self, record: CallRecord, expected: Option<i64>) {
+        let summary = &mut self.so_far;
+        summary.calls += 1;
+        *match record.outcome {
+            Outcome::Ok => &mut summary.ok,
+            Outcome::NotExecuted => &mut summary.not_executed,
+            Outcome::Failed => &mut summary.failed,
+            Outcome::Unknown => &mut summary.unknown,
+        } += 1;
+        if let Some(replayed) = record.replayed {
+            *summary.replayed_or_joined.get_or_insert(0) += u64::from(replayed);
+        }
+        if let Some(expected) = expected {
+            let wrong = record.value.is_some_and(|value| value != expected);
+            *summary.violations.get_or_insert(0) += u64::from(wrong);
+        }
+        let sendings = record.sendings;
+        summary.attempts_total += sendings as u64;
+        summary.hedges += u64::from(record.hedges);
+        *summary.attempts_histogram.entry(sendings).or_default() += 1;
+        if record.outcome == Outcome::Ok {
+            let latency_us = record.end_us.saturating_sub(record.start_us);
+            self.latencies_us
+                .record(latency_us)
+                .expect("it grows with its values");
+        }
+        if summary.error.is_none() {
+            summary.error = record.error;
+        }
+    }
+
+    pub(super) fn sum_up(&self, elapsed: Duration) -> Summary {
+        let elapsed_s = elapsed.as_secs_f64();
+        Summary {
+            elapsed_s,
+            calls_per_s: self.so_far.calls as f64 / elapsed_s.max(1e-9),
+            latency_us: Latency::of(&self.latencies_us),
+            ..self.so_far.clone()
+        }
     }
 }
 
 impl Latency {
-    fn of(records: &[CallRecord]) -> Self {
-        let mut histogram = Histogram::<u64>::new(3).expect("3 digits are supported");
-        let ok = records
-            .iter()
-            .filter(|record| record.outcome == Outcome::Ok);
-        for record in ok {
-            let latency_us = record.end_us.saturating_sub(record.start_us);
-            histogram
-                .record(latency_us)
-                .expect("it grows with its values");
-        }
+    fn of(histogram: &Histogram<u64>) -> Self {
         if histogram.is_empty() {
             return Self::default();
         }
@@ -123,17 +148,23 @@ impl fmt::Display for Summary {
             "{} calls: {} ok, {} not executed, {} failed, {} unknown",
             self.calls, self.ok, self.not_executed, self.failed, self.unknown
         )?;
+        let copies = match self.hedges {
+            0 => String::new(),
+            hedges => format!(", {hedges} of them copies,"),
+        };
         writeln!(
             f,
-            "{} attempts over {} connections, {:.3} s, {:.0} calls/s",
+            "{} attempts{copies} over {} connections, {:.3} s, {:.0} calls/s",
             self.attempts_total, self.connects, self.elapsed_s, self.calls_per_s
         )?;
         let latency = self.latency_us;
         let (p50, p99, max) = (ms(latency.p50), ms(latency.p99), ms(latency.max));
         writeln!(f, "latency p50 {p50}, p99 {p99}, max {max}")?;
-        match self.value {
-            Some(value) => write!(f, "the counter is {value}")?,
-            None => write!(f, "the counter can't be read")?,
+        match (self.value, self.violations) {
+            (_, Some(0)) => write!(f, "each counter that was told has its one effect")?,
+            (_, Some(wrong)) => write!(f, "{wrong} counters have not one effect each")?,
+            (Some(value), None) => write!(f, "the counter is {value}")?,
+            (None, None) => write!(f, "the counter can't be read")?,
         }
         match &self.error {
             Some(error) => write!(f, "\none of the errors: {error}"),
@@ -146,24 +177,27 @@ impl fmt::Display for Summary {
 mod tests {
     use super::*;
 
-    fn record(outcome: Outcome, attempts: usize, latency_us: u64) -> CallRecord {
-        let attempt = super::super::record::AttemptRecord {
-            id: String::new(),
-            attempt: 1,
-            sent_us: 0,
-            end_us: 0,
-            end: "reply",
-        };
+    fn record(outcome: Outcome, sendings: usize, latency_us: u64) -> CallRecord {
         CallRecord {
             call: 0,
             outcome,
             start_us: 1000,
             end_us: 1000 + latency_us,
-            value: None,
+            value: (outcome == Outcome::Ok).then_some(3),
             replayed: None,
             error: None,
-            attempts: vec![attempt; attempts],
+            sendings,
+            hedges: u32::from(sendings > 1),
+            attempts: Vec::new(),
         }
+    }
+
+    fn summary(records: &[CallRecord], expected: Option<i64>) -> Summary {
+        let mut tally = Tally::new();
+        for record in records {
+            tally.count(record.clone(), expected);
+        }
+        tally.sum_up(Duration::from_secs(2))
     }
 
     #[test]
@@ -173,19 +207,30 @@ mod tests {
             record(Outcome::Ok, 3, 30_000_000),
             record(Outcome::Unknown, 1, 9_999_999),
         ];
-        let summary = Summary::of(&records, Duration::from_secs(2));
+        let summary = summary(&records, None);
         assert_eq!((summary.ok, summary.unknown, summary.failed), (2, 1, 0));
-        assert_eq!(summary.attempts_total, 5);
+        assert_eq!((summary.attempts_total, summary.hedges), (5, 1));
         assert_eq!(summary.attempts_histogram, BTreeMap::from([(1, 2), (3, 1)]));
         assert_eq!(summary.latency_us.p50, Some(100));
         let max = summary.latency_us.max.unwrap();
         assert!((29_900_000..30_100_000).contains(&max), "{max}");
         assert!((summary.calls_per_s - 1.5).abs() < 1e-9);
+        assert_eq!(summary.violations, None);
+    }
+
+    #[test]
+    fn a_value_that_one_effect_does_not_give_is_a_violation() {
+        let mut records = vec![record(Outcome::Ok, 1, 9), record(Outcome::Unknown, 1, 9)];
+        assert_eq!(summary(&records, Some(3)).violations, Some(0));
+        records[0].value = Some(6);
+        let summary = summary(&records, Some(3));
+        assert_eq!(summary.violations, Some(1));
+        assert!(summary.to_string().contains("1 counters have not one"));
     }
 
     #[test]
     fn without_ok_calls_there_is_no_latency() {
-        let summary = Summary::of(&[], Duration::ZERO);
+        let summary = summary(&[], None);
         let json = serde_json::to_value(&summary).unwrap();
         assert_eq!(json["latency_us"]["p50"], serde_json::Value::Null);
         assert_eq!(json["value"], serde_json::Value::Null);

@@ -3,8 +3,10 @@
 pub(crate) mod attempts;
 pub(crate) mod ecdf;
 pub(crate) mod effects;
+pub(crate) mod fates;
 pub(crate) mod lanes;
 mod panel;
+pub(crate) mod tail;
 
 /// A scenario's name as part of an element's id.
 fn slug(kind: &str, name: &str, mode: &str) -> String {

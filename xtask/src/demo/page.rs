@@ -1,5 +1,6 @@
 //! `target/redial/demo.html`: what the demo has seen, to be looked at.
 
+mod chapters;
 mod legend;
 mod tables;
 
@@ -8,14 +9,17 @@ use super::{
     Outcome,
     chart::{attempts, ecdf, effects, lanes},
     run::Run,
-    scenario::{self, Mode},
+    scenario,
     stories::{self, Told},
     verdict::Verdict,
 };
-use crate::report::{
-    page::{figure, page, section},
-    scale::thousands,
-    svg::escape,
+use crate::{
+    mode::Mode,
+    report::{
+        page::{figure, page, section},
+        scale::thousands,
+        svg::escape,
+    },
 };
 
 /// The whole page.
@@ -28,6 +32,7 @@ pub(crate) fn html(outcome: &Outcome) -> String {
         timelines(&stories::tell(runs)),
         latencies(runs),
         attempts_taken(runs),
+        chapters::html(&outcome.chapters),
         again(outcome),
     ];
     page("Redial: what retries do to a counter", &body.concat())
@@ -45,7 +50,7 @@ fn header(outcome: &Outcome) -> String {
             (calls + run.summary.calls, twice + by)
         })
     };
-    let ((calls, twice), (_, naive_twice)) = (total(Mode::Table), total(Mode::Naive));
+    let ((calls, twice), (_, naive_twice)) = (total(Mode::Session), total(Mode::Naive));
     let problems: String = outcome
         .problems()
         .iter()
@@ -57,7 +62,7 @@ fn header(outcome: &Outcome) -> String {
          {} effects too many.</span></h1>{problems}<p>A counter server and its \
          clients ran on this machine, as real processes over TCP. The server made the trouble \
          itself: it lost requests and replies, was slow, cut connections and ran out of room. \
-         Each scenario ran once <em>with the table</em>, where all attempts of a call carry one \
+         Each scenario ran once <em>with a session</em>, where all attempts of a call carry one \
          id, and once <em>naively</em>, where every attempt is a new request with a fresh id. At \
          the end each counter was asked for its value.</p></header>\n",
         thousands(calls),
@@ -104,10 +109,7 @@ fn timelines(told: &[Told]) -> String {
             escape(story.title),
             escape(story.says),
             told.scenario,
-            match story.mode {
-                Mode::Table => "with the table",
-                Mode::Naive => "naively",
-            },
+            story.mode.text(),
             told.timeline.number
         );
         figure("call", &caption, &lanes::draw(told))
@@ -124,7 +126,7 @@ fn latencies(runs: &[Run]) -> String {
     let lead = "For each time on the axis, the share of all calls that were ok by then. Dots: half \
         of the calls, and 99 % of them. A line that stays below 100 % belongs to calls that never \
         were ok. Where both ways succeed, the lines lie close together: nothing is paid for \
-        counting once. Where attempts time out, only the table lets a late reply count.";
+        counting once. Where attempts time out, only a session lets a late reply count.";
     let domain = ecdf::domain(runs);
     let panels = panels(runs, |runs| ecdf::draw(runs, domain));
     section("How long the calls took", lead, &format!("{MODES}{panels}"))

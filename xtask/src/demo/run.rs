@@ -5,11 +5,12 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    scenario::{KEY, Mode, Scenario},
+    scenario::{KEY, Scenario},
     verdict::Verdict,
 };
 use crate::{
     events::{self, Call, Summary},
+    mode::Mode,
     programs::Programs,
     wire,
 };
@@ -54,6 +55,11 @@ pub(crate) fn run(
     flags.push(server.address.to_string());
     let summary = programs.client(&flags, CLIENT)?;
     check(&summary, scenario.calls(calls))?;
+    ensure!(
+        mode.is_that(summary.sessions),
+        "the client's session: {:?}",
+        summary.sessions
+    );
     let value = wire::settled_value(server.address, KEY, scenario.settle())?;
     server.stop()?;
     let effects = u64::try_from(value).with_context(|| format!("the counter says {value}"))?;

@@ -2,29 +2,11 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use crate::mode::Mode;
 
-/// With Redial's table, or as a hand-made retry loop does it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Mode {
-    /// Every attempt of a call carries the same id.
-    Table,
-    /// Every attempt carries a fresh id, so the server can't know that it is a retry.
-    Naive,
-}
-
-impl Mode {
-    pub(crate) const BOTH: [Self; 2] = [Self::Table, Self::Naive];
-
-    /// `table` or `naive`, as the programs' users know it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Naive => "naive",
-        }
-    }
-}
+/// The ways that are compared: as Redial's client does it by itself, and as a hand-made retry loop
+/// does it.
+pub(crate) const MODES: [Mode; 2] = [Mode::Session, Mode::Naive];
 
 /// One kind of trouble.
 #[derive(Debug)]
@@ -139,9 +121,7 @@ impl Scenario {
                 ("--seed", seed.to_string()),
             ],
         );
-        if mode == Mode::Naive {
-            flags.push("--naive".to_owned());
-        }
+        flags.extend(mode.flag().map(str::to_owned));
         flags
     }
 }
@@ -169,7 +149,7 @@ mod tests {
     #[test]
     fn the_notebook_keeps_its_numbers() {
         let notebook = &ALL[0];
-        let client = notebook.client_flags(Mode::Table, 300, 1).join(" ");
+        let client = notebook.client_flags(Mode::Session, 300, 1).join(" ");
         assert_eq!(notebook.server, "--delay-ms 120 --drop-request 0.2");
         assert!(client.starts_with("--attempt-timeout-ms 100 --max-attempts 6 --backoff-ms 30"));
         assert!(client.contains("--calls 100"), "{client}");

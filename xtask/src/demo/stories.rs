@@ -2,10 +2,12 @@
 
 use super::{
     run::Run,
-    scenario::Mode,
     timeline::{Ledger, Timeline},
 };
-use crate::events::{End, Event, Outcome};
+use crate::{
+    events::{End, Event, Outcome},
+    mode::Mode,
+};
 
 /// Something that a call can show.
 pub(crate) struct Story {
@@ -31,22 +33,22 @@ const ALL: [Story; 7] = [
                execution that the first one started; the one reply completes the call, although \
                the attempt that asked for it was given up on.",
         scenario: "notebook",
-        mode: Mode::Table,
+        mode: Mode::Session,
         shown_by: |call| call.lanes[0].has(Event::Started) && call.has(Event::Joined),
     },
     Story {
         title: "A lost request",
         says: "Nothing has happened at the server, so the next attempt is the one that runs.",
         scenario: "lossy requests",
-        mode: Mode::Table,
+        mode: Mode::Session,
         shown_by: |call| call.lanes[0].has(Event::RequestDropped) && call.has(Event::Started),
     },
     Story {
-        title: "A lost reply, with the table",
+        title: "A lost reply, with a session",
         says: "The effect has happened, the caller can't know. The same id comes again and gets \
                the recorded reply, byte for byte; the handler does not run a second time.",
         scenario: "lossy replies",
-        mode: Mode::Table,
+        mode: Mode::Session,
         shown_by: |call| call.has(Event::ReplyDropped) && call.has(Event::Replayed),
     },
     Story {
@@ -59,10 +61,10 @@ const ALL: [Story; 7] = [
     },
     Story {
         title: "A connection cut after the effect",
-        says: "The execution belongs to the table, not to the connection: it is finished and \
+        says: "The execution belongs to the session, not to the connection: it is finished and \
                recorded, and the attempt on the next connection finds it.",
         scenario: "cut connections",
-        mode: Mode::Table,
+        mode: Mode::Session,
         shown_by: |call| {
             let cut = |lane: &super::timeline::Lane| {
                 lane.has(Event::Started) && lane.end == End::ConnectionLost
@@ -83,7 +85,7 @@ const ALL: [Story; 7] = [
         says: "A full queue refuses before anything has happened and says how long to stay away; \
                the client does, and comes back with the same id.",
         scenario: "overload",
-        mode: Mode::Table,
+        mode: Mode::Session,
         shown_by: |call| call.has(Event::Refused) && call.has(Event::Started),
     },
 ];

@@ -4,10 +4,12 @@ use comfy_table::{Cell, CellAlignment, Color, Table};
 
 use super::{
     run::Run,
-    scenario::Mode,
     verdict::{self, Verdict},
 };
-use crate::report::{self, scale::duration};
+use crate::{
+    mode::Mode,
+    report::{self, scale::duration},
+};
 
 /// What the columns are called.
 pub(crate) const HEADINGS: [&str; 10] = [

@@ -11,7 +11,7 @@ pub(crate) struct Timeline {
     pub(crate) end_ms: f64,
     /// One per attempt, in the order of sending.
     pub(crate) lanes: Vec<Lane>,
-    /// One per effect: more than one is the accident that the table prevents.
+    /// One per effect: more than one is the accident that is to be prevented.
     pub(crate) executions: Vec<Execution>,
 }
 
@@ -234,6 +234,7 @@ mod tests {
             outcome,
             start_us: 1000,
             end_us: 31_000,
+            value: None,
             attempts: attempts.collect(),
         }
     }

@@ -2,7 +2,8 @@
 
 use super::panel::{LEFT, RIGHT, WIDTH, frame};
 use crate::{
-    demo::{run::Run, scenario::Mode},
+    demo::run::Run,
+    mode::Mode,
     report::{
         scale::Scale,
         svg::{Anchor, Svg},
@@ -36,15 +37,15 @@ pub(crate) fn draw(runs: &[&Run]) -> String {
     svg.finish()
 }
 
-/// To the left of the pair's middle with the table, to the right naively.
+/// To the left of the pair's middle with a session, to the right naively.
 fn draw_bar(svg: &mut Svg, run: &Run, attempts: u32, (middle, width): (f64, f64), y: Scale) {
     let share = share(run, attempts);
     if share <= 0.0 {
         return;
     }
     let left = match run.mode {
-        Mode::Table => middle - width - 0.5,
-        Mode::Naive => middle + 0.5,
+        Mode::Session => middle - width - 0.5,
+        _ => middle + 0.5,
     };
     // A single call among hundreds must not vanish.
     let height = (BOTTOM - y.at(share)).max(1.5);

@@ -2,8 +2,9 @@
 
 use super::panel::{LEFT, RIGHT, TOP, WIDTH, frame};
 use crate::{
-    demo::{run::Run, scenario::Mode},
+    demo::run::Run,
     events::Outcome,
+    mode::Mode,
     report::{
         scale::{Scale, duration, reached, round_up},
         svg::{Anchor, Svg},
@@ -122,7 +123,7 @@ mod tests {
         let x = Scale::log((1.0, 100.0), (0.0, 100.0));
         let y = Scale::linear((0.0, 1.0), (100.0, 0.0));
         let latencies = Latencies {
-            mode: Mode::Table,
+            mode: Mode::Session,
             sorted: vec![1.0, 10.0],
             calls: 4,
         };

@@ -1,7 +1,8 @@
 //! The picture that matters most: effects found per call made, where one is right.
 
 use crate::{
-    demo::{run::Run, scenario::Mode},
+    demo::run::Run,
+    mode::Mode,
     report::{
         scale::Scale,
         svg::{Anchor, Svg},
@@ -58,7 +59,7 @@ fn axis(svg: &mut Svg, x: Scale, ticks: impl Iterator<Item = f64>, bottom: f64) 
 
 fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
     let find = |mode| runs.iter().find(|run| run.mode == mode);
-    let (Some(table), Some(naive)) = (find(Mode::Table), find(Mode::Naive)) else {
+    let (Some(table), Some(naive)) = (find(Mode::Session), find(Mode::Naive)) else {
         return;
     };
     let (from, to) = (x.at(ratio(table)), x.at(ratio(naive)));
@@ -68,7 +69,7 @@ fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
         "naive",
         &format!("M{:.1} {y:.1}l{r} -{r}l{r} {r}l-{r} {r}z", cx - r),
     );
-    svg.circle("table", (from, y), 5.5, &tip(table));
+    svg.circle(Mode::Session.name(), (from, y), 5.5, &tip(table));
     let text = if naive.effects > naive.summary.calls {
         format!(
             "{:.2}: {} effects of {} calls",

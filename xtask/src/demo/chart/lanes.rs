@@ -2,11 +2,11 @@
 
 use crate::{
     demo::{
-        scenario::Mode,
         stories::Told,
         timeline::{Lane, Mark, Timeline},
     },
     events::{End, Event},
+    mode::Mode,
     report::{
         scale::Scale,
         svg::{Anchor, Svg},

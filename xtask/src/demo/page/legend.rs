@@ -1,7 +1,7 @@
 //! What colours and symbols mean.
 
 /// What the two colours mean, above every picture that uses them.
-pub(super) const MODES: &str = "<p class=\"legend\"><span><i class=\"key table\"></i>with the table: every \
+pub(super) const MODES: &str = "<p class=\"legend\"><span><i class=\"key session\"></i>with a session: every \
     attempt carries the call's id</span><span><i class=\"key naive\"></i>naively: a fresh id for \
     every attempt</span></p>";
 
@@ -16,8 +16,8 @@ const SYMBOLS: [(&str, &str); 10] = [
         "starts an execution",
     ),
     (
-        "<rect class=\"table pale\" x=\"0\" y=\"3\" width=\"11\" height=\"10\"/>\
-             <rect class=\"table\" x=\"11\" y=\"3\" width=\"5\" height=\"10\"/>",
+        "<rect class=\"session pale\" x=\"0\" y=\"3\" width=\"11\" height=\"10\"/>\
+             <rect class=\"session\" x=\"11\" y=\"3\" width=\"5\" height=\"10\"/>",
         "taken on and delayed, then executed",
     ),
     (

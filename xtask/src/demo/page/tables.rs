@@ -1,12 +1,13 @@
 //! The page's two tables.
 
 use crate::{
-    demo::{duplicate::Duplicate, run::Run, scenario::Mode, table, verdict::Verdict},
+    demo::{duplicate::Duplicate, run::Run, table, verdict::Verdict},
     events::Event,
+    mode::Mode,
     report::{page::section, svg::escape},
 };
 
-/// Two rows for each scenario: with the table and naively.
+/// Two rows for each scenario: with a session and naively.
 pub(super) fn results(runs: &[Run]) -> String {
     let headings = table::HEADINGS
         .iter()
@@ -27,8 +28,8 @@ fn row(run: &Run) -> String {
         .map(|(column, text)| {
             let text = escape(&text);
             match (column, run.mode) {
-                (0, Mode::Table) => format!("<th scope=\"rowgroup\" rowspan=\"2\">{text}</th>"),
-                (0, Mode::Naive) => String::new(),
+                (0, Mode::Session) => format!("<th scope=\"rowgroup\" rowspan=\"2\">{text}</th>"),
+                (0, _) => String::new(),
                 (1, _) => format!("<td><i class=\"key {mode}\"></i>{text}</td>"),
                 (table::LAST, _) if run.verdict == Verdict::Exact => {
                     format!("<td class=\"exact\">{text}</td>")

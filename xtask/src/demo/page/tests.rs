@@ -4,8 +4,14 @@ use std::{collections::HashSet, time::Duration};
 
 use super::*;
 use crate::{
-    demo::{duplicate::Duplicate, scenario::Scenario},
+    demo::{
+        chapters::{self, Chapters, hedging::WAYS},
+        duplicate::Duplicate,
+        scenario::Scenario,
+    },
     events::{self, Attempt, Call, End, Event, Summary},
+    memory::measure::{Curve, Sample},
+    mode::Mode,
 };
 
 /// Two attempts: the reply to the first is lost, the second ends the call. Naively each has an
@@ -13,8 +19,8 @@ use crate::{
 fn run(scenario: &'static Scenario, mode: Mode) -> Run {
     let slow = scenario.name == "slow" && mode == Mode::Naive;
     let (ids, numbers) = match mode {
-        Mode::Table => (["a", "a"], [1, 2]),
-        Mode::Naive => (["a", "b"], [1, 1]),
+        Mode::Session => (["a", "a"], [1, 2]),
+        _ => (["a", "b"], [1, 1]),
     };
     let attempt = |index: usize, sent_us, end| Attempt {
         id: ids[index].to_owned(),
@@ -33,6 +39,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
         },
         start_us: 0,
         end_us: 12_000,
+        value: None,
         attempts: vec![attempt(0, 0, End::Timeout), attempt(1, 7000, last)],
     };
     let verdict = |index: usize, t_us, event| events::Verdict {
@@ -41,7 +48,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
         id: Some(ids[index].to_owned()),
         attempt: numbers[index],
     };
-    let again = if mode == Mode::Table {
+    let again = if mode == Mode::Session {
         Event::Replayed
     } else {
         Event::Started
@@ -54,7 +61,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
         attempts_histogram: [(2, 1)].into(),
         ..Summary::default()
     };
-    let effects = if mode == Mode::Table { 1 } else { 2 };
+    let effects = if mode == Mode::Session { 1 } else { 2 };
     Run {
         scenario,
         mode,
@@ -79,7 +86,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
 fn outcome() -> Outcome {
     let runs = scenario::ALL
         .iter()
-        .flat_map(|scenario| Mode::BOTH.map(|mode| run(scenario, mode)));
+        .flat_map(|scenario| scenario::MODES.map(|mode| run(scenario, mode)));
     Outcome {
         seed: 7,
         calls: 1,
@@ -90,7 +97,30 @@ fn outcome() -> Outcome {
             effects: 1,
         },
         runs: runs.collect(),
+        chapters: chapters(),
         took: Duration::from_secs(1),
+    }
+}
+
+fn chapters() -> Chapters {
+    let curve = |ids, rss_kib| Curve {
+        ids,
+        summary: Summary::default(),
+        samples: vec![Sample {
+            at_s: 1.0,
+            calls: 1,
+            rss_kib,
+        }],
+    };
+    let restarted = |mode, doubled| chapters::restart::tests::restarted(mode, doubled);
+    Chapters {
+        late: chapters::late::tests::late(),
+        restarted: vec![restarted(Mode::Session, 0), restarted(Mode::Naive, 17)],
+        hedged: WAYS
+            .iter()
+            .map(|way| chapters::hedging::tests::hedged(way, 4))
+            .collect(),
+        memory: vec![curve(Mode::Plain, 2048), curve(Mode::Session, 1024)],
     }
 }
 
@@ -105,11 +135,16 @@ fn the_page_is_whole() {
     for needle in [
         "7 calls through every kind of trouble: none counted twice",
         "7 effects too many",
-        "A lost reply, with the table",
+        "A lost reply, with a session",
         "A lost reply, naively",
         "and executed again, time 2",
         "naive: no call was ever ok",
         "left no trace",
+        "none twice, 10 unknown and told so",
+        "17 twice",
+        "stale (-32007)",
+        "second request: after the p95",
+        "with plain ids: 2.0 MiB",
         "demo --seed 7 --calls 1",
         "counter-server &lt;&gt;",
     ] {
@@ -142,5 +177,5 @@ fn a_broken_promise_is_said_on_top() {
     outcome.runs[2].verdict = Verdict::Lost(1);
     let page = html(&outcome);
     assert!(page.contains("<p class=\"problem\">one id, sent three times, had 2 effects</p>"));
-    assert!(page.contains("<p class=\"problem\">no faults, with the table: 1 lost</p>"));
+    assert!(page.contains("<p class=\"problem\">no faults, with a session: 1 lost</p>"));
 }

@@ -1,0 +1,199 @@
+//! What a session adds, shown beside what is there without one: late retries, restarts, hedging,
+//! and memory.
+
+pub(crate) mod hedging;
+pub(crate) mod late;
+pub(crate) mod restart;
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use comfy_table::CellAlignment;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use self::{hedging::Hedged, late::Late, restart::Restarted};
+use crate::{
+    memory::measure::{self, Curve},
+    mode::Mode,
+    programs::Programs,
+    report,
+};
+
+/// How many steps the chapters are on a progress bar.
+pub(crate) const STEPS: usize = 1 + restart::MODES.len() + hedging::WAYS.len() + 2;
+
+/// A run of these has this many times the calls of a scenario's, and at least so many.
+const RESTART_CALLS: (u64, u64) = (20, 1200);
+const HEDGED_CALLS: (u64, u64) = (10, 500);
+const MEMORY_CALLS: (u64, u64) = (3000, 100_000);
+/// How often the memory is looked at.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// All of them.
+pub(crate) struct Chapters {
+    pub(crate) late: Late,
+    pub(crate) restarted: Vec<Restarted>,
+    pub(crate) hedged: Vec<Hedged>,
+    /// None where the system does not tell how much memory a process has.
+    pub(crate) memory: Vec<Curve>,
+}
+
+/// Runs them; each is told to the bar before it begins.
+pub(crate) fn watch(
+    programs: &Programs,
+    folder: &Path,
+    calls: u64,
+    seed: u64,
+    bar: &ProgressBar,
+) -> Result<Chapters> {
+    let times = |(times, least): (u64, u64)| (calls * times).max(least);
+    bar.set_message("late retries");
+    let late = late::watch(programs).context("the late retries")?;
+    bar.inc(1);
+    let mut restarted = Vec::new();
+    for mode in restart::MODES {
+        bar.set_message(format!("restarts, {}", mode.text()));
+        let run = restart::watch(programs, folder, mode, times(RESTART_CALLS), seed);
+        restarted.push(run.with_context(|| format!("restarts, {}", mode.text()))?);
+        bar.inc(1);
+    }
+    let mut hedged = Vec::new();
+    for way in &hedging::WAYS {
+        bar.set_message(format!("slow replies, {}", way.name));
+        let run = hedging::watch(programs, folder, way, times(HEDGED_CALLS), seed);
+        hedged.push(run.with_context(|| format!("slow replies, {}", way.name))?);
+        bar.inc(1);
+    }
+    Ok(Chapters {
+        late,
+        restarted,
+        hedged,
+        memory: watch_memory(programs, times(MEMORY_CALLS), bar)?,
+    })
+}
+
+fn watch_memory(programs: &Programs, calls: u64, bar: &ProgressBar) -> Result<Vec<Curve>> {
+    let mut memory = Vec::new();
+    for ids in measure::MODES {
+        bar.set_message(format!("memory, {}", ids.text()));
+        if measure::is_possible() {
+            let curve = measure::measure(programs, ids, calls, PAUSE);
+            memory.push(curve.with_context(|| format!("memory, {}", ids.text()))?);
+        }
+        bar.inc(1);
+    }
+    Ok(memory)
+}
+
+impl Chapters {
+    /// Which promises were broken.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let restarted = self.restarted.iter().filter_map(Restarted::problem);
+        let hedged = self.hedged.iter().filter_map(Hedged::problem);
+        let late = self.late.problems().into_iter();
+        late.chain(restarted).chain(hedged).collect()
+    }
+
+    /// Where it went better without a session than it had to.
+    pub(crate) fn surprises(&self) -> Vec<String> {
+        let late = self.late.surprise();
+        let lucky = |run: &&Restarted| run.mode != Mode::Session && run.doubled == 0;
+        let restarted = self.restarted.iter().filter(lucky);
+        let restarted = restarted.map(|run| {
+            format!(
+                "restarts, {}: nothing was doubled this time",
+                run.mode.text()
+            )
+        });
+        late.into_iter().chain(restarted).collect()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!(
+            "\nThe same request again, after {} ms:\n{}\n",
+            late::AWAY.as_millis(),
+            table(&late::HEADINGS, self.late.rows(), 3)
+        );
+        text.push_str(&format!(
+            "\nA server that is killed (-9) and started again {} times under load:\n{}\n",
+            restart::KILLS,
+            table(
+                &restart::HEADINGS,
+                self.restarted.iter().map(Restarted::row),
+                1
+            )
+        ));
+        text.push_str(&format!(
+            "\nReplies with a heavy tail ({}), and a second request for those that take long:\n{}\n",
+            hedging::TAIL,
+            table(&hedging::HEADINGS, self.hedged.iter().map(Hedged::row), 1)
+        ));
+        if !self.memory.is_empty() {
+            let rows = self.memory.iter().map(memory_row);
+            text.push_str(&format!(
+                "\nThe server's memory at full speed through one client:\n{}\n",
+                table(&MEMORY_HEADINGS, rows, 1)
+            ));
+        }
+        text
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "late": self.late.json(),
+            "restarts": self.restarted.iter().map(Restarted::json).collect::<Vec<_>>(),
+            "hedging": self.hedged.iter().map(Hedged::json).collect::<Vec<_>>(),
+            "memory": self.memory.iter().map(memory_json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// What the columns about memory are called.
+pub(crate) const MEMORY_HEADINGS: [&str; 6] = [
+    "ids",
+    "calls",
+    "calls/s",
+    "at first",
+    "after a tenth",
+    "at last",
+];
+
+/// A run at full speed, as text.
+pub(crate) fn memory_row(curve: &Curve) -> [String; 6] {
+    let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
+    let calls = curve.summary.calls;
+    [
+        curve.ids.text().to_owned(),
+        report::scale::thousands(calls),
+        report::scale::thousands(curve.summary.calls_per_s() as u64),
+        mib(curve.rss_kib_after(0)),
+        mib(curve.rss_kib_after(calls / 10)),
+        mib(curve.growth(0).0),
+    ]
+}
+
+fn memory_json(curve: &Curve) -> Value {
+    json!({
+        "ids": curve.ids,
+        "calls": curve.summary.calls,
+        "calls_per_s": curve.summary.calls_per_s(),
+        "samples": curve.samples,
+    })
+}
+
+/// A table whose columns after the first `words` are numbers.
+fn table<const N: usize>(
+    headings: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    words: usize,
+) -> String {
+    let mut table = report::terminal::table(headings);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(words) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}

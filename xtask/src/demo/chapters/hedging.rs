@@ -1,0 +1,181 @@
+//! Replies of which some are very late, and a second request on another connection for those.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    demo::verdict::Verdict,
+    events::{self, Call, Outcome, Summary},
+    programs::Programs,
+    report::scale::duration,
+    wire,
+};
+
+/// The counter of these calls.
+const KEY: &str = "hedged";
+/// How long a client may take.
+const CLIENT: Duration = Duration::from_secs(60);
+/// The delays of the replies, in words: a hundredth of 1 ms to the power of 1.2 and so on.
+pub(crate) const TAIL: &str = "half under 1.8 ms, a hundredth over 46 ms";
+const SERVER: &str = "--reply-delay-pareto 1:1.2";
+const CLIENTS: &str = "--concurrency 8 --connections 2 --attempt-timeout-ms 1000 --max-attempts 10";
+
+/// What the columns are called.
+pub(crate) const HEADINGS: [&str; 9] = [
+    "second request",
+    "calls",
+    "ok",
+    "extra attempts",
+    "p50",
+    "p99",
+    "p99.9",
+    "effects found",
+    "verdict",
+];
+
+/// When a call is sent a second time.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    /// The class of what is drawn of it.
+    pub(crate) class: &'static str,
+    flags: &'static str,
+}
+
+/// Never, and once it has taken longer than most.
+pub(crate) const WAYS: [Way; 2] = [
+    Way {
+        name: "none",
+        class: "naive",
+        flags: "",
+    },
+    Way {
+        name: "after the p95",
+        class: "session",
+        flags: "--hedge p95",
+    },
+];
+
+/// What came of one way.
+pub(crate) struct Hedged {
+    pub(crate) way: &'static Way,
+    pub(crate) summary: Summary,
+    /// How long the calls took that were ok, in microseconds, sorted.
+    pub(crate) sorted_us: Vec<f64>,
+    pub(crate) effects: u64,
+}
+
+/// Runs it. The client's file is left in `folder`.
+pub(crate) fn watch(
+    programs: &Programs,
+    folder: &Path,
+    way: &'static Way,
+    calls: u64,
+    seed: u64,
+) -> Result<Hedged> {
+    let words =
+        |flags: &str| -> Vec<String> { flags.split_whitespace().map(str::to_owned).collect() };
+    let server = programs.server(&words(&format!("{SERVER} --seed {seed}")))?;
+    let file = folder.join(format!("hedged-{}.jsonl", way.class));
+    let mut flags = words(&format!("{CLIENTS} {} --key {KEY} --json", way.flags));
+    let own = [
+        ("--calls", calls.to_string()),
+        ("--connect", server.address.to_string()),
+        ("--events", file.display().to_string()),
+    ];
+    for (flag, value) in own {
+        flags.extend([flag.to_owned(), value]);
+    }
+    let summary = programs.client(&flags, CLIENT)?;
+    ensure!(summary.calls == calls, "{} of {calls} calls", summary.calls);
+    let value = wire::settled_value(server.address, KEY, Duration::from_millis(100))?;
+    server.stop()?;
+    Ok(Hedged {
+        way,
+        summary,
+        sorted_us: latencies(&events::read(&file)?),
+        effects: u64::try_from(value).with_context(|| format!("the counter says {value}"))?,
+    })
+}
+
+fn latencies(calls: &[Call]) -> Vec<f64> {
+    let ok = calls.iter().filter(|call| call.outcome == Outcome::Ok);
+    let took = ok.map(|call| call.end_us.saturating_sub(call.start_us) as f64);
+    let mut sorted: Vec<_> = took.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+impl Hedged {
+    fn verdict(&self) -> Verdict {
+        Verdict::of(&self.summary, self.effects)
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
+        let (name, verdict) = (self.way.name, self.verdict());
+        (verdict != Verdict::Exact)
+            .then(|| format!("slow replies, second request {name}: {}", verdict.text()))
+    }
+
+    /// Attempts beyond the first of each call, per call.
+    fn extra(&self) -> f64 {
+        self.summary.attempts_per_call() - 1.0
+    }
+
+    pub(crate) fn row(&self) -> [String; 9] {
+        let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), duration);
+        let summary = &self.summary;
+        [
+            self.way.name.to_owned(),
+            summary.calls.to_string(),
+            summary.ok.to_string(),
+            format!("{:.1} %", self.extra() * 100.0),
+            time(summary.latency_us.p50),
+            time(summary.latency_us.p99),
+            time(summary.latency_us.p999),
+            self.effects.to_string(),
+            self.verdict().text(),
+        ]
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "second_request": self.way.name,
+            "client": self.summary,
+            "extra_attempts": self.extra(),
+            "effects_found": self.effects,
+            "judged": self.verdict(),
+            "server": SERVER,
+            "flags": format!("{CLIENTS} {}", self.way.flags),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn hedged(way: &'static Way, effects: u64) -> Hedged {
+        Hedged {
+            way,
+            summary: Summary {
+                calls: 4,
+                ok: 4,
+                attempts_total: 5,
+                ..Summary::default()
+            },
+            sorted_us: vec![1000.0, 1100.0, 2000.0, 90_000.0],
+            effects,
+        }
+    }
+
+    #[test]
+    fn an_effect_too_many_is_a_problem() {
+        assert_eq!(hedged(&WAYS[1], 4).problem(), None);
+        let problem = hedged(&WAYS[1], 5).problem().unwrap();
+        assert!(problem.contains("after the p95: 1 too many"), "{problem}");
+        assert_eq!(hedged(&WAYS[1], 4).row()[3], "25.0 %");
+    }
+}

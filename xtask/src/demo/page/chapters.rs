@@ -1,0 +1,122 @@
+//! The page's sections about what a session adds.
+
+use crate::{
+    demo::{
+        chapters::{self, Chapters, hedging, hedging::Hedged, late, restart, restart::Restarted},
+        chart::{fates, tail},
+    },
+    memory::chart,
+    report::{
+        page::{figure, section},
+        svg::escape,
+    },
+};
+
+/// All four, in the order in which they were run.
+pub(super) fn html(chapters: &Chapters) -> String {
+    let parts = [
+        restarts(&chapters.restarted),
+        late_retries(&chapters.late),
+        slow_replies(&chapters.hedged),
+        memory(chapters),
+    ];
+    parts.concat()
+}
+
+fn restarts(runs: &[Restarted]) -> String {
+    let lead = format!(
+        "The server, which has its table of calls in memory, is killed (<code>kill -9</code>) and \
+         started again {} times in the middle of the calls; it loses some replies as well. Each \
+         life writes its effects to a ledger that survives. A retry that reaches the next life is \
+         a new call to it, if ids are all it has. A call of a session is not: the next life does \
+         not know the session, so it does nothing, and the caller is told that the outcome is \
+         unknown.",
+        restart::KILLS
+    );
+    let legend = "<p class=\"legend\"><span><i class=\"key square lost-bar\"></i>calls that took \
+        effect twice</span><span><i class=\"key square soft-bar\"></i>calls whose callers were told \
+        that nobody knows</span></p>";
+    let picture = figure("wide", legend, &fates::draw(runs));
+    let table = table(&restart::HEADINGS, runs.iter().map(Restarted::row), 1);
+    section(
+        "A server that is killed",
+        &lead,
+        &format!("{picture}{table}"),
+    )
+}
+
+fn late_retries(late: &late::Late) -> String {
+    let lead = format!(
+        "Each request was written by hand as a frame and sent again, unchanged, {} ms later, on \
+         another connection. By then the table has forgotten a plain id. A session has no such \
+         window: what its client has not acknowledged is on record, what it has acknowledged is \
+         refused for ever, and so is everything of a session that is gone.",
+        late::AWAY.as_millis()
+    );
+    section(
+        "A request that comes late",
+        &lead,
+        &table(&late::HEADINGS, late.rows(), 3),
+    )
+}
+
+fn slow_replies(runs: &[Hedged]) -> String {
+    let lead = format!(
+        "The replies take their time: {}. A client may send the same call once more, on another \
+         connection, when it has taken longer than most: whichever reply comes first counts, and \
+         the call still takes effect once, since both requests have one id.",
+        hedging::TAIL
+    );
+    let picture = figure("wide", "", &tail::draw(runs));
+    let table = table(&hedging::HEADINGS, runs.iter().map(Hedged::row), 1);
+    section(
+        "Slow replies, and a second request",
+        &lead,
+        &format!("{picture}{table}"),
+    )
+}
+
+fn memory(chapters: &Chapters) -> String {
+    if chapters.memory.is_empty() {
+        return String::new();
+    }
+    let curves: Vec<_> = chapters.memory.iter().collect();
+    let picture = figure("wide", "", &chart::draw(&curves));
+    let rows = chapters.memory.iter().map(chapters::memory_row);
+    let table = table(&chapters::MEMORY_HEADINGS, rows, 1);
+    let lead = crate::memory::WHY;
+    section("Memory at full speed", lead, &format!("{picture}{table}"))
+}
+
+/// A table whose columns after the first `words` are numbers; a column called `verdict` is
+/// coloured.
+fn table<const N: usize>(
+    headings: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    words: usize,
+) -> String {
+    let class = |column: usize| match (headings[column], column < words) {
+        ("verdict", _) | (_, true) => "",
+        _ => " class=\"number\"",
+    };
+    let head = headings.iter().enumerate();
+    let head = head.map(|(n, text)| format!("<th scope=\"col\"{}>{text}</th>", class(n)));
+    let cell = |(column, text): (usize, String)| {
+        let text = escape(&text);
+        match (headings[column], text.as_str()) {
+            ("verdict", "exact") => format!("<td class=\"exact\">{text}</td>"),
+            ("verdict", _) => format!("<td class=\"wrong\">{text}</td>"),
+            _ if column == 0 => format!("<th scope=\"row\">{text}</th>"),
+            _ => format!("<td{}>{text}</td>", class(column)),
+        }
+    };
+    let row = |row: [String; N]| {
+        let cells = row.into_iter().enumerate().map(cell);
+        format!("<tr>{}</tr>", cells.collect::<String>())
+    };
+    format!(
+        "<div class=\"scroll\"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
+        head.collect::<String>(),
+        rows.map(row).collect::<String>()
+    )
+}

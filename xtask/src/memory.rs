@@ -1,0 +1,277 @@
+//! `cargo xtask memory`: what the server keeps in memory at full speed, and how fast that is, with
+//! plain ids and with sessions.
+
+pub(crate) mod chart;
+pub(crate) mod measure;
+mod page;
+
+pub(crate) use page::WHY;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use clap::value_parser;
+use comfy_table::CellAlignment;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use self::measure::Curve;
+use crate::{
+    mode::Mode,
+    programs::{Programs, Workspace},
+    report::{self, scale::thousands},
+};
+
+/// How often to look.
+const PAUSE: Duration = Duration::from_millis(50);
+/// With sessions the server may have at most this much more memory after the last call than after
+/// the first tenth of them...
+const GROWTH: f64 = 1.1;
+/// ...if that is a million calls at least: a program's first steps always take some.
+const JUDGED_FROM: u64 = 10_000_000;
+
+/// What may be chosen.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print one JSON object on stdout, and nothing else there
+    #[arg(long)]
+    json: bool,
+    /// Calls per run
+    #[arg(long, default_value_t = 10_000_000, value_parser = value_parser!(u64).range(10_000..=1_000_000_000))]
+    calls: u64,
+    /// How often each way of naming calls is run, by turns
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u64).range(1..=99))]
+    rounds: u64,
+    /// Use the programs in this folder instead of building them
+    #[arg(long, hide = true, value_name = "DIR")]
+    programs: Option<PathBuf>,
+}
+
+/// Everything that was measured.
+struct Measured {
+    calls: u64,
+    /// Both ways by turns, round by round.
+    curves: Vec<Curve>,
+}
+
+/// Runs both ways by turns; the exit code says whether memory stayed where it was with sessions.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    let programs = workspace.programs(args.programs.as_deref(), args.json)?;
+    let measured = rounds(&programs, args)?;
+    let page = workspace.output()?.join("memory.html");
+    report::page::write(&page, &page::html(&measured))?;
+    if args.json {
+        println!("{}", measured.json(&page));
+    } else {
+        println!("\n{}", measured.text(&page));
+    }
+    let problem = measured.problem();
+    if let Some(problem) = &problem {
+        eprintln!("error: {problem}");
+    }
+    Ok(match problem {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
+    })
+}
+
+fn rounds(programs: &Programs, args: &Args) -> Result<Measured> {
+    let bar = ProgressBar::new(args.rounds * 2).with_style(
+        ProgressStyle::with_template("{bar:24} {pos}/{len} runs, {msg}")
+            .context("a fixed template")?,
+    );
+    let mut curves = Vec::new();
+    for round in 1..=args.rounds {
+        for ids in measure::MODES {
+            bar.set_message(format!("{}, round {round}", ids.text()));
+            bar.tick();
+            curves.push(measure::measure(programs, ids, args.calls, PAUSE)?);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(Measured {
+        calls: args.calls,
+        curves,
+    })
+}
+
+impl Measured {
+    /// How many calls are the first tenth.
+    fn early(&self) -> u64 {
+        self.calls / 10
+    }
+
+    fn of(&self, ids: Mode) -> impl Iterator<Item = &Curve> {
+        self.curves.iter().filter(move |curve| curve.ids == ids)
+    }
+
+    /// Calls per second, in the middle of all rounds.
+    fn median_calls_per_s(&self, ids: Mode) -> f64 {
+        median(self.of(ids).map(|curve| curve.summary.calls_per_s()))
+    }
+
+    fn problem(&self) -> Option<String> {
+        let growth = self
+            .of(Mode::Session)
+            .map(|curve| curve.growth(self.early()).1);
+        let most = growth.fold(0.0, f64::max);
+        (self.calls >= JUDGED_FROM && most >= GROWTH).then(|| {
+            format!(
+                "with a session the server's memory grew to {most:.2} times what it was after {} \
+                 calls; expected less than {GROWTH}",
+                thousands(self.early())
+            )
+        })
+    }
+
+    fn headings(&self) -> [String; 6] {
+        [
+            "ids".to_owned(),
+            "round".to_owned(),
+            "calls/s".to_owned(),
+            format!("after {} calls", thousands(self.early())),
+            format!("after {}", thousands(self.calls)),
+            "ratio".to_owned(),
+        ]
+    }
+
+    fn rows(&self) -> impl Iterator<Item = [String; 6]> {
+        self.curves.iter().enumerate().map(|(index, curve)| {
+            let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
+            let (last, ratio) = curve.growth(self.early());
+            [
+                curve.ids.name().to_owned(),
+                (index / 2 + 1).to_string(),
+                thousands(curve.summary.calls_per_s() as u64),
+                mib(curve.rss_kib_after(self.early())),
+                mib(last),
+                format!("{ratio:.2}"),
+            ]
+        })
+    }
+
+    fn speeds(&self) -> String {
+        let [plain, session] = measure::MODES.map(|ids| self.median_calls_per_s(ids));
+        format!(
+            "Median calls/s: {} with plain ids, {} with a session ({:+.1} %).",
+            thousands(plain as u64),
+            thousands(session as u64),
+            (session / plain - 1.0) * 100.0
+        )
+    }
+
+    fn text(&self, page: &Path) -> String {
+        let mut table = report::terminal::table(&self.headings().each_ref().map(String::as_str));
+        for row in self.rows() {
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        format!(
+            "counter-server {}\n{table}\n{}\nCurves: {}",
+            measure::server_flags(self.calls).join(" "),
+            self.speeds(),
+            page.display()
+        )
+    }
+
+    fn json(&self, page: &Path) -> Value {
+        let runs = self.curves.iter().map(|curve| {
+            let (last, ratio) = curve.growth(self.early());
+            json!({
+                "ids": curve.ids,
+                "calls_per_s": curve.summary.calls_per_s(),
+                "rss_kib_early": curve.rss_kib_after(self.early()),
+                "rss_kib_last": last,
+                "ratio": ratio,
+                "samples": curve.samples,
+            })
+        });
+        json!({
+            "passed": self.problem().is_none(),
+            "calls": self.calls,
+            "early": self.early(),
+            "median_calls_per_s": {
+                "plain": self.median_calls_per_s(Mode::Plain),
+                "session": self.median_calls_per_s(Mode::Session),
+            },
+            "server": measure::server_flags(self.calls),
+            "page": page,
+            "runs": runs.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    match values.get(high) {
+        Some(value) => f64::midpoint(values[low], *value),
+        None => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{events::Summary, memory::measure::Sample};
+
+    /// A session's run that ends with this much memory, after 100 MiB early on.
+    fn measured(calls: u64, last_kib: u64) -> Measured {
+        let sample = |calls, rss_kib| Sample {
+            at_s: 0.0,
+            calls,
+            rss_kib,
+        };
+        let curve = |ids| Curve {
+            ids,
+            summary: Summary {
+                calls,
+                elapsed_s: 2.0,
+                ..Summary::default()
+            },
+            samples: vec![sample(calls / 10, 100 << 10), sample(calls, last_kib)],
+        };
+        Measured {
+            calls,
+            curves: measure::MODES.map(curve).into(),
+        }
+    }
+
+    #[test]
+    fn growth_is_judged_with_sessions_and_over_many_calls_only() {
+        assert_eq!(measured(JUDGED_FROM, 109 << 10).problem(), None);
+        let problem = measured(JUDGED_FROM, 111 << 10).problem().unwrap();
+        assert!(problem.contains("1.11 times"), "{problem}");
+        assert_eq!(measured(JUDGED_FROM - 1, 200 << 10).problem(), None);
+        let mut plain_alone = measured(JUDGED_FROM, 200 << 10);
+        plain_alone.curves.truncate(1);
+        assert_eq!(plain_alone.problem(), None);
+    }
+
+    #[test]
+    fn the_middle_of_an_even_number_lies_between_two() {
+        let middle = |values: &[f64]| median(values.iter().copied());
+        assert!((middle(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((middle(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+        assert!((middle(&[7.0]) - 7.0).abs() < 1e-9);
+        assert!(middle(&[]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_page_is_whole() {
+        let page = page::html(&measured(JUDGED_FROM, 150 << 10));
+        for needle in ["5,000,000", "150.0 MiB", "1.50", "<p class=\"problem\">"] {
+            assert!(page.contains(needle), "{needle}");
+        }
+        assert!(!page.contains("NaN") && !page.contains("inf"));
+    }
+}

@@ -1,0 +1,72 @@
+//! `target/redial/memory.html`: both curves, to be looked at.
+
+use super::{Measured, chart, measure};
+use crate::{
+    mode::Mode,
+    report::{
+        page::{figure, page, section},
+        scale::thousands,
+        svg::escape,
+    },
+};
+
+/// Why the curves look as they do.
+pub(crate) const WHY: &str = "With plain ids a server can't know when a caller is done with a \
+    call, so it keeps each reply for a time (10 s): memory grows as rate times time, until as much \
+    expires as arrives. With a session the client says which replies have arrived, and the server \
+    forgets those at once: what it keeps is what is under way. For the plain ids the table's limit \
+    was raised to as many records as there are calls; with its default of a million the server \
+    would take on 100,000 calls a second and refuse the rest.";
+
+/// The whole page.
+pub(super) fn html(measured: &Measured) -> String {
+    let problem = measured.problem();
+    let problem = problem.map(|problem| format!("<p class=\"problem\">{}</p>", escape(&problem)));
+    let growth = |ids| {
+        let early = measured.early();
+        let last = measured.of(ids).map(|curve| curve.growth(early).1);
+        last.fold(0.0, f64::max)
+    };
+    let header = format!(
+        "<header><p class=\"brand\">Redial memory</p><h1>{} calls at full speed: with a session \
+         the server ends with {:.2} times the memory it had after a tenth of them, with plain ids \
+         with {:.2} times.</h1>{}<p>{}</p></header>\n",
+        thousands(measured.calls),
+        growth(Mode::Session),
+        growth(Mode::Plain),
+        problem.unwrap_or_default(),
+        measured.speeds()
+    );
+    let first: Vec<_> = measured.curves.iter().take(measure::MODES.len()).collect();
+    let curves = figure("wide", "", &chart::draw(&first));
+    let flags = measure::server_flags(measured.calls).join(" ");
+    let again = format!(
+        "<code>cargo xtask memory --calls {}</code> runs it again. The server was started with \
+         <code>{}</code>.",
+        measured.calls,
+        escape(&flags)
+    );
+    let body = [
+        header,
+        section("The first round", WHY, &curves),
+        section("All rounds", "Both ways by turns.", &table(measured)),
+        section("Again", &again, ""),
+    ];
+    page("Redial: memory at full speed", &body.concat())
+}
+
+fn table(measured: &Measured) -> String {
+    let headings = measured
+        .headings()
+        .map(|heading| format!("<th scope=\"col\">{heading}</th>"));
+    let rows = measured.rows().map(|row| {
+        let [ids, numbers @ ..] = row;
+        let numbers = numbers.map(|text| format!("<td class=\"number\">{text}</td>"));
+        format!("<tr><th scope=\"row\">{ids}</th>{}</tr>", numbers.concat())
+    });
+    format!(
+        "<div class=\"scroll\"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
+        headings.concat(),
+        rows.collect::<String>()
+    )
+}

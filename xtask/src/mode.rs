@@ -1,0 +1,50 @@
+//! The ways in which a client can name its calls.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// A way to name calls. Its name is also the class of what is drawn of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// Every attempt of a call carries its number in the client's session.
+    Session,
+    /// Every attempt of a call carries the same random id.
+    Plain,
+    /// Every attempt carries a fresh id, so the server can't know that it is a retry.
+    Naive,
+}
+
+impl Mode {
+    /// `session`, `plain` or `naive`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Plain => "plain",
+            Self::Naive => "naive",
+        }
+    }
+
+    /// The same in words, as in "3 effects too many, naively".
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Session => "with a session",
+            Self::Plain => "with plain ids",
+            Self::Naive => "naively",
+        }
+    }
+
+    /// Whether a client that says this of its `sessions` did so.
+    pub(crate) fn is_that(self, sessions: Option<bool>) -> bool {
+        sessions == Some(self == Self::Session)
+    }
+
+    /// The flag that makes a `counter-client` do so.
+    pub(crate) fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::Session => None,
+            Self::Plain => Some("--no-sessions"),
+            Self::Naive => Some("--naive"),
+        }
+    }
+}

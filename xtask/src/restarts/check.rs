@@ -1,0 +1,287 @@
+//! What the ledgers of all lives of a server say about what its callers were told. It shares no
+//! code with server or client.
+
+use std::{collections::HashMap, fmt, path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::events::{Call, Outcome};
+
+/// The lives, counted from 1, in which each key was counted up, one for each effect.
+#[derive(Default)]
+pub(crate) struct Effects {
+    lives: HashMap<String, Vec<usize>>,
+    count: u64,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    key: String,
+    delta: i64,
+}
+
+impl Effects {
+    /// Adds the ledger of one more life.
+    pub(crate) fn read(&mut self, life: usize, file: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("can't read {}", file.display()))?;
+        self.add(life, &text)
+            .with_context(|| file.display().to_string())
+    }
+
+    fn add(&mut self, life: usize, text: &str) -> Result<()> {
+        // The kill may have come in the middle of a write. The counter had not changed yet then,
+        // and nobody was told.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for line in whole.lines() {
+            let entry: Entry = serde_json::from_str(line).with_context(|| line.to_owned())?;
+            ensure!(
+                entry.delta == 1,
+                "an effect of {} under {}",
+                entry.delta,
+                entry.key
+            );
+            self.lives.entry(entry.key).or_default().push(life);
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+/// What must not be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// More than one effect, in these lives.
+    Doubled(String, Vec<usize>),
+    /// The caller was told ok, and there is no effect.
+    Lost(String),
+    /// The caller was told that it was not executed, and there is an effect, in this life.
+    Ghost(String, usize),
+    /// The caller was told another value than one effect gives.
+    Value(String, Option<i64>),
+    /// An effect of a call that was never made.
+    Stray(String),
+    /// The call was not over when it had to be; it took this many microseconds.
+    Late(String, u64),
+    /// The call never ended.
+    Missing(String),
+    /// The call ended more than once.
+    Again(String),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Doubled(key, lives) => {
+                write!(f, "{key}: {} effects, in lives {lives:?}", lives.len())
+            }
+            Self::Lost(key) => write!(f, "{key}: ok, and no effect"),
+            Self::Ghost(key, life) => {
+                write!(f, "{key}: not executed, and an effect in life {life}")
+            }
+            Self::Value(key, Some(value)) => write!(f, "{key}: ok with {value} instead of 1"),
+            Self::Value(key, None) => write!(f, "{key}: ok without a value"),
+            Self::Stray(key) => write!(f, "{key}: an effect of no call"),
+            Self::Late(key, us) => write!(f, "{key}: took {:.3} s", *us as f64 / 1e6),
+            Self::Missing(key) => write!(f, "{key}: never ended"),
+            Self::Again(key) => write!(f, "{key}: ended more than once"),
+        }
+    }
+}
+
+/// The name that call `number` of client `client` counts under.
+pub(crate) fn key(client: usize, number: u64) -> String {
+    format!("{}-{number}", prefix(client))
+}
+
+/// What the keys of a client begin with.
+pub(crate) fn prefix(client: usize) -> String {
+    format!("client{client}")
+}
+
+/// Compares what each client wrote down of its calls, of which it was to make `calls` that take
+/// no longer than `limit`, with the effects.
+pub(crate) fn violations(
+    clients: &[Vec<Call>],
+    calls: u64,
+    limit: Duration,
+    mut effects: Effects,
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (client, told) in clients.iter().enumerate() {
+        let mut ended: HashMap<u64, Vec<&Call>> = HashMap::new();
+        for call in told {
+            ended.entry(call.number).or_default().push(call);
+        }
+        for number in 0..calls {
+            let key = key(client, number);
+            let lives = effects.lives.remove(&key).unwrap_or_default();
+            match ended.get(&number).map_or(&[][..], Vec::as_slice) {
+                [] => found.push(Violation::Missing(key)),
+                [call] => found.extend(judge(call, key, lives, limit)),
+                _ => found.push(Violation::Again(key)),
+            }
+        }
+    }
+    let mut strays: Vec<_> = effects.lives.into_keys().collect();
+    strays.sort();
+    found.extend(strays.into_iter().map(Violation::Stray));
+    found
+}
+
+/// What is wrong about one call.
+fn judge(call: &Call, key: String, lives: Vec<usize>, limit: Duration) -> Option<Violation> {
+    let took = call.end_us.saturating_sub(call.start_us);
+    match (call.outcome, &lives[..]) {
+        (_, [_, _, ..]) => Some(Violation::Doubled(key, lives)),
+        (Outcome::Ok, []) => Some(Violation::Lost(key)),
+        (Outcome::NotExecuted, [life]) => Some(Violation::Ghost(key, *life)),
+        (Outcome::Ok, [_]) if call.value != Some(1) => Some(Violation::Value(key, call.value)),
+        _ if u128::from(took) > limit.as_micros() => Some(Violation::Late(key, took)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(1);
+
+    fn call(number: u64, outcome: Outcome) -> Call {
+        Call {
+            number,
+            outcome,
+            start_us: 5,
+            end_us: 1005,
+            value: (outcome == Outcome::Ok).then_some(1),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// The ledgers of two lives, each effect as client and call.
+    fn effects(lives: [&[(usize, u64)]; 2]) -> Effects {
+        let mut effects = Effects::default();
+        for (index, entries) in lives.into_iter().enumerate() {
+            let lines = entries.iter().map(|&(client, number)| {
+                format!(
+                    "{{\"key\":\"{}\",\"delta\":1,\"value\":1}}\n",
+                    key(client, number)
+                )
+            });
+            let text: String = lines.collect();
+            effects.add(index + 1, &text).unwrap();
+        }
+        effects
+    }
+
+    fn one_client(calls: Vec<Call>, lives: [&[(usize, u64)]; 2]) -> Vec<Violation> {
+        let count = calls.len() as u64;
+        violations(&[calls], count, LIMIT, effects(lives))
+    }
+
+    #[test]
+    fn nothing_is_wrong_where_nothing_is() {
+        let calls = vec![
+            call(3, Outcome::Failed),
+            call(0, Outcome::Ok),
+            call(1, Outcome::NotExecuted),
+            call(2, Outcome::Unknown),
+            call(4, Outcome::Unknown),
+            call(5, Outcome::Ok),
+        ];
+        assert_eq!(one_client(calls, [&[(0, 0), (0, 2)], &[(0, 5)]]), []);
+        let both = [vec![call(0, Outcome::Ok)], vec![call(0, Outcome::Ok)]];
+        assert_eq!(
+            violations(&both, 1, LIMIT, effects([&[(1, 0)], &[(0, 0)]])),
+            []
+        );
+    }
+
+    #[test]
+    fn a_doubled_effect_is_caught_whatever_the_caller_was_told() {
+        for outcome in [
+            Outcome::Ok,
+            Outcome::Unknown,
+            Outcome::Failed,
+            Outcome::NotExecuted,
+        ] {
+            let found = one_client(vec![call(0, outcome)], [&[(0, 0)], &[(0, 0)]]);
+            assert_eq!(
+                found,
+                [Violation::Doubled("client0-0".to_owned(), vec![1, 2])]
+            );
+            let found = one_client(vec![call(0, outcome)], [&[], &[(0, 0), (0, 0)]]);
+            assert_eq!(
+                found,
+                [Violation::Doubled("client0-0".to_owned(), vec![2, 2])]
+            );
+        }
+    }
+
+    #[test]
+    fn a_lost_effect_is_caught() {
+        let found = one_client(
+            vec![call(0, Outcome::Ok), call(1, Outcome::Ok)],
+            [&[(0, 1)], &[]],
+        );
+        assert_eq!(found, [Violation::Lost("client0-0".to_owned())]);
+        assert_eq!(found[0].to_string(), "client0-0: ok, and no effect");
+    }
+
+    #[test]
+    fn a_ghost_effect_is_caught() {
+        let found = one_client(vec![call(0, Outcome::NotExecuted)], [&[], &[(0, 0)]]);
+        assert_eq!(found, [Violation::Ghost("client0-0".to_owned(), 2)]);
+        // Of another client, or of a number that was never called.
+        let found = one_client(vec![call(0, Outcome::Ok)], [&[(0, 0), (1, 0)], &[(0, 1)]]);
+        let strays = ["client0-1", "client1-0"].map(|key| Violation::Stray(key.to_owned()));
+        assert_eq!(found, strays);
+    }
+
+    #[test]
+    fn a_call_that_is_late_or_missing_or_ended_twice_or_misinformed_is_caught() {
+        let mut late = call(0, Outcome::Unknown);
+        late.end_us += 1;
+        let mut wrong = call(1, Outcome::Ok);
+        wrong.value = Some(2);
+        let calls = vec![late, wrong, call(2, Outcome::Ok), call(2, Outcome::Ok)];
+        let found = one_client(calls, [&[(0, 1), (0, 2)], &[]]);
+        let key = |number| key(0, number);
+        assert_eq!(
+            found,
+            [
+                Violation::Late(key(0), 1001),
+                Violation::Value(key(1), Some(2)),
+                Violation::Again(key(2)),
+                Violation::Missing(key(3)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_the_kill_cut_off_is_no_effect_and_a_bad_one_is_named() {
+        let mut effects = Effects::default();
+        let whole = r#"{"key":"a","delta":1,"value":1}"#;
+        effects
+            .add(1, &format!("{whole}\n{{\"key\":\"b\",\"del"))
+            .unwrap();
+        assert_eq!(effects.count(), 1);
+        effects.add(2, "").unwrap();
+        let error = effects.add(3, &format!("nonsense\n{whole}\n")).unwrap_err();
+        assert!(error.to_string().contains("nonsense"), "{error}");
+        let error = effects.add(3, &whole.replace("\"delta\":1", "\"delta\":2"));
+        assert!(error.is_ok(), "the last line is not whole");
+        let error = effects.add(
+            3,
+            &format!("{}\n", whole.replace("\"delta\":1", "\"delta\":2")),
+        );
+        assert!(error.unwrap_err().to_string().contains("an effect of 2"));
+    }
+}
