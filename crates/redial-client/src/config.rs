@@ -80,7 +80,8 @@ pub struct Config {
     /// the first calls of the client wait, and at most one small notification per 20 ms of idling.
     /// A server without sessions is recognised by its answer; one that gives none is after three
     /// hellos, each waited for as long as the [attempt_timeout](CallLimits::attempt_timeout) of
-    /// [`call`](Self::call), or after it has closed two connections on a hello.
+    /// [`call`](Self::call), or after it has closed two connections on a hello. One that had
+    /// sessions before is not taken for another for either.
     pub sessions: bool,
     /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
     /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).

@@ -1,6 +1,8 @@
 //! The drivers: one task per connection, which writes everything that is ready in one write and
 //! hands out all the replies of one read at once.
 
+mod decode;
+
 use std::{
     future::{Future, poll_fn},
     io,
@@ -10,21 +12,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{ErrorObject, FrameDecoder, Reply, ReplyError, rpc::Hello};
-use serde_json::value::RawValue;
+use redial_protocol::FrameDecoder;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::AbortHandle,
     time::{Sleep, sleep_until, timeout},
 };
-use uuid::Uuid;
 
+use self::decode::decode;
 use crate::{
     client::{Shared, State},
     clock,
     connect::Connector,
     error::ConnectError,
-    mux::{Chores, Decoded, HELLO_ID, IDLE, Outgoing, PING_ID, Welcome},
+    mux::{Chores, Decoded, IDLE, Outgoing},
     retry::after,
 };
 
@@ -396,51 +397,5 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             self.silence.since = expecting.then(clock::now);
             self.silence.was_pinged = expecting;
         }
-    }
-}
-
-/// What a frame is, copied out of the buffer it lies in.
-fn decode(frame: &[u8]) -> Result<Decoded, ReplyError> {
-    let reply = match Reply::parse(frame) {
-        Ok(reply) => reply,
-        Err(ReplyError::Outcome { id, detail }) => match serde_json::from_str::<Uuid>(&id) {
-            Ok(id) => return Ok(Decoded::Malformed { id, detail }),
-            Err(_) => return Err(ReplyError::Outcome { id, detail }),
-        },
-        Err(error) => return Err(error),
-    };
-    let Some(id) = reply.id.as_uuid() else {
-        return Ok(match reply.outcome {
-            Err(error) if reply.id.is_null() => Decoded::Complaint(error),
-            _ if reply.id.raw() == PING_ID => Decoded::Pong,
-            outcome => match hello_serial(reply.id.raw()) {
-                Some(serial) => Decoded::Hello(serial, welcome(outcome)),
-                None => Decoded::Foreign,
-            },
-        });
-    };
-    Ok(Decoded::Reply {
-        id,
-        outcome: reply.outcome.map(ToOwned::to_owned),
-        meta: reply.meta,
-    })
-}
-
-/// Which hello an id is of.
-fn hello_serial(id: &str) -> Option<u64> {
-    let id = id.strip_prefix('"')?.strip_suffix('"')?;
-    id.strip_prefix(HELLO_ID)?.parse().ok()
-}
-
-/// What a hello was answered.
-fn welcome(outcome: Result<&RawValue, ErrorObject>) -> Welcome {
-    match outcome.map(|result| serde_json::from_str::<Hello<'_>>(result.get())) {
-        Ok(Ok(hello)) => Welcome::Session {
-            id: hello.session,
-            window: hello.max_in_flight,
-            max_frame_bytes: hello.max_frame,
-        },
-        Ok(Err(_)) => Welcome::Nonsense,
-        Err(error) => Welcome::Error(error),
     }
 }

@@ -7,6 +7,7 @@
 mod acks;
 mod events;
 mod link;
+mod loss;
 mod names;
 mod pending;
 mod slab;

@@ -425,4 +425,6 @@ fn sleep(until: Instant) -> Step {
 }
 
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! Names for calls: a number in the client's session where there is one, a random id where the
-//! server has none; and what becomes of the numbers when their calls or their session end.
+//! server has none; and what becomes of the numbers when their calls end.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::{
     Mux,
     link::Link,
-    pending::{Answer, Attempt, Fate, Name, Nature, Pending, Signal},
+    pending::{Attempt, Fate, Name, Nature, Pending},
     slab::Key,
 };
-use crate::{error::Cause, report::AttemptEnd, session::Session};
+use crate::session::Session;
 
 /// The sessions of a client: the one that new calls are numbered in, and those of before whose
 /// numbers are not all done with.
@@ -130,7 +130,7 @@ impl Mux {
     pub(crate) fn open(&mut self, id: Option<Uuid>, nature: Nature) -> Result<Key, Taken> {
         let Some(id) = id else {
             let key = self.calls.insert(Pending::new(Name::None, nature));
-            if !nature.is_notification && self.sessions.queue.is_empty() {
+            if !nature.is_notification && !self.has_queue() {
                 self.number(key);
             }
             return Ok(key);
@@ -193,22 +193,18 @@ impl Mux {
             self.wait(link, key, now);
             return false;
         }
-        self.call(key).is_queued || self.sessions.queue.is_empty() && self.number(key) || {
-            self.queue(key);
-            false
+        if self.call(key).is_queued {
+            return false;
         }
+        if !self.has_queue() && self.number(key) {
+            return true;
+        }
+        self.queue(key);
+        false
     }
 
     /// The call waits for a number, first come, first served.
     fn queue(&mut self, key: Key) {
-        let Self {
-            sessions, calls, ..
-        } = self;
-        while let Some(first) = sessions.queue.front()
-            && !calls.get(*first).is_some_and(|call| call.is_queued)
-        {
-            sessions.queue.pop_front();
-        }
         self.call(key).is_queued = true;
         self.sessions.queue.push_back(key);
         self.say_what_is_urgent();
@@ -243,9 +239,15 @@ impl Mux {
     }
 
     /// Whether some call waits for a number.
-    pub(super) fn has_queue(&self) -> bool {
-        let mut queue = self.sessions.queue.iter();
-        queue.any(|key| self.calls.get(*key).is_some_and(|call| call.is_queued))
+    pub(super) fn has_queue(&mut self) -> bool {
+        while let Some(first) = self.sessions.queue.front() {
+            if self.calls.get(*first).is_some_and(|call| call.is_queued) {
+                return true;
+            }
+            // It is over, or waits no longer.
+            self.sessions.queue.pop_front();
+        }
+        false
     }
 
     /// Whether servers keep their record of the call for a while only.
@@ -307,131 +309,6 @@ impl Mux {
 
     pub(crate) fn sessions_lost(&self) -> u64 {
         self.sessions.lost
-    }
-
-    /// The server at the other end of the link doesn't know the session; `is_certain` if it said
-    /// so rather than that it knows no sessions at all.
-    ///
-    /// # Errors
-    ///
-    /// Why the connection is to be closed, if another one shows that the session stands.
-    pub(super) fn session_unknown(
-        &mut self,
-        number: usize,
-        session: SessionId,
-        is_certain: bool,
-        now: Instant,
-    ) -> Result<(), String> {
-        let link = &self.links[number];
-        if is_certain && link.attached != Some(session) {
-            self.disown(number, session, now);
-        }
-        let mut others = self.links.iter().enumerate();
-        if others.any(|(other, link)| other != number && link.attached == Some(session)) {
-            // So that the next one is not made without pause.
-            self.links[number].heard = false;
-            return Err("its server doesn't know the session that another connection has".into());
-        }
-        self.lose(session, now);
-        if self.links[number].attached.is_none() {
-            self.links[number].ask = None;
-            self.stand(number, now);
-        }
-        Ok(())
-    }
-
-    /// No attempt on the link's connection was executed: its server never knew the session.
-    fn disown(&mut self, number: usize, session: SessionId, now: Instant) {
-        let keys: Vec<Key> = self
-            .sessions
-            .get(session)
-            .into_iter()
-            .flat_map(Session::calls)
-            .collect();
-        let epoch = self.links[number].epoch;
-        for key in keys {
-            let pending = self.calls.get_mut(key).expect("it has a number");
-            let mut closed = 0;
-            for attempt in pending.attempts.iter_mut() {
-                if attempt.is_on(number, epoch) {
-                    closed += 1;
-                    attempt.fate = Fate::Closed;
-                    if attempt.ended.is_none() {
-                        attempt.finish(now, AttemptEnd::Refused);
-                    }
-                }
-            }
-            if closed > 0 {
-                pending.disowned += closed;
-                pending.trouble = Some(Cause::SessionLost);
-                self.woken.extend(pending.waker.take());
-                (0..closed).for_each(|_| self.release(number));
-            }
-        }
-    }
-
-    /// The session is gone: what was never written under it goes to the next one, and of what may
-    /// have been executed nobody will ever know.
-    fn lose(&mut self, id: SessionId, now: Instant) {
-        let is_current = self
-            .sessions
-            .current
-            .as_ref()
-            .is_some_and(|current| current.id == id);
-        let session = match is_current {
-            true => self.sessions.current.take(),
-            false => {
-                let place = self
-                    .sessions
-                    .retired
-                    .iter()
-                    .position(|other| other.id == id);
-                place.map(|place| self.sessions.retired.swap_remove(place))
-            }
-        };
-        let Some(session) = session else {
-            return;
-        };
-        self.sessions.lost += 1;
-        for link in &mut self.links {
-            link.attached = link.attached.filter(|attached| *attached != id);
-        }
-        for key in session.calls() {
-            self.orphan(key, now);
-        }
-    }
-
-    /// The call's session is gone.
-    fn orphan(&mut self, key: Key, now: Instant) {
-        if self.call(key).answer.is_some() {
-            return;
-        }
-        let was_withdrawn = self.withdraw(key);
-        let pending = self.calls.get_mut(key).expect("it has a number");
-        if was_withdrawn {
-            pending.tell(true, Signal::Unsent, Cause::SessionLost);
-        }
-        if pending.nature.is_bound || pending.is_delicate() {
-            pending.answer.get_or_insert(Answer::SessionLost);
-        } else {
-            // Only a query can have attempts here, whose replies nobody would recognise.
-            let mut live = Vec::new();
-            for attempt in pending.attempts.iter_mut() {
-                if attempt.fate == Fate::Live {
-                    live.push(attempt.link);
-                    attempt.fate = Fate::Lost;
-                }
-                if attempt.ended.is_none() {
-                    pending.disowned += 1;
-                    attempt.finish(now, AttemptEnd::Refused);
-                }
-            }
-            pending.trouble = Some(Cause::SessionLost);
-            pending.name = Name::None;
-            live.into_iter().for_each(|link| self.release(link));
-        }
-        let waker = self.call(key).waker.take();
-        self.woken.extend(waker);
     }
 
     /// Takes a call back whose future was dropped, if its handler has not begun. To be preceded by

@@ -26,10 +26,10 @@ use crate::{
 /// How the ids of hellos begin. No UUIDs, so no call's and no keys in a table.
 pub(crate) const HELLO_ID: &str = "redial-hello-";
 
-/// A peer that leaves so many hellos in a row unanswered has no sessions.
+/// A peer that leaves so many hellos in a row unanswered has no sessions, if it never had any.
 const UNANSWERED: u32 = 3;
 
-/// A peer that closes so many connections in a row on a hello has no sessions.
+/// A peer that closes so many connections in a row on a hello has no sessions, if it never had any.
 const CLOSED: u32 = 2;
 
 /// A hello that has no answer yet.
@@ -179,7 +179,8 @@ impl Mux {
         let Some(ask) = due.filter(|ask| ask.again_at <= now) else {
             return;
         };
-        if ask.attach.is_none() && ask.unanswered >= UNANSWERED {
+        let is_stranger = self.sessions.opened == 0;
+        if is_stranger && ask.attach.is_none() && ask.unanswered >= UNANSWERED {
             return self.found_plain(link, now);
         }
         ask.unanswered += 1;
