@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -72,8 +72,28 @@ impl Middlebox {
             if let Some(hold) = forges {
                 self.let_through_after(hold, self.forge(&copy));
             }
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
+            if copy.frame.method.as_deref() == Some("rpc.resolve") {
+                self.contradict(&copy);
+            }
+            self.kept().push(copy);
         }
+    }
+
+    /// Somebody asks what became of a call: that is the moment to let its requests through.
+    fn contradict(&self, question: &Copy) {
+        let kept = self.kept();
+        let is_about = |copy: &&Copy| {
+            let id = copy.frame.id.as_deref().filter(|_| copy.frame.tag.is_some());
+            id.is_some_and(|id| question.frame.text.contains(id))
+        };
+        for copy in kept.iter().filter(is_about) {
+            let hold = self.net.middlebox().ms(0..=40);
+            self.let_through_after(hold, copy.body.clone());
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Copy>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same id, asking for something else.
@@ -108,7 +128,7 @@ impl Middlebox {
 
     /// Lets copies of calls through that are over for good.
     pub(crate) async fn let_the_last_through(&self) {
-        let mut kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut kept = std::mem::take(&mut *self.kept());
         let mut seen = BTreeSet::new();
         kept.retain(|copy| copy.frame.tag.is_some() && seen.insert(copy.body.clone()));
         // The latest requests are those that a server could still know.
