@@ -6,6 +6,7 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod runs;
 pub mod session;
 
 use std::{
