@@ -45,13 +45,21 @@ async fn a_session_outlives_its_last_connection_by_its_lease_and_no_longer() {
     assert_eq!((stats.sessions, stats.session_records), (0, 0));
 }
 
+/// Whether it has opened the session or has come back to it.
 #[tokio::test(start_paused = true)]
 async fn a_connection_holds_its_session_however_long_it_is_silent() {
     let server = Service::default().server(patient());
     let (mut peer, session) = client(&server).await;
-    tokio::time::sleep(LEASE * 5).await;
-    let reply = peer.call_json(inc(session, 0)).await;
-    assert_eq!(reply["result"]["value"], 1);
+    for number in 0..2 {
+        tokio::time::sleep(LEASE * 5).await;
+        assert_eq!(server.stats().sessions, 1);
+        let reply = peer.call_json(inc(session, number)).await;
+        assert_eq!(reply["result"]["value"], number + 1);
+        drop(peer);
+        connections_left(&server, 0).await;
+        peer = pipe(&server);
+        peer.call(attach(session)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
