@@ -1,5 +1,5 @@
 //! An acknowledgement gives back at once what the call held, and is kept if it was taken. One that
-//! can't be kept, or makes no sense, changes nothing.
+//! makes no sense changes nothing, and neither does what is beyond the window.
 
 mod common;
 
