@@ -87,7 +87,8 @@ pub struct AckParams {
     #[serde(default)]
     pub ack: u64,
     /// And every call from the first number of a pair to before the second. The pairs ascend and
-    /// don't overlap.
+    /// don't overlap. From the first pair on that begins beyond the window none is taken, and the
+    /// answer is -32001; those before it are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<(u64, u64)>,
 }

@@ -450,7 +450,8 @@ impl Turn<'_> {
 
     fn refuse(&mut self, call: &Call<'_, '_>, error: &ErrorObject) {
         call.tell(self.shared, EventKind::Refused(error.code));
-        self.reply(call, &encoded(error));
+        let attempt = call.request.meta.attempt;
+        self.reply_as(call, &encoded(error), Form::refusal(call.key(), attempt));
     }
 
     fn reply(&mut self, call: &Call<'_, '_>, outcome: &[u8]) {

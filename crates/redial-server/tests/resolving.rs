@@ -3,74 +3,28 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use common::{Peer, Service, code, executed, now, pipe, uuid};
-use redial_protocol::{SessionCall, SessionId};
-use redial_server::Config;
+use common::{
+    Service, code, executed, now,
+    session::{PING, ack, ask, ask_for, attempt, client, config, id, inc, one_at_a_time, reply_to},
+    uuid,
+};
+use redial_protocol::SessionId;
+use redial_server::{Abort, Config, Context, Server};
 use serde_json::{Value, json};
-use tokio::io::DuplexStream;
-
-/// A session, with the connection it was opened on.
-struct Client {
-    peer: Peer<DuplexStream>,
-    session: SessionId,
-}
-
-impl Client {
-    async fn new(service: &Service, config: Config) -> Self {
-        let mut peer = pipe(&service.server(config));
-        let hello = peer
-            .call_json(r#"{"jsonrpc":"2.0","id":"h","method":"rpc.hello"}"#)
-            .await;
-        let session = hello["result"]["session"].as_str().unwrap();
-        let session = session.parse().unwrap();
-        Self { peer, session }
-    }
-
-    fn id(&self, number: u64) -> String {
-        let session = self.session;
-        SessionCall { session, number }.uuid().to_string()
-    }
-
-    fn request(&self, method: &str, number: u64, attempt: u32) -> String {
-        let id = self.id(number);
-        let redial = json!({"attempt": attempt});
-        json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {}, "redial": redial})
-            .to_string()
-    }
-
-    fn ask(&self, method: &str, id: &str) -> String {
-        json!({"jsonrpc": "2.0", "id": method, "method": method, "params": {"id": id}}).to_string()
-    }
-
-    async fn resolve(&mut self, number: u64) -> Value {
-        let request = self.ask("rpc.resolve", &self.id(number));
-        self.peer.call_json(request).await
-    }
-
-    async fn cancel(&mut self, number: u64) -> Value {
-        let request = self.ask("rpc.cancel", &self.id(number));
-        self.peer.call_json(request).await
-    }
-
-    async fn receive(&mut self) -> Value {
-        serde_json::from_str(&self.peer.receive().await.unwrap()).unwrap()
-    }
-}
 
 #[tokio::test]
 async fn a_finished_call_has_its_recorded_outcome_result_or_error() {
     let service = Service::default();
-    let mut client = Client::new(&service, Config::default()).await;
-    let results = [client.request("inc", 0, 1), client.request("fail", 1, 1)];
-    for request in results {
-        client.peer.call(request).await;
-    }
+    let (mut peer, session) = client(&service.server(config())).await;
+    peer.call(inc(session, 0)).await;
+    peer.call(attempt("fail", session, 1, 1)).await;
     for _ in 0..2 {
         let done = json!({"state": "done", "result": {"value": 1}});
-        assert_eq!(client.resolve(0).await["result"], done);
-        let failed = client.resolve(1).await;
+        let resolved = peer.call_json(ask("rpc.resolve", session, 0)).await;
+        assert_eq!(resolved["result"], done);
+        let failed = peer.call_json(ask("rpc.resolve", session, 1)).await;
         assert_eq!(failed["result"]["state"], "done");
         assert_eq!(failed["result"]["error"]["code"], -32000);
     }
@@ -80,14 +34,13 @@ async fn a_finished_call_has_its_recorded_outcome_result_or_error() {
 #[tokio::test]
 async fn a_call_that_never_arrived_is_fenced_and_never_runs() {
     let service = Service::default();
-    let mut client = Client::new(&service, Config::default()).await;
+    let (mut peer, session) = client(&service.server(config())).await;
     for _ in 0..2 {
-        let never = json!({"state": "never"});
-        assert_eq!(client.resolve(3).await["result"], never);
+        let never = peer.call_json(ask("rpc.resolve", session, 3)).await;
+        assert_eq!(never["result"], json!({"state": "never"}));
     }
-    for attempt in 1..3 {
-        let late = client.request("inc", 3, attempt);
-        let late = client.peer.call_json(late).await;
+    for number in 1..3 {
+        let late = peer.call_json(attempt("inc", session, 3, number)).await;
         assert_eq!((code(&late), executed(&late)), (-32007, "no"));
     }
     assert_eq!(service.effects(), 0);
@@ -96,96 +49,76 @@ async fn a_call_that_never_arrived_is_fenced_and_never_runs() {
 #[tokio::test(start_paused = true)]
 async fn a_running_call_is_waited_for() {
     let service = Service::default();
-    let mut client = Client::new(&service, Config::default()).await;
+    let (mut peer, session) = client(&service.server(config())).await;
     let start = now();
-    client.peer.send(client.request("slow_inc", 0, 1)).await;
-    client
-        .peer
-        .send(client.ask("rpc.resolve", &client.id(0)))
-        .await;
-    let replies = [client.receive().await, client.receive().await];
+    peer.send(attempt("slow_inc", session, 0, 1)).await;
+    peer.send(ask("rpc.resolve", session, 0)).await;
+    let replies = peer.receive_all::<2>().await;
     assert_eq!(start.elapsed(), Duration::from_millis(100));
-    let resolution = replies
-        .iter()
-        .find(|reply| reply["id"] == "rpc.resolve")
-        .unwrap();
     let done = json!({"state": "done", "result": {"value": 1}});
-    assert_eq!(resolution["result"], done);
+    assert_eq!(reply_to(&replies, "rpc.resolve")["result"], done);
 }
 
 #[tokio::test]
 async fn what_nobody_can_know_is_said_to_be_unknown() {
     let service = Service::default();
-    let mut client = Client::new(&service, Config::default()).await;
-    let stranger = SessionCall {
-        session: SessionId::from_bits(5),
-        number: 0,
-    };
-    for id in [stranger.uuid().to_string(), uuid(1), "text".to_owned()] {
-        let request = client.ask("rpc.resolve", &id);
-        let reply = client.peer.call_json(request).await;
+    let (mut peer, session) = client(&service.server(config())).await;
+    let stranger = id(SessionId::from_bits(5), 0);
+    for id in [stranger, uuid(1), "text".to_owned()] {
+        let request = ask_for("rpc.resolve", &json!(id));
+        let reply = peer.call_json(request).await;
         assert_eq!(
             (code(&reply), executed(&reply)),
             (-32004, "unknown"),
             "{id}"
         );
     }
-    client.peer.call(client.request("inc", 0, 1)).await;
-    let ack = json!({"session": client.session, "ack": 1});
-    let ack = json!({"jsonrpc": "2.0", "method": "rpc.ack", "params": ack}).to_string();
-    client.peer.send(ack).await;
-    let reply = client.resolve(0).await;
+    peer.call(inc(session, 0)).await;
+    peer.send(ack(session, 1, &json!([]))).await;
+    let reply = peer.call_json(ask("rpc.resolve", session, 0)).await;
     assert_eq!((code(&reply), executed(&reply)), (-32007, "yes"));
 }
 
+/// In the notebook dialect every id is a key, an integer too. It is asked for as it was written.
 #[tokio::test]
 async fn a_plain_id_is_resolved_while_its_record_lives() {
     let service = Service::default();
-    let mut client = Client::new(&service, Config::default()).await;
-    let inc = format!(r#"{{"id":"{}","method":"inc","params":{{}}}}"#, uuid(1));
-    client.peer.call(inc).await;
-    let request = client.ask("rpc.resolve", &uuid(1));
-    let reply = client.peer.call_json(request).await;
-    assert_eq!(
-        reply["result"],
-        json!({"state": "done", "result": {"value": 1}})
-    );
+    let (mut peer, _) = client(&service.server(config())).await;
+    for (id, value) in [(json!(uuid(1)), 1), (json!("text"), 2), (json!(7), 3)] {
+        let inc = json!({"id": id, "method": "inc", "params": {}});
+        peer.call(inc.to_string()).await;
+        let reply = peer.call_json(ask_for("rpc.resolve", &id)).await;
+        let done = json!({"state": "done", "result": {"value": value}});
+        assert_eq!(reply["result"], done, "{id}");
+    }
+    let reply = peer.call_json(ask_for("rpc.resolve", &json!("7"))).await;
+    assert_eq!(code(&reply), -32004, "7 and \"7\" are two ids: {reply}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_queued_call_is_taken_back_and_its_place_is_free_at_once() {
     let service = Service::default();
     let config = Config {
-        max_running: 1,
         max_queued: 1,
-        ..Config::default()
+        ..one_at_a_time()
     };
-    let mut client = Client::new(&service, config).await;
-    client.peer.send(client.request("slow_inc", 0, 1)).await;
-    client.peer.send(client.request("inc", 1, 1)).await;
-    client
-        .peer
-        .send(client.ask("rpc.cancel", &client.id(1)))
-        .await;
-    let cancelled = [client.receive().await, client.receive().await];
-    let answer = cancelled
-        .iter()
-        .find(|reply| reply["id"] == "rpc.cancel")
-        .unwrap();
+    let (mut peer, session) = client(&service.server(config)).await;
+    peer.send(attempt("slow_inc", session, 0, 1)).await;
+    peer.send(inc(session, 1)).await;
+    peer.send(ask("rpc.cancel", session, 1)).await;
+    let cancelled = peer.receive_all::<2>().await;
+    let answer = reply_to(&cancelled, "rpc.cancel");
     assert_eq!(answer["result"], json!({"state": "never"}));
-    let told = cancelled
-        .iter()
-        .find(|reply| reply["id"] != "rpc.cancel")
-        .unwrap();
+    let told = reply_to(&cancelled, &id(session, 1));
     assert_eq!((code(told), executed(told)), (-32007, "no"));
     // The next one finds the place in the queue that was freed, while the first still runs.
-    client.peer.send(client.request("inc", 2, 1)).await;
-    let replies = [client.receive().await, client.receive().await];
+    peer.send(inc(session, 2)).await;
+    let replies = peer.receive_all::<2>().await;
     assert!(
         replies.iter().all(|reply| reply.get("result").is_some()),
         "{replies:?}"
     );
-    let late = client.peer.call_json(client.request("inc", 1, 2)).await;
+    let late = peer.call_json(attempt("inc", session, 1, 2)).await;
     assert_eq!((code(&late), executed(&late)), (-32007, "no"));
     assert_eq!(service.effects(), 2);
 }
@@ -193,56 +126,86 @@ async fn a_queued_call_is_taken_back_and_its_place_is_free_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_runs_or_has_run_is_not_taken_back() {
     let service = Service::default();
-    let mut client = Client::new(&service, Config::default()).await;
-    client.peer.send(client.request("slow_inc", 0, 1)).await;
-    assert_eq!(
-        client.cancel(0).await["result"],
-        json!({"state": "running"})
-    );
-    assert!(client.receive().await.get("result").is_some());
-    assert_eq!(client.cancel(0).await["result"], json!({"state": "done"}));
+    let (mut peer, session) = client(&service.server(config())).await;
+    peer.send(attempt("slow_inc", session, 0, 1)).await;
+    let cancel = ask("rpc.cancel", session, 0);
+    let running = peer.call_json(&cancel).await;
+    assert_eq!(running["result"], json!({"state": "running"}));
+    assert!(peer.receive_json().await.get("result").is_some());
+    let done = peer.call_json(&cancel).await;
+    assert_eq!(done["result"], json!({"state": "done"}));
     assert_eq!(service.effects(), 1);
 }
 
 #[tokio::test]
 async fn a_call_is_taken_back_before_it_arrives() {
     let service = Service::default();
-    let mut client = Client::new(&service, Config::default()).await;
-    assert_eq!(client.cancel(0).await["result"], json!({"state": "never"}));
-    let late = client.peer.call_json(client.request("inc", 0, 1)).await;
+    let (mut peer, session) = client(&service.server(config())).await;
+    let never = peer.call_json(ask("rpc.cancel", session, 0)).await;
+    assert_eq!(never["result"], json!({"state": "never"}));
+    let late = peer.call_json(inc(session, 0)).await;
     assert_eq!((code(&late), executed(&late)), (-32007, "no"));
-    let plain = client.ask("rpc.cancel", &uuid(1));
-    assert_eq!(code(&client.peer.call_json(plain).await), -32602);
+    let plain = ask_for("rpc.cancel", &json!(uuid(1)));
+    assert_eq!(code(&peer.call_json(plain).await), -32602);
 }
 
-/// Its handler runs and says that it had no effect, which would leave the id free. But somebody
-/// has been told that it never will have one, and that is final.
+/// A handler whose first attempt fails without an effect, and whose next ones would have one.
+fn flaky(service: &Service) -> Server {
+    let (builder, service) = (service.builder(), service.clone());
+    let handler = move |_: Value, context: Context| {
+        let service = service.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if context.attempt() == 1 {
+                return Err(Abort::no_effect("busy"));
+            }
+            service.effects.fetch_add(1, SeqCst);
+            Ok(())
+        }
+    };
+    let builder = builder.mutation("flaky", handler);
+    builder.config(one_at_a_time()).build().unwrap()
+}
+
+/// Its handler says that it had no effect, which would leave the id free. But somebody has been
+/// told that it never will have one, and that is final, whether he asked before it began or after.
 #[tokio::test(start_paused = true)]
 async fn what_somebody_was_told_of_a_call_that_came_to_nothing_is_final() {
+    for waits_first in [false, true] {
+        let service = Service::default();
+        let server = flaky(&service);
+        let (mut peer, session) = client(&server).await;
+        if waits_first {
+            peer.send(r#"{"id":"other","method":"slow_inc","params":{}}"#)
+                .await;
+        }
+        let effects = u64::from(waits_first);
+        peer.send(attempt("flaky", session, 0, 1)).await;
+        peer.send(ask("rpc.resolve", session, 0)).await;
+        let replies = match waits_first {
+            true => peer.receive_all::<3>().await.to_vec(),
+            false => peer.receive_all::<2>().await.to_vec(),
+        };
+        let asker = reply_to(&replies, "rpc.resolve");
+        assert_eq!(asker["result"], json!({"state": "never"}), "{replies:?}");
+        let again = peer.call_json(attempt("flaky", session, 0, 2)).await;
+        assert_eq!((code(&again), executed(&again)), (-32007, "no"));
+        assert_eq!(service.effects(), effects);
+    }
+}
+
+/// Nobody is waiting for the answer to a notification, in a batch or alone.
+#[tokio::test(start_paused = true)]
+async fn a_question_without_an_id_is_not_answered() {
     let service = Service::default();
-    let config = Config {
-        max_running: 1,
-        ..Config::default()
-    };
-    let mut client = Client::new(&service, config).await;
-    client.peer.send(client.request("slow_inc", 0, 1)).await;
-    client.peer.send(client.request("no_effect", 1, 1)).await;
-    client
-        .peer
-        .send(client.ask("rpc.resolve", &client.id(1)))
-        .await;
-    let replies = [
-        client.receive().await,
-        client.receive().await,
-        client.receive().await,
-    ];
-    let asker = replies
-        .iter()
-        .find(|reply| reply["id"] == "rpc.resolve")
-        .unwrap();
-    assert_eq!(asker["result"], json!({"state": "never"}), "{replies:?}");
-    let again = client.request("no_effect", 1, 2);
-    let again = client.peer.call_json(again).await;
-    assert_eq!((code(&again), executed(&again)), (-32007, "no"));
-    assert_eq!(service.effects(), 2);
+    let (mut peer, session) = client(&service.server(config())).await;
+    peer.send(attempt("slow_inc", session, 0, 1)).await;
+    let params = json!({"id": id(session, 0)});
+    let question = json!({"jsonrpc": "2.0", "method": "rpc.resolve", "params": params});
+    peer.send(question.to_string()).await;
+    peer.send(format!("[{question},{PING}]")).await;
+    let pong = json!({"jsonrpc": "2.0", "id": "p", "result": "pong"});
+    assert_eq!(peer.receive_json().await, json!([pong]));
+    assert_eq!(peer.receive_json().await["id"], id(session, 0));
+    assert_eq!(peer.call_json(PING).await, pong);
 }

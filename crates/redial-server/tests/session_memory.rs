@@ -3,41 +3,21 @@
 
 mod common;
 
-use common::{Peer, Service, pipe};
-use redial_protocol::{SessionCall, SessionId};
+use common::{
+    Peer, Service, resident_kib,
+    session::{attempt, client},
+};
 use redial_server::{Config, Server};
-use serde_json::json;
 use tokio::io::DuplexStream;
 
 const WINDOW: usize = 512;
 const SESSIONS: usize = 64;
 
-/// Resident memory of this process, in KiB.
-fn resident_kib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// A session whose window is full of replies of 100 bytes.
 async fn full_session(server: &Server) -> Peer<DuplexStream> {
-    let mut peer = pipe(server);
-    let hello = peer
-        .call_json(r#"{"jsonrpc":"2.0","id":1,"method":"rpc.hello"}"#)
-        .await;
-    let session: SessionId = hello["result"]["session"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let (mut peer, session) = client(server).await;
     for number in 0..WINDOW as u64 {
-        let id = SessionCall { session, number }.uuid();
-        let request =
-            json!({"jsonrpc": "2.0", "id": id.to_string(), "method": "text", "params": {}});
-        let reply = peer.call(request.to_string()).await;
+        let reply = peer.call(attempt("text", session, number, 1)).await;
         assert!(reply.contains("xxx"), "{reply}");
     }
     peer

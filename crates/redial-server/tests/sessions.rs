@@ -5,56 +5,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Peer, Service, code, connect, executed, listen, now, pipe, until, uuid};
+use common::{
+    Service, code, connect, executed, listen, now, pipe,
+    session::{ack, attach, client, config, id, inc, open, request},
+    uuid,
+};
 use redial_protocol::{SessionCall, SessionId};
 use redial_server::{Config, Delay, Fault, FaultRule};
-use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
-
-const LEASE: Duration = Duration::from_secs(60);
-
-fn config() -> Config {
-    Config {
-        session_lease: LEASE,
-        ..Config::default()
-    }
-}
-
-async fn open<S: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<S>) -> SessionId {
-    let hello = peer
-        .call_json(r#"{"jsonrpc":"2.0","id":"h","method":"rpc.hello"}"#)
-        .await;
-    hello["result"]["session"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap()
-}
-
-fn attach(session: SessionId) -> String {
-    json!({"jsonrpc": "2.0", "id": "h", "method": "rpc.hello", "params": {"session": session}})
-        .to_string()
-}
-
-fn id(session: SessionId, number: u64) -> String {
-    SessionCall { session, number }.uuid().to_string()
-}
-
-/// A request with a session's id, and what the member says about it.
-fn request(method: &str, session: SessionId, number: u64, redial: Value) -> String {
-    let id = id(session, number);
-    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {}, "redial": redial})
-        .to_string()
-}
-
-fn inc(session: SessionId, number: u64) -> String {
-    request("inc", session, number, json!({"attempt": 1}))
-}
-
-fn ack(session: SessionId, ack: u64, above: &Value) -> String {
-    let params = json!({"session": session, "ack": ack, "above": above});
-    json!({"jsonrpc": "2.0", "method": "rpc.ack", "params": params}).to_string()
-}
+use serde_json::json;
 
 #[tokio::test]
 async fn hello_tells_the_session_and_the_limits() {
@@ -118,8 +76,7 @@ async fn an_unknown_session_is_unknown_and_its_mutations_are_not_executed() {
 #[tokio::test]
 async fn a_duplicate_is_replayed_and_says_so() {
     let service = Service::default();
-    let mut peer = pipe(&service.server(config()));
-    let session = open(&mut peer).await;
+    let (mut peer, session) = client(&service.server(config())).await;
     let first = peer.call_json(inc(session, 0)).await;
     assert_eq!(
         (&first["result"]["value"], first.get("redial")),
@@ -172,8 +129,7 @@ async fn twenty_at_once_and_three_after_have_one_effect() {
 async fn an_acknowledged_call_is_stale_however_it_was_acknowledged() {
     let service = Service::default();
     let server = service.server(config());
-    let mut peer = pipe(&server);
-    let session = open(&mut peer).await;
+    let (mut peer, session) = client(&server).await;
     for number in 0..5 {
         peer.call(inc(session, number)).await;
     }
@@ -195,46 +151,6 @@ async fn an_acknowledged_call_is_stale_however_it_was_acknowledged() {
     assert_eq!(server.stats().session_records, 0);
     assert_eq!(server.stats().session_bytes, 0);
     assert_eq!(service.effects(), 6);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_session_outlives_its_last_connection_by_its_lease_and_no_longer() {
-    let service = Service::default();
-    let server = service.server(config());
-    let mut peer = pipe(&server);
-    let session = open(&mut peer).await;
-    peer.call(inc(session, 0)).await;
-    drop(peer);
-    until("the connection is gone", || server.stats().connections == 0).await;
-    tokio::time::sleep(LEASE - Duration::from_secs(1)).await;
-    let mut peer = pipe(&server);
-    let reply = peer.call_json(inc(session, 0)).await;
-    assert_eq!(reply["redial"]["replayed"], true);
-    drop(peer);
-    until("the connection is gone", || server.stats().connections == 0).await;
-    tokio::time::sleep(LEASE).await;
-    let mut peer = pipe(&server);
-    for number in [0, 1] {
-        let reply = peer.call_json(inc(session, number)).await;
-        assert_eq!((code(&reply), executed(&reply)), (-32004, "unknown"));
-    }
-    assert_eq!(service.effects(), 1);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let stats = server.stats();
-    assert_eq!((stats.sessions, stats.session_records), (0, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_connection_holds_its_session_however_long_it_is_silent() {
-    let server = Service::default().server(Config {
-        idle_timeout: LEASE * 10,
-        ..config()
-    });
-    let mut peer = pipe(&server);
-    let session = open(&mut peer).await;
-    tokio::time::sleep(LEASE * 5).await;
-    let reply = peer.call_json(inc(session, 0)).await;
-    assert_eq!(reply["result"]["value"], 1);
 }
 
 #[tokio::test]
@@ -261,8 +177,7 @@ async fn a_copy_of_a_refused_attempt_is_refused_and_the_next_attempt_is_not() {
         max_queued: 0,
         ..config()
     });
-    let mut peer = pipe(&server);
-    let session = open(&mut peer).await;
+    let (mut peer, session) = client(&server).await;
     peer.send(request("slow_inc", session, 0, json!({}))).await;
     let refused = peer.call_json(inc(session, 1)).await;
     assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
@@ -284,8 +199,7 @@ async fn beyond_the_window_is_overload_and_nothing_breaks() {
         max_in_flight: 8,
         ..config()
     });
-    let mut peer = pipe(&server);
-    let session = open(&mut peer).await;
+    let (mut peer, session) = client(&server).await;
     for number in [16, 1_000_000, SessionCall::MAX_NUMBER] {
         let reply = peer.call_json(inc(session, number)).await;
         assert_eq!((code(&reply), executed(&reply)), (-32001, "no"));
@@ -301,31 +215,6 @@ async fn beyond_the_window_is_overload_and_nothing_breaks() {
     let reply = peer.call_json(inc(session, SessionCall::MAX_NUMBER)).await;
     assert_eq!(code(&reply), -32007);
     assert_eq!(open(&mut pipe(&server)).await.to_string().len(), 15);
-}
-
-#[tokio::test(start_paused = true)]
-async fn as_many_sessions_as_may_be_and_then_none_that_would_cost_another_its_records() {
-    let server = Service::default().server(Config {
-        max_sessions: 2,
-        ..config()
-    });
-    let (mut one, mut other) = (pipe(&server), pipe(&server));
-    let (_, kept) = (open(&mut one).await, open(&mut other).await);
-    other.call(inc(kept, 0)).await;
-    drop(other);
-    until("the connection is gone", || server.stats().connections == 1).await;
-    let hello = r#"{"jsonrpc":"2.0","id":1,"method":"rpc.hello"}"#;
-    let mut third = pipe(&server);
-    let reply = third.call_json(hello).await;
-    assert_eq!((code(&reply), executed(&reply)), (-32001, "no"));
-    drop(one);
-    until("the connection is gone", || server.stats().connections == 1).await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    open(&mut third).await;
-    assert_eq!(
-        third.call_json(inc(kept, 0)).await["redial"]["replayed"],
-        true
-    );
 }
 
 /// The notebook's client and one that counts its ids go on beside sessions, and a UUID of another
@@ -354,6 +243,25 @@ async fn plain_ids_live_beside_sessions() {
     assert_eq!(server.stats().records, 1);
 }
 
+/// Whoever makes ids of version 8 of his own is told why nothing comes of it, in either dialect.
+#[tokio::test]
+async fn a_uuid_of_version_8_always_names_a_call_of_a_session() {
+    let service = Service::default();
+    let server = service.server(config());
+    let (mut peer, _) = client(&server).await;
+    let id = "6b1f0e1c-7f51-8f5c-9d0e-0a5d1c2b3a49";
+    for request in [
+        json!({"id": id, "method": "inc", "params": {}}),
+        json!({"jsonrpc": "2.0", "id": id, "method": "inc", "params": {}}),
+    ] {
+        let reply = peer.call_json(request.to_string()).await;
+        assert_eq!((code(&reply), executed(&reply)), (-32004, "unknown"));
+        let detail = reply["error"]["data"]["detail"].as_str().unwrap();
+        assert!(detail.contains("UUID of version 8"), "{detail}");
+    }
+    assert_eq!((service.effects(), server.stats().records), (0, 0));
+}
+
 /// What takes memory is what is in flight: here 300 calls, whose replies are never acknowledged
 /// until the end.
 #[tokio::test]
@@ -362,8 +270,7 @@ async fn records_and_bytes_are_counted_and_given_back() {
         max_session_bytes: 2_000,
         ..config()
     });
-    let mut peer = pipe(&server);
-    let session = open(&mut peer).await;
+    let (mut peer, session) = client(&server).await;
     let mut number = 0;
     let refused = loop {
         let reply = peer.call_json(inc(session, number)).await;
@@ -387,13 +294,12 @@ async fn records_and_bytes_are_counted_and_given_back() {
 async fn a_call_that_is_acknowledged_while_it_runs_ends_and_leaves_nothing() {
     let service = Service::default();
     let server = service.server(config());
-    let mut peer = pipe(&server);
-    let session = open(&mut peer).await;
+    let (mut peer, session) = client(&server).await;
     let start = now();
     peer.send(request("slow_inc", session, 0, json!({}))).await;
     peer.send(request("slow_inc", session, 0, json!({}))).await;
     peer.send(ack(session, 1, &json!([]))).await;
-    let joined: Value = serde_json::from_str(&peer.receive().await.unwrap()).unwrap();
+    let joined = peer.receive_json().await;
     assert_eq!(code(&joined), -32007);
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert!(peer.receive().await.unwrap().contains("value"));

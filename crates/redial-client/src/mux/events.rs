@@ -227,7 +227,7 @@ impl Mux {
         let link = &self.links[number];
         let pending = self.calls.get_mut(key).expect("it was found");
         // Without an attempt on this connection it says nothing.
-        let Some(attempt) = pending.answered_by(number, link) else {
+        let Some(attempt) = pending.refused_by(number, link, meta.attempt) else {
             self.unasked_replies += 1;
             return;
         };

@@ -6,6 +6,9 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod runs;
+pub mod session;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -61,6 +64,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     pub async fn call_json(&mut self, body: impl AsRef<[u8]>) -> Value {
         serde_json::from_str(&self.call(body).await).unwrap()
+    }
+
+    pub async fn receive_json(&mut self) -> Value {
+        let frame = self.receive().await;
+        serde_json::from_str(&frame.expect("the connection was closed")).unwrap()
+    }
+
+    /// The next frames, which may come in any order.
+    pub async fn receive_all<const N: usize>(&mut self) -> [Value; N] {
+        let mut replies = [const { Value::Null }; N];
+        for reply in &mut replies {
+            *reply = self.receive_json().await;
+        }
+        replies
     }
 
     /// The server closes without another word.
@@ -187,6 +204,17 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("not reached: {what}");
 }
 
+/// Looks until `condition` holds, by the clock: for what real time brings about.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let look = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let reached = tokio::time::timeout(PATIENCE, look).await;
+    reached.unwrap_or_else(|_| panic!("not reached: {what}"));
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a test measures what the clock it set says"
@@ -209,4 +237,12 @@ pub fn executed(reply: &Value) -> &str {
     reply["error"]["data"]["executed"]
         .as_str()
         .unwrap_or_else(|| panic!("no word: {reply}"))
+}
+
+/// Resident memory of this process, in KiB.
+pub fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mut lines = status.lines();
+    let line = lines.find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
