@@ -12,6 +12,7 @@ mod process;
 mod programs;
 mod report;
 mod restarts;
+mod sim;
 mod sweep;
 mod wire;
 
@@ -31,6 +32,8 @@ enum Task {
     Restarts(restarts::Args),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(memory::Args),
+    /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
+    Sim(sim::Args),
     /// Everything that must pass before a change lands.
     Ci,
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Sweep(args) => sweep::run(&args),
         Task::Restarts(args) => restarts::run(&args),
         Task::Memory(args) => memory::run(&args),
+        Task::Sim(args) => sim::run(&args),
         Task::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {
@@ -69,6 +73,8 @@ mod tests {
             (&["restarts", "--clients", "0"], "1..=64"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
+            (&["sim", "--seeds", "0"], "1..=100000000"),
+            (&["sim", "--call", "1"], "--seed"),
         ] {
             let words = ["cargo xtask"].iter().chain(words);
             let error = Task::try_parse_from(words)

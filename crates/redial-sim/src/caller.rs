@@ -66,7 +66,9 @@ struct Dialer {
 pub(crate) async fn live(world: Arc<World>, number: u32) {
     let plan = world.scenario.clients[number as usize].clone();
     let disk = Disk::default();
-    let left: Vec<_> = (0..plan.workers).map(|_| Mutex::new(plan.calls_per_worker)).collect();
+    let left: Vec<_> = (0..plan.workers)
+        .map(|_| Mutex::new(plan.calls_per_worker))
+        .collect();
     let mut deaths = plan.dies_at.clone();
     deaths.sort_unstable();
     deaths.reverse();
@@ -128,14 +130,18 @@ impl Process<'_> {
     }
 
     async fn work(&self) {
-        let workers = (0..self.plan.workers).map(|worker| -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-            Box::pin(self.worker(worker))
-        });
+        let workers =
+            (0..self.plan.workers).map(|worker| -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+                Box::pin(self.worker(worker))
+            });
         all(workers.collect()).await;
     }
 
     async fn worker(&self, worker: u32) {
-        let mut dice = Dice::new(self.world.seed, Stream::Worker(self.number, self.life, worker));
+        let mut dice = Dice::new(
+            self.world.seed,
+            Stream::Worker(self.number, self.life, worker),
+        );
         if worker == 0 {
             let notes = self.disk.lock().clone();
             for note in notes {
@@ -149,7 +155,9 @@ impl Process<'_> {
     }
 
     fn takes_one(&self, worker: u32) -> bool {
-        let mut left = self.left[worker as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.left[worker as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let takes = *left > 0;
         *left = left.saturating_sub(1);
         takes
@@ -209,8 +217,16 @@ impl Process<'_> {
 
     async fn follow_up(&self, note: Note, token: CallToken, dice: &mut Dice) {
         match dice.happens(0.5) {
-            true => Wait::new(self, &note, Way::Resume, false).resume(token).await,
-            false => Wait::new(self, &note, Way::Resolve, false).resolve(token).await,
+            true => {
+                Wait::new(self, &note, Way::Resume, false)
+                    .resume(token)
+                    .await
+            }
+            false => {
+                Wait::new(self, &note, Way::Resolve, false)
+                    .resolve(token)
+                    .await
+            }
         }
     }
 }

@@ -153,7 +153,9 @@ impl Host {
         let Some(running) = state.running.take() else {
             return;
         };
-        self.0.journal.remark(format!("server dies, life {}", state.life));
+        self.0
+            .journal
+            .remark(format!("server dies, life {}", state.life));
         self.0.ledger.close();
         self.0.net.break_all(None);
         state.connections.drain(..).for_each(|task| task.abort());

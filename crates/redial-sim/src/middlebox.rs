@@ -83,7 +83,11 @@ impl Middlebox {
     fn contradict(&self, question: &Copy) {
         let kept = self.kept();
         let is_about = |copy: &&Copy| {
-            let id = copy.frame.id.as_deref().filter(|_| copy.frame.tag.is_some());
+            let id = copy
+                .frame
+                .id
+                .as_deref()
+                .filter(|_| copy.frame.tag.is_some());
             id.is_some_and(|id| question.frame.text.contains(id))
         };
         for copy in kept.iter().filter(is_about) {
@@ -134,7 +138,8 @@ impl Middlebox {
         // The latest requests are those that a server could still know.
         let first = kept.len().saturating_sub(LAST_COPIES);
         let bodies: Vec<_> = kept.drain(first..).map(|copy| copy.body).collect();
-        self.journal.remark(format!("{} last copies are let through", bodies.len()));
+        self.journal
+            .remark(format!("{} last copies are let through", bodies.len()));
         for bodies in bodies.chunks(COPIES_PER_WIRE) {
             self.let_through(bodies).await;
         }

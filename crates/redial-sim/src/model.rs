@@ -69,7 +69,12 @@ struct Named {
 }
 
 impl Model {
-    pub(crate) fn new(plan: &ServerPlan, mut workshop: Workshop, bug: Option<Bug>, seed: u64) -> Self {
+    pub(crate) fn new(
+        plan: &ServerPlan,
+        mut workshop: Workshop,
+        bug: Option<Bug>,
+        seed: u64,
+    ) -> Self {
         workshop.answers_old_values = bug == Some(Bug::OldValues);
         workshop.loses_updates = bug == Some(Bug::LostUpdates);
         let config = &plan.config;
@@ -135,7 +140,9 @@ impl Model {
         let waiter = |asks| Waiter {
             to: connection.to.clone(),
             dialect: request.dialect,
-            id: request.id.map_or("null".to_owned(), |id| id.raw().to_owned()),
+            id: request
+                .id
+                .map_or("null".to_owned(), |id| id.raw().to_owned()),
             asks,
         };
         let owed = waiter(false);
@@ -298,7 +305,9 @@ impl Waiter {
 /// The name of a call, from its id as it was written.
 fn key(id: &str) -> Key {
     let text = id.trim_matches('"');
-    let call = redial_client::Uuid::parse_str(text).ok().and_then(SessionCall::from_uuid);
+    let call = redial_client::Uuid::parse_str(text)
+        .ok()
+        .and_then(SessionCall::from_uuid);
     match call {
         Some(call) => Key::Numbered(call.session, call.number),
         None => Key::Plain(text.to_owned()),
@@ -316,9 +325,8 @@ fn result(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 fn encode(outcome: Outcome) -> Vec<u8> {
-    let error = |code, text, executed| {
-        encoded(&ErrorObject::raised(code, text).with_executed(executed))
-    };
+    let error =
+        |code, text, executed| encoded(&ErrorObject::raised(code, text).with_executed(executed));
     match outcome {
         Outcome::Value(value) => result(&json!({"value": value})),
         Outcome::Failed => error(ErrorCode::HANDLER_ERROR, "it failed", Executed::Yes),

@@ -15,8 +15,8 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use self::wire::{Cut, Link};
 pub(crate) use self::wire::Wire;
+use self::wire::{Cut, Link};
 use crate::{
     dice::{Dice, Stream},
     journal::{Frame, Journal},
@@ -87,7 +87,9 @@ impl Net {
         links.push(Arc::downgrade(&link));
         drop(links);
         let whose = client.map_or("the middlebox".into(), |client| format!("client {client}"));
-        self.0.journal.remark(format!("wire {number} of {whose} is connected"));
+        self.0
+            .journal
+            .remark(format!("wire {number} of {whose} is connected"));
         (near, far)
     }
 
@@ -103,7 +105,10 @@ impl Net {
 
     /// Breaks the connections of a client, or of all.
     pub(crate) fn break_all(&self, client: Option<u32>) {
-        let links: Vec<_> = lock(&self.0.links).iter().filter_map(Weak::upgrade).collect();
+        let links: Vec<_> = lock(&self.0.links)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         for link in links {
             if client.is_none() || link.client == client {
                 link.break_now();

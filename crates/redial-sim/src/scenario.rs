@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use redial_client::{Backoff, CallLimits, Config as ClientConfig, Dialect, Hedge, Jitter, RetryBudget};
+use redial_client::{
+    Backoff, CallLimits, Config as ClientConfig, Dialect, Hedge, Jitter, RetryBudget,
+};
 use redial_server::{Config as ServerConfig, CutPoint, Delay, Fault, FaultRule};
 
 use crate::dice::{Dice, Stream};
@@ -161,7 +163,11 @@ fn client(dice: &mut Dice) -> ClientPlan {
     };
     let calls_per_worker = dice.small(3..=16);
     let think_ms = dice.pick(&[5, 30, 200]);
-    let dies = if dice.happens(0.35) { dice.number(1..=2) } else { 0 };
+    let dies = if dice.happens(0.35) {
+        dice.number(1..=2)
+    } else {
+        0
+    };
     ClientPlan {
         config,
         workers: dice.small(1..=5),
@@ -170,7 +176,11 @@ fn client(dice: &mut Dice) -> ClientPlan {
         dies_at: (0..dies)
             .map(|_| dice.ms(5..=u64::from(calls_per_worker) * (think_ms / 2 + 20)))
             .collect(),
-        written_down: if dies > 0 { 0.7 } else { dice.pick(&[0.0, 0.1]) },
+        written_down: if dies > 0 {
+            0.7
+        } else {
+            dice.pick(&[0.0, 0.1])
+        },
         dropped: dice.pick(&[0.0, 0.05, 0.15]),
         slow_ms: dice.pick(&[4, 30, 150]),
     }
@@ -189,7 +199,11 @@ fn server(dice: &mut Dice, lease_ms: u64) -> ServerPlan {
         ..ServerConfig::default()
     };
     let rate = dice.pick(&[0.0, 0.03, 0.12]);
-    let faults = if rate == 0.0 { Vec::new() } else { faults(dice, rate) };
+    let faults = if rate == 0.0 {
+        Vec::new()
+    } else {
+        faults(dice, rate)
+    };
     ServerPlan { config, faults }
 }
 

@@ -1,9 +1,6 @@
 //! The story of one call: everything in the record that has to do with it, in order.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write,
-};
+use std::{collections::BTreeSet, fmt::Write};
 
 use crate::{
     journal::{Entry, Event, Frame},
@@ -15,9 +12,15 @@ use crate::{
 #[must_use]
 pub fn story(run: &Run, tag: u32) -> String {
     let cast = Cast::of(run, tag);
-    let mut text = format!("the story of call {tag} in the world of seed {}:\n", run.seed);
+    let mut text = format!(
+        "the story of call {tag} in the world of seed {}:\n",
+        run.seed
+    );
     let is_in = |entry: &&Entry| cast.is_in(&entry.event);
-    let first = run.entries.iter().position(|entry| is_in(&entry) && !is_remark(entry));
+    let first = run
+        .entries
+        .iter()
+        .position(|entry| is_in(&entry) && !is_remark(entry));
     for (place, entry) in run.entries.iter().enumerate() {
         let is_before = first.is_some_and(|first| place < first);
         if cast.is_in(&entry.event) && !(is_before && is_remark(entry)) {
@@ -80,7 +83,10 @@ impl Cast {
 
     fn concerns(&self, remark: &str) -> bool {
         let mut words = remark.split([' ', ',']);
-        match (words.next(), words.next().and_then(|word| word.parse().ok())) {
+        match (
+            words.next(),
+            words.next().and_then(|word| word.parse().ok()),
+        ) {
             (Some("wire"), Some(wire)) => self.wires.contains(&wire),
             (Some("client"), Some(client)) => self.client == Some(client),
             (Some("seed"), _) => false,

@@ -13,7 +13,10 @@ fn found(bug: Bug) -> Option<(u64, Vec<&'static str>)> {
         let violations = judge(&run);
         let first = violations.first()?;
         let story = story(&run, first.tag?);
-        assert!(story.lines().count() > 3, "seed {seed}: no story for {first}:\n{story}");
+        assert!(
+            story.lines().count() > 3,
+            "seed {seed}: no story for {first}:\n{story}"
+        );
         let mut rules: Vec<_> = violations.iter().map(|violation| violation.rule).collect();
         rules.sort_unstable();
         rules.dedup();
@@ -43,7 +46,11 @@ fn every_bug_is_found_within_200_seeds_by_a_rule_that_it_breaks() {
         let Some((seeds, rules)) = found(bug) else {
             panic!("{}: not found in {SEEDS} seeds", bug.name());
         };
-        println!("{:<26} after {seeds:>3} seeds: {}", bug.name(), rules.join("; "));
+        println!(
+            "{:<26} after {seeds:>3} seeds: {}",
+            bug.name(),
+            rules.join("; ")
+        );
     }
 }
 

@@ -22,7 +22,9 @@ fn two_runs_of_a_seed_leave_the_same_record() {
 /// On another thread, between other worlds.
 #[test]
 fn a_world_does_not_depend_on_those_before_it_or_beside_it() {
-    let expected: Vec<_> = (1..=10).map(|seed| log(&run(seed, Subject::Real).entries)).collect();
+    let expected: Vec<_> = (1..=10)
+        .map(|seed| log(&run(seed, Subject::Real).entries))
+        .collect();
     std::thread::scope(|scope| {
         let there = scope.spawn(|| {
             let seeds = (1..=10).rev();
@@ -32,6 +34,9 @@ fn a_world_does_not_depend_on_those_before_it_or_beside_it() {
         let _beside: Vec<_> = (20..=25).map(|seed| run(seed, Subject::Real)).collect();
         let mut logs = there.join().expect("no world panics");
         logs.reverse();
-        assert!(logs == expected, "a world was another one on another thread");
+        assert!(
+            logs == expected,
+            "a world was another one on another thread"
+        );
     });
 }

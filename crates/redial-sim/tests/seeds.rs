@@ -7,7 +7,10 @@ fn passes(seeds: std::ops::RangeInclusive<u64>, subject: Subject) {
     for seed in seeds {
         let run = run(seed, subject);
         for violation in judge(&run) {
-            let story = violation.tag.map(|tag| story(&run, tag)).unwrap_or_default();
+            let story = violation
+                .tag
+                .map(|tag| story(&run, tag))
+                .unwrap_or_default();
             panic!("seed {seed}: {violation}\n{story}");
         }
     }

@@ -65,10 +65,14 @@ fn subject(name: &str) -> Result<Subject, String> {
     match name {
         "real" => Ok(Subject::Real),
         "model" => Ok(Subject::Model),
-        _ => bugs.clone().find(|bug| bug.name() == name).map(Subject::Buggy).ok_or_else(|| {
-            let names: Vec<_> = bugs.map(Bug::name).collect();
-            format!("expected real, model, or a bug: {}", names.join(", "))
-        }),
+        _ => bugs
+            .clone()
+            .find(|bug| bug.name() == name)
+            .map(Subject::Buggy)
+            .ok_or_else(|| {
+                let names: Vec<_> = bugs.map(Bug::name).collect();
+                format!("expected real, model, or a bug: {}", names.join(", "))
+            }),
     }
 }
 
@@ -101,7 +105,11 @@ fn report(out: &mut impl Write, run: &Run, violations: &[Violation]) -> io::Resu
 }
 
 fn code(is_good: bool) -> ExitCode {
-    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn play(args: &Args) -> io::Result<ExitCode> {
@@ -138,7 +146,10 @@ impl Total {
     fn add(&mut self, run: &Run, violations: Vec<Violation>) {
         self.played += 1;
         self.tally += Tally::of(run);
-        let is_lowest = self.failed.as_ref().is_none_or(|(lowest, _)| run.seed < *lowest);
+        let is_lowest = self
+            .failed
+            .as_ref()
+            .is_none_or(|(lowest, _)| run.seed < *lowest);
         if !violations.is_empty() && is_lowest {
             self.failed = Some((run.seed, violations));
         }
@@ -148,7 +159,10 @@ impl Total {
         let mut out = io::stdout().lock();
         let is_good = self.failed.is_none();
         let seed = self.failed.as_ref().map(|(seed, _)| *seed);
-        let violations = self.failed.map(|(_, violations)| violations).unwrap_or_default();
+        let violations = self
+            .failed
+            .map(|(_, violations)| violations)
+            .unwrap_or_default();
         if args.json {
             let violations: Vec<_> = violations.iter().map(ToString::to_string).collect();
             let summary = json!({
@@ -162,7 +176,10 @@ impl Total {
         }
         if let Some(seed) = seed {
             report(&mut out, &run(seed, args.subject), &violations)?;
-            writeln!(out, "seed {seed} failed; again: cargo xtask sim --seed {seed}")?;
+            writeln!(
+                out,
+                "seed {seed} failed; again: cargo xtask sim --seed {seed}"
+            )?;
         }
         let tally = serde_json::to_string(&self.tally).expect("figures are JSON");
         writeln!(out, "{} seeds; {tally}", self.played)?;

@@ -139,12 +139,22 @@ impl Table {
         self.sessions.get_mut(&id)
     }
 
-    pub(super) fn acknowledge(&mut self, id: SessionId, ack: u64, above: &[(u64, u64)], now: Instant) {
+    pub(super) fn acknowledge(
+        &mut self,
+        id: SessionId,
+        ack: u64,
+        above: &[(u64, u64)],
+        now: Instant,
+    ) {
         let forgets_that_too = self.bug == Some(Bug::StaleExecuted);
         let Some(session) = self.session(id, now) else {
             return;
         };
-        let is_in = |number: u64| above.iter().any(|(from, to)| (*from..*to).contains(&number));
+        let is_in = |number: u64| {
+            above
+                .iter()
+                .any(|(from, to)| (*from..*to).contains(&number))
+        };
         session
             .records
             .retain(|number, _| *number >= ack && !is_in(*number));
@@ -216,7 +226,13 @@ impl Table {
     }
 
     /// The call has ended. Gives those who wait for it.
-    pub(super) fn finish(&mut self, key: &Key, outcome: &[u8], has_effect: bool, now: Instant) -> Vec<Waiter> {
+    pub(super) fn finish(
+        &mut self,
+        key: &Key,
+        outcome: &[u8],
+        has_effect: bool,
+        now: Instant,
+    ) -> Vec<Waiter> {
         self.running = self.running.saturating_sub(1);
         let (bug, is_plain) = (self.bug, matches!(key, Key::Plain(_)));
         let Ok(record) = self.record(key, now) else {
@@ -249,7 +265,10 @@ impl Table {
             return;
         };
         let is_finished = |record: &Record| matches!(record.state, State::Finished(_));
-        let finished = session.records.iter().filter(|(_, record)| is_finished(record));
+        let finished = session
+            .records
+            .iter()
+            .filter(|(_, record)| is_finished(record));
         let finished: Vec<u64> = finished.map(|(number, _)| *number).collect();
         let excess = finished.len().saturating_sub(EVICTS_ABOVE);
         for number in &finished[..excess] {
@@ -258,7 +277,12 @@ impl Table {
     }
 
     /// Somebody asks for the outcome.
-    pub(super) fn resolve(&mut self, key: &Key, waiter: impl FnOnce() -> Waiter, now: Instant) -> Asked {
+    pub(super) fn resolve(
+        &mut self,
+        key: &Key,
+        waiter: impl FnOnce() -> Waiter,
+        now: Instant,
+    ) -> Asked {
         let bug = self.bug;
         let record = match self.record(key, now) {
             Ok(record) => record,

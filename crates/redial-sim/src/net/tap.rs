@@ -102,7 +102,9 @@ pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
         outcome,
         ..Frame::default()
     };
-    frame.tag = members.params.and_then(|raw| some(raw, |tag: Tag| tag.call));
+    frame.tag = members
+        .params
+        .and_then(|raw| some(raw, |tag: Tag| tag.call));
     frame.code = members
         .error
         .and_then(|raw| some(raw, |error: Error| error.code));
@@ -146,7 +148,11 @@ mod tests {
         let reply = read(3, false, br#"{"id":"a","result":{"value":9}}"#);
         assert_eq!(reply.outcome.as_deref(), Some(r#""result":{"value":9}"#));
         assert_eq!((reply.value, reply.code), (Some(9), None));
-        let error = read(3, false, br#"{"id":"a","error":{"code":-32001,"message":"m"}}"#);
+        let error = read(
+            3,
+            false,
+            br#"{"id":"a","error":{"code":-32001,"message":"m"}}"#,
+        );
         assert_eq!((error.value, error.code), (None, Some(-32001)));
     }
 }

@@ -195,7 +195,11 @@ impl Link {
 
 impl Lane {
     fn wakers(&mut self) -> Vec<Waker> {
-        self.reader.take().into_iter().chain(self.writer.take()).collect()
+        self.reader
+            .take()
+            .into_iter()
+            .chain(self.writer.take())
+            .collect()
     }
 
     /// When there is something to be read next.

@@ -178,7 +178,9 @@ mod tests {
     #[test]
     fn the_version_of_an_id_says_whether_it_is_of_a_session() {
         assert!(is_of_a_session(r#""12345678-9abc-8def-8000-000000000007""#));
-        assert!(!is_of_a_session(r#""12345678-9abc-4def-8000-000000000007""#));
+        assert!(!is_of_a_session(
+            r#""12345678-9abc-4def-8000-000000000007""#
+        ));
         assert!(!is_of_a_session("7"));
     }
 }

@@ -46,7 +46,10 @@ fn overdue(tag: u32, wait: &Wait) -> Option<Violation> {
     let took = when.at - wait.from.at;
     let limit = wait.what.deadline + SLACK;
     (took > limit).then(|| {
-        let detail = format!("{end} after {took:?}; the deadline was {:?}", wait.what.deadline);
+        let detail = format!(
+            "{end} after {took:?}; the deadline was {:?}",
+            wait.what.deadline
+        );
         violation("every call ends by its deadline", tag, detail)
     })
 }
@@ -82,7 +85,9 @@ fn untruth(account: &Account, wait: &Wait, end: &End) -> Option<String> {
 
 fn no_such_effect(account: &Account, wait: &Wait, value: i64) -> Option<String> {
     if !matches!(account.method, Some(Method::Inc | Method::NoEffect)) {
-        return Some(format!("the handler never gives a value, and {value} was told"));
+        return Some(format!(
+            "the handler never gives a value, and {value} was told"
+        ));
     }
     let (from, to) = (account.seen?, wait.end.as_ref()?.0.place);
     let is_it = |place: Place, found: i64| found == value && (from..to).contains(&place);
@@ -98,7 +103,11 @@ fn no_such_effect(account: &Account, wait: &Wait, value: i64) -> Option<String> 
 
 fn not_so_failed(account: &Account, wait: &Wait, code: i32) -> Option<String> {
     let to = wait.end.as_ref()?.0.place;
-    let effects = account.effects.iter().filter(|(when, _)| when.place < to).count();
+    let effects = account
+        .effects
+        .iter()
+        .filter(|(when, _)| when.place < to)
+        .count();
     let has_begun = account.begun.iter().any(|when| when.place < to);
     let is_so = match (account.method?, code) {
         (Method::FailAfter, HANDLER_ERROR) | (Method::Panic, INTERNAL_ERROR) => effects > 0,
@@ -124,6 +133,8 @@ fn executed_after_all(account: &Account) -> Option<String> {
     }
     // A handler that takes a call back has been executed, and nothing has happened.
     let mut begun = account.begun.iter().filter(|when| when.place < until);
-    let begun = begun.next().filter(|_| account.method != Some(Method::NoEffect))?;
+    let begun = begun
+        .next()
+        .filter(|_| account.method != Some(Method::NoEffect))?;
     Some(format!("its handler began at {:?}", begun.at))
 }

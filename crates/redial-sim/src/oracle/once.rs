@@ -56,7 +56,9 @@ fn is_excused(books: &Books, account: &Account, pair: &[Happening]) -> bool {
 /// An id is the name of one call, whatever else is asked for under it.
 fn one_call_for_an_id(books: &Books, found: &mut Vec<Violation>) {
     for (id, tags) in &books.tags {
-        let accounts = tags.iter().filter_map(|tag| Some((tag, books.calls.get(tag)?)));
+        let accounts = tags
+            .iter()
+            .filter_map(|tag| Some((tag, books.calls.get(tag)?)));
         let executed: Vec<_> = accounts
             .filter(|(_, account)| account.ids.len() == 1 && !account.is_plain)
             .filter(|(_, account)| !account.is_query() && account.method != Some(Method::NoEffect))

@@ -101,12 +101,17 @@ fn in_order(operations: &mut [Operation], found: &mut Vec<Violation>) {
         .map(|operation| (operation.value, operation.from))
         .collect();
     made.sort_unstable();
-    let mut over: Vec<_> = operations.iter().filter(|operation| operation.to.is_some()).collect();
+    let mut over: Vec<_> = operations
+        .iter()
+        .filter(|operation| operation.to.is_some())
+        .collect();
     over.sort_by_key(|operation| operation.to);
     let (mut over, mut highest) = (over.into_iter().peekable(), None::<&Operation>);
     for operation in operations.iter() {
         while let Some(ended) = over.next_if(|ended| ended.to < Some(operation.from)) {
-            highest = highest.filter(|highest| highest.value >= ended.value).or(Some(ended));
+            highest = highest
+                .filter(|highest| highest.value >= ended.value)
+                .or(Some(ended));
         }
         let least = highest.map_or(0, |highest| highest.value);
         let is_late = match operation.reads {

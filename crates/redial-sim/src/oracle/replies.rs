@@ -59,10 +59,15 @@ fn not_asked_for(books: &Books, place: usize, reply: &Frame, id: &str) -> Option
     let asked = books.asked.get(&(reply.wire, id.to_owned()))?;
     let is_it = |tag: &u32| {
         let effects = &books.calls[tag].effects;
-        effects.iter().any(|(when, effect)| when.place < place && effect.value == value)
+        effects
+            .iter()
+            .any(|(when, effect)| when.place < place && effect.value == value)
     };
     (!asked.iter().any(is_it)).then(|| {
-        let detail = format!("{value} was answered on wire {}, and is no value of it", reply.wire);
+        let detail = format!(
+            "{value} was answered on wire {}, and is no value of it",
+            reply.wire
+        );
         let tag = *asked.first().expect("it was asked for");
         violation("a reply is about what was asked", tag, detail)
     })
