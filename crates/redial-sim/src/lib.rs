@@ -23,6 +23,7 @@ mod middlebox;
 mod model;
 mod net;
 mod oracle;
+mod panics;
 mod scenario;
 mod story;
 mod tally;

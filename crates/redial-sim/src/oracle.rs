@@ -41,12 +41,20 @@ impl fmt::Display for Violation {
 #[must_use]
 pub fn judge(run: &Run) -> Vec<Violation> {
     let books = Books::new(run);
-    let mut found = Vec::new();
+    let mut found: Vec<_> = run.panics.iter().map(|panic| panicked(panic)).collect();
     once::check(&books, &mut found);
     claims::check(&books, &mut found);
     replies::check(&books, &mut found);
     order::check(&books, &mut found);
     found
+}
+
+fn panicked(panic: &str) -> Violation {
+    Violation {
+        rule: "nothing panics",
+        tag: None,
+        detail: panic.to_owned(),
+    }
 }
 
 fn violation(rule: &'static str, tag: u32, detail: impl Into<String>) -> Violation {

@@ -19,6 +19,7 @@ use crate::{
     journal::{Entry, Journal},
     middlebox::Middlebox,
     net::Net,
+    panics,
     scenario::{Disaster, Scenario},
 };
 
@@ -49,6 +50,8 @@ pub struct Run {
     pub lasted: Duration,
     /// How long a server keeps the outcome of a call with a plain id.
     pub ttl: Duration,
+    /// What panicked, beside the handlers that are to.
+    pub panics: Vec<String>,
 }
 
 /// Runs the world of a seed to its end: on this thread, in a runtime and a time of its own.
@@ -63,7 +66,13 @@ pub fn run(seed: u64, subject: Subject) -> Run {
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing of the system");
-    runtime.block_on(play(seed, subject))
+    let (mut run, panics) = panics::watched(|| {
+        let run = runtime.block_on(play(seed, subject));
+        drop(runtime);
+        run
+    });
+    run.panics = panics;
+    run
 }
 
 async fn play(seed: u64, subject: Subject) -> Run {
@@ -106,6 +115,7 @@ async fn play(seed: u64, subject: Subject) -> Run {
         lasted: journal.elapsed(),
         entries: journal.take(),
         ttl: world.scenario.server.config.ttl,
+        panics: Vec::new(),
     }
 }
 
