@@ -168,6 +168,19 @@ impl Client {
         Resolve::new(self, token)
     }
 
+    /// The outcome of a call whose token was serialised is kept where it is needed, and nobody will
+    /// ask for it again: the server may forget it. Should the call still be on its way, it is not
+    /// executed any more. Without this the server keeps its record until the session's lease ends.
+    ///
+    /// This only makes a note of it, which is sent when there is a connection; should that be lost,
+    /// or the program end before, nothing is lost but the server's memory.
+    ///
+    /// Does nothing while the call is in flight in this client.
+    pub fn forget(&self, token: CallToken) {
+        let id = token.id;
+        self.shared().with(|state| state.mux.acknowledge(id));
+    }
+
     /// Prepares the very same call again, whose outcome was unknown. It never ends as
     /// `NotExecuted`, because this says nothing about the attempts before.
     ///

@@ -39,8 +39,9 @@ pub enum Resolution<T> {
 /// A question for the outcome of a call, which is sent when it is awaited. It may be repeated as
 /// often as one likes, so it is sent again under the usual limits.
 ///
-/// If the call is running, the answer is waited for. Once there is an answer the server is told
-/// that it may forget the call.
+/// If the call is running, the answer is waited for. Once there is an answer to a token that was
+/// never serialised, the server is told that it may forget the call; of others
+/// [`Client::forget`](crate::Client::forget) says so.
 ///
 /// # Errors
 ///
@@ -121,11 +122,13 @@ impl<T: DeserializeOwned> Resolve<T> {
             ..
         } = self;
         let id = token.id;
+        // A token from elsewhere may be asked for again there.
+        let is_only_here = token.hold.as_ref().is_some_and(|hold| !hold.is_elsewhere());
         let answer = match call.run().await {
             Ok(done) => read(token, done),
             Err(error) => refused(token, error),
         };
-        if !matches!(answer, Err(CallError::Unknown { .. })) {
+        if is_only_here && !matches!(answer, Err(CallError::Unknown { .. })) {
             client.shared().with(|state| state.mux.acknowledge(id));
         }
         answer

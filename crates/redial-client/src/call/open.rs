@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use redial_protocol::ReplyMeta;
+use redial_protocol::{ErrorCode, ReplyMeta};
 use serde_json::value::RawValue;
 use tokio::time::{Sleep, sleep_until};
 use uuid::Uuid;
@@ -185,25 +185,28 @@ impl Course {
         self.withdraw(state);
         let key = self.flight.key.expect("it has begun");
         let is_unknown = self.is_unknown(&ending, state.mux.call(key));
-        let end = match is_unknown || matches!(ending, Ending::Named) {
-            true => End::Held,
-            false => End::Done,
+        let is_over = !is_unknown && !matches!(ending, Ending::Named);
+        let end = match is_over && !self.is_kept_elsewhere() {
+            true => End::Done,
+            false => End::Held,
         };
         let pending = state.mux.close(key, end).expect("it was pending until now");
         self.is_pending = false;
-        if self.nature.is_resumed
-            && end == End::Done
-            && let Some(id) = self.id
-        {
-            // Of another client's session, if of any.
-            state.mux.acknowledge(id);
-        }
         Over {
             ending,
             pending,
             is_unknown,
             at: now,
             connects: state.mux.connects,
+        }
+    }
+
+    /// Whether a token of the call lives where this client doesn't see it: then it is not for the
+    /// client to say that nobody will ask for the outcome again.
+    fn is_kept_elsewhere(&self) -> bool {
+        match &self.hold {
+            Some(hold) => hold.is_elsewhere(),
+            None => self.nature.is_resumed,
         }
     }
 
@@ -231,6 +234,12 @@ impl Course {
             Ending::Named | Ending::Answer(Answer::Result(..) | Answer::Written) => false,
             Ending::Answer(Answer::Error(_, Verdict::Failed, _)) => false,
             Ending::Answer(Answer::Error(_, Verdict::Unknown, _) | Answer::Malformed(_)) => true,
+            // What is fenced was not executed, and never will be, whoever sent it and how often.
+            Ending::Answer(Answer::Error(error, Verdict::Refused, _))
+                if error.code == ErrorCode::STALE =>
+            {
+                false
+            }
             Ending::Answer(Answer::Error(..) | Answer::SessionLost) | Ending::GiveUp { .. } => {
                 self.may_be_executed || pending.is_open()
             }

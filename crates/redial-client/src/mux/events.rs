@@ -201,7 +201,7 @@ impl Mux {
         let name = self.call(key).name;
         if let Name::Number(call) = name
             && error.code == ErrorCode::OUTCOME_UNKNOWN
-            && error.redial_data().is_some()
+            && error.redial_data().and_then(|data| data.unknown_session) == Some(call.session)
         {
             return self.session_unknown(link, call.session, true, now);
         }
