@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     fmt,
+    future::poll_fn,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -191,6 +192,19 @@ impl Client {
         Call::resumed(self, token)
     }
 
+    /// Ends the client in good order: tells the server what this client is done with, so that it
+    /// keeps nothing for it, and closes the connections. Dropping the last clone does the same, but
+    /// nobody waits for it then; a program that is about to end had better wait. It takes no longer
+    /// than a second, and calls that are in flight in clones of this client go on.
+    pub async fn close(self) {
+        let Some(handle) = Arc::into_inner(self.handle) else {
+            return;
+        };
+        let shared = handle.shared.clone();
+        drop(handle);
+        poll_fn(|context| shared.with(|state| state.mux.poll_closed(context.waker()))).await;
+    }
+
     /// How the client is doing.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -222,7 +236,12 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let tasks = self.shared.with(|state| {
             state.is_closed = true;
-            std::mem::take(&mut state.tasks)
+            let mut tasks = std::mem::take(&mut state.tasks);
+            if let Some(speaking) = state.mux.say_goodbye() {
+                // It ends by itself, and soon.
+                tasks[speaking] = None;
+            }
+            tasks
         });
         tasks.into_iter().flatten().for_each(|task| task.abort());
     }

@@ -39,9 +39,8 @@ pub enum Resolution<T> {
 /// A question for the outcome of a call, which is sent when it is awaited. It may be repeated as
 /// often as one likes, so it is sent again under the usual limits.
 ///
-/// If the call is running, the answer is waited for. Once there is an answer to a token that was
-/// never serialised, the server is told that it may forget the call; of others
-/// [`Client::forget`](crate::Client::forget) says so.
+/// If the call is running, the answer is waited for. The server keeps the record as long as there
+/// is a token of the call: see [`CallToken`].
 ///
 /// # Errors
 ///
@@ -121,17 +120,14 @@ impl<T: DeserializeOwned> Resolve<T> {
             token,
             ..
         } = self;
-        let id = token.id;
-        // A token from elsewhere may be asked for again there.
-        let is_only_here = token.hold.as_ref().is_some_and(|hold| !hold.is_elsewhere());
-        let answer = match call.run().await {
+        let answer = call.run().await;
+        // With the last token of a call that was never serialised the record goes.
+        let result = match answer {
             Ok(done) => read(token, done),
             Err(error) => refused(token, error),
         };
-        if is_only_here && !matches!(answer, Err(CallError::Unknown { .. })) {
-            client.shared().with(|state| state.mux.acknowledge(id));
-        }
-        answer
+        drop(client);
+        result
     }
 }
 

@@ -185,10 +185,9 @@ impl Course {
         self.withdraw(state);
         let key = self.flight.key.expect("it has begun");
         let is_unknown = self.is_unknown(&ending, state.mux.call(key));
-        let is_over = !is_unknown && !matches!(ending, Ending::Named);
-        let end = match is_over && !self.is_kept_elsewhere() {
-            true => End::Done,
-            false => End::Held,
+        let end = match self.is_to_be_asked_for(&ending, is_unknown) {
+            true => End::Held,
+            false => End::Done,
         };
         let pending = state.mux.close(key, end).expect("it was pending until now");
         self.is_pending = false;
@@ -199,6 +198,17 @@ impl Course {
             at: now,
             connects: state.mux.connects,
         }
+    }
+
+    /// Whether somebody may still ask what became of the call.
+    fn is_to_be_asked_for(&self, ending: &Ending, is_unknown: bool) -> bool {
+        let has_outcome = matches!(
+            ending,
+            Ending::Answer(Answer::Result(..) | Answer::Error(_, Verdict::Failed, _))
+        );
+        let has_token = self.hold.as_ref().is_some_and(Hold::has_others);
+        let is_named = matches!(ending, Ending::Named);
+        is_unknown || is_named || self.is_kept_elsewhere() || has_token && !has_outcome
     }
 
     /// Whether a token of the call lives where this client doesn't see it: then it is not for the
@@ -221,7 +231,8 @@ impl Course {
         self.withdraw(state);
         let key = self.flight.key.expect("it has begun");
         state.mux.cancel(key);
-        let end = match self.hold.as_ref().is_some_and(Hold::has_others) {
+        let has_token = self.hold.as_ref().is_some_and(Hold::has_others);
+        let end = match has_token || self.is_kept_elsewhere() {
             true => End::Held,
             false => End::Done,
         };

@@ -79,16 +79,17 @@ impl Mux {
             self.ask(number, attach, now, &mut preamble);
         }
         if self.sessions.current.is_some() {
-            self.write_untold(&mut preamble);
+            self.write_untold(number, &mut preamble);
         }
         preamble
     }
 
     /// What is untold goes out right behind the hello: somebody may wait for the room.
-    fn write_untold(&mut self, out: &mut Vec<u8>) {
-        for said in self.untold() {
+    fn write_untold(&mut self, link: usize, out: &mut Vec<u8>) {
+        let max_frame_bytes = self.max_frame_bytes(link);
+        for said in self.untold(max_frame_bytes) {
             let params = to_raw_value(&said).expect("plain members are always JSON");
-            let _ = write_frame(out, self.max_frame_bytes, |out| {
+            let _ = write_frame(out, max_frame_bytes, |out| {
                 let meta = RequestMeta::default();
                 write_request(out, self.dialect, None, rpc::ACK, Some(&params), &meta);
             });
@@ -258,6 +259,7 @@ impl Mux {
         self.sessions.closed_on_hello = 0;
         self.links[number].ask = None;
         self.links[number].attached = Some(id);
+        self.links[number].known.push(id);
         if is_new {
             self.sessions.opener = None;
             self.sessions.opened += 1;

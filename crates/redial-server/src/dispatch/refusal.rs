@@ -91,8 +91,8 @@ pub(super) fn no_slot_to_ask(limits: &SessionLimits) -> ErrorObject {
     no_slot(limits).with_executed(Executed::Unknown)
 }
 
-pub(super) fn too_many_sessions(max: u32) -> ErrorObject {
-    let detail = format!("this connection has opened {max} sessions; expected one to be used");
+pub(super) fn too_many_sessions(max: usize) -> ErrorObject {
+    let detail = format!("this connection has {max} sessions; expected one of them to be used");
     overloaded(&detail, Duration::from_secs(1))
 }
 
