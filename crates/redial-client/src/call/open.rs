@@ -190,6 +190,7 @@ impl Course {
             false => End::Done,
         };
         let pending = state.mux.close(key, end).expect("it was pending until now");
+        state.policy.count_hedges(&pending);
         self.is_pending = false;
         Over {
             ending,
@@ -236,7 +237,9 @@ impl Course {
             true => End::Held,
             false => End::Done,
         };
-        state.mux.close(key, end);
+        if let Some(pending) = state.mux.close(key, end) {
+            state.policy.count_hedges(&pending);
+        }
     }
 
     /// Whether the call may have been executed, and nobody can say what came of it.

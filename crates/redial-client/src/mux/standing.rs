@@ -221,6 +221,7 @@ impl Mux {
         if let Welcome::Error(error) = &welcome
             && let Verdict::Again { no_sooner_than } = classify(error)
         {
+            self.sessions.refusal = Some(error.clone());
             self.put_off(link, no_sooner_than, now);
             return Ok(());
         }
@@ -235,6 +236,11 @@ impl Mux {
             }
         }
         Ok(())
+    }
+
+    /// Why there is no session for calls that wait for one, if the server has said so.
+    pub(crate) fn hello_refusal(&self) -> Option<ErrorObject> {
+        self.sessions.refusal.clone()
     }
 
     /// The server has no time for a hello now.
@@ -257,6 +263,7 @@ impl Mux {
             return;
         };
         self.sessions.closed_on_hello = 0;
+        self.sessions.refusal = None;
         self.links[number].ask = None;
         self.links[number].attached = Some(id);
         self.links[number].known.push(id);
