@@ -241,6 +241,7 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
         summary.value = value(&client, &args.key, limits).await.ok();
     }
     let stats = client.stats();
+    client.close().await;
     summary.connects = stats.connects;
     summary.sessions = reached.then_some(stats.sessions_opened > 0);
     let text = match args.json {
