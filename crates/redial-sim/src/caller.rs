@@ -13,6 +13,7 @@ use std::{
 };
 
 use redial_client::{CallToken, Client, Config, Connector};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::wait::Wait;
@@ -27,8 +28,14 @@ use crate::{
     world::World,
 };
 
-/// How long a process stays dead.
+/// How long a process stays dead, at most.
 const DEAD_MS: u64 = 300;
+
+/// When a caller gives up who does, at the latest.
+const PATIENCE_MS: u64 = 60;
+
+/// How much later a caller with the bug for it is told.
+const OVERDUE: Duration = Duration::from_millis(30);
 
 /// The files of a client's machine: the calls whose outcome is not known there.
 #[derive(Default)]
@@ -53,6 +60,18 @@ struct Process<'a> {
     disk: &'a Disk,
     /// How many calls each worker has yet to make.
     left: &'a [Mutex<u32>],
+}
+
+/// Which method is called next.
+fn which(dice: &mut Dice) -> Method {
+    match dice.number(0..=19) {
+        0..=10 => Method::Inc,
+        11..=14 => Method::Get,
+        15 => Method::FailAfter,
+        16 => Method::FailBefore,
+        17 => Method::Panic,
+        _ => Method::NoEffect,
+    }
 }
 
 /// Makes connections through the simulated network.
@@ -164,31 +183,13 @@ impl Process<'_> {
     }
 
     async fn call(&self, dice: &mut Dice) {
-        let method = match dice.number(0..=19) {
-            0..=10 => Method::Inc,
-            11..=14 => Method::Get,
-            15 => Method::FailAfter,
-            16 => Method::FailBefore,
-            17 => Method::Panic,
-            _ => Method::NoEffect,
-        };
+        let method = which(dice);
         let tag = self.world.new_tag();
         let key = dice.small(0..=self.world.scenario.keys - 1);
-        let mut pause = |share| match dice.happens(share) {
-            true => dice.number(1..=self.plan.slow_ms),
-            false => 0,
-        };
-        let params = serde_json::json!({
-            "key": key,
-            "delta": 1 + i64::from(tag % 3),
-            "call": tag,
-            "before_ms": pause(0.3),
-            "after_ms": pause(0.2),
-        });
-        let name = method.name();
+        let params = self.params(tag, key, dice);
         let call = match method {
-            Method::Get => self.client.query(name, params),
-            _ => self.client.request(name, params),
+            Method::Get => self.client.query(method.name(), params),
+            _ => self.client.request(method.name(), params),
         };
         let note = Note {
             tag,
@@ -196,7 +197,9 @@ impl Process<'_> {
             key,
             token: String::new(),
         };
-        let gives_up = dice.happens(self.plan.dropped).then(|| dice.ms(0..=60));
+        let gives_up = dice
+            .happens(self.plan.dropped)
+            .then(|| dice.ms(0..=PATIENCE_MS));
         let writes_down = method != Method::Get && dice.happens(self.plan.written_down);
         let mut wait = Wait::new(self, &note, Way::Call, writes_down);
         let token = wait.call(call, note.clone(), writes_down, gives_up).await;
@@ -207,6 +210,20 @@ impl Process<'_> {
             sleep(dice.ms(0..=100)).await;
             self.follow_up(note, token, dice).await;
         }
+    }
+
+    fn params(&self, tag: u32, key: u32, dice: &mut Dice) -> Value {
+        let mut pause = |share| match dice.happens(share) {
+            true => dice.number(1..=self.plan.slow_ms),
+            false => 0,
+        };
+        json!({
+            "key": key,
+            "delta": 1 + i64::from(tag % 3),
+            "call": tag,
+            "before_ms": pause(0.3),
+            "after_ms": pause(0.2),
+        })
     }
 
     /// A call of a process that died.
@@ -277,6 +294,3 @@ async fn all(mut futures: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>>) {
     })
     .await;
 }
-
-/// How much later a caller with the bug for it is told.
-const OVERDUE: Duration = Duration::from_millis(30);

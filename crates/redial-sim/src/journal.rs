@@ -64,12 +64,8 @@ pub enum Event {
         tag: u32,
         /// In which life of the server.
         life: u32,
-        /// Which counter.
-        key: u32,
-        /// By how much.
-        delta: i64,
-        /// What it is now.
-        value: i64,
+        /// What has changed.
+        change: Change,
     },
     /// A handler has ended.
     Finished {
@@ -78,6 +74,17 @@ pub enum Event {
         /// In which life of the server.
         life: u32,
     },
+}
+
+/// A change of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which counter.
+    pub key: u32,
+    /// By how much.
+    pub delta: i64,
+    /// What it is now.
+    pub value: i64,
 }
 
 /// Somebody waits for something.
@@ -236,16 +243,13 @@ impl fmt::Display for Entry {
                 write!(f, "server {life} {what} attempt {attempt} of {id}")
             }
             Event::Began { tag, life } => write!(f, "handler  of call {tag} begins (life {life})"),
-            Event::Effect {
-                tag,
-                life,
-                key,
-                delta,
-                value,
-            } => write!(
-                f,
-                "EFFECT   of call {tag}: k{key} + {delta} = {value} (life {life})"
-            ),
+            Event::Effect { tag, life, change } => {
+                let Change { key, delta, value } = change;
+                write!(
+                    f,
+                    "EFFECT   of call {tag}: k{key} + {delta} = {value} (life {life})"
+                )
+            }
             Event::Finished { tag, life } => {
                 write!(f, "handler  of call {tag} ends (life {life})")
             }

@@ -123,30 +123,35 @@ impl ClientPlan {
 }
 
 fn client(dice: &mut Dice) -> ClientPlan {
-    let ms = Duration::from_millis;
-    let attempt_ms = dice.pick(&[15, 40, 100, 300]);
-    let backoff_ms = dice.pick(&[2, 10, 40]);
-    let jitter = dice.pick(&[
-        Jitter::Full,
-        Jitter::Equal,
-        Jitter::Decorrelated,
-        Jitter::None,
-        Jitter::Proportional(0.3),
-    ]);
-    let backoff = Backoff::new(ms(backoff_ms), 2.0, ms(backoff_ms * 16), jitter);
-    let call = CallLimits {
-        attempt_timeout: ms(attempt_ms),
-        max_attempts: dice.small(1..=8),
-        deadline: ms(attempt_ms * dice.number(2..=20)),
-        backoff: backoff.expect("the numbers are right"),
-        hedge: match dice.number(0..=3) {
-            0 => Hedge::After(ms(attempt_ms / 3)),
-            1 => Hedge::P95 { at_least: ms(2) },
-            _ => Hedge::Off,
-        },
+    let config = client_config(dice);
+    let calls_per_worker = dice.small(3..=16);
+    let think_ms = dice.pick(&[5, 30, 200]);
+    let dies = if dice.happens(0.35) {
+        dice.number(1..=2)
+    } else {
+        0
     };
-    let config = ClientConfig {
-        call,
+    let busy_ms = u64::from(calls_per_worker) * (think_ms / 2 + 20);
+    ClientPlan {
+        config,
+        workers: dice.small(1..=5),
+        calls_per_worker,
+        think_ms,
+        dies_at: (0..dies).map(|_| dice.ms(5..=busy_ms)).collect(),
+        written_down: if dies > 0 {
+            0.7
+        } else {
+            dice.pick(&[0.0, 0.1])
+        },
+        dropped: dice.pick(&[0.0, 0.05, 0.15]),
+        slow_ms: dice.pick(&[4, 30, 150]),
+    }
+}
+
+fn client_config(dice: &mut Dice) -> ClientConfig {
+    let ms = Duration::from_millis;
+    ClientConfig {
+        call: call_limits(dice),
         dialect: dice.pick(&[Dialect::JsonRpc2, Dialect::JsonRpc2, Dialect::Notebook]),
         extensions: !dice.happens(0.08),
         sessions: !dice.happens(0.1),
@@ -160,29 +165,31 @@ fn client(dice: &mut Dice) -> ClientPlan {
             false => RetryBudget::default(),
         },
         ..ClientConfig::default()
-    };
-    let calls_per_worker = dice.small(3..=16);
-    let think_ms = dice.pick(&[5, 30, 200]);
-    let dies = if dice.happens(0.35) {
-        dice.number(1..=2)
-    } else {
-        0
-    };
-    ClientPlan {
-        config,
-        workers: dice.small(1..=5),
-        calls_per_worker,
-        think_ms,
-        dies_at: (0..dies)
-            .map(|_| dice.ms(5..=u64::from(calls_per_worker) * (think_ms / 2 + 20)))
-            .collect(),
-        written_down: if dies > 0 {
-            0.7
-        } else {
-            dice.pick(&[0.0, 0.1])
+    }
+}
+
+fn call_limits(dice: &mut Dice) -> CallLimits {
+    let ms = Duration::from_millis;
+    let attempt_ms = dice.pick(&[15, 40, 100, 300]);
+    let backoff_ms = dice.pick(&[2, 10, 40]);
+    let jitter = dice.pick(&[
+        Jitter::Full,
+        Jitter::Equal,
+        Jitter::Decorrelated,
+        Jitter::None,
+        Jitter::Proportional(0.3),
+    ]);
+    let backoff = Backoff::new(ms(backoff_ms), 2.0, ms(backoff_ms * 16), jitter);
+    CallLimits {
+        attempt_timeout: ms(attempt_ms),
+        max_attempts: dice.small(1..=8),
+        deadline: ms(attempt_ms * dice.number(2..=20)),
+        backoff: backoff.expect("the numbers are right"),
+        hedge: match dice.number(0..=3) {
+            0 => Hedge::After(ms(attempt_ms / 3)),
+            1 => Hedge::P95 { at_least: ms(2) },
+            _ => Hedge::Off,
         },
-        dropped: dice.pick(&[0.0, 0.05, 0.15]),
-        slow_ms: dice.pick(&[4, 30, 150]),
     }
 }
 

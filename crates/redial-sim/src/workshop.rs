@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use crate::journal::{Event, Journal, Method};
+use crate::journal::{Change, Event, Journal, Method};
 
 /// What every method takes.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -187,9 +187,7 @@ impl Workshop {
         self.ledger.journal.note(Event::Effect {
             tag: call,
             life: self.life,
-            key,
-            delta,
-            value,
+            change: Change { key, delta, value },
         });
         value
     }

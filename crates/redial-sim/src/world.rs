@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc::unbounded_channel,
+    sync::mpsc::{UnboundedSender, unbounded_channel},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     host::{Host, Subject},
     journal::{Entry, Journal},
     middlebox::Middlebox,
-    net::Net,
+    net::{Copy, Net},
     panics,
     scenario::{Disaster, Scenario},
 };
@@ -76,25 +76,14 @@ pub fn run(seed: u64, subject: Subject) -> Run {
 }
 
 async fn play(seed: u64, subject: Subject) -> Run {
-    let scenario = Scenario::of(seed);
-    let (journal, start) = (Journal::new(), clock::now());
     let (copies, overheard) = unbounded_channel();
-    let net = Net::new(seed, scenario.net.clone(), start, &journal, copies);
-    let host = Host::new(seed, subject, scenario.server.clone(), &journal, &net);
-    let world = Arc::new(World {
-        seed,
-        subject,
-        start,
-        journal: journal.clone(),
-        net: net.clone(),
-        host: host.clone(),
-        scenario,
-        tags: AtomicU32::new(0),
-        ops: AtomicU32::new(0),
-    });
+    let world = Arc::new(World::new(seed, subject, copies));
+    let World {
+        journal, net, host, ..
+    } = &*world;
     journal.remark(format!("seed {seed}: {:?}", world.scenario));
     host.start();
-    let middlebox = Middlebox::new(&net, &host, &journal);
+    let middlebox = Middlebox::new(net, host, journal);
     tokio::spawn(middlebox.clone().run(overheard));
     let disasters = tokio::spawn(befall(world.clone()));
     let clients = world.scenario.clients.len() as u32;
@@ -142,6 +131,24 @@ async fn befall(world: Arc<World>) {
 }
 
 impl World {
+    fn new(seed: u64, subject: Subject, copies: UnboundedSender<Copy>) -> Self {
+        let scenario = Scenario::of(seed);
+        let (journal, start) = (Journal::new(), clock::now());
+        let net = Net::new(seed, scenario.net.clone(), start, &journal, copies);
+        let host = Host::new(seed, subject, scenario.server.clone(), &journal, &net);
+        Self {
+            seed,
+            subject,
+            start,
+            journal,
+            net,
+            host,
+            scenario,
+            tags: AtomicU32::new(0),
+            ops: AtomicU32::new(0),
+        }
+    }
+
     /// The number of a call that is about to be made.
     pub(crate) fn new_tag(&self) -> u32 {
         self.tags.fetch_add(1, Relaxed) + 1

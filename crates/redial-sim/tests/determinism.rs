@@ -4,7 +4,8 @@ use redial_sim::{Subject, log, run};
 
 #[test]
 fn two_runs_of_a_seed_leave_the_same_record() {
-    for seed in 1..=50 {
+    // In the last two the order in which a server told its connections of its end was random once.
+    for seed in (1..=50).chain([497, 560]) {
         let [first, second] = [(); 2].map(|()| log(&run(seed, Subject::Real).entries));
         if let Some(place) = first.lines().zip(second.lines()).position(|(a, b)| a != b) {
             let line = |text: &str| text.lines().nth(place).unwrap_or_default().to_owned();

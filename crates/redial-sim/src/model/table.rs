@@ -186,25 +186,8 @@ impl Table {
         if record.is_other(asks_for) && bug != Some(Bug::NoFingerprint) {
             return Arrival::Answer(raised(ErrorCode::ID_REUSED));
         }
-        match &mut record.state {
-            State::Running { .. } if bug == Some(Bug::NoJoin) => return Arrival::Execute,
-            State::Running {
-                waiters,
-                attempt: highest,
-            } => {
-                *highest = attempt.max(*highest);
-                waiters.push(waiter());
-                return Arrival::Joined;
-            }
-            State::Finished(outcome) => return Arrival::Answer(outcome.clone()),
-            State::Refused {
-                attempt: highest,
-                outcome,
-            } if attempt <= *highest && bug != Some(Bug::RefusalForgotten) => {
-                return Arrival::Answer(outcome.clone());
-            }
-            State::Never => return Arrival::Answer(fenced()),
-            State::Refused { .. } | State::Empty => {}
+        if let Some(known) = record.known(attempt, waiter, bug) {
+            return known;
         }
         asks_for.clone_into(&mut record.asks_for);
         if is_full {
@@ -216,10 +199,7 @@ impl Table {
             return Arrival::Answer(outcome);
         }
         if bug != Some(Bug::RecordAfterReply) {
-            record.state = State::Running {
-                waiters: Vec::new(),
-                attempt,
-            };
+            record.state = State::running(attempt);
         }
         self.running += 1;
         Arrival::Execute
@@ -331,10 +311,48 @@ impl Table {
     }
 }
 
+impl State {
+    fn running(attempt: u32) -> Self {
+        Self::Running {
+            waiters: Vec::new(),
+            attempt,
+        }
+    }
+}
+
 impl Record {
     fn is_other(&self, asks_for: &str) -> bool {
         let has_run = matches!(self.state, State::Running { .. } | State::Finished(_));
         has_run && self.asks_for != asks_for
+    }
+
+    /// What to do about an attempt of a call that something is known of.
+    fn known(
+        &mut self,
+        attempt: u32,
+        waiter: impl FnOnce() -> Waiter,
+        bug: Option<Bug>,
+    ) -> Option<Arrival> {
+        match &mut self.state {
+            State::Running { .. } if bug == Some(Bug::NoJoin) => Some(Arrival::Execute),
+            State::Running {
+                waiters,
+                attempt: highest,
+            } => {
+                *highest = attempt.max(*highest);
+                waiters.push(waiter());
+                Some(Arrival::Joined)
+            }
+            State::Finished(outcome) => Some(Arrival::Answer(outcome.clone())),
+            State::Refused {
+                attempt: highest,
+                outcome,
+            } if attempt <= *highest && bug != Some(Bug::RefusalForgotten) => {
+                Some(Arrival::Answer(outcome.clone()))
+            }
+            State::Never => Some(Arrival::Answer(fenced())),
+            State::Refused { .. } | State::Empty => None,
+        }
     }
 }
 

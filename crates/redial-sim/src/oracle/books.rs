@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    journal::{End, Event, Frame, Invocation, Method},
+    journal::{Change, End, Event, Frame, Invocation, Method},
     world::Run,
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Account {
     /// When its handler began.
     pub(super) begun: Vec<Happening>,
     pub(super) finished: Vec<Happening>,
-    pub(super) effects: Vec<(Happening, Effect)>,
+    pub(super) effects: Vec<(Happening, Change)>,
     /// The ids that it was sent under.
     pub(super) ids: BTreeSet<String>,
     /// Some id of it is of no session.
@@ -46,13 +46,6 @@ pub(super) struct Happening {
     pub(super) place: Place,
     pub(super) at: Duration,
     pub(super) life: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Effect {
-    pub(super) key: u32,
-    pub(super) delta: i64,
-    pub(super) value: i64,
 }
 
 /// The whole record.
@@ -124,19 +117,9 @@ impl Books {
             }
             Event::Began { tag, life } => self.call(*tag, place).begun.push(when(*life)),
             Event::Finished { tag, life } => self.call(*tag, place).finished.push(when(*life)),
-            Event::Effect {
-                tag,
-                life,
-                key,
-                delta,
-                value,
-            } => {
-                let effect = Effect {
-                    key: *key,
-                    delta: *delta,
-                    value: *value,
-                };
-                self.call(*tag, place).effects.push((when(*life), effect));
+            Event::Effect { tag, life, change } => {
+                let effects = &mut self.call(*tag, place).effects;
+                effects.push((when(*life), *change));
             }
         }
     }

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 
 use super::{
     Violation,
-    books::{Books, Effect, Place},
+    books::{Books, Place},
     violation,
 };
-use crate::journal::End;
+use crate::journal::{Change, End};
 
 /// Something that was done to a counter.
 struct Operation {
@@ -81,7 +81,7 @@ fn reads(tag: u32, waits: &[super::books::Wait]) -> impl Iterator<Item = (u32, O
 }
 
 /// Each addition starts from where the one before it ended.
-fn adds_up(effects: &[(Place, u32, Effect)], found: &mut Vec<Violation>) {
+fn adds_up(effects: &[(Place, u32, Change)], found: &mut Vec<Violation>) {
     let mut before = 0;
     for (_, tag, effect) in effects {
         if effect.value != before + effect.delta {
