@@ -14,13 +14,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::value_parser;
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use self::measure::Curve;
 use crate::{
+    flags::whole,
     mode::Mode,
     programs::{Programs, Workspace},
     report::{self, scale::thousands},
@@ -41,10 +41,10 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// Calls per run
-    #[arg(long, default_value_t = 10_000_000, value_parser = value_parser!(u64).range(10_000..=1_000_000_000))]
+    #[arg(long, default_value_t = 10_000_000, value_parser = whole(10_000, 1_000_000_000))]
     calls: u64,
     /// How often each way of naming calls is run, by turns
-    #[arg(long, default_value_t = 3, value_parser = value_parser!(u64).range(1..=99))]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 99))]
     rounds: u64,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]

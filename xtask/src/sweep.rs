@@ -17,7 +17,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::value_parser;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -25,6 +24,7 @@ use serde_json::{Value, json};
 use self::grid::{Cell, Metric, Setting};
 use crate::{
     clock,
+    flags::whole,
     programs::{Programs, Workspace},
     report,
 };
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Calls per cell
-    #[arg(long, default_value_t = 300, value_parser = value_parser!(u64).range(1..=5000))]
+    #[arg(long, default_value_t = 300, value_parser = whole(1, 5000))]
     calls: u64,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]
