@@ -26,7 +26,7 @@ use crate::{
     clock,
     flags::whole,
     programs::{Programs, Workspace},
-    report,
+    report::{self, scale::thousands},
 };
 
 /// So many cells run at once: their clients wait most of the time, but a busy machine would
@@ -139,7 +139,7 @@ impl Sweep {
     fn about(&self) -> String {
         format!(
             "{} calls per cell. Server: {}. Client: {}.\n{}",
-            self.calls,
+            thousands(self.calls),
             grid::server_flags(self.seed).join(" "),
             grid::client_flags(self.calls, self.seed).join(" "),
             grid::WHY_UNLIMITED
