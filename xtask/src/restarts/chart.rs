@@ -130,7 +130,7 @@ fn bars(svg: &mut Svg, bins: &[Bin]) {
             // One call of thousands must not vanish.
             let height = (bottom - top).max(2.0);
             let at = (LEFT + width * index as f64, bottom - height);
-            let tip = format!("{name}: {count}");
+            let tip = format!("{name}: {}", thousands(count));
             svg.rect(class, at, (width - 0.6, height), &tip);
             below += count;
         }
@@ -165,7 +165,7 @@ fn dots(svg: &mut Svg, bins: &[Bin]) {
 fn describe(calls: &[Call], outages: &[Outage]) -> String {
     let ended = STACK.map(|(outcome, _, name)| {
         let count = calls.iter().filter(|call| call.outcome == outcome).count();
-        format!("{name}: {count}")
+        format!("{name}: {}", thousands(count as u64))
     });
     format!("{}; kills: {}", ended.join(", "), outages.len())
 }

@@ -9,7 +9,7 @@ use crate::{
     demo::verdict::Verdict,
     events::{self, Call, Outcome, Summary},
     programs::Programs,
-    report::scale::duration,
+    report::scale::{duration, thousands},
     wire,
 };
 
@@ -130,13 +130,13 @@ impl Hedged {
         let summary = &self.summary;
         [
             self.way.name.to_owned(),
-            summary.calls.to_string(),
-            summary.ok.to_string(),
+            thousands(summary.calls),
+            thousands(summary.ok),
             format!("{:.1} %", self.extra() * 100.0),
             time(summary.latency_us.p50),
             time(summary.latency_us.p99),
             time(summary.latency_us.p999),
-            self.effects.to_string(),
+            thousands(self.effects),
             self.verdict().text(),
         ]
     }

@@ -10,7 +10,7 @@ use crate::{
     events::{Call, Outcome},
     mode::Mode,
     programs::Programs,
-    report::scale::thousands,
+    report::scale::{between, thousands},
     restarts::{
         check::{self, Violation},
         drive,
@@ -99,16 +99,12 @@ impl Restarted {
     }
 
     pub(crate) fn row(&self) -> [String; 7] {
-        let expected = match self.unknown {
-            0 => thousands(self.ok),
-            unknown => format!("{} to {}", thousands(self.ok), thousands(self.ok + unknown)),
-        };
         [
             self.mode.text().to_owned(),
             thousands(self.calls),
             thousands(self.ok),
             thousands(self.unknown),
-            expected,
+            between(self.ok, self.ok + self.unknown),
             thousands(self.effects),
             thousands(self.doubled),
         ]
