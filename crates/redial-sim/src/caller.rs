@@ -132,20 +132,27 @@ impl Process<'_> {
     /// Works until everything is done, or until it dies. Says whether it is done.
     async fn lives_until(self, death: Option<Instant>) -> bool {
         let work = self.work();
-        let Some(death) = death else {
-            work.await;
-            return true;
+        let death = death.map(|death| death.max(clock::now()));
+        let death = async {
+            match death {
+                Some(death) => sleep_until(death).await,
+                None => std::future::pending().await,
+            }
         };
-        tokio::select! {
+        let is_done = tokio::select! {
             biased;
-            () = sleep_until(death.max(clock::now())) => {
+            () = death => {
                 self.world.journal.remark(format!("client {} dies", self.number));
                 // Whatever its end makes it want to say, it can't.
                 self.world.net.break_all(Some(self.number));
                 false
             }
             () = work => true,
+        };
+        if is_done {
+            self.client.close().await;
         }
+        is_done
     }
 
     async fn work(&self) {
@@ -257,11 +264,14 @@ impl Disk {
         self.lock().push(note);
     }
 
-    /// The outcome of a call is known.
-    fn settle(&self, tag: u32, end: &End) {
-        if !matches!(end, End::Unknown(_) | End::Dropped | End::Crashed) {
-            self.lock().retain(|note| note.tag != tag);
+    /// The outcome of a call is known. Gives what was written down of it.
+    fn settle(&self, tag: u32, end: &End) -> Option<Note> {
+        if matches!(end, End::Unknown(_) | End::Dropped | End::Crashed) {
+            return None;
         }
+        let mut notes = self.lock();
+        let place = notes.iter().position(|note| note.tag == tag)?;
+        Some(notes.remove(place))
     }
 }
 

@@ -170,12 +170,37 @@ pub struct Frame {
     pub tag: Option<u32>,
     /// Which attempt, of a request.
     pub attempt: u32,
+    /// What it acknowledges, of a request.
+    pub ack: Option<Ack>,
     /// `result` or `error` with its value, byte for byte, of a reply.
     pub outcome: Option<String>,
     /// The error's code, of a reply.
     pub code: Option<i32>,
     /// The value of the counter, of a reply.
     pub value: Option<i64>,
+}
+
+/// What a client says it is done with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ack {
+    /// Of which session, in 15 hex digits.
+    pub session: String,
+    /// Every call below this number.
+    pub below: u64,
+    /// And those from the first number of a pair to before the second.
+    pub above: Vec<(u64, u64)>,
+}
+
+/// The session and the number in an id, as it was written; the contract says where they stand in a
+/// UUID of version 8.
+pub(crate) fn numbered(id: &str) -> Option<(String, u64)> {
+    let hex: String = id.chars().filter(char::is_ascii_hexdigit).collect();
+    if id.len() != 38 || hex.len() != 32 || hex.as_bytes()[12] != b'8' {
+        return None;
+    }
+    let number = u64::from_str_radix(&hex[16..], 16).ok()?;
+    let session = format!("{}{}", &hex[..12], &hex[13..16]);
+    Some((session, number & ((1 << 62) - 1)))
 }
 
 /// The record in the making. All clones are the same one.
@@ -287,5 +312,18 @@ impl fmt::Display for End {
             Self::Dropped => write!(f, "dropped by its caller"),
             Self::Crashed => write!(f, "its caller crashed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_version_8_name_a_session_and_a_number() {
+        let of_a_session = numbered(r#""12345678-9abc-8def-8000-000000000007""#);
+        assert_eq!(of_a_session, Some(("123456789abcdef".to_owned(), 7)));
+        assert_eq!(numbered(r#""12345678-9abc-4def-8000-000000000007""#), None);
+        assert_eq!(numbered("7"), None);
     }
 }

@@ -32,7 +32,7 @@ mod world;
 
 pub use bug::Bug;
 pub use host::Subject;
-pub use journal::{Change, End, Entry, Event, Frame, Invocation, Method, Way, log};
+pub use journal::{Ack, Change, End, Entry, Event, Frame, Invocation, Method, Way, log};
 pub use oracle::{Violation, judge};
 pub use story::story;
 pub use tally::Tally;

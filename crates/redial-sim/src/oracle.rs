@@ -5,6 +5,7 @@
 //! for its TTL after their end and within one of its lives, and what was refused may run if
 //! something copies requests. Calls of sessions are judged without exception.
 
+mod acks;
 mod books;
 mod claims;
 mod once;
@@ -46,6 +47,7 @@ pub fn judge(run: &Run) -> Vec<Violation> {
     claims::check(&books, &mut found);
     replies::check(&books, &mut found);
     order::check(&books, &mut found);
+    acks::check(&books, &mut found);
     found
 }
 

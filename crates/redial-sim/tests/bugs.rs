@@ -27,7 +27,7 @@ fn found(bug: Bug) -> Option<(u64, Vec<&'static str>)> {
 /// One of the rules that the bug breaks.
 fn rule(bug: Bug) -> &'static str {
     match bug {
-        Bug::EarlyAck => "failed means that the handler failed",
+        Bug::EarlyAck => "acknowledged means delivered",
         Bug::NoFingerprint => "a reply is about what was asked",
         Bug::BrokenMeansNotExecuted => "not executed means no effect",
         Bug::RefusalForgotten => "not executed means no effect",

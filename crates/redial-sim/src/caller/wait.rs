@@ -132,12 +132,16 @@ impl<'a> Wait<'a> {
 
     fn end(&mut self, end: End) {
         self.is_over = true;
-        self.process.disk.settle(self.tag, &end);
+        let settled = self.process.disk.settle(self.tag, &end);
         self.process.world.journal.note(Event::Ended {
             op: self.op,
             tag: self.tag,
             end,
         });
+        if let Some(note) = settled {
+            let token = serde_json::from_str(&note.token).expect("it was written by a client");
+            self.process.client.forget(token);
+        }
     }
 }
 

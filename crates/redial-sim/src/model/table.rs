@@ -305,7 +305,8 @@ impl Table {
         let session = self.session(id, now);
         let session = session.ok_or_else(|| raised(ErrorCode::OUTCOME_UNKNOWN))?;
         if number < session.ack || session.above.contains(&number) {
-            return Err(raised(ErrorCode::STALE));
+            let error = ErrorObject::raised(ErrorCode::STALE, "");
+            return Err(encoded(&error.with_executed(Executed::Unknown)));
         }
         Ok(session.records.entry(number).or_default())
     }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::journal::Frame;
+use crate::journal::{Ack, Frame, numbered};
 
 const HEADER_BYTES: usize = 4;
 
@@ -59,6 +59,18 @@ struct Members<'a> {
 struct Meta {
     #[serde(default)]
     attempt: Option<u32>,
+    #[serde(default)]
+    ack: Option<u64>,
+}
+
+/// What `rpc.ack` takes.
+#[derive(Deserialize)]
+struct AckParams {
+    session: String,
+    #[serde(default)]
+    ack: u64,
+    #[serde(default)]
+    above: Vec<(u64, u64)>,
 }
 
 #[derive(Deserialize)]
@@ -93,8 +105,10 @@ pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
         (None, Some(error)) => Some(format!("\"error\":{error}")),
         (None, None) => None,
     };
+    let ack = ack(&members);
     let mut frame = Frame {
         wire,
+        ack,
         is_copy,
         id: members.id.map(raw),
         method: members.method,
@@ -113,6 +127,23 @@ pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
         .and_then(|raw| some(raw, |counter: Counter| counter.value));
     frame.text = text;
     frame
+}
+
+/// What a request acknowledges, by the way or for itself.
+fn ack(members: &Members<'_>) -> Option<Ack> {
+    if members.method.as_deref() == Some("rpc.ack") {
+        return some(members.params?, |params: AckParams| Ack {
+            session: params.session,
+            below: params.ack,
+            above: params.above,
+        });
+    }
+    let (session, _) = numbered(members.id?.get())?;
+    Some(Ack {
+        session,
+        below: members.redial.as_ref()?.ack?,
+        above: Vec::new(),
+    })
 }
 
 fn some<'a, T: Deserialize<'a>, U>(raw: &'a RawValue, part: impl FnOnce(T) -> U) -> Option<U> {
@@ -145,6 +176,17 @@ mod tests {
             (request.tag, request.attempt, request.id.as_deref()),
             (Some(7), 2, Some("\"a\""))
         );
+        let ack = read(
+            3,
+            false,
+            br#"{"method":"rpc.ack","params":{"session":"123456789abcdef","ack":2,"above":[[4,5]]}}"#,
+        );
+        let expected = Ack {
+            session: "123456789abcdef".to_owned(),
+            below: 2,
+            above: vec![(4, 5)],
+        };
+        assert_eq!(ack.ack, Some(expected));
         let reply = read(3, false, br#"{"id":"a","result":{"value":9}}"#);
         assert_eq!(reply.outcome.as_deref(), Some(r#""result":{"value":9}"#));
         assert_eq!((reply.value, reply.code), (Some(9), None));

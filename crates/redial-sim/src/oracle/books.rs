@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    journal::{Change, End, Event, Frame, Invocation, Method},
+    journal::{Ack, Change, End, Event, Frame, Invocation, Method, numbered},
     world::Run,
 };
 
@@ -56,6 +56,8 @@ pub(super) struct Books {
     pub(super) tags: BTreeMap<String, BTreeSet<u32>>,
     /// Which calls were asked for under an id on a connection.
     pub(super) asked: BTreeMap<(u32, String), BTreeSet<u32>>,
+    /// What clients acknowledged, and where.
+    pub(super) acks: Vec<(Place, Ack)>,
     pub(super) replies: Vec<(Place, Arc<Frame>)>,
     pub(super) ttl: Duration,
 }
@@ -125,6 +127,9 @@ impl Books {
     }
 
     fn sent(&mut self, place: Place, frame: &Frame) {
+        if let Some(ack) = frame.ack.as_ref().filter(|_| !frame.is_copy) {
+            self.acks.push((place, ack.clone()));
+        }
         let (Some(tag), Some(id)) = (frame.tag, &frame.id) else {
             return;
         };
@@ -132,7 +137,7 @@ impl Books {
         let account = self.call(tag, place);
         account.method = account.method.or(method);
         account.ids.insert(id.clone());
-        account.is_plain |= !is_of_a_session(id);
+        account.is_plain |= numbered(id).is_none();
         if frame.is_copy {
             account.copied.get_or_insert(place);
         }
@@ -145,25 +150,5 @@ impl Books {
         for tag in self.tags.get(id).cloned().unwrap_or_default() {
             self.call(tag, place).copied.get_or_insert(place);
         }
-    }
-}
-
-/// Calls of sessions have UUIDs of version 8, by the contract.
-pub(super) fn is_of_a_session(id: &str) -> bool {
-    // A quote, 8 digits, a hyphen, 4 digits, a hyphen, and the version.
-    id.len() == 38 && id.as_bytes()[15] == b'8'
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_of_an_id_says_whether_it_is_of_a_session() {
-        assert!(is_of_a_session(r#""12345678-9abc-8def-8000-000000000007""#));
-        assert!(!is_of_a_session(
-            r#""12345678-9abc-4def-8000-000000000007""#
-        ));
-        assert!(!is_of_a_session("7"));
     }
 }

@@ -14,7 +14,6 @@ const SLACK: Duration = Duration::from_millis(1);
 
 const HANDLER_ERROR: i32 = -32000;
 const INTERNAL_ERROR: i32 = -32603;
-const STALE: i32 = -32007;
 
 pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
     for (tag, account) in &books.calls {
@@ -58,11 +57,7 @@ fn overdue(tag: u32, wait: &Wait) -> Option<Violation> {
 /// has forged a request under the call's id, the outcome may be that of the forgery.
 fn untruth_of_any(books: &Books, account: &Account, wait: &Wait, end: &End) -> Option<String> {
     let untruth = untruth(account, wait, end)?;
-    let asks = match (wait.what.way, end) {
-        (Way::Resolve, End::Ok(_) | End::Failed(_)) => true,
-        (Way::Resume, End::Failed(code)) => *code == STALE,
-        _ => false,
-    };
+    let asks = wait.what.way == Way::Resolve && matches!(end, End::Ok(_) | End::Failed(_));
     let tags = account.ids.iter().filter_map(|id| books.tags.get(id));
     let mut others = tags.flatten().filter_map(|tag| books.calls.get(tag));
     let is_true = |other: &Account| self::untruth(other, wait, end).is_none();
@@ -75,9 +70,6 @@ fn untruth(account: &Account, wait: &Wait, end: &End) -> Option<String> {
         End::Ok(_) if account.is_query() => None,
         End::Ok(value) => no_such_effect(account, wait, *value),
         End::Failed(code) => not_so_failed(account, wait, *code),
-        End::NotExecuted(_) if wait.what.way == Way::Resume => {
-            Some("it was resumed, so nobody can know that".to_owned())
-        }
         End::NotExecuted(_) | End::Never => executed_after_all(account),
         End::Unknown(_) | End::Dropped | End::Crashed => None,
     }
@@ -112,8 +104,6 @@ fn not_so_failed(account: &Account, wait: &Wait, code: i32) -> Option<String> {
     let is_so = match (account.method?, code) {
         (Method::FailAfter, HANDLER_ERROR) | (Method::Panic, INTERNAL_ERROR) => effects > 0,
         (Method::FailBefore, HANDLER_ERROR) => has_begun && effects == 0,
-        // Another process was told before.
-        (_, STALE) => wait.what.way != Way::Call && has_begun,
         _ => false,
     };
     (!is_so).then(|| {
