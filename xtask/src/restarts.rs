@@ -1,7 +1,7 @@
 //! `cargo xtask restarts`: a server that is killed and started again in the middle of the load,
 //! and whether each call still took effect once at most and was told the truth.
 
-mod chart;
+pub(crate) mod chart;
 pub(crate) mod check;
 pub(crate) mod drive;
 mod page;
