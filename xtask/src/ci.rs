@@ -25,7 +25,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -39,6 +39,7 @@ const STEPS: [Step; 8] = [
     step("redial-client alone", "build -p redial-client"),
     step("tests", "test --workspace"),
     step("demo", "xtask demo --calls 60"),
+    step("chaos", "xtask chaos --seconds 10"),
 ];
 
 /// Runs the steps until one fails, whose exit code becomes this command's own.

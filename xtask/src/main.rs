@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's own commands. They start the real programs as a user would and
 //! link neither end, so that what they measure is what a user gets.
 
+mod chaos;
 mod ci;
 mod clock;
 mod demo;
@@ -29,6 +30,8 @@ enum Task {
     Sweep(sweep::Args),
     /// Kill -9 and restart of a server in the middle of a hundred thousand calls.
     Restarts(restarts::Args),
+    /// Kill -9 of server and clients, behind a proxy that cuts, doubles and holds back.
+    Chaos(chaos::Args),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(memory::Args),
     /// Everything that must pass before a change lands.
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Sweep(args) => sweep::run(&args),
         Task::Restarts(args) => restarts::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
         Task::Memory(args) => memory::run(&args),
         Task::Ci => ci::run(),
     };
@@ -67,6 +71,7 @@ mod tests {
             (&["sweep", "--seed", "x"], "--seed"),
             (&["memory", "--rounds", "0"], "1..=99"),
             (&["restarts", "--clients", "0"], "1..=64"),
+            (&["chaos", "--seconds", "0"], "1..=86400"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
         ] {

@@ -1,4 +1,4 @@
-//! Finding, building and starting the two example programs.
+//! Finding, building and starting the example programs.
 
 use std::{
     env,
@@ -125,6 +125,11 @@ impl Programs {
         Process::start("counter-client", self.program("counter-client"), args).map(Client)
     }
 
+    /// Starts a `crash-safe`, the client that makes one call and survives `kill -9`.
+    pub(crate) fn start_crash_safe(&self, args: &[String]) -> Result<Process> {
+        Process::start("crash-safe", self.program("crash-safe"), args)
+    }
+
     /// Runs a client to its end, at most `limit`, and reads the summary on its last line.
     pub(crate) fn client(&self, args: &[String], limit: Duration) -> Result<Summary> {
         self.start_client(args)?.summary(limit)
@@ -140,6 +145,16 @@ impl Client {
     /// Whether it has ended by now.
     pub(crate) fn has_ended(&mut self) -> Result<bool> {
         self.0.has_ended()
+    }
+
+    /// Lets it finish the calls that it has begun.
+    pub(crate) fn interrupt(&self) -> Result<()> {
+        self.0.signal("INT")
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(self) -> Result<()> {
+        self.0.kill().map(drop)
     }
 
     /// Waits for its end, at most `limit`, and reads the summary on its last line.
@@ -170,7 +185,7 @@ impl Server {
 
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(self) -> Result<()> {
-        self.process.kill()
+        self.process.kill().map(drop)
     }
 }
 

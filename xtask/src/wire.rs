@@ -37,6 +37,12 @@ impl Wire {
         Ok(Self(stream))
     }
 
+    /// A connection that there is already.
+    #[cfg(test)]
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+
     pub(crate) fn send(&mut self, body: &[u8]) -> Result<()> {
         self.0.write_all(&frame(body)).context("can't send a frame")
     }
