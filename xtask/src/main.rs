@@ -6,6 +6,7 @@ mod ci;
 mod clock;
 mod demo;
 mod events;
+mod fuzz;
 mod leash;
 mod memory;
 mod mode;
@@ -34,6 +35,8 @@ enum Task {
     Chaos(chaos::Args),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(memory::Args),
+    /// Lets libFuzzer look for bytes that panic, hang or mislead what reads them.
+    Fuzz(fuzz::Args),
     /// Everything that must pass before a change lands.
     Ci,
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Restarts(args) => restarts::run(&args),
         Task::Chaos(args) => chaos::run(&args),
         Task::Memory(args) => memory::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {
@@ -72,6 +76,7 @@ mod tests {
             (&["memory", "--rounds", "0"], "1..=99"),
             (&["restarts", "--clients", "0"], "1..=64"),
             (&["chaos", "--seconds", "0"], "1..=86400"),
+            (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
         ] {
