@@ -7,6 +7,7 @@ mod clock;
 mod demo;
 mod events;
 mod fuzz;
+mod hostile;
 mod leash;
 mod memory;
 mod mode;
@@ -33,6 +34,8 @@ enum Task {
     Restarts(restarts::Args),
     /// Kill -9 of server and clients, behind a proxy that cuts, doubles and holds back.
     Chaos(chaos::Args),
+    /// What ten thousand idle connections, half-open frames and unread replies cost the others.
+    Hostile(hostile::Args),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(memory::Args),
     /// Lets libFuzzer look for bytes that panic, hang or mislead what reads them.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Sweep(args) => sweep::run(&args),
         Task::Restarts(args) => restarts::run(&args),
         Task::Chaos(args) => chaos::run(&args),
+        Task::Hostile(args) => hostile::run(&args),
         Task::Memory(args) => memory::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Ci => ci::run(),
@@ -76,6 +80,7 @@ mod tests {
             (&["memory", "--rounds", "0"], "1..=99"),
             (&["restarts", "--clients", "0"], "1..=64"),
             (&["chaos", "--seconds", "0"], "1..=86400"),
+            (&["hostile", "--rounds", "x"], "--rounds"),
             (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
