@@ -23,6 +23,8 @@ use crate::script::{Script, frame};
 const PIPE_BYTES: usize = 4096;
 /// Longer than any limit of a connection: 300 s of idleness.
 const PATIENCE: Duration = Duration::from_secs(400);
+/// More than enough for the slow handler, as often as the queue lets it run.
+const DONE: Duration = Duration::from_secs(1);
 /// What one answer may take: an error, or what a handler here gives.
 const MAX_REPLY_BYTES: usize = 4096;
 const PING: &[u8] = br#"{"id":"p","method":"rpc.ping"}"#;
@@ -69,6 +71,8 @@ async fn feed(data: &[u8]) -> u64 {
     );
     check_replies(&replies);
     serving.await.expect("the connection panicked");
+    // What runs outlives its connection.
+    sleep(DONE).await;
     let effects = effects.load(Ordering::SeqCst);
     assert!(effects <= requests as u64, "{effects} of {requests}");
     expect_pong(&server).await;
