@@ -3,6 +3,9 @@
 
     counter_client.py --connect 127.0.0.1:50777 --calls 100 --json
 
+It speaks JSON-RPC 2.0 or, with --dialect notebook, the notebook's own messages, which are the same
+without "jsonrpc".
+
 The rules that make a retry safe are few: every attempt of a call carries the same id, the reply to
 any of them counts however late it comes, and after a failure it is remembered whether a request
 was sent that may have been executed.
@@ -10,6 +13,7 @@ was sent that may have been executed.
 
 import argparse
 import json
+import math
 import random
 import socket
 import struct
@@ -20,6 +24,7 @@ import uuid
 
 MAX_FRAME = 1 << 20
 RESEND_WINDOW_S = 8  # a server keeps its record of a call for 10 s: later it might run it again
+MAX_MS = 24 * 60 * 60 * 1000  # a day: more than any wait that is meant
 RETRYABLE = {-32001, -32006}  # overloaded, shutting down: not executed, may be sent again
 NOT_EXECUTED = {-32700, -32600, -32601, -32602}  # of Redial's own codes the data says it
 
@@ -83,13 +88,17 @@ class Client:
         # An attempt is open if it was sent and neither answered nor refused.
         open_attempts, open_since, attempt, cause = 0, 0.0, 0, "no time"
         while attempt < args.max_attempts and time.monotonic() < deadline:
+            until = deadline
+            if open_attempts > 0:
+                until = min(deadline, open_since + RESEND_WINDOW_S)
+            try:
+                self.connect(until)
+            except OSError as error:
+                raise self.gave_up(open_attempts, attempt, f"cannot connect: {error}")
             attempt += 1
             retry_at = 0.0
-            message = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}
-            if attempt > 1:
-                message["redial"] = {"attempt": attempt}
+            message = self.message(call_id, method, params, attempt)
             try:
-                self.connect(deadline)
                 if open_attempts == 0:
                     open_since = time.monotonic()
                 open_attempts += 1  # from here on nobody knows how much of it arrived
@@ -129,6 +138,14 @@ class Client:
                     break
         raise self.gave_up(open_attempts, attempt, cause)
 
+    def message(self, call_id, method, params, attempt):
+        message = {"id": call_id, "method": method, "params": params}
+        if self.args.dialect == "jsonrpc":
+            message["jsonrpc"] = "2.0"
+        if attempt > 1:
+            message["redial"] = {"attempt": attempt}
+        return message
+
     def gave_up(self, open_attempts, attempt, cause):
         outcome = "unknown" if open_attempts > 0 else "not_executed"
         return CallFailed(outcome, attempt, cause)
@@ -153,11 +170,21 @@ class Client:
                 self.disconnect()
         return None
 
-    def connect(self, deadline):
-        if self.connection is None:
-            left = max(deadline - time.monotonic(), 0.001)
-            self.connection = Connection(self.args.connect, min(left, 5))
-            self.connects += 1
+    def connect(self, until):
+        """Waits for a server that was there before; nothing is sent meanwhile, and no attempt is
+        lost. One that never was there is not waited for."""
+        tries = 0
+        while self.connection is None:
+            left = max(until - time.monotonic(), 0.001)
+            try:
+                self.connection = Connection(self.args.connect, min(left, 5))
+                self.connects += 1
+            except OSError:
+                tries += 1
+                pause = self.backoff(tries)
+                if self.connects == 0 or time.monotonic() + pause >= until:
+                    raise
+                time.sleep(pause)
 
     def disconnect(self):
         if self.connection is not None:
@@ -215,9 +242,35 @@ def summary(args, records, elapsed, connects, value):
 
 def address(text):
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no address; expected HOST:PORT")
-    return host, int(port)
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError("expected HOST:PORT, such as 127.0.0.1:50777")
+    return host.strip("[]"), int(port)
+
+
+def whole(least, most=None):
+    """A parser of whole numbers in a range; without an end, from the least."""
+    until = "" if most is None else f" to {most}"
+
+    def parse_whole(text):
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least}{until}")
+        return number
+
+    return parse_whole
+
+
+def factor(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 1 <= number < math.inf:
+        raise argparse.ArgumentTypeError("expected a number from 1")
+    return number
 
 
 def parse():
@@ -227,23 +280,29 @@ def parse():
     parser.add_argument("--connect", type=address, default="127.0.0.1:50777", metavar="ADDR",
                         help="the server's address, HOST:PORT")
     parser.add_argument("--key", default="k", help="which counter")
-    for name, default, text in (
-            ("calls", 100, "how many calls to make"),
-            ("concurrency", 8, "how many of them at once"),
-            ("delta", 1, "what each call adds to the counter"),
-            ("max-attempts", 20, "how many attempts a call may have"),
-            ("attempt-timeout-ms", 250, "how long to wait for a reply before the next attempt"),
-            ("deadline-ms", 10000, "what bounds a call with all its attempts"),
-            ("backoff-ms", 30, "the first wait between attempts, at most"),
-            ("backoff-cap-ms", 500, "the longest wait between attempts"),
-            ("seed", None, "makes the jitter repeat")):
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
-    parser.add_argument("--factor", type=float, default=2.0, metavar="F",
+    parser.add_argument("--dialect", choices=("jsonrpc", "notebook"), default="jsonrpc",
+                        help="how to write requests: as JSON-RPC 2.0, or as the notebook does")
+    for name, default, parse_number, text in (
+            ("calls", 100, whole(0), "how many calls to make"),
+            ("concurrency", 8, whole(1, 1024), "how many of them at once"),
+            ("delta", 1, whole(-1 << 63, (1 << 63) - 1), "what each call adds to the counter"),
+            ("max-attempts", 20, whole(1), "how many attempts a call may have"),
+            ("attempt-timeout-ms", 250, whole(1, MAX_MS),
+             "how long to wait for a reply before the next attempt"),
+            ("deadline-ms", 10000, whole(1, MAX_MS), "what bounds a call with all its attempts"),
+            ("backoff-ms", 30, whole(0, MAX_MS), "the first wait between attempts, at most"),
+            ("backoff-cap-ms", None, whole(0, MAX_MS),
+             "the longest wait between attempts; 500, or the first wait if that is longer"),
+            ("seed", None, whole(0), "makes the jitter repeat; ids are always random")):
+        parser.add_argument(f"--{name}", type=parse_number, default=default, metavar="N", help=text)
+    parser.add_argument("--factor", type=factor, default=2.0, metavar="F",
                         help="what each wait is multiplied by")
     parser.add_argument("--json", action="store_true", help="print one object of JSON")
     args = parser.parse_args()
-    if args.concurrency < 1 or args.calls < 0 or args.max_attempts < 1:
-        parser.error("--concurrency and --max-attempts must be at least 1, --calls at least 0")
+    if args.backoff_cap_ms is None:
+        args.backoff_cap_ms = max(500, args.backoff_ms)
+    if args.backoff_ms > args.backoff_cap_ms:
+        parser.error(f"--backoff-ms {args.backoff_ms} is above its cap {args.backoff_cap_ms}")
     return args
 
 
@@ -259,11 +318,17 @@ def main():
     for thread in threads:
         thread.join()
     elapsed = time.monotonic() - start
+    for outcome, _, _, text in records:
+        if outcome != "ok":
+            print(f"one of the errors: {text}", file=sys.stderr)
+            break
     value, args.max_attempts = None, 100
-    try:
-        value = clients[0].call("get", {"key": args.key})[0]["value"]
-    except CallFailed as error:
-        print(f"get: {error}", file=sys.stderr)
+    # No use in asking a server that no call reached.
+    if not records or any(outcome != "not_executed" for outcome, _, _, _ in records):
+        try:
+            value = clients[0].call("get", {"key": args.key})[0]["value"]
+        except CallFailed as error:
+            print(f"get: {error}", file=sys.stderr)
     report = summary(args, records, elapsed, sum(client.connects for client in clients), value)
     print(json.dumps(report) if args.json else "\n".join(f"{k}: {v}" for k, v in report.items()))
     sys.exit(0 if report["ok"] == report["calls"] else 1)

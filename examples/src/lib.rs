@@ -3,6 +3,7 @@
 
 pub mod counters;
 pub mod events;
+pub mod flags;
 pub mod load;
 pub mod methods;
 

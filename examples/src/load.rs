@@ -16,7 +16,9 @@ use std::{
 
 use indicatif::ProgressBar;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use redial_client::{AttemptReport, CallError, CallLimits, Client, Executed, Reply, Report};
+use redial_client::{
+    AttemptEnd, AttemptReport, CallError, CallLimits, Client, Executed, Reply, Report,
+};
 use tokio::time::Instant;
 
 use self::{
@@ -198,7 +200,7 @@ impl Run {
             false => Vec::new(),
         };
         Sent {
-            count: report.history().count(),
+            count: report.history().filter(is_sending).count(),
             hedges: report.hedges(),
             attempts,
         }
@@ -266,4 +268,9 @@ struct Sent {
 #[expect(clippy::disallowed_methods, reason = "a program measures real time")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// Whether something was sent: not if there was no connection to send it on.
+fn is_sending(attempt: &&AttemptReport) -> bool {
+    attempt.end != AttemptEnd::ConnectFailed
 }

@@ -28,6 +28,8 @@ struct Faults {
 struct Service {
     faults: Faults,
     seen: u64,
+    /// What the requests were written in.
+    dialects: Vec<Dialect>,
     executed: u64,
     counter: i64,
     /// The outcome of each call by its id: what makes a retry safe.
@@ -44,6 +46,7 @@ enum Verdict {
 impl Service {
     fn handle(&mut self, request: &Request<'_>) -> Verdict {
         self.seen += 1;
+        self.dialects.push(request.dialect);
         let hits =
             |every: u64, offset: u64| every > 0 && (self.seen + offset).is_multiple_of(every);
         let (lost, cut) = (hits(self.faults.drop_request, 0), hits(self.faults.cut, 1));
@@ -89,7 +92,6 @@ fn serve(mut stream: TcpStream, service: &Mutex<Service>) -> std::io::Result<()>
             let Ok(Incoming::Request(request)) = Incoming::parse(frame, &Limits::default()) else {
                 panic!("not a request: {}", String::from_utf8_lossy(frame));
             };
-            assert_eq!(request.dialect, Dialect::JsonRpc2);
             let (verdict, delay) = {
                 let mut service = service.lock().unwrap();
                 (service.handle(&request), service.faults.delay_ms)
@@ -178,7 +180,7 @@ fn lossy() -> Faults {
     }
 }
 
-fn check_lossy(client: Command) {
+fn check_lossy(client: Command, dialect: Dialect) {
     let (address, service) = start(lossy());
     let (code, json) = run(client, &address, &format!("--calls 200 --delta 3 {FAST}"));
     assert_eq!(
@@ -187,6 +189,8 @@ fn check_lossy(client: Command) {
         "{json}"
     );
     assert_eq!(service.lock().unwrap().executed, 200, "each call once");
+    let dialects = &service.lock().unwrap().dialects;
+    assert!(dialects.iter().all(|seen| *seen == dialect), "{dialect:?}");
     assert_ne!(json["sessions"], true, "that server has none");
     assert!(json["attempts_total"].as_u64() > Some(220), "{json}");
     let histogram = json["attempts_histogram"].as_object().unwrap();
@@ -198,13 +202,21 @@ fn check_lossy(client: Command) {
 
 #[test]
 fn every_call_counts_once_whatever_is_lost() {
-    check_lossy(rust());
+    check_lossy(rust(), Dialect::JsonRpc2);
 }
 
 #[test]
 fn in_python_too() {
     if let Some(client) = python() {
-        check_lossy(client);
+        check_lossy(client, Dialect::JsonRpc2);
+    }
+}
+
+#[test]
+fn in_python_and_the_notebooks_dialect_too() {
+    if let Some(mut client) = python() {
+        client.args(["--dialect", "notebook"]);
+        check_lossy(client, Dialect::Notebook);
     }
 }
 
@@ -258,6 +270,7 @@ fn check_nobody_there(client: Command) {
     let flags = "--calls 3 --deadline-ms 500 --backoff-ms 5";
     let (code, json) = run(client, &address, flags);
     assert_eq!((code, &json["not_executed"]), (1, &json!(3)), "{json}");
+    assert_eq!(json["attempts_histogram"], json!({"0": 3}), "none was sent");
     assert_eq!(
         (&json["value"], &json["latency_us"]["p50"]),
         (&Value::Null, &Value::Null)
@@ -311,7 +324,11 @@ fn events_tell_every_attempt() {
 }
 
 fn refused(flags: &[&str]) -> (Option<i32>, String) {
-    let output = rust().args(flags).output().unwrap();
+    refused_by(rust(), flags)
+}
+
+fn refused_by(mut client: Command, flags: &[&str]) -> (Option<i32>, String) {
+    let output = client.args(flags).output().unwrap();
     let Output { status, stderr, .. } = output;
     (status.code(), String::from_utf8(stderr).unwrap())
 }
@@ -332,14 +349,15 @@ fn bad_flags_say_what_would_be_right() {
             &["--backoff-ms", "9000", "--backoff-cap-ms", "2000"],
             "above its cap 2s",
         ),
-        (&["--concurrency", "0"], "0 is not in 1.."),
+        (&["--concurrency", "0"], "expected a whole number from 1"),
+        (&["--calls", "-1"], "expected a whole number from 0"),
         (&["--connections", "0"], "from 1 to 1024"),
         (
             &["--key-per-call", "p", "--key", "k"],
             "cannot be used with",
         ),
         (&["--hedge", "p50"], "p95"),
-        (&["--hedge-ms", "0"], "0 is not in 1.."),
+        (&["--hedge-ms", "0"], "expected a whole number from 1"),
         (&["--hedge-ms", "5", "--naive"], "cannot be used with"),
         (&["--retry-budget", "-1"], "retry-budget"),
         (&["--retry-budget", "many"], "a percentage from 0 to 10000"),
@@ -348,4 +366,44 @@ fn bad_flags_say_what_would_be_right() {
         assert_eq!(code, Some(2), "{flags:?}: {text}");
         assert!(text.contains(expected), "{flags:?}: {text}");
     }
+}
+
+#[test]
+fn bad_flags_say_what_would_be_right_in_python_too() {
+    for (flag, value, expected) in [
+        ("--deadline-ms", "0", "from 1 to 86400000"),
+        ("--attempt-timeout-ms", "-1", "from 1 to 86400000"),
+        ("--concurrency", "0", "from 1 to 1024"),
+        ("--max-attempts", "0", "expected a whole number from 1"),
+        ("--calls", "many", "expected a whole number from 0"),
+        ("--backoff-cap-ms", "-5", "from 0 to 86400000"),
+        ("--factor", "nan", "expected a number from 1"),
+        ("--connect", "127.0.0.1:65536", "expected HOST:PORT"),
+        ("--dialect", "xml", "notebook"),
+    ] {
+        let Some(client) = python() else { return };
+        let (code, text) = refused_by(client, &[flag, value]);
+        assert_eq!(code, Some(2), "{flag}: {text}");
+        let is_named = text.contains(&format!("argument {flag}: "));
+        assert!(is_named && text.contains(expected), "{flag}: {text}");
+    }
+}
+
+/// Takes one connection, closes it at its first request, and then is gone: what is tried from
+/// there on is no attempt.
+#[test]
+fn in_python_a_server_that_is_away_costs_no_attempt() {
+    let Some(client) = python() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        stream.read_exact(&mut [0; 4]).unwrap();
+    });
+    let flags = "--calls 1 --concurrency 1 --deadline-ms 700 --backoff-ms 5 --max-attempts 3";
+    let (code, json) = run(client, &address, flags);
+    server.join().unwrap();
+    assert_eq!((code, &json["unknown"]), (1, &json!(1)), "{json}");
+    assert_eq!(json["attempts_histogram"], json!({"1": 1}), "{json}");
 }

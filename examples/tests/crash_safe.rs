@@ -129,6 +129,46 @@ async fn a_call_that_still_runs_is_waited_for() {
     assert_eq!(world.value(), 1);
 }
 
+/// The copy of a token is of no use once the server was told to forget the call; but nobody is told
+/// that it was executed, or that it was not, and nothing is executed again.
+#[tokio::test]
+async fn a_token_that_comes_back_after_its_call_was_forgotten_tells_nothing() {
+    let world = World::new("heard").await;
+    let kept = world.token.with_extension("copy");
+    let mut child = world.start();
+    while !world.token.exists() {
+        tokio::task::yield_now().await;
+    }
+    std::fs::copy(&world.token, &kept).unwrap();
+    assert!(child.wait().await.unwrap().success());
+    let forgotten = async {
+        while world.server.stats().session_records > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, forgotten).await.unwrap();
+    std::fs::rename(&kept, &world.token).unwrap();
+    let output = world.start().wait_with_output().await.unwrap();
+    assert!(!output.status.success());
+    assert_eq!(world.value(), 1);
+    std::fs::remove_file(&world.token).unwrap();
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_said_to_know_nothing_and_nothing_is_done_twice() {
+    let mut world = World::new("restarted").await;
+    world.rule(Fault::DropReply);
+    world.life_until(EventKind::ReplyDropped).await;
+    let other = World::new("another").await;
+    world.address = other.address.clone();
+    for _ in 0..2 {
+        let output = world.start().wait_with_output().await.unwrap();
+        assert!(!output.status.success());
+    }
+    assert_eq!((world.value(), other.value()), (1, 0));
+    std::fs::remove_file(&world.token).unwrap();
+}
+
 /// And then it is fenced: what was lost may turn up again, and is not executed.
 #[tokio::test]
 async fn a_call_that_never_arrived_never_will() {

@@ -244,8 +244,18 @@ fn a_wrong_flag_is_named_with_what_would_be_right() {
     for (flags, names, expects) in [
         ("--drop-request 2", "--drop-request", "from 0 to 1"),
         ("--cut nan", "--cut", "from 0 to 1"),
-        ("--ttl-ms 0", "--ttl-ms", "1..="),
-        ("--lease-ms 0", "--lease-ms", "1.."),
+        ("--ttl-ms 0", "--ttl-ms", "number from 1 to 1728000000"),
+        (
+            "--lease-ms 0",
+            "--lease-ms",
+            "expected a whole number from 1",
+        ),
+        (
+            "--max-frame 255",
+            "--max-frame",
+            "number from 256 to 4294967295",
+        ),
+        ("--queue -1", "--queue", "expected a whole number from 0"),
         ("--max-sessions 0", "--max-sessions", "from 1"),
         ("--max-running 0", "--max-running", "from 1"),
         ("--ttl 5", "--ttl", "--ttl-ms"),
@@ -265,7 +275,7 @@ fn a_wrong_flag_is_named_with_what_would_be_right() {
         ),
         ("--reply-delay-p 1.5", "--reply-delay-p", "from 0 to 1"),
         ("--ledger /nowhere/l", "--ledger", "/nowhere/l"),
-        ("--delay-ms 600001", "--delay-ms", "600000"),
+        ("--delay-ms 600001", "--delay-ms", "number from 0 to 600000"),
         ("--drop-reply -0.5", "--drop-reply", "from 0 to 1"),
     ] {
         let mut server = Command::new(env!("CARGO_BIN_EXE_counter-server"));

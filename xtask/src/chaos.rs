@@ -19,7 +19,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::value_parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -30,6 +29,7 @@ use self::{
 };
 use crate::{
     events::{Call, Outcome},
+    flags::whole,
     mode::Mode,
     programs::Workspace,
     report::{
@@ -52,13 +52,13 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// How long
-    #[arg(long, default_value_t = 60, value_parser = value_parser!(u64).range(1..=86400))]
+    #[arg(long, default_value_t = 60, value_parser = whole(1, 86400))]
     seconds: u64,
     /// Decides what the proxy does, whom the kills hit and when, and the server's own faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many clients there are at any time; half of them are behind the proxy
-    #[arg(long, default_value_t = 8, value_parser = value_parser!(u64).range(2..=64))]
+    #[arg(long, default_value_t = 8, value_parser = whole(2, 64))]
     clients: u64,
     /// How the clients name their calls; anything but a session is there to fail
     #[arg(long, value_enum, default_value_t = Mode::Session)]
@@ -250,11 +250,18 @@ impl Seen {
         figures
     }
 
-    fn commands(&self) -> [String; 2] {
-        [
-            format!("counter-server {}", self.plan.server.join(" ")),
-            format!("counter-client {}", self.plan.client.join(" ")),
-        ]
+    /// The server's, and that of each kind of client.
+    fn commands(&self) -> [String; 4] {
+        let client = |number| {
+            let own = self.plan.own_flags(number);
+            format!(
+                "counter-client {} {}",
+                self.plan.client.join(" "),
+                own.join(" ")
+            )
+        };
+        let server = format!("counter-server {}", self.plan.server.join(" "));
+        [server, client(0), client(2), client(3)]
     }
 
     fn text(&self, page: &Path) -> String {
@@ -265,10 +272,9 @@ impl Seen {
         if let Some(column) = table.column_mut(1) {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
-        let [server, client] = self.commands();
         format!(
-            "{server}\n{} x {client}\n{table}\n{} s, seed {}. A picture: {}",
-            self.plan.clients,
+            "{}\n{table}\n{} s, {} clients at a time, seed {}. A picture: {}",
+            self.commands().join("\n"),
             self.plan.seconds,
             self.plan.seed,
             page.display()

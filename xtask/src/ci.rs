@@ -25,7 +25,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -39,6 +39,10 @@ const STEPS: [Step; 9] = [
     step("redial-client alone", "build -p redial-client"),
     step("tests", "test --workspace"),
     step("demo", "xtask demo --calls 60"),
+    step(
+        "restarts",
+        "xtask restarts --refusals --calls 20000 --clients 4 --restarts 4",
+    ),
     step("chaos", "xtask chaos --seconds 10"),
 ];
 

@@ -19,13 +19,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::value_parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use self::{chapters::Chapters, duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
 use crate::{
     clock,
+    flags::whole,
     mode::Mode,
     programs::{Programs, Workspace},
     report,
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Calls per run; the notebook's scenario makes at most 100
-    #[arg(long, default_value_t = 300, value_parser = value_parser!(u64).range(1..=5000))]
+    #[arg(long, default_value_t = 300, value_parser = whole(1, 5000))]
     calls: u64,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]

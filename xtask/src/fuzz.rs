@@ -7,9 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{ValueEnum, value_parser};
+use clap::ValueEnum;
 
 use crate::{
+    flags::whole,
     programs::{Workspace, cargo},
     report::{self, scale::thousands},
 };
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     #[arg(value_enum, value_name = "TARGET")]
     targets: Vec<Target>,
     /// How long each
-    #[arg(long, default_value_t = 60, value_parser = value_parser!(u64).range(1..=604_800))]
+    #[arg(long, default_value_t = 60, value_parser = whole(1, 604_800))]
     seconds: u64,
 }
 

@@ -6,6 +6,7 @@ mod ci;
 mod clock;
 mod demo;
 mod events;
+mod flags;
 mod fuzz;
 mod hostile;
 mod leash;
@@ -75,11 +76,17 @@ mod tests {
     fn a_wrong_flag_is_named_and_a_wrong_value_is_told_its_range() {
         for (words, expected) in [
             (&["demo", "--sed", "1"][..], "--sed"),
-            (&["demo", "--calls", "0"], "1..=5000"),
+            (&["demo", "--calls", "0"], "a whole number from 1 to 5000"),
             (&["sweep", "--seed", "x"], "--seed"),
-            (&["memory", "--rounds", "0"], "1..=99"),
-            (&["restarts", "--clients", "0"], "1..=64"),
-            (&["chaos", "--seconds", "0"], "1..=86400"),
+            (&["memory", "--rounds", "0"], "a whole number from 1 to 99"),
+            (
+                &["restarts", "--clients", "0"],
+                "a whole number from 1 to 64",
+            ),
+            (
+                &["chaos", "--seconds", "0"],
+                "a whole number from 1 to 86400",
+            ),
             (&["hostile", "--rounds", "x"], "--rounds"),
             (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "dmeo"),

@@ -14,16 +14,19 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::value_parser;
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use self::measure::Curve;
 use crate::{
+    flags::whole,
     mode::Mode,
     programs::{Programs, Workspace},
-    report::{self, scale::thousands},
+    report::{
+        self,
+        scale::{memory, rate, thousands},
+    },
 };
 
 /// How often to look.
@@ -34,6 +37,9 @@ const GROWTH: f64 = 1.1;
 /// ...if that is a million calls at least: a program's first steps always take some.
 const JUDGED_FROM: u64 = 10_000_000;
 
+/// How many rounds it takes for the speeds to be compared in per cent.
+const COMPARED_FROM: usize = 3;
+
 /// What may be chosen.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -41,10 +47,10 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// Calls per run
-    #[arg(long, default_value_t = 10_000_000, value_parser = value_parser!(u64).range(10_000..=1_000_000_000))]
+    #[arg(long, default_value_t = 10_000_000, value_parser = whole(10_000, 1_000_000_000))]
     calls: u64,
     /// How often each way of naming calls is run, by turns
-    #[arg(long, default_value_t = 3, value_parser = value_parser!(u64).range(1..=99))]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 99))]
     rounds: u64,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]
@@ -143,14 +149,13 @@ impl Measured {
 
     fn rows(&self) -> impl Iterator<Item = [String; 6]> {
         self.curves.iter().enumerate().map(|(index, curve)| {
-            let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
             let (last, ratio) = curve.growth(self.early());
             [
                 curve.ids.name().to_owned(),
                 (index / 2 + 1).to_string(),
-                thousands(curve.summary.calls_per_s() as u64),
-                mib(curve.rss_kib_after(self.early())),
-                mib(last),
+                rate(curve.summary.calls_per_s()),
+                memory(curve.rss_kib_after(self.early())),
+                memory(last),
                 format!("{ratio:.2}"),
             ]
         })
@@ -158,11 +163,23 @@ impl Measured {
 
     fn speeds(&self) -> String {
         let [plain, session] = measure::MODES.map(|ids| self.median_calls_per_s(ids));
+        let rounds = self.of(Mode::Session).count();
+        let compared = match rounds {
+            COMPARED_FROM.. => format!("{:+.1} %", (session / plain - 1.0) * 100.0),
+            _ => format!(
+                "no percentage, since the speed varies from one run to the next: it takes \
+                 {COMPARED_FROM} rounds or more"
+            ),
+        };
         format!(
-            "Median calls/s: {} with plain ids, {} with a session ({:+.1} %).",
-            thousands(plain as u64),
-            thousands(session as u64),
-            (session / plain - 1.0) * 100.0
+            "{}: {} with plain ids, {} with a session ({compared}).",
+            if rounds == 1 {
+                "Calls/s"
+            } else {
+                "Median calls/s"
+            },
+            rate(plain),
+            rate(session),
         )
     }
 
@@ -255,6 +272,21 @@ mod tests {
         let mut plain_alone = measured(JUDGED_FROM, 200 << 10);
         plain_alone.curves.truncate(1);
         assert_eq!(plain_alone.problem(), None);
+    }
+
+    #[test]
+    fn speeds_are_compared_over_three_rounds_and_more() {
+        let mut measured = measured(JUDGED_FROM, 100 << 10);
+        for rounds in 1..=4 {
+            let text = measured.speeds();
+            assert_eq!(text.contains("+0.0 %"), rounds >= 3, "{text}");
+            assert_eq!(text.contains("no percentage"), rounds < 3, "{text}");
+            assert_eq!(text.contains("Median"), rounds > 1, "{text}");
+            assert!(text.contains("5,000,000 with plain ids"), "{text}");
+            measured
+                .curves
+                .extend(super::tests::measured(JUDGED_FROM, 1).curves);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub(crate) mod chart;
 pub(crate) mod check;
+mod crowd;
 pub(crate) mod drive;
 mod page;
 pub(crate) mod plan;
@@ -14,18 +15,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::value_parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use self::{
     check::Violation,
     drive::{Driven, Outage},
-    plan::{LIMIT, Plan},
+    plan::Plan,
 };
 use crate::{
     clock,
     events::{Call, Outcome},
+    flags::whole,
     mode::Mode,
     programs::Workspace,
     report::{
@@ -47,17 +48,20 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Calls of all clients together
-    #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u64).range(100..=10_000_000))]
+    #[arg(long, default_value_t = 100_000, value_parser = whole(100, 10_000_000))]
     calls: u64,
     /// How many clients make them
-    #[arg(long, default_value_t = 8, value_parser = value_parser!(u64).range(1..=64))]
+    #[arg(long, default_value_t = 8, value_parser = whole(1, 64))]
     clients: u64,
     /// How often the server is killed and started again
-    #[arg(long, default_value_t = 20, value_parser = value_parser!(u64).range(1..=200))]
+    #[arg(long, default_value_t = 20, value_parser = whole(1, 200))]
     restarts: u64,
     /// How the clients name their calls; anything but a session is there to fail
     #[arg(long, value_enum, default_value_t = Mode::Session)]
     ids: Mode,
+    /// Let the server refuse some of the calls as well, for want of room
+    #[arg(long)]
+    refusals: bool,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -82,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let plan = args.plan();
     let start = clock::now();
     let bar = ProgressBar::new(plan.total()).with_style(
-        ProgressStyle::with_template("{bar:24} {human_pos}/{human_len} effects")
+        ProgressStyle::with_template("{bar:24} {human_pos}/{human_len} calls")
             .context("a fixed template")?,
     );
     let driven = drive::drive(&programs, &folder, &plan, &bar)?;
@@ -109,14 +113,20 @@ impl Args {
     fn plan(&self) -> Plan {
         let load = (self.calls, self.clients);
         let kills = self.restarts as usize;
-        Plan::under_load("restarts".to_owned(), self.ids, load, kills, self.seed)
+        let trouble = match self.refusals {
+            true => plan::REFUSALS,
+            false => plan::LOSSES,
+        };
+        let name = "restarts".to_owned();
+        Plan::new(name, self.ids, trouble, load, kills, self.seed)
     }
 }
 
 impl Seen {
     fn new(plan: Plan, driven: Driven, took: Duration) -> Self {
         let effects = driven.effects.count();
-        let violations = check::violations(&driven.calls, plan.calls, LIMIT, driven.effects);
+        let violations =
+            check::violations(&driven.calls, plan.calls, plan.call_limit, driven.effects);
         Self {
             plan,
             outages: driven.outages,

@@ -17,7 +17,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::value_parser;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -25,8 +24,9 @@ use serde_json::{Value, json};
 use self::grid::{Cell, Metric, Setting};
 use crate::{
     clock,
+    flags::whole,
     programs::{Programs, Workspace},
-    report,
+    report::{self, scale::thousands},
 };
 
 /// So many cells run at once: their clients wait most of the time, but a busy machine would
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Calls per cell
-    #[arg(long, default_value_t = 300, value_parser = value_parser!(u64).range(1..=5000))]
+    #[arg(long, default_value_t = 300, value_parser = whole(1, 5000))]
     calls: u64,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]
@@ -139,7 +139,7 @@ impl Sweep {
     fn about(&self) -> String {
         format!(
             "{} calls per cell. Server: {}. Client: {}.\n{}",
-            self.calls,
+            thousands(self.calls),
             grid::server_flags(self.seed).join(" "),
             grid::client_flags(self.calls, self.seed).join(" "),
             grid::WHY_UNLIMITED

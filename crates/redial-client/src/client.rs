@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     fmt,
+    future::poll_fn,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -168,6 +169,19 @@ impl Client {
         Resolve::new(self, token)
     }
 
+    /// The outcome of a call whose token was serialised is kept where it is needed, and nobody will
+    /// ask for it again: the server may forget it. Should the call still be on its way, it is not
+    /// executed any more. Without this the server keeps its record until the session's lease ends.
+    ///
+    /// This only makes a note of it, which is sent when there is a connection; should that be lost,
+    /// or the program end before, nothing is lost but the server's memory.
+    ///
+    /// Does nothing while the call is in flight in this client.
+    pub fn forget(&self, token: CallToken) {
+        let id = token.id;
+        self.shared().with(|state| state.mux.acknowledge(id));
+    }
+
     /// Prepares the very same call again, whose outcome was unknown. It never ends as
     /// `NotExecuted`, because this says nothing about the attempts before.
     ///
@@ -176,6 +190,19 @@ impl Client {
     /// dropped it, as it does after a while, it takes this for a new call.
     pub fn resume(&self, token: CallToken) -> Call<Value> {
         Call::resumed(self, token)
+    }
+
+    /// Ends the client in good order: tells the server what this client is done with, so that it
+    /// keeps nothing for it, and closes the connections. Dropping the last clone does the same, but
+    /// nobody waits for it then; a program that is about to end had better wait. It takes no longer
+    /// than a second, and calls that are in flight in clones of this client go on.
+    pub async fn close(self) {
+        let Some(handle) = Arc::into_inner(self.handle) else {
+            return;
+        };
+        let shared = handle.shared.clone();
+        drop(handle);
+        poll_fn(|context| shared.with(|state| state.mux.poll_closed(context.waker()))).await;
     }
 
     /// How the client is doing.
@@ -209,7 +236,12 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let tasks = self.shared.with(|state| {
             state.is_closed = true;
-            std::mem::take(&mut state.tasks)
+            let mut tasks = std::mem::take(&mut state.tasks);
+            if let Some(speaking) = state.mux.say_goodbye() {
+                // It ends by itself, and soon.
+                tasks[speaking] = None;
+            }
+            tasks
         });
         tasks.into_iter().flatten().for_each(|task| task.abort());
     }

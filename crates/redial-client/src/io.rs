@@ -35,6 +35,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// How many reads in a row a connection may have before others get their turn.
 const READS_PER_POLL: usize = 16;
 
+/// How long a client that is gone takes to say what it is done with.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Starts drivers, whatever the type of their connections.
 pub(crate) trait Drivers: Send + Sync {
     fn start(&self, shared: Arc<Shared>, link: usize) -> AbortHandle;
@@ -174,6 +177,8 @@ struct Connection<'a, Io> {
     chore_at: Option<Instant>,
     /// When to look for acknowledgements.
     look_at: Option<Instant>,
+    /// When the connection ends, whether or not everything is written.
+    gone_at: Option<Instant>,
 }
 
 /// How long the server has said nothing although something was written to it.
@@ -221,6 +226,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             chore_timer: timer(),
             chore_at: None,
             look_at: None,
+            gone_at: None,
         }
     }
 
@@ -235,8 +241,25 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         if let Err(error) = written {
             return Poll::Ready(error.to_string());
         }
+        if self.chores.is_closing && self.poll_last_words(context).is_ready() {
+            return Poll::Ready("the client is gone".to_owned());
+        }
         self.arm_chores(context);
         self.poll_silence(context)
+    }
+
+    /// Ready when the client is gone and everything is written, or has had its time.
+    fn poll_last_words(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let until = *self
+            .gone_at
+            .get_or_insert_with(|| after(clock::now(), LAST_WORDS));
+        if clock::now() >= until {
+            return Poll::Ready(());
+        }
+        if !self.outgoing.ready().is_empty() || self.needs_flush {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.io).poll_shutdown(context).map(drop)
     }
 
     /// Does what is due besides reading and writing.
@@ -266,7 +289,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             ),
             false => self.look_at = None,
         }
-        let next = [self.chores.hello_at, self.look_at];
+        let next = [self.chores.hello_at, self.look_at, self.gone_at];
         let next = next.into_iter().flatten().min();
         if next != self.chore_at
             && let Some(at) = next

@@ -43,6 +43,12 @@ use crate::{report::AttemptEnd, retry::backoff::Backoff};
 /// The id of keepalive pings. No UUID, so no call's and no key in a table.
 pub(crate) const PING_ID: &str = "\"redial-ping\"";
 
+/// How long a hello is waited for is what a call's attempt is waited for by default, between these: a
+/// hello is answered at once, so that waiting longer helps nobody; and whoever does not answer three
+/// of them is taken for a server without sessions, which needs more than a slow moment.
+const MIN_HELLO_TIMEOUT: Duration = Duration::from_millis(250);
+const MAX_HELLO_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The pending calls of a client and its connections' buffers.
 #[derive(Debug)]
 pub(crate) struct Mux {
@@ -62,6 +68,10 @@ pub(crate) struct Mux {
     /// How long a hello is waited for before it is sent again.
     hello_timeout: Duration,
     hello_backoff: Backoff,
+    /// The client is gone.
+    is_closing: bool,
+    /// Who waits for all connections to be over.
+    closer: Option<Waker>,
     /// Whom to wake once the lock is released.
     pub(crate) woken: Vec<Waker>,
     pub(crate) connects: u64,
@@ -129,7 +139,12 @@ impl Mux {
             max_frame_bytes: config.max_frame_bytes,
             max_buffered_bytes: config.max_buffered_bytes as u64,
             max_in_flight: config.max_in_flight,
-            hello_timeout: config.call.attempt_timeout,
+            hello_timeout: config
+                .call
+                .attempt_timeout
+                .clamp(MIN_HELLO_TIMEOUT, MAX_HELLO_TIMEOUT),
+            is_closing: false,
+            closer: None,
             hello_backoff: config.reconnect,
             woken: Vec::new(),
             connects: 0,

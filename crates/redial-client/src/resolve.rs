@@ -39,8 +39,8 @@ pub enum Resolution<T> {
 /// A question for the outcome of a call, which is sent when it is awaited. It may be repeated as
 /// often as one likes, so it is sent again under the usual limits.
 ///
-/// If the call is running, the answer is waited for. Once there is an answer the server is told
-/// that it may forget the call.
+/// If the call is running, the answer is waited for. The server keeps the record as long as there
+/// is a token of the call: see [`CallToken`].
 ///
 /// # Errors
 ///
@@ -120,15 +120,14 @@ impl<T: DeserializeOwned> Resolve<T> {
             token,
             ..
         } = self;
-        let id = token.id;
-        let answer = match call.run().await {
+        let answer = call.run().await;
+        // With the last token of a call that was never serialised the record goes.
+        let result = match answer {
             Ok(done) => read(token, done),
             Err(error) => refused(token, error),
         };
-        if !matches!(answer, Err(CallError::Unknown { .. })) {
-            client.shared().with(|state| state.mux.acknowledge(id));
-        }
-        answer
+        drop(client);
+        result
     }
 }
 

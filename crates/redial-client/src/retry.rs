@@ -21,7 +21,7 @@ use self::{budget::Bucket, hedge::Latency};
 use crate::{
     config::CallLimits,
     error::{Cause, Stop},
-    mux::{Answer, Key, Mux, Outbound, Sent, Signal, Touch},
+    mux::{Answer, Key, Mux, Outbound, Pending, Sent, Signal, Touch},
 };
 
 /// Longer than any wait is meant to be, and short enough to be added to any time.
@@ -40,6 +40,14 @@ pub(crate) struct Policy {
     /// How long calls take that are hedged by that.
     pub(crate) latency: Latency,
     pub(crate) hedges: u64,
+}
+
+impl Policy {
+    /// A call is over: what was sent of it is known now.
+    pub(crate) fn count_hedges(&mut self, pending: &Pending) {
+        let hedges = pending.attempts.iter().filter(|attempt| attempt.is_hedge);
+        self.hedges += hedges.count() as u64;
+    }
 }
 
 /// One call on its way.
@@ -391,7 +399,10 @@ impl Flight {
             Some(latest) if latest.ended.is_none() => Some(Cause::NoReply(self.limits.deadline)),
             _ => pending.trouble.take(),
         };
-        let cause = untold.unwrap_or(Cause::NotSent(self.limits.deadline));
+        let refused = || mux.hello_refusal().map(Cause::Server);
+        let cause = untold
+            .or_else(refused)
+            .unwrap_or(Cause::NotSent(self.limits.deadline));
         Step::Over(Ending::GiveUp { stop, cause })
     }
 

@@ -18,11 +18,15 @@ use crate::client::Shared;
 /// ([`Call::token`](crate::Call::token)) or after it ended as *unknown*.
 ///
 /// While a token of a call without outcome lives, the server keeps its record of the call, for as
-/// long as the session stands; when the last clone is dropped, the record goes. **Serialising a
-/// token keeps the record for good**, because the token then lives where this process doesn't see
-/// it: until the call is resolved or resumed to an end, or the session's lease ends. Each such
-/// call takes a place in the session's window. When half of the window is taken this way the
-/// client opens a new session and leaves the old one to its lease.
+/// long as the session stands; when the last clone is dropped, or the call has an outcome, the
+/// record goes.
+///
+/// **Serialising a token keeps the record**, whatever becomes of the call, because the token then
+/// lives where this process doesn't see it: a program that dies after the call has ended and before
+/// it has kept the outcome asks again in its next life, and is answered the same. The record goes
+/// when the program says so ([`Client::forget`](crate::Client::forget)), or with the session's
+/// lease. Until then the call takes a place in the session's window; when half of the window is
+/// taken this way the client opens a new session and leaves the old one to its lease.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CallToken {
     /// The call's id.
@@ -76,17 +80,24 @@ impl Hold {
         })
     }
 
+    /// Whether a token was serialised, so that the record is kept until it is forgotten on purpose.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere.load(Ordering::Relaxed)
+    }
+
     /// Whether the token may be used by somebody other than the holder of this reference.
     pub(crate) fn has_others(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1 || self.is_elsewhere.load(Ordering::Relaxed)
+        Arc::strong_count(self) > 1 || self.is_elsewhere()
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            let is_elsewhere = self.is_elsewhere.load(Ordering::Relaxed);
-            shared.with(|state| state.mux.release_token(self.call, is_elsewhere));
+            shared.with(|state| {
+                let is_elsewhere = self.is_elsewhere();
+                state.mux.release_token(self.call, is_elsewhere);
+            });
         }
     }
 }

@@ -195,30 +195,45 @@ async fn a_token_that_was_serialised_keeps_the_record() {
     drop(token);
     peer.serve_for(&mut sessions, ms(10_000)).await;
     assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
-    // It comes back, and its call to an end.
-    let token = serde_json::from_str(&text).unwrap();
-    let resumed = start(client.resume(token));
+    // It comes back, and its call to an end, of which nobody knows who has heard.
+    let token: CallToken = serde_json::from_str(&text).unwrap();
+    let resumed = start(client.resume(token.clone()));
     answer(&mut peer, &mut sessions).await;
     resumed.await.unwrap().unwrap();
+    peer.serve_for(&mut sessions, ms(1000)).await;
+    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    client.forget(token);
     peer.serve_for(&mut sessions, ms(100)).await;
     assert_eq!((sessions.only().ack, client.stats().held_numbers), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_whose_call_ended_well_keeps_nothing() {
+async fn a_token_whose_call_ended_well_keeps_the_record_only_if_it_was_serialised() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
-    let hello = tokio::spawn(async move {
-        let mut call = client.request("inc", json!({}));
-        let token = call.token().await.unwrap();
-        let text = serde_json::to_string(&token).unwrap();
-        call.await.unwrap();
-        (client, token, text)
-    });
-    answer(&mut peer, &mut sessions).await;
-    let (client, _token, _text) = hello.await.unwrap();
+    for is_serialised in [false, true] {
+        let mine = client.clone();
+        let call = tokio::spawn(async move {
+            let mut call = mine.request("inc", json!({}));
+            let token = call.token().await.unwrap();
+            if is_serialised {
+                serde_json::to_string(&token).unwrap();
+            }
+            call.await.unwrap();
+            token
+        });
+        answer(&mut peer, &mut sessions).await;
+        let token = call.await.unwrap();
+        peer.serve_for(&mut sessions, ms(1000)).await;
+        let held = usize::from(is_serialised);
+        assert_eq!(
+            (sessions.only().ack, client.stats().held_numbers),
+            (1, held)
+        );
+        client.forget(token);
+    }
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (1, 0));
+    assert_eq!((sessions.only().ack, client.stats().held_numbers), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::text::cut;
+use crate::{session::SessionId, text::cut};
 
 /// A JSON-RPC error code: any `i32`, the known ones as constants.
 ///
@@ -147,6 +147,9 @@ pub struct ErrorData {
     /// How long to wait before another attempt, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The session that the server doesn't know, if that is what is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_session: Option<SessionId>,
     /// What was wrong and what was expected, for people. Repeats at most 200 bytes of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -182,6 +185,7 @@ impl ErrorObject {
         let data = ErrorData {
             executed: code.executed(),
             retry_after_ms: None,
+            unknown_session: None,
             detail,
         };
         Self {
@@ -215,6 +219,12 @@ impl ErrorObject {
         }
     }
 
+    /// The same error, because the sender doesn't know the session.
+    #[must_use]
+    pub fn with_unknown_session(self, session: SessionId) -> Self {
+        self.with_data(|data| data.unknown_session = Some(session))
+    }
+
     /// How long to wait before another attempt, in milliseconds, if the sender asked for it.
     #[must_use]
     pub fn retry_after_ms(&self) -> Option<u64> {
@@ -237,14 +247,18 @@ impl ErrorObject {
             #[serde(borrow)]
             retry_after_ms: Option<&'a RawValue>,
             #[serde(borrow)]
+            unknown_session: Option<&'a RawValue>,
+            #[serde(borrow)]
             detail: Option<&'a RawValue>,
         }
         let lenient: Lenient<'_> = serde_json::from_str(self.data.as_ref()?.get()).ok()?;
         let number = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
+        let session = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
         let text = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
         Some(ErrorData {
             executed: lenient.executed,
             retry_after_ms: lenient.retry_after_ms.and_then(number),
+            unknown_session: lenient.unknown_session.and_then(session),
             detail: lenient.detail.and_then(text),
         })
     }
@@ -253,6 +267,7 @@ impl ErrorObject {
         let mut data = self.redial_data().unwrap_or(ErrorData {
             executed: self.code.executed(),
             retry_after_ms: None,
+            unknown_session: None,
             detail: None,
         });
         change(&mut data);

@@ -24,13 +24,26 @@ pub enum FrameError {
     #[error("frame of 0 bytes; expected 1 or more")]
     Empty,
     /// The length is over the limit.
-    #[error("frame of {len_bytes} bytes; at most {max_bytes} are allowed")]
+    #[error(
+        "frame of {len_bytes} bytes; at most {max_bytes} are allowed{}",
+        if is_http(*len_bytes) { " (it begins as HTTP does, and this is no HTTP port)" } else { "" }
+    )]
     TooLarge {
         /// The length that was announced or about to be written, in bytes.
         len_bytes: usize,
         /// The limit in force, in bytes.
         max_bytes: usize,
     },
+}
+
+/// Whether a length is the first letters of an HTTP request (RFC 9110, RFC 5789; the last is the
+/// preface of RFC 9113).
+fn is_http(len_bytes: usize) -> bool {
+    const METHODS: [&[u8; HEADER_BYTES]; 10] = [
+        b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC", b"PRI ",
+    ];
+    let is = |letters: &[u8; HEADER_BYTES]| u32::from_be_bytes(*letters) as usize == len_bytes;
+    METHODS.into_iter().any(is)
 }
 
 /// Splits a stream of bytes into frames.
@@ -245,6 +258,25 @@ mod tests {
             })
         );
         assert!(decoder.partial.capacity() <= MAX_AHEAD_BYTES);
+    }
+
+    #[test]
+    fn a_browser_is_told_that_this_is_no_http_port() {
+        let told = |start: &[u8]| {
+            let error = frames(&mut FrameDecoder::new(1 << 20), start).unwrap_err();
+            error.to_string()
+        };
+        for start in ["GET / HTTP/1.1", "POST / HTTP/1.1", "PRI * HTTP/2.0"] {
+            let text = told(start.as_bytes());
+            assert!(
+                text.ends_with("(it begins as HTTP does, and this is no HTTP port)"),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            told(b"GOT /"),
+            "frame of 1196381216 bytes; at most 1048576 are allowed"
+        );
     }
 
     #[test]

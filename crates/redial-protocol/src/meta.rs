@@ -59,6 +59,10 @@ pub struct ReplyMeta {
     /// doesn't say, which is not the same as no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replayed: Option<bool>,
+    /// Which attempt of a session's call is refused, so that a refusal that comes twice is not
+    /// taken for that of a later attempt. Left out of all other replies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 fn first() -> u32 {

@@ -51,11 +51,11 @@ pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8], meta
     out.extend_from_slice(id.as_bytes());
     out.push(b',');
     out.extend_from_slice(outcome);
-    out.extend_from_slice(match meta.replayed {
-        None => b"}",
-        Some(true) => br#","redial":{"replayed":true}}"#,
-        Some(false) => br#","redial":{"replayed":false}}"#,
-    });
+    if meta != ReplyMeta::default() {
+        out.extend_from_slice(br#","redial":"#);
+        serde_json::to_writer(&mut *out, &meta).expect("numbers and bools can't fail");
+    }
+    out.push(b'}');
 }
 
 /// One reply, borrowed from its frame.
@@ -171,17 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_says_so() {
+    fn a_reply_says_what_else_there_is_to_say() {
         let mut out = Vec::new();
-        let replayed = Some(true);
-        write(
-            &mut out,
-            Dialect::Notebook,
-            "1",
-            br#""result":2"#,
-            ReplyMeta { replayed },
-        );
-        assert_eq!(Reply::parse(&out).unwrap().meta.replayed, replayed);
+        let meta = ReplyMeta {
+            replayed: Some(true),
+            attempt: Some(3),
+        };
+        write(&mut out, Dialect::Notebook, "1", br#""result":2"#, meta);
+        assert_eq!(Reply::parse(&out).unwrap().meta, meta);
     }
 
     #[test]

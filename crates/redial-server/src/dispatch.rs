@@ -70,12 +70,20 @@ pub(crate) struct Kit {
     /// A handler's future, for each method that this connection has called.
     slots: Vec<Option<Prepared>>,
     outcome: Vec<u8>,
-    /// The session that the connection has said hello to.
-    session: Option<Attachment>,
+    /// The sessions that the connection has said hello to. They live as long as it does.
+    sessions: Vec<Attachment>,
     /// The session of the latest call that belonged to another one.
     other_session: Option<Attachment>,
-    /// How many sessions the connection has opened.
-    sessions_opened: u32,
+}
+
+impl Kit {
+    /// The session, if the connection is attached to it.
+    fn session(&self, id: SessionId) -> Option<&Arc<Session<Waiter>>> {
+        // The latest first: it is the one in use.
+        let attached = self.sessions.iter().rev().chain(&self.other_session);
+        let mut sessions = attached.map(Attachment::session);
+        sessions.find(|session| session.id() == id)
+    }
 }
 
 impl Kit {
@@ -195,10 +203,8 @@ impl Turn<'_> {
     /// The session, to which the connection is attached from now on, if there is such a session.
     /// It stays attached to the one that it has said hello to.
     fn attach(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
-        let is_it = |place: &&Attachment| place.session().id() == id;
-        let places = [&self.kit.session, &self.kit.other_session];
-        if let Some(attached) = places.into_iter().flatten().find(is_it) {
-            return Some(Arc::clone(attached.session()));
+        if let Some(session) = self.kit.session(id) {
+            return Some(Arc::clone(session));
         }
         let attachment = Attachment::to(self.shared, id, self.now)?;
         let attachment = self.kit.other_session.insert(attachment);
@@ -450,7 +456,8 @@ impl Turn<'_> {
 
     fn refuse(&mut self, call: &Call<'_, '_>, error: &ErrorObject) {
         call.tell(self.shared, EventKind::Refused(error.code));
-        self.reply(call, &encoded(error));
+        let attempt = call.request.meta.attempt;
+        self.reply_as(call, &encoded(error), Form::refusal(call.key(), attempt));
     }
 
     fn reply(&mut self, call: &Call<'_, '_>, outcome: &[u8]) {

@@ -4,15 +4,31 @@ use redial_protocol::{ErrorCode, ErrorObject, cut};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-/// Decodes params. Absent ones are what the type reads from `null`, `{}` or `[]`.
+/// What the absence of params may look like, the plainest first.
+const NOTHING: [&str; 3] = ["null", "{}", "[]"];
+
+/// Decodes params. Absent ones are what the type reads from `null`, `{}` or `[]`, and so are empty
+/// ones that it can't read as they are: many clients never leave params out.
 pub(crate) fn decode<P: DeserializeOwned>(params: Option<&RawValue>) -> Result<P, ErrorObject> {
-    let Some(params) = params else {
-        return ["null", "{}", "[]"]
-            .iter()
-            .find_map(|text| serde_json::from_str(text).ok())
-            .ok_or_else(|| invalid_params(&why_not::<P>("{}")));
-    };
-    serde_json::from_str(params.get()).map_err(|_| invalid_params(&why_not::<P>(params.get())))
+    let text = params.map_or("{}", RawValue::get);
+    if params.is_some() {
+        match serde_json::from_str(text) {
+            Ok(decoded) => return Ok(decoded),
+            Err(_) if is_empty(text) => {}
+            Err(_) => return Err(invalid_params(&why_not::<P>(text))),
+        }
+    }
+    NOTHING
+        .iter()
+        .find_map(|nothing| serde_json::from_str(nothing).ok())
+        .ok_or_else(|| invalid_params(&why_not::<P>(text)))
+}
+
+/// Whether this is `{}` or `[]`, however much white space is in it.
+fn is_empty(text: &str) -> bool {
+    let inside = |open, close| text.trim().strip_prefix(open)?.strip_suffix(close);
+    let inside = inside('{', '}').or_else(|| inside('[', ']'));
+    inside.is_some_and(|inside| inside.trim().is_empty())
 }
 
 /// What is wrong with params that can't be decoded, with the path of the field. The second look
@@ -90,6 +106,26 @@ mod tests {
             decode::<(u8,)>(None).unwrap_err().code,
             ErrorCode::INVALID_PARAMS
         );
+    }
+
+    #[test]
+    fn what_is_empty_is_nothing() {
+        for empty in ["[]", "{}", "[ ]", "{\n}"] {
+            decoded::<()>(empty).unwrap();
+            assert_eq!(
+                decoded::<Vec<u8>>(empty).unwrap(),
+                Vec::<u8>::new(),
+                "{empty}"
+            );
+            assert_eq!(decoded::<Params>(empty).unwrap().delta, 0, "{empty}");
+            let refused = decoded::<(u8,)>(empty).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::INVALID_PARAMS, "{empty}");
+        }
+        // A type that tells them apart gets what was sent.
+        assert_eq!(decoded::<Value>("[]").unwrap(), serde_json::json!([]));
+        for full in ["[0]", r#"{"key":"k"}"#, "[[]]", "[null]", "\"\""] {
+            assert!(decoded::<()>(full).is_err(), "{full}");
+        }
     }
 
     #[test]

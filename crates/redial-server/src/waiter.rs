@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{Dialect, ErrorCode, ErrorObject, Executed, ReplyMeta, reply, write_frame};
+use redial_protocol::{
+    CallKey, Dialect, ErrorCode, ErrorObject, Executed, Id, ReplyMeta, reply, write_frame,
+};
+use serde_json::value::RawValue;
 
 use crate::{
     batch::BatchPlace,
@@ -39,6 +42,8 @@ pub(crate) const NEVER: &[u8] = br#""result":{"state":"never"}"#;
 pub(crate) enum Form {
     /// The reply to the call.
     Reply,
+    /// The refusal of this attempt of a session's call.
+    Refusal { attempt: u32 },
     /// The same, to a client that wants to know that it was recorded before.
     Replay,
     /// The answer to somebody who has asked for the outcome of a session's call.
@@ -98,9 +103,17 @@ impl Waiter {
             }
             _ => reply::encode_error(&mut outcome, error),
         }
-        self.form = Form::Reply;
+        self.form = match self.form {
+            Form::Resolution | Form::PlainResolution => Form::Reply,
+            _ => Form::refusal(self.key(), self.attempt),
+        };
         self.tell(shared, EventKind::Refused(error.code));
         self.deliver(shared, &outcome);
+    }
+
+    fn key(&self) -> Option<CallKey> {
+        let raw: &RawValue = serde_json::from_str(&self.id).ok()?;
+        Id::parse(raw).ok()?.key(self.dialect)
     }
 
     pub(crate) fn tell(&self, shared: &Shared, kind: EventKind) {
@@ -164,17 +177,35 @@ impl Waiter {
 }
 
 impl Form {
+    /// How an attempt of the call of that name is refused: clients with a session are told which
+    /// attempt it was.
+    pub(crate) fn refusal(key: Option<CallKey>, attempt: u32) -> Self {
+        match key {
+            Some(CallKey::Session(_)) => Self::Refusal { attempt },
+            _ => Self::Reply,
+        }
+    }
+
     fn write(self, out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
-        let replayed = (self == Self::Replay).then_some(true);
         let wrapped;
         let outcome = match self {
-            Self::Reply | Self::Replay => outcome,
             Self::Resolution | Self::PlainResolution => {
                 wrapped = [br#""result":{"state":"done","#, outcome, b"}"].concat();
                 &wrapped
             }
+            _ => outcome,
         };
-        reply::write(out, dialect, id, outcome, ReplyMeta { replayed });
+        reply::write(out, dialect, id, outcome, self.meta());
+    }
+
+    fn meta(self) -> ReplyMeta {
+        let mut meta = ReplyMeta::default();
+        match self {
+            Self::Replay => meta.replayed = Some(true),
+            Self::Refusal { attempt } => meta.attempt = Some(attempt),
+            _ => {}
+        }
+        meta
     }
 }
 

@@ -48,7 +48,7 @@ async fn an_acknowledgement_that_was_taken_is_kept() {
     assert_eq!(taken["result"], true, "{taken}");
     peer.send(ack(session, 5, &json!([]))).await;
     let late = peer.call_json(inc(session, 8)).await;
-    assert_eq!((code(&late), executed(&late)), (-32007, "yes"));
+    assert_eq!((code(&late), executed(&late)), (-32007, "unknown"));
     assert_eq!(service.effects(), 0);
 }
 

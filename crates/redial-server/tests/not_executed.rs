@@ -28,6 +28,8 @@ async fn a_copy_of_an_attempt_that_was_beyond_the_window_never_runs() {
     let (mut peer, session) = client(&narrow(&service)).await;
     let refused = peer.call_json(inc(session, 8)).await;
     assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
+    // And which attempt it was, so that the refusal of its copy is not taken for another's.
+    assert_eq!(refused["redial"], json!({"attempt": 1}));
     peer.send(ack(session, 1, &json!([]))).await;
     let copy = peer.call_json(inc(session, 8)).await;
     assert_eq!((code(&copy), executed(&copy)), (-32001, "no"));

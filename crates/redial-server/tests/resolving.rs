@@ -76,7 +76,7 @@ async fn what_nobody_can_know_is_said_to_be_unknown() {
     peer.call(inc(session, 0)).await;
     peer.send(ack(session, 1, &json!([]))).await;
     let reply = peer.call_json(ask("rpc.resolve", session, 0)).await;
-    assert_eq!((code(&reply), executed(&reply)), (-32007, "yes"));
+    assert_eq!((code(&reply), executed(&reply)), (-32007, "unknown"));
 }
 
 /// In the notebook dialect every id is a key, an integer too. It is asked for as it was written.

@@ -142,7 +142,7 @@ async fn an_acknowledged_call_is_stale_however_it_was_acknowledged() {
     for (number, is_stale) in [(0, true), (1, true), (2, false), (3, true), (4, false)] {
         let reply = peer.call_json(inc(session, number)).await;
         match is_stale {
-            true => assert_eq!((code(&reply), executed(&reply)), (-32007, "yes")),
+            true => assert_eq!((code(&reply), executed(&reply)), (-32007, "unknown")),
             false => assert_eq!(reply["redial"]["replayed"], true),
         }
     }

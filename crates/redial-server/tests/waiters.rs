@@ -28,7 +28,7 @@ async fn whoever_asks_about_a_call_that_runs_is_not_told_no_when_it_is_acknowled
     other.call(PING).await;
     peer.send(ack(session, 1, &json!([]))).await;
     let told = other.receive_json().await;
-    assert_eq!((code(&told), executed(&told)), (-32007, "yes"));
+    assert_eq!((code(&told), executed(&told)), (-32007, "unknown"));
     assert_eq!(service.effects(), 0, "it had to wait for the end");
     assert_eq!(peer.receive_json().await["result"]["value"], 1);
 }

@@ -18,7 +18,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use redial_client::{
     Backoff, BackoffError, CallLimits, Client, Config, Hedge, Jitter, RetryBudget,
 };
-use redial_examples::load::{Key, Load, summary::Summary, value};
+use redial_examples::{
+    flags::whole,
+    load::{Key, Load, summary::Summary, value},
+};
 
 /// Makes many `inc` calls at once, and says how many ended how. Exit 0 only if all are ok.
 ///
@@ -31,10 +34,10 @@ struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777", value_parser = address)]
     connect: String,
     /// How many calls to make
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     calls: u64,
     /// How many of them at once
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 8, allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
     concurrency: u64,
     /// Which counter
     #[arg(long, value_name = "K", default_value = "k")]
@@ -52,39 +55,39 @@ struct Args {
     )]
     delta: i64,
     /// How long to wait for a reply before the next attempt, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 250, allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
     attempt_timeout_ms: u64,
     /// How many attempts a call may have, the first included
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = whole::<u32>(1, u32::MAX.into()))]
     max_attempts: u32,
     /// What bounds a call with all its attempts, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
     deadline_ms: u64,
     /// The first wait between attempts, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = 30, allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     backoff_ms: u64,
     /// What each wait is multiplied by
     #[arg(long, value_name = "F", default_value_t = 2.0)]
     factor: f64,
     /// The longest wait between attempts, in milliseconds [default: 500, or the first wait if that
     /// is longer]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     backoff_cap_ms: Option<u64>,
     /// full, equal, decorrelated, none or proportional:P
     #[arg(long, value_name = "KIND", default_value = "full")]
     jitter: Jitter,
     /// Makes the jitter repeat; ids are always random
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     seed: Option<u64>,
     /// How many retries per hundred calls, or "unlimited", since it is retries that this program
     /// is to show; a client's own default is 20
     #[arg(long, value_name = "PERCENT", default_value = "unlimited", value_parser = retry_budget, allow_hyphen_values = true)]
     retry_budget: RetryBudget,
     /// How many connections share the calls
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = connections)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<usize>(1, 1024))]
     connections: usize,
     /// Send a copy of a call on another connection if it has taken this long, in milliseconds
-    #[arg(long, value_name = "N", conflicts_with_all = ["hedge", "naive"], value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["hedge", "naive"], allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
     hedge_ms: Option<u64>,
     /// Send a copy of a call if it has taken longer than 95 % of those before: p95
     #[arg(long, value_name = "WHEN", conflicts_with = "naive")]
@@ -181,13 +184,6 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-fn connections(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=1024) => Ok(n),
-        _ => Err("expected a whole number from 1 to 1024".to_owned()),
-    }
-}
-
 fn retry_budget(text: &str) -> Result<RetryBudget, String> {
     if text == "unlimited" {
         return Ok(RetryBudget::unlimited());
@@ -241,6 +237,7 @@ async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
         summary.value = value(&client, &args.key, limits).await.ok();
     }
     let stats = client.stats();
+    client.close().await;
     summary.connects = stats.connects;
     summary.sessions = reached.then_some(stats.sessions_opened > 0);
     let text = match args.json {

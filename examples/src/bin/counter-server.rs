@@ -7,6 +7,7 @@ use clap::Parser;
 use redial_examples::{
     counters::Counters,
     events::{EventLog, unix_us},
+    flags::whole,
 };
 use redial_server::{
     Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, ServeError, Server, Shutdown, Stats,
@@ -34,10 +35,10 @@ struct Args {
     #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     drop_reply: f64,
     /// Wait before each execution, in milliseconds; the call holds its place meanwhile
-    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", value_parser = clap::value_parser!(u64).range(..=MAX_DELAY_MS))]
+    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, MAX_DELAY_MS))]
     delay_ms: u64,
     /// Wait before each reply, in milliseconds
-    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", value_parser = clap::value_parser!(u64).range(..=MAX_DELAY_MS))]
+    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, MAX_DELAY_MS))]
     reply_delay_ms: u64,
     /// Wait before each reply for a time with a heavy tail, of at least MS milliseconds: it is
     /// longer than x with the probability (MS/x)^SHAPE
@@ -55,7 +56,7 @@ struct Args {
     duplicate: f64,
     /// Seed of the faults; the same seed gives the same verdicts for the same requests [default:
     /// from the clock, and printed]
-    #[arg(long, value_name = "N", help_heading = "Faults")]
+    #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     seed: Option<u64>,
 
     /// How long the reply to a finished call with a plain id is kept, in milliseconds
@@ -64,44 +65,49 @@ struct Args {
         value_name = "N",
         default_value = "10000",
         help_heading = "Limits",
-        value_parser = clap::value_parser!(u64).range(1..=MAX_TTL_MS)
+        allow_negative_numbers = true,
+        value_parser = whole::<u64>(1, MAX_TTL_MS)
     )]
     ttl_ms: u64,
     /// Calls with plain ids on record at most
-    #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     table_records: usize,
     /// Memory for their records at most, in MiB
-    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     table_mb: usize,
     /// How long a session outlives its last connection, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = LEASE_MS, help_heading = "Limits", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = LEASE_MS, help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
     lease_ms: u64,
     /// Sessions at most
-    #[arg(long, value_name = "N", default_value = "10000", help_heading = "Limits", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "10000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     max_sessions: usize,
     /// Largest frame, in bytes
-    #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(MIN_FRAME_BYTES, u32::MAX.into()))]
     max_frame: usize,
     /// Calls that run at once at most
-    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     max_running: usize,
     /// Calls that wait for a place at most
     #[arg(
         long,
         value_name = "N",
         default_value = "1024",
-        help_heading = "Limits"
+        help_heading = "Limits",
+        allow_negative_numbers = true,
+        value_parser = whole::<usize>(0, u64::MAX)
     )]
     queue: usize,
     /// Connections at most
-    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     max_connections: usize,
     /// How long a shutdown waits for running calls, in milliseconds
     #[arg(
         long,
         value_name = "N",
         default_value = "10000",
-        help_heading = "Limits"
+        help_heading = "Limits",
+        allow_negative_numbers = true,
+        value_parser = whole::<u64>(0, u64::MAX)
     )]
     drain_ms: u64,
 
@@ -117,6 +123,10 @@ struct Args {
 /// 10 minutes, in milliseconds.
 const MAX_DELAY_MS: u64 = redial_server::MAX_DELAY.as_secs() * 1000;
 
+/// A call of these counters, with all that a client may add to it, has somewhat less: in frames
+/// that are much smaller there would be none.
+const MIN_FRAME_BYTES: u64 = 256;
+
 /// 30 minutes, in milliseconds.
 const LEASE_MS: u64 = 30 * 60 * 1000;
 
@@ -126,13 +136,6 @@ const MAX_TTL_MS: u64 = 20 * 24 * 60 * 60 * 1000;
 fn address(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected an IP address and a port, such as 127.0.0.1:50777 or [::1]:0";
     text.parse().map_err(|_| expected.to_owned())
-}
-
-fn one_or_more(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|n| *n > 0)
-        .ok_or_else(|| "expected a whole number from 1".to_owned())
 }
 
 fn probability(text: &str) -> Result<f64, String> {

@@ -1,19 +1,29 @@
 //! A program that may be killed at any moment and still counts exactly once.
 //!
 //! Before it sends a call it writes the call's token to a file. When it is started again and finds
-//! the file, it asks the server what became of that call: its outcome, or that it was not executed
-//! and never will be, in which case it is made anew.
+//! the file, it asks the server what became of that call: its outcome; or that it was not executed
+//! and never will be, in which case it is made anew; or that nobody knows, since the server was
+//! restarted, or the program was away for longer than its session's lease. Only when the outcome is
+//! where it is needed (here: printed) is the token removed, and then the server told to forget the
+//! call: in the other order a death in between would lose the outcome.
 
-use std::{fs, io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
-use redial_client::{CallToken, Client, Resolution};
+use redial_client::{CallError, CallToken, Client, Resolution};
 use redial_examples::methods::{Counter, Inc, IncParams};
 
-/// Adds 1 to a counter, exactly once, however often this is killed and started again.
+/// Adds 1 to a counter, exactly once, however often this is killed and started again while the
+/// server lives.
 ///
 /// Prints what became of the call of a life before, if there was one, and then the counter's value.
+/// If nobody can know, because the server was restarted meanwhile, it says so and exits 1.
 #[derive(Debug, Parser)]
 #[command(name = "crash-safe", version)]
 struct Args {
@@ -41,46 +51,65 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> anyhow::Result<()> {
     let client = Client::connect(&args.connect).await?;
-    let value = match resolve(&client, args).await? {
-        Some(value) => value,
+    let (token, value) = match resolve(&client, args).await? {
+        Some(found) => found,
         None => count(&client, args).await?,
     };
-    // What to do with the value comes before the token is forgotten.
-    println!("the counter is {value}");
-    fs::remove_file(&args.token).context("the token's file can't be removed")
+    // In this order: the outcome is where it is needed, then nobody will ask for it again.
+    say(&format!("the counter is {value}"))?;
+    fs::remove_file(&args.token).context("the token's file can't be removed")?;
+    client.forget(token);
+    client.close().await;
+    Ok(())
 }
 
 /// What became of the call of a life before; `None` if there was none, or if it never ran.
-async fn resolve(client: &Client, args: &Args) -> anyhow::Result<Option<i64>> {
-    let Ok(text) = fs::read_to_string(&args.token) else {
-        return Ok(None);
-    };
+async fn resolve(client: &Client, args: &Args) -> anyhow::Result<Option<(CallToken, i64)>> {
     let file = args.token.display();
+    let text = match fs::read_to_string(&args.token) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("{file} can't be read")),
+    };
     let token: CallToken = serde_json::from_str(&text)
         .with_context(|| format!("{file} holds no token of a call; expected what this wrote"))?;
-    Ok(match client.resolve(token).returning::<Counter>().await? {
-        Resolution::Value(counter) => {
+    match client.resolve(token.clone()).returning::<Counter>().await {
+        Ok(Resolution::Value(counter)) => {
             say("the call of the life before was executed")?;
-            Some(counter.value)
+            Ok(Some((token, counter.value)))
         }
-        Resolution::Never => {
+        Ok(Resolution::Never) => {
             say("the call of the life before was not executed, and never will be")?;
-            None
+            Ok(None)
         }
-    })
+        Err(error @ CallError::Unknown { .. }) => Err(error).with_context(|| {
+            format!(
+                "nobody knows whether the call of the life before was executed; \
+                 look at the counter, and remove {file} to begin anew"
+            )
+        }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes the call, once its token is safe.
-async fn count(client: &Client, args: &Args) -> anyhow::Result<i64> {
+async fn count(client: &Client, args: &Args) -> anyhow::Result<(CallToken, i64)> {
     let (key, delta) = (args.key.clone(), 1);
     let mut call = client.call::<Inc>(IncParams { key, delta });
-    let token = serde_json::to_string(&call.token().await?)?;
-    let mut file = fs::File::create(&args.token)
+    let token = call.token().await?;
+    keep(&serde_json::to_string(&token)?, &args.token)
         .with_context(|| format!("{} can't be written", args.token.display()))?;
-    file.write_all(token.as_bytes())?;
-    file.sync_all()?;
     say("the token is safe")?;
-    Ok(call.await?.value)
+    Ok((token, call.await?.value))
+}
+
+/// Writes a file that is there either whole or not at all, whenever this is killed.
+fn keep(text: &str, path: &Path) -> std::io::Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    let mut file = fs::File::create(&unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
 }
 
 /// Says it at once, even into a pipe.

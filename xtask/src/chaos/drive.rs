@@ -174,7 +174,7 @@ impl World<'_> {
         let prefix = format!("client{number}life{}", self.started);
         let events = self.folder.join(format!("{prefix}.jsonl"));
         let mut flags = self.plan.client.clone();
-        flags.extend(self.plan.own_flags(number).iter().map(|&f| f.to_owned()));
+        flags.extend(self.plan.own_flags(number));
         for (flag, value) in [
             ("--key-per-call", prefix.clone()),
             ("--connect", self.address_for(number).to_string()),

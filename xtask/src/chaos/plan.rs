@@ -34,24 +34,24 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(seconds: u64, clients: usize, seed: u64, ids: Mode) -> Self {
         // The delay keeps calls under way when something happens to their connection, and the
-        // load at what a small machine does beside all the rest.
+        // load at what a small machine does beside all the rest. A few places less than there are
+        // calls at once: refusals are to cross retries.
         let server = format!(
-            "--delay-ms 10 --drop-request 0.005 --drop-reply 0.01 --duplicate 0.01 --cut 0.001 \
+            "--delay-ms 10 --max-running 24 --queue 24 --drop-request 0.005 --drop-reply 0.01 --duplicate 0.01 --cut 0.001 \
              --max-connections {MAX_CONNECTIONS} --seed {seed}"
         );
         let client = format!(
-            "--calls 1000000000 --concurrency 4 --attempt-timeout-ms 150 --max-attempts 100 \
-             --backoff-ms 10 --backoff-cap-ms 200 --deadline-ms {DEADLINE_MS} --seed {seed} {}",
+            "--calls 1000000000 --concurrency 4 --backoff-ms 10 --backoff-cap-ms 200 --seed {seed} \
+             {}",
             ids.flag().unwrap_or_default()
         );
-        let words = |flags: String| flags.split_whitespace().map(str::to_owned).collect();
         Self {
             seconds,
             clients,
             seed,
             ids,
-            server: words(server),
-            client: words(client),
+            server: words(&server),
+            client: words(&client),
         }
     }
 
@@ -60,11 +60,20 @@ impl Plan {
         client.is_multiple_of(2)
     }
 
-    /// The flags that only some clients have: copies on a second connection.
-    pub(crate) fn own_flags(&self, client: usize) -> &'static [&'static str] {
-        match client % 4 {
-            2 | 3 if self.ids != Mode::Naive => &["--connections", "2", "--hedge-ms", "40"],
-            _ => &[],
-        }
+    /// The flags that only some clients have: most are patient; some send copies on a second
+    /// connection; some give up so soon that they are told *not executed*, which must then be true.
+    pub(crate) fn own_flags(&self, client: usize) -> Vec<String> {
+        let patient =
+            format!("--attempt-timeout-ms 150 --max-attempts 100 --deadline-ms {DEADLINE_MS}");
+        let flags = match client % 4 {
+            2 if self.ids != Mode::Naive => format!("{patient} --connections 2 --hedge-ms 40"),
+            3 => "--attempt-timeout-ms 30 --max-attempts 4 --deadline-ms 1000".to_owned(),
+            _ => patient,
+        };
+        words(&flags)
     }
+}
+
+fn words(flags: &str) -> Vec<String> {
+    flags.split_whitespace().map(str::to_owned).collect()
 }

@@ -17,7 +17,10 @@ use crate::{
     memory::measure::{self, Curve},
     mode::Mode,
     programs::Programs,
-    report,
+    report::{
+        self,
+        scale::{memory, rate, thousands},
+    },
 };
 
 /// How many steps the chapters are on a progress bar.
@@ -161,15 +164,14 @@ pub(crate) const MEMORY_HEADINGS: [&str; 6] = [
 
 /// A run at full speed, as text.
 pub(crate) fn memory_row(curve: &Curve) -> [String; 6] {
-    let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
     let calls = curve.summary.calls;
     [
         curve.ids.text().to_owned(),
-        report::scale::thousands(calls),
-        report::scale::thousands(curve.summary.calls_per_s() as u64),
-        mib(curve.rss_kib_after(0)),
-        mib(curve.rss_kib_after(calls / 10)),
-        mib(curve.growth(0).0),
+        thousands(calls),
+        rate(curve.summary.calls_per_s()),
+        memory(curve.rss_kib_after(0)),
+        memory(curve.rss_kib_after(calls / 10)),
+        memory(curve.growth(0).0),
     ]
 }
 
@@ -182,7 +184,7 @@ fn memory_json(curve: &Curve) -> Value {
     })
 }
 
-/// A table whose columns after the first `words` are numbers.
+/// A table whose columns after the first `words` are numbers, but for a verdict.
 fn table<const N: usize>(
     headings: &[&str; N],
     rows: impl Iterator<Item = [String; N]>,
@@ -192,8 +194,25 @@ fn table<const N: usize>(
     for row in rows {
         table.add_row(row);
     }
-    for column in table.column_iter_mut().skip(words) {
+    let numbers = table.column_iter_mut().zip(headings).skip(words);
+    for (column, _) in numbers.filter(|(_, heading)| **heading != "verdict") {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_flush_right_and_words_and_verdicts_flush_left() {
+        let rows = [["a", "1", "exact"], ["b", "1,000", "2 too many"]];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        let text = table(&["id", "effects", "verdict"], rows.into_iter(), 1);
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert!(lines[1].contains(" id   effects   verdict"), "{text}");
+        assert_eq!(lines[3], " a          1   exact", "{text}");
+        assert_eq!(lines[4], " b      1,000   2 too many", "{text}");
+    }
 }

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     mode::Mode,
-    report::{self, scale::duration},
+    report::{
+        self,
+        scale::{between, duration, thousands},
+    },
 };
 
 /// What the columns are called.
@@ -36,21 +39,16 @@ pub(crate) fn cells(run: &Run) -> [String; 10] {
     let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), duration);
     let summary = &run.summary;
     let (least, most) = verdict::expected(summary);
-    let expected = if least == most {
-        least.to_string()
-    } else {
-        format!("{least} to {most}")
-    };
     [
         run.scenario.name.to_owned(),
         run.mode.name().to_owned(),
-        summary.calls.to_string(),
-        summary.ok.to_string(),
+        thousands(summary.calls),
+        thousands(summary.ok),
         format!("{:.2}", summary.attempts_per_call()),
         time(summary.latency_us.p50),
         time(summary.latency_us.p99),
-        expected,
-        run.effects.to_string(),
+        between(least, most),
+        thousands(run.effects),
         run.verdict.text(),
     ]
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::events::Summary;
+use crate::{events::Summary, report::scale::thousands};
 
 /// What the ledger says about a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -39,8 +39,8 @@ impl Verdict {
     pub(crate) fn text(self) -> String {
         match self {
             Self::Exact => "exact".to_owned(),
-            Self::TooMany(n) => format!("{n} too many"),
-            Self::Lost(n) => format!("{n} lost"),
+            Self::TooMany(n) => format!("{} too many", thousands(n)),
+            Self::Lost(n) => format!("{} lost", thousands(n)),
         }
     }
 }

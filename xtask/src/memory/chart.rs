@@ -2,7 +2,7 @@
 
 use super::measure::Curve;
 use crate::report::{
-    scale::Scale,
+    scale::{self, Scale, rate, thousands},
     svg::{Anchor, Svg},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn draw(curves: &[&Curve]) -> String {
     for tick in y.ticks(5.0) {
         svg.line("grid", (LEFT, y.at(tick)), (RIGHT, y.at(tick)));
         let at = (LEFT - 8.0, y.at(tick) + 4.0);
-        svg.text("tick", at, Anchor::End, &format!("{tick} MiB"));
+        svg.text("tick", at, Anchor::End, &format!("{} MiB", tick_text(tick)));
     }
     for tick in x.ticks(8.0) {
         let at = (x.at(tick), BOTTOM + 18.0);
@@ -64,13 +64,13 @@ fn draw_one(svg: &mut Svg, curve: &Curve, x: Scale, y: Scale, free: f64) -> f64 
     let class = curve.ids.name();
     svg.path(&format!("curve {class}"), &points.collect::<String>());
     let (end, height) = (x.at(last.at_s), y.at(mib(last.rss_kib)));
-    let tip = format!("{:.1} MiB", mib(last.rss_kib));
+    let tip = scale::memory(last.rss_kib);
     svg.circle(class, (end, height), 4.0, &tip);
     let height = height.min(free - LABEL).min(BOTTOM - 14.0);
     let text = format!("{}: {tip}", curve.ids.text());
     let class = format!("label {class}-text halo");
     svg.text(&class, (RIGHT + 12.0, height + 2.0), Anchor::Start, &text);
-    let text = format!("{:.0} calls/s", curve.summary.calls_per_s());
+    let text = format!("{} calls/s", rate(curve.summary.calls_per_s()));
     svg.text(
         "tick halo",
         (RIGHT + 12.0, height + 16.0),
@@ -80,6 +80,13 @@ fn draw_one(svg: &mut Svg, curve: &Curve, x: Scale, y: Scale, free: f64) -> f64 
     height
 }
 
+fn tick_text(mib: f64) -> String {
+    match mib < 1000.0 {
+        true => mib.to_string(),
+        false => thousands(mib as u64),
+    }
+}
+
 fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
@@ -87,7 +94,7 @@ fn mib(kib: u64) -> f64 {
 fn describe(curves: &[&Curve]) -> String {
     let one = |curve: &&Curve| {
         let last = curve.samples.last().map_or(0, |sample| sample.rss_kib);
-        format!("{}: {:.1} MiB in the end", curve.ids.text(), mib(last))
+        format!("{}: {} in the end", curve.ids.text(), scale::memory(last))
     };
     curves.iter().map(one).collect::<Vec<_>>().join("; ")
 }

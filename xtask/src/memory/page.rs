@@ -56,17 +56,17 @@ pub(super) fn html(measured: &Measured) -> String {
 }
 
 fn table(measured: &Measured) -> String {
-    let headings = measured
-        .headings()
-        .map(|heading| format!("<th scope=\"col\">{heading}</th>"));
+    let [ids, numbers @ ..] = measured.headings();
+    let numbers = numbers.map(|text| format!("<th scope=\"col\" class=\"number\">{text}</th>"));
     let rows = measured.rows().map(|row| {
         let [ids, numbers @ ..] = row;
         let numbers = numbers.map(|text| format!("<td class=\"number\">{text}</td>"));
         format!("<tr><th scope=\"row\">{ids}</th>{}</tr>", numbers.concat())
     });
     format!(
-        "<div class=\"scroll\"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
-        headings.concat(),
+        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">{ids}</th>{}</tr></thead>\
+         <tbody>{}</tbody></table></div>",
+        numbers.concat(),
         rows.collect::<String>()
     )
 }

@@ -90,6 +90,24 @@ pub(crate) fn thousands(number: u64) -> String {
         .join(",")
 }
 
+/// So many per second, as text and labels say it.
+pub(crate) fn rate(per_s: f64) -> String {
+    thousands(per_s.round() as u64)
+}
+
+/// Memory, as text and labels say it.
+pub(crate) fn memory(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
+}
+
+/// A whole number, or two where it lies between them.
+pub(crate) fn between(least: u64, most: u64) -> String {
+    match least == most {
+        true => thousands(least),
+        false => format!("{} to {}", thousands(least), thousands(most)),
+    }
+}
+
 /// The smallest value that at least `share` of all `count` values do not exceed, where `sorted`
 /// holds those that are known; none if too many of them are not.
 pub(crate) fn reached(sorted: &[f64], count: usize, share: f64) -> Option<f64> {
@@ -145,6 +163,13 @@ mod tests {
     fn thousands_are_set_apart() {
         let texts = [0, 999, 1000, 1_234_567].map(thousands);
         assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn figures_are_rounded_and_not_cut_off() {
+        assert_eq!([rate(1999.6), rate(0.2)], ["2,000", "0"]);
+        assert_eq!([memory(1023), memory(1075)], ["1.0 MiB", "1.0 MiB"]);
+        assert_eq!([between(9, 9), between(999, 1000)], ["9", "999 to 1,000"]);
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn bars(svg: &mut Svg, bins: &[Bin]) {
             // One call of thousands must not vanish.
             let height = (bottom - top).max(2.0);
             let at = (LEFT + width * index as f64, bottom - height);
-            let tip = format!("{name}: {count}");
+            let tip = format!("{name}: {}", thousands(count));
             svg.rect(class, at, (width - 0.6, height), &tip);
             below += count;
         }
@@ -169,7 +169,7 @@ fn dots(svg: &mut Svg, bins: &[Bin]) {
 fn describe(bins: &[Bin], outages: &[Outage]) -> String {
     let ended = STACK.iter().enumerate().map(|(place, (_, _, name))| {
         let count: u64 = bins.iter().map(|bin| bin.ended[place]).sum();
-        format!("{name}: {count}")
+        format!("{name}: {}", thousands(count))
     });
     let ended: Vec<_> = ended.collect();
     format!("{}; kills: {}", ended.join(", "), outages.len())

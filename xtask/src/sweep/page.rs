@@ -7,6 +7,7 @@ use super::{
 };
 use crate::report::{
     page::{figure, page, section},
+    scale::thousands,
     svg::escape,
 };
 
@@ -54,7 +55,7 @@ fn header(sweep: &Sweep) -> String {
          The server needs 20 ms for a call, so an attempt timeout of 15 ms gives up on every \
          attempt, 40 ms on lost ones alone, and 100 ms waits long before it does. A call has five \
          attempts and 500 ms.</p><p>{}</p></header>\n",
-        sweep.calls,
+        thousands(sweep.calls),
         sweep.cells.len(),
         escape(grid::WHY_UNLIMITED)
     )

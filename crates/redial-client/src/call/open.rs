@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use redial_protocol::ReplyMeta;
+use redial_protocol::{ErrorCode, ReplyMeta};
 use serde_json::value::RawValue;
 use tokio::time::{Sleep, sleep_until};
 use uuid::Uuid;
@@ -185,25 +185,39 @@ impl Course {
         self.withdraw(state);
         let key = self.flight.key.expect("it has begun");
         let is_unknown = self.is_unknown(&ending, state.mux.call(key));
-        let end = match is_unknown || matches!(ending, Ending::Named) {
+        let end = match self.is_to_be_asked_for(&ending, is_unknown) {
             true => End::Held,
             false => End::Done,
         };
         let pending = state.mux.close(key, end).expect("it was pending until now");
+        state.policy.count_hedges(&pending);
         self.is_pending = false;
-        if self.nature.is_resumed
-            && end == End::Done
-            && let Some(id) = self.id
-        {
-            // Of another client's session, if of any.
-            state.mux.acknowledge(id);
-        }
         Over {
             ending,
             pending,
             is_unknown,
             at: now,
             connects: state.mux.connects,
+        }
+    }
+
+    /// Whether somebody may still ask what became of the call.
+    fn is_to_be_asked_for(&self, ending: &Ending, is_unknown: bool) -> bool {
+        let has_outcome = matches!(
+            ending,
+            Ending::Answer(Answer::Result(..) | Answer::Error(_, Verdict::Failed, _))
+        );
+        let has_token = self.hold.as_ref().is_some_and(Hold::has_others);
+        let is_named = matches!(ending, Ending::Named);
+        is_unknown || is_named || self.is_kept_elsewhere() || has_token && !has_outcome
+    }
+
+    /// Whether a token of the call lives where this client doesn't see it: then it is not for the
+    /// client to say that nobody will ask for the outcome again.
+    fn is_kept_elsewhere(&self) -> bool {
+        match &self.hold {
+            Some(hold) => hold.is_elsewhere(),
+            None => self.nature.is_resumed,
         }
     }
 
@@ -218,11 +232,14 @@ impl Course {
         self.withdraw(state);
         let key = self.flight.key.expect("it has begun");
         state.mux.cancel(key);
-        let end = match self.hold.as_ref().is_some_and(Hold::has_others) {
+        let has_token = self.hold.as_ref().is_some_and(Hold::has_others);
+        let end = match has_token || self.is_kept_elsewhere() {
             true => End::Held,
             false => End::Done,
         };
-        state.mux.close(key, end);
+        if let Some(pending) = state.mux.close(key, end) {
+            state.policy.count_hedges(&pending);
+        }
     }
 
     /// Whether the call may have been executed, and nobody can say what came of it.
@@ -231,6 +248,12 @@ impl Course {
             Ending::Named | Ending::Answer(Answer::Result(..) | Answer::Written) => false,
             Ending::Answer(Answer::Error(_, Verdict::Failed, _)) => false,
             Ending::Answer(Answer::Error(_, Verdict::Unknown, _) | Answer::Malformed(_)) => true,
+            // What is fenced was not executed, and never will be, whoever sent it and how often.
+            Ending::Answer(Answer::Error(error, Verdict::Refused, _))
+                if error.code == ErrorCode::STALE =>
+            {
+                false
+            }
             Ending::Answer(Answer::Error(..) | Answer::SessionLost) | Ending::GiveUp { .. } => {
                 self.may_be_executed || pending.is_open()
             }

@@ -5,8 +5,11 @@
 //! once if it is much, and when nothing else has been written for a while. One driver watches for
 //! that, so that no call needs a timer or a wake of its own.
 
-use std::time::Instant;
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
 
 use redial_protocol::{
     RequestMeta, SessionCall, SessionId,
@@ -17,13 +20,18 @@ use serde::Serialize;
 use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
-use super::Mux;
+use super::{Mux, replace};
+use crate::session::Session;
 
 /// How long nothing is written before acknowledgements are sent alone.
 pub(crate) const IDLE: Duration = Duration::from_millis(20);
 
 /// How many ranges one frame may say.
 const RANGES_PER_FRAME: usize = 512;
+
+/// What one range takes at most, and what is around them, in bytes.
+const RANGE_BYTES: usize = 44;
+const BESIDE_RANGES_BYTES: usize = 160;
 
 /// What a driver has to look after, besides bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +40,8 @@ pub(crate) struct Chores {
     pub(crate) hello_at: Option<Instant>,
     /// Whether to look every [`IDLE`] for what is to be acknowledged.
     pub(crate) watches: bool,
+    /// The client is gone: when everything is written, the connection is over.
+    pub(crate) is_closing: bool,
 }
 
 impl Mux {
@@ -39,6 +49,7 @@ impl Mux {
         Chores {
             hello_at: self.links[link].ask.as_ref().map(|ask| ask.again_at),
             watches: self.sessions.watcher == Some(link),
+            is_closing: self.is_closing,
         }
     }
 
@@ -85,13 +96,36 @@ impl Mux {
         if is_quiet {
             sessions.watcher = None;
             self.say_untold(link);
-            let is_over = |session: &crate::session::Session<_>| {
-                session.is_deserted() && !session.is_untold()
-            };
+            let is_over = |session: &Session<_>| session.is_deserted() && !session.is_untold();
             self.sessions.retired.retain(|session| !is_over(session));
         }
         self.sessions.seen_appends = self.sessions.appends;
         self.elect(now);
+    }
+
+    /// The client is gone. Gives the link on which the last acknowledgements are on their way, if
+    /// there are any: without them its server would keep the records for a whole lease.
+    pub(crate) fn say_goodbye(&mut self) -> Option<usize> {
+        self.is_closing = true;
+        let is_untold = self.sessions.iter().any(Session::is_untold);
+        let mut links = self.links.iter();
+        let link = links.position(|link| link.is_connected && !link.is_plain)?;
+        if is_untold {
+            self.say_untold(link);
+        }
+        self.woken.extend(self.links[link].driver.take());
+        self.links[link].has_more().then_some(link)
+    }
+
+    /// Ready when no connection stands any more.
+    pub(crate) fn poll_closed(&mut self, waker: &Waker) -> Poll<()> {
+        match self.links.iter().any(|link| link.is_connected) {
+            true => {
+                self.woken.extend(replace(&mut self.closer, waker));
+                Poll::Pending
+            }
+            false => Poll::Ready(()),
+        }
     }
 
     /// Says what is much, or what somebody waits for, on a connection that stands.
@@ -106,7 +140,7 @@ impl Mux {
 
     /// Says everything that is untold.
     fn say_untold(&mut self, link: usize) {
-        for said in self.untold() {
+        for said in self.untold(self.max_frame_bytes(link)) {
             self.links[link].acked = Some((said.session, said.ack));
             self.notify(link, rpc::ACK, &said);
         }
@@ -116,7 +150,9 @@ impl Mux {
     }
 
     /// Everything that is untold, which counts as told from now on.
-    pub(super) fn untold(&mut self) -> Vec<AckParams> {
+    pub(super) fn untold(&mut self, max_frame_bytes: usize) -> Vec<AckParams> {
+        let room = max_frame_bytes.saturating_sub(BESIDE_RANGES_BYTES) / RANGE_BYTES;
+        let ranges = room.clamp(1, RANGES_PER_FRAME);
         let mut all = Vec::new();
         for session in self.sessions.iter_mut() {
             if !session.is_untold() {
@@ -127,7 +163,7 @@ impl Mux {
                 all.push(said);
                 continue;
             }
-            all.extend(said.above.chunks(RANGES_PER_FRAME).map(|above| AckParams {
+            all.extend(said.above.chunks(ranges).map(|above| AckParams {
                 above: above.to_vec(),
                 ..said
             }));

@@ -13,7 +13,6 @@ use super::{
     pending::{Answer, Fate, Name, Pending, Signal},
     replace,
     slab::Key,
-    standing::Welcome,
 };
 use crate::{
     error::{Cause, ConnectError},
@@ -98,9 +97,8 @@ impl Mux {
         now: Instant,
     ) -> Result<(), String> {
         for frame in frames {
-            // A hello that was refused is no sign that the connection is of use.
-            let is_refusal = matches!(frame, Decoded::Hello(_, Welcome::Error(_)));
-            if !is_refusal && !matches!(frame, Decoded::Complaint(_)) {
+            // A hello that was answered is no sign that the connection is of use.
+            if !matches!(frame, Decoded::Hello(..) | Decoded::Complaint(_)) {
                 self.links[link].prove();
             }
             match frame {
@@ -201,7 +199,7 @@ impl Mux {
         let name = self.call(key).name;
         if let Name::Number(call) = name
             && error.code == ErrorCode::OUTCOME_UNKNOWN
-            && error.redial_data().is_some()
+            && error.redial_data().and_then(|data| data.unknown_session) == Some(call.session)
         {
             return self.session_unknown(link, call.session, true, now);
         }
@@ -227,7 +225,7 @@ impl Mux {
         let link = &self.links[number];
         let pending = self.calls.get_mut(key).expect("it was found");
         // Without an attempt on this connection it says nothing.
-        let Some(attempt) = pending.answered_by(number, link) else {
+        let Some(attempt) = pending.refused_by(number, link, meta.attempt) else {
             self.unasked_replies += 1;
             return;
         };
@@ -301,6 +299,7 @@ impl Mux {
             link.failures = link.failures.saturating_add(1);
         }
         let written = link.reset(written);
+        self.woken.extend(self.closer.take());
         for pending in self.calls.values_mut() {
             // What is kept for a call is as good on the next connection.
             self.links[number].in_flight += usize::from(pending.place == Some(number));

@@ -28,8 +28,11 @@ impl Mux {
         now: Instant,
     ) -> Result<(), String> {
         let link = &self.links[number];
-        if is_certain && link.attached != Some(session) {
+        if is_certain && !link.known.contains(&session) {
             self.disown(number, session, now);
+        }
+        if !is_certain {
+            self.give_up_on(number, session);
         }
         let mut others = self.links.iter().enumerate();
         if others.any(|(other, link)| other != number && link.attached == Some(session)) {
@@ -43,6 +46,22 @@ impl Mux {
             self.stand(number, now);
         }
         Ok(())
+    }
+
+    /// What was written to the link's connection may have been executed by a server that knows no
+    /// sessions: another one has no record of it, and would execute it again.
+    fn give_up_on(&mut self, number: usize, session: SessionId) {
+        let session = self.sessions.get(session);
+        let keys: Vec<Key> = session.into_iter().flat_map(Session::calls).collect();
+        let epoch = self.links[number].epoch;
+        for key in keys {
+            let pending = self.calls.get_mut(key).expect("it has a number");
+            let mut attempts = pending.attempts.iter();
+            if !pending.nature.is_query && attempts.any(|attempt| attempt.is_on(number, epoch)) {
+                pending.answer.get_or_insert(Answer::SessionLost);
+                self.woken.extend(pending.waker.take());
+            }
+        }
     }
 
     /// No attempt on the link's connection was executed: its server never knew the session.

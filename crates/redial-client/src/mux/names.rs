@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, time::Instant};
 
 use rand::Rng;
-use redial_protocol::{SessionCall, SessionId};
+use redial_protocol::{ErrorObject, SessionCall, SessionId};
 use uuid::Uuid;
 
 use super::{
@@ -37,6 +37,8 @@ pub(super) struct Sessions {
     pub(super) seen_appends: u64,
     pub(super) opened: u64,
     pub(super) lost: u64,
+    /// What the server answered to the latest hello, if that was a refusal.
+    pub(super) refusal: Option<ErrorObject>,
 }
 
 /// What becomes of the number of a call that is over.
@@ -72,6 +74,7 @@ impl Sessions {
             seen_appends: 0,
             opened: 0,
             lost: 0,
+            refusal: None,
         }
     }
 

@@ -190,6 +190,21 @@ impl Pending {
             .find(|attempt| attempt.can_be_answered(number, link))
     }
 
+    /// The attempt that a refusal on the link's connection is for. A server with sessions says which
+    /// it was: if a request was duplicated on the way, it is refused twice.
+    pub(super) fn refused_by(
+        &mut self,
+        number: usize,
+        link: &Link,
+        said: Option<u32>,
+    ) -> Option<&mut Attempt> {
+        let is_it = |attempt: &Attempt| said.is_none_or(|said| said == attempt.number);
+        self.attempts
+            .iter_mut()
+            .rev()
+            .find(|attempt| attempt.can_be_answered(number, link) && is_it(attempt))
+    }
+
     /// An attempt is over. The call acts only if that was the last one that it is waiting for.
     pub(super) fn tell(&mut self, was_running: bool, signal: Signal, trouble: Cause) {
         if was_running && !self.is_running() {

@@ -79,16 +79,17 @@ impl Mux {
             self.ask(number, attach, now, &mut preamble);
         }
         if self.sessions.current.is_some() {
-            self.write_untold(&mut preamble);
+            self.write_untold(number, &mut preamble);
         }
         preamble
     }
 
     /// What is untold goes out right behind the hello: somebody may wait for the room.
-    fn write_untold(&mut self, out: &mut Vec<u8>) {
-        for said in self.untold() {
+    fn write_untold(&mut self, link: usize, out: &mut Vec<u8>) {
+        let max_frame_bytes = self.max_frame_bytes(link);
+        for said in self.untold(max_frame_bytes) {
             let params = to_raw_value(&said).expect("plain members are always JSON");
-            let _ = write_frame(out, self.max_frame_bytes, |out| {
+            let _ = write_frame(out, max_frame_bytes, |out| {
                 let meta = RequestMeta::default();
                 write_request(out, self.dialect, None, rpc::ACK, Some(&params), &meta);
             });
@@ -220,6 +221,7 @@ impl Mux {
         if let Welcome::Error(error) = &welcome
             && let Verdict::Again { no_sooner_than } = classify(error)
         {
+            self.sessions.refusal = Some(error.clone());
             self.put_off(link, no_sooner_than, now);
             return Ok(());
         }
@@ -234,6 +236,11 @@ impl Mux {
             }
         }
         Ok(())
+    }
+
+    /// Why there is no session for calls that wait for one, if the server has said so.
+    pub(crate) fn hello_refusal(&self) -> Option<ErrorObject> {
+        self.sessions.refusal.clone()
     }
 
     /// The server has no time for a hello now.
@@ -256,8 +263,10 @@ impl Mux {
             return;
         };
         self.sessions.closed_on_hello = 0;
+        self.sessions.refusal = None;
         self.links[number].ask = None;
         self.links[number].attached = Some(id);
+        self.links[number].known.push(id);
         if is_new {
             self.sessions.opener = None;
             self.sessions.opened += 1;

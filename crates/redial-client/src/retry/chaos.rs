@@ -330,7 +330,8 @@ impl World {
     ) -> Option<Result<Box<RawValue>, ErrorObject>> {
         let raised = |code| Some(Err(ErrorObject::raised(code, "")));
         let Some(table) = self.sessions.get_mut(&call.session) else {
-            return raised(ErrorCode::OUTCOME_UNKNOWN);
+            let error = ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, "");
+            return Some(Err(error.with_unknown_session(call.session)));
         };
         if call.number < table.ack || table.above.contains(&call.number) {
             assert!(self.calls[index].over.is_some());

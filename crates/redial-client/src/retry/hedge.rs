@@ -151,7 +151,6 @@ impl Flight {
         match mux.send(&self.outbound(number, true, now), now) {
             Sent::Queued { needs_driver } => {
                 self.used = number;
-                policy.hedges += 1;
                 Step::Sleep {
                     until: patience,
                     needs_driver,

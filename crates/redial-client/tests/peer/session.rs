@@ -192,8 +192,9 @@ impl Peer {
                 self.result(seen, value).await;
             }
             None => {
-                self.error(seen, -32004, json!({"executed": "unknown"}))
-                    .await
+                let session = call(seen).map(|call| call.session.to_string());
+                let data = json!({"executed": "unknown", "unknown_session": session});
+                self.error(seen, -32004, data).await;
             }
         }
     }

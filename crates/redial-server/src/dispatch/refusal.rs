@@ -54,9 +54,9 @@ pub(super) fn session_unknown(id: SessionId) -> ErrorObject {
     let detail = format!(
         "the session {id} is not known here: its lease has ended, or it is another table's; \
          expected one that rpc.hello has opened (an id that is a UUID of version 8 names a \
-         session). Nothing was executed for this attempt"
+         session). This attempt was not executed; nobody knows about others"
     );
-    ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail)
+    ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail).with_unknown_session(id)
 }
 
 pub(crate) fn call_unknown() -> ErrorObject {
@@ -65,8 +65,10 @@ pub(crate) fn call_unknown() -> ErrorObject {
 }
 
 pub(super) fn already_acknowledged() -> ErrorObject {
-    let detail = "the caller has acknowledged the call, so that its outcome is forgotten";
-    ErrorObject::raised(ErrorCode::STALE, detail)
+    let detail = "the caller has acknowledged the call, so that it is forgotten whether it was \
+                  executed; it will not be";
+    // What is acknowledged was executed as a rule, but it may also have been refused or fenced.
+    ErrorObject::raised(ErrorCode::STALE, detail).with_executed(Executed::Unknown)
 }
 
 pub(super) fn fenced() -> ErrorObject {
@@ -89,8 +91,8 @@ pub(super) fn no_slot_to_ask(limits: &SessionLimits) -> ErrorObject {
     no_slot(limits).with_executed(Executed::Unknown)
 }
 
-pub(super) fn too_many_sessions(max: u32) -> ErrorObject {
-    let detail = format!("this connection has opened {max} sessions; expected one to be used");
+pub(super) fn too_many_sessions(max: usize) -> ErrorObject {
+    let detail = format!("this connection has {max} sessions; expected one of them to be used");
     overloaded(&detail, Duration::from_secs(1))
 }
 

@@ -22,9 +22,9 @@ use crate::{
     waiter::{Form, NEVER, Waiter},
 };
 
-/// How many sessions one connection may open. A client needs one, and another when it has lost it
-/// or keeps many calls whose outcome it does not know.
-const MAX_SESSIONS_OPENED: u32 = 16;
+/// How many sessions one connection may say hello to. A client needs one, and another when it keeps
+/// many calls whose outcome it does not know.
+const MAX_SESSIONS: usize = 16;
 
 /// What an asker is told of a call.
 type Answer = Result<rpc::State, ErrorObject>;
@@ -60,18 +60,10 @@ impl Turn<'_> {
 
     /// Opens a session, or attaches the connection to one.
     fn hello(&mut self, params: rpc::HelloParams) -> Result<Vec<u8>, ErrorObject> {
-        let attachment = match params.session {
-            Some(id) => {
-                let attached = Attachment::to(self.shared, id, self.now);
-                attached.ok_or_else(|| session_unknown(id))?
-            }
+        let session = match params.session {
+            Some(id) => self.say_hello_to(id)?,
             None => self.open_session()?,
         };
-        let session = Arc::clone(attachment.session());
-        // Calls of the one before may still be under way.
-        if let Some(before) = self.kit.session.replace(attachment) {
-            self.kit.other_session = Some(before);
-        }
         let (sessions, config) = (&self.shared.table.sessions, &self.shared.config);
         Ok(result(&rpc::Hello {
             session: session.id(),
@@ -82,16 +74,33 @@ impl Turn<'_> {
         }))
     }
 
-    fn open_session(&mut self) -> Result<Attachment, ErrorObject> {
+    fn say_hello_to(&mut self, id: SessionId) -> Result<Arc<Session<Waiter>>, ErrorObject> {
+        let mut known = self.kit.sessions.iter().map(Attachment::session);
+        if let Some(session) = known.find(|session| session.id() == id) {
+            return Ok(Arc::clone(session));
+        }
+        let attached = Attachment::to(self.shared, id, self.now);
+        self.stay(attached.ok_or_else(|| session_unknown(id))?)
+    }
+
+    fn open_session(&mut self) -> Result<Arc<Session<Waiter>>, ErrorObject> {
         if self.shared.is_draining() {
             return Err(execution::shutting_down());
         }
-        if self.kit.sessions_opened >= MAX_SESSIONS_OPENED {
-            return Err(too_many_sessions(MAX_SESSIONS_OPENED));
+        if self.kit.sessions.len() >= MAX_SESSIONS {
+            return Err(too_many_sessions(MAX_SESSIONS));
         }
-        let opened = Attachment::open(self.shared, self.now).ok_or_else(sessions_full)?;
-        self.kit.sessions_opened += 1;
-        Ok(opened)
+        self.stay(Attachment::open(self.shared, self.now).ok_or_else(sessions_full)?)
+    }
+
+    /// Holds the session for as long as the connection lives: calls of it may be under way.
+    fn stay(&mut self, attachment: Attachment) -> Result<Arc<Session<Waiter>>, ErrorObject> {
+        if self.kit.sessions.len() >= MAX_SESSIONS {
+            return Err(too_many_sessions(MAX_SESSIONS));
+        }
+        let session = Arc::clone(attachment.session());
+        self.kit.sessions.push(attachment);
+        Ok(session)
     }
 
     /// Forgets what the caller is done with.
@@ -199,10 +208,8 @@ impl Turn<'_> {
         id: SessionId,
         visit: impl FnOnce(&Arc<Session<Waiter>>) -> T,
     ) -> Result<T, ErrorObject> {
-        let is_it = |place: &&Attachment| place.session().id() == id;
-        let places = [&self.kit.session, &self.kit.other_session];
-        match places.into_iter().flatten().find(is_it) {
-            Some(attached) => Ok(visit(attached.session())),
+        match self.kit.session(id) {
+            Some(session) => Ok(visit(session)),
             None => Attachment::to(self.shared, id, self.now)
                 .map(|attached| visit(attached.session()))
                 .ok_or_else(|| session_unknown(id)),

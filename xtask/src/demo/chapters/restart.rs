@@ -10,11 +10,11 @@ use crate::{
     events::{Call, Outcome},
     mode::Mode,
     programs::Programs,
-    report::scale::thousands,
+    report::scale::{between, thousands},
     restarts::{
         check::{self, Violation},
         drive,
-        plan::{LIMIT, Plan},
+        plan::{LOSSES, Plan},
     },
 };
 
@@ -57,7 +57,7 @@ pub(crate) fn watch(
     seed: u64,
 ) -> Result<Restarted> {
     let name = format!("restart-{}", mode.name());
-    let plan = Plan::under_load(name, mode, (calls, CLIENTS), KILLS, seed);
+    let plan = Plan::new(name, mode, LOSSES, (calls, CLIENTS), KILLS, seed);
     let driven = drive::drive(programs, folder, &plan, &ProgressBar::hidden())?;
     let ended = |outcome| {
         let calls = driven.calls.iter().flatten();
@@ -65,7 +65,7 @@ pub(crate) fn watch(
     };
     let (ok, unknown) = (ended(Outcome::Ok), ended(Outcome::Unknown));
     let effects = driven.effects.count();
-    let violations = check::violations(&driven.calls, plan.calls, LIMIT, driven.effects);
+    let violations = check::violations(&driven.calls, plan.calls, plan.call_limit, driven.effects);
     let doubled = |violation: &&Violation| matches!(violation, Violation::Doubled(..));
     Ok(Restarted {
         mode,
@@ -99,16 +99,12 @@ impl Restarted {
     }
 
     pub(crate) fn row(&self) -> [String; 7] {
-        let expected = match self.unknown {
-            0 => thousands(self.ok),
-            unknown => format!("{} to {}", thousands(self.ok), thousands(self.ok + unknown)),
-        };
         [
             self.mode.text().to_owned(),
             thousands(self.calls),
             thousands(self.ok),
             thousands(self.unknown),
-            expected,
+            between(self.ok, self.ok + self.unknown),
             thousands(self.effects),
             thousands(self.doubled),
         ]

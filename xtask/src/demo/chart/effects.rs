@@ -4,7 +4,7 @@ use crate::{
     demo::run::Run,
     mode::Mode,
     report::{
-        scale::Scale,
+        scale::{Scale, thousands},
         svg::{Anchor, Svg},
     },
 };
@@ -74,8 +74,8 @@ fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
         format!(
             "{:.2}: {} effects of {} calls",
             ratio(naive),
-            naive.effects,
-            naive.summary.calls
+            thousands(naive.effects),
+            thousands(naive.summary.calls)
         )
     } else {
         format!("both {:.2}", ratio(naive))
@@ -99,7 +99,8 @@ fn ratio(run: &Run) -> f64 {
 }
 
 fn tip(run: &Run) -> String {
-    format!("{} effects of {} calls", run.effects, run.summary.calls)
+    let (effects, calls) = (thousands(run.effects), thousands(run.summary.calls));
+    format!("{effects} effects of {calls} calls")
 }
 
 fn scenarios(runs: &[Run]) -> Vec<&'static str> {

@@ -71,11 +71,10 @@ fn draw_row(svg: &mut Svg, run: &Restarted, x: Scale, y: f64) {
 
 fn describe(runs: &[Restarted]) -> String {
     let one = |run: &Restarted| {
-        let (mode, effects, calls) = (run.mode.text(), run.effects, run.calls);
-        format!(
-            "{mode}: {effects} effects of {calls} calls, {} doubled",
-            run.doubled
-        )
+        let numbers = [run.effects, run.calls, run.doubled].map(thousands);
+        let [effects, calls, doubled] = numbers;
+        let mode = run.mode.text();
+        format!("{mode}: {effects} effects of {calls} calls, {doubled} doubled")
     };
     runs.iter().map(one).collect::<Vec<_>>().join("; ")
 }

@@ -50,13 +50,13 @@ pub(crate) fn draw(runs: &[Hedged]) -> String {
 fn draw_one(svg: &mut Svg, run: &Hedged, index: usize, (x, y): (Scale, Scale)) {
     let (class, sorted) = (run.way.class, &run.sorted_us);
     svg.path(&format!("curve {class}"), &curve(sorted, x, y));
-    for (share, name) in NAMED {
+    for (index, (share, name)) in NAMED.into_iter().enumerate() {
         if let Some(at) = reached(sorted, sorted.len(), 1.0 - share) {
-            let tip = format!("{name} {}", duration(at));
+            let tip = format!("{name} {}", percentiles(run)[index]);
             svg.circle(class, (x.at(at), y.at(share)), 4.0, &tip);
         }
     }
-    let p99 = reached(sorted, sorted.len(), 0.99).map_or_else(|| "-".to_owned(), duration);
+    let [_, p99, _] = percentiles(run);
     let at = (RIGHT + 12.0, TOP + 16.0 + 40.0 * index as f64);
     let text = format!("second request: {}", run.way.name);
     svg.text(&format!("label {class}-text"), at, Anchor::Start, &text);
@@ -66,6 +66,14 @@ fn draw_one(svg: &mut Svg, run: &Hedged, index: usize, (x, y): (Scale, Scale)) {
         Anchor::Start,
         &format!("p99 {p99}"),
     );
+}
+
+/// Those that have names, as the table says them: by the client's own count, which rounds to three
+/// digits.
+fn percentiles(run: &Hedged) -> [String; NAMED.len()] {
+    let latency = run.summary.latency_us;
+    let told = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), duration);
+    [latency.p50, latency.p99, latency.p999].map(told)
 }
 
 /// Steps down by one call at each latency.
@@ -80,14 +88,8 @@ fn curve(sorted: &[f64], x: Scale, y: Scale) -> String {
 
 fn describe(runs: &[Hedged]) -> String {
     let one = |run: &Hedged| {
-        let at = |share| reached(&run.sorted_us, run.sorted_us.len(), share);
-        let at = |share| at(share).map_or_else(|| "-".to_owned(), duration);
-        format!(
-            "second request {}: p50 {}, p99 {}",
-            run.way.name,
-            at(0.5),
-            at(0.99)
-        )
+        let [p50, p99, _] = percentiles(run);
+        format!("second request {}: p50 {p50}, p99 {p99}", run.way.name)
     };
     runs.iter().map(one).collect::<Vec<_>>().join("; ")
 }

@@ -96,7 +96,8 @@ fn table<const N: usize>(
     words: usize,
 ) -> String {
     let class = |column: usize| match (headings[column], column < words) {
-        ("verdict", _) | (_, true) => "",
+        ("verdict", _) => " class=\"verdict\"",
+        (_, true) => "",
         _ => " class=\"number\"",
     };
     let head = headings.iter().enumerate();

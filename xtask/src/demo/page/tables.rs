@@ -44,7 +44,8 @@ fn row(run: &Run) -> String {
 /// Words are set flush left, numbers flush right.
 fn class(column: usize) -> &'static str {
     match column {
-        0..table::WORDS | table::LAST => "",
+        0..table::WORDS => "",
+        table::LAST => " class=\"verdict\"",
         _ => " class=\"number\"",
     }
 }
