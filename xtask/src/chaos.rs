@@ -276,6 +276,7 @@ impl Seen {
             "{}\n{table}\n{} s, {} clients at a time, seed {}. A picture: {}",
             self.commands().join("\n"),
             self.plan.seconds,
+            self.plan.clients,
             self.plan.seed,
             page.display()
         )

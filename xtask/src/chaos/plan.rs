@@ -37,7 +37,7 @@ impl Plan {
         // load at what a small machine does beside all the rest. A few places less than there are
         // calls at once: refusals are to cross retries.
         let server = format!(
-            "--delay-ms 10 --max-running 24 --queue 24 --drop-request 0.005 --drop-reply 0.01 --duplicate 0.01 --cut 0.001 \
+            "--delay-ms 10 --max-running 12 --queue 8 --drop-request 0.005 --drop-reply 0.01 --duplicate 0.01 --cut 0.001 \
              --max-connections {MAX_CONNECTIONS} --seed {seed}"
         );
         let client = format!(
