@@ -19,9 +19,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     diary::{Deed, Diary},
+    fate,
     plan::{self, Plan},
     post::Post,
-    proxy::Proxy,
+    proxy::{Mischief, Proxy},
     rude::Rude,
     saver::{self, Place, Saved, Saver},
 };
@@ -113,12 +114,18 @@ pub(crate) fn drive(
 ) -> Result<Driven> {
     let (address, diary) = (programs::lasting_address()?, Diary::default());
     let post = Post::start(address, diary.clone());
+    let mischief = Mischief {
+        seed: plan.seed,
+        draw: fate::draw,
+        diary: diary.clone(),
+        post: post.clone(),
+    };
     let mut world = World {
         programs,
         plan,
         folder,
         address,
-        proxy: Proxy::start(address, plan.seed, &diary, &post)?,
+        proxy: Proxy::start(address, mischief)?,
         diary,
         rng: ChaCha8Rng::seed_from_u64(plan.seed),
         ledgers: Vec::new(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
+use rand_chacha::ChaCha8Rng;
 
 /// The way that a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ enum Kind {
 }
 
 /// Draws the fate of a frame of so many bytes, its header included.
-pub(crate) fn draw(way: Way, bytes: usize, rng: &mut impl Rng) -> Fate {
+pub(crate) fn draw(way: Way, bytes: usize, rng: &mut ChaCha8Rng) -> Fate {
     let mut left = rng.random_range(0.0..1000.0);
     for (share, kind) in PER_THOUSAND {
         if left < share {
@@ -94,7 +95,6 @@ mod tests {
     use std::{collections::HashSet, mem};
 
     use rand::SeedableRng;
-    use rand_chacha::ChaCha8Rng;
 
     use super::*;
 

@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     diary::{Deed, Diary},
-    fate::{self, Fate, Way},
+    fate::{Fate, Way},
     post::Post,
 };
 use crate::clock::Deadline;
@@ -30,6 +30,9 @@ const MAX_FRAME_BYTES: usize = 1 << 20;
 /// A direction that stands still looks so often whether it may go on.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// What says the fate of a frame of so many bytes.
+pub(crate) type Draw = fn(Way, usize, &mut ChaCha8Rng) -> Fate;
+
 /// A running proxy. It runs until the program ends.
 #[derive(Clone)]
 pub(crate) struct Proxy {
@@ -38,11 +41,18 @@ pub(crate) struct Proxy {
     shared: Arc<Shared>,
 }
 
+/// What it does to frames, and where that is written down.
+#[derive(Clone)]
+pub(crate) struct Mischief {
+    pub(crate) seed: u64,
+    pub(crate) draw: Draw,
+    pub(crate) diary: Diary,
+    pub(crate) post: Post,
+}
+
 struct Shared {
     server: SocketAddr,
-    seed: u64,
-    diary: Diary,
-    post: Post,
+    mischief: Mischief,
     connections: AtomicU64,
     is_honest: AtomicBool,
 }
@@ -76,15 +86,13 @@ impl From<io::Error> for Over {
 
 impl Proxy {
     /// Listens on a port that the system chooses, and passes on to `server`.
-    pub(crate) fn start(server: SocketAddr, seed: u64, diary: &Diary, post: &Post) -> Result<Self> {
+    pub(crate) fn start(server: SocketAddr, mischief: Mischief) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
         let proxy = Self {
             address: listener.local_addr()?,
             shared: Arc::new(Shared {
                 server,
-                seed,
-                diary: diary.clone(),
-                post: post.clone(),
+                mischief,
                 connections: AtomicU64::new(0),
                 is_honest: AtomicBool::new(false),
             }),
@@ -113,7 +121,7 @@ impl Shared {
         server.set_nodelay(true)?;
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let pump = |way, from: &TcpStream, to: &TcpStream| -> io::Result<Pump> {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+            let mut rng = ChaCha8Rng::seed_from_u64(self.mischief.seed);
             rng.set_stream(2 * number + u64::from(way == Way::Down));
             Ok(Pump {
                 shared: Arc::clone(&self),
@@ -177,7 +185,7 @@ impl Pump {
     fn frame(&mut self, frame: &[u8]) -> Result<(), Over> {
         let fate = match self.shared.is_honest() {
             true => Fate::Pass,
-            false => fate::draw(self.way, frame.len(), &mut self.rng),
+            false => (self.shared.mischief.draw)(self.way, frame.len(), &mut self.rng),
         };
         match fate {
             Fate::Pass => self.out.extend_from_slice(frame),
@@ -188,7 +196,7 @@ impl Pump {
                 return self.end(Deed::Truncated, &frame[..bytes], Over::Ended);
             }
             Fate::Twice => {
-                self.shared.diary.note(match self.way {
+                self.shared.mischief.diary.note(match self.way {
                     Way::Up => Deed::Duplicated,
                     Way::Down => Deed::ReplyDuplicated,
                 });
@@ -196,13 +204,13 @@ impl Pump {
                 self.out.extend_from_slice(frame);
             }
             Fate::Copy(after) => {
-                self.shared.diary.note(Deed::Copied);
-                self.shared.post.send(frame.to_vec(), after);
+                self.shared.mischief.diary.note(Deed::Copied);
+                self.shared.mischief.post.send(frame.to_vec(), after);
                 self.out.extend_from_slice(frame);
             }
             Fate::HoldBack(after) => {
-                self.shared.diary.note(Deed::HeldBack);
-                self.shared.post.send(frame.to_vec(), after);
+                self.shared.mischief.diary.note(Deed::HeldBack);
+                self.shared.mischief.post.send(frame.to_vec(), after);
             }
         }
         Ok(())
@@ -210,7 +218,7 @@ impl Pump {
 
     /// What came before goes, the frame and what follows it wait.
     fn wait(&mut self, deed: Deed, time: Duration, frame: &[u8]) -> Result<(), Over> {
-        self.shared.diary.note(deed);
+        self.shared.mischief.diary.note(deed);
         self.flush()?;
         let deadline = Deadline::after(time);
         while !deadline.has_passed() && !self.shared.is_honest() {
@@ -221,7 +229,7 @@ impl Pump {
     }
 
     fn end(&mut self, deed: Deed, last: &[u8], over: Over) -> Result<(), Over> {
-        self.shared.diary.note(deed);
+        self.shared.mischief.diary.note(deed);
         self.out.extend_from_slice(last);
         self.flush()?;
         Err(over)
@@ -276,12 +284,35 @@ mod tests {
         (address, seen)
     }
 
-    #[test]
-    fn an_honest_proxy_changes_nothing() {
+    /// A proxy that does this to every frame, before the peer that answers.
+    fn proxy(draw: Draw) -> (Proxy, Arc<AtomicU64>) {
         let (server, seen) = echo();
         let diary = Diary::default();
-        let post = Post::start(server, diary.clone());
-        let proxy = Proxy::start(server, 1, &diary, &post).unwrap();
+        let mischief = Mischief {
+            seed: 1,
+            draw,
+            post: Post::start(server, diary.clone()),
+            diary,
+        };
+        (Proxy::start(server, mischief).unwrap(), seen)
+    }
+
+    fn deeds(proxy: &Proxy) -> Vec<Deed> {
+        let diary = proxy.shared.mischief.diary.read();
+        diary.into_iter().map(|(_, deed)| deed).collect()
+    }
+
+    fn await_seen(seen: &AtomicU64, count: u64) {
+        let deadline = Deadline::after(LIMIT);
+        while seen.load(Ordering::SeqCst) < count {
+            assert!(!deadline.has_passed(), "{seen:?}");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn an_honest_proxy_changes_nothing() {
+        let (proxy, seen) = proxy(|_, _, _| Fate::Cut(0));
         proxy.be_honest();
         let mut wire = Wire::connect(proxy.address).unwrap();
         for number in 0..300 {
@@ -290,7 +321,77 @@ mod tests {
             assert_eq!(wire.receive(LIMIT).unwrap(), body);
         }
         assert_eq!(seen.load(Ordering::SeqCst), 300);
-        assert_eq!(diary.read(), []);
+        assert_eq!(deeds(&proxy), []);
+    }
+
+    #[test]
+    fn a_request_may_come_twice_and_a_reply_too() {
+        let (proxy, seen) = proxy(|_, _, _| Fate::Twice);
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        wire.send(b"{}").unwrap();
+        for _ in 0..4 {
+            assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
+        }
+        assert_eq!(seen.load(Ordering::SeqCst), 2);
+        assert!(deeds(&proxy).contains(&Deed::ReplyDuplicated));
+    }
+
+    #[test]
+    fn a_cut_is_the_end_of_both_directions_and_the_frame_is_not_whole() {
+        let (proxy, seen) = proxy(|_, bytes, _| Fate::Cut(bytes - 1));
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        wire.send(b"{}").unwrap();
+        wire.receive(LIMIT).unwrap_err();
+        assert_eq!(
+            (seen.load(Ordering::SeqCst), deeds(&proxy)),
+            (0, vec![Deed::Cut])
+        );
+    }
+
+    #[test]
+    fn after_half_a_reply_requests_still_come_through() {
+        let (proxy, seen) = proxy(|way, bytes, _| match way {
+            Way::Up => Fate::Pass,
+            Way::Down => Fate::Truncate(bytes / 2),
+        });
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        wire.send(b"{}").unwrap();
+        wire.receive(LIMIT).unwrap_err();
+        wire.send(b"{}").unwrap();
+        await_seen(&seen, 2);
+        assert_eq!(deeds(&proxy), [Deed::Truncated]);
+    }
+
+    #[test]
+    fn what_is_held_back_comes_on_another_connection_and_a_copy_on_both() {
+        let (holding, seen) = proxy(|_, _, _| Fate::HoldBack(Duration::from_secs(3600)));
+        let mut wire = Wire::connect(holding.address).unwrap();
+        wire.send(b"{}").unwrap();
+        wire.receive(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(seen.load(Ordering::SeqCst), 0);
+        assert!(holding.shared.mischief.post.empty(LIMIT));
+        await_seen(&seen, 1);
+        assert_eq!(deeds(&holding), [Deed::HeldBack, Deed::LetThrough]);
+
+        let (copying, seen) = proxy(|way, _, _| match way {
+            Way::Up => Fate::Copy(Duration::from_millis(1)),
+            Way::Down => Fate::Pass,
+        });
+        let mut wire = Wire::connect(copying.address).unwrap();
+        wire.send(b"{}").unwrap();
+        assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
+        await_seen(&seen, 2);
+    }
+
+    #[test]
+    fn honesty_ends_a_stall() {
+        let (proxy, seen) = proxy(|_, _, _| Fate::Stall(Duration::from_secs(3600)));
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        wire.send(b"{}").unwrap();
+        wire.receive(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(seen.load(Ordering::SeqCst), 0);
+        proxy.be_honest();
+        assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
     }
 
     #[test]
@@ -299,23 +400,5 @@ mod tests {
         assert!(matches!(frame_bytes(b"\0\0\0\x02{"), Ok(None)));
         assert!(matches!(frame_bytes(b"\0\0\0\x02{}\0"), Ok(Some(6))));
         assert!(frame_bytes(b"\xff\0\0\0").is_err());
-    }
-
-    #[test]
-    fn everything_that_was_kept_comes_through_and_is_in_the_diary() {
-        let (server, seen) = echo();
-        let diary = Diary::default();
-        let post = Post::start(server, diary.clone());
-        for _ in 0..20 {
-            post.send(crate::wire::frame(b"{}"), Duration::from_secs(3600));
-        }
-        assert!(post.empty(LIMIT));
-        let let_through = diary.read();
-        assert_eq!(let_through.len(), 20);
-        let deadline = Deadline::after(LIMIT);
-        while seen.load(Ordering::SeqCst) < 20 {
-            assert!(!deadline.has_passed(), "{seen:?}");
-            thread::yield_now();
-        }
     }
 }
