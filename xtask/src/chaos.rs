@@ -164,12 +164,17 @@ impl Seen {
     }
 
     /// What was counted: the name in JSON, what it is, and how many.
-    fn counts(&self) -> [(&'static str, &'static str, u64); 24] {
+    fn counts(&self) -> [(&'static str, &'static str, u64); 25] {
         [
             (
                 "server_kills",
                 "kills of the server",
-                self.outages.len() as u64,
+                self.outages.len() as u64 - self.did(Deed::ServerDrained),
+            ),
+            (
+                "server_drains",
+                "drains of the server",
+                self.did(Deed::ServerDrained),
             ),
             (
                 "client_kills",

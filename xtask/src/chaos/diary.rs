@@ -7,6 +7,8 @@ use crate::clock;
 /// One bad turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deed {
+    /// The server, asked to stop (SIGTERM): it ends what is begun, refuses the rest, and goes.
+    ServerDrained,
     /// A client, with everything that it had under way.
     ClientKilled,
     /// A client that had saved the token of its call.

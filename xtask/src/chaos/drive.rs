@@ -251,8 +251,14 @@ impl World<'_> {
 
     fn restart(&mut self, server: Server) -> Result<Server> {
         let away = Duration::from_millis(self.rng.random_range(plan::AWAY_MS));
-        server.kill()?;
         let from_us = clock::unix_us();
+        match self.rng.random_bool(plan::DRAINS) {
+            true => {
+                self.diary.note(Deed::ServerDrained);
+                server.stop()?;
+            }
+            false => server.kill()?,
+        }
         thread::sleep(away);
         let server = self.begin()?;
         let to_us = clock::unix_us();

@@ -14,6 +14,8 @@ pub(crate) const MAX_CONNECTIONS: usize = 250;
 pub(crate) const SAVERS: u64 = 3;
 /// Between two kills of the server, in milliseconds.
 pub(crate) const SERVER_KILLS_MS: Range<u64> = 800..3500;
+/// How many of them are not `kill -9` but SIGTERM, as when a new version is rolled out.
+pub(crate) const DRAINS: f64 = 0.25;
 /// Between two kills of clients, in milliseconds.
 pub(crate) const CLIENT_KILLS_MS: Range<u64> = 200..1200;
 /// How long a server stays away: sometimes its clients hardly notice.
