@@ -171,6 +171,50 @@ async fn half_open_frames_are_closed_in_time_and_cost_no_frame() {
 }
 
 #[tokio::test]
+async fn peers_that_drip_are_closed_although_there_is_always_another_byte() {
+    const PEERS: usize = 30;
+    let (_, server, address) = world(Config {
+        frame_timeout: Duration::from_millis(400),
+        ..Config::default()
+    })
+    .await;
+    let mut other = connect(address).await;
+    let mut dripping = Vec::new();
+    for number in 0..PEERS {
+        let mut peer = connect(address).await;
+        dripping.push(tokio::spawn(async move {
+            // Half of them never come to the end of the header.
+            let start: &[u8] = if number % 2 == 0 {
+                &[0, 0]
+            } else {
+                &[0, 0, 1, 0]
+            };
+            let mut sent = peer.io.write_all(start).await;
+            for _ in 0..200 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if number % 2 == 1 && sent.is_ok() {
+                    sent = peer.io.write_all(b" ").await;
+                }
+                // An end after the error that says why, if that was not lost in a reset.
+                let mut word = [0; 1024];
+                match peer.io.try_read(&mut word) {
+                    Ok(0) => return true,
+                    Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return true,
+                    _ => {}
+                }
+            }
+            false
+        }));
+    }
+    eventually("all are there", || server.stats().connections == PEERS + 1).await;
+    expect_served(&mut other).await;
+    for peer in dripping {
+        assert!(peer.await.unwrap(), "it was let drip for 4 s");
+    }
+    expect_served(&mut other).await;
+}
+
+#[tokio::test]
 async fn a_batch_of_100_000_is_one_error_for_its_sender_and_nothing_for_others() {
     let (service, _, address) = world(Config::default()).await;
     let (mut sender, mut other) = (connect(address).await, connect(address).await);
