@@ -82,6 +82,7 @@ struct Seen {
 /// Does it; the exit code says whether every promise was kept.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
+    let _claim = workspace.claim("chaos")?;
     let programs = workspace.programs(args.programs.as_deref(), args.json)?;
     let output = workspace.output()?;
     let folder = empty_folder(output.join("chaos"))?;

@@ -80,6 +80,7 @@ struct Seen {
 /// Kills and restarts; the exit code says whether every promise was kept.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
+    let _claim = workspace.claim("restarts")?;
     let programs = workspace.programs(args.programs.as_deref(), args.json)?;
     let output = workspace.output()?;
     let folder = drive::empty_folder(output.join("restarts"))?;
