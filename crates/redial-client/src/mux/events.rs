@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Decoded, Mux, PING_ID,
     link::{Outgoing, Touch, touch},
+    loss::Said,
     pending::{Answer, Fate, Name, Pending, Signal},
     replace,
     slab::Key,
@@ -201,7 +202,7 @@ impl Mux {
             && error.code == ErrorCode::OUTCOME_UNKNOWN
             && error.redial_data().and_then(|data| data.unknown_session) == Some(call.session)
         {
-            return self.session_unknown(link, call.session, true, now);
+            return self.session_unknown(link, call.session, Said::ToCall, now);
         }
         match classify(&error) {
             verdict @ (Verdict::Failed | Verdict::Unknown) => {

@@ -55,8 +55,8 @@ pub(crate) struct Link {
     pub(super) ask: Option<Ask>,
     /// The session that the server at the other end is known to know.
     pub(super) attached: Option<SessionId>,
-    /// All sessions that the connection's server has shown to know.
-    pub(super) known: Vec<SessionId>,
+    /// The session that the connection's first frame named: all else was written after it.
+    pub(super) named_first: Option<SessionId>,
     /// That server has no sessions, or they are not wanted.
     pub(super) is_plain: bool,
     /// The watermark that was last written on this connection.
@@ -144,7 +144,7 @@ impl Link {
         self.heard = false;
         (self.is_connected, self.has_greeted, self.is_plain) = (false, false, false);
         (self.ask, self.attached, self.acked) = (None, None, None);
-        self.known.clear();
+        self.named_first = None;
         written
     }
 }

@@ -13,9 +13,19 @@ use super::{
 };
 use crate::{error::Cause, report::AttemptEnd, session::Session};
 
+/// What a server has said that doesn't know a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Said {
+    /// It was asked to attach a connection to it.
+    ToHello,
+    /// It was sent a call of it.
+    ToCall,
+    /// It has no sessions.
+    NoSessions,
+}
+
 impl Mux {
-    /// The server at the other end of the link doesn't know the session; `is_certain` if it said
-    /// so rather than that it knows no sessions at all.
+    /// The server at the other end of the link doesn't know the session.
     ///
     /// # Errors
     ///
@@ -24,15 +34,18 @@ impl Mux {
         &mut self,
         number: usize,
         session: SessionId,
-        is_certain: bool,
+        said: Said,
         now: Instant,
     ) -> Result<(), String> {
         let link = &self.links[number];
-        if is_certain && !link.known.contains(&session) {
-            self.disown(number, session, now);
-        }
-        if !is_certain {
-            self.give_up_on(number, session);
+        match said {
+            // It never knew it, since nothing was written before it was asked.
+            Said::ToHello if link.named_first == Some(session) => {
+                self.disown(number, session, now);
+            }
+            // It may have known it until now, and have executed even this attempt, or a copy of it.
+            Said::ToHello | Said::ToCall => {}
+            Said::NoSessions => self.give_up_on(number, session),
         }
         let mut others = self.links.iter().enumerate();
         if others.any(|(other, link)| other != number && link.attached == Some(session)) {

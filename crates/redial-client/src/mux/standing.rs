@@ -13,7 +13,7 @@ use redial_protocol::{
 };
 use serde_json::value::to_raw_value;
 
-use super::{Mux, pending::Answer, slab::Key};
+use super::{Mux, loss::Said, pending::Answer, slab::Key};
 use crate::{
     error::Cause,
     retry::{
@@ -76,6 +76,7 @@ impl Mux {
         }
         let mut preamble = Vec::new();
         if let Some(attach) = self.whom_to_ask(number) {
+            self.links[number].named_first = attach;
             self.ask(number, attach, now, &mut preamble);
         }
         if self.sessions.current.is_some() {
@@ -185,6 +186,9 @@ impl Mux {
             return self.found_plain(link, now);
         }
         ask.unanswered += 1;
+        // What is answered to this one says nothing of what was written since the first.
+        self.links[link].named_first = None;
+        let ask = self.links[link].ask.as_mut().expect("it is due");
         ask.again_at = after(now, self.hello_timeout);
         let (attach, mut frame) = (ask.attach, Vec::new());
         self.write_hello(attach, &mut frame);
@@ -228,7 +232,11 @@ impl Mux {
         match ask.attach {
             None => self.found_plain(link, now),
             Some(attach) if self.sessions.get(attach).is_some() => {
-                return self.session_unknown(link, attach, is_unknown, now);
+                let said = match is_unknown {
+                    true => Said::ToHello,
+                    false => Said::NoSessions,
+                };
+                return self.session_unknown(link, attach, said, now);
             }
             Some(_) => {
                 self.links[link].ask = None;
@@ -266,7 +274,6 @@ impl Mux {
         self.sessions.refusal = None;
         self.links[number].ask = None;
         self.links[number].attached = Some(id);
-        self.links[number].known.push(id);
         if is_new {
             self.sessions.opener = None;
             self.sessions.opened += 1;
