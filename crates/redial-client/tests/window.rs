@@ -136,11 +136,18 @@ async fn a_call_that_is_polled_while_it_waits_goes_on_waiting() {
     let mut sessions = Sessions::with_window(1);
     let call = |n: u64| client.request("inc", json!([n])).into_future();
     let (a, b, c) = (call(0), call(1), call(2));
-    let all = tokio::spawn(async move { tokio::try_join!(a, b, c) });
+    let all = tokio::spawn(async move {
+        let ticks = async {
+            for _ in 0..100 {
+                tokio::time::sleep(ms(1)).await;
+            }
+        };
+        tokio::join!(async { tokio::try_join!(a, b, c) }, ticks).0
+    });
     for expected in 0..3 {
         let request = peer.next_call(&mut sessions).await;
-        assert!(!request.is_notification, "{}", request.text);
         assert_eq!(number(&request), expected);
+        assert!(peer.is_quiet_for(ms(10)).await, "there is no room");
         let value = request.params[0].clone();
         peer.execute(&mut sessions, &request, value).await;
     }
