@@ -129,6 +129,31 @@ async fn a_call_that_still_runs_is_waited_for() {
     assert_eq!(world.value(), 1);
 }
 
+/// The life ended between the call's end and the removal of its token.
+#[tokio::test]
+async fn a_call_that_had_ended_well_is_known_in_the_next_life() {
+    let world = World::new("ended").await;
+    let client = redial_client::Client::connect(&world.address)
+        .await
+        .unwrap();
+    let one = |key: &str| IncParams {
+        key: key.into(),
+        delta: 1,
+    };
+    let mut call = client.call::<Inc>(one("k"));
+    let token = serde_json::to_string(&call.token().await.unwrap()).unwrap();
+    assert_eq!(call.await.unwrap().value, 1);
+    // The next call, and the end, would say that this one is over.
+    client.call::<Inc>(one("other")).await.unwrap();
+    client.close().await;
+    std::fs::write(&world.token, token).unwrap();
+    assert_eq!(
+        world.last_life().await,
+        "the call of the life before was executed\nthe counter is 1\n"
+    );
+    assert_eq!(world.value(), 1);
+}
+
 /// The copy of a token is of no use once the server was told to forget the call; but nobody is told
 /// that it was executed, or that it was not, and nothing is executed again.
 #[tokio::test]

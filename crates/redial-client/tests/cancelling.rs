@@ -5,9 +5,10 @@ mod peer;
 
 use peer::{
     connected, inc, ms,
-    session::{Sessions, number},
-    with_sessions,
+    session::{Sessions, foreign_token, number},
+    start, with_sessions,
 };
+use redial_client::{CallError, CallToken, Resolution};
 use serde_json::json;
 
 #[tokio::test(start_paused = true)]
@@ -105,4 +106,46 @@ async fn without_a_session_there_is_nobody_to_tell() {
     peer.next().await;
     call.abort();
     assert!(peer.is_quiet_for(ms(5000)).await);
+}
+
+/// Somebody loses patience with it, and the token is where it was.
+#[tokio::test(start_paused = true)]
+async fn a_resumed_call_that_is_dropped_can_be_asked_for_again() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let call = client.request("inc", json!({})).max_attempts(1);
+    let call = start(call.deadline(ms(50)));
+    let request = peer.next_call(&mut sessions).await;
+    let CallError::Unknown { token, .. } = call.await.unwrap().unwrap_err() else {
+        panic!("it was written");
+    };
+    let text = serde_json::to_string(&token).unwrap();
+    drop(token);
+    let read = || serde_json::from_str::<CallToken>(&text).unwrap();
+    let table = sessions.known.values_mut().next().unwrap();
+    table.executed.insert(number(&request), json!(7));
+    let resumed = start(client.resume(read()));
+    assert_eq!(peer.next_call(&mut sessions).await.id, request.id);
+    resumed.abort();
+    resumed.await.unwrap_err();
+    peer.serve_for(&mut sessions, ms(1000)).await;
+    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    let resolve = client.resolve(read());
+    let resolve = tokio::spawn(async move { resolve.await });
+    peer.serve_for(&mut sessions, ms(100)).await;
+    assert_eq!(resolve.await.unwrap().unwrap(), Resolution::Value(json!(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_of_another_clients_session_is_not_done_with() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let session = sessions.foreign();
+    let resumed = start(client.resume(foreign_token(&session, 0)));
+    peer.next_call(&mut sessions).await;
+    resumed.abort();
+    resumed.await.unwrap_err();
+    peer.serve_for(&mut sessions, ms(1000)).await;
+    let table = &sessions.known[&session];
+    assert_eq!((table.ack, table.above.len()), (0, 0));
 }

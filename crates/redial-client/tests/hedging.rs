@@ -232,3 +232,34 @@ async fn the_percentile_is_that_of_the_calls_before() {
     peer.result(&copy, json!(1)).await;
     call.await.unwrap().unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_never_left_is_not_counted() {
+    let (mut network, connector) = network(1 << 16);
+    let builder = with_sessions().connections(2);
+    let client = builder.connect_with(connector).await.unwrap();
+    let mut peers = [network.accept().await, network.accept().await];
+    let mut sessions = Sessions::new();
+    // Both connections are used, so that the next call goes to one and its copy to the other.
+    let calls = [(); 2].map(|()| start(client.query("get", json!({}))));
+    for peer in &mut peers {
+        let request = peer.next_call(&mut sessions).await;
+        peer.result(&request, json!(1)).await;
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let call = client.query("get", json!({})).hedge(Hedge::After(ms(20)));
+    let call = start(call);
+    let request = next_of(&mut peers, &mut sessions).await;
+    let [mut first, second] = peers;
+    // The other one is not to be had.
+    network.refuse(true);
+    drop(second);
+    tokio::time::sleep(ms(30)).await;
+    first.result(&request, json!(1)).await;
+    let report = call.await.unwrap().unwrap().report;
+    assert_eq!(ends(&report), ["reply", "connect_failed"]);
+    assert_eq!((report.attempts(), report.hedges()), (1, 0));
+    assert_eq!(client.stats().hedges, 0);
+}

@@ -55,3 +55,25 @@ async fn when_each_attempt_is_refused_nothing_was_executed() {
     let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error, CallError::NotExecuted { .. }), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_late_refusals_of_one_attempt_are_not_those_of_two() {
+    let builder = with_sessions().limits(CallLimits {
+        max_attempts: 2,
+        ..limits()
+    });
+    let (client, mut peer, _network) = connected(builder).await;
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    let first = peer.next_call(&mut sessions).await;
+    let second = peer.next_call(&mut sessions).await;
+    assert_eq!((first.meta.attempt, second.meta.attempt), (1, 2));
+    for _ in 0..2 {
+        refuse(&mut peer, &first, 1).await;
+    }
+    tokio::time::sleep(ms(10)).await;
+    assert!(!call.is_finished(), "the second attempt may run");
+    peer.execute(&mut sessions, &second, json!(1)).await;
+    assert_eq!(call.await.unwrap().unwrap().value, json!(1));
+    assert_eq!(client.stats().unasked_replies, 1);
+}

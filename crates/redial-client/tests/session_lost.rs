@@ -9,7 +9,7 @@ use peer::{
     start, with_sessions,
 };
 use redial_client::{CallError, Cause, Client, Executed};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A client with a session, whose first call is over, and its server.
 async fn attached() -> (Client, Peer, Network, Sessions) {
@@ -258,4 +258,72 @@ async fn a_foreign_session_that_is_unknown_leaves_the_clients_own_alone() {
     peer.execute(&mut sessions, &request, json!(1)).await;
     call.await.unwrap().unwrap();
     assert_eq!(client.stats().sessions_lost, 0);
+}
+
+/// The code is Redial's own, but a handler or a proxy may have chosen it too.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_names_no_session_loses_none() {
+    let (client, mut peer, _network, mut sessions) = attached().await;
+    let other = sessions.foreign();
+    let others = json!({"executed": "unknown", "unknown_session": other});
+    let mut expected = 1;
+    for data in [Value::Null, json!({"executed": "unknown"}), others] {
+        let (failing, other) = (inc(&client), inc(&client));
+        let refused = peer.next_call(&mut sessions).await;
+        let request = peer.next_call(&mut sessions).await;
+        assert_eq!(
+            (number(&refused), number(&request)),
+            (expected, expected + 1)
+        );
+        peer.error(&refused, -32004, data.clone()).await;
+        let error = failing.await.unwrap().unwrap_err();
+        assert_eq!(error.executed(), Executed::Unknown);
+        assert!(matches!(error.cause(), Cause::Server(_)), "{data}: {error}");
+        // The other goes on, and so do those to come.
+        peer.execute(&mut sessions, &request, json!(1)).await;
+        other.await.unwrap().unwrap();
+        drop(error);
+        expected += 2;
+    }
+    let stats = client.stats();
+    assert_eq!((stats.sessions_opened, stats.sessions_lost), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_without_sessions_was_sent_goes_to_no_other() {
+    let (mut network, connector) = network(1 << 16);
+    let builder = with_sessions().connections(2);
+    let client = builder.connect_with(connector).await.unwrap();
+    let (mut first, mut second) = (network.accept().await, network.accept().await);
+    let mut sessions = Sessions::new();
+    let calls = [inc(&client), inc(&client)];
+    for peer in [&mut first, &mut second] {
+        let request = peer.next_call(&mut sessions).await;
+        peer.execute(&mut sessions, &request, json!(1)).await;
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    // The second server is replaced by one of an older version, which executes what is written
+    // behind the hello.
+    drop(second);
+    tokio::time::sleep(ms(1)).await;
+    let calls = [inc(&client), inc(&client)];
+    let mut plain = network.accept().await;
+    let hello = plain.next().await;
+    assert_eq!(hello.method, "rpc.hello");
+    let executed = plain.next().await;
+    plain.error(&hello, -32601, json!(null)).await;
+    plain.result(&executed, json!(1)).await;
+    let request = first.next_call(&mut sessions).await;
+    assert_ne!(request.id, executed.id);
+    first.execute(&mut sessions, &request, json!(1)).await;
+    first.serve_for(&mut sessions, ms(3000)).await;
+    let mut outcomes = Vec::new();
+    for call in calls {
+        let outcome = call.await.unwrap();
+        outcomes.push(outcome.map_or_else(|error| error.executed(), |_| Executed::Yes));
+    }
+    outcomes.sort_by_key(|executed| *executed == Executed::Yes);
+    assert_eq!(outcomes, [Executed::Unknown, Executed::Yes]);
 }

@@ -3,8 +3,10 @@
 
 mod peer;
 
+use std::future::IntoFuture;
+
 use peer::{
-    connected, inc, ms,
+    connected, inc, ms, network,
     session::{Sessions, number},
     start, with_sessions,
 };
@@ -125,4 +127,88 @@ async fn room_that_nobody_was_told_of_is_found_over_the_next_connection() {
     peer.execute(&mut sessions, &request, json!(1)).await;
     call.await.unwrap().unwrap();
     drop(error);
+}
+
+/// Futures that are awaited together in one task are all polled when one of them is woken.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_polled_while_it_waits_goes_on_waiting() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::with_window(1);
+    let call = |n: u64| client.request("inc", json!([n])).into_future();
+    let (a, b, c) = (call(0), call(1), call(2));
+    let all = tokio::spawn(async move {
+        let ticks = async {
+            for _ in 0..100 {
+                tokio::time::sleep(ms(1)).await;
+            }
+        };
+        tokio::join!(async { tokio::try_join!(a, b, c) }, ticks).0
+    });
+    for expected in 0..3 {
+        let request = peer.next_call(&mut sessions).await;
+        assert_eq!(number(&request), expected);
+        assert!(peer.is_quiet_for(ms(10)).await, "there is no room");
+        let value = request.params[0].clone();
+        peer.execute(&mut sessions, &request, value).await;
+    }
+    let values = all.await.unwrap().unwrap();
+    assert_eq!(values, (json!(0), json!(1), json!(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_connection_that_has_room_sends_no_call_without_a_number() {
+    let (mut network, connector) = network(1 << 16);
+    let builder = with_sessions().connections(2);
+    let client = builder.connect_with(connector).await.unwrap();
+    let (mut first, mut second) = (network.accept().await, network.accept().await);
+    let mut sessions = Sessions::with_window(2);
+    let call = |n: u64| client.request("inc", json!([n])).into_future();
+    let (a, b, c, d) = (call(0), call(1), call(2), call(3));
+    let all = tokio::spawn(async move { tokio::try_join!(a, b, c, d) });
+    let mut numbers = Vec::new();
+    while numbers.len() < 4 {
+        let (seen, peer) = tokio::select! {
+            biased;
+            seen = first.next() => (seen, &mut first),
+            seen = second.next() => (seen, &mut second),
+        };
+        if !peer.serve(&mut sessions, &seen).await {
+            assert!(!seen.is_notification, "{}", seen.text);
+            numbers.push(number(&seen));
+            peer.execute(&mut sessions, &seen, json!(1)).await;
+        }
+    }
+    assert_eq!(numbers, [0, 1, 2, 3]);
+    all.await.unwrap().unwrap();
+}
+
+/// Nothing is sent for it, so nothing but the window's end is to be waited for.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_waited_for_at_the_window_is_given_when_there_is_room() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::with_window(1);
+    let slow = client.request("slow", json!({})).into_future();
+    let mut calls = [0, 1].map(|n| client.request("inc", json!([n])));
+    let all = tokio::spawn(async move {
+        let [b, c] = &mut calls;
+        let (slow, ..) = tokio::join!(slow, b.token(), c.token());
+        slow.unwrap();
+        let mut tokens = Vec::new();
+        for call in &mut calls {
+            tokens.push(call.token().await.unwrap().id);
+        }
+        tokens
+    });
+    let request = peer.next_call(&mut sessions).await;
+    peer.execute(&mut sessions, &request, json!(1)).await;
+    let serving = tokio::spawn(async move {
+        peer.serve_for(&mut sessions, ms(3000)).await;
+        sessions
+    });
+    let tokens = all.await.unwrap();
+    assert_ne!(tokens[0], tokens[1]);
+    assert_eq!(client.stats().held_numbers, 0, "the calls are gone");
+    let sessions = serving.await.unwrap();
+    let acked = sessions.known.values().map(|table| table.ack);
+    assert_eq!(acked.sum::<u64>(), 3);
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redial_client::Uuid;
+use redial_client::{CallToken, Uuid};
 use redial_protocol::{SessionCall, SessionId};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ pub(crate) struct Table {
     pub(crate) above: BTreeSet<u64>,
 }
 
-/// What became of a request of the protocol's own.
+/// The number of a call of a session.
 pub(crate) fn number(seen: &Seen) -> u64 {
     call(seen).expect("a call of a session").number
 }
@@ -40,6 +40,14 @@ pub(crate) fn number(seen: &Seen) -> u64 {
 pub(crate) fn call(seen: &Seen) -> Option<SessionCall> {
     let id: Uuid = serde_json::from_str(&seen.id).ok()?;
     SessionCall::from_uuid(id)
+}
+
+/// A token that was serialised elsewhere.
+pub(crate) fn foreign_token(session: &str, number: u64) -> CallToken {
+    let session = session.parse().unwrap();
+    let id = SessionCall { session, number }.uuid();
+    let token = json!({"id": id, "method": "inc", "params": {"key": "k"}});
+    serde_json::from_value(token).unwrap()
 }
 
 impl Sessions {
@@ -56,6 +64,11 @@ impl Sessions {
             window,
             ..Self::new()
         }
+    }
+
+    /// A session of another client, or of an earlier life of this one.
+    pub(crate) fn foreign(&mut self) -> String {
+        self.open()
     }
 
     /// The one session there is.
