@@ -25,7 +25,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -44,6 +44,7 @@ const STEPS: [Step; 10] = [
         "restarts",
         "xtask restarts --refusals --calls 20000 --clients 4 --restarts 4",
     ),
+    step("chaos", "xtask chaos --seconds 10"),
 ];
 
 /// Runs the steps until one fails, whose exit code becomes this command's own.

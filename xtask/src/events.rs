@@ -1,6 +1,6 @@
 //! What the two programs say about themselves: the client's summary, and the event files of both.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -139,6 +139,17 @@ pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
     let text =
         fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
     parse(&text).with_context(|| file.display().to_string())
+}
+
+/// Reads what a program wrote before it was killed, perhaps in the middle of a line, perhaps
+/// before it had made its file.
+pub(crate) fn read_until_killed<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.with_context(|| format!("can't read {}", file.display()))?,
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    parse(whole).with_context(|| file.display().to_string())
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {

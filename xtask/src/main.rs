@@ -1,11 +1,14 @@
 //! `cargo xtask`: the project's own commands. They start the real programs as a user would and
 //! link neither end, so that what they measure is what a user gets.
 
+mod chaos;
 mod ci;
 mod clock;
 mod demo;
 mod events;
 mod flags;
+mod fuzz;
+mod hostile;
 mod leash;
 mod memory;
 mod mode;
@@ -31,10 +34,16 @@ enum Task {
     Sweep(sweep::Args),
     /// Kill -9 and restart of a server in the middle of a hundred thousand calls.
     Restarts(restarts::Args),
+    /// Kill -9 of server and clients, behind a proxy that cuts, doubles and holds back.
+    Chaos(chaos::Args),
+    /// What ten thousand idle connections, half-open frames and unread replies cost the others.
+    Hostile(hostile::Args),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(memory::Args),
     /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
     Sim(sim::Args),
+    /// Lets libFuzzer look for bytes that panic, hang or mislead what reads them.
+    Fuzz(fuzz::Args),
     /// Everything that must pass before a change lands.
     Ci,
 }
@@ -44,8 +53,11 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Sweep(args) => sweep::run(&args),
         Task::Restarts(args) => restarts::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
+        Task::Hostile(args) => hostile::run(&args),
         Task::Memory(args) => memory::run(&args),
         Task::Sim(args) => sim::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {
@@ -75,6 +87,12 @@ mod tests {
                 &["restarts", "--clients", "0"],
                 "a whole number from 1 to 64",
             ),
+            (
+                &["chaos", "--seconds", "0"],
+                "a whole number from 1 to 86400",
+            ),
+            (&["hostile", "--rounds", "x"], "--rounds"),
+            (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
             (&["sim", "--seeds", "0"], "1..=100000000"),

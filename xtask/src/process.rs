@@ -95,11 +95,12 @@ impl Process {
         Ok(self.child.0.try_wait()?.is_some())
     }
 
-    /// Ends it as `kill -9` does, and waits until it is gone.
-    pub(crate) fn kill(mut self) -> Result<()> {
+    /// Ends it as `kill -9` does, and waits until it is gone; answers the lines of stdout that
+    /// nobody has asked for yet.
+    pub(crate) fn kill(mut self) -> Result<Vec<String>> {
         self.child.0.kill()?;
         self.child.0.wait()?;
-        Ok(())
+        Ok(self.rest())
     }
 
     /// Waits for the end, at most `limit`; answers the exit status and the lines of stdout that
@@ -115,18 +116,28 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(2));
         };
+        Ok((status, self.rest()))
+    }
+
+    /// The lines of a program that has ended.
+    fn rest(&self) -> Vec<String> {
         let mut lines = Vec::new();
         while let Ok(line) = self.stdout.recv_timeout(PIPES) {
             lines.push(line);
         }
-        Ok((status, lines))
+        lines
     }
 
-    /// Asks the program to stop (SIGTERM) and waits for it to do so with exit code 0.
-    pub(crate) fn stop(mut self, limit: Duration) -> Result<()> {
+    /// Sends it the signal of this name.
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
         // The standard library can only kill. The shell's own `kill` is there wherever a shell is.
         let asked = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\"", &self.id().to_string()])
+            .args([
+                "-c",
+                "kill -s \"$1\" \"$0\"",
+                &self.id().to_string(),
+                signal,
+            ])
             .status()
             .context("can't ask a program to stop: no `sh`")?;
         if !asked.success() {
@@ -136,6 +147,12 @@ impl Process {
                 self.last_words()
             );
         }
+        Ok(())
+    }
+
+    /// Asks the program to stop (SIGTERM) and waits for it to do so with exit code 0.
+    pub(crate) fn stop(mut self, limit: Duration) -> Result<()> {
+        self.signal("TERM")?;
         let (status, _) = self.finish(limit)?;
         if !status.success() {
             bail!("{} stopped with {status}{}", self.name, self.last_words());

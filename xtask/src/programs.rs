@@ -1,7 +1,8 @@
-//! Finding, building and starting the two example programs.
+//! Finding, building and starting the example programs.
 
 use std::{
     env,
+    fs::{File, TryLockError},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
@@ -50,6 +51,23 @@ impl Workspace {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("can't make {}", folder.display()))?;
         Ok(folder)
+    }
+
+    /// Keeps others from running the command of this name, whose files would be theirs as well, for
+    /// as long as the answer lives.
+    pub(crate) fn claim(&self, command: &str) -> Result<File> {
+        let path = self.output()?.join(format!("{command}.lock"));
+        let file = File::create(&path).with_context(|| format!("can't make {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => bail!(
+                "`cargo xtask {command}` is running in this workspace already; it has {}",
+                path.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("can't lock {}", path.display()))
+            }
+        }
     }
 
     /// The two programs: those in `folder` if one is given, else built in release.
@@ -131,6 +149,11 @@ impl Programs {
         Process::start("counter-client", self.program("counter-client"), args).map(Client)
     }
 
+    /// Starts a `crash-safe`, the client that makes one call and survives `kill -9`.
+    pub(crate) fn start_crash_safe(&self, args: &[String]) -> Result<Process> {
+        Process::start("crash-safe", self.program("crash-safe"), args)
+    }
+
     /// Runs a client to its end, at most `limit`, and reads the summary on its last line.
     pub(crate) fn client(&self, args: &[String], limit: Duration) -> Result<Summary> {
         self.start_client(args)?.summary(limit)
@@ -146,6 +169,16 @@ impl Client {
     /// Whether it has ended by now.
     pub(crate) fn has_ended(&mut self) -> Result<bool> {
         self.0.has_ended()
+    }
+
+    /// Lets it finish the calls that it has begun.
+    pub(crate) fn interrupt(&self) -> Result<()> {
+        self.0.signal("INT")
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(self) -> Result<()> {
+        self.0.kill().map(drop)
     }
 
     /// Waits for its end, at most `limit`, and reads the summary on its last line.
@@ -176,7 +209,7 @@ impl Server {
 
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(self) -> Result<()> {
-        self.process.kill()
+        self.process.kill().map(drop)
     }
 }
 
@@ -206,5 +239,21 @@ mod tests {
         let taken = addresses.find_map(|address| TcpListener::bind(address).ok());
         let taken = taken.expect("one of them is free").local_addr().unwrap();
         assert!(taken.port() < 32_768);
+    }
+
+    #[test]
+    fn a_command_runs_once_at_a_time() {
+        let folder = env::temp_dir().join(format!("redial-xtask-{}", process::id()));
+        let workspace = Workspace {
+            root: folder.clone(),
+            target: folder.clone(),
+        };
+        let first = workspace.claim("dance").unwrap();
+        let error = workspace.claim("dance").unwrap_err().to_string();
+        assert!(error.contains("cargo xtask dance"), "{error}");
+        workspace.claim("sing").unwrap();
+        drop(first);
+        workspace.claim("dance").unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

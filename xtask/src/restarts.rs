@@ -1,7 +1,7 @@
 //! `cargo xtask restarts`: a server that is killed and started again in the middle of the load,
 //! and whether each call still took effect once at most and was told the truth.
 
-mod chart;
+pub(crate) mod chart;
 pub(crate) mod check;
 mod crowd;
 pub(crate) mod drive;
@@ -80,6 +80,7 @@ struct Seen {
 /// Kills and restarts; the exit code says whether every promise was kept.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
+    let _claim = workspace.claim("restarts")?;
     let programs = workspace.programs(args.programs.as_deref(), args.json)?;
     let output = workspace.output()?;
     let folder = drive::empty_folder(output.join("restarts"))?;

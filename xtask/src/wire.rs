@@ -2,7 +2,7 @@
 //! for its ledger this way, so that no code of the client can colour the answer.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     thread,
     time::Duration,
@@ -37,6 +37,12 @@ impl Wire {
         Ok(Self(stream))
     }
 
+    /// A connection that there is already.
+    #[cfg(test)]
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+
     pub(crate) fn send(&mut self, body: &[u8]) -> Result<()> {
         self.0.write_all(&frame(body)).context("can't send a frame")
     }
@@ -62,6 +68,14 @@ impl Wire {
             "a reply to another request: {reply}"
         );
         Ok(reply)
+    }
+
+    /// Whether the connection is open and nothing has been said on it.
+    pub(crate) fn is_silent(&mut self) -> Result<bool> {
+        self.0.set_nonblocking(true)?;
+        let read = self.0.read(&mut [0; 1]);
+        self.0.set_nonblocking(false)?;
+        Ok(read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock))
     }
 
     fn fill(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<()> {

@@ -65,7 +65,7 @@ async fn a_dripping_frame_has_ten_seconds_in_all_however_it_drips() {
 
 #[tokio::test]
 async fn a_frame_that_arrives_byte_by_byte_is_served() {
-    let mut peer = pipe(&Service::default().server(Config::default()));
+    let mut peer = connect(listen(&Service::default().server(Config::default())).await).await;
     let frame = [&(PING.len() as u32).to_be_bytes()[..], PING.as_bytes()].concat();
     for byte in frame {
         peer.io.write_all(&[byte]).await.unwrap();
@@ -106,7 +106,7 @@ async fn bad_json_is_answered_and_the_connection_goes_on_until_the_tenth() {
 #[tokio::test]
 async fn nesting_is_bounded_even_if_it_is_well_formed() {
     let service = Service::default();
-    let mut peer = pipe(&service.server(Config::default()));
+    let mut peer = connect(listen(&service.server(Config::default())).await).await;
     let nested = |depth: usize| {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
         format!(r#"{{"id":"n{depth}","method":"inc","params":{open}{close}}}"#)
@@ -120,7 +120,7 @@ async fn nesting_is_bounded_even_if_it_is_well_formed() {
 #[tokio::test]
 async fn a_batch_of_100_000_is_refused_as_a_whole() {
     let service = Service::default();
-    let mut peer = pipe(&service.server(Config::default()));
+    let mut peer = connect(listen(&service.server(Config::default())).await).await;
     let batch = format!("[{}1]", "1,".repeat(99_999));
     assert_eq!(code(&peer.call_json(batch).await), -32600);
     let entries = vec![r#"{"method":"inc"}"#; 101].join(",");
@@ -130,7 +130,7 @@ async fn a_batch_of_100_000_is_refused_as_a_whole() {
 
 #[tokio::test]
 async fn numbers_beyond_64_bits_are_no_surprise() {
-    let mut peer = pipe(&Service::default().server(Config::default()));
+    let mut peer = connect(listen(&Service::default().server(Config::default())).await).await;
     let reply = peer
         .call(r#"{"id":123456789012345678901234567890,"method":"get"}"#)
         .await;
@@ -147,7 +147,7 @@ async fn numbers_beyond_64_bits_are_no_surprise() {
 
 #[tokio::test]
 async fn errors_do_not_echo_more_than_200_bytes_of_the_input() {
-    let mut peer = pipe(&Service::default().server(Config::default()));
+    let mut peer = connect(listen(&Service::default().server(Config::default())).await).await;
     let long = "x".repeat(100_000);
     for request in [
         format!(r#"{{"id":"1","method":"{long}"}}"#),
@@ -189,10 +189,14 @@ async fn a_smaller_frame_limit_is_kept() {
         max_frame_bytes: 100,
         ..Limits::default()
     };
-    let mut peer = pipe(&Service::default().server(Config {
-        limits,
-        ..Config::default()
-    }));
+    let mut peer = connect(
+        listen(&Service::default().server(Config {
+            limits,
+            ..Config::default()
+        }))
+        .await,
+    )
+    .await;
     peer.send(format!("{PING}{}", " ".repeat(100 - PING.len())))
         .await;
     assert!(peer.receive().await.unwrap().contains("pong"));

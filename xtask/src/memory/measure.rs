@@ -157,7 +157,7 @@ impl Watch {
 }
 
 /// The resident memory of a process (`VmRSS`, proc(5)).
-fn rss_kib(process: u32) -> Result<u64> {
+pub(crate) fn rss_kib(process: u32) -> Result<u64> {
     let file = format!("/proc/{process}/status");
     let text = fs::read_to_string(&file)
         .with_context(|| format!("can't read {file}: is this not Linux?"))?;

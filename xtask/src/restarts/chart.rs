@@ -9,14 +9,14 @@ use crate::{
     },
 };
 
-const WIDTH: f64 = 1100.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 1090.0;
+pub(crate) const WIDTH: f64 = 1100.0;
+pub(crate) const LEFT: f64 = 64.0;
+pub(crate) const RIGHT: f64 = 1090.0;
 const TOP: f64 = 24.0;
 /// The bars' ground, and below it the one of the dots.
 const BARS: f64 = 240.0;
 const DOTS: (f64, f64) = (280.0, 420.0);
-const BINS: usize = 120;
+pub(crate) const BINS: usize = 120;
 
 /// The outcomes from the ground up, each with its class and its name.
 const STACK: [(Outcome, &str, &str); 4] = [
@@ -27,7 +27,7 @@ const STACK: [(Outcome, &str, &str); 4] = [
 ];
 
 /// What the colours mean.
-pub(super) const LEGEND: &str = "<p class=\"legend\"><span><i class=\"key square session\"></i>ok</span>\
+pub(crate) const LEGEND: &str = "<p class=\"legend\"><span><i class=\"key square session\"></i>ok</span>\
     <span><i class=\"key square naive\"></i>unknown</span><span><i class=\"key square soft-bar\"></i>not \
     executed</span><span><i class=\"key square lost-bar\"></i>failed</span><span><i class=\"key \
     square outage\"></i>no server: from a kill to the next start</span></p>";
@@ -40,15 +40,15 @@ struct Bin {
 }
 
 /// A run's axis of time.
-struct Time {
+pub(crate) struct Time {
     start_us: u64,
-    scale: Scale,
+    pub(crate) scale: Scale,
 }
 
 impl Time {
-    fn of(calls: &[Call]) -> Self {
-        let start_us = calls.iter().map(|call| call.start_us).min().unwrap_or(0);
-        let end_us = calls.iter().map(|call| call.end_us).max().unwrap_or(0);
+    pub(crate) fn of<'a>(calls: impl Iterator<Item = &'a Call> + Clone) -> Self {
+        let start_us = calls.clone().map(|call| call.start_us).min().unwrap_or(0);
+        let end_us = calls.map(|call| call.end_us).max().unwrap_or(0);
         let seconds = end_us.saturating_sub(start_us).max(1) as f64 / 1e6;
         Self {
             start_us,
@@ -61,19 +61,23 @@ impl Time {
             .at(t_us.saturating_sub(self.start_us) as f64 / 1e6)
     }
 
-    fn bin(&self, t_us: u64) -> usize {
+    pub(crate) fn bin(&self, t_us: u64) -> usize {
         let share = (self.at(t_us) - LEFT) / (RIGHT - LEFT);
         ((share * BINS as f64) as usize).min(BINS - 1)
     }
 }
 
 /// Two pictures over one axis: how many calls ended how, and how long the longest of them took.
-pub(super) fn draw(calls: &[Call], outages: &[Outage]) -> String {
-    let time = Time::of(calls);
+pub(crate) fn draw<'a>(
+    calls: impl Iterator<Item = &'a Call> + Clone,
+    outages: &[Outage],
+) -> String {
+    let time = Time::of(calls.clone());
     let bins = fill(calls, &time);
+    let text = describe(&bins, outages);
     let title = "How the calls ended over time";
     let size = (WIDTH, DOTS.1 + 46.0);
-    let mut svg = Svg::new("restarts", size, title, &describe(calls, outages));
+    let mut svg = Svg::new("restarts", size, title, &text);
     for outage in outages {
         let (from, to) = (time.at(outage.from_us), time.at(outage.to_us));
         let tip = format!(
@@ -95,7 +99,7 @@ pub(super) fn draw(calls: &[Call], outages: &[Outage]) -> String {
     svg.finish()
 }
 
-fn fill(calls: &[Call], time: &Time) -> Vec<Bin> {
+fn fill<'a>(calls: impl Iterator<Item = &'a Call>, time: &Time) -> Vec<Bin> {
     let mut bins = vec![Bin::default(); BINS];
     for call in calls {
         let bin = &mut bins[time.bin(call.end_us)];
@@ -162,11 +166,12 @@ fn dots(svg: &mut Svg, bins: &[Bin]) {
     svg.line("base", (LEFT, bottom), (RIGHT, bottom));
 }
 
-fn describe(calls: &[Call], outages: &[Outage]) -> String {
-    let ended = STACK.map(|(outcome, _, name)| {
-        let count = calls.iter().filter(|call| call.outcome == outcome).count();
-        format!("{name}: {}", thousands(count as u64))
+fn describe(bins: &[Bin], outages: &[Outage]) -> String {
+    let ended = STACK.iter().enumerate().map(|(place, (_, _, name))| {
+        let count: u64 = bins.iter().map(|bin| bin.ended[place]).sum();
+        format!("{name}: {}", thousands(count))
     });
+    let ended: Vec<_> = ended.collect();
     format!("{}; kills: {}", ended.join(", "), outages.len())
 }
 
@@ -190,7 +195,7 @@ mod tests {
             call(2_000_000, Outcome::Failed),
             call(2_000_000, Outcome::NotExecuted),
         ];
-        let bins = fill(&calls, &Time::of(&calls));
+        let bins = fill(calls.iter(), &Time::of(calls.iter()));
         let sum = |place: usize| bins.iter().map(|bin| bin.ended[place]).sum::<u64>();
         assert_eq!([0, 1, 2, 3].map(sum), [1; 4]);
         assert_eq!(bins[BINS - 1].longest_us, 900);
@@ -198,9 +203,9 @@ mod tests {
             from_us: 1_200_000,
             to_us: 1_300_000,
         };
-        let svg = draw(&calls, &[outage]);
+        let svg = draw(calls.iter(), &[outage]);
         assert!(svg.contains("back after 100 ms"), "{svg}");
         assert!(!svg.contains("NaN"), "{svg}");
-        assert!(!draw(&[], &[]).contains("NaN"));
+        assert!(!draw([].iter(), &[]).contains("NaN"));
     }
 }

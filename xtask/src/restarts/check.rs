@@ -1,7 +1,12 @@
 //! What the ledgers of all lives of a server say about what its callers were told. It shares no
 //! code with server or client.
 
-use std::{collections::HashMap, fmt, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -95,14 +100,30 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The name that call `number` of client `client` counts under.
-pub(crate) fn key(client: usize, number: u64) -> String {
-    format!("{}-{number}", prefix(client))
-}
-
 /// What the keys of a client begin with.
 pub(crate) fn prefix(client: usize) -> String {
     format!("client{client}")
+}
+
+/// What one client wrote down.
+pub(crate) struct History<'a> {
+    /// Call `n` counted under `PREFIX-n`.
+    pub(crate) prefix: String,
+    pub(crate) calls: &'a [Call],
+    pub(crate) end: End,
+    /// No call may have taken longer.
+    pub(crate) limit: Duration,
+}
+
+/// How a client ended, which says what is known of the calls that it did not write down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It had this many to make, so none may be missing.
+    Planned(u64),
+    /// It ended its calls and stopped, so there were no others.
+    Stopped,
+    /// It was killed: there may have been others, and nobody was told of them.
+    Killed,
 }
 
 /// Compares what each client wrote down of its calls, of which it was to make `calls` that take
@@ -111,28 +132,68 @@ pub(crate) fn violations(
     clients: &[Vec<Call>],
     calls: u64,
     limit: Duration,
-    mut effects: Effects,
+    effects: Effects,
 ) -> Vec<Violation> {
+    let histories = clients.iter().enumerate().map(|(client, told)| History {
+        prefix: prefix(client),
+        calls: told,
+        end: End::Planned(calls),
+        limit,
+    });
+    violations_of(&histories.collect::<Vec<_>>(), effects)
+}
+
+/// The same for clients that need not have come to the end of their calls.
+pub(crate) fn violations_of(histories: &[History<'_>], mut effects: Effects) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (client, told) in clients.iter().enumerate() {
-        let mut ended: HashMap<u64, Vec<&Call>> = HashMap::new();
-        for call in told {
-            ended.entry(call.number).or_default().push(call);
-        }
+    for history in histories {
+        found.extend(told(history, &mut effects));
+    }
+    let ends = histories
+        .iter()
+        .map(|history| (&*history.prefix, history.end));
+    found.extend(untold(&ends.collect(), effects));
+    found
+}
+
+/// What is wrong about the calls that a client wrote down, or had to; takes their effects away.
+fn told(history: &History<'_>, effects: &mut Effects) -> Vec<Violation> {
+    let mut ended: BTreeMap<u64, Vec<&Call>> = BTreeMap::new();
+    for call in history.calls {
+        ended.entry(call.number).or_default().push(call);
+    }
+    if let End::Planned(calls) = history.end {
         for number in 0..calls {
-            let key = key(client, number);
-            let lives = effects.lives.remove(&key).unwrap_or_default();
-            match ended.get(&number).map_or(&[][..], Vec::as_slice) {
-                [] => found.push(Violation::Missing(key)),
-                [call] => found.extend(judge(call, key, lives, limit)),
-                _ => found.push(Violation::Again(key)),
-            }
+            ended.entry(number).or_default();
         }
     }
-    let mut strays: Vec<_> = effects.lives.into_keys().collect();
-    strays.sort();
-    found.extend(strays.into_iter().map(Violation::Stray));
+    let mut found = Vec::new();
+    for (number, calls) in ended {
+        let key = format!("{}-{number}", history.prefix);
+        let lives = effects.lives.remove(&key).unwrap_or_default();
+        match calls[..] {
+            [] => found.push(Violation::Missing(key)),
+            [call] => found.extend(judge(call, key, lives, history.limit)),
+            _ => found.push(Violation::Again(key)),
+        }
+    }
     found
+}
+
+/// What is wrong about the effects of calls that nobody wrote down.
+fn untold(ends: &HashMap<&str, End>, effects: Effects) -> Vec<Violation> {
+    let mut rest: Vec<_> = effects.lives.into_iter().collect();
+    rest.sort();
+    let judged = rest.into_iter().map(|(key, lives)| {
+        let client = key.rsplit_once('-').map_or(&*key, |(prefix, _)| prefix);
+        let was_killed = ends.get(client) == Some(&End::Killed);
+        match lives[..] {
+            [_, _, ..] if was_killed => Some(Violation::Doubled(key, lives)),
+            _ if was_killed => None,
+            _ => Some(Violation::Stray(key)),
+        }
+    });
+    judged.flatten().collect()
 }
 
 /// What is wrong about one call.
@@ -153,6 +214,10 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_millis(1);
+
+    fn key(client: usize, number: u64) -> String {
+        format!("{}-{number}", prefix(client))
+    }
 
     fn call(number: u64, outcome: Outcome) -> Call {
         Call {
@@ -262,6 +327,44 @@ mod tests {
                 Violation::Again(key(2)),
                 Violation::Missing(key(3)),
             ]
+        );
+    }
+
+    /// The history of client 0, judged beside one that was stopped without a call.
+    fn ended(end: End, calls: &[Call], lives: [&[(usize, u64)]; 2]) -> Vec<Violation> {
+        let stopped = History {
+            prefix: prefix(1),
+            calls: &[],
+            end: End::Stopped,
+            limit: LIMIT,
+        };
+        let first = History {
+            prefix: prefix(0),
+            calls,
+            end,
+            ..stopped
+        };
+        violations_of(&[first, stopped], effects(lives))
+    }
+
+    #[test]
+    fn of_a_killed_clients_untold_calls_only_the_second_effect_is_wrong() {
+        let calls = [call(0, Outcome::Ok), call(7, Outcome::Ok)];
+        let lives = [&[(0, 0), (0, 1)][..], &[(0, 7), (0, 3)]];
+        assert_eq!(ended(End::Killed, &calls, lives), []);
+        let strays = [1, 3].map(|number| Violation::Stray(key(0, number)));
+        assert_eq!(ended(End::Stopped, &calls, lives), strays);
+        assert_eq!(
+            ended(End::Killed, &calls, [&[(0, 0), (0, 1)], &[(0, 1)]]),
+            [
+                Violation::Lost(key(0, 7)),
+                Violation::Doubled(key(0, 1), vec![1, 2])
+            ]
+        );
+        let other = [&[(1, 0)][..], &[]];
+        assert_eq!(
+            ended(End::Killed, &[], other),
+            [Violation::Stray(key(1, 0))]
         );
     }
 

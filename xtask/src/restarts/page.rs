@@ -9,7 +9,11 @@ use crate::report::{
 
 /// The whole page.
 pub(super) fn html(seen: &Seen) -> String {
-    let picture = figure("wide full", "", &chart::draw(&seen.calls, &seen.outages));
+    let picture = figure(
+        "wide full",
+        "",
+        &chart::draw(seen.calls.iter(), &seen.outages),
+    );
     let picture = format!("{}{picture}", chart::LEGEND);
     let lead = "Above, how many calls ended, and how; below, how long the longest of them took. A \
         call that meets a kill waits for the next server; what it can't know there, it does not do \

@@ -1,0 +1,326 @@
+//! A client that is told anything: every call ends in time, and no call is given a value that no
+//! reply to it had.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use redial_client::{CallLimits, Client, Config};
+use redial_protocol::{FrameDecoder, Id, Incoming, Limits, Reply, Request, SessionId, rpc};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    runtime, task,
+    time::timeout,
+};
+
+use crate::script::{Script, frame};
+
+const PIPE_BYTES: usize = 4096;
+const CALLS: u64 = 4;
+/// What bounds a call.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// How long it may take: timers are rounded up to milliseconds.
+const LIMIT: Duration = Duration::from_millis(3010);
+
+/// Makes some calls to a peer that the bytes play.
+///
+/// # Panics
+///
+/// If the client panics, if a call does not end by its deadline, or if it ends with a value that
+/// was not said to it.
+pub fn check(data: &[u8]) {
+    run(data);
+}
+
+fn run(data: &[u8]) -> u64 {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(calls(data))
+}
+
+/// How many of the calls came to a value.
+async fn calls(data: &[u8]) -> u64 {
+    let mut script = Script::new(data);
+    let first = script.byte().unwrap_or(0);
+    let play = Arc::new(Mutex::new(Play {
+        script: script.rest().to_vec(),
+        ..Play::default()
+    }));
+    let client = Client::builder()
+        .config(config(first))
+        .lazy_with(connector(&play))
+        .expect("its limits are right");
+    let calls = (0..CALLS).map(|tag| {
+        let call = client.request("inc", json!({"tag": tag}));
+        tokio::spawn(timeout(LIMIT, call.into_future()))
+    });
+    let mut values = 0;
+    for (tag, call) in calls.collect::<Vec<_>>().into_iter().enumerate() {
+        let ended = call.await.expect("a call panicked");
+        let ended = ended.unwrap_or_else(|_| panic!("call {tag} did not end"));
+        if let Ok(value) = ended {
+            let play = play.lock().expect("the peer does not panic");
+            assert!(play.has_said(tag as u64, &value), "call {tag}: {value}");
+            values += 1;
+        }
+    }
+    drop(client);
+    // Its connections see that, and so do those of the peer.
+    task::yield_now().await;
+    values
+}
+
+/// With and without sessions, with one connection or two.
+fn config(first: u8) -> Config {
+    Config {
+        call: CallLimits {
+            attempt_timeout: Duration::from_millis(200),
+            deadline: DEADLINE,
+            ..CallLimits::default()
+        },
+        sessions: first & 1 == 0,
+        connections: 1 + usize::from(first >> 1 & 1),
+        seed: Some(1),
+        jitter_seed: Some(1),
+        ..Config::default()
+    }
+}
+
+fn connector(
+    play: &Arc<Mutex<Play>>,
+) -> impl Fn() -> std::future::Ready<std::io::Result<DuplexStream>> + Send + Sync + 'static {
+    let play = Arc::clone(play);
+    move || {
+        let (near, far) = duplex(PIPE_BYTES);
+        tokio::spawn(serve(far, Arc::clone(&play)));
+        std::future::ready(Ok(near))
+    }
+}
+
+/// The peer's side of one connection, until either end has had enough.
+async fn serve(mut io: DuplexStream, play: Arc<Mutex<Play>>) {
+    let mut decoder = FrameDecoder::new(1 << 20);
+    let mut buffer = vec![0; PIPE_BYTES];
+    while let Ok(read @ 1..) = io.read(&mut buffer).await {
+        let mut input = &buffer[..read];
+        loop {
+            let frame = decoder.next_frame(&mut input);
+            let Some(body) = frame.expect("a client sends whole frames") else {
+                break;
+            };
+            let act = play.lock().expect("it does not panic").answer(body);
+            if io.write_all(&act.bytes).await.is_err() || act.is_end {
+                return;
+            }
+        }
+    }
+}
+
+/// What is said, and to whom.
+#[derive(Default)]
+struct Play {
+    script: Vec<u8>,
+    /// How much of the script has been played.
+    played: usize,
+    /// The ids that each call was sent under.
+    names: HashMap<u64, Vec<String>>,
+    /// The results that were said to each id, as they were written.
+    said: HashMap<String, Vec<String>>,
+    /// Every reply that was honest.
+    replies: Vec<Vec<u8>>,
+}
+
+/// What the peer does when a request has come.
+#[derive(Default)]
+struct Act {
+    bytes: Vec<u8>,
+    is_end: bool,
+}
+
+impl Play {
+    /// Plays the next line of the script; without one the peer is honest.
+    fn answer(&mut self, request: &[u8]) -> Act {
+        let limits = Limits::default();
+        let Ok(Incoming::Request(request)) = Incoming::parse(request, &limits) else {
+            panic!("no request: {}", String::from_utf8_lossy(request));
+        };
+        self.name(&request);
+        let (line, piece) = self.line();
+        let mut act = Act::default();
+        let honest = honest(&request);
+        match line {
+            None | Some(0..=63) => self.say(&mut act, honest),
+            Some(64..=79) => {
+                self.say(&mut act, honest.clone());
+                self.say(&mut act, honest);
+            }
+            Some(80..=99) => self.say(&mut act, with_result(&request, &piece)),
+            Some(100..=119) => self.say(&mut act, error(&request, &piece)),
+            Some(120..=159) => self.say(&mut act, piece),
+            // Not a frame, perhaps, or more than one, or half of one.
+            Some(160..=179) => self.say_raw(&mut act, &piece),
+            Some(180..=199) => self.say_again(&mut act, &piece),
+            Some(200..=209) => self.say_changed(&mut act, honest, &piece),
+            Some(210..=219) => act.is_end = true,
+            Some(220..=229) => {
+                let whole = frame(&honest);
+                let cut = usize::from(piece.first().copied().unwrap_or(0)) % whole.len();
+                act.bytes = whole[..cut].to_vec();
+                act.is_end = true;
+            }
+            // Silence.
+            Some(230..) => {}
+        }
+        act
+    }
+
+    fn line(&mut self) -> (Option<u8>, Vec<u8>) {
+        let mut script = Script::new(&self.script[self.played..]);
+        let before = script.len();
+        let line = script.byte();
+        let needs_piece = line.is_some_and(|byte| (80..=229).contains(&byte));
+        let piece = match needs_piece {
+            true => script.piece().to_vec(),
+            false => Vec::new(),
+        };
+        self.played += before - script.len();
+        (line, piece)
+    }
+
+    fn name(&mut self, request: &Request<'_>) {
+        let params = request.params.map_or("null", |params| params.get());
+        let params: Value = serde_json::from_str(params).expect("params are JSON");
+        if let (Some(tag), Some(id)) = (params["tag"].as_u64(), &request.id) {
+            let id = name_of(id);
+            self.names.entry(tag).or_default().push(id);
+        }
+    }
+
+    fn say(&mut self, act: &mut Act, body: Vec<u8>) {
+        if let Ok(reply) = Reply::parse(&body)
+            && let Ok(result) = reply.outcome
+        {
+            let said = self.said.entry(name_of(&reply.id)).or_default();
+            said.push(result.get().to_owned());
+        }
+        act.bytes.extend(frame(&body));
+        self.replies.push(body);
+    }
+
+    /// Whatever of it is a frame is one.
+    fn say_raw(&mut self, act: &mut Act, bytes: &[u8]) {
+        let mut decoder = FrameDecoder::new(1 << 20);
+        let mut input = bytes;
+        while let Ok(Some(body)) = decoder.next_frame(&mut input) {
+            self.say(&mut Act::default(), body.to_vec());
+        }
+        act.bytes.extend_from_slice(bytes);
+        // What would follow would be read as the rest of it.
+        act.is_end = true;
+    }
+
+    fn say_again(&mut self, act: &mut Act, piece: &[u8]) {
+        let which = usize::from(piece.first().copied().unwrap_or(0));
+        let count = self.replies.len().max(1);
+        if let Some(reply) = self.replies.get(which % count) {
+            act.bytes.extend(frame(reply));
+        }
+    }
+
+    /// One byte of an honest reply becomes another one.
+    fn say_changed(&mut self, act: &mut Act, mut reply: Vec<u8>, piece: &[u8]) {
+        if let [at, byte, ..] = piece {
+            let at = usize::from(*at) % reply.len();
+            reply[at] = *byte;
+        }
+        self.say(act, reply);
+    }
+
+    /// Whether a reply to that call had this result.
+    fn has_said(&self, tag: u64, value: &Value) -> bool {
+        let ids = self.names.get(&tag).into_iter().flatten();
+        let mut said = ids.filter_map(|id| self.said.get(id)).flatten();
+        said.any(|text| serde_json::from_str::<Value>(text).is_ok_and(|said| said == *value))
+    }
+}
+
+/// One text for all that a client may take for the same id.
+fn name_of(id: &Id<'_>) -> String {
+    match id.as_uuid() {
+        Some(uuid) => uuid.to_string(),
+        None => id.raw().to_owned(),
+    }
+}
+
+/// What a server would answer. No call has the result of another one.
+fn honest(request: &Request<'_>) -> Vec<u8> {
+    let result = match &*request.method {
+        rpc::HELLO => {
+            let session = SessionId::from_bits(1);
+            json!({
+                "session": session, "table": "t", "lease_ms": 60_000, "max_frame": 1 << 20,
+                "max_in_flight": 512,
+            })
+        }
+        _ => json!(request.params),
+    };
+    with_result(request, result.to_string().as_bytes())
+}
+
+fn with_result(request: &Request<'_>, result: &[u8]) -> Vec<u8> {
+    let id = request.id.as_ref().map_or("null", |id| id.raw());
+    [br#"{"id":"#, id.as_bytes(), br#","result":"#, result, b"}"].concat()
+}
+
+fn error(request: &Request<'_>, piece: &[u8]) -> Vec<u8> {
+    let id = request.id.as_ref().map_or("null", |id| id.raw());
+    let (code, executed) = match piece {
+        [a, b, ..] => (
+            -32_000 - i64::from(*a % 10),
+            ["no", "yes", "unknown"][usize::from(*b % 3)],
+        ),
+        _ => (-32_603, "yes"),
+    };
+    let error = json!({"code": code, "message": "m", "data": {"executed": executed}});
+    [
+        br#"{"id":"#,
+        id.as_bytes(),
+        br#","error":"#,
+        error.to_string().as_bytes(),
+        b"}",
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_honest_peer_is_believed_and_a_silent_one_is_given_up() {
+        assert_eq!([0, 1, 2, 3].map(|first| run(&[first])), [CALLS; 4]);
+        assert_eq!(
+            run(&[1; 1]
+                .iter()
+                .chain(&[255; 100])
+                .copied()
+                .collect::<Vec<_>>()),
+            0
+        );
+    }
+
+    #[test]
+    fn what_was_not_said_to_a_call_is_not_its_value() {
+        let mut play = Play::default();
+        let request = br#"{"id":"a","method":"inc","params":{"tag":1}}"#;
+        play.answer(request);
+        assert!(play.has_said(1, &json!({"tag": 1})));
+        assert!(!play.has_said(1, &json!({"tag": 2})) && !play.has_said(2, &json!({"tag": 1})));
+    }
+}

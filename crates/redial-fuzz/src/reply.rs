@@ -1,0 +1,36 @@
+//! The parser of replies: it never panics, and what it takes is written and read again as the same.
+
+use redial_protocol::{Dialect, Reply, reply};
+use serde_json::value::RawValue;
+
+/// Parses the bytes as one frame of a server.
+///
+/// # Panics
+///
+/// If what is taken is not the same after it was written and read again.
+pub fn check(data: &[u8]) {
+    let Ok(read) = Reply::parse(data) else {
+        return;
+    };
+    let mut outcome = Vec::new();
+    match &read.outcome {
+        Ok(result) => reply::encode_result(&mut outcome, result).expect("raw JSON is JSON"),
+        Err(error) => reply::encode_error(&mut outcome, error),
+    }
+    for dialect in [Dialect::Notebook, Dialect::JsonRpc2] {
+        let mut written = Vec::new();
+        reply::write(&mut written, dialect, read.id.raw(), &outcome, read.meta);
+        let text = String::from_utf8_lossy(&written);
+        let again = Reply::parse(&written).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(again.id.raw(), read.id.raw());
+        assert_eq!(again.meta, read.meta);
+        match (&again.outcome, &read.outcome) {
+            (Ok(again), Ok(read)) => assert_eq!(RawValue::get(again), RawValue::get(read)),
+            (Err(again), Err(read)) => {
+                let text = |error| serde_json::to_string(error).expect("an error is JSON");
+                assert_eq!(text(again), text(read));
+            }
+            _ => panic!("{text} is {:?}", again.outcome),
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! A proxy between clients and server that does everything to their frames that a network, or
+//! something that sits on it, might do.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    diary::{Deed, Diary},
+    fate::{Fate, Way},
+    post::Post,
+};
+use crate::clock::Deadline;
+
+/// What is read at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// What neither end of an honest connection sends. The proxy keeps no more.
+const MAX_FRAME_BYTES: usize = 1 << 20;
+/// A direction that stands still looks so often whether it may go on.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What says the fate of a frame of so many bytes.
+pub(crate) type Draw = fn(Way, usize, &mut ChaCha8Rng) -> Fate;
+
+/// A running proxy. It runs until the program ends.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What it does to frames, and where that is written down.
+#[derive(Clone)]
+pub(crate) struct Mischief {
+    pub(crate) seed: u64,
+    pub(crate) draw: Draw,
+    pub(crate) diary: Diary,
+    pub(crate) post: Post,
+}
+
+struct Shared {
+    server: SocketAddr,
+    mischief: Mischief,
+    connections: AtomicU64,
+    is_honest: AtomicBool,
+}
+
+/// One direction of a connection.
+struct Pump {
+    shared: Arc<Shared>,
+    way: Way,
+    rng: ChaCha8Rng,
+    from: TcpStream,
+    to: TcpStream,
+    /// What has been read and is not a whole frame yet.
+    rest: Vec<u8>,
+    /// What may go, gathered for one write.
+    out: Vec<u8>,
+}
+
+/// Why a direction is over.
+enum Over {
+    /// Both are.
+    Broken,
+    /// Only this one.
+    Ended,
+}
+
+impl From<io::Error> for Over {
+    fn from(_: io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+impl Proxy {
+    /// Listens on a port that the system chooses, and passes on to `server`.
+    pub(crate) fn start(server: SocketAddr, mischief: Mischief) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+        let proxy = Self {
+            address: listener.local_addr()?,
+            shared: Arc::new(Shared {
+                server,
+                mischief,
+                connections: AtomicU64::new(0),
+                is_honest: AtomicBool::new(false),
+            }),
+        };
+        let shared = Arc::clone(&proxy.shared);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let shared = Arc::clone(&shared);
+                // Without a server the client sees what it would see without the proxy: an end.
+                thread::spawn(move || shared.connect(client));
+            }
+        });
+        Ok(proxy)
+    }
+
+    /// From now on everything passes.
+    pub(crate) fn be_honest(&self) {
+        self.shared.is_honest.store(true, Ordering::Release);
+    }
+}
+
+impl Shared {
+    fn connect(self: Arc<Self>, client: TcpStream) -> io::Result<()> {
+        let server = TcpStream::connect(self.server)?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let pump = |way, from: &TcpStream, to: &TcpStream| -> io::Result<Pump> {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.mischief.seed);
+            rng.set_stream(2 * number + u64::from(way == Way::Down));
+            Ok(Pump {
+                shared: Arc::clone(&self),
+                way,
+                rng,
+                from: from.try_clone()?,
+                to: to.try_clone()?,
+                rest: Vec::new(),
+                out: Vec::new(),
+            })
+        };
+        let up = pump(Way::Up, &client, &server)?;
+        let down = pump(Way::Down, &server, &client)?;
+        thread::spawn(move || up.run());
+        down.run();
+        Ok(())
+    }
+
+    fn is_honest(&self) -> bool {
+        self.is_honest.load(Ordering::Acquire)
+    }
+}
+
+impl Pump {
+    fn run(mut self) {
+        // Errors below are those of connections that are gone already.
+        match self.pass_on() {
+            Ok(()) | Err(Over::Ended) => {
+                let _ = self.to.shutdown(Shutdown::Write);
+            }
+            Err(Over::Broken) => {
+                let _ = self.to.shutdown(Shutdown::Both);
+                let _ = self.from.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    fn pass_on(&mut self) -> Result<(), Over> {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let read = self.from.read(&mut chunk)?;
+            if read == 0 {
+                // The end of half a frame is the other side's to judge.
+                self.out.append(&mut self.rest);
+                return self.flush();
+            }
+            self.rest.extend_from_slice(&chunk[..read]);
+            let whole = std::mem::take(&mut self.rest);
+            let mut left = &whole[..];
+            while let Some(bytes) = frame_bytes(left)? {
+                let (frame, next) = left.split_at(bytes);
+                self.frame(frame)?;
+                left = next;
+            }
+            self.rest = left.to_vec();
+            self.flush()?;
+        }
+    }
+
+    /// Lets one frame meet its fate.
+    fn frame(&mut self, frame: &[u8]) -> Result<(), Over> {
+        let fate = match self.shared.is_honest() {
+            true => Fate::Pass,
+            false => (self.shared.mischief.draw)(self.way, frame.len(), &mut self.rng),
+        };
+        match fate {
+            Fate::Pass => self.out.extend_from_slice(frame),
+            Fate::Delay(time) => self.wait(Deed::Delayed, time, frame)?,
+            Fate::Stall(time) => self.wait(Deed::Stalled, time, frame)?,
+            Fate::Cut(bytes) => return self.end(Deed::Cut, &frame[..bytes], Over::Broken),
+            Fate::Truncate(bytes) => {
+                return self.end(Deed::Truncated, &frame[..bytes], Over::Ended);
+            }
+            Fate::Twice => {
+                self.shared.mischief.diary.note(match self.way {
+                    Way::Up => Deed::Duplicated,
+                    Way::Down => Deed::ReplyDuplicated,
+                });
+                self.out.extend_from_slice(frame);
+                self.out.extend_from_slice(frame);
+            }
+            Fate::Copy(after) => {
+                self.shared.mischief.diary.note(Deed::Copied);
+                self.shared.mischief.post.send(frame.to_vec(), after);
+                self.out.extend_from_slice(frame);
+            }
+            Fate::HoldBack(after) => {
+                self.shared.mischief.diary.note(Deed::HeldBack);
+                self.shared.mischief.post.send(frame.to_vec(), after);
+            }
+        }
+        Ok(())
+    }
+
+    /// What came before goes, the frame and what follows it wait.
+    fn wait(&mut self, deed: Deed, time: Duration, frame: &[u8]) -> Result<(), Over> {
+        self.shared.mischief.diary.note(deed);
+        self.flush()?;
+        let deadline = Deadline::after(time);
+        while !deadline.has_passed() && !self.shared.is_honest() {
+            thread::sleep(deadline.left().min(LOOK));
+        }
+        self.out.extend_from_slice(frame);
+        Ok(())
+    }
+
+    fn end(&mut self, deed: Deed, last: &[u8], over: Over) -> Result<(), Over> {
+        self.shared.mischief.diary.note(deed);
+        self.out.extend_from_slice(last);
+        self.flush()?;
+        Err(over)
+    }
+
+    fn flush(&mut self) -> Result<(), Over> {
+        let written = self.to.write_all(&self.out);
+        self.out.clear();
+        Ok(written?)
+    }
+}
+
+/// How many bytes the frame takes that `bytes` begin with, if it is whole.
+fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, Over> {
+    let Some(header) = bytes.first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let body = u32::from_be_bytes(*header) as usize;
+    if body > MAX_FRAME_BYTES {
+        return Err(Over::Broken);
+    }
+    Ok((bytes.len() >= 4 + body).then_some(4 + body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Wire;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// A peer that answers each frame with itself, and counts them.
+    fn echo() -> (SocketAddr, Arc<AtomicU64>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&seen);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let count = Arc::clone(&count);
+                thread::spawn(move || {
+                    let mut wire = Wire::over(stream);
+                    while let Ok(body) = wire.receive(LIMIT) {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        if wire.send(&body).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        (address, seen)
+    }
+
+    /// A proxy that does this to every frame, before the peer that answers.
+    fn proxy(draw: Draw) -> (Proxy, Arc<AtomicU64>) {
+        let (server, seen) = echo();
+        let diary = Diary::default();
+        let mischief = Mischief {
+            seed: 1,
+            draw,
+            post: Post::start(server, diary.clone()),
+            diary,
+        };
+        (Proxy::start(server, mischief).unwrap(), seen)
+    }
+
+    fn deeds(proxy: &Proxy) -> Vec<Deed> {
+        let diary = proxy.shared.mischief.diary.read();
+        diary.into_iter().map(|(_, deed)| deed).collect()
+    }
+
+    fn await_seen(seen: &AtomicU64, count: u64) {
+        let deadline = Deadline::after(LIMIT);
+        while seen.load(Ordering::SeqCst) < count {
+            assert!(!deadline.has_passed(), "{seen:?}");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn an_honest_proxy_changes_nothing() {
+        let (proxy, seen) = proxy(|_, _, _| Fate::Cut(0));
+        proxy.be_honest();
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        for number in 0..300 {
+            let body = vec![b'x'; number * 37];
+            wire.send(&body).unwrap();
+            assert_eq!(wire.receive(LIMIT).unwrap(), body);
+        }
+        assert_eq!(seen.load(Ordering::SeqCst), 300);
+        assert_eq!(deeds(&proxy), []);
+    }
+
+    #[test]
+    fn a_request_may_come_twice_and_a_reply_too() {
+        let (proxy, seen) = proxy(|_, _, _| Fate::Twice);
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        wire.send(b"{}").unwrap();
+        for _ in 0..4 {
+            assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
+        }
+        assert_eq!(seen.load(Ordering::SeqCst), 2);
+        assert!(deeds(&proxy).contains(&Deed::ReplyDuplicated));
+    }
+
+    #[test]
+    fn a_cut_is_the_end_of_both_directions_and_the_frame_is_not_whole() {
+        let (proxy, seen) = proxy(|_, bytes, _| Fate::Cut(bytes - 1));
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        wire.send(b"{}").unwrap();
+        wire.receive(LIMIT).unwrap_err();
+        assert_eq!(
+            (seen.load(Ordering::SeqCst), deeds(&proxy)),
+            (0, vec![Deed::Cut])
+        );
+    }
+
+    #[test]
+    fn after_half_a_reply_requests_still_come_through() {
+        let (proxy, seen) = proxy(|way, bytes, _| match way {
+            Way::Up => Fate::Pass,
+            Way::Down => Fate::Truncate(bytes / 2),
+        });
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        wire.send(b"{}").unwrap();
+        wire.receive(LIMIT).unwrap_err();
+        wire.send(b"{}").unwrap();
+        await_seen(&seen, 2);
+        assert_eq!(deeds(&proxy), [Deed::Truncated]);
+    }
+
+    #[test]
+    fn what_is_held_back_comes_on_another_connection_and_a_copy_on_both() {
+        let (holding, seen) = proxy(|_, _, _| Fate::HoldBack(Duration::from_secs(3600)));
+        let mut wire = Wire::connect(holding.address).unwrap();
+        wire.send(b"{}").unwrap();
+        wire.receive(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(seen.load(Ordering::SeqCst), 0);
+        assert!(holding.shared.mischief.post.empty(LIMIT));
+        await_seen(&seen, 1);
+        assert_eq!(deeds(&holding), [Deed::HeldBack, Deed::LetThrough]);
+
+        let (copying, seen) = proxy(|way, _, _| match way {
+            Way::Up => Fate::Copy(Duration::from_millis(1)),
+            Way::Down => Fate::Pass,
+        });
+        let mut wire = Wire::connect(copying.address).unwrap();
+        wire.send(b"{}").unwrap();
+        assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
+        await_seen(&seen, 2);
+    }
+
+    #[test]
+    fn honesty_ends_a_stall() {
+        let (proxy, seen) = proxy(|_, _, _| Fate::Stall(Duration::from_secs(3600)));
+        let mut wire = Wire::connect(proxy.address).unwrap();
+        wire.send(b"{}").unwrap();
+        wire.receive(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(seen.load(Ordering::SeqCst), 0);
+        proxy.be_honest();
+        assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
+    }
+
+    #[test]
+    fn a_frame_is_whole_or_not_and_a_giant_is_refused() {
+        assert!(matches!(frame_bytes(b"\0\0\0"), Ok(None)));
+        assert!(matches!(frame_bytes(b"\0\0\0\x02{"), Ok(None)));
+        assert!(matches!(frame_bytes(b"\0\0\0\x02{}\0"), Ok(Some(6))));
+        assert!(frame_bytes(b"\xff\0\0\0").is_err());
+    }
+}

@@ -1,0 +1,225 @@
+//! `cargo xtask fuzz`: libFuzzer looks for bytes that do what no bytes may do.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+
+use crate::{
+    flags::whole,
+    programs::{Workspace, cargo},
+    report::{self, scale::thousands},
+};
+
+/// Where the functions are that are fuzzed, from the workspace's root.
+const CRATE: &str = "crates/redial-fuzz";
+/// The longest input, in bytes. Longer ones find little more and take their time.
+const MAX_BYTES: usize = 4096;
+/// One input may take so many seconds before it counts as a hang.
+const MAX_SECONDS: u64 = 10;
+/// So many lines of the fuzzer's own are shown if it found something.
+const LAST_LINES: usize = 30;
+
+/// What may be chosen.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What is fed; all of them, one after the other, if none is named
+    #[arg(value_enum, value_name = "TARGET")]
+    targets: Vec<Target>,
+    /// How long each
+    #[arg(long, default_value_t = 60, value_parser = whole(1, 604_800))]
+    seconds: u64,
+}
+
+/// What is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Target {
+    /// The frame decoder, against a model.
+    Frames,
+    /// The parser of messages to a server.
+    Message,
+    /// The parser of replies.
+    Reply,
+    /// A whole connection of a server.
+    Connection,
+    /// A client, by a peer that says anything.
+    Client,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Frames => "frames",
+            Self::Message => "message",
+            Self::Reply => "reply",
+            Self::Connection => "connection",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// What the fuzzer said in the end.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stats {
+    runs: u64,
+    runs_per_s: u64,
+    /// Cases that led to somewhere new.
+    found: u64,
+}
+
+/// Fuzzes; the exit code says whether nothing was found.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    check_cargo_fuzz(&workspace.root)?;
+    let folder = workspace.output()?.join("fuzz");
+    let targets = match &args.targets[..] {
+        [] => Target::value_variants(),
+        some => some,
+    };
+    let headings = ["target", "cases run", "per second", "kept as new", "result"];
+    let mut table = report::terminal::table(&headings);
+    let mut findings = 0;
+    for target in targets {
+        let fuzzing = Fuzzing {
+            root: &workspace.root,
+            folder: &folder,
+            target: target.name(),
+            seconds: args.seconds,
+        };
+        let (stats, is_clean) = fuzzing.run()?;
+        findings += u32::from(!is_clean);
+        table.add_row([
+            target.name(),
+            &thousands(stats.runs),
+            &thousands(stats.runs_per_s),
+            &thousands(stats.found),
+            if is_clean { "nothing" } else { "A FINDING" },
+        ]);
+    }
+    println!("\n{table}");
+    Ok(match findings {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn check_cargo_fuzz(root: &Path) -> Result<()> {
+    let mut asked = cargo();
+    asked.args(["fuzz", "--version"]).current_dir(root);
+    let answer = asked.output().context("can't run cargo")?;
+    ensure!(
+        answer.status.success(),
+        "cargo-fuzz is missing: `cargo install cargo-fuzz --locked` installs it. It also needs a \
+         C++ compiler, but no nightly toolchain"
+    );
+    Ok(())
+}
+
+/// One target's turn.
+struct Fuzzing<'a> {
+    root: &'a Path,
+    /// Where new cases, findings and what the fuzzer says are kept.
+    folder: &'a Path,
+    target: &'static str,
+    seconds: u64,
+}
+
+impl Fuzzing<'_> {
+    fn run(&self) -> Result<(Stats, bool)> {
+        let kept = self.folder.join(self.target);
+        fs::create_dir_all(&kept).with_context(|| format!("can't make {}", kept.display()))?;
+        let log = self.file("log");
+        let said = File::create(&log).with_context(|| format!("can't make {}", log.display()))?;
+        println!("{} for {} s ...", self.target, self.seconds);
+        let mut fuzz = cargo();
+        // Without a sanitizer, which only nightly has. There is no unsafe code for one to watch.
+        fuzz.args(["fuzz", "run", "--sanitizer", "none", "--target-dir"])
+            .arg(self.root.join("target").join("fuzz"))
+            .arg(self.target)
+            .args([
+                &kept,
+                &self.root.join(CRATE).join("corpus").join(self.target),
+            ])
+            .arg("--")
+            .args(self.flags())
+            .current_dir(self.root.join(CRATE))
+            .stdout(Stdio::null())
+            .stderr(said);
+        let status = fuzz.status().context("can't run cargo fuzz")?;
+        let text =
+            fs::read_to_string(&log).with_context(|| format!("can't read {}", log.display()))?;
+        if status.success() {
+            return Ok((read(&text), true));
+        }
+        let lines: Vec<_> = text.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        eprintln!("{last}");
+        if !text.contains("Test unit written to") {
+            bail!("cargo fuzz failed ({status}); see {}", log.display());
+        }
+        eprintln!("all of it: {}", log.display());
+        Ok((read(&text), false))
+    }
+
+    fn flags(&self) -> [String; 5] {
+        [
+            format!("-max_total_time={}", self.seconds),
+            format!("-max_len={MAX_BYTES}"),
+            format!("-timeout={MAX_SECONDS}"),
+            "-print_final_stats=1".to_owned(),
+            format!("-artifact_prefix={}", self.file("").display()),
+        ]
+    }
+
+    fn file(&self, end: &str) -> PathBuf {
+        self.folder.join(format!("{}.{end}", self.target))
+    }
+}
+
+/// The figures among the lines that libFuzzer ends with.
+fn read(text: &str) -> Stats {
+    let figure = |name: &str| {
+        let mut lines = text.lines().rev();
+        let value = lines.find_map(|line| line.strip_prefix("stat::")?.strip_prefix(name));
+        let value = value.and_then(|value| value.trim_start_matches(':').trim().parse().ok());
+        value.unwrap_or(0)
+    };
+    Stats {
+        runs: figure("number_of_executed_units"),
+        runs_per_s: figure("average_exec_per_sec"),
+        found: figure("new_units_added"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_figures_are_read() {
+        let text = "Done 7 runs in 2 second(s)\nstat::number_of_executed_units: 1013412\n\
+                    stat::average_exec_per_sec:     168902\nstat::new_units_added:          257\n";
+        let expected = Stats {
+            runs: 1_013_412,
+            runs_per_s: 168_902,
+            found: 257,
+        };
+        assert_eq!(read(text), expected);
+        assert_eq!(read("killed"), Stats::default());
+    }
+
+    #[test]
+    fn every_target_has_its_few_lines_and_a_corpus() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(CRATE);
+        for target in Target::value_variants() {
+            let name = target.name();
+            let lines = root.join("fuzz/fuzz_targets").join(format!("{name}.rs"));
+            assert!(lines.exists(), "{}", lines.display());
+            assert!(root.join("corpus").join(name).is_dir(), "{name}");
+        }
+    }
+}

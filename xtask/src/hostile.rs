@@ -1,0 +1,317 @@
+//! `cargo xtask hostile`: what idle connections, half-open frames and peers that read nothing cost
+//! a client that behaves, and the server's memory.
+
+mod crowd;
+mod descriptors;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use self::crowd::{Crowd, Sizes};
+use crate::{
+    clock::Deadline,
+    events::Summary,
+    flags::whole,
+    memory::measure::rss_kib,
+    programs::{Programs, Server, Workspace},
+    report::{
+        self,
+        scale::{duration, thousands},
+    },
+};
+
+/// So many times slower than alone the slowest call of a hundred may be among all of them.
+const RATIO: f64 = 3.0;
+/// How long one round of calls may take on the slowest machine.
+const ROUND: Duration = Duration::from_secs(600);
+/// Descriptors that the two programs have beside those of the crowd.
+const OTHERS: u64 = 200;
+
+/// What may be chosen.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print one JSON object on stdout, and nothing else there
+    #[arg(long)]
+    json: bool,
+    /// Connections that said one thing and then nothing
+    #[arg(long, default_value_t = 10_000, value_parser = whole(1, 60_000))]
+    idle: u64,
+    /// Connections with a frame that never ends
+    #[arg(long, default_value_t = 1_000, value_parser = whole(1, 10_000))]
+    half_open: u64,
+    /// Connections that ask for megabytes and read nothing
+    #[arg(long, default_value_t = 100, value_parser = whole(1, 10_000))]
+    unread: u64,
+    /// How often the behaving client is measured among them; as often before, and after
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 99))]
+    rounds: u64,
+    /// How many calls it makes each time
+    #[arg(long, default_value_t = 200_000, value_parser = whole(1000, 10_000_000))]
+    calls: u64,
+    /// Use the programs in this folder instead of building them
+    #[arg(long, hide = true, value_name = "DIR")]
+    programs: Option<PathBuf>,
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Found {
+    /// Of each kind, as many as there were.
+    sizes: Sizes,
+    /// Percentiles of the behaving client's calls in microseconds, the median of all rounds.
+    alone: Percentiles,
+    among_them: Percentiles,
+    /// The 99th percentile among them, in those of it alone.
+    ratio: f64,
+    /// The server's memory before the crowd, with the idle connections, with all, and in the end.
+    rss_kib: [u64; 4],
+    bytes_per_idle_connection: u64,
+    /// How often a half-open frame or an unread connection was closed by the server and made anew.
+    renewed: u64,
+    problems: Vec<String>,
+}
+
+/// Of the rounds of one kind.
+#[derive(Serialize)]
+struct Percentiles {
+    p50_us: f64,
+    p99_us: f64,
+    p99_us_of_each_round: Vec<f64>,
+}
+
+/// The client that behaves, and where it calls.
+struct Bench<'a> {
+    programs: &'a Programs,
+    server: &'a Server,
+    args: &'a Args,
+    bar: ProgressBar,
+}
+
+/// Measures; the exit code says whether the client hardly noticed.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    let programs = workspace.programs(args.programs.as_deref(), args.json)?;
+    let sizes = sizes(args)?;
+    let max = (sizes.total() + OTHERS).to_string();
+    let server = programs.server(&["--max-connections".to_owned(), max])?;
+    let bar = ProgressBar::new(args.rounds * 3).with_style(
+        ProgressStyle::with_template("{bar:24} {pos}/{len} rounds, {msg}")
+            .context("a fixed template")?,
+    );
+    let bench = Bench {
+        programs: &programs,
+        server: &server,
+        args,
+        bar,
+    };
+    let found = bench.measure(sizes)?;
+    server.stop()?;
+    if args.json {
+        println!("{}", serde_json::to_string(&found)?);
+    } else {
+        println!("\n{}", found.text());
+    }
+    for problem in &found.problems {
+        eprintln!("error: {problem}");
+    }
+    Ok(match found.problems.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// What was asked for, or what the system has descriptors for.
+fn sizes(args: &Args) -> Result<Sizes> {
+    let limit = descriptors::raise()?;
+    let rest = args.half_open + args.unread + OTHERS;
+    ensure!(
+        limit > rest,
+        "a process may have {limit} descriptors here, too few for {rest} connections: raise the \
+         hard limit (`ulimit -Hn`), or ask for fewer with --half-open and --unread"
+    );
+    let idle = args.idle.min(limit - rest);
+    if idle < args.idle {
+        eprintln!(
+            "a process may have {limit} descriptors here (`ulimit -Hn`), so there are only {idle} \
+             idle connections instead of {}",
+            args.idle
+        );
+    }
+    Ok(Sizes {
+        idle,
+        half_open: args.half_open,
+        unread: args.unread,
+    })
+}
+
+impl Bench<'_> {
+    fn measure(&self, sizes: Sizes) -> Result<Found> {
+        let mut alone = self.rounds("alone")?;
+        let before = self.rss_kib()?;
+        self.bar.set_message("the others come");
+        let mut crowd = Crowd::new(self.server.address, sizes);
+        crowd.idle()?;
+        let idle = self.rss_kib()?;
+        let keeper = crowd.keep();
+        keeper.wait()?;
+        let among_them = self.rounds("among them");
+        let all = self.rss_kib()?;
+        let (still, renewed) = keeper.stop()?;
+        let among_them = among_them?;
+        alone.extend(self.rounds("alone again")?);
+        let after = self.rss_kib()?;
+        self.bar.finish_and_clear();
+        let bytes = idle.saturating_sub(before) * 1024 / sizes.idle;
+        let mut found = Found::new(sizes, &alone, &among_them);
+        found.rss_kib = [before, idle, all, after];
+        found.bytes_per_idle_connection = bytes;
+        found.renewed = renewed;
+        if !still.are_nearly(sizes) {
+            let problem = format!("in the end there were only {still:?} of {sizes:?}");
+            found.problems.push(problem);
+        }
+        Ok(found)
+    }
+
+    fn rounds(&self, what: &'static str) -> Result<Vec<Summary>> {
+        self.bar.set_message(what);
+        (0..self.args.rounds).map(|_| self.round()).collect()
+    }
+
+    fn round(&self) -> Result<Summary> {
+        let flags = format!(
+            "--calls {} --concurrency 2 --attempt-timeout-ms 5000 --json --connect {}",
+            self.args.calls, self.server.address
+        );
+        let flags: Vec<_> = flags.split_whitespace().map(str::to_owned).collect();
+        let summary = self.programs.client(&flags, ROUND)?;
+        ensure!(
+            summary.ok == self.args.calls,
+            "{} of {} calls of the client that behaves were ok",
+            summary.ok,
+            self.args.calls
+        );
+        self.bar.inc(1);
+        Ok(summary)
+    }
+
+    /// What it comes to rest at: the kernel and the allocator take their time.
+    fn rss_kib(&self) -> Result<u64> {
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let mut last = rss_kib(self.server.id())?;
+        while !deadline.has_passed() {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = rss_kib(self.server.id())?;
+            if now.abs_diff(last) < 64 {
+                return Ok(now);
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+}
+
+impl Percentiles {
+    fn of(rounds: &[Summary]) -> Self {
+        let median = |mut values: Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let latencies = rounds.iter().map(|summary| summary.latency_us);
+        let p50 = latencies.clone().filter_map(|latency| latency.p50);
+        let p99: Vec<_> = latencies.filter_map(|latency| latency.p99).collect();
+        Self {
+            p50_us: median(p50.collect()),
+            p99_us: median(p99.clone()),
+            p99_us_of_each_round: p99,
+        }
+    }
+}
+
+impl Found {
+    fn new(sizes: Sizes, alone: &[Summary], among_them: &[Summary]) -> Self {
+        let (alone, among_them) = (Percentiles::of(alone), Percentiles::of(among_them));
+        let ratio = among_them.p99_us / alone.p99_us.max(1.0);
+        let problem = (ratio > RATIO).then(|| {
+            format!("the 99th percentile is {ratio:.1} times that of the client alone, not {RATIO}")
+        });
+        Self {
+            sizes,
+            alone,
+            among_them,
+            ratio,
+            rss_kib: [0; 4],
+            bytes_per_idle_connection: 0,
+            renewed: 0,
+            problems: problem.into_iter().collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut table = report::terminal::table(&["a client that behaves", "p50", "p99"]);
+        let mut row = |name: &str, found: &Percentiles| {
+            table.add_row([
+                name.to_owned(),
+                duration(found.p50_us),
+                duration(found.p99_us),
+            ]);
+        };
+        row("alone", &self.alone);
+        row("among them", &self.among_them);
+        let [before, idle, all, after] = self.rss_kib.map(thousands);
+        format!(
+            "{} idle connections, {} half-open frames, {} peers that read nothing\n{table}\n\
+             The slowest of a hundred calls took {:.2} times as long among them.\n\
+             The server's memory: {before} KiB before, {idle} with the idle connections, {all} \
+             with all of them, {after} in the end, most of it kept by the allocator; {} bytes for \
+             each idle connection.\n\
+             Half-open frames and unread connections that the server closed, and that came again: \
+             {}.",
+            thousands(self.sizes.idle),
+            thousands(self.sizes.half_open),
+            thousands(self.sizes.unread),
+            self.ratio,
+            thousands(self.bytes_per_idle_connection),
+            thousands(self.renewed),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Latency;
+
+    fn rounds(p99s: &[f64]) -> Vec<Summary> {
+        let summary = |p99: &f64| Summary {
+            latency_us: Latency {
+                p50: Some(10.0),
+                p99: Some(*p99),
+                p999: None,
+            },
+            ..Summary::default()
+        };
+        p99s.iter().map(summary).collect()
+    }
+
+    #[test]
+    fn three_times_as_slow_is_the_limit_and_one_bad_round_is_none() {
+        let sizes = Sizes {
+            idle: 1,
+            half_open: 1,
+            unread: 1,
+        };
+        let alone = rounds(&[100.0, 900.0, 100.0]);
+        let found = Found::new(sizes, &alone, &rounds(&[290.0, 5000.0, 280.0]));
+        assert!((found.ratio - 2.9).abs() < 1e-9 && found.problems.is_empty());
+        let found = Found::new(sizes, &alone, &rounds(&[310.0, 500.0, 280.0]));
+        assert!(
+            found.problems[0].contains("3.1 times"),
+            "{:?}",
+            found.problems
+        );
+    }
+}
