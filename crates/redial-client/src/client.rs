@@ -182,8 +182,9 @@ impl Client {
         self.shared().with(|state| state.mux.acknowledge(id));
     }
 
-    /// Prepares the very same call again, whose outcome was unknown. It never ends as
-    /// `NotExecuted`, because this says nothing about the attempts before.
+    /// Prepares the very same call again, whose outcome was unknown. It ends as `NotExecuted` only
+    /// if the server has fenced the call, because somebody was told that it never will be executed:
+    /// everything else says nothing about the attempts before.
     ///
     /// A call of a session is known again for as long as the session stands, in whatever process
     /// it began. Of a call with a plain id the server must still have its record: if it has

@@ -57,6 +57,10 @@ impl Middlebox {
     pub(crate) async fn run(self, mut overheard: UnboundedReceiver<Copy>) {
         let plan = self.net.plan().clone();
         while let Some(copy) = overheard.recv().await {
+            if copy.frame.method.is_none() {
+                self.contradict(&copy);
+                continue;
+            }
             let (holds, forges) = {
                 let mut dice = self.net.middlebox();
                 let holds = dice.happens(plan.copy);
@@ -72,16 +76,18 @@ impl Middlebox {
             if let Some(hold) = forges {
                 self.let_through_after(hold, self.forge(&copy));
             }
-            if copy.frame.method.as_deref() == Some("rpc.resolve") {
-                self.contradict(&copy);
-            }
             self.kept().push(copy);
         }
     }
 
-    /// Somebody asks what became of a call: that is the moment to let its requests through.
-    fn contradict(&self, question: &Copy) {
+    /// Somebody is about to be told that a call never will be executed: that is the moment to let
+    /// its requests through.
+    fn contradict(&self, answer: &Copy) {
         let kept = self.kept();
+        let is_asked = |copy: &&Copy| copy.frame.id == answer.frame.id;
+        let Some(question) = kept.iter().find(is_asked) else {
+            return;
+        };
         let is_about = |copy: &&Copy| {
             let id = copy
                 .frame
@@ -91,7 +97,7 @@ impl Middlebox {
             id.is_some_and(|id| question.frame.text.contains(id))
         };
         for copy in kept.iter().filter(is_about) {
-            let hold = self.net.middlebox().ms(0..=40);
+            let hold = self.net.middlebox().ms(0..=15);
             self.let_through_after(hold, copy.body.clone());
         }
     }

@@ -44,7 +44,7 @@ struct Inner {
     middlebox: Mutex<Dice>,
 }
 
-/// A request that the middlebox has kept.
+/// What the middlebox has seen: a request, or an answer that says that a call never will be executed.
 pub(crate) struct Copy {
     pub(crate) frame: Arc<Frame>,
     pub(crate) body: Vec<u8>,
@@ -142,7 +142,7 @@ impl Net {
         self.0.journal.remark(format!("wire {wire} is cut{how}"));
     }
 
-    /// The middlebox has seen a whole request.
+    /// The middlebox sees a whole frame.
     fn overhear(&self, frame: &Arc<Frame>, body: &[u8]) {
         let copy = Copy {
             frame: frame.clone(),

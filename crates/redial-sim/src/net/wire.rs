@@ -187,7 +187,12 @@ impl Link {
                         self.net.overhear(&frame, &body);
                     }
                 }
-                _ => self.net.journal().note(Event::Answered(frame)),
+                _ => {
+                    if self.client.is_some() && frame.text.contains(r#""state":"never""#) {
+                        self.net.overhear(&frame, &body);
+                    }
+                    self.net.journal().note(Event::Answered(frame));
+                }
             }
         }
     }
