@@ -92,7 +92,9 @@ fn the_notebooks_demo_succeeds_although_every_reply_is_later_than_the_timeout() 
 #[test]
 fn lost_replies_and_cut_connections_count_once_with_one_id_and_more_often_naively() {
     let server = Server::start("--drop-reply 0.3 --cut 0.1 --seed 2");
-    let hasty = "--calls 1000 --concurrency 32 --attempt-timeout-ms 30 --backoff-ms 2";
+    // A connection lives for ten requests or so, and with it go those of all 32 callers.
+    let hasty = "--calls 1000 --concurrency 32 --attempt-timeout-ms 30 --backoff-ms 2 \
+                 --max-attempts 100 --deadline-ms 30000";
     let (code, summary) = server.run(&format!("{hasty} --key one"));
     assert_eq!(code, 0, "{summary}");
     assert_eq!(summary["value"], 1000, "{summary}");

@@ -16,6 +16,7 @@ mod process;
 mod programs;
 mod report;
 mod restarts;
+mod sim;
 mod sweep;
 mod wire;
 
@@ -39,6 +40,8 @@ enum Task {
     Hostile(hostile::Args),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(memory::Args),
+    /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
+    Sim(sim::Args),
     /// Lets libFuzzer look for bytes that panic, hang or mislead what reads them.
     Fuzz(fuzz::Args),
     /// Everything that must pass before a change lands.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Chaos(args) => chaos::run(&args),
         Task::Hostile(args) => hostile::run(&args),
         Task::Memory(args) => memory::run(&args),
+        Task::Sim(args) => sim::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Ci => ci::run(),
     };
@@ -91,6 +95,8 @@ mod tests {
             (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
+            (&["sim", "--seeds", "0"], "1..=100000000"),
+            (&["sim", "--call", "1"], "--seed"),
         ] {
             let words = ["cargo xtask"].iter().chain(words);
             let error = Task::try_parse_from(words)

@@ -92,6 +92,12 @@ impl Workspace {
             folder: self.target.join("release"),
         })
     }
+
+    /// Where a program is that was built in release.
+    pub(crate) fn release(&self, program: &str) -> PathBuf {
+        let name = format!("{program}{}", env::consts::EXE_SUFFIX);
+        self.target.join("release").join(name)
+    }
 }
 
 /// The cargo that runs this command, or the one on the path.

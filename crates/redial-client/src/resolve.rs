@@ -160,6 +160,10 @@ fn read<T: DeserializeOwned>(token: CallToken, done: Done) -> Result<Resolution<
     };
     let cause = match (resolution.state, resolution.result, resolution.error) {
         (State::Never, ..) => return Ok(Resolution::Never),
+        // What is on record may be that nobody knows: the server stopped while the handler ran.
+        (State::Done, None, Some(error)) if error.executed() != Executed::Yes => {
+            return Err(unknown(token, Cause::Server(error), report));
+        }
         (State::Done, None, Some(error)) => Cause::Server(error),
         (State::Done, Some(result), None) => match decode(&result) {
             Ok(value) => return Ok(Resolution::Value(value)),

@@ -171,12 +171,18 @@ async fn what_gives_no_answer_leaves_it_unknown_with_the_token() {
     let mut sessions = Sessions::new();
     let mut token = unknown(&client, &mut peer, &mut sessions).await;
     let unknown = json!({"executed": "unknown"});
+    let interrupted = json!({"code": -32008, "message": "Interrupted", "data": unknown});
     for (result, code, data) in [
         (None, -32004, unknown),
         (None, -32601, Value::Null),
         (Some(json!(7)), 0, Value::Null),
         (Some(json!({"state": "running"})), 0, Value::Null),
         (Some(json!({"state": "done"})), 0, Value::Null),
+        (
+            Some(json!({"state": "done", "error": interrupted})),
+            0,
+            Value::Null,
+        ),
     ] {
         let resolve = spawn(&client, token.clone());
         let request = peer.next_resolve(&mut sessions).await;

@@ -170,6 +170,7 @@ impl<J> Admission<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// All that may run now.
     fn runnable(admission: &Admission<u32>) -> Vec<u32> {
@@ -243,5 +244,78 @@ mod tests {
             admission.enter().unwrap_err().retry_after
         });
         assert_eq!(waits, [Duration::from_millis(100), Duration::from_secs(1)]);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Enter,
+        Leave,
+        GiveUp,
+        Remove(usize),
+        Drain,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => Just(Event::Enter),
+            3 => Just(Event::Leave),
+            1 => Just(Event::GiveUp),
+            1 => (0usize..8).prop_map(Event::Remove),
+            1 => Just(Event::Drain),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// Against a number and a list: no limit is ever exceeded, nobody is overtaken, nobody who
+        /// waits is left behind when there is a place, and nothing is counted that isn't there.
+        #[test]
+        fn places_are_those_of_a_number_and_a_list(
+            (max_running, max_queued) in (1usize..4, 0usize..4),
+            events in prop::collection::vec(event(), 0..60),
+        ) {
+            let admission = Admission::<u32>::new(max_running, max_queued);
+            let (mut running, mut waiting) = (0, VecDeque::new());
+            for (job, event) in (0..).zip(events) {
+                match event {
+                    Event::Enter => match admission.enter() {
+                        Ok(Ticket::Run) => {
+                            prop_assert!(running < max_running && waiting.is_empty());
+                            running += 1;
+                        }
+                        Ok(Ticket::Queue) => {
+                            prop_assert!(running == max_running && waiting.len() < max_queued);
+                            waiting.push_back(job);
+                            prop_assert_eq!(enqueue(&admission, job), Vec::<u32>::new());
+                        }
+                        Err(Refused { retry_after }) => {
+                            prop_assert_eq!((running, waiting.len()), (max_running, max_queued));
+                            prop_assert!((MIN_RETRY_AFTER..=MAX_RETRY_AFTER).contains(&retry_after));
+                        }
+                    },
+                    Event::Leave if running > 0 => {
+                        let next = waiting.pop_front();
+                        running -= usize::from(next.is_none());
+                        prop_assert_eq!(leave(&admission), Vec::from_iter(next));
+                    }
+                    Event::GiveUp if running == max_running && waiting.len() < max_queued => {
+                        prop_assert_eq!(admission.enter(), Ok(Ticket::Queue));
+                        admission.give_up_place();
+                    }
+                    Event::Remove(place) => {
+                        let job = waiting.get(place).copied().unwrap_or(u32::MAX);
+                        let expected = waiting.remove(place);
+                        prop_assert_eq!(admission.remove(|other| *other == job), expected);
+                    }
+                    Event::Drain => {
+                        prop_assert_eq!(std::mem::take(&mut waiting), admission.drain());
+                    }
+                    Event::Leave | Event::GiveUp => {}
+                }
+                prop_assert_eq!(admission.running(), running);
+                prop_assert_eq!(admission.queued(), waiting.len());
+            }
+        }
     }
 }

@@ -345,7 +345,11 @@ impl Turn<'_> {
     fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<&Key>, mut ended: Ended) {
         call.tell(self.shared, EventKind::Finished);
         let joined = execution::record(self.shared, key, &mut ended);
-        self.reply(call, &ended.outcome);
+        let form = match ended.recorded {
+            true => Form::Reply,
+            false => Form::refusal(call.key(), call.request.meta.attempt),
+        };
+        self.reply_as(call, &ended.outcome, form);
         for waiter in joined {
             waiter.settle(self.shared, &ended);
         }

@@ -202,6 +202,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn rule(fault: Fault, probability: f64) -> FaultRule {
         FaultRule::new(fault, probability).unwrap()
@@ -291,5 +292,78 @@ mod tests {
             shape: 0.0,
         };
         assert!(FaultRule::new(Fault::DelayExecution(flat), 0.5).is_err());
+    }
+
+    fn any_fault() -> impl Strategy<Value = Fault> {
+        let fixed = |ms| Delay::Fixed(Duration::from_millis(ms));
+        let point = prop::sample::select(vec![
+            CutPoint::BeforeExecution,
+            CutPoint::BeforeReply,
+            CutPoint::MidReply,
+            CutPoint::AfterReply,
+        ]);
+        prop_oneof![
+            Just(Fault::DropRequest),
+            Just(Fault::DropReply),
+            Just(Fault::Duplicate),
+            point.prop_map(Fault::Cut),
+            (1u64..9).prop_map(move |ms| Fault::DelayExecution(fixed(ms))),
+            (1u64..9).prop_map(move |ms| Fault::DelayReply(fixed(ms))),
+        ]
+    }
+
+    /// The first of the faults that `of` finds something in.
+    fn first<T>(faults: &[Fault], of: impl Fn(Fault) -> Option<T>) -> Option<T> {
+        faults.iter().copied().find_map(of)
+    }
+
+    fn arrival(fault: Fault) -> Option<Arrival> {
+        match fault {
+            Fault::DropRequest => Some(Arrival::Drop),
+            Fault::Cut(CutPoint::BeforeExecution) => Some(Arrival::Cut),
+            _ => None,
+        }
+    }
+
+    fn departure(fault: Fault) -> Option<Departure> {
+        match fault {
+            Fault::DropReply => Some(Departure::Drop),
+            Fault::Cut(CutPoint::BeforeReply) => Some(Departure::CutBefore),
+            Fault::Cut(CutPoint::MidReply) => Some(Departure::CutMid),
+            Fault::Cut(CutPoint::AfterReply) => Some(Departure::CutAfter),
+            _ => None,
+        }
+    }
+
+    proptest! {
+        /// Rules that fire always or never, for this method or for another: what is decided about
+        /// each side is the first of its kind among those that fire.
+        #[test]
+        fn a_verdict_is_the_first_of_each_kind_that_fires(
+            rules in prop::collection::vec((any_fault(), any::<bool>(), any::<bool>()), 0..12),
+            seed: u64,
+        ) {
+            let list = rules.iter().map(|(fault, fires, is_for_all)| {
+                let rule = rule(*fault, f64::from(u8::from(*fires)));
+                if *is_for_all { rule } else { rule.for_method("get") }
+            });
+            let list: Vec<_> = list.collect();
+            let firing = rules.iter().filter(|(_, fires, is_for_all)| *fires && *is_for_all);
+            let firing: Vec<Fault> = firing.map(|(fault, ..)| *fault).collect();
+            let expected = Verdict {
+                arrival: first(&firing, arrival).unwrap_or_default(),
+                duplicate: firing.contains(&Fault::Duplicate),
+                delay_execution: first(&firing, |fault| match fault {
+                    Fault::DelayExecution(Delay::Fixed(delay)) => Some(delay),
+                    _ => None,
+                }),
+                departure: first(&firing, departure).unwrap_or_default(),
+                delay_reply: first(&firing, |fault| match fault {
+                    Fault::DelayReply(Delay::Fixed(delay)) => Some(delay),
+                    _ => None,
+                }),
+            };
+            prop_assert_eq!(verdicts(seed, &list, 1)[0], expected);
+        }
     }
 }

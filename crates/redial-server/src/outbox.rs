@@ -134,3 +134,62 @@ impl Drop for Owed {
         self.0.nudge();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Send(Vec<u8>),
+        Collect,
+        Cut,
+        Close,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => prop::collection::vec(any::<u8>(), 0..6).prop_map(Event::Send),
+            3 => Just(Event::Collect),
+            1 => Just(Event::Cut),
+            1 => Just(Event::Close),
+        ]
+    }
+
+    proptest! {
+        /// Against one string of bytes: what is sent comes out once and in order, until the
+        /// connection is cut, which says so, or closed, which takes what is left with it.
+        #[test]
+        fn what_is_sent_comes_out_once_and_in_order(
+            events in prop::collection::vec(event(), 0..40),
+        ) {
+            let outbox = Outbox::default();
+            let (mut expected, mut out) = (Vec::new(), Vec::new());
+            let (mut is_cut, mut is_closed) = (false, false);
+            for event in events {
+                match event {
+                    Event::Send(bytes) => {
+                        outbox.send(|out| out.extend_from_slice(&bytes));
+                        if !is_cut && !is_closed {
+                            expected.extend(bytes);
+                        }
+                    }
+                    Event::Collect => {
+                        prop_assert_eq!(outbox.collect(&mut out, Waker::noop()), is_cut);
+                        prop_assert_eq!(&out, &expected);
+                    }
+                    Event::Cut => {
+                        outbox.cut();
+                        is_cut = true;
+                    }
+                    Event::Close => {
+                        outbox.close();
+                        is_closed = true;
+                        expected.clone_from(&out);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What all connections and executions of one server have in common.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -8,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::HashMap;
 use redial_protocol::{ErrorCode, ErrorObject, reply};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -176,7 +176,8 @@ pub(crate) struct Connections {
 #[derive(Default)]
 struct ConnectionsInner {
     next: u64,
-    open: HashMap<u64, Arc<Outbox>, std::hash::RandomState>,
+    /// In the order in which they were opened, so that the end of a server repeats in a simulation.
+    open: BTreeMap<u64, Arc<Outbox>>,
 }
 
 impl Connections {

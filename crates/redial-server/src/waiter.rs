@@ -84,10 +84,15 @@ impl Waiter {
 
     /// Answers the attempt, now that the execution has ended. An outcome that is not recorded is
     /// none for somebody who only asks: the call had no effect.
-    pub(crate) fn settle(self, shared: &Arc<Shared>, ended: &Ended) {
-        match self.asks() && !ended.recorded {
-            true => self.refuse(shared, &without_effect()),
-            false => self.deliver(shared, &ended.outcome),
+    pub(crate) fn settle(mut self, shared: &Arc<Shared>, ended: &Ended) {
+        match (ended.recorded, self.asks()) {
+            (false, true) => self.refuse(shared, &without_effect()),
+            (true, _) => self.deliver(shared, &ended.outcome),
+            (false, false) => {
+                // Another attempt may run, and a copy of this one has the same answer.
+                self.form = Form::refusal(self.key(), self.attempt);
+                self.deliver(shared, &ended.outcome);
+            }
         }
     }
 

@@ -140,3 +140,32 @@ async fn an_attempt_0_is_the_first() {
     let reply = peer.call_json(attempt("inc", session, 0, 0)).await;
     assert_eq!(reply["result"]["value"], 1, "{reply}");
 }
+
+/// The handler's word that nothing has happened is about one attempt too: the next may run, and the
+/// answer to a copy of the first must not be taken for an answer to the next.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_a_call_back_takes_back_the_attempt_that_is_named() {
+    let service = Service::default();
+    let nothing = async |_: Value, _: Context| Err::<(), _>(Abort::no_effect("nothing"));
+    let later = async |_: Value, _: Context| {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Err::<(), _>(Abort::no_effect("nothing"))
+    };
+    let builder = service.builder().mutation("nothing", nothing);
+    let builder = builder.mutation("nothing_later", later).config(config());
+    let (mut peer, session) = client(&builder.build().unwrap()).await;
+    let at_once = peer.call_json(attempt("nothing", session, 0, 2)).await;
+    assert_eq!(executed(&at_once), "no");
+    assert_eq!(at_once["redial"], json!({"attempt": 2}));
+    for number in [1, 1, 3] {
+        peer.send(attempt("nothing_later", session, 1, number))
+            .await;
+    }
+    let mut named = Vec::new();
+    for _ in 0..3 {
+        let reply = peer.receive_json().await;
+        assert_eq!(executed(&reply), "no");
+        named.push(reply["redial"]["attempt"].as_u64());
+    }
+    assert_eq!(named, [Some(1), Some(1), Some(3)]);
+}

@@ -114,7 +114,7 @@ impl Mux {
             self.say_untold(link);
         }
         self.woken.extend(self.links[link].driver.take());
-        self.links[link].has_more().then_some(link)
+        (self.links[link].unsent() > 0).then_some(link)
     }
 
     /// Ready when no connection stands any more.

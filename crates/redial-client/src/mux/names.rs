@@ -188,7 +188,11 @@ impl Mux {
         }
         if self.links[link].is_plain || !self.sessions.are_wanted {
             let id = self.new_id();
-            self.call(key).name = Name::Id(id);
+            let pending = self.call(key);
+            pending.name = Name::Id(id);
+            // It may wait for a number elsewhere, which it must not get any more: under another
+            // name it would be another call.
+            pending.is_queued = false;
             self.by_id.insert(id, key);
             return true;
         }

@@ -296,6 +296,39 @@ fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
     assert_eq!(mux.unasked_replies, 1);
 }
 
+/// Two links, of which one has found a session and the other a server without any: a call that waits
+/// for a number of the first is sent to the second instead.
+#[test]
+fn a_call_that_got_another_name_while_it_waited_for_a_number_keeps_it() {
+    let config = Config {
+        connections: 2,
+        ..Config::default()
+    };
+    let mut mux = Mux::new(&config, ChaCha8Rng::seed_from_u64(1));
+    let now = clock::now();
+    mux.connected(0, now);
+    mux.sessions.closed_on_hello = u32::MAX;
+    mux.connected(1, now);
+    let session = Welcome::Session {
+        id: redial_protocol::SessionId::from_bits(7),
+        window: 1,
+        max_frame_bytes: 1 << 20,
+    };
+    mux.deliver(0, [Decoded::Hello(0, session)].into_iter(), now)
+        .unwrap();
+    let [first, second] = [(); 2].map(|()| mux.open(None, Nature::default()).unwrap());
+    assert!(mux.has_name(first, 0, now));
+    assert!(!mux.has_name(second, 0, now), "the window is 1");
+    assert!(mux.has_name(second, 1, now));
+    let name = mux.call(second).name;
+    mux.close(first, End::Done);
+    mux.grant();
+    assert_eq!(mux.call(second).name, name);
+    let id = name.id().unwrap();
+    mux.close(second, End::Done);
+    assert_eq!(mux.find(id), None);
+}
+
 #[test]
 fn ids_that_differ_only_in_their_last_bytes_spread() {
     use std::hash::BuildHasher;

@@ -120,6 +120,7 @@ impl Bucket {
 mod tests {
     use super::*;
     use crate::clock;
+    use proptest::prelude::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -190,6 +191,74 @@ mod tests {
         let mut bucket = Bucket::new(RetryBudget::unlimited(), now);
         for _ in 0..100_000 {
             assert_eq!(bucket.reserve(now, now), Some(now));
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Call,
+        Retry { patience_ms: u64 },
+        Refund,
+        Wait { ms: u64 },
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => Just(Event::Call),
+            3 => (0u64..3000).prop_map(|patience_ms| Event::Retry { patience_ms }),
+            1 => Just(Event::Refund),
+            2 => (0u64..2000).prop_map(|ms| Event::Wait { ms }),
+        ]
+    }
+
+    proptest! {
+        /// Against whole thousandths of tokens: with 10 a second each millisecond brings ten of
+        /// them, and a call of 20 % brings 200. A retry is promised the moment at which its token
+        /// is there, and if that is too late nothing is taken.
+        #[test]
+        fn tokens_are_those_of_a_bucket_that_is_counted_in_thousandths(
+            burst in 1i64..5,
+            events in prop::collection::vec(event(), 0..60),
+        ) {
+            const PER_MS: i64 = 10;
+            const PER_CALL: i64 = 200;
+            let (mut bucket, mut now) = bucket(20.0, 10.0, burst as f64);
+            let (full, mut tokens, mut promised) = (burst * 1000, burst * 1000, 0);
+            let mut unfilled_ms = 0;
+            for event in events {
+                match event {
+                    Event::Call => {
+                        bucket.deposit();
+                        tokens = (tokens + PER_CALL).min(full);
+                    }
+                    Event::Refund if promised > 0 => {
+                        promised -= 1;
+                        bucket.refund();
+                        tokens = (tokens + 1000).min(full);
+                    }
+                    Event::Refund => {}
+                    Event::Wait { ms } => {
+                        now += Duration::from_millis(ms);
+                        unfilled_ms += ms as i64;
+                    }
+                    Event::Retry { patience_ms } => {
+                        let latest = now + Duration::from_millis(patience_ms);
+                        let given = bucket.reserve(now, latest);
+                        tokens = (tokens + std::mem::take(&mut unfilled_ms) * PER_MS).min(full);
+                        let wait_ms = (1000 - tokens).max(0) as f64 / PER_MS as f64;
+                        // Where a float decides by a hair, either is right.
+                        if (wait_ms - patience_ms as f64).abs() > 0.001 {
+                            prop_assert_eq!(given.is_some(), wait_ms < patience_ms as f64);
+                        }
+                        if let Some(at) = given {
+                            let waits_ms = (at - now).as_secs_f64() * 1e3;
+                            prop_assert!((waits_ms - wait_ms).abs() < 0.001, "{waits_ms} {wait_ms}");
+                            tokens -= 1000;
+                            promised += 1;
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -1,0 +1,200 @@
+//! Reading along on a connection: frames are taken apart here by hand, since a judge who used the
+//! decoder of the accused would share its mistakes.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::journal::{Ack, Frame, numbered};
+
+const HEADER_BYTES: usize = 4;
+
+/// Gathers bytes until they are frames.
+#[derive(Default)]
+pub(super) struct Splitter {
+    bytes: Vec<u8>,
+}
+
+impl Splitter {
+    /// The bodies of the frames that these bytes complete.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.bytes.extend_from_slice(bytes);
+        let mut frames = Vec::new();
+        while let Some(header) = self.bytes.first_chunk::<HEADER_BYTES>() {
+            let end = HEADER_BYTES + u32::from_be_bytes(*header) as usize;
+            if self.bytes.len() < end {
+                break;
+            }
+            frames.push(self.bytes[HEADER_BYTES..end].to_vec());
+            self.bytes.drain(..end);
+        }
+        frames
+    }
+}
+
+/// A body with its header.
+pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).expect("frames here are small");
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.extend_from_slice(body);
+    frame
+}
+
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(default)]
+    redial: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    #[serde(default)]
+    attempt: Option<u32>,
+    #[serde(default)]
+    ack: Option<u64>,
+}
+
+/// What `rpc.ack` takes.
+#[derive(Deserialize)]
+struct AckParams {
+    session: String,
+    #[serde(default)]
+    ack: u64,
+    #[serde(default)]
+    above: Vec<(u64, u64)>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    call: u32,
+}
+
+#[derive(Deserialize)]
+struct Counter {
+    value: i64,
+}
+
+#[derive(Deserialize)]
+struct Error {
+    code: i32,
+}
+
+/// What a frame says.
+pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
+    let text = String::from_utf8_lossy(body).into_owned();
+    let Ok(members) = serde_json::from_str::<Members<'_>>(&text) else {
+        return Frame {
+            wire,
+            is_copy,
+            text,
+            ..Frame::default()
+        };
+    };
+    let raw = |value: &RawValue| value.get().to_owned();
+    let outcome = match (members.result, members.error) {
+        (Some(result), _) => Some(format!("\"result\":{result}")),
+        (None, Some(error)) => Some(format!("\"error\":{error}")),
+        (None, None) => None,
+    };
+    let ack = ack(&members);
+    let mut frame = Frame {
+        wire,
+        ack,
+        is_copy,
+        id: members.id.map(raw),
+        method: members.method,
+        attempt: members.redial.and_then(|meta| meta.attempt).unwrap_or(1),
+        outcome,
+        ..Frame::default()
+    };
+    frame.tag = members
+        .params
+        .and_then(|raw| some(raw, |tag: Tag| tag.call));
+    frame.code = members
+        .error
+        .and_then(|raw| some(raw, |error: Error| error.code));
+    frame.value = members
+        .result
+        .and_then(|raw| some(raw, |counter: Counter| counter.value));
+    frame.text = text;
+    frame
+}
+
+/// What a request acknowledges, by the way or for itself.
+fn ack(members: &Members<'_>) -> Option<Ack> {
+    if members.method.as_deref() == Some("rpc.ack") {
+        return some(members.params?, |params: AckParams| Ack {
+            session: params.session,
+            below: params.ack,
+            above: params.above,
+        });
+    }
+    let (session, _) = numbered(members.id?.get())?;
+    Some(Ack {
+        session,
+        below: members.redial.as_ref()?.ack?,
+        above: Vec::new(),
+    })
+}
+
+fn some<'a, T: Deserialize<'a>, U>(raw: &'a RawValue, part: impl FnOnce(T) -> U) -> Option<U> {
+    serde_json::from_str(raw.get()).ok().map(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_found_in_any_split() {
+        let stream = [framed(b"ab"), framed(b"cde")].concat();
+        for at in 0..=stream.len() {
+            let mut splitter = Splitter::default();
+            let mut frames = splitter.feed(&stream[..at]);
+            frames.extend(splitter.feed(&stream[at..]));
+            assert_eq!(frames, [b"ab".to_vec(), b"cde".to_vec()], "split at {at}");
+        }
+    }
+
+    #[test]
+    fn a_request_and_its_reply_are_understood() {
+        let request = read(
+            3,
+            false,
+            br#"{"id":"a","method":"inc","params":{"call":7,"key":0},"redial":{"attempt":2}}"#,
+        );
+        assert_eq!(
+            (request.tag, request.attempt, request.id.as_deref()),
+            (Some(7), 2, Some("\"a\""))
+        );
+        let ack = read(
+            3,
+            false,
+            br#"{"method":"rpc.ack","params":{"session":"123456789abcdef","ack":2,"above":[[4,5]]}}"#,
+        );
+        let expected = Ack {
+            session: "123456789abcdef".to_owned(),
+            below: 2,
+            above: vec![(4, 5)],
+        };
+        assert_eq!(ack.ack, Some(expected));
+        let reply = read(3, false, br#"{"id":"a","result":{"value":9}}"#);
+        assert_eq!(reply.outcome.as_deref(), Some(r#""result":{"value":9}"#));
+        assert_eq!((reply.value, reply.code), (Some(9), None));
+        let error = read(
+            3,
+            false,
+            br#"{"id":"a","error":{"code":-32001,"message":"m"}}"#,
+        );
+        assert_eq!((error.value, error.code), (None, Some(-32001)));
+    }
+}

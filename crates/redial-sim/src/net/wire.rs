@@ -1,0 +1,324 @@
+//! One end of a connection. What is written here arrives at the other end in the same order, after
+//! a while and in other pieces, until the connection breaks.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    Net,
+    tap::{self, Splitter},
+};
+use crate::{clock, dice::Dice, journal::Event};
+
+/// How many bytes may be under way in one direction before the writer has to wait.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+/// One end of a connection.
+pub(crate) struct Wire {
+    link: Arc<Link>,
+    side: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// A connection: what both ends share.
+pub(crate) struct Link {
+    pub(super) number: u32,
+    /// Whose it is; none if it is the middlebox's own.
+    pub(super) client: Option<u32>,
+    net: Net,
+    state: Mutex<State>,
+}
+
+struct State {
+    dice: Dice,
+    /// From the client, and to it.
+    lanes: [Lane; 2],
+    /// Nothing gets through any more, and both ends know.
+    is_broken: bool,
+    /// Nothing gets through any more, and nobody knows.
+    is_stalled: bool,
+    cut: Option<Cut>,
+}
+
+/// How a connection is going to break, when one direction has carried so many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) lane: usize,
+    pub(super) after_bytes: usize,
+    pub(super) is_silent: bool,
+}
+
+#[derive(Default)]
+struct Lane {
+    under_way: VecDeque<Piece>,
+    bytes_under_way: usize,
+    carried: usize,
+    /// When the last piece arrives: nothing overtakes.
+    last: Option<Instant>,
+    /// When the reader is to see the end.
+    end: Option<Instant>,
+    /// The one who reads here is gone.
+    is_unread: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    splitter: Splitter,
+}
+
+struct Piece {
+    at: Instant,
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Link {
+    pub(super) fn pair(
+        net: &Net,
+        number: u32,
+        client: Option<u32>,
+        dice: Dice,
+        cut: Option<Cut>,
+    ) -> (Wire, Wire, Arc<Self>) {
+        let link = Arc::new(Self {
+            number,
+            client,
+            net: net.clone(),
+            state: Mutex::new(State {
+                dice,
+                lanes: [Lane::default(), Lane::default()],
+                is_broken: false,
+                is_stalled: false,
+                cut,
+            }),
+        });
+        let wire = |side| Wire {
+            link: link.clone(),
+            side,
+            timer: Box::pin(sleep_until(clock::now())),
+        };
+        (wire(0), wire(1), link.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Breaks the connection: what is under way is lost, and both ends are told.
+    pub(crate) fn break_now(&self) {
+        let mut state = self.lock();
+        state.is_broken = true;
+        let wakers: Vec<Waker> = state.lanes.iter_mut().flat_map(Lane::wakers).collect();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// When something that is written now arrives.
+    fn arrival(&self, state: &mut State, lane: usize) -> Instant {
+        let delay = self.net.delay(&mut state.dice);
+        let at = (clock::now() + delay).max(state.lanes[lane].last.unwrap_or_else(clock::now));
+        let at = self.net.after_partitions(self.client, at);
+        state.lanes[lane].last = Some(at);
+        at
+    }
+
+    /// Takes bytes on their way, up to where the connection is to break.
+    fn carry(self: &Arc<Self>, state: &mut State, lane: usize, bytes: &[u8]) {
+        let cut = state.cut.filter(|cut| cut.lane == lane);
+        let room = cut.map_or(usize::MAX, |cut| {
+            cut.after_bytes.saturating_sub(state.lanes[lane].carried)
+        });
+        let carried = &bytes[..bytes.len().min(room)];
+        state.lanes[lane].carried += carried.len();
+        self.tap(state, lane, carried);
+        let pieces = self.net.cut_up(&mut state.dice, carried);
+        for piece in pieces {
+            let at = self.arrival(state, lane);
+            let lane = &mut state.lanes[lane];
+            lane.bytes_under_way += piece.len();
+            lane.under_way.push_back(Piece {
+                at,
+                bytes: piece.to_vec(),
+                taken: 0,
+            });
+        }
+        if carried.len() < bytes.len() {
+            self.fall(state, lane, cut.is_some_and(|cut| cut.is_silent));
+        }
+    }
+
+    /// The connection breaks: at once as far as new bytes go, and for those who use it when what
+    /// is under way has arrived.
+    fn fall(self: &Arc<Self>, state: &mut State, lane: usize, is_silent: bool) {
+        state.is_stalled = true;
+        state.cut = None;
+        let (number, net) = (self.number, &self.net);
+        net.note_cut(number, is_silent);
+        if is_silent {
+            return;
+        }
+        let (link, at) = (self.clone(), state.lanes[lane].last);
+        tokio::spawn(async move {
+            if let Some(at) = at {
+                // After the last byte has had its chance to be read.
+                tokio::time::sleep_until(at + Duration::from_millis(1)).await;
+            }
+            link.break_now();
+        });
+    }
+
+    fn tap(&self, state: &mut State, lane: usize, bytes: &[u8]) {
+        for body in state.lanes[lane].splitter.feed(bytes) {
+            let frame = Arc::new(tap::read(self.number, self.client.is_none(), &body));
+            match lane {
+                0 => {
+                    self.net.journal().note(Event::Sent(frame.clone()));
+                    if self.client.is_some() {
+                        self.net.overhear(&frame, &body);
+                    }
+                }
+                _ => self.net.journal().note(Event::Answered(frame)),
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn wakers(&mut self) -> Vec<Waker> {
+        self.reader
+            .take()
+            .into_iter()
+            .chain(self.writer.take())
+            .collect()
+    }
+
+    /// When there is something to be read next.
+    fn next(&self) -> Option<Instant> {
+        self.under_way.front().map(|piece| piece.at).or(self.end)
+    }
+
+    fn read(&mut self, buffer: &mut ReadBuf<'_>) {
+        let Some(piece) = self.under_way.front_mut() else {
+            return;
+        };
+        let rest = &piece.bytes[piece.taken..];
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..count]);
+        piece.taken += count;
+        self.bytes_under_way -= count;
+        if piece.taken == piece.bytes.len() {
+            self.under_way.pop_front();
+        }
+    }
+}
+
+fn broken() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the connection broke")
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let lane = 1 - this.side;
+        loop {
+            let mut state = this.link.lock();
+            if state.is_broken {
+                return Poll::Ready(Err(broken()));
+            }
+            let lane = &mut state.lanes[lane];
+            lane.reader = Some(context.waker().clone());
+            let Some(at) = lane.next() else {
+                return Poll::Pending;
+            };
+            if at <= clock::now() {
+                lane.read(buffer);
+                let writer = lane.writer.take();
+                drop(state);
+                writer.into_iter().for_each(Waker::wake);
+                return Poll::Ready(Ok(()));
+            }
+            drop(state);
+            this.timer.as_mut().reset(at);
+            if this.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.link.lock();
+        let lane = self.side;
+        if state.is_broken || state.lanes[lane].is_unread {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if state.is_stalled {
+            // Into the void, for as long as it has room.
+            state.lanes[lane].bytes_under_way += bytes.len();
+        }
+        if state.lanes[lane].bytes_under_way >= WINDOW_BYTES {
+            state.lanes[lane].writer = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let count = self.link.net.accepts(&mut state.dice, bytes.len());
+        if !state.is_stalled {
+            self.link.carry(&mut state, lane, &bytes[..count]);
+        }
+        let reader = state.lanes[lane].reader.take();
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let link = &self.link;
+        let mut state = link.lock();
+        if state.lanes[self.side].end.is_none() && !state.is_stalled {
+            state.lanes[self.side].end = Some(link.arrival(&mut state, self.side));
+        }
+        let reader = state.lanes[self.side].reader.take();
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Wire {
+    /// The other end reads what is under way, and then the end.
+    fn drop(&mut self) {
+        let link = &self.link;
+        let mut state = link.lock();
+        if state.lanes[self.side].end.is_none() && !state.is_stalled {
+            state.lanes[self.side].end = Some(link.arrival(&mut state, self.side));
+        }
+        let other = &mut state.lanes[1 - self.side];
+        other.is_unread = true;
+        let writer = other.writer.take();
+        let reader = state.lanes[self.side].reader.take();
+        drop(state);
+        reader.into_iter().chain(writer).for_each(Waker::wake);
+    }
+}
