@@ -49,7 +49,9 @@ impl Plan {
         let client = format!(
             "--calls 1000000000 --concurrency 4 --backoff-ms 10 --backoff-cap-ms 200 --seed {seed} \
              {}",
-            ids.flag().unwrap_or_default()
+            // A flood may close the first connections of a client, which is no reason to do with
+            // less than a session.
+            ids.flag().unwrap_or("--insist-on-session")
         );
         Self {
             seconds,
