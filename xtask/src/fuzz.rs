@@ -165,12 +165,16 @@ impl Fuzzing<'_> {
         Ok((read(&text), false))
     }
 
-    fn flags(&self) -> [String; 5] {
+    fn flags(&self) -> [String; 6] {
         [
             format!("-max_total_time={}", self.seconds),
             format!("-max_len={MAX_BYTES}"),
             format!("-timeout={MAX_SECONDS}"),
             "-print_final_stats=1".to_owned(),
+            format!(
+                "-dict={}",
+                self.root.join(CRATE).join("words.dict").display()
+            ),
             format!("-artifact_prefix={}", self.file("").display()),
         ]
     }
@@ -215,6 +219,7 @@ mod tests {
     #[test]
     fn every_target_has_its_few_lines_and_a_corpus() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(CRATE);
+        assert!(root.join("words.dict").exists());
         for target in Target::value_variants() {
             let name = target.name();
             let lines = root.join("fuzz/fuzz_targets").join(format!("{name}.rs"));

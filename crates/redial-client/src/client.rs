@@ -328,6 +328,14 @@ impl Builder {
         self
     }
 
+    /// Whether a server that is silent may be taken for one without sessions: see
+    /// [`Config::guess_plain`].
+    #[must_use]
+    pub fn guess_plain(mut self, guess: bool) -> Self {
+        self.config.guess_plain = guess;
+        self
+    }
+
     /// Sets when copies of calls go out that don't say so themselves. Default never.
     #[must_use]
     pub fn hedge(mut self, hedge: Hedge) -> Self {

@@ -83,6 +83,13 @@ pub struct Config {
     /// [`call`](Self::call), or after it has closed two connections on a hello. One that had
     /// sessions before is not taken for another for either.
     pub sessions: bool,
+    /// Whether a server that gives no answer to hellos, as told at [`sessions`](Self::sessions), is
+    /// guessed to be one without sessions. Default yes, for servers that don't answer what they
+    /// don't know. But one that is flooded with connections, or behind a network that fails at the
+    /// wrong moment, looks the same to a client that has just started, whose first calls then get
+    /// plain ids, with no more than those promise. With no, only an answer makes a server one
+    /// without sessions, and calls wait for an answer until their deadline.
+    pub guess_plain: bool,
     /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
     /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
     pub connections: usize,
@@ -130,6 +137,7 @@ impl Default for Config {
             dialect: Dialect::JsonRpc2,
             extensions: true,
             sessions: true,
+            guess_plain: true,
             connections: 1,
             connect_timeout: Duration::from_secs(5),
             reconnect: Backoff::default(),

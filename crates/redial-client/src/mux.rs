@@ -130,7 +130,7 @@ impl Mux {
         Self {
             calls: Slab::new(),
             by_id: HashMap::default(),
-            sessions: Sessions::new(config.extensions && config.sessions),
+            sessions: Sessions::new(config.extensions && config.sessions, config.guess_plain),
             links: (0..config.connections).map(|_| Link::default()).collect(),
             turn: 0,
             ids,

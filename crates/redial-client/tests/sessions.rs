@@ -237,6 +237,45 @@ async fn three_hellos_without_an_answer_are_enough() {
     call.await.unwrap().unwrap();
 }
 
+/// A flood that has the server close connections, or a network that loses hellos, must not cost the
+/// first calls of a client what a session promises.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_may_not_guess_waits_for_an_answer_however_often_there_is_none() {
+    let (client, mut network) = lazy(with_sessions().guess_plain(false));
+    let call = inc(&client);
+    for _ in 0..5 {
+        let mut peer = network.accept().await;
+        assert_eq!(peer.next().await.method, "rpc.hello");
+        drop(peer);
+    }
+    let mut peer = network.accept().await;
+    for _ in 0..5 {
+        assert_eq!(peer.next().await.method, "rpc.hello", "and no call");
+    }
+    let mut sessions = Sessions::new();
+    let hello = peer.next().await;
+    peer.serve(&mut sessions, &hello).await;
+    let request = answer(&mut peer, &mut sessions).await;
+    assert_eq!(number(&request), 0);
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_session_in_vain_was_not_executed() {
+    let (client, mut peer, _network) = connected(with_sessions().guess_plain(false)).await;
+    let call = inc(&client);
+    let silence = async {
+        loop {
+            assert_eq!(peer.next().await.method, "rpc.hello");
+        }
+    };
+    let error = tokio::select! {
+        ended = call => ended.unwrap().unwrap_err(),
+        () = silence => unreachable!("it has no end"),
+    };
+    assert_eq!(error.executed(), redial_client::Executed::No);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_has_no_room_for_a_session_is_asked_when_it_likes() {
     let (client, mut peer, _network) = connected(with_sessions()).await;

@@ -183,6 +183,22 @@ mod tests {
         assert_eq!(run(b"\x01{"), 0);
     }
 
+    /// Else the cases with sessions would no longer reach what they were made for.
+    #[test]
+    fn the_session_of_the_corpus_is_the_one_that_the_server_opens() {
+        let case = |name: &str| {
+            let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/connection");
+            std::fs::read(format!("{corpus}/{name}")).unwrap()
+        };
+        assert_eq!(
+            run(&case("session")),
+            2,
+            "calls 0 and 1, and not the fenced 5"
+        );
+        let slow = run(&case("session_slow"));
+        assert!((3..=4).contains(&slow), "{slow}");
+    }
+
     #[test]
     #[should_panic = "not whole"]
     fn half_a_reply_is_noticed() {

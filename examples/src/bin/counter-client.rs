@@ -95,6 +95,10 @@ struct Args {
     /// Use plain ids, which the server forgets after a time, even if it has sessions
     #[arg(long)]
     no_sessions: bool,
+    /// Wait for a session even if the server does not answer: only one that says that it has none
+    /// gets plain ids
+    #[arg(long, conflicts_with_all = ["no_sessions", "naive"])]
+    insist_on_session: bool,
     /// Give every attempt a fresh id, as a hand-made retry loop does
     #[arg(long)]
     naive: bool,
@@ -153,6 +157,7 @@ impl Args {
             // A loop around an ordinary client does not tell the server its deadline either.
             extensions: !self.naive,
             sessions: !self.no_sessions,
+            guess_plain: !self.insist_on_session,
             ..Config::default()
         }
     }

@@ -50,7 +50,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
-    let client = Client::connect(&args.connect).await?;
+    // Without a session there would be no asking what became of a call.
+    let client = Client::builder().guess_plain(false);
+    let client = client.connect(&args.connect).await?;
     let (token, value) = match resolve(&client, args).await? {
         Some(found) => found,
         None => count(&client, args).await?,

@@ -169,6 +169,9 @@ impl World<'_> {
         fs::write(&path, "").with_context(|| format!("can't make {}", path.display()))?;
         let mut flags = self.plan.server.clone();
         flags.extend(["--ledger".to_owned(), path.display().to_string()]);
+        if self.rng.random_bool(plan::SHORT_LEASES) {
+            flags.extend(["--lease-ms".to_owned(), plan::LEASE_MS.to_string()]);
+        }
         self.ledgers.push(path);
         self.programs
             .server_at(self.address, &flags)

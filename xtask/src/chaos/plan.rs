@@ -16,6 +16,10 @@ pub(crate) const SAVERS: u64 = 3;
 pub(crate) const SERVER_KILLS_MS: Range<u64> = 800..3500;
 /// How many of them are not `kill -9` but SIGTERM, as when a new version is rolled out.
 pub(crate) const DRAINS: f64 = 0.25;
+/// How many servers forget a session so soon after its last connection that clients lose it while
+/// they connect anew.
+pub(crate) const SHORT_LEASES: f64 = 0.4;
+pub(crate) const LEASE_MS: u64 = 20;
 /// Between two kills of clients, in milliseconds.
 pub(crate) const CLIENT_KILLS_MS: Range<u64> = 200..1200;
 /// How long a server stays away: sometimes its clients hardly notice.
@@ -45,7 +49,9 @@ impl Plan {
         let client = format!(
             "--calls 1000000000 --concurrency 4 --backoff-ms 10 --backoff-cap-ms 200 --seed {seed} \
              {}",
-            ids.flag().unwrap_or_default()
+            // A flood may close the first connections of a client, which is no reason to do with
+            // less than a session.
+            ids.flag().unwrap_or("--insist-on-session")
         );
         Self {
             seconds,

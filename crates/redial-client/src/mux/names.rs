@@ -20,6 +20,8 @@ use crate::session::Session;
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) are_wanted: bool,
+    /// Whether silence says that a server has none.
+    pub(super) may_guess: bool,
     pub(super) current: Option<Session<Key>>,
     pub(super) retired: Vec<Session<Key>>,
     /// Calls that wait for a number, in the order in which they came.
@@ -60,9 +62,10 @@ pub(crate) enum Taken {
 }
 
 impl Sessions {
-    pub(super) fn new(are_wanted: bool) -> Self {
+    pub(super) fn new(are_wanted: bool, may_guess: bool) -> Self {
         Self {
             are_wanted,
+            may_guess,
             current: None,
             retired: Vec::new(),
             queue: VecDeque::new(),

@@ -64,7 +64,9 @@ impl Mux {
     /// A connection stands. Gives what is to be written to it before everything else.
     pub(crate) fn connected(&mut self, number: usize, now: Instant) -> Vec<u8> {
         self.connects += 1;
-        let is_plain = !self.sessions.are_wanted || self.sessions.closed_on_hello >= CLOSED;
+        let sessions = &self.sessions;
+        let seems_plain = sessions.may_guess && sessions.closed_on_hello >= CLOSED;
+        let is_plain = !sessions.are_wanted || seems_plain;
         let link = &mut self.links[number];
         link.complaint = None;
         link.is_connected = true;
@@ -181,7 +183,7 @@ impl Mux {
         let Some(ask) = due.filter(|ask| ask.again_at <= now) else {
             return;
         };
-        let is_stranger = self.sessions.opened == 0;
+        let is_stranger = self.sessions.may_guess && self.sessions.opened == 0;
         if is_stranger && ask.attach.is_none() && ask.unanswered >= UNANSWERED {
             return self.found_plain(link, now);
         }
