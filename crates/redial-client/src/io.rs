@@ -326,7 +326,12 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
                 stopped => {
                     // Replies are put only to what is known to be written.
                     let offset = self.outgoing.offset();
-                    self.shared.with(|state| state.mux.wrote(self.link, offset));
+                    // And a client that is gone has to be noticed though there is no room.
+                    self.chores = self.shared.with(|state| {
+                        state.mux.wrote(self.link, offset);
+                        state.mux.listen_for_the_end(self.link, context.waker());
+                        state.mux.chores(self.link)
+                    });
                     return match stopped {
                         Poll::Ready(Err(error)) => Err(error),
                         _ => Ok(()),

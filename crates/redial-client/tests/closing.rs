@@ -9,6 +9,7 @@ use std::time::Duration;
 use peer::{
     Network, Peer, connected, inc, lazy, ms, network,
     session::{Sessions, foreign_token},
+    start,
 };
 use redial_client::{CallToken, Client};
 use serde_json::json;
@@ -104,6 +105,22 @@ async fn a_server_that_does_not_read_the_last_words_delays_it_by_a_second() {
     let mut sessions = Sessions::new();
     one_call(&client, &mut peer, &mut sessions).await;
     assert_eq!(close(client).await.unwrap(), LAST_WORDS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_stopped_reading_before_delays_it_by_a_second() {
+    let (client, mut peer, _network) = narrow(64).await;
+    let mut sessions = Sessions::new();
+    one_call(&client, &mut peer, &mut sessions).await;
+    // A part of this is in the pipe, so that it can't be taken back.
+    let stuck = start(client.request("inc", json!({"text": "x".repeat(1000)})));
+    tokio::time::sleep(ms(10)).await;
+    stuck.abort();
+    stuck.await.unwrap_err();
+    // Until there is nothing else for which the connection would be looked after.
+    tokio::time::sleep(ms(1000)).await;
+    let took = timeout(LAST_WORDS * 100, close(client)).await;
+    assert_eq!(took.expect("it ends").unwrap(), LAST_WORDS);
 }
 
 #[tokio::test(start_paused = true)]

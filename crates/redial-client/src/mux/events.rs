@@ -50,6 +50,12 @@ impl Mux {
         false
     }
 
+    /// The driver has more to write than there is room for, and is to hear that the client is gone.
+    pub(crate) fn listen_for_the_end(&mut self, link: usize, waker: &Waker) {
+        let link = &mut self.links[link];
+        self.woken.extend(replace(&mut link.driver, waker));
+    }
+
     /// Notes how far the driver has written.
     pub(crate) fn wrote(&mut self, number: usize, offset: u64) {
         let link = &mut self.links[number];
