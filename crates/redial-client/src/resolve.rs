@@ -114,20 +114,18 @@ impl<T> Resolve<T> {
 
 impl<T: DeserializeOwned> Resolve<T> {
     async fn run(self) -> Result<Resolution<T>, CallError> {
+        // The client stays until the token is gone: with the last token of a call that was never
+        // serialised the record goes, which somebody has to tell the server.
         let Self {
-            client,
+            client: _client,
             call,
             token,
             ..
         } = self;
-        let answer = call.run().await;
-        // With the last token of a call that was never serialised the record goes.
-        let result = match answer {
+        match call.run().await {
             Ok(done) => read(token, done),
             Err(error) => refused(token, error),
-        };
-        drop(client);
-        result
+        }
     }
 }
 

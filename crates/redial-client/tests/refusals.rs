@@ -4,7 +4,7 @@
 mod peer;
 
 use peer::{Peer, Seen, connected, limits, ms, session::Sessions, start, with_sessions};
-use redial_client::{CallError, CallLimits};
+use redial_client::{Builder, CallError, CallLimits};
 use serde_json::json;
 
 /// Refuses an attempt as a server with sessions does.
@@ -18,13 +18,17 @@ async fn refuse(peer: &mut Peer, request: &Seen, attempt: u32) {
     peer.frame(reply.to_string().as_bytes()).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refusal_that_comes_twice_is_not_that_of_the_next_attempt() {
-    let builder = with_sessions().limits(CallLimits {
+/// A client whose calls have two attempts.
+fn two_attempts() -> Builder {
+    with_sessions().limits(CallLimits {
         max_attempts: 2,
         ..limits()
-    });
-    let (client, mut peer, _network) = connected(builder).await;
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_comes_twice_is_not_that_of_the_next_attempt() {
+    let (client, mut peer, _network) = connected(two_attempts()).await;
     let mut sessions = Sessions::new();
     let call = start(client.request("inc", json!({})));
     let first = peer.next_call(&mut sessions).await;
@@ -41,11 +45,7 @@ async fn a_refusal_that_comes_twice_is_not_that_of_the_next_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn when_each_attempt_is_refused_nothing_was_executed() {
-    let builder = with_sessions().limits(CallLimits {
-        max_attempts: 2,
-        ..limits()
-    });
-    let (client, mut peer, _network) = connected(builder).await;
+    let (client, mut peer, _network) = connected(two_attempts()).await;
     let mut sessions = Sessions::new();
     let call = start(client.request("inc", json!({})));
     for attempt in [1, 2] {
@@ -58,11 +58,7 @@ async fn when_each_attempt_is_refused_nothing_was_executed() {
 
 #[tokio::test(start_paused = true)]
 async fn two_late_refusals_of_one_attempt_are_not_those_of_two() {
-    let builder = with_sessions().limits(CallLimits {
-        max_attempts: 2,
-        ..limits()
-    });
-    let (client, mut peer, _network) = connected(builder).await;
+    let (client, mut peer, _network) = connected(two_attempts()).await;
     let mut sessions = Sessions::new();
     let call = start(client.request("inc", json!({})));
     let first = peer.next_call(&mut sessions).await;
