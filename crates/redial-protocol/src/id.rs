@@ -71,6 +71,12 @@ impl<'a> Id<'a> {
         Ok(Self { raw })
     }
 
+    /// An id that has been looked at already: null, an integer, or a string without escapes, and
+    /// no longer than an id may be.
+    pub(crate) fn scanned(raw: &'a str) -> Self {
+        Self { raw }
+    }
+
     /// The id exactly as it was written, as JSON: a string keeps its quotes and escapes.
     #[must_use]
     pub fn raw(&self) -> &'a str {

@@ -488,7 +488,7 @@ impl Turn<'_> {
 
 fn fingerprint(shared: &Shared, method: usize, request: &Request<'_>) -> Fingerprint {
     let seed = shared.router.method(method).fingerprint_seed;
-    Fingerprint::new(seed, request.params.map_or("", |params| params.get()))
+    Fingerprint::new(seed, request.params.unwrap_or_default())
 }
 
 fn encoded(error: &ErrorObject) -> Vec<u8> {

@@ -219,7 +219,7 @@ impl Model {
             return self.execute(None, method, params, owed);
         };
         let key = key(id.raw());
-        let raw = request.params.map_or("", RawValue::get);
+        let raw = request.params.unwrap_or_default();
         let asks_for = format!("{} {raw}", request.method);
         let attempt = request.meta.attempt;
         let joins = || Waiter {
@@ -314,8 +314,8 @@ fn key(id: &str) -> Key {
     }
 }
 
-fn read<'a, P: serde::Deserialize<'a>>(params: Option<&'a RawValue>) -> Option<P> {
-    serde_json::from_str(params?.get()).ok()
+fn read<'a, P: serde::Deserialize<'a>>(params: Option<&'a str>) -> Option<P> {
+    serde_json::from_str(params?).ok()
 }
 
 fn result(value: &impl serde::Serialize) -> Vec<u8> {
