@@ -1,0 +1,90 @@
+//! The handlers that are measured: cheap ones, so that what shows is what is around them.
+
+use std::{
+    collections::BTreeMap,
+    future::ready,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+};
+
+use compact_str::CompactString;
+use redial_server::{Context, ServerBuilder};
+use serde::{Deserialize, Serialize};
+
+/// The counter that a call adds to, by a name that lies in place if it is short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inc {
+    /// Which counter.
+    pub key: CompactString,
+    /// What to add.
+    pub delta: i64,
+}
+
+/// The counter that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Get {
+    /// Which counter.
+    pub key: CompactString,
+}
+
+/// Counters that all threads may add to at once. Cheap to clone; all clones are the same counters.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(Arc<RwLock<BTreeMap<CompactString, AtomicI64>>>);
+
+impl Counters {
+    /// Adds, and answers the new value.
+    #[must_use]
+    pub fn inc(&self, params: Inc) -> i64 {
+        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = counters.get(&params.key) {
+            return counter.fetch_add(params.delta, Relaxed) + params.delta;
+        }
+        drop(counters);
+        let mut counters = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let counter = counters.entry(params.key).or_default();
+        counter.fetch_add(params.delta, Relaxed) + params.delta
+    }
+
+    /// The value, 0 if nobody has counted under that key.
+    #[must_use]
+    pub fn get(&self, params: &Get) -> i64 {
+        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        counters.get(&params.key).map_or(0, |it| it.load(Relaxed))
+    }
+
+    /// Puts on a server the mutation `inc`, the very same handler as the query `inc_query`, and
+    /// the query `get`. All are ready at once.
+    #[must_use]
+    pub fn register(&self, server: ServerBuilder) -> ServerBuilder {
+        let [inc, inc_query, get] = [(); 3].map(|()| self.clone());
+        server
+            .mutation("inc", move |params: Inc, _: Context| {
+                ready(Ok(inc.inc(params)))
+            })
+            .query("inc_query", move |params: Inc, _: Context| {
+                ready(Ok(inc_query.inc(params)))
+            })
+            .query("get", move |params: Get, _: Context| {
+                ready(Ok(get.get(&params)))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_count_apart() {
+        let counters = Counters::default();
+        let inc = |key: &str, delta| {
+            let key = key.into();
+            counters.inc(Inc { key, delta })
+        };
+        assert_eq!([inc("a", 2), inc("b", 1), inc("a", -5)], [2, 1, -3]);
+        assert_eq!(counters.get(&Get { key: "a".into() }), -3);
+        assert_eq!(counters.get(&Get { key: "c".into() }), 0);
+    }
+}

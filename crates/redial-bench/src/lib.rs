@@ -1,0 +1,15 @@
+//! What the benchmark's programs share. They are started by `cargo xtask bench`, and by hand:
+//!
+//! | program | is |
+//! |---|---|
+//! | `bench-echo` | a bare echo of frames: the limit that everything is compared to |
+//! | `bench-server` | Redial's server with `inc`, the same as a query, and `get` |
+//! | `bench-load` | a generator of load that costs next to nothing per call |
+//! | `bench-client` | Redial's client, as a program would use it |
+
+pub mod clock;
+pub mod counters;
+pub mod cpu;
+pub mod flags;
+pub mod load;
+pub mod summary;

@@ -1,0 +1,155 @@
+//! What a program that makes calls has measured, and how it says so.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// The slowest call that is told from slower ones, in nanoseconds.
+const MAX_NS: u64 = 60_000_000_000;
+
+/// The measured part of a run, the warm-up left out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Calls that were answered, each counted once.
+    pub calls: u64,
+    /// How long that took, in seconds.
+    pub seconds: f64,
+    /// Calls per second.
+    pub calls_per_s: f64,
+    /// From the writing of a request to the reading of its reply.
+    pub latency_us: Latency,
+    /// What this program ran for, in seconds of one core.
+    pub cpu_s: f64,
+    /// The same of the process that it was told to watch.
+    pub watched_cpu_s: Option<f64>,
+}
+
+/// Of how many calls in a hundred or a thousand the latency is not above what, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// 50 in 100.
+    pub p50: f64,
+    /// 99 in 100.
+    pub p99: f64,
+    /// 999 in 1000.
+    pub p999: f64,
+    /// All.
+    pub max: f64,
+}
+
+/// An empty histogram of latencies in nanoseconds, with three digits of precision.
+///
+/// # Panics
+///
+/// Never: the bounds are fixed, and right.
+#[must_use]
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, MAX_NS, 3).expect("the bounds are right")
+}
+
+impl Latency {
+    /// Reads a histogram of nanoseconds.
+    #[must_use]
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |share| histogram.value_at_quantile(share) as f64 / 1e3;
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max() as f64 / 1e3,
+        }
+    }
+}
+
+/// The time that this process has run, and that of another one, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    own: Duration,
+    watched: Option<Duration>,
+}
+
+impl Cpu {
+    /// Asks the system.
+    ///
+    /// # Errors
+    ///
+    /// If it doesn't say.
+    pub fn now(watched: Option<u32>) -> Result<Self> {
+        Ok(Self {
+            own: crate::cpu::time_of(std::process::id())?,
+            watched: watched.map(crate::cpu::time_of).transpose()?,
+        })
+    }
+}
+
+impl Summary {
+    /// The figures of so many calls between two moments.
+    #[must_use]
+    pub fn new(histogram: &Histogram<u64>, elapsed: Duration, before: Cpu, after: Cpu) -> Self {
+        let seconds = elapsed.as_secs_f64();
+        let watched = after.watched.zip(before.watched);
+        Self {
+            calls: histogram.len(),
+            seconds,
+            calls_per_s: histogram.len() as f64 / seconds,
+            latency_us: Latency::of(histogram),
+            cpu_s: (after.own - before.own).as_secs_f64(),
+            watched_cpu_s: watched.map(|(after, before)| (after - before).as_secs_f64()),
+        }
+    }
+
+    /// Prints it: as one JSON object, or in words.
+    pub fn print(&self, as_json: bool) {
+        if as_json {
+            let json = serde_json::to_string(self).expect("plain members are always JSON");
+            println!("{json}");
+            return;
+        }
+        let Latency {
+            p50,
+            p99,
+            p999,
+            max,
+        } = self.latency_us;
+        let per_million = |cpu_s: f64| cpu_s / (self.calls as f64 / 1e6);
+        println!("{} calls, {:.0} calls/s", self.calls, self.calls_per_s);
+        println!("p50 {p50:.1} us, p99 {p99:.1} us, p99.9 {p999:.1} us, max {max:.1} us");
+        println!(
+            "CPU seconds per million calls: {:.3} here",
+            per_million(self.cpu_s)
+        );
+        if let Some(cpu_s) = self.watched_cpu_s {
+            println!(
+                "CPU seconds per million calls: {:.3} there",
+                per_million(cpu_s)
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_of_the_time_between_two_moments() {
+        let mut latencies = histogram();
+        for us in 1..=1000 {
+            latencies.record(us * 1000).unwrap();
+        }
+        let cpu = |own, watched| Cpu {
+            own: Duration::from_millis(own),
+            watched: Some(Duration::from_millis(watched)),
+        };
+        let elapsed = Duration::from_millis(500);
+        let summary = Summary::new(&latencies, elapsed, cpu(100, 7), cpu(350, 10));
+        assert_eq!((summary.calls, summary.calls_per_s), (1000, 2000.0));
+        assert!((summary.cpu_s - 0.25).abs() < 1e-9);
+        assert!((summary.watched_cpu_s.unwrap() - 0.003).abs() < 1e-9);
+        assert!((summary.latency_us.p50 - 500.0).abs() < 1.0);
+        assert!((summary.latency_us.p99 - 990.0).abs() < 1.0);
+        assert!((summary.latency_us.max - 1000.0).abs() < 1.0);
+    }
+}
