@@ -274,6 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+        self.kit.settle(&self.shared);
         // A frame that was whole has had its time; the one that is not began with this read.
         let since = self.frame_since.filter(|_| !any_whole).unwrap_or(self.now);
         let is_waited_for = self.phase == Phase::Open && decoder.is_mid_frame();
@@ -292,6 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.held_bytes -= frame.len();
             self.hand_over(&frame);
         }
+        self.kit.settle(&self.shared);
     }
 
     fn hold(&mut self, frame: &[u8]) {

@@ -6,6 +6,7 @@ mod refusal;
 mod rpc;
 
 use std::{
+    cell::Cell,
     net::SocketAddr,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
@@ -34,6 +35,7 @@ use crate::{
     observe::EventKind,
     outbox::Outbox,
     shared::Shared,
+    stats::Tally,
     table::{Acknowledged, Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey},
     waiter::{Form, Waiter, write_reply},
 };
@@ -64,7 +66,8 @@ pub(crate) struct Turn<'c> {
     pub(crate) cut: bool,
 }
 
-/// What a connection keeps between calls so that they need not allocate it.
+/// What a connection keeps between calls, so that they need not allocate it, look it up, or tell
+/// other connections of it, one by one.
 #[derive(Default)]
 pub(crate) struct Kit {
     /// A handler's future, for each method that this connection has called.
@@ -74,6 +77,14 @@ pub(crate) struct Kit {
     sessions: Vec<Attachment>,
     /// The session of the latest call that belonged to another one.
     other_session: Option<Attachment>,
+    /// The method of the latest call.
+    latest_method: usize,
+    /// The session of the latest call that was run here, for the next one to hold.
+    latest_session: Option<Arc<Session<Waiter>>>,
+    /// A place among the running calls, which those that one read brings hold in turn.
+    has_place: Cell<bool>,
+    /// What was run here and has not been counted yet.
+    tally: Tally,
 }
 
 impl Kit {
@@ -84,9 +95,26 @@ impl Kit {
         let mut sessions = attached.map(Attachment::session);
         sessions.find(|session| session.id() == id)
     }
-}
 
-impl Kit {
+    /// The same, to be held by a call.
+    fn hold_session(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
+        let session = self.session(id)?;
+        if let Some(latest) = &self.latest_session
+            && Arc::ptr_eq(latest, session)
+        {
+            return self.latest_session.take();
+        }
+        Some(Arc::clone(session))
+    }
+
+    /// A read has been worked through: tells what has gathered meanwhile, and gives the place back.
+    pub(crate) fn settle(&mut self, shared: &Shared) {
+        shared.counters.add(std::mem::take(&mut self.tally));
+        if self.has_place.take() {
+            execution::leave(shared);
+        }
+    }
+
     /// Lets go of a buffer that a large reply has left behind.
     pub(crate) fn give_back_memory(&mut self, keep_bytes: usize) {
         if self.outcome.capacity() > keep_bytes {
@@ -176,35 +204,45 @@ impl Turn<'_> {
     }
 
     fn route(&mut self, call: &Call<'_, '_>) {
-        let Some(method) = self.shared.router.find(&call.request.method) else {
+        let Some(method) = self.method(&call.request.method) else {
             self.protocol_method(call);
             return;
         };
-        let key = call.key();
-        match (self.shared.router.method(method).kind, key) {
-            (Kind::Mutation, Some(CallKey::Session(named))) => match self.attach(named.session) {
-                Some(session) => {
-                    self.mutation(call, method, TableKey::Session(session, named.number));
-                }
-                None => self.refuse(call, &session_unknown(named.session)),
-            },
-            (Kind::Mutation, Some(key)) => {
-                let key = TableKey::Plain(self.shared.table.plain.key(key));
-                self.mutation(call, method, key);
-            }
-            (Kind::Query, Some(CallKey::Session(named))) => {
-                self.acknowledge(named.session, call.request.meta.ack);
+        match self.shared.router.method(method).kind {
+            Kind::Query => {
+                self.acknowledge(call);
                 self.unrecorded(call, method);
             }
-            _ => self.unrecorded(call, method),
+            Kind::Mutation => match call.key() {
+                None => self.unrecorded(call, method),
+                Some(CallKey::Session(named)) => match self.attach(named.session) {
+                    Some(session) => {
+                        self.mutation(call, method, TableKey::Session(session, named.number));
+                    }
+                    None => self.refuse(call, &session_unknown(named.session)),
+                },
+                Some(key) => {
+                    let key = TableKey::Plain(self.shared.table.plain.key(key));
+                    self.mutation(call, method, key);
+                }
+            },
         }
+    }
+
+    /// The place of a method among those that are registered: most often that of the call before.
+    fn method(&mut self, name: &str) -> Option<usize> {
+        let router = &self.shared.router;
+        if !router.is_at(self.kit.latest_method, name) {
+            self.kit.latest_method = router.find(name)?;
+        }
+        Some(self.kit.latest_method)
     }
 
     /// The session, to which the connection is attached from now on, if there is such a session.
     /// It stays attached to the one that it has said hello to.
     fn attach(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
-        if let Some(session) = self.kit.session(id) {
-            return Some(Arc::clone(session));
+        if let Some(session) = self.kit.hold_session(id) {
+            return Some(session);
         }
         let attachment = Attachment::to(self.shared, id, self.now)?;
         let attachment = self.kit.other_session.insert(attachment);
@@ -212,8 +250,14 @@ impl Turn<'_> {
     }
 
     /// Takes an acknowledgement that rides on a query, which the table is not asked about.
-    fn acknowledge(&mut self, id: SessionId, ack: Option<u64>) {
-        let (Some(ack), Some(session)) = (ack, self.attach(id)) else {
+    fn acknowledge(&mut self, call: &Call<'_, '_>) {
+        let Some(ack) = call.request.meta.ack else {
+            return;
+        };
+        let Some(CallKey::Session(named)) = call.key() else {
+            return;
+        };
+        let Some(session) = self.attach(named.session) else {
             return;
         };
         let limits = self.shared.table.sessions.limits();
@@ -236,6 +280,7 @@ impl Turn<'_> {
 
     /// A call that leaves no record: a query, a notification, or an id that only correlates.
     fn unrecorded(&mut self, call: &Call<'_, '_>, method: usize) {
+        self.make_way();
         match self.admit() {
             Ok(ticket) => self.start(call, method, None, ticket),
             Err(refusal) => self.refuse(call, &refusal.into()),
@@ -245,6 +290,7 @@ impl Turn<'_> {
     /// A call with a name: found or created in one step, before any delay, queue or handler.
     fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: Key) {
         let shared = self.shared;
+        self.make_way();
         let attempt = Attempt {
             fingerprint: fingerprint(shared, method, call.request),
             deadline: self.deadline(call),
@@ -330,11 +376,12 @@ impl Turn<'_> {
             execution::bury(self.kit.slots[method].take());
             return;
         }
-        call.tell(self.shared, EventKind::Started);
+        self.kit.tally.started += 1;
+        call.observe(self.shared, EventKind::Started);
         let mut cx = TaskContext::from_waker(Waker::noop());
         let future = self.kit.slots[method].as_mut().expect("prepared just now");
         match execution::poll_caught(future, &mut cx) {
-            Poll::Ready(ended) => self.end_in_place(call, key.as_ref(), ended),
+            Poll::Ready(ended) => self.end_in_place(call, key, ended),
             Poll::Pending => {
                 let stage = Stage::Started(self.now);
                 execution::spawn(self.job(call, method, key, deadline, stage));
@@ -342,9 +389,10 @@ impl Turn<'_> {
         }
     }
 
-    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<&Key>, mut ended: Ended) {
-        call.tell(self.shared, EventKind::Finished);
-        let joined = execution::record(self.shared, key, &mut ended);
+    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<Key>, mut ended: Ended) {
+        self.kit.tally.finished += 1;
+        call.observe(self.shared, EventKind::Finished);
+        let joined = execution::record(self.shared, key.as_ref(), &mut ended);
         let form = match ended.recorded {
             true => Form::Reply,
             false => Form::refusal(call.key(), call.request.meta.attempt),
@@ -354,7 +402,10 @@ impl Turn<'_> {
             waiter.settle(self.shared, &ended);
         }
         self.kit.outcome = ended.outcome;
-        execution::leave(self.shared);
+        if let Some(TableKey::Session(session, _)) = key {
+            self.kit.latest_session = Some(session);
+        }
+        self.leave();
     }
 
     /// Decodes the params and readies the handler in the connection's slot for the method.
@@ -434,7 +485,7 @@ impl Turn<'_> {
             waiter.refuse(self.shared, error);
         }
         match ticket {
-            Ticket::Run => execution::leave(self.shared),
+            Ticket::Run => self.leave(),
             Ticket::Queue => self.shared.admission.give_up_place(),
         }
     }
@@ -443,7 +494,24 @@ impl Turn<'_> {
         if self.shared.is_draining() {
             return Err(Refusal::ShuttingDown);
         }
+        if self.kit.has_place.take() {
+            return Ok(Ticket::Run);
+        }
         self.shared.admission.enter().map_err(Refusal::Overloaded)
+    }
+
+    /// Gives the place of the call before up if somebody waits for one: nobody is overtaken.
+    fn make_way(&self) {
+        if self.shared.admission.queued() > 0 && self.kit.has_place.take() {
+            execution::leave(self.shared);
+        }
+    }
+
+    /// Leaves the place to the next call of this read.
+    fn leave(&self) {
+        if self.kit.has_place.replace(true) {
+            execution::leave(self.shared);
+        }
     }
 
     fn admit_mutation(&self, call: &Call<'_, '_>) -> Result<Admitted<Ticket>, Refusal> {

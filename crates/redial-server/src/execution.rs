@@ -290,7 +290,7 @@ pub(crate) fn record(
 ) -> Vec<Waiter> {
     shared.fit(&mut ended.outcome);
     match key {
-        Some(key) if ended.recorded => shared.table.finish(key, &ended.outcome, clock::now()),
+        Some(key) if ended.recorded => shared.table.finish(key, &ended.outcome, clock::now),
         Some(key) => shared.table.release(key),
         None => Vec::new(),
     }

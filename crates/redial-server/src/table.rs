@@ -181,10 +181,16 @@ impl<W: Waits> Table<W> {
         }
     }
 
-    /// The execution ended: records its outcome, and hands out who waits for it.
-    pub(crate) fn finish(&self, key: &TableKey<W>, outcome: &[u8], now: Instant) -> Vec<W> {
+    /// The execution ended: records its outcome, and hands out who waits for it. The clock is read
+    /// only for a record whose time runs from then on.
+    pub(crate) fn finish(
+        &self,
+        key: &TableKey<W>,
+        outcome: &[u8],
+        clock: impl FnOnce() -> Instant,
+    ) -> Vec<W> {
         match key {
-            TableKey::Plain(key) => self.plain.finish(key, outcome, now),
+            TableKey::Plain(key) => self.plain.finish(key, outcome, clock()),
             TableKey::Session(session, number) => {
                 session.with(|records| records.finish(*number, outcome))
             }
