@@ -8,7 +8,11 @@ pub mod peer;
 pub mod slots;
 pub mod template;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -54,6 +58,9 @@ pub struct Load {
     pub warmup: Duration,
     /// How long is measured.
     pub length: Duration,
+    /// Whether to ask for replies all the time, instead of sleeping until there are some: then a
+    /// server never pays for waking this end up, which is dear on a virtual machine.
+    pub spin: bool,
     /// The process whose time is measured as well.
     pub watch: Option<u32>,
 }
@@ -98,6 +105,7 @@ impl Load {
             poll,
             events: Events::with_capacity(64),
             start,
+            spin: self.spin,
             latencies: histogram(),
         };
         world.go_on(connections, self.warmup, true)?;
@@ -122,7 +130,8 @@ impl Load {
 struct World<'p> {
     poll: &'p mut Poll,
     events: Events,
-    start: std::time::Instant,
+    start: Instant,
+    spin: bool,
     latencies: Histogram<u64>,
 }
 
@@ -141,12 +150,14 @@ impl World<'_> {
             if now >= until || is_done {
                 return Ok(());
             }
-            self.poll
-                .poll(&mut self.events, Some(until - now))
-                .or_else(|error| match error.kind() {
-                    std::io::ErrorKind::Interrupted => Ok(()),
-                    _ => Err(error),
-                })?;
+            let patience = match self.spin {
+                true => Duration::ZERO,
+                false => until - now,
+            };
+            match self.poll.poll(&mut self.events, Some(patience)) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
+            }
             for event in &self.events {
                 let connection = &mut connections[event.token().0];
                 connection.receive(self.start, &mut self.latencies)?;

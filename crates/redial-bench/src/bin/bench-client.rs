@@ -6,13 +6,12 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use hdrhistogram::Histogram;
 use redial_bench::{
-    clock,
-    counters::{Get, Inc},
-    cpu,
+    clock, cpu,
     flags::{seconds, whole},
+    methods::{Get, GetParams, Inc, IncParams},
     summary::{Cpu, Summary, histogram},
 };
-use redial_client::{Client, Config, Kind, Method};
+use redial_client::{Client, Config};
 use tokio::task::LocalSet;
 
 /// Calls `inc` as often as a server answers, from many tasks on one thread, and measures it.
@@ -48,26 +47,6 @@ struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// `inc` as the server has it.
-enum Increment {}
-
-impl Method for Increment {
-    const NAME: &'static str = "inc";
-    const KIND: Kind = Kind::Mutation;
-    type Params = Inc;
-    type Output = i64;
-}
-
-/// `get` as the server has it.
-enum Value {}
-
-impl Method for Value {
-    const NAME: &'static str = "get";
-    const KIND: Kind = Kind::Query;
-    type Params = Get;
-    type Output = i64;
 }
 
 /// What all tasks share.
@@ -109,7 +88,7 @@ async fn drive(args: &Args) -> Result<Summary> {
     let client = Client::builder().config(config).connect(args.connect);
     let client = client.await?;
     let value = || {
-        client.call::<Value>(Get {
+        client.call::<Get>(GetParams {
             key: "bench".into(),
         })
     };
@@ -150,11 +129,11 @@ async fn measure(args: &Args, tally: &Tally) -> Result<Summary> {
 async fn make_calls(client: Client, tally: Rc<Tally>) -> Result<()> {
     let mut start = clock::now();
     while !tally.ends.get() {
-        let params = Inc {
+        let params = IncParams {
             key: "bench".into(),
             delta: 1,
         };
-        client.call::<Increment>(params).await?;
+        client.call::<Inc>(params).await?;
         let end = clock::now();
         let latency = end.duration_since(start).as_nanos() as u64;
         tally.latencies.borrow_mut().saturating_record(latency);
