@@ -45,6 +45,10 @@ pub(crate) struct Args {
     /// One short round, to see that it works: its figures are not to be trusted
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
+    /// Let the generator ask for replies all the time instead of sleeping, so that no server pays
+    /// for waking it up
+    #[arg(long)]
+    spin: bool,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -72,6 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let bench = Bench {
         folder,
         cores: measure::two_cores(),
+        spin: args.spin,
         seconds,
         warmup,
     };
@@ -126,13 +131,17 @@ fn how(bench: &Bench, rounds: usize) -> String {
                  can't: ratios say little"
             .to_owned(),
     };
+    let spin = match bench.spin {
+        true => " The generator never sleeps.",
+        false => "",
+    };
     let trust = match rounds {
         0..COMPARED_FROM => "\nSo few rounds are not to be trusted.",
         _ => "",
     };
     format!(
         "Rounds: {rounds}, each measurement {seconds} s after {warmup} s; {pinned}. Release \
-         build.{trust}"
+         build.{spin}{trust}"
     )
 }
 

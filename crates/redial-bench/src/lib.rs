@@ -15,4 +15,5 @@ pub mod cpu;
 pub mod flags;
 pub mod load;
 pub mod methods;
+pub mod slices;
 pub mod summary;

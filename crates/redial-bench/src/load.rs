@@ -22,6 +22,7 @@ use mio::{Events, Poll, Token};
 use self::{connection::Connection, peer::Peer};
 use crate::{
     clock,
+    slices::Slices,
     summary::{Cpu, Summary, histogram},
 };
 
@@ -107,14 +108,19 @@ impl Load {
             start,
             spin: self.spin,
             latencies: histogram(),
+            slices: Slices::of(Duration::ZERO),
+            sliced_from: self.warmup,
         };
         world.go_on(connections, self.warmup, true)?;
         let (before, from) = (Cpu::now(self.watch)?, clock::now());
         world.latencies.reset();
+        world.slices = Slices::of(self.length);
+        world.sliced_from = from.duration_since(start);
         world.go_on(connections, self.warmup + self.length, true)?;
         let elapsed = clock::now().duration_since(from);
         let after = Cpu::now(self.watch)?;
-        let summary = Summary::new(&world.latencies, elapsed, before, after);
+        let cpu = [before, after];
+        let summary = Summary::new(&world.latencies, world.slices.clone(), elapsed, cpu);
         world.go_on(connections, self.warmup + self.length + DRAIN, false)?;
         let in_flight = connections.iter().map(Connection::in_flight);
         let unanswered: usize = in_flight.sum();
@@ -133,6 +139,9 @@ struct World<'p> {
     start: Instant,
     spin: bool,
     latencies: Histogram<u64>,
+    slices: Slices,
+    /// When the first slice began, after the start.
+    sliced_from: Duration,
 }
 
 impl World<'_> {
@@ -160,9 +169,12 @@ impl World<'_> {
             }
             for event in &self.events {
                 let connection = &mut connections[event.token().0];
+                let before = self.latencies.len();
                 connection.receive(self.start, &mut self.latencies)?;
+                let now = clock::now().duration_since(self.start);
+                let at = now.saturating_sub(self.sliced_from);
+                self.slices.add(at, self.latencies.len() - before);
                 if calls {
-                    let now = clock::now().duration_since(self.start);
                     connection.send(now.as_nanos() as u64)?;
                 } else {
                     connection.flush()?;

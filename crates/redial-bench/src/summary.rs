@@ -6,6 +6,8 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::slices::Slices;
+
 /// The slowest call that is told from slower ones, in nanoseconds.
 const MAX_NS: u64 = 60_000_000_000;
 
@@ -18,6 +20,8 @@ pub struct Summary {
     pub seconds: f64,
     /// Calls per second.
     pub calls_per_s: f64,
+    /// Calls per second while the machine did nothing else: see [`Slices`].
+    pub undisturbed_per_s: f64,
     /// From the writing of a request to the reading of its reply.
     pub latency_us: Latency,
     /// What this program ran for, in seconds of one core, where the system tells (Linux).
@@ -87,7 +91,13 @@ impl Cpu {
 impl Summary {
     /// The figures of so many calls between two moments.
     #[must_use]
-    pub fn new(histogram: &Histogram<u64>, elapsed: Duration, before: Cpu, after: Cpu) -> Self {
+    pub fn new(
+        histogram: &Histogram<u64>,
+        slices: Slices,
+        elapsed: Duration,
+        cpu: [Cpu; 2],
+    ) -> Self {
+        let [before, after] = cpu;
         let seconds = elapsed.as_secs_f64();
         let between = |before: Option<Duration>, after: Option<Duration>| {
             Some((after? - before?).as_secs_f64())
@@ -96,6 +106,7 @@ impl Summary {
             calls: histogram.len(),
             seconds,
             calls_per_s: histogram.len() as f64 / seconds,
+            undisturbed_per_s: slices.undisturbed_per_s(),
             latency_us: Latency::of(histogram),
             cpu_s: between(before.own, after.own),
             watched_cpu_s: between(before.watched, after.watched),
@@ -116,7 +127,10 @@ impl Summary {
             max,
         } = self.latency_us;
         let per_million = |cpu_s: f64| cpu_s / (self.calls as f64 / 1e6);
-        println!("{} calls, {:.0} calls/s", self.calls, self.calls_per_s);
+        println!(
+            "{} calls, {:.0} calls/s, {:.0} undisturbed",
+            self.calls, self.calls_per_s, self.undisturbed_per_s
+        );
         println!("p50 {p50:.1} us, p99 {p99:.1} us, p99.9 {p999:.1} us, max {max:.1} us");
         for (cpu_s, place) in [(self.cpu_s, "here"), (self.watched_cpu_s, "there")] {
             if let Some(cpu_s) = cpu_s {
@@ -142,7 +156,8 @@ mod tests {
             watched: Some(Duration::from_millis(watched)),
         };
         let elapsed = Duration::from_millis(500);
-        let summary = Summary::new(&latencies, elapsed, cpu(100, 7), cpu(350, 10));
+        let cpu = [cpu(100, 7), cpu(350, 10)];
+        let summary = Summary::new(&latencies, Slices::of(elapsed), elapsed, cpu);
         assert_eq!((summary.calls, summary.calls_per_s), (1000, 2000.0));
         assert!((summary.cpu_s.unwrap() - 0.25).abs() < 1e-9);
         assert!((summary.watched_cpu_s.unwrap() - 0.003).abs() < 1e-9);

@@ -20,6 +20,8 @@ const SLACK: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sample {
     pub(crate) calls_per_s: f64,
+    /// While the machine did nothing else.
+    pub(crate) undisturbed_per_s: f64,
     pub(crate) latency_us: Latency,
     /// CPU seconds per million calls of the server, where the system tells.
     pub(crate) server_cpu: Option<f64>,
@@ -43,6 +45,7 @@ pub(crate) struct Latency {
 struct Summary {
     calls: u64,
     calls_per_s: f64,
+    undisturbed_per_s: f64,
     latency_us: Latency,
     cpu_s: Option<f64>,
     watched_cpu_s: Option<f64>,
@@ -54,6 +57,8 @@ pub(crate) struct Bench {
     pub(crate) folder: PathBuf,
     /// The cores of server and client, where they are kept on one each.
     pub(crate) cores: Option<[usize; 2]>,
+    /// Whether the generator never sleeps.
+    pub(crate) spin: bool,
     pub(crate) seconds: f64,
     pub(crate) warmup: f64,
 }
@@ -80,6 +85,7 @@ impl Bench {
         let per_million = |cpu_s: f64| cpu_s * 1e6 / summary.calls as f64;
         let sample = Sample {
             calls_per_s: summary.calls_per_s,
+            undisturbed_per_s: summary.undisturbed_per_s,
             latency_us: summary.latency_us,
             server_cpu: summary.watched_cpu_s.map(per_million),
             client_cpu: summary.cpu_s.map(per_million),
@@ -119,6 +125,9 @@ impl Bench {
         }
         args.push(format!("--in-flight={}", cell.shape.in_flight));
         args.push(format!("--mode={}", mode(cell.what)));
+        if self.spin {
+            args.push("--spin".to_owned());
+        }
         if cell.what == What::Duplicates {
             args.push("--duplicates=0.05".to_owned());
         }
@@ -182,6 +191,7 @@ mod tests {
         let bench = Bench {
             folder: PathBuf::new(),
             cores: Some([3, 4]),
+            spin: true,
             seconds: 2.0,
             warmup: 0.5,
         };

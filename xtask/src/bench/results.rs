@@ -30,6 +30,8 @@ pub(crate) struct Figures {
     pub(crate) calls_per_s: Spread,
     /// Calls per second in those of the echo of the same shape.
     pub(crate) of_echo: Option<Spread>,
+    /// While the machine did nothing else.
+    pub(crate) undisturbed_per_s: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
@@ -59,9 +61,15 @@ impl Results {
             .collect()
     }
 
-    /// Calls per second of one in those of the other, round by round.
+    /// Calls per second of one in those of the other, round by round; on a noisy machine those of
+    /// its quiet moments.
     pub(crate) fn speed_ratio(&self, what: What, to: What, shape: Shape) -> Option<Spread> {
-        let speed = |what| self.values(what, shape, |sample| Some(sample.calls_per_s));
+        let is_noisy = self.noise().is_some();
+        let figure = |sample: &Sample| match is_noisy {
+            true => sample.undisturbed_per_s,
+            false => sample.calls_per_s,
+        };
+        let speed = |what| self.values(what, shape, |sample| Some(figure(sample)));
         Spread::of_ratios(&speed(what), &speed(to))
     }
 
@@ -95,6 +103,7 @@ impl Results {
             cell,
             calls_per_s: of(&|sample| Some(sample.calls_per_s))?,
             of_echo: self.speed_ratio(what, What::Echo, shape),
+            undisturbed_per_s: of(&|sample| Some(sample.undisturbed_per_s))?.median,
             p50_us: latency(|sample| sample.latency_us.p50)?.median,
             p99_us: latency(|sample| sample.latency_us.p99)?.median,
             p999_us: latency(|sample| sample.latency_us.p999)?.median,
@@ -115,8 +124,9 @@ impl Results {
         (widest > MAX_WIDTH).then(|| {
             format!(
                 "This machine was too noisy for absolute numbers: the fastest and the slowest \
-                 round of the bare echo lie {:.0} % apart, more than {:.0} %. Ratios are taken \
-                 within each round and suffer less; CPU per call least.",
+                 round of the bare echo lie {:.0} % apart, more than {:.0} %. So ratios are those \
+                 of its quiet moments (calls/s in the best tenth of all slices of 10 ms); even so \
+                 CPU per call says more.",
                 widest * 100.0,
                 MAX_WIDTH * 100.0
             )
@@ -135,6 +145,7 @@ pub(crate) mod tests {
             let share = if what == What::Echo { 1.0 } else { 0.5 };
             Sample {
                 calls_per_s: speed * share,
+                undisturbed_per_s: speed * share * 2.0,
                 latency_us: Latency {
                     p50: 10.0,
                     p99: 20.0,

@@ -16,9 +16,10 @@ use crate::report::{
 };
 
 /// The columns of the figures.
-pub(crate) const HEADINGS: [&str; 7] = [
+pub(crate) const HEADINGS: [&str; 8] = [
     "connections x calls",
     "calls/s (all rounds)",
+    "undisturbed",
     "of the echo",
     "p50 / p99 / p99.9 us",
     "server CPU",
@@ -27,7 +28,7 @@ pub(crate) const HEADINGS: [&str; 7] = [
 ];
 
 /// One row of them.
-pub(crate) fn row(row: &Figures) -> [String; 7] {
+pub(crate) fn row(row: &Figures) -> [String; 8] {
     let text = |it: Option<Spread>| it.map_or_else(String::new, |it| digits(it.median));
     let speed = row.calls_per_s;
     let latencies = [row.p50_us, row.p99_us, row.p999_us].map(digits);
@@ -40,6 +41,7 @@ pub(crate) fn row(row: &Figures) -> [String; 7] {
             short(speed.least),
             short(speed.most)
         ),
+        short(row.undisturbed_per_s),
         text(row.of_echo),
         latencies.join(" / "),
         text(row.server_cpu),

@@ -1,6 +1,12 @@
 //! Redial's client as a program would use it: tasks that call in a loop.
 
-use std::{cell::RefCell, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    process::ExitCode,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -9,6 +15,7 @@ use redial_bench::{
     clock, cpu,
     flags::{seconds, whole},
     methods::{Get, GetParams, Inc, IncParams},
+    slices::Slices,
     summary::{Cpu, Summary, histogram},
 };
 use redial_client::{Client, Config};
@@ -52,8 +59,11 @@ struct Args {
 /// What all tasks share.
 struct Tally {
     latencies: RefCell<Histogram<u64>>,
-    ends: std::cell::Cell<bool>,
-    calls: std::cell::Cell<i64>,
+    slices: RefCell<Slices>,
+    /// When the first slice began.
+    sliced_from: Cell<Instant>,
+    ends: Cell<bool>,
+    calls: Cell<i64>,
 }
 
 fn main() -> ExitCode {
@@ -95,6 +105,8 @@ async fn drive(args: &Args) -> Result<Summary> {
     let before = value().await?;
     let tally = Rc::new(Tally {
         latencies: RefCell::new(histogram()),
+        slices: RefCell::new(Slices::of(Duration::ZERO)),
+        sliced_from: clock::now().into(),
         ends: false.into(),
         calls: 0.into(),
     });
@@ -120,10 +132,13 @@ async fn measure(args: &Args, tally: &Tally) -> Result<Summary> {
     tokio::time::sleep(Duration::from_secs_f64(args.warmup)).await;
     let (before, from) = (Cpu::now(args.watch)?, clock::now());
     tally.latencies.borrow_mut().reset();
-    tokio::time::sleep(Duration::from_secs_f64(args.seconds)).await;
+    let length = Duration::from_secs_f64(args.seconds);
+    tally.slices.replace(Slices::of(length));
+    tally.sliced_from.set(from);
+    tokio::time::sleep(length).await;
     let (after, elapsed) = (Cpu::now(args.watch)?, clock::now().duration_since(from));
-    let latencies = tally.latencies.borrow();
-    Ok(Summary::new(&latencies, elapsed, before, after))
+    let (latencies, slices) = (tally.latencies.borrow(), tally.slices.borrow().clone());
+    Ok(Summary::new(&latencies, slices, elapsed, [before, after]))
 }
 
 async fn make_calls(client: Client, tally: Rc<Tally>) -> Result<()> {
@@ -137,6 +152,8 @@ async fn make_calls(client: Client, tally: Rc<Tally>) -> Result<()> {
         let end = clock::now();
         let latency = end.duration_since(start).as_nanos() as u64;
         tally.latencies.borrow_mut().saturating_record(latency);
+        let at = end.duration_since(tally.sliced_from.get());
+        tally.slices.borrow_mut().add(at, 1);
         tally.calls.set(tally.calls.get() + 1);
         start = end;
     }
