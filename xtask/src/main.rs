@@ -10,6 +10,7 @@ mod events;
 mod flags;
 mod fuzz;
 mod hostile;
+mod instructions;
 mod leash;
 mod memory;
 mod mode;
@@ -45,6 +46,8 @@ enum Task {
     Sim(sim::Args),
     /// What a safe call costs, next to a bare echo of the same bytes.
     Bench(bench::Args),
+    /// How many instructions a call takes, held against what stands in the repository.
+    Instructions(instructions::Args),
     /// Lets libFuzzer look for bytes that panic, hang or mislead what reads them.
     Fuzz(fuzz::Args),
     /// Everything that must pass before a change lands.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Memory(args) => memory::run(&args),
         Task::Sim(args) => sim::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Instructions(args) => instructions::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Ci => ci::run(),
     };
@@ -98,6 +102,7 @@ mod tests {
             (&["hostile", "--rounds", "x"], "--rounds"),
             (&["bench", "--rounds", "0"], "a whole number from 1 to 99"),
             (&["bench", "--seconds", "0"], "seconds from 0.1 to 60"),
+            (&["instructions", "--calls", "1"], "from 1000 to 1000000"),
             (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
