@@ -7,27 +7,13 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use compact_str::CompactString;
-use redial_server::{Context, ServerBuilder};
-use serde::{Deserialize, Serialize};
+use redial_server::{BuildError, Config, Context, Server, ServerBuilder};
 
-/// The counter that a call adds to, by a name that lies in place if it is short.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inc {
-    /// Which counter.
-    pub key: CompactString,
-    /// What to add.
-    pub delta: i64,
-}
-
-/// The counter that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Get {
-    /// Which counter.
-    pub key: CompactString,
-}
+use crate::methods::{GetParams, IncParams};
 
 /// Counters that all threads may add to at once. Cheap to clone; all clones are the same counters.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +22,7 @@ pub struct Counters(Arc<RwLock<BTreeMap<CompactString, AtomicI64>>>);
 impl Counters {
     /// Adds, and answers the new value.
     #[must_use]
-    pub fn inc(&self, params: Inc) -> i64 {
+    pub fn inc(&self, params: IncParams) -> i64 {
         let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(counter) = counters.get(&params.key) {
             return counter.fetch_add(params.delta, Relaxed) + params.delta;
@@ -49,7 +35,7 @@ impl Counters {
 
     /// The value, 0 if nobody has counted under that key.
     #[must_use]
-    pub fn get(&self, params: &Get) -> i64 {
+    pub fn get(&self, params: &GetParams) -> i64 {
         let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
         counters.get(&params.key).map_or(0, |it| it.load(Relaxed))
     }
@@ -60,16 +46,33 @@ impl Counters {
     pub fn register(&self, server: ServerBuilder) -> ServerBuilder {
         let [inc, inc_query, get] = [(); 3].map(|()| self.clone());
         server
-            .mutation("inc", move |params: Inc, _: Context| {
+            .mutation("inc", move |params: IncParams, _: Context| {
                 ready(Ok(inc.inc(params)))
             })
-            .query("inc_query", move |params: Inc, _: Context| {
+            .query("inc_query", move |params: IncParams, _: Context| {
                 ready(Ok(inc_query.inc(params)))
             })
-            .query("get", move |params: Get, _: Context| {
+            .query("get", move |params: GetParams, _: Context| {
                 ready(Ok(get.get(&params)))
             })
     }
+}
+
+/// A server of counters, which keeps replies to plain ids for so long and so many of them.
+///
+/// # Errors
+///
+/// [`BuildError`] if a limit is 0.
+pub fn server(ttl: Duration, max_records: usize) -> Result<Server, BuildError> {
+    let config = Config {
+        ttl,
+        max_records,
+        // The number of records is what bounds them.
+        max_record_bytes: usize::MAX / 2,
+        ..Config::default()
+    };
+    let builder = Counters::default().register(Server::builder());
+    builder.config(config).build()
 }
 
 #[cfg(test)]
@@ -81,10 +84,10 @@ mod tests {
         let counters = Counters::default();
         let inc = |key: &str, delta| {
             let key = key.into();
-            counters.inc(Inc { key, delta })
+            counters.inc(IncParams { key, delta })
         };
         assert_eq!([inc("a", 2), inc("b", 1), inc("a", -5)], [2, 1, -3]);
-        assert_eq!(counters.get(&Get { key: "a".into() }), -3);
-        assert_eq!(counters.get(&Get { key: "c".into() }), 0);
+        assert_eq!(counters.get(&GetParams { key: "a".into() }), -3);
+        assert_eq!(counters.get(&GetParams { key: "c".into() }), 0);
     }
 }

@@ -8,7 +8,11 @@ pub mod peer;
 pub mod slots;
 pub mod template;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -18,6 +22,7 @@ use mio::{Events, Poll, Token};
 use self::{connection::Connection, peer::Peer};
 use crate::{
     clock,
+    slices::Slices,
     summary::{Cpu, Summary, histogram},
 };
 
@@ -54,6 +59,9 @@ pub struct Load {
     pub warmup: Duration,
     /// How long is measured.
     pub length: Duration,
+    /// Whether to ask for replies all the time, instead of sleeping until there are some: then a
+    /// server never pays for waking this end up, which is dear on a virtual machine.
+    pub spin: bool,
     /// The process whose time is measured as well.
     pub watch: Option<u32>,
 }
@@ -98,15 +106,21 @@ impl Load {
             poll,
             events: Events::with_capacity(64),
             start,
+            spin: self.spin,
             latencies: histogram(),
+            slices: Slices::of(Duration::ZERO),
+            sliced_from: self.warmup,
         };
         world.go_on(connections, self.warmup, true)?;
         let (before, from) = (Cpu::now(self.watch)?, clock::now());
         world.latencies.reset();
+        world.slices = Slices::of(self.length);
+        world.sliced_from = from.duration_since(start);
         world.go_on(connections, self.warmup + self.length, true)?;
         let elapsed = clock::now().duration_since(from);
         let after = Cpu::now(self.watch)?;
-        let summary = Summary::new(&world.latencies, elapsed, before, after);
+        let cpu = [before, after];
+        let summary = Summary::new(&world.latencies, world.slices.clone(), elapsed, cpu);
         world.go_on(connections, self.warmup + self.length + DRAIN, false)?;
         let in_flight = connections.iter().map(Connection::in_flight);
         let unanswered: usize = in_flight.sum();
@@ -122,8 +136,12 @@ impl Load {
 struct World<'p> {
     poll: &'p mut Poll,
     events: Events,
-    start: std::time::Instant,
+    start: Instant,
+    spin: bool,
     latencies: Histogram<u64>,
+    slices: Slices,
+    /// When the first slice began, after the start.
+    sliced_from: Duration,
 }
 
 impl World<'_> {
@@ -141,17 +159,22 @@ impl World<'_> {
             if now >= until || is_done {
                 return Ok(());
             }
-            self.poll
-                .poll(&mut self.events, Some(until - now))
-                .or_else(|error| match error.kind() {
-                    std::io::ErrorKind::Interrupted => Ok(()),
-                    _ => Err(error),
-                })?;
+            let patience = match self.spin {
+                true => Duration::ZERO,
+                false => until - now,
+            };
+            match self.poll.poll(&mut self.events, Some(patience)) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
+            }
             for event in &self.events {
                 let connection = &mut connections[event.token().0];
+                let before = self.latencies.len();
                 connection.receive(self.start, &mut self.latencies)?;
+                let now = clock::now().duration_since(self.start);
+                let at = now.saturating_sub(self.sliced_from);
+                self.slices.add(at, self.latencies.len() - before);
                 if calls {
-                    let now = clock::now().duration_since(self.start);
                     connection.send(now.as_nanos() as u64)?;
                 } else {
                     connection.flush()?;

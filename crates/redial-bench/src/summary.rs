@@ -6,6 +6,8 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::slices::Slices;
+
 /// The slowest call that is told from slower ones, in nanoseconds.
 const MAX_NS: u64 = 60_000_000_000;
 
@@ -18,10 +20,12 @@ pub struct Summary {
     pub seconds: f64,
     /// Calls per second.
     pub calls_per_s: f64,
+    /// Calls per second while the machine did nothing else: see [`Slices`].
+    pub undisturbed_per_s: f64,
     /// From the writing of a request to the reading of its reply.
     pub latency_us: Latency,
-    /// What this program ran for, in seconds of one core.
-    pub cpu_s: f64,
+    /// What this program ran for, in seconds of one core, where the system tells (Linux).
+    pub cpu_s: Option<f64>,
     /// The same of the process that it was told to watch.
     pub watched_cpu_s: Option<f64>,
 }
@@ -66,7 +70,7 @@ impl Latency {
 /// The time that this process has run, and that of another one, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
-    own: Duration,
+    own: Option<Duration>,
     watched: Option<Duration>,
 }
 
@@ -75,10 +79,10 @@ impl Cpu {
     ///
     /// # Errors
     ///
-    /// If it doesn't say.
+    /// If it doesn't say of the process to watch.
     pub fn now(watched: Option<u32>) -> Result<Self> {
         Ok(Self {
-            own: crate::cpu::time_of(std::process::id())?,
+            own: crate::cpu::time_of(std::process::id()).ok(),
             watched: watched.map(crate::cpu::time_of).transpose()?,
         })
     }
@@ -87,16 +91,25 @@ impl Cpu {
 impl Summary {
     /// The figures of so many calls between two moments.
     #[must_use]
-    pub fn new(histogram: &Histogram<u64>, elapsed: Duration, before: Cpu, after: Cpu) -> Self {
+    pub fn new(
+        histogram: &Histogram<u64>,
+        slices: Slices,
+        elapsed: Duration,
+        cpu: [Cpu; 2],
+    ) -> Self {
+        let [before, after] = cpu;
         let seconds = elapsed.as_secs_f64();
-        let watched = after.watched.zip(before.watched);
+        let between = |before: Option<Duration>, after: Option<Duration>| {
+            Some((after? - before?).as_secs_f64())
+        };
         Self {
             calls: histogram.len(),
             seconds,
             calls_per_s: histogram.len() as f64 / seconds,
+            undisturbed_per_s: slices.undisturbed_per_s(),
             latency_us: Latency::of(histogram),
-            cpu_s: (after.own - before.own).as_secs_f64(),
-            watched_cpu_s: watched.map(|(after, before)| (after - before).as_secs_f64()),
+            cpu_s: between(before.own, after.own),
+            watched_cpu_s: between(before.watched, after.watched),
         }
     }
 
@@ -114,17 +127,16 @@ impl Summary {
             max,
         } = self.latency_us;
         let per_million = |cpu_s: f64| cpu_s / (self.calls as f64 / 1e6);
-        println!("{} calls, {:.0} calls/s", self.calls, self.calls_per_s);
-        println!("p50 {p50:.1} us, p99 {p99:.1} us, p99.9 {p999:.1} us, max {max:.1} us");
         println!(
-            "CPU seconds per million calls: {:.3} here",
-            per_million(self.cpu_s)
+            "{} calls, {:.0} calls/s, {:.0} undisturbed",
+            self.calls, self.calls_per_s, self.undisturbed_per_s
         );
-        if let Some(cpu_s) = self.watched_cpu_s {
-            println!(
-                "CPU seconds per million calls: {:.3} there",
-                per_million(cpu_s)
-            );
+        println!("p50 {p50:.1} us, p99 {p99:.1} us, p99.9 {p999:.1} us, max {max:.1} us");
+        for (cpu_s, place) in [(self.cpu_s, "here"), (self.watched_cpu_s, "there")] {
+            if let Some(cpu_s) = cpu_s {
+                let per_million = per_million(cpu_s);
+                println!("CPU seconds per million calls: {per_million:.3} {place}");
+            }
         }
     }
 }
@@ -140,13 +152,14 @@ mod tests {
             latencies.record(us * 1000).unwrap();
         }
         let cpu = |own, watched| Cpu {
-            own: Duration::from_millis(own),
+            own: Some(Duration::from_millis(own)),
             watched: Some(Duration::from_millis(watched)),
         };
         let elapsed = Duration::from_millis(500);
-        let summary = Summary::new(&latencies, elapsed, cpu(100, 7), cpu(350, 10));
+        let cpu = [cpu(100, 7), cpu(350, 10)];
+        let summary = Summary::new(&latencies, Slices::of(elapsed), elapsed, cpu);
         assert_eq!((summary.calls, summary.calls_per_s), (1000, 2000.0));
-        assert!((summary.cpu_s - 0.25).abs() < 1e-9);
+        assert!((summary.cpu_s.unwrap() - 0.25).abs() < 1e-9);
         assert!((summary.watched_cpu_s.unwrap() - 0.003).abs() < 1e-9);
         assert!((summary.latency_us.p50 - 500.0).abs() < 1.0);
         assert!((summary.latency_us.p99 - 990.0).abs() < 1.0);

@@ -1,18 +1,24 @@
 //! Redial's client as a program would use it: tasks that call in a loop.
 
-use std::{cell::RefCell, net::SocketAddr, process::ExitCode, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    process::ExitCode,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use hdrhistogram::Histogram;
 use redial_bench::{
-    clock,
-    counters::{Get, Inc},
-    cpu,
+    clock, cpu,
     flags::{seconds, whole},
+    methods::{Get, GetParams, Inc, IncParams},
+    slices::Slices,
     summary::{Cpu, Summary, histogram},
 };
-use redial_client::{Client, Config, Kind, Method};
+use redial_client::{Client, Config};
 use tokio::task::LocalSet;
 
 /// Calls `inc` as often as a server answers, from many tasks on one thread, and measures it.
@@ -50,31 +56,14 @@ struct Args {
     json: bool,
 }
 
-/// `inc` as the server has it.
-enum Increment {}
-
-impl Method for Increment {
-    const NAME: &'static str = "inc";
-    const KIND: Kind = Kind::Mutation;
-    type Params = Inc;
-    type Output = i64;
-}
-
-/// `get` as the server has it.
-enum Value {}
-
-impl Method for Value {
-    const NAME: &'static str = "get";
-    const KIND: Kind = Kind::Query;
-    type Params = Get;
-    type Output = i64;
-}
-
 /// What all tasks share.
 struct Tally {
     latencies: RefCell<Histogram<u64>>,
-    ends: std::cell::Cell<bool>,
-    calls: std::cell::Cell<i64>,
+    slices: RefCell<Slices>,
+    /// When the first slice began.
+    sliced_from: Cell<Instant>,
+    ends: Cell<bool>,
+    calls: Cell<i64>,
 }
 
 fn main() -> ExitCode {
@@ -109,13 +98,15 @@ async fn drive(args: &Args) -> Result<Summary> {
     let client = Client::builder().config(config).connect(args.connect);
     let client = client.await?;
     let value = || {
-        client.call::<Value>(Get {
+        client.call::<Get>(GetParams {
             key: "bench".into(),
         })
     };
     let before = value().await?;
     let tally = Rc::new(Tally {
         latencies: RefCell::new(histogram()),
+        slices: RefCell::new(Slices::of(Duration::ZERO)),
+        sliced_from: clock::now().into(),
         ends: false.into(),
         calls: 0.into(),
     });
@@ -141,23 +132,28 @@ async fn measure(args: &Args, tally: &Tally) -> Result<Summary> {
     tokio::time::sleep(Duration::from_secs_f64(args.warmup)).await;
     let (before, from) = (Cpu::now(args.watch)?, clock::now());
     tally.latencies.borrow_mut().reset();
-    tokio::time::sleep(Duration::from_secs_f64(args.seconds)).await;
+    let length = Duration::from_secs_f64(args.seconds);
+    tally.slices.replace(Slices::of(length));
+    tally.sliced_from.set(from);
+    tokio::time::sleep(length).await;
     let (after, elapsed) = (Cpu::now(args.watch)?, clock::now().duration_since(from));
-    let latencies = tally.latencies.borrow();
-    Ok(Summary::new(&latencies, elapsed, before, after))
+    let (latencies, slices) = (tally.latencies.borrow(), tally.slices.borrow().clone());
+    Ok(Summary::new(&latencies, slices, elapsed, [before, after]))
 }
 
 async fn make_calls(client: Client, tally: Rc<Tally>) -> Result<()> {
     let mut start = clock::now();
     while !tally.ends.get() {
-        let params = Inc {
+        let params = IncParams {
             key: "bench".into(),
             delta: 1,
         };
-        client.call::<Increment>(params).await?;
+        client.call::<Inc>(params).await?;
         let end = clock::now();
         let latency = end.duration_since(start).as_nanos() as u64;
         tally.latencies.borrow_mut().saturating_record(latency);
+        let at = end.duration_since(tally.sliced_from.get());
+        tally.slices.borrow_mut().add(at, 1);
         tally.calls.set(tally.calls.get() + 1);
         start = end;
     }

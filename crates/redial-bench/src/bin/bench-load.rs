@@ -37,6 +37,9 @@ struct Args {
     /// How long before anything is measured
     #[arg(long, value_name = "S", default_value = "0.5", value_parser = seconds, allow_negative_numbers = true)]
     warmup: f64,
+    /// Never sleep: ask for replies all the time
+    #[arg(long)]
+    spin: bool,
     /// Run on this core alone
     #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023))]
     core: Option<usize>,
@@ -80,6 +83,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         duplicates: args.duplicates,
         warmup: Duration::from_secs_f64(args.warmup),
         length: Duration::from_secs_f64(args.seconds),
+        spin: args.spin,
         watch: args.watch,
     };
     load.run()?.print(args.json);

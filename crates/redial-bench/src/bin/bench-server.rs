@@ -7,8 +7,7 @@ use std::{
 };
 
 use clap::Parser;
-use redial_bench::{counters::Counters, cpu, flags::whole};
-use redial_server::{Config, Server};
+use redial_bench::{counters::server, cpu, flags::whole};
 use tokio::runtime::{Builder, Runtime};
 
 /// Serves `inc {key, delta}` as a mutation, the same handler as the query `inc_query`, and
@@ -54,15 +53,7 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 }
 
 async fn serve(args: &Args) -> anyhow::Result<()> {
-    let server = Counters::default()
-        .register(Server::builder())
-        .config(Config {
-            ttl: Duration::from_millis(args.ttl_ms),
-            max_records: args.table_records,
-            max_record_bytes: usize::MAX / 2,
-            ..Config::default()
-        })
-        .build()?;
+    let server = server(Duration::from_millis(args.ttl_ms), args.table_records)?;
     let listener = server.bind(&args.listen.to_string()).await?;
     let mut stdout = io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;

@@ -195,7 +195,7 @@ impl Connection {
 }
 
 /// The first body, and what comes after it, if it is there as a whole.
-fn next_body(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
+pub(crate) fn next_body(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
     };
