@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             io,
             outbox,
-            kit: Kit::default(),
+            kit: Kit::new(now),
             decoder: FrameDecoder::new(shared.config.limits.max_frame_bytes),
             shared,
             peer,
@@ -256,6 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Out of the way, so that a frame in it can be looked at while the rest is changed.
         let mut decoder = std::mem::replace(&mut self.decoder, FrameDecoder::new(0));
         let mut any_whole = false;
+        self.kit.begin(self.now);
         while self.phase != Phase::Closing && !self.cut {
             match decoder.next_frame(&mut input) {
                 Ok(Some(frame)) => {
@@ -285,6 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands over what was held back, as far as there is room now.
     fn take_in_held(&mut self) {
         let _taking_on = self.shared.executions.token();
+        self.kit.begin(self.now);
         while self.phase != Phase::Closing
             && !self.cut
             && self.has_room()

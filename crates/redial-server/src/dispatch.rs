@@ -29,6 +29,7 @@ use crate::{
     admission::Ticket,
     attachment::Attachment,
     batch::BatchAnswer,
+    clock::{self, Watch},
     execution::{self, Execution, Job, Stage},
     fault::Arrival,
     handler::{Context, Ended, Prepared},
@@ -36,7 +37,10 @@ use crate::{
     outbox::Outbox,
     shared::Shared,
     stats::Tally,
-    table::{Acknowledged, Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey},
+    table::{
+        Acknowledged, Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey, Told,
+    },
+    unfinished::Unfinished,
     waiter::{Form, Waiter, write_reply},
 };
 
@@ -68,7 +72,6 @@ pub(crate) struct Turn<'c> {
 
 /// What a connection keeps between calls, so that they need not allocate it, look it up, or tell
 /// other connections of it, one by one.
-#[derive(Default)]
 pub(crate) struct Kit {
     /// A handler's future, for each method that this connection has called.
     slots: Vec<Option<Prepared>>,
@@ -85,9 +88,27 @@ pub(crate) struct Kit {
     has_place: Cell<bool>,
     /// What was run here and has not been counted yet.
     tally: Tally,
+    /// What was run here and has not been recorded yet.
+    unfinished: Unfinished,
+    watch: Watch,
 }
 
 impl Kit {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            slots: Vec::new(),
+            outcome: Vec::new(),
+            sessions: Vec::new(),
+            other_session: None,
+            latest_method: 0,
+            latest_session: None,
+            has_place: Cell::new(false),
+            tally: Tally::default(),
+            unfinished: Unfinished::default(),
+            watch: Watch::new(now),
+        }
+    }
+
     /// The session, if the connection is attached to it.
     fn session(&self, id: SessionId) -> Option<&Arc<Session<Waiter>>> {
         // The latest first: it is the one in use.
@@ -107,11 +128,24 @@ impl Kit {
         Some(Arc::clone(session))
     }
 
+    /// A read begins to be worked through.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.watch.set(now);
+    }
+
     /// A read has been worked through: tells what has gathered meanwhile, and gives the place back.
-    pub(crate) fn settle(&mut self, shared: &Shared) {
+    pub(crate) fn settle(&mut self, shared: &Arc<Shared>) {
+        self.finish_latest(shared);
         shared.counters.add(std::mem::take(&mut self.tally));
         if self.has_place.take() {
             execution::leave(shared);
+        }
+    }
+
+    /// Records what was run here.
+    fn finish_latest(&mut self, shared: &Arc<Shared>) {
+        if let Some(session) = self.unfinished.finish(shared) {
+            self.latest_session = Some(session);
         }
     }
 
@@ -120,6 +154,7 @@ impl Kit {
         if self.outcome.capacity() > keep_bytes {
             self.outcome = Vec::new();
         }
+        self.unfinished.give_back_memory(keep_bytes);
     }
 }
 
@@ -205,6 +240,8 @@ impl Turn<'_> {
 
     fn route(&mut self, call: &Call<'_, '_>) {
         let Some(method) = self.method(&call.request.method) else {
+            // It may ask for what was run just now.
+            self.kit.finish_latest(self.shared);
             self.protocol_method(call);
             return;
         };
@@ -244,6 +281,7 @@ impl Turn<'_> {
         if let Some(session) = self.kit.hold_session(id) {
             return Some(session);
         }
+        self.kit.finish_latest(self.shared);
         let attachment = Attachment::to(self.shared, id, self.now)?;
         let attachment = self.kit.other_session.insert(attachment);
         Some(Arc::clone(attachment.session()))
@@ -260,6 +298,7 @@ impl Turn<'_> {
         let Some(session) = self.attach(named.session) else {
             return;
         };
+        self.kit.finish_latest(self.shared);
         let limits = self.shared.table.sessions.limits();
         let (_, told) = session.acknowledge(ack, &[], limits);
         self.tell_acknowledged(&session, told);
@@ -300,17 +339,24 @@ impl Turn<'_> {
         };
         let mut outcome = std::mem::take(&mut self.kit.outcome);
         outcome.clear();
-        let mut acknowledged = Acknowledged::default();
+        let ended = match &key {
+            TableKey::Session(session, _) => self.kit.unfinished.of(session),
+            TableKey::Plain(_) => None,
+        };
+        let (is_recorded, mut told) = (ended.is_some(), Told::default());
         let begin = shared.table.begin(
             &key,
             attempt,
             || self.admit_mutation(call),
             || call.waiter(self.outbox, &shared.router.method(method).name, Form::Reply),
             &mut outcome,
-            &mut acknowledged,
+            (ended, &mut told),
         );
+        if is_recorded {
+            self.kit.latest_session = self.kit.unfinished.tell(shared, told.joined);
+        }
         if let TableKey::Session(session, _) = &key {
-            self.tell_acknowledged(session, acknowledged);
+            self.tell_acknowledged(session, told.acknowledged);
         }
         match begin {
             Begin::Start(ticket) => {
@@ -370,7 +416,9 @@ impl Turn<'_> {
         key: Option<Key>,
         deadline: Option<Instant>,
     ) {
-        if let MayStart::Late(joined) = execution::may_still_start(self.shared, &key, deadline) {
+        if let MayStart::Late(joined) =
+            execution::may_still_start(self.shared, &key, deadline, &mut self.kit.watch)
+        {
             self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
             // It was readied and never begun; what it holds is the caller's, and may panic.
             execution::bury(self.kit.slots[method].take());
@@ -392,20 +440,33 @@ impl Turn<'_> {
     fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<Key>, mut ended: Ended) {
         self.kit.tally.finished += 1;
         call.observe(self.shared, EventKind::Finished);
-        let joined = execution::record(self.shared, key.as_ref(), &mut ended);
+        match key {
+            Some(TableKey::Session(session, number)) if ended.recorded => {
+                self.shared.fit(&mut ended.outcome);
+                self.reply_as(call, &ended.outcome, Form::Reply);
+                self.kit
+                    .unfinished
+                    .put(self.shared, session, number, &mut ended.outcome);
+            }
+            key => self.record(call, key.as_ref(), &mut ended),
+        }
+        self.kit.outcome = ended.outcome;
+        self.leave();
+    }
+
+    /// Records an outcome now, or forgets the call if it had no effect, and tells everybody.
+    fn record(&mut self, call: &Call<'_, '_>, key: Option<&Key>, ended: &mut Ended) {
+        let watch = &mut self.kit.watch;
+        let clock = || watch.after_call(clock::now);
+        let joined = execution::record(self.shared, key, ended, clock);
         let form = match ended.recorded {
             true => Form::Reply,
             false => Form::refusal(call.key(), call.request.meta.attempt),
         };
         self.reply_as(call, &ended.outcome, form);
         for waiter in joined {
-            waiter.settle(self.shared, &ended);
+            waiter.settle(self.shared, ended);
         }
-        self.kit.outcome = ended.outcome;
-        if let Some(TableKey::Session(session, _)) = key {
-            self.kit.latest_session = Some(session);
-        }
-        self.leave();
     }
 
     /// Decodes the params and readies the handler in the connection's slot for the method.

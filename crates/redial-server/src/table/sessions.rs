@@ -282,6 +282,13 @@ impl<W> Session<W> {
     }
 }
 
+impl<W> Session<W> {
+    /// See [`Records::finish`].
+    pub(crate) fn finish(&self, number: u64, outcome: &[u8]) -> Vec<W> {
+        self.with(|records| records.finish(number, outcome))
+    }
+}
+
 impl<W: Waits> Session<W> {
     /// See [`Records::resolve`].
     pub(crate) fn resolve(
