@@ -152,7 +152,10 @@ impl Model {
             (rpc::CANCEL, _) => return self.cancel(&request),
             (rpc::RESOLVE, _) => return self.resolve(&request, || waiter(true), &owed),
             (rpc::PING, _) => br#""result":"pong""#.to_vec(),
-            (_, Some(method)) => return self.call(&request, method, owed),
+            (_, Some(method)) => {
+                self.stay(&mut connection.attached, &request);
+                return self.call(&request, method, owed);
+            }
             _ => raised(ErrorCode::METHOD_NOT_FOUND),
         };
         owed.tell(&outcome);
@@ -178,6 +181,16 @@ impl Model {
             max_frame: MAX_FRAME_BYTES as u64,
             max_in_flight: self.0.window as u64,
         })
+    }
+
+    /// A call keeps its session alive for as long as its connection stands.
+    fn stay(&self, attached: &mut Vec<SessionId>, request: &Request<'_>) {
+        let Some(Key::Numbered(session, _)) = request.id.map(|id| key(id.raw())) else {
+            return;
+        };
+        if !attached.contains(&session) && self.lock().table.attach(session, clock::now()) {
+            attached.push(session);
+        }
     }
 
     fn ack(&self, request: &Request<'_>) {
