@@ -384,18 +384,21 @@ impl Turn<'_> {
     /// A call that has been taken on: runs it here if that is possible, otherwise hands it over.
     fn start(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>, ticket: Ticket) {
         call.tell(self.shared, EventKind::Accepted);
+        let deadline = self.deadline(call);
+        let is_delayed = call.verdict.delay_execution.is_some();
+        if ticket == Ticket::Run && !is_delayed {
+            self.run_in_place(call, method, key, deadline);
+            return;
+        }
         if let Err(error) = self.prepare(call, method) {
             self.withdraw(call, key, &ticket, &error);
             return;
         }
-        let delay = call.verdict.delay_execution;
-        let deadline = self.deadline(call);
         match ticket {
-            Ticket::Run if delay.is_some() => {
+            Ticket::Run => {
                 let stage = Stage::Admitted(self.now);
                 execution::spawn(self.job(call, method, key, deadline, stage));
             }
-            Ticket::Run => self.run_in_place(call, method, key, deadline),
             Ticket::Queue => {
                 let job = self.job(call, method, key, deadline, Stage::Queued);
                 self.shared.admission.enqueue(job);
@@ -416,25 +419,41 @@ impl Turn<'_> {
         key: Option<Key>,
         deadline: Option<Instant>,
     ) {
+        let watch = &mut self.kit.watch;
         if let MayStart::Late(joined) =
-            execution::may_still_start(self.shared, &key, deadline, &mut self.kit.watch)
+            execution::may_still_start(self.shared, &key, deadline, watch)
         {
             self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
-            // It was readied and never begun; what it holds is the caller's, and may panic.
-            execution::bury(self.kit.slots[method].take());
             return;
         }
-        self.kit.tally.started += 1;
-        call.observe(self.shared, EventKind::Started);
-        let mut cx = TaskContext::from_waker(Waker::noop());
-        let future = self.kit.slots[method].as_mut().expect("prepared just now");
-        match execution::poll_caught(future, &mut cx) {
-            Poll::Ready(ended) => self.end_in_place(call, key, ended),
-            Poll::Pending => {
+        match self.begin(call, method) {
+            Err(error) => self.withdraw(call, key, &Ticket::Run, &error),
+            Ok(Poll::Ready(ended)) => self.end_in_place(call, key, ended),
+            Ok(Poll::Pending) => {
                 let stage = Stage::Started(self.now);
                 execution::spawn(self.job(call, method, key, deadline, stage));
             }
         }
+    }
+
+    /// Calls the handler with the decoded params, and polls what it gives in the connection's slot
+    /// for the method.
+    fn begin(&mut self, call: &Call<'_, '_>, method: usize) -> Result<Poll<Ended>, ErrorObject> {
+        let (context, shared) = (self.context(call), self.shared);
+        let buffer = std::mem::take(&mut self.kit.outcome);
+        let tally = &mut self.kit.tally;
+        let slot = slot(&mut self.kit.slots, method);
+        execution::begin_caught(|has_begun| {
+            let mut begins = || {
+                has_begun.set(true);
+                tally.started += 1;
+                call.observe(shared, EventKind::Started);
+            };
+            let handler = &shared.router.method(method).handler;
+            handler.start(call.request.params, context, buffer, slot, &mut begins)?;
+            let future = slot.as_mut().expect("put there just now");
+            Ok(future.poll(&mut TaskContext::from_waker(Waker::noop())))
+        })
     }
 
     fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<Key>, mut ended: Ended) {
@@ -471,19 +490,20 @@ impl Turn<'_> {
 
     /// Decodes the params and readies the handler in the connection's slot for the method.
     fn prepare(&mut self, call: &Call<'_, '_>, method: usize) -> Result<(), ErrorObject> {
-        let context = Context {
+        let context = self.context(call);
+        let buffer = std::mem::take(&mut self.kit.outcome);
+        let slot = slot(&mut self.kit.slots, method);
+        let handler = &self.shared.router.method(method).handler;
+        execution::decode_caught(|| handler.prepare(call.request.params, context, buffer, slot))
+    }
+
+    fn context(&self, call: &Call<'_, '_>) -> Context {
+        Context {
             attempt: call.request.meta.attempt,
             deadline: self.deadline(call),
             traceparent: call.request.meta.traceparent.as_deref().map(Into::into),
             peer: self.peer,
-        };
-        if self.kit.slots.len() <= method {
-            self.kit.slots.resize_with(method + 1, || None);
         }
-        let buffer = std::mem::take(&mut self.kit.outcome);
-        let slot = &mut self.kit.slots[method];
-        let handler = &self.shared.router.method(method).handler;
-        execution::decode_caught(|| handler.prepare(call.request.params, context, buffer, slot))
     }
 
     /// What is left of a call that can't be run here and now.
@@ -613,6 +633,14 @@ impl Turn<'_> {
                 .deliver(self.shared, outcome);
         }
     }
+}
+
+/// The place for the future of a method's handler.
+fn slot(slots: &mut Vec<Option<Prepared>>, method: usize) -> &mut Option<Prepared> {
+    if slots.len() <= method {
+        slots.resize_with(method + 1, || None);
+    }
+    &mut slots[method]
 }
 
 fn fingerprint(shared: &Shared, method: usize, request: &Request<'_>) -> Fingerprint {
