@@ -49,7 +49,7 @@ fn check_request(request: &Request<'_>, limits: &Limits) {
         request.dialect,
         id,
         &request.method,
-        request.params,
+        request.params.map(|params| params.get().as_bytes()),
         &request.meta,
     );
     let again = match Incoming::parse(&written, limits) {
