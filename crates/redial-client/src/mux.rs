@@ -5,6 +5,7 @@
 //! reply to any attempt finds it.
 
 mod acks;
+mod alarms;
 mod events;
 mod link;
 mod loss;
@@ -26,7 +27,6 @@ use rand_chacha::ChaCha8Rng;
 use redial_protocol::{
     Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_frame, write_request,
 };
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 pub(crate) use self::{
@@ -37,8 +37,8 @@ pub(crate) use self::{
     slab::Key,
     standing::{HELLO_ID, Welcome},
 };
-use self::{link::Link, names::Sessions, pending::Fate, slab::Slab};
-use crate::{report::AttemptEnd, retry::backoff::Backoff};
+use self::{alarms::Alarms, link::Link, names::Sessions, pending::Fate, slab::Slab};
+use crate::{json::Json, report::AttemptEnd, retry::backoff::Backoff};
 
 /// The id of keepalive pings. No UUID, so no call's and no key in a table.
 pub(crate) const PING_ID: &str = "\"redial-ping\"";
@@ -57,6 +57,8 @@ pub(crate) struct Mux {
     by_id: HashMap<Uuid, Key, BuildHasherDefault<IdHasher>>,
     sessions: Sessions,
     links: Vec<Link>,
+    /// When calls are to be woken, one list per task that does it.
+    alarms: Vec<Alarms>,
     /// Where the search for a link begins next.
     turn: usize,
     ids: ChaCha8Rng,
@@ -84,7 +86,7 @@ pub(crate) enum Decoded {
     /// A reply to a call.
     Reply {
         id: Uuid,
-        outcome: Result<Box<RawValue>, ErrorObject>,
+        outcome: Result<Json, ErrorObject>,
         meta: ReplyMeta,
     },
     /// A reply to a call that is no outcome.
@@ -104,7 +106,7 @@ pub(crate) enum Decoded {
 pub(crate) struct Outbound<'a> {
     pub(crate) key: Key,
     pub(crate) method: &'a str,
-    pub(crate) params: Option<&'a RawValue>,
+    pub(crate) params: Option<&'a [u8]>,
     pub(crate) number: u32,
     pub(crate) is_hedge: bool,
     pub(crate) timeout_ms: u64,
@@ -132,6 +134,7 @@ impl Mux {
             by_id: HashMap::default(),
             sessions: Sessions::new(config.extensions && config.sessions, config.guess_plain),
             links: (0..config.connections).map(|_| Link::default()).collect(),
+            alarms: Vec::new(),
             turn: 0,
             ids,
             dialect: config.dialect,
@@ -156,6 +159,11 @@ impl Mux {
         self.calls
             .get_mut(key)
             .expect("a call is pending from its first poll to its end")
+    }
+
+    /// When the answer came that the call has not taken yet.
+    pub(crate) fn answered_at(&self, key: Key) -> Option<Instant> {
+        self.calls.get(key)?.answered_at
     }
 
     /// Whom to wake when something happens to the call.

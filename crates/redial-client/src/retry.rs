@@ -15,12 +15,12 @@ use std::{
 };
 
 use rand_chacha::ChaCha8Rng;
-use serde_json::value::RawValue;
 
 use self::{budget::Bucket, hedge::Latency};
 use crate::{
     config::CallLimits,
     error::{Cause, Stop},
+    json::Json,
     mux::{Answer, Key, Mux, Outbound, Pending, Sent, Signal, Touch},
 };
 
@@ -56,14 +56,13 @@ pub(crate) struct Flight {
     /// Where the call is, once it has begun.
     pub(crate) key: Option<Key>,
     pub(crate) method: Cow<'static, str>,
-    pub(crate) params: Option<Box<RawValue>>,
+    pub(crate) params: Option<Json>,
     pub(crate) traceparent: Option<String>,
     pub(crate) limits: CallLimits,
     /// How long after a request that may have arrived the call may be sent again, if not always.
     pub(crate) resend_window: Option<Duration>,
     pub(crate) is_notification: bool,
-    pub(crate) started: Instant,
-    pub(crate) deadline: Instant,
+    began: Option<Began>,
     /// Attempts that count.
     pub(crate) used: u32,
     phase: Phase,
@@ -72,8 +71,17 @@ pub(crate) struct Flight {
     holds_token: bool,
 }
 
+/// When a call was first polled, and what bounds it.
+#[derive(Clone, Copy, Debug)]
+struct Began {
+    started: Instant,
+    deadline: Instant,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Phase {
+    /// The first attempt is to be made.
+    Ready,
     /// The next attempt is to be made, no sooner than this.
     Send { at: Instant },
     /// An attempt is made. It is waited for until then, and hedged before if there is a time.
@@ -114,12 +122,7 @@ impl Flight {
         self.key.expect("the call has begun")
     }
 
-    pub(crate) fn new(
-        method: Cow<'static, str>,
-        params: Option<Box<RawValue>>,
-        limits: CallLimits,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(method: Cow<'static, str>, params: Option<Json>, limits: CallLimits) -> Self {
         Self {
             key: None,
             method,
@@ -128,14 +131,30 @@ impl Flight {
             limits,
             resend_window: None,
             is_notification: false,
-            started: now,
-            deadline: after(now, limits.deadline),
+            began: None,
             used: 0,
-            phase: Phase::Send { at: now },
+            phase: Phase::Ready,
             first_sent: None,
             previous_delay: Duration::ZERO,
             holds_token: false,
         }
+    }
+
+    /// The call is polled for the first time.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.began = Some(Began {
+            started: now,
+            deadline: after(now, self.limits.deadline),
+        });
+    }
+
+    /// When it was first polled, if it was.
+    pub(crate) fn started(&self) -> Option<Instant> {
+        self.began.map(|began| began.started)
+    }
+
+    fn deadline(&self) -> Instant {
+        self.began.expect("the call has begun").deadline
     }
 
     /// Decides as far as it can be decided now.
@@ -147,6 +166,7 @@ impl Flight {
                 return Step::Over(Ending::Answer(answer));
             }
             let step = match self.phase {
+                Phase::Ready => self.send(mux, policy, now, now),
                 Phase::Send { at } => self.send(mux, policy, at, now),
                 Phase::Wait { until, hedge_at } => self.wait(mux, policy, until, hedge_at, now),
                 Phase::Listen { stop } => Some(self.listen(mux, stop, now)),
@@ -206,7 +226,7 @@ impl Flight {
         at: Instant,
         now: Instant,
     ) -> Option<Step> {
-        if now >= self.deadline {
+        if now >= self.deadline() {
             return Some(self.give_up(mux, Stop::Deadline));
         }
         let at = mux
@@ -234,12 +254,12 @@ impl Flight {
                 Some(Step::Sleep {
                     until: hedge_at
                         .map_or(until, |at| until.min(at))
-                        .min(self.deadline),
+                        .min(self.deadline()),
                     needs_driver,
                 })
             }
             Sent::Wait { needs_driver } => Some(Step::Sleep {
-                until: self.deadline.min(self.too_late(mux)),
+                until: self.deadline().min(self.too_late(mux)),
                 needs_driver,
             }),
             Sent::Named => Some(Step::Over(Ending::Named)),
@@ -269,7 +289,7 @@ impl Flight {
                     true => self.refund(policy),
                 }
             }
-            None if now >= self.deadline => {
+            None if now >= self.deadline() => {
                 self.withdraw(mux);
                 return Some(self.give_up(mux, Stop::Deadline));
             }
@@ -285,8 +305,8 @@ impl Flight {
             }
             None => match hedge_at {
                 Some(at) if now >= at => return Some(self.hedge(mux, policy, until, now)),
-                Some(at) => return Some(sleep(until.min(at).min(self.deadline))),
-                None => return Some(sleep(until.min(self.deadline))),
+                Some(at) => return Some(sleep(until.min(at).min(self.deadline()))),
+                None => return Some(sleep(until.min(self.deadline()))),
             },
         }
         None
@@ -320,12 +340,12 @@ impl Flight {
         } else {
             until
         };
-        Some(sleep(wake.min(self.deadline)))
+        Some(sleep(wake.min(self.deadline())))
     }
 
     fn listen(&mut self, mux: &mut Mux, stop: Stop, now: Instant) -> Step {
-        if now < self.deadline && mux.call(self.key()).is_reachable() {
-            return sleep(self.deadline);
+        if now < self.deadline() && mux.call(self.key()).is_reachable() {
+            return sleep(self.deadline());
         }
         self.give_up(mux, stop)
     }
@@ -357,7 +377,7 @@ impl Flight {
         let asked = mux.call(self.key()).not_before;
         let at = asked.map_or(after(now, delay), |asked| asked.max(after(now, delay)));
         self.is_allowed_at(mux, at)?;
-        let token = policy.bucket.reserve(now, self.deadline);
+        let token = policy.bucket.reserve(now, self.deadline());
         self.holds_token = token.is_some();
         let at = at.max(token.ok_or(Stop::Budget)?);
         self.is_allowed_at(mux, at).map(|()| at)
@@ -365,7 +385,7 @@ impl Flight {
 
     /// Whether the deadline and the server's memory leave room for an attempt at that time.
     fn is_allowed_at(&self, mux: &mut Mux, at: Instant) -> Result<(), Stop> {
-        if at >= self.deadline {
+        if at >= self.deadline() {
             Err(Stop::Deadline)
         } else if at >= self.too_late(mux) {
             Err(Stop::Window)
@@ -383,7 +403,7 @@ impl Flight {
     fn too_late_since(&self, since: Option<Instant>, mux: &mut Mux) -> Instant {
         match (since, self.resend_window) {
             (Some(since), Some(window)) if mux.may_be_forgotten(self.key()) => after(since, window),
-            _ => after(self.deadline, YEAR),
+            _ => after(self.deadline(), YEAR),
         }
     }
 
@@ -409,17 +429,17 @@ impl Flight {
     /// Until when an attempt that is made now is waited for.
     fn patience(&self, now: Instant) -> Instant {
         match self.is_notification {
-            true => self.deadline,
+            true => self.deadline(),
             false => after(now, self.limits.attempt_timeout),
         }
     }
 
     fn outbound(&self, number: u32, is_hedge: bool, now: Instant) -> Outbound<'_> {
-        let left = self.deadline.saturating_duration_since(now);
+        let left = self.deadline().saturating_duration_since(now);
         Outbound {
             key: self.key(),
             method: &self.method,
-            params: self.params.as_deref(),
+            params: self.params.as_ref().map(Json::get),
             number,
             is_hedge,
             timeout_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),

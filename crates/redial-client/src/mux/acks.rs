@@ -198,7 +198,14 @@ impl Mux {
         let frame = link.append(|out| {
             let meta = RequestMeta::default();
             write_frame(out, max, |out| {
-                write_request(out, dialect, None, method, Some(&params), &meta);
+                write_request(
+                    out,
+                    dialect,
+                    None,
+                    method,
+                    Some(params.get().as_bytes()),
+                    &meta,
+                );
             })
         });
         // Only a limit of a few bytes has no room for it, and then no call has either.

@@ -3,11 +3,10 @@
 use std::{task::Waker, time::Instant};
 
 use redial_protocol::{ErrorObject, ReplyMeta, SessionCall};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::link::{Link, Touch};
-use crate::{error::Cause, few::Few, report::AttemptEnd, retry::classify::Verdict};
+use crate::{error::Cause, few::Few, json::Json, report::AttemptEnd, retry::classify::Verdict};
 
 /// What a call is, as far as the bookkeeping has to know.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +62,8 @@ pub(crate) struct Pending {
     pub(crate) attempts: Few<Attempt>,
     /// What ends the call.
     pub(crate) answer: Option<Answer>,
+    /// When a reply brought it, if one did.
+    pub(super) answered_at: Option<Instant>,
     /// What happened to its attempts, if the call hasn't seen it yet.
     pub(crate) signal: Option<Signal>,
     /// Attempts that were none, if the call hasn't seen it yet: their server didn't know the session.
@@ -80,13 +81,17 @@ pub(crate) struct Pending {
     /// The link that keeps a place among its unanswered attempts for this call. Without that, the
     /// next call of whoever gave the place up would take it before this one has woken.
     pub(super) place: Option<usize>,
+    /// When the call wants to be woken, whatever happens.
+    pub(super) wakes_at: Option<Instant>,
+    /// Which list of alarms has it, and for when: that time or earlier.
+    pub(super) alarm: Option<(usize, Instant)>,
 }
 
 /// What ends a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// A result.
-    Result(Box<RawValue>, ReplyMeta),
+    Result(Json, ReplyMeta),
     /// An error, and what it means.
     Error(ErrorObject, Verdict, ReplyMeta),
     /// A reply to this call that has no usable outcome.
@@ -164,6 +169,7 @@ impl Pending {
             waker: None,
             attempts: Few::new(),
             answer: None,
+            answered_at: None,
             signal: None,
             disowned: 0,
             trouble: None,
@@ -172,6 +178,8 @@ impl Pending {
             is_queued: false,
             waiting: None,
             place: None,
+            wakes_at: None,
+            alarm: None,
         }
     }
 

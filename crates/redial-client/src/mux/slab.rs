@@ -1,7 +1,7 @@
 //! The calls that are not over, each in a place that is found without hashing.
 
 /// Where a call is. A key is never used again: not even when its place is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     index: u32,
     generation: u32,

@@ -59,7 +59,7 @@ const WAIT: Sent = Sent::Wait { needs_driver: None };
 fn result(n: u128) -> Decoded {
     Decoded::Reply {
         id: id(n),
-        outcome: Ok(RawValue::NULL.to_owned()),
+        outcome: Ok(Json::NULL),
         meta: ReplyMeta::default(),
     }
 }

@@ -139,7 +139,7 @@ impl Flight {
     ) -> Step {
         let hedge_at = None;
         self.phase = Phase::Wait { until, hedge_at };
-        let patience = until.min(self.deadline);
+        let patience = until.min(self.deadline());
         let since = mux.call(self.key()).open_since(true);
         let is_wasted = self.used >= self.limits.max_attempts
             || mux.touch(self.key()) != Touch::Wholly

@@ -70,7 +70,8 @@ impl World {
         let now = clock::now();
         let mut mux = Mux::new(config, ChaCha8Rng::seed_from_u64(2));
         let key = mux.open(Some(ID), Nature::default()).unwrap();
-        let mut flight = Flight::new("inc".into(), None, limits, now);
+        let mut flight = Flight::new("inc".into(), None, limits);
+        flight.begin(now);
         flight.key = Some(key);
         flight.resend_window = Some(ms(8000));
         Self {
@@ -189,7 +190,7 @@ impl World {
             }
             Serve::Answer => {
                 self.executed = true;
-                Ok(RawValue::NULL.to_owned())
+                Ok(Json::NULL)
             }
             Serve::Refuse(code) => Err(ErrorObject::raised(ErrorCode::from(code), "")),
         };
@@ -281,7 +282,7 @@ proptest! {
         let latest = pending.attempts.last().map_or(0, |attempt| attempt.number);
         prop_assert!(latest <= world.flight.used + 1, "the next one may bear a free number");
         // Events may jump over the deadline; the call's own sleeps never do.
-        prop_assert!(world.now <= world.flight.started + ms(2000 + 60 * 200));
+        prop_assert!(world.now <= world.flight.started().unwrap() + ms(2000 + 60 * 200));
         prop_assert_eq!(world.mux.in_flight(), 0);
         prop_assert_eq!(world.mux.outstanding(0), 0);
     }
@@ -397,7 +398,11 @@ fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
     while world.now < first_sent + ms(300) {
         world.now = world.step().unwrap();
     }
-    assert_eq!(world.step(), Some(world.flight.deadline), "only listening");
+    assert_eq!(
+        world.step(),
+        Some(world.flight.deadline()),
+        "only listening"
+    );
     world.write(usize::MAX);
     assert_eq!((world.arrived.len(), world.flight.used), (1, 1));
     world.serve(Serve::Answer);
@@ -409,7 +414,7 @@ fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
 fn a_first_attempt_may_lie_in_the_buffer_for_as_long_as_the_deadline_allows() {
     let mut world = World::new(limits(), RetryBudget::unlimited());
     world.flight.resend_window = Some(ms(300));
-    while world.now < world.flight.started + ms(1500) {
+    while world.now < world.flight.started().unwrap() + ms(1500) {
         world.now = world.step().unwrap();
     }
     world.happen(Event::Connect);

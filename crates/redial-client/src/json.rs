@@ -1,0 +1,132 @@
+//! JSON as bytes: what is short, as most params and results are, needs no heap.
+
+use std::io;
+
+use serde_json::value::RawValue;
+
+/// How much needs no heap, in bytes.
+const SHORT_BYTES: usize = 46;
+
+/// A value that is spelled out.
+#[derive(Clone)]
+pub(crate) struct Json(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Short { len: u8, bytes: [u8; SHORT_BYTES] },
+    Long(Vec<u8>),
+}
+
+impl Json {
+    pub(crate) const NULL: Self = {
+        let mut bytes = [0; SHORT_BYTES];
+        (bytes[0], bytes[1], bytes[2], bytes[3]) = (b'n', b'u', b'l', b'l');
+        Self(Bytes::Short { len: 4, bytes })
+    };
+
+    pub(crate) const fn new() -> Self {
+        Self(Bytes::Short {
+            len: 0,
+            bytes: [0; SHORT_BYTES],
+        })
+    }
+
+    pub(crate) fn get(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Bytes::Long(bytes) => bytes,
+        }
+    }
+
+    /// The same for those who want it checked. `None` if it is no JSON after all.
+    pub(crate) fn to_raw(&self) -> Option<Box<RawValue>> {
+        let text = String::from_utf8(self.get().to_vec()).ok()?;
+        RawValue::from_string(text).ok()
+    }
+
+    fn push(&mut self, more: &[u8]) {
+        match &mut self.0 {
+            Bytes::Long(bytes) => bytes.extend_from_slice(more),
+            Bytes::Short { len, bytes } => {
+                let (start, end) = (usize::from(*len), usize::from(*len) + more.len());
+                if let Some(place) = bytes.get_mut(start..end) {
+                    place.copy_from_slice(more);
+                    *len = end as u8;
+                } else {
+                    let mut long = Vec::with_capacity((2 * end).max(128));
+                    long.extend_from_slice(&bytes[..start]);
+                    long.extend_from_slice(more);
+                    self.0 = Bytes::Long(long);
+                }
+            }
+        }
+    }
+}
+
+impl From<&[u8]> for Json {
+    fn from(bytes: &[u8]) -> Self {
+        if bytes.len() > SHORT_BYTES {
+            return Self(Bytes::Long(bytes.to_vec()));
+        }
+        let mut json = Self::new();
+        json.push(bytes);
+        json
+    }
+}
+
+impl From<&RawValue> for Json {
+    fn from(raw: &RawValue) -> Self {
+        raw.get().as_bytes().into()
+    }
+}
+
+impl io::Write for Json {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.push(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Json {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_what_was_written(pieces in prop::collection::vec("[a-z]{0,20}", 0..10)) {
+            let mut json = Json::new();
+            for piece in &pieces {
+                io::Write::write_all(&mut json, piece.as_bytes()).unwrap();
+            }
+            let whole = pieces.concat();
+            prop_assert_eq!(json.get(), whole.as_bytes());
+            let copy = Json::from(whole.as_bytes());
+            prop_assert_eq!(copy.get(), whole.as_bytes());
+            let is_short = matches!(json.0, Bytes::Short { .. });
+            prop_assert_eq!(is_short, whole.len() <= SHORT_BYTES);
+        }
+    }
+
+    #[test]
+    fn only_json_is_given_as_json() {
+        assert_eq!(Json::from(&b"[1]"[..]).to_raw().unwrap().get(), "[1]");
+        assert!(Json::from(&b"[1"[..]).to_raw().is_none());
+    }
+}
