@@ -22,7 +22,7 @@ use crate::{
     client::Client,
     config::CallLimits,
     error::{CallError, Cause},
-    json::Json,
+    json::{Json, JsonWriter},
     mux::Nature,
     report::{Reply, Report},
     retry::{Flight, backoff::Backoff, hedge::Hedge},
@@ -51,50 +51,48 @@ use crate::{
 /// ```
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<O> {
-    open: Open,
+    client: Client,
+    course: Course,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> Call<O> {
-    pub(crate) fn new(client: &Client, method: Cow<'static, str>, params: &impl Serialize) -> Self {
+    /// A query may be sent again for ever, a mutation as long as its server is sure to know it.
+    pub(crate) fn new(
+        client: &Client,
+        method: Cow<'static, str>,
+        params: &impl Serialize,
+        kind: Kind,
+    ) -> Self {
         let (params, problem) = match encode(params) {
             Ok(params) => (params, None),
             Err(problem) => (None, Some(Box::new(problem))),
         };
-        let flight = Flight::new(method, params, client.shared().config.call);
-        let mut open = Open::new(client, flight);
-        open.course.problem = problem;
-        let output = PhantomData;
-        Self { open, output }
-    }
-
-    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
-        let resend_window = self.open.client().shared().config.resend_window;
-        let course = &mut self.open.course;
+        let config = &client.shared().config;
+        let mut course = Course::new(Flight::new(method, params, config.call));
+        course.problem = problem;
         course.nature.is_query = kind == Kind::Query;
-        course.flight.resend_window = match kind {
-            Kind::Query => None,
-            Kind::Mutation => Some(resend_window),
-        };
-        self
+        if kind == Kind::Mutation {
+            course.flight.resend_window = Some(config.resend_window);
+        }
+        Self {
+            client: client.clone(),
+            course,
+            output: PhantomData,
+        }
     }
 
     pub(crate) fn resumed(client: &Client, token: CallToken) -> Self {
-        let call = Self::new(client, token.method.into(), &token.params);
-        let mut call = call.with_kind(Kind::Mutation);
-        let course = call.course();
-        course.id = Some(token.id);
-        course.hold = token.hold;
-        course.nature.is_resumed = true;
+        let (method, kind) = (token.method.into(), Kind::Mutation);
+        let mut call = Self::new(client, method, &token.params, kind);
+        call.course.id = Some(token.id);
+        call.course.hold = token.hold;
+        call.course.nature.is_resumed = true;
         call
     }
 
-    fn course(&mut self) -> &mut Course {
-        &mut self.open.course
-    }
-
     fn limits_mut(&mut self) -> &mut CallLimits {
-        &mut self.course().flight.limits
+        &mut self.course.flight.limits
     }
 
     /// How long to wait for a reply before the next attempt.
@@ -137,20 +135,23 @@ impl<O> Call<O> {
     /// `Uuid::new_v4()` with that feature of the `uuid` crate. To send a call again that was sent
     /// before, use [`Client::resume`].
     pub fn id(mut self, id: Uuid) -> Self {
-        self.course().id = Some(id);
+        self.course.id = Some(id);
         self
     }
 
     /// The trace that the call belongs to, as in W3C Trace Context, section 3.2.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        self.course().flight.traceparent = Some(traceparent.into());
+        self.course.flight.traceparent = Some(traceparent.into());
         self
     }
 
     /// The same call, its result read as another type.
     pub fn returning<T: DeserializeOwned>(self) -> Call<T> {
-        let (open, output) = (self.open, PhantomData);
-        Call { open, output }
+        Call {
+            client: self.client,
+            course: self.course,
+            output: PhantomData,
+        }
     }
 
     /// What names the call, to be kept before it is sent: with it a program that crashed
@@ -165,18 +166,18 @@ impl<O> Call<O> {
     ///
     /// [`CallError::NotExecuted`] if there is no name for it within the call's deadline.
     pub async fn token(&mut self) -> Result<CallToken, CallError> {
-        let Open { client, course } = &mut self.open;
+        let course = &mut self.course;
         if let Some(problem) = course.problem.as_deref().cloned() {
             return Err(course.refused(problem));
         }
         if course.id.is_none() {
             let (method, limits) = (course.flight.method.clone(), course.flight.limits);
-            let client = client.as_ref().expect("the call is not over");
-            let mut open = Open::new(client, Flight::new(method, None, limits));
-            open.course.nature = Nature {
+            let mut reservation = Course::new(Flight::new(method, None, limits));
+            reservation.nature = Nature {
                 is_reservation: true,
                 ..course.nature
             };
+            let mut open = Open::new(self.client.clone(), reservation);
             poll_fn(|context| open.poll_over(context)).await;
             let (id, hold) = open.name()?;
             (course.id, course.hold) = (Some(id), hold);
@@ -191,9 +192,9 @@ impl<O> Call<O> {
 
     /// The call from its first attempt to its end, and how it went.
     pub(crate) async fn run(self) -> (Result<Json, CallError>, Report) {
-        let mut open = self.open;
+        let mut open = Open::new(self.client, self.course);
         let result = poll_fn(|context| open.poll(context)).await;
-        (result, open.course.report())
+        (result, open.report())
     }
 }
 
@@ -206,7 +207,7 @@ impl<O: DeserializeOwned> Call<O> {
     pub async fn with_report(self) -> Result<Reply<O>, CallError> {
         let mut future = self.into_future();
         let value = (&mut future).await?;
-        let report = future.open.course.report();
+        let report = future.open.report();
         Ok(Reply { value, report })
     }
 }
@@ -216,8 +217,10 @@ impl<O: DeserializeOwned> IntoFuture for Call<O> {
     type IntoFuture = CallFuture<O>;
 
     fn into_future(self) -> CallFuture<O> {
-        let (open, output) = (self.open, PhantomData);
-        CallFuture { open, output }
+        CallFuture {
+            open: Open::new(self.client, self.course),
+            output: PhantomData,
+        }
     }
 }
 
@@ -235,7 +238,7 @@ impl<O: DeserializeOwned> Future for CallFuture<O> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(self.open.poll(context))?;
         let value = serde_json::from_slice(result.get());
-        Poll::Ready(value.map_err(|error| self.open.course.of_another_type(&error)))
+        Poll::Ready(value.map_err(|error| self.open.of_another_type(&error)))
     }
 }
 
@@ -247,7 +250,7 @@ impl<O> fmt::Debug for CallFuture<O> {
 
 impl<O> fmt::Debug for Call<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.open.course.debug("Call", f)
+        self.course.debug("Call", f)
     }
 }
 
@@ -264,12 +267,11 @@ pub struct Notification {
 
 impl Notification {
     pub(crate) fn new(mut call: Call<()>) -> Self {
-        let course = call.course();
-        course.nature = Nature {
+        call.course.nature = Nature {
             is_notification: true,
             ..Nature::default()
         };
-        course.flight.resend_window = Some(Duration::ZERO);
+        call.course.flight.resend_window = Some(Duration::ZERO);
         Self { call }
     }
 
@@ -291,9 +293,10 @@ impl IntoFuture for Notification {
 
 /// Params as they go out: an object or an array, or left out.
 fn encode(params: &impl Serialize) -> Result<Option<Json>, Cause> {
-    let mut json = Json::new();
+    let mut json = JsonWriter::new();
     serde_json::to_writer(&mut json, params)
         .map_err(|error| Cause::BadParams(error.to_string()))?;
+    let json = json.finish();
     match json.get() {
         b"null" => Ok(None),
         [b'{' | b'[', ..] => Ok(Some(json)),

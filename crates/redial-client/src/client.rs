@@ -156,7 +156,7 @@ impl Client {
     /// Prepares a call of a method that server and client share as a type. Nothing is sent
     /// before the call is awaited.
     pub fn call<M: Method>(&self, params: M::Params) -> Call<M::Output> {
-        Call::new(self, M::NAME.into(), &params).with_kind(M::KIND)
+        Call::new(self, M::NAME.into(), &params, M::KIND)
     }
 
     /// Prepares a call of a method by its name. `params` must be an object, an array or nothing
@@ -166,7 +166,7 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Call<Value> {
-        Call::new(self, method.into(), &params).with_kind(Kind::Mutation)
+        Call::new(self, method.into(), &params, Kind::Mutation)
     }
 
     /// Prepares a call of a method without effect by its name. As [`request`](Self::request), but
@@ -177,7 +177,7 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Call<Value> {
-        Call::new(self, method.into(), &params).with_kind(Kind::Query)
+        Call::new(self, method.into(), &params, Kind::Query)
     }
 
     /// Prepares a notification: a request without an id, never answered and never deduplicated.
@@ -186,7 +186,7 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Notification {
-        Notification::new(Call::new(self, method.into(), &params))
+        Notification::new(Call::new(self, method.into(), &params, Kind::Mutation))
     }
 
     /// Prepares a question for the outcome of a call that ended as *unknown*, in this process or

@@ -24,13 +24,6 @@ impl Json {
         Self(Bytes::Short { len: 4, bytes })
     };
 
-    pub(crate) const fn new() -> Self {
-        Self(Bytes::Short {
-            len: 0,
-            bytes: [0; SHORT_BYTES],
-        })
-    }
-
     pub(crate) fn get(&self) -> &[u8] {
         match &self.0 {
             Bytes::Short { len, bytes } => &bytes[..usize::from(*len)],
@@ -43,34 +36,19 @@ impl Json {
         let text = String::from_utf8(self.get().to_vec()).ok()?;
         RawValue::from_string(text).ok()
     }
-
-    fn push(&mut self, more: &[u8]) {
-        match &mut self.0 {
-            Bytes::Long(bytes) => bytes.extend_from_slice(more),
-            Bytes::Short { len, bytes } => {
-                let (start, end) = (usize::from(*len), usize::from(*len) + more.len());
-                if let Some(place) = bytes.get_mut(start..end) {
-                    place.copy_from_slice(more);
-                    *len = end as u8;
-                } else {
-                    let mut long = Vec::with_capacity((2 * end).max(128));
-                    long.extend_from_slice(&bytes[..start]);
-                    long.extend_from_slice(more);
-                    self.0 = Bytes::Long(long);
-                }
-            }
-        }
-    }
 }
 
 impl From<&[u8]> for Json {
-    fn from(bytes: &[u8]) -> Self {
-        if bytes.len() > SHORT_BYTES {
-            return Self(Bytes::Long(bytes.to_vec()));
-        }
-        let mut json = Self::new();
-        json.push(bytes);
-        json
+    fn from(text: &[u8]) -> Self {
+        let mut bytes = [0; SHORT_BYTES];
+        Self(match bytes.get_mut(..text.len()) {
+            Some(place) => {
+                place.copy_from_slice(text);
+                let len = text.len() as u8;
+                Bytes::Short { len, bytes }
+            }
+            None => Bytes::Long(text.to_vec()),
+        })
     }
 }
 
@@ -80,25 +58,72 @@ impl From<&RawValue> for Json {
     }
 }
 
-impl io::Write for Json {
+impl std::fmt::Debug for Json {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.get()))
+    }
+}
+
+/// Where JSON is spelled out.
+pub(crate) struct JsonWriter {
+    len: usize,
+    short: [u8; SHORT_BYTES],
+    /// All of it, once it is not short any more.
+    long: Vec<u8>,
+}
+
+impl JsonWriter {
+    pub(crate) const fn new() -> Self {
+        Self {
+            len: 0,
+            short: [0; SHORT_BYTES],
+            long: Vec::new(),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Json {
+        Json(match self.long.is_empty() {
+            true => Bytes::Short {
+                len: self.len as u8,
+                bytes: self.short,
+            },
+            false => Bytes::Long(self.long),
+        })
+    }
+
+    #[cold]
+    fn write_long(&mut self, bytes: &[u8]) {
+        if self.long.is_empty() {
+            self.long.reserve((2 * (self.len + bytes.len())).max(128));
+            self.long.extend_from_slice(&self.short[..self.len]);
+            // From now on nothing fits.
+            self.len = SHORT_BYTES;
+        }
+        self.long.extend_from_slice(bytes);
+    }
+}
+
+impl io::Write for JsonWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(bytes);
+        self.write_all(bytes)?;
         Ok(bytes.len())
     }
 
+    #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.push(bytes);
+        let end = self.len + bytes.len();
+        match self.short.get_mut(self.len..end) {
+            Some(place) if self.long.is_empty() => {
+                place.copy_from_slice(bytes);
+                self.len = end;
+            }
+            _ => self.write_long(bytes),
+        }
         Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl std::fmt::Debug for Json {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&String::from_utf8_lossy(self.get()))
     }
 }
 
@@ -111,11 +136,11 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_what_was_written(pieces in prop::collection::vec("[a-z]{0,20}", 0..10)) {
-            let mut json = Json::new();
+            let mut json = JsonWriter::new();
             for piece in &pieces {
                 io::Write::write_all(&mut json, piece.as_bytes()).unwrap();
             }
-            let whole = pieces.concat();
+            let (json, whole) = (json.finish(), pieces.concat());
             prop_assert_eq!(json.get(), whole.as_bytes());
             let copy = Json::from(whole.as_bytes());
             prop_assert_eq!(copy.get(), whole.as_bytes());

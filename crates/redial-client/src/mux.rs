@@ -43,6 +43,9 @@ use crate::{json::Json, report::AttemptEnd, retry::backoff::Backoff};
 /// The id of keepalive pings. No UUID, so no call's and no key in a table.
 pub(crate) const PING_ID: &str = "\"redial-ping\"";
 
+/// How many requests go to one connection in a row, so that they leave in one write.
+const GATHERED_FRAMES: usize = 32;
+
 /// How long a hello is waited for is what a call's attempt is waited for by default, between these: a
 /// hello is answered at once, so that waiting longer helps nobody; and whoever does not answer three
 /// of them is taken for a server without sessions, which needs more than a slow moment.
@@ -375,31 +378,44 @@ impl Mux {
         }
     }
 
-    /// The link that keeps a place for the call; otherwise the next in turn: one that works rather
-    /// than one that doesn't, one with a place to spare, and another than the call's last.
+    /// The link that keeps a place for the call; otherwise the one whose turn it is: one that works
+    /// rather than one that doesn't, one with a place to spare, and another than the call's last.
     fn choose(&mut self, key: Key) -> usize {
         let count = self.links.len();
         if count == 1 {
             return 0;
         }
         let max = self.max_in_flight();
-        let pending = self.call(key);
+        let pending = self.calls.get(key).expect("the call is pending");
         if let Some(link) = pending.place {
             return link;
         }
         let needs_session = pending.name.is_of_a_session();
         let avoid = pending.attempts.last().map(|attempt| attempt.link);
+        // A link keeps its turn until its driver takes what was appended: calls that are ready
+        // together leave in one write.
         let turn = self.turn;
-        self.turn = (turn + 1) % count;
+        if !self.links[turn].gathers(GATHERED_FRAMES) {
+            self.turn = (turn + 1) % count;
+        }
+        let turn = self.turn;
+        let rank = |number: usize| {
+            let link = &self.links[number];
+            let is_strange = needs_session && link.is_plain;
+            let is_taken = link.in_flight >= max;
+            (
+                is_strange,
+                link.failures > 0,
+                is_taken,
+                Some(number) == avoid,
+            )
+        };
+        if rank(turn) == (false, false, false, false) {
+            return turn;
+        }
         (0..count)
             .map(|step| (turn + step) % count)
-            .min_by_key(|number| {
-                let link = &self.links[*number];
-                let is_strange = needs_session && link.is_plain;
-                let is_taken = link.in_flight >= max;
-                let is_last = Some(*number) == avoid;
-                (is_strange, link.failures > 0, is_taken, is_last)
-            })
+            .min_by_key(|number| rank(*number))
             .expect("a pool has at least one link")
     }
 }

@@ -61,10 +61,11 @@ impl Resolve<Value> {
         let id = Cow::Owned(token.id.to_string());
         // It is asked under an id of its own, which is of no session.
         let own = client.shared().with(|state| state.mux.new_id());
-        let call = Call::new(client, rpc::RESOLVE.into(), &CallParams { id });
+        let params = CallParams { id };
+        let call = Call::new(client, rpc::RESOLVE.into(), &params, Kind::Query);
         Self {
             client: client.clone(),
-            call: call.with_kind(Kind::Query).id(own),
+            call: call.id(own),
             token,
             output: PhantomData,
         }

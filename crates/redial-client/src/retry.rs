@@ -300,7 +300,8 @@ impl Flight {
                     self.refund(policy);
                 }
                 mux.time_out(self.key(), now);
-                mux.call(self.key()).trouble = Some(Cause::NoReply(self.limits.attempt_timeout));
+                let cause = Cause::NoReply(self.limits.attempt_timeout);
+                mux.call(self.key()).trouble = Some(cause.into());
                 self.plan(mux, policy, now);
             }
             None => match hedge_at {
@@ -417,7 +418,7 @@ impl Flight {
         let pending = mux.call(self.key());
         let untold = match pending.attempts.last() {
             Some(latest) if latest.ended.is_none() => Some(Cause::NoReply(self.limits.deadline)),
-            _ => pending.trouble.take(),
+            _ => pending.trouble.take().map(|cause| *cause),
         };
         let refused = || mux.hello_refusal().map(Cause::Server);
         let cause = untold

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use crate::{
     client::{Shared, State},
     error::{CallError, Cause, Details, Stop},
+    few::Few,
     json::Json,
-    mux::{Answer, End, Key, Name, Nature, Pending, Taken},
+    mux::{Answer, Attempt, End, Key, Name, Nature, Pending, Taken},
     report::{AttemptEnd, AttemptReport, Report},
     retry::{Ending, Flight, Step, classify::Verdict},
     token::{CallToken, Hold},
@@ -29,20 +30,21 @@ pub(super) struct Course {
     may_be_executed: bool,
     pub(super) is_pending: bool,
     connects_before: u64,
-    /// How it ended. It stays here, where it costs nothing to move, until somebody asks.
-    over: Option<Over>,
 }
 
 /// A call that is over, taken from the pending ones in the same step.
-struct Over {
+pub(super) struct Over {
     /// Until it is concluded.
     ending: Option<Ending>,
-    pending: Pending,
+    name: Name,
+    attempts: Few<Attempt>,
     is_unknown: bool,
     at: Instant,
     connects: u64,
     /// What the server's answer said beside the outcome, if there was one.
     answered: Option<ReplyMeta>,
+    /// Not to be dropped under the lock.
+    _rest: (Option<Waker>, Option<Box<Cause>>),
 }
 
 impl Course {
@@ -56,7 +58,6 @@ impl Course {
             may_be_executed: false,
             is_pending: false,
             connects_before: 0,
-            over: None,
         }
     }
 
@@ -78,13 +79,15 @@ impl Course {
         }
     }
 
-    /// Until when to sleep, and which link needs a driver; or that the call is over. The time is
-    /// asked for only if it is needed: that of an answer is known.
+    /// Until when to sleep, and which link needs a driver; or that the call is over, put into its
+    /// place, from which it need not be moved. The time is asked for only if it is needed: that of
+    /// an answer is known.
     pub(super) fn step(
         &mut self,
         state: &mut State,
         waker: &Waker,
         now: impl FnOnce() -> Instant,
+        over: &mut Option<Over>,
     ) -> ControlFlow<(), (Instant, Option<usize>)> {
         let now = match self.flight.key.filter(|_| self.is_pending) {
             Some(key) => match state.mux.answered_at(key) {
@@ -98,7 +101,7 @@ impl Course {
             None => {
                 let now = now();
                 if let Err(taken) = self.begin(state, now) {
-                    self.over = Some(self.not_begun(taken, state, now));
+                    *over = Some(self.not_begun(taken, state, now));
                     return ControlFlow::Break(());
                 }
                 state.mux.listen(self.key(), waker);
@@ -111,7 +114,7 @@ impl Course {
                 needs_driver,
             } => ControlFlow::Continue((until, needs_driver)),
             Step::Over(ending) => {
-                self.over = Some(self.end(ending, state, now));
+                *over = Some(self.end(ending, state, now));
                 ControlFlow::Break(())
             }
         }
@@ -150,11 +153,13 @@ impl Course {
                 stop: Stop::Final,
                 cause,
             }),
-            pending: Pending::new(name, self.nature),
+            name,
+            attempts: Few::new(),
             is_unknown: self.may_be_executed,
             at: now,
             connects: state.mux.connects,
             answered: None,
+            _rest: (None, None),
         }
     }
 
@@ -178,11 +183,13 @@ impl Course {
         };
         Over {
             ending: Some(ending),
-            pending,
+            name: pending.name,
+            attempts: pending.attempts,
             is_unknown,
             at: now,
             connects: state.mux.connects,
             answered,
+            _rest: (pending.waker, pending.trouble),
         }
     }
 
@@ -245,26 +252,12 @@ impl Course {
         }
     }
 
-    fn over(&self) -> &Over {
-        self.over.as_ref().expect("the call is over")
-    }
-
-    /// The call's id; nil if it never had one.
-    fn last_id(&self) -> Uuid {
-        let id = self.over.as_ref().and_then(|over| over.pending.name.id());
-        id.or(self.id).unwrap_or_default()
-    }
-
-    /// The name that a reservation got.
-    pub(super) fn name(&self) -> Option<Name> {
-        let over = self.over();
-        matches!(over.ending, Some(Ending::Named)).then_some(over.pending.name)
-    }
-
     /// The call's end: its result, or whether it was executed.
-    pub(super) fn conclude(&mut self, shared: &Arc<Shared>) -> Result<Json, CallError> {
-        let over = self.over.as_mut().expect("the call is over");
-        let (is_unknown, name) = (over.is_unknown, over.pending.name);
+    pub(super) fn conclude(
+        &mut self,
+        over: &mut Over,
+        shared: &Arc<Shared>,
+    ) -> Result<Json, CallError> {
         let ending = over.ending.take().expect("it is concluded once");
         let (stop, cause, has_failed) = match ending {
             Ending::Answer(Answer::Result(result, _)) => return Ok(result),
@@ -279,10 +272,10 @@ impl Course {
             Ending::Answer(Answer::SessionLost) => (Stop::Final, Cause::SessionLost, false),
             Ending::GiveUp { stop, cause } => (stop, cause, false),
         };
-        let details = self.details(stop, cause);
-        Err(match (is_unknown, has_failed) {
+        let details = self.details(Some(over), stop, cause);
+        Err(match (over.is_unknown, has_failed) {
             (true, _) => CallError::Unknown {
-                token: Box::new(self.token(shared, name)),
+                token: Box::new(self.token(shared, over.name)),
                 details,
             },
             (false, true) => CallError::Failed { details },
@@ -292,23 +285,28 @@ impl Course {
 
     /// The call can't be sent.
     pub(super) fn refused(&self, cause: Cause) -> CallError {
-        let details = self.details(Stop::Final, cause);
+        let details = self.details(None, Stop::Final, cause);
         CallError::NotExecuted { details }
     }
 
     /// The call was executed, and its result is none of the type that the caller expects.
-    pub(super) fn of_another_type(&self, error: &serde_json::Error) -> CallError {
-        let details = self.details(Stop::Final, Cause::Decode(error.to_string()));
+    pub(super) fn of_another_type(&self, over: &Over, error: &serde_json::Error) -> CallError {
+        let cause = Cause::Decode(error.to_string());
+        let details = self.details(Some(over), Stop::Final, cause);
         CallError::Failed { details }
     }
 
-    fn details(&self, stop: Stop, cause: Cause) -> Box<Details> {
+    fn details(&self, over: Option<&Over>, stop: Stop, cause: Cause) -> Box<Details> {
+        let id = match over {
+            Some(over) => over.name.id(),
+            None => self.id,
+        };
         Box::new(Details {
             method: self.flight.method.clone(),
-            id: self.last_id(),
+            id: id.unwrap_or_default(),
             stop,
             cause,
-            report: self.report(),
+            report: over.map_or_else(Report::empty, |over| self.report(over)),
         })
     }
 
@@ -332,10 +330,7 @@ impl Course {
     }
 
     /// How the call went.
-    pub(super) fn report(&self) -> Report {
-        let Some(over) = &self.over else {
-            return Report::empty();
-        };
+    pub(super) fn report(&self, over: &Over) -> Report {
         let started = self.flight.started().unwrap_or(over.at);
         let since = |time: Instant| time.saturating_duration_since(started);
         let cut_short = match over.answered {
@@ -343,11 +338,11 @@ impl Course {
             None => AttemptEnd::Timeout,
         };
         // Of a session's call a server says that it replays: saying nothing, it doesn't.
-        let says = over.answered.is_some() && over.pending.name.is_of_a_session();
+        let says = over.answered.is_some() && over.name.is_of_a_session();
         let replayed = over.answered.and_then(|meta| meta.replayed);
         Report {
             attempts: self.flight.used,
-            history: over.pending.attempts.map(|attempt| {
+            history: over.attempts.map(|attempt| {
                 let (ended, end) = attempt.ended.unwrap_or((over.at, cut_short));
                 AttemptReport {
                     id: attempt.id,
@@ -370,6 +365,13 @@ impl Course {
             .field("id", &self.id)
             .field("limits", &self.flight.limits)
             .finish_non_exhaustive()
+    }
+}
+
+impl Over {
+    /// The name that a reservation got.
+    pub(super) fn named(&self) -> Option<Name> {
+        matches!(self.ending, Some(Ending::Named)).then_some(self.name)
     }
 }
 

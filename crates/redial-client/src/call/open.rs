@@ -8,28 +8,27 @@ use std::{
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::course::Course;
+use super::course::{Course, Over};
 use crate::{
-    client::Client, clock, error::CallError, json::Json, mux::Name, retry::Flight, token::Hold,
+    client::Client, clock, error::CallError, json::Json, mux::Name, report::Report, token::Hold,
 };
 
 /// A call with what it shares. However its future ends, it is pending no longer.
 pub(super) struct Open {
     /// `None` once the call is over, so that a future that is kept after that keeps no client.
-    pub(super) client: Option<Client>,
+    client: Option<Client>,
     pub(super) course: Course,
+    /// How it ended.
+    over: Option<Over>,
 }
 
 impl Open {
-    pub(super) fn new(client: &Client, flight: Flight) -> Self {
+    pub(super) fn new(client: Client, course: Course) -> Self {
         Self {
-            client: Some(client.clone()),
-            course: Course::new(flight),
+            client: Some(client),
+            course,
+            over: None,
         }
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        self.client.as_ref().expect("the call is not over")
     }
 
     /// Ready with the result, or with whether the call was executed.
@@ -47,10 +46,10 @@ impl Open {
         let Some(client) = &self.client else {
             panic!("a call was polled after it had ended");
         };
-        let (shared, course) = (client.shared(), &mut self.course);
+        let (shared, course, over) = (client.shared(), &mut self.course, &mut self.over);
         // One lock for everything: to begin, to decide, to be woken in time, and to be over.
         let next = shared.with(|state| {
-            let next = course.step(state, context.waker(), clock::now);
+            let next = course.step(state, context.waker(), clock::now, over);
             next.map_continue(|(until, needs_driver)| {
                 let runtime = Handle::try_current().map(|handle| handle.id());
                 let keeper = runtime.map(|runtime| state.wake_at(runtime, course.key(), until));
@@ -73,19 +72,32 @@ impl Open {
 
     fn conclude(&mut self) -> Result<Json, CallError> {
         let client = self.client.take().expect("it is concluded once");
-        let result = self.course.conclude(client.shared());
+        let over = self.over.as_mut().expect("the call is over");
+        let result = self.course.conclude(over, client.shared());
         self.course.hold = None;
         result
     }
 
+    /// The result is none of the type that the caller expects.
+    pub(super) fn of_another_type(&self, error: &serde_json::Error) -> CallError {
+        let over = self.over.as_ref().expect("the call is over");
+        self.course.of_another_type(over, error)
+    }
+
+    /// How the call went.
+    pub(super) fn report(&self) -> Report {
+        let over = self.over.as_ref();
+        over.map_or_else(Report::empty, |over| self.course.report(over))
+    }
+
     /// The name that a reservation got, and what keeps it. To be asked for when it is over.
     pub(super) fn name(&mut self) -> Result<(Uuid, Option<Arc<Hold>>), CallError> {
-        match self.course.name() {
-            Some(Name::Number(call)) => {
-                let hold = Hold::new(self.client().shared(), call, false);
+        match (&self.client, self.over.as_ref().and_then(Over::named)) {
+            (Some(client), Some(Name::Number(call))) => {
+                let hold = Hold::new(client.shared(), call, false);
                 Ok((call.uuid(), Some(hold)))
             }
-            Some(Name::Id(id)) => Ok((id, None)),
+            (_, Some(Name::Id(id))) => Ok((id, None)),
             _ => Err(self.conclude().expect_err("it was not sent")),
         }
     }

@@ -359,7 +359,7 @@ fn end_attempts(
         let (since, is_lost) = (pending.attempts.pop(), end == AttemptEnd::ConnectionLost);
         match since {
             Some(latest) if !is_lost => pending.had_no_connection(latest.started, now, cause),
-            _ => pending.trouble = Some(cause),
+            _ => pending.trouble = Some(cause.into()),
         }
         pending.signal = Some(Signal::Unsent);
     } else {

@@ -58,7 +58,7 @@ impl Name {
 pub(crate) struct Pending {
     pub(crate) name: Name,
     pub(crate) nature: Nature,
-    pub(super) waker: Option<Waker>,
+    pub(crate) waker: Option<Waker>,
     pub(crate) attempts: Few<Attempt>,
     /// What ends the call.
     pub(crate) answer: Option<Answer>,
@@ -69,7 +69,7 @@ pub(crate) struct Pending {
     /// Attempts that were none, if the call hasn't seen it yet: their server didn't know the session.
     pub(crate) disowned: u32,
     /// What happened last, for the error.
-    pub(crate) trouble: Option<Cause>,
+    pub(crate) trouble: Option<Box<Cause>>,
     /// The server asked for no attempt before this.
     pub(crate) not_before: Option<Instant>,
     /// It is in the list of those that wait for room.
@@ -217,14 +217,14 @@ impl Pending {
     pub(super) fn tell(&mut self, was_running: bool, signal: Signal, trouble: Cause) {
         if was_running && !self.is_running() {
             self.signal = Some(signal);
-            self.trouble = Some(trouble);
+            self.trouble = Some(trouble.into());
         }
     }
 
     /// There is no connection for the next attempt either. One stands for all of these, so that a
     /// long outage leaves no long history.
     pub(super) fn had_no_connection(&mut self, since: Instant, now: Instant, cause: Cause) {
-        self.trouble = Some(cause);
+        self.trouble = Some(cause.into());
         if let Some(latest) = self.attempts.last_mut()
             && let Some((ended, AttemptEnd::ConnectFailed)) = &mut latest.ended
         {
