@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's own commands. They start the real programs as a user would and
 //! link neither end, so that what they measure is what a user gets.
 
+mod bench;
 mod chaos;
 mod ci;
 mod clock;
@@ -9,6 +10,7 @@ mod events;
 mod flags;
 mod fuzz;
 mod hostile;
+mod instructions;
 mod leash;
 mod memory;
 mod mode;
@@ -42,6 +44,10 @@ enum Task {
     Memory(memory::Args),
     /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
     Sim(sim::Args),
+    /// What a safe call costs, next to a bare echo of the same bytes.
+    Bench(bench::Args),
+    /// How many instructions a call takes, held against what stands in the repository.
+    Instructions(instructions::Args),
     /// Lets libFuzzer look for bytes that panic, hang or mislead what reads them.
     Fuzz(fuzz::Args),
     /// Everything that must pass before a change lands.
@@ -57,6 +63,8 @@ fn main() -> ExitCode {
         Task::Hostile(args) => hostile::run(&args),
         Task::Memory(args) => memory::run(&args),
         Task::Sim(args) => sim::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Instructions(args) => instructions::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Ci => ci::run(),
     };
@@ -92,6 +100,9 @@ mod tests {
                 "a whole number from 1 to 86400",
             ),
             (&["hostile", "--rounds", "x"], "--rounds"),
+            (&["bench", "--rounds", "0"], "a whole number from 1 to 99"),
+            (&["bench", "--seconds", "0"], "seconds from 0.1 to 60"),
+            (&["instructions", "--calls", "1"], "from 1000 to 1000000"),
             (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),

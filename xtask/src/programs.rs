@@ -77,20 +77,25 @@ impl Workspace {
                 folder: folder.to_owned(),
             });
         }
+        Ok(Programs {
+            folder: self.build("redial-examples", quiet)?,
+        })
+    }
+
+    /// Builds the programs of a package in release, and answers where they are.
+    pub(crate) fn build(&self, package: &str, quiet: bool) -> Result<PathBuf> {
         let mut build = cargo();
         build.current_dir(&self.root);
-        build.args(["build", "--release", "-p", "redial-examples", "--bins"]);
+        build.args(["build", "--release", "-p", package, "--bins"]);
         if quiet {
             build.arg("--quiet");
         }
         let status = build.status().context("can't run cargo")?;
         ensure!(
             status.success(),
-            "building the example programs failed ({status})"
+            "building the programs of {package} failed ({status})"
         );
-        Ok(Programs {
-            folder: self.target.join("release"),
-        })
+        Ok(self.target.join("release"))
     }
 
     /// Where a program is that was built in release.
@@ -132,15 +137,7 @@ impl Programs {
         let mut all = vec!["--listen".to_owned(), address.to_string()];
         all.extend_from_slice(args);
         let process = Process::start("counter-server", self.program("counter-server"), &all)?;
-        let line = process.line(START)?;
-        let address = line
-            .strip_prefix("listening on ")
-            .and_then(|address| address.parse().ok())
-            .with_context(|| {
-                format!(
-                    "the first line of counter-server is {line:?}, not \"listening on ADDRESS\""
-                )
-            })?;
+        let address = listening(&process)?;
         Ok(Server { process, address })
     }
 
@@ -211,6 +208,16 @@ impl Server {
     pub(crate) fn kill(self) -> Result<()> {
         self.process.kill().map(drop)
     }
+}
+
+/// Where a program that was just started listens, which is what it says first.
+pub(crate) fn listening(process: &Process) -> Result<SocketAddr> {
+    let line = process.line(START)?;
+    let address = line.strip_prefix("listening on ");
+    let address = address.and_then(|address| address.parse().ok());
+    address.with_context(|| {
+        format!("the server's first line is {line:?}, not \"listening on ADDRESS\"")
+    })
 }
 
 /// An address for a server that is to come back to it. Its port lies below those that systems

@@ -158,12 +158,22 @@ impl Watch {
 
 /// The resident memory of a process (`VmRSS`, proc(5)).
 pub(crate) fn rss_kib(process: u32) -> Result<u64> {
+    status_kib(process, "VmRSS")
+}
+
+/// The most that it ever was (`VmHWM`).
+pub(crate) fn peak_rss_kib(process: u32) -> Result<u64> {
+    status_kib(process, "VmHWM")
+}
+
+fn status_kib(process: u32, name: &str) -> Result<u64> {
     let file = format!("/proc/{process}/status");
     let text = fs::read_to_string(&file)
         .with_context(|| format!("can't read {file}: is this not Linux?"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-    number.with_context(|| format!("{file} has no VmRSS"))
+    number.with_context(|| format!("{file} has no {name}"))
 }
 
 #[cfg(test)]

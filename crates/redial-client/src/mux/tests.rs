@@ -129,18 +129,32 @@ fn requests_go_round_the_links_that_work() {
         ..Config::default()
     };
     let (mut mux, now) = mux(config);
-    for n in 0..6 {
-        send(&mut mux, n, now);
-    }
+    let send_one = |mux: &mut Mux, n| {
+        send(mux, n, now);
+        (0..3).for_each(|link| drop(write_all(mux, link, &mut Outgoing::default())));
+    };
+    (0..6).for_each(|n| send_one(&mut mux, n));
     let in_flight: Vec<_> = (0..3).map(|link| mux.outstanding(link)).collect();
     assert_eq!(in_flight, [2, 2, 2]);
     mux.lost(1, Some(0), &"peer".into(), "cut", now);
     assert_eq!(mux.failures(1), 1);
-    for n in 6..10 {
-        send(&mut mux, n, now);
-    }
+    (6..10).for_each(|n| send_one(&mut mux, n));
     let in_flight: Vec<_> = (0..3).map(|link| mux.outstanding(link)).collect();
     assert_eq!(in_flight, [4, 0, 4]);
+}
+
+#[test]
+fn requests_that_are_ready_together_leave_together() {
+    let config = Config {
+        connections: 2,
+        ..Config::default()
+    };
+    let (mut mux, now) = mux(config);
+    let count = GATHERED_FRAMES as u128;
+    (0..count + 1).for_each(|n| drop(send(&mut mux, n, now)));
+    let mut in_flight: Vec<_> = (0..2).map(|link| mux.outstanding(link)).collect();
+    in_flight.sort_unstable();
+    assert_eq!(in_flight, [1, GATHERED_FRAMES], "and not more than that");
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! A generator of load that costs next to nothing per call.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use redial_bench::{
+    cpu,
+    flags::{seconds, whole},
+    load::{Load, Mode},
+};
+
+/// Makes as many calls as a server answers, on one thread, and measures them.
+///
+/// Every reply is checked, and so is the counter in the end: exit 0 only if each call had its
+/// effect exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "bench-load", version)]
+struct Args {
+    /// Where the server, or the echo, listens
+    #[arg(long, value_name = "ADDR")]
+    connect: SocketAddr,
+    /// What is asked
+    #[arg(long, value_name = "MODE", default_value = "session")]
+    mode: Mode,
+    /// Connections
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 1000))]
+    connections: usize,
+    /// Calls under way on each connection
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 65_536))]
+    in_flight: usize,
+    /// The share of calls that are sent twice
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share, allow_negative_numbers = true)]
+    duplicates: f64,
+    /// How long is measured
+    #[arg(long, value_name = "S", default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
+    seconds: f64,
+    /// How long before anything is measured
+    #[arg(long, value_name = "S", default_value = "0.5", value_parser = seconds, allow_negative_numbers = true)]
+    warmup: f64,
+    /// Never sleep: ask for replies all the time
+    #[arg(long)]
+    spin: bool,
+    /// Run on this core alone
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023))]
+    core: Option<usize>,
+    /// Measure what this process runs for as well: the server
+    #[arg(long, value_name = "PID")]
+    watch: Option<u32>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a share from 0 to 1".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    args.core.map(cpu::pin).transpose()?;
+    anyhow::ensure!(
+        args.duplicates == 0.0 || !matches!(args.mode, Mode::Echo | Mode::Query),
+        "--duplicates: only mutations are executed once; expected --mode plain or session"
+    );
+    let load = Load {
+        peer: args.connect,
+        mode: args.mode,
+        connections: args.connections,
+        in_flight: args.in_flight,
+        duplicates: args.duplicates,
+        warmup: Duration::from_secs_f64(args.warmup),
+        length: Duration::from_secs_f64(args.seconds),
+        spin: args.spin,
+        watch: args.watch,
+    };
+    load.run()?.print(args.json);
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Redial's server with the methods that are measured.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use clap::Parser;
+use redial_bench::{counters::server, cpu, flags::whole};
+use tokio::runtime::{Builder, Runtime};
+
+/// Serves `inc {key, delta}` as a mutation, the same handler as the query `inc_query`, and
+/// `get {key}`.
+///
+/// The first line on stdout is `listening on ADDR`. Ends when it is killed.
+#[derive(Debug, Parser)]
+#[command(name = "bench-server", version)]
+struct Args {
+    /// Address to listen on; port 0 lets the system choose one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Threads of the runtime; with 1 it is tokio's current-thread runtime
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 256))]
+    threads: usize,
+    /// Run on this core alone
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023))]
+    core: Option<usize>,
+    /// How long the reply to a finished call with a plain id is kept, in milliseconds: below the
+    /// length of a run, so that the table neither grows nor shrinks while it is measured
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = whole::<u64>(1, 1_000_000))]
+    ttl_ms: u64,
+    /// Calls with plain ids on record at most
+    #[arg(long, value_name = "N", default_value = "20000000", value_parser = whole::<usize>(1, u64::MAX))]
+    table_records: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    args.core.map(cpu::pin).transpose()?;
+    runtime(args.threads)?.block_on(serve(&args))
+}
+
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
+}
+
+async fn serve(args: &Args) -> anyhow::Result<()> {
+    let server = server(Duration::from_millis(args.ttl_ms), args.table_records)?;
+    let listener = server.bind(&args.listen.to_string()).await?;
+    let mut stdout = io::stdout();
+    writeln!(stdout, "listening on {}", listener.local_addr()?)?;
+    stdout.flush()?;
+    Ok(server.serve(listener).await?)
+}

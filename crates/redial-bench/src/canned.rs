@@ -1,0 +1,104 @@
+//! One end, whole, against a peer in memory that costs next to nothing: to count instructions and
+//! allocations, which sockets, other threads and the time of day would blur.
+
+mod answerer;
+mod caller;
+
+use std::{io, rc::Rc, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use redial_client::{Client, connect::once};
+use tokio::{runtime::Builder, task::LocalSet};
+
+use self::{answerer::Answerer, caller::Caller};
+use crate::{
+    counters::server,
+    load::Mode,
+    methods::{Inc, IncParams},
+};
+
+/// Through what the calls go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Path {
+    /// The server: the method as a query.
+    ServerQuery,
+    /// The server: as a mutation under plain ids, each of which leaves a record.
+    ServerPlain,
+    /// The server: as a mutation of a session.
+    ServerSession,
+    /// The client, with a session.
+    ClientSession,
+}
+
+/// Makes so many calls, so many of which arrive in one read of the server, or are under way at
+/// once from the client.
+///
+/// # Errors
+///
+/// If a call is not answered by a result.
+pub fn run(path: Path, calls: u32, at_once: u32) -> Result<()> {
+    match path {
+        Path::ServerQuery => run_server(Mode::Query, calls, at_once),
+        Path::ServerPlain => run_server(Mode::Plain, calls, at_once),
+        Path::ServerSession => run_server(Mode::Session, calls, at_once),
+        Path::ClientSession => run_client(calls, at_once),
+    }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    Builder::new_current_thread().enable_time().build()
+}
+
+fn run_server(mode: Mode, calls: u32, at_once: u32) -> Result<()> {
+    // Nothing expires: how much would depend on how fast it goes.
+    let server = server(Duration::from_secs(3600), usize::MAX)?;
+    let (caller, verdict) = Caller::new(mode, calls, at_once);
+    runtime()?.block_on(server.serve_connection(caller));
+    let verdict = verdict.take();
+    verdict.unwrap_or_else(|| anyhow::bail!("the server has closed the connection"))
+}
+
+fn run_client(calls: u32, at_once: u32) -> Result<()> {
+    let local = LocalSet::new();
+    local.block_on(&runtime()?, async {
+        let client = Client::builder().connect_with(once(Answerer::default()));
+        let client = client.await?;
+        let left = Rc::new(std::cell::Cell::new(calls));
+        let tasks = (0..at_once.min(calls)).map(|_| {
+            let (client, left) = (client.clone(), Rc::clone(&left));
+            tokio::task::spawn_local(make_calls(client, left))
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.context("a task has panicked")??;
+        }
+        Ok(())
+    })
+}
+
+async fn make_calls(client: Client, left: Rc<std::cell::Cell<u32>>) -> Result<()> {
+    while let Some(rest) = left.get().checked_sub(1) {
+        left.set(rest);
+        let params = IncParams {
+            key: "bench".into(),
+            delta: 1,
+        };
+        client.call::<Inc>(params).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_paths_lead_to_the_end() {
+        for path in Path::value_variants() {
+            for (calls, at_once) in [(1, 1), (100, 1), (100, 32)] {
+                let done = run(*path, calls, at_once);
+                assert!(done.is_ok(), "{path:?} {calls} {at_once}: {done:?}");
+            }
+        }
+    }
+}

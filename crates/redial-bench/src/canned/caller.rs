@@ -1,0 +1,160 @@
+//! A connection to the server at whose other end there is nobody: what it reads is made when it
+//! reads, and what it writes is checked and thrown away.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use anyhow::{Result, anyhow, ensure};
+use redial_protocol::{Reply, SessionId, rpc::Hello, write_frame};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::load::{
+    Mode,
+    connection::next_body,
+    template::{RESULT, Template, number_of},
+};
+
+/// Bits for plain ids, which nobody has to guess here.
+const SOME_BITS: u64 = 0x0bad_cafe_0ddb_a110;
+
+/// How it went, once it is over.
+pub(super) type Verdict = Rc<Cell<Option<Result<()>>>>;
+
+/// The transport.
+pub(super) struct Caller {
+    template: Option<Template>,
+    calls: u32,
+    at_once: u32,
+    /// How many calls were made.
+    made: u32,
+    /// How many were answered.
+    answered: u32,
+    /// What was made and not read yet.
+    requests: Vec<u8>,
+    read: usize,
+    /// The read after this one finds nothing, as it does on a socket.
+    is_drained: bool,
+    verdict: Verdict,
+}
+
+impl Caller {
+    pub(super) fn new(mode: Mode, calls: u32, at_once: u32) -> (Self, Verdict) {
+        let mut requests = Vec::new();
+        let template = match mode {
+            Mode::Session => {
+                let hello = br#"{"jsonrpc":"2.0","id":0,"method":"rpc.hello"}"#;
+                let written = write_frame(&mut requests, 64, |out| out.extend_from_slice(hello));
+                written.expect("hello fits into 64 bytes");
+                None
+            }
+            _ => Some(Template::new(mode, SessionId::from_bits(SOME_BITS), "k")),
+        };
+        let verdict = Verdict::default();
+        let caller = Self {
+            template,
+            calls,
+            at_once,
+            made: 0,
+            answered: 0,
+            requests,
+            read: 0,
+            is_drained: false,
+            verdict: Rc::clone(&verdict),
+        };
+        (caller, verdict)
+    }
+
+    /// Makes the next calls, if those before are answered. They acknowledge those.
+    fn make(&mut self) {
+        let Some(template) = &self.template else {
+            return;
+        };
+        if self.read < self.requests.len() || self.answered < self.made {
+            return;
+        }
+        self.requests.clear();
+        self.read = 0;
+        let until = self.calls.min(self.made + self.at_once);
+        for number in self.made..until {
+            template.append(&mut self.requests, number, self.answered);
+        }
+        self.made = until;
+    }
+
+    fn take(&mut self, mut replies: &[u8]) -> Result<()> {
+        while let Some((body, rest)) = next_body(replies)? {
+            replies = rest;
+            if self.template.is_none() {
+                let reply = Reply::parse(body)?.outcome;
+                let reply = reply.map_err(|error| anyhow!("hello: {}", error.message))?;
+                let hello: Hello<'_> = serde_json::from_str(reply.get())?;
+                self.template = Some(Template::of_session(hello.session, "k"));
+                continue;
+            }
+            let number = number_of(body, RESULT);
+            ensure!(
+                number == Some(self.answered),
+                "call {} was answered by {}",
+                self.answered,
+                String::from_utf8_lossy(body)
+            );
+            self.answered += 1;
+        }
+        ensure!(replies.is_empty(), "a reply is not whole");
+        Ok(())
+    }
+}
+
+impl AsyncRead for Caller {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.is_drained) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.make();
+        let waiting = &self.requests[self.read..];
+        if waiting.is_empty() {
+            if self.answered < self.calls {
+                return Poll::Pending;
+            }
+            self.verdict.set(Some(Ok(())));
+            return Poll::Ready(Ok(()));
+        }
+        let count = waiting.len().min(buffer.remaining());
+        buffer.put_slice(&waiting[..count]);
+        self.read += count;
+        self.is_drained = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Caller {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Err(error) = self.take(bytes) {
+            self.verdict.set(Some(Err(error)));
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,93 @@
+//! The handlers that are measured: cheap ones, so that what shows is what is around them.
+
+use std::{
+    collections::BTreeMap,
+    future::ready,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use compact_str::CompactString;
+use redial_server::{BuildError, Config, Context, Server, ServerBuilder};
+
+use crate::methods::{GetParams, IncParams};
+
+/// Counters that all threads may add to at once. Cheap to clone; all clones are the same counters.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(Arc<RwLock<BTreeMap<CompactString, AtomicI64>>>);
+
+impl Counters {
+    /// Adds, and answers the new value.
+    #[must_use]
+    pub fn inc(&self, params: IncParams) -> i64 {
+        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = counters.get(&params.key) {
+            return counter.fetch_add(params.delta, Relaxed) + params.delta;
+        }
+        drop(counters);
+        let mut counters = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let counter = counters.entry(params.key).or_default();
+        counter.fetch_add(params.delta, Relaxed) + params.delta
+    }
+
+    /// The value, 0 if nobody has counted under that key.
+    #[must_use]
+    pub fn get(&self, params: &GetParams) -> i64 {
+        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        counters.get(&params.key).map_or(0, |it| it.load(Relaxed))
+    }
+
+    /// Puts on a server the mutation `inc`, the very same handler as the query `inc_query`, and
+    /// the query `get`. All are ready at once.
+    #[must_use]
+    pub fn register(&self, server: ServerBuilder) -> ServerBuilder {
+        let [inc, inc_query, get] = [(); 3].map(|()| self.clone());
+        server
+            .mutation("inc", move |params: IncParams, _: Context| {
+                ready(Ok(inc.inc(params)))
+            })
+            .query("inc_query", move |params: IncParams, _: Context| {
+                ready(Ok(inc_query.inc(params)))
+            })
+            .query("get", move |params: GetParams, _: Context| {
+                ready(Ok(get.get(&params)))
+            })
+    }
+}
+
+/// A server of counters, which keeps replies to plain ids for so long and so many of them.
+///
+/// # Errors
+///
+/// [`BuildError`] if a limit is 0.
+pub fn server(ttl: Duration, max_records: usize) -> Result<Server, BuildError> {
+    let config = Config {
+        ttl,
+        max_records,
+        // The number of records is what bounds them.
+        max_record_bytes: usize::MAX / 2,
+        ..Config::default()
+    };
+    let builder = Counters::default().register(Server::builder());
+    builder.config(config).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_count_apart() {
+        let counters = Counters::default();
+        let inc = |key: &str, delta| {
+            let key = key.into();
+            counters.inc(IncParams { key, delta })
+        };
+        assert_eq!([inc("a", 2), inc("b", 1), inc("a", -5)], [2, 1, -3]);
+        assert_eq!(counters.get(&GetParams { key: "a".into() }), -3);
+        assert_eq!(counters.get(&GetParams { key: "c".into() }), 0);
+    }
+}

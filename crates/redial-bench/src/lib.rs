@@ -1,0 +1,19 @@
+//! What the benchmark's programs share. They are started by `cargo xtask bench`, and by hand:
+//!
+//! | program | is |
+//! |---|---|
+//! | `bench-echo` | a bare echo of frames: the limit that everything is compared to |
+//! | `bench-server` | Redial's server with `inc`, the same as a query, and `get` |
+//! | `bench-load` | a generator of load that costs next to nothing per call |
+//! | `bench-client` | Redial's client, as a program would use it |
+//! | `bench-count` | so many calls through one end in memory, for an instruction counter |
+
+pub mod canned;
+pub mod clock;
+pub mod counters;
+pub mod cpu;
+pub mod flags;
+pub mod load;
+pub mod methods;
+pub mod slices;
+pub mod summary;

@@ -1,0 +1,250 @@
+//! One connection under load: what is read is worked off, and what there is room for is written
+//! at once.
+
+use std::{
+    io::{self, Read, Write},
+    time::Instant,
+};
+
+use anyhow::{Result, bail, ensure};
+use hdrhistogram::Histogram;
+use mio::{Interest, Poll, Token, net::TcpStream};
+use redial_protocol::frame::HEADER_BYTES;
+use serde_json::Value;
+
+use super::{
+    Load, Mode,
+    slots::{Replied, Slots},
+    template::{ID_AT, ID_BYTES, REQUEST, RESULT, Template, number_of},
+};
+use crate::clock;
+
+/// How much is read at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Of so many replies one is read as JSON.
+const READ_AS_JSON: u32 = 1000;
+
+/// One connection.
+pub struct Connection {
+    stream: TcpStream,
+    template: Template,
+    mode: Mode,
+    max_in_flight: usize,
+    duplicates: f64,
+    /// Rises by `duplicates` with each call; at 1 one is sent twice.
+    owed: f64,
+    slots: Slots,
+    out: Vec<u8>,
+    written: usize,
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl Connection {
+    /// Takes a connection that is not blocking.
+    ///
+    /// # Errors
+    ///
+    /// If the system can't watch it.
+    pub fn new(
+        mut stream: TcpStream,
+        template: Template,
+        load: &Load,
+        poll: &Poll,
+        token: Token,
+    ) -> Result<Self> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut stream, token, both)?;
+        Ok(Self {
+            stream,
+            template,
+            mode: load.mode,
+            max_in_flight: load.in_flight,
+            duplicates: load.duplicates,
+            owed: 0.0,
+            slots: Slots::new(load.in_flight),
+            out: Vec::with_capacity(READ_BYTES),
+            written: 0,
+            buffer: vec![0; READ_BYTES],
+            filled: 0,
+        })
+    }
+
+    /// How many calls are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.slots.in_flight()
+    }
+
+    /// How many calls there were.
+    #[must_use]
+    pub fn calls(&self) -> u32 {
+        self.slots.calls()
+    }
+
+    /// Makes all the calls that there is room for.
+    ///
+    /// # Errors
+    ///
+    /// If the connection breaks.
+    pub fn send(&mut self, now_ns: u64) -> Result<()> {
+        self.flush()?;
+        if !self.out.is_empty() {
+            return Ok(());
+        }
+        let watermark = self.slots.watermark();
+        while self.slots.in_flight() < self.max_in_flight && self.slots.has_room() {
+            self.owed += self.duplicates;
+            let is_sent_twice = self.owed >= 1.0;
+            self.owed -= f64::from(u8::from(is_sent_twice));
+            let number = self.slots.take(1 + u8::from(is_sent_twice), now_ns);
+            // As if each reply had led to one request, as with tasks that call in a loop: the
+            // client acknowledges no more than it knows to be over when it writes.
+            let ack = (number + 1).saturating_sub(self.max_in_flight as u32);
+            let ack = ack.min(watermark);
+            for _ in 0..1 + u8::from(is_sent_twice) {
+                self.template.append(&mut self.out, number, ack);
+            }
+        }
+        self.flush()
+    }
+
+    /// Writes what is left to be written.
+    ///
+    /// # Errors
+    ///
+    /// If the connection breaks.
+    pub fn flush(&mut self) -> Result<()> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(0) => bail!("the peer has closed the connection"),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Reads all there is, and works it off.
+    ///
+    /// # Errors
+    ///
+    /// If the connection breaks, or at the first reply that is no result.
+    pub fn receive(&mut self, start: Instant, latencies: &mut Histogram<u64>) -> Result<()> {
+        loop {
+            let room = self.buffer.len() - self.filled;
+            match self.stream.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => bail!("the peer has closed the connection"),
+                Ok(count) => {
+                    self.filled += count;
+                    let now = clock::now().duration_since(start);
+                    self.work_off(now.as_nanos() as u64, latencies)?;
+                    // Less than there was room for: there was no more (epoll(7), question 9).
+                    if count < room {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn work_off(&mut self, now_ns: u64, latencies: &mut Histogram<u64>) -> Result<()> {
+        let expected = match self.mode {
+            Mode::Echo => REQUEST,
+            _ => RESULT,
+        };
+        let twice = self.duplicates > 0.0;
+        let (mut sent, mut count) = (0, 0);
+        let mut rest = &self.buffer[..self.filled];
+        while let Some((body, after)) = next_body(rest)? {
+            rest = after;
+            let Some(number) = number_of(body, expected) else {
+                bail!("a reply is no result: {}", String::from_utf8_lossy(body));
+            };
+            let replied = match self.slots.replied(number, body, twice) {
+                Ok(replied) => replied,
+                Err(wrong) => bail!("{}: {wrong}", String::from_utf8_lossy(body)),
+            };
+            if number % READ_AS_JSON == 0 {
+                check(body, number, self.mode)?;
+            }
+            if let Replied::First { sent_ns } = replied {
+                if sent_ns != sent && count > 0 {
+                    latencies.saturating_record_n(now_ns.saturating_sub(sent), count);
+                    count = 0;
+                }
+                (sent, count) = (sent_ns, count + 1);
+            }
+        }
+        if count > 0 {
+            latencies.saturating_record_n(now_ns.saturating_sub(sent), count);
+        }
+        let left = rest.len();
+        self.buffer.copy_within(self.filled - left..self.filled, 0);
+        self.filled = left;
+        Ok(())
+    }
+}
+
+/// The first body, and what comes after it, if it is there as a whole.
+pub(crate) fn next_body(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes(*header) as usize;
+    ensure!(
+        length <= READ_BYTES / 2,
+        "a reply of {length} bytes was announced"
+    );
+    Ok(rest.split_at_checked(length))
+}
+
+/// Reads a reply as everybody else would.
+fn check(body: &[u8], number: u32, mode: Mode) -> Result<()> {
+    let text = || String::from_utf8_lossy(body);
+    let Ok(reply) = serde_json::from_slice::<Value>(body) else {
+        bail!("a reply is no JSON: {}", text());
+    };
+    let id = reply["id"].as_str().unwrap_or_default();
+    let is_named = id.len() == ID_BYTES && id.ends_with(&format!("{number:08x}"));
+    let is_named = is_named && body[ID_AT..].starts_with(id.as_bytes());
+    let has_value = mode == Mode::Echo || reply["result"].is_i64();
+    ensure!(is_named && has_value, "a reply is no number: {}", text());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_found_whatever_came_with_them() {
+        let bytes = b"\0\0\0\x02ab\0\0\0\x01c\0\0";
+        let (body, rest) = next_body(bytes).unwrap().unwrap();
+        assert_eq!((body, rest.len()), (&b"ab"[..], 7));
+        let (body, rest) = next_body(rest).unwrap().unwrap();
+        assert_eq!((body, rest), (&b"c"[..], &b"\0\0"[..]));
+        assert!(next_body(rest).unwrap().is_none());
+        assert!(next_body(b"\0\0\0\x03ab").unwrap().is_none());
+        assert!(next_body(b"HTTP/1.1").is_err());
+    }
+
+    #[test]
+    fn a_reply_is_read_as_json() {
+        let id = "12345678-9abc-8def-8000-0000000000ff";
+        let good = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":5}}"#);
+        let verdict = |body: &str, number| check(body.as_bytes(), number, Mode::Session);
+        assert!(verdict(&good, 255).is_ok());
+        assert!(verdict(&good, 254).is_err());
+        assert!(verdict(&good.replace(":5", ":null"), 255).is_err());
+        assert!(verdict(&good.replace(":5", ":5,"), 255).is_err());
+    }
+}

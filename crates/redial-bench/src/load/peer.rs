@@ -1,0 +1,132 @@
+//! What is said to the peer before and after the load: hello, and how far its counter is.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, ensure};
+use redial_protocol::{
+    Reply, SessionId,
+    rpc::{self, Hello},
+};
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Load, Mode, template::Template};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The largest answer, in bytes.
+const MAX_ANSWER_BYTES: u32 = 64 * 1024;
+
+/// A counter of the peer's, and where it began.
+pub struct Peer {
+    load: Load,
+    key: String,
+    value: i64,
+}
+
+impl Peer {
+    /// Opens a connection, and a session on it if the mode has them.
+    ///
+    /// # Errors
+    ///
+    /// If the peer can't be reached, or answers anything but what was asked.
+    pub fn open(load: &Load, index: usize) -> Result<(Self, mio::net::TcpStream, Template)> {
+        let random = some_bits(index);
+        let key = format!("bench-{index}");
+        let mut stream = connect(load)?;
+        let session = match load.mode {
+            Mode::Session => hello(&mut stream, load.in_flight)?,
+            _ => SessionId::from_bits(random),
+        };
+        let template = Template::new(load.mode, session, &key);
+        let mut peer = Self {
+            load: *load,
+            key,
+            value: 0,
+        };
+        peer.value = peer.ask()?;
+        stream.set_nonblocking(true)?;
+        Ok((peer, mio::net::TcpStream::from_std(stream), template))
+    }
+
+    /// How many of so many calls had no effect; less than zero if there were more effects.
+    ///
+    /// # Errors
+    ///
+    /// If the peer doesn't answer.
+    pub fn missing(&self, calls: u32) -> Result<i64> {
+        match self.load.mode {
+            Mode::Echo => Ok(0),
+            _ => Ok(self.value + i64::from(calls) - self.ask()?),
+        }
+    }
+
+    /// How far the counter is. An echo has none.
+    fn ask(&self) -> Result<i64> {
+        if self.load.mode == Mode::Echo {
+            return Ok(0);
+        }
+        let mut stream = connect(&self.load)?;
+        let answer = ask(&mut stream, "get", &json!({"key": self.key}))?;
+        serde_json::from_str(answer.get()).with_context(|| format!("get answered {answer}"))
+    }
+}
+
+/// Bits that no other connection has, in this run or in another.
+fn some_bits(index: usize) -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ids must differ from those of the runs before this one"
+    )]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let time = since.unwrap_or_default().as_nanos() as u64;
+    // The multiplier of Knuth's linear congruential generator (MMIX), to spread the time's bits.
+    let seed = time.wrapping_add(index as u64);
+    seed.wrapping_mul(6_364_136_223_846_793_005) ^ u64::from(std::process::id()) << 32
+}
+
+fn connect(load: &Load) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&load.peer, ANSWER)
+        .with_context(|| format!("can't connect to {}", load.peer))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    Ok(stream)
+}
+
+fn hello(stream: &mut TcpStream, in_flight: usize) -> Result<SessionId> {
+    let answer = ask(stream, rpc::HELLO, &json!({}))?;
+    let hello: Hello<'_> = serde_json::from_str(answer.get())
+        .with_context(|| format!("rpc.hello answered {answer}"))?;
+    ensure!(
+        in_flight as u64 <= hello.max_in_flight,
+        "--in-flight {in_flight}: the server takes {} at most",
+        hello.max_in_flight
+    );
+    Ok(hello.session)
+}
+
+fn ask(stream: &mut TcpStream, method: &str, params: &Value) -> Result<Box<RawValue>> {
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let body = request.to_string();
+    let mut frame = (body.len() as u32).to_be_bytes().to_vec();
+    frame.extend_from_slice(body.as_bytes());
+    stream.write_all(&frame)?;
+    let mut header = [0; 4];
+    let heard = stream.read_exact(&mut header);
+    heard.with_context(|| format!("no answer to {method}"))?;
+    let length = u32::from_be_bytes(header);
+    ensure!(
+        length <= MAX_ANSWER_BYTES,
+        "an answer of {length} bytes to {method}"
+    );
+    let mut body = vec![0; length as usize];
+    stream.read_exact(&mut body)?;
+    let reply = Reply::parse(&body)?;
+    let text = || String::from_utf8_lossy(&body);
+    let result = reply.outcome.ok().map(ToOwned::to_owned);
+    result.with_context(|| format!("{method} was answered by {}", text()))
+}

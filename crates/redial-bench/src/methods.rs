@@ -1,0 +1,41 @@
+//! What `inc` and `get` are called, what they take and what they answer.
+
+use compact_str::CompactString;
+use redial_protocol::{Kind, Method};
+use serde::{Deserialize, Serialize};
+
+/// `inc {key, delta}` adds to a counter and answers its new value.
+pub enum Inc {}
+
+/// `get {key}` answers a counter's value.
+pub enum Get {}
+
+/// What `inc` takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncParams {
+    /// Which counter. A short name lies in place, without an allocation.
+    pub key: CompactString,
+    /// What to add.
+    pub delta: i64,
+}
+
+/// What `get` takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetParams {
+    /// Which counter.
+    pub key: CompactString,
+}
+
+impl Method for Inc {
+    const NAME: &'static str = "inc";
+    const KIND: Kind = Kind::Mutation;
+    type Params = IncParams;
+    type Output = i64;
+}
+
+impl Method for Get {
+    const NAME: &'static str = "get";
+    const KIND: Kind = Kind::Query;
+    type Params = GetParams;
+    type Output = i64;
+}

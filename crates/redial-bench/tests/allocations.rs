@@ -1,0 +1,54 @@
+//! How often a call allocates memory, once everything that is kept between calls is there.
+
+use allocation_counter::measure;
+use redial_bench::canned::{Path, run};
+
+/// Enough for whatever grows to have grown: rings, buffers, pools.
+const CALLS: u32 = 20_000;
+
+/// How many allocations and bytes a further call takes. This counts those of this thread alone,
+/// and everything runs on it.
+fn per_call(path: Path, at_once: u32) -> (f64, f64) {
+    let allocations = |calls| measure(|| run(path, calls, at_once).expect("all are answered"));
+    // What the thread itself keeps is there before anything is counted.
+    let warm = allocations(1);
+    assert!(warm.count_total > 0, "nothing is counted at all");
+    let (once, twice) = (allocations(CALLS), allocations(CALLS * 2));
+    let per_call = |once: u64, twice: u64| (twice as f64 - once as f64) / f64::from(CALLS);
+    let found = (
+        per_call(once.count_total, twice.count_total),
+        per_call(once.bytes_total, twice.bytes_total),
+    );
+    println!(
+        "{path:?}, {at_once} at once: {:.3} allocations, {:.1} bytes",
+        found.0, found.1
+    );
+    found
+}
+
+/// Panics if a call takes more than that, one at a time or many at once.
+fn at_most(allocations: f64, path: Path) {
+    let found = [1, 32].map(|at_once| per_call(path, at_once));
+    // A rounding's worth more: rings and buffers may still grow once in a while.
+    let is_within = found.iter().all(|(count, _)| *count < allocations + 0.001);
+    assert!(
+        is_within,
+        "{path:?}, one and 32 at once: {found:?} allocations and bytes a call"
+    );
+}
+
+#[test]
+fn the_server_allocates_nothing_for_a_call_of_a_session() {
+    at_most(0.0, Path::ServerSession);
+}
+
+#[test]
+fn the_server_allocates_nothing_for_a_query() {
+    at_most(0.0, Path::ServerQuery);
+}
+
+#[test]
+#[ignore = "6 allocations and 2.2 KB a call"]
+fn the_client_allocates_at_most_twice_for_a_call() {
+    at_most(2.0, Path::ClientSession);
+}

@@ -1,0 +1,137 @@
+//! What is wanted, and whether it was reached.
+
+use serde::Serialize;
+
+use super::{
+    plan::{BUSY, SHAPES, Shape, What},
+    results::Results,
+    stats::Spread,
+};
+
+/// One goal.
+#[derive(Serialize)]
+pub(crate) struct Goal {
+    pub(crate) text: String,
+    /// What is wanted, as text: `at least 0.40`.
+    pub(crate) wanted: String,
+    pub(crate) measured: Option<Spread>,
+    pub(crate) is_reached: Option<bool>,
+}
+
+/// A bound on a ratio.
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+use Bound::{AtLeast, AtMost};
+
+/// All goals that these results can be held against.
+pub(crate) fn goals(results: &Results) -> Vec<Goal> {
+    let [single, deep, busy] = SHAPES;
+    let speed = |what, shape, bound| {
+        let measured = results.speed_ratio(what, What::Echo, shape);
+        let name = match what {
+            What::Client => "client and server",
+            What::Plain => "server, plain ids",
+            _ => "server, sessions",
+        };
+        goal(
+            &format!("{name}, calls/s of the echo's"),
+            shape,
+            measured,
+            bound,
+        )
+    };
+    let query = |shape| {
+        let measured = results.speed_ratio(What::Session, What::Query, shape);
+        let text = "sessions, calls/s of the same method as a query";
+        goal(text, shape, measured, AtLeast(0.9))
+    };
+    let cpu = results.cpu_ratio(What::Session, What::Echo, BUSY);
+    let client = results.client_to_server(BUSY);
+    vec![
+        speed(What::Session, busy, AtLeast(0.40)),
+        goal(
+            "server, sessions, CPU per call of the echo's",
+            busy,
+            cpu,
+            AtMost(3.0),
+        ),
+        speed(What::Plain, busy, AtLeast(0.33)),
+        speed(What::Session, deep, AtLeast(0.60)),
+        speed(What::Session, single, AtLeast(0.97)),
+        query(busy),
+        query(deep),
+        speed(What::Client, busy, AtLeast(0.30)),
+        speed(What::Client, deep, AtLeast(0.45)),
+        speed(What::Client, single, AtLeast(0.95)),
+        goal(
+            "client, CPU per call of the server's",
+            busy,
+            client,
+            AtMost(1.3),
+        ),
+    ]
+}
+
+fn goal(text: &str, shape: Shape, measured: Option<Spread>, bound: Bound) -> Goal {
+    let (wanted, is_within): (_, Box<dyn Fn(f64) -> bool>) = match bound {
+        AtLeast(least) => (
+            format!("at least {least:.2}"),
+            Box::new(move |value| value >= least),
+        ),
+        AtMost(most) => (
+            format!("at most {most:.2}"),
+            Box::new(move |value| value <= most),
+        ),
+    };
+    Goal {
+        text: format!("{}: {text}", shape.name()),
+        wanted,
+        measured,
+        is_reached: measured.map(|spread| is_within(spread.median)),
+    }
+}
+
+impl Goal {
+    /// In a word.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self.is_reached {
+            Some(true) => "ok",
+            Some(false) => "missed",
+            None => "not known here",
+        }
+    }
+
+    /// The middle of all rounds, and how far apart they were.
+    pub(crate) fn found(&self) -> String {
+        self.measured.map_or_else(String::new, |it| {
+            format!("{:.2} ({:.2} to {:.2})", it.median, it.least, it.most)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::results::tests::results;
+
+    #[test]
+    fn goals_are_held_against_the_middle_of_the_rounds() {
+        // Everything has half of the echo's speed at twice its cost.
+        let goals = goals(&results(&[1e6, 2e6]));
+        let verdict = |part: &str, shape: &str| {
+            let mut goals = goals.iter();
+            let found = goals.find(|it| it.text.contains(part) && it.text.starts_with(shape));
+            found.expect("it is a goal").verdict()
+        };
+        assert_eq!(verdict("server, sessions, calls/s", "8 x 32"), "ok");
+        assert_eq!(verdict("server, sessions, CPU", "8 x 32"), "ok");
+        assert_eq!(verdict("server, sessions, calls/s", "1 x 64"), "missed");
+        assert_eq!(verdict("as a query", "8 x 32"), "ok");
+        assert_eq!(verdict("client, CPU", "8 x 32"), "ok");
+        assert!(goals.iter().all(|goal| goal.found().contains(" to ")));
+    }
+}

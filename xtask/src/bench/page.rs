@@ -1,0 +1,120 @@
+//! `target/redial/bench.html`: the bars, to be looked at.
+
+use super::{
+    chart,
+    goals::Goal,
+    plan::SHAPES,
+    results::Results,
+    table::{HEADINGS, row, threads},
+};
+use crate::report::{
+    page::{figure, page, section},
+    svg::escape,
+};
+
+/// What is compared, and how.
+const WHAT: &str = "The bare echo sends the same bytes back without a word of JSON being read: no \
+    server of these frames can be faster. The others answer <code>inc</code>: as a query, as a \
+    mutation under plain ids or in a session, with one call in twenty sent twice, and with \
+    Redial's own client instead of a generator of load that spends next to nothing on a call. A \
+    bar is the median of all rounds, the line in it goes from the least to the most; the figure \
+    after it is the share of the echo's speed, taken within each round.";
+
+/// The whole page.
+pub(crate) fn html(results: &Results, goals: &[Goal], how: &str) -> String {
+    let noise = results.noise();
+    let noise = noise.map(|noise| format!("<p class=\"problem\">{}</p>", escape(&noise)));
+    let reached = goals.iter().filter(|goal| goal.is_reached == Some(true));
+    let header = format!(
+        "<header><p class=\"brand\">Redial bench</p><h1>What a safe call costs, next to a bare \
+         echo: {} of {} goals reached.</h1>{}<p>{}</p></header>\n",
+        reached.count(),
+        goals.len(),
+        noise.unwrap_or_default(),
+        escape(how),
+    );
+    let pictures = |draw: fn(&Results, super::plan::Shape) -> String| {
+        let one = |shape: super::plan::Shape| {
+            let text = format!("{} connections x calls under way", shape.name());
+            figure("wide", &text, &draw(results, shape))
+        };
+        SHAPES.map(one).concat()
+    };
+    let body = [
+        header,
+        section("Calls per second", WHAT, &pictures(chart::speeds)),
+        section(
+            "CPU time per call",
+            "Of the server. What it costs, however busy the machine is with other things.",
+            &pictures(chart::costs),
+        ),
+        section("Goals", "Held against the medians.", &goal_table(goals)),
+        section("All figures", &escape(&threads(results)), &table(results)),
+    ];
+    page("Redial: what a safe call costs", &body.concat())
+}
+
+fn goal_table(goals: &[Goal]) -> String {
+    let rows = goals.iter().map(|goal| {
+        let class = match goal.is_reached {
+            Some(true) => "exact",
+            _ => "wrong",
+        };
+        format!(
+            "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{}</td>\
+             <td class=\"{class}\">{}</td></tr>",
+            escape(&goal.text),
+            goal.wanted,
+            goal.found(),
+            goal.verdict()
+        )
+    });
+    frame(
+        &["goal", "wanted", "measured (all rounds)", ""],
+        &rows.collect::<String>(),
+    )
+}
+
+fn table(results: &Results) -> String {
+    let figures = results.figures();
+    let rows = figures.iter().map(|figures| {
+        let [name, numbers @ ..] = row(figures);
+        let numbers = numbers.map(|text| format!("<td class=\"number\">{}</td>", escape(&text)));
+        let name = escape(&name);
+        format!("<tr><th scope=\"row\">{name}</th>{}</tr>", numbers.concat())
+    });
+    frame(&HEADINGS, &rows.collect::<String>())
+}
+
+fn frame(headings: &[&str], rows: &str) -> String {
+    let heading = |(index, text): (usize, &&str)| {
+        let class = if index == 0 { "" } else { " class=\"number\"" };
+        format!("<th scope=\"col\"{class}>{}</th>", escape(text))
+    };
+    let headings: String = headings.iter().enumerate().map(heading).collect();
+    format!(
+        "<div class=\"scroll\"><table><thead><tr>{headings}</tr></thead>\
+         <tbody>{rows}</tbody></table></div>"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{goals::goals, results::tests::results};
+
+    #[test]
+    fn the_page_is_whole() {
+        let results = results(&[1e6, 2e6]);
+        let page = html(&results, &goals(&results), "how <it> was done");
+        for needle in [
+            "how &lt;it&gt;",
+            "<p class=\"problem\">",
+            "8 x 32",
+            "missed",
+        ] {
+            assert!(page.contains(needle), "{needle}");
+        }
+        assert!(!page.contains("NaN") && !page.contains("inf\""));
+    }
+}

@@ -1,0 +1,150 @@
+//! What is measured, and in which order.
+
+use serde::Serialize;
+
+/// Connections, and calls under way on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Shape {
+    pub(crate) connections: usize,
+    pub(crate) in_flight: usize,
+}
+
+/// From one call at a time to as many as a busy service has.
+pub(crate) const SHAPES: [Shape; 3] = [Shape::new(1, 1), Shape::new(1, 64), Shape::new(8, 32)];
+
+/// The shape that the goals are mostly about.
+pub(crate) const BUSY: Shape = SHAPES[2];
+
+/// A peer, and what is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum What {
+    /// The limit: the same bytes, sent back.
+    Echo,
+    /// The method as a query.
+    Query,
+    /// The method as a mutation under plain ids.
+    Plain,
+    /// The method as a mutation in sessions.
+    Session,
+    /// The same, one call in twenty sent twice.
+    Duplicates,
+    /// Redial's client instead of the generator.
+    Client,
+    /// Sessions, server and generator both free to run on any core; one server thread.
+    OneThread,
+    /// The same with two server threads.
+    TwoThreads,
+}
+
+/// What is measured in every shape.
+const EVERYWHERE: [What; 6] = [
+    What::Echo,
+    What::Query,
+    What::Plain,
+    What::Session,
+    What::Duplicates,
+    What::Client,
+];
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Cell {
+    pub(crate) what: What,
+    #[serde(flatten)]
+    pub(crate) shape: Shape,
+}
+
+impl Shape {
+    const fn new(connections: usize, in_flight: usize) -> Self {
+        Self {
+            connections,
+            in_flight,
+        }
+    }
+
+    /// As in `8 x 32`.
+    pub(crate) fn name(self) -> String {
+        format!("{} x {}", self.connections, self.in_flight)
+    }
+}
+
+impl What {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "bare echo",
+            Self::Query => "query",
+            Self::Plain => "plain ids",
+            Self::Session => "session",
+            Self::Duplicates => "session, 5 % twice",
+            Self::Client => "client",
+            Self::OneThread => "1 thread, unpinned",
+            Self::TwoThreads => "2 threads, unpinned",
+        }
+    }
+
+    /// Whether the programs are kept on a core each.
+    pub(crate) fn is_pinned(self) -> bool {
+        !matches!(self, Self::OneThread | Self::TwoThreads)
+    }
+
+    /// What colour it is drawn in.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::Echo => "soft-bar",
+            Self::Query | Self::OneThread | Self::TwoThreads => "heat",
+            Self::Plain => "plain",
+            Self::Session | Self::Duplicates => "session",
+            Self::Client => "naive",
+        }
+    }
+}
+
+/// All measurements of a round, shape by shape, so that what is compared is measured within
+/// seconds.
+pub(crate) fn cells() -> Vec<Cell> {
+    let everywhere = SHAPES
+        .into_iter()
+        .flat_map(|shape| EVERYWHERE.map(|what| Cell { what, shape }));
+    let threads = [What::OneThread, What::TwoThreads];
+    let threads = threads.map(|what| Cell { what, shape: BUSY });
+    everywhere.chain(threads).collect()
+}
+
+/// The order of a round: each begins elsewhere, so that nothing always comes first, or always
+/// after the same thing as the machine warms up.
+pub(crate) fn order(cells: usize, round: usize) -> Vec<usize> {
+    // Has no divisor in common with the number of cells, and is more than a shape's.
+    const STEP: usize = 7;
+    let mut order: Vec<_> = (0..cells).collect();
+    order.rotate_left(round * STEP % cells);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_round_measures_every_cell_once_and_begins_elsewhere() {
+        let count = cells().len();
+        let mut firsts = Vec::new();
+        for round in 0..count {
+            let mut order = order(count, round);
+            firsts.push(order[0]);
+            order.sort_unstable();
+            assert_eq!(order, (0..count).collect::<Vec<_>>());
+        }
+        firsts.sort_unstable();
+        assert_eq!(firsts, (0..count).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn everything_has_an_echo_of_its_shape_to_be_compared_to() {
+        let cells = cells();
+        for cell in &cells {
+            let what = What::Echo;
+            assert!(cells.contains(&Cell { what, ..*cell }), "{cell:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the terminal is told.
+
+use std::path::Path;
+
+use comfy_table::{CellAlignment, Table};
+
+use super::{
+    goals::Goal,
+    plan::{BUSY, What},
+    results::{Figures, Results},
+    stats::Spread,
+};
+use crate::report::{
+    scale::{memory, rate},
+    terminal,
+};
+
+/// The columns of the figures.
+pub(crate) const HEADINGS: [&str; 8] = [
+    "connections x calls",
+    "calls/s (all rounds)",
+    "undisturbed",
+    "of the echo",
+    "p50 / p99 / p99.9 us",
+    "server CPU",
+    "client CPU",
+    "peak memory",
+];
+
+/// One row of them.
+pub(crate) fn row(row: &Figures) -> [String; 8] {
+    let text = |it: Option<Spread>| it.map_or_else(String::new, |it| digits(it.median));
+    let speed = row.calls_per_s;
+    let latencies = [row.p50_us, row.p99_us, row.p999_us].map(digits);
+    let peak = row.peak_kib.map(|kib| memory(kib as u64));
+    [
+        format!("{}  {}", row.cell.shape.name(), row.cell.what.name()),
+        format!(
+            "{} ({} to {})",
+            rate(speed.median),
+            short(speed.least),
+            short(speed.most)
+        ),
+        short(row.undisturbed_per_s),
+        text(row.of_echo),
+        latencies.join(" / "),
+        text(row.server_cpu),
+        text(row.client_cpu),
+        peak.unwrap_or_default(),
+    ]
+}
+
+/// A rate in three digits.
+fn short(per_s: f64) -> String {
+    match per_s {
+        1e6.. => format!("{} M", digits(per_s / 1e6)),
+        _ => format!("{} k", digits(per_s / 1e3)),
+    }
+}
+
+/// Three digits of a number, or all before the point.
+fn digits(number: f64) -> String {
+    match number.abs() {
+        99.95.. => format!("{number:.0}"),
+        9.995.. => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    }
+}
+
+/// Everything.
+pub(crate) fn text(results: &Results, goals: &[Goal], page: &Path) -> String {
+    let mut figures = terminal::table(&HEADINGS);
+    for figure in results.figures() {
+        figures.add_row(row(&figure));
+    }
+    align(&mut figures);
+    let mut wanted = terminal::table(&["goal", "wanted", "measured (all rounds)", "verdict"]);
+    for goal in goals {
+        wanted.add_row([&*goal.text, &goal.wanted, &goal.found(), goal.verdict()]);
+    }
+    let noise = results.noise().map(|noise| format!("{noise}\n"));
+    format!(
+        "{figures}\nMedians of all rounds. CPU: seconds of one core per million calls. \"Client\" is \
+         what makes the calls,\nwhich is Redial's in the rows of that name and a generator of load \
+         in all others.\n{}\n{}\n{wanted}\nBars: {}",
+        threads(results),
+        noise.unwrap_or_default(),
+        page.display()
+    )
+}
+
+/// What a second thread brings, and how much that says.
+pub(crate) fn threads(results: &Results) -> String {
+    let ratio = results.speed_ratio(What::TwoThreads, What::OneThread, BUSY);
+    let ratio = ratio.map_or(0.0, |it| it.median);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let warning = match cores {
+        4.. => "",
+        _ => " (which says little where the load takes one of them: it takes 3 cores and more)",
+    };
+    format!(
+        "2 server threads against 1, nothing pinned, on {cores} cores: {ratio:.2} times the \
+         calls/s{warning}."
+    )
+}
+
+fn align(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{goals::goals, results::tests::results};
+
+    #[test]
+    fn everything_is_said() {
+        let results = results(&[1e6, 2e6]);
+        let text = text(&results, &goals(&results), Path::new("bench.html"));
+        assert_eq!([0.123, 12.34, 123.4].map(digits), ["0.12", "12.3", "123"]);
+        for needle in [
+            "8 x 32  session",
+            "750,000 (500 k to 1.00 M)",
+            "too noisy",
+            "missed",
+        ] {
+            assert!(text.contains(needle), "{needle}: {text}");
+        }
+        assert!(!text.contains("NaN"), "{text}");
+    }
+}
