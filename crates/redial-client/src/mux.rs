@@ -413,10 +413,12 @@ impl Mux {
         if rank(turn) == (false, false, false, false) {
             return turn;
         }
-        (0..count)
+        let chosen = (0..count)
             .map(|step| (turn + step) % count)
             .min_by_key(|number| rank(*number))
-            .expect("a pool has at least one link")
+            .expect("a pool has at least one link");
+        self.turn = chosen;
+        chosen
     }
 }
 
