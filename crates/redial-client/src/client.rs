@@ -73,6 +73,7 @@ pub(crate) struct Shared {
 /// Who is to be woken. For one or two, as there are after most steps of a call, the list stays
 /// where it is, so that it need not be allocated again and again.
 enum Woken {
+    Nobody,
     Few([Option<Waker>; 2]),
     Many(Vec<Waker>),
 }
@@ -80,7 +81,8 @@ enum Woken {
 impl Woken {
     fn take(list: &mut Vec<Waker>) -> Self {
         match list.len() {
-            0..=2 => {
+            0 => Self::Nobody,
+            1 | 2 => {
                 let mut few = [None, None];
                 few.iter_mut()
                     .zip(list.drain(..))
@@ -93,6 +95,7 @@ impl Woken {
 
     fn wake(self) {
         match self {
+            Self::Nobody => {}
             Self::Few(few) => few.into_iter().flatten().for_each(Waker::wake),
             Self::Many(many) => many.into_iter().for_each(Waker::wake),
         }

@@ -21,7 +21,7 @@ use crate::{
     config::CallLimits,
     error::{Cause, Stop},
     json::Json,
-    mux::{Answer, Key, Mux, Outbound, Pending, Sent, Signal, Touch},
+    mux::{Answer, Closed, Key, Mux, Outbound, Sent, Signal, Touch},
 };
 
 /// Longer than any wait is meant to be, and short enough to be added to any time.
@@ -44,8 +44,8 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// A call is over: what was sent of it is known now.
-    pub(crate) fn count_hedges(&mut self, pending: &Pending) {
-        let hedges = pending.attempts.iter().filter(|attempt| attempt.is_hedge);
+    pub(crate) fn count_hedges(&mut self, closed: &Closed) {
+        let hedges = closed.attempts.iter().filter(|attempt| attempt.is_hedge);
         self.hedges += hedges.count() as u64;
     }
 }
@@ -259,7 +259,10 @@ impl Flight {
                 })
             }
             Sent::Wait { needs_driver } => Some(Step::Sleep {
-                until: self.deadline().min(self.too_late(mux)),
+                until: self
+                    .too_late(mux)
+                    .unwrap_or(self.deadline())
+                    .min(self.deadline()),
                 needs_driver,
             }),
             Sent::Named => Some(Step::Over(Ending::Named)),
@@ -324,7 +327,7 @@ impl Flight {
     /// leaving too late.
     fn wait_unsent(&mut self, mux: &mut Mux, until: Instant, now: Instant) -> Option<Step> {
         let too_late = self.too_late(mux);
-        if now >= too_late && self.withdraw(mux) {
+        if too_late.is_some_and(|too_late| now >= too_late) && self.withdraw(mux) {
             self.stop(Stop::Window);
             return None;
         }
@@ -336,10 +339,9 @@ impl Flight {
             };
             return None;
         }
-        let wake = if too_late > now {
-            until.min(too_late)
-        } else {
-            until
+        let wake = match too_late {
+            Some(too_late) if too_late > now => until.min(too_late),
+            _ => until,
         };
         Some(sleep(wake.min(self.deadline())))
     }
@@ -388,23 +390,25 @@ impl Flight {
     fn is_allowed_at(&self, mux: &mut Mux, at: Instant) -> Result<(), Stop> {
         if at >= self.deadline() {
             Err(Stop::Deadline)
-        } else if at >= self.too_late(mux) {
+        } else if self.too_late(mux).is_some_and(|too_late| at >= too_late) {
             Err(Stop::Window)
         } else {
             Ok(())
         }
     }
 
-    /// From when on the server can't be relied on to know the call again.
-    fn too_late(&self, mux: &mut Mux) -> Instant {
+    /// From when on the server can't be relied on to know the call again; `None` if it always can.
+    fn too_late(&self, mux: &mut Mux) -> Option<Instant> {
         self.too_late_since(mux.call(self.key()).open_since(false), mux)
     }
 
     /// The same, of an attempt that was made then.
-    fn too_late_since(&self, since: Option<Instant>, mux: &mut Mux) -> Instant {
+    fn too_late_since(&self, since: Option<Instant>, mux: &mut Mux) -> Option<Instant> {
         match (since, self.resend_window) {
-            (Some(since), Some(window)) if mux.may_be_forgotten(self.key()) => after(since, window),
-            _ => after(self.deadline(), YEAR),
+            (Some(since), Some(window)) if mux.may_be_forgotten(self.key()) => {
+                Some(after(since, window))
+            }
+            _ => None,
         }
     }
 

@@ -417,16 +417,20 @@ pub fn write_request(
     params: Option<&[u8]>,
     meta: &RequestMeta<'_>,
 ) {
-    out.extend_from_slice(match dialect {
-        Dialect::Notebook => b"{",
-        Dialect::JsonRpc2 => br#"{"jsonrpc":"2.0","#,
-    });
+    let (with_id, without): (&[u8], &[u8]) = match dialect {
+        Dialect::Notebook => (br#"{"id":"#, br#"{"method":"#),
+        Dialect::JsonRpc2 => (
+            br#"{"jsonrpc":"2.0","id":"#,
+            br#"{"jsonrpc":"2.0","method":"#,
+        ),
+    };
     if let Some(id) = id {
-        out.extend_from_slice(br#""id":"#);
+        out.extend_from_slice(with_id);
         out.extend_from_slice(id.as_bytes());
-        out.push(b',');
+        out.extend_from_slice(br#","method":"#);
+    } else {
+        out.extend_from_slice(without);
     }
-    out.extend_from_slice(br#""method":"#);
     write_string(out, method);
     if let Some(params) = params {
         out.extend_from_slice(br#","params":"#);

@@ -8,9 +8,8 @@ use uuid::Uuid;
 use crate::{
     client::{Shared, State},
     error::{CallError, Cause, Details, Stop},
-    few::Few,
     json::Json,
-    mux::{Answer, Attempt, End, Key, Name, Nature, Pending, Taken},
+    mux::{Answer, Closed, End, Key, Name, Nature, Pending, Taken},
     report::{AttemptEnd, AttemptReport, Report},
     retry::{Ending, Flight, Step, classify::Verdict},
     token::{CallToken, Hold},
@@ -36,15 +35,12 @@ pub(super) struct Course {
 pub(super) struct Over {
     /// Until it is concluded.
     ending: Option<Ending>,
-    name: Name,
-    attempts: Few<Attempt>,
+    closed: Closed,
     is_unknown: bool,
     at: Instant,
     connects: u64,
     /// What the server's answer said beside the outcome, if there was one.
     answered: Option<ReplyMeta>,
-    /// Not to be dropped under the lock.
-    _rest: (Option<Waker>, Option<Box<Cause>>),
 }
 
 impl Course {
@@ -153,13 +149,11 @@ impl Course {
                 stop: Stop::Final,
                 cause,
             }),
-            name,
-            attempts: Few::new(),
+            closed: Closed::unbegun(name),
             is_unknown: self.may_be_executed,
             at: now,
             connects: state.mux.connects,
             answered: None,
-            _rest: (None, None),
         }
     }
 
@@ -171,8 +165,8 @@ impl Course {
             true => End::Held,
             false => End::Done,
         };
-        let pending = state.mux.close(key, end).expect("it was pending until now");
-        state.policy.count_hedges(&pending);
+        let closed = state.mux.close(key, end).expect("it was pending until now");
+        state.policy.count_hedges(&closed);
         self.is_pending = false;
         let answered = match &ending {
             Ending::Answer(Answer::Result(_, meta) | Answer::Error(_, _, meta)) => Some(*meta),
@@ -183,13 +177,11 @@ impl Course {
         };
         Over {
             ending: Some(ending),
-            name: pending.name,
-            attempts: pending.attempts,
+            closed,
             is_unknown,
             at: now,
             connects: state.mux.connects,
             answered,
-            _rest: (pending.waker, pending.trouble),
         }
     }
 
@@ -219,8 +211,8 @@ impl Course {
         self.flight.refund(&mut state.policy);
     }
 
-    /// The call's future is dropped.
-    pub(super) fn abandon(&mut self, state: &mut State) {
+    /// The call's future is dropped. What is left of it is not to be dropped under the lock.
+    pub(super) fn abandon(&mut self, state: &mut State) -> Option<Closed> {
         self.withdraw(state);
         let key = self.key();
         state.mux.cancel(key);
@@ -229,9 +221,8 @@ impl Course {
             true => End::Held,
             false => End::Done,
         };
-        if let Some(pending) = state.mux.close(key, end) {
-            state.policy.count_hedges(&pending);
-        }
+        let closed = state.mux.close(key, end);
+        closed.inspect(|closed| state.policy.count_hedges(closed))
     }
 
     /// Whether the call may have been executed, and nobody can say what came of it.
@@ -275,7 +266,7 @@ impl Course {
         let details = self.details(Some(over), stop, cause);
         Err(match (over.is_unknown, has_failed) {
             (true, _) => CallError::Unknown {
-                token: Box::new(self.token(shared, over.name)),
+                token: Box::new(self.token(shared, over.closed.name)),
                 details,
             },
             (false, true) => CallError::Failed { details },
@@ -298,7 +289,7 @@ impl Course {
 
     fn details(&self, over: Option<&Over>, stop: Stop, cause: Cause) -> Box<Details> {
         let id = match over {
-            Some(over) => over.name.id(),
+            Some(over) => over.closed.name.id(),
             None => self.id,
         };
         Box::new(Details {
@@ -338,11 +329,11 @@ impl Course {
             None => AttemptEnd::Timeout,
         };
         // Of a session's call a server says that it replays: saying nothing, it doesn't.
-        let says = over.answered.is_some() && over.name.is_of_a_session();
+        let says = over.answered.is_some() && over.closed.name.is_of_a_session();
         let replayed = over.answered.and_then(|meta| meta.replayed);
         Report {
             attempts: self.flight.used,
-            history: over.attempts.map(|attempt| {
+            history: over.closed.attempts.map(|attempt| {
                 let (ended, end) = attempt.ended.unwrap_or((over.at, cut_short));
                 AttemptReport {
                     id: attempt.id,
@@ -371,7 +362,7 @@ impl Course {
 impl Over {
     /// The name that a reservation got.
     pub(super) fn named(&self) -> Option<Name> {
-        matches!(self.ending, Some(Ending::Named)).then_some(self.name)
+        matches!(self.ending, Some(Ending::Named)).then_some(self.closed.name)
     }
 }
 

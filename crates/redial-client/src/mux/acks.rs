@@ -58,12 +58,13 @@ impl Mux {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
-        let is_crowded = session.is_crowded();
-        let (is_urgent, is_untold) = (session.is_urgent(), session.is_untold());
+        let is_urgent = session.is_urgent();
+        let is_watched = self.sessions.watcher.is_some();
+        let is_to_be_watched = !is_watched && (session.is_untold() || session.is_crowded());
         if is_urgent {
             self.say_what_is_urgent();
         }
-        if is_untold || is_crowded {
+        if is_to_be_watched {
             self.watch(None);
         }
         if !self.sessions.queue.is_empty() {

@@ -58,7 +58,7 @@ impl Name {
 pub(crate) struct Pending {
     pub(crate) name: Name,
     pub(crate) nature: Nature,
-    pub(crate) waker: Option<Waker>,
+    pub(super) waker: Option<Waker>,
     pub(crate) attempts: Few<Attempt>,
     /// What ends the call.
     pub(crate) answer: Option<Answer>,
@@ -85,6 +85,28 @@ pub(crate) struct Pending {
     pub(super) wakes_at: Option<Instant>,
     /// Which list of alarms has it, and for when: that time or earlier.
     pub(super) alarm: Option<(usize, Instant)>,
+}
+
+/// What is left of a call that is over. Not to be dropped under the lock: with a waker a task may
+/// go that wants it.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) name: Name,
+    pub(crate) attempts: Few<Attempt>,
+    _waker: Option<Waker>,
+    _trouble: Option<Box<Cause>>,
+}
+
+impl Closed {
+    /// Of a call that never was one.
+    pub(crate) fn unbegun(name: Name) -> Self {
+        Self {
+            name,
+            attempts: Few::new(),
+            _waker: None,
+            _trouble: None,
+        }
+    }
 }
 
 /// What ends a call.
@@ -180,6 +202,16 @@ impl Pending {
             place: None,
             wakes_at: None,
             alarm: None,
+        }
+    }
+
+    /// Takes what may not be dropped under the lock, and what is of use after the call.
+    pub(super) fn take(&mut self) -> Closed {
+        Closed {
+            name: self.name,
+            attempts: std::mem::replace(&mut self.attempts, Few::new()),
+            _waker: self.waker.take(),
+            _trouble: self.trouble.take(),
         }
     }
 

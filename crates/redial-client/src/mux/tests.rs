@@ -150,11 +150,22 @@ fn requests_that_are_ready_together_leave_together() {
         ..Config::default()
     };
     let (mut mux, now) = mux(config);
-    let count = GATHERED_FRAMES as u128;
-    (0..count + 1).for_each(|n| drop(send(&mut mux, n, now)));
-    let mut in_flight: Vec<_> = (0..2).map(|link| mux.outstanding(link)).collect();
-    in_flight.sort_unstable();
-    assert_eq!(in_flight, [1, GATHERED_FRAMES], "and not more than that");
+    let in_flight = |mux: &Mux| [0, 1].map(|link| mux.outstanding(link));
+    let keys: Vec<_> = (0..8).map(|n| open(&mut mux, n)).collect();
+    for (sent, key) in (1..).zip(keys) {
+        mux.send(&request(key), now);
+        assert_eq!(
+            in_flight(&mux),
+            [sent.min(4), sent.max(4) - 4],
+            "a link's share"
+        );
+    }
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    write_all(&mut mux, 1, &mut Outgoing::default());
+    send(&mut mux, 8, now);
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    send(&mut mux, 9, now);
+    assert_eq!(in_flight(&mux), [5, 5], "what was taken is not waited for");
 }
 
 #[test]

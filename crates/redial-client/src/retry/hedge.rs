@@ -143,7 +143,9 @@ impl Flight {
         let since = mux.call(self.key()).open_since(true);
         let is_wasted = self.used >= self.limits.max_attempts
             || mux.touch(self.key()) != Touch::Wholly
-            || now >= self.too_late_since(since, mux);
+            || self
+                .too_late_since(since, mux)
+                .is_some_and(|too_late| now >= too_late);
         if is_wasted || policy.bucket.reserve(now, now).is_none() {
             return sleep(patience);
         }
