@@ -71,7 +71,7 @@ impl Service {
         if let Some(outcome) = self.table.get(&id) {
             return outcome.clone();
         }
-        let params: Value = serde_json::from_str(request.params.unwrap().get()).unwrap();
+        let params: Value = serde_json::from_str(request.params.unwrap()).unwrap();
         self.executed += 1;
         self.counter += params["delta"].as_i64().unwrap();
         let outcome = format!(r#""result":{{"key":"k","value":{}}}"#, self.counter);

@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 60, value_parser = whole(1, 86400))]
     seconds: u64,
     /// Decides what the proxy does, whom the kills hit and when, and the server's own faults
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX))]
     seed: u64,
     /// How many clients there are at any time; half of them are behind the proxy
     #[arg(long, default_value_t = 8, value_parser = whole(2, 64))]

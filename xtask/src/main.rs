@@ -106,7 +106,13 @@ mod tests {
             (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "dmeo"),
             (&["ci", "--fast"], "--fast"),
-            (&["sim", "--seeds", "0"], "1..=100000000"),
+            (
+                &["sim", "--seeds", "0"],
+                "a whole number from 1 to 100000000",
+            ),
+            (&["sim", "--seed", "x"], "a whole number from 0"),
+            (&["sim", "--from", "18446744073709551615"], "--from"),
+            (&["chaos", "--seed", "x"], "a whole number from 0"),
             (&["sim", "--call", "1"], "--seed"),
         ] {
             let words = ["cargo xtask"].iter().chain(words);

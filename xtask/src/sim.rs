@@ -4,12 +4,12 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::value_parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::{
     clock,
+    flags::whole,
     process::Process,
     programs::{Workspace, cargo},
     report::scale::thousands,
@@ -26,13 +26,13 @@ const MS_PER_HOUR: f64 = 3.6e6;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How many seeds to play
-    #[arg(long, default_value_t = 500, value_parser = value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 500, value_parser = whole(1, 100_000_000))]
     seeds: u64,
     /// The first of them
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX / 2))]
     from: u64,
     /// Play this one seed, and tell what happened
-    #[arg(long, conflicts_with_all = ["seeds", "from", "json"])]
+    #[arg(long, conflicts_with_all = ["seeds", "from", "json"], value_parser = whole(0, u64::MAX))]
     seed: Option<u64>,
     /// Of the one seed, tell only the story of this call
     #[arg(long, requires = "seed")]

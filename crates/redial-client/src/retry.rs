@@ -251,10 +251,11 @@ impl Flight {
                 let until = self.patience(now);
                 let hedge_at = self.hedge_at(policy, now);
                 self.phase = Phase::Wait { until, hedge_at };
+                // It may be in the buffer still when it gets too late for it.
+                let too_late = self.too_late(mux);
+                let times = [Some(until), hedge_at, too_late, Some(self.deadline())];
                 Some(Step::Sleep {
-                    until: hedge_at
-                        .map_or(until, |at| until.min(at))
-                        .min(self.deadline()),
+                    until: times.into_iter().flatten().min().unwrap_or(until),
                     needs_driver,
                 })
             }
@@ -297,6 +298,7 @@ impl Flight {
                 return Some(self.give_up(mux, Stop::Deadline));
             }
             None if self.is_unsent(mux) => return self.wait_unsent(mux, until, now),
+            None if self.is_copy_too_late(mux, now) && self.withdraw(mux) => self.refund(policy),
             None if now >= until => {
                 // Of the two it is a hedge that may not have left yet.
                 if self.withdraw(mux) {
@@ -310,7 +312,11 @@ impl Flight {
             None => match hedge_at {
                 Some(at) if now >= at => return Some(self.hedge(mux, policy, until, now)),
                 Some(at) => return Some(sleep(until.min(at).min(self.deadline()))),
-                None => return Some(sleep(until.min(self.deadline()))),
+                None => {
+                    let too_late = self.copy_too_late_at(mux).filter(|at| *at > now);
+                    let until = too_late.map_or(until, |at| until.min(at));
+                    return Some(sleep(until.min(self.deadline())));
+                }
             },
         }
         None

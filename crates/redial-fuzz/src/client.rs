@@ -194,8 +194,7 @@ impl Play {
     }
 
     fn name(&mut self, request: &Request<'_>) {
-        let params = request.params.map_or("null", |params| params.get());
-        let params: Value = serde_json::from_str(params).expect("params are JSON");
+        let params = params(request);
         if let (Some(tag), Some(id)) = (params["tag"].as_u64(), &request.id) {
             let id = name_of(id);
             self.names.entry(tag).or_default().push(id);
@@ -268,9 +267,13 @@ fn honest(request: &Request<'_>) -> Vec<u8> {
                 "max_in_flight": 512,
             })
         }
-        _ => json!(request.params),
+        _ => params(request),
     };
     with_result(request, result.to_string().as_bytes())
+}
+
+fn params(request: &Request<'_>) -> Value {
+    serde_json::from_str(request.params.unwrap_or("null")).expect("params are JSON")
 }
 
 fn with_result(request: &Request<'_>, result: &[u8]) -> Vec<u8> {

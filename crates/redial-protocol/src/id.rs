@@ -71,6 +71,12 @@ impl<'a> Id<'a> {
         Ok(Self { raw })
     }
 
+    /// An id that has been looked at already: null, an integer, or a string without escapes, and
+    /// no longer than an id may be.
+    pub(crate) fn scanned(raw: &'a str) -> Self {
+        Self { raw }
+    }
+
     /// The id exactly as it was written, as JSON: a string keeps its quotes and escapes.
     #[must_use]
     pub fn raw(&self) -> &'a str {
@@ -105,6 +111,13 @@ impl<'a> Id<'a> {
     /// clients count 1, 2, 3 on every connection.
     #[must_use]
     pub fn key(&self, dialect: Dialect) -> Option<CallKey> {
+        // What most calls have: a UUID without escapes, which is a key in both dialects.
+        if self.raw.len() == 38
+            && let Some(text) = self.raw.get(1..37)
+            && let Some(uuid) = uuid_text(text)
+        {
+            return Some(CallKey::from_uuid_text(uuid, text));
+        }
         match (self.as_str(), dialect) {
             (Some(text), Dialect::Notebook) => Some(CallKey::of_string(&text)),
             (Some(text), Dialect::JsonRpc2) => {

@@ -3,8 +3,8 @@
 //! A stream carries [frames](frame): a 4-byte big-endian length, then that many bytes of JSON.
 //! A frame carries a [message]: a JSON-RPC 2.0 request, a batch, a notification, or
 //! the same request in the *notebook dialect*, which has no `jsonrpc` member and whose id is
-//! the idempotency key. Params are never copied: they are borrowed from the frame as
-//! [`RawValue`](serde_json::value::RawValue).
+//! the idempotency key. Params are never copied: they are borrowed from the frame as the JSON text
+//! that they are.
 //!
 //! # Example
 //!
@@ -27,7 +27,7 @@
 //! let Ok(Incoming::Request(request)) = Incoming::parse(frame, &limits) else { panic!() };
 //! assert_eq!(request.dialect, Dialect::Notebook);
 //! assert_eq!(request.method, "inc");
-//! assert_eq!(request.params.unwrap().get(), r#"{"key":"k"}"#);
+//! assert_eq!(request.params.unwrap(), r#"{"key":"k"}"#);
 //!
 //! let mut outcome = Vec::new();
 //! reply::encode_result(&mut outcome, &1)?;
@@ -47,6 +47,7 @@ pub mod meta;
 pub mod method;
 pub mod reply;
 pub mod rpc;
+mod scan;
 pub mod session;
 mod text;
 

@@ -17,6 +17,7 @@ use crate::{
     id::Id,
     limits::Limits,
     meta::RequestMeta,
+    scan,
     text::cut,
 };
 
@@ -48,8 +49,8 @@ pub struct Request<'a> {
     pub id: Option<Id<'a>>,
     /// The method's name.
     pub method: Cow<'a, str>,
-    /// An object or an array, exactly as it was written. `null` counts as absent.
-    pub params: Option<&'a RawValue>,
+    /// The JSON text of an object or an array, exactly as it was written. `null` counts as absent.
+    pub params: Option<&'a str>,
     /// Redial's own member.
     pub meta: RequestMeta<'a>,
 }
@@ -88,6 +89,9 @@ impl<'a> Incoming<'a> {
                 "not UTF-8 at byte {at}; expected JSON in UTF-8"
             ))
         })?;
+        if let Some(request) = scan::request(text, limits.max_depth) {
+            return Ok(Self::Request(request));
+        }
         check_depth(text, limits.max_depth)?;
         match text.trim_ascii_start().as_bytes().first() {
             Some(b'{') => Request::parse(text).map(Self::Request),
@@ -263,13 +267,13 @@ fn method_name(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Rejection<'_>> {
     string_value(raw).map_err(|error| Rejection::invalid(format_args!("the method: {error}")))
 }
 
-fn structured(raw: Option<&RawValue>) -> Result<Option<&RawValue>, Rejection<'_>> {
-    match raw.map(|raw| raw.get().as_bytes()) {
-        None | Some(b"null") => Ok(None),
-        Some([b'{' | b'[', ..]) => Ok(raw),
-        Some(_) => Err(Rejection::invalid(format_args!(
+fn structured(raw: Option<&RawValue>) -> Result<Option<&str>, Rejection<'_>> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(text) if text.starts_with(['{', '[']) => Ok(Some(text)),
+        Some(text) => Err(Rejection::invalid(format_args!(
             "params are {}; expected an object or an array",
-            cut(raw.map_or("", RawValue::get))
+            cut(text)
         ))),
     }
 }

@@ -15,3 +15,88 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn after(moment: Instant, time: Duration) -> Instant {
     moment + time.min(YEAR)
 }
+
+/// What a clock that is read seldom takes for quick: as long as a call takes less than this on the
+/// average, a connection's calls are told a time that is at most [`STEP`] calls old.
+const QUICK: Duration = Duration::from_micros(20);
+
+/// How many calls of a connection have to be quick in a row before its clock is read seldom.
+const TRUSTED: u32 = 256;
+
+/// How seldom the clock is read then.
+const STEP: u32 = 16;
+
+/// A connection's own clock. Reading the real one takes as long as looking a call up, so where
+/// calls have been quick it is read once in a while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watch {
+    latest: Instant,
+    /// How many calls there have been since the clock was read.
+    calls: u32,
+    /// How many quick calls there have been in a row.
+    quick: u32,
+}
+
+impl Watch {
+    /// The clock was read just now.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            latest: now,
+            calls: 0,
+            quick: 0,
+        }
+    }
+
+    /// The clock was read just now, and not because of a call.
+    pub(crate) fn set(&mut self, now: Instant) {
+        self.latest = now;
+        self.calls = 0;
+    }
+
+    /// The time after another call, to within [`STEP`] of them.
+    pub(crate) fn after_call(&mut self, read: impl FnOnce() -> Instant) -> Instant {
+        self.calls += 1;
+        if self.quick >= TRUSTED && self.calls < STEP {
+            return self.latest;
+        }
+        let now = read();
+        let took = now.saturating_duration_since(self.latest);
+        self.quick = match took <= QUICK * self.calls {
+            true => self.quick.saturating_add(self.calls),
+            false => 0,
+        };
+        self.set(now);
+        now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says how often the clock was read for calls that take so long.
+    fn reads(watch: &mut Watch, real: &mut Instant, calls: u32, each: Duration) -> u32 {
+        let mut reads = 0;
+        for _ in 0..calls {
+            *real += each;
+            let told = watch.after_call(|| {
+                reads += 1;
+                *real
+            });
+            assert!(*real - told < each * STEP, "told a time that was too old");
+        }
+        reads
+    }
+
+    #[test]
+    fn the_clock_is_read_seldom_only_while_calls_are_quick() {
+        let mut real = now();
+        let mut watch = Watch::new(real);
+        let (quick, slow) = (Duration::from_micros(1), Duration::from_millis(5));
+        assert_eq!(reads(&mut watch, &mut real, TRUSTED, quick), TRUSTED);
+        assert_eq!(reads(&mut watch, &mut real, 160, quick), 160 / STEP);
+        // After the first reading that finds them slow, all are read.
+        assert_eq!(reads(&mut watch, &mut real, 100, slow), 100 - (STEP - 1));
+        assert_eq!(reads(&mut watch, &mut real, 100, quick), 100);
+    }
+}

@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             io,
             outbox,
-            kit: Kit::default(),
+            kit: Kit::new(now),
             decoder: FrameDecoder::new(shared.config.limits.max_frame_bytes),
             shared,
             peer,
@@ -256,6 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Out of the way, so that a frame in it can be looked at while the rest is changed.
         let mut decoder = std::mem::replace(&mut self.decoder, FrameDecoder::new(0));
         let mut any_whole = false;
+        self.kit.begin(self.now);
         while self.phase != Phase::Closing && !self.cut {
             match decoder.next_frame(&mut input) {
                 Ok(Some(frame)) => {
@@ -274,6 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+        self.kit.settle(&self.shared);
         // A frame that was whole has had its time; the one that is not began with this read.
         let since = self.frame_since.filter(|_| !any_whole).unwrap_or(self.now);
         let is_waited_for = self.phase == Phase::Open && decoder.is_mid_frame();
@@ -284,6 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands over what was held back, as far as there is room now.
     fn take_in_held(&mut self) {
         let _taking_on = self.shared.executions.token();
+        self.kit.begin(self.now);
         while self.phase != Phase::Closing
             && !self.cut
             && self.has_room()
@@ -292,6 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.held_bytes -= frame.len();
             self.hand_over(&frame);
         }
+        self.kit.settle(&self.shared);
     }
 
     fn hold(&mut self, frame: &[u8]) {

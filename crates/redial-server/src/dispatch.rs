@@ -6,6 +6,7 @@ mod refusal;
 mod rpc;
 
 use std::{
+    cell::Cell,
     net::SocketAddr,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
@@ -28,13 +29,18 @@ use crate::{
     admission::Ticket,
     attachment::Attachment,
     batch::BatchAnswer,
+    clock::{self, Watch},
     execution::{self, Execution, Job, Stage},
     fault::Arrival,
     handler::{Context, Ended, Prepared},
     observe::EventKind,
     outbox::Outbox,
     shared::Shared,
-    table::{Acknowledged, Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey},
+    stats::Tally,
+    table::{
+        Acknowledged, Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey, Told,
+    },
+    unfinished::Unfinished,
     waiter::{Form, Waiter, write_reply},
 };
 
@@ -64,8 +70,8 @@ pub(crate) struct Turn<'c> {
     pub(crate) cut: bool,
 }
 
-/// What a connection keeps between calls so that they need not allocate it.
-#[derive(Default)]
+/// What a connection keeps between calls, so that they need not allocate it, look it up, or tell
+/// other connections of it, one by one.
 pub(crate) struct Kit {
     /// A handler's future, for each method that this connection has called.
     slots: Vec<Option<Prepared>>,
@@ -74,9 +80,35 @@ pub(crate) struct Kit {
     sessions: Vec<Attachment>,
     /// The session of the latest call that belonged to another one.
     other_session: Option<Attachment>,
+    /// The method of the latest call.
+    latest_method: usize,
+    /// The session of the latest call that was run here, for the next one to hold.
+    latest_session: Option<Arc<Session<Waiter>>>,
+    /// A place among the running calls, which those that one read brings hold in turn.
+    has_place: Cell<bool>,
+    /// What was run here and has not been counted yet.
+    tally: Tally,
+    /// What was run here and has not been recorded yet.
+    unfinished: Unfinished,
+    watch: Watch,
 }
 
 impl Kit {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            slots: Vec::new(),
+            outcome: Vec::new(),
+            sessions: Vec::new(),
+            other_session: None,
+            latest_method: 0,
+            latest_session: None,
+            has_place: Cell::new(false),
+            tally: Tally::default(),
+            unfinished: Unfinished::default(),
+            watch: Watch::new(now),
+        }
+    }
+
     /// The session, if the connection is attached to it.
     fn session(&self, id: SessionId) -> Option<&Arc<Session<Waiter>>> {
         // The latest first: it is the one in use.
@@ -84,14 +116,45 @@ impl Kit {
         let mut sessions = attached.map(Attachment::session);
         sessions.find(|session| session.id() == id)
     }
-}
 
-impl Kit {
+    /// The same, to be held by a call.
+    fn hold_session(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
+        let session = self.session(id)?;
+        if let Some(latest) = &self.latest_session
+            && Arc::ptr_eq(latest, session)
+        {
+            return self.latest_session.take();
+        }
+        Some(Arc::clone(session))
+    }
+
+    /// A read begins to be worked through.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.watch.set(now);
+    }
+
+    /// A read has been worked through: tells what has gathered meanwhile, and gives the place back.
+    pub(crate) fn settle(&mut self, shared: &Arc<Shared>) {
+        self.finish_latest(shared);
+        shared.counters.add(std::mem::take(&mut self.tally));
+        if self.has_place.take() {
+            execution::leave(shared);
+        }
+    }
+
+    /// Records what was run here.
+    fn finish_latest(&mut self, shared: &Arc<Shared>) {
+        if let Some(session) = self.unfinished.finish(shared) {
+            self.latest_session = Some(session);
+        }
+    }
+
     /// Lets go of a buffer that a large reply has left behind.
     pub(crate) fn give_back_memory(&mut self, keep_bytes: usize) {
         if self.outcome.capacity() > keep_bytes {
             self.outcome = Vec::new();
         }
+        self.unfinished.give_back_memory(keep_bytes);
     }
 }
 
@@ -176,46 +239,66 @@ impl Turn<'_> {
     }
 
     fn route(&mut self, call: &Call<'_, '_>) {
-        let Some(method) = self.shared.router.find(&call.request.method) else {
+        let Some(method) = self.method(&call.request.method) else {
+            // It may ask for what was run just now.
+            self.kit.finish_latest(self.shared);
             self.protocol_method(call);
             return;
         };
-        let key = call.key();
-        match (self.shared.router.method(method).kind, key) {
-            (Kind::Mutation, Some(CallKey::Session(named))) => match self.attach(named.session) {
-                Some(session) => {
-                    self.mutation(call, method, TableKey::Session(session, named.number));
-                }
-                None => self.refuse(call, &session_unknown(named.session)),
-            },
-            (Kind::Mutation, Some(key)) => {
-                let key = TableKey::Plain(self.shared.table.plain.key(key));
-                self.mutation(call, method, key);
-            }
-            (Kind::Query, Some(CallKey::Session(named))) => {
-                self.acknowledge(named.session, call.request.meta.ack);
+        match self.shared.router.method(method).kind {
+            Kind::Query => {
+                self.acknowledge(call);
                 self.unrecorded(call, method);
             }
-            _ => self.unrecorded(call, method),
+            Kind::Mutation => match call.key() {
+                None => self.unrecorded(call, method),
+                Some(CallKey::Session(named)) => match self.attach(named.session) {
+                    Some(session) => {
+                        self.mutation(call, method, TableKey::Session(session, named.number));
+                    }
+                    None => self.refuse(call, &session_unknown(named.session)),
+                },
+                Some(key) => {
+                    let key = TableKey::Plain(self.shared.table.plain.key(key));
+                    self.mutation(call, method, key);
+                }
+            },
         }
+    }
+
+    /// The place of a method among those that are registered: most often that of the call before.
+    fn method(&mut self, name: &str) -> Option<usize> {
+        let router = &self.shared.router;
+        if !router.is_at(self.kit.latest_method, name) {
+            self.kit.latest_method = router.find(name)?;
+        }
+        Some(self.kit.latest_method)
     }
 
     /// The session, to which the connection is attached from now on, if there is such a session.
     /// It stays attached to the one that it has said hello to.
     fn attach(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
-        if let Some(session) = self.kit.session(id) {
-            return Some(Arc::clone(session));
+        if let Some(session) = self.kit.hold_session(id) {
+            return Some(session);
         }
+        self.kit.finish_latest(self.shared);
         let attachment = Attachment::to(self.shared, id, self.now)?;
         let attachment = self.kit.other_session.insert(attachment);
         Some(Arc::clone(attachment.session()))
     }
 
     /// Takes an acknowledgement that rides on a query, which the table is not asked about.
-    fn acknowledge(&mut self, id: SessionId, ack: Option<u64>) {
-        let (Some(ack), Some(session)) = (ack, self.attach(id)) else {
+    fn acknowledge(&mut self, call: &Call<'_, '_>) {
+        let Some(ack) = call.request.meta.ack else {
             return;
         };
+        let Some(CallKey::Session(named)) = call.key() else {
+            return;
+        };
+        let Some(session) = self.attach(named.session) else {
+            return;
+        };
+        self.kit.finish_latest(self.shared);
         let limits = self.shared.table.sessions.limits();
         let (_, told) = session.acknowledge(ack, &[], limits);
         self.tell_acknowledged(&session, told);
@@ -236,6 +319,7 @@ impl Turn<'_> {
 
     /// A call that leaves no record: a query, a notification, or an id that only correlates.
     fn unrecorded(&mut self, call: &Call<'_, '_>, method: usize) {
+        self.make_way();
         match self.admit() {
             Ok(ticket) => self.start(call, method, None, ticket),
             Err(refusal) => self.refuse(call, &refusal.into()),
@@ -245,6 +329,7 @@ impl Turn<'_> {
     /// A call with a name: found or created in one step, before any delay, queue or handler.
     fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: Key) {
         let shared = self.shared;
+        self.make_way();
         let attempt = Attempt {
             fingerprint: fingerprint(shared, method, call.request),
             deadline: self.deadline(call),
@@ -254,17 +339,24 @@ impl Turn<'_> {
         };
         let mut outcome = std::mem::take(&mut self.kit.outcome);
         outcome.clear();
-        let mut acknowledged = Acknowledged::default();
+        let ended = match &key {
+            TableKey::Session(session, _) => self.kit.unfinished.of(session),
+            TableKey::Plain(_) => None,
+        };
+        let (is_recorded, mut told) = (ended.is_some(), Told::default());
         let begin = shared.table.begin(
             &key,
             attempt,
             || self.admit_mutation(call),
             || call.waiter(self.outbox, &shared.router.method(method).name, Form::Reply),
             &mut outcome,
-            &mut acknowledged,
+            (ended, &mut told),
         );
+        if is_recorded {
+            self.kit.latest_session = self.kit.unfinished.tell(shared, told.joined);
+        }
         if let TableKey::Session(session, _) = &key {
-            self.tell_acknowledged(session, acknowledged);
+            self.tell_acknowledged(session, told.acknowledged);
         }
         match begin {
             Begin::Start(ticket) => {
@@ -324,17 +416,20 @@ impl Turn<'_> {
         key: Option<Key>,
         deadline: Option<Instant>,
     ) {
-        if let MayStart::Late(joined) = execution::may_still_start(self.shared, &key, deadline) {
+        if let MayStart::Late(joined) =
+            execution::may_still_start(self.shared, &key, deadline, &mut self.kit.watch)
+        {
             self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
             // It was readied and never begun; what it holds is the caller's, and may panic.
             execution::bury(self.kit.slots[method].take());
             return;
         }
-        call.tell(self.shared, EventKind::Started);
+        self.kit.tally.started += 1;
+        call.observe(self.shared, EventKind::Started);
         let mut cx = TaskContext::from_waker(Waker::noop());
         let future = self.kit.slots[method].as_mut().expect("prepared just now");
         match execution::poll_caught(future, &mut cx) {
-            Poll::Ready(ended) => self.end_in_place(call, key.as_ref(), ended),
+            Poll::Ready(ended) => self.end_in_place(call, key, ended),
             Poll::Pending => {
                 let stage = Stage::Started(self.now);
                 execution::spawn(self.job(call, method, key, deadline, stage));
@@ -342,19 +437,36 @@ impl Turn<'_> {
         }
     }
 
-    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<&Key>, mut ended: Ended) {
-        call.tell(self.shared, EventKind::Finished);
-        let joined = execution::record(self.shared, key, &mut ended);
+    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<Key>, mut ended: Ended) {
+        self.kit.tally.finished += 1;
+        call.observe(self.shared, EventKind::Finished);
+        match key {
+            Some(TableKey::Session(session, number)) if ended.recorded => {
+                self.shared.fit(&mut ended.outcome);
+                self.reply_as(call, &ended.outcome, Form::Reply);
+                self.kit
+                    .unfinished
+                    .put(self.shared, session, number, &mut ended.outcome);
+            }
+            key => self.record(call, key.as_ref(), &mut ended),
+        }
+        self.kit.outcome = ended.outcome;
+        self.leave();
+    }
+
+    /// Records an outcome now, or forgets the call if it had no effect, and tells everybody.
+    fn record(&mut self, call: &Call<'_, '_>, key: Option<&Key>, ended: &mut Ended) {
+        let watch = &mut self.kit.watch;
+        let clock = || watch.after_call(clock::now);
+        let joined = execution::record(self.shared, key, ended, clock);
         let form = match ended.recorded {
             true => Form::Reply,
             false => Form::refusal(call.key(), call.request.meta.attempt),
         };
         self.reply_as(call, &ended.outcome, form);
         for waiter in joined {
-            waiter.settle(self.shared, &ended);
+            waiter.settle(self.shared, ended);
         }
-        self.kit.outcome = ended.outcome;
-        execution::leave(self.shared);
     }
 
     /// Decodes the params and readies the handler in the connection's slot for the method.
@@ -434,7 +546,7 @@ impl Turn<'_> {
             waiter.refuse(self.shared, error);
         }
         match ticket {
-            Ticket::Run => execution::leave(self.shared),
+            Ticket::Run => self.leave(),
             Ticket::Queue => self.shared.admission.give_up_place(),
         }
     }
@@ -443,7 +555,24 @@ impl Turn<'_> {
         if self.shared.is_draining() {
             return Err(Refusal::ShuttingDown);
         }
+        if self.kit.has_place.take() {
+            return Ok(Ticket::Run);
+        }
         self.shared.admission.enter().map_err(Refusal::Overloaded)
+    }
+
+    /// Gives the place of the call before up if somebody waits for one: nobody is overtaken.
+    fn make_way(&self) {
+        if self.shared.admission.queued() > 0 && self.kit.has_place.take() {
+            execution::leave(self.shared);
+        }
+    }
+
+    /// Leaves the place to the next call of this read.
+    fn leave(&self) {
+        if self.kit.has_place.replace(true) {
+            execution::leave(self.shared);
+        }
     }
 
     fn admit_mutation(&self, call: &Call<'_, '_>) -> Result<Admitted<Ticket>, Refusal> {
@@ -488,7 +617,7 @@ impl Turn<'_> {
 
 fn fingerprint(shared: &Shared, method: usize, request: &Request<'_>) -> Fingerprint {
     let seed = shared.router.method(method).fingerprint_seed;
-    Fingerprint::new(seed, request.params.map_or("", |params| params.get()))
+    Fingerprint::new(seed, request.params.unwrap_or_default())
 }
 
 fn encoded(error: &ErrorObject) -> Vec<u8> {

@@ -15,7 +15,7 @@ use std::{
 use redial_protocol::{ErrorCode, ErrorObject, Executed, cut, reply};
 
 use crate::{
-    clock,
+    clock::{self, Watch},
     handler::{Ended, Prepared},
     observe::EventKind,
     shared::Shared,
@@ -127,7 +127,7 @@ impl Execution {
 
     fn settle(&mut self, mut ended: Ended) {
         self.tell(EventKind::Finished);
-        let joined = record(&self.shared, self.key.as_ref(), &mut ended);
+        let joined = record(&self.shared, self.key.as_ref(), &mut ended, clock::now);
         for waiter in self.own.take().into_iter().chain(joined) {
             waiter.settle(&self.shared, &ended);
         }
@@ -262,9 +262,12 @@ pub(crate) fn may_still_start(
     shared: &Shared,
     key: &Option<TableKey<Waiter>>,
     own: Option<Instant>,
+    watch: &mut Watch,
 ) -> MayStart<Waiter> {
     match own {
-        Some(own) if own <= clock::now() => may_start(shared, key.as_ref(), Some(own)),
+        Some(own) if own <= watch.after_call(clock::now) => {
+            may_start(shared, key.as_ref(), Some(own))
+        }
         _ => MayStart::Yes,
     }
 }
@@ -287,10 +290,11 @@ pub(crate) fn record(
     shared: &Shared,
     key: Option<&TableKey<Waiter>>,
     ended: &mut Ended,
+    clock: impl FnOnce() -> Instant,
 ) -> Vec<Waiter> {
     shared.fit(&mut ended.outcome);
     match key {
-        Some(key) if ended.recorded => shared.table.finish(key, &ended.outcome, clock::now()),
+        Some(key) if ended.recorded => shared.table.finish(key, &ended.outcome, clock),
         Some(key) => shared.table.release(key),
         None => Vec::new(),
     }

@@ -4,7 +4,6 @@ use std::{future::Future, marker::PhantomData, net::SocketAddr, sync::Arc, time:
 
 use redial_protocol::{ErrorCode, ErrorObject, cut, reply};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::{abort::Abort, params};
@@ -65,7 +64,7 @@ pub(crate) trait Handler: Send + Sync {
     /// runs before that is polled. `buffer` is what the outcome will be written to.
     fn prepare(
         &self,
-        params: Option<&RawValue>,
+        params: Option<&str>,
         context: Context,
         buffer: Vec<u8>,
         slot: &mut Option<Prepared>,
@@ -136,7 +135,7 @@ where
 {
     fn prepare(
         &self,
-        params: Option<&RawValue>,
+        params: Option<&str>,
         context: Context,
         mut buffer: Vec<u8>,
         slot: &mut Option<Prepared>,

@@ -74,6 +74,7 @@ mod server;
 mod shared;
 mod stats;
 mod table;
+mod unfinished;
 mod waiter;
 
 pub use abort::{Abort, Failure};

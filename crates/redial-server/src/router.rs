@@ -55,6 +55,12 @@ impl Router {
         self.by_name.get(name).copied()
     }
 
+    /// Whether this is the name of the method at a place.
+    pub(crate) fn is_at(&self, place: usize, name: &str) -> bool {
+        let method = self.methods.get(place);
+        method.is_some_and(|method| *method.name == *name)
+    }
+
     pub(crate) fn method(&self, place: usize) -> &Registered {
         &self.methods[place]
     }

@@ -191,6 +191,7 @@ impl ServerBuilder {
             observer: self.observer,
             counters: Default::default(),
             executions: Default::default(),
+            is_draining: Default::default(),
             draining: Default::default(),
             cut_off: Default::default(),
             closing: Default::default(),
@@ -306,7 +307,7 @@ impl Server {
     /// ```
     pub async fn shutdown(&self) -> Shutdown {
         let shared = &self.shared;
-        shared.draining.cancel();
+        shared.drain();
         shared.refuse_queued();
         shared.executions.close();
         let drained = tokio::time::timeout(shared.config.drain_timeout, shared.executions.wait());

@@ -42,7 +42,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Executions and replies that are on their way.
     pub(crate) executions: TaskTracker,
-    /// No new calls are taken on.
+    /// No new calls are taken on. Asked for every call, which the token would take a lock for.
+    pub(crate) is_draining: AtomicBool,
+    /// The same, for those who wait for it.
     pub(crate) draining: CancellationToken,
     /// What still runs has to stop now.
     pub(crate) cut_off: CancellationToken,
@@ -59,6 +61,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn tell(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
         self.counters.count(kind);
+        self.observe(kind, id, attempt, method);
+    }
+
+    /// As [`tell`](Self::tell), for what is counted elsewhere.
+    pub(crate) fn observe(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
         if let Some(observer) = &self.observer {
             observer.observe(&Event {
                 kind,
@@ -95,8 +102,13 @@ impl Shared {
         }
     }
 
+    pub(crate) fn drain(&self) {
+        self.is_draining.store(true, SeqCst);
+        self.draining.cancel();
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.is_draining.load(SeqCst)
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -104,12 +116,13 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let (session_records, session_bytes) = self.table.sessions.usage();
         Stats {
             records: self.table.plain.records(),
             record_bytes: self.table.plain.bytes(),
             sessions: self.table.sessions.len(),
-            session_records: self.table.sessions.live_calls(),
-            session_bytes: self.table.sessions.bytes(),
+            session_records,
+            session_bytes,
             running: self.admission.running(),
             queued: self.admission.queued(),
             connections: self.connections.len(),

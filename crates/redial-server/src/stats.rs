@@ -45,7 +45,23 @@ pub(crate) struct Counters {
     refused: AtomicU64,
 }
 
+/// Executions on one connection that have not been counted yet.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) started: u64,
+    pub(crate) finished: u64,
+}
+
 impl Counters {
+    pub(crate) fn add(&self, tally: Tally) {
+        if tally.started > 0 {
+            self.started.fetch_add(tally.started, Relaxed);
+        }
+        if tally.finished > 0 {
+            self.finished.fetch_add(tally.finished, Relaxed);
+        }
+    }
+
     pub(crate) fn count(&self, kind: EventKind) {
         let counter = match kind {
             EventKind::Started => &self.started,

@@ -101,6 +101,23 @@ pub(crate) enum Begin<T, R> {
     Fenced,
 }
 
+/// Who is to be told something because of a call that they have not asked about.
+#[derive(Debug)]
+pub(crate) struct Told<W> {
+    /// They wait for a call that has ended.
+    pub(crate) joined: Vec<W>,
+    pub(crate) acknowledged: Acknowledged<W>,
+}
+
+impl<W> Default for Told<W> {
+    fn default() -> Self {
+        Self {
+            joined: Vec::new(),
+            acknowledged: Acknowledged::default(),
+        }
+    }
+}
+
 /// Whether a call may start whose handler was not begun at once.
 #[derive(Debug, PartialEq)]
 pub(crate) enum MayStart<W> {
@@ -133,7 +150,8 @@ pub(crate) struct Table<W> {
 impl<W: Waits> Table<W> {
     /// One attempt of a call arrives. `admit` is asked only for a call that is new and has room;
     /// `waiter` only for one that is running; `replay` takes the outcome of one that is finished.
-    /// `acknowledged` takes those who wait for a call of the session that the attempt's `ack` ends.
+    /// Before that, `ended` is recorded: another call of the session, with its outcome. `told` takes
+    /// those who wait for it, or for a call of the session that the attempt's `ack` ends.
     pub(crate) fn begin<T, R>(
         &self,
         key: &TableKey<W>,
@@ -141,7 +159,7 @@ impl<W: Waits> Table<W> {
         mut admit: impl FnMut() -> Result<Admitted<T>, R>,
         waiter: impl FnMut() -> W,
         replay: &mut Vec<u8>,
-        acknowledged: &mut Acknowledged<W>,
+        (ended, told): (Option<(u64, &[u8])>, &mut Told<W>),
     ) -> Begin<T, R> {
         match key {
             TableKey::Plain(key) => {
@@ -151,8 +169,11 @@ impl<W: Waits> Table<W> {
             TableKey::Session(session, number) => {
                 let room = self.sessions.room();
                 session.with(|records| {
+                    if let Some((number, outcome)) = ended {
+                        told.joined = records.finish(number, outcome);
+                    }
                     if let Some(ack) = attempt.ack {
-                        records.acknowledge_below(ack, acknowledged);
+                        records.acknowledge_below(ack, &mut told.acknowledged);
                     }
                     records.begin(*number, attempt, room, admit, waiter, replay)
                 })
@@ -181,13 +202,17 @@ impl<W: Waits> Table<W> {
         }
     }
 
-    /// The execution ended: records its outcome, and hands out who waits for it.
-    pub(crate) fn finish(&self, key: &TableKey<W>, outcome: &[u8], now: Instant) -> Vec<W> {
+    /// The execution ended: records its outcome, and hands out who waits for it. The clock is read
+    /// only for a record whose time runs from then on.
+    pub(crate) fn finish(
+        &self,
+        key: &TableKey<W>,
+        outcome: &[u8],
+        clock: impl FnOnce() -> Instant,
+    ) -> Vec<W> {
         match key {
-            TableKey::Plain(key) => self.plain.finish(key, outcome, now),
-            TableKey::Session(session, number) => {
-                session.with(|records| records.finish(*number, outcome))
-            }
+            TableKey::Plain(key) => self.plain.finish(key, outcome, clock()),
+            TableKey::Session(session, number) => session.finish(*number, outcome),
         }
     }
 

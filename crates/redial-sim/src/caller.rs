@@ -150,6 +150,7 @@ impl Process<'_> {
             () = work => true,
         };
         if is_done {
+            sleep(self.plan.lingers).await;
             self.client.close().await;
         }
         is_done

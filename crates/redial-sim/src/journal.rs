@@ -40,6 +40,11 @@ pub enum Event {
     Sent(Arc<Frame>),
     /// The last byte of a reply was given to a connection.
     Answered(Arc<Frame>),
+    /// A connection is over, at one end at least: from here on it owes nobody an answer.
+    Over {
+        /// Which connection.
+        wire: u32,
+    },
     /// What a server says happened to an attempt.
     Server {
         /// Which life of the server, from 1.
@@ -104,6 +109,8 @@ pub struct Invocation {
     pub key: u32,
     /// After which time it is to be told something.
     pub deadline: Duration,
+    /// How long the call may be sent again if its id is a plain one.
+    pub resend_window: Duration,
 }
 
 /// How an outcome is asked for.
@@ -160,6 +167,8 @@ pub struct Frame {
     pub wire: u32,
     /// It is one of the middlebox's own, which carry copies.
     pub is_copy: bool,
+    /// When its last byte arrives, unless the connection breaks before.
+    pub arrives: Duration,
     /// What it says.
     pub text: String,
     /// Its id, as it was written.
@@ -172,6 +181,8 @@ pub struct Frame {
     pub attempt: u32,
     /// What it acknowledges, of a request.
     pub ack: Option<Ack>,
+    /// The call that it is a question about, by that call's id, of a request.
+    pub about: Option<String>,
     /// `result` or `error` with its value, byte for byte, of a reply.
     pub outcome: Option<String>,
     /// The error's code, of a reply.
@@ -258,6 +269,7 @@ impl fmt::Display for Entry {
             Event::Ended { op, tag, end } => write!(f, "caller   call {tag}: {end} (wait {op})"),
             Event::Sent(frame) => write!(f, "wire {:<4}-> {}", frame.wire, frame.text),
             Event::Answered(frame) => write!(f, "wire {:<4}<- {}", frame.wire, frame.text),
+            Event::Over { wire } => write!(f, "wire {wire:<4}   is over"),
             Event::Server {
                 life,
                 what,
@@ -292,6 +304,7 @@ impl fmt::Display for Invocation {
             method,
             key,
             deadline,
+            ..
         } = self;
         write!(
             f,

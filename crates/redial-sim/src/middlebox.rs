@@ -1,6 +1,6 @@
 //! Something between the ends that copies requests, holds the copies back, and lets them through
 //! on connections of its own: while the call runs, long after its end, after a restart. Sometimes
-//! it changes what a copy asks for.
+//! it changes what a copy asks for, or takes a call back that is not its own.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     host::Host,
-    journal::Journal,
+    journal::{Frame, Journal, numbered},
     net::{Copy, Net, tap},
 };
 
@@ -61,13 +61,15 @@ impl Middlebox {
                 self.contradict(&copy);
                 continue;
             }
-            let (holds, forges) = {
+            let (holds, forges, cancels) = {
                 let mut dice = self.net.middlebox();
                 let holds = dice.happens(plan.copy);
                 let forges = copy.frame.tag.is_some() && dice.happens(plan.forge);
+                let cancels = copy.frame.tag.is_some() && dice.happens(plan.cancel);
                 (
                     holds.then(|| dice.ms(0..=plan.hold_ms)),
                     forges.then(|| dice.ms(0..=30)),
+                    cancels.then(|| dice.ms(0..=60)),
                 )
             };
             if let Some(hold) = holds {
@@ -75,6 +77,12 @@ impl Middlebox {
             }
             if let Some(hold) = forges {
                 self.let_through_after(hold, self.forge(&copy));
+            }
+            if let Some(hold) = cancels
+                && let Some(question) = self.cancel(&copy)
+            {
+                self.let_through_after(hold, question.body.clone());
+                self.kept().push(question);
             }
             self.kept().push(copy);
         }
@@ -112,6 +120,24 @@ impl Middlebox {
         let forged = self.forged.fetch_add(1, Relaxed);
         let (from, to) = (format!("\"call\":{tag},"), format!("\"call\":{forged},"));
         copy.frame.text.replace(&from, &to).into_bytes()
+    }
+
+    /// The wish that the call be taken back, if it is one that can be.
+    fn cancel(&self, copy: &Copy) -> Option<Copy> {
+        let about = copy
+            .frame
+            .id
+            .as_deref()
+            .filter(|id| numbered(id).is_some())?;
+        let id = format!("\"cancel-{}\"", self.forged.fetch_add(1, Relaxed));
+        let text = format!(r#"{{"id":{id},"method":"rpc.cancel","params":{{"id":{about}}}}}"#);
+        let body = text.clone().into_bytes();
+        let frame = Arc::new(Frame {
+            id: Some(id),
+            text,
+            ..Frame::default()
+        });
+        Some(Copy { frame, body })
     }
 
     fn let_through_after(&self, hold: Duration, body: Vec<u8>) {

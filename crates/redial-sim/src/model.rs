@@ -152,7 +152,10 @@ impl Model {
             (rpc::CANCEL, _) => return self.cancel(&request),
             (rpc::RESOLVE, _) => return self.resolve(&request, || waiter(true), &owed),
             (rpc::PING, _) => br#""result":"pong""#.to_vec(),
-            (_, Some(method)) => return self.call(&request, method, owed),
+            (_, Some(method)) => {
+                self.stay(&mut connection.attached, &request);
+                return self.call(&request, method, owed);
+            }
             _ => raised(ErrorCode::METHOD_NOT_FOUND),
         };
         owed.tell(&outcome);
@@ -178,6 +181,16 @@ impl Model {
             max_frame: MAX_FRAME_BYTES as u64,
             max_in_flight: self.0.window as u64,
         })
+    }
+
+    /// A call keeps its session alive for as long as its connection stands.
+    fn stay(&self, attached: &mut Vec<SessionId>, request: &Request<'_>) {
+        let Some(Key::Numbered(session, _)) = request.id.map(|id| key(id.raw())) else {
+            return;
+        };
+        if !attached.contains(&session) && self.lock().table.attach(session, clock::now()) {
+            attached.push(session);
+        }
     }
 
     fn ack(&self, request: &Request<'_>) {
@@ -219,7 +232,7 @@ impl Model {
             return self.execute(None, method, params, owed);
         };
         let key = key(id.raw());
-        let raw = request.params.map_or("", RawValue::get);
+        let raw = request.params.unwrap_or_default();
         let asks_for = format!("{} {raw}", request.method);
         let attempt = request.meta.attempt;
         let joins = || Waiter {
@@ -314,8 +327,8 @@ fn key(id: &str) -> Key {
     }
 }
 
-fn read<'a, P: serde::Deserialize<'a>>(params: Option<&'a RawValue>) -> Option<P> {
-    serde_json::from_str(params?.get()).ok()
+fn read<'a, P: serde::Deserialize<'a>>(params: Option<&'a str>) -> Option<P> {
+    serde_json::from_str(params?).ok()
 }
 
 fn result(value: &impl serde::Serialize) -> Vec<u8> {

@@ -178,6 +178,11 @@ impl Net {
         self.0.start + since
     }
 
+    /// How old the world is at that time, or now.
+    fn age_at(&self, at: Option<Instant>) -> Duration {
+        at.map_or_else(|| self.0.journal.elapsed(), |at| at - self.0.start)
+    }
+
     /// How many bytes of a write are taken at once.
     fn accepts(&self, dice: &mut Dice, bytes: usize) -> usize {
         match self.0.plan.cuts_up && bytes > 1 && dice.happens(0.3) {

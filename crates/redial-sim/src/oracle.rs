@@ -6,6 +6,7 @@
 //! something copies requests. Calls of sessions are judged without exception.
 
 mod acks;
+mod answers;
 mod books;
 mod claims;
 mod once;
@@ -48,6 +49,7 @@ pub fn judge(run: &Run) -> Vec<Violation> {
     replies::check(&books, &mut found);
     order::check(&books, &mut found);
     acks::check(&books, &mut found);
+    answers::check(&books, &mut found);
     found
 }
 
@@ -66,3 +68,6 @@ fn violation(rule: &'static str, tag: u32, detail: impl Into<String>) -> Violati
         detail: detail.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,8 @@ pub(crate) struct ClientPlan {
     pub(crate) dropped: f64,
     /// The longest that a handler is asked to take.
     pub(crate) slow_ms: u64,
+    /// How long it stays connected when it has nothing to do any more.
+    pub(crate) lingers: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ pub(crate) struct NetPlan {
     pub(crate) hold_ms: u64,
     /// How many requests are copied with other params.
     pub(crate) forge: f64,
+    /// How many calls something on the way takes back.
+    pub(crate) cancel: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +149,7 @@ fn client(dice: &mut Dice) -> ClientPlan {
         },
         dropped: dice.pick(&[0.0, 0.05, 0.15]),
         slow_ms: dice.pick(&[4, 30, 150]),
+        lingers: Duration::from_secs(dice.pick(&[0, 0, 8, 25])),
     }
 }
 
@@ -160,6 +165,7 @@ fn client_config(dice: &mut Dice) -> ClientConfig {
         reconnect: Backoff::new(ms(5), 2.0, ms(200), Jitter::Full).expect("the numbers are right"),
         keepalive: ms(dice.pick(&[150, 1000, 10_000])),
         max_in_flight: dice.pick(&[2, 16, 512]),
+        resend_window: ms(dice.pick(&[60, 400, 8000])),
         retry_budget: match dice.happens(0.7) {
             true => RetryBudget::unlimited(),
             false => RetryBudget::default(),
@@ -202,6 +208,9 @@ fn server(dice: &mut Dice, lease_ms: u64) -> ServerPlan {
         max_running: dice.pick(&[1, 4, 256, 256]),
         max_queued: dice.pick(&[0, 4, 1024]),
         max_joined: dice.pick(&[1, 64]),
+        max_sessions: dice.pick(&[2, 10_000, 10_000, 10_000]) as usize,
+        max_session_bytes: dice.pick(&[900, 16 << 20, 16 << 20, 16 << 20]) as usize,
+        max_records: dice.pick(&[4, 1_000_000, 1_000_000, 1_000_000]) as usize,
         drain_timeout: ms(dice.pick(&[0, 20, 1000])),
         ..ServerConfig::default()
     };
@@ -263,6 +272,7 @@ fn net(dice: &mut Dice, clients: u32, busy_ms: u64) -> NetPlan {
         copy: dice.pick(&[0.0, 0.1, 0.4]),
         hold_ms: dice.pick(&[5, 100, 4000, 60_000]),
         forge: dice.pick(&[0.0, 0.0, 0.05]),
+        cancel: dice.pick(&[0.0, 0.0, 0.05]),
     }
 }
 

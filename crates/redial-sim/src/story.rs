@@ -71,6 +71,7 @@ impl Cast {
             | Event::Effect { tag, .. }
             | Event::Finished { tag, .. } => *tag == self.tag,
             Event::Sent(frame) | Event::Answered(frame) => self.is_about(frame),
+            Event::Over { wire } => self.wires.contains(wire),
             Event::Server { id, .. } => id.as_ref().is_some_and(|id| self.ids.contains(id)),
             Event::Remark(text) => self.concerns(text),
         }

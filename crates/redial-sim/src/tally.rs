@@ -105,7 +105,10 @@ impl Tally {
                 ["client", _, "dies"] => &mut self.client_deaths,
                 _ => return,
             },
-            Event::Answered(_) | Event::Began { .. } | Event::Finished { .. } => return,
+            Event::Answered(_)
+            | Event::Over { .. }
+            | Event::Began { .. }
+            | Event::Finished { .. } => return,
         };
         *counter += 1;
     }

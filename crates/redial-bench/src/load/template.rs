@@ -174,7 +174,7 @@ mod tests {
                     key = request.id.unwrap().key(request.dialect);
                     assert!(matches!(key, Some(CallKey::Uuid(_))), "{key:?}");
                     assert_eq!((&*request.method, request.meta.ack), (method, None));
-                    assert_eq!(request.params.unwrap().get(), r#"{"key":"k","delta":1}"#);
+                    assert_eq!(request.params.unwrap(), r#"{"key":"k","delta":1}"#);
                 });
                 key
             });

@@ -440,7 +440,7 @@ fn read(frame: &[u8]) -> Arrived {
         method: request.method.to_string(),
         params: request
             .params
-            .map_or(Value::Null, |raw| serde_json::from_str(raw.get()).unwrap()),
+            .map_or(Value::Null, |raw| serde_json::from_str(raw).unwrap()),
         ack: request.meta.ack,
     }
 }

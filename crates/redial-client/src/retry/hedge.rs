@@ -153,8 +153,11 @@ impl Flight {
         match mux.send(&self.outbound(number, true, now), now) {
             Sent::Queued { needs_driver } => {
                 self.used = number;
+                // It may be in the buffer still when it gets too late for it.
                 Step::Sleep {
-                    until: patience,
+                    until: self
+                        .too_late_since(since, mux)
+                        .map_or(patience, |at| patience.min(at)),
                     needs_driver,
                 }
             }
@@ -171,6 +174,19 @@ impl Flight {
                 }
             }
         }
+    }
+
+    /// When it is too late for a copy that lies in the buffer, if one does.
+    pub(super) fn copy_too_late_at(&self, mux: &mut Mux) -> Option<Instant> {
+        let latest = mux.call(self.key()).attempts.last();
+        let is_copy = latest.is_some_and(|latest| latest.is_hedge);
+        (is_copy && mux.touch(self.key()) == Touch::Untouched)
+            .then(|| self.too_late_since(mux.call(self.key()).open_since(true), mux))
+            .flatten()
+    }
+
+    pub(super) fn is_copy_too_late(&self, mux: &mut Mux, now: Instant) -> bool {
+        self.copy_too_late_at(mux).is_some_and(|at| at <= now)
     }
 
     /// An answer says how long calls take.

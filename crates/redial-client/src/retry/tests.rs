@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use redial_protocol::{ErrorCode, ErrorObject, FrameDecoder, ReplyMeta};
 
-use super::{budget::RetryBudget, *};
+use super::{budget::RetryBudget, hedge::Hedge, *};
 use crate::{
     Backoff, Config, Jitter, clock,
     error::ConnectError,
@@ -413,6 +413,41 @@ fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
     world.serve(Serve::Answer);
     let (ending, _) = world.finish();
     assert!(matches!(ending, Ending::Answer(Answer::Result(..))));
+}
+
+/// Or it would be looked after only when its timeout has passed, and leave with the connection that
+/// comes before that.
+#[test]
+fn a_copy_is_looked_after_when_it_gets_too_late_for_it() {
+    let mut world = written();
+    world.flight.resend_window = Some(ms(150));
+    let first_sent = world.now;
+    world.now += ms(100);
+    world.step();
+    world.now += ms(10);
+    assert_eq!(world.step(), Some(first_sent + ms(150)), "now it is queued");
+    world.now = first_sent + ms(150);
+    world.step();
+    world.write(usize::MAX);
+    assert_eq!((world.arrived.len(), world.flight.used), (1, 1));
+}
+
+#[test]
+fn a_hedge_is_taken_back_when_it_gets_too_late_for_it() {
+    let mut world = World::new(limits(), RetryBudget::unlimited());
+    world.flight.limits.hedge = Hedge::After(ms(50));
+    world.flight.resend_window = Some(ms(80));
+    world.happen(Event::Connect);
+    world.step();
+    world.write(usize::MAX);
+    let (first_sent, too_late) = (world.now, world.now + ms(80));
+    world.now = first_sent + ms(50);
+    assert_eq!(world.step(), Some(too_late), "now it is queued");
+    assert_eq!((world.step(), world.flight.used), (Some(too_late), 2));
+    world.now = too_late;
+    world.step();
+    world.write(usize::MAX);
+    assert_eq!((world.arrived.len(), world.flight.used), (1, 1));
 }
 
 #[test]

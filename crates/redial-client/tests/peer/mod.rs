@@ -235,7 +235,7 @@ fn seen(frame: &[u8]) -> Seen {
         method: request.method.into_owned(),
         params: request
             .params
-            .map_or(Value::Null, |raw| serde_json::from_str(raw.get()).unwrap()),
+            .map_or(Value::Null, |raw| serde_json::from_str(raw).unwrap()),
         meta: RequestMeta {
             traceparent,
             ..request.meta

@@ -51,7 +51,13 @@ impl Call<'_, '_> {
     }
 
     pub(super) fn tell(&self, shared: &Shared, kind: EventKind) {
+        shared.counters.count(kind);
+        self.observe(shared, kind);
+    }
+
+    /// As [`tell`](Self::tell), for what is counted elsewhere.
+    pub(super) fn observe(&self, shared: &Shared, kind: EventKind) {
         let id = self.request.id.map(|id| id.raw());
-        shared.tell(kind, id, self.request.meta.attempt, &self.request.method);
+        shared.observe(kind, id, self.request.meta.attempt, &self.request.method);
     }
 }

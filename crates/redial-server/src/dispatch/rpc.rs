@@ -253,8 +253,8 @@ fn check_ranges(ranges: &[(u64, u64)], limits: &SessionLimits) -> Result<(), Err
     }
 }
 
-fn read<'a, P: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<P, ErrorObject> {
-    serde_json::from_str(params.map_or("{}", RawValue::get))
+fn read<'a, P: Deserialize<'a>>(params: Option<&'a str>) -> Result<P, ErrorObject> {
+    serde_json::from_str(params.unwrap_or("{}"))
         .map_err(|error| ErrorObject::raised(ErrorCode::INVALID_PARAMS, cut(&error.to_string())))
 }
 

@@ -41,26 +41,32 @@ pub(crate) struct SessionLimits {
     pub(crate) max_joined: usize,
 }
 
+/// In what portions a session takes room for its records, in bytes: what all sessions keep
+/// together is written down once for many calls, and is never less than what they do keep.
+const PORTION_BYTES: usize = 4096;
+
 /// A client's standing with the table.
 #[derive(Debug)]
 pub(crate) struct Session<W> {
     id: SessionId,
-    records: Mutex<Records<W>>,
-    totals: Arc<Totals>,
+    account: Mutex<Account<W>>,
+    /// What all sessions have taken, in bytes.
+    taken: Arc<AtomicUsize>,
 }
 
-/// What all sessions keep together.
-#[derive(Debug, Default)]
-struct Totals {
-    live: AtomicUsize,
-    bytes: AtomicUsize,
+/// A session's records, and the room that was taken for them.
+#[derive(Debug)]
+struct Account<W> {
+    records: Records<W>,
+    taken_bytes: usize,
 }
 
 #[derive(Debug)]
 pub(crate) struct Sessions<W> {
     registry: Mutex<Registry<W>>,
     limits: SessionLimits,
-    totals: Arc<Totals>,
+    /// See [`Session`].
+    taken: Arc<AtomicUsize>,
     table: Box<str>,
 }
 
@@ -96,7 +102,7 @@ impl<W> Sessions<W> {
                 rng,
             }),
             limits,
-            totals: Arc::default(),
+            taken: Arc::default(),
             table,
         }
     }
@@ -112,7 +118,8 @@ impl<W> Sessions<W> {
 
     /// The limits, and whether all sessions together keep as many bytes as they may.
     pub(super) fn room(&self) -> (&SessionLimits, bool) {
-        (&self.limits, self.bytes() >= self.limits.max_total_bytes)
+        let taken = self.taken.load(Relaxed);
+        (&self.limits, taken >= self.limits.max_total_bytes)
     }
 
     /// Makes a session and attaches a connection to it. `None` if there are too many that could
@@ -126,8 +133,8 @@ impl<W> Sessions<W> {
         let id = registry.new_id();
         let session = Arc::new(Session {
             id,
-            records: Mutex::default(),
-            totals: Arc::clone(&self.totals),
+            account: Mutex::default(),
+            taken: Arc::clone(&self.taken),
         });
         let entry = Entry {
             session: Arc::clone(&session),
@@ -196,14 +203,17 @@ impl<W> Sessions<W> {
         lock(&self.registry).by_id.len()
     }
 
-    /// How many calls of all sessions run, or have an outcome that is not acknowledged.
-    pub(crate) fn live_calls(&self) -> usize {
-        self.totals.live.load(Relaxed)
-    }
-
-    /// What the records of all sessions take.
-    pub(crate) fn bytes(&self) -> usize {
-        self.totals.bytes.load(Relaxed)
+    /// How many calls of all sessions run, or have an outcome that is not acknowledged, and what
+    /// their records take, in bytes. Looks at every session.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        let registry = lock(&self.registry);
+        let entries = registry.by_id.values();
+        let sessions: Vec<_> = entries.map(|entry| Arc::clone(&entry.session)).collect();
+        drop(registry);
+        let usage =
+            |session: Arc<Session<W>>| session.with(|records| (records.live(), records.bytes()));
+        let add = |sum: (usize, usize), one: (usize, usize)| (sum.0 + one.0, sum.1 + one.1);
+        sessions.into_iter().map(usage).fold((0, 0), add)
     }
 }
 
@@ -229,7 +239,7 @@ impl<W> Registry<W> {
         {
             self.empty.pop_first();
             let entry = self.by_id.get(&id.bits());
-            if entry.is_some_and(|entry| lock(&entry.session.records).live() > 0) {
+            if entry.is_some_and(|entry| lock(&entry.session.account).records.live() > 0) {
                 continue;
             }
             self.idle.remove(&(since, id));
@@ -260,12 +270,22 @@ impl<W> Session<W> {
     /// The one way to the records. Whoever holds a session is attached to it, or has a call of it
     /// to run, for which a session that was forgotten meanwhile has no slot any more.
     pub(super) fn with<T>(&self, access: impl FnOnce(&mut Records<W>) -> T) -> T {
-        let mut records = lock(&self.records);
-        let (live, bytes) = (records.live(), records.bytes());
-        let result = access(&mut records);
-        update(&self.totals.live, live, records.live());
-        update(&self.totals.bytes, bytes, records.bytes());
+        let account = &mut *lock(&self.account);
+        let result = access(&mut account.records);
+        let bytes = account.records.bytes();
+        let (taken, too_much) = (account.taken_bytes, 2 * PORTION_BYTES);
+        if bytes > taken || taken - bytes >= too_much || bytes == 0 && taken > 0 {
+            account.taken_bytes = bytes.next_multiple_of(PORTION_BYTES);
+            update(&self.taken, taken, account.taken_bytes);
+        }
         result
+    }
+}
+
+impl<W> Session<W> {
+    /// See [`Records::finish`].
+    pub(crate) fn finish(&self, number: u64, outcome: &[u8]) -> Vec<W> {
+        self.with(|records| records.finish(number, outcome))
     }
 }
 
@@ -306,6 +326,15 @@ impl<W: Waits> Session<W> {
             is_taken
         });
         (is_taken, told)
+    }
+}
+
+impl<W> Default for Account<W> {
+    fn default() -> Self {
+        Self {
+            records: Records::default(),
+            taken_bytes: 0,
+        }
     }
 }
 

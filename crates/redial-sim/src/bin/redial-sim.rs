@@ -18,13 +18,14 @@ use serde_json::json;
 #[derive(Parser)]
 struct Args {
     /// How many seeds to play
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=u64::MAX / 2))]
     seeds: u64,
     /// The first of them
-    #[arg(long, default_value_t = 1)]
+    // Not so high that the next one would be the first again.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=u64::MAX / 2))]
     from: u64,
     /// Play this one seed, and tell what happened
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["seeds", "from", "json"])]
     seed: Option<u64>,
     /// Of the one seed, tell only what has to do with this call
     #[arg(long, requires = "seed")]

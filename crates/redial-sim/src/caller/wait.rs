@@ -42,6 +42,7 @@ impl<'a> Wait<'a> {
             method: note.method,
             key: note.key,
             deadline: process.plan.config.call.deadline * times,
+            resend_window: process.plan.config.resend_window,
         }));
         Self {
             process,

@@ -155,9 +155,13 @@ impl Table {
                 .iter()
                 .any(|(from, to)| (*from..*to).contains(&number))
         };
-        session
-            .records
-            .retain(|number, _| *number >= ack && !is_in(*number));
+        session.records.retain(|number, record| {
+            let is_kept = *number >= ack && !is_in(*number);
+            if !is_kept && let State::Running { waiters, .. } = &record.state {
+                waiters.iter().for_each(|waiter| waiter.tell(&stale()));
+            }
+            is_kept
+        });
         if !forgets_that_too {
             session.ack = session.ack.max(ack);
             let above = above.iter().flat_map(|(from, to)| *from..*to);
@@ -305,8 +309,7 @@ impl Table {
         let session = self.session(id, now);
         let session = session.ok_or_else(|| raised(ErrorCode::OUTCOME_UNKNOWN))?;
         if number < session.ack || session.above.contains(&number) {
-            let error = ErrorObject::raised(ErrorCode::STALE, "");
-            return Err(encoded(&error.with_executed(Executed::Unknown)));
+            return Err(stale());
         }
         Ok(session.records.entry(number).or_default())
     }
@@ -370,6 +373,11 @@ pub(super) fn raised(code: ErrorCode) -> Vec<u8> {
 fn overloaded() -> Vec<u8> {
     let error = ErrorObject::raised(ErrorCode::OVERLOADED, "");
     encoded(&error.with_retry_after_ms(RETRY_AFTER_MS))
+}
+
+fn stale() -> Vec<u8> {
+    let error = ErrorObject::raised(ErrorCode::STALE, "");
+    encoded(&error.with_executed(Executed::Unknown))
 }
 
 fn fenced() -> Vec<u8> {

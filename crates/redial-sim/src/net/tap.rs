@@ -73,6 +73,12 @@ struct AckParams {
     above: Vec<(u64, u64)>,
 }
 
+/// What `rpc.cancel` and `rpc.resolve` take.
+#[derive(Deserialize)]
+struct About {
+    id: String,
+}
+
 #[derive(Deserialize)]
 struct Tag {
     call: u32,
@@ -101,9 +107,9 @@ pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
     };
     let raw = |value: &RawValue| value.get().to_owned();
     let outcome = match (members.result, members.error) {
-        (Some(result), _) => Some(format!("\"result\":{result}")),
+        (Some(result), None) => Some(format!("\"result\":{result}")),
         (None, Some(error)) => Some(format!("\"error\":{error}")),
-        (None, None) => None,
+        _ => None,
     };
     let ack = ack(&members);
     let mut frame = Frame {
@@ -119,6 +125,10 @@ pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
     frame.tag = members
         .params
         .and_then(|raw| some(raw, |tag: Tag| tag.call));
+    if matches!(frame.method.as_deref(), Some("rpc.cancel" | "rpc.resolve")) {
+        let about = |about: About| format!("\"{}\"", about.id);
+        frame.about = members.params.and_then(|raw| some(raw, about));
+    }
     frame.code = members
         .error
         .and_then(|raw| some(raw, |error: Error| error.code));

@@ -49,6 +49,8 @@ struct State {
     is_broken: bool,
     /// Nothing gets through any more, and nobody knows.
     is_stalled: bool,
+    /// It was noted that one end has gone, or what is between them.
+    is_over: bool,
     cut: Option<Cut>,
 }
 
@@ -99,6 +101,7 @@ impl Link {
                 lanes: [Lane::default(), Lane::default()],
                 is_broken: false,
                 is_stalled: false,
+                is_over: false,
                 cut,
             }),
         });
@@ -118,6 +121,7 @@ impl Link {
     pub(crate) fn break_now(&self) {
         let mut state = self.lock();
         state.is_broken = true;
+        self.over(&mut state);
         let wakers: Vec<Waker> = state.lanes.iter_mut().flat_map(Lane::wakers).collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -140,7 +144,6 @@ impl Link {
         });
         let carried = &bytes[..bytes.len().min(room)];
         state.lanes[lane].carried += carried.len();
-        self.tap(state, lane, carried);
         let pieces = self.net.cut_up(&mut state.dice, carried);
         for piece in pieces {
             let at = self.arrival(state, lane);
@@ -152,6 +155,7 @@ impl Link {
                 taken: 0,
             });
         }
+        self.tap(state, lane, carried);
         if carried.len() < bytes.len() {
             self.fall(state, lane, cut.is_some_and(|cut| cut.is_silent));
         }
@@ -162,6 +166,7 @@ impl Link {
     fn fall(self: &Arc<Self>, state: &mut State, lane: usize, is_silent: bool) {
         state.is_stalled = true;
         state.cut = None;
+        self.over(state);
         let (number, net) = (self.number, &self.net);
         net.note_cut(number, is_silent);
         if is_silent {
@@ -177,9 +182,18 @@ impl Link {
         });
     }
 
+    /// Notes that the connection is over, once.
+    fn over(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.is_over, true) {
+            self.net.journal().note(Event::Over { wire: self.number });
+        }
+    }
+
     fn tap(&self, state: &mut State, lane: usize, bytes: &[u8]) {
         for body in state.lanes[lane].splitter.feed(bytes) {
-            let frame = Arc::new(tap::read(self.number, self.client.is_none(), &body));
+            let mut frame = tap::read(self.number, self.client.is_none(), &body);
+            frame.arrives = self.net.age_at(state.lanes[lane].last);
+            let frame = Arc::new(frame);
             match lane {
                 0 => {
                     self.net.journal().note(Event::Sent(frame.clone()));
@@ -188,7 +202,7 @@ impl Link {
                     }
                 }
                 _ => {
-                    if self.client.is_some() && frame.text.contains(r#""state":"never""#) {
+                    if frame.text.contains(r#""state":"never""#) {
                         self.net.overhear(&frame, &body);
                     }
                     self.net.journal().note(Event::Answered(frame));
@@ -301,6 +315,7 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let link = &self.link;
         let mut state = link.lock();
+        link.over(&mut state);
         if state.lanes[self.side].end.is_none() && !state.is_stalled {
             state.lanes[self.side].end = Some(link.arrival(&mut state, self.side));
         }
@@ -316,6 +331,7 @@ impl Drop for Wire {
     fn drop(&mut self) {
         let link = &self.link;
         let mut state = link.lock();
+        link.over(&mut state);
         if state.lanes[self.side].end.is_none() && !state.is_stalled {
             state.lanes[self.side].end = Some(link.arrival(&mut state, self.side));
         }

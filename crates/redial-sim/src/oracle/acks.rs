@@ -7,7 +7,7 @@ use super::{
     books::{Account, Books, Place},
     violation,
 };
-use crate::journal::{Ack, numbered};
+use crate::journal::{Ack, End, numbered};
 
 pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
     let sessions = sessions(books);
@@ -15,7 +15,7 @@ pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
         for (number, tag, account) in sessions.get(&ack.session).into_iter().flatten() {
             if covers(ack, *number) && is_waited_for(account, *place) {
                 let detail = format!(
-                    "its number {number} of session {} was acknowledged, and its caller waits",
+                    "its number {number} of session {} was acknowledged, and its caller waits or asks again",
                     ack.session
                 );
                 found.push(violation("acknowledged means delivered", *tag, detail));
@@ -41,14 +41,19 @@ fn sessions(books: &Books) -> BTreeMap<String, Calls<'_>> {
     sessions
 }
 
-fn covers(ack: &Ack, number: u64) -> bool {
+pub(super) fn covers(ack: &Ack, number: u64) -> bool {
     let mut above = ack.above.iter();
     number < ack.below || above.any(|(from, to)| (*from..*to).contains(&number))
 }
 
+/// Somebody waits, or asks later, and nobody has been told the outcome.
 fn is_waited_for(account: &Account, place: Place) -> bool {
-    account.waits.iter().any(|wait| {
-        let is_over = wait.end.as_ref().is_some_and(|(end, _)| end.place < place);
-        wait.from.place < place && !is_over
-    })
+    let mut ends = account.waits.iter().filter_map(|wait| wait.end.as_ref());
+    let is_known = ends.any(|(when, end)| when.place < place && is_outcome(end));
+    let mut waits = account.waits.iter();
+    !is_known && waits.any(|wait| !wait.is_over_at(place))
+}
+
+fn is_outcome(end: &End) -> bool {
+    !matches!(end, End::Unknown(_) | End::Dropped | End::Crashed)
 }

@@ -40,6 +40,13 @@ pub(super) struct Wait {
     pub(super) end: Option<(Happening, End)>,
 }
 
+impl Wait {
+    /// Its end was before that place.
+    pub(super) fn is_over_at(&self, place: Place) -> bool {
+        self.end.as_ref().is_some_and(|(end, _)| end.place < place)
+    }
+}
+
 /// Where in the record, when, and in which life of the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Happening {
@@ -56,6 +63,16 @@ pub(super) struct Books {
     pub(super) tags: BTreeMap<String, BTreeSet<u32>>,
     /// Which calls were asked for under an id on a connection.
     pub(super) asked: BTreeMap<(u32, String), BTreeSet<u32>>,
+    /// Which call a question on a connection was about.
+    pub(super) about: BTreeMap<(u32, String), String>,
+    /// Every request, in order.
+    pub(super) requests: Vec<(Place, Duration, Arc<Frame>)>,
+    /// When a connection was over.
+    pub(super) over: BTreeMap<u32, Duration>,
+    /// Ids of which the server says that it has lost a request or a reply on purpose.
+    pub(super) lost: BTreeSet<String>,
+    /// How long the world lasted.
+    pub(super) lasted: Duration,
     /// What clients acknowledged, and where.
     pub(super) acks: Vec<(Place, Ack)>,
     pub(super) replies: Vec<(Place, Arc<Frame>)>,
@@ -72,6 +89,7 @@ impl Books {
     pub(super) fn new(run: &Run) -> Self {
         let mut books = Self {
             ttl: run.ttl,
+            lasted: run.lasted,
             ..Self::default()
         };
         for (place, entry) in run.entries.iter().enumerate() {
@@ -81,6 +99,11 @@ impl Books {
                 life,
             };
             books.enter(when, &entry.event);
+            match &entry.event {
+                Event::Sent(frame) => books.requests.push((place, entry.at, frame.clone())),
+                Event::Over { wire } => drop(books.over.insert(*wire, entry.at)),
+                _ => {}
+            }
         }
         books
     }
@@ -94,7 +117,7 @@ impl Books {
     fn enter(&mut self, when: impl Fn(u32) -> Happening, event: &Event) {
         let place = when(0).place;
         match event {
-            Event::Remark(_) => {}
+            Event::Remark(_) | Event::Over { .. } => {}
             Event::Invoked(what) => {
                 let account = self.call(what.tag, place);
                 account.method = Some(what.method);
@@ -113,8 +136,11 @@ impl Books {
             Event::Sent(frame) => self.sent(place, frame),
             Event::Answered(frame) => self.replies.push((place, frame.clone())),
             Event::Server { what, id, .. } => {
-                if what == "Duplicated" {
-                    self.duplicated(place, id.as_deref().unwrap_or_default());
+                let id = id.as_deref().unwrap_or_default();
+                match what.as_str() {
+                    "Duplicated" => self.duplicated(place, id),
+                    "RequestDropped" | "ReplyDropped" => drop(self.lost.insert(id.to_owned())),
+                    _ => {}
                 }
             }
             Event::Began { tag, life } => self.call(*tag, place).begun.push(when(*life)),
@@ -129,6 +155,10 @@ impl Books {
     fn sent(&mut self, place: Place, frame: &Frame) {
         if let Some(ack) = frame.ack.as_ref().filter(|_| !frame.is_copy) {
             self.acks.push((place, ack.clone()));
+        }
+        if let (Some(about), Some(id)) = (&frame.about, &frame.id) {
+            let question = (frame.wire, id.clone());
+            self.about.insert(question, about.clone());
         }
         let (Some(tag), Some(id)) = (frame.tag, &frame.id) else {
             return;

@@ -12,6 +12,12 @@ use crate::journal::{End, Method, Way};
 /// How much later than its deadline a wait may end: timers count in milliseconds.
 const SLACK: Duration = Duration::from_millis(1);
 
+/// In replies that say that a call was not executed and never will be.
+const NEVER: &str = r#""state":"never""#;
+const NOT_EXECUTED: &str = r#""executed":"no""#;
+const STALE: i32 = -32007;
+const NEVER_RULE: &str = "never means no effect";
+
 const HANDLER_ERROR: i32 = -32000;
 const INTERNAL_ERROR: i32 = -32603;
 
@@ -28,6 +34,31 @@ pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
             found.extend(overdue(*tag, wait));
         }
     }
+    untruths_to_others(books, found);
+}
+
+/// Whoever takes a call back or asks for it, beside its caller, is told the truth too.
+fn untruths_to_others(books: &Books, found: &mut Vec<Violation>) {
+    for (_, reply) in &books.replies {
+        let Some(id) = &reply.id else { continue };
+        let is_fenced = reply.code == Some(STALE) && reply.text.contains(NOT_EXECUTED);
+        let about = books.about.get(&(reply.wire, id.clone()));
+        let about = about.filter(|_| reply.text.contains(NEVER));
+        let about = about.or(is_fenced.then_some(id));
+        let tags = about
+            .and_then(|id| books.tags.get(id))
+            .into_iter()
+            .flatten();
+        for tag in tags {
+            let account = books
+                .calls
+                .get(tag)
+                .filter(|account| account.ids.len() == 1);
+            if let Some(detail) = account.and_then(executed_after_all) {
+                found.push(violation(NEVER_RULE, *tag, detail));
+            }
+        }
+    }
 }
 
 fn rule(end: &End) -> &'static str {
@@ -35,7 +66,7 @@ fn rule(end: &End) -> &'static str {
         End::Ok(_) => "ok means exactly one effect",
         End::Failed(_) => "failed means that the handler failed",
         End::NotExecuted(_) => "not executed means no effect",
-        End::Never => "never means no effect",
+        End::Never => NEVER_RULE,
         End::Unknown(_) | End::Dropped | End::Crashed => "nothing is said",
     }
 }

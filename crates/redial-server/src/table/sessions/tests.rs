@@ -74,7 +74,7 @@ fn the_sweep_forgets_what_has_ended_and_nothing_else() {
     let other = sessions.attach(other.id(), half).unwrap();
     sessions.detach(&other, half);
     sessions.expire(now + LEASE, 10);
-    assert_eq!((sessions.len(), sessions.live_calls()), (1, 0));
+    assert_eq!((sessions.len(), sessions.usage().0), (1, 0));
     assert!(sessions.attach(one.id(), now + LEASE).is_none());
     sessions.expire(half + LEASE, 10);
     assert_eq!(sessions.len(), 0);
@@ -163,8 +163,8 @@ fn the_totals_are_those_of_all_sessions() {
     let (one, other) = (sessions.open(now).unwrap(), sessions.open(now).unwrap());
     run(&one);
     run(&other);
-    assert_eq!(sessions.live_calls(), 2);
+    assert_eq!(sessions.usage().0, 2);
     let (is_taken, told) = one.acknowledge(1, &[], &LIMITS);
     assert_eq!((is_taken, told), (true, Acknowledged::default()));
-    assert_eq!(sessions.live_calls(), 1);
+    assert_eq!(sessions.usage().0, 1);
 }

@@ -1,0 +1,98 @@
+//! The generator of load gets through, and notices what is not as it should be.
+
+use std::{future::ready, net::SocketAddr, thread, time::Duration};
+
+use redial_bench::{
+    counters::{Counters, server},
+    load::{Load, Mode},
+    methods::{GetParams, IncParams},
+};
+use redial_server::{Abort, Context, Server};
+
+/// Lets a server serve on a thread of its own, for as long as this process lives.
+fn serve(server: Server) -> SocketAddr {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = server.bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            server.serve(listener).await.unwrap();
+        });
+    });
+    receiver.recv().unwrap()
+}
+
+fn load(peer: SocketAddr, mode: Mode) -> Load {
+    Load {
+        peer,
+        mode,
+        connections: 2,
+        in_flight: 8,
+        duplicates: 0.0,
+        warmup: Duration::from_millis(5),
+        length: Duration::from_millis(50),
+        spin: false,
+        watch: None,
+    }
+}
+
+#[test]
+fn every_way_of_naming_calls_gets_through_once_and_twice() {
+    let peer = serve(server(Duration::from_secs(60), 10_000_000).unwrap());
+    for mode in [Mode::Query, Mode::Plain, Mode::Session] {
+        let summary = load(peer, mode).run().unwrap();
+        assert!(summary.calls > 0, "{mode:?}");
+    }
+    for mode in [Mode::Plain, Mode::Session] {
+        let load = Load {
+            duplicates: 0.3,
+            spin: true,
+            ..load(peer, mode)
+        };
+        assert!(load.run().unwrap().calls > 0, "{mode:?}");
+    }
+}
+
+#[test]
+fn an_effect_too_many_is_an_error() {
+    let counters = Counters::default();
+    let (inc, get) = (counters.clone(), counters);
+    let server = Server::builder()
+        .mutation("inc", move |params: IncParams, _: Context| {
+            let _ = inc.inc(params.clone());
+            ready(Ok(inc.inc(params)))
+        })
+        .query("get", move |params: GetParams, _: Context| {
+            ready(Ok(get.get(&params)))
+        });
+    let peer = serve(server.build().unwrap());
+    let error = load(peer, Mode::Session).run().unwrap_err().to_string();
+    assert!(error.contains("calls too many had an effect"), "{error}");
+}
+
+#[test]
+fn a_reply_that_is_an_error_is_told() {
+    let server = Server::builder()
+        .mutation("inc", |_: IncParams, _: Context| {
+            ready(Err::<i64, _>(Abort::failed("no room")))
+        })
+        .query("get", |_: GetParams, _: Context| ready(Ok(0)));
+    let peer = serve(server.build().unwrap());
+    let error = load(peer, Mode::Session).run().unwrap_err().to_string();
+    assert!(error.contains("no room"), "{error}");
+}
+
+#[test]
+fn more_calls_than_a_session_takes_are_refused_at_once() {
+    let peer = serve(server(Duration::from_secs(60), 1000).unwrap());
+    let load = Load {
+        in_flight: 513,
+        ..load(peer, Mode::Session)
+    };
+    let error = load.run().unwrap_err().to_string();
+    assert!(error.contains("--in-flight 513"), "{error}");
+}

@@ -1,0 +1,386 @@
+//! Histories made by hand: a good one passes, and each thing that must not be is found by the rule
+//! that is about it, and by no other.
+
+use std::{sync::Arc, time::Duration};
+
+use super::judge;
+use crate::{
+    journal::{Ack, Change, End, Entry, Event, Frame, Invocation, Method, Way},
+    world::Run,
+};
+
+/// Numbers 0 and 1 of one session, and an id of none.
+const FIRST: &str = r#""12345678-9abc-8def-8000-000000000000""#;
+const SECOND: &str = r#""12345678-9abc-8def-8000-000000000001""#;
+const PLAIN: &str = r#""12345678-9abc-4def-8000-000000000000""#;
+
+/// A history in the making. A millisecond passes with each event.
+struct History {
+    run: Run,
+    at: Duration,
+}
+
+impl History {
+    fn new() -> Self {
+        let run = Run {
+            seed: 7,
+            entries: Vec::new(),
+            lasted: Duration::ZERO,
+            ttl: Duration::from_millis(50),
+            panics: Vec::new(),
+        };
+        let at = Duration::ZERO;
+        Self { run, at }
+    }
+
+    fn note(mut self, event: Event) -> Self {
+        self.at += Duration::from_millis(1);
+        self.run.entries.push(Entry { at: self.at, event });
+        self
+    }
+
+    fn after_ms(mut self, ms: u64) -> Self {
+        self.at += Duration::from_millis(ms);
+        self
+    }
+
+    fn asks(self, tag: u32, method: Method, way: Way) -> Self {
+        self.note(Event::Invoked(Invocation {
+            op: 10 * tag + way as u32,
+            tag,
+            client: 0,
+            way,
+            method,
+            key: 0,
+            deadline: Duration::from_secs(1),
+            resend_window: Duration::from_millis(200),
+        }))
+    }
+
+    fn calls(self, tag: u32, method: Method) -> Self {
+        self.asks(tag, method, Way::Call)
+    }
+
+    fn hears(self, tag: u32, way: Way, end: End) -> Self {
+        let op = 10 * tag + way as u32;
+        self.note(Event::Ended { op, tag, end })
+    }
+
+    fn ends(self, tag: u32, end: End) -> Self {
+        self.hears(tag, Way::Call, end)
+    }
+
+    fn sends(self, tag: u32, id: &str) -> Self {
+        self.sends_frame(Frame {
+            method: Some("inc".to_owned()),
+            tag: Some(tag),
+            id: Some(id.to_owned()),
+            ..Frame::default()
+        })
+    }
+
+    fn sends_frame(self, frame: Frame) -> Self {
+        let arrives = self.at;
+        let frame = Frame {
+            wire: 1,
+            attempt: 1,
+            arrives,
+            ..frame
+        };
+        self.note(Event::Sent(Arc::new(frame)))
+    }
+
+    fn acks(self, below: u64) -> Self {
+        let session = "123456789abcdef".to_owned();
+        let ack = Ack {
+            session,
+            below,
+            above: Vec::new(),
+        };
+        self.sends_frame(Frame {
+            ack: Some(ack),
+            ..Frame::default()
+        })
+    }
+
+    fn answers(self, id: &str, value: i64) -> Self {
+        self.answers_frame(Frame {
+            id: Some(id.to_owned()),
+            outcome: Some(format!(r#""result":{{"value":{value}}}"#)),
+            value: Some(value),
+            ..Frame::default()
+        })
+    }
+
+    fn refuses(self, id: &str, code: i32, executed: &str) -> Self {
+        let text = format!(r#""error":{{"code":{code},"data":{{"executed":"{executed}"}}}}"#);
+        self.answers_frame(Frame {
+            id: Some(id.to_owned()),
+            outcome: Some(text.clone()),
+            code: Some(code),
+            text,
+            ..Frame::default()
+        })
+    }
+
+    fn answers_frame(self, frame: Frame) -> Self {
+        self.note(Event::Answered(Arc::new(Frame { wire: 1, ..frame })))
+    }
+
+    fn runs(self, tag: u32, life: u32, value: i64) -> Self {
+        let change = Change {
+            key: 0,
+            delta: 1,
+            value,
+        };
+        self.note(Event::Began { tag, life })
+            .note(Event::Effect { tag, life, change })
+            .note(Event::Finished { tag, life })
+    }
+
+    /// One call, from its beginning to its good end.
+    fn good(self, tag: u32, id: &str, value: i64) -> Self {
+        self.calls(tag, Method::Inc)
+            .sends(tag, id)
+            .runs(tag, 1, value)
+            .answers(id, value)
+            .ends(tag, End::Ok(value))
+    }
+
+    #[track_caller]
+    fn breaks(self, rules: &[&str]) {
+        let mut found: Vec<_> = judge(&self.run).into_iter().map(|one| one.rule).collect();
+        found.dedup();
+        assert_eq!(found, rules);
+    }
+}
+
+#[test]
+fn a_good_history_passes() {
+    let history = History::new().good(1, FIRST, 1).good(2, SECOND, 2).acks(2);
+    history.breaks(&[]);
+}
+
+#[test]
+fn a_second_effect() {
+    let history = History::new().calls(1, Method::Inc).sends(1, FIRST);
+    let history = history.runs(1, 1, 1).runs(1, 1, 2).answers(FIRST, 1);
+    history.ends(1, End::Ok(1)).breaks(&["at most one effect"]);
+}
+
+#[test]
+fn a_second_execution_without_effect() {
+    let mut history = History::new().calls(1, Method::FailBefore).sends(1, FIRST);
+    for _ in 0..2 {
+        history = history.note(Event::Began { tag: 1, life: 1 });
+    }
+    let history = history.refuses(FIRST, -32000, "yes");
+    let history = history.ends(1, End::Failed(-32000));
+    history.breaks(&["at most one execution"]);
+}
+
+/// A plain id is known for the TTL, and by one life of the server.
+#[test]
+fn a_second_effect_of_a_plain_id_is_excused_only_after_the_ttl_or_a_restart() {
+    let twice = |life, pause| {
+        let history = History::new().calls(1, Method::Inc).sends(1, PLAIN);
+        let history = history.runs(1, 1, 1).answers(PLAIN, 1).after_ms(pause);
+        history.runs(1, life, 2).ends(1, End::Ok(1))
+    };
+    twice(1, 40).breaks(&["at most one effect"]);
+    twice(1, 60).breaks(&[]);
+    twice(2, 0).breaks(&[]);
+}
+
+#[test]
+fn an_ok_without_effect_with_another_value_or_before_it() {
+    let called = || History::new().calls(1, Method::Inc).sends(1, FIRST);
+    let rules = ["ok means exactly one effect"];
+    called().ends(1, End::Ok(1)).breaks(&rules);
+    called().runs(1, 1, 1).ends(1, End::Ok(2)).breaks(&rules);
+    called().ends(1, End::Ok(1)).runs(1, 1, 1).breaks(&rules);
+}
+
+#[test]
+fn an_effect_before_or_after_the_word_that_there_is_none() {
+    for (end, rule) in [
+        (
+            End::NotExecuted("busy".into()),
+            "not executed means no effect",
+        ),
+        (End::Never, "never means no effect"),
+    ] {
+        let called = || History::new().calls(1, Method::Inc).sends(1, FIRST);
+        called().runs(1, 1, 1).ends(1, end.clone()).breaks(&[rule]);
+        called()
+            .ends(1, end)
+            .after_ms(90_000)
+            .runs(1, 1, 1)
+            .breaks(&[rule]);
+    }
+}
+
+#[test]
+fn an_effect_after_somebody_else_was_told_never() {
+    let history = History::new().calls(1, Method::Inc).sends(1, FIRST);
+    let history = history.sends_frame(Frame {
+        id: Some("\"c\"".to_owned()),
+        method: Some("rpc.cancel".to_owned()),
+        about: Some(FIRST.to_owned()),
+        ..Frame::default()
+    });
+    let never = r#""result":{"state":"never"}"#;
+    let history = history.answers_frame(Frame {
+        id: Some("\"c\"".to_owned()),
+        outcome: Some(never.to_owned()),
+        text: never.to_owned(),
+        ..Frame::default()
+    });
+    let history = history.runs(1, 1, 1).answers(FIRST, 1);
+    history
+        .ends(1, End::Ok(1))
+        .breaks(&["never means no effect"]);
+}
+
+#[test]
+fn an_effect_of_a_call_that_is_said_to_be_fenced() {
+    let history = History::new().good(1, FIRST, 1).acks(1).sends(1, FIRST);
+    history
+        .refuses(FIRST, -32007, "no")
+        .breaks(&["never means no effect"]);
+}
+
+#[test]
+fn a_failure_that_was_none() {
+    let history = History::new().calls(1, Method::Inc).sends(1, FIRST);
+    let history = history.runs(1, 1, 1).answers(FIRST, 1);
+    history
+        .ends(1, End::Failed(-32000))
+        .breaks(&["failed means that the handler failed"]);
+}
+
+#[test]
+fn two_outcomes_of_one_id() {
+    let history = History::new().good(1, FIRST, 1).sends(1, FIRST);
+    history
+        .refuses(FIRST, -32603, "yes")
+        .breaks(&["one id has one outcome"]);
+    let history = History::new().good(1, FIRST, 1).sends(1, FIRST);
+    history.refuses(FIRST, -32001, "no").breaks(&[]);
+}
+
+#[test]
+fn the_outcome_of_another_call() {
+    let history = History::new().good(1, FIRST, 1).calls(2, Method::Inc);
+    let history = history.sends(2, SECOND).runs(2, 1, 2).answers(SECOND, 1);
+    history
+        .ends(2, End::Unknown("lost".into()))
+        .breaks(&["a reply is about what was asked"]);
+}
+
+#[test]
+fn two_calls_under_one_id() {
+    let history = History::new().good(1, FIRST, 1).calls(2, Method::Inc);
+    let history = history.sends(2, FIRST).runs(2, 1, 2);
+    history
+        .ends(2, End::Unknown("lost".into()))
+        .breaks(&["an id names one call"]);
+}
+
+#[test]
+fn a_reply_that_nobody_can_read() {
+    let history = History::new().good(1, FIRST, 1);
+    let history = history.answers_frame(Frame {
+        text: format!(r#"{{"id":{FIRST},"result":1"result":2}}"#),
+        ..Frame::default()
+    });
+    history.breaks(&["a reply can be read"]);
+}
+
+#[test]
+fn a_request_without_an_answer_on_a_connection_that_stands() {
+    let asked_twice = || {
+        let history = History::new().calls(1, Method::Inc);
+        let mut history = history.sends(1, FIRST).sends(1, FIRST).runs(1, 1, 1);
+        history.run.lasted = Duration::from_secs(10);
+        history.answers(FIRST, 1).ends(1, End::Ok(1))
+    };
+    asked_twice().breaks(&["every request is answered"]);
+    let over = Event::Over { wire: 1 };
+    asked_twice().note(over).breaks(&[]);
+    asked_twice().answers(FIRST, 1).breaks(&[]);
+    let lost = Event::Server {
+        life: 1,
+        what: "ReplyDropped".to_owned(),
+        id: Some(FIRST.to_owned()),
+        attempt: 1,
+    };
+    asked_twice().note(lost).breaks(&[]);
+}
+
+#[test]
+fn an_acknowledgement_of_what_is_waited_for_now_or_later() {
+    let rules = ["acknowledged means delivered"];
+    let called = || History::new().calls(1, Method::Inc).sends(1, FIRST);
+    let waiting = called().runs(1, 1, 1).acks(1).answers(FIRST, 1);
+    waiting.ends(1, End::Ok(1)).breaks(&rules);
+    let unknown = || {
+        let history = called().runs(1, 1, 1).answers(FIRST, 1);
+        history.ends(1, End::Unknown("late".into())).acks(1)
+    };
+    let resumed = unknown().asks(1, Method::Inc, Way::Resume);
+    resumed.hears(1, Way::Resume, End::Ok(1)).breaks(&rules);
+    // Nobody asks again.
+    unknown().breaks(&[]);
+}
+
+#[test]
+fn a_call_said_to_be_acknowledged_that_is_not() {
+    let refused = |below, executed| {
+        let history = History::new().good(1, FIRST, 1).acks(below).sends(1, FIRST);
+        history.refuses(FIRST, -32007, executed)
+    };
+    refused(0, "unknown").breaks(&["stale means acknowledged"]);
+    refused(1, "unknown").breaks(&[]);
+}
+
+#[test]
+fn a_plain_call_sent_again_when_its_record_may_be_gone() {
+    let again_after = |pause| {
+        let history = History::new().calls(1, Method::Inc).sends(1, PLAIN);
+        let history = history.after_ms(pause).sends(1, PLAIN).runs(1, 1, 1);
+        history.answers(PLAIN, 1).ends(1, End::Ok(1))
+    };
+    again_after(190).breaks(&[]);
+    again_after(210).breaks(&["not sent again too late"]);
+}
+
+#[test]
+fn a_call_without_end_and_one_that_ends_too_late() {
+    let history = History::new().calls(1, Method::Inc);
+    history.breaks(&["every call ends"]);
+    let history = History::new().calls(1, Method::Inc).after_ms(2000);
+    history
+        .ends(1, End::NotExecuted("late".into()))
+        .breaks(&["every call ends by its deadline"]);
+}
+
+#[test]
+fn values_out_of_order_and_reads_of_the_past_and_of_nothing() {
+    let read = |value| {
+        let history = History::new().good(1, FIRST, 1);
+        history.calls(2, Method::Get).ends(2, End::Ok(value))
+    };
+    read(1).breaks(&[]);
+    read(0).breaks(&["linearizable"]);
+    read(2).breaks(&["linearizable"]);
+    let history = History::new().good(1, FIRST, 1).good(2, SECOND, 1);
+    history.breaks(&["additions add up", "linearizable"]);
+}
+
+#[test]
+fn a_panic() {
+    let mut history = History::new();
+    history.run.panics.push("index out of bounds".to_owned());
+    history.breaks(&["nothing panics"]);
+}
