@@ -1,5 +1,6 @@
 //! One call: what may be chosen about it, and what awaiting it gives.
 
+mod course;
 mod open;
 
 use std::{
@@ -7,27 +8,25 @@ use std::{
     fmt,
     future::{Future, IntoFuture, poll_fn},
     marker::PhantomData,
-    pin::{Pin, pin},
-    sync::Arc,
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use redial_protocol::Kind;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-pub(crate) use self::open::Done;
-use self::open::Open;
+use self::{course::Course, open::Open};
 use crate::{
     client::Client,
-    clock,
     config::CallLimits,
-    error::{CallError, Cause, Details, Stop},
+    error::{CallError, Cause},
+    json::{Json, JsonWriter},
     mux::Nature,
     report::{Reply, Report},
     retry::{Flight, backoff::Backoff, hedge::Hedge},
-    token::{CallToken, Hold},
+    token::CallToken,
 };
 
 /// A call that is prepared and not yet sent. Awaiting it gives the value; [`with_report`]
@@ -53,85 +52,82 @@ use crate::{
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<O> {
     client: Client,
-    method: Cow<'static, str>,
-    params: Result<Option<Box<RawValue>>, Cause>,
-    limits: CallLimits,
-    id: Option<Uuid>,
-    traceparent: Option<String>,
-    resend_window: Option<Duration>,
-    nature: Nature,
-    /// Keeps the number that the call's token names.
-    hold: Option<Arc<Hold>>,
+    course: Course,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> Call<O> {
-    pub(crate) fn new(client: &Client, method: Cow<'static, str>, params: &impl Serialize) -> Self {
+    /// A query may be sent again for ever, a mutation as long as its server is sure to know it.
+    pub(crate) fn new(
+        client: &Client,
+        method: Cow<'static, str>,
+        params: &impl Serialize,
+        kind: Kind,
+    ) -> Self {
+        let (params, problem) = match encode(params) {
+            Ok(params) => (params, None),
+            Err(problem) => (None, Some(Box::new(problem))),
+        };
+        let config = &client.shared().config;
+        let mut course = Course::new(Flight::new(method, params, config.call));
+        course.problem = problem;
+        course.nature.is_query = kind == Kind::Query;
+        if kind == Kind::Mutation {
+            course.flight.resend_window = Some(config.resend_window);
+        }
         Self {
             client: client.clone(),
-            method,
-            params: encode(params),
-            limits: client.shared().config.call,
-            id: None,
-            traceparent: None,
-            resend_window: None,
-            nature: Nature::default(),
-            hold: None,
+            course,
             output: PhantomData,
         }
     }
 
-    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
-        self.nature.is_query = kind == Kind::Query;
-        self.resend_window = match kind {
-            Kind::Query => None,
-            Kind::Mutation => Some(self.client.shared().config.resend_window),
-        };
-        self
+    pub(crate) fn resumed(client: &Client, token: CallToken) -> Self {
+        let (method, kind) = (token.method.into(), Kind::Mutation);
+        let mut call = Self::new(client, method, &token.params, kind);
+        call.course.id = Some(token.id);
+        call.course.hold = token.hold;
+        call.course.nature.is_resumed = true;
+        call
     }
 
-    pub(crate) fn resumed(client: &Client, token: CallToken) -> Self {
-        let call = Self::new(client, token.method.into(), &token.params);
-        let mut call = call.with_kind(Kind::Mutation);
-        call.id = Some(token.id);
-        call.hold = token.hold;
-        call.nature.is_resumed = true;
-        call
+    fn limits_mut(&mut self) -> &mut CallLimits {
+        &mut self.course.flight.limits
     }
 
     /// How long to wait for a reply before the next attempt.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.attempt_timeout = timeout;
+        self.limits_mut().attempt_timeout = timeout;
         self
     }
 
     /// How many attempts the call may have, the first included.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.limits.max_attempts = attempts;
+        self.limits_mut().max_attempts = attempts;
         self
     }
 
     /// What bounds everything, from the first poll on.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.limits.deadline = deadline;
+        self.limits_mut().deadline = deadline;
         self
     }
 
     /// How long to wait between attempts.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.limits.backoff = backoff;
+        self.limits_mut().backoff = backoff;
         self
     }
 
     /// When a copy goes out although the attempt has not timed out.
     pub fn hedge(mut self, hedge: Hedge) -> Self {
-        self.limits.hedge = hedge;
+        self.limits_mut().hedge = hedge;
         self
     }
 
     /// All limits at once.
     pub fn limits(mut self, limits: CallLimits) -> Self {
-        self.limits = limits;
+        *self.limits_mut() = limits;
         self
     }
 
@@ -139,13 +135,13 @@ impl<O> Call<O> {
     /// `Uuid::new_v4()` with that feature of the `uuid` crate. To send a call again that was sent
     /// before, use [`Client::resume`].
     pub fn id(mut self, id: Uuid) -> Self {
-        self.id = Some(id);
+        self.course.id = Some(id);
         self
     }
 
     /// The trace that the call belongs to, as in W3C Trace Context, section 3.2.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        self.traceparent = Some(traceparent.into());
+        self.course.flight.traceparent = Some(traceparent.into());
         self
     }
 
@@ -153,14 +149,7 @@ impl<O> Call<O> {
     pub fn returning<T: DeserializeOwned>(self) -> Call<T> {
         Call {
             client: self.client,
-            method: self.method,
-            params: self.params,
-            limits: self.limits,
-            id: self.id,
-            traceparent: self.traceparent,
-            resend_window: self.resend_window,
-            nature: self.nature,
-            hold: self.hold,
+            course: self.course,
             output: PhantomData,
         }
     }
@@ -177,77 +166,35 @@ impl<O> Call<O> {
     ///
     /// [`CallError::NotExecuted`] if there is no name for it within the call's deadline.
     pub async fn token(&mut self) -> Result<CallToken, CallError> {
-        let params = match &self.params {
-            Ok(params) => params.clone(),
-            Err(cause) => return Err(self.refused(cause.clone())),
-        };
-        if self.id.is_none() {
-            let flight = Flight::new(self.method.clone(), None, self.limits, clock::now());
-            let nature = Nature {
+        let course = &mut self.course;
+        if let Some(problem) = course.problem.as_deref().cloned() {
+            return Err(course.refused(problem));
+        }
+        if course.id.is_none() {
+            let (method, limits) = (course.flight.method.clone(), course.flight.limits);
+            let mut reservation = Course::new(Flight::new(method, None, limits));
+            reservation.nature = Nature {
                 is_reservation: true,
-                ..self.nature
+                ..course.nature
             };
-            let mut open = Open::new(self.client.shared(), flight, None, nature, None);
-            let mut timer = pin!(None);
-            let over = poll_fn(|context| open.poll(context, timer.as_mut())).await;
-            let (id, hold) = open.name(over)?;
-            (self.id, self.hold) = (Some(id), hold);
+            let mut open = Open::new(self.client.clone(), reservation);
+            poll_fn(|context| open.poll_over(context)).await;
+            let (id, hold) = open.name()?;
+            (course.id, course.hold) = (Some(id), hold);
         }
         Ok(CallToken {
-            id: self.id.unwrap_or_default(),
-            method: self.method.clone().into_owned(),
-            params,
-            hold: self.hold.clone(),
+            id: course.id.unwrap_or_default(),
+            method: course.flight.method.clone().into_owned(),
+            params: course.flight.params.as_ref().and_then(Json::to_raw),
+            hold: course.hold.clone(),
         })
     }
 
-    /// What can't be right about the call, whatever the server says.
-    fn check(&mut self) -> Result<Option<Box<RawValue>>, Cause> {
-        let params = std::mem::replace(&mut self.params, Ok(None))?;
-        if let Some(problem) = self.limits.problem() {
-            return Err(Cause::BadOption(problem));
-        }
-        match &self.traceparent {
-            Some(text) if !is_traceparent(text) => Err(Cause::BadOption(format!(
-                "traceparent is {:?}; expected the form of W3C Trace Context, \
-                 00-(32 hex digits)-(16 hex digits)-(2 hex digits)",
-                redial_protocol::cut(text)
-            ))),
-            _ => Ok(params),
-        }
-    }
-
-    /// The call from its first attempt to its end.
-    pub(crate) async fn run(mut self) -> Result<Done, CallError> {
-        let params = match self.check() {
-            Ok(params) => params,
-            Err(cause) => return Err(self.refused(cause)),
-        };
-        let mut flight = Flight::new(self.method, params, self.limits, clock::now());
-        flight.traceparent = self.traceparent;
-        flight.resend_window = self.resend_window;
-        flight.is_notification = self.nature.is_notification;
-        let nature = Nature {
-            is_bound: self.hold.is_some(),
-            ..self.nature
-        };
-        let mut open = Open::new(self.client.shared(), flight, self.id, nature, self.hold);
-        let mut timer = pin!(None);
-        let over = poll_fn(|context| open.poll(context, timer.as_mut())).await;
-        open.conclude(over)
-    }
-
-    fn refused(&self, cause: Cause) -> CallError {
-        let details = Details {
-            method: self.method.clone(),
-            id: self.id.unwrap_or_default(),
-            stop: Stop::Final,
-            cause,
-            report: Report::empty(),
-        };
-        CallError::NotExecuted {
-            details: Box::new(details),
-        }
+    /// The call from its first attempt to its end, and how it went.
+    pub(crate) async fn run(self) -> (Result<Json, CallError>, Report) {
+        let mut open = Open::new(self.client, self.course);
+        let result = poll_fn(|context| open.poll(context)).await;
+        (result, open.report())
     }
 }
 
@@ -258,39 +205,52 @@ impl<O: DeserializeOwned> Call<O> {
     ///
     /// [`CallError`] says whether the call was executed; it carries the report too.
     pub async fn with_report(self) -> Result<Reply<O>, CallError> {
-        let done = self.run().await?;
-        let report = done.report;
-        match serde_json::from_str(done.result.get()) {
-            Ok(value) => Ok(Reply { value, report }),
-            Err(error) => Err(CallError::Failed {
-                details: Box::new(Details {
-                    method: done.method,
-                    id: done.id,
-                    stop: Stop::Final,
-                    cause: Cause::Decode(error.to_string()),
-                    report,
-                }),
-            }),
+        let mut future = self.into_future();
+        let value = (&mut future).await?;
+        let report = future.open.report();
+        Ok(Reply { value, report })
+    }
+}
+
+impl<O: DeserializeOwned> IntoFuture for Call<O> {
+    type Output = Result<O, CallError>;
+    type IntoFuture = CallFuture<O>;
+
+    fn into_future(self) -> CallFuture<O> {
+        CallFuture {
+            open: Open::new(self.client, self.course),
+            output: PhantomData,
         }
     }
 }
 
-impl<O: DeserializeOwned + 'static> IntoFuture for Call<O> {
-    type Output = Result<O, CallError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+/// What awaiting a [`Call`] polls. Dropping it cancels the wait, not the execution, unless the
+/// server has not started it yet.
+#[must_use = "a call is sent when it is awaited"]
+pub struct CallFuture<O> {
+    open: Open,
+    output: PhantomData<fn() -> O>,
+}
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { Ok(self.with_report().await?.value) })
+impl<O: DeserializeOwned> Future for CallFuture<O> {
+    type Output = Result<O, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(self.open.poll(context))?;
+        let value = serde_json::from_slice(result.get());
+        Poll::Ready(value.map_err(|error| self.open.of_another_type(&error)))
+    }
+}
+
+impl<O> fmt::Debug for CallFuture<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.open.course.debug("CallFuture", f)
     }
 }
 
 impl<O> fmt::Debug for Call<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
-            .field("method", &self.method)
-            .field("id", &self.id)
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
+        self.course.debug("Call", f)
     }
 }
 
@@ -306,23 +266,18 @@ pub struct Notification {
 }
 
 impl Notification {
-    pub(crate) fn new(call: Call<()>) -> Self {
-        let nature = Nature {
+    pub(crate) fn new(mut call: Call<()>) -> Self {
+        call.course.nature = Nature {
             is_notification: true,
             ..Nature::default()
         };
-        Self {
-            call: Call {
-                nature,
-                resend_window: Some(Duration::ZERO),
-                ..call
-            },
-        }
+        call.course.flight.resend_window = Some(Duration::ZERO);
+        Self { call }
     }
 
     /// What bounds everything, from the first poll on.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.call.limits.deadline = deadline;
+        self.call.limits_mut().deadline = deadline;
         self
     }
 }
@@ -332,28 +287,22 @@ impl IntoFuture for Notification {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.call.run().await.map(|_| ()) })
+        Box::pin(async move { self.call.run().await.0.map(drop) })
     }
 }
 
 /// Params as they go out: an object or an array, or left out.
-fn encode(params: &impl Serialize) -> Result<Option<Box<RawValue>>, Cause> {
-    let raw = to_raw_value(params).map_err(|error| Cause::BadParams(error.to_string()))?;
-    match raw.get().as_bytes() {
+fn encode(params: &impl Serialize) -> Result<Option<Json>, Cause> {
+    let mut json = JsonWriter::new();
+    serde_json::to_writer(&mut json, params)
+        .map_err(|error| Cause::BadParams(error.to_string()))?;
+    let json = json.finish();
+    match json.get() {
         b"null" => Ok(None),
-        [b'{' | b'[', ..] => Ok(Some(raw)),
-        _ => Err(Cause::BadParams(format!(
+        [b'{' | b'[', ..] => Ok(Some(json)),
+        other => Err(Cause::BadParams(format!(
             "they are {}; expected an object, an array or nothing",
-            redial_protocol::cut(raw.get())
+            redial_protocol::cut(&String::from_utf8_lossy(other))
         ))),
     }
-}
-
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let is_hex = |part: &str| {
-        part.bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2]) && parts.iter().all(|part| is_hex(part))
 }

@@ -7,6 +7,8 @@ use std::{
     fmt,
     future::poll_fn,
     sync::{Arc, Mutex, PoisonError},
+    task::Waker,
+    time::Instant,
 };
 
 use rand::{SeedableRng, rngs::SysRng};
@@ -14,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use redial_protocol::{Dialect, Kind, Method};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::task::AbortHandle;
+use tokio::{runtime, task::AbortHandle};
 
 use crate::{
     call::{Call, Notification},
@@ -23,7 +25,8 @@ use crate::{
     connect::{Connector, Tcp},
     error::{BuildError, ConnectError},
     io::{Drivers, dial},
-    mux::Mux,
+    keeper::keep_time,
+    mux::{Key, Mux},
     resolve::Resolve,
     retry::{
         Policy,
@@ -67,13 +70,53 @@ pub(crate) struct Shared {
     drivers: Box<dyn Drivers>,
 }
 
+/// Who is to be woken. For one or two, as there are after most steps of a call, the list stays
+/// where it is, so that it need not be allocated again and again.
+enum Woken {
+    Nobody,
+    Few([Option<Waker>; 2]),
+    Many(Vec<Waker>),
+}
+
+impl Woken {
+    fn take(list: &mut Vec<Waker>) -> Self {
+        match list.len() {
+            0 => Self::Nobody,
+            1 | 2 => {
+                let mut few = [None, None];
+                few.iter_mut()
+                    .zip(list.drain(..))
+                    .for_each(|(place, waker)| *place = Some(waker));
+                Self::Few(few)
+            }
+            _ => Self::Many(std::mem::take(list)),
+        }
+    }
+
+    fn wake(self) {
+        match self {
+            Self::Nobody => {}
+            Self::Few(few) => few.into_iter().flatten().for_each(Waker::wake),
+            Self::Many(many) => many.into_iter().for_each(Waker::wake),
+        }
+    }
+}
+
 /// What is behind the lock.
 pub(crate) struct State {
     pub(crate) mux: Mux,
     pub(crate) policy: Policy,
     /// The tasks of the connections, one place per link.
     tasks: Vec<Option<AbortHandle>>,
+    /// Those that wake calls when their time has come, one per runtime that calls are awaited on.
+    keepers: Vec<Option<Keeper>>,
     is_closed: bool,
+}
+
+/// The task that wakes the calls of one runtime when their time has come.
+struct Keeper {
+    runtime: runtime::Id,
+    task: Option<AbortHandle>,
 }
 
 /// How a client is doing.
@@ -116,7 +159,7 @@ impl Client {
     /// Prepares a call of a method that server and client share as a type. Nothing is sent
     /// before the call is awaited.
     pub fn call<M: Method>(&self, params: M::Params) -> Call<M::Output> {
-        Call::new(self, M::NAME.into(), &params).with_kind(M::KIND)
+        Call::new(self, M::NAME.into(), &params, M::KIND)
     }
 
     /// Prepares a call of a method by its name. `params` must be an object, an array or nothing
@@ -126,7 +169,7 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Call<Value> {
-        Call::new(self, method.into(), &params).with_kind(Kind::Mutation)
+        Call::new(self, method.into(), &params, Kind::Mutation)
     }
 
     /// Prepares a call of a method without effect by its name. As [`request`](Self::request), but
@@ -137,7 +180,7 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Call<Value> {
-        Call::new(self, method.into(), &params).with_kind(Kind::Query)
+        Call::new(self, method.into(), &params, Kind::Query)
     }
 
     /// Prepares a notification: a request without an id, never answered and never deduplicated.
@@ -146,7 +189,7 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Notification {
-        Notification::new(Call::new(self, method.into(), &params))
+        Notification::new(Call::new(self, method.into(), &params, Kind::Mutation))
     }
 
     /// Prepares a question for the outcome of a call that ended as *unknown*, in this process or
@@ -238,13 +281,43 @@ impl Drop for Handle {
         let tasks = self.shared.with(|state| {
             state.is_closed = true;
             let mut tasks = std::mem::take(&mut state.tasks);
+            let keepers = std::mem::take(&mut state.keepers);
             if let Some(speaking) = state.mux.say_goodbye() {
                 // It ends by itself, and soon.
                 tasks[speaking] = None;
             }
+            tasks.extend(keepers.into_iter().flatten().map(|keeper| keeper.task));
             tasks
         });
         tasks.into_iter().flatten().for_each(|task| task.abort());
+    }
+}
+
+impl State {
+    /// The call is to be woken then, by the keeper of the runtime. Says which keeper is to be
+    /// started for that, if there is none yet.
+    pub(crate) fn wake_at(&mut self, runtime: runtime::Id, key: Key, at: Instant) -> Option<usize> {
+        let has = |keeper: &Option<Keeper>| keeper.as_ref().is_some_and(|it| it.runtime == runtime);
+        let found = self.keepers.iter().position(has);
+        let keeper = found.unwrap_or_else(|| {
+            let free = self.keepers.iter().position(Option::is_none);
+            let task = None;
+            let place = free.unwrap_or(self.keepers.len());
+            self.keepers
+                .resize_with(self.keepers.len().max(place + 1), || None);
+            self.keepers[place] = Some(Keeper { runtime, task });
+            place
+        });
+        self.mux.wake_at(keeper, key, at);
+        found.is_none().then_some(keeper)
+    }
+
+    /// A keeper is gone, with its runtime.
+    pub(crate) fn dismiss_keeper(&mut self, keeper: usize) {
+        if let Some(place) = self.keepers.get_mut(keeper) {
+            *place = None;
+        }
+        self.mux.dismiss_keeper(keeper);
     }
 }
 
@@ -254,9 +327,23 @@ impl Shared {
         // A panic under the lock is a bug, but not one to hang every other call for.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = access(&mut state);
-        let woken = std::mem::take(&mut state.mux.woken);
+        let woken = Woken::take(&mut state.mux.woken);
         drop(state);
-        woken.into_iter().for_each(std::task::Waker::wake);
+        woken.wake();
+        result
+    }
+
+    /// The same for those who wake many, and have a list for them that is used again.
+    pub(crate) fn with_many<T>(
+        &self,
+        woken: &mut Vec<Waker>,
+        access: impl FnOnce(&mut State) -> T,
+    ) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = access(&mut state);
+        std::mem::swap(&mut state.mux.woken, woken);
+        drop(state);
+        woken.drain(..).for_each(Waker::wake);
         result
     }
 
@@ -264,6 +351,17 @@ impl Shared {
     pub(crate) fn start_driver(self: &Arc<Self>, link: usize) {
         let task = self.drivers.start(self.clone(), link);
         self.keep(link, task);
+    }
+
+    /// Starts the keeper that the calls of this runtime need.
+    pub(crate) fn start_keeper(self: &Arc<Self>, keeper: usize) {
+        let mut task = Some(keep_time(self.clone(), keeper));
+        self.with(|state| {
+            if let Some(Some(keeper)) = state.keepers.get_mut(keeper) {
+                keeper.task = task.take();
+            }
+        });
+        task.inspect(AbortHandle::abort);
     }
 
     /// Remembers a driver's task, for the day the client is dropped.
@@ -429,6 +527,7 @@ impl Builder {
             mux: Mux::new(&config, rng(config.seed, 0)?),
             policy,
             tasks: vec![None; config.connections],
+            keepers: Vec::new(),
             is_closed: false,
         };
         let shared = Shared {

@@ -8,7 +8,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -170,6 +170,8 @@ struct Connection<'a, Io> {
     decoder: FrameDecoder,
     buffer: Vec<u8>,
     decoded: Vec<Decoded>,
+    /// The calls of one read, woken all at once.
+    woken: Vec<Waker>,
     silence: Silence,
     chores: Chores,
     chore_timer: Pin<Box<Sleep>>,
@@ -215,6 +217,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             decoder: FrameDecoder::new(shared.config.max_frame_bytes),
             buffer: vec![0; READ_BYTES],
             decoded: Vec::new(),
+            woken: Vec::new(),
             silence: Silence {
                 timer: timer(),
                 is_armed: false,
@@ -383,7 +386,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             }
         };
         let now = clock::now();
-        let expecting = self.shared.with(|state| {
+        let expecting = self.shared.with_many(&mut self.woken, |state| {
             let frames = self.decoded.drain(..);
             state.mux.deliver(self.link, frames, now)?;
             self.chores = state.mux.chores(self.link);

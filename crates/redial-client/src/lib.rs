@@ -70,6 +70,8 @@ pub mod connect;
 pub mod error;
 mod few;
 mod io;
+mod json;
+mod keeper;
 mod mux;
 pub mod report;
 mod resolve;
@@ -77,7 +79,7 @@ mod retry;
 mod session;
 mod token;
 
-pub use call::{Call, Notification};
+pub use call::{Call, CallFuture, Notification};
 pub use client::{Builder, Client, Stats};
 pub use config::{CallLimits, Config};
 pub use connect::Connector;

@@ -5,6 +5,7 @@
 //! reply to any attempt finds it.
 
 mod acks;
+mod alarms;
 mod events;
 mod link;
 mod loss;
@@ -26,22 +27,25 @@ use rand_chacha::ChaCha8Rng;
 use redial_protocol::{
     Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_frame, write_request,
 };
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 pub(crate) use self::{
     acks::{Chores, IDLE},
     link::{Outgoing, Touch},
     names::{End, Taken},
-    pending::{Answer, Attempt, Name, Nature, Pending, Signal},
+    pending::{Answer, Attempt, Closed, Name, Nature, Pending, Signal},
     slab::Key,
     standing::{HELLO_ID, Welcome},
 };
-use self::{link::Link, names::Sessions, pending::Fate, slab::Slab};
-use crate::{report::AttemptEnd, retry::backoff::Backoff};
+use self::{alarms::Alarms, link::Link, names::Sessions, pending::Fate, slab::Slab};
+use crate::{json::Json, report::AttemptEnd, retry::backoff::Backoff};
 
 /// The id of keepalive pings. No UUID, so no call's and no key in a table.
 pub(crate) const PING_ID: &str = "\"redial-ping\"";
+
+/// How many requests go to one connection of a pool in a row at most. What one more saves then is
+/// little, and the others have to wait for it.
+const MAX_GATHERED: usize = 32;
 
 /// How long a hello is waited for is what a call's attempt is waited for by default, between these: a
 /// hello is answered at once, so that waiting longer helps nobody; and whoever does not answer three
@@ -57,7 +61,9 @@ pub(crate) struct Mux {
     by_id: HashMap<Uuid, Key, BuildHasherDefault<IdHasher>>,
     sessions: Sessions,
     links: Vec<Link>,
-    /// Where the search for a link begins next.
+    /// When calls are to be woken, one list per task that does it.
+    alarms: Vec<Alarms>,
+    /// The link that had the latest turn.
     turn: usize,
     ids: ChaCha8Rng,
     dialect: Dialect,
@@ -84,7 +90,7 @@ pub(crate) enum Decoded {
     /// A reply to a call.
     Reply {
         id: Uuid,
-        outcome: Result<Box<RawValue>, ErrorObject>,
+        outcome: Result<Json, ErrorObject>,
         meta: ReplyMeta,
     },
     /// A reply to a call that is no outcome.
@@ -104,7 +110,7 @@ pub(crate) enum Decoded {
 pub(crate) struct Outbound<'a> {
     pub(crate) key: Key,
     pub(crate) method: &'a str,
-    pub(crate) params: Option<&'a RawValue>,
+    pub(crate) params: Option<&'a [u8]>,
     pub(crate) number: u32,
     pub(crate) is_hedge: bool,
     pub(crate) timeout_ms: u64,
@@ -132,7 +138,8 @@ impl Mux {
             by_id: HashMap::default(),
             sessions: Sessions::new(config.extensions && config.sessions, config.guess_plain),
             links: (0..config.connections).map(|_| Link::default()).collect(),
-            turn: 0,
+            alarms: Vec::new(),
+            turn: config.connections.saturating_sub(1),
             ids,
             dialect: config.dialect,
             extensions: config.extensions,
@@ -156,6 +163,11 @@ impl Mux {
         self.calls
             .get_mut(key)
             .expect("a call is pending from its first poll to its end")
+    }
+
+    /// When the answer came that the call has not taken yet.
+    pub(crate) fn answered_at(&self, key: Key) -> Option<Instant> {
+        self.calls.get(key)?.answered_at
     }
 
     /// Whom to wake when something happens to the call.
@@ -323,22 +335,24 @@ impl Mux {
     /// The call is over, or nobody waits for it any more. To be preceded by [`withdraw`].
     ///
     /// [`withdraw`]: Self::withdraw
-    pub(crate) fn close(&mut self, key: Key, end: End) -> Option<Pending> {
+    pub(crate) fn close(&mut self, key: Key, end: End) -> Option<Closed> {
         let pending = self.calls.remove(key)?;
-        for attempt in pending.attempts.iter() {
+        let (name, place) = (pending.name, pending.place);
+        let closed = pending.take();
+        for attempt in closed.attempts.iter() {
             if attempt.fate == Fate::Live {
                 self.release(attempt.link);
             }
         }
-        if let Some(link) = pending.place {
+        if let Some(link) = place {
             self.release(link);
         }
-        match pending.name {
+        match name {
             Name::None => {}
             Name::Id(id) => drop(self.by_id.remove(&id)),
             Name::Number(call) => self.end_number(call, end),
         }
-        Some(pending)
+        Some(closed)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -367,32 +381,48 @@ impl Mux {
         }
     }
 
-    /// The link that keeps a place for the call; otherwise the next in turn: one that works rather
-    /// than one that doesn't, one with a place to spare, and another than the call's last.
+    /// The link that keeps a place for the call; otherwise the one whose turn it is: one that works
+    /// rather than one that doesn't, one with a place to spare, and another than the call's last.
     fn choose(&mut self, key: Key) -> usize {
         let count = self.links.len();
         if count == 1 {
             return 0;
         }
         let max = self.max_in_flight();
-        let pending = self.call(key);
+        let pending = self.calls.get(key).expect("the call is pending");
         if let Some(link) = pending.place {
             return link;
         }
         let needs_session = pending.name.is_of_a_session();
         let avoid = pending.attempts.last().map(|attempt| attempt.link);
+        // Calls that are ready together leave in one write: a link keeps its turn until its driver
+        // takes what was appended, or it has its share of the calls.
         let turn = self.turn;
-        self.turn = (turn + 1) % count;
-        (0..count)
+        let share = (self.calls.len() / count).clamp(1, MAX_GATHERED);
+        if !self.links[turn].gathers(share) {
+            self.turn = (turn + 1) % count;
+        }
+        let turn = self.turn;
+        let rank = |number: usize| {
+            let link = &self.links[number];
+            let is_strange = needs_session && link.is_plain;
+            let is_taken = link.in_flight >= max;
+            (
+                is_strange,
+                link.failures > 0,
+                is_taken,
+                Some(number) == avoid,
+            )
+        };
+        if rank(turn) == (false, false, false, false) {
+            return turn;
+        }
+        let chosen = (0..count)
             .map(|step| (turn + step) % count)
-            .min_by_key(|number| {
-                let link = &self.links[*number];
-                let is_strange = needs_session && link.is_plain;
-                let is_taken = link.in_flight >= max;
-                let is_last = Some(*number) == avoid;
-                (is_strange, link.failures > 0, is_taken, is_last)
-            })
-            .expect("a pool has at least one link")
+            .min_by_key(|number| rank(*number))
+            .expect("a pool has at least one link");
+        self.turn = chosen;
+        chosen
     }
 }
 
@@ -417,9 +447,31 @@ fn replace(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
 }
 
 /// The id as JSON, in a buffer that is full of quotes.
-fn id_json<'a>(id: &Uuid, quotes: &'a mut [u8; 38]) -> &'a str {
-    id.hyphenated().encode_lower(&mut quotes[1..37]);
-    std::str::from_utf8(quotes).expect("hex digits, hyphens and quotes are ASCII")
+fn id_json<'a>(id: &Uuid, text: &'a mut [u8; 38]) -> &'a str {
+    let bits = id.as_u128();
+    let digits = |shift: u32| hex_digits((bits >> shift) as u32);
+    let (second, third) = (digits(64), digits(32));
+    text[1..9].copy_from_slice(&digits(96));
+    text[10..14].copy_from_slice(&second[..4]);
+    text[15..19].copy_from_slice(&second[4..]);
+    text[20..24].copy_from_slice(&third[..4]);
+    text[25..29].copy_from_slice(&third[4..]);
+    text[29..37].copy_from_slice(&digits(0));
+    for hyphen in [9, 14, 19, 24] {
+        text[hyphen] = b'-';
+    }
+    std::str::from_utf8(text).expect("hex digits, hyphens and quotes are ASCII")
+}
+
+/// Eight hex digits at once, each in a byte of its own.
+fn hex_digits(bits: u32) -> [u8; 8] {
+    let mut digits = u64::from(bits);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    let to_letter = u64::from(b'a' - b'0' - 10);
+    (digits + 0x3030_3030_3030_3030 + letters * to_letter).to_be_bytes()
 }
 
 /// Hashes ids that are random already, or were counted. No seed, so that a simulation's map has

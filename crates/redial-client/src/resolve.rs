@@ -17,10 +17,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    call::{Call, Done},
+    call::Call,
     client::Client,
     config::CallLimits,
     error::{CallError, Cause, Details, Stop},
+    json::Json,
     report::Report,
     retry::backoff::Backoff,
     token::CallToken,
@@ -60,10 +61,11 @@ impl Resolve<Value> {
         let id = Cow::Owned(token.id.to_string());
         // It is asked under an id of its own, which is of no session.
         let own = client.shared().with(|state| state.mux.new_id());
-        let call = Call::new(client, rpc::RESOLVE.into(), &CallParams { id });
+        let params = CallParams { id };
+        let call = Call::new(client, rpc::RESOLVE.into(), &params, Kind::Query);
         Self {
             client: client.clone(),
-            call: call.with_kind(Kind::Query).id(own),
+            call: call.id(own),
             token,
             output: PhantomData,
         }
@@ -123,8 +125,8 @@ impl<T: DeserializeOwned> Resolve<T> {
             ..
         } = self;
         match call.run().await {
-            Ok(done) => read(token, done),
-            Err(error) => refused(token, error),
+            (Ok(result), report) => read(token, &result, report),
+            (Err(error), _) => refused(token, error),
         }
     }
 }
@@ -147,9 +149,12 @@ impl<T> fmt::Debug for Resolve<T> {
 }
 
 /// What the server answered.
-fn read<T: DeserializeOwned>(token: CallToken, done: Done) -> Result<Resolution<T>, CallError> {
-    let report = done.report;
-    let resolution: rpc::Resolution = match serde_json::from_str(done.result.get()) {
+fn read<T: DeserializeOwned>(
+    token: CallToken,
+    result: &Json,
+    report: Report,
+) -> Result<Resolution<T>, CallError> {
+    let resolution: rpc::Resolution = match serde_json::from_slice(result.get()) {
         Ok(resolution) => resolution,
         Err(error) => {
             let text = format!("the answer to {} is none: {error}", rpc::RESOLVE);

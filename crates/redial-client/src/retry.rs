@@ -15,13 +15,13 @@ use std::{
 };
 
 use rand_chacha::ChaCha8Rng;
-use serde_json::value::RawValue;
 
 use self::{budget::Bucket, hedge::Latency};
 use crate::{
     config::CallLimits,
     error::{Cause, Stop},
-    mux::{Answer, Key, Mux, Outbound, Pending, Sent, Signal, Touch},
+    json::Json,
+    mux::{Answer, Closed, Key, Mux, Outbound, Sent, Signal, Touch},
 };
 
 /// Longer than any wait is meant to be, and short enough to be added to any time.
@@ -44,8 +44,8 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// A call is over: what was sent of it is known now.
-    pub(crate) fn count_hedges(&mut self, pending: &Pending) {
-        let hedges = pending.attempts.iter().filter(|attempt| attempt.is_hedge);
+    pub(crate) fn count_hedges(&mut self, closed: &Closed) {
+        let hedges = closed.attempts.iter().filter(|attempt| attempt.is_hedge);
         self.hedges += hedges.count() as u64;
     }
 }
@@ -56,14 +56,13 @@ pub(crate) struct Flight {
     /// Where the call is, once it has begun.
     pub(crate) key: Option<Key>,
     pub(crate) method: Cow<'static, str>,
-    pub(crate) params: Option<Box<RawValue>>,
+    pub(crate) params: Option<Json>,
     pub(crate) traceparent: Option<String>,
     pub(crate) limits: CallLimits,
     /// How long after a request that may have arrived the call may be sent again, if not always.
     pub(crate) resend_window: Option<Duration>,
     pub(crate) is_notification: bool,
-    pub(crate) started: Instant,
-    pub(crate) deadline: Instant,
+    began: Option<Began>,
     /// Attempts that count.
     pub(crate) used: u32,
     phase: Phase,
@@ -72,8 +71,17 @@ pub(crate) struct Flight {
     holds_token: bool,
 }
 
+/// When a call was first polled, and what bounds it.
+#[derive(Clone, Copy, Debug)]
+struct Began {
+    started: Instant,
+    deadline: Instant,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Phase {
+    /// The first attempt is to be made.
+    Ready,
     /// The next attempt is to be made, no sooner than this.
     Send { at: Instant },
     /// An attempt is made. It is waited for until then, and hedged before if there is a time.
@@ -114,12 +122,7 @@ impl Flight {
         self.key.expect("the call has begun")
     }
 
-    pub(crate) fn new(
-        method: Cow<'static, str>,
-        params: Option<Box<RawValue>>,
-        limits: CallLimits,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(method: Cow<'static, str>, params: Option<Json>, limits: CallLimits) -> Self {
         Self {
             key: None,
             method,
@@ -128,14 +131,30 @@ impl Flight {
             limits,
             resend_window: None,
             is_notification: false,
-            started: now,
-            deadline: after(now, limits.deadline),
+            began: None,
             used: 0,
-            phase: Phase::Send { at: now },
+            phase: Phase::Ready,
             first_sent: None,
             previous_delay: Duration::ZERO,
             holds_token: false,
         }
+    }
+
+    /// The call is polled for the first time.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.began = Some(Began {
+            started: now,
+            deadline: after(now, self.limits.deadline),
+        });
+    }
+
+    /// When it was first polled, if it was.
+    pub(crate) fn started(&self) -> Option<Instant> {
+        self.began.map(|began| began.started)
+    }
+
+    fn deadline(&self) -> Instant {
+        self.began.expect("the call has begun").deadline
     }
 
     /// Decides as far as it can be decided now.
@@ -147,6 +166,7 @@ impl Flight {
                 return Step::Over(Ending::Answer(answer));
             }
             let step = match self.phase {
+                Phase::Ready => self.send(mux, policy, now, now),
                 Phase::Send { at } => self.send(mux, policy, at, now),
                 Phase::Wait { until, hedge_at } => self.wait(mux, policy, until, hedge_at, now),
                 Phase::Listen { stop } => Some(self.listen(mux, stop, now)),
@@ -206,7 +226,7 @@ impl Flight {
         at: Instant,
         now: Instant,
     ) -> Option<Step> {
-        if now >= self.deadline {
+        if now >= self.deadline() {
             return Some(self.give_up(mux, Stop::Deadline));
         }
         let at = mux
@@ -232,14 +252,18 @@ impl Flight {
                 let hedge_at = self.hedge_at(policy, now);
                 self.phase = Phase::Wait { until, hedge_at };
                 // It may be in the buffer still when it gets too late for it.
-                let until = until.min(self.too_late(mux)).min(self.deadline);
+                let too_late = self.too_late(mux);
+                let times = [Some(until), hedge_at, too_late, Some(self.deadline())];
                 Some(Step::Sleep {
-                    until: hedge_at.map_or(until, |at| until.min(at)),
+                    until: times.into_iter().flatten().min().unwrap_or(until),
                     needs_driver,
                 })
             }
             Sent::Wait { needs_driver } => Some(Step::Sleep {
-                until: self.deadline.min(self.too_late(mux)),
+                until: self
+                    .too_late(mux)
+                    .unwrap_or(self.deadline())
+                    .min(self.deadline()),
                 needs_driver,
             }),
             Sent::Named => Some(Step::Over(Ending::Named)),
@@ -269,7 +293,7 @@ impl Flight {
                     true => self.refund(policy),
                 }
             }
-            None if now >= self.deadline => {
+            None if now >= self.deadline() => {
                 self.withdraw(mux);
                 return Some(self.give_up(mux, Stop::Deadline));
             }
@@ -281,16 +305,17 @@ impl Flight {
                     self.refund(policy);
                 }
                 mux.time_out(self.key(), now);
-                mux.call(self.key()).trouble = Some(Cause::NoReply(self.limits.attempt_timeout));
+                let cause = Cause::NoReply(self.limits.attempt_timeout);
+                mux.call(self.key()).trouble = Some(cause.into());
                 self.plan(mux, policy, now);
             }
             None => match hedge_at {
                 Some(at) if now >= at => return Some(self.hedge(mux, policy, until, now)),
-                Some(at) => return Some(sleep(until.min(at).min(self.deadline))),
+                Some(at) => return Some(sleep(until.min(at).min(self.deadline()))),
                 None => {
                     let too_late = self.copy_too_late_at(mux).filter(|at| *at > now);
                     let until = too_late.map_or(until, |at| until.min(at));
-                    return Some(sleep(until.min(self.deadline)));
+                    return Some(sleep(until.min(self.deadline())));
                 }
             },
         }
@@ -308,7 +333,7 @@ impl Flight {
     /// leaving too late.
     fn wait_unsent(&mut self, mux: &mut Mux, until: Instant, now: Instant) -> Option<Step> {
         let too_late = self.too_late(mux);
-        if now >= too_late && self.withdraw(mux) {
+        if too_late.is_some_and(|too_late| now >= too_late) && self.withdraw(mux) {
             self.stop(Stop::Window);
             return None;
         }
@@ -320,17 +345,16 @@ impl Flight {
             };
             return None;
         }
-        let wake = if too_late > now {
-            until.min(too_late)
-        } else {
-            until
+        let wake = match too_late {
+            Some(too_late) if too_late > now => until.min(too_late),
+            _ => until,
         };
-        Some(sleep(wake.min(self.deadline)))
+        Some(sleep(wake.min(self.deadline())))
     }
 
     fn listen(&mut self, mux: &mut Mux, stop: Stop, now: Instant) -> Step {
-        if now < self.deadline && mux.call(self.key()).is_reachable() {
-            return sleep(self.deadline);
+        if now < self.deadline() && mux.call(self.key()).is_reachable() {
+            return sleep(self.deadline());
         }
         self.give_up(mux, stop)
     }
@@ -362,7 +386,7 @@ impl Flight {
         let asked = mux.call(self.key()).not_before;
         let at = asked.map_or(after(now, delay), |asked| asked.max(after(now, delay)));
         self.is_allowed_at(mux, at)?;
-        let token = policy.bucket.reserve(now, self.deadline);
+        let token = policy.bucket.reserve(now, self.deadline());
         self.holds_token = token.is_some();
         let at = at.max(token.ok_or(Stop::Budget)?);
         self.is_allowed_at(mux, at).map(|()| at)
@@ -370,25 +394,27 @@ impl Flight {
 
     /// Whether the deadline and the server's memory leave room for an attempt at that time.
     fn is_allowed_at(&self, mux: &mut Mux, at: Instant) -> Result<(), Stop> {
-        if at >= self.deadline {
+        if at >= self.deadline() {
             Err(Stop::Deadline)
-        } else if at >= self.too_late(mux) {
+        } else if self.too_late(mux).is_some_and(|too_late| at >= too_late) {
             Err(Stop::Window)
         } else {
             Ok(())
         }
     }
 
-    /// From when on the server can't be relied on to know the call again.
-    fn too_late(&self, mux: &mut Mux) -> Instant {
+    /// From when on the server can't be relied on to know the call again; `None` if it always can.
+    fn too_late(&self, mux: &mut Mux) -> Option<Instant> {
         self.too_late_since(mux.call(self.key()).open_since(false), mux)
     }
 
     /// The same, of an attempt that was made then.
-    fn too_late_since(&self, since: Option<Instant>, mux: &mut Mux) -> Instant {
+    fn too_late_since(&self, since: Option<Instant>, mux: &mut Mux) -> Option<Instant> {
         match (since, self.resend_window) {
-            (Some(since), Some(window)) if mux.may_be_forgotten(self.key()) => after(since, window),
-            _ => after(self.deadline, YEAR),
+            (Some(since), Some(window)) if mux.may_be_forgotten(self.key()) => {
+                Some(after(since, window))
+            }
+            _ => None,
         }
     }
 
@@ -402,7 +428,7 @@ impl Flight {
         let pending = mux.call(self.key());
         let untold = match pending.attempts.last() {
             Some(latest) if latest.ended.is_none() => Some(Cause::NoReply(self.limits.deadline)),
-            _ => pending.trouble.take(),
+            _ => pending.trouble.take().map(|cause| *cause),
         };
         let refused = || mux.hello_refusal().map(Cause::Server);
         let cause = untold
@@ -414,17 +440,17 @@ impl Flight {
     /// Until when an attempt that is made now is waited for.
     fn patience(&self, now: Instant) -> Instant {
         match self.is_notification {
-            true => self.deadline,
+            true => self.deadline(),
             false => after(now, self.limits.attempt_timeout),
         }
     }
 
     fn outbound(&self, number: u32, is_hedge: bool, now: Instant) -> Outbound<'_> {
-        let left = self.deadline.saturating_duration_since(now);
+        let left = self.deadline().saturating_duration_since(now);
         Outbound {
             key: self.key(),
             method: &self.method,
-            params: self.params.as_deref(),
+            params: self.params.as_ref().map(Json::get),
             number,
             is_hedge,
             timeout_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),

@@ -64,7 +64,7 @@ fn check_request(request: &Request<'_>, limits: &Limits) {
         request.dialect,
         id,
         &request.method,
-        request.params.map(raw),
+        request.params.map(str::as_bytes),
         &request.meta,
     );
     let again = match Incoming::parse(&written, limits) {

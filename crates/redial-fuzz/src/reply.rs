@@ -1,6 +1,10 @@
-//! The parser of replies: it never panics, and what it takes is written and read again as the same.
+//! The parser of replies: it never panics, and what it takes is written and read again as the same,
+//! and the short way to read a usual reply agrees with it.
 
-use redial_protocol::{Dialect, Reply, reply};
+use redial_protocol::{
+    Dialect, Reply, ReplyMeta,
+    reply::{self, UsualReply},
+};
 use serde_json::value::RawValue;
 
 /// Parses the bytes as one frame of a server.
@@ -10,8 +14,21 @@ use serde_json::value::RawValue;
 /// If what is taken is not the same after it was written and read again.
 pub fn check(data: &[u8]) {
     let Ok(read) = Reply::parse(data) else {
+        assert!(
+            UsualReply::read(data).is_none(),
+            "only the short way takes it"
+        );
         return;
     };
+    if let Some(usual) = UsualReply::read(data) {
+        let result = read
+            .outcome
+            .as_ref()
+            .expect("the short way takes results alone");
+        assert_eq!(Some(usual.id), read.id.as_uuid());
+        assert_eq!(usual.result, RawValue::get(result).as_bytes());
+        assert_eq!(read.meta, ReplyMeta::default());
+    }
     let mut outcome = Vec::new();
     match &read.outcome {
         Ok(result) => reply::encode_result(&mut outcome, result).expect("raw JSON is JSON"),

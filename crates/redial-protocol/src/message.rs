@@ -398,15 +398,15 @@ impl<'de> Visitor<'de> for MembersVisitor {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Appends a request to `out`, without a frame around it. `params` and `id` go out as they are.
+/// Appends a request to `out`, without a frame around it. `params` and `id` are JSON, and go out as
+/// they are.
 ///
 /// ```
 /// use redial_protocol::{Dialect, RequestMeta, write_request};
 ///
 /// let mut out = Vec::new();
-/// let params = serde_json::value::to_raw_value(&["k"])?;
 /// let meta = RequestMeta { attempt: 2, ..RequestMeta::default() };
-/// write_request(&mut out, Dialect::JsonRpc2, Some("7"), "get", Some(&params), &meta);
+/// write_request(&mut out, Dialect::JsonRpc2, Some("7"), "get", Some(br#"["k"]"#), &meta);
 /// assert_eq!(
 ///     String::from_utf8(out)?,
 ///     r#"{"jsonrpc":"2.0","id":7,"method":"get","params":["k"],"redial":{"attempt":2}}"#
@@ -418,29 +418,45 @@ pub fn write_request(
     dialect: Dialect,
     id: Option<&str>,
     method: &str,
-    params: Option<&RawValue>,
+    params: Option<&[u8]>,
     meta: &RequestMeta<'_>,
 ) {
-    out.extend_from_slice(match dialect {
-        Dialect::Notebook => b"{",
-        Dialect::JsonRpc2 => br#"{"jsonrpc":"2.0","#,
-    });
+    let (with_id, without): (&[u8], &[u8]) = match dialect {
+        Dialect::Notebook => (br#"{"id":"#, br#"{"method":"#),
+        Dialect::JsonRpc2 => (
+            br#"{"jsonrpc":"2.0","id":"#,
+            br#"{"jsonrpc":"2.0","method":"#,
+        ),
+    };
     if let Some(id) = id {
-        out.extend_from_slice(br#""id":"#);
+        out.extend_from_slice(with_id);
         out.extend_from_slice(id.as_bytes());
-        out.push(b',');
+        out.extend_from_slice(br#","method":"#);
+    } else {
+        out.extend_from_slice(without);
     }
-    out.extend_from_slice(br#""method":"#);
-    serde_json::to_writer(&mut *out, method).expect("writing a string to memory can't fail");
+    write_string(out, method);
     if let Some(params) = params {
         out.extend_from_slice(br#","params":"#);
-        out.extend_from_slice(params.get().as_bytes());
+        out.extend_from_slice(params);
     }
     if !meta.is_empty() {
         out.extend_from_slice(br#","redial":"#);
-        serde_json::to_writer(&mut *out, meta).expect("writing plain members can't fail");
+        meta.write(out);
     }
     out.push(b'}');
+}
+
+/// Appends a string as JSON.
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, text).expect("writing a string to memory can't fail");
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::message::write_string;
+
 /// The `redial` member of a request.
 ///
 /// ```
@@ -50,6 +52,35 @@ impl RequestMeta<'_> {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Appends it as `serde_json` would, which takes three times as long.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let numbers = [
+            (
+                br#""attempt":"#.as_slice(),
+                Some(u64::from(self.attempt)).filter(|n| *n != 1),
+            ),
+            (br#""timeout_ms":"#, self.timeout_ms),
+            (br#""ack":"#, self.ack),
+        ];
+        let start = out.len();
+        for (name, number) in numbers {
+            if let Some(number) = number {
+                out.push(b',');
+                out.extend_from_slice(name);
+                out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            }
+        }
+        if let Some(traceparent) = &self.traceparent {
+            out.extend_from_slice(br#","traceparent":"#);
+            write_string(out, traceparent);
+        }
+        match out.len() - start {
+            0 => out.push(b'{'),
+            _ => out[start] = b'{',
+        }
+        out.push(b'}');
+    }
 }
 
 /// The `redial` member of a reply.
@@ -75,4 +106,29 @@ fn first() -> u32 {
 )]
 fn is_first(attempt: &u32) -> bool {
     *attempt == first()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_written_as_serde_json_writes_it(
+            attempt: u32,
+            timeout_ms: Option<u64>,
+            ack: Option<u64>,
+            traceparent in prop::option::of(".{0,9}"),
+        ) {
+            let attempt = attempt % 3;
+            let traceparent = traceparent.map(Cow::Owned);
+            let meta = RequestMeta { attempt, timeout_ms, ack, traceparent };
+            let mut out = Vec::new();
+            meta.write(&mut out);
+            let expected = serde_json::to_string(&meta).unwrap();
+            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! Replies: an outcome is encoded once and kept as bytes; what is wrapped around it for each
 //! attempt is only the dialect and the id.
 
+mod usual;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+pub use self::usual::UsualReply;
 use crate::{
     error::ErrorObject,
     id::{Id, IdError},

@@ -100,7 +100,14 @@ fn request(id: Uuid, method: &str, key: &str, meta: &RequestMeta<'_>) -> Vec<u8>
     let mut frame = Vec::new();
     write_frame(&mut frame, 1024, |out| {
         let dialect = Dialect::JsonRpc2;
-        write_request(out, dialect, Some(&id), method, Some(&params), meta);
+        write_request(
+            out,
+            dialect,
+            Some(&id),
+            method,
+            Some(params.get().as_bytes()),
+            meta,
+        );
     })
     .expect("a short request fits into 1024 bytes");
     frame

@@ -1,6 +1,6 @@
 //! What a frame from the server is.
 
-use redial_protocol::{ErrorObject, Reply, ReplyError, rpc::Hello};
+use redial_protocol::{ErrorObject, Reply, ReplyError, ReplyMeta, reply::UsualReply, rpc::Hello};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -8,6 +8,13 @@ use crate::mux::{Decoded, HELLO_ID, PING_ID, Welcome};
 
 /// What a frame is, copied out of the buffer it lies in.
 pub(super) fn decode(frame: &[u8]) -> Result<Decoded, ReplyError> {
+    if let Some(usual) = UsualReply::read(frame) {
+        return Ok(Decoded::Reply {
+            id: usual.id,
+            outcome: Ok(usual.result.into()),
+            meta: ReplyMeta::default(),
+        });
+    }
     let reply = match Reply::parse(frame) {
         Ok(reply) => reply,
         Err(ReplyError::Outcome { id, detail }) => match serde_json::from_str::<Uuid>(&id) {
@@ -28,7 +35,7 @@ pub(super) fn decode(frame: &[u8]) -> Result<Decoded, ReplyError> {
     };
     Ok(Decoded::Reply {
         id,
-        outcome: reply.outcome.map(ToOwned::to_owned),
+        outcome: reply.outcome.map(Into::into),
         meta: reply.meta,
     })
 }

@@ -58,12 +58,13 @@ impl Mux {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
-        let is_crowded = session.is_crowded();
-        let (is_urgent, is_untold) = (session.is_urgent(), session.is_untold());
+        let is_urgent = session.is_urgent();
+        let is_watched = self.sessions.watcher.is_some();
+        let is_to_be_watched = !is_watched && (session.is_untold() || session.is_crowded());
         if is_urgent {
             self.say_what_is_urgent();
         }
-        if is_untold || is_crowded {
+        if is_to_be_watched {
             self.watch(None);
         }
         if !self.sessions.queue.is_empty() {
@@ -198,7 +199,14 @@ impl Mux {
         let frame = link.append(|out| {
             let meta = RequestMeta::default();
             write_frame(out, max, |out| {
-                write_request(out, dialect, None, method, Some(&params), &meta);
+                write_request(
+                    out,
+                    dialect,
+                    None,
+                    method,
+                    Some(params.get().as_bytes()),
+                    &meta,
+                );
             })
         });
         // Only a limit of a few bytes has no room for it, and then no call has either.

@@ -4,7 +4,6 @@
 use std::{sync::Arc, task::Waker, time::Instant};
 
 use redial_protocol::{ErrorCode, ErrorObject, ReplyMeta, RequestMeta, write_frame, write_request};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{Cause, ConnectError},
+    json::Json,
     report::AttemptEnd,
     retry::{
         after,
@@ -188,7 +188,7 @@ impl Mux {
         &mut self,
         link: usize,
         id: Uuid,
-        outcome: Result<Box<RawValue>, ErrorObject>,
+        outcome: Result<Json, ErrorObject>,
         meta: ReplyMeta,
         now: Instant,
     ) -> Result<(), String> {
@@ -260,6 +260,7 @@ impl Mux {
             attempt.finish(now, AttemptEnd::Reply);
         }
         pending.answer = Some(answer);
+        pending.answered_at = Some(now);
         self.woken.extend(pending.waker.take());
     }
 
@@ -358,7 +359,7 @@ fn end_attempts(
         let (since, is_lost) = (pending.attempts.pop(), end == AttemptEnd::ConnectionLost);
         match since {
             Some(latest) if !is_lost => pending.had_no_connection(latest.started, now, cause),
-            _ => pending.trouble = Some(cause),
+            _ => pending.trouble = Some(cause.into()),
         }
         pending.signal = Some(Signal::Unsent);
     } else {

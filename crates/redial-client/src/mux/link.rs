@@ -23,6 +23,8 @@ pub(crate) struct Link {
     /// Leaves when the driver comes by. May hold withdrawn frames, which are skipped.
     out: Vec<u8>,
     withdrawn: BTreeMap<u64, u64>,
+    /// How many frames lie in `out`.
+    frames: usize,
     /// Offset of the end of `out`.
     appended: u64,
     /// Offset up to which bytes were given to the driver: nothing before it can be withdrawn.
@@ -83,12 +85,18 @@ impl Link {
         let (start, before) = (self.appended, self.out.len());
         write(&mut self.out)?;
         self.appended += (self.out.len() - before) as u64;
+        self.frames += 1;
         Ok((start, self.appended))
     }
 
     /// How many bytes wait to be written.
     pub(super) fn unsent(&self) -> u64 {
         self.appended - self.written
+    }
+
+    /// Whether something waits to be written with more to come, up to that many frames.
+    pub(super) fn gathers(&self, max_frames: usize) -> bool {
+        (1..max_frames).contains(&self.frames)
     }
 
     /// Whether there is anything that no driver has taken.
@@ -122,6 +130,7 @@ impl Link {
         std::mem::swap(&mut outgoing.bytes, &mut self.out);
         outgoing.withdrawn = std::mem::take(&mut self.withdrawn);
         self.committed = self.appended;
+        self.frames = 0;
     }
 
     /// The connection has brought a reply: the next one may be made at once.
@@ -137,6 +146,7 @@ impl Link {
         let written = written.unwrap_or(self.committed);
         self.epoch = self.epoch.wrapping_add(1);
         self.out.clear();
+        self.frames = 0;
         self.withdrawn.clear();
         self.notifications.clear();
         (self.appended, self.committed, self.written) = (0, 0, 0);

@@ -100,7 +100,7 @@ impl Mux {
             }
             if closed > 0 {
                 pending.disowned += closed;
-                pending.trouble = Some(Cause::SessionLost);
+                pending.trouble = Some(Cause::SessionLost.into());
                 self.woken.extend(pending.waker.take());
                 (0..closed).for_each(|_| self.release(number));
             }
@@ -163,7 +163,7 @@ impl Mux {
                     attempt.finish(now, AttemptEnd::Refused);
                 }
             }
-            pending.trouble = Some(Cause::SessionLost);
+            pending.trouble = Some(Cause::SessionLost.into());
             pending.name = Name::None;
             live.into_iter().for_each(|link| self.release(link));
         }

@@ -3,11 +3,10 @@
 use std::{task::Waker, time::Instant};
 
 use redial_protocol::{ErrorObject, ReplyMeta, SessionCall};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::link::{Link, Touch};
-use crate::{error::Cause, few::Few, report::AttemptEnd, retry::classify::Verdict};
+use crate::{error::Cause, few::Few, json::Json, report::AttemptEnd, retry::classify::Verdict};
 
 /// What a call is, as far as the bookkeeping has to know.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,12 +62,14 @@ pub(crate) struct Pending {
     pub(crate) attempts: Few<Attempt>,
     /// What ends the call.
     pub(crate) answer: Option<Answer>,
+    /// When a reply brought it, if one did.
+    pub(super) answered_at: Option<Instant>,
     /// What happened to its attempts, if the call hasn't seen it yet.
     pub(crate) signal: Option<Signal>,
     /// Attempts that were none, if the call hasn't seen it yet: their server didn't know the session.
     pub(crate) disowned: u32,
     /// What happened last, for the error.
-    pub(crate) trouble: Option<Cause>,
+    pub(crate) trouble: Option<Box<Cause>>,
     /// The server asked for no attempt before this.
     pub(crate) not_before: Option<Instant>,
     /// It is in the list of those that wait for room.
@@ -80,13 +81,39 @@ pub(crate) struct Pending {
     /// The link that keeps a place among its unanswered attempts for this call. Without that, the
     /// next call of whoever gave the place up would take it before this one has woken.
     pub(super) place: Option<usize>,
+    /// When the call wants to be woken, whatever happens.
+    pub(super) wakes_at: Option<Instant>,
+    /// Which list of alarms has it, and for when: that time or earlier.
+    pub(super) alarm: Option<(usize, Instant)>,
+}
+
+/// What is left of a call that is over. Not to be dropped under the lock: with a waker a task may
+/// go that wants it.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) name: Name,
+    pub(crate) attempts: Few<Attempt>,
+    _waker: Option<Waker>,
+    _trouble: Option<Box<Cause>>,
+}
+
+impl Closed {
+    /// Of a call that never was one.
+    pub(crate) fn unbegun(name: Name) -> Self {
+        Self {
+            name,
+            attempts: Few::new(),
+            _waker: None,
+            _trouble: None,
+        }
+    }
 }
 
 /// What ends a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// A result.
-    Result(Box<RawValue>, ReplyMeta),
+    Result(Json, ReplyMeta),
     /// An error, and what it means.
     Error(ErrorObject, Verdict, ReplyMeta),
     /// A reply to this call that has no usable outcome.
@@ -164,6 +191,7 @@ impl Pending {
             waker: None,
             attempts: Few::new(),
             answer: None,
+            answered_at: None,
             signal: None,
             disowned: 0,
             trouble: None,
@@ -172,6 +200,18 @@ impl Pending {
             is_queued: false,
             waiting: None,
             place: None,
+            wakes_at: None,
+            alarm: None,
+        }
+    }
+
+    /// Takes what may not be dropped under the lock, and what is of use after the call.
+    pub(super) fn take(&mut self) -> Closed {
+        Closed {
+            name: self.name,
+            attempts: std::mem::replace(&mut self.attempts, Few::new()),
+            _waker: self.waker.take(),
+            _trouble: self.trouble.take(),
         }
     }
 
@@ -209,14 +249,14 @@ impl Pending {
     pub(super) fn tell(&mut self, was_running: bool, signal: Signal, trouble: Cause) {
         if was_running && !self.is_running() {
             self.signal = Some(signal);
-            self.trouble = Some(trouble);
+            self.trouble = Some(trouble.into());
         }
     }
 
     /// There is no connection for the next attempt either. One stands for all of these, so that a
     /// long outage leaves no long history.
     pub(super) fn had_no_connection(&mut self, since: Instant, now: Instant, cause: Cause) {
-        self.trouble = Some(cause);
+        self.trouble = Some(cause.into());
         if let Some(latest) = self.attempts.last_mut()
             && let Some((ended, AttemptEnd::ConnectFailed)) = &mut latest.ended
         {

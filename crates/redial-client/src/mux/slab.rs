@@ -1,7 +1,7 @@
 //! The calls that are not over, each in a place that is found without hashing.
 
 /// Where a call is. A key is never used again: not even when its place is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     index: u32,
     generation: u32,
@@ -10,8 +10,16 @@ pub(crate) struct Key {
 /// Values in places that are used again.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    places: Vec<(u32, Option<T>)>,
+    places: Vec<Place<T>>,
     free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    generation: u32,
+    is_free: bool,
+    /// Of a place that is free, what is left of the one before.
+    value: T,
 }
 
 impl<T> Slab<T> {
@@ -23,34 +31,46 @@ impl<T> Slab<T> {
     }
 
     pub(super) fn insert(&mut self, value: T) -> Key {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push((0, None));
-            u32::try_from(self.places.len() - 1).expect("fewer than 2^32 calls at once")
-        });
-        let (generation, place) = &mut self.places[index as usize];
-        *place = Some(value);
+        let Some(index) = self.free.pop() else {
+            let index = u32::try_from(self.places.len()).expect("fewer than 2^32 calls at once");
+            let (generation, is_free) = (0, false);
+            self.places.push(Place {
+                generation,
+                is_free,
+                value,
+            });
+            return Key { index, generation };
+        };
+        let place = &mut self.places[index as usize];
+        place.is_free = false;
+        place.value = value;
         Key {
             index,
-            generation: *generation,
+            generation: place.generation,
         }
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&T> {
-        let (generation, place) = self.places.get(key.index as usize)?;
-        place.as_ref().filter(|_| *generation == key.generation)
+        let place = self.places.get(key.index as usize)?;
+        (place.generation == key.generation).then_some(&place.value)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let (generation, place) = self.places.get_mut(key.index as usize)?;
-        place.as_mut().filter(|_| *generation == key.generation)
+        let place = self.places.get_mut(key.index as usize)?;
+        (place.generation == key.generation).then_some(&mut place.value)
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
-        self.get(key)?;
-        let (generation, place) = &mut self.places[key.index as usize];
-        *generation = generation.wrapping_add(1);
+    /// Gives the place of a value back. What is not taken from it is dropped when the place is used
+    /// again.
+    pub(super) fn remove(&mut self, key: Key) -> Option<&mut T> {
+        let place = self.places.get_mut(key.index as usize)?;
+        if place.generation != key.generation {
+            return None;
+        }
+        place.generation = place.generation.wrapping_add(1);
+        place.is_free = true;
         self.free.push(key.index);
-        place.take()
+        Some(&mut place.value)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -58,9 +78,8 @@ impl<T> Slab<T> {
     }
 
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.places
-            .iter_mut()
-            .filter_map(|(_, place)| place.as_mut())
+        let taken = self.places.iter_mut().filter(|place| !place.is_free);
+        taken.map(|place| &mut place.value)
     }
 }
 
@@ -72,8 +91,9 @@ mod tests {
     fn a_place_is_used_again_and_its_key_is_not() {
         let mut slab = Slab::new();
         let (a, b) = (slab.insert('a'), slab.insert('b'));
-        assert_eq!(slab.remove(a), Some('a'));
-        assert_eq!((slab.remove(a), slab.get(a), slab.len()), (None, None, 1));
+        assert_eq!(slab.remove(a), Some(&mut 'a'));
+        assert_eq!(slab.remove(a), None);
+        assert_eq!((slab.get(a), slab.len()), (None, 1));
         let c = slab.insert('c');
         assert_eq!((a.index, slab.get_mut(a)), (c.index, None));
         assert_eq!(slab.get(c), Some(&'c'));

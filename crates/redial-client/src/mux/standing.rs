@@ -94,7 +94,14 @@ impl Mux {
             let params = to_raw_value(&said).expect("plain members are always JSON");
             let _ = write_frame(out, max_frame_bytes, |out| {
                 let meta = RequestMeta::default();
-                write_request(out, self.dialect, None, rpc::ACK, Some(&params), &meta);
+                write_request(
+                    out,
+                    self.dialect,
+                    None,
+                    rpc::ACK,
+                    Some(params.get().as_bytes()),
+                    &meta,
+                );
             });
         }
         self.grant();
@@ -171,7 +178,7 @@ impl Mux {
                 self.dialect,
                 Some(&id),
                 rpc::HELLO,
-                Some(&params),
+                Some(params.get().as_bytes()),
                 &meta,
             );
         });

@@ -59,7 +59,7 @@ const WAIT: Sent = Sent::Wait { needs_driver: None };
 fn result(n: u128) -> Decoded {
     Decoded::Reply {
         id: id(n),
-        outcome: Ok(RawValue::NULL.to_owned()),
+        outcome: Ok(Json::NULL),
         meta: ReplyMeta::default(),
     }
 }
@@ -129,18 +129,43 @@ fn requests_go_round_the_links_that_work() {
         ..Config::default()
     };
     let (mut mux, now) = mux(config);
-    for n in 0..6 {
-        send(&mut mux, n, now);
-    }
+    let send_one = |mux: &mut Mux, n| {
+        send(mux, n, now);
+        (0..3).for_each(|link| drop(write_all(mux, link, &mut Outgoing::default())));
+    };
+    (0..6).for_each(|n| send_one(&mut mux, n));
     let in_flight: Vec<_> = (0..3).map(|link| mux.outstanding(link)).collect();
     assert_eq!(in_flight, [2, 2, 2]);
     mux.lost(1, Some(0), &"peer".into(), "cut", now);
     assert_eq!(mux.failures(1), 1);
-    for n in 6..10 {
-        send(&mut mux, n, now);
-    }
+    (6..10).for_each(|n| send_one(&mut mux, n));
     let in_flight: Vec<_> = (0..3).map(|link| mux.outstanding(link)).collect();
     assert_eq!(in_flight, [4, 0, 4]);
+}
+
+#[test]
+fn requests_that_are_ready_together_leave_together() {
+    let config = Config {
+        connections: 2,
+        ..Config::default()
+    };
+    let (mut mux, now) = mux(config);
+    let in_flight = |mux: &Mux| [0, 1].map(|link| mux.outstanding(link));
+    let keys: Vec<_> = (0..8).map(|n| open(&mut mux, n)).collect();
+    for (sent, key) in (1..).zip(keys) {
+        mux.send(&request(key), now);
+        assert_eq!(
+            in_flight(&mux),
+            [sent.min(4), sent.max(4) - 4],
+            "a link's share"
+        );
+    }
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    write_all(&mut mux, 1, &mut Outgoing::default());
+    send(&mut mux, 8, now);
+    write_all(&mut mux, 0, &mut Outgoing::default());
+    send(&mut mux, 9, now);
+    assert_eq!(in_flight(&mux), [5, 5], "what was taken is not waited for");
 }
 
 #[test]

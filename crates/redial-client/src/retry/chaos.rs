@@ -132,7 +132,8 @@ impl World {
             hedge: hedge::Hedge::After(ms(50)),
         };
         let params = to_raw_value(&[self.calls.len()]).unwrap();
-        let mut flight = Flight::new("inc".into(), Some(params), limits, self.now);
+        let mut flight = Flight::new("inc".into(), Some((&*params).into()), limits);
+        flight.begin(self.now);
         flight.resend_window = Some(ms(8000));
         flight.key = Some(self.mux.open(None, Nature::default()).unwrap());
         self.calls.push(Running { flight, over: None });
@@ -327,7 +328,7 @@ impl World {
         call: SessionCall,
         index: usize,
         serve: Serve,
-    ) -> Option<Result<Box<RawValue>, ErrorObject>> {
+    ) -> Option<Result<Json, ErrorObject>> {
         let raised = |code| Some(Err(ErrorObject::raised(code, "")));
         let Some(table) = self.sessions.get_mut(&call.session) else {
             let error = ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, "");
@@ -337,7 +338,7 @@ impl World {
             assert!(self.calls[index].over.is_some());
             return raised(ErrorCode::STALE);
         }
-        let done = Some(Ok(RawValue::NULL.to_owned()));
+        let done = Some(Ok(Json::NULL));
         if table.executed.contains(&call.number) {
             return done;
         }

@@ -139,11 +139,13 @@ impl Flight {
     ) -> Step {
         let hedge_at = None;
         self.phase = Phase::Wait { until, hedge_at };
-        let patience = until.min(self.deadline);
+        let patience = until.min(self.deadline());
         let since = mux.call(self.key()).open_since(true);
         let is_wasted = self.used >= self.limits.max_attempts
             || mux.touch(self.key()) != Touch::Wholly
-            || now >= self.too_late_since(since, mux);
+            || self
+                .too_late_since(since, mux)
+                .is_some_and(|too_late| now >= too_late);
         if is_wasted || policy.bucket.reserve(now, now).is_none() {
             return sleep(patience);
         }
@@ -153,7 +155,9 @@ impl Flight {
                 self.used = number;
                 // It may be in the buffer still when it gets too late for it.
                 Step::Sleep {
-                    until: patience.min(self.too_late_since(since, mux)),
+                    until: self
+                        .too_late_since(since, mux)
+                        .map_or(patience, |at| patience.min(at)),
                     needs_driver,
                 }
             }
@@ -178,6 +182,7 @@ impl Flight {
         let is_copy = latest.is_some_and(|latest| latest.is_hedge);
         (is_copy && mux.touch(self.key()) == Touch::Untouched)
             .then(|| self.too_late_since(mux.call(self.key()).open_since(true), mux))
+            .flatten()
     }
 
     pub(super) fn is_copy_too_late(&self, mux: &mut Mux, now: Instant) -> bool {

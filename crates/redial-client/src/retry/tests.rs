@@ -9,7 +9,7 @@ use super::{budget::RetryBudget, hedge::Hedge, *};
 use crate::{
     Backoff, Config, Jitter, clock,
     error::ConnectError,
-    mux::{Decoded, End, Nature, Outgoing, Pending},
+    mux::{Attempt, Closed, Decoded, End, Nature, Outgoing},
     report::AttemptEnd,
 };
 
@@ -57,6 +57,11 @@ enum Event {
     Serve(Serve),
 }
 
+/// Some attempt may have been executed.
+fn is_open(closed: &Closed) -> bool {
+    closed.attempts.iter().any(Attempt::is_open)
+}
+
 impl World {
     fn new(limits: CallLimits, budget: RetryBudget) -> Self {
         let config = Config {
@@ -70,7 +75,8 @@ impl World {
         let now = clock::now();
         let mut mux = Mux::new(config, ChaCha8Rng::seed_from_u64(2));
         let key = mux.open(Some(ID), Nature::default()).unwrap();
-        let mut flight = Flight::new("inc".into(), None, limits, now);
+        let mut flight = Flight::new("inc".into(), None, limits);
+        flight.begin(now);
         flight.key = Some(key);
         flight.resend_window = Some(ms(8000));
         Self {
@@ -189,7 +195,7 @@ impl World {
             }
             Serve::Answer => {
                 self.executed = true;
-                Ok(RawValue::NULL.to_owned())
+                Ok(Json::NULL)
             }
             Serve::Refuse(code) => Err(ErrorObject::raised(ErrorCode::from(code), "")),
         };
@@ -203,7 +209,7 @@ impl World {
     }
 
     /// Lets time pass until the call is over, and then everything leave that still can.
-    fn finish(&mut self) -> (Ending, Pending) {
+    fn finish(&mut self) -> (Ending, Closed) {
         while let Some(until) = self.step() {
             self.now = until;
         }
@@ -271,7 +277,7 @@ proptest! {
             world.step();
         }
         let (ending, pending) = world.finish();
-        let (is_open, may_be_executed) = (pending.is_open(), world.may_be_executed());
+        let (is_open, may_be_executed) = (is_open(&pending), world.may_be_executed());
         match &ending {
             Ending::Answer(Answer::Result(..)) => prop_assert!(world.executed),
             _ if is_open => prop_assert!(may_be_executed, "unknown for no reason: {ending:?}"),
@@ -281,7 +287,7 @@ proptest! {
         let latest = pending.attempts.last().map_or(0, |attempt| attempt.number);
         prop_assert!(latest <= world.flight.used + 1, "the next one may bear a free number");
         // Events may jump over the deadline; the call's own sleeps never do.
-        prop_assert!(world.now <= world.flight.started + ms(2000 + 60 * 200));
+        prop_assert!(world.now <= world.flight.started().unwrap() + ms(2000 + 60 * 200));
         prop_assert_eq!(world.mux.in_flight(), 0);
         prop_assert_eq!(world.mux.outstanding(0), 0);
     }
@@ -335,7 +341,7 @@ fn a_refusal_of_an_older_attempt_leaves_the_younger_one_alone() {
     assert_eq!(patience, world.now + ms(100));
     let (ending, pending) = world.finish();
     assert!(matches!(ending, Ending::GiveUp { .. }), "{ending:?}");
-    assert!(pending.is_open());
+    assert!(is_open(&pending));
     let ends: Vec<_> = pending
         .attempts
         .iter()
@@ -397,7 +403,11 @@ fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
     while world.now < first_sent + ms(300) {
         world.now = world.step().unwrap();
     }
-    assert_eq!(world.step(), Some(world.flight.deadline), "only listening");
+    assert_eq!(
+        world.step(),
+        Some(world.flight.deadline()),
+        "only listening"
+    );
     world.write(usize::MAX);
     assert_eq!((world.arrived.len(), world.flight.used), (1, 1));
     world.serve(Serve::Answer);
@@ -444,7 +454,7 @@ fn a_hedge_is_taken_back_when_it_gets_too_late_for_it() {
 fn a_first_attempt_may_lie_in_the_buffer_for_as_long_as_the_deadline_allows() {
     let mut world = World::new(limits(), RetryBudget::unlimited());
     world.flight.resend_window = Some(ms(300));
-    while world.now < world.flight.started + ms(1500) {
+    while world.now < world.flight.started().unwrap() + ms(1500) {
         world.now = world.step().unwrap();
     }
     world.happen(Event::Connect);

@@ -213,7 +213,8 @@ proptest! {
         let params = params.map(|params| serde_json::value::to_raw_value(&params).unwrap());
         let meta = RequestMeta { attempt, timeout_ms, ..RequestMeta::default() };
         let mut out = Vec::new();
-        write_request(&mut out, dialect, id.as_deref(), &method, params.as_deref(), &meta);
+        let raw = params.as_deref().map(|params| params.get().as_bytes());
+        write_request(&mut out, dialect, id.as_deref(), &method, raw, &meta);
         let Ok(Incoming::Request(request)) = Incoming::parse(&out, &Limits::default()) else {
             panic!("not read back: {}", String::from_utf8_lossy(&out));
         };
