@@ -23,6 +23,9 @@ use self::{
 };
 use crate::{flags::whole, programs::Workspace, report};
 
+/// How the programs are built.
+const PROFILE: &str = "fast";
+
 /// How long nothing is measured at the start of each measurement, in seconds.
 const WARMUP: f64 = 0.5;
 /// The same, and how long is measured, where it is only to be seen that it works.
@@ -45,10 +48,6 @@ pub(crate) struct Args {
     /// One short round, to see that it works: its figures are not to be trusted
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// Let the generator ask for replies all the time instead of sleeping, so that no server pays
-    /// for waking it up
-    #[arg(long)]
-    spin: bool,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -67,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let _claim = workspace.claim("bench")?;
     let folder = match &args.programs {
         Some(folder) => folder.clone(),
-        None => workspace.build("redial-bench", args.json)?,
+        None => workspace.build_as(PROFILE, "redial-bench", args.json)?,
     };
     let (seconds, warmup, rounds) = match args.quick {
         true => (QUICK, QUICK, 1),
@@ -76,7 +75,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let bench = Bench {
         folder,
         cores: measure::two_cores(),
-        spin: args.spin,
         seconds,
         warmup,
     };
@@ -131,17 +129,14 @@ fn how(bench: &Bench, rounds: usize) -> String {
                  can't: ratios say little"
             .to_owned(),
     };
-    let spin = match bench.spin {
-        true => " The generator never sleeps.",
-        false => "",
-    };
     let trust = match rounds {
         0..COMPARED_FROM => "\nSo few rounds are not to be trusted.",
         _ => "",
     };
     format!(
-        "Rounds: {rounds}, each measurement {seconds} s after {warmup} s; {pinned}. Release \
-         build.{spin}{trust}"
+        "Rounds: {rounds}, each measurement {seconds} s after {warmup} s; {pinned}. built \
+         with --profile {PROFILE}. Awake: the generator never sleeps, so that no server pays for waking \
+         it up.{trust}"
     )
 }
 

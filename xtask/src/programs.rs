@@ -84,9 +84,14 @@ impl Workspace {
 
     /// Builds the programs of a package in release, and answers where they are.
     pub(crate) fn build(&self, package: &str, quiet: bool) -> Result<PathBuf> {
+        self.build_as("release", package, quiet)
+    }
+
+    /// The same with another profile.
+    pub(crate) fn build_as(&self, profile: &str, package: &str, quiet: bool) -> Result<PathBuf> {
         let mut build = cargo();
         build.current_dir(&self.root);
-        build.args(["build", "--release", "-p", package, "--bins"]);
+        build.args(["build", "--profile", profile, "-p", package, "--bins"]);
         if quiet {
             build.arg("--quiet");
         }
@@ -95,7 +100,7 @@ impl Workspace {
             status.success(),
             "building the programs of {package} failed ({status})"
         );
-        Ok(self.target.join("release"))
+        Ok(self.target.join(profile))
     }
 
     /// Where a program is that was built in release.

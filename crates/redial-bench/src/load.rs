@@ -34,8 +34,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub enum Mode {
     /// The requests of `session`, to a peer that sends them back.
     Echo,
-    /// `inc_query` with plain ids: no call is recorded.
+    /// The same method as a query, in the very requests of `session`: no call is recorded.
     Query,
+    /// The same with plain ids, and nothing to acknowledge.
+    PlainQuery,
     /// `inc` with plain ids.
     Plain,
     /// `inc` with the numbers of a session, one for each connection, and acknowledgements.

@@ -54,7 +54,7 @@ pub(crate) fn costs(results: &Results, shape: Shape) -> String {
 }
 
 fn draw(kind: &str, shape: Shape, title: &str, bars: &[Bar<'_>]) -> String {
-    let slug = format!("{kind}-{}-{}", shape.connections, shape.in_flight);
+    let slug = format!("{kind}-{}", shape.name().replace([' ', ','], ""));
     let size = (WIDTH, TOP * 2.0 + STEP * bars.len() as f64);
     let one = |bar: &Bar<'_>| format!("{}: {}", bar.row.cell.what.name(), bar.label);
     let described: Vec<_> = bars.iter().map(one).collect();
@@ -90,7 +90,7 @@ mod tests {
     fn every_cell_of_a_shape_has_its_bar() {
         let results = results(&[1e6, 2e6]);
         for picture in [speeds(&results, BUSY), costs(&results, BUSY)] {
-            assert_eq!(picture.matches("<rect").count(), 8, "{picture}");
+            assert_eq!(picture.matches("<rect").count(), 9, "{picture}");
             assert!(!picture.contains("NaN"), "{picture}");
         }
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    plan::{BUSY, SHAPES, Shape, What},
+    plan::{AWAKE, BUSY, SHAPES, Shape, What},
     results::Results,
     stats::Spread,
 };
@@ -29,7 +29,7 @@ use Bound::{AtLeast, AtMost};
 
 /// All goals that these results can be held against.
 pub(crate) fn goals(results: &Results) -> Vec<Goal> {
-    let [single, deep, busy] = SHAPES;
+    let [single, deep, busy, awake] = SHAPES;
     let speed = |what, shape, bound| {
         let measured = results.speed_ratio(what, What::Echo, shape);
         let name = match what {
@@ -49,19 +49,20 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
         let text = "sessions, calls/s of the same method as a query";
         goal(text, shape, measured, AtLeast(0.9))
     };
-    let cpu = results.cpu_ratio(What::Session, What::Echo, BUSY);
+    let cpu = results.cpu_ratio(What::Session, What::Echo, AWAKE);
     let client = results.client_to_server(BUSY);
     vec![
-        speed(What::Session, busy, AtLeast(0.40)),
+        speed(What::Session, awake, AtLeast(0.40)),
         goal(
             "server, sessions, CPU per call of the echo's",
-            busy,
+            awake,
             cpu,
             AtMost(3.0),
         ),
-        speed(What::Plain, busy, AtLeast(0.33)),
+        speed(What::Plain, awake, AtLeast(0.33)),
         speed(What::Session, deep, AtLeast(0.60)),
         speed(What::Session, single, AtLeast(0.97)),
+        query(awake),
         query(busy),
         query(deep),
         speed(What::Client, busy, AtLeast(0.30)),

@@ -57,8 +57,6 @@ pub(crate) struct Bench {
     pub(crate) folder: PathBuf,
     /// The cores of server and client, where they are kept on one each.
     pub(crate) cores: Option<[usize; 2]>,
-    /// Whether the generator never sleeps.
-    pub(crate) spin: bool,
     pub(crate) seconds: f64,
     pub(crate) warmup: f64,
 }
@@ -125,7 +123,7 @@ impl Bench {
         }
         args.push(format!("--in-flight={}", cell.shape.in_flight));
         args.push(format!("--mode={}", mode(cell.what)));
-        if self.spin {
+        if cell.shape.is_awake {
             args.push("--spin".to_owned());
         }
         if cell.what == What::Duplicates {
@@ -150,6 +148,7 @@ fn mode(what: What) -> &'static str {
     match what {
         What::Echo => "echo",
         What::Query => "query",
+        What::PlainQuery => "plain-query",
         What::Plain => "plain",
         _ => "session",
     }
@@ -178,7 +177,7 @@ fn cores(list: &str) -> impl Iterator<Item = usize> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::plan::BUSY;
+    use crate::bench::plan::AWAKE;
 
     #[test]
     fn a_list_of_cores_is_read_as_linux_writes_it() {
@@ -191,13 +190,12 @@ mod tests {
         let bench = Bench {
             folder: PathBuf::new(),
             cores: Some([3, 4]),
-            spin: true,
             seconds: 2.0,
             warmup: 0.5,
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let flags = |what| {
-            let cell = Cell { what, shape: BUSY };
+            let cell = Cell { what, shape: AWAKE };
             let (server, first) = bench.server(what);
             let (client, second) = bench.client(cell, peer, 7);
             format!("{server} {} {client} {}", first.join(" "), second.join(" "))
@@ -211,6 +209,7 @@ mod tests {
             "--mode=session",
             "--duplicates=0.05",
             "--in-flight=32",
+            "--spin",
         ] {
             assert!(text.contains(part), "{text}");
         }

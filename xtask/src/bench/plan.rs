@@ -7,13 +7,26 @@ use serde::Serialize;
 pub(crate) struct Shape {
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
+    /// Whether the generator asks for replies all the time instead of sleeping until there are
+    /// some. Waking somebody up on the same machine takes as long as several calls. A busy server
+    /// whose peers are many, or elsewhere, does not pay for that; nor does the echo, which keeps
+    /// the generator busy.
+    pub(crate) is_awake: bool,
 }
 
 /// From one call at a time to as many as a busy service has.
-pub(crate) const SHAPES: [Shape; 3] = [Shape::new(1, 1), Shape::new(1, 64), Shape::new(8, 32)];
+pub(crate) const SHAPES: [Shape; 4] = [
+    Shape::new(1, 1),
+    Shape::new(1, 64),
+    Shape::new(8, 32),
+    Shape::new(8, 32).awake(),
+];
 
-/// The shape that the goals are mostly about.
+/// The shape that the goals of client and server together are mostly about.
 pub(crate) const BUSY: Shape = SHAPES[2];
+
+/// The one that those of the server alone are mostly about.
+pub(crate) const AWAKE: Shape = SHAPES[3];
 
 /// A peer, and what is asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,8 +34,10 @@ pub(crate) const BUSY: Shape = SHAPES[2];
 pub(crate) enum What {
     /// The limit: the same bytes, sent back.
     Echo,
-    /// The method as a query.
+    /// The method as a query, in the requests of a session.
     Query,
+    /// The method as a query, in requests with plain ids.
+    PlainQuery,
     /// The method as a mutation under plain ids.
     Plain,
     /// The method as a mutation in sessions.
@@ -38,8 +53,9 @@ pub(crate) enum What {
 }
 
 /// What is measured in every shape.
-const EVERYWHERE: [What; 6] = [
+const EVERYWHERE: [What; 7] = [
     What::Echo,
+    What::PlainQuery,
     What::Query,
     What::Plain,
     What::Session,
@@ -60,12 +76,21 @@ impl Shape {
         Self {
             connections,
             in_flight,
+            is_awake: false,
+        }
+    }
+
+    const fn awake(self) -> Self {
+        Self {
+            is_awake: true,
+            ..self
         }
     }
 
     /// As in `8 x 32`.
     pub(crate) fn name(self) -> String {
-        format!("{} x {}", self.connections, self.in_flight)
+        let awake = if self.is_awake { ", awake" } else { "" };
+        format!("{} x {}{awake}", self.connections, self.in_flight)
     }
 }
 
@@ -74,6 +99,7 @@ impl What {
         match self {
             Self::Echo => "bare echo",
             Self::Query => "query",
+            Self::PlainQuery => "query, plain ids",
             Self::Plain => "plain ids",
             Self::Session => "session",
             Self::Duplicates => "session, 5 % twice",
@@ -92,7 +118,7 @@ impl What {
     pub(crate) fn class(self) -> &'static str {
         match self {
             Self::Echo => "soft-bar",
-            Self::Query | Self::OneThread | Self::TwoThreads => "heat",
+            Self::Query | Self::PlainQuery | Self::OneThread | Self::TwoThreads => "heat",
             Self::Plain => "plain",
             Self::Session | Self::Duplicates => "session",
             Self::Client => "naive",
@@ -105,7 +131,9 @@ impl What {
 pub(crate) fn cells() -> Vec<Cell> {
     let everywhere = SHAPES
         .into_iter()
-        .flat_map(|shape| EVERYWHERE.map(|what| Cell { what, shape }));
+        .flat_map(|shape| EVERYWHERE.map(|what| Cell { what, shape }))
+        // Redial's client sleeps when it has nothing to do.
+        .filter(|cell| cell.what != What::Client || !cell.shape.is_awake);
     let threads = [What::OneThread, What::TwoThreads];
     let threads = threads.map(|what| Cell { what, shape: BUSY });
     everywhere.chain(threads).collect()

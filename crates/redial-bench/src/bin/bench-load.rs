@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<()> {
     args.core.map(cpu::pin).transpose()?;
     anyhow::ensure!(
-        args.duplicates == 0.0 || !matches!(args.mode, Mode::Echo | Mode::Query),
+        args.duplicates == 0.0 || matches!(args.mode, Mode::Plain | Mode::Session),
         "--duplicates: only mutations are executed once; expected --mode plain or session"
     );
     let load = Load {

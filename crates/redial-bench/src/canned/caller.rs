@@ -27,6 +27,7 @@ pub(super) type Verdict = Rc<Cell<Option<Result<()>>>>;
 
 /// The transport.
 pub(super) struct Caller {
+    mode: Mode,
     template: Option<Template>,
     calls: u32,
     at_once: u32,
@@ -46,7 +47,7 @@ impl Caller {
     pub(super) fn new(mode: Mode, calls: u32, at_once: u32) -> (Self, Verdict) {
         let mut requests = Vec::new();
         let template = match mode {
-            Mode::Session => {
+            Mode::Session | Mode::Query => {
                 let hello = br#"{"jsonrpc":"2.0","id":0,"method":"rpc.hello"}"#;
                 let written = write_frame(&mut requests, 64, |out| out.extend_from_slice(hello));
                 written.expect("hello fits into 64 bytes");
@@ -56,6 +57,7 @@ impl Caller {
         };
         let verdict = Verdict::default();
         let caller = Self {
+            mode,
             template,
             calls,
             at_once,
@@ -93,7 +95,7 @@ impl Caller {
                 let reply = Reply::parse(body)?.outcome;
                 let reply = reply.map_err(|error| anyhow!("hello: {}", error.message))?;
                 let hello: Hello<'_> = serde_json::from_str(reply.get())?;
-                self.template = Some(Template::of_session(hello.session, "k"));
+                self.template = Some(Template::new(self.mode, hello.session, "k"));
                 continue;
             }
             let number = number_of(body, RESULT);

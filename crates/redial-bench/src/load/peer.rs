@@ -39,7 +39,7 @@ impl Peer {
         let key = format!("bench-{index}");
         let mut stream = connect(load)?;
         let session = match load.mode {
-            Mode::Session => hello(&mut stream, load.in_flight)?,
+            Mode::Session | Mode::Query => hello(&mut stream, load.in_flight)?,
             _ => SessionId::from_bits(random),
         };
         let template = Template::new(load.mode, session, &key);

@@ -38,14 +38,14 @@ pub struct Template {
 impl Template {
     /// The requests of a session, just as Redial's client writes them.
     #[must_use]
-    pub fn of_session(session: SessionId, key: &str) -> Self {
+    pub fn of_session(session: SessionId, method: &str, key: &str) -> Self {
         let id = SessionCall { session, number: 0 }.uuid();
         let meta = RequestMeta {
             timeout_ms: Some(10_000),
             ack: Some(0),
             ..RequestMeta::default()
         };
-        let mut head = request(id, "inc", key, &meta);
+        let mut head = request(id, method, key, &meta);
         let tail = b"0}}";
         head.truncate(head.len() - tail.len());
         Self {
@@ -72,9 +72,10 @@ impl Template {
         let bits = u128::from(session.bits());
         let plain = uuid::Builder::from_random_bytes((bits << 64).to_be_bytes()).into_uuid();
         match mode {
-            Mode::Echo | Mode::Session => Self::of_session(session, key),
+            Mode::Echo | Mode::Session => Self::of_session(session, "inc", key),
+            Mode::Query => Self::of_session(session, "inc_query", key),
             Mode::Plain => Self::with_plain_ids(plain, "inc", key),
-            Mode::Query => Self::with_plain_ids(plain, "inc_query", key),
+            Mode::PlainQuery => Self::with_plain_ids(plain, "inc_query", key),
         }
     }
 
@@ -143,7 +144,11 @@ mod tests {
 
     #[test]
     fn a_sessions_requests_carry_number_and_acknowledgement() {
-        for mode in [Mode::Session, Mode::Echo] {
+        for (mode, method) in [
+            (Mode::Session, "inc"),
+            (Mode::Query, "inc_query"),
+            (Mode::Echo, "inc"),
+        ] {
             let template = Template::new(mode, session(), "k");
             for (number, ack) in [(0, 0), (9, 9), (0xabc_def0, 12_345)] {
                 let mut out = b"before".to_vec();
@@ -156,7 +161,7 @@ mod tests {
                     };
                     assert_eq!(key, Some(CallKey::Session(named)));
                     assert_eq!(request.meta.ack, Some(ack.into()));
-                    assert_eq!(request.method, "inc");
+                    assert_eq!(request.method, method);
                 });
                 assert_eq!(number_of(&out[6 + 4..], REQUEST), Some(number));
             }
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn plain_requests_have_ids_that_are_keys_and_differ() {
-        for (mode, method) in [(Mode::Plain, "inc"), (Mode::Query, "inc_query")] {
+        for (mode, method) in [(Mode::Plain, "inc"), (Mode::PlainQuery, "inc_query")] {
             let template = Template::new(mode, session(), "k");
             let keys = [7, 8].map(|number| {
                 let (mut out, mut key) = (Vec::new(), None);
