@@ -25,7 +25,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -39,6 +39,7 @@ const STEPS: [Step; 11] = [
     step("redial-client alone", "build -p redial-client"),
     step("tests", "test --workspace"),
     step("simulation", "xtask sim --seeds 500"),
+    step("instructions", "xtask instructions"),
     step("demo", "xtask demo --calls 60"),
     step(
         "restarts",
