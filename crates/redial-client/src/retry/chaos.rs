@@ -512,6 +512,44 @@ fn a_session_that_is_unknown_by_now_may_have_been_known() {
     }
 }
 
+/// It may be sent again only if no copy of it can have been executed: not if one was on a connection
+/// whose server knew the session, although the server that is asked last does not.
+#[test]
+fn a_call_with_a_copy_elsewhere_is_not_sent_again_when_a_hello_finds_no_session() {
+    use Event::{Advance, Begin, Connect, Expire, Lose, Serve as Served, Write};
+    let everything = |link| Write(link, 100_000);
+    let answer = |link| Served(link, Serve::Answer);
+    let mut told = Vec::new();
+    for serve in [Serve::ExecuteSilently, Serve::Ignore] {
+        for is_lost in [true, false] {
+            // The hedge leaves right behind a hello that has no answer yet.
+            let on_one = [Begin, everything(0), Served(0, serve), Connect(1)];
+            let on_other = [Advance(60), everything(1)];
+            let lost = is_lost.then_some(Lose(0, true));
+            let too_late = [Expire, answer(1), answer(1)];
+            let at_last = [everything(0), answer(0), everything(1), answer(1)];
+            let begin = on_one.into_iter().chain(on_other).chain(lost);
+            let all = begin.chain(too_late).chain([Connect(0), Connect(1)]);
+            told.extend(outcomes(all.chain(at_last).chain(at_last)));
+        }
+    }
+    let nobody_knows = Some((false, true));
+    let expected = [1, 1, 0, 0].map(|executions| (executions, nobody_knows));
+    assert_eq!(told, expected);
+}
+
+/// The other half: a server that never knew the session has executed nothing.
+#[test]
+fn a_call_that_only_followed_a_hello_which_found_no_session_is_sent_again() {
+    use Event::{Begin, Connect, Expire, Lose, Serve as Served, Write};
+    let (everything, answer) = (Write(1, 100_000), Served(1, Serve::Answer));
+    let refused = [Lose(0, true), Expire, Connect(1), Begin, everything, answer];
+    let a_new_session = [answer, everything, answer];
+    let again = [Begin, everything, answer, answer];
+    let all = refused.into_iter().chain(a_new_session).chain(again);
+    assert_eq!(outcomes(all), [(1, Some((true, false))); 2]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
