@@ -89,6 +89,9 @@ struct Entry<W> {
     connections: usize,
     /// Since when none is.
     idle_since: Instant,
+    /// Somebody was told that the session is unknown, and it stays so, whatever time it is for
+    /// others: each connection goes by the time of its latest read.
+    is_over: bool,
 }
 
 impl<W> Sessions<W> {
@@ -140,6 +143,7 @@ impl<W> Sessions<W> {
             session: Arc::clone(&session),
             connections: 1,
             idle_since: now,
+            is_over: false,
         };
         registry.by_id.insert(id.bits(), entry);
         Some(session)
@@ -151,7 +155,8 @@ impl<W> Sessions<W> {
         let entry = registry.by_id.get_mut(&id.bits())?;
         if entry.connections == 0 {
             // The sweep may not have come by yet.
-            if has_ended(entry.idle_since, self.limits.lease, now) {
+            entry.is_over |= has_ended(entry.idle_since, self.limits.lease, now);
+            if entry.is_over {
                 return None;
             }
             registry.idle.remove(&(entry.idle_since, id));

@@ -63,6 +63,20 @@ fn a_session_lives_as_long_as_a_connection_and_then_its_lease() {
     assert!(sessions.attach(session.id(), before_end + LEASE).is_none());
 }
 
+/// Its calls have been sent again under another session, as whoever asked was told that they can't
+/// have been executed. Connections don't agree on the time to the microsecond.
+#[test]
+fn a_session_that_was_unknown_once_stays_so_at_an_earlier_time() {
+    let (sessions, now) = sessions(10);
+    let session = sessions.open(now).unwrap();
+    sessions.detach(&session, now);
+    let end = now + LEASE;
+    assert!(sessions.attach(session.id(), end).is_none());
+    let just_before = end - Duration::from_micros(1);
+    assert!(sessions.attach(session.id(), just_before).is_none());
+    assert_eq!(sessions.expire(end, 10).0, 1);
+}
+
 #[test]
 fn the_sweep_forgets_what_has_ended_and_nothing_else() {
     let (sessions, now) = sessions(2);
