@@ -23,8 +23,21 @@ fn sessions(seed: u64) -> (Sessions<u32>, Instant) {
     (Sessions::new(LIMITS, rng), clock::now())
 }
 
+fn open(sessions: &Sessions<u32>, now: Instant) -> Option<Arc<Session<u32>>> {
+    let mut gone = Vec::new();
+    let session = sessions.open(now, &mut gone);
+    assert!(gone.is_empty(), "nobody waits for anything");
+    session
+}
+
 /// A call of the session was executed and is not acknowledged.
 fn run(session: &Session<u32>) {
+    start(session, 0);
+    session.finish(0, b"done");
+}
+
+/// A call of the session runs.
+fn start(session: &Session<u32>, number: u64) {
     session.with(|records| {
         let attempt = Attempt {
             fingerprint: Fingerprint::new(1, "p"),
@@ -40,16 +53,16 @@ fn run(session: &Session<u32>) {
             })
         };
         let mut replay = Vec::new();
-        let begin = records.begin(0, attempt, (&LIMITS, false), admit, || 1, &mut replay);
+        let room = (&LIMITS, false);
+        let begin = records.begin(number, attempt, room, admit, || 1, &mut replay);
         assert_eq!(begin, Begin::Start(()));
-        records.finish(0, b"done");
     });
 }
 
 #[test]
 fn a_session_lives_as_long_as_a_connection_and_then_its_lease() {
     let (sessions, now) = sessions(1);
-    let session = sessions.open(now).unwrap();
+    let session = open(&sessions, now).unwrap();
     let much_later = now + LEASE * 100;
     let again = sessions.attach(session.id(), much_later).unwrap();
     sessions.detach(&session, much_later);
@@ -68,7 +81,7 @@ fn a_session_lives_as_long_as_a_connection_and_then_its_lease() {
 #[test]
 fn a_session_that_was_unknown_once_stays_so_at_an_earlier_time() {
     let (sessions, now) = sessions(10);
-    let session = sessions.open(now).unwrap();
+    let session = open(&sessions, now).unwrap();
     sessions.detach(&session, now);
     let end = now + LEASE;
     assert!(sessions.attach(session.id(), end).is_none());
@@ -80,7 +93,7 @@ fn a_session_that_was_unknown_once_stays_so_at_an_earlier_time() {
 #[test]
 fn the_sweep_forgets_what_has_ended_and_nothing_else() {
     let (sessions, now) = sessions(2);
-    let (one, other) = (sessions.open(now).unwrap(), sessions.open(now).unwrap());
+    let (one, other) = (open(&sessions, now).unwrap(), open(&sessions, now).unwrap());
     run(&one);
     sessions.detach(&one, now);
     sessions.detach(&other, now);
@@ -97,7 +110,7 @@ fn the_sweep_forgets_what_has_ended_and_nothing_else() {
 #[test]
 fn a_session_that_is_attached_to_again_is_not_swept_with_its_old_lease() {
     let (sessions, now) = sessions(3);
-    let session = sessions.open(now).unwrap();
+    let session = open(&sessions, now).unwrap();
     sessions.detach(&session, now);
     let _attached = sessions.attach(session.id(), now + LEASE / 2).unwrap();
     sessions.expire(now + LEASE * 10, 10);
@@ -107,17 +120,17 @@ fn a_session_that_is_attached_to_again_is_not_swept_with_its_old_lease() {
 #[test]
 fn room_is_made_only_by_sessions_that_nobody_can_ask_for_anything() {
     let (sessions, now) = sessions(4);
-    let [connected, unacknowledged, idle] = [0; 3].map(|_| sessions.open(now).unwrap());
-    assert!(sessions.open(now).is_none());
+    let [connected, unacknowledged, idle] = [0; 3].map(|_| open(&sessions, now).unwrap());
+    assert!(open(&sessions, now).is_none());
     run(&unacknowledged);
     sessions.detach(&unacknowledged, now);
-    assert!(sessions.open(now).is_none());
+    assert!(open(&sessions, now).is_none());
     sessions.detach(&idle, now);
     // It is about to come back.
-    assert!(sessions.open(now).is_none());
+    assert!(open(&sessions, now).is_none());
     let now = now + GRACE;
-    assert!(sessions.open(now).is_some());
-    assert!(sessions.open(now).is_none());
+    assert!(open(&sessions, now).is_some());
+    assert!(open(&sessions, now).is_none());
     assert!(sessions.attach(idle.id(), now).is_none());
     assert!(sessions.attach(connected.id(), now).is_some());
     assert!(sessions.attach(unacknowledged.id(), now).is_some());
@@ -131,7 +144,7 @@ fn room_is_made_however_many_others_have_come_back_or_left_something_behind() {
     };
     let sessions = Sessions::<u32>::new(limits, ChaCha8Rng::seed_from_u64(8));
     let now = clock::now();
-    let opened: Vec<_> = (0..201).map(|_| sessions.open(now).unwrap()).collect();
+    let opened: Vec<_> = (0..201).map(|_| open(&sessions, now).unwrap()).collect();
     for session in &opened[..100] {
         sessions.detach(session, now);
         sessions.attach(session.id(), now).unwrap();
@@ -140,17 +153,52 @@ fn room_is_made_however_many_others_have_come_back_or_left_something_behind() {
         run(session);
         sessions.detach(session, now);
     }
-    assert!(sessions.open(now).is_none());
+    assert!(open(&sessions, now).is_none());
     sessions.detach(&opened[0], now);
-    assert!(sessions.open(now + GRACE).is_some());
+    assert!(open(&sessions, now + GRACE).is_some());
     // One whose lease has ended makes room, whatever it holds.
-    assert!(sessions.open(now + LEASE).is_some());
+    assert!(open(&sessions, now + LEASE).is_some());
+}
+
+/// It was empty when it was looked at, just before its last connection went, and is not any more.
+#[test]
+fn a_session_that_holds_an_outcome_by_now_makes_no_room() {
+    let (sessions, now) = sessions(13);
+    let all = [0; 3].map(|_| open(&sessions, now).unwrap());
+    for session in &all {
+        sessions.detach(session, now);
+    }
+    run(&all[0]);
+    run(&all[2]);
+    assert!(open(&sessions, now + GRACE).is_some());
+    assert!(open(&sessions, now + GRACE).is_none());
+    let is_known = all.map(|one| sessions.attach(one.id(), now + GRACE).is_some());
+    assert_eq!(is_known, [true, false, true]);
+}
+
+/// Whoever asks about a call need not be attached to its session, and must not be left hanging.
+#[test]
+fn who_waits_for_a_call_of_a_session_that_makes_room_is_told() {
+    let (sessions, now) = sessions(11);
+    let [asked, other, third] = [0; 3].map(|_| open(&sessions, now).unwrap());
+    start(&asked, 0);
+    let (asker, mut gone) = (9, Vec::new());
+    asked.resolve(0, &sessions, || asker, &mut Vec::new());
+    for session in [&other, &third, &asked] {
+        sessions.detach(session, now);
+    }
+    // The two that hold nothing may go at once; it is the one whose call runs that is awaited.
+    for _ in 0..3 {
+        assert!(sessions.open(now + LEASE, &mut gone).is_some());
+    }
+    assert_eq!(gone, [asker]);
+    assert_eq!(asked.finish(0, b"too late"), Vec::<u32>::new());
 }
 
 #[test]
 fn a_session_that_comes_and_goes_is_forgotten_when_its_last_lease_ends() {
     let (sessions, now) = sessions(9);
-    let session = sessions.open(now).unwrap();
+    let session = open(&sessions, now).unwrap();
     let last = (0..10).fold(now, |time, _| {
         sessions.detach(&session, time);
         sessions.attach(session.id(), time).unwrap();
@@ -166,7 +214,7 @@ fn a_session_that_comes_and_goes_is_forgotten_when_its_last_lease_ends() {
 fn another_table_knows_no_session_of_this_one() {
     let ((one, now), (other, _)) = (sessions(5), sessions(6));
     assert_ne!(one.table(), other.table());
-    let session = one.open(now).unwrap();
+    let session = open(&one, now).unwrap();
     assert!(other.attach(session.id(), now).is_none());
     assert!(other.attach(SessionId::from_bits(7), now).is_none());
 }
@@ -174,7 +222,7 @@ fn another_table_knows_no_session_of_this_one() {
 #[test]
 fn the_totals_are_those_of_all_sessions() {
     let (sessions, now) = sessions(7);
-    let (one, other) = (sessions.open(now).unwrap(), sessions.open(now).unwrap());
+    let (one, other) = (open(&sessions, now).unwrap(), open(&sessions, now).unwrap());
     run(&one);
     run(&other);
     assert_eq!(sessions.usage().0, 2);
