@@ -1,5 +1,6 @@
 //! Leases, room for sessions, and what is unknown for ever.
 
+use proptest::prelude::*;
 use rand::SeedableRng;
 
 use super::*;
@@ -229,4 +230,173 @@ fn the_totals_are_those_of_all_sessions() {
     let (is_taken, told) = one.acknowledge(1, &[], &LIMITS);
     assert_eq!((is_taken, told), (true, Acknowledged::default()));
     assert_eq!(sessions.usage().0, 1);
+}
+
+/// A session in the plainest terms. What is forgotten stays, to be unknown.
+#[derive(Debug)]
+struct Model {
+    session: Arc<Session<u32>>,
+    connections: usize,
+    idle_since: Instant,
+    /// Calls that were executed, and of how many of them the outcome is not acknowledged.
+    executed: u64,
+    outcomes: u64,
+    /// Somebody was told that it is unknown.
+    is_over: bool,
+    is_forgotten: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open,
+    /// By a connection whose time is so many seconds ago.
+    Attach(usize, u64),
+    Detach(usize),
+    Run(usize),
+    Acknowledge(usize),
+    Advance(u64),
+    Expire(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let one = || 0usize..6;
+    let step = prop_oneof![
+        3 => Just(Step::Open),
+        3 => (one(), 0u64..2).prop_map(|(at, ago)| Step::Attach(at, ago)),
+        5 => one().prop_map(Step::Detach),
+        1 => one().prop_map(Step::Run),
+        1 => one().prop_map(Step::Acknowledge),
+        3 => (0u64..40).prop_map(Step::Advance),
+        1 => (0usize..3).prop_map(Step::Expire),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+/// The registry, and a list of all sessions that there ever were.
+struct World {
+    sessions: Sessions<u32>,
+    all: Vec<Model>,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        let (sessions, now) = sessions(12);
+        Self {
+            sessions,
+            all: Vec::new(),
+            now: now + LEASE,
+        }
+    }
+
+    fn known(&self) -> usize {
+        self.all.iter().filter(|one| !one.is_forgotten).count()
+    }
+
+    /// Forgets one that has been without a connection for `wait`: the one that has been for longest.
+    fn forget(&mut self, wait: Duration, may_hold_outcomes: bool) -> bool {
+        let now = self.now;
+        let may_go = |one: &&mut Model| {
+            let is_idle = one.connections == 0 && has_ended(one.idle_since, wait, now);
+            !one.is_forgotten && is_idle && (may_hold_outcomes || one.outcomes == 0)
+        };
+        let longest = |one: &&mut Model| (one.idle_since, one.session.id());
+        let gone = self.all.iter_mut().filter(may_go).min_by_key(longest);
+        gone.is_some_and(|one| !std::mem::replace(&mut one.is_forgotten, true))
+    }
+
+    fn open(&mut self) {
+        let is_full = self.known() >= LIMITS.max_sessions;
+        let has_room = !is_full || self.forget(LEASE, true) || self.forget(GRACE, false);
+        let opened = open(&self.sessions, self.now);
+        assert_eq!(opened.is_some(), has_room);
+        if let Some(session) = opened {
+            let mut all = self.all.iter();
+            assert!(all.all(|one| one.session.id() != session.id()));
+            self.all.push(Model {
+                session,
+                connections: 1,
+                idle_since: self.now,
+                executed: 0,
+                outcomes: 0,
+                is_over: false,
+                is_forgotten: false,
+            });
+        }
+    }
+
+    fn happen(&mut self, step: Step) {
+        match step {
+            Step::Open => self.open(),
+            Step::Advance(seconds) => self.now += Duration::from_secs(seconds),
+            Step::Expire(at_most) => {
+                let gone = (0..at_most).filter(|_| self.forget(LEASE, true)).count();
+                assert_eq!(self.sessions.expire(self.now, at_most), (gone, vec![]));
+            }
+            Step::Attach(at, _) | Step::Detach(at) | Step::Run(at) | Step::Acknowledge(at) => {
+                if let Some(one) = self.all.iter_mut().nth_back(at) {
+                    one.happen(step, &self.sessions, self.now);
+                }
+            }
+        }
+        let known = self.all.iter().filter(|one| !one.is_forgotten);
+        let outcomes: u64 = known.map(|one| one.outcomes).sum();
+        assert_eq!(self.sessions.len(), self.known());
+        assert_eq!(self.sessions.usage().0 as u64, outcomes);
+    }
+}
+
+impl Model {
+    fn happen(&mut self, step: Step, sessions: &Sessions<u32>, now: Instant) {
+        match step {
+            Step::Attach(_, ago) => {
+                let now = now - Duration::from_secs(ago);
+                let is_idle = self.connections == 0;
+                self.is_over |= is_idle && has_ended(self.idle_since, LEASE, now);
+                let is_known = !self.is_over && !self.is_forgotten;
+                let found = sessions.attach(self.session.id(), now);
+                assert_eq!(found.is_some(), is_known, "{self:?}");
+                self.connections += usize::from(is_known);
+            }
+            // All else is done by those who are attached.
+            _ if self.connections == 0 => {}
+            Step::Detach(_) => {
+                sessions.detach(&self.session, now);
+                self.connections -= 1;
+                self.idle_since = now;
+            }
+            Step::Run(_) if self.outcomes < 3 => {
+                start(&self.session, self.executed);
+                self.session.finish(self.executed, b"done");
+                self.executed += 1;
+                self.outcomes += 1;
+            }
+            _ => {
+                self.session.acknowledge(self.executed, &[], &LIMITS);
+                self.outcomes = 0;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn the_registry_behaves_like_a_list_of_leases(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            world.happen(step);
+        }
+        for at in 0..world.all.len() {
+            while world.all[at].connections > 0 {
+                let from_the_end = world.all.len() - 1 - at;
+                world.happen(Step::Detach(from_the_end));
+            }
+        }
+        world.happen(Step::Advance(60));
+        world.happen(Step::Expire(100));
+        prop_assert_eq!((world.sessions.len(), world.sessions.room().1), (0, false));
+        prop_assert_eq!(world.sessions.taken.load(Relaxed), 0);
+    }
 }
