@@ -8,6 +8,8 @@ mod acks;
 mod events;
 mod link;
 mod loss;
+#[cfg(test)]
+mod model;
 mod names;
 mod pending;
 mod slab;
