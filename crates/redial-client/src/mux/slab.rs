@@ -89,7 +89,7 @@ mod tests {
         /// one of those that are or were there.
         #[test]
         fn it_behaves_like_a_list_of_all_values(
-            steps in prop::collection::vec(prop::option::of(0usize..20), 0..60),
+            steps in prop::collection::vec(prop::option::of(0usize..20), 0..40),
         ) {
             let (mut slab, mut all) = (Slab::new(), Vec::<(Key, Option<usize>)>::new());
             for (value, step) in steps.into_iter().enumerate() {
