@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(value_enum, value_name = "TARGET")]
     targets: Vec<Target>,
     /// How long each
-    #[arg(long, default_value_t = 60, value_parser = whole(1, 604_800))]
+    #[arg(long, default_value_t = 60, value_parser = whole(1, 604_800), allow_negative_numbers = true)]
     seconds: u64,
 }
 
