@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// How often everything is measured, by turns
-    #[arg(long, default_value_t = 5, value_parser = whole(1, 99))]
+    #[arg(long, default_value_t = 5, value_parser = whole(1, 99), allow_negative_numbers = true)]
     rounds: u64,
     /// How long each measurement takes, after half a second of warming up
     #[arg(long, default_value = "2", value_parser = seconds, allow_negative_numbers = true)]

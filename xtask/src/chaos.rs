@@ -52,13 +52,13 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// How long
-    #[arg(long, default_value_t = 60, value_parser = whole(1, 86400))]
+    #[arg(long, default_value_t = 60, value_parser = whole(1, 86400), allow_negative_numbers = true)]
     seconds: u64,
     /// Decides what the proxy does, whom the kills hit and when, and the server's own faults
-    #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX))]
+    #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX), allow_negative_numbers = true)]
     seed: u64,
     /// How many clients there are at any time; half of them are behind the proxy
-    #[arg(long, default_value_t = 8, value_parser = whole(2, 64))]
+    #[arg(long, default_value_t = 8, value_parser = whole(2, 64), allow_negative_numbers = true)]
     clients: u64,
     /// How the clients name their calls; anything but a session is there to fail
     #[arg(long, value_enum, default_value_t = Mode::Session)]

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::{
     flags::whole,
@@ -27,11 +28,14 @@ const LAST_LINES: usize = 30;
 /// What may be chosen.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Print one JSON object on stdout, and nothing else there
+    #[arg(long)]
+    json: bool,
     /// What is fed; all of them, one after the other, if none is named
     #[arg(value_enum, value_name = "TARGET")]
     targets: Vec<Target>,
     /// How long each
-    #[arg(long, default_value_t = 60, value_parser = whole(1, 604_800))]
+    #[arg(long, default_value_t = 60, value_parser = whole(1, 604_800), allow_negative_numbers = true)]
     seconds: u64,
 }
 
@@ -63,12 +67,32 @@ impl Target {
 }
 
 /// What the fuzzer said in the end.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Stats {
     runs: u64,
     runs_per_s: u64,
     /// Cases that led to somewhere new.
-    found: u64,
+    kept_as_new: u64,
+}
+
+/// What came of it all.
+#[derive(Serialize)]
+struct Found {
+    passed: bool,
+    /// How long each target was fuzzed.
+    seconds: u64,
+    targets: Vec<Fuzzed>,
+}
+
+/// What came of one target's turn.
+#[derive(Serialize)]
+struct Fuzzed {
+    target: &'static str,
+    #[serde(flatten)]
+    stats: Stats,
+    has_finding: bool,
+    /// Everything that the fuzzer said.
+    log: PathBuf,
 }
 
 /// Fuzzes; the exit code says whether nothing was found.
@@ -80,31 +104,53 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         [] => Target::value_variants(),
         some => some,
     };
-    let headings = ["target", "cases run", "per second", "kept as new", "result"];
-    let mut table = report::terminal::table(&headings);
-    let mut findings = 0;
-    for target in targets {
+    let fuzz = |target: &Target| {
         let fuzzing = Fuzzing {
             root: &workspace.root,
             folder: &folder,
             target: target.name(),
             seconds: args.seconds,
         };
-        let (stats, is_clean) = fuzzing.run()?;
-        findings += u32::from(!is_clean);
-        table.add_row([
-            target.name(),
-            &thousands(stats.runs),
-            &thousands(stats.runs_per_s),
-            &thousands(stats.found),
-            if is_clean { "nothing" } else { "A FINDING" },
-        ]);
+        fuzzing.run()
+    };
+    let fuzzed = targets.iter().map(fuzz).collect::<Result<Vec<_>>>()?;
+    let found = Found::new(args.seconds, fuzzed);
+    match args.json {
+        true => println!("{}", serde_json::to_string(&found)?),
+        false => println!("\n{}", found.text()),
     }
-    println!("\n{table}");
-    Ok(match findings {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    Ok(match found.passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     })
+}
+
+impl Found {
+    fn new(seconds: u64, targets: Vec<Fuzzed>) -> Self {
+        Self {
+            passed: targets.iter().all(|fuzzed| !fuzzed.has_finding),
+            seconds,
+            targets,
+        }
+    }
+
+    fn text(&self) -> String {
+        let headings = ["target", "cases run", "per second", "kept as new", "result"];
+        let mut table = report::terminal::table(&headings);
+        for fuzzed in &self.targets {
+            table.add_row([
+                fuzzed.target,
+                &thousands(fuzzed.stats.runs),
+                &thousands(fuzzed.stats.runs_per_s),
+                &thousands(fuzzed.stats.kept_as_new),
+                match fuzzed.has_finding {
+                    true => "A FINDING",
+                    false => "nothing",
+                },
+            ]);
+        }
+        table.to_string()
+    }
 }
 
 fn check_cargo_fuzz(root: &Path) -> Result<()> {
@@ -129,12 +175,12 @@ struct Fuzzing<'a> {
 }
 
 impl Fuzzing<'_> {
-    fn run(&self) -> Result<(Stats, bool)> {
+    fn run(&self) -> Result<Fuzzed> {
         let kept = self.folder.join(self.target);
         fs::create_dir_all(&kept).with_context(|| format!("can't make {}", kept.display()))?;
         let log = self.file("log");
         let said = File::create(&log).with_context(|| format!("can't make {}", log.display()))?;
-        println!("{} for {} s ...", self.target, self.seconds);
+        eprintln!("{} for {} s ...", self.target, self.seconds);
         let mut fuzz = cargo();
         // Without a sanitizer, which only nightly has. There is no unsafe code for one to watch.
         fuzz.args(["fuzz", "run", "--sanitizer", "none", "--target-dir"])
@@ -152,17 +198,23 @@ impl Fuzzing<'_> {
         let status = fuzz.status().context("can't run cargo fuzz")?;
         let text =
             fs::read_to_string(&log).with_context(|| format!("can't read {}", log.display()))?;
+        let fuzzed = Fuzzed {
+            target: self.target,
+            stats: read(&text),
+            has_finding: !status.success(),
+            log,
+        };
         if status.success() {
-            return Ok((read(&text), true));
+            return Ok(fuzzed);
         }
         let lines: Vec<_> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
         eprintln!("{last}");
         if !text.contains("Test unit written to") {
-            bail!("cargo fuzz failed ({status}); see {}", log.display());
+            bail!("cargo fuzz failed ({status}); see {}", fuzzed.log.display());
         }
-        eprintln!("all of it: {}", log.display());
-        Ok((read(&text), false))
+        eprintln!("all of it: {}", fuzzed.log.display());
+        Ok(fuzzed)
     }
 
     fn flags(&self) -> [String; 6] {
@@ -195,13 +247,14 @@ fn read(text: &str) -> Stats {
     Stats {
         runs: figure("number_of_executed_units"),
         runs_per_s: figure("average_exec_per_sec"),
-        found: figure("new_units_added"),
+        kept_as_new: figure("new_units_added"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_last_figures_are_read() {
@@ -210,10 +263,39 @@ mod tests {
         let expected = Stats {
             runs: 1_013_412,
             runs_per_s: 168_902,
-            found: 257,
+            kept_as_new: 257,
         };
         assert_eq!(read(text), expected);
         assert_eq!(read("killed"), Stats::default());
+    }
+
+    #[test]
+    fn machines_are_told_what_the_table_says() {
+        let fuzzed = |target, has_finding| Fuzzed {
+            target,
+            stats: Stats {
+                runs: 1_013_412,
+                runs_per_s: 168_902,
+                kept_as_new: 257,
+            },
+            has_finding,
+            log: format!("{target}.log").into(),
+        };
+        let found = Found::new(6, vec![fuzzed("frames", false), fuzzed("reply", true)]);
+        let expected = |target, has_finding| {
+            json!({
+                "target": target, "runs": 1_013_412, "runs_per_s": 168_902, "kept_as_new": 257,
+                "has_finding": has_finding, "log": format!("{target}.log"),
+            })
+        };
+        let targets = [expected("frames", false), expected("reply", true)];
+        let whole = json!({"passed": false, "seconds": 6, "targets": targets});
+        assert_eq!(serde_json::to_value(&found).unwrap(), whole);
+        let text = found.text();
+        let mut rows = text.lines().filter(|line| line.contains("1,013,412"));
+        assert!(rows.next().unwrap().contains("nothing"), "{text}");
+        assert!(rows.next().unwrap().contains("A FINDING"), "{text}");
+        assert!(Found::new(6, vec![fuzzed("frames", false)]).passed);
     }
 
     #[test]

@@ -37,19 +37,19 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// Connections that said one thing and then nothing
-    #[arg(long, default_value_t = 10_000, value_parser = whole(1, 60_000))]
+    #[arg(long, default_value_t = 10_000, value_parser = whole(1, 60_000), allow_negative_numbers = true)]
     idle: u64,
     /// Connections with a frame that never ends
-    #[arg(long, default_value_t = 1_000, value_parser = whole(1, 10_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = whole(1, 10_000), allow_negative_numbers = true)]
     half_open: u64,
     /// Connections that ask for megabytes and read nothing
-    #[arg(long, default_value_t = 100, value_parser = whole(1, 10_000))]
+    #[arg(long, default_value_t = 100, value_parser = whole(1, 10_000), allow_negative_numbers = true)]
     unread: u64,
     /// How often the behaving client is measured among them; as often before, and after
-    #[arg(long, default_value_t = 3, value_parser = whole(1, 99))]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 99), allow_negative_numbers = true)]
     rounds: u64,
     /// How many calls it makes each time
-    #[arg(long, default_value_t = 200_000, value_parser = whole(1000, 10_000_000))]
+    #[arg(long, default_value_t = 200_000, value_parser = whole(1000, 10_000_000), allow_negative_numbers = true)]
     calls: u64,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long)]
     update: bool,
     /// Calls that are counted; as many are made before them
-    #[arg(long, default_value_t = 20_000, value_parser = whole(1000, 1_000_000))]
+    #[arg(long, default_value_t = 20_000, value_parser = whole(1000, 1_000_000), allow_negative_numbers = true)]
     calls: u64,
 }
 

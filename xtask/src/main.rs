@@ -123,4 +123,30 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
     }
+
+    /// And is not taken for a flag of its own.
+    #[test]
+    fn a_number_below_zero_is_told_the_range_of_its_flag() {
+        let command = Task::command();
+        let mut seen = 0;
+        for task in command.get_subcommands() {
+            for flag in task.get_arguments().filter_map(clap::Arg::get_long) {
+                let flag = format!("--{flag}");
+                let error = |value| {
+                    let words = ["cargo xtask", task.get_name(), &flag, value];
+                    Task::try_parse_from(words)
+                        .err()
+                        .map(|error| error.to_string())
+                };
+                let is_number = error("x").is_some_and(|error| error.contains(" number from "));
+                if is_number {
+                    seen += 1;
+                    let error = error("-1").expect("none of them may be below zero");
+                    let is_named = error.contains(&flag) && error.contains(" number from ");
+                    assert!(is_named, "{} {flag}: {error}", task.get_name());
+                }
+            }
+        }
+        assert!(seen > 20, "{seen} flags take numbers");
+    }
 }

@@ -47,10 +47,10 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// Calls per run
-    #[arg(long, default_value_t = 10_000_000, value_parser = whole(10_000, 1_000_000_000))]
+    #[arg(long, default_value_t = 10_000_000, value_parser = whole(10_000, 1_000_000_000), allow_negative_numbers = true)]
     calls: u64,
     /// How often each way of naming calls is run, by turns
-    #[arg(long, default_value_t = 3, value_parser = whole(1, 99))]
+    #[arg(long, default_value_t = 3, value_parser = whole(1, 99), allow_negative_numbers = true)]
     rounds: u64,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]

@@ -48,13 +48,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Calls of all clients together
-    #[arg(long, default_value_t = 100_000, value_parser = whole(100, 10_000_000))]
+    #[arg(long, default_value_t = 100_000, value_parser = whole(100, 10_000_000), allow_negative_numbers = true)]
     calls: u64,
     /// How many clients make them
-    #[arg(long, default_value_t = 8, value_parser = whole(1, 64))]
+    #[arg(long, default_value_t = 8, value_parser = whole(1, 64), allow_negative_numbers = true)]
     clients: u64,
     /// How often the server is killed and started again
-    #[arg(long, default_value_t = 20, value_parser = whole(1, 200))]
+    #[arg(long, default_value_t = 20, value_parser = whole(1, 200), allow_negative_numbers = true)]
     restarts: u64,
     /// How the clients name their calls; anything but a session is there to fail
     #[arg(long, value_enum, default_value_t = Mode::Session)]

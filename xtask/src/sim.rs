@@ -26,16 +26,16 @@ const MS_PER_HOUR: f64 = 3.6e6;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How many seeds to play
-    #[arg(long, default_value_t = 500, value_parser = whole(1, 100_000_000))]
+    #[arg(long, default_value_t = 500, value_parser = whole(1, 100_000_000), allow_negative_numbers = true)]
     seeds: u64,
     /// The first of them
-    #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX / 2))]
+    #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX / 2), allow_negative_numbers = true)]
     from: u64,
     /// Play this one seed, and tell what happened
-    #[arg(long, conflicts_with_all = ["seeds", "from", "json"], value_parser = whole(0, u64::MAX))]
+    #[arg(long, conflicts_with_all = ["seeds", "from", "json"], value_parser = whole(0, u64::MAX), allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Of the one seed, tell only the story of this call
-    #[arg(long, requires = "seed")]
+    #[arg(long, requires = "seed", value_parser = clap::value_parser!(u32), allow_negative_numbers = true)]
     call: Option<u32>,
     /// Whom to play with: real, model (a small server with the same rules), or a deliberate bug by
     /// its name, which is to be found

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Calls per cell
-    #[arg(long, default_value_t = 300, value_parser = whole(1, 5000))]
+    #[arg(long, default_value_t = 300, value_parser = whole(1, 5000), allow_negative_numbers = true)]
     calls: u64,
     /// Use the programs in this folder instead of building them
     #[arg(long, hide = true, value_name = "DIR")]

@@ -9,6 +9,8 @@ mod alarms;
 mod events;
 mod link;
 mod loss;
+#[cfg(test)]
+mod model;
 mod names;
 mod pending;
 mod slab;

@@ -15,8 +15,10 @@ pub(crate) struct Attachment {
 impl Attachment {
     /// Makes a session. `None` if there is no room for another.
     pub(crate) fn open(shared: &Arc<Shared>, now: Instant) -> Option<Self> {
-        let session = shared.table.sessions.open(now)?;
-        Some(Self::new(shared, session))
+        let mut gone = Vec::new();
+        let session = shared.table.sessions.open(now, &mut gone);
+        shared.tell_forgotten(gone);
+        Some(Self::new(shared, session?))
     }
 
     /// Attaches to a session that there is.

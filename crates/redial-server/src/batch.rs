@@ -93,7 +93,7 @@ fn write_arrays(out: &mut Vec<u8>, answers: &[Vec<u8>], max_frame_bytes: usize) 
     }
 }
 
-/// One entry's place in the answer. Left empty if it is dropped.
+/// One entry's place in the answer, to be filled or skipped: all of the batch waits for it.
 #[derive(Debug)]
 pub(crate) struct BatchPlace {
     batch: Arc<BatchAnswer>,
@@ -114,6 +114,7 @@ impl BatchPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn sent(answers: &[&str], max_frame_bytes: usize) -> Vec<String> {
         let answers: Vec<Vec<u8>> = answers
@@ -136,5 +137,92 @@ mod tests {
         assert_eq!(sent(&["{1}", "{2}", "{3}"], 13), ["[{1},{2},{3}]"]);
         assert_eq!(sent(&["{1}", "{2}", "{3}"], 12), ["[{1},{2}]", "[{3}]"]);
         assert_eq!(sent(&["{1}", "{2}"], 2), ["[{1}]", "[{2}]"]);
+    }
+
+    /// What becomes of one entry.
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        /// It is answered with so many bytes.
+        Fill(usize),
+        Skip,
+    }
+
+    fn ends() -> impl Strategy<Value = Vec<(usize, End)>> {
+        let end = prop_oneof![3 => (1usize..30).prop_map(End::Fill), 1 => Just(End::Skip)];
+        let ends = prop::collection::vec(end, 0..12);
+        ends.prop_map(|ends| ends.into_iter().enumerate().collect::<Vec<_>>())
+            .prop_shuffle()
+    }
+
+    /// Answers of these lengths, in as few arrays as they can be put into one after the other.
+    fn expected(lengths: &[(usize, usize)], max_frame_bytes: usize) -> String {
+        let mut arrays: Vec<String> = Vec::new();
+        for (index, length) in lengths {
+            let answer = answer(*index, *length);
+            match arrays.last_mut() {
+                Some(array) if array.len() + 1 + answer.len() < max_frame_bytes => {
+                    *array += &format!(",{answer}");
+                }
+                _ => arrays.push(format!("[{answer}")),
+            }
+        }
+        arrays.iter().map(|array| format!("{array}]\n")).collect()
+    }
+
+    fn answer(index: usize, length: usize) -> String {
+        format!("{index:x}").repeat(length)
+    }
+
+    fn collect(outbox: &Outbox) -> String {
+        let mut out = Vec::new();
+        outbox.collect(&mut out, std::task::Waker::noop());
+        let (mut decoder, mut input) = (redial_protocol::FrameDecoder::new(1024), &*out);
+        let mut text = String::new();
+        while let Some(frame) = decoder.next_frame(&mut input).unwrap() {
+            text += &format!("{}\n", std::str::from_utf8(frame).unwrap());
+        }
+        text
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        /// Against a list: nothing leaves before every entry has ended and all of the batch was read,
+        /// in whatever order; then everything does, in the order of the requests.
+        #[test]
+        fn a_batch_is_answered_when_its_last_entry_has_ended(
+            ends in ends(),
+            read_at in 0usize..12,
+            max_frame_bytes in 2usize..120,
+        ) {
+            let outbox = Arc::new(Outbox::default());
+            let batch = BatchAnswer::new(ends.len(), &outbox, max_frame_bytes);
+            let mut answered = Vec::new();
+            let places: Vec<_> = ends.iter().map(|(index, _)| batch.place(*index)).collect();
+            let read_at = read_at.min(ends.len());
+            for (step, (place, (index, end))) in places.into_iter().zip(ends.iter()).enumerate() {
+                if step == read_at {
+                    batch.read();
+                }
+                prop_assert_eq!(collect(&outbox), "");
+                match end {
+                    End::Fill(length) => {
+                        answered.push((*index, *length));
+                        place.fill(answer(*index, *length).into_bytes());
+                    }
+                    End::Skip => place.skip(),
+                }
+                let is_last = step + 1 == ends.len() && read_at <= step;
+                let bytes: usize = answered.iter().map(|(_, length)| length).sum();
+                prop_assert_eq!(outbox.gathering(), if is_last { 0 } else { bytes });
+            }
+            if read_at == ends.len() {
+                prop_assert_eq!(collect(&outbox), "");
+                batch.read();
+            }
+            answered.sort_unstable();
+            prop_assert_eq!(collect(&outbox), expected(&answered, max_frame_bytes));
+            prop_assert_eq!(outbox.gathering(), 0);
+        }
     }
 }

@@ -135,10 +135,15 @@ impl Shared {
         let now = clock::now();
         let records = self.table.plain.expire(now);
         let (sessions, waiters) = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
+        self.tell_forgotten(waiters);
+        records + sessions
+    }
+
+    /// Answers those who have asked about calls of sessions that are forgotten now.
+    pub(crate) fn tell_forgotten(self: &Arc<Self>, waiters: Vec<Waiter>) {
         for waiter in waiters {
             waiter.refuse(self, &dispatch::call_unknown());
         }
-        records + sessions
     }
 
     /// Takes expired records away while nothing else does, so that an idle server's memory falls

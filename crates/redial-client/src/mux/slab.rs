@@ -86,6 +86,7 @@ impl<T> Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_place_is_used_again_and_its_key_is_not() {
@@ -99,5 +100,37 @@ mod tests {
         assert_eq!(slab.get(c), Some(&'c'));
         assert_eq!(slab.get(b), Some(&'b'));
         assert_eq!(slab.values_mut().count(), 2);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        /// Against a list of all values that there ever were. A step puts a value in, or takes out
+        /// one of those that are or were there.
+        #[test]
+        fn it_behaves_like_a_list_of_all_values(
+            steps in prop::collection::vec(prop::option::of(0usize..20), 0..40),
+        ) {
+            let (mut slab, mut all) = (Slab::new(), Vec::<(Key, Option<usize>)>::new());
+            for (value, step) in steps.into_iter().enumerate() {
+                match step.map(|at| at % all.len().max(1)) {
+                    Some(at) if at < all.len() => {
+                        let (key, there) = &mut all[at];
+                        prop_assert_eq!(slab.remove(*key), there.take());
+                    }
+                    _ => all.push((slab.insert(value), Some(value))),
+                }
+                for (key, there) in &mut all {
+                    prop_assert_eq!(slab.get(*key), there.as_ref());
+                    prop_assert_eq!(slab.get_mut(*key), there.as_mut());
+                }
+                let mut there: Vec<_> = all.iter().filter_map(|(_, there)| *there).collect();
+                let mut found: Vec<_> = slab.values_mut().map(|value| *value).collect();
+                found.sort_unstable();
+                there.sort_unstable();
+                prop_assert_eq!(&found, &there);
+                prop_assert_eq!(slab.len(), there.len());
+            }
+        }
     }
 }

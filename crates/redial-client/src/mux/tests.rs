@@ -321,6 +321,51 @@ fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
     assert_eq!(mux.unasked_replies, 1);
 }
 
+/// A server that doesn't know the session, because it has none, would execute it again.
+#[test]
+fn a_call_that_may_have_been_executed_goes_only_where_its_session_is_known() {
+    // The next connection is another one of the pool, or all that there is.
+    for (is_plain, next) in [(false, 1), (false, 0), (true, 0)] {
+        let config = Config {
+            connections: next + 1,
+            ..Config::default()
+        };
+        let mut mux = Mux::new(&config, ChaCha8Rng::seed_from_u64(1));
+        let now = clock::now();
+        mux.connected(0, now);
+        let session = Welcome::Session {
+            id: redial_protocol::SessionId::from_bits(7),
+            window: 9,
+            max_frame_bytes: 1 << 20,
+        };
+        mux.deliver(0, [Decoded::Hello(0, session)].into_iter(), now)
+            .unwrap();
+        let [written, fresh] = [(); 2].map(|()| mux.open(None, Nature::default()).unwrap());
+        let sent = mux.send(&request(written), now);
+        assert_eq!(
+            sent,
+            Sent::Queued {
+                needs_driver: Some(0)
+            }
+        );
+        write_all(&mut mux, 0, &mut Outgoing::default());
+        mux.lost(0, None, &"peer".into(), "cut", now);
+        if is_plain {
+            mux.sessions.closed_on_hello = u32::MAX;
+        }
+        mux.connected(next, now);
+        let sent = mux.send(&request(written), now);
+        assert!(matches!(sent, Sent::Wait { .. }), "{sent:?}");
+        let answer = &mux.call(written).answer;
+        let is_lost = matches!(answer, Some(Answer::SessionLost));
+        assert_eq!(is_lost, is_plain, "else its hello is not answered yet");
+        assert_eq!(mux.outstanding(next), 0);
+        // What can't have been executed goes there at once.
+        let sent = mux.send(&request(fresh), now);
+        assert!(matches!(sent, Sent::Queued { .. }), "{sent:?}");
+    }
+}
+
 /// Two links, of which one has found a session and the other a server without any: a call that waits
 /// for a number of the first is sent to the second instead.
 #[test]

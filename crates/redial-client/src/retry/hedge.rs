@@ -231,6 +231,32 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// A twentieth of the samples took longer than the one it is of.
+        #[test]
+        fn the_percentile_is_that_of_the_sorted_samples(
+            mut samples in prop::collection::vec(0u64..1 << 20, 0..300),
+            shift in 0u32..21,
+        ) {
+            let mut latency = Latency::new();
+            // Many that are equal, or nearly, as well as none.
+            samples.iter_mut().for_each(|sample| *sample >>= shift);
+            samples.iter().for_each(|sample| latency.record(us(*sample)));
+            samples.sort_unstable_by(|one, other| other.cmp(one));
+            let enough = (samples.len() as u64 >= ENOUGH).then_some(());
+            let sorted = enough.map(|()| samples[samples.len() / 20]);
+            prop_assert_eq!(latency.p95().is_some(), sorted.is_some());
+            if let (Some(p95), Some(sorted)) = (latency.p95(), sorted) {
+                // What lasts less than 1 µs counts as that; the lowest buckets are wider.
+                let (sorted, wider) = (sorted.max(1), if sorted < 4 { 2.0 } else { 1.26 });
+                prop_assert!(p95 >= us(sorted), "{p95:?} for {sorted} us");
+                prop_assert!(p95 <= us(sorted).mul_f64(wider), "{p95:?} for {sorted} us");
+            }
+        }
+    }
+
+    proptest! {
         #[test]
         fn a_duration_lies_below_the_bound_of_its_bucket_and_not_far(micros in 1u64..1 << 31) {
             let bound = upper_bound(bucket(us(micros)));

@@ -89,6 +89,9 @@ struct Entry<W> {
     connections: usize,
     /// Since when none is.
     idle_since: Instant,
+    /// Somebody was told that the session is unknown, and it stays so, whatever time it is for
+    /// others: each connection goes by the time of its latest read.
+    is_over: bool,
 }
 
 impl<W> Sessions<W> {
@@ -123,11 +126,12 @@ impl<W> Sessions<W> {
     }
 
     /// Makes a session and attaches a connection to it. `None` if there are too many that could
-    /// still be asked for something.
-    pub(crate) fn open(&self, now: Instant) -> Option<Arc<Session<W>>> {
+    /// still be asked for something. To `gone` is added who waits for a call of a session that has
+    /// made room.
+    pub(crate) fn open(&self, now: Instant, gone: &mut Vec<W>) -> Option<Arc<Session<W>>> {
         let mut registry = lock(&self.registry);
         let is_full = registry.by_id.len() >= self.limits.max_sessions;
-        if is_full && !registry.make_room(self.limits.lease, now) {
+        if is_full && !registry.make_room(self.limits.lease, now, gone) {
             return None;
         }
         let id = registry.new_id();
@@ -140,6 +144,7 @@ impl<W> Sessions<W> {
             session: Arc::clone(&session),
             connections: 1,
             idle_since: now,
+            is_over: false,
         };
         registry.by_id.insert(id.bits(), entry);
         Some(session)
@@ -151,7 +156,8 @@ impl<W> Sessions<W> {
         let entry = registry.by_id.get_mut(&id.bits())?;
         if entry.connections == 0 {
             // The sweep may not have come by yet.
-            if has_ended(entry.idle_since, self.limits.lease, now) {
+            entry.is_over |= has_ended(entry.idle_since, self.limits.lease, now);
+            if entry.is_over {
                 return None;
             }
             registry.idle.remove(&(entry.idle_since, id));
@@ -229,9 +235,9 @@ impl<W> Registry<W> {
 
     /// Forgets a session whose lease has ended, or one that has no connection and nothing to tell
     /// anybody: its calls are not executed either when it is unknown.
-    fn make_room(&mut self, lease: Duration, now: Instant) -> bool {
+    fn make_room(&mut self, lease: Duration, now: Instant, gone: &mut Vec<W>) -> bool {
         if let Some(session) = self.forget_expired(lease, now) {
-            session.with(Records::clear);
+            gone.extend(session.with(Records::clear));
             return true;
         }
         while let Some((since, id)) = self.empty.first().copied()

@@ -278,6 +278,64 @@ fn a_full_session_refuses_new_calls_and_replays_old_ones() {
     }
 }
 
+/// There is a slot, and no room for an outcome. Whoever was told so may have told its caller that
+/// nothing was executed, and a copy of the request may still be on its way.
+#[test]
+fn a_copy_of_an_attempt_for_which_there_was_no_memory_never_runs() {
+    let mut world = World::new();
+    world.run(1);
+    let admit = || -> Result<Admitted<()>, &str> { panic!("there is no room for it") };
+    let (full, second) = ((&LIMITS, true), world.attempt("p", 2));
+    let (records, replay) = (&mut world.records, &mut Vec::new());
+    let begin = records.begin(0, second, full, admit, || 7, replay);
+    assert!(matches!(begin, Begin::Full { .. }), "{begin:?}");
+    world.acknowledge(1, 2);
+    let refused = Begin::RefusedBefore { up_to: 2 };
+    for number in [1, 2, 1] {
+        let copy = world.attempt("p", number);
+        assert_eq!(world.begin_with(0, copy, Ok(true)).0, refused, "{number}");
+    }
+    let third = world.attempt("p", 3);
+    assert_eq!(world.begin_with(0, third, Ok(true)).0, Begin::Start(()));
+}
+
+/// The same without a slot, be it the window that ends or the memory: the number and the attempt
+/// are remembered, also when the slots are made by another call or by an acknowledgement.
+#[test]
+fn a_copy_of_an_attempt_for_which_there_was_no_slot_never_runs() {
+    let beyond = (SLACK * WINDOW) as u64;
+    for (is_full, number, by) in [
+        (true, 0, "itself"),
+        (true, 3, "itself"),
+        (true, 3, "another"),
+        (false, beyond, "itself"),
+        (false, beyond, "another"),
+        (false, beyond, "an acknowledgement"),
+    ] {
+        let mut world = World::new();
+        let admit = || -> Result<Admitted<()>, &str> { panic!("there is no slot for it") };
+        let (full, second) = ((&LIMITS, is_full), world.attempt("p", 2));
+        let (records, replay) = (&mut world.records, &mut Vec::new());
+        let begin = records.begin(number, second, full, admit, || 7, replay);
+        assert_eq!(begin, Begin::NoSlot, "{number} {by}");
+        world.acknowledge_below(number.saturating_sub(1));
+        match by {
+            "another" => assert_eq!(world.begin(number + 2), Begin::Start(())),
+            "an acknowledgement" => assert!(world.acknowledge(number + 2, number + 3)),
+            _ => {}
+        }
+        for attempt in [1, 2, 1] {
+            let copy = world.attempt("p", attempt);
+            let begin = world.begin_with(number, copy, Ok(true)).0;
+            let refused = Begin::RefusedBefore { up_to: 2 };
+            assert_eq!(begin, refused, "attempt {attempt} of {number} {by}");
+        }
+        let third = world.attempt("p", 3);
+        let begin = world.begin_with(number, third, Ok(true)).0;
+        assert_eq!(begin, Begin::Start(()), "{number} {by}");
+    }
+}
+
 #[test]
 fn slots_are_counted_too() {
     let mut world = World::new();

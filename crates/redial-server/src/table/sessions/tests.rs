@@ -1,5 +1,6 @@
 //! Leases, room for sessions, and what is unknown for ever.
 
+use proptest::prelude::*;
 use rand::SeedableRng;
 
 use super::*;
@@ -23,8 +24,21 @@ fn sessions(seed: u64) -> (Sessions<u32>, Instant) {
     (Sessions::new(LIMITS, rng), clock::now())
 }
 
+fn open(sessions: &Sessions<u32>, now: Instant) -> Option<Arc<Session<u32>>> {
+    let mut gone = Vec::new();
+    let session = sessions.open(now, &mut gone);
+    assert!(gone.is_empty(), "nobody waits for anything");
+    session
+}
+
 /// A call of the session was executed and is not acknowledged.
 fn run(session: &Session<u32>) {
+    start(session, 0);
+    session.finish(0, b"done");
+}
+
+/// A call of the session runs.
+fn start(session: &Session<u32>, number: u64) {
     session.with(|records| {
         let attempt = Attempt {
             fingerprint: Fingerprint::new(1, "p"),
@@ -40,16 +54,16 @@ fn run(session: &Session<u32>) {
             })
         };
         let mut replay = Vec::new();
-        let begin = records.begin(0, attempt, (&LIMITS, false), admit, || 1, &mut replay);
+        let room = (&LIMITS, false);
+        let begin = records.begin(number, attempt, room, admit, || 1, &mut replay);
         assert_eq!(begin, Begin::Start(()));
-        records.finish(0, b"done");
     });
 }
 
 #[test]
 fn a_session_lives_as_long_as_a_connection_and_then_its_lease() {
     let (sessions, now) = sessions(1);
-    let session = sessions.open(now).unwrap();
+    let session = open(&sessions, now).unwrap();
     let much_later = now + LEASE * 100;
     let again = sessions.attach(session.id(), much_later).unwrap();
     sessions.detach(&session, much_later);
@@ -63,10 +77,24 @@ fn a_session_lives_as_long_as_a_connection_and_then_its_lease() {
     assert!(sessions.attach(session.id(), before_end + LEASE).is_none());
 }
 
+/// Its calls have been sent again under another session, as whoever asked was told that they can't
+/// have been executed. Connections don't agree on the time to the microsecond.
+#[test]
+fn a_session_that_was_unknown_once_stays_so_at_an_earlier_time() {
+    let (sessions, now) = sessions(10);
+    let session = open(&sessions, now).unwrap();
+    sessions.detach(&session, now);
+    let end = now + LEASE;
+    assert!(sessions.attach(session.id(), end).is_none());
+    let just_before = end - Duration::from_micros(1);
+    assert!(sessions.attach(session.id(), just_before).is_none());
+    assert_eq!(sessions.expire(end, 10).0, 1);
+}
+
 #[test]
 fn the_sweep_forgets_what_has_ended_and_nothing_else() {
     let (sessions, now) = sessions(2);
-    let (one, other) = (sessions.open(now).unwrap(), sessions.open(now).unwrap());
+    let (one, other) = (open(&sessions, now).unwrap(), open(&sessions, now).unwrap());
     run(&one);
     sessions.detach(&one, now);
     sessions.detach(&other, now);
@@ -83,7 +111,7 @@ fn the_sweep_forgets_what_has_ended_and_nothing_else() {
 #[test]
 fn a_session_that_is_attached_to_again_is_not_swept_with_its_old_lease() {
     let (sessions, now) = sessions(3);
-    let session = sessions.open(now).unwrap();
+    let session = open(&sessions, now).unwrap();
     sessions.detach(&session, now);
     let _attached = sessions.attach(session.id(), now + LEASE / 2).unwrap();
     sessions.expire(now + LEASE * 10, 10);
@@ -93,17 +121,17 @@ fn a_session_that_is_attached_to_again_is_not_swept_with_its_old_lease() {
 #[test]
 fn room_is_made_only_by_sessions_that_nobody_can_ask_for_anything() {
     let (sessions, now) = sessions(4);
-    let [connected, unacknowledged, idle] = [0; 3].map(|_| sessions.open(now).unwrap());
-    assert!(sessions.open(now).is_none());
+    let [connected, unacknowledged, idle] = [0; 3].map(|_| open(&sessions, now).unwrap());
+    assert!(open(&sessions, now).is_none());
     run(&unacknowledged);
     sessions.detach(&unacknowledged, now);
-    assert!(sessions.open(now).is_none());
+    assert!(open(&sessions, now).is_none());
     sessions.detach(&idle, now);
     // It is about to come back.
-    assert!(sessions.open(now).is_none());
+    assert!(open(&sessions, now).is_none());
     let now = now + GRACE;
-    assert!(sessions.open(now).is_some());
-    assert!(sessions.open(now).is_none());
+    assert!(open(&sessions, now).is_some());
+    assert!(open(&sessions, now).is_none());
     assert!(sessions.attach(idle.id(), now).is_none());
     assert!(sessions.attach(connected.id(), now).is_some());
     assert!(sessions.attach(unacknowledged.id(), now).is_some());
@@ -117,7 +145,7 @@ fn room_is_made_however_many_others_have_come_back_or_left_something_behind() {
     };
     let sessions = Sessions::<u32>::new(limits, ChaCha8Rng::seed_from_u64(8));
     let now = clock::now();
-    let opened: Vec<_> = (0..201).map(|_| sessions.open(now).unwrap()).collect();
+    let opened: Vec<_> = (0..201).map(|_| open(&sessions, now).unwrap()).collect();
     for session in &opened[..100] {
         sessions.detach(session, now);
         sessions.attach(session.id(), now).unwrap();
@@ -126,17 +154,52 @@ fn room_is_made_however_many_others_have_come_back_or_left_something_behind() {
         run(session);
         sessions.detach(session, now);
     }
-    assert!(sessions.open(now).is_none());
+    assert!(open(&sessions, now).is_none());
     sessions.detach(&opened[0], now);
-    assert!(sessions.open(now + GRACE).is_some());
+    assert!(open(&sessions, now + GRACE).is_some());
     // One whose lease has ended makes room, whatever it holds.
-    assert!(sessions.open(now + LEASE).is_some());
+    assert!(open(&sessions, now + LEASE).is_some());
+}
+
+/// It was empty when it was looked at, just before its last connection went, and is not any more.
+#[test]
+fn a_session_that_holds_an_outcome_by_now_makes_no_room() {
+    let (sessions, now) = sessions(13);
+    let all = [0; 3].map(|_| open(&sessions, now).unwrap());
+    for session in &all {
+        sessions.detach(session, now);
+    }
+    run(&all[0]);
+    run(&all[2]);
+    assert!(open(&sessions, now + GRACE).is_some());
+    assert!(open(&sessions, now + GRACE).is_none());
+    let is_known = all.map(|one| sessions.attach(one.id(), now + GRACE).is_some());
+    assert_eq!(is_known, [true, false, true]);
+}
+
+/// Whoever asks about a call need not be attached to its session, and must not be left hanging.
+#[test]
+fn who_waits_for_a_call_of_a_session_that_makes_room_is_told() {
+    let (sessions, now) = sessions(11);
+    let [asked, other, third] = [0; 3].map(|_| open(&sessions, now).unwrap());
+    start(&asked, 0);
+    let (asker, mut gone) = (9, Vec::new());
+    asked.resolve(0, &sessions, || asker, &mut Vec::new());
+    for session in [&other, &third, &asked] {
+        sessions.detach(session, now);
+    }
+    // The two that hold nothing may go at once; it is the one whose call runs that is awaited.
+    for _ in 0..3 {
+        assert!(sessions.open(now + LEASE, &mut gone).is_some());
+    }
+    assert_eq!(gone, [asker]);
+    assert_eq!(asked.finish(0, b"too late"), Vec::<u32>::new());
 }
 
 #[test]
 fn a_session_that_comes_and_goes_is_forgotten_when_its_last_lease_ends() {
     let (sessions, now) = sessions(9);
-    let session = sessions.open(now).unwrap();
+    let session = open(&sessions, now).unwrap();
     let last = (0..10).fold(now, |time, _| {
         sessions.detach(&session, time);
         sessions.attach(session.id(), time).unwrap();
@@ -152,7 +215,7 @@ fn a_session_that_comes_and_goes_is_forgotten_when_its_last_lease_ends() {
 fn another_table_knows_no_session_of_this_one() {
     let ((one, now), (other, _)) = (sessions(5), sessions(6));
     assert_ne!(one.table(), other.table());
-    let session = one.open(now).unwrap();
+    let session = open(&one, now).unwrap();
     assert!(other.attach(session.id(), now).is_none());
     assert!(other.attach(SessionId::from_bits(7), now).is_none());
 }
@@ -160,11 +223,180 @@ fn another_table_knows_no_session_of_this_one() {
 #[test]
 fn the_totals_are_those_of_all_sessions() {
     let (sessions, now) = sessions(7);
-    let (one, other) = (sessions.open(now).unwrap(), sessions.open(now).unwrap());
+    let (one, other) = (open(&sessions, now).unwrap(), open(&sessions, now).unwrap());
     run(&one);
     run(&other);
     assert_eq!(sessions.usage().0, 2);
     let (is_taken, told) = one.acknowledge(1, &[], &LIMITS);
     assert_eq!((is_taken, told), (true, Acknowledged::default()));
     assert_eq!(sessions.usage().0, 1);
+}
+
+/// A session in the plainest terms. What is forgotten stays, to be unknown.
+#[derive(Debug)]
+struct Model {
+    session: Arc<Session<u32>>,
+    connections: usize,
+    idle_since: Instant,
+    /// Calls that were executed, and of how many of them the outcome is not acknowledged.
+    executed: u64,
+    outcomes: u64,
+    /// Somebody was told that it is unknown.
+    is_over: bool,
+    is_forgotten: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open,
+    /// By a connection whose time is so many seconds ago.
+    Attach(usize, u64),
+    Detach(usize),
+    Run(usize),
+    Acknowledge(usize),
+    Advance(u64),
+    Expire(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let one = || 0usize..6;
+    let step = prop_oneof![
+        3 => Just(Step::Open),
+        3 => (one(), 0u64..2).prop_map(|(at, ago)| Step::Attach(at, ago)),
+        5 => one().prop_map(Step::Detach),
+        1 => one().prop_map(Step::Run),
+        1 => one().prop_map(Step::Acknowledge),
+        3 => (0u64..40).prop_map(Step::Advance),
+        1 => (0usize..3).prop_map(Step::Expire),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+/// The registry, and a list of all sessions that there ever were.
+struct World {
+    sessions: Sessions<u32>,
+    all: Vec<Model>,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        let (sessions, now) = sessions(12);
+        Self {
+            sessions,
+            all: Vec::new(),
+            now: now + LEASE,
+        }
+    }
+
+    fn known(&self) -> usize {
+        self.all.iter().filter(|one| !one.is_forgotten).count()
+    }
+
+    /// Forgets one that has been without a connection for `wait`: the one that has been for longest.
+    fn forget(&mut self, wait: Duration, may_hold_outcomes: bool) -> bool {
+        let now = self.now;
+        let may_go = |one: &&mut Model| {
+            let is_idle = one.connections == 0 && has_ended(one.idle_since, wait, now);
+            !one.is_forgotten && is_idle && (may_hold_outcomes || one.outcomes == 0)
+        };
+        let longest = |one: &&mut Model| (one.idle_since, one.session.id());
+        let gone = self.all.iter_mut().filter(may_go).min_by_key(longest);
+        gone.is_some_and(|one| !std::mem::replace(&mut one.is_forgotten, true))
+    }
+
+    fn open(&mut self) {
+        let is_full = self.known() >= LIMITS.max_sessions;
+        let has_room = !is_full || self.forget(LEASE, true) || self.forget(GRACE, false);
+        let opened = open(&self.sessions, self.now);
+        assert_eq!(opened.is_some(), has_room);
+        if let Some(session) = opened {
+            let mut all = self.all.iter();
+            assert!(all.all(|one| one.session.id() != session.id()));
+            self.all.push(Model {
+                session,
+                connections: 1,
+                idle_since: self.now,
+                executed: 0,
+                outcomes: 0,
+                is_over: false,
+                is_forgotten: false,
+            });
+        }
+    }
+
+    fn happen(&mut self, step: Step) {
+        match step {
+            Step::Open => self.open(),
+            Step::Advance(seconds) => self.now += Duration::from_secs(seconds),
+            Step::Expire(at_most) => {
+                let gone = (0..at_most).filter(|_| self.forget(LEASE, true)).count();
+                assert_eq!(self.sessions.expire(self.now, at_most), (gone, vec![]));
+            }
+            Step::Attach(at, _) | Step::Detach(at) | Step::Run(at) | Step::Acknowledge(at) => {
+                if let Some(one) = self.all.iter_mut().nth_back(at) {
+                    one.happen(step, &self.sessions, self.now);
+                }
+            }
+        }
+        let known = self.all.iter().filter(|one| !one.is_forgotten);
+        let outcomes: u64 = known.map(|one| one.outcomes).sum();
+        assert_eq!(self.sessions.len(), self.known());
+        assert_eq!(self.sessions.usage().0 as u64, outcomes);
+    }
+}
+
+impl Model {
+    fn happen(&mut self, step: Step, sessions: &Sessions<u32>, now: Instant) {
+        match step {
+            Step::Attach(_, ago) => {
+                let now = now - Duration::from_secs(ago);
+                let is_idle = self.connections == 0;
+                self.is_over |= is_idle && has_ended(self.idle_since, LEASE, now);
+                let is_known = !self.is_over && !self.is_forgotten;
+                let found = sessions.attach(self.session.id(), now);
+                assert_eq!(found.is_some(), is_known, "{self:?}");
+                self.connections += usize::from(is_known);
+            }
+            // All else is done by those who are attached.
+            _ if self.connections == 0 => {}
+            Step::Detach(_) => {
+                sessions.detach(&self.session, now);
+                self.connections -= 1;
+                self.idle_since = now;
+            }
+            Step::Run(_) if self.outcomes < 3 => {
+                start(&self.session, self.executed);
+                self.session.finish(self.executed, b"done");
+                self.executed += 1;
+                self.outcomes += 1;
+            }
+            _ => {
+                self.session.acknowledge(self.executed, &[], &LIMITS);
+                self.outcomes = 0;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn the_registry_behaves_like_a_list_of_leases(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            world.happen(step);
+        }
+        for at in 0..world.all.len() {
+            while world.all[at].connections > 0 {
+                let from_the_end = world.all.len() - 1 - at;
+                world.happen(Step::Detach(from_the_end));
+            }
+        }
+        world.happen(Step::Advance(60));
+        world.happen(Step::Expire(100));
+        prop_assert_eq!((world.sessions.len(), world.sessions.room().1), (0, false));
+        prop_assert_eq!(world.sessions.taken.load(Relaxed), 0);
+    }
 }
