@@ -4,7 +4,7 @@
 //! through a float, 2^64 and 2^64 + 1 would become one id, and one of two effects would be lost.
 //! `1` and `"1"` are two ids.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -23,9 +23,11 @@ use crate::{limits::MAX_ID_BYTES, message::Dialect, session::SessionCall, text::
 /// assert!(matches!(id.key(Dialect::JsonRpc2), Some(CallKey::Uuid(_))));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Id<'a> {
     raw: &'a str,
+    /// The UUID that it is, if that is known already.
+    uuid: Option<Uuid>,
 }
 
 /// Why an `id` member is not an id. It is answered with -32600.
@@ -51,7 +53,7 @@ pub enum IdError {
 
 impl<'a> Id<'a> {
     /// The id `null`.
-    pub const NULL: Id<'static> = Id { raw: "null" };
+    pub const NULL: Id<'static> = Id::scanned("null");
 
     /// Reads the value of an `id` member.
     ///
@@ -68,13 +70,21 @@ impl<'a> Id<'a> {
             }
             _ => return Err(IdError::WrongType(cut(raw).to_owned())),
         }
-        Ok(Self { raw })
+        Ok(Self::scanned(raw))
     }
 
     /// An id that has been looked at already: null, an integer, or a string without escapes, and
     /// no longer than an id may be.
-    pub(crate) fn scanned(raw: &'a str) -> Self {
-        Self { raw }
+    pub(crate) const fn scanned(raw: &'a str) -> Self {
+        Self { raw, uuid: None }
+    }
+
+    /// The same, of a string that is a UUID in its 36-character form.
+    pub(crate) const fn scanned_uuid(raw: &'a str, uuid: Uuid) -> Self {
+        Self {
+            raw,
+            uuid: Some(uuid),
+        }
     }
 
     /// The id exactly as it was written, as JSON: a string keeps its quotes and escapes.
@@ -111,12 +121,8 @@ impl<'a> Id<'a> {
     /// clients count 1, 2, 3 on every connection.
     #[must_use]
     pub fn key(&self, dialect: Dialect) -> Option<CallKey> {
-        // What most calls have: a UUID without escapes, which is a key in both dialects.
-        if self.raw.len() == 38
-            && let Some(text) = self.raw.get(1..37)
-            && let Some(uuid) = uuid_text(text)
-        {
-            return Some(CallKey::from_uuid_text(uuid, text));
+        if let Some(uuid) = self.uuid {
+            return Some(CallKey::from_uuid_text(uuid, self.raw));
         }
         match (self.as_str(), dialect) {
             (Some(text), Dialect::Notebook) => Some(CallKey::of_string(&text)),
@@ -126,6 +132,20 @@ impl<'a> Id<'a> {
             (None, Dialect::Notebook) if !self.is_null() => Some(CallKey::Integer(self.raw.into())),
             (None, _) => None,
         }
+    }
+}
+
+impl PartialEq for Id<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl Eq for Id<'_> {}
+
+impl fmt::Debug for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Id({})", self.raw)
     }
 }
 
@@ -156,13 +176,13 @@ impl CallKey {
         }
     }
 
-    /// `text` is how `uuid` was written: only the canonical form may be kept as bytes, because
-    /// the others would no longer be told apart.
+    /// `text` is how `uuid` was written, with or without quotes: only the canonical form may be
+    /// kept as bytes, because the others would no longer be told apart.
     fn from_uuid_text(uuid: Uuid, text: &str) -> Self {
         if let Some(call) = SessionCall::from_uuid(uuid) {
             Self::Session(call)
         } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            Self::Text(text.into())
+            Self::Text(text.trim_matches('"').into())
         } else {
             Self::Uuid(uuid.into_bytes())
         }

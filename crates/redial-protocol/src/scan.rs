@@ -8,6 +8,8 @@
 
 use std::borrow::Cow;
 
+use uuid::Uuid;
+
 use crate::{
     id::Id,
     limits::MAX_ID_BYTES,
@@ -20,35 +22,45 @@ const MAX_DEPTH: usize = 16;
 
 /// A request in its usual shape; `None` leaves it to others. `text` is the whole message.
 pub(crate) fn request(text: &str, max_depth: usize) -> Option<Request<'_>> {
-    let mut scanner = Scanner::new(text, max_depth)?;
+    // The message itself is the first level.
+    let depth = max_depth.min(MAX_DEPTH).checked_sub(1)?;
     let (mut is_2_0, mut id, mut method, mut params, mut meta) = (false, None, None, None, None);
-    scanner.eat("{")?;
+    let (mut rest, mut before) = (text.as_bytes(), b'{');
+    // The members are looked for in the order in which most write them: one round is enough then.
     loop {
-        scanner.skip_spaces();
-        if !is_2_0 && scanner.member(r#""jsonrpc":"#) {
-            scanner.eat(r#""2.0""#)?;
-            is_2_0 = true;
-        } else if id.is_none() && scanner.member(r#""id":"#) {
-            id = Some(scanner.id()?);
-        } else if method.is_none() && scanner.member(r#""method":"#) {
-            method = Some(scanner.string()?);
-        } else if params.is_none() && scanner.member(r#""params":"#) {
-            params = Some(scanner.structure()?);
-        } else if meta.is_none() && scanner.member(r#""redial":"#) {
-            meta = Some(scanner.request_meta()?);
-        } else {
-            return None;
+        let from = rest;
+        if let Some(value) = member(rest, before, r#""jsonrpc":"#) {
+            rest = eat(value, r#""2.0""#).filter(|_| !is_2_0)?;
+            (is_2_0, before) = (true, b',');
         }
-        if scanner.is_last()? {
+        if let Some(value) = member(rest, before, r#""id":"#) {
+            let (read, after) = read_id(text, value).filter(|_| id.is_none())?;
+            (id, rest, before) = (Some(read), after, b',');
+        }
+        if let Some(value) = member(rest, before, r#""method":"#) {
+            rest = after_string(value).filter(|_| method.is_none())?;
+            (method, before) = (Some(inside(text, value, rest)), b',');
+        }
+        if let Some(value) = member(rest, before, r#""params":"#) {
+            rest = after_structure(value, depth).filter(|_| params.is_none())?;
+            (params, before) = (Some(between(text, value, rest)), b',');
+        }
+        if let Some(value) = member(rest, before, r#""redial":"#) {
+            let is_welcome = meta.is_none() && depth > 0;
+            let (read, after) = read_meta(text, value).filter(|_| is_welcome)?;
+            (meta, rest, before) = (Some(read), after, b',');
+        }
+        if rest.len() == from.len() {
             break;
         }
     }
-    scanner.end()?;
-    Some(Request {
-        dialect: match is_2_0 {
-            true => Dialect::JsonRpc2,
-            false => Dialect::Notebook,
-        },
+    let is_whole = eat(spaces(rest), "}")?.is_empty() && before == b',';
+    let dialect = match is_2_0 {
+        true => Dialect::JsonRpc2,
+        false => Dialect::Notebook,
+    };
+    is_whole.then_some(Request {
+        dialect,
         id,
         method: Cow::Borrowed(method?),
         params,
@@ -56,212 +68,196 @@ pub(crate) fn request(text: &str, max_depth: usize) -> Option<Request<'_>> {
     })
 }
 
-/// A place in a text. Every step is `None` where the text is not what the step reads.
-struct Scanner<'a> {
-    text: &'a str,
-    /// What of it has not been read.
-    rest: &'a [u8],
-    /// How much deeper values may nest.
-    depth: usize,
+fn read_id<'a>(text: &'a str, value: &'a [u8]) -> Option<(Id<'a>, &'a [u8])> {
+    // What most ids are.
+    if let Some(([b'"', uuid @ .., b'"'], rest)) = value.split_at_checked(38)
+        && let Ok(uuid) = Uuid::try_parse_ascii(uuid)
+    {
+        return Some((Id::scanned_uuid(between(text, value, rest), uuid), rest));
+    }
+    let (rest, quotes) = match value.first()? {
+        b'"' => (after_string(value)?, 2),
+        b'n' => (eat(value, "null")?, 0),
+        _ => (after_integer(value)?, 0),
+    };
+    let raw = between(text, value, rest);
+    (1..=MAX_ID_BYTES)
+        .contains(&(raw.len() - quotes))
+        .then(|| (Id::scanned(raw), rest))
 }
 
-impl<'a> Scanner<'a> {
-    fn new(text: &'a str, max_depth: usize) -> Option<Self> {
-        Some(Self {
-            text,
-            rest: text.as_bytes(),
-            // The message itself is the first level.
-            depth: max_depth.min(MAX_DEPTH).checked_sub(1)?,
-        })
-    }
-
-    fn at(&self) -> usize {
-        self.text.len() - self.rest.len()
-    }
-
-    fn next(&mut self) -> Option<u8> {
-        let (byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*byte)
-    }
-
-    /// Inlined, so that a text that is known is compared in as few steps as it has words.
-    #[inline(always)]
-    fn eat(&mut self, expected: &str) -> Option<()> {
-        self.rest = self.rest.strip_prefix(expected.as_bytes())?;
-        Some(())
-    }
-
-    /// Whether the member of this name is next: the name with its quotes and the colon.
-    #[inline(always)]
-    fn member(&mut self, name: &str) -> bool {
-        let is_it = self.eat(name).is_some();
-        if is_it {
-            self.skip_spaces();
+fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMeta<'a>, &'a [u8])> {
+    let (mut attempt, mut timeout_ms, mut ack, mut traceparent) = (None, None, None, None);
+    let (mut rest, mut before) = (value, b'{');
+    loop {
+        let from = rest;
+        if let Some(value) = member(rest, before, r#""attempt":"#) {
+            let (read, after) = read_count(value).filter(|_| attempt.is_none())?;
+            (attempt, rest, before) = (Some(read.try_into().ok()?), after, b',');
         }
-        is_it
-    }
-
-    /// Spaces only: who writes a message over several lines is not in a hurry.
-    fn skip_spaces(&mut self) {
-        while let [b' ', rest @ ..] = self.rest {
-            self.rest = rest;
+        if let Some(value) = member(rest, before, r#""timeout_ms":"#) {
+            let (read, after) = read_count(value).filter(|_| timeout_ms.is_none())?;
+            (timeout_ms, rest, before) = (Some(read), after, b',');
+        }
+        if let Some(value) = member(rest, before, r#""ack":"#) {
+            let (read, after) = read_count(value).filter(|_| ack.is_none())?;
+            (ack, rest, before) = (Some(read), after, b',');
+        }
+        if let Some(value) = member(rest, before, r#""traceparent":"#) {
+            rest = after_string(value).filter(|_| traceparent.is_none())?;
+            traceparent = Some(Cow::Borrowed(inside(text, value, rest)));
+            before = b',';
+        }
+        if rest.len() == from.len() {
+            break;
         }
     }
+    let rest = eat(spaces(rest), "}").filter(|_| before == b',')?;
+    let default = RequestMeta::default();
+    let meta = RequestMeta {
+        attempt: attempt.unwrap_or(default.attempt),
+        timeout_ms,
+        ack,
+        traceparent,
+    };
+    Some((meta, rest))
+}
 
-    /// Whether an object ends here. If not, another member follows.
-    fn is_last(&mut self) -> Option<bool> {
-        self.skip_spaces();
-        match self.next()? {
-            b'}' => Some(true),
-            b',' => Some(false),
-            _ => None,
-        }
+/// An integer that counts something. No count that is usual has 20 digits, as 2^64 has.
+fn read_count(value: &[u8]) -> Option<(u64, &[u8])> {
+    let rest = after_integer(value)?;
+    let digits = &value[..value.len() - rest.len()];
+    if digits.len() > 19 || digits[0] == b'-' {
+        return None;
     }
+    let add = |sum, digit: &u8| sum * 10 + u64::from(digit - b'0');
+    Some((digits.iter().fold(0, add), rest))
+}
 
-    /// Nothing follows.
-    fn end(&self) -> Option<()> {
-        self.rest.is_empty().then_some(())
+// Each of these steps is given what has not been read yet and gives what follows the thing it
+// reads; `None` if the thing isn't there.
+
+#[inline(always)]
+fn eat<'a>(rest: &'a [u8], expected: &str) -> Option<&'a [u8]> {
+    rest.strip_prefix(expected.as_bytes())
+}
+
+/// The value of a member, if the one of that name comes next: the name is given with its quotes
+/// and the colon, and before it stands a brace or a comma.
+#[inline(always)]
+fn member<'a>(rest: &'a [u8], before: u8, name: &str) -> Option<&'a [u8]> {
+    let (first, rest) = spaces(rest).split_first()?;
+    match *first == before {
+        true => eat(spaces(rest), name).map(spaces),
+        false => None,
     }
+}
 
-    /// What a string without escapes says.
-    #[inline(always)]
-    fn string(&mut self) -> Option<&'a str> {
-        self.eat("\"")?;
-        let from = self.at();
-        self.rest = after_plain(self.rest);
-        let to = self.at();
-        self.eat("\"")?;
-        // Both ends lie beside ASCII, so no character is cut.
-        Some(&self.text[from..to])
+/// Spaces only: who writes a message over several lines is not in a hurry. Few write any, so the
+/// loop is kept out of where they are looked for.
+#[inline(always)]
+fn spaces(rest: &[u8]) -> &[u8] {
+    match rest.first() {
+        Some(b' ') => after_spaces(rest),
+        _ => rest,
     }
+}
 
-    fn id(&mut self) -> Option<Id<'a>> {
-        let from = self.at();
-        let quotes = match self.rest.first()? {
-            b'"' => self.string().map(|_| 2)?,
-            b'n' => self.eat("null").map(|()| 0)?,
-            _ => self.integer().map(|_| 0)?,
-        };
-        let raw = &self.text[from..self.at()];
-        (1..=MAX_ID_BYTES)
-            .contains(&(raw.len() - quotes))
-            .then(|| Id::scanned(raw))
+#[inline(never)]
+fn after_spaces(mut rest: &[u8]) -> &[u8] {
+    while let [b' ', after @ ..] = rest {
+        rest = after;
     }
+    rest
+}
 
-    /// An integer of any size, as it was written.
-    #[inline(always)]
-    fn integer(&mut self) -> Option<&'a [u8]> {
-        let start = self.rest;
-        if let [b'-', rest @ ..] = self.rest {
-            self.rest = rest;
-        }
-        match self.next()? {
-            b'0' => {}
-            b'1'..=b'9' => {
-                while let [b'0'..=b'9', rest @ ..] = self.rest {
-                    self.rest = rest;
-                }
+/// After a string without escapes.
+#[inline(always)]
+fn after_string(rest: &[u8]) -> Option<&[u8]> {
+    eat(after_plain(eat(rest, "\"")?), "\"")
+}
+
+/// After an integer of any size.
+fn after_integer(rest: &[u8]) -> Option<&[u8]> {
+    let rest = eat(rest, "-").unwrap_or(rest);
+    let rest = match rest {
+        [b'0', rest @ ..] => rest,
+        [b'1'..=b'9', rest @ ..] => {
+            let mut rest = rest;
+            while let [b'0'..=b'9', after @ ..] = rest {
+                rest = after;
             }
+            rest
+        }
+        _ => return None,
+    };
+    match rest.first() {
+        Some(b'.' | b'e' | b'E' | b'0'..=b'9') => None,
+        _ => Some(rest),
+    }
+}
+
+/// After an object or an array that nests no deeper than `depth`.
+fn after_structure(rest: &[u8], depth: usize) -> Option<&[u8]> {
+    let (first, inner) = rest.split_first()?;
+    let depth = depth.checked_sub(1)?;
+    let inner = spaces(inner);
+    match first {
+        b'{' => eat(inner, "}").or_else(|| after_members(inner, depth)),
+        b'[' => eat(inner, "]").or_else(|| after_entries(inner, depth)),
+        _ => None,
+    }
+}
+
+fn after_members(mut rest: &[u8], depth: usize) -> Option<&[u8]> {
+    loop {
+        let colon = spaces(after_string(spaces(rest))?);
+        rest = spaces(after_value(spaces(eat(colon, ":")?), depth)?);
+        let (next, after) = rest.split_first()?;
+        match next {
+            b',' => rest = after,
+            b'}' => return Some(after),
             _ => return None,
         }
-        match self.rest.first() {
-            Some(b'.' | b'e' | b'E' | b'0'..=b'9') => None,
-            _ => Some(&start[..start.len() - self.rest.len()]),
-        }
     }
+}
 
-    /// An integer that counts something. No count that is usual has 20 digits, as 2^64 has.
-    #[inline(always)]
-    fn count(&mut self) -> Option<u64> {
-        let digits = self.integer()?;
-        if digits.len() > 19 || digits[0] == b'-' {
-            return None;
-        }
-        let add = |sum, digit: &u8| sum * 10 + u64::from(digit - b'0');
-        Some(digits.iter().fold(0, add))
-    }
-
-    /// An object or an array, as it was written.
-    fn structure(&mut self) -> Option<&'a str> {
-        let from = self.at();
-        match self.rest.first()? {
-            b'{' | b'[' => self.value()?,
+fn after_entries(mut rest: &[u8], depth: usize) -> Option<&[u8]> {
+    loop {
+        rest = spaces(after_value(spaces(rest), depth)?);
+        let (next, after) = rest.split_first()?;
+        match next {
+            b',' => rest = after,
+            b']' => return Some(after),
             _ => return None,
         }
-        Some(&self.text[from..self.at()])
     }
+}
 
-    /// Any value whose strings have no escapes and whose numbers are integers.
-    fn value(&mut self) -> Option<()> {
-        match self.rest.first()? {
-            b'"' => self.string().map(|_| ()),
-            b'{' => self.nested(b'}', |scanner| {
-                scanner.string()?;
-                scanner.skip_spaces();
-                scanner.eat(":")?;
-                scanner.skip_spaces();
-                scanner.value()
-            }),
-            b'[' => self.nested(b']', Self::value),
-            b't' => self.eat("true"),
-            b'f' => self.eat("false"),
-            b'n' => self.eat("null"),
-            _ => self.integer().map(|_| ()),
-        }
+/// After any value whose strings have no escapes and whose numbers are integers.
+#[inline(always)]
+fn after_value(rest: &[u8], depth: usize) -> Option<&[u8]> {
+    match rest.first()? {
+        b'"' => after_string(rest),
+        b'{' | b'[' => after_structure(rest, depth),
+        b't' => eat(rest, "true"),
+        b'f' => eat(rest, "false"),
+        b'n' => eat(rest, "null"),
+        _ => after_integer(rest),
     }
+}
 
-    fn nested(&mut self, close: u8, entry: impl Fn(&mut Self) -> Option<()>) -> Option<()> {
-        self.depth = self.depth.checked_sub(1)?;
-        self.next()?;
-        self.skip_spaces();
-        if *self.rest.first()? == close {
-            self.next()?;
-        } else {
-            loop {
-                self.skip_spaces();
-                entry(self)?;
-                self.skip_spaces();
-                match self.next()? {
-                    b',' => {}
-                    byte if byte == close => break,
-                    _ => return None,
-                }
-            }
-        }
-        self.depth += 1;
-        Some(())
-    }
+/// The text from where `from` begins to where `to` does: both lie beside ASCII, so that no
+/// character is cut.
+#[inline(always)]
+fn between<'a>(text: &'a str, from: &[u8], to: &[u8]) -> &'a str {
+    &text[text.len() - from.len()..text.len() - to.len()]
+}
 
-    fn request_meta(&mut self) -> Option<RequestMeta<'a>> {
-        self.depth.checked_sub(1)?;
-        self.eat("{")?;
-        let (mut attempt, mut timeout_ms, mut ack, mut traceparent) = (None, None, None, None);
-        loop {
-            self.skip_spaces();
-            if ack.is_none() && self.member(r#""ack":"#) {
-                ack = Some(self.count()?);
-            } else if timeout_ms.is_none() && self.member(r#""timeout_ms":"#) {
-                timeout_ms = Some(self.count()?);
-            } else if attempt.is_none() && self.member(r#""attempt":"#) {
-                attempt = Some(self.count()?.try_into().ok()?);
-            } else if traceparent.is_none() && self.member(r#""traceparent":"#) {
-                traceparent = Some(Cow::Borrowed(self.string()?));
-            } else {
-                return None;
-            }
-            if self.is_last()? {
-                break;
-            }
-        }
-        let default = RequestMeta::default();
-        Some(RequestMeta {
-            attempt: attempt.unwrap_or(default.attempt),
-            timeout_ms,
-            ack,
-            traceparent,
-        })
-    }
+/// The same without the quotes.
+#[inline(always)]
+fn inside<'a>(text: &'a str, from: &[u8], to: &[u8]) -> &'a str {
+    &text[text.len() - from.len() + 1..text.len() - to.len() - 1]
 }
 
 /// What follows from the first quote, backslash or control character on. Eight bytes are looked
@@ -306,16 +302,26 @@ mod tests {
         let text = format!("\n{text}");
         assert!(request(&text, limits.max_depth).is_none());
         match Incoming::parse(text.as_bytes(), limits) {
-            Ok(incoming) => Ok(format!("{incoming:?}")),
+            Ok(incoming) => Ok(shown(&incoming)),
             Err(rejection) => Err(format!("{rejection:?}")),
         }
+    }
+
+    /// All of it, and what it names.
+    fn shown(incoming: &Incoming<'_>) -> String {
+        let Incoming::Request(request) = incoming else {
+            return format!("{incoming:?}");
+        };
+        let key = |dialect| request.id.and_then(|id| id.key(dialect));
+        let keys = [Dialect::JsonRpc2, Dialect::Notebook].map(key);
+        format!("{incoming:?} {keys:?}")
     }
 
     fn assert_same(text: &str, limits: &Limits) -> bool {
         let Some(scanned) = request(text, limits.max_depth) else {
             return false;
         };
-        let scanned = format!("{:?}", Incoming::Request(scanned));
+        let scanned = shown(&Incoming::Request(scanned));
         assert_eq!(Ok(scanned), slowly(text, limits), "{text}");
         true
     }
@@ -417,6 +423,9 @@ mod tests {
         r#""a\nb""#,
         "\"a\nb\"",
         r#""12345678-9abc-8def-8000-000000000007""#,
+        r#""6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#,
+        r#""6B1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#,
+        r#""6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a4""#,
         "7",
         "-0",
         "00",
@@ -455,7 +464,7 @@ mod tests {
         let usual = prop::sample::subsequence(
             vec![
                 r#""jsonrpc":"2.0""#,
-                r#""id":"a""#,
+                r#""id":"6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#,
                 r#""method":"inc""#,
                 r#""params":[1,{"a":"b"}]"#,
                 r#""redial":{"ack":3}"#,

@@ -2,14 +2,14 @@
 //! in the table, admitted, and run where it stands if its handler doesn't have to wait.
 
 mod call;
+mod kit;
 mod refusal;
 mod rpc;
+mod run;
 
 use std::{
-    cell::Cell,
     net::SocketAddr,
     sync::Arc,
-    task::{Context as TaskContext, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,6 @@ use redial_protocol::{
     Batch, CallKey, ErrorObject, Incoming, Kind, Rejection, ReplyMeta, Request, SessionId, reply,
 };
 
-pub(crate) use self::refusal::call_unknown;
 use self::{
     call::Call,
     refusal::{
@@ -25,22 +24,17 @@ use self::{
         table_full, too_many_joined,
     },
 };
+pub(crate) use self::{kit::Kit, refusal::call_unknown};
 use crate::{
     admission::Ticket,
     attachment::Attachment,
     batch::BatchAnswer,
-    clock::{self, Watch},
-    execution::{self, Execution, Job, Stage},
+    execution,
     fault::Arrival,
-    handler::{Context, Ended, Prepared},
     observe::EventKind,
     outbox::Outbox,
     shared::Shared,
-    stats::Tally,
-    table::{
-        Acknowledged, Admitted, Attempt, Begin, Fingerprint, MayStart, Session, TableKey, Told,
-    },
-    unfinished::Unfinished,
+    table::{Acknowledged, Admitted, Attempt, Begin, Fingerprint, Session, TableKey, Told},
     waiter::{Form, Waiter, write_reply},
 };
 
@@ -68,94 +62,6 @@ pub(crate) struct Turn<'c> {
     pub(crate) now: Instant,
     /// A fault rule has broken the connection: the rest of what was read is lost.
     pub(crate) cut: bool,
-}
-
-/// What a connection keeps between calls, so that they need not allocate it, look it up, or tell
-/// other connections of it, one by one.
-pub(crate) struct Kit {
-    /// A handler's future, for each method that this connection has called.
-    slots: Vec<Option<Prepared>>,
-    outcome: Vec<u8>,
-    /// The sessions that the connection has said hello to. They live as long as it does.
-    sessions: Vec<Attachment>,
-    /// The session of the latest call that belonged to another one.
-    other_session: Option<Attachment>,
-    /// The method of the latest call.
-    latest_method: usize,
-    /// The session of the latest call that was run here, for the next one to hold.
-    latest_session: Option<Arc<Session<Waiter>>>,
-    /// A place among the running calls, which those that one read brings hold in turn.
-    has_place: Cell<bool>,
-    /// What was run here and has not been counted yet.
-    tally: Tally,
-    /// What was run here and has not been recorded yet.
-    unfinished: Unfinished,
-    watch: Watch,
-}
-
-impl Kit {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            slots: Vec::new(),
-            outcome: Vec::new(),
-            sessions: Vec::new(),
-            other_session: None,
-            latest_method: 0,
-            latest_session: None,
-            has_place: Cell::new(false),
-            tally: Tally::default(),
-            unfinished: Unfinished::default(),
-            watch: Watch::new(now),
-        }
-    }
-
-    /// The session, if the connection is attached to it.
-    fn session(&self, id: SessionId) -> Option<&Arc<Session<Waiter>>> {
-        // The latest first: it is the one in use.
-        let attached = self.sessions.iter().rev().chain(&self.other_session);
-        let mut sessions = attached.map(Attachment::session);
-        sessions.find(|session| session.id() == id)
-    }
-
-    /// The same, to be held by a call.
-    fn hold_session(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
-        let session = self.session(id)?;
-        if let Some(latest) = &self.latest_session
-            && Arc::ptr_eq(latest, session)
-        {
-            return self.latest_session.take();
-        }
-        Some(Arc::clone(session))
-    }
-
-    /// A read begins to be worked through.
-    pub(crate) fn begin(&mut self, now: Instant) {
-        self.watch.set(now);
-    }
-
-    /// A read has been worked through: tells what has gathered meanwhile, and gives the place back.
-    pub(crate) fn settle(&mut self, shared: &Arc<Shared>) {
-        self.finish_latest(shared);
-        shared.counters.add(std::mem::take(&mut self.tally));
-        if self.has_place.take() {
-            execution::leave(shared);
-        }
-    }
-
-    /// Records what was run here.
-    fn finish_latest(&mut self, shared: &Arc<Shared>) {
-        if let Some(session) = self.unfinished.finish(shared) {
-            self.latest_session = Some(session);
-        }
-    }
-
-    /// Lets go of a buffer that a large reply has left behind.
-    pub(crate) fn give_back_memory(&mut self, keep_bytes: usize) {
-        if self.outcome.capacity() > keep_bytes {
-            self.outcome = Vec::new();
-        }
-        self.unfinished.give_back_memory(keep_bytes);
-    }
 }
 
 /// A frame that was no request. Too many of them end the connection.
@@ -355,7 +261,9 @@ impl Turn<'_> {
         if is_recorded {
             self.kit.latest_session = self.kit.unfinished.tell(shared, told.joined);
         }
-        if let TableKey::Session(session, _) = &key {
+        if let TableKey::Session(session, _) = &key
+            && !told.acknowledged.is_empty()
+        {
             self.tell_acknowledged(session, told.acknowledged);
         }
         match begin {
@@ -379,200 +287,6 @@ impl Turn<'_> {
             Begin::Fenced => self.refuse(call, &fenced()),
         }
         self.kit.outcome = outcome;
-    }
-
-    /// A call that has been taken on: runs it here if that is possible, otherwise hands it over.
-    fn start(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>, ticket: Ticket) {
-        call.tell(self.shared, EventKind::Accepted);
-        if let Err(error) = self.prepare(call, method) {
-            self.withdraw(call, key, &ticket, &error);
-            return;
-        }
-        let delay = call.verdict.delay_execution;
-        let deadline = self.deadline(call);
-        match ticket {
-            Ticket::Run if delay.is_some() => {
-                let stage = Stage::Admitted(self.now);
-                execution::spawn(self.job(call, method, key, deadline, stage));
-            }
-            Ticket::Run => self.run_in_place(call, method, key, deadline),
-            Ticket::Queue => {
-                let job = self.job(call, method, key, deadline, Stage::Queued);
-                self.shared.admission.enqueue(job);
-                execution::spawn_runnable(self.shared);
-                // A server that began to stop in the meantime has emptied its queue before this.
-                if self.shared.is_draining() {
-                    self.shared.refuse_queued();
-                }
-            }
-        }
-    }
-
-    /// The fast path: polls the handler once where it stands. If it has to wait, it moves out.
-    fn run_in_place(
-        &mut self,
-        call: &Call<'_, '_>,
-        method: usize,
-        key: Option<Key>,
-        deadline: Option<Instant>,
-    ) {
-        if let MayStart::Late(joined) =
-            execution::may_still_start(self.shared, &key, deadline, &mut self.kit.watch)
-        {
-            self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
-            // It was readied and never begun; what it holds is the caller's, and may panic.
-            execution::bury(self.kit.slots[method].take());
-            return;
-        }
-        self.kit.tally.started += 1;
-        call.observe(self.shared, EventKind::Started);
-        let mut cx = TaskContext::from_waker(Waker::noop());
-        let future = self.kit.slots[method].as_mut().expect("prepared just now");
-        match execution::poll_caught(future, &mut cx) {
-            Poll::Ready(ended) => self.end_in_place(call, key, ended),
-            Poll::Pending => {
-                let stage = Stage::Started(self.now);
-                execution::spawn(self.job(call, method, key, deadline, stage));
-            }
-        }
-    }
-
-    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<Key>, mut ended: Ended) {
-        self.kit.tally.finished += 1;
-        call.observe(self.shared, EventKind::Finished);
-        match key {
-            Some(TableKey::Session(session, number)) if ended.recorded => {
-                self.shared.fit(&mut ended.outcome);
-                self.reply_as(call, &ended.outcome, Form::Reply);
-                self.kit
-                    .unfinished
-                    .put(self.shared, session, number, &mut ended.outcome);
-            }
-            key => self.record(call, key.as_ref(), &mut ended),
-        }
-        self.kit.outcome = ended.outcome;
-        self.leave();
-    }
-
-    /// Records an outcome now, or forgets the call if it had no effect, and tells everybody.
-    fn record(&mut self, call: &Call<'_, '_>, key: Option<&Key>, ended: &mut Ended) {
-        let watch = &mut self.kit.watch;
-        let clock = || watch.after_call(clock::now);
-        let joined = execution::record(self.shared, key, ended, clock);
-        let form = match ended.recorded {
-            true => Form::Reply,
-            false => Form::refusal(call.key(), call.request.meta.attempt),
-        };
-        self.reply_as(call, &ended.outcome, form);
-        for waiter in joined {
-            waiter.settle(self.shared, ended);
-        }
-    }
-
-    /// Decodes the params and readies the handler in the connection's slot for the method.
-    fn prepare(&mut self, call: &Call<'_, '_>, method: usize) -> Result<(), ErrorObject> {
-        let context = Context {
-            attempt: call.request.meta.attempt,
-            deadline: self.deadline(call),
-            traceparent: call.request.meta.traceparent.as_deref().map(Into::into),
-            peer: self.peer,
-        };
-        if self.kit.slots.len() <= method {
-            self.kit.slots.resize_with(method + 1, || None);
-        }
-        let buffer = std::mem::take(&mut self.kit.outcome);
-        let slot = &mut self.kit.slots[method];
-        let handler = &self.shared.router.method(method).handler;
-        execution::decode_caught(|| handler.prepare(call.request.params, context, buffer, slot))
-    }
-
-    /// What is left of a call that can't be run here and now.
-    fn job(
-        &mut self,
-        call: &Call<'_, '_>,
-        method: usize,
-        key: Option<Key>,
-        deadline: Option<Instant>,
-        stage: Stage,
-    ) -> Job {
-        let name = &self.shared.router.method(method).name;
-        let is_notification = call.request.is_notification();
-        let own = (!is_notification).then(|| call.waiter(self.outbox, name, Form::Reply));
-        if own.is_none() {
-            call.skip();
-        }
-        let shared = Arc::clone(self.shared);
-        Job {
-            execution: Execution {
-                shared,
-                method,
-                key,
-                own,
-                deadline,
-                stage,
-            },
-            future: self.kit.slots[method].take().expect("prepared just now"),
-            delay: call
-                .verdict
-                .delay_execution
-                .filter(|_| !matches!(stage, Stage::Started(_))),
-        }
-    }
-
-    /// Takes a call back that was taken on and can't be started.
-    fn withdraw(
-        &mut self,
-        call: &Call<'_, '_>,
-        key: Option<Key>,
-        ticket: &Ticket,
-        error: &ErrorObject,
-    ) {
-        let joined = key
-            .map(|key| self.shared.table.release(&key))
-            .unwrap_or_default();
-        self.turn_away(call, joined, ticket, error);
-    }
-
-    /// Refuses all who wait for a call whose entry is gone already.
-    fn turn_away(
-        &mut self,
-        call: &Call<'_, '_>,
-        joined: Vec<Waiter>,
-        ticket: &Ticket,
-        error: &ErrorObject,
-    ) {
-        self.refuse(call, error);
-        for waiter in joined {
-            waiter.refuse(self.shared, error);
-        }
-        match ticket {
-            Ticket::Run => self.leave(),
-            Ticket::Queue => self.shared.admission.give_up_place(),
-        }
-    }
-
-    fn admit(&self) -> Result<Ticket, Refusal> {
-        if self.shared.is_draining() {
-            return Err(Refusal::ShuttingDown);
-        }
-        if self.kit.has_place.take() {
-            return Ok(Ticket::Run);
-        }
-        self.shared.admission.enter().map_err(Refusal::Overloaded)
-    }
-
-    /// Gives the place of the call before up if somebody waits for one: nobody is overtaken.
-    fn make_way(&self) {
-        if self.shared.admission.queued() > 0 && self.kit.has_place.take() {
-            execution::leave(self.shared);
-        }
-    }
-
-    /// Leaves the place to the next call of this read.
-    fn leave(&self) {
-        if self.kit.has_place.replace(true) {
-            execution::leave(self.shared);
-        }
     }
 
     fn admit_mutation(&self, call: &Call<'_, '_>) -> Result<Admitted<Ticket>, Refusal> {

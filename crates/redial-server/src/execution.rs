@@ -198,26 +198,45 @@ impl Drop for Execution {
 
 /// Polls a handler, here and now. A panic is an outcome.
 pub(crate) fn poll_caught(future: &mut Prepared, cx: &mut task::Context<'_>) -> Poll<Ended> {
-    catch_unwind(AssertUnwindSafe(|| future.poll(cx))).unwrap_or_else(|panic| {
-        let detail = format!("the handler panicked: {}", last_words(panic));
-        let mut outcome = Vec::new();
-        let error = ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail);
-        reply::encode_error(&mut outcome, &error);
-        Poll::Ready(Ended {
-            outcome,
-            recorded: true,
-        })
+    catch_unwind(AssertUnwindSafe(|| future.poll(cx)))
+        .unwrap_or_else(|panic| Poll::Ready(panicked(panic)))
+}
+
+/// Lets a handler read its params and begin, here and now. It says when it begins: up to there a
+/// panic is the params' fault, and from there on an outcome.
+pub(crate) fn begin_caught(
+    begin: impl FnOnce(&Cell<bool>) -> Result<Poll<Ended>, ErrorObject>,
+) -> Result<Poll<Ended>, ErrorObject> {
+    let has_begun = Cell::new(false);
+    catch_unwind(AssertUnwindSafe(|| begin(&has_begun))).unwrap_or_else(|panic| {
+        match has_begun.get() {
+            true => Ok(Poll::Ready(panicked(panic))),
+            false => Err(unreadable(panic)),
+        }
     })
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Ended {
+    let detail = format!("the handler panicked: {}", last_words(panic));
+    let mut outcome = Vec::new();
+    let error = ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail);
+    reply::encode_error(&mut outcome, &error);
+    Ended {
+        outcome,
+        recorded: true,
+    }
+}
+
+fn unreadable(panic: Box<dyn Any + Send>) -> ErrorObject {
+    let detail = format!("reading the params panicked: {}", last_words(panic));
+    ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail)
 }
 
 /// Lets a handler read its params. A panic there is the params' fault, and nothing was executed.
 pub(crate) fn decode_caught(
     decode: impl FnOnce() -> Result<(), ErrorObject>,
 ) -> Result<(), ErrorObject> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
-        let detail = format!("reading the params panicked: {}", last_words(panic));
-        Err(ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail))
-    })
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| Err(unreadable(panic)))
 }
 
 /// What a panic said. It is buried then and there: what was thrown may panic again when it is

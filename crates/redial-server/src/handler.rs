@@ -69,6 +69,17 @@ pub(crate) trait Handler: Send + Sync {
         buffer: Vec<u8>,
         slot: &mut Option<Prepared>,
     ) -> Result<(), ErrorObject>;
+
+    /// As [`prepare`](Self::prepare), for a call that begins here and now: the handler is called
+    /// at once, after `begins`, so that nothing has to be kept for later.
+    fn start(
+        &self,
+        params: Option<&str>,
+        context: Context,
+        buffer: Vec<u8>,
+        slot: &mut Option<Prepared>,
+        begins: &mut dyn FnMut(),
+    ) -> Result<(), ErrorObject>;
 }
 
 /// An async function of a method's params and the call's [`Context`]. Every closure that gives a
@@ -137,25 +148,46 @@ where
         &self,
         params: Option<&str>,
         context: Context,
-        mut buffer: Vec<u8>,
+        buffer: Vec<u8>,
         slot: &mut Option<Prepared>,
     ) -> Result<(), ErrorObject> {
         let params: P = params::decode(params)?;
         let handler = Arc::clone(&self.handler);
-        let future = async move {
-            let answer = handler.call(params, context).await;
-            buffer.clear();
-            let recorded = encode(&mut buffer, answer);
-            Ended {
-                outcome: buffer,
-                recorded,
-            }
-        };
-        match slot {
-            Some(slot) => slot.set(future),
-            None => *slot = Some(ReusableBoxFuture::new(future)),
-        }
+        put(slot, async move {
+            encoded(buffer, handler.call(params, context).await)
+        });
         Ok(())
+    }
+
+    fn start(
+        &self,
+        params: Option<&str>,
+        context: Context,
+        buffer: Vec<u8>,
+        slot: &mut Option<Prepared>,
+        begins: &mut dyn FnMut(),
+    ) -> Result<(), ErrorObject> {
+        let params: P = params::decode(params)?;
+        begins();
+        let answer = self.handler.call(params, context);
+        put(slot, async move { encoded(buffer, answer.await) });
+        Ok(())
+    }
+}
+
+fn put(slot: &mut Option<Prepared>, future: impl Future<Output = Ended> + Send + 'static) {
+    match slot {
+        Some(slot) => slot.set(future),
+        None => *slot = Some(ReusableBoxFuture::new(future)),
+    }
+}
+
+fn encoded<T: Serialize>(mut buffer: Vec<u8>, answer: Result<T, Abort>) -> Ended {
+    buffer.clear();
+    let recorded = encode(&mut buffer, answer);
+    Ended {
+        outcome: buffer,
+        recorded,
     }
 }
 

@@ -148,6 +148,13 @@ impl<W> Default for Acknowledged<W> {
     }
 }
 
+impl<W> Acknowledged<W> {
+    /// Whether nobody waits for anything, which is usual.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.never.is_empty() && self.waiting.is_empty()
+    }
+}
+
 impl<W> Default for Records<W> {
     fn default() -> Self {
         Self {
@@ -445,8 +452,11 @@ impl<W> Records<W> {
             return self.aside.get_mut(&number).ok_or(Unreached::Over);
         }
         let missing = (number + 1).saturating_sub(self.end());
+        if missing == 0 {
+            return Ok(&mut self.ring[(number - self.base) as usize]);
+        }
         let room = SLACK.saturating_mul(window).saturating_sub(self.open);
-        if missing > 0 && (is_full || missing > room as u64) {
+        if is_full || missing > room as u64 {
             return Err(Unreached::NoSlot);
         }
         for _ in 0..missing {
