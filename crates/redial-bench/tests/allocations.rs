@@ -48,7 +48,6 @@ fn the_server_allocates_nothing_for_a_query() {
 }
 
 #[test]
-#[ignore = "6 allocations and 2.2 KB a call"]
 fn the_client_allocates_at_most_twice_for_a_call() {
     at_most(2.0, Path::ClientSession);
 }

@@ -11,8 +11,6 @@ use std::{
     time::Instant,
 };
 
-use rand::{SeedableRng, rngs::SysRng};
-use rand_chacha::ChaCha8Rng;
 use redial_protocol::{Dialect, Kind, Method};
 use serde::Serialize;
 use serde_json::Value;
@@ -25,8 +23,9 @@ use crate::{
     connect::{Connector, Tcp},
     error::{BuildError, ConnectError},
     io::{Drivers, dial},
-    keeper::keep_time,
+    keeper::{Keepers, keep_time},
     mux::{Key, Mux},
+    random::rng,
     resolve::Resolve,
     retry::{
         Policy,
@@ -34,6 +33,7 @@ use crate::{
         hedge::{Hedge, Latency},
     },
     token::CallToken,
+    woken::Woken,
 };
 
 /// Calls the methods of a server. Cheap to clone, and to be shared by any number of tasks.
@@ -70,38 +70,6 @@ pub(crate) struct Shared {
     drivers: Box<dyn Drivers>,
 }
 
-/// Who is to be woken. For one or two, as there are after most steps of a call, the list stays
-/// where it is, so that it need not be allocated again and again.
-enum Woken {
-    Nobody,
-    Few([Option<Waker>; 2]),
-    Many(Vec<Waker>),
-}
-
-impl Woken {
-    fn take(list: &mut Vec<Waker>) -> Self {
-        match list.len() {
-            0 => Self::Nobody,
-            1 | 2 => {
-                let mut few = [None, None];
-                few.iter_mut()
-                    .zip(list.drain(..))
-                    .for_each(|(place, waker)| *place = Some(waker));
-                Self::Few(few)
-            }
-            _ => Self::Many(std::mem::take(list)),
-        }
-    }
-
-    fn wake(self) {
-        match self {
-            Self::Nobody => {}
-            Self::Few(few) => few.into_iter().flatten().for_each(Waker::wake),
-            Self::Many(many) => many.into_iter().for_each(Waker::wake),
-        }
-    }
-}
-
 /// What is behind the lock.
 pub(crate) struct State {
     pub(crate) mux: Mux,
@@ -109,14 +77,8 @@ pub(crate) struct State {
     /// The tasks of the connections, one place per link.
     tasks: Vec<Option<AbortHandle>>,
     /// Those that wake calls when their time has come, one per runtime that calls are awaited on.
-    keepers: Vec<Option<Keeper>>,
+    keepers: Keepers,
     is_closed: bool,
-}
-
-/// The task that wakes the calls of one runtime when their time has come.
-struct Keeper {
-    runtime: runtime::Id,
-    task: Option<AbortHandle>,
 }
 
 /// How a client is doing.
@@ -286,7 +248,7 @@ impl Drop for Handle {
                 // It ends by itself, and soon.
                 tasks[speaking] = None;
             }
-            tasks.extend(keepers.into_iter().flatten().map(|keeper| keeper.task));
+            tasks.extend(keepers.into_tasks());
             tasks
         });
         tasks.into_iter().flatten().for_each(|task| task.abort());
@@ -297,26 +259,14 @@ impl State {
     /// The call is to be woken then, by the keeper of the runtime. Says which keeper is to be
     /// started for that, if there is none yet.
     pub(crate) fn wake_at(&mut self, runtime: runtime::Id, key: Key, at: Instant) -> Option<usize> {
-        let has = |keeper: &Option<Keeper>| keeper.as_ref().is_some_and(|it| it.runtime == runtime);
-        let found = self.keepers.iter().position(has);
-        let keeper = found.unwrap_or_else(|| {
-            let free = self.keepers.iter().position(Option::is_none);
-            let task = None;
-            let place = free.unwrap_or(self.keepers.len());
-            self.keepers
-                .resize_with(self.keepers.len().max(place + 1), || None);
-            self.keepers[place] = Some(Keeper { runtime, task });
-            place
-        });
+        let (keeper, is_new) = self.keepers.of(runtime);
         self.mux.wake_at(keeper, key, at);
-        found.is_none().then_some(keeper)
+        is_new.then_some(keeper)
     }
 
     /// A keeper is gone, with its runtime.
     pub(crate) fn dismiss_keeper(&mut self, keeper: usize) {
-        if let Some(place) = self.keepers.get_mut(keeper) {
-            *place = None;
-        }
+        self.keepers.dismiss(keeper);
         self.mux.dismiss_keeper(keeper);
     }
 }
@@ -356,11 +306,7 @@ impl Shared {
     /// Starts the keeper that the calls of this runtime need.
     pub(crate) fn start_keeper(self: &Arc<Self>, keeper: usize) {
         let mut task = Some(keep_time(self.clone(), keeper));
-        self.with(|state| {
-            if let Some(Some(keeper)) = state.keepers.get_mut(keeper) {
-                keeper.task = task.take();
-            }
-        });
+        self.with(|state| state.keepers.set_task(keeper, &mut task));
         task.inspect(AbortHandle::abort);
     }
 
@@ -527,7 +473,7 @@ impl Builder {
             mux: Mux::new(&config, rng(config.seed, 0)?),
             policy,
             tasks: vec![None; config.connections],
-            keepers: Vec::new(),
+            keepers: Keepers::default(),
             is_closed: false,
         };
         let shared = Shared {
@@ -542,15 +488,4 @@ impl Builder {
             }),
         })
     }
-}
-
-/// Random numbers of the system's, or of a seed; `stream` keeps those of one seed apart.
-fn rng(seed: Option<u64>, stream: u64) -> Result<ChaCha8Rng, BuildError> {
-    let Some(seed) = seed else {
-        return ChaCha8Rng::try_from_rng(&mut SysRng)
-            .map_err(|error| BuildError::NoRandomness(error.to_string()));
-    };
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(stream);
-    Ok(rng)
 }

@@ -73,11 +73,13 @@ mod io;
 mod json;
 mod keeper;
 mod mux;
+mod random;
 pub mod report;
 mod resolve;
 mod retry;
 mod session;
 mod token;
+mod woken;
 
 pub use call::{Call, CallFuture, Notification};
 pub use client::{Builder, Client, Stats};

@@ -1,10 +1,9 @@
 //! Redial's client as a program would use it: tasks that call in a loop.
 
 use std::{
-    cell::{Cell, RefCell},
     net::SocketAddr,
     process::ExitCode,
-    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,7 +18,6 @@ use redial_bench::{
     summary::{Cpu, Summary, histogram},
 };
 use redial_client::{Client, Config};
-use tokio::task::LocalSet;
 
 /// Calls `inc` as often as a server answers, from many tasks on one thread, and measures it.
 ///
@@ -56,14 +54,24 @@ struct Args {
     json: bool,
 }
 
-/// What all tasks share.
+/// What all tasks share. They run on one thread, but on the runtime itself, as a program's would: a
+/// set of local tasks costs a system call more whenever one of them is woken.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Tally>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 struct Tally {
-    latencies: RefCell<Histogram<u64>>,
-    slices: RefCell<Slices>,
+    latencies: Histogram<u64>,
+    slices: Slices,
     /// When the first slice began.
-    sliced_from: Cell<Instant>,
-    ends: Cell<bool>,
-    calls: Cell<i64>,
+    sliced_from: Instant,
+    ends: bool,
+    calls: i64,
 }
 
 fn main() -> ExitCode {
@@ -85,7 +93,7 @@ fn run(args: &Args) -> Result<Summary> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    LocalSet::new().block_on(&runtime, drive(args))
+    runtime.block_on(drive(args))
 }
 
 async fn drive(args: &Args) -> Result<Summary> {
@@ -103,22 +111,22 @@ async fn drive(args: &Args) -> Result<Summary> {
         })
     };
     let before = value().await?;
-    let tally = Rc::new(Tally {
-        latencies: RefCell::new(histogram()),
-        slices: RefCell::new(Slices::of(Duration::ZERO)),
-        sliced_from: clock::now().into(),
-        ends: false.into(),
-        calls: 0.into(),
-    });
+    let tally = Shared(Arc::new(Mutex::new(Tally {
+        latencies: histogram(),
+        slices: Slices::of(Duration::ZERO),
+        sliced_from: clock::now(),
+        ends: false,
+        calls: 0,
+    })));
     let tasks: Vec<_> = (0..args.concurrency)
-        .map(|_| tokio::task::spawn_local(make_calls(client.clone(), Rc::clone(&tally))))
+        .map(|_| tokio::spawn(make_calls(client.clone(), tally.clone())))
         .collect();
     let summary = measure(args, &tally).await;
-    tally.ends.set(true);
+    tally.lock().ends = true;
     for task in tasks {
         task.await.context("a task has panicked")??;
     }
-    let (after, calls) = (value().await?, tally.calls.get());
+    let (after, calls) = (value().await?, tally.lock().calls);
     ensure!(
         after - before == calls,
         "{calls} calls had {} effects",
@@ -128,34 +136,46 @@ async fn drive(args: &Args) -> Result<Summary> {
     summary
 }
 
-async fn measure(args: &Args, tally: &Tally) -> Result<Summary> {
+async fn measure(args: &Args, tally: &Shared) -> Result<Summary> {
     tokio::time::sleep(Duration::from_secs_f64(args.warmup)).await;
     let (before, from) = (Cpu::now(args.watch)?, clock::now());
-    tally.latencies.borrow_mut().reset();
     let length = Duration::from_secs_f64(args.seconds);
-    tally.slices.replace(Slices::of(length));
-    tally.sliced_from.set(from);
+    {
+        let mut tally = tally.lock();
+        tally.latencies.reset();
+        tally.slices = Slices::of(length);
+        tally.sliced_from = from;
+    }
     tokio::time::sleep(length).await;
     let (after, elapsed) = (Cpu::now(args.watch)?, clock::now().duration_since(from));
-    let (latencies, slices) = (tally.latencies.borrow(), tally.slices.borrow().clone());
-    Ok(Summary::new(&latencies, slices, elapsed, [before, after]))
+    let tally = tally.lock();
+    let slices = tally.slices.clone();
+    Ok(Summary::new(
+        &tally.latencies,
+        slices,
+        elapsed,
+        [before, after],
+    ))
 }
 
-async fn make_calls(client: Client, tally: Rc<Tally>) -> Result<()> {
+async fn make_calls(client: Client, tally: Shared) -> Result<()> {
     let mut start = clock::now();
-    while !tally.ends.get() {
+    loop {
         let params = IncParams {
             key: "bench".into(),
             delta: 1,
         };
         client.call::<Inc>(params).await?;
         let end = clock::now();
+        let mut tally = tally.lock();
         let latency = end.duration_since(start).as_nanos() as u64;
-        tally.latencies.borrow_mut().saturating_record(latency);
-        let at = end.duration_since(tally.sliced_from.get());
-        tally.slices.borrow_mut().add(at, 1);
-        tally.calls.set(tally.calls.get() + 1);
+        tally.latencies.saturating_record(latency);
+        let at = end.duration_since(tally.sliced_from);
+        tally.slices.add(at, 1);
+        tally.calls += 1;
+        if tally.ends {
+            return Ok(());
+        }
         start = end;
     }
-    Ok(())
 }

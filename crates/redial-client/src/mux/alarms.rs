@@ -35,10 +35,7 @@ impl Mux {
             return;
         }
         call.alarm = Some((keeper, at));
-        if self.alarms.len() <= keeper {
-            self.alarms.resize_with(keeper + 1, Alarms::default);
-        }
-        let alarms = &mut self.alarms[keeper];
+        let alarms = list_of(&mut self.alarms, keeper);
         alarms.list.push(Reverse((at, key)));
         if alarms.sleeps_until.is_none_or(|until| at < until) {
             alarms.sleeps_until = Some(at);
@@ -57,7 +54,7 @@ impl Mux {
     /// in its list it sleeps until it is woken, as it is for what is earlier.
     pub(crate) fn ring(&mut self, keeper: usize, now: Instant, waker: &Waker) -> Option<Instant> {
         let Self { alarms, calls, .. } = self;
-        let alarms = alarms.get_mut(keeper)?;
+        let alarms = list_of(alarms, keeper);
         while let Some(Reverse((at, key))) = alarms.list.peek().copied()
             && at <= now
         {
@@ -92,5 +89,108 @@ impl Mux {
                 self.woken.extend(call.waker.take());
             }
         }
+    }
+}
+
+fn list_of(all: &mut Vec<Alarms>, keeper: usize) -> &mut Alarms {
+    if all.len() <= keeper {
+        all.resize_with(keeper + 1, Alarms::default);
+    }
+    &mut all[keeper]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::mux::tests::{mux, open};
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn wake_all(mux: &mut Mux) {
+        mux.woken.drain(..).for_each(Waker::wake);
+    }
+
+    #[test]
+    fn calls_are_woken_when_their_latest_word_says_so() {
+        let (mut mux, now) = mux(crate::Config::default());
+        let ms = |ms| now + Duration::from_millis(ms);
+        let keeper = Arc::new(Count::default());
+        let calls = [(); 3].map(|()| Arc::new(Count::default()));
+        let keys = [0, 1, 2].map(|n| open(&mut mux, n));
+        for (key, call) in keys.iter().zip(&calls) {
+            mux.listen(*key, &call.clone().into());
+        }
+        let woken = || [0, 1, 2].map(|n: usize| calls[n].0.load(Ordering::Relaxed));
+        assert_eq!(mux.ring(0, now, &keeper.clone().into()), None);
+        mux.wake_at(0, keys[0], ms(50));
+        mux.wake_at(0, keys[1], ms(60));
+        mux.wake_at(0, keys[2], ms(20));
+        // Said again: one sooner, one later.
+        mux.wake_at(0, keys[1], ms(30));
+        mux.wake_at(0, keys[2], ms(70));
+        wake_all(&mut mux);
+        assert_eq!(keeper.0.load(Ordering::Relaxed), 1, "once for all of them");
+        let waker = Waker::from(keeper);
+        for (at, expected, next) in [
+            (20, [0, 0, 0], Some(ms(30))),
+            (30, [0, 1, 0], Some(ms(50))),
+            (55, [1, 1, 0], Some(ms(60))),
+            (60, [1, 1, 0], Some(ms(70))),
+            (70, [1, 1, 1], None),
+        ] {
+            assert_eq!(mux.ring(0, ms(at), &waker), next, "at {at} ms");
+            wake_all(&mut mux);
+            assert_eq!(woken(), expected, "at {at} ms");
+        }
+    }
+
+    #[test]
+    fn the_list_does_not_grow_with_calls_that_are_over() {
+        let (mut mux, now) = mux(crate::Config::default());
+        let slow = open(&mut mux, 0);
+        mux.wake_at(0, slow, now + Duration::from_secs(1));
+        for n in 1..10_000 {
+            let key = open(&mut mux, n);
+            mux.wake_at(0, key, now + Duration::from_secs(1));
+            mux.close(key, crate::mux::End::Done);
+            assert!(mux.alarms[0].list.len() <= SLACK + 8, "after {n} calls");
+        }
+        let later = now + Duration::from_secs(2);
+        mux.listen(slow, &Waker::from(Arc::new(Count::default())));
+        mux.woken.clear();
+        assert_eq!(mux.ring(0, later, Waker::noop()), None);
+        assert_eq!(mux.woken.len(), 1, "the slow one is still there");
+    }
+
+    #[test]
+    fn without_its_keeper_a_call_looks_for_another() {
+        let (mut mux, now) = mux(crate::Config::default());
+        let key = open(&mut mux, 0);
+        mux.listen(key, &Waker::from(Arc::new(Count::default())));
+        mux.wake_at(0, key, now + Duration::from_secs(1));
+        mux.dismiss_keeper(0);
+        assert_eq!(mux.woken.len(), 1);
+        mux.wake_at(1, key, now + Duration::from_secs(1));
+        assert_eq!(
+            mux.ring(1, now, Waker::noop()),
+            Some(now + Duration::from_secs(1))
+        );
     }
 }

@@ -10,7 +10,7 @@ fn id(n: u128) -> Uuid {
 }
 
 /// A client of servers without sessions, whose calls are known by small numbers.
-fn mux(config: Config) -> (Mux, Instant) {
+pub(super) fn mux(config: Config) -> (Mux, Instant) {
     let config = Config {
         sessions: false,
         ..config
@@ -40,7 +40,7 @@ fn send(mux: &mut Mux, n: u128, now: Instant) -> Sent {
     mux.send(&request(key), now)
 }
 
-fn open(mux: &mut Mux, n: u128) -> Key {
+pub(super) fn open(mux: &mut Mux, n: u128) -> Key {
     mux.open(Some(id(n)), Nature::default()).unwrap()
 }
 
