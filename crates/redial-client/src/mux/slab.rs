@@ -116,7 +116,7 @@ mod tests {
                 match step.map(|at| at % all.len().max(1)) {
                     Some(at) if at < all.len() => {
                         let (key, there) = &mut all[at];
-                        prop_assert_eq!(slab.remove(*key), there.take());
+                        prop_assert_eq!(slab.remove(*key).copied(), there.take());
                     }
                     _ => all.push((slab.insert(value), Some(value))),
                 }
