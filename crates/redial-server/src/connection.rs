@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Serves the connection until it ends, for whatever reason. A transport error is only the
     /// end of this connection; the calls it brought go on.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         let _: io::Result<()> = poll_fn(|cx| self.poll(cx)).await;
     }
 

@@ -362,8 +362,8 @@ impl Server {
         let Some(_registration) = Connections::open(&self.shared, &outbox) else {
             return;
         };
-        Connection::new(transport, Arc::clone(&self.shared), outbox, peer)
-            .run()
-            .await;
+        // Not handed over to `run`, whose future would then have room for it twice.
+        let mut connection = Connection::new(transport, Arc::clone(&self.shared), outbox, peer);
+        connection.run().await;
     }
 }
