@@ -47,12 +47,13 @@ pub fn encode_error(out: &mut Vec<u8>, error: &ErrorObject) {
 /// assert_eq!(out, br#"{"jsonrpc":"2.0","id":1,"result":19}"#);
 /// ```
 pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8], meta: ReplyMeta) {
-    // Once for all that follows, but for the rare meta.
-    out.reserve(id.len() + outcome.len() + 32);
-    out.extend_from_slice(match dialect {
+    let start: &[u8] = match dialect {
         Dialect::Notebook => br#"{"id":"#,
         Dialect::JsonRpc2 => br#"{"jsonrpc":"2.0","id":"#,
-    });
+    };
+    // Once for all that follows, but for the rare meta.
+    out.reserve(start.len() + id.len() + outcome.len() + 2);
+    out.extend_from_slice(start);
     out.extend_from_slice(id.as_bytes());
     out.push(b',');
     out.extend_from_slice(outcome);

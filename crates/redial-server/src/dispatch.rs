@@ -119,6 +119,7 @@ impl Turn<'_> {
     fn request(&mut self, request: &Request<'_>, batch: Option<(&Arc<BatchAnswer>, usize)>) {
         let verdict = self.shared.faults.judge(&request.method);
         let call = Call {
+            deadline: deadline(request, self.now),
             request,
             verdict,
             batch,
@@ -238,7 +239,7 @@ impl Turn<'_> {
         self.make_way();
         let attempt = Attempt {
             fingerprint: fingerprint(shared, method, call.request),
-            deadline: self.deadline(call),
+            deadline: call.deadline,
             now: self.now,
             number: call.request.meta.attempt.max(1),
             ack: call.request.meta.ack,
@@ -295,12 +296,6 @@ impl Turn<'_> {
         Ok(Admitted { ticket, at_once })
     }
 
-    /// When the caller stops waiting; none if it did not say, or if that is beyond all clocks.
-    fn deadline(&self, call: &Call<'_, '_>) -> Option<Instant> {
-        let timeout = Duration::from_millis(call.request.meta.timeout_ms?);
-        self.now.checked_add(timeout)
-    }
-
     fn refuse(&mut self, call: &Call<'_, '_>, error: &ErrorObject) {
         call.tell(self.shared, EventKind::Refused(error.code));
         let attempt = call.request.meta.attempt;
@@ -327,6 +322,12 @@ impl Turn<'_> {
                 .deliver(self.shared, outcome);
         }
     }
+}
+
+/// When the caller stops waiting; none if it did not say, or if that is beyond all clocks.
+fn deadline(request: &Request<'_>, now: Instant) -> Option<Instant> {
+    let timeout = Duration::from_millis(request.meta.timeout_ms?);
+    now.checked_add(timeout)
 }
 
 fn fingerprint(shared: &Shared, method: usize, request: &Request<'_>) -> Fingerprint {

@@ -1,6 +1,6 @@
 //! One request on its way through the server, with all that has been decided about it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use redial_protocol::{CallKey, Id, Request};
 
@@ -16,6 +16,8 @@ use crate::{
 /// One request on its way.
 pub(super) struct Call<'r, 'a> {
     pub(super) request: &'r Request<'a>,
+    /// When the caller stops waiting, if it said so.
+    pub(super) deadline: Option<Instant>,
     pub(super) verdict: Verdict,
     pub(super) batch: Option<(&'r Arc<BatchAnswer>, usize)>,
 }

@@ -3,7 +3,6 @@
 use std::{
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
-    time::Instant,
 };
 
 use redial_protocol::ErrorObject;
@@ -29,10 +28,9 @@ impl Turn<'_> {
         ticket: Ticket,
     ) {
         call.tell(self.shared, EventKind::Accepted);
-        let deadline = self.deadline(call);
         let is_delayed = call.verdict.delay_execution.is_some();
         if ticket == Ticket::Run && !is_delayed {
-            self.run_in_place(call, method, key, deadline);
+            self.run_in_place(call, method, key);
             return;
         }
         if let Err(error) = self.prepare(call, method) {
@@ -42,10 +40,10 @@ impl Turn<'_> {
         match ticket {
             Ticket::Run => {
                 let stage = Stage::Admitted(self.now);
-                execution::spawn(self.job(call, method, key, deadline, stage));
+                execution::spawn(self.job(call, method, key, stage));
             }
             Ticket::Queue => {
-                let job = self.job(call, method, key, deadline, Stage::Queued);
+                let job = self.job(call, method, key, Stage::Queued);
                 self.shared.admission.enqueue(job);
                 execution::spawn_runnable(self.shared);
                 // A server that began to stop in the meantime has emptied its queue before this.
@@ -57,16 +55,10 @@ impl Turn<'_> {
     }
 
     /// The fast path: polls the handler once where it stands. If it has to wait, it moves out.
-    fn run_in_place(
-        &mut self,
-        call: &Call<'_, '_>,
-        method: usize,
-        key: Option<Key>,
-        deadline: Option<Instant>,
-    ) {
+    fn run_in_place(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>) {
         let watch = &mut self.kit.watch;
         if let MayStart::Late(joined) =
-            execution::may_still_start(self.shared, &key, deadline, watch)
+            execution::may_still_start(self.shared, &key, call.deadline, watch)
         {
             self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
             return;
@@ -76,7 +68,7 @@ impl Turn<'_> {
             Ok(Poll::Ready(ended)) => self.end_in_place(call, key, ended),
             Ok(Poll::Pending) => {
                 let stage = Stage::Started(self.now);
-                execution::spawn(self.job(call, method, key, deadline, stage));
+                execution::spawn(self.job(call, method, key, stage));
             }
         }
     }
@@ -145,21 +137,14 @@ impl Turn<'_> {
     fn context(&self, call: &Call<'_, '_>) -> Context {
         Context {
             attempt: call.request.meta.attempt,
-            deadline: self.deadline(call),
+            deadline: call.deadline,
             traceparent: call.request.meta.traceparent.as_deref().map(Into::into),
             peer: self.peer,
         }
     }
 
     /// What is left of a call that can't be run here and now.
-    fn job(
-        &mut self,
-        call: &Call<'_, '_>,
-        method: usize,
-        key: Option<Key>,
-        deadline: Option<Instant>,
-        stage: Stage,
-    ) -> Job {
+    fn job(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>, stage: Stage) -> Job {
         let name = &self.shared.router.method(method).name;
         let is_notification = call.request.is_notification();
         let own = (!is_notification).then(|| call.waiter(self.outbox, name, Form::Reply));
@@ -173,7 +158,7 @@ impl Turn<'_> {
                 method,
                 key,
                 own,
-                deadline,
+                deadline: call.deadline,
                 stage,
             },
             future: self.kit.slots[method].take().expect("prepared just now"),
