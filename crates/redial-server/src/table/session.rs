@@ -11,6 +11,9 @@
 //! more. Every step takes constant time, or is paid for by the steps that made it necessary; a
 //! slot set aside is found in the logarithm of at most twice the window.
 
+mod answers;
+mod slot;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
@@ -18,7 +21,9 @@ use std::{
 
 use redial_protocol::SessionCall;
 
-use super::{Admitted, Attempt, Begin, Fingerprint, MayStart, Waits, sessions::SessionLimits};
+pub(crate) use self::answers::{Acknowledged, Cancelled, Resolved};
+use self::slot::{Running, Slot};
+use super::{Admitted, Attempt, Begin, MayStart, Waits, sessions::SessionLimits};
 
 /// How many slots the ring has at most, in windows.
 const RING_SLOTS: usize = 2;
@@ -56,103 +61,12 @@ pub(crate) struct Records<W> {
     turned_away: (u64, u32),
 }
 
-#[derive(Debug)]
-enum Slot<W> {
-    /// Nothing has been executed. Attempts up to this number have been refused.
-    Empty {
-        refused: u32,
-    },
-    Running(Running<W>),
-    Finished {
-        fingerprint: Fingerprint,
-        outcome: Vec<u8>,
-    },
-    /// Nothing has been executed, and somebody was told that nothing ever will be.
-    Fenced,
-    /// The caller is done with it.
-    Over,
-}
-
-#[derive(Debug)]
-struct Running<W> {
-    fingerprint: Fingerprint,
-    /// When the last of the callers stops waiting, if all of them do.
-    deadline: Option<Instant>,
-    /// The highest number of an attempt.
-    attempt: u32,
-    /// The handler has begun: the call can't be taken back.
-    is_started: bool,
-    waiters: Vec<W>,
-}
-
-/// Who waits for calls that their caller says are over.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Acknowledged<W> {
-    /// For calls that have begun.
-    pub(crate) begun: Vec<W>,
-    /// For calls that have not, and never will.
-    pub(crate) never: Vec<W>,
-    /// Which calls have not begun: they may have a place in the queue.
-    pub(crate) waiting: Vec<u64>,
-}
-
-/// What is known of a call that somebody asks about.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Resolved {
-    /// It is running; the waiter was added.
-    Joined,
-    /// It is running and has as many waiters as it may have.
-    TooManyJoined,
-    /// It is finished; its outcome was appended to the buffer.
-    Done,
-    /// It was not executed and never will be.
-    Never,
-    /// Its caller is done with it.
-    Stale,
-    /// There is no slot for it.
-    NoSlot,
-    /// Nobody knows.
-    Unknown,
-}
-
-/// What became of a call that its caller takes back.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Cancelled<W> {
-    /// It was not executed and never will be. If it waited for its turn, these waited for it.
-    Never(Option<Vec<W>>),
-    /// It runs.
-    Running,
-    /// It was executed before.
-    Done,
-    /// Its caller is done with it.
-    Stale,
-    /// There is no slot for it.
-    NoSlot,
-}
-
 /// Why a number has no slot.
 enum Unreached {
     /// Its caller is done with it.
     Over,
     /// It is more than the window allows, or than the memory.
     NoSlot,
-}
-
-impl<W> Default for Acknowledged<W> {
-    fn default() -> Self {
-        Self {
-            begun: Vec::new(),
-            never: Vec::new(),
-            waiting: Vec::new(),
-        }
-    }
-}
-
-impl<W> Acknowledged<W> {
-    /// Whether nobody waits for anything, which is usual.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.never.is_empty() && self.waiting.is_empty()
-    }
 }
 
 impl<W> Default for Records<W> {
@@ -543,36 +457,6 @@ impl<W> Records<W> {
             }
         }
         self.open -= 1;
-    }
-}
-
-impl<W> Running<W> {
-    fn new(attempt: Attempt, is_started: bool) -> Self {
-        Self {
-            fingerprint: attempt.fingerprint,
-            deadline: attempt.deadline,
-            attempt: attempt.number,
-            is_started,
-            waiters: Vec::new(),
-        }
-    }
-
-    /// Adds a waiter. The call may start as long as anybody still wants it to.
-    fn join(&mut self, waiter: W, attempt: Attempt) {
-        self.waiters.push(waiter);
-        self.attempt = self.attempt.max(attempt.number);
-        let deadlines = self.deadline.zip(attempt.deadline);
-        self.deadline = deadlines.map(|(one, other)| one.max(other));
-    }
-}
-
-impl<W: Waits> Running<W> {
-    /// Whether as many wait as may. Those whose connection is gone make room for others.
-    fn is_crowded(&mut self, max: usize) -> bool {
-        if self.waiters.len() >= max {
-            self.waiters.retain(Waits::is_there);
-        }
-        self.waiters.len() >= max
     }
 }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
+use crate::table::Fingerprint;
 
 const WINDOW: usize = 4;
 const LIMITS: SessionLimits = SessionLimits {

@@ -1,0 +1,235 @@
+//! The one pass over a message against the general parser.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Incoming, Limits};
+
+const LIMITS: Limits = Limits {
+    max_frame_bytes: 1 << 20,
+    max_batch_entries: 100,
+    max_depth: 128,
+};
+
+/// What a general parser makes of it: a line break is nothing that is scanned here.
+fn slowly(text: &str, limits: &Limits) -> Result<String, String> {
+    let text = format!("\n{text}");
+    assert!(request(&text, limits.max_depth).is_none());
+    match Incoming::parse(text.as_bytes(), limits) {
+        Ok(incoming) => Ok(shown(&incoming)),
+        Err(rejection) => Err(format!("{rejection:?}")),
+    }
+}
+
+/// All of it, and what it names.
+fn shown(incoming: &Incoming<'_>) -> String {
+    let Incoming::Request(request) = incoming else {
+        return format!("{incoming:?}");
+    };
+    let key = |dialect| request.id.and_then(|id| id.key(dialect));
+    let keys = [Dialect::JsonRpc2, Dialect::Notebook].map(key);
+    format!("{incoming:?} {keys:?}")
+}
+
+fn assert_same(text: &str, limits: &Limits) -> bool {
+    let Some(scanned) = request(text, limits.max_depth) else {
+        return false;
+    };
+    let scanned = shown(&Incoming::Request(scanned));
+    assert_eq!(Ok(scanned), slowly(text, limits), "{text}");
+    true
+}
+
+#[test]
+fn the_usual_shapes_are_scanned() {
+    for text in [
+        r#"{"id":"k","method":"inc","params":{"key":"k","delta":1}}"#,
+        r#"{"id": "k", "method": "inc", "params": {"key": "k", "delta": -1}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"get","params":["k"]}"#,
+        r#"{"jsonrpc":"2.0","id":-7,"method":"get","params":[]}"#,
+        r#"{"jsonrpc":"2.0","id":null,"method":"get"}"#,
+        r#"{"jsonrpc":"2.0","method":"get","params":{}}"#,
+        r#"{"jsonrpc":"2.0","id":"x","method":"m","params":[[{"a":[true,false,null,""]}],0]}"#,
+        r#"{"jsonrpc":"2.0","id":"x","method":"m","params":["ü"],"redial":{"ack":7}}"#,
+        r#"{"id":"x","method":"m","redial":{"attempt":2,"timeout_ms":100,"traceparent":"t"}}"#,
+        r#"{"redial":{"ack":9999999999999999999},"params":[],"method":"","id":1}"#,
+    ] {
+        assert!(assert_same(text, &LIMITS), "not scanned: {text}");
+    }
+}
+
+#[test]
+fn what_is_unusual_or_wrong_is_left_to_others() {
+    for text in [
+        "",
+        "{",
+        "{}",
+        "[]",
+        r#"{"id":1}"#,
+        r#"{"id":1,"method":"a"} "#,
+        r#"{"id":1,"method":"a"}{"#,
+        r#"{"id":1,"method":"a",}"#,
+        r#"{"id":1,"method":"a","method":"a"}"#,
+        r#"{"id":1,"method":"a\u0062"}"#,
+        r#"{"id":1,"method":"a","params":null}"#,
+        r#"{"id":1,"method":"a","params":7}"#,
+        r#"{"id":1,"method":"a","params":[1.5]}"#,
+        r#"{"id":1,"method":"a","params":[01]}"#,
+        r#"{"id":1,"method":"a","params":[-]}"#,
+        r#"{"id":1,"method":"a","params":[1,]}"#,
+        r#"{"id":1,"method":"a","params":{"a"}}"#,
+        r#"{"id":1.0,"method":"a"}"#,
+        r#"{"id":01,"method":"a"}"#,
+        r#"{"id":"","method":"a"}"#,
+        r#"{"id":nul,"method":"a"}"#,
+        r#"{"id":1,"method":"a","redial":{}}"#,
+        r#"{"id":1,"method":"a","redial":[1]}"#,
+        r#"{"id":1,"method":"a","redial":{"attempt":4294967296}}"#,
+        r#"{"id":1,"method":"a","redial":{"ack":18446744073709551615}}"#,
+        r#"{"id":1,"method":"a","redial":{"ack":18446744073709551616}}"#,
+        r#"{"id":1,"method":"a","redial":{"ack":-1}}"#,
+        r#"{"id":1,"method":"a","redial":{"ack":1,"ack":1}}"#,
+        r#"{"id":1,"method":"a","redial":{"other":1}}"#,
+        r#"{"jsonrpc":"1.0","id":1,"method":"a"}"#,
+        r#"{"jsonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"a"}"#,
+    ] {
+        assert!(request(text, 128).is_none(), "scanned: {text}");
+    }
+    let id = "x".repeat(129);
+    assert!(request(&format!(r#"{{"id":"{id}","method":"a"}}"#), 128).is_none());
+}
+
+#[test]
+fn nesting_counts_as_it_does_elsewhere() {
+    let limits = |max_depth| Limits {
+        max_depth,
+        ..LIMITS
+    };
+    for depth in 0..20 {
+        let params = "[".repeat(depth) + &"]".repeat(depth);
+        let params = if depth == 0 { "[]".to_owned() } else { params };
+        let text = format!(r#"{{"id":1,"method":"a","params":{params},"redial":{{"ack":1}}}}"#);
+        for max_depth in 0..20 {
+            assert_same(&text, &limits(max_depth));
+        }
+        let is_shallow = depth.max(1) < MAX_DEPTH;
+        assert_eq!(assert_same(&text, &LIMITS), is_shallow, "{depth}");
+    }
+}
+
+/// Pieces of messages, right and wrong.
+const NAMES: &[&str] = &[
+    r#""jsonrpc""#,
+    r#""id""#,
+    r#""method""#,
+    r#""params""#,
+    r#""redial""#,
+    r#""result""#,
+    r#""other""#,
+    r#""i\u0064""#,
+    "id",
+];
+const VALUES: &[&str] = &[
+    r#""2.0""#,
+    r#""1.0""#,
+    r#""inc""#,
+    r#""""#,
+    r#""a\nb""#,
+    "\"a\nb\"",
+    r#""12345678-9abc-8def-8000-000000000007""#,
+    r#""6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#,
+    r#""6B1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#,
+    r#""6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a4""#,
+    "7",
+    "-0",
+    "00",
+    "-",
+    "1.5",
+    "1e3",
+    "18446744073709551617",
+    "null",
+    "true",
+    "nul",
+    "[]",
+    "[1, 2]",
+    "[1 2]",
+    "[,]",
+    "{}",
+    r#"{"key":"k","delta":1}"#,
+    r#"{"key":{"a":[{}]}}"#,
+    r#"{"a":1,"a":2}"#,
+    r#"{"ack":3}"#,
+    r#"{"ack":-3}"#,
+    r#"{"ack":null}"#,
+    r#"{"ack":3,"timeout_ms":5}"#,
+    r#"{"attempt":2}"#,
+    r#"{"attempt":99999999999}"#,
+    r#"{"traceparent":"00-ab-cd-01"}"#,
+    r#"{"traceparent":7}"#,
+];
+
+fn any_message() -> impl Strategy<Value = String> {
+    let member = (
+        prop::sample::select(NAMES),
+        prop::sample::select(vec![":", ": ", " :", ""]),
+        prop::sample::select(VALUES),
+    )
+        .prop_map(|(name, colon, value)| format!("{name}{colon}{value}"));
+    let usual = prop::sample::subsequence(
+        vec![
+            r#""jsonrpc":"2.0""#,
+            r#""id":"6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#,
+            r#""method":"inc""#,
+            r#""params":[1,{"a":"b"}]"#,
+            r#""redial":{"ack":3}"#,
+        ],
+        0..=5,
+    );
+    (usual, prop::collection::vec(member, 0..3)).prop_flat_map(|(usual, others)| {
+        let members: Vec<String> = usual.into_iter().map(String::from).chain(others).collect();
+        (
+            Just(members).prop_shuffle(),
+            prop::sample::select(vec![",", ", ", " ,", ",,"]),
+            prop::sample::select(vec!["", " ", "\t", "x"]),
+        )
+            .prop_map(|(members, comma, tail)| format!("{{{}}}{tail}", members.join(comma)))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn eight_bytes_at_once_are_the_same_as_one_by_one(
+        bytes in prop::collection::vec(prop::sample::select(
+            vec![b'"', b'\\', 0, 0x1f, b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff],
+        ), 0..40),
+        plain in 0usize..40,
+    ) {
+        let bytes = [vec![b'x'; plain], bytes].concat();
+        let one_by_one = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+        prop_assert_eq!(after_plain(&bytes), &bytes[one_by_one.unwrap_or(bytes.len())..]);
+    }
+
+    #[test]
+    fn what_is_scanned_is_read_as_slowly(text in any_message(), max_depth in 0usize..6) {
+        assert_same(&text, &LIMITS);
+        assert_same(&text, &Limits { max_depth, ..LIMITS });
+    }
+
+    #[test]
+    fn a_spoilt_message_is_read_as_slowly(
+        text in any_message(),
+        at: prop::sample::Index,
+        by in prop::sample::select(vec!['"', '\\', '{', '}', '[', ']', ',', ':', ' ', '0', '-', '.', 'e', 'ü', '\u{1}']),
+        replaces: bool,
+    ) {
+        let mut characters: Vec<char> = text.chars().collect();
+        let at = at.index(characters.len());
+        match replaces {
+            true => characters[at] = by,
+            false => characters.insert(at, by),
+        }
+        assert_same(&characters.into_iter().collect::<String>(), &LIMITS);
+    }
+}
