@@ -6,6 +6,7 @@
 //! | `bench-server` | Redial's server with `inc`, the same as a query, and `get` |
 //! | `bench-load` | a generator of load that costs next to nothing per call |
 //! | `bench-client` | Redial's client, as a program would use it |
+//! | `bench-growth` | the slowest call while the table of plain ids grows, next to the slowest after |
 //! | `bench-count` | so many calls through one end in memory, for an instruction counter |
 
 pub mod canned;
