@@ -30,7 +30,7 @@ pub struct Config {
     /// handler again, so this must be longer than any client goes on trying. Memory grows as
     /// rate x `ttl`. Calls of a session have no such window.
     pub ttl: Duration,
-    /// The most calls with plain ids on record, running and finished. Default 1,000,000, at about 200 bytes each
+    /// The most calls with plain ids on record, running and finished. Default 1,000,000, at about 180 bytes each
     /// for short replies. So at most `max_records / ttl` new mutations a second can be taken on,
     /// 100,000 with the defaults. At the limit: -32001 for new mutations; nothing is evicted.
     pub max_records: usize,

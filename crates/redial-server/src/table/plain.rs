@@ -5,7 +5,7 @@ mod shard;
 mod ttl;
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -72,7 +72,7 @@ impl<W> PlainTable<W> {
     }
 
     pub(crate) fn key(&self, key: CallKey) -> PlainKey {
-        let hash = self.hasher.hash_one(&key);
+        let hash = hash(&self.hasher, &key);
         PlainKey {
             key,
             hash: (hash ^ (hash >> 32)) as u32,
@@ -245,6 +245,17 @@ impl<W> PlainTable<W> {
         // The index within a shard is made of the low bits, so the shard is picked by others.
         lock(&self.shards[(key.hash >> 20) as usize % SHARDS])
     }
+}
+
+/// Keyed, so that nobody can choose ids that meet. Of a UUID its 16 bytes are hashed and nothing
+/// else; what tells it from the other kinds is looked at when keys are compared.
+fn hash(hasher: &RandomState, key: &CallKey) -> u64 {
+    let mut state = hasher.build_hasher();
+    match key {
+        CallKey::Uuid(bytes) => state.write(bytes),
+        key => key.hash(&mut state),
+    }
+    state.finish()
 }
 
 impl Usage {

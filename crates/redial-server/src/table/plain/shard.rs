@@ -74,7 +74,7 @@ impl<W> Shard<W> {
         if self
             .finished
             .find(&key.key, key.hash)
-            .is_some_and(|record| record.is_expired(now))
+            .is_some_and(|(_, record)| record.is_expired(now))
         {
             let more = self.finished.expire(now, usize::MAX);
             records += more.0;
@@ -98,8 +98,8 @@ impl<W> Shard<W> {
             };
         }
         match self.finished.find(&key.key, key.hash) {
-            Some(record) if is_same(record.fingerprint) => {
-                Found::Finished(self.finished.outcome(record))
+            Some((at, record)) if is_same(record.fingerprint) => {
+                Found::Finished(self.finished.outcome(at))
             }
             Some(_) => Found::OtherCall,
             None => Found::Nothing,

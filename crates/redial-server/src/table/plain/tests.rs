@@ -49,7 +49,10 @@ impl World {
     }
 
     fn key(&self, name: u32) -> PlainKey {
-        self.table.key(CallKey::Text(name.to_string().into()))
+        self.table.key(match name % 2 {
+            0 => CallKey::Text(name.to_string().into()),
+            _ => CallKey::Uuid(u128::from(name).to_be_bytes()),
+        })
     }
 
     fn begin(&self, name: u32, params: &str) -> (Outcome, Vec<u8>) {
@@ -283,6 +286,12 @@ fn outcomes_are_replayed_whole_wherever_the_ring_begins() {
             "{earlier}"
         );
     }
+}
+
+#[test]
+fn a_record_of_a_reply_of_100_bytes_takes_180_at_most() {
+    let key = CallKey::Uuid([7; 16]);
+    assert!(ttl::record_bytes(&key, 100) <= 180);
 }
 
 #[test]
