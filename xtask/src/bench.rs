@@ -134,7 +134,7 @@ fn how(bench: &Bench, rounds: usize) -> String {
         _ => "",
     };
     format!(
-        "Rounds: {rounds}, each measurement {seconds} s after {warmup} s; {pinned}. built \
+        "Rounds: {rounds}, each measurement {seconds} s after {warmup} s; {pinned}. Built \
          with --profile {PROFILE}. Awake: the generator never sleeps, so that no server pays for waking \
          it up.{trust}"
     )
