@@ -93,12 +93,17 @@ impl Shape {
             1 => format!("1 {what}"),
             _ => format!("{count} {what}s"),
         };
+        let each = if self.connections == 1 {
+            ""
+        } else {
+            " on each"
+        };
         let awake = match self.is_awake {
             true => "; the generator never sleeps",
             false => "",
         };
         format!(
-            "{}: {}, {} under way on each{awake}",
+            "{}: {}, {} under way{each}{awake}",
             self.name(),
             many(self.connections, "connection"),
             many(self.in_flight, "call"),
