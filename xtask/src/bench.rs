@@ -30,8 +30,6 @@ const PROFILE: &str = "fast";
 const WARMUP: f64 = 0.5;
 /// The same, and how long is measured, where it is only to be seen that it works.
 const QUICK: f64 = 0.2;
-/// How many rounds it takes for medians to say something.
-const COMPARED_FROM: usize = 3;
 
 /// What may be chosen.
 #[derive(clap::Args)]
@@ -81,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let results = measure_all(&bench, rounds)?;
     let goals = goals::goals(&results);
     let page = workspace.output()?.join("bench.html");
-    let how = how(&bench, rounds);
+    let how = how(&bench, rounds, results.can_be_compared());
     report::page::write(&page, &page::html(&results, &goals, &how))?;
     if args.json {
         println!("{}", as_json(&results, &goals, &bench));
@@ -117,7 +115,7 @@ fn measure_all(bench: &Bench, rounds: usize) -> Result<Results> {
     Ok(Results { rows })
 }
 
-fn how(bench: &Bench, rounds: usize) -> String {
+fn how(bench: &Bench, rounds: usize, is_trusted: bool) -> String {
     let Bench {
         seconds, warmup, ..
     } = bench;
@@ -129,12 +127,12 @@ fn how(bench: &Bench, rounds: usize) -> String {
                  can't: ratios say little"
             .to_owned(),
     };
-    let trust = match rounds {
-        0..COMPARED_FROM => "\nSo few rounds are not to be trusted.",
-        _ => "",
+    let trust = match is_trusted {
+        true => "",
+        false => "\nSo few rounds are not to be trusted.",
     };
     format!(
-        "Rounds: {rounds}, each measurement {seconds} s after {warmup} s; {pinned}. built \
+        "Rounds: {rounds}, each measurement {seconds} s after {warmup} s; {pinned}. Built \
          with --profile {PROFILE}. Awake: the generator never sleeps, so that no server pays for waking \
          it up.{trust}"
     )

@@ -180,7 +180,12 @@ impl Fuzzing<'_> {
         fs::create_dir_all(&kept).with_context(|| format!("can't make {}", kept.display()))?;
         let log = self.file("log");
         let said = File::create(&log).with_context(|| format!("can't make {}", log.display()))?;
-        eprintln!("{} for {} s ...", self.target, self.seconds);
+        eprintln!(
+            "{}: built if need be, then fuzzed for {} s; it says more in {}",
+            self.target,
+            self.seconds,
+            log.display()
+        );
         let mut fuzz = cargo();
         // Without a sanitizer, which only nightly has. There is no unsafe code for one to watch.
         fuzz.args(["fuzz", "run", "--sanitizer", "none", "--target-dir"])

@@ -170,7 +170,12 @@ impl Bench<'_> {
         found.bytes_per_idle_connection = bytes;
         found.renewed = renewed;
         if !still.are_nearly(sizes) {
-            let problem = format!("in the end there were only {still:?} of {sizes:?}");
+            let problem = format!(
+                "in the end too few of the others were there, though those that the server closes \
+                 come again: {} of {}",
+                still.text(),
+                sizes.text()
+            );
             found.problems.push(problem);
         }
         Ok(found)
@@ -263,16 +268,14 @@ impl Found {
         row("among them", &self.among_them);
         let [before, idle, all, after] = self.rss_kib.map(thousands);
         format!(
-            "{} idle connections, {} half-open frames, {} peers that read nothing\n{table}\n\
+            "{}\n{table}\n\
              The slowest of a hundred calls took {:.2} times as long among them.\n\
              The server's memory: {before} KiB before, {idle} with the idle connections, {all} \
              with all of them, {after} in the end, most of it kept by the allocator; {} bytes for \
              each idle connection.\n\
              Half-open frames and unread connections that the server closed, and that came again: \
              {}.",
-            thousands(self.sizes.idle),
-            thousands(self.sizes.half_open),
-            thousands(self.sizes.unread),
+            self.sizes.text(),
             self.ratio,
             thousands(self.bytes_per_idle_connection),
             thousands(self.renewed),

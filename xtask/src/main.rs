@@ -43,12 +43,23 @@ enum Task {
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(memory::Args),
     /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
+    ///
+    /// 500 of them take some ten seconds after a build of minutes. It exits with 1 if a promise was
+    /// broken, and says how to see the story of that seed.
     Sim(sim::Args),
     /// What a safe call costs, next to a bare echo of the same bytes.
+    ///
+    /// Takes six minutes after a build of two, and writes target/redial/bench.html. Let the machine
+    /// do nothing else meanwhile.
     Bench(bench::Args),
     /// How many instructions a call takes, held against what stands in the repository.
+    ///
+    /// It needs valgrind, whose callgrind counts them. It exits with 1 if a call takes over 5 % more.
     Instructions(instructions::Args),
     /// Lets libFuzzer look for bytes that panic, hang or mislead what reads them.
+    ///
+    /// It needs cargo-fuzz (`cargo install cargo-fuzz --locked`) and a C++ compiler, but no nightly
+    /// toolchain. The first run builds for minutes. It exits with 1 if something was found.
     Fuzz(fuzz::Args),
     /// Everything that must pass before a change lands.
     Ci,

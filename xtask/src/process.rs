@@ -162,19 +162,32 @@ impl Process {
 
     /// The end of its stderr, as a suffix for an error message about a program that has ended.
     pub(crate) fn last_words(&self) -> String {
+        self.await_stderr();
+        self.words()
+    }
+
+    /// The end of the stderr of a program that has ended, as it stands.
+    pub(crate) fn stderr(&self) -> String {
+        self.await_stderr();
+        self.kept().join("\n")
+    }
+
+    fn await_stderr(&self) {
         // The reader may be a moment behind. An error here is what is waited for.
         let _ = self.stderr_open.recv_timeout(PIPES);
-        self.words()
     }
 
     /// The end of its stderr so far.
     fn words(&self) -> String {
-        let kept = self.stderr.lock().expect("no holder panics");
-        if kept.is_empty() {
-            return String::new();
+        match self.kept() {
+            lines if lines.is_empty() => String::new(),
+            lines => format!("; its stderr:\n  {}", lines.join("\n  ")),
         }
-        let lines: Vec<_> = kept.iter().map(String::as_str).collect();
-        format!("; its stderr:\n  {}", lines.join("\n  "))
+    }
+
+    fn kept(&self) -> Vec<String> {
+        let kept = self.stderr.lock().expect("no holder panics");
+        kept.iter().cloned().collect()
     }
 }
 
@@ -230,6 +243,7 @@ mod tests {
         let (status, rest) = process.finish(LIMIT).unwrap();
         assert_eq!((status.code(), rest), (Some(3), vec!["two".to_owned()]));
         assert_eq!(process.last_words(), "; its stderr:\n  oops");
+        assert_eq!(process.stderr(), "oops");
     }
 
     #[test]

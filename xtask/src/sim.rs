@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     clock,
@@ -20,7 +20,34 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// How long it may take to end after its last line.
 const END: Duration = Duration::from_secs(20);
 
+/// The exit code of a program that was given wrong flags.
+const WRONG_FLAGS: i32 = 2;
+/// How many violations are shown; the story of the seed has all of them.
+const SHOWN: usize = 10;
+
 const MS_PER_HOUR: f64 = 3.6e6;
+
+/// What is told of many worlds, by what it is about. Callers wait for calls, and for the answer to
+/// what became of one.
+const GROUPS: [(&str, &[&str]); 4] = [
+    (
+        "callers",
+        &[
+            "waits",
+            "ok",
+            "failed",
+            "not_executed",
+            "unknown",
+            "abandoned",
+        ],
+    ),
+    ("the server", &["effects", "joined", "replayed", "refused"]),
+    (
+        "the network",
+        &["connections", "requests", "copies", "cuts"],
+    ),
+    ("the world", &["server_ends", "client_deaths"]),
+];
 
 /// What may be chosen.
 #[derive(clap::Args)]
@@ -38,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "seed", value_parser = clap::value_parser!(u32), allow_negative_numbers = true)]
     call: Option<u32>,
     /// Whom to play with: real, model (a small server with the same rules), or a deliberate bug by
-    /// its name, which is to be found
+    /// its name, which is to be found; a name that is none is answered with all there are
     #[arg(long, default_value = "real")]
     subject: String,
     /// Print one JSON object on stdout, and nothing else there
@@ -89,7 +116,10 @@ fn play(program: &std::path::Path, args: &Args) -> Result<ExitCode> {
         format!("--subject={}", args.subject),
     ];
     let mut process = Process::start("redial-sim", program, &words)?;
-    let summary = watch(&process, args.seeds)?;
+    let summary = match watch(&process, args.seeds) {
+        Ok(summary) => summary,
+        Err(error) => return refused(&mut process).ok_or(error),
+    };
     process.finish(END)?;
     let played = Played {
         summary,
@@ -102,6 +132,15 @@ fn play(program: &std::path::Path, args: &Args) -> Result<ExitCode> {
     Ok(match played.first_failing_seed() {
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,
+    })
+}
+
+/// Passes on what the program says of its flags, if that is why it ended: only it knows the bugs.
+fn refused(process: &mut Process) -> Option<ExitCode> {
+    let (status, _) = process.finish(END).ok()?;
+    (status.code() == Some(WRONG_FLAGS)).then(|| {
+        eprintln!("{}", process.stderr());
+        ExitCode::from(WRONG_FLAGS as u8)
     })
 }
 
@@ -153,38 +192,54 @@ impl Played {
     fn text(&self, subject: &str) -> Result<String> {
         let tally = self.summary["tally"].as_object();
         let tally = tally.context("redial-sim gave no figures")?;
-        let figures = tally.iter().filter(|(name, _)| *name != "virtual_ms");
-        let figures: Vec<_> = figures
-            .map(|(name, value)| {
-                let value = thousands(value.as_u64().unwrap_or(0));
-                format!("{value} {}", name.replace('_', " "))
-            })
-            .collect();
         let mut text = format!(
-            "{} seeds in {:.1} s ({:.0} a second), {:.1} simulated hours\n{}",
+            "{} {} in {:.1} s ({:.0} a second), {:.1} simulated hours",
             thousands(self.seeds()),
+            if self.seeds() == 1 { "seed" } else { "seeds" },
             self.seconds,
             self.seeds() as f64 / self.seconds,
             self.simulated_hours(),
-            figures.join(", ")
         );
+        for (title, names) in GROUPS {
+            text.push_str(&format!("\n  {title:<11} {}", figures(tally, names)));
+        }
+        text.push('\n');
+        text.push_str(&self.verdict(subject));
+        Ok(text)
+    }
+
+    fn verdict(&self, subject: &str) -> String {
         let Some(seed) = self.first_failing_seed() else {
-            text.push_str("\nno promise was broken");
-            return Ok(text);
+            return "no promise was broken".to_owned();
         };
-        for violation in self.summary["violations"].as_array().into_iter().flatten() {
-            text.push_str("\nVIOLATION ");
-            text.push_str(violation.as_str().unwrap_or_default());
+        let violations = self.summary["violations"].as_array();
+        let violations = violations.map_or(&[][..], Vec::as_slice);
+        let mut text = String::new();
+        for violation in violations.iter().take(SHOWN) {
+            let violation = violation.as_str().unwrap_or_default();
+            text.push_str(&format!("VIOLATION {violation}\n"));
+        }
+        if violations.len() > SHOWN {
+            text.push_str(&format!("and {} more\n", violations.len() - SHOWN));
         }
         let subject = match subject {
             "real" => String::new(),
             other => format!(" --subject {other}"),
         };
         text.push_str(&format!(
-            "\nseed {seed} failed; its story: cargo xtask sim --seed {seed}{subject}"
+            "seed {seed} failed; its story: cargo xtask sim --seed {seed}{subject}"
         ));
-        Ok(text)
+        text
     }
+}
+
+/// These figures, as in `2 ok, 1 failed`.
+fn figures(tally: &Map<String, Value>, names: &[&str]) -> String {
+    let one = |name: &&str| {
+        let value = tally.get(*name).and_then(Value::as_u64).unwrap_or(0);
+        format!("{} {}", thousands(value), name.replace('_', " "))
+    };
+    names.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -210,9 +265,23 @@ mod tests {
             text.contains("(300 a second), 2.0 simulated hours"),
             "{text}"
         );
-        assert!(text.contains("2 client deaths"), "{text}");
+        assert!(text.contains("\n  callers     5,000 waits, 0 ok"), "{text}");
+        assert!(text.contains("2 client deaths\n"), "{text}");
         assert!(text.ends_with("no promise was broken"), "{text}");
         assert_eq!(played(None).json()["seeds_per_s"], 300.0);
+    }
+
+    #[test]
+    fn a_very_bad_run_shows_only_some_of_it() {
+        let mut played = played(Some(9));
+        let violations: Vec<_> = (1..=25).map(|call| format!("call {call}: lost")).collect();
+        played.summary["violations"] = json!(violations);
+        let text = played.text("real").unwrap();
+        assert_eq!(text.matches("VIOLATION").count(), SHOWN, "{text}");
+        assert!(
+            text.contains("call 10: lost\nand 15 more\nseed 9 failed"),
+            "{text}"
+        );
     }
 
     #[test]

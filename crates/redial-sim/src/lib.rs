@@ -34,6 +34,6 @@ pub use bug::Bug;
 pub use host::Subject;
 pub use journal::{Ack, Change, End, Entry, Event, Frame, Invocation, Method, Way, log};
 pub use oracle::{Violation, judge};
-pub use story::story;
+pub use story::{calls, story};
 pub use tally::Tally;
 pub use world::{Run, run};

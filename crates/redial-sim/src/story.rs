@@ -30,6 +30,17 @@ pub fn story(run: &Run, tag: u32) -> String {
     text
 }
 
+/// The numbers of all calls in the record, those that were forged on the way among them.
+#[must_use]
+pub fn calls(run: &Run) -> BTreeSet<u32> {
+    let tag = |entry: &Entry| match &entry.event {
+        Event::Invoked(what) => Some(what.tag),
+        Event::Sent(frame) => frame.tag,
+        _ => None,
+    };
+    run.entries.iter().filter_map(tag).collect()
+}
+
 fn is_remark(entry: &Entry) -> bool {
     matches!(entry.event, Event::Remark(_))
 }
@@ -92,6 +103,22 @@ impl Cast {
             (Some("client"), Some(client)) => self.client == Some(client),
             (Some("seed"), _) => false,
             _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Subject, run};
+
+    #[test]
+    fn every_call_has_a_story_and_a_call_that_never_was_has_none() {
+        let run = run(7, Subject::Real);
+        let calls = calls(&run);
+        assert!(calls.contains(&1) && !calls.contains(&0), "{calls:?}");
+        for call in calls {
+            assert!(story(&run, call).contains(&format!("call {call}")));
         }
     }
 }

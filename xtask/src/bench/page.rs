@@ -5,7 +5,7 @@ use super::{
     goals::Goal,
     plan::SHAPES,
     results::Results,
-    table::{HEADINGS, row, threads},
+    table::{HEADINGS, LEGEND, row, threads},
 };
 use crate::report::{
     page::{figure, page, section},
@@ -24,22 +24,22 @@ const WHAT: &str = "The bare echo sends the same bytes back without a word of JS
 pub(crate) fn html(results: &Results, goals: &[Goal], how: &str) -> String {
     let noise = results.noise();
     let noise = noise.map(|noise| format!("<p class=\"problem\">{}</p>", escape(&noise)));
-    let reached = goals.iter().filter(|goal| goal.is_reached == Some(true));
+    let verdict = match results.can_be_compared() {
+        true => reached(goals),
+        false => "a try, with too few rounds to judge".to_owned(),
+    };
     let header = format!(
         "<header><p class=\"brand\">Redial bench</p><h1>What a safe call costs, next to a bare \
-         echo: {} of {} goals reached.</h1>{}<p>{}</p></header>\n",
-        reached.count(),
-        goals.len(),
+         echo: {verdict}.</h1>{}<p>{}</p></header>\n",
         noise.unwrap_or_default(),
         escape(how),
     );
     let pictures = |draw: fn(&Results, super::plan::Shape) -> String| {
-        let one = |shape: super::plan::Shape| {
-            let text = format!("{} connections x calls under way", shape.name());
-            figure("wide", &text, &draw(results, shape))
-        };
+        let one =
+            |shape: super::plan::Shape| figure("wide", &shape.in_words(), &draw(results, shape));
         SHAPES.map(one).concat()
     };
+    let notes = format!("{} {}", LEGEND.join(" "), threads(results));
     let body = [
         header,
         section("Calls per second", WHAT, &pictures(chart::speeds)),
@@ -49,16 +49,22 @@ pub(crate) fn html(results: &Results, goals: &[Goal], how: &str) -> String {
             &pictures(chart::costs),
         ),
         section("Goals", "Held against the medians.", &goal_table(goals)),
-        section("All figures", &escape(&threads(results)), &table(results)),
+        section("All figures", &escape(&notes), &table(results)),
     ];
     page("Redial: what a safe call costs", &body.concat())
+}
+
+fn reached(goals: &[Goal]) -> String {
+    let reached = goals.iter().filter(|goal| goal.is_reached == Some(true));
+    format!("{} of {} goals reached", reached.count(), goals.len())
 }
 
 fn goal_table(goals: &[Goal]) -> String {
     let rows = goals.iter().map(|goal| {
         let class = match goal.is_reached {
             Some(true) => "exact",
-            _ => "wrong",
+            Some(false) => "wrong",
+            None => "",
         };
         format!(
             "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{}</td>\
@@ -105,16 +111,27 @@ mod tests {
 
     #[test]
     fn the_page_is_whole() {
-        let results = results(&[1e6, 2e6]);
+        let results = results(&[1e6, 2e6, 1.5e6]);
         let page = html(&results, &goals(&results), "how <it> was done");
         for needle in [
             "how &lt;it&gt;",
             "<p class=\"problem\">",
             "8 x 32",
             "missed",
+            "of 12 goals reached",
+            "8 connections, 32 calls under way on each",
+            "million calls",
         ] {
             assert!(page.contains(needle), "{needle}");
         }
         assert!(!page.contains("NaN") && !page.contains("inf\""));
+    }
+
+    #[test]
+    fn the_page_of_a_try_judges_nothing() {
+        let results = results(&[1e6]);
+        let page = html(&results, &goals(&results), "");
+        assert!(page.contains("too few rounds to judge"));
+        assert!(!page.contains("goals reached") && !page.contains("missed"));
     }
 }

@@ -87,6 +87,29 @@ impl Shape {
         }
     }
 
+    /// As in `8 x 32: 8 connections, 32 calls under way on each`.
+    pub(crate) fn in_words(self) -> String {
+        let many = |count, what: &str| match count {
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}s"),
+        };
+        let each = if self.connections == 1 {
+            ""
+        } else {
+            " on each"
+        };
+        let awake = match self.is_awake {
+            true => "; the generator never sleeps",
+            false => "",
+        };
+        format!(
+            "{}: {}, {} under way{each}{awake}",
+            self.name(),
+            many(self.connections, "connection"),
+            many(self.in_flight, "call"),
+        )
+    }
+
     /// As in `8 x 32`.
     pub(crate) fn name(self) -> String {
         let awake = if self.is_awake { ", awake" } else { "" };

@@ -8,6 +8,9 @@ use super::{
     stats::Spread,
 };
 
+/// How many rounds it takes for medians to say something.
+const COMPARED_FROM: usize = 3;
+
 /// From this width of the echo's rounds on the machine was too noisy.
 const MAX_WIDTH: f64 = 0.15;
 
@@ -42,6 +45,13 @@ pub(crate) struct Figures {
 }
 
 impl Results {
+    /// Whether there were rounds enough for medians to say something.
+    pub(crate) fn can_be_compared(&self) -> bool {
+        self.rows
+            .iter()
+            .all(|row| row.samples.len() >= COMPARED_FROM)
+    }
+
     /// The rounds of a cell.
     fn samples(&self, what: What, shape: Shape) -> &[Sample] {
         let cell = Cell { what, shape };

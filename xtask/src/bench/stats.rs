@@ -30,6 +30,19 @@ impl Spread {
         Self::of(pairs.filter(|(_, to)| **to > 0.0).map(|(a, b)| a / b))
     }
 
+    /// The middle, and in brackets from the least to the most, if there is more than one value.
+    pub(crate) fn text(
+        self,
+        middle: impl Fn(f64) -> String,
+        end: impl Fn(f64) -> String,
+    ) -> String {
+        let text = middle(self.median);
+        match self.least < self.most {
+            true => format!("{text} ({} to {})", end(self.least), end(self.most)),
+            false => text,
+        }
+    }
+
     /// From the least to the most, as a share of the middle.
     pub(crate) fn width(self) -> f64 {
         (self.most - self.least) / self.median

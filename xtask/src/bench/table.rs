@@ -27,6 +27,13 @@ pub(crate) const HEADINGS: [&str; 8] = [
     "peak memory",
 ];
 
+/// What they mean, in lines for a terminal.
+pub(crate) const LEGEND: [&str; 3] = [
+    "Medians of all rounds. Undisturbed: calls/s in the best tenth of all slices of 10 ms. CPU: seconds of",
+    "one core per million calls. Client CPU: of what makes the calls, which is Redial's client in the rows",
+    "of that name and a generator of load in all others.",
+];
+
 /// One row of them.
 pub(crate) fn row(row: &Figures) -> [String; 8] {
     let text = |it: Option<Spread>| it.map_or_else(String::new, |it| digits(it.median));
@@ -35,12 +42,7 @@ pub(crate) fn row(row: &Figures) -> [String; 8] {
     let peak = row.peak_kib.map(|kib| memory(kib as u64));
     [
         format!("{}  {}", row.cell.shape.name(), row.cell.what.name()),
-        format!(
-            "{} ({} to {})",
-            rate(speed.median),
-            short(speed.least),
-            short(speed.most)
-        ),
+        speed.text(rate, short),
         short(row.undisturbed_per_s),
         text(row.of_echo),
         latencies.join(" / "),
@@ -80,9 +82,8 @@ pub(crate) fn text(results: &Results, goals: &[Goal], page: &Path) -> String {
     }
     let noise = results.noise().map(|noise| format!("{noise}\n"));
     format!(
-        "{figures}\nMedians of all rounds. CPU: seconds of one core per million calls. \"Client\" is \
-         what makes the calls,\nwhich is Redial's in the rows of that name and a generator of load \
-         in all others.\n{}\n{}\n{wanted}\nBars: {}",
+        "{figures}\n{}\n{}\n{}\n{wanted}\nBars: {}",
+        LEGEND.join("\n"),
         threads(results),
         noise.unwrap_or_default(),
         page.display()
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn everything_is_said() {
-        let results = results(&[1e6, 2e6]);
+        let results = results(&[1e6, 2e6, 1.5e6]);
         let text = text(&results, &goals(&results), Path::new("bench.html"));
         assert_eq!([0.123, 12.34, 123.4].map(digits), ["0.12", "12.3", "123"]);
         for needle in [

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::{
     clock::Deadline,
+    report::scale::thousands,
     wire::{Wire, frame},
 };
 
@@ -52,6 +53,15 @@ impl Sizes {
         self.idle == all.idle
             && nearly(self.half_open, all.half_open)
             && nearly(self.unread, all.unread)
+    }
+
+    pub(super) fn text(self) -> String {
+        format!(
+            "{} idle connections, {} half-open frames, {} peers that read nothing",
+            thousands(self.idle),
+            thousands(self.half_open),
+            thousands(self.unread)
+        )
     }
 
     pub(super) fn total(self) -> u64 {

@@ -11,8 +11,11 @@ use std::{
 };
 
 use clap::Parser;
-use redial_sim::{Bug, Run, Subject, Tally, Violation, judge, log, run, story};
+use redial_sim::{Bug, Run, Subject, Tally, Violation, calls, judge, log, run, story};
 use serde_json::json;
+
+/// The exit code where flags are wrong, as clap has it.
+const WRONG_FLAGS: u8 = 2;
 
 /// Simulated worlds of Redial, one for each seed, judged by an oracle.
 #[derive(Parser)]
@@ -79,6 +82,15 @@ fn subject(name: &str) -> Result<Subject, String> {
 
 fn tell(args: &Args, seed: u64) -> io::Result<ExitCode> {
     let run = run(seed, args.subject);
+    if let Some(call) = args.call
+        && !calls(&run).contains(&call)
+    {
+        eprintln!(
+            "error: invalid value '{call}' for '--call <CALL>': expected the number of a call of \
+             seed {seed}; --seed {seed} alone shows them all"
+        );
+        return Ok(ExitCode::from(WRONG_FLAGS));
+    }
     let violations = judge(&run);
     let mut out = io::stdout().lock();
     match (args.call, violations.is_empty()) {
