@@ -4,7 +4,13 @@
 mod common;
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::Poll,
     time::Duration,
 };
 
@@ -17,7 +23,9 @@ use common::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::SessionId;
-use redial_server::{Config, Event, EventKind, Fault, FaultRule, Faults, Observer, Stats};
+use redial_server::{
+    Config, Context, Event, EventKind, Fault, FaultRule, Faults, Observer, Server, Stats,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
@@ -258,4 +266,39 @@ async fn an_observer_that_panics_takes_nobodys_place_or_outcome() {
             assert_eq!(server.stats().running, 0, "{at:?} {method}");
         }
     }
+}
+
+/// A handler that takes its time without letting anybody else run, as one that waits for a disk.
+fn blocks(time: Duration) -> impl Future<Output = ()> {
+    std::future::poll_fn(move |context| {
+        // The clock moves on in its first poll.
+        let _ = pin!(tokio::time::advance(time)).poll(context);
+        Poll::Ready(())
+    })
+}
+
+/// However quick the calls before were.
+#[tokio::test(start_paused = true)]
+async fn a_plain_record_lives_from_the_end_of_its_call() {
+    let runs = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = Arc::clone(&runs);
+    let server = Server::builder()
+        .mutation("run", move |(ms,): (u64,), _: Context| {
+            let runs = Arc::clone(&counted);
+            async move {
+                blocks(Duration::from_millis(ms)).await;
+                Ok(runs.fetch_add(1, SeqCst))
+            }
+        })
+        .build()
+        .unwrap();
+    let run = |number, ms: u64| json!({"id": uuid(number), "method": "run", "params": [ms]});
+    let mut peer = pipe(&server);
+    for number in 0..1_000 {
+        peer.call(run(number, 0).to_string()).await;
+    }
+    let slow = run(1_000, 10_001).to_string();
+    let first = peer.call(&slow).await;
+    assert_eq!(pipe(&server).call(&slow).await, first);
+    assert_eq!(runs.load(SeqCst), 1_001, "nothing ran twice");
 }
