@@ -59,10 +59,15 @@ impl Watch {
         if self.quick >= TRUSTED && self.calls < STEP {
             return self.latest;
         }
-        let now = read();
+        self.read(read())
+    }
+
+    /// The clock was read just now, because of a call for which the latest reading won't do.
+    pub(crate) fn read(&mut self, now: Instant) -> Instant {
         let took = now.saturating_duration_since(self.latest);
-        self.quick = match took <= QUICK * self.calls {
-            true => self.quick.saturating_add(self.calls),
+        let calls = self.calls.max(1);
+        self.quick = match took <= QUICK * calls {
+            true => self.quick.saturating_add(calls),
             false => 0,
         };
         self.set(now);

@@ -44,8 +44,8 @@ pub enum EventKind {
     Cut,
 }
 
-/// Is told of every event. It is called on the path of each call, so it must not block, and it
-/// must not panic.
+/// Is told of every event. It is called on the path of each call, so it must not block. If it
+/// panics, the call goes on as if it had not.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};

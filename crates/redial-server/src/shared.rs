@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -67,12 +68,18 @@ impl Shared {
     /// As [`tell`](Self::tell), for what is counted elsewhere.
     pub(crate) fn observe(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
         if let Some(observer) = &self.observer {
-            observer.observe(&Event {
+            let event = Event {
                 kind,
                 id,
                 attempt,
                 method,
-            });
+            };
+            // In the middle of a call a panic would take its outcome, its place among the running
+            // ones and all who wait for it along.
+            let observed = catch_unwind(AssertUnwindSafe(|| observer.observe(&event)));
+            if let Err(panic) = observed {
+                execution::bury(panic);
+            }
         }
     }
 

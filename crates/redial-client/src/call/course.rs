@@ -211,18 +211,23 @@ impl Course {
         self.flight.refund(&mut state.policy);
     }
 
-    /// The call's future is dropped. What is left of it is not to be dropped under the lock.
-    pub(super) fn abandon(&mut self, state: &mut State) -> Option<Closed> {
+    /// The call's future is dropped. What is left of it is not to be dropped under the lock; an
+    /// answer that it has not taken would otherwise stay in its place until that is used again.
+    pub(super) fn abandon(&mut self, state: &mut State) -> (Option<Closed>, Option<Answer>) {
         self.withdraw(state);
         let key = self.key();
         state.mux.cancel(key);
+        let answer = state.mux.call(key).answer.take();
         let has_token = self.hold.as_ref().is_some_and(Hold::has_others);
         let end = match has_token || self.is_kept_elsewhere() {
             true => End::Held,
             false => End::Done,
         };
         let closed = state.mux.close(key, end);
-        closed.inspect(|closed| state.policy.count_hedges(closed))
+        closed
+            .iter()
+            .for_each(|closed| state.policy.count_hedges(closed));
+        (closed, answer)
     }
 
     /// Whether the call may have been executed, and nobody can say what came of it.

@@ -108,8 +108,8 @@ impl Drop for Open {
         if let Some(client) = &self.client
             && std::mem::take(&mut self.course.is_pending)
         {
-            let closed = client.shared().with(|state| self.course.abandon(state));
-            drop(closed);
+            let remains = client.shared().with(|state| self.course.abandon(state));
+            drop(remains);
         }
     }
 }

@@ -113,7 +113,9 @@ impl Turn<'_> {
     /// Records an outcome now, or forgets the call if it had no effect, and tells everybody.
     fn record(&mut self, call: &Call<'_, '_>, key: Option<&Key>, ended: &mut Ended) {
         let watch = &mut self.kit.watch;
-        let clock = || watch.after_call(clock::now);
+        // A record lives from the end of its call, of which no earlier reading knows: were that told
+        // too early, a copy of a call that took long would find no record and run.
+        let clock = || watch.read(clock::now());
         let joined = execution::record(self.shared, key, ended, clock);
         let form = match ended.recorded {
             true => Form::Reply,
