@@ -302,3 +302,92 @@ async fn a_plain_record_lives_from_the_end_of_its_call() {
     assert_eq!(pipe(&server).call(&slow).await, first);
     assert_eq!(runs.load(SeqCst), 1_001, "nothing ran twice");
 }
+
+/// Bursts on several connections, of several sessions, with everything that may come in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn bursts_leave_nobody_waiting_and_nothing_behind() {
+    let first = seed();
+    for seed in first..first + ROUNDS {
+        burst(seed).await;
+    }
+}
+
+const ROUNDS: u64 = 10;
+
+async fn burst(seed: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let runs = common::runs::Runs::default();
+    let server = runs.server(Config {
+        max_running: rng.random_range(1..4),
+        max_queued: rng.random_range(0..64),
+        drain_timeout: Duration::from_millis(rng.random_range(0..4)),
+        ..Config::default()
+    });
+    let mut opener = pipe(&server);
+    let sessions = [open(&mut opener).await, open(&mut opener).await];
+    let rule = |fault, p| FaultRule::new(fault, p).unwrap();
+    if rng.random() {
+        let delay = redial_server::Delay::Fixed(Duration::from_micros(300));
+        server.faults().set([
+            rule(Fault::Duplicate, 0.1),
+            rule(Fault::DelayExecution(delay), 0.1),
+            rule(Fault::DelayReply(delay), 0.1),
+            rule(
+                Fault::Cut(redial_server::CutPoint::MidReply),
+                f64::from(rng.random_range(0u8..2)) / 100.0,
+            ),
+        ]);
+    }
+    let is_shut = rng.random_ratio(1, 3);
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let mut frames = Vec::new();
+        for _ in 0..rng.random_range(1..200) {
+            let which = rng.random_range(0..2usize);
+            let number = rng.random_range(0..60u64);
+            let method = ["run", "wait"][usize::from(number % 3 == 0)];
+            let params = json!([number + 1000 * which as u64]);
+            let redial = json!({"attempt": rng.random_range(1..4)});
+            frames.push(match rng.random_range(0..12) {
+                0 => ask("rpc.resolve", sessions[which], number),
+                1 => ask("rpc.cancel", sessions[which], number),
+                2 => common::session::PING.to_owned(),
+                _ => request_with(method, sessions[which], number, (params, redial)),
+            });
+        }
+        let mut peer = pipe(&server);
+        tasks.push(tokio::spawn(async move {
+            let mut values = Vec::new();
+            if peer.io.write_all(&bytes(&frames)).await.is_err() {
+                return values;
+            }
+            for _ in 0..frames.len() {
+                let Some(reply) = peer.receive().await else {
+                    return values;
+                };
+                values.push(reply);
+            }
+            values
+        }));
+    }
+    if is_shut {
+        tokio::time::sleep(Duration::from_micros(rng.random_range(0..2000))).await;
+        server.shutdown().await;
+    }
+    for task in tasks {
+        for reply in task.await.unwrap() {
+            let reply: Value = serde_json::from_str(&reply).unwrap();
+            if let (Some(id), Some(value)) = (reply["id"].as_str(), reply["result"].as_u64()) {
+                let session = usize::from(value >= 1000);
+                assert_eq!(common::session::id(sessions[session], value % 1000), id);
+            }
+        }
+    }
+    common::eventually("all places are free", || {
+        let stats = server.stats();
+        stats.running + stats.queued == 0 && stats.started == stats.finished
+    })
+    .await;
+    runs.check(&format!("SEED={seed}"));
+    drop(opener);
+}

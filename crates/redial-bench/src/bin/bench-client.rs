@@ -29,10 +29,10 @@ struct Args {
     #[arg(long, value_name = "ADDR")]
     connect: SocketAddr,
     /// Connections of the one client
-    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 1000))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 1000), allow_negative_numbers = true)]
     connections: usize,
     /// Tasks, each with one call under way
-    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 65_536))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 65_536), allow_negative_numbers = true)]
     concurrency: usize,
     /// Without sessions
     #[arg(long)]
@@ -44,10 +44,10 @@ struct Args {
     #[arg(long, value_name = "S", default_value = "0.5", value_parser = seconds, allow_negative_numbers = true)]
     warmup: f64,
     /// Run on this core alone
-    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023))]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023), allow_negative_numbers = true)]
     core: Option<usize>,
     /// Measure what this process runs for as well: the server
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", allow_negative_numbers = true)]
     watch: Option<u32>,
     /// Print one JSON object
     #[arg(long)]

@@ -15,10 +15,10 @@ struct Args {
     #[arg(long, value_name = "PATH")]
     path: Path,
     /// How many
-    #[arg(long, value_name = "N", default_value = "20000", value_parser = whole::<u32>(1, 1_000_000_000))]
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = whole::<u32>(1, 1_000_000_000), allow_negative_numbers = true)]
     calls: u32,
     /// How many arrive in one read, or are under way at once
-    #[arg(long, value_name = "N", default_value = "32", value_parser = whole::<u32>(1, 512))]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = whole::<u32>(1, 512), allow_negative_numbers = true)]
     at_once: u32,
 }
 

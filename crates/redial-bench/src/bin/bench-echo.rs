@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Run on this core alone
-    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023))]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023), allow_negative_numbers = true)]
     core: Option<usize>,
 }
 

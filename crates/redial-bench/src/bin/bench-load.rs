@@ -23,10 +23,10 @@ struct Args {
     #[arg(long, value_name = "MODE", default_value = "session")]
     mode: Mode,
     /// Connections
-    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 1000))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 1000), allow_negative_numbers = true)]
     connections: usize,
     /// Calls under way on each connection
-    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 65_536))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 65_536), allow_negative_numbers = true)]
     in_flight: usize,
     /// The share of calls that are sent twice
     #[arg(long, value_name = "P", default_value = "0", value_parser = share, allow_negative_numbers = true)]
@@ -41,10 +41,10 @@ struct Args {
     #[arg(long)]
     spin: bool,
     /// Run on this core alone
-    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023))]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023), allow_negative_numbers = true)]
     core: Option<usize>,
     /// Measure what this process runs for as well: the server
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", allow_negative_numbers = true)]
     watch: Option<u32>,
     /// Print one JSON object
     #[arg(long)]

@@ -21,17 +21,17 @@ struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Threads of the runtime; with 1 it is tokio's current-thread runtime
-    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 256))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 256), allow_negative_numbers = true)]
     threads: usize,
     /// Run on this core alone
-    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023))]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023), allow_negative_numbers = true)]
     core: Option<usize>,
     /// How long the reply to a finished call with a plain id is kept, in milliseconds: below the
     /// length of a run, so that the table neither grows nor shrinks while it is measured
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = whole::<u64>(1, 1_000_000))]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = whole::<u64>(1, 1_000_000), allow_negative_numbers = true)]
     ttl_ms: u64,
     /// Calls with plain ids on record at most
-    #[arg(long, value_name = "N", default_value = "20000000", value_parser = whole::<usize>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value = "20000000", value_parser = whole::<usize>(1, u64::MAX), allow_negative_numbers = true)]
     table_records: usize,
 }
 
