@@ -42,9 +42,6 @@ use crate::{
     },
 };
 
-/// So many violations are told one by one.
-const TOLD: usize = 10;
-
 /// What may be chosen.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -103,13 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("\n{}", seen.text(&page));
     }
     let problems = seen.problems();
-    for problem in &problems {
-        eprintln!("error: {problem}");
-    }
-    Ok(match problems.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(report::terminal::verdict(&problems))
 }
 
 impl Seen {
@@ -156,11 +147,7 @@ impl Seen {
         if self.ended(Outcome::Ok) == 0 {
             problems.push("no call was ok: nothing was tested".to_owned());
         }
-        let told = self.violations.iter().take(TOLD);
-        problems.extend(told.map(ToString::to_string));
-        if self.violations.len() > TOLD {
-            problems.push(format!("and {} more", self.violations.len() - TOLD));
-        }
+        problems.extend(check::summary(&self.violations));
         problems
     }
 

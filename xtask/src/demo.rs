@@ -72,14 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         print!("{}", outcome.text(&page));
     }
-    for problem in &problems {
-        eprintln!("error: {problem}");
-    }
-    Ok(if problems.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(report::terminal::verdict(&problems))
 }
 
 fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {

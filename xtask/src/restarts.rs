@@ -35,9 +35,6 @@ use crate::{
     },
 };
 
-/// So many violations are told one by one.
-const TOLD: usize = 10;
-
 /// What may be chosen.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -101,13 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("\n{}", seen.text(&page));
     }
     let problems = seen.problems();
-    for problem in &problems {
-        eprintln!("error: {problem}");
-    }
-    Ok(match problems.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(report::terminal::verdict(&problems))
 }
 
 impl Args {
@@ -163,11 +154,7 @@ impl Seen {
                 self.plan.kills
             ));
         }
-        let told = self.violations.iter().take(TOLD);
-        problems.extend(told.map(ToString::to_string));
-        if self.violations.len() > TOLD {
-            problems.push(format!("and {} more", self.violations.len() - TOLD));
-        }
+        problems.extend(check::summary(&self.violations));
         problems
     }
 

@@ -1,4 +1,7 @@
-//! How tables look in a terminal: rules above and below, none between the rows.
+//! How tables look in a terminal: rules above and below, none between the rows. And how a command
+//! ends that checks something.
+
+use std::{fmt::Display, process::ExitCode};
 
 use comfy_table::{Attribute, Cell, LineStyle, Table, TableStyle};
 
@@ -7,6 +10,17 @@ const STYLE: TableStyle = TableStyle::new()
     .top_border(RULE)
     .header_separator(RULE)
     .bottom_border(RULE);
+
+/// Says what is wrong; the exit code says whether anything is.
+pub(crate) fn verdict(problems: &[impl Display]) -> ExitCode {
+    for problem in problems {
+        eprintln!("error: {problem}");
+    }
+    match problems.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
 
 /// An empty table with these columns.
 pub(crate) fn table(headings: &[&str]) -> Table {

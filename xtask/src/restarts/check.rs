@@ -80,6 +80,16 @@ pub(crate) enum Violation {
     Again(String),
 }
 
+/// How many violations are told one by one.
+const TOLD: usize = 10;
+
+/// What is said of violations: each of the first few, and how many there are beside them.
+pub(crate) fn summary(violations: &[Violation]) -> impl Iterator<Item = String> + '_ {
+    let first = violations.iter().take(TOLD).map(ToString::to_string);
+    let others = violations.len().saturating_sub(TOLD);
+    first.chain((others > 0).then(|| format!("and {others} more")))
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
