@@ -450,30 +450,8 @@ fn replace(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
 
 /// The id as JSON, in a buffer that is full of quotes.
 fn id_json<'a>(id: &Uuid, text: &'a mut [u8; 38]) -> &'a str {
-    let bits = id.as_u128();
-    let digits = |shift: u32| hex_digits((bits >> shift) as u32);
-    let (second, third) = (digits(64), digits(32));
-    text[1..9].copy_from_slice(&digits(96));
-    text[10..14].copy_from_slice(&second[..4]);
-    text[15..19].copy_from_slice(&second[4..]);
-    text[20..24].copy_from_slice(&third[..4]);
-    text[25..29].copy_from_slice(&third[4..]);
-    text[29..37].copy_from_slice(&digits(0));
-    for hyphen in [9, 14, 19, 24] {
-        text[hyphen] = b'-';
-    }
+    id.hyphenated().encode_lower(&mut text[1..37]);
     std::str::from_utf8(text).expect("hex digits, hyphens and quotes are ASCII")
-}
-
-/// Eight hex digits at once, each in a byte of its own.
-fn hex_digits(bits: u32) -> [u8; 8] {
-    let mut digits = u64::from(bits);
-    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
-    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
-    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-    let to_letter = u64::from(b'a' - b'0' - 10);
-    (digits + 0x3030_3030_3030_3030 + letters * to_letter).to_be_bytes()
 }
 
 /// Hashes ids that are random already, or were counted. No seed, so that a simulation's map has

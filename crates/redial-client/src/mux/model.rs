@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use redial_protocol::{FrameDecoder, Incoming, Limits, SessionCall, SessionId};
 use serde_json::Value;
 
-use super::*;
+use super::{tests::request, *};
 use crate::{Config, clock};
 
 #[derive(Clone, Copy, Debug)]
@@ -329,18 +329,6 @@ impl World {
             assert!(records.acknowledged.contains(&call.number), "{call:?}");
         }
         assert_eq!((self.mux.held_numbers(), self.mux.outstanding(0)), (0, 0));
-    }
-}
-
-fn request(key: Key) -> Outbound<'static> {
-    Outbound {
-        key,
-        method: "inc",
-        params: None,
-        number: 1,
-        is_hedge: false,
-        timeout_ms: 1000,
-        traceparent: None,
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn mux(config: Config) -> (Mux, Instant) {
     (mux, now)
 }
 
-fn request(key: Key) -> Outbound<'static> {
+pub(super) fn request(key: Key) -> Outbound<'static> {
     Outbound {
         key,
         method: "inc",
