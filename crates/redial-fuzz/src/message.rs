@@ -1,13 +1,14 @@
 //! The parser of messages: it never panics, refuses what is no JSON, and what it takes is written
 //! and read again as the same.
 
-use redial_protocol::{Id, Incoming, Limits, Rejection, Request, write_request};
+use redial_protocol::{Id, Incoming, Limits, MessageReader, Rejection, Request, write_request};
 use serde_json::value::RawValue;
 
 /// What an answer to a refused message may take, whatever the message was.
 const MAX_ERROR_BYTES: usize = 2048;
 
-/// Parses the bytes as one frame.
+/// Parses the bytes as one frame, and what follows their first zero as the frame that comes after
+/// what stands before it.
 ///
 /// # Panics
 ///
@@ -16,6 +17,7 @@ const MAX_ERROR_BYTES: usize = 2048;
 pub fn check(data: &[u8]) {
     let limits = Limits::default();
     check_both_ways(data, &limits);
+    check_in_a_row(data, &limits);
     match Incoming::parse(data, &limits) {
         Ok(Incoming::Request(request)) => {
             expect_json(data);
@@ -53,6 +55,17 @@ fn check_both_ways(data: &[u8], limits: &Limits) {
         (Ok(one), Ok(other)) => assert_eq!(one, other),
         (Err(one), Err(other)) => assert_eq!(one.error.code, other.error.code),
         (one, other) => panic!("{one:?} is not {other:?}"),
+    }
+}
+
+/// What came before makes no difference.
+fn check_in_a_row(data: &[u8], limits: &Limits) {
+    let mut reader = MessageReader::new(*limits);
+    for frame in data.splitn(2, |byte| *byte == 0) {
+        let alone = format!("{:?}", Incoming::parse(frame, limits));
+        for _ in 0..2 {
+            assert_eq!(format!("{:?}", reader.read(frame)), alone);
+        }
     }
 }
 

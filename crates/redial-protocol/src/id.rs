@@ -87,6 +87,11 @@ impl<'a> Id<'a> {
         }
     }
 
+    /// Whether it is known already to be a UUID.
+    pub(crate) fn is_known_uuid(&self) -> bool {
+        self.uuid.is_some()
+    }
+
     /// The id exactly as it was written, as JSON: a string keeps its quotes and escapes.
     #[must_use]
     pub fn raw(&self) -> &'a str {

@@ -4,6 +4,8 @@
 //! [`id`](crate::id), duplicate members are refused, nesting is bounded, and a request without a
 //! `jsonrpc` member is a request of the notebook dialect.
 
+mod reader;
+
 use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
@@ -12,6 +14,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+pub use self::reader::MessageReader;
 use crate::{
     error::{ErrorCode, ErrorObject},
     id::Id,
@@ -83,15 +86,15 @@ impl<'a> Incoming<'a> {
     /// -32600 if it is JSON but neither a request nor a batch of 1 to
     /// [`max_batch_entries`](Limits::max_batch_entries) entries.
     pub fn parse(frame: &'a [u8], limits: &Limits) -> Result<Self, Rejection<'a>> {
-        let text = std::str::from_utf8(frame).map_err(|error| {
-            let at = error.valid_up_to();
-            Rejection::parse_error(format_args!(
-                "not UTF-8 at byte {at}; expected JSON in UTF-8"
-            ))
-        })?;
-        if let Some(request) = scan::request(text, limits.max_depth) {
-            return Ok(Self::Request(request));
+        let text = text(frame)?;
+        match scan::request(text, limits.max_depth) {
+            Some(request) => Ok(Self::Request(request)),
+            None => Self::parse_unusual(text, limits),
         }
+    }
+
+    /// A message that can't be read in one pass, or is none.
+    fn parse_unusual(text: &'a str, limits: &Limits) -> Result<Self, Rejection<'a>> {
         check_depth(text, limits.max_depth)?;
         match text.trim_ascii_start().as_bytes().first() {
             Some(b'{') => Request::parse(text).map(Self::Request),
@@ -99,6 +102,15 @@ impl<'a> Incoming<'a> {
             _ => Err(not_a_message(text)),
         }
     }
+}
+
+fn text(frame: &[u8]) -> Result<&str, Rejection<'_>> {
+    std::str::from_utf8(frame).map_err(|error| {
+        let at = error.valid_up_to();
+        Rejection::parse_error(format_args!(
+            "not UTF-8 at byte {at}; expected JSON in UTF-8"
+        ))
+    })
 }
 
 impl<'a> Request<'a> {

@@ -6,9 +6,13 @@
 //! here: it is left to serde_json, which then says what is wrong. So this may refuse to read
 //! anything, but may never read anything in another way; tests hold one against the other.
 
+mod habit;
+
 use std::borrow::Cow;
 
 use uuid::Uuid;
+
+pub(crate) use self::habit::Habit;
 
 use crate::{
     id::Id,
@@ -22,8 +26,7 @@ const MAX_DEPTH: usize = 16;
 
 /// A request in its usual shape; `None` leaves it to others. `text` is the whole message.
 pub(crate) fn request(text: &str, max_depth: usize) -> Option<Request<'_>> {
-    // The message itself is the first level.
-    let depth = max_depth.min(MAX_DEPTH).checked_sub(1)?;
+    let depth = depth_of(max_depth)?;
     let (mut is_2_0, mut id, mut method, mut params, mut meta) = (false, None, None, None, None);
     let (mut rest, mut before) = (text.as_bytes(), b'{');
     // The members are looked for in the order in which most write them: one round is enough then.
@@ -68,12 +71,25 @@ pub(crate) fn request(text: &str, max_depth: usize) -> Option<Request<'_>> {
     })
 }
 
+/// How deep the members of a message may nest: the message itself is the first level.
+#[inline(always)]
+fn depth_of(max_depth: usize) -> Option<usize> {
+    max_depth.min(MAX_DEPTH).checked_sub(1)
+}
+
+/// What most ids are.
+#[inline(always)]
+fn read_uuid<'a>(text: &'a str, value: &'a [u8]) -> Option<(Id<'a>, &'a [u8])> {
+    let ([b'"', uuid @ .., b'"'], rest) = value.split_at_checked(38)? else {
+        return None;
+    };
+    let uuid = Uuid::try_parse_ascii(uuid).ok()?;
+    Some((Id::scanned_uuid(between(text, value, rest), uuid), rest))
+}
+
 fn read_id<'a>(text: &'a str, value: &'a [u8]) -> Option<(Id<'a>, &'a [u8])> {
-    // What most ids are.
-    if let Some(([b'"', uuid @ .., b'"'], rest)) = value.split_at_checked(38)
-        && let Ok(uuid) = Uuid::try_parse_ascii(uuid)
-    {
-        return Some((Id::scanned_uuid(between(text, value, rest), uuid), rest));
+    if let Some(read) = read_uuid(text, value) {
+        return Some(read);
     }
     let (rest, quotes) = match value.first()? {
         b'"' => (after_string(value)?, 2),
@@ -88,31 +104,34 @@ fn read_id<'a>(text: &'a str, value: &'a [u8]) -> Option<(Id<'a>, &'a [u8])> {
 
 fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMeta<'a>, &'a [u8])> {
     let (mut attempt, mut timeout_ms, mut ack, mut traceparent) = (None, None, None, None);
-    let (mut rest, mut before) = (value, b'{');
+    let mut rest = eat(value, "{")?;
     loop {
-        let from = rest;
-        if let Some(value) = member(rest, before, r#""attempt":"#) {
-            let (read, after) = read_count(value).filter(|_| attempt.is_none())?;
-            (attempt, rest, before) = (Some(read.try_into().ok()?), after, b',');
+        let name = spaces(rest);
+        if let Some(value) = named(name, r#""ack":"#) {
+            let count;
+            (count, rest) = read_count(value)?;
+            once(&mut ack, count)?;
+        } else if let Some(value) = named(name, r#""timeout_ms":"#) {
+            let count;
+            (count, rest) = read_count(value)?;
+            once(&mut timeout_ms, count)?;
+        } else if let Some(value) = named(name, r#""attempt":"#) {
+            let count;
+            (count, rest) = read_count(value)?;
+            once(&mut attempt, count.try_into().ok()?)?;
+        } else {
+            let value = named(name, r#""traceparent":"#)?;
+            rest = after_string(value)?;
+            once(&mut traceparent, Cow::Borrowed(inside(text, value, rest)))?;
         }
-        if let Some(value) = member(rest, before, r#""timeout_ms":"#) {
-            let (read, after) = read_count(value).filter(|_| timeout_ms.is_none())?;
-            (timeout_ms, rest, before) = (Some(read), after, b',');
-        }
-        if let Some(value) = member(rest, before, r#""ack":"#) {
-            let (read, after) = read_count(value).filter(|_| ack.is_none())?;
-            (ack, rest, before) = (Some(read), after, b',');
-        }
-        if let Some(value) = member(rest, before, r#""traceparent":"#) {
-            rest = after_string(value).filter(|_| traceparent.is_none())?;
-            traceparent = Some(Cow::Borrowed(inside(text, value, rest)));
-            before = b',';
-        }
-        if rest.len() == from.len() {
-            break;
+        let (next, after) = spaces(rest).split_first()?;
+        rest = after;
+        match next {
+            b',' => {}
+            b'}' => break,
+            _ => return None,
         }
     }
-    let rest = eat(spaces(rest), "}").filter(|_| before == b',')?;
     let default = RequestMeta::default();
     let meta = RequestMeta {
         attempt: attempt.unwrap_or(default.attempt),
@@ -123,15 +142,26 @@ fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMeta<'a>, &'a
     Some((meta, rest))
 }
 
+/// Puts a member where it belongs, unless it was there before.
+#[inline(always)]
+fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
+    place.replace(value).is_none().then_some(())
+}
+
 /// An integer that counts something. No count that is usual has 20 digits, as 2^64 has.
 fn read_count(value: &[u8]) -> Option<(u64, &[u8])> {
-    let rest = after_integer(value)?;
-    let digits = &value[..value.len() - rest.len()];
-    if digits.len() > 19 || digits[0] == b'-' {
-        return None;
+    let (mut count, mut rest) = (0u64, value);
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        count = count.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        rest = after;
     }
-    let add = |sum, digit: &u8| sum * 10 + u64::from(digit - b'0');
-    Some((digits.iter().fold(0, add), rest))
+    let is_integer = !matches!(rest, [b'.' | b'e' | b'E', ..]);
+    let is_usual = match value.len() - rest.len() {
+        1 => true,
+        2..=19 => value[0] != b'0',
+        _ => false,
+    };
+    (is_usual && is_integer).then_some((count, rest))
 }
 
 // Each of these steps is given what has not been read yet and gives what follows the thing it
@@ -143,12 +173,18 @@ fn eat<'a>(rest: &'a [u8], expected: &str) -> Option<&'a [u8]> {
 }
 
 /// The value of a member, if the one of that name comes next: the name is given with its quotes
-/// and the colon, and before it stands a brace or a comma.
+/// and the colon.
+#[inline(always)]
+fn named<'a>(rest: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    eat(rest, name).map(spaces)
+}
+
+/// The same, where a brace or a comma stands before it.
 #[inline(always)]
 fn member<'a>(rest: &'a [u8], before: u8, name: &str) -> Option<&'a [u8]> {
     let (first, rest) = spaces(rest).split_first()?;
     match *first == before {
-        true => eat(spaces(rest), name).map(spaces),
+        true => named(spaces(rest), name),
         false => None,
     }
 }

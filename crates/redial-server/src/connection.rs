@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             io,
             outbox,
-            kit: Kit::new(now),
+            kit: Kit::new(shared.config.limits, now),
             decoder: FrameDecoder::new(shared.config.limits.max_frame_bytes),
             shared,
             peer,

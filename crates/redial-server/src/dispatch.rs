@@ -70,7 +70,7 @@ pub(crate) struct ProtocolError;
 impl Turn<'_> {
     /// Takes in one frame.
     pub(crate) fn frame(&mut self, frame: &[u8]) -> Result<(), ProtocolError> {
-        match Incoming::parse(frame, &self.shared.config.limits) {
+        match self.kit.reader.read(frame) {
             Ok(Incoming::Request(request)) => {
                 self.request(&request, None);
                 Ok(())

@@ -117,6 +117,76 @@ fn nesting_counts_as_it_does_elsewhere() {
     }
 }
 
+/// Whether `text` is read as the message was spelled that came before it; then what is read must
+/// be right.
+fn assert_habit(before: &str, text: &str, limits: &Limits) -> bool {
+    let Some(scanned) = request(before, limits.max_depth) else {
+        return false;
+    };
+    let mut habit = Habit::default();
+    habit.learn(before, &scanned, limits.max_depth);
+    let Some(read) = habit.request(text, limits.max_depth) else {
+        return false;
+    };
+    let read = shown(&Incoming::Request(read));
+    assert_eq!(
+        Ok(read),
+        slowly(text, limits),
+        "{text}, spelled like {before}"
+    );
+    true
+}
+
+#[test]
+fn a_request_that_is_spelled_like_the_one_before_is_compared_with_it() {
+    for (before, after) in [
+        (
+            r#"{"jsonrpc":"2.0","id":"12345678-9abc-8def-8000-000000000007","method":"inc","params":{"key":"k"},"redial":{"ack":7}}"#,
+            r#"{"jsonrpc":"2.0","id":"12345678-9abc-8def-8000-000000000008","method":"inc","params":["ü",{}]}"#,
+        ),
+        (
+            r#"{"id": "6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49", "method": "inc", "params": {"key": "k"}}"#,
+            r#"{"id": "6b1f0e1c-7f51-4f5c-9d0e-0A5d1c2b3a48", "method": "inc", "params": {"key": "l"}}"#,
+        ),
+        (
+            r#"{"id":"6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49","jsonrpc":"2.0","method":"redial","params":[]}"#,
+            r#"{"id":"6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a48","jsonrpc":"2.0","method":"inc","params":[]}"#,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":"get","params":["k"]}"#,
+            r#"{"jsonrpc":"2.0","id":8,"method":"get","params":["k"]}"#,
+        ),
+    ] {
+        let is_compared = before.contains('-') && !before.contains(r#""method":"redial""#);
+        assert_eq!(
+            assert_habit(before, before, &LIMITS),
+            is_compared,
+            "{before}"
+        );
+        assert_eq!(assert_habit(before, after, &LIMITS), is_compared, "{after}");
+    }
+}
+
+#[test]
+fn what_came_before_brings_no_member_along() {
+    let id = r#""id":"6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#;
+    for before in [
+        format!(r#"{{{id},"method":"m","redial":{{"attempt":1}},"params":[]}}"#),
+        format!(r#"{{"redial":{{"attempt":1}},{id},"method":"m","params":[]}}"#),
+        format!(r#"{{"method":"m",{id},"params":[]}}"#),
+        format!(r#"{{"params":[],{id},"method":"m"}}"#),
+        format!(r#"{{{id},"params":[],"method":"m"}}"#),
+        format!(r#"{{{id},"method":"m","params":[],"jsonrpc":"2.0"}}"#),
+        format!(r#"{{{id},"method":"{}","params":[]}}"#, "m".repeat(200)),
+    ] {
+        assert!(assert_same(&before, &LIMITS), "{before}");
+        let twice = before.replace(r#""params":[]"#, r#""params":[],"redial":{"ack":1}"#);
+        assert!(!assert_habit(&before, &twice, &LIMITS), "{before}");
+        let notebook = before.replace(r#","jsonrpc":"2.0""#, "");
+        assert!(!assert_habit(&before, &notebook, &LIMITS), "{before}");
+    }
+}
+
 /// Pieces of messages, right and wrong.
 const NAMES: &[&str] = &[
     r#""jsonrpc""#,
@@ -215,6 +285,23 @@ proptest! {
     fn what_is_scanned_is_read_as_slowly(text in any_message(), max_depth in 0usize..6) {
         assert_same(&text, &LIMITS);
         assert_same(&text, &Limits { max_depth, ..LIMITS });
+        assert_habit(&text, &text, &Limits { max_depth, ..LIMITS });
+    }
+
+    #[test]
+    fn what_is_spelled_alike_is_read_as_slowly(
+        before in any_message(),
+        (from, to) in (prop::sample::select(VALUES), prop::sample::select(VALUES)),
+        (more, at) in (any_message(), any::<prop::sample::Index>()),
+    ) {
+        let other = before.replacen(from, to, 1);
+        assert_habit(&before, &other, &LIMITS);
+        // The members of another message from one of its commas on.
+        let commas: Vec<usize> = more.match_indices(',').map(|(at, _)| at).collect();
+        if let Some(comma) = commas.get(at.index(commas.len().max(1))) {
+            let longer = format!("{}{}", &before[..before.len() - 1], &more[*comma..]);
+            assert_habit(&before, &longer, &LIMITS);
+        }
     }
 
     #[test]
@@ -230,6 +317,8 @@ proptest! {
             true => characters[at] = by,
             false => characters.insert(at, by),
         }
-        assert_same(&characters.into_iter().collect::<String>(), &LIMITS);
+        let spoilt: String = characters.into_iter().collect();
+        assert_same(&spoilt, &LIMITS);
+        assert_habit(&text, &spoilt, &LIMITS);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, sync::Arc, time::Instant};
 
-use redial_protocol::SessionId;
+use redial_protocol::{Limits, MessageReader, SessionId};
 
 use crate::{
     attachment::Attachment, clock::Watch, execution, handler::Prepared, shared::Shared,
@@ -12,6 +12,7 @@ use crate::{
 
 /// See above. What has gathered is told in [`settle`](Self::settle).
 pub(crate) struct Kit {
+    pub(super) reader: MessageReader,
     /// A handler's future, for each method that this connection has called.
     pub(super) slots: Vec<Option<Prepared>>,
     pub(super) outcome: Vec<u8>,
@@ -33,8 +34,9 @@ pub(crate) struct Kit {
 }
 
 impl Kit {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         Self {
+            reader: MessageReader::new(limits),
             slots: Vec::new(),
             outcome: Vec::new(),
             sessions: Vec::new(),
