@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::ready,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,29 +12,31 @@ use redial_server::{BuildError, Config, Context, Server, ServerBuilder};
 
 use crate::methods::{GetParams, IncParams};
 
-/// Counters that all threads may add to at once. Cheap to clone; all clones are the same counters.
+/// Counters by name. Cheap to clone; all clones are the same counters.
 #[derive(Clone, Debug, Default)]
-pub struct Counters(Arc<RwLock<BTreeMap<CompactString, AtomicI64>>>);
+pub struct Counters(Arc<Mutex<BTreeMap<CompactString, i64>>>);
 
 impl Counters {
     /// Adds, and answers the new value.
     #[must_use]
     pub fn inc(&self, params: IncParams) -> i64 {
-        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counter) = counters.get(&params.key) {
-            return counter.fetch_add(params.delta, Relaxed) + params.delta;
-        }
-        drop(counters);
-        let mut counters = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let counter = counters.entry(params.key).or_default();
-        counter.fetch_add(params.delta, Relaxed) + params.delta
+        let mut counters = self.lock();
+        let counter = match counters.get_mut(&params.key) {
+            Some(counter) => counter,
+            None => counters.entry(params.key).or_default(),
+        };
+        *counter += params.delta;
+        *counter
     }
 
     /// The value, 0 if nobody has counted under that key.
     #[must_use]
     pub fn get(&self, params: &GetParams) -> i64 {
-        let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        counters.get(&params.key).map_or(0, |it| it.load(Relaxed))
+        self.lock().get(&params.key).copied().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<CompactString, i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts on a server the mutation `inc`, the very same handler as the query `inc_query`, and

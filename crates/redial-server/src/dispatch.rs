@@ -8,6 +8,7 @@ mod rpc;
 mod run;
 
 use std::{
+    cell::Cell,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -23,6 +24,7 @@ use self::{
         Refusal, already_acknowledged, fenced, id_reused, no_slot, refused_before, session_unknown,
         table_full, too_many_joined,
     },
+    run::admit,
 };
 pub(crate) use self::{kit::Kit, refusal::call_unknown};
 use crate::{
@@ -70,18 +72,18 @@ pub(crate) struct ProtocolError;
 impl Turn<'_> {
     /// Takes in one frame.
     pub(crate) fn frame(&mut self, frame: &[u8]) -> Result<(), ProtocolError> {
-        match self.kit.reader.read(frame) {
+        // Looked at where it is: a request is large, and moving it costs as much as reading it.
+        match &self.kit.reader.read(frame) {
             Ok(Incoming::Request(request)) => {
-                self.request(&request, None);
+                self.request(request, None);
                 Ok(())
             }
-            Ok(Incoming::Batch(batch)) => self.batch(&batch),
-            Err(rejection) => {
-                let Rejection { dialect, id, error } = rejection;
-                let outcome = encoded(&error);
+            Ok(Incoming::Batch(batch)) => self.batch(batch),
+            Err(Rejection { dialect, id, error }) => {
+                let outcome = encoded(error);
                 self.shared
                     .tell(EventKind::Refused(error.code), Some(id.raw()), 1, "");
-                write_reply(self.out, dialect, id.raw(), &outcome, Form::Reply);
+                write_reply(self.out, *dialect, id.raw(), &outcome, Form::Reply);
                 Err(ProtocolError)
             }
         }
@@ -161,13 +163,14 @@ impl Turn<'_> {
                 None => self.unrecorded(call, method),
                 Some(CallKey::Session(named)) => match self.attach(named.session) {
                     Some(session) => {
-                        self.mutation(call, method, TableKey::Session(session, named.number));
+                        let key = TableKey::Session(session, named.number);
+                        self.mutation(call, method, &mut Some(key));
                     }
                     None => self.refuse(call, &session_unknown(named.session)),
                 },
                 Some(key) => {
                     let key = TableKey::Plain(self.shared.table.plain.key(key));
-                    self.mutation(call, method, key);
+                    self.mutation(call, method, &mut Some(key));
                 }
             },
         }
@@ -228,13 +231,14 @@ impl Turn<'_> {
     fn unrecorded(&mut self, call: &Call<'_, '_>, method: usize) {
         self.make_way();
         match self.admit() {
-            Ok(ticket) => self.start(call, method, None, ticket),
+            Ok(ticket) => self.start(call, method, &mut None, ticket),
             Err(refusal) => self.refuse(call, &refusal.into()),
         }
     }
 
     /// A call with a name: found or created in one step, before any delay, queue or handler.
-    fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: Key) {
+    fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: &mut Option<Key>) {
+        let Some(name) = key else { return };
         let shared = self.shared;
         self.make_way();
         let attempt = Attempt {
@@ -244,39 +248,42 @@ impl Turn<'_> {
             number: call.request.meta.attempt.max(1),
             ack: call.request.meta.ack,
         };
-        let mut outcome = std::mem::take(&mut self.kit.outcome);
+        let (mut told, outbox) = (Told::default(), self.outbox);
+        let Kit {
+            outcome,
+            unfinished,
+            has_place,
+            ..
+        } = &mut *self.kit;
         outcome.clear();
-        let ended = match &key {
-            TableKey::Session(session, _) => self.kit.unfinished.of(session),
+        let ended = match name {
+            TableKey::Session(session, _) => unfinished.of(session),
             TableKey::Plain(_) => None,
         };
-        let (is_recorded, mut told) = (ended.is_some(), Told::default());
+        let is_recorded = ended.is_some();
         let begin = shared.table.begin(
-            &key,
+            name,
             attempt,
-            || self.admit_mutation(call),
-            || call.waiter(self.outbox, &shared.router.method(method).name, Form::Reply),
-            &mut outcome,
+            || admit_mutation(shared, call, has_place),
+            || call.waiter(outbox, &shared.router.method(method).name, Form::Reply),
+            outcome,
             (ended, &mut told),
         );
         if is_recorded {
             self.kit.latest_session = self.kit.unfinished.tell(shared, told.joined);
         }
-        if let TableKey::Session(session, _) = &key
-            && !told.acknowledged.is_empty()
+        if let Some(acknowledged) = told.acknowledged
+            && let TableKey::Session(session, _) = name
         {
-            self.tell_acknowledged(session, told.acknowledged);
+            self.tell_acknowledged(session, acknowledged);
         }
         match begin {
-            Begin::Start(ticket) => {
-                self.kit.outcome = outcome;
-                self.start(call, method, Some(key), ticket);
-                return;
-            }
+            Begin::Start(ticket) => self.start(call, method, key, ticket),
             Begin::Joined => call.tell(shared, EventKind::Joined),
             Begin::Replayed => {
                 call.tell(shared, EventKind::Replayed);
-                self.reply_as(call, &outcome, key.replay_form());
+                let form = name.replay_form();
+                self.reply_kept(call, form);
             }
             Begin::IdReused => self.refuse(call, &id_reused()),
             Begin::TooManyJoined => self.refuse(call, &too_many_joined(shared)),
@@ -287,13 +294,6 @@ impl Turn<'_> {
             Begin::Stale => self.refuse(call, &already_acknowledged()),
             Begin::Fenced => self.refuse(call, &fenced()),
         }
-        self.kit.outcome = outcome;
-    }
-
-    fn admit_mutation(&self, call: &Call<'_, '_>) -> Result<Admitted<Ticket>, Refusal> {
-        let ticket = self.admit()?;
-        let at_once = ticket == Ticket::Run && call.verdict.delay_execution.is_none();
-        Ok(Admitted { ticket, at_once })
     }
 
     fn refuse(&mut self, call: &Call<'_, '_>, error: &ErrorObject) {
@@ -306,22 +306,48 @@ impl Turn<'_> {
         self.reply_as(call, outcome, Form::Reply);
     }
 
-    /// Answers now: straight into the connection's buffer, unless a batch or a fault rule has a
-    /// word in it.
     fn reply_as(&mut self, call: &Call<'_, '_>, outcome: &[u8], form: Form) {
-        let Some(id) = call.request.id else {
-            call.skip();
-            return;
-        };
-        if call.batch.is_none() && call.verdict.replies_plainly() {
-            call.tell(self.shared, EventKind::Replied);
-            write_reply(self.out, call.request.dialect, id.raw(), outcome, form);
-        } else {
-            let method = call.request.method.as_ref().into();
-            call.waiter(self.outbox, &method, form)
-                .deliver(self.shared, outcome);
-        }
+        answer(self.shared, self.outbox, self.out, call, outcome, form);
     }
+
+    /// Answers with the outcome in the kit.
+    fn reply_kept(&mut self, call: &Call<'_, '_>, form: Form) {
+        let outcome = &self.kit.outcome;
+        answer(self.shared, self.outbox, self.out, call, outcome, form);
+    }
+}
+
+/// Answers now: straight into the connection's buffer, unless a batch or a fault rule has a word
+/// in it.
+fn answer(
+    shared: &Arc<Shared>,
+    outbox: &Arc<Outbox>,
+    out: &mut Vec<u8>,
+    call: &Call<'_, '_>,
+    outcome: &[u8],
+    form: Form,
+) {
+    let Some(id) = &call.request.id else {
+        call.skip();
+        return;
+    };
+    if call.batch.is_none() && call.verdict.replies_plainly() {
+        call.tell(shared, EventKind::Replied);
+        write_reply(out, call.request.dialect, id.raw(), outcome, form);
+    } else {
+        let method = call.request.method.as_ref().into();
+        call.waiter(outbox, &method, form).deliver(shared, outcome);
+    }
+}
+
+fn admit_mutation(
+    shared: &Shared,
+    call: &Call<'_, '_>,
+    has_place: &Cell<bool>,
+) -> Result<Admitted<Ticket>, Refusal> {
+    let ticket = admit(shared, has_place)?;
+    let at_once = ticket == Ticket::Run && call.verdict.delay_execution.is_none();
+    Ok(Admitted { ticket, at_once })
 }
 
 /// When the caller stops waiting; none if it did not say, or if that is beyond all clocks.

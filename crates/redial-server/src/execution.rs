@@ -16,7 +16,7 @@ use redial_protocol::{ErrorCode, ErrorObject, Executed, cut, reply};
 
 use crate::{
     clock::{self, Watch},
-    handler::{Ended, Prepared},
+    handler::{Begun, Ended, Place, Prepared},
     observe::EventKind,
     shared::Shared,
     table::{MayStart, Session, TableKey},
@@ -127,9 +127,11 @@ impl Execution {
 
     fn settle(&mut self, mut ended: Ended) {
         self.tell(EventKind::Finished);
-        let joined = record(&self.shared, self.key.as_ref(), &mut ended, clock::now);
+        let Ended { outcome, recorded } = &mut ended;
+        let key = self.key.as_ref();
+        let joined = record(&self.shared, key, outcome, *recorded, clock::now);
         for waiter in self.own.take().into_iter().chain(joined) {
-            waiter.settle(&self.shared, &ended);
+            waiter.settle(&self.shared, outcome, *recorded);
         }
         self.leave();
     }
@@ -198,33 +200,40 @@ impl Drop for Execution {
 
 /// Polls a handler, here and now. A panic is an outcome.
 pub(crate) fn poll_caught(future: &mut Prepared, cx: &mut task::Context<'_>) -> Poll<Ended> {
-    catch_unwind(AssertUnwindSafe(|| future.poll(cx)))
-        .unwrap_or_else(|panic| Poll::Ready(panicked(panic)))
+    catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).unwrap_or_else(|panic| {
+        let mut outcome = Vec::new();
+        panicked(panic, &mut outcome);
+        let recorded = true;
+        Poll::Ready(Ended { outcome, recorded })
+    })
 }
 
 /// Lets a handler read its params and begin, here and now. It says when it begins: up to there a
 /// panic is the params' fault, and from there on an outcome.
 pub(crate) fn begin_caught(
-    begin: impl FnOnce(&Cell<bool>) -> Result<Poll<Ended>, ErrorObject>,
-) -> Result<Poll<Ended>, ErrorObject> {
+    place: &mut Place,
+    out: &mut Vec<u8>,
+    begin: impl FnOnce(&mut Place, &mut Vec<u8>, &Cell<bool>) -> Result<Begun, ErrorObject>,
+) -> Result<Begun, ErrorObject> {
     let has_begun = Cell::new(false);
-    catch_unwind(AssertUnwindSafe(|| begin(&has_begun))).unwrap_or_else(|panic| {
-        match has_begun.get() {
-            true => Ok(Poll::Ready(panicked(panic))),
-            false => Err(unreadable(panic)),
+    out.clear();
+    let begun = catch_unwind(AssertUnwindSafe(|| begin(place, out, &has_begun)));
+    begun.unwrap_or_else(|panic| {
+        // Half a future may be there, and may panic once more.
+        bury(place.take());
+        if !has_begun.get() {
+            return Err(unreadable(panic));
         }
+        panicked(panic, out);
+        Ok(Begun::Ended { recorded: true })
     })
 }
 
-fn panicked(panic: Box<dyn Any + Send>) -> Ended {
+fn panicked(panic: Box<dyn Any + Send>, outcome: &mut Vec<u8>) {
     let detail = format!("the handler panicked: {}", last_words(panic));
-    let mut outcome = Vec::new();
     let error = ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail);
-    reply::encode_error(&mut outcome, &error);
-    Ended {
-        outcome,
-        recorded: true,
-    }
+    outcome.clear();
+    reply::encode_error(outcome, &error);
 }
 
 fn unreadable(panic: Box<dyn Any + Send>) -> ErrorObject {
@@ -234,8 +243,8 @@ fn unreadable(panic: Box<dyn Any + Send>) -> ErrorObject {
 
 /// Lets a handler read its params. A panic there is the params' fault, and nothing was executed.
 pub(crate) fn decode_caught(
-    decode: impl FnOnce() -> Result<(), ErrorObject>,
-) -> Result<(), ErrorObject> {
+    decode: impl FnOnce() -> Result<Prepared, ErrorObject>,
+) -> Result<Prepared, ErrorObject> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| Err(unreadable(panic)))
 }
 
@@ -308,12 +317,13 @@ pub(crate) fn remove_queued(shared: &Shared, session: &Arc<Session<Waiter>>, num
 pub(crate) fn record(
     shared: &Shared,
     key: Option<&TableKey<Waiter>>,
-    ended: &mut Ended,
+    outcome: &mut Vec<u8>,
+    recorded: bool,
     clock: impl FnOnce() -> Instant,
 ) -> Vec<Waiter> {
-    shared.fit(&mut ended.outcome);
+    shared.fit(outcome);
     match key {
-        Some(key) if ended.recorded => shared.table.finish(key, &ended.outcome, clock),
+        Some(key) if recorded => shared.table.finish(key, outcome, clock),
         Some(key) => shared.table.release(key),
         None => Vec::new(),
     }

@@ -1,10 +1,18 @@
 //! What a handler is given, and how all handlers are made to look alike.
 
-use std::{future::Future, marker::PhantomData, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, Waker},
+    time::Instant,
+};
 
 use redial_protocol::{ErrorCode, ErrorObject, cut, reply};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio_util::sync::ReusableBoxFuture;
 
 use crate::{abort::Abort, params};
 
@@ -54,32 +62,39 @@ pub(crate) struct Ended {
     pub(crate) recorded: bool,
 }
 
-/// A handler that has been given its params and has not been polled yet. The box is reused from
-/// call to call where handlers are ready at once, so that the fast path allocates nothing.
-pub(crate) type Prepared = ReusableBoxFuture<'static, Ended>;
+/// A handler's future, on its way to its end.
+pub(crate) type Prepared = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// Where the future of a call is polled that begins here and now: the same for all calls of one
+/// method that a connection brings, so that nothing is allocated while handlers are ready at once.
+pub(crate) type Place = Option<Box<dyn Any + Send>>;
+
+/// What became of a call that has begun.
+pub(crate) enum Begun {
+    /// It has ended, and the outcome was appended to the buffer.
+    Ended {
+        /// As in [`Ended`].
+        recorded: bool,
+    },
+    /// It waits for something.
+    Waits(Prepared),
+}
 
 /// A handler whose types have been forgotten.
 pub(crate) trait Handler: Send + Sync {
-    /// Decodes the params and puts the handler's future into `slot`. Not a line of the handler
-    /// runs before that is polled. `buffer` is what the outcome will be written to.
-    fn prepare(
-        &self,
-        params: Option<&str>,
-        context: Context,
-        buffer: Vec<u8>,
-        slot: &mut Option<Prepared>,
-    ) -> Result<(), ErrorObject>;
+    /// Decodes the params. Not a line of the handler runs before the future is polled.
+    fn prepare(&self, params: Option<&str>, context: Context) -> Result<Prepared, ErrorObject>;
 
     /// As [`prepare`](Self::prepare), for a call that begins here and now: the handler is called
-    /// at once, after `begins`, so that nothing has to be kept for later.
+    /// and polled at once, after `begins`, and its outcome appended to `out`.
     fn start(
         &self,
         params: Option<&str>,
         context: Context,
-        buffer: Vec<u8>,
-        slot: &mut Option<Prepared>,
+        place: &mut Place,
+        out: &mut Vec<u8>,
         begins: &mut dyn FnMut(),
-    ) -> Result<(), ErrorObject>;
+    ) -> Result<Begun, ErrorObject>;
 }
 
 /// An async function of a method's params and the call's [`Context`]. Every closure that gives a
@@ -144,50 +159,62 @@ where
     P: DeserializeOwned + Send + 'static,
     T: Serialize + 'static,
 {
-    fn prepare(
-        &self,
-        params: Option<&str>,
-        context: Context,
-        buffer: Vec<u8>,
-        slot: &mut Option<Prepared>,
-    ) -> Result<(), ErrorObject> {
+    fn prepare(&self, params: Option<&str>, context: Context) -> Result<Prepared, ErrorObject> {
         let params: P = params::decode(params)?;
         let handler = Arc::clone(&self.handler);
-        put(slot, async move {
-            encoded(buffer, handler.call(params, context).await)
-        });
-        Ok(())
+        Ok(Box::pin(async move {
+            Ended::with(handler.call(params, context).await)
+        }))
     }
 
     fn start(
         &self,
         params: Option<&str>,
         context: Context,
-        buffer: Vec<u8>,
-        slot: &mut Option<Prepared>,
+        place: &mut Place,
+        out: &mut Vec<u8>,
         begins: &mut dyn FnMut(),
-    ) -> Result<(), ErrorObject> {
+    ) -> Result<Begun, ErrorObject> {
         let params: P = params::decode(params)?;
         begins();
-        let answer = self.handler.call(params, context);
-        put(slot, async move { encoded(buffer, answer.await) });
-        Ok(())
+        let held = held::<H::Future>(place);
+        held.set(Some(self.handler.call(params, context)));
+        match poll_held(held, &mut TaskContext::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => {
+                held.set(None);
+                let recorded = encode(out, answer);
+                Ok(Begun::Ended { recorded })
+            }
+            Poll::Pending => {
+                let mut held = std::mem::replace(held, Box::pin(None));
+                let future = async move { poll_fn(|cx| poll_held(&mut held, cx)).await };
+                let ended = async move { Ended::with(future.await) };
+                Ok(Begun::Waits(Box::pin(ended)))
+            }
+        }
     }
 }
 
-fn put(slot: &mut Option<Prepared>, future: impl Future<Output = Ended> + Send + 'static) {
-    match slot {
-        Some(slot) => slot.set(future),
-        None => *slot = Some(ReusableBoxFuture::new(future)),
-    }
+/// The place of a method's futures, as what it is.
+fn held<F: Send + 'static>(place: &mut Place) -> &mut Pin<Box<Option<F>>> {
+    let place = place.get_or_insert_with(|| Box::new(Box::pin(None::<F>)));
+    let held = place.downcast_mut();
+    held.expect("a place belongs to one method, whose futures are of one type")
 }
 
-fn encoded<T: Serialize>(mut buffer: Vec<u8>, answer: Result<T, Abort>) -> Ended {
-    buffer.clear();
-    let recorded = encode(&mut buffer, answer);
-    Ended {
-        outcome: buffer,
-        recorded,
+fn poll_held<F: Future>(
+    held: &mut Pin<Box<Option<F>>>,
+    cx: &mut TaskContext<'_>,
+) -> Poll<F::Output> {
+    let future = held.as_mut().as_pin_mut();
+    future.expect("it is polled until it ends").poll(cx)
+}
+
+impl Ended {
+    fn with<T: Serialize>(answer: Result<T, Abort>) -> Self {
+        let mut outcome = Vec::new();
+        let recorded = encode(&mut outcome, answer);
+        Self { outcome, recorded }
     }
 }
 

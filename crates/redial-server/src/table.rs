@@ -106,14 +106,14 @@ pub(crate) enum Begin<T, R> {
 pub(crate) struct Told<W> {
     /// They wait for a call that has ended.
     pub(crate) joined: Vec<W>,
-    pub(crate) acknowledged: Acknowledged<W>,
+    pub(crate) acknowledged: Option<Acknowledged<W>>,
 }
 
 impl<W> Default for Told<W> {
     fn default() -> Self {
         Self {
             joined: Vec::new(),
-            acknowledged: Acknowledged::default(),
+            acknowledged: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{handler::Ended, shared::Shared, table::Session, waiter::Waiter};
+use crate::{shared::Shared, table::Session, waiter::Waiter};
 
 #[derive(Default)]
 pub(crate) struct Unfinished {
@@ -41,15 +41,8 @@ impl Unfinished {
         joined: Vec<Waiter>,
     ) -> Option<Arc<Session<Waiter>>> {
         let (session, _) = self.call.take()?;
-        if !joined.is_empty() {
-            let ended = Ended {
-                outcome: std::mem::take(&mut self.outcome),
-                recorded: true,
-            };
-            for waiter in joined {
-                waiter.settle(shared, &ended);
-            }
-            self.outcome = ended.outcome;
+        for waiter in joined {
+            waiter.settle(shared, &self.outcome, true);
         }
         Some(session)
     }

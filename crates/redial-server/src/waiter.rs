@@ -12,7 +12,6 @@ use crate::{
     batch::BatchPlace,
     dispatch::call_unknown,
     fault::{Departure, Verdict},
-    handler::Ended,
     observe::EventKind,
     outbox::Owed,
     shared::Shared,
@@ -84,14 +83,14 @@ impl Waiter {
 
     /// Answers the attempt, now that the execution has ended. An outcome that is not recorded is
     /// none for somebody who only asks: the call had no effect.
-    pub(crate) fn settle(mut self, shared: &Arc<Shared>, ended: &Ended) {
-        match (ended.recorded, self.asks()) {
+    pub(crate) fn settle(mut self, shared: &Arc<Shared>, outcome: &[u8], recorded: bool) {
+        match (recorded, self.asks()) {
             (false, true) => self.refuse(shared, &without_effect()),
-            (true, _) => self.deliver(shared, &ended.outcome),
+            (true, _) => self.deliver(shared, outcome),
             (false, false) => {
                 // Another attempt may run, and a copy of this one has the same answer.
                 self.form = Form::refusal(self.key(), self.attempt);
-                self.deliver(shared, &ended.outcome);
+                self.deliver(shared, outcome);
             }
         }
     }

@@ -6,15 +6,15 @@ use std::{cell::Cell, sync::Arc, time::Instant};
 use redial_protocol::{Limits, MessageReader, SessionId};
 
 use crate::{
-    attachment::Attachment, clock::Watch, execution, handler::Prepared, shared::Shared,
-    stats::Tally, table::Session, unfinished::Unfinished, waiter::Waiter,
+    attachment::Attachment, clock::Watch, execution, handler::Place, shared::Shared, stats::Tally,
+    table::Session, unfinished::Unfinished, waiter::Waiter,
 };
 
 /// See above. What has gathered is told in [`settle`](Self::settle).
 pub(crate) struct Kit {
     pub(super) reader: MessageReader,
-    /// A handler's future, for each method that this connection has called.
-    pub(super) slots: Vec<Option<Prepared>>,
+    /// Where futures are polled, for each method that this connection has called.
+    pub(super) places: Vec<Place>,
     pub(super) outcome: Vec<u8>,
     /// The sessions that the connection has said hello to. They live as long as it does.
     pub(super) sessions: Vec<Attachment>,
@@ -37,7 +37,7 @@ impl Kit {
     pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         Self {
             reader: MessageReader::new(limits),
-            slots: Vec::new(),
+            places: Vec::new(),
             outcome: Vec::new(),
             sessions: Vec::new(),
             other_session: None,
@@ -99,10 +99,10 @@ impl Kit {
     }
 }
 
-/// The place for the future of a method's handler.
-pub(super) fn slot(slots: &mut Vec<Option<Prepared>>, method: usize) -> &mut Option<Prepared> {
-    if slots.len() <= method {
-        slots.resize_with(method + 1, || None);
+/// The place for the futures of a method.
+pub(super) fn place(places: &mut Vec<Place>, method: usize) -> &mut Place {
+    if places.len() <= method {
+        places.resize_with(method + 1, || None);
     }
-    &mut slots[method]
+    &mut places[method]
 }

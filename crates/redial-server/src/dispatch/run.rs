@@ -1,19 +1,21 @@
 //! Running a call: here and now if that is possible, otherwise on a task of its own.
 
-use std::{
-    sync::Arc,
-    task::{Context as TaskContext, Poll, Waker},
-};
+use std::{cell::Cell, sync::Arc};
 
 use redial_protocol::ErrorObject;
 
-use super::{Call, Key, Turn, kit::slot, refusal::Refusal};
+use super::{
+    Call, Key, Turn,
+    kit::{Kit, place},
+    refusal::Refusal,
+};
 use crate::{
     admission::Ticket,
     clock,
     execution::{self, Execution, Job, Stage},
-    handler::{Context, Ended},
+    handler::{Begun, Context, Prepared},
     observe::EventKind,
+    shared::Shared,
     table::{MayStart, TableKey},
     waiter::{Form, Waiter},
 };
@@ -24,7 +26,7 @@ impl Turn<'_> {
         &mut self,
         call: &Call<'_, '_>,
         method: usize,
-        key: Option<Key>,
+        key: &mut Option<Key>,
         ticket: Ticket,
     ) {
         call.tell(self.shared, EventKind::Accepted);
@@ -33,17 +35,17 @@ impl Turn<'_> {
             self.run_in_place(call, method, key);
             return;
         }
-        if let Err(error) = self.prepare(call, method) {
-            self.withdraw(call, key, &ticket, &error);
-            return;
-        }
+        let future = match self.prepare(call, method) {
+            Ok(future) => future,
+            Err(error) => return self.withdraw(call, key, &ticket, &error),
+        };
         match ticket {
             Ticket::Run => {
                 let stage = Stage::Admitted(self.now);
-                execution::spawn(self.job(call, method, key, stage));
+                execution::spawn(self.job(call, method, key, stage, future));
             }
             Ticket::Queue => {
-                let job = self.job(call, method, key, Stage::Queued);
+                let job = self.job(call, method, key, Stage::Queued, future);
                 self.shared.admission.enqueue(job);
                 execution::spawn_runnable(self.shared);
                 // A server that began to stop in the meantime has emptied its queue before this.
@@ -55,85 +57,85 @@ impl Turn<'_> {
     }
 
     /// The fast path: polls the handler once where it stands. If it has to wait, it moves out.
-    fn run_in_place(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>) {
+    fn run_in_place(&mut self, call: &Call<'_, '_>, method: usize, key: &mut Option<Key>) {
         let watch = &mut self.kit.watch;
         if let MayStart::Late(joined) =
-            execution::may_still_start(self.shared, &key, call.deadline, watch)
+            execution::may_still_start(self.shared, key, call.deadline, watch)
         {
             self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
             return;
         }
         match self.begin(call, method) {
             Err(error) => self.withdraw(call, key, &Ticket::Run, &error),
-            Ok(Poll::Ready(ended)) => self.end_in_place(call, key, ended),
-            Ok(Poll::Pending) => {
+            Ok(Begun::Ended { recorded }) => self.end_in_place(call, key, recorded),
+            Ok(Begun::Waits(future)) => {
                 let stage = Stage::Started(self.now);
-                execution::spawn(self.job(call, method, key, stage));
+                execution::spawn(self.job(call, method, key, stage, future));
             }
         }
     }
 
-    /// Calls the handler with the decoded params, and polls what it gives in the connection's slot
-    /// for the method.
-    fn begin(&mut self, call: &Call<'_, '_>, method: usize) -> Result<Poll<Ended>, ErrorObject> {
+    /// Calls the handler with the decoded params, and polls what it gives in the connection's place
+    /// for the method. The outcome is in the kit afterwards, if there is one.
+    fn begin(&mut self, call: &Call<'_, '_>, method: usize) -> Result<Begun, ErrorObject> {
         let (context, shared) = (self.context(call), self.shared);
-        let buffer = std::mem::take(&mut self.kit.outcome);
+        let handler = &shared.router.method(method).handler;
+        let place = place(&mut self.kit.places, method);
         let tally = &mut self.kit.tally;
-        let slot = slot(&mut self.kit.slots, method);
-        execution::begin_caught(|has_begun| {
+        execution::begin_caught(place, &mut self.kit.outcome, |place, out, has_begun| {
             let mut begins = || {
                 has_begun.set(true);
                 tally.started += 1;
                 call.observe(shared, EventKind::Started);
             };
-            let handler = &shared.router.method(method).handler;
-            handler.start(call.request.params, context, buffer, slot, &mut begins)?;
-            let future = slot.as_mut().expect("put there just now");
-            Ok(future.poll(&mut TaskContext::from_waker(Waker::noop())))
+            handler.start(call.request.params, context, place, out, &mut begins)
         })
     }
 
-    fn end_in_place(&mut self, call: &Call<'_, '_>, key: Option<Key>, mut ended: Ended) {
+    fn end_in_place(&mut self, call: &Call<'_, '_>, key: &mut Option<Key>, recorded: bool) {
         self.kit.tally.finished += 1;
         call.observe(self.shared, EventKind::Finished);
-        match key {
-            Some(TableKey::Session(session, number)) if ended.recorded => {
-                self.shared.fit(&mut ended.outcome);
-                self.reply_as(call, &ended.outcome, Form::Reply);
-                self.kit
-                    .unfinished
-                    .put(self.shared, session, number, &mut ended.outcome);
+        if recorded && let Some(TableKey::Session(..)) = key {
+            self.shared.fit(&mut self.kit.outcome);
+            self.reply_kept(call, Form::Reply);
+            if let Some(TableKey::Session(session, number)) = key.take() {
+                let Kit {
+                    unfinished,
+                    outcome,
+                    ..
+                } = self.kit;
+                unfinished.put(self.shared, session, number, outcome);
             }
-            key => self.record(call, key.as_ref(), &mut ended),
+        } else {
+            self.record(call, key.as_ref(), recorded);
         }
-        self.kit.outcome = ended.outcome;
         self.leave();
     }
 
     /// Records an outcome now, or forgets the call if it had no effect, and tells everybody.
-    fn record(&mut self, call: &Call<'_, '_>, key: Option<&Key>, ended: &mut Ended) {
-        let watch = &mut self.kit.watch;
+    fn record(&mut self, call: &Call<'_, '_>, key: Option<&Key>, recorded: bool) {
+        let Kit { watch, outcome, .. } = self.kit;
         // A record lives from the end of its call, of which no earlier reading knows: were that told
         // too early, a copy of a call that took long would find no record and run.
         let clock = || watch.read(clock::now());
-        let joined = execution::record(self.shared, key, ended, clock);
-        let form = match ended.recorded {
-            true => Form::Reply,
-            false => Form::refusal(call.key(), call.request.meta.attempt),
-        };
-        self.reply_as(call, &ended.outcome, form);
+        let joined = execution::record(self.shared, key, outcome, recorded, clock);
+        self.reply_kept(
+            call,
+            match recorded {
+                true => Form::Reply,
+                false => Form::refusal(call.key(), call.request.meta.attempt),
+            },
+        );
         for waiter in joined {
-            waiter.settle(self.shared, ended);
+            waiter.settle(self.shared, &self.kit.outcome, recorded);
         }
     }
 
-    /// Decodes the params and readies the handler in the connection's slot for the method.
-    fn prepare(&mut self, call: &Call<'_, '_>, method: usize) -> Result<(), ErrorObject> {
+    /// Decodes the params and readies the handler, for later.
+    fn prepare(&mut self, call: &Call<'_, '_>, method: usize) -> Result<Prepared, ErrorObject> {
         let context = self.context(call);
-        let buffer = std::mem::take(&mut self.kit.outcome);
-        let slot = slot(&mut self.kit.slots, method);
         let handler = &self.shared.router.method(method).handler;
-        execution::decode_caught(|| handler.prepare(call.request.params, context, buffer, slot))
+        execution::decode_caught(|| handler.prepare(call.request.params, context))
     }
 
     fn context(&self, call: &Call<'_, '_>) -> Context {
@@ -146,7 +148,14 @@ impl Turn<'_> {
     }
 
     /// What is left of a call that can't be run here and now.
-    fn job(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>, stage: Stage) -> Job {
+    fn job(
+        &self,
+        call: &Call<'_, '_>,
+        method: usize,
+        key: &mut Option<Key>,
+        stage: Stage,
+        future: Prepared,
+    ) -> Job {
         let name = &self.shared.router.method(method).name;
         let is_notification = call.request.is_notification();
         let own = (!is_notification).then(|| call.waiter(self.outbox, name, Form::Reply));
@@ -158,12 +167,12 @@ impl Turn<'_> {
             execution: Execution {
                 shared,
                 method,
-                key,
+                key: key.take(),
                 own,
                 deadline: call.deadline,
                 stage,
             },
-            future: self.kit.slots[method].take().expect("prepared just now"),
+            future,
             delay: call
                 .verdict
                 .delay_execution
@@ -175,12 +184,13 @@ impl Turn<'_> {
     fn withdraw(
         &mut self,
         call: &Call<'_, '_>,
-        key: Option<Key>,
+        key: &Option<Key>,
         ticket: &Ticket,
         error: &ErrorObject,
     ) {
         let joined = key
-            .map(|key| self.shared.table.release(&key))
+            .as_ref()
+            .map(|key| self.shared.table.release(key))
             .unwrap_or_default();
         self.turn_away(call, joined, ticket, error);
     }
@@ -204,13 +214,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn admit(&self) -> Result<Ticket, Refusal> {
-        if self.shared.is_draining() {
-            return Err(Refusal::ShuttingDown);
-        }
-        if self.kit.has_place.take() {
-            return Ok(Ticket::Run);
-        }
-        self.shared.admission.enter().map_err(Refusal::Overloaded)
+        admit(self.shared, &self.kit.has_place)
     }
 
     /// Gives the place of the call before up if somebody waits for one: nobody is overtaken.
@@ -226,4 +230,16 @@ impl Turn<'_> {
             execution::leave(self.shared);
         }
     }
+}
+
+/// A place among the running calls for a new one, or in the queue: that of the call before, if this
+/// read holds one.
+pub(super) fn admit(shared: &Shared, has_place: &Cell<bool>) -> Result<Ticket, Refusal> {
+    if shared.is_draining() {
+        return Err(Refusal::ShuttingDown);
+    }
+    if has_place.take() {
+        return Ok(Ticket::Run);
+    }
+    shared.admission.enter().map_err(Refusal::Overloaded)
 }

@@ -257,20 +257,21 @@ impl<W> Records<W> {
             self.spare.push(kept);
             return Vec::new();
         };
-        let Slot::Running(running) = std::mem::replace(slot, Slot::Over) else {
+        let Slot::Running(running) = slot else {
             unreachable!("it was looked at just now");
         };
         kept.extend_from_slice(outcome);
+        let waiters = std::mem::take(&mut running.waiters);
         *slot = Slot::Finished {
             fingerprint: running.fingerprint,
             outcome: kept,
         };
         self.outcome_bytes += outcome.len();
-        running.waiters
+        waiters
     }
 
     /// The caller is done with every call below `number`, for good.
-    pub(super) fn acknowledge_below(&mut self, number: u64, told: &mut Acknowledged<W>) {
+    pub(super) fn acknowledge_below(&mut self, number: u64, told: &mut Option<Acknowledged<W>>) {
         let number = number.min(SessionCall::MAX_NUMBER + 1);
         while let Some(first) = self.aside.first_entry()
             && *first.key() < number
@@ -295,7 +296,7 @@ impl<W> Records<W> {
         &mut self,
         (from, to): (u64, u64),
         limits: &SessionLimits,
-        told: &mut Acknowledged<W>,
+        told: &mut Option<Acknowledged<W>>,
     ) -> bool {
         let to = to.min(SessionCall::MAX_NUMBER + 1);
         if from >= to {
@@ -323,14 +324,17 @@ impl<W> Records<W> {
 
     /// Everything is forgotten. Hands out who still waits.
     pub(super) fn clear(&mut self) -> Vec<W> {
-        let mut told = Acknowledged::default();
+        let mut told = None;
         let all = std::mem::take(&mut self.ring).into_iter();
         for slot in all.chain(std::mem::take(&mut self.aside).into_values()) {
             self.close(0, slot, &mut told);
         }
         self.spare = Vec::new();
-        told.begun.append(&mut told.never);
-        told.begun
+        let Acknowledged {
+            mut begun, never, ..
+        } = told.unwrap_or_default();
+        begun.extend(never);
+        begun
     }
 
     /// How many calls are not over for their caller, those included that never arrived.
@@ -433,12 +437,13 @@ impl<W> Records<W> {
     }
 
     /// The slot of a number goes.
-    fn close(&mut self, number: u64, slot: Slot<W>, told: &mut Acknowledged<W>) {
+    fn close(&mut self, number: u64, slot: Slot<W>, told: &mut Option<Acknowledged<W>>) {
         match slot {
             Slot::Over => return,
             Slot::Empty { .. } | Slot::Fenced => {}
             Slot::Running(running) => {
                 self.live -= 1;
+                let told = told.get_or_insert_default();
                 match running.is_started {
                     true => told.begun.extend(running.waiters),
                     false => {

@@ -320,7 +320,7 @@ impl<W: Waits> Session<W> {
         above: &[(u64, u64)],
         limits: &SessionLimits,
     ) -> (bool, Acknowledged<W>) {
-        let mut told = Acknowledged::default();
+        let mut told = None;
         let is_taken = self.with(|records| {
             records.acknowledge_below(ack, &mut told);
             let mut ranges = above.iter();
@@ -331,7 +331,7 @@ impl<W: Waits> Session<W> {
             }
             is_taken
         });
-        (is_taken, told)
+        (is_taken, told.unwrap_or_default())
     }
 }
 

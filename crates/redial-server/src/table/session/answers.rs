@@ -54,10 +54,3 @@ impl<W> Default for Acknowledged<W> {
         }
     }
 }
-
-impl<W> Acknowledged<W> {
-    /// Whether nobody waits for anything, which is usual.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.never.is_empty() && self.waiting.is_empty()
-    }
-}

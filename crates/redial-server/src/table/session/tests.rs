@@ -77,13 +77,13 @@ impl World {
     }
 
     fn acknowledge_below(&mut self, number: u64) -> Acknowledged<u32> {
-        let mut told = Acknowledged::default();
+        let mut told = None;
         self.records.acknowledge_below(number, &mut told);
-        told
+        told.unwrap_or_default()
     }
 
     fn acknowledge(&mut self, from: u64, to: u64) -> bool {
-        let mut told = Acknowledged::default();
+        let mut told = None;
         self.records.acknowledge((from, to), &LIMITS, &mut told)
     }
 
@@ -695,7 +695,7 @@ proptest! {
                 }
                 Step::Acknowledge(first, to) => {
                     let (first, to) = (from + first, from + to);
-                    let mut told = Acknowledged::default();
+                    let mut told = None;
                     assert!(world.records.acknowledge((first, to), &limits, &mut told));
                     for number in first..to {
                         naive.calls.insert(number, Model::Over);
