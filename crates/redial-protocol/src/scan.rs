@@ -102,6 +102,7 @@ fn read_id<'a>(text: &'a str, value: &'a [u8]) -> Option<(Id<'a>, &'a [u8])> {
         .then(|| (Id::scanned(raw), rest))
 }
 
+#[inline(always)]
 fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMeta<'a>, &'a [u8])> {
     let (mut attempt, mut timeout_ms, mut ack, mut traceparent) = (None, None, None, None);
     let mut rest = eat(value, "{")?;

@@ -215,18 +215,29 @@ pub(crate) fn begin_caught(
     out: &mut Vec<u8>,
     begin: impl FnOnce(&mut Place, &mut Vec<u8>, &Cell<bool>) -> Result<Begun, ErrorObject>,
 ) -> Result<Begun, ErrorObject> {
-    let has_begun = Cell::new(false);
+    let (has_begun, mut otherwise) = (Cell::new(false), None);
     out.clear();
-    let begun = catch_unwind(AssertUnwindSafe(|| begin(place, out, &has_begun)));
-    begun.unwrap_or_else(|panic| {
-        // Half a future may be there, and may panic once more.
-        bury(place.take());
-        if !has_begun.get() {
-            return Err(unreadable(panic));
+    // What is usual is a word, so that it is not carried through memory.
+    let ended = catch_unwind(AssertUnwindSafe(|| match begin(place, out, &has_begun) {
+        Ok(Begun::Ended { recorded }) => Some(recorded),
+        result => {
+            otherwise = Some(result);
+            None
         }
-        panicked(panic, out);
-        Ok(Begun::Ended { recorded: true })
-    })
+    }));
+    match ended {
+        Ok(Some(recorded)) => Ok(Begun::Ended { recorded }),
+        Ok(None) => otherwise.expect("put there just now"),
+        Err(panic) => {
+            // Half a future may be there, and may panic once more.
+            bury(place.take());
+            if !has_begun.get() {
+                return Err(unreadable(panic));
+            }
+            panicked(panic, out);
+            Ok(Begun::Ended { recorded: true })
+        }
+    }
 }
 
 fn panicked(panic: Box<dyn Any + Send>, outcome: &mut Vec<u8>) {

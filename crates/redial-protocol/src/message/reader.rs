@@ -40,6 +40,7 @@ impl MessageReader {
     /// # Errors
     ///
     /// As [`Incoming::parse`].
+    #[inline]
     pub fn read<'a>(&mut self, frame: &'a [u8]) -> Result<Incoming<'a>, Rejection<'a>> {
         let text = text(frame)?;
         if let Some(request) = self.habit.request(text, self.limits.max_depth) {

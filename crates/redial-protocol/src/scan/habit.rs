@@ -45,6 +45,7 @@ impl Default for Habit {
 
 impl Habit {
     /// A request that is spelled as the one that is remembered; `None` leaves it to others.
+    #[inline(always)]
     pub(crate) fn request<'a>(&self, text: &'a str, max_depth: usize) -> Option<Request<'a>> {
         if self.len == 0 {
             return None;
@@ -60,14 +61,16 @@ impl Habit {
             Some(value) => read_meta(text, value)?,
             None => (RequestMeta::default(), rest),
         };
+        if rest != b"}" {
+            return None;
+        }
         let method_at = text.len() - after_id.len();
-        let (from, to) = self.method;
-        (rest == b"}").then_some(Request {
+        let [from, to] = [self.method.0, self.method.1].map(|at| method_at + usize::from(at));
+        // Made where it is wanted, not made and then put there: it is large.
+        Some(Request {
             dialect: self.dialect,
             id: Some(id),
-            method: Cow::Borrowed(
-                &text[method_at + usize::from(from)..method_at + usize::from(to)],
-            ),
+            method: Cow::Borrowed(&text[from..to]),
             params: Some(params),
             meta,
         })

@@ -12,6 +12,7 @@
 //! slot set aside is found in the logarithm of at most twice the window.
 
 mod answers;
+mod kept;
 mod slot;
 
 use std::{
@@ -22,7 +23,10 @@ use std::{
 use redial_protocol::SessionCall;
 
 pub(crate) use self::answers::{Acknowledged, Cancelled, Resolved};
-use self::slot::{Running, Slot};
+use self::{
+    kept::Kept,
+    slot::{Running, Slot},
+};
 use super::{Admitted, Attempt, Begin, MayStart, Waits, sessions::SessionLimits};
 
 /// How many slots the ring has at most, in windows.
@@ -31,10 +35,6 @@ const RING_SLOTS: usize = 2;
 /// How much more may be open than the window says, in windows: acknowledgements on one connection
 /// may overtake requests on another.
 const SLACK: usize = 2;
-
-/// How many buffers of outcomes are kept for those to come, and how large they may be.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_BYTES: usize = 256;
 
 /// What a slot that is set aside takes: itself, its number, and its share of the tree.
 const ASIDE_BYTES: usize = 128;
@@ -49,13 +49,7 @@ pub(crate) struct Records<W> {
     ring: VecDeque<Slot<W>>,
     /// Slots below the ring that are still open.
     aside: BTreeMap<u64, Slot<W>>,
-    /// How many slots are not over.
-    open: usize,
-    /// How many of them have something to tell: they run, or have an outcome.
-    live: usize,
-    /// How long all outcomes are.
-    outcome_bytes: usize,
-    spare: Vec<Vec<u8>>,
+    kept: Kept,
     /// What was refused for want of a slot: no attempt up to the second of a number up to the
     /// first may run any more.
     turned_away: (u64, u32),
@@ -75,10 +69,7 @@ impl<W> Default for Records<W> {
             base: 0,
             ring: VecDeque::new(),
             aside: BTreeMap::new(),
-            open: 0,
-            live: 0,
-            outcome_bytes: 0,
-            spare: Vec::new(),
+            kept: Kept::default(),
             turned_away: (0, 0),
         }
     }
@@ -145,7 +136,7 @@ impl<W: Waits> Records<W> {
             Slot::Empty { refused } => match admit() {
                 Ok(Admitted { ticket, at_once }) => {
                     *slot = Slot::Running(Running::new(attempt, at_once));
-                    self.live += 1;
+                    self.kept.live += 1;
                     Begin::Start(ticket)
                 }
                 Err(reason) => {
@@ -207,7 +198,7 @@ impl<W: Waits> Records<W> {
             Slot::Running(running) => {
                 let waiters = std::mem::take(&mut running.waiters);
                 *slot = Slot::Fenced;
-                self.live -= 1;
+                self.kept.live -= 1;
                 Cancelled::Never(Some(waiters))
             }
             Slot::Empty { .. } | Slot::Fenced => {
@@ -231,7 +222,7 @@ impl<W: Waits> Records<W> {
                 refused: running.attempt,
             };
         }
-        self.live -= 1;
+        self.kept.live -= 1;
         running.waiters
     }
 
@@ -252,21 +243,17 @@ impl<W> Records<W> {
     /// The execution ended. If its caller has meanwhile said that it is done with the call,
     /// nobody waits and nothing is recorded.
     pub(super) fn finish(&mut self, number: u64, outcome: &[u8]) -> Vec<W> {
-        let mut kept = self.spare.pop().unwrap_or_default();
-        let Some(slot @ Slot::Running(_)) = self.slot(number) else {
-            self.spare.push(kept);
+        let Some(slot) = slot_of(number, self.base, &mut self.ring, &mut self.aside) else {
             return Vec::new();
         };
         let Slot::Running(running) = slot else {
-            unreachable!("it was looked at just now");
+            return Vec::new();
         };
-        kept.extend_from_slice(outcome);
         let waiters = std::mem::take(&mut running.waiters);
         *slot = Slot::Finished {
             fingerprint: running.fingerprint,
-            outcome: kept,
+            outcome: self.kept.copy(outcome),
         };
-        self.outcome_bytes += outcome.len();
         waiters
     }
 
@@ -276,13 +263,14 @@ impl<W> Records<W> {
         while let Some(first) = self.aside.first_entry()
             && *first.key() < number
         {
-            let (at, slot) = first.remove_entry();
-            self.close(at, slot, told);
+            let (at, mut slot) = first.remove_entry();
+            self.kept.close(at, &mut slot, told);
         }
         while self.base < number
-            && let Some(slot) = self.ring.pop_front()
+            && let Some(slot) = self.ring.front_mut()
         {
-            self.close(self.base, slot, told);
+            self.kept.close(self.base, slot, told);
+            self.ring.pop_front();
             self.base += 1;
         }
         // What was never seen can't be in the ring.
@@ -308,14 +296,14 @@ impl<W> Records<W> {
         }
         let aside: Vec<u64> = self.aside.range(from..to).map(|(n, _)| *n).collect();
         for number in aside {
-            if let Some(slot) = self.aside.remove(&number) {
-                self.close(number, slot, told);
+            if let Some(mut slot) = self.aside.remove(&number) {
+                self.kept.close(number, &mut slot, told);
             }
         }
         for number in from.max(self.base)..to.min(self.end()) {
             let slot = &mut self.ring[(number - self.base) as usize];
-            let slot = std::mem::replace(slot, Slot::Over);
-            self.close(number, slot, told);
+            self.kept.close(number, slot, told);
+            *slot = Slot::Over;
         }
         self.skip_to(to, limits.window);
         self.trim();
@@ -326,10 +314,10 @@ impl<W> Records<W> {
     pub(super) fn clear(&mut self) -> Vec<W> {
         let mut told = None;
         let all = std::mem::take(&mut self.ring).into_iter();
-        for slot in all.chain(std::mem::take(&mut self.aside).into_values()) {
-            self.close(0, slot, &mut told);
+        for mut slot in all.chain(std::mem::take(&mut self.aside).into_values()) {
+            self.kept.close(0, &mut slot, &mut told);
         }
-        self.spare = Vec::new();
+        self.kept.spare = Vec::new();
         let Acknowledged {
             mut begun, never, ..
         } = told.unwrap_or_default();
@@ -339,24 +327,24 @@ impl<W> Records<W> {
 
     /// How many calls are not over for their caller, those included that never arrived.
     pub(crate) fn open(&self) -> usize {
-        self.open
+        self.kept.open
     }
 
     /// How many calls run, or have an outcome that their caller is not done with.
     pub(crate) fn live(&self) -> usize {
-        self.live
+        self.kept.live
     }
 
     /// What it all takes, in bytes: outcomes and slots.
     pub(crate) fn bytes(&self) -> usize {
         let slots = self.ring.len() * size_of::<Slot<W>>() + self.aside.len() * ASIDE_BYTES;
-        self.outcome_bytes + slots
+        self.kept.outcome_bytes + slots
     }
 
     /// Gives memory back that a busier time has left behind.
     pub(super) fn shrink(&mut self) {
         self.ring.shrink_to(self.ring.len() * 2);
-        self.spare = Vec::new();
+        self.kept.spare = Vec::new();
     }
 
     /// The slot of a number, with room made for it if it is new and there is any.
@@ -373,25 +361,26 @@ impl<W> Records<W> {
         if missing == 0 {
             return Ok(&mut self.ring[(number - self.base) as usize]);
         }
-        let room = SLACK.saturating_mul(window).saturating_sub(self.open);
+        let room = SLACK.saturating_mul(window).saturating_sub(self.kept.open);
         if is_full || missing > room as u64 {
             return Err(Unreached::NoSlot);
         }
-        for _ in 0..missing {
-            let (highest, attempt) = self.turned_away;
-            let refused = if self.end() <= highest { attempt } else { 0 };
-            self.push(Slot::Empty { refused }, window);
-            self.open += 1;
+        let (highest, attempt) = self.turned_away;
+        let new = (self.end()..number + 1).map(|number| Slot::Empty {
+            refused: if number <= highest { attempt } else { 0 },
+        });
+        if self.ring.len() as u64 + missing <= RING_SLOTS.saturating_mul(window) as u64 {
+            self.ring.extend(new);
+        } else {
+            new.for_each(|slot| self.push(slot, window));
         }
+        self.kept.open += missing as usize;
         Ok(&mut self.ring[(number - self.base) as usize])
     }
 
     /// The slot of a number that has been seen.
     fn slot(&mut self, number: u64) -> Option<&mut Slot<W>> {
-        match number.checked_sub(self.base) {
-            Some(place) => self.ring.get_mut(usize::try_from(place).ok()?),
-            None => self.aside.get_mut(&number),
-        }
+        slot_of(number, self.base, &mut self.ring, &mut self.aside)
     }
 
     /// The number after the highest that has been seen.
@@ -399,6 +388,7 @@ impl<W> Records<W> {
         self.base + self.ring.len() as u64
     }
 
+    #[inline]
     fn push(&mut self, slot: Slot<W>, window: usize) {
         if self.ring.len() >= RING_SLOTS.saturating_mul(window) {
             self.set_front_aside();
@@ -429,39 +419,26 @@ impl<W> Records<W> {
     }
 
     /// What is over in front needs no slot.
+    #[inline]
     fn trim(&mut self) {
         while let Some(Slot::Over) = self.ring.front() {
             self.ring.pop_front();
             self.base += 1;
         }
     }
+}
 
-    /// The slot of a number goes.
-    fn close(&mut self, number: u64, slot: Slot<W>, told: &mut Option<Acknowledged<W>>) {
-        match slot {
-            Slot::Over => return,
-            Slot::Empty { .. } | Slot::Fenced => {}
-            Slot::Running(running) => {
-                self.live -= 1;
-                let told = told.get_or_insert_default();
-                match running.is_started {
-                    true => told.begun.extend(running.waiters),
-                    false => {
-                        told.never.extend(running.waiters);
-                        told.waiting.push(number);
-                    }
-                }
-            }
-            Slot::Finished { mut outcome, .. } => {
-                self.live -= 1;
-                self.outcome_bytes -= outcome.len();
-                if outcome.capacity() <= SPARE_BYTES && self.spare.len() < SPARE_BUFFERS {
-                    outcome.clear();
-                    self.spare.push(outcome);
-                }
-            }
-        }
-        self.open -= 1;
+/// See [`Records::slot`].
+#[inline]
+fn slot_of<'a, W>(
+    number: u64,
+    base: u64,
+    ring: &'a mut VecDeque<Slot<W>>,
+    aside: &'a mut BTreeMap<u64, Slot<W>>,
+) -> Option<&'a mut Slot<W>> {
+    match number.checked_sub(base) {
+        Some(place) => ring.get_mut(usize::try_from(place).ok()?),
+        None => aside.get_mut(&number),
     }
 }
 

@@ -1,0 +1,64 @@
+//! What the slots of a session keep, added up, and the buffers that they have left behind.
+
+use super::{answers::Acknowledged, slot::Slot};
+
+/// How many buffers of outcomes are kept for those to come, and how large they may be.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_BYTES: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// How many slots are not over.
+    pub(super) open: usize,
+    /// How many of them have something to tell: they run, or have an outcome.
+    pub(super) live: usize,
+    /// How long all outcomes are.
+    pub(super) outcome_bytes: usize,
+    pub(super) spare: Vec<Vec<u8>>,
+}
+
+impl Kept {
+    /// An outcome, to be kept by a slot.
+    pub(super) fn copy(&mut self, outcome: &[u8]) -> Vec<u8> {
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.extend_from_slice(outcome);
+        self.outcome_bytes += outcome.len();
+        kept
+    }
+
+    /// The slot of a number goes. What it holds is taken from where it is: moving a slot that is
+    /// about to be dropped costs more than looking at it.
+    pub(super) fn close<W>(
+        &mut self,
+        number: u64,
+        slot: &mut Slot<W>,
+        told: &mut Option<Acknowledged<W>>,
+    ) {
+        match slot {
+            Slot::Over => return,
+            Slot::Empty { .. } | Slot::Fenced => {}
+            Slot::Running(running) => {
+                self.live -= 1;
+                let waiters = std::mem::take(&mut running.waiters);
+                let told = told.get_or_insert_default();
+                match running.is_started {
+                    true => told.begun.extend(waiters),
+                    false => {
+                        told.never.extend(waiters);
+                        told.waiting.push(number);
+                    }
+                }
+            }
+            Slot::Finished { outcome, .. } => {
+                self.live -= 1;
+                self.outcome_bytes -= outcome.len();
+                if outcome.capacity() <= SPARE_BYTES && self.spare.len() < SPARE_BUFFERS {
+                    let mut outcome = std::mem::take(outcome);
+                    outcome.clear();
+                    self.spare.push(outcome);
+                }
+            }
+        }
+        self.open -= 1;
+    }
+}
