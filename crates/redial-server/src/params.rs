@@ -1,5 +1,7 @@
 //! Params from JSON to the handler's type, and what is wrong where that fails.
 
+mod plain;
+
 use redial_protocol::{ErrorCode, ErrorObject, cut};
 use serde::de::DeserializeOwned;
 
@@ -8,7 +10,17 @@ const NOTHING: [&str; 3] = ["null", "{}", "[]"];
 
 /// Decodes params. Absent ones are what the type reads from `null`, `{}` or `[]`, and so are empty
 /// ones that it can't read as they are: many clients never leave params out.
+#[inline(always)]
 pub(crate) fn decode<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
+    match params.and_then(plain::read) {
+        Some(decoded) => Ok(decoded),
+        None => decode_any(params),
+    }
+}
+
+/// The same for params of any shape. It is kept out of where the usual ones are decoded.
+#[inline(never)]
+fn decode_any<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
     let text = params.unwrap_or("{}");
     if params.is_some() {
         match serde_json::from_str(text) {

@@ -1,0 +1,380 @@
+//! The reader of usual params against serde_json.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fmt::Debug,
+};
+
+use proptest::prelude::*;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::{Value, value::RawValue};
+
+use super::*;
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Named {
+    #[serde(default)]
+    a: String,
+    #[serde(default)]
+    b: i64,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Strict {
+    a: Option<Box<Strict>>,
+    b: Option<Vec<u8>>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Flat {
+    a: Option<Value>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Loose>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Loose {
+    Number(u8),
+    Float(f64),
+    Pair(i64, bool),
+    Named { a: String },
+    Unit,
+    Many(Vec<Loose>),
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+enum Variant {
+    #[serde(rename = "a")]
+    Unit,
+    #[serde(rename = "b")]
+    Newtype(Option<u8>),
+    #[serde(rename = "c")]
+    Pair(i64, Letter),
+    #[serde(rename = "d")]
+    Named { a: bool },
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Letter(char);
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "a")]
+enum Tagged {
+    #[serde(rename = "b")]
+    One { b: Option<f32> },
+    #[serde(rename = "c")]
+    Two(Named),
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Name(String);
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Wrapped<T>(T);
+
+/// Takes an error for an answer, and what it says for another.
+#[derive(Debug, PartialEq)]
+struct Forgiving<T>(Result<T, String>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Forgiving<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Self(
+            T::deserialize(from).map_err(|error| error.to_string()),
+        ))
+    }
+}
+
+/// Needs nothing of what it is to be read from.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Blind;
+
+impl<'de> Deserialize<'de> for Blind {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Ok(Self)
+    }
+}
+
+/// Can't be read from strings that are not lent.
+#[derive(Debug, PartialEq, Deserialize)]
+struct Borrowed<'a> {
+    #[serde(borrow)]
+    a: Option<Cow<'a, str>>,
+    b: Option<&'a str>,
+}
+
+/// Whether the text is read; if so, as serde_json reads it.
+fn same<'de, T: Deserialize<'de> + Debug>(text: &'de str) -> bool {
+    let Some(read) = read::<T>(text) else {
+        return false;
+    };
+    // Their text is compared, since `==` takes -0.0 for 0.0.
+    let slowly = serde_json::from_str::<T>(text).map(|value| format!("{value:?}"));
+    assert_eq!(
+        Ok(format!("{read:?}")),
+        slowly.map_err(|e| e.to_string()),
+        "{text}"
+    );
+    true
+}
+
+/// Every type of these is asked to read a text.
+fn assert_same_for_all(text: &str) {
+    macro_rules! each {
+        ($($type:ty,)+) => { $(same::<$type>(text);)+ };
+    }
+    each! {
+        Value,
+        Named,
+        Vec<Named>,
+        Wrapped<Option<Named>>,
+        Strict,
+        Flat,
+        Loose,
+        Vec<Variant>,
+        BTreeMap<Variant, IgnoredAny>,
+        BTreeMap<String, Variant>,
+        Tagged,
+        Borrowed<'_>,
+        (u8, i64),
+        (Cow<'_, str>, Option<f64>),
+        [Wrapped<(Value, Value)>; 1],
+        Vec<u64>,
+        Vec<f32>,
+        Vec<i128>,
+        Vec<u128>,
+        Vec<Option<bool>>,
+        Vec<char>,
+        Vec<()>,
+        Vec<Box<RawValue>>,
+        Vec<std::ffi::CString>,
+        BTreeMap<String, Wrapped<i16>>,
+        BTreeMap<u8, Value>,
+        BTreeMap<bool, Value>,
+        BTreeMap<Option<char>, Value>,
+        BTreeMap<Name, Value>,
+        BTreeMap<Blind, i8>,
+        BTreeMap<String, Blind>,
+        Vec<Blind>,
+        Vec<Forgiving<u8>>,
+        Vec<Forgiving<Named>>,
+        Vec<Forgiving<Vec<i8>>>,
+        Vec<Forgiving<Variant>>,
+        BTreeMap<String, Forgiving<Option<u32>>>,
+        Option<Vec<IgnoredAny>>,
+        Result<u8, String>,
+        IgnoredAny,
+    }
+}
+
+fn taken<'de, T: Deserialize<'de> + Debug>(text: &'de str) {
+    assert!(same::<T>(text), "not taken: {text}");
+}
+
+#[test]
+fn what_is_usual_is_taken() {
+    for text in [
+        r#"{"a":"k","b":1}"#,
+        r#"{ "a" : "k" , "b" : -9223372036854775808 } "#,
+        r#"{"b":0}"#,
+        "{}",
+        r#"{"a":"eight by eight ü","other":[{"x":[null,true,false,"",7]}]}"#,
+    ] {
+        taken::<Named>(text);
+        taken::<Value>(text);
+    }
+    taken::<(String, u64)>(r#"["k",9999999999999999999]"#);
+    taken::<Vec<f64>>("[1,-2, 3 ]");
+    taken::<HashMap<String, Option<bool>>>(r#"{"a":null}"#);
+    taken::<Strict>(r#"{"a":{"a":null,"b":[1,2]},"b":null}"#);
+    taken::<Flat>(r#"{"a":[1],"x":7,"y":[1,true],"z":{"a":"b"},"w":null}"#);
+    taken::<Vec<Variant>>(r#"["a",{"b":7},{"c":[-1,"x"]},{"d":{"a":true}},{"a":null}]"#);
+    taken::<BTreeMap<Variant, u8>>(r#"{"a":1}"#);
+    taken::<Vec<Tagged>>(r#"[{"a":"b","b":7},{"a":"c","b":7}]"#);
+    taken::<Wrapped<()>>("null");
+    taken::<Borrowed<'_>>(r#"{"a":"x","b":"y"}"#);
+}
+
+#[test]
+fn what_is_unusual_or_wrong_is_refused() {
+    for text in [
+        "",
+        " ",
+        "\0",
+        "-",
+        "-0",
+        "01",
+        "1.5",
+        "1e5",
+        "1 2",
+        "10000000000000000000",
+        "-9223372036854775809",
+        "nul",
+        "nulll",
+        "truefalse",
+        r#"""#,
+        r#""\n""#,
+        "\"\n\"",
+        "\"12345678\u{1f}\"",
+        "\t1",
+        "[",
+        "[1",
+        "[1,",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "[1}",
+        "[,]",
+        "{:1}",
+        r#"{{"b":1}:1}"#,
+        r#"{"a":,"b":1}"#,
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{"a":1,}"#,
+        r#"{,"a":1}"#,
+        r#"{"a":1"b":1}"#,
+        r#"{a:1}"#,
+        r#"{1:1}"#,
+        r#"{"a":1}}"#,
+    ] {
+        assert!(read::<Value>(text).is_none(), "{text}");
+        assert!(read::<IgnoredAny>(text).is_none(), "{text}");
+        assert_same_for_all(text);
+    }
+    for text in [r#"{"a":"x","a":"y"}"#, r#"{"b":"1"}"#, r#"{"a":7}"#, "7"] {
+        assert!(read::<Named>(text).is_none(), "{text}");
+    }
+    assert!(read::<Vec<u8>>("[256]").is_none());
+    assert!(read::<Vec<Box<RawValue>>>("[256]").is_none());
+}
+
+#[test]
+fn a_value_is_as_deep_as_is_usual() {
+    let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+    assert!(same::<Value>(&nested(MAX_DEPTH)));
+    for depth in [MAX_DEPTH + 1, 100_000] {
+        assert!(read::<Value>(&nested(depth)).is_none());
+        assert!(read::<IgnoredAny>(&nested(depth)).is_none());
+    }
+    let wide = format!("[{}[]]", "[[]],".repeat(100));
+    assert!(same::<Value>(&wide));
+}
+
+/// Nothing but what serde_json could have gone on from is read on from.
+#[test]
+fn an_error_that_is_forgiven_is_not_read_on_from() {
+    assert!(!same::<Vec<Forgiving<u8>>>(r#"["x"]"#));
+    assert!(!same::<Vec<Forgiving<u8>>>("[300]"));
+    assert!(!same::<Vec<Forgiving<Vec<u8>>>>(r#"[[1,"x",2]]"#));
+    assert!(!same::<Vec<Forgiving<Vec<u8>>>>("[[1,,2]]"));
+    assert!(same::<Vec<Forgiving<u8>>>("[3]"));
+}
+
+const LEAVES: &[&str] = &[
+    "null",
+    "true",
+    "false",
+    "0",
+    "1",
+    "-1",
+    "7",
+    "255",
+    "256",
+    "-0",
+    "1.5",
+    "-1.5e3",
+    "1E400",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "-9223372036854775809",
+    "9999999999999999999",
+    "10000000000000000000",
+    "18446744073709551616",
+    "\"\"",
+    "\"a\"",
+    "\"b\"",
+    "\"c\"",
+    "\"x\"",
+    "\"ü\"",
+    "\"1\"",
+    "\"true\"",
+    "\"a\\n\"",
+    "\"\\u0061\"",
+    "\"1234567ü\"",
+    "\"twelve times a word that is longer\"",
+    "{}",
+    "[]",
+    "{\"$serde_json::private::RawValue\":\"1\"}",
+];
+
+/// Values in most shapes, their members named as the types' fields are.
+fn json() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(LEAVES).prop_map(str::to_owned);
+    let name = prop::sample::select(&["a", "b", "c", "d", "x", "7", "true", "ü", "\\u0061"][..]);
+    let space = || prop::sample::select(&["", "", "", "", "", "", " ", "  ", "\n"][..]);
+    leaf.prop_recursive(4, 20, 4, move |inner| {
+        let entries = prop::collection::vec((inner.clone(), space()), 0..4);
+        let members = prop::collection::vec((name.clone(), space(), inner, space()), 0..4);
+        prop_oneof![
+            entries.prop_map(|entries| {
+                let entry = |(value, space): &(String, &str)| format!("{space}{value}{space}");
+                let entries: Vec<_> = entries.iter().map(entry).collect();
+                format!("[{}]", entries.join(","))
+            }),
+            members.prop_map(|members| {
+                let member = |(name, before, value, after): &(&str, &str, String, &str)| {
+                    format!("{before}\"{name}\"{after}:{before}{value}{after}")
+                };
+                let members: Vec<_> = members.iter().map(member).collect();
+                format!("{{{}}}", members.join(","))
+            }),
+        ]
+    })
+}
+
+/// What happens to a text: where, how many characters go, and what comes instead.
+fn mutated(text: &str, mutations: &[(prop::sample::Index, usize, &str)]) -> String {
+    let mut text: Vec<char> = text.chars().collect();
+    for (at, gone, instead) in mutations {
+        let at = at.index(text.len() + 1);
+        let end = (at + gone).min(text.len());
+        text.splice(at..end, instead.chars());
+    }
+    text.into_iter().collect()
+}
+
+fn mutation() -> impl Strategy<Value = (prop::sample::Index, usize, &'static str)> {
+    let pieces = &[
+        "", "", ",", ":", "\"", "[", "]", "{", "}", "0", "1", "-", ".", "e", "\\", " ", "\0", "\n",
+        "n", "null", "a", "ü", "[]", "\"a\":",
+    ][..];
+    (
+        any::<prop::sample::Index>(),
+        0..3_usize,
+        prop::sample::select(pieces),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn nothing_is_read_in_another_way(
+        text in json(),
+        mutations in prop_oneof![Just(vec![]), prop::collection::vec(mutation(), 1..4)],
+    ) {
+        let text = mutated(&text, &mutations);
+        assert_same_for_all(&text);
+    }
+
+    #[test]
+    fn plain_bytes_are_counted_exactly(bytes: Vec<u8>, common in "[ -~\u{0}\u{1f}\"\\\\ü]{0,30}") {
+        for bytes in [&bytes[..], common.as_bytes()] {
+            let first = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..b' '));
+            prop_assert_eq!(plain(bytes), first.unwrap_or(bytes.len()));
+        }
+    }
+}
