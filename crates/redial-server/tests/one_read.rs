@@ -5,12 +5,12 @@ mod common;
 
 use std::{
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::Poll,
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::SessionId;
 use redial_server::{
-    Config, Context, Event, EventKind, Fault, FaultRule, Faults, Observer, Server, Stats,
+    Abort, Config, Context, Event, EventKind, Fault, FaultRule, Faults, Observer, Server, Stats,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, DuplexStream};
@@ -304,6 +304,43 @@ async fn a_plain_record_lives_from_the_end_of_its_call() {
 }
 
 /// Bursts on several connections, of several sessions, with everything that may come in between.
+/// A future that panics when it is polled, and again when it goes, if it is live.
+struct Mine {
+    is_live: bool,
+}
+
+impl Future for Mine {
+    type Output = Result<(), Abort>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.is_live, "trodden on");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        assert!(!self.is_live, "cleared away");
+    }
+}
+
+/// The futures of a method are polled in one place, one after the other.
+#[tokio::test]
+async fn a_future_that_panics_as_it_goes_is_nothing_to_the_next_call() {
+    let lay = |(is_live,): (bool,), _: Context| Mine { is_live };
+    let server = Server::builder().mutation("lay", lay).build().unwrap();
+    let mut peer = pipe(&server);
+    for (number, is_live) in [(1, true), (2, false), (3, true), (4, true), (5, false)] {
+        let id = uuid(number);
+        let request = format!(r#"{{"id":"{id}","method":"lay","params":[{is_live}]}}"#);
+        let reply = peer.call_json(&request).await;
+        assert_eq!(reply.get("result").is_none(), is_live, "{number}: {reply}");
+        assert_eq!(reply.to_string().contains("trodden on"), is_live, "{reply}");
+        assert_eq!(peer.call_json(&request).await, reply);
+    }
+    assert_eq!(server.stats().running, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn bursts_leave_nobody_waiting_and_nothing_behind() {
     let first = seed();
