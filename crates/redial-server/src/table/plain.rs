@@ -1,29 +1,32 @@
 //! Calls with plain ids, which belong to no session: finished ones are known for a while, the TTL,
 //! and then forgotten.
 
+mod finished;
+mod index;
+mod ring;
+mod running;
 mod shard;
 mod ttl;
+mod usage;
 
 use std::{
     hash::{BuildHasher, Hash, Hasher, RandomState},
-    sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use redial_protocol::CallKey;
 
-use self::shard::{Found, Shard};
+use self::{
+    finished::record_bytes,
+    shard::{Found, Shard},
+    usage::{Amount, Usage},
+};
 use super::{Attempt, Begin, Fingerprint, Late, Resolved, Waits, lock};
 
-/// Enough that two threads rarely meet, and that the largest shard's index grows in steps too
-/// small to be felt.
-const SHARDS: usize = 64;
-
-/// How many expired records one hold of a shard's lock takes away when there is time.
-const EXPIRED_PER_SWEEP: usize = 512;
+/// Enough that two threads rarely meet and that a shard grows in steps too small to be felt, and
+/// few enough that what all of them write in sequence is still fetched ahead.
+const SHARDS: usize = 16;
 
 /// The longest TTL that a record's expiry can be told by.
 pub(crate) const MAX_TTL: Duration = ttl::Millis::MAX_SPAN;
@@ -38,10 +41,10 @@ pub(crate) struct PlainLimits {
 }
 
 /// A call's name with its hash, which is computed once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlainKey {
+    hash: u64,
     key: CallKey,
-    hash: u32,
 }
 
 #[derive(Debug)]
@@ -53,17 +56,12 @@ pub(crate) struct PlainTable<W> {
     usage: Usage,
 }
 
-/// Over all shards: records that are running or finished, and what they keep.
-#[derive(Debug, Default)]
-struct Usage {
-    records: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
 impl<W> PlainTable<W> {
     pub(crate) fn new(limits: PlainLimits, epoch: Instant) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS)
+                .map(|_| Mutex::new(Shard::new(limits.ttl)))
+                .collect(),
             hasher: RandomState::new(),
             limits,
             epoch,
@@ -72,10 +70,9 @@ impl<W> PlainTable<W> {
     }
 
     pub(crate) fn key(&self, key: CallKey) -> PlainKey {
-        let hash = hash(&self.hasher, &key);
         PlainKey {
+            hash: hash(&self.hasher, &key),
             key,
-            hash: (hash ^ (hash >> 32)) as u32,
         }
     }
 
@@ -111,10 +108,10 @@ impl<W> PlainTable<W> {
     where
         W: Waits,
     {
+        let now = self.at(attempt.now);
         let mut shard = self.shard(key);
-        self.usage
-            .give_back(shard.expire(key, self.at(attempt.now)));
-        match shard.find(key, Some(attempt.fingerprint)) {
+        self.usage.give_back(shard.finished.expire(now));
+        match shard.find(key, Some(attempt.fingerprint), now) {
             Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
                 true => Begin::TooManyJoined,
                 false => {
@@ -129,7 +126,7 @@ impl<W> PlainTable<W> {
                 Begin::Replayed
             }
             Found::OtherCall => Begin::IdReused,
-            Found::Nothing if !self.usage.reserve(key, &self.limits) => {
+            Found::Nothing if !self.usage.reserve(record_bytes(&key.key, 0), self.max()) => {
                 drop(shard);
                 Begin::Full {
                     retry_after: self.room_in(attempt.now),
@@ -141,7 +138,7 @@ impl<W> PlainTable<W> {
                     Begin::Start(ticket)
                 }
                 Err(refused) => {
-                    self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
+                    self.usage.give_back(unfinished(key));
                     Begin::Refused(refused)
                 }
             },
@@ -151,14 +148,14 @@ impl<W> PlainTable<W> {
     /// The execution ended: records its outcome, and hands out who waits for it.
     pub(crate) fn finish(&self, key: &PlainKey, outcome: &[u8], now: Instant) -> Vec<W> {
         let expires = self.at(now).plus(self.limits.ttl);
-        self.usage.bytes.fetch_add(outcome.len(), Ordering::Relaxed);
+        self.usage.take(outcome.len());
         self.shard(key).finish(key, outcome, expires)
     }
 
     /// The call was never started, or has had no effect: its id is as good as new. Hands out who
     /// waits for it.
     pub(crate) fn release(&self, key: &PlainKey) -> Vec<W> {
-        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
+        self.usage.give_back(unfinished(key));
         self.shard(key).release(key)
     }
 
@@ -168,7 +165,7 @@ impl<W> PlainTable<W> {
         if shard.deadline(key).is_none_or(|deadline| deadline > now) {
             return None;
         }
-        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
+        self.usage.give_back(unfinished(key));
         Some(shard.release(key))
     }
 
@@ -183,9 +180,10 @@ impl<W> PlainTable<W> {
     where
         W: Waits,
     {
+        let now = self.at(now);
         let mut shard = self.shard(key);
-        self.usage.give_back(shard.expire(key, self.at(now)));
-        match shard.find(key, None) {
+        self.usage.give_back(shard.finished.expire(now));
+        match shard.find(key, None, now) {
             Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
                 true => Resolved::TooManyJoined,
                 false => {
@@ -202,27 +200,26 @@ impl<W> PlainTable<W> {
         }
     }
 
-    /// Takes away what has expired, a bounded number from each shard, and gives memory back
-    /// that is no longer needed. Says how many records went.
+    /// Takes away what has expired, and gives memory back that is no longer needed. Says how many records went.
     pub(crate) fn expire(&self, now: Instant) -> usize {
         let now = self.at(now);
         let expire = |shard: &Mutex<Shard<W>>| {
             let mut shard = lock(shard);
-            let gone = shard.finished.expire(now, EXPIRED_PER_SWEEP);
+            let gone = shard.finished.expire_all(now);
             shard.finished.shrink();
             drop(shard);
             self.usage.give_back(gone);
-            gone.0
+            gone.records
         };
         self.shards.iter().map(expire).sum()
     }
 
     pub(crate) fn records(&self) -> usize {
-        self.usage.records.load(Ordering::Relaxed)
+        self.usage.amount().records
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.usage.bytes.load(Ordering::Relaxed)
+        self.usage.amount().bytes
     }
 
     /// When the next record expires, from `now`; a whole TTL if none is finished.
@@ -237,13 +234,19 @@ impl<W> PlainTable<W> {
             .max(Duration::from_millis(1))
     }
 
+    fn max(&self) -> Amount {
+        Amount {
+            records: self.limits.max_records,
+            bytes: self.limits.max_bytes,
+        }
+    }
+
     fn at(&self, now: Instant) -> ttl::Millis {
         ttl::Millis::since(self.epoch, now)
     }
 
     fn shard(&self, key: &PlainKey) -> MutexGuard<'_, Shard<W>> {
-        // The index within a shard is made of the low bits, so the shard is picked by others.
-        lock(&self.shards[(key.hash >> 20) as usize % SHARDS])
+        lock(&self.shards[(key.hash >> u32::BITS) as usize % SHARDS])
     }
 }
 
@@ -258,24 +261,18 @@ fn hash(hasher: &RandomState, key: &CallKey) -> u64 {
     state.finish()
 }
 
-impl Usage {
-    /// Takes room for a new record, if there is any.
-    fn reserve(&self, key: &PlainKey, limits: &PlainLimits) -> bool {
-        let cost = ttl::record_bytes(&key.key, 0);
-        let records = self.records.fetch_add(1, Ordering::Relaxed);
-        let bytes = self.bytes.fetch_add(cost, Ordering::Relaxed);
-        let fits = records < limits.max_records && bytes + cost <= limits.max_bytes;
-        if !fits {
-            self.give_back((1, cost));
-        }
-        fits
+impl PlainKey {
+    /// What a record keeps of the hash: the part that did not choose the shard.
+    fn short_hash(&self) -> u32 {
+        self.hash as u32
     }
+}
 
-    fn give_back(&self, (records, bytes): (usize, usize)) {
-        if records > 0 {
-            self.records.fetch_sub(records, Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
+/// What is reserved for a call until it is known how long its outcome is.
+fn unfinished(key: &PlainKey) -> Amount {
+    Amount {
+        records: 1,
+        bytes: record_bytes(&key.key, 0),
     }
 }
 

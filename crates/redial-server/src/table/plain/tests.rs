@@ -264,6 +264,26 @@ fn a_record_that_waits_behind_others_does_not_outlive_its_time() {
     assert_eq!(world.begin(999, "q").0, Begin::Start(()));
 }
 
+#[test]
+fn a_table_does_not_refuse_because_of_records_that_have_expired() {
+    let mut world = World::new(PlainLimits {
+        max_records: 100,
+        ..LIMITS
+    });
+    for name in 0..100 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+        world.finish(name, b"done");
+        world.pass(Duration::from_micros(100));
+    }
+    // Half of them are gone, and the others go together with them as a rule.
+    world.pass(TTL - Duration::from_millis(4));
+    let before = world.table.records();
+    let started = (1_000..1_100).filter(|name| world.begin(*name, "p").0 == Begin::Start(()));
+    assert!((40..=60).contains(&started.count()));
+    assert_eq!((before, world.table.records()), (100, 100));
+    assert_eq!(world.begin(99, "p").0, Begin::Replayed);
+}
+
 /// Long enough for every shard's ring of outcomes to go round several times.
 #[test]
 fn outcomes_are_replayed_whole_wherever_the_ring_begins() {
@@ -291,7 +311,7 @@ fn outcomes_are_replayed_whole_wherever_the_ring_begins() {
 #[test]
 fn a_record_of_a_reply_of_100_bytes_takes_180_at_most() {
     let key = CallKey::Uuid([7; 16]);
-    assert!(ttl::record_bytes(&key, 100) <= 180);
+    assert!(record_bytes(&key, 100) <= 180);
 }
 
 #[test]
