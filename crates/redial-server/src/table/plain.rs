@@ -25,8 +25,8 @@ use self::{
 use super::{Attempt, Begin, Fingerprint, Late, Resolved, Waits, lock};
 
 /// Enough that two threads rarely meet and that a shard grows in steps too small to be felt, and
-/// few enough that what all of them write in sequence is still fetched ahead.
-const SHARDS: usize = 16;
+/// few enough that what is prepared in all of them stays close to the processor.
+const SHARDS: usize = 32;
 
 /// The longest TTL that a record's expiry can be told by.
 pub(crate) const MAX_TTL: Duration = ttl::Millis::MAX_SPAN;
@@ -65,7 +65,10 @@ impl<W> PlainTable<W> {
             hasher: RandomState::new(),
             limits,
             epoch,
-            usage: Usage::default(),
+            usage: Usage::new(Amount {
+                records: limits.max_records,
+                bytes: limits.max_bytes,
+            }),
         }
     }
 
@@ -91,8 +94,8 @@ impl<W> PlainTable<W> {
     {
         let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
         match step() {
-            // Other shards may hold what has expired; it is only taken away here when needed.
-            Begin::Full { .. } if self.expire(attempt.now) > 0 => step(),
+            // Others may hold what has expired, or have room in hand; only taken when needed.
+            Begin::Full { .. } if self.gather(attempt.now) != Amount::default() => step(),
             decided => decided,
         }
     }
@@ -110,53 +113,54 @@ impl<W> PlainTable<W> {
     {
         let now = self.at(attempt.now);
         let mut shard = self.shard(key);
-        self.usage.give_back(shard.finished.expire(now));
+        shard.expire(now, &self.usage);
         match shard.find(key, Some(attempt.fingerprint), now) {
-            Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
-                true => Begin::TooManyJoined,
-                false => {
-                    running.join(waiter(), attempt.deadline);
-                    Begin::Joined
+            Found::Running(running) => {
+                if running.is_crowded(self.limits.max_joined) {
+                    return Begin::TooManyJoined;
                 }
-            },
+                running.join(waiter(), attempt.deadline);
+                return Begin::Joined;
+            }
             Found::Finished(outcome) => {
-                outcome
-                    .iter()
-                    .for_each(|piece| replay.extend_from_slice(piece));
-                Begin::Replayed
+                let pieces = outcome.iter();
+                pieces.for_each(|piece| replay.extend_from_slice(piece));
+                return Begin::Replayed;
             }
-            Found::OtherCall => Begin::IdReused,
-            Found::Nothing if !self.usage.reserve(record_bytes(&key.key, 0), self.max()) => {
-                drop(shard);
-                Begin::Full {
-                    retry_after: self.room_in(attempt.now),
-                }
+            Found::OtherCall => return Begin::IdReused,
+            Found::Nothing => {}
+        }
+        if !shard.in_hand.reserve(unfinished(key), &self.usage) {
+            drop(shard);
+            let retry_after = self.room_in(attempt.now);
+            return Begin::Full { retry_after };
+        }
+        match admit() {
+            Ok(ticket) => {
+                shard.start(key, attempt);
+                Begin::Start(ticket)
             }
-            Found::Nothing => match admit() {
-                Ok(ticket) => {
-                    shard.start(key, attempt);
-                    Begin::Start(ticket)
-                }
-                Err(refused) => {
-                    self.usage.give_back(unfinished(key));
-                    Begin::Refused(refused)
-                }
-            },
+            Err(refused) => {
+                shard.in_hand.put(unfinished(key), &self.usage);
+                Begin::Refused(refused)
+            }
         }
     }
 
     /// The execution ended: records its outcome, and hands out who waits for it.
     pub(crate) fn finish(&self, key: &PlainKey, outcome: &[u8], now: Instant) -> Vec<W> {
         let expires = self.at(now).plus(self.limits.ttl);
-        self.usage.take(outcome.len());
-        self.shard(key).finish(key, outcome, expires)
+        let mut shard = self.shard(key);
+        shard.in_hand.take(outcome.len(), &self.usage);
+        shard.finish(key, outcome, expires)
     }
 
     /// The call was never started, or has had no effect: its id is as good as new. Hands out who
     /// waits for it.
     pub(crate) fn release(&self, key: &PlainKey) -> Vec<W> {
-        self.usage.give_back(unfinished(key));
-        self.shard(key).release(key)
+        let mut shard = self.shard(key);
+        shard.in_hand.put(unfinished(key), &self.usage);
+        shard.release(key)
     }
 
     /// [Releases](Self::release) a running call if the deadlines of all its attempts have passed.
@@ -165,7 +169,7 @@ impl<W> PlainTable<W> {
         if shard.deadline(key).is_none_or(|deadline| deadline > now) {
             return None;
         }
-        self.usage.give_back(unfinished(key));
+        shard.in_hand.put(unfinished(key), &self.usage);
         Some(shard.release(key))
     }
 
@@ -182,7 +186,7 @@ impl<W> PlainTable<W> {
     {
         let now = self.at(now);
         let mut shard = self.shard(key);
-        self.usage.give_back(shard.finished.expire(now));
+        shard.expire(now, &self.usage);
         match shard.find(key, None, now) {
             Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
                 true => Resolved::TooManyJoined,
@@ -200,45 +204,52 @@ impl<W> PlainTable<W> {
         }
     }
 
-    /// Takes away what has expired, and gives memory back that is no longer needed. Says how many records went.
+    /// Takes away what has expired, and gives memory back that is no longer needed. Says how many
+    /// records went.
     pub(crate) fn expire(&self, now: Instant) -> usize {
         let now = self.at(now);
-        let expire = |shard: &Mutex<Shard<W>>| {
-            let mut shard = lock(shard);
-            let gone = shard.finished.expire_all(now);
+        let expire = |mut shard: MutexGuard<'_, Shard<W>>| {
+            let gone = shard.expire_all(now, &self.usage);
             shard.finished.shrink();
-            drop(shard);
-            self.usage.give_back(gone);
             gone.records
         };
-        self.shards.iter().map(expire).sum()
+        self.all().map(expire).sum()
+    }
+
+    /// Frees all that the shards hold without need. Says how much.
+    fn gather(&self, now: Instant) -> Amount {
+        let now = self.at(now);
+        let gather = |mut shard: MutexGuard<'_, Shard<W>>| {
+            shard.expire_all(now, &self.usage);
+            shard.in_hand.give_back(&self.usage)
+        };
+        self.all().map(gather).fold(Amount::default(), Amount::plus)
     }
 
     pub(crate) fn records(&self) -> usize {
-        self.usage.amount().records
+        self.held().records
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.usage.amount().bytes
+        self.held().bytes
+    }
+
+    /// What the shards have taken and not in hand.
+    fn held(&self) -> Amount {
+        let in_hand = self.all().map(|shard| shard.in_hand.amount());
+        let in_hand = in_hand.fold(Amount::default(), Amount::plus);
+        self.usage.taken().less(in_hand)
     }
 
     /// When the next record expires, from `now`; a whole TTL if none is finished.
     fn room_in(&self, now: Instant) -> Duration {
         let now = self.at(now);
         let next = self
-            .shards
-            .iter()
-            .filter_map(|shard| lock(shard).finished.next_expiry(now));
+            .all()
+            .filter_map(|shard| shard.finished.next_expiry(now));
         next.min()
             .unwrap_or(self.limits.ttl)
             .max(Duration::from_millis(1))
-    }
-
-    fn max(&self) -> Amount {
-        Amount {
-            records: self.limits.max_records,
-            bytes: self.limits.max_bytes,
-        }
     }
 
     fn at(&self, now: Instant) -> ttl::Millis {
@@ -247,6 +258,11 @@ impl<W> PlainTable<W> {
 
     fn shard(&self, key: &PlainKey) -> MutexGuard<'_, Shard<W>> {
         lock(&self.shards[(key.hash >> u32::BITS) as usize % SHARDS])
+    }
+
+    /// One after the other.
+    fn all(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<W>>> {
+        self.shards.iter().map(lock)
     }
 }
 

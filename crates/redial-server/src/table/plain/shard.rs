@@ -7,12 +7,16 @@ use super::{
     finished::{Ended, Finished},
     running::{Running, RunningCalls},
     ttl::Millis,
+    usage::{Amount, InHand, Usage},
 };
 
+/// Threads that use different shards share no line of the cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Shard<W> {
     running: RunningCalls<W>,
     pub(super) finished: Finished,
+    pub(super) in_hand: InHand,
 }
 
 pub(super) enum Found<'a, W> {
@@ -27,7 +31,23 @@ impl<W> Shard<W> {
         Self {
             running: RunningCalls::default(),
             finished: Finished::new(ttl),
+            in_hand: InHand::default(),
         }
+    }
+
+    /// Takes away what goes without a look at it.
+    pub(super) fn expire(&mut self, now: Millis, usage: &Usage) {
+        let gone = self.finished.expire(now);
+        if gone.records > 0 {
+            self.in_hand.put(gone, usage);
+        }
+    }
+
+    /// Takes away all that has expired. Says what it kept.
+    pub(super) fn expire_all(&mut self, now: Millis, usage: &Usage) -> Amount {
+        let gone = self.finished.expire_all(now);
+        self.in_hand.put(gone, usage);
+        gone
     }
 
     /// What is known of the call. With a fingerprint it must be the same call.

@@ -100,6 +100,23 @@ fn absent_starts_once_and_running_joins() {
     assert_eq!(world.finish(1, b"done"), [11, 12]);
 }
 
+/// More than a shard looks at one by one.
+#[test]
+fn many_calls_may_run_at_once_and_end_in_any_order() {
+    let world = World::new(LIMITS);
+    for name in 0..1_000 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+    }
+    for name in 0..1_000 {
+        assert_eq!(world.begin(name, "q").0, Begin::IdReused);
+        let joined = world.attempt(name, "p", None, Ok(()), name + 1);
+        assert_eq!(joined.0, Begin::Joined);
+    }
+    for name in (0..1_000).map(|at| at * 7 % 1_000) {
+        assert_eq!(world.finish(name, b"done"), [name + 1]);
+    }
+}
+
 #[test]
 fn finished_replays_the_recorded_bytes() {
     let world = World::new(LIMITS);
@@ -221,6 +238,22 @@ fn a_full_table_refuses_and_evicts_nothing() {
         Begin::Start(()),
         "the oldest has made room"
     );
+}
+
+#[test]
+fn a_table_takes_its_last_record_though_shards_have_room_in_hand() {
+    let world = World::new(PlainLimits {
+        max_records: 10_000,
+        max_bytes: 1 << 30,
+        ..LIMITS
+    });
+    for name in 0..10_000 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()), "{name}");
+        assert_eq!(world.table.records(), name as usize + 1);
+    }
+    assert!(matches!(world.begin(10_000, "p").0, Begin::Full { .. }));
+    assert_eq!(world.table.release(&world.key(7)), Vec::<u32>::new());
+    assert_eq!(world.begin(10_001, "p").0, Begin::Start(()));
 }
 
 #[test]
