@@ -1,29 +1,32 @@
 //! Calls with plain ids, which belong to no session: finished ones are known for a while, the TTL,
 //! and then forgotten.
 
+mod finished;
+mod index;
+mod ring;
+mod running;
 mod shard;
 mod ttl;
+mod usage;
 
 use std::{
     hash::{BuildHasher, Hash, Hasher, RandomState},
-    sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use redial_protocol::CallKey;
 
-use self::shard::{Found, Shard};
+use self::{
+    finished::record_bytes,
+    shard::{Found, Shard},
+    usage::{Amount, Usage},
+};
 use super::{Attempt, Begin, Fingerprint, Late, Resolved, Waits, lock};
 
-/// Enough that two threads rarely meet, and that the largest shard's index grows in steps too
-/// small to be felt.
-const SHARDS: usize = 64;
-
-/// How many expired records one hold of a shard's lock takes away when there is time.
-const EXPIRED_PER_SWEEP: usize = 512;
+/// Enough that two threads rarely meet and that a shard grows in steps too small to be felt, and
+/// few enough that what is prepared in all of them stays close to the processor.
+const SHARDS: usize = 32;
 
 /// The longest TTL that a record's expiry can be told by.
 pub(crate) const MAX_TTL: Duration = ttl::Millis::MAX_SPAN;
@@ -38,10 +41,10 @@ pub(crate) struct PlainLimits {
 }
 
 /// A call's name with its hash, which is computed once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlainKey {
+    hash: u64,
     key: CallKey,
-    hash: u32,
 }
 
 #[derive(Debug)]
@@ -53,29 +56,26 @@ pub(crate) struct PlainTable<W> {
     usage: Usage,
 }
 
-/// Over all shards: records that are running or finished, and what they keep.
-#[derive(Debug, Default)]
-struct Usage {
-    records: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
 impl<W> PlainTable<W> {
     pub(crate) fn new(limits: PlainLimits, epoch: Instant) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS)
+                .map(|_| Mutex::new(Shard::new(limits.ttl)))
+                .collect(),
             hasher: RandomState::new(),
             limits,
             epoch,
-            usage: Usage::default(),
+            usage: Usage::new(Amount {
+                records: limits.max_records,
+                bytes: limits.max_bytes,
+            }),
         }
     }
 
     pub(crate) fn key(&self, key: CallKey) -> PlainKey {
-        let hash = hash(&self.hasher, &key);
         PlainKey {
+            hash: hash(&self.hasher, &key),
             key,
-            hash: (hash ^ (hash >> 32)) as u32,
         }
     }
 
@@ -94,8 +94,8 @@ impl<W> PlainTable<W> {
     {
         let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
         match step() {
-            // Other shards may hold what has expired; it is only taken away here when needed.
-            Begin::Full { .. } if self.expire(attempt.now) > 0 => step(),
+            // Others may hold what has expired, or have room in hand; only taken when needed.
+            Begin::Full { .. } if self.gather(attempt.now) != Amount::default() => step(),
             decided => decided,
         }
     }
@@ -111,55 +111,56 @@ impl<W> PlainTable<W> {
     where
         W: Waits,
     {
+        let now = self.at(attempt.now);
         let mut shard = self.shard(key);
-        self.usage
-            .give_back(shard.expire(key, self.at(attempt.now)));
-        match shard.find(key, Some(attempt.fingerprint)) {
-            Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
-                true => Begin::TooManyJoined,
-                false => {
-                    running.join(waiter(), attempt.deadline);
-                    Begin::Joined
+        shard.expire(now, &self.usage);
+        match shard.find(key, Some(attempt.fingerprint), now) {
+            Found::Running(running) => {
+                if running.is_crowded(self.limits.max_joined) {
+                    return Begin::TooManyJoined;
                 }
-            },
+                running.join(waiter(), attempt.deadline);
+                return Begin::Joined;
+            }
             Found::Finished(outcome) => {
-                outcome
-                    .iter()
-                    .for_each(|piece| replay.extend_from_slice(piece));
-                Begin::Replayed
+                let pieces = outcome.iter();
+                pieces.for_each(|piece| replay.extend_from_slice(piece));
+                return Begin::Replayed;
             }
-            Found::OtherCall => Begin::IdReused,
-            Found::Nothing if !self.usage.reserve(key, &self.limits) => {
-                drop(shard);
-                Begin::Full {
-                    retry_after: self.room_in(attempt.now),
-                }
+            Found::OtherCall => return Begin::IdReused,
+            Found::Nothing => {}
+        }
+        if !shard.in_hand.reserve(unfinished(key), &self.usage) {
+            drop(shard);
+            let retry_after = self.room_in(attempt.now);
+            return Begin::Full { retry_after };
+        }
+        match admit() {
+            Ok(ticket) => {
+                shard.start(key, attempt);
+                Begin::Start(ticket)
             }
-            Found::Nothing => match admit() {
-                Ok(ticket) => {
-                    shard.start(key, attempt);
-                    Begin::Start(ticket)
-                }
-                Err(refused) => {
-                    self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
-                    Begin::Refused(refused)
-                }
-            },
+            Err(refused) => {
+                shard.in_hand.put(unfinished(key), &self.usage);
+                Begin::Refused(refused)
+            }
         }
     }
 
     /// The execution ended: records its outcome, and hands out who waits for it.
     pub(crate) fn finish(&self, key: &PlainKey, outcome: &[u8], now: Instant) -> Vec<W> {
         let expires = self.at(now).plus(self.limits.ttl);
-        self.usage.bytes.fetch_add(outcome.len(), Ordering::Relaxed);
-        self.shard(key).finish(key, outcome, expires)
+        let mut shard = self.shard(key);
+        shard.in_hand.take(outcome.len(), &self.usage);
+        shard.finish(key, outcome, expires)
     }
 
     /// The call was never started, or has had no effect: its id is as good as new. Hands out who
     /// waits for it.
     pub(crate) fn release(&self, key: &PlainKey) -> Vec<W> {
-        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
-        self.shard(key).release(key)
+        let mut shard = self.shard(key);
+        shard.in_hand.put(unfinished(key), &self.usage);
+        shard.release(key)
     }
 
     /// [Releases](Self::release) a running call if the deadlines of all its attempts have passed.
@@ -168,7 +169,7 @@ impl<W> PlainTable<W> {
         if shard.deadline(key).is_none_or(|deadline| deadline > now) {
             return None;
         }
-        self.usage.give_back((1, ttl::record_bytes(&key.key, 0)));
+        shard.in_hand.put(unfinished(key), &self.usage);
         Some(shard.release(key))
     }
 
@@ -183,9 +184,10 @@ impl<W> PlainTable<W> {
     where
         W: Waits,
     {
+        let now = self.at(now);
         let mut shard = self.shard(key);
-        self.usage.give_back(shard.expire(key, self.at(now)));
-        match shard.find(key, None) {
+        shard.expire(now, &self.usage);
+        match shard.find(key, None, now) {
             Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
                 true => Resolved::TooManyJoined,
                 false => {
@@ -202,36 +204,49 @@ impl<W> PlainTable<W> {
         }
     }
 
-    /// Takes away what has expired, a bounded number from each shard, and gives memory back
-    /// that is no longer needed. Says how many records went.
+    /// Takes away what has expired, and gives memory back that is no longer needed. Says how many
+    /// records went.
     pub(crate) fn expire(&self, now: Instant) -> usize {
         let now = self.at(now);
-        let expire = |shard: &Mutex<Shard<W>>| {
-            let mut shard = lock(shard);
-            let gone = shard.finished.expire(now, EXPIRED_PER_SWEEP);
+        let expire = |mut shard: MutexGuard<'_, Shard<W>>| {
+            let gone = shard.expire_all(now, &self.usage);
             shard.finished.shrink();
-            drop(shard);
-            self.usage.give_back(gone);
-            gone.0
+            gone.records
         };
-        self.shards.iter().map(expire).sum()
+        self.all().map(expire).sum()
+    }
+
+    /// Frees all that the shards hold without need. Says how much.
+    fn gather(&self, now: Instant) -> Amount {
+        let now = self.at(now);
+        let gather = |mut shard: MutexGuard<'_, Shard<W>>| {
+            shard.expire_all(now, &self.usage);
+            shard.in_hand.give_back(&self.usage)
+        };
+        self.all().map(gather).fold(Amount::default(), Amount::plus)
     }
 
     pub(crate) fn records(&self) -> usize {
-        self.usage.records.load(Ordering::Relaxed)
+        self.held().records
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.usage.bytes.load(Ordering::Relaxed)
+        self.held().bytes
+    }
+
+    /// What the shards have taken and not in hand.
+    fn held(&self) -> Amount {
+        let in_hand = self.all().map(|shard| shard.in_hand.amount());
+        let in_hand = in_hand.fold(Amount::default(), Amount::plus);
+        self.usage.taken().less(in_hand)
     }
 
     /// When the next record expires, from `now`; a whole TTL if none is finished.
     fn room_in(&self, now: Instant) -> Duration {
         let now = self.at(now);
         let next = self
-            .shards
-            .iter()
-            .filter_map(|shard| lock(shard).finished.next_expiry(now));
+            .all()
+            .filter_map(|shard| shard.finished.next_expiry(now));
         next.min()
             .unwrap_or(self.limits.ttl)
             .max(Duration::from_millis(1))
@@ -242,8 +257,12 @@ impl<W> PlainTable<W> {
     }
 
     fn shard(&self, key: &PlainKey) -> MutexGuard<'_, Shard<W>> {
-        // The index within a shard is made of the low bits, so the shard is picked by others.
-        lock(&self.shards[(key.hash >> 20) as usize % SHARDS])
+        lock(&self.shards[(key.hash >> u32::BITS) as usize % SHARDS])
+    }
+
+    /// One after the other.
+    fn all(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<W>>> {
+        self.shards.iter().map(lock)
     }
 }
 
@@ -258,24 +277,18 @@ fn hash(hasher: &RandomState, key: &CallKey) -> u64 {
     state.finish()
 }
 
-impl Usage {
-    /// Takes room for a new record, if there is any.
-    fn reserve(&self, key: &PlainKey, limits: &PlainLimits) -> bool {
-        let cost = ttl::record_bytes(&key.key, 0);
-        let records = self.records.fetch_add(1, Ordering::Relaxed);
-        let bytes = self.bytes.fetch_add(cost, Ordering::Relaxed);
-        let fits = records < limits.max_records && bytes + cost <= limits.max_bytes;
-        if !fits {
-            self.give_back((1, cost));
-        }
-        fits
+impl PlainKey {
+    /// What a record keeps of the hash: the part that did not choose the shard.
+    fn short_hash(&self) -> u32 {
+        self.hash as u32
     }
+}
 
-    fn give_back(&self, (records, bytes): (usize, usize)) {
-        if records > 0 {
-            self.records.fetch_sub(records, Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
+/// What is reserved for a call until it is known how long its outcome is.
+fn unfinished(key: &PlainKey) -> Amount {
+    Amount {
+        records: 1,
+        bytes: record_bytes(&key.key, 0),
     }
 }
 

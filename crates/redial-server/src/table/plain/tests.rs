@@ -100,6 +100,23 @@ fn absent_starts_once_and_running_joins() {
     assert_eq!(world.finish(1, b"done"), [11, 12]);
 }
 
+/// More than a shard looks at one by one.
+#[test]
+fn many_calls_may_run_at_once_and_end_in_any_order() {
+    let world = World::new(LIMITS);
+    for name in 0..1_000 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+    }
+    for name in 0..1_000 {
+        assert_eq!(world.begin(name, "q").0, Begin::IdReused);
+        let joined = world.attempt(name, "p", None, Ok(()), name + 1);
+        assert_eq!(joined.0, Begin::Joined);
+    }
+    for name in (0..1_000).map(|at| at * 7 % 1_000) {
+        assert_eq!(world.finish(name, b"done"), [name + 1]);
+    }
+}
+
 #[test]
 fn finished_replays_the_recorded_bytes() {
     let world = World::new(LIMITS);
@@ -224,6 +241,22 @@ fn a_full_table_refuses_and_evicts_nothing() {
 }
 
 #[test]
+fn a_table_takes_its_last_record_though_shards_have_room_in_hand() {
+    let world = World::new(PlainLimits {
+        max_records: 10_000,
+        max_bytes: 1 << 30,
+        ..LIMITS
+    });
+    for name in 0..10_000 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()), "{name}");
+        assert_eq!(world.table.records(), name as usize + 1);
+    }
+    assert!(matches!(world.begin(10_000, "p").0, Begin::Full { .. }));
+    assert_eq!(world.table.release(&world.key(7)), Vec::<u32>::new());
+    assert_eq!(world.begin(10_001, "p").0, Begin::Start(()));
+}
+
+#[test]
 fn the_table_is_bounded_by_bytes_too() {
     let world = World::new(PlainLimits {
         max_bytes: 1_000,
@@ -264,6 +297,26 @@ fn a_record_that_waits_behind_others_does_not_outlive_its_time() {
     assert_eq!(world.begin(999, "q").0, Begin::Start(()));
 }
 
+#[test]
+fn a_table_does_not_refuse_because_of_records_that_have_expired() {
+    let mut world = World::new(PlainLimits {
+        max_records: 100,
+        ..LIMITS
+    });
+    for name in 0..100 {
+        assert_eq!(world.begin(name, "p").0, Begin::Start(()));
+        world.finish(name, b"done");
+        world.pass(Duration::from_micros(100));
+    }
+    // Half of them are gone, and the others go together with them as a rule.
+    world.pass(TTL - Duration::from_millis(4));
+    let before = world.table.records();
+    let started = (1_000..1_100).filter(|name| world.begin(*name, "p").0 == Begin::Start(()));
+    assert!((40..=60).contains(&started.count()));
+    assert_eq!((before, world.table.records()), (100, 100));
+    assert_eq!(world.begin(99, "p").0, Begin::Replayed);
+}
+
 /// Long enough for every shard's ring of outcomes to go round several times.
 #[test]
 fn outcomes_are_replayed_whole_wherever_the_ring_begins() {
@@ -291,7 +344,7 @@ fn outcomes_are_replayed_whole_wherever_the_ring_begins() {
 #[test]
 fn a_record_of_a_reply_of_100_bytes_takes_180_at_most() {
     let key = CallKey::Uuid([7; 16]);
-    assert!(ttl::record_bytes(&key, 100) <= 180);
+    assert!(record_bytes(&key, 100) <= 180);
 }
 
 #[test]

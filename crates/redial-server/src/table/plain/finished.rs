@@ -1,0 +1,273 @@
+//! Finished calls in the order in which they ended, which is the order in which they expire.
+//!
+//! All live equally long, so the oldest is always in front, and expiry never scans. It does not
+//! even look at the records: those that end within a short while of each other are a group, and a
+//! group goes as a whole once the last of it has expired. Until then those of it that have expired
+//! are there and are not found. What else a record has, the outcome and any key that is not a
+//! UUID, lies in a ring of bytes in the same order, so that it costs no allocation of its own and
+//! leaves no hole.
+
+use std::{collections::VecDeque, mem::size_of, time::Duration};
+
+use redial_protocol::CallKey;
+
+use super::{
+    Fingerprint,
+    index::{Index, Live},
+    ring::Ring,
+    ttl::Millis,
+    usage::Amount,
+};
+
+/// What is taken beside a record: its part of the index, and what is allocated ahead.
+const BESIDE_BYTES: usize = 24;
+
+/// Within what part of its life a record may have to wait for others that go together with it.
+const GROUPS_PER_LIFE: u32 = 64;
+
+/// Nothing in it has to be dropped one by one.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    key: ShortKey,
+    fingerprint: Fingerprint,
+    /// Where its bytes begin, counted in bytes of all records ever, and in the lowest bit whether
+    /// the key is a UUID. They end where those of the next record begin.
+    start: u64,
+    hash: u32,
+    expires: Millis,
+}
+
+/// A UUID's bytes, or of another key which kind it is and how long; its text lies with the outcome.
+type ShortKey = [u8; 16];
+
+/// Records that go together.
+#[derive(Debug)]
+struct Group {
+    /// The number of the record behind the last.
+    end: u32,
+    /// When its first record expires.
+    from: Millis,
+    /// When its last record expires.
+    to: Millis,
+}
+
+/// A call that has ended.
+#[derive(Debug)]
+pub(super) struct Ended<'a> {
+    pub(super) key: &'a CallKey,
+    pub(super) hash: u32,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) outcome: &'a [u8],
+}
+
+/// What is kept of a call that was found.
+#[derive(Debug)]
+pub(super) struct Kept<'a> {
+    pub(super) fingerprint: Fingerprint,
+    /// In the two pieces that the ring may have made of it.
+    pub(super) outcome: [&'a [u8]; 2],
+}
+
+#[derive(Debug)]
+pub(super) struct Finished {
+    records: Ring<Record>,
+    /// The keys that are no UUIDs, and the outcomes.
+    bytes: Ring<u8>,
+    groups: VecDeque<Group>,
+    index: Index,
+    /// The number of the record in front, counted from the first ever.
+    first: u32,
+    /// Where its bytes begin.
+    first_start: u64,
+    /// How far apart the first and the last record of a group may expire, in milliseconds.
+    group_ms: u32,
+}
+
+impl Finished {
+    pub(super) fn new(ttl: Duration) -> Self {
+        Self {
+            records: Ring::new(),
+            bytes: Ring::new(),
+            groups: VecDeque::new(),
+            index: Index::default(),
+            first: 0,
+            first_start: 0,
+            group_ms: ttl.as_millis() as u32 / GROUPS_PER_LIFE,
+        }
+    }
+
+    /// The record of a call, unless it has expired.
+    pub(super) fn find(&self, key: &CallKey, hash: u32, now: Millis) -> Option<Kept<'_>> {
+        self.index.find(hash, self.live(), |number| {
+            let at = number.wrapping_sub(self.first) as usize;
+            let record = self.records.get(at)?;
+            let is_it = record.hash == hash && !record.expires.has_come(now);
+            let outcome = is_it.then(|| self.outcome_of(at, key))??;
+            Some(Kept {
+                fingerprint: record.fingerprint,
+                outcome,
+            })
+        })
+    }
+
+    fn live(&self) -> Live {
+        Live {
+            first: self.first,
+            len: self.records.len() as u32,
+        }
+    }
+
+    /// The outcome of a record, if it is that of this call.
+    fn outcome_of(&self, at: usize, key: &CallKey) -> Option<[&[u8]; 2]> {
+        let record = self.records.get(at)?;
+        let (short, text) = parts(key);
+        let is_uuid = text.is_none();
+        if record.key != short || record.is_uuid() != is_uuid {
+            return None;
+        }
+        let text = text.unwrap_or_default();
+        let start = (record.start() - self.first_start) as usize;
+        let outcome_start = start + text.len();
+        let [one, other] = self.bytes.pieces(start..outcome_start);
+        let is_it = text.starts_with(one) && text.ends_with(other);
+        is_it.then(|| self.bytes.pieces(outcome_start..self.end_of(at)))
+    }
+
+    /// Where the bytes of a record end, counted from those that are there.
+    fn end_of(&self, at: usize) -> usize {
+        match self.records.get(at + 1) {
+            Some(next) => (next.start() - self.first_start) as usize,
+            None => self.bytes.len(),
+        }
+    }
+
+    pub(super) fn push(&mut self, ended: &Ended<'_>, expires: Millis) {
+        let expires = self.join_group(expires);
+        let (key, text) = parts(ended.key);
+        let start = self.first_start + self.bytes.len() as u64;
+        if !self.index.has_room(self.records.len()) {
+            let hashes = self.records.iter().map(|record| record.hash);
+            self.index.rebuild(self.first, hashes);
+        }
+        self.index.insert(ended.hash, self.live());
+        self.records.push(Record {
+            key,
+            fingerprint: ended.fingerprint,
+            start: start << 1 | u64::from(text.is_none()),
+            hash: ended.hash,
+            expires,
+        });
+        let text = text.unwrap_or_default();
+        self.bytes.extend(text);
+        self.bytes.extend(ended.outcome);
+    }
+
+    /// Finds a group for the next record. Says when it expires: not before the one in front of it,
+    /// though two threads may have looked at the clock the other way round.
+    fn join_group(&mut self, expires: Millis) -> Millis {
+        let end = self.first.wrapping_add(self.records.len() as u32 + 1);
+        let latest = self.groups.back_mut();
+        let expires = latest
+            .as_ref()
+            .map_or(expires, |group| group.to.max(expires));
+        match latest {
+            Some(group) if expires.millis_since(group.from) <= self.group_ms => {
+                group.end = end;
+                group.to = expires;
+            }
+            _ => self.groups.push_back(Group {
+                end,
+                from: expires,
+                to: expires,
+            }),
+        }
+        expires
+    }
+
+    /// Takes the groups away that have expired. Says what they kept.
+    pub(super) fn expire(&mut self, now: Millis) -> Amount {
+        let mut end = self.first;
+        while let Some(group) = self.groups.pop_front_if(|group| group.to.has_come(now)) {
+            end = group.end;
+        }
+        self.drop_front(end.wrapping_sub(self.first) as usize)
+    }
+
+    /// Takes all records away that have expired, though others of their group have not.
+    pub(super) fn expire_all(&mut self, now: Millis) -> Amount {
+        let whole = self.expire(now);
+        let expired = self
+            .records
+            .partition_point(|record| record.expires.has_come(now));
+        let part = self.drop_front(expired);
+        if let Some((group, front)) = self.groups.front_mut().zip(self.records.get(0)) {
+            group.from = front.expires;
+        }
+        whole.plus(part)
+    }
+
+    /// Looks at none of them.
+    fn drop_front(&mut self, records: usize) -> Amount {
+        if records == 0 {
+            return Amount::default();
+        }
+        let bytes = self.end_of(records - 1);
+        self.records.drop_front(records);
+        self.bytes.drop_front(bytes);
+        self.first = self.first.wrapping_add(records as u32);
+        self.first_start += bytes as u64;
+        Amount {
+            records,
+            bytes: records * RECORD_BYTES + bytes,
+        }
+    }
+
+    /// When the oldest record expires.
+    pub(super) fn next_expiry(&self, now: Millis) -> Option<Duration> {
+        Some(self.records.get(0)?.expires.left(now))
+    }
+
+    /// Gives memory back that a busier time has left behind.
+    pub(super) fn shrink(&mut self) {
+        let len = self.records.len();
+        self.records.shrink();
+        self.bytes.shrink();
+        if self.index.is_too_large(len) {
+            let hashes = self.records.iter().map(|record| record.hash);
+            self.index.rebuild(self.first, hashes);
+        }
+    }
+}
+
+impl Record {
+    fn start(&self) -> u64 {
+        self.start >> 1
+    }
+
+    fn is_uuid(&self) -> bool {
+        self.start & 1 == 1
+    }
+}
+
+/// What a record keeps of a key in itself, and what beside itself, which a UUID has nothing of.
+fn parts(key: &CallKey) -> (ShortKey, Option<&[u8]>) {
+    let (kind, text) = match key {
+        CallKey::Uuid(uuid) => return (*uuid, None),
+        CallKey::Session(call) => return (call.uuid().into_bytes(), None),
+        CallKey::Text(text) => (0, text),
+        CallKey::Integer(text) => (1, text),
+    };
+    let number = (text.len() as u128) << 1 | kind;
+    (number.to_be_bytes(), Some(text.as_bytes()))
+}
+
+/// What a record keeps in memory beside its bytes.
+const RECORD_BYTES: usize = size_of::<Record>() + BESIDE_BYTES;
+
+/// What a record with an outcome of this length keeps in memory.
+pub(super) fn record_bytes(key: &CallKey, outcome_bytes: usize) -> usize {
+    RECORD_BYTES + key.heap_bytes() + outcome_bytes
+}
+
+#[cfg(test)]
+mod tests;

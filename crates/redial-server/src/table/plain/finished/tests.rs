@@ -1,0 +1,220 @@
+//! Records that go in groups, what they keep, and what is allocated for it.
+
+use std::time::Instant;
+
+use super::*;
+
+const TTL: Duration = Duration::from_millis(6_400);
+const GROUP_MS: u64 = 100;
+
+/// Moments told by hand, as milliseconds.
+struct World {
+    finished: Finished,
+    epoch: Instant,
+}
+
+impl World {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary moment to count from"
+    )]
+    fn new() -> Self {
+        Self {
+            finished: Finished::new(TTL),
+            epoch: Instant::now(),
+        }
+    }
+
+    fn at(&self, ms: u64) -> Millis {
+        Millis::since(self.epoch, self.epoch + Duration::from_millis(ms))
+    }
+
+    fn push(&mut self, key: &CallKey, outcome: &[u8], expires: u64) {
+        let ended = Ended {
+            key,
+            hash: hash_of(key),
+            fingerprint: Fingerprint([5, 6]),
+            outcome,
+        };
+        self.finished.push(&ended, self.at(expires));
+    }
+
+    fn outcome(&self, key: &CallKey, now: u64) -> Option<Vec<u8>> {
+        let kept = self.finished.find(key, hash_of(key), self.at(now))?;
+        assert_eq!(kept.fingerprint, Fingerprint([5, 6]));
+        Some(kept.outcome.concat())
+    }
+
+    fn allocated(&self) -> usize {
+        let Finished { records, bytes, .. } = &self.finished;
+        records.allocated_bytes() + bytes.allocated_bytes() + self.finished.index.allocated_bytes()
+    }
+}
+
+/// As the table's hash: whatever it is, the same key has the same. Some meet.
+fn hash_of(key: &CallKey) -> u32 {
+    let bytes: &[u8] = match key {
+        CallKey::Uuid(uuid) => uuid,
+        CallKey::Text(text) | CallKey::Integer(text) => text.as_bytes(),
+        CallKey::Session(_) => &[],
+    };
+    let all = bytes.iter().fold(7, |all: u32, byte| {
+        all.wrapping_mul(31).wrapping_add((*byte).into())
+    });
+    all.wrapping_mul(0x9e37_79b9)
+}
+
+fn uuid(number: u64) -> CallKey {
+    CallKey::Uuid(u128::from(number).to_be_bytes())
+}
+
+#[test]
+fn a_group_goes_when_its_last_record_has_expired_and_an_expired_one_is_not_found_before() {
+    let mut world = World::new();
+    for ms in 0..=GROUP_MS {
+        world.push(&uuid(ms), b"x", 1_000 + ms);
+    }
+    let in_the_middle = 1_000 + GROUP_MS / 2;
+    assert_eq!(world.finished.expire(world.at(in_the_middle)).records, 0);
+    for ms in 0..=GROUP_MS {
+        let is_live = 1_000 + ms > in_the_middle;
+        assert_eq!(
+            world.outcome(&uuid(ms), in_the_middle).is_some(),
+            is_live,
+            "{ms}"
+        );
+    }
+    let at_the_end = world.at(1_000 + GROUP_MS);
+    assert_eq!(
+        world.finished.expire(at_the_end).records,
+        GROUP_MS as usize + 1
+    );
+}
+
+#[test]
+fn those_that_expire_later_are_another_group() {
+    let mut world = World::new();
+    world.push(&uuid(1), b"x", 1_000);
+    world.push(&uuid(2), b"x", 1_000 + GROUP_MS + 1);
+    assert_eq!(world.finished.expire(world.at(1_000)).records, 1);
+    assert!(world.outcome(&uuid(2), 1_000).is_some());
+}
+
+#[test]
+fn all_that_has_expired_goes_when_room_is_needed() {
+    let mut world = World::new();
+    for ms in 0..=GROUP_MS {
+        world.push(&uuid(ms), b"abc", 1_000 + ms);
+    }
+    let gone = world.finished.expire_all(world.at(1_009));
+    let bytes = 10 * record_bytes(&uuid(0), 3);
+    assert_eq!(gone, Amount { records: 10, bytes });
+    assert_eq!(
+        world.finished.next_expiry(world.at(1_009)),
+        Some(Duration::from_millis(1))
+    );
+    assert_eq!(world.outcome(&uuid(10), 1_009), Some(b"abc".to_vec()));
+    let rest = world.finished.expire(world.at(1_000 + GROUP_MS));
+    assert_eq!(rest.records, GROUP_MS as usize - 9);
+}
+
+#[test]
+fn nothing_goes_early_though_clocks_disagree() {
+    let mut world = World::new();
+    world.push(&uuid(1), b"1", 1_050);
+    world.push(&uuid(2), b"2", 1_020);
+    world.push(&uuid(3), b"3", 1_030);
+    assert_eq!(world.finished.expire_all(world.at(1_049)).records, 0);
+    assert!((1..=3).all(|number| world.outcome(&uuid(number), 1_049).is_some()));
+    assert_eq!(world.finished.expire_all(world.at(1_050)).records, 3);
+}
+
+#[test]
+fn a_call_whose_record_waits_for_others_may_have_another_record() {
+    let mut world = World::new();
+    world.push(&uuid(1), b"old", 1_000);
+    world.push(&uuid(2), b"x", 1_050);
+    world.push(&uuid(1), b"new", 1_060);
+    assert_eq!(world.outcome(&uuid(1), 1_001), Some(b"new".to_vec()));
+}
+
+#[test]
+fn keys_that_are_no_uuids_lie_with_their_outcomes_and_go_with_them() {
+    let mut world = World::new();
+    let text = |text: &str| CallKey::Text(text.into());
+    let keys = [
+        text("12"),
+        CallKey::Integer("12".into()),
+        text("1"),
+        text(&"k".repeat(128)),
+        uuid(12),
+        // What a short text would look like if it were not told from a UUID.
+        CallKey::Uuid(4_u128.to_be_bytes()),
+        text("é"),
+    ];
+    let mut kept = 0;
+    // Often enough to have the ring's end in the middle of each.
+    for round in 0..3_000_u64 {
+        let now = round * 200;
+        for (number, key) in keys.iter().enumerate() {
+            let outcome = format!("{number} of {round}");
+            assert_eq!(world.outcome(key, now), None);
+            world.push(key, outcome.as_bytes(), now + 150);
+            kept += record_bytes(key, outcome.len());
+        }
+        for (number, key) in keys.iter().enumerate() {
+            let outcome = format!("{number} of {round}").into_bytes();
+            assert_eq!(world.outcome(key, now), Some(outcome), "{key:?}");
+        }
+        assert_eq!(world.outcome(&text("2 of"), now), None);
+        if round % 8 == 7 {
+            let gone = world.finished.expire(world.at(now + 150));
+            assert_eq!((gone.records, gone.bytes), (8 * keys.len(), kept));
+            kept = 0;
+        }
+    }
+}
+
+#[test]
+fn numbers_may_go_round() {
+    let mut world = World::new();
+    world.finished.first = u32::MAX - 1_000;
+    for number in 0..3_000 {
+        world.push(&uuid(number), &number.to_be_bytes(), 1_000 + number);
+        let earlier = number.saturating_sub(500);
+        let outcome = earlier.to_be_bytes().to_vec();
+        assert_eq!(world.outcome(&uuid(earlier), number), Some(outcome));
+        if number > 1_000 {
+            world.finished.expire(world.at(number));
+        }
+    }
+    let left = world.finished.records.len();
+    assert!((1_000..=1_200).contains(&left), "{left}");
+    assert_eq!(world.finished.expire_all(world.at(9_000)).records, left);
+}
+
+#[test]
+fn a_record_of_a_hundred_bytes_is_counted_as_what_is_allocated_for_it() {
+    let mut world = World::new();
+    let counted = record_bytes(&uuid(0), 100);
+    for number in 1..=62_500 {
+        world.push(&uuid(number), &[0; 100], 1_000);
+        let most = number as usize * counted + 16 * 1024;
+        assert!(world.allocated() <= most, "{} > {most}", world.allocated());
+    }
+}
+
+#[test]
+fn memory_falls_back() {
+    let mut world = World::new();
+    for number in 0..40_000 {
+        world.push(&uuid(number), &[0; 100], 1_000 + number / 39_000 * 1_000);
+    }
+    world.finished.expire(world.at(1_000));
+    world.finished.shrink();
+    assert!(world.allocated() < 1_000 * 800);
+    assert!((39_000..40_000).all(|number| world.outcome(&uuid(number), 1_000).is_some()));
+    world.finished.expire(world.at(2_000));
+    world.finished.shrink();
+    assert!(world.allocated() < 32 * 1024, "{}", world.allocated());
+}
