@@ -190,7 +190,11 @@ impl CallKey {
     fn from_uuid_text(uuid: Uuid, text: &str) -> Self {
         if let Some(call) = SessionCall::from_uuid(uuid) {
             Self::Session(call)
-        } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        } else if text
+            .bytes()
+            // All are looked at, since that is done many at a time, and the first is rarely one.
+            .fold(false, |any, byte| any | byte.is_ascii_uppercase())
+        {
             Self::Text(text.trim_matches('"').into())
         } else {
             Self::Uuid(uuid.into_bytes())
