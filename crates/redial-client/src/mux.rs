@@ -27,7 +27,8 @@ use std::{
 
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::{
-    Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_frame, write_request,
+    Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_call, write_frame,
+    write_request,
 };
 use uuid::Uuid;
 
@@ -195,7 +196,7 @@ impl Mux {
             return Sent::Wait { needs_driver: None };
         }
         let id = self.call(key).name.id();
-        let (start, end) = match self.append(chosen, id.as_ref(), request) {
+        let (start, end) = match self.append(chosen, id, request) {
             Ok(offsets) => offsets,
             Err(error) => return Sent::TooLarge(error),
         };
@@ -236,7 +237,7 @@ impl Mux {
         let link = &mut self.links[link];
         // A retry of an attempt that was never answered needs no place: if lost requests could
         // fill the window, their retries would wait for each other.
-        let has_place = pending.place.is_some() || pending.is_reachable() || link.in_flight < max;
+        let has_place = link.in_flight < max || pending.place.is_some() || pending.is_reachable();
         if has_place && link.unsent() < self.max_buffered_bytes {
             return true;
         }
@@ -266,13 +267,12 @@ impl Mux {
     fn append(
         &mut self,
         number: usize,
-        id: Option<&Uuid>,
+        id: Option<Uuid>,
         request: &Outbound<'_>,
     ) -> Result<(u64, u64), FrameError> {
         let (dialect, max) = (self.dialect, self.max_frame_bytes(number));
         let pending = self.calls.get(request.key).expect("the call is pending");
-        let mut quotes = [b'"'; 38];
-        let id = id.map(|id| id_json(id, &mut quotes));
+        let (method, params) = (request.method, request.params);
         let link = &mut self.links[number];
         // A server that was asked and has no sessions is not bothered with the member either.
         let is_strange = link.is_plain && self.sessions.are_wanted;
@@ -284,8 +284,9 @@ impl Mux {
             false => RequestMeta::default(),
         };
         let offsets = link.append(|out| {
-            write_frame(out, max, |out| {
-                write_request(out, dialect, id, request.method, request.params, &meta);
+            write_frame(out, max, |out| match id {
+                Some(id) => write_call(out, dialect, id, method, params, &meta),
+                None => write_request(out, dialect, None, method, params, &meta),
             })
         })?;
         self.sessions.appends += 1;
@@ -312,6 +313,13 @@ impl Mux {
                 attempt.finish(now, AttemptEnd::Timeout);
             }
         }
+    }
+
+    /// The one attempt was answered, so that there is nothing to take back.
+    pub(crate) fn is_settled(&self, key: Key) -> bool {
+        let call = self.calls.get(key);
+        let only = call.and_then(|call| call.attempts.only().filter(|_| call.signal.is_none()));
+        only.is_some_and(|only| matches!(only.ended, Some((_, AttemptEnd::Reply))))
     }
 
     /// Takes back the latest attempt if it has not begun to leave, and says whether it had not.
@@ -446,12 +454,6 @@ fn replace(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
         Some(old) if old.will_wake(waker) => None,
         _ => place.replace(waker.clone()),
     }
-}
-
-/// The id as JSON, in a buffer that is full of quotes.
-fn id_json<'a>(id: &Uuid, text: &'a mut [u8; 38]) -> &'a str {
-    id.hyphenated().encode_lower(&mut text[1..37]);
-    std::str::from_utf8(text).expect("hex digits, hyphens and quotes are ASCII")
 }
 
 /// Hashes ids that are random already, or were counted. No seed, so that a simulation's map has

@@ -46,6 +46,7 @@ pub mod message;
 pub mod meta;
 pub mod method;
 pub mod reply;
+mod request;
 pub mod rpc;
 mod scan;
 pub mod session;
@@ -59,6 +60,7 @@ pub use message::{Batch, Dialect, Incoming, Rejection, Request, write_request};
 pub use meta::{ReplyMeta, RequestMeta};
 pub use method::{Kind, Method};
 pub use reply::{Reply, ReplyError};
+pub use request::write_call;
 pub use session::{SessionCall, SessionId};
 pub use text::cut;
 
