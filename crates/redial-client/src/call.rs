@@ -22,7 +22,7 @@ use crate::{
     client::Client,
     config::CallLimits,
     error::{CallError, Cause},
-    json::{Json, JsonWriter},
+    json::Json,
     mux::Nature,
     report::{Reply, Report},
     retry::{Flight, backoff::Backoff, hedge::Hedge},
@@ -64,13 +64,10 @@ impl<O> Call<O> {
         params: &impl Serialize,
         kind: Kind,
     ) -> Self {
-        let (params, problem) = match encode(params) {
-            Ok(params) => (params, None),
-            Err(problem) => (None, Some(Box::new(problem))),
-        };
         let config = &client.shared().config;
-        let mut course = Course::new(Flight::new(method, params, config.call));
-        course.problem = problem;
+        let mut course = Course::new(Flight::new(method, None));
+        let encoded = encode(&mut course.flight.params, params);
+        course.problem = encoded.err().map(Box::new);
         course.nature.is_query = kind == Kind::Query;
         if kind == Kind::Mutation {
             course.flight.resend_window = Some(config.resend_window);
@@ -92,7 +89,9 @@ impl<O> Call<O> {
     }
 
     fn limits_mut(&mut self) -> &mut CallLimits {
-        &mut self.course.flight.limits
+        let usual = || self.client.shared().config.call.into();
+        let own_limits = &mut self.course.flight.own_limits;
+        own_limits.get_or_insert_with(usual)
     }
 
     /// How long to wait for a reply before the next attempt.
@@ -171,8 +170,8 @@ impl<O> Call<O> {
             return Err(course.refused(problem));
         }
         if course.id.is_none() {
-            let (method, limits) = (course.flight.method.clone(), course.flight.limits);
-            let mut reservation = Course::new(Flight::new(method, None, limits));
+            let mut reservation = Course::new(Flight::new(course.flight.method.clone(), None));
+            reservation.flight.own_limits = course.flight.own_limits.clone();
             reservation.nature = Nature {
                 is_reservation: true,
                 ..course.nature
@@ -193,7 +192,8 @@ impl<O> Call<O> {
     /// The call from its first attempt to its end, and how it went.
     pub(crate) async fn run(self) -> (Result<Json, CallError>, Report) {
         let mut open = Open::new(self.client, self.course);
-        let result = poll_fn(|context| open.poll(context)).await;
+        let over = poll_fn(|context| open.poll(context)).await;
+        let result = over.and_then(|()| open.conclude());
         (result, open.report())
     }
 }
@@ -236,21 +236,21 @@ impl<O: DeserializeOwned> Future for CallFuture<O> {
     type Output = Result<O, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(self.open.poll(context))?;
-        let value = serde_json::from_slice(result.get());
-        Poll::Ready(value.map_err(|error| self.open.of_another_type(&error)))
+        ready!(self.open.poll(context))?;
+        Poll::Ready(self.open.read())
     }
 }
 
 impl<O> fmt::Debug for CallFuture<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.open.course.debug("CallFuture", f)
+        self.open.debug("CallFuture", f)
     }
 }
 
 impl<O> fmt::Debug for Call<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.course.debug("Call", f)
+        let usual = &self.client.shared().config.call;
+        self.course.debug("Call", Some(usual), f)
     }
 }
 
@@ -291,18 +291,19 @@ impl IntoFuture for Notification {
     }
 }
 
-/// Params as they go out: an object or an array, or left out.
-fn encode(params: &impl Serialize) -> Result<Option<Json>, Cause> {
-    let mut json = JsonWriter::new();
-    serde_json::to_writer(&mut json, params)
-        .map_err(|error| Cause::BadParams(error.to_string()))?;
-    let json = json.finish();
-    match json.get() {
-        b"null" => Ok(None),
-        [b'{' | b'[', ..] => Ok(Some(json)),
-        other => Err(Cause::BadParams(format!(
+/// Params as they go out, put into their place: an object or an array, or left out.
+fn encode(place: &mut Option<Json>, params: &impl Serialize) -> Result<(), Cause> {
+    let json = place.insert(Json::EMPTY);
+    let written = serde_json::to_writer(&mut *json, params);
+    let problem = match (written, json.get()) {
+        (Ok(()), [b'{' | b'[', ..]) => return Ok(()),
+        (Ok(()), b"null") => None,
+        (Ok(()), other) => Some(format!(
             "they are {}; expected an object, an array or nothing",
             redial_protocol::cut(&String::from_utf8_lossy(other))
-        ))),
-    }
+        )),
+        (Err(error), _) => Some(error.to_string()),
+    };
+    *place = None;
+    problem.map_or(Ok(()), |problem| Err(Cause::BadParams(problem)))
 }

@@ -30,6 +30,16 @@ impl<T> Few<T> {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.first = None;
+        self.rest.clear();
+    }
+
+    /// The element, if there is no other.
+    pub(crate) fn only(&self) -> Option<&T> {
+        self.first.as_ref().filter(|_| self.rest.is_empty())
+    }
+
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.rest.pop().or_else(|| self.first.take())
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{Shared, State},
+    config::CallLimits,
     error::{CallError, Cause, Details, Stop},
     json::Json,
     mux::{Answer, Closed, End, Key, Name, Nature, Pending, Taken},
@@ -62,7 +63,9 @@ impl Course {
         if let Some(problem) = self.problem.take() {
             return Err(*problem);
         }
-        if let Some(problem) = self.flight.limits.problem() {
+        // Those of the client were looked at when it was built.
+        let own_limits = self.flight.own_limits.as_ref();
+        if let Some(problem) = own_limits.and_then(|limits| limits.problem()) {
             return Err(Cause::BadOption(problem));
         }
         match &self.flight.traceparent {
@@ -122,7 +125,7 @@ impl Course {
 
     /// Makes the call pending.
     fn begin(&mut self, state: &mut State, now: Instant) -> Result<(), Taken> {
-        self.flight.begin(now);
+        self.flight.begin(&state.policy, now);
         self.flight.is_notification = self.nature.is_notification;
         self.nature.is_bound = self.hold.is_some();
         self.may_be_executed = self.nature.is_resumed;
@@ -158,8 +161,11 @@ impl Course {
     }
 
     fn end(&mut self, ending: Ending, state: &mut State, now: Instant) -> Over {
-        self.withdraw(state);
         let key = self.key();
+        match state.mux.is_settled(key) {
+            true => self.flight.refund(&mut state.policy),
+            false => self.withdraw(state),
+        }
         let is_unknown = self.is_unknown(&ending, state.mux.call(key));
         let end = match self.is_to_be_asked_for(&ending, is_unknown) {
             true => End::Held,
@@ -355,16 +361,31 @@ impl Course {
         }
     }
 
-    pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// `usual` are the limits of calls that have none of their own.
+    pub(super) fn debug(
+        &self,
+        name: &str,
+        usual: Option<&CallLimits>,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let limits = self.flight.own_limits.as_deref().or(usual);
         f.debug_struct(name)
             .field("method", &self.flight.method)
             .field("id", &self.id)
-            .field("limits", &self.flight.limits)
+            .field("limits", &limits)
             .finish_non_exhaustive()
     }
 }
 
 impl Over {
+    /// The result, if there is one and nobody has taken it.
+    pub(super) fn result(&self) -> Option<&Json> {
+        match &self.ending {
+            Some(Ending::Answer(Answer::Result(result, _))) => Some(result),
+            _ => None,
+        }
+    }
+
     /// The name that a reservation got.
     pub(super) fn named(&self) -> Option<Name> {
         matches!(self.ending, Some(Ending::Named)).then_some(self.closed.name)
