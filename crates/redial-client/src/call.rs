@@ -64,19 +64,19 @@ impl<O> Call<O> {
         params: &impl Serialize,
         kind: Kind,
     ) -> Self {
-        let config = &client.shared().config;
-        let mut course = Course::new(Flight::new(method, None));
+        let mut call = Self {
+            client: client.clone(),
+            course: Course::new(Flight::new(method, None)),
+            output: PhantomData,
+        };
+        let course = &mut call.course;
         let encoded = encode(&mut course.flight.params, params);
         course.problem = encoded.err().map(Box::new);
         course.nature.is_query = kind == Kind::Query;
         if kind == Kind::Mutation {
-            course.flight.resend_window = Some(config.resend_window);
+            course.flight.resend_window = Some(client.shared().config.resend_window);
         }
-        Self {
-            client: client.clone(),
-            course,
-            output: PhantomData,
-        }
+        call
     }
 
     pub(crate) fn resumed(client: &Client, token: CallToken) -> Self {

@@ -35,6 +35,10 @@ impl<T> Few<T> {
         self.rest.clear();
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// The element, if there is no other.
     pub(crate) fn only(&self) -> Option<&T> {
         self.first.as_ref().filter(|_| self.rest.is_empty())

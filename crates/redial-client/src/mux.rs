@@ -173,6 +173,24 @@ impl Mux {
         self.calls.get(key)?.answered_at
     }
 
+    /// Takes the result that the call was answered by, if that is all there is to know about it: of
+    /// its one attempt nothing is to be taken back, and nothing else has happened to it.
+    pub(crate) fn take_result(&mut self, key: Key) -> Option<(Answer, ReplyMeta, Instant)> {
+        let call = self.calls.get_mut(key)?;
+        let (Some(Answer::Result(_, meta)), Some(at)) = (&call.answer, call.answered_at) else {
+            return None;
+        };
+        let meta = *meta;
+        let is_replied = |only: &Attempt| matches!(only.ended, Some((_, AttemptEnd::Reply)));
+        if call.disowned > 0
+            || call.signal.is_some()
+            || !call.attempts.only().is_some_and(is_replied)
+        {
+            return None;
+        }
+        Some((call.answer.take()?, meta, at))
+    }
+
     /// Whom to wake when something happens to the call.
     pub(crate) fn listen(&mut self, key: Key, waker: &Waker) {
         let call = self.calls.get_mut(key).expect("the call is pending");
@@ -183,7 +201,9 @@ impl Mux {
     pub(crate) fn send(&mut self, request: &Outbound<'_>, now: Instant) -> Sent {
         let key = request.key;
         let chosen = self.choose(key);
-        if !self.has_name(key, chosen, now) || !self.may_go(key, chosen, now) {
+        // What has a number and was never sent may go anywhere: almost every request.
+        let is_fresh = self.call(key).is_fresh();
+        if !is_fresh && (!self.has_name(key, chosen, now) || !self.may_go(key, chosen, now)) {
             let had_driver = std::mem::replace(&mut self.links[chosen].has_driver, true);
             return Sent::Wait {
                 needs_driver: (!had_driver).then_some(chosen),
@@ -313,13 +333,6 @@ impl Mux {
                 attempt.finish(now, AttemptEnd::Timeout);
             }
         }
-    }
-
-    /// The one attempt was answered, so that there is nothing to take back.
-    pub(crate) fn is_settled(&self, key: Key) -> bool {
-        let call = self.calls.get(key);
-        let only = call.and_then(|call| call.attempts.only().filter(|_| call.signal.is_none()));
-        only.is_some_and(|only| matches!(only.ended, Some((_, AttemptEnd::Reply))))
     }
 
     /// Takes back the latest attempt if it has not begun to leave, and says whether it had not.

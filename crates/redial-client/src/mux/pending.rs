@@ -245,6 +245,12 @@ impl Pending {
         }
     }
 
+    /// It has a number, and no attempt of it was ever made.
+    pub(super) fn is_fresh(&self) -> bool {
+        let is_numbered = matches!(self.name, Name::Number(_));
+        is_numbered && self.attempts.is_empty() && !self.nature.is_resumed
+    }
+
     /// Some attempt is waited for.
     pub(crate) fn is_running(&self) -> bool {
         let mut attempts = self.attempts.iter();

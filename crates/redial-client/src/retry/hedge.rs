@@ -190,7 +190,7 @@ impl Flight {
     }
 
     /// An answer says how long calls take.
-    pub(super) fn learn(&self, policy: &mut Policy, answer: &Answer, now: Instant) {
+    pub(crate) fn learn(&self, policy: &mut Policy, answer: &Answer, now: Instant) {
         if let (Hedge::P95 { .. }, Some(since), Answer::Result(..)) =
             (self.limits(policy).hedge, self.first_sent, answer)
         {
