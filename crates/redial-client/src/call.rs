@@ -64,19 +64,24 @@ impl<O> Call<O> {
         params: &impl Serialize,
         kind: Kind,
     ) -> Self {
-        let mut call = Self {
-            client: client.clone(),
-            course: Course::new(Flight::new(method, None)),
-            output: PhantomData,
+        // Not into their place at once: what is lent to a serialiser is built in memory and then
+        // moved as a whole.
+        let (params, problem) = match encode(params) {
+            Ok(params) => (params, None),
+            Err(problem) => (None, Some(Box::new(problem))),
         };
-        let course = &mut call.course;
-        let encoded = encode(&mut course.flight.params, params);
-        course.problem = encoded.err().map(Box::new);
+        let config = &client.shared().config;
+        let mut course = Course::new(Flight::new(method, params));
+        course.problem = problem;
         course.nature.is_query = kind == Kind::Query;
         if kind == Kind::Mutation {
-            course.flight.resend_window = Some(client.shared().config.resend_window);
+            course.flight.resend_window = Some(config.resend_window);
         }
-        call
+        Self {
+            client: client.clone(),
+            course,
+            output: PhantomData,
+        }
     }
 
     pub(crate) fn resumed(client: &Client, token: CallToken) -> Self {
@@ -291,19 +296,17 @@ impl IntoFuture for Notification {
     }
 }
 
-/// Params as they go out, put into their place: an object or an array, or left out.
-fn encode(place: &mut Option<Json>, params: &impl Serialize) -> Result<(), Cause> {
-    let json = place.insert(Json::EMPTY);
-    let written = serde_json::to_writer(&mut *json, params);
-    let problem = match (written, json.get()) {
-        (Ok(()), [b'{' | b'[', ..]) => return Ok(()),
-        (Ok(()), b"null") => None,
-        (Ok(()), other) => Some(format!(
+/// Params as they go out: an object or an array, or left out.
+fn encode(params: &impl Serialize) -> Result<Option<Json>, Cause> {
+    let mut json = Json::EMPTY;
+    serde_json::to_writer(&mut json, params)
+        .map_err(|error| Cause::BadParams(error.to_string()))?;
+    match json.get() {
+        b"null" => Ok(None),
+        [b'{' | b'[', ..] => Ok(Some(json)),
+        other => Err(Cause::BadParams(format!(
             "they are {}; expected an object, an array or nothing",
             redial_protocol::cut(&String::from_utf8_lossy(other))
-        )),
-        (Err(error), _) => Some(error.to_string()),
-    };
-    *place = None;
-    problem.map_or(Ok(()), |problem| Err(Cause::BadParams(problem)))
+        ))),
+    }
 }

@@ -359,9 +359,17 @@ impl Mux {
     ///
     /// [`withdraw`]: Self::withdraw
     pub(crate) fn close(&mut self, key: Key, end: End) -> Option<Closed> {
-        let pending = self.calls.remove(key)?;
+        let mut closed = Closed::unbegun(Name::None);
+        self.close_into(key, end, &mut closed).then_some(closed)
+    }
+
+    /// The same, with what is left put into its place. False if the call was not pending.
+    pub(crate) fn close_into(&mut self, key: Key, end: End, closed: &mut Closed) -> bool {
+        let Some(pending) = self.calls.remove(key) else {
+            return false;
+        };
         let (name, place) = (pending.name, pending.place);
-        let closed = pending.take();
+        pending.take_into(closed);
         for attempt in closed.attempts.iter() {
             if attempt.fate == Fate::Live {
                 self.release(attempt.link);
@@ -375,7 +383,7 @@ impl Mux {
             Name::Id(id) => drop(self.by_id.remove(&id)),
             Name::Number(call) => self.end_number(call, end),
         }
-        Some(closed)
+        true
     }
 
     pub(crate) fn in_flight(&self) -> usize {

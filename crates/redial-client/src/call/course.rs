@@ -92,7 +92,15 @@ impl Course {
         if let Some(key) = key
             && let Some((answer, meta, at)) = state.mux.take_result(key)
         {
-            *over = Some(self.end_with_result(answer, meta, state, at));
+            let over = over.insert(Over {
+                ending: Some(Ending::Answer(answer)),
+                closed: Closed::unbegun(Name::None),
+                is_unknown: false,
+                at,
+                connects: state.mux.connects,
+                answered: Some(meta),
+            });
+            self.end_with_result(over, state);
             return ControlFlow::Break(());
         }
         let now = match key {
@@ -172,7 +180,8 @@ impl Course {
         let key = self.key();
         let is_unknown = self.is_unknown(&ending, state.mux.call(key));
         let is_held = self.is_to_be_asked_for(&ending, is_unknown);
-        let closed = self.close(is_held, state);
+        let mut closed = Closed::unbegun(Name::None);
+        self.close(is_held, &mut closed, state);
         let answered = match &ending {
             Ending::Answer(Answer::Result(_, meta) | Answer::Error(_, _, meta)) => Some(*meta),
             Ending::Answer(Answer::SessionLost) | Ending::GiveUp { .. } => None,
@@ -191,42 +200,30 @@ impl Course {
     }
 
     /// The end of almost every call, in fewer steps: its one attempt was answered by a result.
-    fn end_with_result(
-        &mut self,
-        answer: Answer,
-        meta: ReplyMeta,
-        state: &mut State,
-        at: Instant,
-    ) -> Over {
-        self.flight.learn(&mut state.policy, &answer, at);
+    fn end_with_result(&mut self, over: &mut Over, state: &mut State) {
+        let ending = over.ending.as_ref().expect("it is not concluded yet");
+        if let Ending::Answer(answer) = ending {
+            self.flight.learn(&mut state.policy, answer, over.at);
+        }
         self.flight.refund(&mut state.policy);
         let is_held = self.is_kept_elsewhere();
-        let ending = Ending::Answer(answer);
         // What the long way would find.
         debug_assert!(!self.flight.withdraw(&mut state.mux));
-        debug_assert!(!self.is_unknown(&ending, state.mux.call(self.key())));
-        debug_assert_eq!(self.is_to_be_asked_for(&ending, false), is_held);
-        Over {
-            ending: Some(ending),
-            closed: self.close(is_held, state),
-            is_unknown: false,
-            at,
-            connects: state.mux.connects,
-            answered: Some(meta),
-        }
+        debug_assert!(!self.is_unknown(ending, state.mux.call(self.key())));
+        debug_assert_eq!(self.is_to_be_asked_for(ending, false), is_held);
+        self.close(is_held, &mut over.closed, state);
     }
 
-    /// The call is pending no longer. It is `held` if somebody may still ask what became of it.
-    fn close(&mut self, is_held: bool, state: &mut State) -> Closed {
+    /// The call is pending no longer. It `is_held` if somebody may still ask what became of it.
+    fn close(&mut self, is_held: bool, closed: &mut Closed, state: &mut State) {
         let end = match is_held {
             true => End::Held,
             false => End::Done,
         };
-        let closed = state.mux.close(self.key(), end);
-        let closed = closed.expect("it was pending until now");
-        state.policy.count_hedges(&closed);
+        let was_pending = state.mux.close_into(self.key(), end, closed);
+        assert!(was_pending, "it was pending until now");
+        state.policy.count_hedges(closed);
         self.is_pending = false;
-        closed
     }
 
     /// Whether somebody may still ask what became of the call.

@@ -236,13 +236,11 @@ impl Pending {
     }
 
     /// Takes what may not be dropped under the lock, and what is of use after the call.
-    pub(super) fn take(&mut self) -> Closed {
-        Closed {
-            name: self.name,
-            attempts: std::mem::replace(&mut self.attempts, Few::new()),
-            _waker: self.waker.take(),
-            _trouble: self.trouble.take(),
-        }
+    pub(super) fn take_into(&mut self, closed: &mut Closed) {
+        closed.name = self.name;
+        std::mem::swap(&mut closed.attempts, &mut self.attempts);
+        closed._waker = self.waker.take();
+        closed._trouble = self.trouble.take();
     }
 
     /// It has a number, and no attempt of it was ever made.
