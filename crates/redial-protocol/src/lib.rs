@@ -40,6 +40,7 @@
 
 pub mod error;
 pub mod frame;
+mod hex;
 pub mod id;
 pub mod limits;
 pub mod message;

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::{
+    hex::digits,
     message::{Dialect, is_plain, write_request},
     meta::RequestMeta,
 };
@@ -19,9 +20,6 @@ const UUID_BYTES: usize = 36;
 
 /// What `redial` takes at most, but for a traceparent, and what is around the params.
 const REST_BYTES: usize = 120;
-
-const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
-const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Appends a request to `out`, without a frame around it: what [`write_request`] appends if the id
 /// is that UUID.
@@ -80,17 +78,6 @@ fn write_uuid<const N: usize>(id: Uuid, out: &mut [u8; N]) {
     out[19..23].copy_from_slice(&c[..4]);
     out[24..28].copy_from_slice(&c[4..]);
     out[28..36].copy_from_slice(&d);
-}
-
-/// A number as eight hex digits in lower case, all in one word.
-fn digits(number: u32) -> [u8; 8] {
-    let mut word = u64::from(number);
-    word = (word | word << 16) & 0x0000_ffff_0000_ffff;
-    word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
-    word = (word | word << 4) & NIBBLES;
-    // 1 in every byte that is 10 or more: those need the letters, which lie 39 after the figures.
-    let letters = (word + 6 * ONES) >> 4 & ONES;
-    (word + u64::from(b'0') * ONES + letters * 39).to_be_bytes()
 }
 
 #[cfg(test)]
