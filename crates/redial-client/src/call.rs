@@ -22,7 +22,7 @@ use crate::{
     client::Client,
     config::CallLimits,
     error::{CallError, Cause},
-    json::{Json, JsonWriter},
+    json::Json,
     mux::Nature,
     report::{Reply, Report},
     retry::{Flight, backoff::Backoff, hedge::Hedge},
@@ -64,12 +64,14 @@ impl<O> Call<O> {
         params: &impl Serialize,
         kind: Kind,
     ) -> Self {
+        // Not into their place at once: what is lent to a serialiser is built in memory and then
+        // moved as a whole.
         let (params, problem) = match encode(params) {
             Ok(params) => (params, None),
             Err(problem) => (None, Some(Box::new(problem))),
         };
         let config = &client.shared().config;
-        let mut course = Course::new(Flight::new(method, params, config.call));
+        let mut course = Course::new(Flight::new(method, params));
         course.problem = problem;
         course.nature.is_query = kind == Kind::Query;
         if kind == Kind::Mutation {
@@ -92,7 +94,9 @@ impl<O> Call<O> {
     }
 
     fn limits_mut(&mut self) -> &mut CallLimits {
-        &mut self.course.flight.limits
+        let usual = || self.client.shared().config.call.into();
+        let own_limits = &mut self.course.flight.own_limits;
+        own_limits.get_or_insert_with(usual)
     }
 
     /// How long to wait for a reply before the next attempt.
@@ -171,8 +175,8 @@ impl<O> Call<O> {
             return Err(course.refused(problem));
         }
         if course.id.is_none() {
-            let (method, limits) = (course.flight.method.clone(), course.flight.limits);
-            let mut reservation = Course::new(Flight::new(method, None, limits));
+            let mut reservation = Course::new(Flight::new(course.flight.method.clone(), None));
+            reservation.flight.own_limits = course.flight.own_limits.clone();
             reservation.nature = Nature {
                 is_reservation: true,
                 ..course.nature
@@ -193,7 +197,8 @@ impl<O> Call<O> {
     /// The call from its first attempt to its end, and how it went.
     pub(crate) async fn run(self) -> (Result<Json, CallError>, Report) {
         let mut open = Open::new(self.client, self.course);
-        let result = poll_fn(|context| open.poll(context)).await;
+        let over = poll_fn(|context| open.poll(context)).await;
+        let result = over.and_then(|()| open.conclude());
         (result, open.report())
     }
 }
@@ -236,21 +241,21 @@ impl<O: DeserializeOwned> Future for CallFuture<O> {
     type Output = Result<O, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(self.open.poll(context))?;
-        let value = serde_json::from_slice(result.get());
-        Poll::Ready(value.map_err(|error| self.open.of_another_type(&error)))
+        ready!(self.open.poll(context))?;
+        Poll::Ready(self.open.read())
     }
 }
 
 impl<O> fmt::Debug for CallFuture<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.open.course.debug("CallFuture", f)
+        self.open.debug("CallFuture", f)
     }
 }
 
 impl<O> fmt::Debug for Call<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.course.debug("Call", f)
+        let usual = &self.client.shared().config.call;
+        self.course.debug("Call", Some(usual), f)
     }
 }
 
@@ -293,10 +298,9 @@ impl IntoFuture for Notification {
 
 /// Params as they go out: an object or an array, or left out.
 fn encode(params: &impl Serialize) -> Result<Option<Json>, Cause> {
-    let mut json = JsonWriter::new();
+    let mut json = Json::EMPTY;
     serde_json::to_writer(&mut json, params)
         .map_err(|error| Cause::BadParams(error.to_string()))?;
-    let json = json.finish();
     match json.get() {
         b"null" => Ok(None),
         [b'{' | b'[', ..] => Ok(Some(json)),

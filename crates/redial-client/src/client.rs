@@ -277,6 +277,9 @@ impl Shared {
         // A panic under the lock is a bug, but not one to hang every other call for.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = access(&mut state);
+        if state.mux.woken.is_empty() {
+            return result;
+        }
         let woken = Woken::take(&mut state.mux.woken);
         drop(state);
         woken.wake();
@@ -468,6 +471,7 @@ impl Builder {
             jitter: rng(config.jitter_seed.or(config.seed), 1)?,
             latency: Latency::new(),
             hedges: 0,
+            limits: config.call,
         };
         let state = State {
             mux: Mux::new(&config, rng(config.seed, 0)?),

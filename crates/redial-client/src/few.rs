@@ -30,6 +30,20 @@ impl<T> Few<T> {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.first = None;
+        self.rest.clear();
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The element, if there is no other.
+    pub(crate) fn only(&self) -> Option<&T> {
+        self.first.as_ref().filter(|_| self.rest.is_empty())
+    }
+
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.rest.pop().or_else(|| self.first.take())
     }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::FrameDecoder;
+use redial_protocol::{FrameDecoder, reply::IdStart};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::AbortHandle,
@@ -168,6 +168,8 @@ struct Connection<'a, Io> {
     /// Something was written that may still lie in the transport.
     needs_flush: bool,
     decoder: FrameDecoder,
+    /// How the id of the latest reply began.
+    id_start: IdStart,
     buffer: Vec<u8>,
     decoded: Vec<Decoded>,
     /// The calls of one read, woken all at once.
@@ -215,6 +217,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             outgoing,
             needs_flush: false,
             decoder: FrameDecoder::new(shared.config.max_frame_bytes),
+            id_start: IdStart::default(),
             buffer: vec![0; READ_BYTES],
             decoded: Vec::new(),
             woken: Vec::new(),
@@ -377,7 +380,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         let mut input = &self.buffer[..count];
         let broken = loop {
             match self.decoder.next_frame(&mut input) {
-                Ok(Some(frame)) => match decode(frame) {
+                Ok(Some(frame)) => match decode(frame, &mut self.id_start) {
                     Ok(decoded) => self.decoded.push(decoded),
                     Err(error) => break Some(error.to_string()),
                 },

@@ -18,6 +18,12 @@ enum Bytes {
 }
 
 impl Json {
+    /// To be written to. By itself it is no JSON.
+    pub(crate) const EMPTY: Self = Self(Bytes::Short {
+        len: 0,
+        bytes: [0; SHORT_BYTES],
+    });
+
     pub(crate) const NULL: Self = {
         let mut bytes = [0; SHORT_BYTES];
         (bytes[0], bytes[1], bytes[2], bytes[3]) = (b'n', b'u', b'l', b'l');
@@ -35,6 +41,20 @@ impl Json {
     pub(crate) fn to_raw(&self) -> Option<Box<RawValue>> {
         let text = String::from_utf8(self.get().to_vec()).ok()?;
         RawValue::from_string(text).ok()
+    }
+
+    #[cold]
+    fn write_long(&mut self, text: &[u8]) {
+        match &mut self.0 {
+            Bytes::Long(bytes) => bytes.extend_from_slice(text),
+            Bytes::Short { len, bytes } => {
+                let start = &bytes[..usize::from(*len)];
+                let mut long = Vec::with_capacity((2 * (start.len() + text.len())).max(128));
+                long.extend_from_slice(start);
+                long.extend_from_slice(text);
+                self.0 = Bytes::Long(long);
+            }
+        }
     }
 }
 
@@ -64,61 +84,24 @@ impl std::fmt::Debug for Json {
     }
 }
 
-/// Where JSON is spelled out.
-pub(crate) struct JsonWriter {
-    len: usize,
-    short: [u8; SHORT_BYTES],
-    /// All of it, once it is not short any more.
-    long: Vec<u8>,
-}
-
-impl JsonWriter {
-    pub(crate) const fn new() -> Self {
-        Self {
-            len: 0,
-            short: [0; SHORT_BYTES],
-            long: Vec::new(),
-        }
-    }
-
-    pub(crate) fn finish(self) -> Json {
-        Json(match self.long.is_empty() {
-            true => Bytes::Short {
-                len: self.len as u8,
-                bytes: self.short,
-            },
-            false => Bytes::Long(self.long),
-        })
-    }
-
-    #[cold]
-    fn write_long(&mut self, bytes: &[u8]) {
-        if self.long.is_empty() {
-            self.long.reserve((2 * (self.len + bytes.len())).max(128));
-            self.long.extend_from_slice(&self.short[..self.len]);
-            // From now on nothing fits.
-            self.len = SHORT_BYTES;
-        }
-        self.long.extend_from_slice(bytes);
-    }
-}
-
-impl io::Write for JsonWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes)?;
-        Ok(bytes.len())
+/// To spell JSON out where it stays, from [`Json::EMPTY`] on.
+impl io::Write for Json {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.write_all(text)?;
+        Ok(text.len())
     }
 
     #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let end = self.len + bytes.len();
-        match self.short.get_mut(self.len..end) {
-            Some(place) if self.long.is_empty() => {
-                place.copy_from_slice(bytes);
-                self.len = end;
+    fn write_all(&mut self, text: &[u8]) -> io::Result<()> {
+        if let Bytes::Short { len, bytes } = &mut self.0 {
+            let start = usize::from(*len);
+            if let Some(place) = bytes.get_mut(start..start + text.len()) {
+                place.copy_from_slice(text);
+                *len += text.len() as u8;
+                return Ok(());
             }
-            _ => self.write_long(bytes),
         }
+        self.write_long(text);
         Ok(())
     }
 
@@ -136,11 +119,11 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_what_was_written(pieces in prop::collection::vec("[a-z]{0,20}", 0..10)) {
-            let mut json = JsonWriter::new();
+            let mut json = Json::EMPTY;
             for piece in &pieces {
                 io::Write::write_all(&mut json, piece.as_bytes()).unwrap();
             }
-            let (json, whole) = (json.finish(), pieces.concat());
+            let whole = pieces.concat();
             prop_assert_eq!(json.get(), whole.as_bytes());
             let copy = Json::from(whole.as_bytes());
             prop_assert_eq!(copy.get(), whole.as_bytes());

@@ -27,7 +27,8 @@ use std::{
 
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::{
-    Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_frame, write_request,
+    Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_call, write_frame,
+    write_request,
 };
 use uuid::Uuid;
 
@@ -172,6 +173,24 @@ impl Mux {
         self.calls.get(key)?.answered_at
     }
 
+    /// Takes the result that the call was answered by, if that is all there is to know about it: of
+    /// its one attempt nothing is to be taken back, and nothing else has happened to it.
+    pub(crate) fn take_result(&mut self, key: Key) -> Option<(Answer, ReplyMeta, Instant)> {
+        let call = self.calls.get_mut(key)?;
+        let (Some(Answer::Result(_, meta)), Some(at)) = (&call.answer, call.answered_at) else {
+            return None;
+        };
+        let meta = *meta;
+        let is_replied = |only: &Attempt| matches!(only.ended, Some((_, AttemptEnd::Reply)));
+        if call.disowned > 0
+            || call.signal.is_some()
+            || !call.attempts.only().is_some_and(is_replied)
+        {
+            return None;
+        }
+        Some((call.answer.take()?, meta, at))
+    }
+
     /// Whom to wake when something happens to the call.
     pub(crate) fn listen(&mut self, key: Key, waker: &Waker) {
         let call = self.calls.get_mut(key).expect("the call is pending");
@@ -182,7 +201,9 @@ impl Mux {
     pub(crate) fn send(&mut self, request: &Outbound<'_>, now: Instant) -> Sent {
         let key = request.key;
         let chosen = self.choose(key);
-        if !self.has_name(key, chosen, now) || !self.may_go(key, chosen, now) {
+        // What has a number and was never sent may go anywhere: almost every request.
+        let is_fresh = self.call(key).is_fresh();
+        if !is_fresh && (!self.has_name(key, chosen, now) || !self.may_go(key, chosen, now)) {
             let had_driver = std::mem::replace(&mut self.links[chosen].has_driver, true);
             return Sent::Wait {
                 needs_driver: (!had_driver).then_some(chosen),
@@ -195,7 +216,7 @@ impl Mux {
             return Sent::Wait { needs_driver: None };
         }
         let id = self.call(key).name.id();
-        let (start, end) = match self.append(chosen, id.as_ref(), request) {
+        let (start, end) = match self.append(chosen, id, request) {
             Ok(offsets) => offsets,
             Err(error) => return Sent::TooLarge(error),
         };
@@ -236,7 +257,7 @@ impl Mux {
         let link = &mut self.links[link];
         // A retry of an attempt that was never answered needs no place: if lost requests could
         // fill the window, their retries would wait for each other.
-        let has_place = pending.place.is_some() || pending.is_reachable() || link.in_flight < max;
+        let has_place = link.in_flight < max || pending.place.is_some() || pending.is_reachable();
         if has_place && link.unsent() < self.max_buffered_bytes {
             return true;
         }
@@ -266,13 +287,12 @@ impl Mux {
     fn append(
         &mut self,
         number: usize,
-        id: Option<&Uuid>,
+        id: Option<Uuid>,
         request: &Outbound<'_>,
     ) -> Result<(u64, u64), FrameError> {
         let (dialect, max) = (self.dialect, self.max_frame_bytes(number));
         let pending = self.calls.get(request.key).expect("the call is pending");
-        let mut quotes = [b'"'; 38];
-        let id = id.map(|id| id_json(id, &mut quotes));
+        let (method, params) = (request.method, request.params);
         let link = &mut self.links[number];
         // A server that was asked and has no sessions is not bothered with the member either.
         let is_strange = link.is_plain && self.sessions.are_wanted;
@@ -284,8 +304,9 @@ impl Mux {
             false => RequestMeta::default(),
         };
         let offsets = link.append(|out| {
-            write_frame(out, max, |out| {
-                write_request(out, dialect, id, request.method, request.params, &meta);
+            write_frame(out, max, |out| match id {
+                Some(id) => write_call(out, dialect, id, method, params, &meta),
+                None => write_request(out, dialect, None, method, params, &meta),
             })
         })?;
         self.sessions.appends += 1;
@@ -338,9 +359,17 @@ impl Mux {
     ///
     /// [`withdraw`]: Self::withdraw
     pub(crate) fn close(&mut self, key: Key, end: End) -> Option<Closed> {
-        let pending = self.calls.remove(key)?;
+        let mut closed = Closed::unbegun(Name::None);
+        self.close_into(key, end, &mut closed).then_some(closed)
+    }
+
+    /// The same, with what is left put into its place. False if the call was not pending.
+    pub(crate) fn close_into(&mut self, key: Key, end: End, closed: &mut Closed) -> bool {
+        let Some(pending) = self.calls.remove(key) else {
+            return false;
+        };
         let (name, place) = (pending.name, pending.place);
-        let closed = pending.take();
+        pending.take_into(closed);
         for attempt in closed.attempts.iter() {
             if attempt.fate == Fate::Live {
                 self.release(attempt.link);
@@ -354,7 +383,7 @@ impl Mux {
             Name::Id(id) => drop(self.by_id.remove(&id)),
             Name::Number(call) => self.end_number(call, end),
         }
-        Some(closed)
+        true
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -446,12 +475,6 @@ fn replace(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
         Some(old) if old.will_wake(waker) => None,
         _ => place.replace(waker.clone()),
     }
-}
-
-/// The id as JSON, in a buffer that is full of quotes.
-fn id_json<'a>(id: &Uuid, text: &'a mut [u8; 38]) -> &'a str {
-    id.hyphenated().encode_lower(&mut text[1..37]);
-    std::str::from_utf8(text).expect("hex digits, hyphens and quotes are ASCII")
 }
 
 /// Hashes ids that are random already, or were counted. No seed, so that a simulation's map has

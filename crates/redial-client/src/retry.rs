@@ -40,6 +40,8 @@ pub(crate) struct Policy {
     /// How long calls take that are hedged by that.
     pub(crate) latency: Latency,
     pub(crate) hedges: u64,
+    /// The limits of calls that have none of their own.
+    pub(crate) limits: CallLimits,
 }
 
 impl Policy {
@@ -58,7 +60,8 @@ pub(crate) struct Flight {
     pub(crate) method: Cow<'static, str>,
     pub(crate) params: Option<Json>,
     pub(crate) traceparent: Option<String>,
-    pub(crate) limits: CallLimits,
+    /// Where these are not the client's. They are large, and a call is moved about.
+    pub(crate) own_limits: Option<Box<CallLimits>>,
     /// How long after a request that may have arrived the call may be sent again, if not always.
     pub(crate) resend_window: Option<Duration>,
     pub(crate) is_notification: bool,
@@ -122,13 +125,13 @@ impl Flight {
         self.key.expect("the call has begun")
     }
 
-    pub(crate) fn new(method: Cow<'static, str>, params: Option<Json>, limits: CallLimits) -> Self {
+    pub(crate) fn new(method: Cow<'static, str>, params: Option<Json>) -> Self {
         Self {
             key: None,
             method,
             params,
             traceparent: None,
-            limits,
+            own_limits: None,
             resend_window: None,
             is_notification: false,
             began: None,
@@ -141,11 +144,15 @@ impl Flight {
     }
 
     /// The call is polled for the first time.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, policy: &Policy, now: Instant) {
         self.began = Some(Began {
             started: now,
-            deadline: after(now, self.limits.deadline),
+            deadline: after(now, self.limits(policy).deadline),
         });
+    }
+
+    fn limits<'a>(&'a self, policy: &'a Policy) -> &'a CallLimits {
+        self.own_limits.as_deref().unwrap_or(&policy.limits)
     }
 
     /// When it was first polled, if it was.
@@ -169,7 +176,7 @@ impl Flight {
                 Phase::Ready => self.send(mux, policy, now, now),
                 Phase::Send { at } => self.send(mux, policy, at, now),
                 Phase::Wait { until, hedge_at } => self.wait(mux, policy, until, hedge_at, now),
-                Phase::Listen { stop } => Some(self.listen(mux, stop, now)),
+                Phase::Listen { stop } => Some(self.listen(mux, policy, stop, now)),
             };
             if let Some(step) = step {
                 return step;
@@ -227,7 +234,7 @@ impl Flight {
         now: Instant,
     ) -> Option<Step> {
         if now >= self.deadline() {
-            return Some(self.give_up(mux, Stop::Deadline));
+            return Some(self.give_up(mux, policy, Stop::Deadline));
         }
         let at = mux
             .call(self.key())
@@ -243,12 +250,12 @@ impl Flight {
             return Some(sleep(at));
         }
         let number = self.used + 1;
-        match mux.send(&self.outbound(number, false, now), now) {
+        match mux.send(&self.outbound(policy, number, false, now), now) {
             Sent::Queued { needs_driver } => {
                 self.used = number;
                 self.holds_token = false;
                 self.first_sent.get_or_insert(now);
-                let until = self.patience(now);
+                let until = self.patience(policy, now);
                 let hedge_at = self.hedge_at(policy, now);
                 self.phase = Phase::Wait { until, hedge_at };
                 // It may be in the buffer still when it gets too late for it.
@@ -295,9 +302,9 @@ impl Flight {
             }
             None if now >= self.deadline() => {
                 self.withdraw(mux);
-                return Some(self.give_up(mux, Stop::Deadline));
+                return Some(self.give_up(mux, policy, Stop::Deadline));
             }
-            None if self.is_unsent(mux) => return self.wait_unsent(mux, until, now),
+            None if self.is_unsent(mux) => return self.wait_unsent(mux, policy, until, now),
             None if self.is_copy_too_late(mux, now) && self.withdraw(mux) => self.refund(policy),
             None if now >= until => {
                 // Of the two it is a hedge that may not have left yet.
@@ -305,7 +312,7 @@ impl Flight {
                     self.refund(policy);
                 }
                 mux.time_out(self.key(), now);
-                let cause = Cause::NoReply(self.limits.attempt_timeout);
+                let cause = Cause::NoReply(self.limits(policy).attempt_timeout);
                 mux.call(self.key()).trouble = Some(cause.into());
                 self.plan(mux, policy, now);
             }
@@ -331,14 +338,20 @@ impl Flight {
 
     /// The request lies in the buffer: another copy would lie behind it, so it is only kept from
     /// leaving too late.
-    fn wait_unsent(&mut self, mux: &mut Mux, until: Instant, now: Instant) -> Option<Step> {
+    fn wait_unsent(
+        &mut self,
+        mux: &mut Mux,
+        policy: &Policy,
+        until: Instant,
+        now: Instant,
+    ) -> Option<Step> {
         let too_late = self.too_late(mux);
         if too_late.is_some_and(|too_late| now >= too_late) && self.withdraw(mux) {
             self.stop(Stop::Window);
             return None;
         }
         if now >= until {
-            let until = self.patience(now);
+            let until = self.patience(policy, now);
             self.phase = Phase::Wait {
                 until,
                 hedge_at: None,
@@ -352,11 +365,11 @@ impl Flight {
         Some(sleep(wake.min(self.deadline())))
     }
 
-    fn listen(&mut self, mux: &mut Mux, stop: Stop, now: Instant) -> Step {
+    fn listen(&mut self, mux: &mut Mux, policy: &Policy, stop: Stop, now: Instant) -> Step {
         if now < self.deadline() && mux.call(self.key()).is_reachable() {
             return sleep(self.deadline());
         }
-        self.give_up(mux, stop)
+        self.give_up(mux, policy, stop)
     }
 
     /// An attempt is over: another one, or none.
@@ -377,10 +390,11 @@ impl Flight {
         policy: &mut Policy,
         now: Instant,
     ) -> Result<Instant, Stop> {
-        if self.used >= self.limits.max_attempts {
+        let limits = self.limits(policy);
+        if self.used >= limits.max_attempts {
             return Err(Stop::Attempts);
         }
-        let backoff = self.limits.backoff;
+        let backoff = limits.backoff;
         let delay = backoff.delay(self.used, self.previous_delay, &mut policy.jitter);
         self.previous_delay = delay;
         let asked = mux.call(self.key()).not_before;
@@ -405,6 +419,9 @@ impl Flight {
 
     /// From when on the server can't be relied on to know the call again; `None` if it always can.
     fn too_late(&self, mux: &mut Mux) -> Option<Instant> {
+        if !mux.may_be_forgotten(self.key()) {
+            return None;
+        }
         self.too_late_since(mux.call(self.key()).open_since(false), mux)
     }
 
@@ -424,36 +441,39 @@ impl Flight {
         self.phase = Phase::Listen { stop };
     }
 
-    fn give_up(&self, mux: &mut Mux, stop: Stop) -> Step {
+    fn give_up(&self, mux: &mut Mux, policy: &Policy, stop: Stop) -> Step {
+        let deadline = self.limits(policy).deadline;
         let pending = mux.call(self.key());
         let untold = match pending.attempts.last() {
-            Some(latest) if latest.ended.is_none() => Some(Cause::NoReply(self.limits.deadline)),
+            Some(latest) if latest.ended.is_none() => Some(Cause::NoReply(deadline)),
             _ => pending.trouble.take().map(|cause| *cause),
         };
         let refused = || mux.hello_refusal().map(Cause::Server);
-        let cause = untold
-            .or_else(refused)
-            .unwrap_or(Cause::NotSent(self.limits.deadline));
+        let cause = untold.or_else(refused).unwrap_or(Cause::NotSent(deadline));
         Step::Over(Ending::GiveUp { stop, cause })
     }
 
     /// Until when an attempt that is made now is waited for.
-    fn patience(&self, now: Instant) -> Instant {
+    fn patience(&self, policy: &Policy, now: Instant) -> Instant {
         match self.is_notification {
             true => self.deadline(),
-            false => after(now, self.limits.attempt_timeout),
+            false => after(now, self.limits(policy).attempt_timeout),
         }
     }
 
-    fn outbound(&self, number: u32, is_hedge: bool, now: Instant) -> Outbound<'_> {
-        let left = self.deadline().saturating_duration_since(now);
+    fn outbound(&self, policy: &Policy, number: u32, is_hedge: bool, now: Instant) -> Outbound<'_> {
+        // What almost every first attempt has left is known without a subtraction.
+        let left = match self.started() == Some(now) {
+            true => self.limits(policy).deadline.min(YEAR),
+            false => self.deadline().saturating_duration_since(now),
+        };
         Outbound {
             key: self.key(),
             method: &self.method,
             params: self.params.as_ref().map(Json::get),
             number,
             is_hedge,
-            timeout_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: left.as_secs() * 1000 + u64::from(left.subsec_millis()),
             traceparent: self.traceparent.as_deref(),
         }
     }

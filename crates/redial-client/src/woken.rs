@@ -5,7 +5,6 @@ use std::task::Waker;
 /// Who is to be woken. For one or two, as there are after most steps of a call, the list stays
 /// where it is, so that it need not be allocated again and again.
 pub(crate) enum Woken {
-    Nobody,
     Few([Option<Waker>; 2]),
     Many(Vec<Waker>),
 }
@@ -13,8 +12,7 @@ pub(crate) enum Woken {
 impl Woken {
     pub(crate) fn take(list: &mut Vec<Waker>) -> Self {
         match list.len() {
-            0 => Self::Nobody,
-            1 | 2 => {
+            0..=2 => {
                 let mut few = [None, None];
                 few.iter_mut()
                     .zip(list.drain(..))
@@ -27,7 +25,6 @@ impl Woken {
 
     pub(crate) fn wake(self) {
         match self {
-            Self::Nobody => {}
             Self::Few(few) => few.into_iter().flatten().for_each(Waker::wake),
             Self::Many(many) => many.into_iter().for_each(Waker::wake),
         }

@@ -40,12 +40,14 @@
 
 pub mod error;
 pub mod frame;
+mod hex;
 pub mod id;
 pub mod limits;
 pub mod message;
 pub mod meta;
 pub mod method;
 pub mod reply;
+mod request;
 pub mod rpc;
 mod scan;
 pub mod session;
@@ -59,6 +61,7 @@ pub use message::{Batch, Dialect, Incoming, MessageReader, Rejection, Request, w
 pub use meta::{ReplyMeta, RequestMeta};
 pub use method::{Kind, Method};
 pub use reply::{Reply, ReplyError};
+pub use request::write_call;
 pub use session::{SessionCall, SessionId};
 pub use text::cut;
 

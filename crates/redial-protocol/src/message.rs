@@ -459,10 +459,15 @@ pub fn write_request(
     out.push(b'}');
 }
 
+/// Whether a string needs no more than quotes to be JSON.
+pub(crate) fn is_plain(text: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    text.bytes().all(is_plain)
+}
+
 /// Appends a string as JSON.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if text.bytes().all(is_plain) {
+    if is_plain(text) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{Shared, State},
+    config::CallLimits,
     error::{CallError, Cause, Details, Stop},
     json::Json,
     mux::{Answer, Closed, End, Key, Name, Nature, Pending, Taken},
@@ -62,7 +63,9 @@ impl Course {
         if let Some(problem) = self.problem.take() {
             return Err(*problem);
         }
-        if let Some(problem) = self.flight.limits.problem() {
+        // Those of the client were looked at when it was built.
+        let own_limits = self.flight.own_limits.as_ref();
+        if let Some(problem) = own_limits.and_then(|limits| limits.problem()) {
             return Err(Cause::BadOption(problem));
         }
         match &self.flight.traceparent {
@@ -85,7 +88,22 @@ impl Course {
         now: impl FnOnce() -> Instant,
         over: &mut Option<Over>,
     ) -> ControlFlow<(), (Instant, Option<usize>)> {
-        let now = match self.flight.key.filter(|_| self.is_pending) {
+        let key = self.flight.key.filter(|_| self.is_pending);
+        if let Some(key) = key
+            && let Some((answer, meta, at)) = state.mux.take_result(key)
+        {
+            let over = over.insert(Over {
+                ending: Some(Ending::Answer(answer)),
+                closed: Closed::unbegun(Name::None),
+                is_unknown: false,
+                at,
+                connects: state.mux.connects,
+                answered: Some(meta),
+            });
+            self.end_with_result(over, state);
+            return ControlFlow::Break(());
+        }
+        let now = match key {
             Some(key) => match state.mux.answered_at(key) {
                 // It sleeps no more, so nobody need know how to wake it.
                 Some(at) => at,
@@ -122,7 +140,7 @@ impl Course {
 
     /// Makes the call pending.
     fn begin(&mut self, state: &mut State, now: Instant) -> Result<(), Taken> {
-        self.flight.begin(now);
+        self.flight.begin(&state.policy, now);
         self.flight.is_notification = self.nature.is_notification;
         self.nature.is_bound = self.hold.is_some();
         self.may_be_executed = self.nature.is_resumed;
@@ -161,13 +179,9 @@ impl Course {
         self.withdraw(state);
         let key = self.key();
         let is_unknown = self.is_unknown(&ending, state.mux.call(key));
-        let end = match self.is_to_be_asked_for(&ending, is_unknown) {
-            true => End::Held,
-            false => End::Done,
-        };
-        let closed = state.mux.close(key, end).expect("it was pending until now");
-        state.policy.count_hedges(&closed);
-        self.is_pending = false;
+        let is_held = self.is_to_be_asked_for(&ending, is_unknown);
+        let mut closed = Closed::unbegun(Name::None);
+        self.close(is_held, &mut closed, state);
         let answered = match &ending {
             Ending::Answer(Answer::Result(_, meta) | Answer::Error(_, _, meta)) => Some(*meta),
             Ending::Answer(Answer::SessionLost) | Ending::GiveUp { .. } => None,
@@ -183,6 +197,33 @@ impl Course {
             connects: state.mux.connects,
             answered,
         }
+    }
+
+    /// The end of almost every call, in fewer steps: its one attempt was answered by a result.
+    fn end_with_result(&mut self, over: &mut Over, state: &mut State) {
+        let ending = over.ending.as_ref().expect("it is not concluded yet");
+        if let Ending::Answer(answer) = ending {
+            self.flight.learn(&mut state.policy, answer, over.at);
+        }
+        self.flight.refund(&mut state.policy);
+        let is_held = self.is_kept_elsewhere();
+        // What the long way would find.
+        debug_assert!(!self.flight.withdraw(&mut state.mux));
+        debug_assert!(!self.is_unknown(ending, state.mux.call(self.key())));
+        debug_assert_eq!(self.is_to_be_asked_for(ending, false), is_held);
+        self.close(is_held, &mut over.closed, state);
+    }
+
+    /// The call is pending no longer. It `is_held` if somebody may still ask what became of it.
+    fn close(&mut self, is_held: bool, closed: &mut Closed, state: &mut State) {
+        let end = match is_held {
+            true => End::Held,
+            false => End::Done,
+        };
+        let was_pending = state.mux.close_into(self.key(), end, closed);
+        assert!(was_pending, "it was pending until now");
+        state.policy.count_hedges(closed);
+        self.is_pending = false;
     }
 
     /// Whether somebody may still ask what became of the call.
@@ -355,16 +396,31 @@ impl Course {
         }
     }
 
-    pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// `usual` are the limits of calls that have none of their own.
+    pub(super) fn debug(
+        &self,
+        name: &str,
+        usual: Option<&CallLimits>,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let limits = self.flight.own_limits.as_deref().or(usual);
         f.debug_struct(name)
             .field("method", &self.flight.method)
             .field("id", &self.id)
-            .field("limits", &self.flight.limits)
+            .field("limits", &limits)
             .finish_non_exhaustive()
     }
 }
 
 impl Over {
+    /// The result, if there is one and nobody has taken it.
+    pub(super) fn result(&self) -> Option<&Json> {
+        match &self.ending {
+            Some(Ending::Answer(Answer::Result(result, _))) => Some(result),
+            _ => None,
+        }
+    }
+
     /// The name that a reservation got.
     pub(super) fn named(&self) -> Option<Name> {
         matches!(self.ending, Some(Ending::Named)).then_some(self.closed.name)

@@ -1,10 +1,12 @@
 //! A call with what it shares, as it is polled: one lock per poll, and no timer of its own.
 
 use std::{
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -31,14 +33,14 @@ impl Open {
         }
     }
 
-    /// Ready with the result, or with whether the call was executed.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Json, CallError>> {
+    /// Ready when the call is over and can be concluded. An error if it can't be sent.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         let begins = self.course.flight.started().is_none();
         if begins && let Err(cause) = self.course.check() {
             self.client = None;
             return Poll::Ready(Err(self.course.refused(cause)));
         }
-        self.poll_over(context).map(|()| self.conclude())
+        self.poll_over(context).map(Ok)
     }
 
     /// Ready when the call is over and can be concluded.
@@ -70,7 +72,21 @@ impl Open {
         Poll::Pending
     }
 
-    fn conclude(&mut self) -> Result<Json, CallError> {
+    /// The value, read where the result lies.
+    pub(super) fn read<O: DeserializeOwned>(&mut self) -> Result<O, CallError> {
+        let Some(result) = self.over.as_ref().and_then(Over::result) else {
+            let other = self.conclude()?;
+            let value = serde_json::from_slice(other.get());
+            return value.map_err(|error| self.of_another_type(&error));
+        };
+        let value = serde_json::from_slice(result.get());
+        self.client = None;
+        self.course.hold = None;
+        value.map_err(|error| self.of_another_type(&error))
+    }
+
+    /// The result, or whether the call was executed.
+    pub(super) fn conclude(&mut self) -> Result<Json, CallError> {
         let client = self.client.take().expect("it is concluded once");
         let over = self.over.as_mut().expect("the call is over");
         let result = self.course.conclude(over, client.shared());
@@ -79,7 +95,7 @@ impl Open {
     }
 
     /// The result is none of the type that the caller expects.
-    pub(super) fn of_another_type(&self, error: &serde_json::Error) -> CallError {
+    fn of_another_type(&self, error: &serde_json::Error) -> CallError {
         let over = self.over.as_ref().expect("the call is over");
         self.course.of_another_type(over, error)
     }
@@ -88,6 +104,12 @@ impl Open {
     pub(super) fn report(&self) -> Report {
         let over = self.over.as_ref();
         over.map_or_else(Report::empty, |over| self.course.report(over))
+    }
+
+    pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client = self.client.as_ref();
+        let usual = client.map(|client| &client.shared().config.call);
+        self.course.debug(name, usual, f)
     }
 
     /// The name that a reservation got, and what keeps it. To be asked for when it is over.

@@ -1,14 +1,18 @@
 //! What a frame from the server is.
 
-use redial_protocol::{ErrorObject, Reply, ReplyError, ReplyMeta, reply::UsualReply, rpc::Hello};
+use redial_protocol::{
+    ErrorObject, Reply, ReplyError, ReplyMeta,
+    reply::{IdStart, UsualReply},
+    rpc::Hello,
+};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::mux::{Decoded, HELLO_ID, PING_ID, Welcome};
 
-/// What a frame is, copied out of the buffer it lies in.
-pub(super) fn decode(frame: &[u8]) -> Result<Decoded, ReplyError> {
-    if let Some(usual) = UsualReply::read(frame) {
+/// What a frame is, copied out of the buffer it lies in. `before` is of the frame before it.
+pub(super) fn decode(frame: &[u8], before: &mut IdStart) -> Result<Decoded, ReplyError> {
+    if let Some(usual) = UsualReply::read_after(frame, before) {
         return Ok(Decoded::Reply {
             id: usual.id,
             outcome: Ok(usual.result.into()),

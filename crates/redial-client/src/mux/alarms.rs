@@ -92,6 +92,7 @@ impl Mux {
     }
 }
 
+#[inline]
 fn list_of(all: &mut Vec<Alarms>, keeper: usize) -> &mut Alarms {
     if all.len() <= keeper {
         all.resize_with(keeper + 1, Alarms::default);

@@ -265,7 +265,14 @@ impl Mux {
     }
 
     /// Gives what room there is to the calls that have waited longest, and wakes them.
+    #[inline]
     pub(super) fn unblock(&mut self, number: usize) {
+        if !self.links[number].blocked.is_empty() {
+            self.unblock_some(number);
+        }
+    }
+
+    fn unblock_some(&mut self, number: usize) {
         let max = self.max_in_flight();
         let link = &mut self.links[number];
         if link.unsent() >= self.max_buffered_bytes {

@@ -90,20 +90,34 @@ impl Sessions {
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<&Session<Key>> {
-        self.iter().find(|session| session.id == id)
+        match &self.current {
+            Some(current) if current.id == id => Some(current),
+            _ => self.retired.iter().find(|session| session.id == id),
+        }
     }
 
     pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session<Key>> {
-        self.iter_mut().find(|session| session.id == id)
+        match &mut self.current {
+            Some(current) if current.id == id => Some(current),
+            _ => self.retired.iter_mut().find(|session| session.id == id),
+        }
     }
 
-    /// What a request of that name has to say about the calls before it.
+    /// What a request of that name has to say about the calls before it. Of requests that leave
+    /// together the first says it, and those behind it only if there is little left of the window.
     pub(super) fn piggyback(&self, name: Name, link: &Link) -> Option<u64> {
         let Name::Number(call) = name else {
             return None;
         };
-        let watermark = self.get(call.session)?.watermark();
-        let is_news = watermark > 0 && link.acked != Some((call.session, watermark));
+        let session = self.get(call.session)?;
+        let watermark = session.watermark();
+        let is_news = match link.acked {
+            Some((id, said)) if id == call.session => {
+                let is_far = call.number - said.min(call.number) >= session.window() as u64 / 2;
+                said != watermark && (is_far || !link.has_more())
+            }
+            _ => watermark > 0,
+        };
         is_news.then_some(watermark)
     }
 
@@ -135,7 +149,7 @@ impl Mux {
     /// [`Taken`] if it can't be under that id.
     pub(crate) fn open(&mut self, id: Option<Uuid>, nature: Nature) -> Result<Key, Taken> {
         let Some(id) = id else {
-            let key = self.calls.insert(Pending::new(Name::None, nature));
+            let key = self.insert(Name::None, nature);
             if !nature.is_notification && !self.has_queue() {
                 self.number(key);
             }
@@ -149,7 +163,7 @@ impl Mux {
         if call.is_some() && own.is_none() && nature.is_bound && !nature.is_resumed {
             return Err(Taken::SessionLost);
         }
-        let key = self.calls.insert(Pending::new(Name::Id(id), nature));
+        let key = self.insert(Name::Id(id), nature);
         let resumed = own.filter(|call| {
             let session = self.sessions.get_mut(call.session);
             session.is_some_and(|session| session.resume(call.number, key))
@@ -159,6 +173,12 @@ impl Mux {
             None => drop(self.by_id.insert(id, key)),
         }
         Ok(key)
+    }
+
+    fn insert(&mut self, name: Name, nature: Nature) -> Key {
+        let new = || Pending::new(name, nature);
+        let renew = |place: &mut Pending| place.renew(name, nature);
+        self.calls.insert_with(new, renew)
     }
 
     /// The call that an id belongs to.

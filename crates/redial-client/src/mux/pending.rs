@@ -205,14 +205,48 @@ impl Pending {
         }
     }
 
+    /// Makes a new call of what is left of one that is over: cheaper than to build one and to copy
+    /// it here, since most calls need little of it.
+    pub(super) fn renew(&mut self, name: Name, nature: Nature) {
+        let Self {
+            name: its_name,
+            nature: its_nature,
+            waker,
+            attempts,
+            answer,
+            answered_at,
+            signal,
+            disowned,
+            trouble,
+            not_before,
+            is_blocked,
+            is_queued,
+            waiting,
+            place,
+            wakes_at,
+            alarm,
+        } = self;
+        (*its_name, *its_nature) = (name, nature);
+        attempts.clear();
+        (*waker, *answer, *trouble) = (None, None, None);
+        (*signal, *disowned) = (None, 0);
+        (*answered_at, *not_before, *waiting, *wakes_at) = (None, None, None, None);
+        (*is_blocked, *is_queued) = (false, false);
+        (*place, *alarm) = (None, None);
+    }
+
     /// Takes what may not be dropped under the lock, and what is of use after the call.
-    pub(super) fn take(&mut self) -> Closed {
-        Closed {
-            name: self.name,
-            attempts: std::mem::replace(&mut self.attempts, Few::new()),
-            _waker: self.waker.take(),
-            _trouble: self.trouble.take(),
-        }
+    pub(super) fn take_into(&mut self, closed: &mut Closed) {
+        closed.name = self.name;
+        std::mem::swap(&mut closed.attempts, &mut self.attempts);
+        closed._waker = self.waker.take();
+        closed._trouble = self.trouble.take();
+    }
+
+    /// It has a number, and no attempt of it was ever made.
+    pub(super) fn is_fresh(&self) -> bool {
+        let is_numbered = matches!(self.name, Name::Number(_));
+        is_numbered && self.attempts.is_empty() && !self.nature.is_resumed
     }
 
     /// Some attempt is waited for.

@@ -30,20 +30,32 @@ impl<T> Slab<T> {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn insert(&mut self, value: T) -> Key {
+        let value = std::cell::Cell::new(Some(value));
+        let take = || value.take().expect("it is put in once");
+        self.insert_with(take, |place| *place = take())
+    }
+
+    /// A value in a new place, or in one that was used before: to build it there is cheaper.
+    pub(super) fn insert_with(
+        &mut self,
+        new: impl FnOnce() -> T,
+        renew: impl FnOnce(&mut T),
+    ) -> Key {
         let Some(index) = self.free.pop() else {
             let index = u32::try_from(self.places.len()).expect("fewer than 2^32 calls at once");
             let (generation, is_free) = (0, false);
             self.places.push(Place {
                 generation,
                 is_free,
-                value,
+                value: new(),
             });
             return Key { index, generation };
         };
         let place = &mut self.places[index as usize];
         place.is_free = false;
-        place.value = value;
+        renew(&mut place.value);
         Key {
             index,
             generation: place.generation,

@@ -108,6 +108,7 @@ impl World {
                 jitter: rng(),
                 latency: Latency::new(),
                 hedges: 0,
+                limits: CallLimits::default(),
             },
             lines: (0..LINKS).map(|_| Line::default()).collect(),
             calls: Vec::new(),
@@ -132,8 +133,9 @@ impl World {
             hedge: hedge::Hedge::After(ms(50)),
         };
         let params = to_raw_value(&[self.calls.len()]).unwrap();
-        let mut flight = Flight::new("inc".into(), Some((&*params).into()), limits);
-        flight.begin(self.now);
+        let mut flight = Flight::new("inc".into(), Some((&*params).into()));
+        flight.own_limits = Some(limits.into());
+        flight.begin(&self.policy, self.now);
         flight.resend_window = Some(ms(8000));
         flight.key = Some(self.mux.open(None, Nature::default()).unwrap());
         self.calls.push(Running { flight, over: None });

@@ -120,7 +120,7 @@ fn upper_bound(bucket: usize) -> Duration {
 impl Flight {
     /// When a copy of an attempt that is made now goes out, if one does.
     pub(super) fn hedge_at(&self, policy: &Policy, now: Instant) -> Option<Instant> {
-        let wait = match self.limits.hedge {
+        let wait = match self.limits(policy).hedge {
             _ if self.is_notification => None,
             Hedge::Off => None,
             Hedge::After(wait) => Some(wait),
@@ -141,7 +141,7 @@ impl Flight {
         self.phase = Phase::Wait { until, hedge_at };
         let patience = until.min(self.deadline());
         let since = mux.call(self.key()).open_since(true);
-        let is_wasted = self.used >= self.limits.max_attempts
+        let is_wasted = self.used >= self.limits(policy).max_attempts
             || mux.touch(self.key()) != Touch::Wholly
             || self
                 .too_late_since(since, mux)
@@ -150,7 +150,7 @@ impl Flight {
             return sleep(patience);
         }
         let number = self.used + 1;
-        match mux.send(&self.outbound(number, true, now), now) {
+        match mux.send(&self.outbound(policy, number, true, now), now) {
             Sent::Queued { needs_driver } => {
                 self.used = number;
                 // It may be in the buffer still when it gets too late for it.
@@ -190,9 +190,9 @@ impl Flight {
     }
 
     /// An answer says how long calls take.
-    pub(super) fn learn(&self, policy: &mut Policy, answer: &Answer, now: Instant) {
+    pub(crate) fn learn(&self, policy: &mut Policy, answer: &Answer, now: Instant) {
         if let (Hedge::P95 { .. }, Some(since), Answer::Result(..)) =
-            (self.limits.hedge, self.first_sent, answer)
+            (self.limits(policy).hedge, self.first_sent, answer)
         {
             policy.latency.record(now.saturating_duration_since(since));
         }

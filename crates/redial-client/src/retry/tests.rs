@@ -75,19 +75,21 @@ impl World {
         let now = clock::now();
         let mut mux = Mux::new(config, ChaCha8Rng::seed_from_u64(2));
         let key = mux.open(Some(ID), Nature::default()).unwrap();
-        let mut flight = Flight::new("inc".into(), None, limits);
-        flight.begin(now);
+        let policy = Policy {
+            bucket: Bucket::new(budget, now),
+            jitter: ChaCha8Rng::seed_from_u64(1),
+            latency: Latency::new(),
+            hedges: 0,
+            limits,
+        };
+        let mut flight = Flight::new("inc".into(), None);
+        flight.begin(&policy, now);
         flight.key = Some(key);
         flight.resend_window = Some(ms(8000));
         Self {
             now,
             mux,
-            policy: Policy {
-                bucket: Bucket::new(budget, now),
-                jitter: ChaCha8Rng::seed_from_u64(1),
-                latency: Latency::new(),
-                hedges: 0,
-            },
+            policy,
             flight,
             is_connected: false,
             outgoing: Outgoing::default(),
@@ -296,7 +298,7 @@ proptest! {
 /// A world in which everything is written at once.
 fn written() -> World {
     let mut world = World::new(limits(), RetryBudget::unlimited());
-    world.flight.limits.backoff = Backoff::new(ms(10), 2.0, ms(100), Jitter::None).unwrap();
+    world.policy.limits.backoff = Backoff::new(ms(10), 2.0, ms(100), Jitter::None).unwrap();
     world.happen(Event::Connect);
     world.step();
     world.write(usize::MAX);
@@ -435,7 +437,7 @@ fn a_copy_is_looked_after_when_it_gets_too_late_for_it() {
 #[test]
 fn a_hedge_is_taken_back_when_it_gets_too_late_for_it() {
     let mut world = World::new(limits(), RetryBudget::unlimited());
-    world.flight.limits.hedge = Hedge::After(ms(50));
+    world.policy.limits.hedge = Hedge::After(ms(50));
     world.flight.resend_window = Some(ms(80));
     world.happen(Event::Connect);
     world.step();
