@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{FrameDecoder, reply::IdStart};
+use redial_protocol::{FrameDecoder, IdStart};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::AbortHandle,

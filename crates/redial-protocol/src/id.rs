@@ -4,12 +4,15 @@
 //! through a float, 2^64 and 2^64 + 1 would become one id, and one of two effects would be lost.
 //! `1` and `"1"` are two ids.
 
+mod start;
+
 use std::{borrow::Cow, fmt};
 
 use serde_json::value::RawValue;
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::start::IdStart;
 use crate::{limits::MAX_ID_BYTES, message::Dialect, session::SessionCall, text::cut};
 
 /// The `id` member of a message, borrowed from its frame.

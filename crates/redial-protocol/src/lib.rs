@@ -55,7 +55,7 @@ mod text;
 
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FrameDecoder, FrameError, write_frame};
-pub use id::{CallKey, Id, IdError};
+pub use id::{CallKey, Id, IdError, IdStart};
 pub use limits::Limits;
 pub use message::{Batch, Dialect, Incoming, MessageReader, Rejection, Request, write_request};
 pub use meta::{ReplyMeta, RequestMeta};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-pub use self::usual::{IdStart, UsualReply};
+pub use self::usual::UsualReply;
 use crate::{
     error::ErrorObject,
     id::{Id, IdError},
@@ -47,13 +47,12 @@ pub fn encode_error(out: &mut Vec<u8>, error: &ErrorObject) {
 /// assert_eq!(out, br#"{"jsonrpc":"2.0","id":1,"result":19}"#);
 /// ```
 pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8], meta: ReplyMeta) {
-    let start: &[u8] = match dialect {
-        Dialect::Notebook => br#"{"id":"#,
-        Dialect::JsonRpc2 => br#"{"jsonrpc":"2.0","id":"#,
-    };
     // Once for all that follows, but for the rare meta.
-    out.reserve(start.len() + id.len() + outcome.len() + 2);
-    out.extend_from_slice(start);
+    out.reserve(32 + id.len() + outcome.len());
+    match dialect {
+        Dialect::Notebook => out.extend_from_slice(br#"{"id":"#),
+        Dialect::JsonRpc2 => out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#),
+    }
     out.extend_from_slice(id.as_bytes());
     out.push(b',');
     out.extend_from_slice(outcome);

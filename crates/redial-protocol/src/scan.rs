@@ -77,19 +77,12 @@ fn depth_of(max_depth: usize) -> Option<usize> {
     max_depth.min(MAX_DEPTH).checked_sub(1)
 }
 
-/// What most ids are.
-#[inline(always)]
-fn read_uuid<'a>(text: &'a str, value: &'a [u8]) -> Option<(Id<'a>, &'a [u8])> {
-    let ([b'"', uuid @ .., b'"'], rest) = value.split_at_checked(38)? else {
-        return None;
-    };
-    let uuid = Uuid::try_parse_ascii(uuid).ok()?;
-    Some((Id::scanned_uuid(between(text, value, rest), uuid), rest))
-}
-
 fn read_id<'a>(text: &'a str, value: &'a [u8]) -> Option<(Id<'a>, &'a [u8])> {
-    if let Some(read) = read_uuid(text, value) {
-        return Some(read);
+    // What most ids are.
+    if let Some(([b'"', uuid @ .., b'"'], rest)) = value.split_at_checked(38)
+        && let Ok(uuid) = Uuid::try_parse_ascii(uuid)
+    {
+        return Some((Id::scanned_uuid(between(text, value, rest), uuid), rest));
     }
     let (rest, quotes) = match value.first()? {
         b'"' => (after_string(value)?, 2),
@@ -303,11 +296,13 @@ fn inside<'a>(text: &'a str, from: &[u8], to: &[u8]) -> &'a str {
 fn after_plain(mut bytes: &[u8]) -> &[u8] {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH;
-    let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit));
     while let Some((chunk, rest)) = bytes.split_first_chunk() {
         let word = u64::from_le_bytes(*chunk);
-        let found = is(word, b'"') | is(word, b'\\') | below(word, b' ');
+        // With that bit flipped a quote comes right after the control characters.
+        let quote_or_control = below(word ^ (ONES * 2), b'!');
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let found = (quote_or_control | backslash) & !word & HIGH;
         if found != 0 {
             return &bytes[found.trailing_zeros() as usize / 8..];
         }

@@ -66,6 +66,7 @@ impl Shared {
     }
 
     /// As [`tell`](Self::tell), for what is counted elsewhere.
+    #[inline]
     pub(crate) fn observe(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
         if let Some(observer) = &self.observer {
             let event = Event {
@@ -74,12 +75,7 @@ impl Shared {
                 attempt,
                 method,
             };
-            // In the middle of a call a panic would take its outcome, its place among the running
-            // ones and all who wait for it along.
-            let observed = catch_unwind(AssertUnwindSafe(|| observer.observe(&event)));
-            if let Err(panic) = observed {
-                execution::bury(panic);
-            }
+            observe_caught(&**observer, &event);
         }
     }
 
@@ -177,6 +173,15 @@ impl Shared {
                 }
             }
         });
+    }
+}
+
+/// In the middle of a call a panic would take its outcome, its place among the running ones and all
+/// who wait for it along.
+#[inline(never)]
+fn observe_caught(observer: &dyn Observer, event: &Event<'_>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| observer.observe(event))) {
+        execution::bury(panic);
     }
 }
 

@@ -83,7 +83,9 @@ impl Caller {
         self.read = 0;
         let until = self.calls.min(self.made + self.at_once);
         for number in self.made..until {
-            template.append(&mut self.requests, number, self.answered);
+            // Once for all that leave together, as the client does.
+            let ack = (number == self.made).then_some(self.answered);
+            template.append(&mut self.requests, number, ack);
         }
         self.made = until;
     }

@@ -1,9 +1,7 @@
 //! What a frame from the server is.
 
 use redial_protocol::{
-    ErrorObject, Reply, ReplyError, ReplyMeta,
-    reply::{IdStart, UsualReply},
-    rpc::Hello,
+    ErrorObject, IdStart, Reply, ReplyError, ReplyMeta, reply::UsualReply, rpc::Hello,
 };
 use serde_json::value::RawValue;
 use uuid::Uuid;

@@ -8,8 +8,9 @@
 
 use std::borrow::Cow;
 
-use super::{after_structure, between, depth_of, eat, read_meta, read_uuid};
+use super::{after_structure, between, depth_of, eat, read_meta};
 use crate::{
+    id::{Id, IdStart},
     message::{Dialect, Request},
     meta::RequestMeta,
 };
@@ -29,6 +30,7 @@ pub(crate) struct Habit {
     /// Where the method's name begins in what followed the id, and where it ends.
     method: (u8, u8),
     dialect: Dialect,
+    id_start: IdStart,
 }
 
 impl Default for Habit {
@@ -39,6 +41,7 @@ impl Default for Habit {
             len: 0,
             method: (0, 0),
             dialect: Dialect::JsonRpc2,
+            id_start: IdStart::default(),
         }
     }
 }
@@ -46,14 +49,18 @@ impl Default for Habit {
 impl Habit {
     /// A request that is spelled as the one that is remembered; `None` leaves it to others.
     #[inline(always)]
-    pub(crate) fn request<'a>(&self, text: &'a str, max_depth: usize) -> Option<Request<'a>> {
+    pub(crate) fn request<'a>(&mut self, text: &'a str, max_depth: usize) -> Option<Request<'a>> {
         if self.len == 0 {
             return None;
         }
         let depth = depth_of(max_depth)?;
         let (head, middle) = self.bytes[..self.len.into()].split_at(self.id_at.into());
         let value = text.as_bytes().strip_prefix(head)?;
-        let (id, after_id) = read_uuid(text, value)?;
+        let ([b'"', uuid @ .., b'"'], after_id) = value.split_at_checked(38)? else {
+            return None;
+        };
+        let uuid = self.id_start.read(uuid.first_chunk()?)?;
+        let id = Id::scanned_uuid(between(text, value, after_id), uuid);
         let value = after_id.strip_prefix(middle)?;
         let rest = after_structure(value, depth)?;
         let params = between(text, value, rest);
