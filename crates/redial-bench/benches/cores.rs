@@ -24,7 +24,7 @@ fn requests(mode: Mode, count: u32) -> Vec<u8> {
     let template = Template::new(mode, SESSION, "k");
     let mut out = Vec::new();
     for number in 0..count {
-        template.append(&mut out, number, Some(number));
+        template.append(&mut out, number, number);
     }
     out
 }

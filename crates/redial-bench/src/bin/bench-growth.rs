@@ -195,7 +195,7 @@ impl State {
 
     fn make(&mut self) {
         self.request.clear();
-        self.template.append(&mut self.request, self.made, None);
+        self.template.append(&mut self.request, self.made, 0);
         self.made += 1;
         if self.stopped.is_none() && clock::now() - self.begin >= self.ttl {
             let stats = self.server.stats();

@@ -83,9 +83,7 @@ impl Caller {
         self.read = 0;
         let until = self.calls.min(self.made + self.at_once);
         for number in self.made..until {
-            // Once for all that leave together, as the client does.
-            let ack = (number == self.made).then_some(self.answered);
-            template.append(&mut self.requests, number, ack);
+            template.append(&mut self.requests, number, self.answered);
         }
         self.made = until;
     }

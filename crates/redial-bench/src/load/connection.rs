@@ -93,17 +93,16 @@ impl Connection {
         if !self.out.is_empty() {
             return Ok(());
         }
-        let (watermark, mut is_first) = (self.slots.watermark(), true);
+        let watermark = self.slots.watermark();
         while self.slots.in_flight() < self.max_in_flight && self.slots.has_room() {
             self.owed += self.duplicates;
             let is_sent_twice = self.owed >= 1.0;
             self.owed -= f64::from(u8::from(is_sent_twice));
             let number = self.slots.take(1 + u8::from(is_sent_twice), now_ns);
             // As if each reply had led to one request, as with tasks that call in a loop: the
-            // client acknowledges no more than it knows to be over when it writes, and says so
-            // once for all requests that leave together.
+            // client acknowledges no more than it knows to be over when it writes.
             let ack = (number + 1).saturating_sub(self.max_in_flight as u32);
-            let ack = std::mem::take(&mut is_first).then_some(ack.min(watermark));
+            let ack = ack.min(watermark);
             for _ in 0..1 + u8::from(is_sent_twice) {
                 self.template.append(&mut self.out, number, ack);
             }

@@ -29,10 +29,10 @@ pub const RESULT: &[u8] = br#"","result":"#;
 /// Requests that differ in the last 32 bits of their ids, and in what they acknowledge.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// A frame: without its end if it may acknowledge something.
+    /// A frame: to the digits of the acknowledgement if it has one, else to its end.
     head: Vec<u8>,
-    /// The end of it.
-    tail: &'static [u8],
+    /// The rest of it.
+    tail: Option<&'static [u8]>,
 }
 
 impl Template {
@@ -40,19 +40,29 @@ impl Template {
     #[must_use]
     pub fn of_session(session: SessionId, method: &str, key: &str) -> Self {
         let id = SessionCall { session, number: 0 }.uuid();
-        let mut head = request(id, method, key);
-        let tail = b"}}";
+        let meta = RequestMeta {
+            timeout_ms: Some(10_000),
+            ack: Some(0),
+            ..RequestMeta::default()
+        };
+        let mut head = request(id, method, key, &meta);
+        let tail = b"0}}";
         head.truncate(head.len() - tail.len());
-        Self { head, tail }
+        Self {
+            head,
+            tail: Some(&tail[1..]),
+        }
     }
 
     /// Requests with plain ids, which begin as this one does.
     #[must_use]
     pub fn with_plain_ids(id: Uuid, method: &str, key: &str) -> Self {
-        Self {
-            head: request(id, method, key),
-            tail: b"",
-        }
+        let meta = RequestMeta {
+            timeout_ms: Some(10_000),
+            ..RequestMeta::default()
+        };
+        let head = request(id, method, key, &meta);
+        Self { head, tail: None }
     }
 
     /// The requests of this mode. Plain ids are made of the `session` too, which is random and
@@ -69,30 +79,22 @@ impl Template {
         }
     }
 
-    /// Appends a request. Only those of a session can acknowledge anything.
-    pub fn append(&self, out: &mut Vec<u8>, number: u32, ack: Option<u32>) {
+    /// Appends a request.
+    pub fn append(&self, out: &mut Vec<u8>, number: u32, ack: u32) {
         let start = out.len();
         out.extend_from_slice(&self.head);
         let digits = start + HEADER_BYTES + DIGITS_AT;
         out[digits..digits + 8].copy_from_slice(&hex::digits(number));
-        if self.tail.is_empty() {
-            return;
-        }
-        if let Some(ack) = ack {
-            out.extend_from_slice(br#","ack":"#);
+        if let Some(tail) = self.tail {
             out.extend_from_slice(itoa::Buffer::new().format(ack).as_bytes());
+            out.extend_from_slice(tail);
+            let length = (out.len() - start - HEADER_BYTES) as u32;
+            out[start..start + HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
         }
-        out.extend_from_slice(self.tail);
-        let length = (out.len() - start - HEADER_BYTES) as u32;
-        out[start..start + HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
     }
 }
 
-fn request(id: Uuid, method: &str, key: &str) -> Vec<u8> {
-    let meta = RequestMeta {
-        timeout_ms: Some(10_000),
-        ..RequestMeta::default()
-    };
+fn request(id: Uuid, method: &str, key: &str, meta: &RequestMeta<'_>) -> Vec<u8> {
     let params = format!(r#"{{"key":"{key}","delta":1}}"#);
     let params = RawValue::from_string(params).expect("keys are plain words");
     let id = format!("\"{id}\"");
@@ -105,7 +107,7 @@ fn request(id: Uuid, method: &str, key: &str) -> Vec<u8> {
             Some(&id),
             method,
             Some(params.get().as_bytes()),
-            &meta,
+            meta,
         );
     })
     .expect("a short request fits into 1024 bytes");
@@ -148,7 +150,7 @@ mod tests {
             (Mode::Echo, "inc"),
         ] {
             let template = Template::new(mode, session(), "k");
-            for (number, ack) in [(0, None), (9, Some(9)), (0xabc_def0, Some(12_345))] {
+            for (number, ack) in [(0, 0), (9, 9), (0xabc_def0, 12_345)] {
                 let mut out = b"before".to_vec();
                 template.append(&mut out, number, ack);
                 with_request(&out[6..], |request| {
@@ -158,7 +160,7 @@ mod tests {
                         number: number.into(),
                     };
                     assert_eq!(key, Some(CallKey::Session(named)));
-                    assert_eq!(request.meta.ack, ack.map(u64::from));
+                    assert_eq!(request.meta.ack, Some(ack.into()));
                     assert_eq!(request.method, method);
                 });
                 assert_eq!(number_of(&out[6 + 4..], REQUEST), Some(number));
@@ -172,7 +174,7 @@ mod tests {
             let template = Template::new(mode, session(), "k");
             let keys = [7, 8].map(|number| {
                 let (mut out, mut key) = (Vec::new(), None);
-                template.append(&mut out, number, Some(99));
+                template.append(&mut out, number, 99);
                 with_request(&out, |request| {
                     key = request.id.unwrap().key(request.dialect);
                     assert!(matches!(key, Some(CallKey::Uuid(_))), "{key:?}");

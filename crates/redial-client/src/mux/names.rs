@@ -103,21 +103,13 @@ impl Sessions {
         }
     }
 
-    /// What a request of that name has to say about the calls before it. Of requests that leave
-    /// together the first says it, and those behind it only if there is little left of the window.
+    /// What a request of that name has to say about the calls before it.
     pub(super) fn piggyback(&self, name: Name, link: &Link) -> Option<u64> {
         let Name::Number(call) = name else {
             return None;
         };
-        let session = self.get(call.session)?;
-        let watermark = session.watermark();
-        let is_news = match link.acked {
-            Some((id, said)) if id == call.session => {
-                let is_far = call.number - said.min(call.number) >= session.window() as u64 / 2;
-                said != watermark && (is_far || !link.has_more())
-            }
-            _ => watermark > 0,
-        };
+        let watermark = self.get(call.session)?.watermark();
+        let is_news = watermark > 0 && link.acked != Some((call.session, watermark));
         is_news.then_some(watermark)
     }
 
