@@ -128,6 +128,7 @@ impl<'a> Id<'a> {
     /// notebook dialect every id but null is a key; in JSON-RPC 2.0 only UUIDs are, since other
     /// clients count 1, 2, 3 on every connection.
     #[must_use]
+    #[inline]
     pub fn key(&self, dialect: Dialect) -> Option<CallKey> {
         if let Some(uuid) = self.uuid {
             return Some(CallKey::from_uuid_text(uuid, self.raw));
@@ -190,6 +191,7 @@ impl CallKey {
 
     /// `text` is how `uuid` was written, with or without quotes: only the canonical form may be
     /// kept as bytes, because the others would no longer be told apart.
+    #[inline]
     fn from_uuid_text(uuid: Uuid, text: &str) -> Self {
         if let Some(call) = SessionCall::from_uuid(uuid) {
             Self::Session(call)
