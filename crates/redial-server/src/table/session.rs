@@ -13,6 +13,7 @@
 
 mod answers;
 mod kept;
+mod outcome;
 mod slot;
 
 use std::{
@@ -25,6 +26,7 @@ use redial_protocol::SessionCall;
 pub(crate) use self::answers::{Acknowledged, Cancelled, Resolved};
 use self::{
     kept::Kept,
+    outcome::{Outcome, Spare},
     slot::{Running, Slot},
 };
 use super::{Admitted, Attempt, Begin, MayStart, Waits, sessions::SessionLimits};
@@ -117,7 +119,7 @@ impl<W: Waits> Records<W> {
                 outcome,
             } => match *fingerprint == attempt.fingerprint {
                 true => {
-                    replay.extend_from_slice(outcome);
+                    replay.extend_from_slice(outcome.as_slice());
                     Begin::Replayed
                 }
                 false => Begin::IdReused,
@@ -170,7 +172,7 @@ impl<W: Waits> Records<W> {
                 }
             },
             Slot::Finished { outcome, .. } => {
-                replay.extend_from_slice(outcome);
+                replay.extend_from_slice(outcome.as_slice());
                 Resolved::Done
             }
             Slot::Empty { .. } | Slot::Fenced => {
@@ -252,8 +254,12 @@ impl<W> Records<W> {
         let waiters = std::mem::take(&mut running.waiters);
         *slot = Slot::Finished {
             fingerprint: running.fingerprint,
-            outcome: self.kept.copy(outcome),
+            outcome: Outcome::default(),
         };
+        if let Slot::Finished { outcome: kept, .. } = slot {
+            kept.fill(outcome, &mut self.kept.spare);
+        }
+        self.kept.outcome_bytes += outcome.len();
         waiters
     }
 
@@ -317,7 +323,7 @@ impl<W> Records<W> {
         for mut slot in all.chain(std::mem::take(&mut self.aside).into_values()) {
             self.kept.close(0, &mut slot, &mut told);
         }
-        self.kept.spare = Vec::new();
+        self.kept.spare = Spare::default();
         let Acknowledged {
             mut begun, never, ..
         } = told.unwrap_or_default();
@@ -344,7 +350,7 @@ impl<W> Records<W> {
     /// Gives memory back that a busier time has left behind.
     pub(super) fn shrink(&mut self) {
         self.ring.shrink_to(self.ring.len() * 2);
-        self.kept.spare = Vec::new();
+        self.kept.spare = Spare::default();
     }
 
     /// The slot of a number, with room made for it if it is new and there is any.

@@ -1,10 +1,6 @@
-//! What the slots of a session keep, added up, and the buffers that they have left behind.
+//! What the slots of a session keep, added up, and what they have left behind.
 
-use super::{answers::Acknowledged, slot::Slot};
-
-/// How many buffers of outcomes are kept for those to come, and how large they may be.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_BYTES: usize = 256;
+use super::{answers::Acknowledged, outcome::Spare, slot::Slot};
 
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -14,18 +10,10 @@ pub(super) struct Kept {
     pub(super) live: usize,
     /// How long all outcomes are.
     pub(super) outcome_bytes: usize,
-    pub(super) spare: Vec<Vec<u8>>,
+    pub(super) spare: Spare,
 }
 
 impl Kept {
-    /// An outcome, to be kept by a slot.
-    pub(super) fn copy(&mut self, outcome: &[u8]) -> Vec<u8> {
-        let mut kept = self.spare.pop().unwrap_or_default();
-        kept.extend_from_slice(outcome);
-        self.outcome_bytes += outcome.len();
-        kept
-    }
-
     /// The slot of a number goes. What it holds is taken from where it is: moving a slot that is
     /// about to be dropped costs more than looking at it.
     pub(super) fn close<W>(
@@ -51,12 +39,8 @@ impl Kept {
             }
             Slot::Finished { outcome, .. } => {
                 self.live -= 1;
-                self.outcome_bytes -= outcome.len();
-                if outcome.capacity() <= SPARE_BYTES && self.spare.len() < SPARE_BUFFERS {
-                    let mut outcome = std::mem::take(outcome);
-                    outcome.clear();
-                    self.spare.push(outcome);
-                }
+                self.outcome_bytes -= outcome.as_slice().len();
+                self.spare.take(outcome);
             }
         }
         self.open -= 1;

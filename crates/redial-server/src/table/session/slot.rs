@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::outcome::Outcome;
 use crate::table::{Attempt, Fingerprint, Waits};
 
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub(super) enum Slot<W> {
     Running(Running<W>),
     Finished {
         fingerprint: Fingerprint,
-        outcome: Vec<u8>,
+        outcome: Outcome,
     },
     /// Nothing has been executed, and somebody was told that nothing ever will be.
     Fenced,
