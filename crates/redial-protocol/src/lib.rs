@@ -63,7 +63,7 @@ pub use method::{Kind, Method};
 pub use reply::{Reply, ReplyError};
 pub use request::write_call;
 pub use session::{SessionCall, SessionId};
-pub use text::cut;
+pub use text::{cut, plain_len};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

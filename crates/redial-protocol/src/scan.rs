@@ -19,6 +19,7 @@ use crate::{
     limits::MAX_ID_BYTES,
     message::{Dialect, Request},
     meta::RequestMeta,
+    text::plain_len,
 };
 
 /// How deep values may nest here; deeper ones are not usual.
@@ -204,7 +205,8 @@ fn after_spaces(mut rest: &[u8]) -> &[u8] {
 /// After a string without escapes.
 #[inline(always)]
 fn after_string(rest: &[u8]) -> Option<&[u8]> {
-    eat(after_plain(eat(rest, "\"")?), "\"")
+    let inside = eat(rest, "\"")?;
+    eat(inside.get(plain_len(inside)..)?, "\"")
 }
 
 /// After an integer of any size.
@@ -288,32 +290,6 @@ fn between<'a>(text: &'a str, from: &[u8], to: &[u8]) -> &'a str {
 #[inline(always)]
 fn inside<'a>(text: &'a str, from: &[u8], to: &[u8]) -> &'a str {
     &text[text.len() - from.len() + 1..text.len() - to.len() - 1]
-}
-
-/// What follows from the first quote, backslash or control character on. Eight bytes are looked
-/// at in one step (Mycroft's test for a zero byte, which is exact for the lowest that passes it).
-#[inline(always)]
-fn after_plain(mut bytes: &[u8]) -> &[u8] {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit));
-    while let Some((chunk, rest)) = bytes.split_first_chunk() {
-        let word = u64::from_le_bytes(*chunk);
-        // With that bit flipped a quote comes right after the control characters.
-        let quote_or_control = below(word ^ (ONES * 2), b'!');
-        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let found = (quote_or_control | backslash) & !word & HIGH;
-        if found != 0 {
-            return &bytes[found.trailing_zeros() as usize / 8..];
-        }
-        bytes = rest;
-    }
-    while let [byte, rest @ ..] = bytes
-        && !matches!(byte, b'"' | b'\\' | 0..b' ')
-    {
-        bytes = rest;
-    }
-    bytes
 }
 
 #[cfg(test)]

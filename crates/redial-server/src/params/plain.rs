@@ -24,6 +24,7 @@ mod inside;
 #[cfg(test)]
 mod tests;
 
+use redial_protocol::plain_len;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
 use serde_json::Number;
 
@@ -109,7 +110,8 @@ impl<'de> Reader<'de> {
     #[inline(always)]
     fn string<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         self.eat("\"")?;
-        let Some((string, rest)) = self.rest.split_at_checked(plain(self.rest.as_bytes())) else {
+        let Some((string, rest)) = self.rest.split_at_checked(plain_len(self.rest.as_bytes()))
+        else {
             return self.refuse();
         };
         let Some(rest) = rest.strip_prefix('"') else {
@@ -197,31 +199,6 @@ impl<'de> Reader<'de> {
     fn nothing<V: Visitor<'de>>(&mut self, _: V) -> Result<V::Value, Error> {
         self.refuse()
     }
-}
-
-/// How many bytes come before the first quote, backslash or control character. Eight are looked at
-/// in one step (Mycroft's test for a zero byte, which is exact for the lowest that passes it).
-#[inline(always)]
-fn plain(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit);
-    let mut rest = bytes;
-    while let Some((chunk, after)) = rest.split_first_chunk() {
-        let word = u64::from_le_bytes(*chunk);
-        let quote_or_control = below(word ^ (ONES * 2), 0x21);
-        let backslash = below(word ^ (ONES * 0x5c), 1);
-        let found = (quote_or_control | backslash) & !word & (ONES << 7);
-        if found != 0 {
-            return bytes.len() - rest.len() + found.trailing_zeros() as usize / 8;
-        }
-        rest = after;
-    }
-    while let [byte, after @ ..] = rest
-        && !matches!(byte, b'"' | b'\\' | 0..b' ')
-    {
-        rest = after;
-    }
-    bytes.len() - rest.len()
 }
 
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
