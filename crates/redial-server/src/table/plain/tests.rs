@@ -463,3 +463,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_ttl_with_a_part_of_a_millisecond_is_not_cut_short() {
+    let ttl = Duration::from_micros(1_900);
+    let mut world = World::new(PlainLimits { ttl, ..LIMITS });
+    world.pass(Duration::from_micros(900));
+    assert_eq!(world.begin(1, "p").0, Begin::Start(()));
+    world.finish(1, b"done");
+    world.pass(ttl);
+    assert_eq!(world.begin(1, "p").0, Begin::Replayed);
+}

@@ -18,10 +18,12 @@ impl Millis {
         Self(whole.wrapping_add(since.subsec_millis().into()) as u32)
     }
 
-    /// Rounded up by a whole millisecond, since the moment itself was rounded down: a record must
-    /// never go early.
+    /// Rounded up, and by a whole millisecond more, since the moment itself was rounded down: a
+    /// record must never go early.
     pub(super) fn plus(self, span: Duration) -> Self {
-        Self(self.0.wrapping_add(span.as_millis() as u32).wrapping_add(1))
+        let whole = (span.as_secs() as u32).wrapping_mul(1000);
+        let rest = span.subsec_nanos().div_ceil(1_000_000);
+        Self(self.0.wrapping_add(whole).wrapping_add(rest + 1))
     }
 
     /// The later of two moments.
