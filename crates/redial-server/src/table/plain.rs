@@ -216,12 +216,13 @@ impl<W> PlainTable<W> {
         self.all().map(expire).sum()
     }
 
-    /// Frees all that the shards hold without need. Says how much.
+    /// Frees all that the shards hold without need. Says how much, or more: what has expired may
+    /// have come into a hand first.
     fn gather(&self, now: Instant) -> Amount {
         let now = self.at(now);
         let gather = |mut shard: MutexGuard<'_, Shard<W>>| {
-            shard.expire_all(now, &self.usage);
-            shard.in_hand.give_back(&self.usage)
+            let gone = shard.expire_all(now, &self.usage);
+            gone.plus(shard.in_hand.give_back(&self.usage))
         };
         self.all().map(gather).fold(Amount::default(), Amount::plus)
     }
@@ -234,9 +235,11 @@ impl<W> PlainTable<W> {
         self.held().bytes
     }
 
-    /// What the shards have taken and not in hand.
+    /// What the shards have taken and not in hand. All are kept from taking meanwhile, or what one
+    /// has just taken would be counted and that it has it in hand would not.
     fn held(&self) -> Amount {
-        let in_hand = self.all().map(|shard| shard.in_hand.amount());
+        let shards: Vec<_> = self.all().collect();
+        let in_hand = shards.iter().map(|shard| shard.in_hand.amount());
         let in_hand = in_hand.fold(Amount::default(), Amount::plus);
         self.usage.taken().less(in_hand)
     }

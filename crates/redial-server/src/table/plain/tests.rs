@@ -474,3 +474,6 @@ fn a_ttl_with_a_part_of_a_millisecond_is_not_cut_short() {
     world.pass(ttl);
     assert_eq!(world.begin(1, "p").0, Begin::Replayed);
 }
+
+mod exact;
+mod threads;

@@ -1,8 +1,8 @@
 //! How much the table holds, over all shards, and how a shard asks whether it may hold more.
 //!
 //! A shard asks for more than it needs and keeps what it gives back, so that a call seldom touches
-//! what all threads share. Near a bound a shard asks for no more than it needs, and before a call
-//! is refused what the others have in hand is gathered.
+//! what all threads share. Near a bound a shard asks for no more than it needs and keeps nothing,
+//! and before a call is refused what the others have in hand is gathered.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -19,6 +19,12 @@ pub(super) struct Amount {
 const PORTION: Amount = Amount {
     records: 64,
     bytes: 16 * 1024,
+};
+
+/// A portion for every shard: where less is left, a bound is near.
+const NEAR: Amount = Amount {
+    records: SHARDS * PORTION.records,
+    bytes: SHARDS * PORTION.bytes,
 };
 
 /// What all shards hold or have in hand.
@@ -70,23 +76,36 @@ impl Usage {
         }
     }
 
-    /// Takes an amount if that leaves as much as `left` free.
-    fn try_take(&self, amount: Amount, left: Amount) -> bool {
-        let taken = self.take(amount);
-        let fits = taken.plus(left).fits_into(self.max);
+    /// Whether outcomes, which are kept in any case, have taken more than there is.
+    fn is_over(&self) -> bool {
+        self.bytes.load(Relaxed) > self.max.bytes
+    }
+
+    fn is_near(&self) -> bool {
+        !self.has_room(NEAR)
+    }
+
+    fn has_room(&self, amount: Amount) -> bool {
+        self.taken().plus(amount).fits_into(self.max)
+    }
+
+    /// Takes an amount if there is room for it. Where there is none, nobody else is kept from room
+    /// that is there, not even for a moment.
+    fn try_take(&self, amount: Amount) -> bool {
+        let (max, Amount { records, bytes }) = (self.max, amount);
+        if !self.has_room(amount) || !try_add(&self.records, records, max.records) {
+            return false;
+        }
+        let fits = try_add(&self.bytes, bytes, max.bytes);
         if !fits {
-            self.give_back(amount);
+            self.records.fetch_sub(records, Relaxed);
         }
         fits
     }
 
-    /// Says what is taken from then on.
-    fn take(&self, amount: Amount) -> Amount {
-        let before = Amount {
-            records: self.records.fetch_add(amount.records, Relaxed),
-            bytes: self.bytes.fetch_add(amount.bytes, Relaxed),
-        };
-        before.plus(amount)
+    fn take(&self, amount: Amount) {
+        self.records.fetch_add(amount.records, Relaxed);
+        self.bytes.fetch_add(amount.bytes, Relaxed);
     }
 
     fn give_back(&self, amount: Amount) {
@@ -98,6 +117,10 @@ impl Usage {
 impl InHand {
     /// Takes room for a new record, if there is any.
     pub(super) fn reserve(&mut self, new: Amount, usage: &Usage) -> bool {
+        if usage.is_over() {
+            // What is in hand is not there then.
+            self.give_back(usage);
+        }
         let fits = self.get(new, usage);
         if fits {
             self.0 = self.0.less(new);
@@ -126,22 +149,22 @@ impl InHand {
         let least = wanted.less(self.0);
         // A portion more, if that leaves as much for every other shard.
         let most = least.plus(PORTION);
-        let left = Amount {
-            records: SHARDS * PORTION.records,
-            bytes: SHARDS * PORTION.bytes,
-        };
-        let mut asked = [(most, left), (least, Amount::default())].into_iter();
-        let got = asked.find(|(amount, left)| usage.try_take(*amount, *left));
-        self.0 = got.map_or(self.0, |(amount, _)| self.0.plus(amount));
+        let most = Some(most).filter(|most| usage.has_room(most.plus(NEAR)));
+        let mut asked = most.into_iter().chain([least]);
+        let got = asked.find(|amount| usage.try_take(*amount));
+        self.0 = got.map_or(self.0, |amount| self.0.plus(amount));
         got.is_some()
     }
 
     /// Room that is not needed any more. What is too much for a hand goes back.
     pub(super) fn put(&mut self, amount: Amount, usage: &Usage) {
         self.0 = self.0.plus(amount);
-        let too_much = Amount {
-            records: surplus(self.0.records, PORTION.records),
-            bytes: surplus(self.0.bytes, PORTION.bytes),
+        let too_much = match usage.is_near() {
+            true => self.0,
+            false => Amount {
+                records: surplus(self.0.records, PORTION.records),
+                bytes: surplus(self.0.bytes, PORTION.bytes),
+            },
         };
         if too_much != Amount::default() {
             self.0 = self.0.less(too_much);
@@ -159,6 +182,12 @@ impl InHand {
     pub(super) fn amount(&self) -> Amount {
         self.0
     }
+}
+
+/// Adds to a total if it stays within a bound.
+fn try_add(total: &AtomicUsize, more: usize, max: usize) -> bool {
+    let within = |taken: usize| taken.checked_add(more).filter(|sum| *sum <= max);
+    total.fetch_update(Relaxed, Relaxed, within).is_ok()
 }
 
 /// All above one portion, once there are two.

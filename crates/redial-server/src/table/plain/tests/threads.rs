@@ -1,0 +1,71 @@
+//! Several threads at one table: what one does for a moment is no other's loss.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use super::*;
+
+fn table(max_records: usize) -> (PlainTable<u32>, Instant) {
+    let limits = PlainLimits {
+        max_records,
+        ..LIMITS
+    };
+    let World { table, now } = World::new(limits);
+    (table, now)
+}
+
+/// A call begins and has no effect. Says whether it could begin.
+fn come_and_go(table: &PlainTable<u32>, number: u128, now: Instant) -> bool {
+    let key = table.key(CallKey::Uuid(number.to_be_bytes()));
+    let attempt = Attempt {
+        fingerprint: Fingerprint::new(1, ""),
+        deadline: None,
+        now,
+        number: 1,
+        ack: None,
+    };
+    let begin: Outcome = table.begin(&key, attempt, || Ok(()), || 1, &mut Vec::new());
+    let has_begun = begin == Begin::Start(());
+    if has_begun {
+        table.release(&key);
+    }
+    has_begun
+}
+
+#[test]
+fn two_calls_at_a_time_find_room_where_there_is_room_for_two() {
+    let (table, now) = table(2);
+    let refused = std::thread::scope(|scope| {
+        let run = |thread| {
+            let table = &table;
+            let numbers = (0..20_000_u128).map(move |number| number * 2 + thread);
+            move || {
+                numbers
+                    .filter(|number| !come_and_go(table, *number, now))
+                    .count()
+            }
+        };
+        let threads = [0, 1].map(|thread| scope.spawn(run(thread)));
+        threads.map(|thread| thread.join().unwrap())
+    });
+    assert_eq!(refused, [0, 0]);
+    assert_eq!((table.records(), table.bytes()), (0, 0));
+}
+
+#[test]
+fn what_is_told_of_a_table_is_true_while_calls_come_and_go() {
+    let (table, now) = table(100_000);
+    let is_over = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let could_begin = (0..30_000).all(|number| come_and_go(&table, number, now));
+            is_over.store(true, SeqCst);
+            assert!(could_begin);
+        });
+        let mut most = 0;
+        while !is_over.load(SeqCst) {
+            most = most.max(table.records());
+        }
+        most
+    });
+    assert!(most <= 1, "{most}");
+}
