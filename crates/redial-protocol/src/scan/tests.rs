@@ -292,6 +292,51 @@ proptest! {
         }
     }
 
+    /// A peer's messages one after the other, spelled in a few ways, with ids that begin alike in
+    /// lower and in upper case.
+    #[test]
+    fn a_reader_reads_every_message_as_if_it_were_the_first(
+        messages in prop::collection::vec(any_message(), 1..4),
+        order in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8, 0u8..12, 0usize..37), 1..12),
+        max_depth in prop::sample::select(vec![0, 1, 2, 3, 128]),
+    ) {
+        const ID: &str = "6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49";
+        let limits = Limits { max_depth, ..LIMITS };
+        let mut reader = crate::MessageReader::new(limits);
+        for (which, id, spoilt, at) in order {
+            let id = match id {
+                0 => ID.to_uppercase(),
+                1 => format!("{}{}", ID[..19].to_uppercase(), &ID[19..]),
+                2 => format!("{}{}", &ID[..19], ID[19..].to_uppercase()),
+                3 => "00000000-0000-0000-0000-000000000000".to_owned(),
+                4 => "12345678-9abc-8def-8000-00000000000a".to_owned(),
+                5 => {
+                    let mut id = ID.to_owned();
+                    id.replace_range(at.min(35)..=at.min(35), ["g", "-", ":", "`", "/", "é"][at % 6]);
+                    id
+                }
+                _ => ID.to_owned(),
+            };
+            let mut text = which.get(&messages).replace(ID, &id);
+            match spoilt {
+                0 => text.push(' '),
+                1 => text = text.replacen("}", r#","redial":{"ack":7}}"#, 1),
+                2 => text = text.replacen(r#""inc""#, r#""in""#, 1),
+                3 => text = text.replacen("{", "{\n", 1),
+                _ => {}
+            }
+            let read = match reader.read(text.as_bytes()) {
+                Ok(incoming) => Ok(shown(&incoming)),
+                Err(rejection) => Err(format!("{rejection:?}")),
+            };
+            let parsed = match Incoming::parse(text.as_bytes(), &limits) {
+                Ok(incoming) => Ok(shown(&incoming)),
+                Err(rejection) => Err(format!("{rejection:?}")),
+            };
+            prop_assert_eq!(read, parsed, "{}", text);
+        }
+    }
+
     #[test]
     fn a_spoilt_message_is_read_as_slowly(
         text in any_message(),

@@ -7,7 +7,10 @@ use std::{
 };
 
 use proptest::prelude::*;
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{EnumAccess, IgnoredAny, VariantAccess},
+};
 use serde_json::{Value, value::RawValue};
 
 use super::*;
@@ -69,6 +72,33 @@ enum Tagged {
     Two(Named),
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "a", content = "b")]
+enum Adjacent {
+    #[serde(rename = "b")]
+    One(Option<u8>),
+    #[serde(rename = "c")]
+    Two { x: Value },
+    #[serde(rename = "x")]
+    Nothing,
+}
+
+/// Takes what is left of a refusal, if it can.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Fallback {
+    Map(BTreeMap<u8, u8>),
+    Checked(#[serde(deserialize_with = "even")] u8),
+    Anything(Value),
+}
+
+fn even<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    match u8::deserialize(from)? {
+        odd if odd % 2 == 1 => Err(serde::de::Error::custom("odd")),
+        even => Ok(even),
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 struct Name(String);
 
@@ -94,6 +124,45 @@ struct Blind;
 impl<'de> Deserialize<'de> for Blind {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Ok(Self)
+    }
+}
+
+/// Asks for an array, or a unit, and takes a string.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Odd;
+
+impl<'de> Deserialize<'de> for Odd {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(OddVisitor)
+    }
+}
+
+struct OddVisitor;
+
+impl<'de> Visitor<'de> for OddVisitor {
+    type Value = Odd;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("something odd")
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Odd, E> {
+        Ok(Odd)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Odd, A::Error> {
+        let (odd, held) = data.variant::<Odd>()?;
+        held.newtype_variant::<IgnoredAny>().map(|_| odd)
+    }
+}
+
+/// An enum whose variants are named by something odd.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct OddEnum(Odd);
+
+impl<'de> Deserialize<'de> for OddEnum {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_enum("Odd", &[], OddVisitor).map(Self)
     }
 }
 
@@ -156,6 +225,20 @@ fn assert_same_for_all(text: &str) {
         BTreeMap<Option<char>, Value>,
         BTreeMap<Name, Value>,
         BTreeMap<Blind, i8>,
+        Vec<OddEnum>,
+        BTreeMap<Odd, i8>,
+        BTreeMap<OddEnum, i8>,
+        BTreeMap<String, std::num::NonZeroI8>,
+        Vec<std::time::Duration>,
+        Vec<std::net::IpAddr>,
+        Vec<std::ops::Range<i8>>,
+        Vec<Option<Option<u8>>>,
+        Option<Option<Value>>,
+        serde_json::Map<String, Value>,
+        Vec<serde_json::Number>,
+        Vec<std::path::PathBuf>,
+        Vec<Adjacent>,
+        Vec<Fallback>,
         BTreeMap<String, Blind>,
         Vec<Blind>,
         Vec<Forgiving<u8>>,
@@ -260,6 +343,14 @@ fn a_value_is_as_deep_as_is_usual() {
     }
     let wide = format!("[{}[]]", "[[]],".repeat(100));
     assert!(same::<Value>(&wide));
+}
+
+/// serde_json reads a variant's name as any value, and the name of a member as a string.
+#[test]
+fn a_variant_is_named_as_serde_json_has_it() {
+    for text in [r#"[{"a":1}]"#, r#"[{"a":null}]"#, "[{[]:1}]", "[{}]"] {
+        same::<Vec<OddEnum>>(text);
+    }
 }
 
 /// Nothing but what serde_json could have gone on from is read on from.

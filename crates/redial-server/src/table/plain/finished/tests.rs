@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const TTL: Duration = Duration::from_millis(6_400);
@@ -217,4 +219,102 @@ fn memory_falls_back() {
     world.finished.expire(world.at(2_000));
     world.finished.shrink();
     assert!(world.allocated() < 32 * 1024, "{}", world.allocated());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many, from a name on, their clock so much ahead of that of the others.
+    Push {
+        name: u16,
+        count: u16,
+        ahead: u64,
+    },
+    Pass(u64),
+    Expire,
+    ExpireAll,
+    Shrink,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let push = (0u16..900, 1u16..200, 0u64..4);
+    let step = prop_oneof![
+        6 => push.prop_map(|(name, count, ahead)| Step::Push { name, count, ahead }),
+        4 => prop_oneof![0u64..30, 0u64..3_000, Just(GROUP_MS), Just(6_401)].prop_map(Step::Pass),
+        2 => Just(Step::Expire),
+        1 => Just(Step::ExpireAll),
+        1 => Just(Step::Shrink),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// A third of them are texts, of which some are long, and a third integers; of few hashes, or of
+/// many.
+fn named(name: u16, hashes: u32) -> (CallKey, u32) {
+    let key = match name % 3 {
+        0 => uuid(name.into()),
+        1 => CallKey::Integer(name.to_string().into()),
+        _ => CallKey::Text("k".repeat((name / 3 % 128 + 1).into()).into()),
+    };
+    let hash = (u32::from(name) % hashes).wrapping_mul(0x9e37_79b9);
+    (key, hash)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Against a list of all there is: none goes early, none is found late, none is another's.
+    #[test]
+    fn it_finds_what_a_list_finds(
+        steps in steps(),
+        first in prop_oneof![Just(0), (u32::MAX - 2_000)..=u32::MAX],
+        hashes in prop::sample::select(vec![1, 2, 7, 1_000]),
+    ) {
+        let mut world = World::new();
+        world.finished.first = first;
+        let (mut now, mut known, mut kept) = (0, std::collections::BTreeMap::new(), 0);
+        let mut latest = 0;
+        for (number, step) in steps.into_iter().enumerate() {
+            let mut gone = Amount::default();
+            match step {
+                Step::Push { name, count, ahead } => {
+                    for name in (name..name + count).map(|name| name % 381) {
+                        let (key, hash) = named(name, hashes);
+                        let moment = world.at(now);
+                        let found = world.finished.find(&key, hash, moment).is_some();
+                        prop_assert_eq!(found, known.contains_key(&name), "{}", name);
+                        if found {
+                            continue;
+                        }
+                        let outcome = vec![number as u8; usize::from(name % 50)];
+                        let expires = now + 6_401 + ahead;
+                        let ended = Ended { key: &key, hash, fingerprint: Fingerprint([5, 6]), outcome: &outcome };
+                        let moment = world.at(expires);
+                        world.finished.push(&ended, moment);
+                        kept += 1;
+                        // No earlier than those in front of it.
+                        latest = expires.max(latest);
+                        known.insert(name, (outcome, latest));
+                    }
+                }
+                Step::Pass(ms) => now += ms,
+                Step::Expire => gone = world.finished.expire(world.at(now)),
+                Step::ExpireAll => gone = world.finished.expire_all(world.at(now)),
+                Step::Shrink => world.finished.shrink(),
+            }
+            kept -= gone.records;
+            known.retain(|_, (_, expires)| *expires > now);
+            prop_assert!(kept >= known.len() && kept == world.finished.records.len());
+            let left = known.values().map(|(_, expires)| expires - now).min();
+            if kept == known.len() {
+                let next = world.finished.next_expiry(world.at(now));
+                prop_assert_eq!(next, left.map(Duration::from_millis));
+            }
+            for name in 0..381 {
+                let (key, hash) = named(name, hashes);
+                let found = world.finished.find(&key, hash, world.at(now));
+                let found = found.map(|found| found.outcome.concat());
+                prop_assert_eq!(found.as_ref(), known.get(&name).map(|(outcome, _)| outcome));
+            }
+        }
+    }
 }
