@@ -69,6 +69,12 @@ pub(crate) type Prepared = Pin<Box<dyn Future<Output = Ended> + Send>>;
 /// method that a connection brings, so that nothing is allocated while handlers are ready at once.
 pub(crate) type Place = Option<Box<dyn Any + Send>>;
 
+/// How large futures may be for which a connection keeps a place while it is idle. Allocating room
+/// for larger ones costs little beside filling it.
+const KEEP_BYTES: usize = 1024;
+
+const ONE_TYPE: &str = "a place belongs to one method, whose futures are of one type";
+
 /// What became of a call that has begun.
 pub(crate) enum Begun {
     /// It has ended, and the outcome was appended to the buffer.
@@ -182,11 +188,14 @@ where
         match poll_held(held, &mut TaskContext::from_waker(Waker::noop())) {
             Poll::Ready(answer) => {
                 held.set(None);
+                if size_of::<H::Future>() > KEEP_BYTES {
+                    *place = None;
+                }
                 let recorded = encode(out, answer);
                 Ok(Begun::Ended { recorded })
             }
             Poll::Pending => {
-                let mut held = std::mem::replace(held, Box::pin(None));
+                let mut held = take_held::<H::Future>(place);
                 let future = async move { poll_fn(|cx| poll_held(&mut held, cx)).await };
                 let ended = async move { Ended::with(future.await) };
                 Ok(Begun::Waits(Box::pin(ended)))
@@ -198,8 +207,14 @@ where
 /// The place of a method's futures, as what it is.
 fn held<F: Send + 'static>(place: &mut Place) -> &mut Pin<Box<Option<F>>> {
     let place = place.get_or_insert_with(|| Box::new(Box::pin(None::<F>)));
-    let held = place.downcast_mut();
-    held.expect("a place belongs to one method, whose futures are of one type")
+    place.downcast_mut().expect(ONE_TYPE)
+}
+
+/// The same, with nothing left behind: a handler that has to wait will do so again, and an idle
+/// connection would keep room for it.
+fn take_held<F: Send + 'static>(place: &mut Place) -> Pin<Box<Option<F>>> {
+    let held = place.take().and_then(|place| place.downcast().ok());
+    *held.expect(ONE_TYPE)
 }
 
 fn poll_held<F: Future>(
