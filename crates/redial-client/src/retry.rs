@@ -58,7 +58,8 @@ pub(crate) struct Flight {
     /// Where the call is, once it has begun.
     pub(crate) key: Option<Key>,
     pub(crate) method: Cow<'static, str>,
-    pub(crate) params: Option<Json>,
+    /// Empty, and no JSON, where they are left out.
+    pub(crate) params: Json,
     pub(crate) traceparent: Option<String>,
     /// Where these are not the client's. They are large, and a call is moved about.
     pub(crate) own_limits: Option<Box<CallLimits>>,
@@ -100,11 +101,7 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Sleep until then, or until something happens to the call.
-    Sleep {
-        until: Instant,
-        /// This link has work and no driver.
-        needs_driver: Option<usize>,
-    },
+    Sleep { until: Instant },
     /// The call is over.
     Over(Ending),
 }
@@ -125,7 +122,7 @@ impl Flight {
         self.key.expect("the call has begun")
     }
 
-    pub(crate) fn new(method: Cow<'static, str>, params: Option<Json>) -> Self {
+    pub(crate) fn new(method: Cow<'static, str>, params: Json) -> Self {
         Self {
             key: None,
             method,
@@ -251,7 +248,7 @@ impl Flight {
         }
         let number = self.used + 1;
         match mux.send(&self.outbound(policy, number, false, now), now) {
-            Sent::Queued { needs_driver } => {
+            Sent::Queued => {
                 self.used = number;
                 self.holds_token = false;
                 self.first_sent.get_or_insert(now);
@@ -261,18 +258,12 @@ impl Flight {
                 // It may be in the buffer still when it gets too late for it.
                 let too_late = self.too_late(mux);
                 let times = [Some(until), hedge_at, too_late, Some(self.deadline())];
-                Some(Step::Sleep {
-                    until: times.into_iter().flatten().min().unwrap_or(until),
-                    needs_driver,
-                })
+                Some(sleep(times.into_iter().flatten().min().unwrap_or(until)))
             }
-            Sent::Wait { needs_driver } => Some(Step::Sleep {
-                until: self
-                    .too_late(mux)
-                    .unwrap_or(self.deadline())
-                    .min(self.deadline()),
-                needs_driver,
-            }),
+            Sent::Wait => {
+                let too_late = self.too_late(mux).unwrap_or(self.deadline());
+                Some(sleep(too_late.min(self.deadline())))
+            }
             Sent::Named => Some(Step::Over(Ending::Named)),
             Sent::TooLarge(error) => Some(Step::Over(Ending::GiveUp {
                 stop: Stop::Final,
@@ -470,7 +461,7 @@ impl Flight {
         Outbound {
             key: self.key(),
             method: &self.method,
-            params: self.params.as_ref().map(Json::get),
+            params: self.params.given(),
             number,
             is_hedge,
             timeout_ms: left.as_secs() * 1000 + u64::from(left.subsec_millis()),
@@ -480,10 +471,7 @@ impl Flight {
 }
 
 fn sleep(until: Instant) -> Step {
-    Step::Sleep {
-        until,
-        needs_driver: None,
-    }
+    Step::Sleep { until }
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Course {
         }
     }
 
-    /// Until when to sleep, and which link needs a driver; or that the call is over, put into its
+    /// Until when to sleep, when the link that needs a driver has one; or that the call is over, put into its
     /// place, from which it need not be moved. The time is asked for only if it is needed: that of
     /// an answer is known.
     pub(super) fn step(
@@ -87,7 +87,7 @@ impl Course {
         waker: &Waker,
         now: impl FnOnce() -> Instant,
         over: &mut Option<Over>,
-    ) -> ControlFlow<(), (Instant, Option<usize>)> {
+    ) -> ControlFlow<(), Instant> {
         let key = self.flight.key.filter(|_| self.is_pending);
         if let Some(key) = key
             && let Some((answer, meta, at)) = state.mux.take_result(key)
@@ -123,10 +123,7 @@ impl Course {
             }
         };
         match self.flight.step(&mut state.mux, &mut state.policy, now) {
-            Step::Sleep {
-                until,
-                needs_driver,
-            } => ControlFlow::Continue((until, needs_driver)),
+            Step::Sleep { until } => ControlFlow::Continue(until),
             Step::Over(ending) => {
                 *over = Some(self.end(ending, state, now));
                 ControlFlow::Break(())
@@ -361,7 +358,7 @@ impl Course {
         CallToken {
             id: name.id().unwrap_or_default(),
             method: self.flight.method.clone().into_owned(),
-            params: self.flight.params.as_ref().and_then(Json::to_raw),
+            params: self.flight.params.to_raw(),
             hold,
         }
     }
