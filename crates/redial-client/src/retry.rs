@@ -53,26 +53,29 @@ impl Policy {
 }
 
 /// One call on its way.
+// The params are written just before they are moved with the rest. In a layout where they are next to
+// padding, they would be moved along with that, in pieces that have to wait for what was written.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Flight {
-    /// Where the call is, once it has begun.
-    pub(crate) key: Option<Key>,
     pub(crate) method: Cow<'static, str>,
     /// Empty, and no JSON, where they are left out.
     pub(crate) params: Json,
     pub(crate) traceparent: Option<String>,
     /// Where these are not the client's. They are large, and a call is moved about.
     pub(crate) own_limits: Option<Box<CallLimits>>,
-    /// How long after a request that may have arrived the call may be sent again, if not always.
-    pub(crate) resend_window: Option<Duration>,
-    pub(crate) is_notification: bool,
-    began: Option<Began>,
+    /// Where the call is, once it has begun.
+    pub(crate) key: Option<Key>,
     /// Attempts that count.
     pub(crate) used: u32,
-    phase: Phase,
-    first_sent: Option<Instant>,
-    previous_delay: Duration,
+    pub(crate) is_notification: bool,
     holds_token: bool,
+    previous_delay: Duration,
+    phase: Phase,
+    /// How long after a request that may have arrived the call may be sent again, if not always.
+    pub(crate) resend_window: Option<Duration>,
+    began: Option<Began>,
+    first_sent: Option<Instant>,
 }
 
 /// When a call was first polled, and what bounds it.

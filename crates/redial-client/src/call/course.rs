@@ -17,19 +17,21 @@ use crate::{
 };
 
 /// What is a call's own.
+// Laid out as [`Flight`] is, and for the same reason.
+#[repr(C)]
 pub(super) struct Course {
     pub(super) flight: Flight,
-    /// Of the caller's choice, or of its token.
-    pub(super) id: Option<Uuid>,
-    pub(super) nature: Nature,
     /// Keeps the call's number while its token lives.
     pub(super) hold: Option<Arc<Hold>>,
     /// What is wrong with it, whatever the server says.
     pub(super) problem: Option<Box<Cause>>,
+    connects_before: u64,
+    pub(super) nature: Nature,
     /// Something before or beside this call may have been executed under its id.
     may_be_executed: bool,
     pub(super) is_pending: bool,
-    connects_before: u64,
+    /// Of the caller's choice, or of its token.
+    pub(super) id: Option<Uuid>,
 }
 
 /// A call that is over, taken from the pending ones in the same step.
@@ -78,9 +80,8 @@ impl Course {
         }
     }
 
-    /// Until when to sleep, when the link that needs a driver has one; or that the call is over, put into its
-    /// place, from which it need not be moved. The time is asked for only if it is needed: that of
-    /// an answer is known.
+    /// Until when to sleep, or that the call is over, put into its place, from which it need not be
+    /// moved. The time is asked for only if it is needed: that of an answer is known.
     pub(super) fn step(
         &mut self,
         state: &mut State,

@@ -115,34 +115,45 @@ impl Mux {
         now: Instant,
     ) -> Result<(), String> {
         let mut texts = &*replies.texts;
-        for frame in replies.list.drain(..) {
-            // A hello that was answered is no sign that the connection is of use.
-            if !matches!(frame, Decoded::Hello(..) | Decoded::Complaint(_)) {
-                self.links[link].prove();
+        let mut others = replies.others.drain(..).peekable();
+        for (place, short) in replies.short.iter().enumerate() {
+            while let Some((_, other)) = others.next_if(|(before, _)| *before == place) {
+                self.take_in(link, other, now)?;
             }
-            match frame {
-                Decoded::Short { id, len_bytes } => {
-                    let (text, others) = texts.split_at(len_bytes);
-                    texts = others;
-                    self.result(link, id, text, now);
-                }
-                Decoded::Reply { id, outcome, meta } => self.reply(link, id, outcome, meta, now)?,
-                Decoded::Malformed { id, detail } => match self.find(id) {
-                    Some(key) => self.answer(link, key, Answer::Malformed(detail), now),
-                    None => return Err(detail),
-                },
-                Decoded::Hello(serial, welcome) => self.welcomed(link, serial, welcome, now)?,
-                Decoded::Pong => {}
-                Decoded::Complaint(error) => {
-                    self.links[link].complaint = Some(error.to_string());
-                    self.unasked_replies += 1;
-                }
-                Decoded::Foreign => self.unasked_replies += 1,
-            }
+            let (text, rest) = texts.split_at(short.len);
+            texts = rest;
+            self.links[link].prove();
+            self.result(link, Uuid::from_u128(short.id), text, now);
+        }
+        for (_, other) in others {
+            self.take_in(link, other, now)?;
         }
         if self.sessions.current.is_some() {
             // What was answered is about to be acknowledged, by requests or alone.
             self.watch(Some(link));
+        }
+        Ok(())
+    }
+
+    /// A reply that is not just a short result.
+    fn take_in(&mut self, link: usize, reply: Decoded, now: Instant) -> Result<(), String> {
+        // A hello that was answered is no sign that the connection is of use.
+        if !matches!(reply, Decoded::Hello(..) | Decoded::Complaint(_)) {
+            self.links[link].prove();
+        }
+        match reply {
+            Decoded::Reply { id, outcome, meta } => self.reply(link, id, outcome, meta, now)?,
+            Decoded::Malformed { id, detail } => match self.find(id) {
+                Some(key) => self.answer(link, key, Answer::Malformed(detail), now),
+                None => return Err(detail),
+            },
+            Decoded::Hello(serial, welcome) => self.welcomed(link, serial, welcome, now)?,
+            Decoded::Pong => {}
+            Decoded::Complaint(error) => {
+                self.links[link].complaint = Some(error.to_string());
+                self.unasked_replies += 1;
+            }
+            Decoded::Foreign => self.unasked_replies += 1,
         }
         Ok(())
     }

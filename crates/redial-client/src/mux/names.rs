@@ -139,14 +139,23 @@ impl Mux {
     /// # Errors
     ///
     /// [`Taken`] if it can't be under that id.
+    #[inline]
     pub(crate) fn open(&mut self, id: Option<Uuid>, nature: Nature) -> Result<Key, Taken> {
-        let Some(id) = id else {
-            let key = self.insert(nature);
-            if !nature.is_notification && !self.has_queue() {
-                self.number(key);
-            }
-            return Ok(key);
-        };
+        match id {
+            Some(id) => self.open_under(id, nature),
+            None => Ok(self.open_new(nature)),
+        }
+    }
+
+    fn open_new(&mut self, nature: Nature) -> Key {
+        let key = self.insert(nature);
+        if !nature.is_notification && !self.has_queue() {
+            self.number(key);
+        }
+        key
+    }
+
+    fn open_under(&mut self, id: Uuid, nature: Nature) -> Result<Key, Taken> {
         if self.find(id).is_some() {
             return Err(Taken::InUse);
         }

@@ -9,17 +9,27 @@ use crate::json::Json;
 /// The replies of one read, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
-    pub(super) list: Vec<Decoded>,
-    /// The short results, one behind another: from here each is written to where its call finds it.
-    /// A value as large as that is dear to move just after it was written.
+    /// Short results with nothing beside them, as most replies are.
+    pub(super) short: Vec<Short>,
+    /// What these say, one behind another: from here each is written to where its call finds it. A
+    /// value as large as that is dear to move just after it was written.
     pub(super) texts: Vec<u8>,
+    /// All others, each with how many of the short ones came before it.
+    pub(super) others: Vec<(usize, Decoded)>,
+}
+
+/// A short result.
+#[derive(Debug)]
+pub(super) struct Short {
+    /// The id, as a number: two words, as it was read, and no bytes that have to be put together.
+    pub(super) id: u128,
+    /// How much of the texts is this one's, in bytes.
+    pub(super) len: usize,
 }
 
 /// What a frame from the server turned out to be.
 #[derive(Debug)]
 pub(crate) enum Decoded {
-    /// A result without anything beside it. So many bytes, the next of the short ones.
-    Short { id: Uuid, len_bytes: usize },
     /// A reply to a call.
     Reply {
         id: Uuid,
@@ -40,47 +50,30 @@ pub(crate) enum Decoded {
 
 impl Replies {
     pub(crate) fn push(&mut self, reply: Decoded) {
-        self.list.push(reply);
+        self.others.push((self.short.len(), reply));
     }
 
-    /// A result that is short and has nothing beside it, as most have.
+    /// A result that is short and has nothing beside it.
+    #[inline]
     pub(crate) fn push_short(&mut self, id: Uuid, result: &[u8]) {
-        let len_bytes = result.len();
+        let (id, len) = (id.as_u128(), result.len());
+        self.short.push(Short { id, len });
         self.texts.extend_from_slice(result);
-        self.list.push(Decoded::Short { id, len_bytes });
     }
 
     pub(super) fn clear(&mut self) {
-        self.list.clear();
+        self.short.clear();
         self.texts.clear();
-    }
-}
-
-#[cfg(test)]
-impl Replies {
-    /// The results, and what they answer.
-    pub(crate) fn results(&mut self) -> Vec<(Uuid, Vec<u8>)> {
-        let mut texts = std::mem::take(&mut self.texts).into_iter();
-        let result = |reply| match reply {
-            Decoded::Short { id, len_bytes } => (id, texts.by_ref().take(len_bytes).collect()),
-            Decoded::Reply {
-                id,
-                outcome: Ok(result),
-                ..
-            } => (id, result.get().to_vec()),
-            other => panic!("{other:?} is no result"),
-        };
-        self.list.drain(..).map(result).collect()
+        self.others.clear();
     }
 }
 
 #[cfg(test)]
 impl<const N: usize> From<[Decoded; N]> for Replies {
     fn from(list: [Decoded; N]) -> Self {
-        Self {
-            list: list.into(),
-            texts: Vec::new(),
-        }
+        let mut replies = Self::default();
+        list.into_iter().for_each(|reply| replies.push(reply));
+        replies
     }
 }
 
@@ -103,7 +96,9 @@ mod tests {
         ) {
             let all = [false, true].map(|may_be_short| {
                 let (mut mux, now) = mux(crate::Config::default());
-                (1..6).for_each(|n| drop(send(&mut mux, n, now)));
+                for n in 1..6 {
+                    send(&mut mux, n, now);
+                }
                 write_all(&mut mux, 0, &mut Outgoing::default());
                 send(&mut mux, 6, now);
                 let mut list = Replies::default();
@@ -119,7 +114,7 @@ mod tests {
                     }
                 }
                 mux.deliver(0, &mut list, now).unwrap();
-                assert!(list.list.is_empty() && list.texts.is_empty());
+                assert!(list.short.is_empty() && list.texts.is_empty() && list.others.is_empty());
                 (mux, now)
             });
             let [plain, short] = all.map(|(mux, now)| {
