@@ -66,12 +66,10 @@ impl<O> Call<O> {
     ) -> Self {
         // Not into their place at once: what is lent to a serialiser is built in memory and then
         // moved as a whole.
-        let (params, problem) = match encode(params) {
-            Ok(params) => (params, None),
-            Err(problem) => (None, Some(Box::new(problem))),
-        };
+        let mut json = Json::EMPTY;
+        let problem = encode(params, &mut json).err().map(Box::new);
         let config = &client.shared().config;
-        let mut course = Course::new(Flight::new(method, params));
+        let mut course = Course::new(Flight::new(method, json));
         course.problem = problem;
         course.nature.is_query = kind == Kind::Query;
         if kind == Kind::Mutation {
@@ -175,7 +173,8 @@ impl<O> Call<O> {
             return Err(course.refused(problem));
         }
         if course.id.is_none() {
-            let mut reservation = Course::new(Flight::new(course.flight.method.clone(), None));
+            let mut reservation =
+                Course::new(Flight::new(course.flight.method.clone(), Json::EMPTY));
             reservation.flight.own_limits = course.flight.own_limits.clone();
             reservation.nature = Nature {
                 is_reservation: true,
@@ -189,7 +188,7 @@ impl<O> Call<O> {
         Ok(CallToken {
             id: course.id.unwrap_or_default(),
             method: course.flight.method.clone().into_owned(),
-            params: course.flight.params.as_ref().and_then(Json::to_raw),
+            params: course.flight.params.to_raw(),
             hold: course.hold.clone(),
         })
     }
@@ -297,16 +296,18 @@ impl IntoFuture for Notification {
 }
 
 /// Params as they go out: an object or an array, or left out.
-fn encode(params: &impl Serialize) -> Result<Option<Json>, Cause> {
-    let mut json = Json::EMPTY;
-    serde_json::to_writer(&mut json, params)
+fn encode(params: &impl Serialize, json: &mut Json) -> Result<(), Cause> {
+    serde_json::to_writer(&mut *json, params)
         .map_err(|error| Cause::BadParams(error.to_string()))?;
     match json.get() {
-        b"null" => Ok(None),
-        [b'{' | b'[', ..] => Ok(Some(json)),
-        other => Err(Cause::BadParams(format!(
-            "they are {}; expected an object, an array or nothing",
-            redial_protocol::cut(&String::from_utf8_lossy(other))
-        ))),
+        b"null" => *json = Json::EMPTY,
+        [b'{' | b'[', ..] => {}
+        other => {
+            return Err(Cause::BadParams(format!(
+                "they are {}; expected an object, an array or nothing",
+                redial_protocol::cut(&String::from_utf8_lossy(other))
+            )));
+        }
     }
+    Ok(())
 }

@@ -25,7 +25,7 @@ use crate::{
     clock,
     connect::Connector,
     error::ConnectError,
-    mux::{Chores, Decoded, IDLE, Outgoing},
+    mux::{Chores, IDLE, Outgoing, Replies},
     retry::after,
 };
 
@@ -171,7 +171,7 @@ struct Connection<'a, Io> {
     /// How the id of the latest reply began.
     id_start: IdStart,
     buffer: Vec<u8>,
-    decoded: Vec<Decoded>,
+    replies: Replies,
     /// The calls of one read, woken all at once.
     woken: Vec<Waker>,
     silence: Silence,
@@ -219,7 +219,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             decoder: FrameDecoder::new(shared.config.max_frame_bytes),
             id_start: IdStart::default(),
             buffer: vec![0; READ_BYTES],
-            decoded: Vec::new(),
+            replies: Replies::default(),
             woken: Vec::new(),
             silence: Silence {
                 timer: timer(),
@@ -380,18 +380,18 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         let mut input = &self.buffer[..count];
         let broken = loop {
             match self.decoder.next_frame(&mut input) {
-                Ok(Some(frame)) => match decode(frame, &mut self.id_start) {
-                    Ok(decoded) => self.decoded.push(decoded),
-                    Err(error) => break Some(error.to_string()),
-                },
+                Ok(Some(frame)) => {
+                    if let Err(error) = decode(frame, &mut self.id_start, &mut self.replies) {
+                        break Some(error.to_string());
+                    }
+                }
                 Ok(None) => break None,
                 Err(error) => break Some(error.to_string()),
             }
         };
         let now = clock::now();
         let expecting = self.shared.with_many(&mut self.woken, |state| {
-            let frames = self.decoded.drain(..);
-            state.mux.deliver(self.link, frames, now)?;
+            state.mux.deliver(self.link, &mut self.replies, now)?;
             self.chores = state.mux.chores(self.link);
             Ok::<_, String>(state.mux.outstanding(self.link) > 0)
         })?;

@@ -30,6 +30,12 @@ impl Json {
         Self(Bytes::Short { len: 4, bytes })
     };
 
+    /// Whether it needs no heap.
+    pub(crate) fn is_short(text: &[u8]) -> bool {
+        text.len() <= SHORT_BYTES
+    }
+
+    #[inline]
     pub(crate) fn get(&self) -> &[u8] {
         match &self.0 {
             Bytes::Short { len, bytes } => &bytes[..usize::from(*len)],
@@ -37,10 +43,29 @@ impl Json {
         }
     }
 
+    /// The same, if there is something.
+    pub(crate) fn given(&self) -> Option<&[u8]> {
+        Some(self.get()).filter(|text| !text.is_empty())
+    }
+
     /// The same for those who want it checked. `None` if it is no JSON after all.
     pub(crate) fn to_raw(&self) -> Option<Box<RawValue>> {
         let text = String::from_utf8(self.get().to_vec()).ok()?;
         RawValue::from_string(text).ok()
+    }
+
+    /// More of what it is: from [`EMPTY`](Self::EMPTY) on, it is spelled out where it stays.
+    #[inline]
+    pub(crate) fn append(&mut self, text: &[u8]) {
+        if let Bytes::Short { len, bytes } = &mut self.0 {
+            let start = usize::from(*len);
+            if let Some(place) = bytes.get_mut(start..start + text.len()) {
+                place.copy_from_slice(text);
+                *len += text.len() as u8;
+                return;
+            }
+        }
+        self.write_long(text);
     }
 
     #[cold]
@@ -84,7 +109,7 @@ impl std::fmt::Debug for Json {
     }
 }
 
-/// To spell JSON out where it stays, from [`Json::EMPTY`] on.
+/// For serialisers.
 impl io::Write for Json {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.write_all(text)?;
@@ -93,15 +118,7 @@ impl io::Write for Json {
 
     #[inline]
     fn write_all(&mut self, text: &[u8]) -> io::Result<()> {
-        if let Bytes::Short { len, bytes } = &mut self.0 {
-            let start = usize::from(*len);
-            if let Some(place) = bytes.get_mut(start..start + text.len()) {
-                place.copy_from_slice(text);
-                *len += text.len() as u8;
-                return Ok(());
-            }
-        }
-        self.write_long(text);
+        self.append(text);
         Ok(())
     }
 

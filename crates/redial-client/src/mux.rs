@@ -13,6 +13,7 @@ mod loss;
 mod model;
 mod names;
 mod pending;
+mod replies;
 mod slab;
 mod standing;
 #[cfg(test)]
@@ -27,8 +28,7 @@ use std::{
 
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::{
-    Dialect, ErrorObject, FrameError, ReplyMeta, RequestMeta, write_call, write_frame,
-    write_request,
+    Dialect, FrameError, ReplyMeta, RequestMeta, write_call, write_frame, write_request,
 };
 use uuid::Uuid;
 
@@ -37,11 +37,12 @@ pub(crate) use self::{
     link::{Outgoing, Touch},
     names::{End, Taken},
     pending::{Answer, Attempt, Closed, Name, Nature, Pending, Signal},
+    replies::{Decoded, Replies},
     slab::Key,
     standing::{HELLO_ID, Welcome},
 };
 use self::{alarms::Alarms, link::Link, names::Sessions, pending::Fate, slab::Slab};
-use crate::{json::Json, report::AttemptEnd, retry::backoff::Backoff};
+use crate::{report::AttemptEnd, retry::backoff::Backoff};
 
 /// The id of keepalive pings. No UUID, so no call's and no key in a table.
 pub(crate) const PING_ID: &str = "\"redial-ping\"";
@@ -83,29 +84,11 @@ pub(crate) struct Mux {
     closer: Option<Waker>,
     /// Whom to wake once the lock is released.
     pub(crate) woken: Vec<Waker>,
+    /// The link that got work and has no driver: to be taken, and one to be started, by whoever had
+    /// a request sent.
+    pub(crate) driverless: Option<usize>,
     pub(crate) connects: u64,
     pub(crate) unasked_replies: u64,
-}
-
-/// What a frame from the server turned out to be.
-#[derive(Debug)]
-pub(crate) enum Decoded {
-    /// A reply to a call.
-    Reply {
-        id: Uuid,
-        outcome: Result<Json, ErrorObject>,
-        meta: ReplyMeta,
-    },
-    /// A reply to a call that is no outcome.
-    Malformed { id: Uuid, detail: String },
-    /// The reply to a hello, by its serial number.
-    Hello(u64, Welcome),
-    /// The reply to a ping.
-    Pong,
-    /// An error about no call in particular.
-    Complaint(ErrorObject),
-    /// A reply with an id that this client doesn't make.
-    Foreign,
 }
 
 /// One request to be sent.
@@ -123,11 +106,11 @@ pub(crate) struct Outbound<'a> {
 /// What became of a request to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// It is on its way. Where a link is named, it has no driver yet: start one.
-    Queued { needs_driver: Option<usize> },
+    /// It is on its way.
+    Queued,
     /// There is no room, or nobody knows yet what the server speaks. The call is woken when that
     /// changes.
-    Wait { needs_driver: Option<usize> },
+    Wait,
     /// The call wanted no more than a name, and has one.
     Named,
     /// It is larger than any frame may be.
@@ -157,6 +140,7 @@ impl Mux {
             closer: None,
             hello_backoff: config.reconnect,
             woken: Vec::new(),
+            driverless: None,
             connects: 0,
             unasked_replies: 0,
         }
@@ -204,16 +188,14 @@ impl Mux {
         // What has a number and was never sent may go anywhere: almost every request.
         let is_fresh = self.call(key).is_fresh();
         if !is_fresh && (!self.has_name(key, chosen, now) || !self.may_go(key, chosen, now)) {
-            let had_driver = std::mem::replace(&mut self.links[chosen].has_driver, true);
-            return Sent::Wait {
-                needs_driver: (!had_driver).then_some(chosen),
-            };
+            self.rouse(chosen);
+            return Sent::Wait;
         }
         if self.call(key).nature.is_reservation {
             return Sent::Named;
         }
         if !self.has_room(chosen, key) {
-            return Sent::Wait { needs_driver: None };
+            return Sent::Wait;
         }
         let id = self.call(key).name.id();
         let (start, end) = match self.append(chosen, id, request) {
@@ -234,7 +216,6 @@ impl Mux {
             fate: Fate::Live,
         };
         self.woken.extend(link.driver.take());
-        let had_driver = std::mem::replace(&mut link.has_driver, true);
         let pending = self.calls.get_mut(key).expect("the call is pending");
         if pending.nature.is_notification {
             link.notifications.push_back((end, key));
@@ -245,8 +226,15 @@ impl Mux {
         }
         pending.is_blocked = false;
         pending.attempts.push(attempt);
-        Sent::Queued {
-            needs_driver: (!had_driver).then_some(chosen),
+        self.rouse(chosen);
+        Sent::Queued
+    }
+
+    /// There is work on the link.
+    #[inline]
+    fn rouse(&mut self, link: usize) {
+        if !std::mem::replace(&mut self.links[link].has_driver, true) {
+            self.driverless = Some(link);
         }
     }
 

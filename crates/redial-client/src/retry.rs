@@ -53,25 +53,29 @@ impl Policy {
 }
 
 /// One call on its way.
+// The params are written just before they are moved with the rest. In a layout where they are next to
+// padding, they would be moved along with that, in pieces that have to wait for what was written.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Flight {
-    /// Where the call is, once it has begun.
-    pub(crate) key: Option<Key>,
     pub(crate) method: Cow<'static, str>,
-    pub(crate) params: Option<Json>,
+    /// Empty, and no JSON, where they are left out.
+    pub(crate) params: Json,
     pub(crate) traceparent: Option<String>,
     /// Where these are not the client's. They are large, and a call is moved about.
     pub(crate) own_limits: Option<Box<CallLimits>>,
-    /// How long after a request that may have arrived the call may be sent again, if not always.
-    pub(crate) resend_window: Option<Duration>,
-    pub(crate) is_notification: bool,
-    began: Option<Began>,
+    /// Where the call is, once it has begun.
+    pub(crate) key: Option<Key>,
     /// Attempts that count.
     pub(crate) used: u32,
-    phase: Phase,
-    first_sent: Option<Instant>,
-    previous_delay: Duration,
+    pub(crate) is_notification: bool,
     holds_token: bool,
+    previous_delay: Duration,
+    phase: Phase,
+    /// How long after a request that may have arrived the call may be sent again, if not always.
+    pub(crate) resend_window: Option<Duration>,
+    began: Option<Began>,
+    first_sent: Option<Instant>,
 }
 
 /// When a call was first polled, and what bounds it.
@@ -100,11 +104,7 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Sleep until then, or until something happens to the call.
-    Sleep {
-        until: Instant,
-        /// This link has work and no driver.
-        needs_driver: Option<usize>,
-    },
+    Sleep { until: Instant },
     /// The call is over.
     Over(Ending),
 }
@@ -125,7 +125,7 @@ impl Flight {
         self.key.expect("the call has begun")
     }
 
-    pub(crate) fn new(method: Cow<'static, str>, params: Option<Json>) -> Self {
+    pub(crate) fn new(method: Cow<'static, str>, params: Json) -> Self {
         Self {
             key: None,
             method,
@@ -251,7 +251,7 @@ impl Flight {
         }
         let number = self.used + 1;
         match mux.send(&self.outbound(policy, number, false, now), now) {
-            Sent::Queued { needs_driver } => {
+            Sent::Queued => {
                 self.used = number;
                 self.holds_token = false;
                 self.first_sent.get_or_insert(now);
@@ -261,18 +261,12 @@ impl Flight {
                 // It may be in the buffer still when it gets too late for it.
                 let too_late = self.too_late(mux);
                 let times = [Some(until), hedge_at, too_late, Some(self.deadline())];
-                Some(Step::Sleep {
-                    until: times.into_iter().flatten().min().unwrap_or(until),
-                    needs_driver,
-                })
+                Some(sleep(times.into_iter().flatten().min().unwrap_or(until)))
             }
-            Sent::Wait { needs_driver } => Some(Step::Sleep {
-                until: self
-                    .too_late(mux)
-                    .unwrap_or(self.deadline())
-                    .min(self.deadline()),
-                needs_driver,
-            }),
+            Sent::Wait => {
+                let too_late = self.too_late(mux).unwrap_or(self.deadline());
+                Some(sleep(too_late.min(self.deadline())))
+            }
             Sent::Named => Some(Step::Over(Ending::Named)),
             Sent::TooLarge(error) => Some(Step::Over(Ending::GiveUp {
                 stop: Stop::Final,
@@ -470,7 +464,7 @@ impl Flight {
         Outbound {
             key: self.key(),
             method: &self.method,
-            params: self.params.as_ref().map(Json::get),
+            params: self.params.given(),
             number,
             is_hedge,
             timeout_ms: left.as_secs() * 1000 + u64::from(left.subsec_millis()),
@@ -480,10 +474,7 @@ impl Flight {
 }
 
 fn sleep(until: Instant) -> Step {
-    Step::Sleep {
-        until,
-        needs_driver: None,
-    }
+    Step::Sleep { until }
 }
 
 #[cfg(test)]

@@ -65,13 +65,34 @@ impl Shared {
     }
 }
 
+/// How many calls a task makes before it says how they went: to share that costs as much as a
+/// fiftieth of a call.
+const BATCH: usize = 8;
+
 struct Tally {
     latencies: Histogram<u64>,
     slices: Slices,
-    /// When the first slice began.
-    sliced_from: Instant,
+    /// When the first slice began. What ended before is not measured.
+    from: Instant,
+    /// When the measurement ended, if it has.
+    until: Option<Instant>,
     ends: bool,
     calls: i64,
+}
+
+impl Tally {
+    /// Calls have ended, the first of which began then, and each when the one before it ended.
+    fn add(&mut self, mut start: Instant, ends: &[Instant]) {
+        self.calls += ends.len() as i64;
+        for &end in ends {
+            let latency = end.duration_since(start).as_nanos() as u64;
+            start = end;
+            if end >= self.from && self.until.is_none_or(|until| end < until) {
+                self.latencies.saturating_record(latency);
+                self.slices.add(end.duration_since(self.from), 1);
+            }
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -114,14 +135,15 @@ async fn drive(args: &Args) -> Result<Summary> {
     let tally = Shared(Arc::new(Mutex::new(Tally {
         latencies: histogram(),
         slices: Slices::of(Duration::ZERO),
-        sliced_from: clock::now(),
+        from: clock::now(),
+        until: None,
         ends: false,
         calls: 0,
     })));
     let tasks: Vec<_> = (0..args.concurrency)
         .map(|_| tokio::spawn(make_calls(client.clone(), tally.clone())))
         .collect();
-    let summary = measure(args, &tally).await;
+    let measured = measure(args, &tally).await;
     tally.lock().ends = true;
     for task in tasks {
         task.await.context("a task has panicked")??;
@@ -133,10 +155,15 @@ async fn drive(args: &Args) -> Result<Summary> {
         after - before
     );
     client.close().await;
-    summary
+    let (elapsed, cpu) = measured?;
+    let tally = tally.lock();
+    let slices = tally.slices.clone();
+    Ok(Summary::new(&tally.latencies, slices, elapsed, cpu))
 }
 
-async fn measure(args: &Args, tally: &Shared) -> Result<Summary> {
+/// How long was measured, and what was used before and after. What was counted is known when all
+/// tasks have said how their last calls went.
+async fn measure(args: &Args, tally: &Shared) -> Result<(Duration, [Cpu; 2])> {
     tokio::time::sleep(Duration::from_secs_f64(args.warmup)).await;
     let (before, from) = (Cpu::now(args.watch)?, clock::now());
     let length = Duration::from_secs_f64(args.seconds);
@@ -144,38 +171,31 @@ async fn measure(args: &Args, tally: &Shared) -> Result<Summary> {
         let mut tally = tally.lock();
         tally.latencies.reset();
         tally.slices = Slices::of(length);
-        tally.sliced_from = from;
+        tally.from = from;
     }
     tokio::time::sleep(length).await;
-    let (after, elapsed) = (Cpu::now(args.watch)?, clock::now().duration_since(from));
-    let tally = tally.lock();
-    let slices = tally.slices.clone();
-    Ok(Summary::new(
-        &tally.latencies,
-        slices,
-        elapsed,
-        [before, after],
-    ))
+    let (after, until) = (Cpu::now(args.watch)?, clock::now());
+    tally.lock().until = Some(until);
+    Ok((until.duration_since(from), [before, after]))
 }
 
 async fn make_calls(client: Client, tally: Shared) -> Result<()> {
     let mut start = clock::now();
     loop {
-        let params = IncParams {
-            key: "bench".into(),
-            delta: 1,
-        };
-        client.call::<Inc>(params).await?;
-        let end = clock::now();
+        let mut ends = [start; BATCH];
+        for end in &mut ends {
+            let params = IncParams {
+                key: "bench".into(),
+                delta: 1,
+            };
+            client.call::<Inc>(params).await?;
+            *end = clock::now();
+        }
         let mut tally = tally.lock();
-        let latency = end.duration_since(start).as_nanos() as u64;
-        tally.latencies.saturating_record(latency);
-        let at = end.duration_since(tally.sliced_from);
-        tally.slices.add(at, 1);
-        tally.calls += 1;
+        tally.add(start, &ends);
         if tally.ends {
             return Ok(());
         }
-        start = end;
+        start = ends[BATCH - 1];
     }
 }

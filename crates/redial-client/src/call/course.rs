@@ -17,19 +17,21 @@ use crate::{
 };
 
 /// What is a call's own.
+// Laid out as [`Flight`] is, and for the same reason.
+#[repr(C)]
 pub(super) struct Course {
     pub(super) flight: Flight,
-    /// Of the caller's choice, or of its token.
-    pub(super) id: Option<Uuid>,
-    pub(super) nature: Nature,
     /// Keeps the call's number while its token lives.
     pub(super) hold: Option<Arc<Hold>>,
     /// What is wrong with it, whatever the server says.
     pub(super) problem: Option<Box<Cause>>,
+    connects_before: u64,
+    pub(super) nature: Nature,
     /// Something before or beside this call may have been executed under its id.
     may_be_executed: bool,
     pub(super) is_pending: bool,
-    connects_before: u64,
+    /// Of the caller's choice, or of its token.
+    pub(super) id: Option<Uuid>,
 }
 
 /// A call that is over, taken from the pending ones in the same step.
@@ -78,16 +80,15 @@ impl Course {
         }
     }
 
-    /// Until when to sleep, and which link needs a driver; or that the call is over, put into its
-    /// place, from which it need not be moved. The time is asked for only if it is needed: that of
-    /// an answer is known.
+    /// Until when to sleep, or that the call is over, put into its place, from which it need not be
+    /// moved. The time is asked for only if it is needed: that of an answer is known.
     pub(super) fn step(
         &mut self,
         state: &mut State,
         waker: &Waker,
         now: impl FnOnce() -> Instant,
         over: &mut Option<Over>,
-    ) -> ControlFlow<(), (Instant, Option<usize>)> {
+    ) -> ControlFlow<(), Instant> {
         let key = self.flight.key.filter(|_| self.is_pending);
         if let Some(key) = key
             && let Some((answer, meta, at)) = state.mux.take_result(key)
@@ -123,10 +124,7 @@ impl Course {
             }
         };
         match self.flight.step(&mut state.mux, &mut state.policy, now) {
-            Step::Sleep {
-                until,
-                needs_driver,
-            } => ControlFlow::Continue((until, needs_driver)),
+            Step::Sleep { until } => ControlFlow::Continue(until),
             Step::Over(ending) => {
                 *over = Some(self.end(ending, state, now));
                 ControlFlow::Break(())
@@ -361,7 +359,7 @@ impl Course {
         CallToken {
             id: name.id().unwrap_or_default(),
             method: self.flight.method.clone().into_owned(),
-            params: self.flight.params.as_ref().and_then(Json::to_raw),
+            params: self.flight.params.to_raw(),
             hold,
         }
     }

@@ -52,10 +52,10 @@ impl Open {
         // One lock for everything: to begin, to decide, to be woken in time, and to be over.
         let next = shared.with(|state| {
             let next = course.step(state, context.waker(), clock::now, over);
-            next.map_continue(|(until, needs_driver)| {
+            next.map_continue(|until| {
                 let runtime = Handle::try_current().map(|handle| handle.id());
                 let keeper = runtime.map(|runtime| state.wake_at(runtime, course.key(), until));
-                (needs_driver, keeper)
+                (state.mux.driverless.take(), keeper)
             })
         });
         let Some((needs_driver, keeper)) = next.continue_value() else {
@@ -76,10 +76,10 @@ impl Open {
     pub(super) fn read<O: DeserializeOwned>(&mut self) -> Result<O, CallError> {
         let Some(result) = self.over.as_ref().and_then(Over::result) else {
             let other = self.conclude()?;
-            let value = serde_json::from_slice(other.get());
+            let value = parse(other.get());
             return value.map_err(|error| self.of_another_type(&error));
         };
-        let value = serde_json::from_slice(result.get());
+        let value = parse(result.get());
         self.client = None;
         self.course.hold = None;
         value.map_err(|error| self.of_another_type(&error))
@@ -123,6 +123,14 @@ impl Open {
             _ => Err(self.conclude().expect_err("it was not sent")),
         }
     }
+}
+
+/// As `serde_json::from_slice`, which however moves its reader once more.
+fn parse<O: DeserializeOwned>(text: &[u8]) -> serde_json::Result<O> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = O::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
 }
 
 impl Drop for Open {

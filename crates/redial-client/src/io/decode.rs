@@ -1,4 +1,4 @@
-//! What a frame from the server is.
+//! What the frames from the server are.
 
 use redial_protocol::{
     ErrorObject, IdStart, Reply, ReplyError, ReplyMeta, reply::UsualReply, rpc::Hello,
@@ -6,17 +6,46 @@ use redial_protocol::{
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::mux::{Decoded, HELLO_ID, PING_ID, Welcome};
+use crate::{
+    json::Json,
+    mux::{Decoded, HELLO_ID, PING_ID, Replies, Welcome},
+};
 
-/// What a frame is, copied out of the buffer it lies in. `before` is of the frame before it.
-pub(super) fn decode(frame: &[u8], before: &mut IdStart) -> Result<Decoded, ReplyError> {
-    if let Some(usual) = UsualReply::read_after(frame, before) {
-        return Ok(Decoded::Reply {
-            id: usual.id,
-            outcome: Ok(usual.result.into()),
-            meta: ReplyMeta::default(),
-        });
+/// Reads a frame and copies what it is out of the buffer it lies in. `before` is of the frame before
+/// it.
+pub(super) fn decode(
+    frame: &[u8],
+    before: &mut IdStart,
+    replies: &mut Replies,
+) -> Result<(), ReplyError> {
+    match UsualReply::read_after(frame, before) {
+        Some(UsualReply { id, result }) if Json::is_short(result) => {
+            replies.push_short(id, result);
+            Ok(())
+        }
+        usual => push_other(usual, frame, replies),
     }
+}
+
+/// Apart from the rest, so that a short result is not put together with these and then moved.
+#[inline(never)]
+fn push_other(
+    usual: Option<UsualReply<'_>>,
+    frame: &[u8],
+    replies: &mut Replies,
+) -> Result<(), ReplyError> {
+    replies.push(match usual {
+        Some(UsualReply { id, result }) => Decoded::Reply {
+            id,
+            outcome: Ok(result.into()),
+            meta: ReplyMeta::default(),
+        },
+        None => parse(frame)?,
+    });
+    Ok(())
+}
+
+fn parse(frame: &[u8]) -> Result<Decoded, ReplyError> {
     let reply = match Reply::parse(frame) {
         Ok(reply) => reply,
         Err(ReplyError::Outcome { id, detail }) => match serde_json::from_str::<Uuid>(&id) {
@@ -58,5 +87,40 @@ fn welcome(outcome: Result<&RawValue, ErrorObject>) -> Welcome {
         },
         Ok(Err(_)) => Welcome::Nonsense,
         Err(error) => Welcome::Error(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_result_is_what_the_parser_says_however_short(
+            replies in prop::collection::vec((any::<u128>(), "[a-z]{0,60}"), 0..6),
+        ) {
+            let mut before = IdStart::default();
+            for (id, text) in replies {
+                let id = Uuid::from_u128(id);
+                let frame = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":"{text}"}}"#);
+                let frame = frame.as_bytes();
+                let (mut fast, mut slow) = (Replies::default(), Replies::default());
+                decode(frame, &mut before, &mut fast).unwrap();
+                match parse(frame).unwrap() {
+                    Decoded::Reply { id, outcome: Ok(result), meta } => {
+                        prop_assert_eq!(meta, ReplyMeta::default());
+                        let result = result.get();
+                        match Json::is_short(result) {
+                            true => slow.push_short(id, result),
+                            false => slow.push(Decoded::Reply { id, outcome: Ok(result.into()), meta }),
+                        }
+                    }
+                    other => panic!("{other:?} is no result"),
+                }
+                prop_assert_eq!(format!("{fast:?}"), format!("{slow:?}"));
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use redial_protocol::{ErrorCode, ErrorObject, ReplyMeta, RequestMeta, write_fram
 use uuid::Uuid;
 
 use super::{
-    Decoded, Mux, PING_ID,
+    Decoded, Mux, PING_ID, Replies,
     link::{Outgoing, Touch, touch},
     loss::Said,
     pending::{Answer, Fate, Name, Pending, Signal},
@@ -100,32 +100,60 @@ impl Mux {
     pub(crate) fn deliver(
         &mut self,
         link: usize,
-        frames: impl Iterator<Item = Decoded>,
+        replies: &mut Replies,
         now: Instant,
     ) -> Result<(), String> {
-        for frame in frames {
-            // A hello that was answered is no sign that the connection is of use.
-            if !matches!(frame, Decoded::Hello(..) | Decoded::Complaint(_)) {
-                self.links[link].prove();
+        let all = self.deliver_all(link, replies, now);
+        replies.clear();
+        all
+    }
+
+    fn deliver_all(
+        &mut self,
+        link: usize,
+        replies: &mut Replies,
+        now: Instant,
+    ) -> Result<(), String> {
+        let mut texts = &*replies.texts;
+        let mut others = replies.others.drain(..).peekable();
+        for (place, short) in replies.short.iter().enumerate() {
+            while let Some((_, other)) = others.next_if(|(before, _)| *before == place) {
+                self.take_in(link, other, now)?;
             }
-            match frame {
-                Decoded::Reply { id, outcome, meta } => self.reply(link, id, outcome, meta, now)?,
-                Decoded::Malformed { id, detail } => match self.find(id) {
-                    Some(key) => self.answer(link, key, Answer::Malformed(detail), now),
-                    None => return Err(detail),
-                },
-                Decoded::Hello(serial, welcome) => self.welcomed(link, serial, welcome, now)?,
-                Decoded::Pong => {}
-                Decoded::Complaint(error) => {
-                    self.links[link].complaint = Some(error.to_string());
-                    self.unasked_replies += 1;
-                }
-                Decoded::Foreign => self.unasked_replies += 1,
-            }
+            let (text, rest) = texts.split_at(short.len);
+            texts = rest;
+            self.links[link].prove();
+            self.result(link, Uuid::from_u128(short.id), text, now);
+        }
+        for (_, other) in others {
+            self.take_in(link, other, now)?;
         }
         if self.sessions.current.is_some() {
             // What was answered is about to be acknowledged, by requests or alone.
             self.watch(Some(link));
+        }
+        Ok(())
+    }
+
+    /// A reply that is not just a short result.
+    fn take_in(&mut self, link: usize, reply: Decoded, now: Instant) -> Result<(), String> {
+        // A hello that was answered is no sign that the connection is of use.
+        if !matches!(reply, Decoded::Hello(..) | Decoded::Complaint(_)) {
+            self.links[link].prove();
+        }
+        match reply {
+            Decoded::Reply { id, outcome, meta } => self.reply(link, id, outcome, meta, now)?,
+            Decoded::Malformed { id, detail } => match self.find(id) {
+                Some(key) => self.answer(link, key, Answer::Malformed(detail), now),
+                None => return Err(detail),
+            },
+            Decoded::Hello(serial, welcome) => self.welcomed(link, serial, welcome, now)?,
+            Decoded::Pong => {}
+            Decoded::Complaint(error) => {
+                self.links[link].complaint = Some(error.to_string());
+                self.unasked_replies += 1;
+            }
+            Decoded::Foreign => self.unasked_replies += 1,
         }
         Ok(())
     }
@@ -251,17 +279,37 @@ impl Mux {
         self.release(number);
     }
 
+    /// A result with nothing beside it.
+    fn result(&mut self, link: usize, id: Uuid, text: &[u8], now: Instant) {
+        match self.find(id) {
+            Some(key) => {
+                if let Some(place) = self.answered(link, key, now) {
+                    Answer::result_into(place, text);
+                }
+            }
+            None => self.unasked_replies += 1,
+        }
+    }
+
     fn answer(&mut self, link: usize, key: Key, answer: Answer, now: Instant) {
+        if let Some(place) = self.answered(link, key, now) {
+            *place = Some(answer);
+        }
+    }
+
+    /// The call is answered: gives the place for that, unless it was before.
+    #[inline]
+    fn answered(&mut self, link: usize, key: Key, now: Instant) -> Option<&mut Option<Answer>> {
         let pending = self.calls.get_mut(key).expect("it was found");
         if pending.answer.is_some() {
-            return;
+            return None;
         }
         if let Some(attempt) = pending.answered_by(link, &self.links[link]) {
             attempt.finish(now, AttemptEnd::Reply);
         }
-        pending.answer = Some(answer);
         pending.answered_at = Some(now);
         self.woken.extend(pending.waker.take());
+        Some(&mut pending.answer)
     }
 
     /// Gives what room there is to the calls that have waited longest, and wakes them.

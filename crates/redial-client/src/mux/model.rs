@@ -153,7 +153,7 @@ impl World {
             max_frame_bytes: 1 << 20,
         };
         let hello = [Decoded::Hello(serial, welcome)];
-        self.mux.deliver(0, hello.into_iter(), self.now).unwrap();
+        self.mux.deliver(0, &mut hello.into(), self.now).unwrap();
     }
 
     fn acknowledged(&mut self, params: &Value) {

@@ -139,14 +139,23 @@ impl Mux {
     /// # Errors
     ///
     /// [`Taken`] if it can't be under that id.
+    #[inline]
     pub(crate) fn open(&mut self, id: Option<Uuid>, nature: Nature) -> Result<Key, Taken> {
-        let Some(id) = id else {
-            let key = self.insert(Name::None, nature);
-            if !nature.is_notification && !self.has_queue() {
-                self.number(key);
-            }
-            return Ok(key);
-        };
+        match id {
+            Some(id) => self.open_under(id, nature),
+            None => Ok(self.open_new(nature)),
+        }
+    }
+
+    fn open_new(&mut self, nature: Nature) -> Key {
+        let key = self.insert(nature);
+        if !nature.is_notification && !self.has_queue() {
+            self.number(key);
+        }
+        key
+    }
+
+    fn open_under(&mut self, id: Uuid, nature: Nature) -> Result<Key, Taken> {
         if self.find(id).is_some() {
             return Err(Taken::InUse);
         }
@@ -155,21 +164,25 @@ impl Mux {
         if call.is_some() && own.is_none() && nature.is_bound && !nature.is_resumed {
             return Err(Taken::SessionLost);
         }
-        let key = self.insert(Name::Id(id), nature);
+        let key = self.insert(nature);
         let resumed = own.filter(|call| {
             let session = self.sessions.get_mut(call.session);
             session.is_some_and(|session| session.resume(call.number, key))
         });
         match resumed {
             Some(call) => self.call(key).name = Name::Number(call),
-            None => drop(self.by_id.insert(id, key)),
+            None => {
+                self.call(key).name = Name::Id(id);
+                self.by_id.insert(id, key);
+            }
         }
         Ok(key)
     }
 
-    fn insert(&mut self, name: Name, nature: Nature) -> Key {
-        let new = || Pending::new(name, nature);
-        let renew = |place: &mut Pending| place.renew(name, nature);
+    /// A call that has no name yet.
+    fn insert(&mut self, nature: Nature) -> Key {
+        let new = || Pending::new(nature);
+        let renew = |place: &mut Pending| place.renew(nature);
         self.calls.insert_with(new, renew)
     }
 

@@ -124,6 +124,17 @@ pub(crate) enum Answer {
     SessionLost,
 }
 
+impl Answer {
+    /// A result that is written where it stays.
+    #[inline]
+    pub(super) fn result_into(place: &mut Option<Self>, text: &[u8]) {
+        let empty = Self::Result(Json::EMPTY, ReplyMeta::default());
+        if let Self::Result(result, _) = place.insert(empty) {
+            result.append(text);
+        }
+    }
+}
+
 /// What happened to the attempts of a call that were waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
@@ -184,9 +195,9 @@ impl Attempt {
 }
 
 impl Pending {
-    pub(crate) fn new(name: Name, nature: Nature) -> Self {
+    pub(crate) fn new(nature: Nature) -> Self {
         Self {
-            name,
+            name: Name::None,
             nature,
             waker: None,
             attempts: Few::new(),
@@ -207,9 +218,9 @@ impl Pending {
 
     /// Makes a new call of what is left of one that is over: cheaper than to build one and to copy
     /// it here, since most calls need little of it.
-    pub(super) fn renew(&mut self, name: Name, nature: Nature) {
+    pub(super) fn renew(&mut self, nature: Nature) {
         let Self {
-            name: its_name,
+            name,
             nature: its_nature,
             waker,
             attempts,
@@ -226,7 +237,7 @@ impl Pending {
             wakes_at,
             alarm,
         } = self;
-        (*its_name, *its_nature) = (name, nature);
+        (*name, *its_nature) = (Name::None, nature);
         attempts.clear();
         (*waker, *answer, *trouble) = (None, None, None);
         (*signal, *disowned) = (None, 0);

@@ -1,9 +1,10 @@
 //! The bookkeeping of several calls at once.
 
 use rand::SeedableRng;
+use redial_protocol::{ErrorObject, ReplyMeta};
 
 use super::*;
-use crate::{Config, clock};
+use crate::{Config, clock, json::Json};
 
 fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
@@ -35,7 +36,7 @@ pub(super) fn request(key: Key) -> Outbound<'static> {
     }
 }
 
-fn send(mux: &mut Mux, n: u128, now: Instant) -> Sent {
+pub(super) fn send(mux: &mut Mux, n: u128, now: Instant) -> Sent {
     let key = open(mux, n);
     mux.send(&request(key), now)
 }
@@ -54,7 +55,7 @@ fn close(mux: &mut Mux, n: u128) {
     mux.close(key, End::Done);
 }
 
-const WAIT: Sent = Sent::Wait { needs_driver: None };
+const WAIT: Sent = Sent::Wait;
 
 fn result(n: u128) -> Decoded {
     Decoded::Reply {
@@ -65,7 +66,7 @@ fn result(n: u128) -> Decoded {
 }
 
 /// Gives everything to the driver and says that it was written.
-fn write_all(mux: &mut Mux, link: usize, out: &mut Outgoing) -> Vec<u8> {
+pub(super) fn write_all(mux: &mut Mux, link: usize, out: &mut Outgoing) -> Vec<u8> {
     let mut all = Vec::new();
     while mux.exchange(link, out, Waker::noop()) {
         while !out.ready().is_empty() {
@@ -80,10 +81,10 @@ fn write_all(mux: &mut Mux, link: usize, out: &mut Outgoing) -> Vec<u8> {
 #[test]
 fn only_the_first_request_asks_for_a_driver_and_only_a_sleeping_driver_is_woken() {
     let (mut mux, now) = mux(Config::default());
-    let needs_driver = Some(0);
-    assert_eq!(send(&mut mux, 1, now), Sent::Queued { needs_driver });
-    let none = Sent::Queued { needs_driver: None };
-    assert_eq!(send(&mut mux, 2, now), none);
+    for (n, needs_driver) in [(1, Some(0)), (2, None)] {
+        assert_eq!(send(&mut mux, n, now), Sent::Queued);
+        assert_eq!(mux.driverless.take(), needs_driver);
+    }
     assert!(mux.woken.is_empty());
     write_all(&mut mux, 0, &mut Outgoing::default());
     send(&mut mux, 3, now);
@@ -115,11 +116,13 @@ fn a_link_is_given_back_only_if_nothing_waits_on_it() {
     let (mut mux, now) = mux(Config::default());
     send(&mut mux, 1, now);
     assert!(mux.wants_connection(0));
-    assert_eq!(send(&mut mux, 2, now), Sent::Queued { needs_driver: None });
+    mux.driverless = None;
+    assert_eq!(send(&mut mux, 2, now), Sent::Queued);
+    assert_eq!(mux.driverless, None);
     write_all(&mut mux, 0, &mut Outgoing::default());
     assert!(!mux.wants_connection(0));
-    let needs_driver = Some(0);
-    assert_eq!(send(&mut mux, 3, now), Sent::Queued { needs_driver });
+    assert_eq!(send(&mut mux, 3, now), Sent::Queued);
+    assert_eq!(mux.driverless, Some(0));
 }
 
 #[test]
@@ -176,7 +179,7 @@ fn a_connection_that_brought_a_reply_is_no_failure() {
         assert_eq!(mux.failures(0), failures);
     }
     mux.hold_off(0, now);
-    mux.deliver(0, [Decoded::Pong].into_iter(), now).unwrap();
+    mux.deliver(0, &mut [Decoded::Pong].into(), now).unwrap();
     mux.lost(0, Some(0), &"peer".into(), "cut", now);
     assert_eq!((mux.failures(0), mux.not_before(0)), (0, None));
 }
@@ -196,7 +199,7 @@ fn a_full_buffer_takes_no_more_and_wakes_the_waiting_when_there_is_room() {
     assert_eq!(mux.woken.len(), 1);
     assert!(matches!(
         mux.send(&request(key(&mux, 2)), now),
-        Sent::Queued { .. }
+        Sent::Queued
     ));
 }
 
@@ -220,8 +223,7 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
     close(&mut mux, 3);
     let again = |mux: &mut Mux, n| mux.send(&request(key(mux, n)), now);
     assert_eq!(again(&mut mux, 5), WAIT);
-    let none = Sent::Queued { needs_driver: None };
-    assert_eq!(again(&mut mux, 4), none);
+    assert_eq!(again(&mut mux, 4), Sent::Queued);
     assert_eq!(mux.outstanding(0), 1);
     mux.lost(0, None, &"peer".into(), "cut", now);
     assert_eq!(
@@ -230,7 +232,7 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
         "a place is kept on the next connection"
     );
     mux.lost(0, None, &"peer".into(), "cut", now);
-    assert_eq!(again(&mut mux, 5), none, "and no more than one");
+    assert_eq!(again(&mut mux, 5), Sent::Queued, "and no more than one");
     for n in [4, 5, 6] {
         close(&mut mux, n);
     }
@@ -249,10 +251,9 @@ fn a_retry_needs_no_place() {
     write_all(&mut mux, 0, &mut Outgoing::default());
     mux.time_out(key(&mux, 1), now);
     assert_eq!(send(&mut mux, 2, now), WAIT);
-    let none = Sent::Queued { needs_driver: None };
-    assert_eq!(mux.send(&request(key(&mux, 1)), now), none);
+    assert_eq!(mux.send(&request(key(&mux, 1)), now), Sent::Queued);
     close(&mut mux, 1);
-    assert_eq!(mux.send(&request(key(&mux, 2)), now), none);
+    assert_eq!(mux.send(&request(key(&mux, 2)), now), Sent::Queued);
     close(&mut mux, 2);
     assert_eq!(mux.outstanding(0), 0);
 }
@@ -270,7 +271,7 @@ fn a_frame_that_is_too_large_leaves_the_buffer_as_it_was() {
         ..request(key)
     };
     assert!(matches!(mux.send(&long, now), Sent::TooLarge(_)));
-    assert!(matches!(send(&mut mux, 2, now), Sent::Queued { .. }));
+    assert!(matches!(send(&mut mux, 2, now), Sent::Queued));
     let sent = write_all(&mut mux, 0, &mut Outgoing::default());
     assert!(!String::from_utf8(sent).unwrap().contains("very long"));
 }
@@ -288,14 +289,14 @@ fn the_first_answer_stands() {
         )),
         meta: ReplyMeta::default(),
     };
-    mux.deliver(0, [result(1), refused].into_iter(), now)
+    mux.deliver(0, &mut [result(1), refused].into(), now)
         .unwrap();
     assert!(matches!(
         mux.call(key(&mux, 1)).answer,
         Some(Answer::Result(..))
     ));
     close(&mut mux, 1);
-    mux.deliver(0, [result(1)].into_iter(), now).unwrap();
+    mux.deliver(0, &mut [result(1)].into(), now).unwrap();
     assert_eq!(mux.unasked_replies, 1);
 }
 
@@ -316,7 +317,7 @@ fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
         )),
         meta: ReplyMeta::default(),
     };
-    mux.deliver(1, [refused].into_iter(), now).unwrap();
+    mux.deliver(1, &mut [refused].into(), now).unwrap();
     assert!(mux.call(key(&mux, 1)).is_open());
     assert_eq!(mux.unasked_replies, 1);
 }
@@ -338,16 +339,11 @@ fn a_call_that_may_have_been_executed_goes_only_where_its_session_is_known() {
             window: 9,
             max_frame_bytes: 1 << 20,
         };
-        mux.deliver(0, [Decoded::Hello(0, session)].into_iter(), now)
+        mux.deliver(0, &mut [Decoded::Hello(0, session)].into(), now)
             .unwrap();
         let [written, fresh] = [(); 2].map(|()| mux.open(None, Nature::default()).unwrap());
         let sent = mux.send(&request(written), now);
-        assert_eq!(
-            sent,
-            Sent::Queued {
-                needs_driver: Some(0)
-            }
-        );
+        assert_eq!((sent, mux.driverless), (Sent::Queued, Some(0)));
         write_all(&mut mux, 0, &mut Outgoing::default());
         mux.lost(0, None, &"peer".into(), "cut", now);
         if is_plain {
@@ -355,14 +351,14 @@ fn a_call_that_may_have_been_executed_goes_only_where_its_session_is_known() {
         }
         mux.connected(next, now);
         let sent = mux.send(&request(written), now);
-        assert!(matches!(sent, Sent::Wait { .. }), "{sent:?}");
+        assert!(matches!(sent, Sent::Wait), "{sent:?}");
         let answer = &mux.call(written).answer;
         let is_lost = matches!(answer, Some(Answer::SessionLost));
         assert_eq!(is_lost, is_plain, "else its hello is not answered yet");
         assert_eq!(mux.outstanding(next), 0);
         // What can't have been executed goes there at once.
         let sent = mux.send(&request(fresh), now);
-        assert!(matches!(sent, Sent::Queued { .. }), "{sent:?}");
+        assert!(matches!(sent, Sent::Queued), "{sent:?}");
     }
 }
 
@@ -384,7 +380,7 @@ fn a_call_that_got_another_name_while_it_waited_for_a_number_keeps_it() {
         window: 1,
         max_frame_bytes: 1 << 20,
     };
-    mux.deliver(0, [Decoded::Hello(0, session)].into_iter(), now)
+    mux.deliver(0, &mut [Decoded::Hello(0, session)].into(), now)
         .unwrap();
     let [first, second] = [(); 2].map(|()| mux.open(None, Nature::default()).unwrap());
     assert!(mux.has_name(first, 0, now));

@@ -133,7 +133,7 @@ impl World {
             hedge: hedge::Hedge::After(ms(50)),
         };
         let params = to_raw_value(&[self.calls.len()]).unwrap();
-        let mut flight = Flight::new("inc".into(), Some((&*params).into()));
+        let mut flight = Flight::new("inc".into(), (&*params).into());
         flight.own_limits = Some(limits.into());
         flight.begin(&self.policy, self.now);
         flight.resend_window = Some(ms(8000));
@@ -240,7 +240,7 @@ impl World {
     fn deliver(&mut self, link: usize, reply: Decoded) {
         if self
             .mux
-            .deliver(link, [reply].into_iter(), self.now)
+            .deliver(link, &mut [reply].into(), self.now)
             .is_err()
         {
             self.lose(link, true);

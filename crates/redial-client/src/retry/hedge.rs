@@ -151,27 +151,16 @@ impl Flight {
         }
         let number = self.used + 1;
         match mux.send(&self.outbound(policy, number, true, now), now) {
-            Sent::Queued { needs_driver } => {
+            Sent::Queued => {
                 self.used = number;
                 // It may be in the buffer still when it gets too late for it.
-                Step::Sleep {
-                    until: self
-                        .too_late_since(since, mux)
-                        .map_or(patience, |at| patience.min(at)),
-                    needs_driver,
-                }
+                let too_late = self.too_late_since(since, mux);
+                sleep(too_late.map_or(patience, |at| patience.min(at)))
             }
-            sent => {
+            Sent::Wait | Sent::Named | Sent::TooLarge(_) => {
                 mux.give_way(self.key());
                 policy.bucket.refund();
-                let needs_driver = match sent {
-                    Sent::Wait { needs_driver } => needs_driver,
-                    _ => None,
-                };
-                Step::Sleep {
-                    until: patience,
-                    needs_driver,
-                }
+                sleep(patience)
             }
         }
     }

@@ -82,7 +82,7 @@ impl World {
             hedges: 0,
             limits,
         };
-        let mut flight = Flight::new("inc".into(), None);
+        let mut flight = Flight::new("inc".into(), crate::json::Json::EMPTY);
         flight.begin(&policy, now);
         flight.key = Some(key);
         flight.resend_window = Some(ms(8000));
@@ -207,7 +207,7 @@ impl World {
             outcome,
             meta,
         };
-        self.mux.deliver(0, [reply].into_iter(), self.now).unwrap();
+        self.mux.deliver(0, &mut [reply].into(), self.now).unwrap();
     }
 
     /// Lets time pass until the call is over, and then everything leave that still can.
@@ -387,7 +387,7 @@ fn a_wish_for_peace_counts_during_the_backoff_too() {
     };
     world
         .mux
-        .deliver(0, [reply].into_iter(), world.now)
+        .deliver(0, &mut [reply].into(), world.now)
         .unwrap();
     assert_eq!(world.step(), Some(world.now + ms(500)));
 }

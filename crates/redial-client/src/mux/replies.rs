@@ -1,0 +1,126 @@
+//! What one read brought, between the frames that it was and the calls that it is for.
+
+use redial_protocol::{ErrorObject, ReplyMeta};
+use uuid::Uuid;
+
+use super::standing::Welcome;
+use crate::json::Json;
+
+/// The replies of one read, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    /// Short results with nothing beside them, as most replies are.
+    pub(super) short: Vec<Short>,
+    /// What these say, one behind another: from here each is written to where its call finds it. A
+    /// value as large as that is dear to move just after it was written.
+    pub(super) texts: Vec<u8>,
+    /// All others, each with how many of the short ones came before it.
+    pub(super) others: Vec<(usize, Decoded)>,
+}
+
+/// A short result.
+#[derive(Debug)]
+pub(super) struct Short {
+    /// The id, as a number: two words, as it was read, and no bytes that have to be put together.
+    pub(super) id: u128,
+    /// How much of the texts is this one's, in bytes.
+    pub(super) len: usize,
+}
+
+/// What a frame from the server turned out to be.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    /// A reply to a call.
+    Reply {
+        id: Uuid,
+        outcome: Result<Json, ErrorObject>,
+        meta: ReplyMeta,
+    },
+    /// A reply to a call that is no outcome.
+    Malformed { id: Uuid, detail: String },
+    /// The reply to a hello, by its serial number.
+    Hello(u64, Welcome),
+    /// The reply to a ping.
+    Pong,
+    /// An error about no call in particular.
+    Complaint(ErrorObject),
+    /// A reply with an id that this client doesn't make.
+    Foreign,
+}
+
+impl Replies {
+    pub(crate) fn push(&mut self, reply: Decoded) {
+        self.others.push((self.short.len(), reply));
+    }
+
+    /// A result that is short and has nothing beside it.
+    #[inline]
+    pub(crate) fn push_short(&mut self, id: Uuid, result: &[u8]) {
+        let (id, len) = (id.as_u128(), result.len());
+        self.short.push(Short { id, len });
+        self.texts.extend_from_slice(result);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.short.clear();
+        self.texts.clear();
+        self.others.clear();
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[Decoded; N]> for Replies {
+    fn from(list: [Decoded; N]) -> Self {
+        let mut replies = Self::default();
+        list.into_iter().for_each(|reply| replies.push(reply));
+        replies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mux::{
+        Outgoing,
+        tests::{mux, send, write_all},
+    };
+
+    proptest! {
+        /// What calls were answered, and everything else there is to know, to calls that wait and to
+        /// some that don't, answered once or twice.
+        #[test]
+        fn a_short_result_is_delivered_as_any_other(
+            replies in prop::collection::vec((1..9u128, "[0-9]{1,46}", any::<bool>()), 0..12),
+        ) {
+            let all = [false, true].map(|may_be_short| {
+                let (mut mux, now) = mux(crate::Config::default());
+                for n in 1..6 {
+                    send(&mut mux, n, now);
+                }
+                write_all(&mut mux, 0, &mut Outgoing::default());
+                send(&mut mux, 6, now);
+                let mut list = Replies::default();
+                for (n, text, is_short) in &replies {
+                    let (id, text) = (Uuid::from_u128(*n), text.as_bytes());
+                    match *is_short && may_be_short {
+                        true => list.push_short(id, text),
+                        false => list.push(Decoded::Reply {
+                            id,
+                            outcome: Ok(text.into()),
+                            meta: ReplyMeta::default(),
+                        }),
+                    }
+                }
+                mux.deliver(0, &mut list, now).unwrap();
+                assert!(list.short.is_empty() && list.texts.is_empty() && list.others.is_empty());
+                (mux, now)
+            });
+            let [plain, short] = all.map(|(mux, now)| {
+                format!("{mux:?}").replace(&format!("{now:?}"), "now")
+            });
+            prop_assert_eq!(plain, short);
+        }
+    }
+}
