@@ -9,7 +9,8 @@ use redial_bench::{
     load::{Mode, template::Template},
 };
 use redial_protocol::{
-    Dialect, FrameDecoder, Incoming, Limits, Reply, ReplyMeta, SessionId, reply, write_frame,
+    Dialect, FrameDecoder, Incoming, Limits, MessageReader, Reply, ReplyMeta, SessionId, reply,
+    write_frame,
 };
 
 const SESSION: SessionId = SessionId::from_bits(0x123_4567_89ab_cdef);
@@ -64,6 +65,10 @@ fn messages(criterion: &mut Criterion) {
     for (name, body) in cases {
         group.bench_function(name, |bencher| {
             bencher.iter(|| Incoming::parse(black_box(&body), &limits).is_ok());
+        });
+        group.bench_function(format!("{name}, once more"), |bencher| {
+            let mut reader = MessageReader::new(limits);
+            bencher.iter(|| reader.read(black_box(&body)).is_ok());
         });
     }
     group.finish();
