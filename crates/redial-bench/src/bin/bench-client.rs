@@ -65,9 +65,9 @@ impl Shared {
     }
 }
 
-/// How many calls a task makes before it says how they went: to share that costs as much as a
-/// fiftieth of a call.
-const BATCH: usize = 8;
+/// How many calls a task makes before it says how they went. One of them is timed: to read the clock
+/// for each would be a twentieth of what is measured.
+const BATCH: u64 = 8;
 
 struct Tally {
     latencies: Histogram<u64>,
@@ -81,16 +81,13 @@ struct Tally {
 }
 
 impl Tally {
-    /// Calls have ended, the first of which began then, and each when the one before it ended.
-    fn add(&mut self, mut start: Instant, ends: &[Instant]) {
-        self.calls += ends.len() as i64;
-        for &end in ends {
-            let latency = end.duration_since(start).as_nanos() as u64;
-            start = end;
-            if end >= self.from && self.until.is_none_or(|until| end < until) {
-                self.latencies.saturating_record(latency);
-                self.slices.add(end.duration_since(self.from), 1);
-            }
+    /// As many calls as make a batch have ended, the last one now. One of them took so long.
+    fn add(&mut self, latency: Duration, now: Instant) {
+        self.calls += BATCH as i64;
+        if now >= self.from && self.until.is_none_or(|until| now < until) {
+            let latency = latency.as_nanos() as u64;
+            self.latencies.saturating_record_n(latency, BATCH);
+            self.slices.add(now.duration_since(self.from), BATCH);
         }
     }
 }
@@ -182,20 +179,25 @@ async fn measure(args: &Args, tally: &Shared) -> Result<(Duration, [Cpu; 2])> {
 async fn make_calls(client: Client, tally: Shared) -> Result<()> {
     let mut start = clock::now();
     loop {
-        let mut ends = [start; BATCH];
-        for end in &mut ends {
-            let params = IncParams {
-                key: "bench".into(),
-                delta: 1,
-            };
-            client.call::<Inc>(params).await?;
-            *end = clock::now();
+        call(&client).await?;
+        let latency = clock::now().duration_since(start);
+        for _ in 1..BATCH {
+            call(&client).await?;
         }
+        start = clock::now();
         let mut tally = tally.lock();
-        tally.add(start, &ends);
+        tally.add(latency, start);
         if tally.ends {
             return Ok(());
         }
-        start = ends[BATCH - 1];
     }
+}
+
+async fn call(client: &Client) -> Result<()> {
+    let params = IncParams {
+        key: "bench".into(),
+        delta: 1,
+    };
+    client.call::<Inc>(params).await?;
+    Ok(())
 }
