@@ -7,7 +7,7 @@ use std::{
 };
 
 use redial_client::{CallError, Client};
-use redial_server::{Abort, Context, Kind, Method, Server};
+use redial_server::{Abort, Context, Method, MethodKind, Server};
 use serde::{Deserialize, Serialize};
 
 enum Transfer {}
@@ -21,7 +21,7 @@ struct Order {
 
 impl Method for Transfer {
     const NAME: &'static str = "transfer";
-    const KIND: Kind = Kind::Mutation;
+    const KIND: MethodKind = MethodKind::Mutation;
     type Params = Order;
     type Output = u64;
 }

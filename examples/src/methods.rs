@@ -1,6 +1,6 @@
 //! What `inc` and `get` are called, what they take and what they answer.
 
-use redial_protocol::{Kind, Method};
+use redial_protocol::{Method, MethodKind};
 use serde::{Deserialize, Serialize};
 
 /// `inc {key, delta = 1}` adds to a counter and answers its new value.
@@ -39,14 +39,14 @@ pub struct Counter {
 
 impl Method for Inc {
     const NAME: &'static str = "inc";
-    const KIND: Kind = Kind::Mutation;
+    const KIND: MethodKind = MethodKind::Mutation;
     type Params = IncParams;
     type Output = Counter;
 }
 
 impl Method for Get {
     const NAME: &'static str = "get";
-    const KIND: Kind = Kind::Query;
+    const KIND: MethodKind = MethodKind::Query;
     type Params = GetParams;
     type Output = Counter;
 }

@@ -9,7 +9,7 @@ use redial_bench::{
     load::{Mode, template::Template},
 };
 use redial_protocol::{
-    Dialect, FrameDecoder, Incoming, Limits, MessageReader, Reply, ReplyMeta, SessionId, reply,
+    Dialect, FrameDecoder, Incoming, Limits, Reply, ReplyMeta, RequestReader, SessionId, reply,
     write_frame,
 };
 
@@ -67,7 +67,7 @@ fn messages(criterion: &mut Criterion) {
             bencher.iter(|| Incoming::parse(black_box(&body), &limits).is_ok());
         });
         group.bench_function(format!("{name}, once more"), |bencher| {
-            let mut reader = MessageReader::new(limits);
+            let mut reader = RequestReader::new(limits);
             bencher.iter(|| reader.read(black_box(&body)).is_ok());
         });
     }

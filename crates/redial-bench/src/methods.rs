@@ -1,7 +1,7 @@
 //! What `inc` and `get` are called, what they take and what they answer.
 
 use compact_str::CompactString;
-use redial_protocol::{Kind, Method};
+use redial_protocol::{Method, MethodKind};
 use serde::{Deserialize, Serialize};
 
 /// `inc {key, delta}` adds to a counter and answers its new value.
@@ -28,14 +28,14 @@ pub struct GetParams {
 
 impl Method for Inc {
     const NAME: &'static str = "inc";
-    const KIND: Kind = Kind::Mutation;
+    const KIND: MethodKind = MethodKind::Mutation;
     type Params = IncParams;
     type Output = i64;
 }
 
 impl Method for Get {
     const NAME: &'static str = "get";
-    const KIND: Kind = Kind::Query;
+    const KIND: MethodKind = MethodKind::Query;
     type Params = GetParams;
     type Output = i64;
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::Kind;
+use redial_protocol::MethodKind;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -62,7 +62,7 @@ impl<O> Call<O> {
         client: &Client,
         method: Cow<'static, str>,
         params: &impl Serialize,
-        kind: Kind,
+        kind: MethodKind,
     ) -> Self {
         // Not into their place at once: what is lent to a serialiser is built in memory and then
         // moved as a whole.
@@ -71,8 +71,8 @@ impl<O> Call<O> {
         let config = &client.shared().config;
         let mut course = Course::new(Flight::new(method, json));
         course.problem = problem;
-        course.nature.is_query = kind == Kind::Query;
-        if kind == Kind::Mutation {
+        course.nature.is_query = kind == MethodKind::Query;
+        if kind == MethodKind::Mutation {
             course.flight.resend_window = Some(config.resend_window);
         }
         Self {
@@ -83,7 +83,7 @@ impl<O> Call<O> {
     }
 
     pub(crate) fn resumed(client: &Client, token: CallToken) -> Self {
-        let (method, kind) = (token.method.into(), Kind::Mutation);
+        let (method, kind) = (token.method.into(), MethodKind::Mutation);
         let mut call = Self::new(client, method, &token.params, kind);
         call.course.id = Some(token.id);
         call.course.hold = token.hold;

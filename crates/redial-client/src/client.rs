@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use redial_protocol::{Dialect, Kind, Method};
+use redial_protocol::{Dialect, Method, MethodKind};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{runtime, task::AbortHandle};
@@ -89,7 +89,7 @@ pub struct Stats {
     /// Connections that were made, from the first on.
     pub connects: u64,
     /// Replies to no call of this client, or to one that is over.
-    pub unasked_replies: u64,
+    pub unmatched_replies: u64,
     /// Sessions that servers opened for this client. More than one means that a session was
     /// lost, or that half of its window was taken by calls without outcome.
     pub sessions_opened: u64,
@@ -114,8 +114,8 @@ impl Client {
 
     /// Chooses limits, dialect and the like before connecting.
     #[must_use]
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
     }
 
     /// Prepares a call of a method that server and client share as a type. Nothing is sent
@@ -131,7 +131,7 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Call<Value> {
-        Call::new(self, method.into(), &params, Kind::Mutation)
+        Call::new(self, method.into(), &params, MethodKind::Mutation)
     }
 
     /// Prepares a call of a method without effect by its name. As [`request`](Self::request), but
@@ -142,7 +142,7 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Call<Value> {
-        Call::new(self, method.into(), &params, Kind::Query)
+        Call::new(self, method.into(), &params, MethodKind::Query)
     }
 
     /// Prepares a notification: a request without an id, never answered and never deduplicated.
@@ -151,7 +151,12 @@ impl Client {
         method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Notification {
-        Notification::new(Call::new(self, method.into(), &params, Kind::Mutation))
+        Notification::new(Call::new(
+            self,
+            method.into(),
+            &params,
+            MethodKind::Mutation,
+        ))
     }
 
     /// Prepares a question for the outcome of a call that ended as *unknown*, in this process or
@@ -217,7 +222,7 @@ impl Client {
         self.shared().with(|state| Stats {
             in_flight: state.mux.in_flight(),
             connects: state.mux.connects,
-            unasked_replies: state.mux.unasked_replies,
+            unmatched_replies: state.mux.unmatched_replies,
             sessions_opened: state.mux.sessions_opened(),
             sessions_lost: state.mux.sessions_lost(),
             held_numbers: state.mux.held_numbers(),
@@ -343,11 +348,11 @@ impl Shared {
 /// # }
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Builder {
+pub struct ClientBuilder {
     config: Config,
 }
 
-impl Builder {
+impl ClientBuilder {
     /// Sets everything.
     #[must_use]
     pub fn config(self, config: Config) -> Self {
@@ -376,10 +381,10 @@ impl Builder {
     }
 
     /// Whether a server that is silent may be taken for one without sessions: see
-    /// [`Config::guess_plain`].
+    /// [`Config::assume_plain_on_silence`].
     #[must_use]
-    pub fn guess_plain(mut self, guess: bool) -> Self {
-        self.config.guess_plain = guess;
+    pub fn assume_plain_on_silence(mut self, guess: bool) -> Self {
+        self.config.assume_plain_on_silence = guess;
         self
     }
 
@@ -425,8 +430,8 @@ impl Builder {
     /// # Errors
     ///
     /// [`BuildError`] if the configuration makes no sense.
-    pub fn lazy(self, address: impl ToString) -> Result<Client, BuildError> {
-        self.lazy_with(Tcp::new(address))
+    pub fn connect_lazy(self, address: impl ToString) -> Result<Client, BuildError> {
+        self.connect_lazy_with(Tcp::new(address))
     }
 
     /// Connects by other means.
@@ -456,8 +461,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// As [`lazy`](Self::lazy).
-    pub fn lazy_with(self, connector: impl Connector) -> Result<Client, BuildError> {
+    /// As [`connect_lazy`](Self::connect_lazy).
+    pub fn connect_lazy_with(self, connector: impl Connector) -> Result<Client, BuildError> {
         self.build(Arc::new(connector))
     }
 

@@ -89,7 +89,7 @@ pub struct Config {
     /// wrong moment, looks the same to a client that has just started, whose first calls then get
     /// plain ids, with no more than those promise. With no, only an answer makes a server one
     /// without sessions, and calls wait for an answer until their deadline.
-    pub guess_plain: bool,
+    pub assume_plain_on_silence: bool,
     /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
     /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
     pub connections: usize,
@@ -137,7 +137,7 @@ impl Default for Config {
             dialect: Dialect::JsonRpc2,
             extensions: true,
             sessions: true,
-            guess_plain: true,
+            assume_plain_on_silence: true,
             connections: 1,
             connect_timeout: Duration::from_secs(5),
             reconnect: Backoff::default(),

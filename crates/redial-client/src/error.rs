@@ -103,7 +103,7 @@ pub struct Details {
     /// The call's id; nil if the call ended before it had one.
     pub id: Uuid,
     /// Why there was no further attempt.
-    pub stop: Stop,
+    pub stop: GiveUpReason,
     /// What happened last.
     #[source]
     pub cause: Cause,
@@ -118,7 +118,7 @@ impl fmt::Display for Details {
             n => write!(f, "{n} attempts")?,
         }
         match self.stop {
-            Stop::Final => write!(f, ": {}", self.cause),
+            GiveUpReason::Final => write!(f, ": {}", self.cause),
             stop => write!(f, ", {stop}: {}", self.cause),
         }
     }
@@ -127,7 +127,7 @@ impl fmt::Display for Details {
 /// Why a call made no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stop {
+pub enum GiveUpReason {
     /// What happened is final: another attempt would not change it.
     Final,
     /// All [`max_attempts`](crate::CallLimits::max_attempts) were made.
@@ -141,7 +141,7 @@ pub enum Stop {
     Window,
 }
 
-impl fmt::Display for Stop {
+impl fmt::Display for GiveUpReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Final => "no other would help",

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{FrameDecoder, IdStart};
+use redial_protocol::{FrameDecoder, IdPrefixCache};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::AbortHandle,
@@ -169,7 +169,7 @@ struct Connection<'a, Io> {
     needs_flush: bool,
     decoder: FrameDecoder,
     /// How the id of the latest reply began.
-    id_start: IdStart,
+    id_start: IdPrefixCache,
     buffer: Vec<u8>,
     replies: Replies,
     /// The calls of one read, woken all at once.
@@ -217,7 +217,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             outgoing,
             needs_flush: false,
             decoder: FrameDecoder::new(shared.config.max_frame_bytes),
-            id_start: IdStart::default(),
+            id_start: IdPrefixCache::default(),
             buffer: vec![0; READ_BYTES],
             replies: Replies::default(),
             woken: Vec::new(),

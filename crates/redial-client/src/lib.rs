@@ -82,11 +82,13 @@ mod token;
 mod woken;
 
 pub use call::{Call, CallFuture, Notification};
-pub use client::{Builder, Client, Stats};
+pub use client::{Client, ClientBuilder, Stats};
 pub use config::{CallLimits, Config};
 pub use connect::Connector;
-pub use error::{BuildError, CallError, Cause, ConnectError, Details, Stop};
-pub use redial_protocol::{Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Kind, Method};
+pub use error::{BuildError, CallError, Cause, ConnectError, Details, GiveUpReason};
+pub use redial_protocol::{
+    Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Method, MethodKind,
+};
 pub use report::{AttemptEnd, AttemptReport, Reply, Report};
 pub use resolve::{Resolution, Resolve};
 pub use retry::{

@@ -88,7 +88,7 @@ pub(crate) struct Mux {
     /// a request sent.
     pub(crate) driverless: Option<usize>,
     pub(crate) connects: u64,
-    pub(crate) unasked_replies: u64,
+    pub(crate) unmatched_replies: u64,
 }
 
 /// One request to be sent.
@@ -122,7 +122,10 @@ impl Mux {
         Self {
             calls: Slab::new(),
             by_id: HashMap::default(),
-            sessions: Sessions::new(config.extensions && config.sessions, config.guess_plain),
+            sessions: Sessions::new(
+                config.extensions && config.sessions,
+                config.assume_plain_on_silence,
+            ),
             links: (0..config.connections).map(|_| Link::default()).collect(),
             alarms: Vec::new(),
             turn: config.connections.saturating_sub(1),
@@ -142,7 +145,7 @@ impl Mux {
             woken: Vec::new(),
             driverless: None,
             connects: 0,
-            unasked_replies: 0,
+            unmatched_replies: 0,
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use redial_protocol::{
-    ErrorCode, Executed, Kind,
+    ErrorCode, Executed, MethodKind,
     rpc::{self, CallParams, State},
 };
 use serde::de::DeserializeOwned;
@@ -20,7 +20,7 @@ use crate::{
     call::Call,
     client::Client,
     config::CallLimits,
-    error::{CallError, Cause, Details, Stop},
+    error::{CallError, Cause, Details, GiveUpReason},
     json::Json,
     report::Report,
     retry::backoff::Backoff,
@@ -62,7 +62,7 @@ impl Resolve<Value> {
         // It is asked under an id of its own, which is of no session.
         let own = client.shared().with(|state| state.mux.new_id());
         let params = CallParams { id };
-        let call = Call::new(client, rpc::RESOLVE.into(), &params, Kind::Query);
+        let call = Call::new(client, rpc::RESOLVE.into(), &params, MethodKind::Query);
         Self {
             client: client.clone(),
             call: call.id(own),
@@ -214,7 +214,7 @@ fn details(token: &CallToken, cause: Cause, report: Report) -> Details {
     Details {
         method: token.method.clone().into(),
         id: token.id,
-        stop: Stop::Final,
+        stop: GiveUpReason::Final,
         cause,
         report,
     }

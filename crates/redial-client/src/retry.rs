@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use self::{budget::Bucket, hedge::Latency};
 use crate::{
     config::CallLimits,
-    error::{Cause, Stop},
+    error::{Cause, GiveUpReason},
     json::Json,
     mux::{Answer, Closed, Key, Mux, Outbound, Sent, Signal, Touch},
 };
@@ -97,7 +97,7 @@ enum Phase {
         hedge_at: Option<Instant>,
     },
     /// No further attempt; a late reply still counts.
-    Listen { stop: Stop },
+    Listen { stop: GiveUpReason },
 }
 
 /// What to do now.
@@ -115,7 +115,7 @@ pub(crate) enum Ending {
     /// The server's answer.
     Answer(Answer),
     /// There is none.
-    GiveUp { stop: Stop, cause: Cause },
+    GiveUp { stop: GiveUpReason, cause: Cause },
     /// The call wanted no more than a name, and has one.
     Named,
 }
@@ -234,7 +234,7 @@ impl Flight {
         now: Instant,
     ) -> Option<Step> {
         if now >= self.deadline() {
-            return Some(self.give_up(mux, policy, Stop::Deadline));
+            return Some(self.give_up(mux, policy, GiveUpReason::Deadline));
         }
         let at = mux
             .call(self.key())
@@ -269,7 +269,7 @@ impl Flight {
             }
             Sent::Named => Some(Step::Over(Ending::Named)),
             Sent::TooLarge(error) => Some(Step::Over(Ending::GiveUp {
-                stop: Stop::Final,
+                stop: GiveUpReason::Final,
                 cause: Cause::TooLarge(error),
             })),
         }
@@ -296,7 +296,7 @@ impl Flight {
             }
             None if now >= self.deadline() => {
                 self.withdraw(mux);
-                return Some(self.give_up(mux, policy, Stop::Deadline));
+                return Some(self.give_up(mux, policy, GiveUpReason::Deadline));
             }
             None if self.is_unsent(mux) => return self.wait_unsent(mux, policy, until, now),
             None if self.is_copy_too_late(mux, now) && self.withdraw(mux) => self.refund(policy),
@@ -341,7 +341,7 @@ impl Flight {
     ) -> Option<Step> {
         let too_late = self.too_late(mux);
         if too_late.is_some_and(|too_late| now >= too_late) && self.withdraw(mux) {
-            self.stop(Stop::Window);
+            self.stop(GiveUpReason::Window);
             return None;
         }
         if now >= until {
@@ -359,7 +359,7 @@ impl Flight {
         Some(sleep(wake.min(self.deadline())))
     }
 
-    fn listen(&mut self, mux: &mut Mux, policy: &Policy, stop: Stop, now: Instant) -> Step {
+    fn listen(&mut self, mux: &mut Mux, policy: &Policy, stop: GiveUpReason, now: Instant) -> Step {
         if now < self.deadline() && mux.call(self.key()).is_reachable() {
             return sleep(self.deadline());
         }
@@ -383,10 +383,10 @@ impl Flight {
         mux: &mut Mux,
         policy: &mut Policy,
         now: Instant,
-    ) -> Result<Instant, Stop> {
+    ) -> Result<Instant, GiveUpReason> {
         let limits = self.limits(policy);
         if self.used >= limits.max_attempts {
-            return Err(Stop::Attempts);
+            return Err(GiveUpReason::Attempts);
         }
         let backoff = limits.backoff;
         let delay = backoff.delay(self.used, self.previous_delay, &mut policy.jitter);
@@ -396,16 +396,16 @@ impl Flight {
         self.is_allowed_at(mux, at)?;
         let token = policy.bucket.reserve(now, self.deadline());
         self.holds_token = token.is_some();
-        let at = at.max(token.ok_or(Stop::Budget)?);
+        let at = at.max(token.ok_or(GiveUpReason::Budget)?);
         self.is_allowed_at(mux, at).map(|()| at)
     }
 
     /// Whether the deadline and the server's memory leave room for an attempt at that time.
-    fn is_allowed_at(&self, mux: &mut Mux, at: Instant) -> Result<(), Stop> {
+    fn is_allowed_at(&self, mux: &mut Mux, at: Instant) -> Result<(), GiveUpReason> {
         if at >= self.deadline() {
-            Err(Stop::Deadline)
+            Err(GiveUpReason::Deadline)
         } else if self.too_late(mux).is_some_and(|too_late| at >= too_late) {
-            Err(Stop::Window)
+            Err(GiveUpReason::Window)
         } else {
             Ok(())
         }
@@ -431,11 +431,11 @@ impl Flight {
 
     /// No further attempt. One that is open may still be answered, and is waited for until the
     /// deadline: it is the caller who says how long, not the timeout of an attempt.
-    fn stop(&mut self, stop: Stop) {
+    fn stop(&mut self, stop: GiveUpReason) {
         self.phase = Phase::Listen { stop };
     }
 
-    fn give_up(&self, mux: &mut Mux, policy: &Policy, stop: Stop) -> Step {
+    fn give_up(&self, mux: &mut Mux, policy: &Policy, stop: GiveUpReason) -> Step {
         let deadline = self.limits(policy).deadline;
         let pending = mux.call(self.key());
         let untold = match pending.attempts.last() {

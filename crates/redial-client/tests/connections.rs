@@ -56,7 +56,7 @@ async fn over_tcp_the_error_names_the_address() {
         error.contains(&format!("cannot connect to {address}: ")),
         "{error}"
     );
-    let client = builder().lazy(address).unwrap();
+    let client = builder().connect_lazy(address).unwrap();
     let call = client.request("inc", json!({})).deadline(ms(50)).await;
     let error = call.unwrap_err().to_string();
     assert!(error.contains(&address.to_string()), "{error}");
@@ -226,7 +226,7 @@ async fn when_the_drivers_task_panics_nobody_hangs() {
         let (ours, _theirs) = tokio::io::duplex(1 << 16);
         std::future::ready(Ok(Bomb(ours, false)))
     };
-    let client = builder().lazy_with(connector).unwrap();
+    let client = builder().connect_lazy_with(connector).unwrap();
     let calls: Vec<_> = (0..10).map(|_| inc(&client)).collect();
     for call in calls {
         let error = call.await.unwrap().unwrap_err();
@@ -251,7 +251,7 @@ async fn a_connector_that_panics_is_not_called_without_pause() {
         }
         std::future::ready(Err::<DuplexStream, _>(io::ErrorKind::Other.into()))
     };
-    let client = builder().lazy_with(connector).unwrap();
+    let client = builder().connect_lazy_with(connector).unwrap();
     let error = inc(&client).await.unwrap().unwrap_err();
     assert_eq!(error.executed(), Executed::No);
     let calls = calls.load(std::sync::atomic::Ordering::SeqCst);

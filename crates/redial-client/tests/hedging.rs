@@ -25,7 +25,7 @@ async fn next_of(peers: &mut [Peer; 2], sessions: &mut Sessions) -> Seen {
 }
 
 /// A client with two connections and a session, and its servers.
-async fn pair_with_session(builder: redial_client::Builder) -> (Client, [Peer; 2], Sessions) {
+async fn pair_with_session(builder: redial_client::ClientBuilder) -> (Client, [Peer; 2], Sessions) {
     let (client, mut first, mut second) = pair(builder).await;
     let mut sessions = Sessions::new();
     let call = start(client.query("get", json!({})).hedge(Hedge::Off));
@@ -41,7 +41,7 @@ async fn pair_with_session(builder: redial_client::Builder) -> (Client, [Peer; 2
 }
 
 /// A client with two connections, and its servers.
-async fn pair(builder: redial_client::Builder) -> (Client, Peer, Peer) {
+async fn pair(builder: redial_client::ClientBuilder) -> (Client, Peer, Peer) {
     let (mut network, connector) = network(1 << 16);
     let client = builder
         .connections(2)

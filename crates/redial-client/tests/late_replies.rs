@@ -41,7 +41,7 @@ async fn the_reply_to_the_first_attempt_completes_the_call_while_the_second_runs
     let request = peer.next().await;
     peer.result(&request, json!(2)).await;
     assert_eq!(again.await.unwrap().unwrap().value, 2);
-    assert_eq!(client.stats().unasked_replies, 1);
+    assert_eq!(client.stats().unmatched_replies, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +105,7 @@ async fn a_reply_after_the_call_is_ignored_and_counted() {
     let request = peer.next().await;
     peer.result(&request, json!(2)).await;
     assert_eq!(next.await.unwrap().unwrap().value, 2);
-    assert_eq!(client.stats().unasked_replies, 1);
+    assert_eq!(client.stats().unmatched_replies, 1);
     assert_eq!(client.stats().in_flight, 0);
     assert_eq!(client.stats().connects, 1);
 }

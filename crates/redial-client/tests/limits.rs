@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use peer::{builder, config, connected, ends, inc, lazy, limits, ms, network, start};
 use redial_client::{
-    CallError, CallLimits, Cause, Client, Config, Executed, Kind, Method, RetryBudget, Stop,
+    CallError, CallLimits, Cause, Client, Config, Executed, GiveUpReason, Method, MethodKind,
+    RetryBudget,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -36,7 +37,7 @@ async fn a_wish_beyond_the_deadline_ends_the_call_at_once() {
         peer.error(&request, -32001, data).await;
         let error = call.await.unwrap().unwrap_err();
         assert_eq!(error.executed(), Executed::No);
-        assert_eq!(error.details().stop, Stop::Deadline);
+        assert_eq!(error.details().stop, GiveUpReason::Deadline);
         assert_eq!(
             error.report().total(),
             Duration::ZERO,
@@ -91,14 +92,14 @@ async fn the_deadline_bounds_attempts() {
     assert_eq!(second.meta.timeout_ms, Some(120), "what is left");
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.report().total(), ms(250));
-    assert_eq!(error.details().stop, Stop::Deadline);
+    assert_eq!(error.details().stop, GiveUpReason::Deadline);
     assert_eq!(error.executed(), Executed::Unknown);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_bounds_connecting() {
     let never = || std::future::pending::<std::io::Result<tokio::io::DuplexStream>>();
-    let client = builder().lazy_with(never).unwrap();
+    let client = builder().connect_lazy_with(never).unwrap();
     let call = client.request("inc", json!({})).deadline(ms(1234));
     let error = start(call).await.unwrap().unwrap_err();
     assert_eq!(error.report().total(), ms(1234));
@@ -184,7 +185,7 @@ async fn without_a_token_a_call_listens_to_its_deadline_or_gives_up_at_once() {
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
         (error.details().stop, error.executed()),
-        (Stop::Budget, Executed::Unknown)
+        (GiveUpReason::Budget, Executed::Unknown)
     );
     assert_eq!(error.report().total(), ms(3000));
     let call = inc(&client);
@@ -194,7 +195,7 @@ async fn without_a_token_a_call_listens_to_its_deadline_or_gives_up_at_once() {
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
         (error.details().stop, error.executed()),
-        (Stop::Budget, Executed::No)
+        (GiveUpReason::Budget, Executed::No)
     );
     assert_eq!(error.report().total(), Duration::ZERO);
 }
@@ -226,7 +227,7 @@ async fn an_outage_is_not_multiplied_by_its_retries() {
 struct Look;
 impl Method for Look {
     const NAME: &'static str = "look";
-    const KIND: Kind = Kind::Query;
+    const KIND: MethodKind = MethodKind::Query;
     type Params = ();
     type Output = u64;
 }
@@ -248,7 +249,7 @@ async fn a_mutation_is_not_sent_again_once_the_server_may_have_forgotten_it() {
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
         (error.details().stop, error.executed()),
-        (Stop::Window, Executed::Unknown)
+        (GiveUpReason::Window, Executed::Unknown)
     );
 
     let query = tokio::spawn(client.call::<Look>(()).with_report());
@@ -340,7 +341,7 @@ async fn what_can_not_be_sent_is_refused_at_once_and_hurts_nobody() {
 async fn bad_configurations_are_refused_with_the_name_of_the_field() {
     let error = Client::builder()
         .connections(0)
-        .lazy("127.0.0.1:1")
+        .connect_lazy("127.0.0.1:1")
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -352,7 +353,7 @@ async fn bad_configurations_are_refused_with_the_name_of_the_field() {
     };
     let error = Client::builder()
         .limits(limits)
-        .lazy("127.0.0.1:1")
+        .connect_lazy("127.0.0.1:1")
         .unwrap_err();
     assert!(error.to_string().contains("deadline"), "{error}");
 }

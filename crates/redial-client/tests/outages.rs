@@ -95,7 +95,10 @@ async fn a_server_that_is_away_is_not_dialled_without_pause() {
         counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         std::future::ready(Err::<DuplexStream, _>(io::ErrorKind::Other.into()))
     };
-    let client = builder().connections(2).lazy_with(connector).unwrap();
+    let client = builder()
+        .connections(2)
+        .connect_lazy_with(connector)
+        .unwrap();
     let calls: Vec<_> = (0..100).map(|_| inc(&client)).collect();
     for call in calls {
         let error = call.await.unwrap().unwrap_err();
@@ -139,7 +142,7 @@ async fn a_silent_connection_is_asked_and_then_given_up() {
     let reply = call.await.unwrap().unwrap();
     assert_eq!(ends(&reply.report), ["connection_lost", "reply"]);
     assert_eq!(
-        client.stats().unasked_replies,
+        client.stats().unmatched_replies,
         0,
         "a ping's answer was asked for"
     );

@@ -193,7 +193,7 @@ async fn replies_that_nobody_asked_for_are_ignored_and_counted() {
     }
     peer.result(&request, json!(2)).await;
     assert_eq!(call.await.unwrap().unwrap().value, 2);
-    assert_eq!(client.stats().unasked_replies, 4);
+    assert_eq!(client.stats().unmatched_replies, 4);
 }
 
 #[tokio::test(start_paused = true)]

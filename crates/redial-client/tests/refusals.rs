@@ -4,7 +4,7 @@
 mod peer;
 
 use peer::{Peer, Seen, connected, limits, ms, session::Sessions, start, with_sessions};
-use redial_client::{Builder, CallError, CallLimits};
+use redial_client::{CallError, CallLimits, ClientBuilder};
 use serde_json::json;
 
 /// Refuses an attempt as a server with sessions does.
@@ -19,7 +19,7 @@ async fn refuse(peer: &mut Peer, request: &Seen, attempt: u32) {
 }
 
 /// A client whose calls have two attempts.
-fn two_attempts() -> Builder {
+fn two_attempts() -> ClientBuilder {
     with_sessions().limits(CallLimits {
         max_attempts: 2,
         ..limits()
@@ -40,7 +40,7 @@ async fn a_refusal_that_comes_twice_is_not_that_of_the_next_attempt() {
     tokio::time::sleep(ms(1)).await;
     peer.execute(&mut sessions, &second, json!(1)).await;
     assert_eq!(call.await.unwrap().unwrap().value, json!(1));
-    assert_eq!(client.stats().unasked_replies, 1);
+    assert_eq!(client.stats().unmatched_replies, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,5 +71,5 @@ async fn two_late_refusals_of_one_attempt_are_not_those_of_two() {
     assert!(!call.is_finished(), "the second attempt may run");
     peer.execute(&mut sessions, &second, json!(1)).await;
     assert_eq!(call.await.unwrap().unwrap().value, json!(1));
-    assert_eq!(client.stats().unasked_replies, 1);
+    assert_eq!(client.stats().unmatched_replies, 1);
 }

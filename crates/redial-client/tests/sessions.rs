@@ -241,7 +241,7 @@ async fn three_hellos_without_an_answer_are_enough() {
 /// first calls of a client what a session promises.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_may_not_guess_waits_for_an_answer_however_often_there_is_none() {
-    let (client, mut network) = lazy(with_sessions().guess_plain(false));
+    let (client, mut network) = lazy(with_sessions().assume_plain_on_silence(false));
     let call = inc(&client);
     for _ in 0..5 {
         let mut peer = network.accept().await;
@@ -262,7 +262,8 @@ async fn a_client_that_may_not_guess_waits_for_an_answer_however_often_there_is_
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_for_a_session_in_vain_was_not_executed() {
-    let (client, mut peer, _network) = connected(with_sessions().guess_plain(false)).await;
+    let (client, mut peer, _network) =
+        connected(with_sessions().assume_plain_on_silence(false)).await;
     let call = inc(&client);
     let silence = async {
         loop {

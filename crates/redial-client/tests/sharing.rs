@@ -213,7 +213,7 @@ async fn a_hundred_tasks_share_one_client() {
         task.await.unwrap();
     }
     assert_eq!(client.stats().connects, 2);
-    assert_eq!(client.stats().unasked_replies, 0);
+    assert_eq!(client.stats().unmatched_replies, 0);
     server.abort();
 }
 

@@ -54,7 +54,7 @@ async fn calls(data: &[u8]) -> u64 {
     }));
     let client = Client::builder()
         .config(config(first))
-        .lazy_with(connector(&play))
+        .connect_lazy_with(connector(&play))
         .expect("its limits are right");
     let calls = (0..CALLS).map(|tag| {
         let call = client.request("inc", json!({"tag": tag}));

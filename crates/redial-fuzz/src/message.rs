@@ -1,7 +1,7 @@
 //! The parser of messages: it never panics, refuses what is no JSON, and what it takes is written
 //! and read again as the same.
 
-use redial_protocol::{Id, Incoming, Limits, MessageReader, Rejection, Request, write_request};
+use redial_protocol::{Id, Incoming, Limits, Rejection, Request, RequestReader, write_request};
 use serde_json::value::RawValue;
 
 /// What an answer to a refused message may take, whatever the message was.
@@ -60,7 +60,7 @@ fn check_both_ways(data: &[u8], limits: &Limits) {
 
 /// What came before makes no difference.
 fn check_in_a_row(data: &[u8], limits: &Limits) {
-    let mut reader = MessageReader::new(*limits);
+    let mut reader = RequestReader::new(*limits);
     for frame in data.splitn(2, |byte| *byte == 0) {
         let alone = format!("{:?}", Incoming::parse(frame, limits));
         for _ in 0..2 {

@@ -3,7 +3,7 @@
 
 use redial_protocol::{
     Dialect, Reply, ReplyMeta,
-    reply::{self, UsualReply},
+    reply::{self, FastReply},
 };
 use serde_json::value::RawValue;
 
@@ -15,12 +15,12 @@ use serde_json::value::RawValue;
 pub fn check(data: &[u8]) {
     let Ok(read) = Reply::parse(data) else {
         assert!(
-            UsualReply::read(data).is_none(),
+            FastReply::read(data).is_none(),
             "only the short way takes it"
         );
         return;
     };
-    if let Some(usual) = UsualReply::read(data) {
+    if let Some(usual) = FastReply::read(data) {
         let result = read
             .outcome
             .as_ref()

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use uuid::Uuid;
 
-pub use self::start::IdStart;
+pub use self::start::IdPrefixCache;
 use crate::{limits::MAX_ID_BYTES, message::Dialect, session::SessionCall, text::cut};
 
 /// The `id` member of a message, borrowed from its frame.

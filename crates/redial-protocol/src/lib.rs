@@ -55,11 +55,11 @@ mod text;
 
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FrameDecoder, FrameError, write_frame};
-pub use id::{CallKey, Id, IdError, IdStart};
+pub use id::{CallKey, Id, IdError, IdPrefixCache};
 pub use limits::Limits;
-pub use message::{Batch, Dialect, Incoming, MessageReader, Rejection, Request, write_request};
+pub use message::{Batch, Dialect, Incoming, Rejection, Request, RequestReader, write_request};
 pub use meta::{ReplyMeta, RequestMeta};
-pub use method::{Kind, Method};
+pub use method::{Method, MethodKind};
 pub use reply::{Reply, ReplyError};
 pub use request::write_call;
 pub use session::{SessionCall, SessionId};

@@ -14,7 +14,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-pub use self::reader::MessageReader;
+pub use self::reader::RequestReader;
 use crate::{
     error::{ErrorCode, ErrorObject},
     id::Id,

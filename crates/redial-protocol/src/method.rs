@@ -4,14 +4,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// Whether calling a method changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MethodKind {
     /// Without effect, like `get`: never recorded, and run again for every attempt.
     Query,
     /// With effect, like `inc`: always recorded, and run at most once per call id.
     Mutation,
 }
 
-impl Kind {
+impl MethodKind {
     /// `"query"` or `"mutation"`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -25,7 +25,7 @@ impl Kind {
 /// A method that server and client agree on, so that neither spells its name or its types twice.
 ///
 /// ```
-/// use redial_protocol::{Kind, Method};
+/// use redial_protocol::{MethodKind, Method};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -34,7 +34,7 @@ impl Kind {
 /// struct MakeTransfer;
 /// impl Method for MakeTransfer {
 ///     const NAME: &'static str = "transfer";
-///     const KIND: Kind = Kind::Mutation;
+///     const KIND: MethodKind = MethodKind::Mutation;
 ///     type Params = Transfer;
 ///     type Output = u64;
 /// }
@@ -44,7 +44,7 @@ pub trait Method: Send + Sync + 'static {
     /// The name on the wire. Names that begin with `rpc.` belong to the protocol.
     const NAME: &'static str;
     /// Whether a call of it has an effect.
-    const KIND: Kind;
+    const KIND: MethodKind;
     /// What the caller sends; in JSON an object, an array or nothing.
     type Params: Serialize + DeserializeOwned + Send + 'static;
     /// What the handler answers.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-pub use self::usual::UsualReply;
+pub use self::usual::FastReply;
 use crate::{
     error::ErrorObject,
     id::{Id, IdError},

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-pub(crate) use self::habit::Habit;
+pub(crate) use self::habit::RequestTemplate;
 
 use crate::{
     id::Id,

@@ -15,7 +15,8 @@ use std::{
 };
 
 use redial_protocol::{
-    Batch, CallKey, ErrorObject, Incoming, Kind, Rejection, ReplyMeta, Request, SessionId, reply,
+    Batch, CallKey, ErrorObject, Incoming, MethodKind, Rejection, ReplyMeta, Request, SessionId,
+    reply,
 };
 
 use self::{
@@ -155,11 +156,11 @@ impl Turn<'_> {
             return;
         };
         match self.shared.router.method(method).kind {
-            Kind::Query => {
+            MethodKind::Query => {
                 self.acknowledge(call);
                 self.unrecorded(call, method);
             }
-            Kind::Mutation => match call.key() {
+            MethodKind::Mutation => match call.key() {
                 None => self.unrecorded(call, method),
                 Some(CallKey::Session(named)) => match self.attach(named.session) {
                     Some(session) => {

@@ -83,7 +83,7 @@ pub use error::{BuildError, ServeError};
 pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
 pub use handler::{AsyncHandler, Context};
 pub use observe::{Event, EventKind, Observer};
-pub use redial_protocol::{ErrorCode, Executed, Kind, Limits, Method};
+pub use redial_protocol::{ErrorCode, Executed, Limits, Method, MethodKind};
 pub use server::{Server, ServerBuilder, Shutdown};
 pub use stats::Stats;
 

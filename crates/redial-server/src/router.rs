@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use redial_protocol::{ErrorCode, ErrorObject, Kind, cut};
+use redial_protocol::{ErrorCode, ErrorObject, MethodKind, cut};
 
 use crate::{error::BuildError, handler::Handler, table::Fingerprint};
 
 /// One method that the program has registered.
 pub(crate) struct Registered {
     pub(crate) name: Arc<str>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: MethodKind,
     pub(crate) handler: Box<dyn Handler>,
     /// What the method contributes to the fingerprints of its calls.
     pub(crate) fingerprint_seed: u64,
@@ -27,7 +27,7 @@ impl Router {
     pub(crate) fn add(
         &mut self,
         name: &str,
-        kind: Kind,
+        kind: MethodKind,
         handler: Box<dyn Handler>,
     ) -> Result<(), BuildError> {
         if name.is_empty() || name.starts_with("rpc.") {

@@ -9,7 +9,7 @@ use std::{
 
 use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::{Kind, Method};
+use redial_protocol::{Method, MethodKind};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -107,7 +107,7 @@ impl ServerBuilder {
         P: DeserializeOwned + Send + 'static,
         T: Serialize + 'static,
     {
-        self.add(name, Kind::Query, handler)
+        self.add(name, MethodKind::Query, handler)
     }
 
     /// Adds a method with effect under a name. It runs at most once per call.
@@ -117,7 +117,7 @@ impl ServerBuilder {
         P: DeserializeOwned + Send + 'static,
         T: Serialize + 'static,
     {
-        self.add(name, Kind::Mutation, handler)
+        self.add(name, MethodKind::Mutation, handler)
     }
 
     /// Lets requests and replies go wrong by these rules, which can be changed at any time
@@ -208,7 +208,7 @@ impl ServerBuilder {
         })
     }
 
-    fn add<P, T>(mut self, name: &str, kind: Kind, handler: impl AsyncHandler<P, T>) -> Self
+    fn add<P, T>(mut self, name: &str, kind: MethodKind, handler: impl AsyncHandler<P, T>) -> Self
     where
         P: DeserializeOwned + Send + 'static,
         T: Serialize + 'static,

@@ -122,8 +122,8 @@ fn connect(world: &Arc<World>, number: u32, life: u32, plan: &ClientPlan) -> Cli
     };
     let builder = Client::builder().config(config);
     let client = match world.subject {
-        Subject::Buggy(Bug::EarlyAck) => builder.lazy_with(EarlyAck(dialer)),
-        _ => builder.lazy_with(dialer),
+        Subject::Buggy(Bug::EarlyAck) => builder.connect_lazy_with(EarlyAck(dialer)),
+        _ => builder.connect_lazy_with(dialer),
     };
     client.expect("the scenario makes sense")
 }

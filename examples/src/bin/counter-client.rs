@@ -157,7 +157,7 @@ impl Args {
             // A loop around an ordinary client does not tell the server its deadline either.
             extensions: !self.naive,
             sessions: !self.no_sessions,
-            guess_plain: !self.insist_on_session,
+            assume_plain_on_silence: !self.insist_on_session,
             ..Config::default()
         }
     }

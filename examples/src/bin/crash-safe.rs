@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> anyhow::Result<()> {
     // Without a session there would be no asking what became of a call.
-    let client = Client::builder().guess_plain(false);
+    let client = Client::builder().assume_plain_on_silence(false);
     let client = client.connect(&args.connect).await?;
     let (token, value) = match resolve(&client, args).await? {
         Some(found) => found,

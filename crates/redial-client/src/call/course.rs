@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     client::{Shared, State},
     config::CallLimits,
-    error::{CallError, Cause, Details, Stop},
+    error::{CallError, Cause, Details, GiveUpReason},
     json::Json,
     mux::{Answer, Closed, End, Key, Name, Nature, Pending, Taken},
     report::{AttemptEnd, AttemptReport, Report},
@@ -162,7 +162,7 @@ impl Course {
         let name = self.id.map_or(Name::None, Name::Id);
         Over {
             ending: Some(Ending::GiveUp {
-                stop: Stop::Final,
+                stop: GiveUpReason::Final,
                 cause,
             }),
             closed: Closed::unbegun(name),
@@ -299,12 +299,12 @@ impl Course {
             Ending::Answer(Answer::Written) | Ending::Named => return Ok(Json::NULL),
             Ending::Answer(Answer::Error(error, verdict, _)) => {
                 let has_failed = verdict == Verdict::Failed;
-                (Stop::Final, Cause::Server(error), has_failed)
+                (GiveUpReason::Final, Cause::Server(error), has_failed)
             }
             Ending::Answer(Answer::Malformed(detail)) => {
-                (Stop::Final, Cause::MalformedReply(detail), false)
+                (GiveUpReason::Final, Cause::MalformedReply(detail), false)
             }
-            Ending::Answer(Answer::SessionLost) => (Stop::Final, Cause::SessionLost, false),
+            Ending::Answer(Answer::SessionLost) => (GiveUpReason::Final, Cause::SessionLost, false),
             Ending::GiveUp { stop, cause } => (stop, cause, false),
         };
         let details = self.details(Some(over), stop, cause);
@@ -320,18 +320,18 @@ impl Course {
 
     /// The call can't be sent.
     pub(super) fn refused(&self, cause: Cause) -> CallError {
-        let details = self.details(None, Stop::Final, cause);
+        let details = self.details(None, GiveUpReason::Final, cause);
         CallError::NotExecuted { details }
     }
 
     /// The call was executed, and its result is none of the type that the caller expects.
     pub(super) fn of_another_type(&self, over: &Over, error: &serde_json::Error) -> CallError {
         let cause = Cause::Decode(error.to_string());
-        let details = self.details(Some(over), Stop::Final, cause);
+        let details = self.details(Some(over), GiveUpReason::Final, cause);
         CallError::Failed { details }
     }
 
-    fn details(&self, over: Option<&Over>, stop: Stop, cause: Cause) -> Box<Details> {
+    fn details(&self, over: Option<&Over>, stop: GiveUpReason, cause: Cause) -> Box<Details> {
         let id = match over {
             Some(over) => over.closed.name.id(),
             None => self.id,

@@ -1,7 +1,7 @@
 //! What the frames from the server are.
 
 use redial_protocol::{
-    ErrorObject, IdStart, Reply, ReplyError, ReplyMeta, reply::UsualReply, rpc::Hello,
+    ErrorObject, IdPrefixCache, Reply, ReplyError, ReplyMeta, reply::FastReply, rpc::Hello,
 };
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -15,11 +15,11 @@ use crate::{
 /// it.
 pub(super) fn decode(
     frame: &[u8],
-    before: &mut IdStart,
+    before: &mut IdPrefixCache,
     replies: &mut Replies,
 ) -> Result<(), ReplyError> {
-    match UsualReply::read_after(frame, before) {
-        Some(UsualReply { id, result }) if Json::is_short(result) => {
+    match FastReply::read_after(frame, before) {
+        Some(FastReply { id, result }) if Json::is_short(result) => {
             replies.push_short(id, result);
             Ok(())
         }
@@ -30,12 +30,12 @@ pub(super) fn decode(
 /// Apart from the rest, so that a short result is not put together with these and then moved.
 #[inline(never)]
 fn push_other(
-    usual: Option<UsualReply<'_>>,
+    usual: Option<FastReply<'_>>,
     frame: &[u8],
     replies: &mut Replies,
 ) -> Result<(), ReplyError> {
     replies.push(match usual {
-        Some(UsualReply { id, result }) => Decoded::Reply {
+        Some(FastReply { id, result }) => Decoded::Reply {
             id,
             outcome: Ok(result.into()),
             meta: ReplyMeta::default(),
@@ -101,7 +101,7 @@ mod tests {
         fn a_result_is_what_the_parser_says_however_short(
             replies in prop::collection::vec((any::<u128>(), "[a-z]{0,60}"), 0..6),
         ) {
-            let mut before = IdStart::default();
+            let mut before = IdPrefixCache::default();
             for (id, text) in replies {
                 let id = Uuid::from_u128(id);
                 let frame = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":"{text}"}}"#);

@@ -151,9 +151,9 @@ impl Mux {
             Decoded::Pong => {}
             Decoded::Complaint(error) => {
                 self.links[link].complaint = Some(error.to_string());
-                self.unasked_replies += 1;
+                self.unmatched_replies += 1;
             }
-            Decoded::Foreign => self.unasked_replies += 1,
+            Decoded::Foreign => self.unmatched_replies += 1,
         }
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Mux {
         now: Instant,
     ) -> Result<(), String> {
         let Some(key) = self.find(id) else {
-            self.unasked_replies += 1;
+            self.unmatched_replies += 1;
             return Ok(());
         };
         let error = match outcome {
@@ -261,7 +261,7 @@ impl Mux {
         let pending = self.calls.get_mut(key).expect("it was found");
         // Without an attempt on this connection it says nothing.
         let Some(attempt) = pending.refused_by(number, link, meta.attempt) else {
-            self.unasked_replies += 1;
+            self.unmatched_replies += 1;
             return;
         };
         let was_running = attempt.ended.is_none();
@@ -287,7 +287,7 @@ impl Mux {
                     Answer::result_into(place, text);
                 }
             }
-            None => self.unasked_replies += 1,
+            None => self.unmatched_replies += 1,
         }
     }
 

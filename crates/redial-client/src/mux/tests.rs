@@ -297,7 +297,7 @@ fn the_first_answer_stands() {
     ));
     close(&mut mux, 1);
     mux.deliver(0, &mut [result(1)].into(), now).unwrap();
-    assert_eq!(mux.unasked_replies, 1);
+    assert_eq!(mux.unmatched_replies, 1);
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
     };
     mux.deliver(1, &mut [refused].into(), now).unwrap();
     assert!(mux.call(key(&mux, 1)).is_open());
-    assert_eq!(mux.unasked_replies, 1);
+    assert_eq!(mux.unmatched_replies, 1);
 }
 
 /// A server that doesn't know the session, because it has none, would execute it again.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use redial_client::{
-    Backoff, Builder, CallError, CallLimits, Client, Config, Connector, Hedge, Jitter, Reply,
+    Backoff, CallError, CallLimits, Client, ClientBuilder, Config, Connector, Hedge, Jitter, Reply,
 };
 use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, RequestMeta, reply, write_frame};
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ pub(crate) fn limits() -> CallLimits {
     }
 }
 
-pub(crate) fn builder() -> Builder {
+pub(crate) fn builder() -> ClientBuilder {
     Client::builder().config(config())
 }
 
@@ -104,18 +104,18 @@ pub(crate) fn config() -> Config {
 }
 
 /// A builder of clients that ask for a session.
-pub(crate) fn with_sessions() -> Builder {
+pub(crate) fn with_sessions() -> ClientBuilder {
     builder().sessions(true)
 }
 
 /// A client, not connected yet, and the network it will connect to.
-pub(crate) fn lazy(builder: Builder) -> (Client, Network) {
+pub(crate) fn lazy(builder: ClientBuilder) -> (Client, Network) {
     let (network, connector) = network(1 << 16);
-    (builder.lazy_with(connector).unwrap(), network)
+    (builder.connect_lazy_with(connector).unwrap(), network)
 }
 
 /// A connected client and its server.
-pub(crate) async fn connected(builder: Builder) -> (Client, Peer, Network) {
+pub(crate) async fn connected(builder: ClientBuilder) -> (Client, Peer, Network) {
     let (mut network, connector) = network(1 << 16);
     let client = builder.connect_with(connector).await.unwrap();
     let peer = network.accept().await;

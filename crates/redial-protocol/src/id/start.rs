@@ -6,14 +6,14 @@ use crate::hex;
 
 /// How the id before began: of a session's calls, all ids begin with the session.
 #[derive(Clone, Copy, Debug)]
-pub struct IdStart {
+pub struct IdPrefixCache {
     /// Half of the digits and three hyphens.
     text: [u8; 19],
     /// What those digits are.
     bits: u64,
 }
 
-impl Default for IdStart {
+impl Default for IdPrefixCache {
     fn default() -> Self {
         Self {
             text: *b"00000000-0000-0000-",
@@ -22,7 +22,7 @@ impl Default for IdStart {
     }
 }
 
-impl IdStart {
+impl IdPrefixCache {
     /// Reads an id, half of which need only be compared if it begins as the one before.
     #[inline]
     pub(crate) fn read(&mut self, text: &[u8; 36]) -> Option<Uuid> {

@@ -3,16 +3,16 @@
 use super::{Incoming, Rejection, text};
 use crate::{
     limits::Limits,
-    scan::{self, Habit},
+    scan::{self, RequestTemplate},
 };
 
 /// Reads the messages of one peer. As [`Incoming::parse`], and quicker where messages are spelled
 /// like those before, as the requests of one program mostly are.
 ///
 /// ```
-/// use redial_protocol::{Incoming, Limits, MessageReader};
+/// use redial_protocol::{Incoming, Limits, RequestReader};
 ///
-/// let mut reader = MessageReader::new(Limits::default());
+/// let mut reader = RequestReader::new(Limits::default());
 /// for key in ["a", "b"] {
 ///     let frame = format!(r#"{{"id":7,"method":"get","params":["{key}"]}}"#);
 ///     let Ok(Incoming::Request(request)) = reader.read(frame.as_bytes()) else { panic!() };
@@ -20,18 +20,18 @@ use crate::{
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct MessageReader {
+pub struct RequestReader {
     limits: Limits,
-    habit: Habit,
+    habit: RequestTemplate,
 }
 
-impl MessageReader {
+impl RequestReader {
     /// A reader that has seen no message yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            habit: Habit::default(),
+            habit: RequestTemplate::default(),
         }
     }
 

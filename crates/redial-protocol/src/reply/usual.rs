@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::id::IdStart;
+use crate::id::IdPrefixCache;
 
 /// What a reply begins with, up to the digits of its id.
 const BEGINNINGS: [&[u8]; 2] = [br#"{"jsonrpc":"2.0","id":""#, br#"{"id":""#];
@@ -22,32 +22,32 @@ const MAX_DEPTH: u32 = u64::BITS;
 /// A result under a UUID, without Redial's own member.
 ///
 /// ```
-/// use redial_protocol::reply::UsualReply;
+/// use redial_protocol::reply::FastReply;
 ///
 /// let frame = br#"{"jsonrpc":"2.0","id":"12345678-9abc-8def-8000-000000000007","result":19}"#;
-/// let reply = UsualReply::read(frame).expect("it is spelled in the usual way");
+/// let reply = FastReply::read(frame).expect("it is spelled in the usual way");
 /// assert_eq!(reply.result, b"19");
-/// assert!(UsualReply::read(br#"{"id":1,"result":19}"#).is_none());
+/// assert!(FastReply::read(br#"{"id":1,"result":19}"#).is_none());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UsualReply<'a> {
+pub struct FastReply<'a> {
     /// Which call it answers.
     pub id: Uuid,
     /// The result as it was written: JSON in UTF-8.
     pub result: &'a [u8],
 }
 
-impl<'a> UsualReply<'a> {
+impl<'a> FastReply<'a> {
     /// Reads one frame, if it is such a reply, spelled without white space. `None` says nothing
     /// about what else it is.
     #[must_use]
     pub fn read(frame: &'a [u8]) -> Option<Self> {
-        Self::read_after(frame, &mut IdStart::default())
+        Self::read_after(frame, &mut IdPrefixCache::default())
     }
 
     /// The same of one of many frames, which takes less.
     #[must_use]
-    pub fn read_after(frame: &'a [u8], before: &mut IdStart) -> Option<Self> {
+    pub fn read_after(frame: &'a [u8], before: &mut IdPrefixCache) -> Option<Self> {
         if frame.len() > MAX_FRAME_BYTES {
             return None;
         }
@@ -175,7 +175,7 @@ mod tests {
 
     /// What the short way says the long way says too.
     fn agrees(frame: &[u8]) -> Result<bool, TestCaseError> {
-        let mut before = IdStart::default();
+        let mut before = IdPrefixCache::default();
         let was_read = agrees_after(frame, &mut before)?;
         // And behind a reply of the same session.
         let id = ID.as_bytes().first_chunk();
@@ -184,8 +184,8 @@ mod tests {
         Ok(was_read)
     }
 
-    fn agrees_after(frame: &[u8], before: &mut IdStart) -> Result<bool, TestCaseError> {
-        let Some(usual) = UsualReply::read_after(frame, before) else {
+    fn agrees_after(frame: &[u8], before: &mut IdPrefixCache) -> Result<bool, TestCaseError> {
+        let Some(usual) = FastReply::read_after(frame, before) else {
             return Ok(false);
         };
         let text = String::from_utf8_lossy(frame);
@@ -263,14 +263,14 @@ mod tests {
             "1,\"redial\":{}",
         ] {
             let frame = frame(Dialect::JsonRpc2, result.as_bytes());
-            assert_eq!(UsualReply::read(&frame), None, "{result}");
+            assert_eq!(FastReply::read(&frame), None, "{result}");
         }
         assert_eq!(
-            UsualReply::read(&frame(Dialect::JsonRpc2, b"\"\xff\"")),
+            FastReply::read(&frame(Dialect::JsonRpc2, b"\"\xff\"")),
             None
         );
         let deep = [vec![b'['; 66], vec![b']'; 66]].concat();
-        assert_eq!(UsualReply::read(&frame(Dialect::JsonRpc2, &deep)), None);
+        assert_eq!(FastReply::read(&frame(Dialect::JsonRpc2, &deep)), None);
         assert!(agrees(&frame(Dialect::JsonRpc2, &deep[1..131])).unwrap());
     }
 
@@ -320,7 +320,7 @@ mod tests {
         fn ids_are_read_as_the_uuid_crate_reads_them_whatever_was_before(
             ids in prop::collection::vec((0u64..3, any::<u64>(), any::<[bool; 2]>()), 1..9),
         ) {
-            let mut before = IdStart::default();
+            let mut before = IdPrefixCache::default();
             for (start, rest, [is_upper, is_low]) in ids {
                 // Few sessions, and digits of all kinds in both halves.
                 let start = start.wrapping_mul(0x1234_5678_9abc_def0);

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::{after_structure, between, depth_of, eat, read_meta};
 use crate::{
-    id::{Id, IdStart},
+    id::{Id, IdPrefixCache},
     message::{Dialect, Request},
     meta::RequestMeta,
 };
@@ -21,7 +21,7 @@ const ROOM_BYTES: usize = 112;
 /// How the latest request of the usual shape was spelled: one with a UUID for its id, then the
 /// method, then params.
 #[derive(Clone, Debug)]
-pub(crate) struct Habit {
+pub(crate) struct RequestTemplate {
     /// What stood before the id, and behind that what stood between the id and the params.
     bytes: [u8; ROOM_BYTES],
     id_at: u8,
@@ -30,10 +30,10 @@ pub(crate) struct Habit {
     /// Where the method's name begins in what followed the id, and where it ends.
     method: (u8, u8),
     dialect: Dialect,
-    id_start: IdStart,
+    id_start: IdPrefixCache,
 }
 
-impl Default for Habit {
+impl Default for RequestTemplate {
     fn default() -> Self {
         Self {
             bytes: [0; ROOM_BYTES],
@@ -41,12 +41,12 @@ impl Default for Habit {
             len: 0,
             method: (0, 0),
             dialect: Dialect::JsonRpc2,
-            id_start: IdStart::default(),
+            id_start: IdPrefixCache::default(),
         }
     }
 }
 
-impl Habit {
+impl RequestTemplate {
     /// A request that is spelled as the one that is remembered; `None` leaves it to others.
     #[inline(always)]
     pub(crate) fn request<'a>(&mut self, text: &'a str, max_depth: usize) -> Option<Request<'a>> {

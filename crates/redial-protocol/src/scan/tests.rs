@@ -123,7 +123,7 @@ fn assert_habit(before: &str, text: &str, limits: &Limits) -> bool {
     let Some(scanned) = request(before, limits.max_depth) else {
         return false;
     };
-    let mut habit = Habit::default();
+    let mut habit = RequestTemplate::default();
     habit.learn(before, &scanned, limits.max_depth);
     let Some(read) = habit.request(text, limits.max_depth) else {
         return false;
@@ -302,7 +302,7 @@ proptest! {
     ) {
         const ID: &str = "6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49";
         let limits = Limits { max_depth, ..LIMITS };
-        let mut reader = crate::MessageReader::new(limits);
+        let mut reader = crate::RequestReader::new(limits);
         for (which, id, spoilt, at) in order {
             let id = match id {
                 0 => ID.to_uppercase(),

@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, sync::Arc, time::Instant};
 
-use redial_protocol::{Limits, MessageReader, SessionId};
+use redial_protocol::{Limits, RequestReader, SessionId};
 
 use crate::{
     attachment::Attachment, clock::Watch, execution, handler::Place, shared::Shared, stats::Tally,
@@ -12,7 +12,7 @@ use crate::{
 
 /// See above. What has gathered is told in [`settle`](Self::settle).
 pub(crate) struct Kit {
-    pub(super) reader: MessageReader,
+    pub(super) reader: RequestReader,
     /// Where futures are polled, for each method that this connection has called.
     pub(super) places: Vec<Place>,
     pub(super) outcome: Vec<u8>,
@@ -36,7 +36,7 @@ pub(crate) struct Kit {
 impl Kit {
     pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         Self {
-            reader: MessageReader::new(limits),
+            reader: RequestReader::new(limits),
             places: Vec::new(),
             outcome: Vec::new(),
             sessions: Vec::new(),
