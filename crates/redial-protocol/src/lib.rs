@@ -38,6 +38,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod address;
 pub mod error;
 pub mod frame;
 mod hex;
@@ -53,6 +54,7 @@ mod scan;
 pub mod session;
 mod text;
 
+pub use address::{Address, AddressError};
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FrameDecoder, FrameError, write_frame};
 pub use id::{CallKey, Id, IdError, IdPrefixCache};

@@ -1,0 +1,49 @@
+//! JSON-RPC over TCP in which a retry is always safe: this crate is the server, the client and the
+//! protocol under one name.
+//!
+//! | feature | default | module | crate |
+//! |---|---|---|---|
+//! | `server` | on | [`server`] | `redial-server` |
+//! | `client` | on | [`client`] | `redial-client` |
+//! | | | [`protocol`] | `redial-protocol` |
+//!
+//! ```
+//! use std::sync::{Arc, atomic::{AtomicI64, Ordering::SeqCst}};
+//!
+//! use redial::{Method, MethodKind, client::Client, server::{Context, Server}};
+//!
+//! /// Adds a number to the counter, and answers its new value.
+//! enum Add {}
+//!
+//! impl Method for Add {
+//!     const NAME: &'static str = "add";
+//!     const KIND: MethodKind = MethodKind::Mutation;
+//!     type Params = (i64,);
+//!     type Output = i64;
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let counter = Arc::new(AtomicI64::new(0));
+//!     let server = Server::builder()
+//!         .method::<Add>(move |(delta,), _: Context| {
+//!             let counter = Arc::clone(&counter);
+//!             async move { Ok(counter.fetch_add(delta, SeqCst) + delta) }
+//!         })
+//!         .build()?;
+//!     let listener = server.bind("127.0.0.1:0").await?;
+//!     let address = listener.local_addr()?;
+//!     tokio::spawn(async move { server.serve(listener).await });
+//!
+//!     let client = Client::connect(address).await?;
+//!     assert_eq!(client.call::<Add>((2,)).await?, 2);
+//!     Ok(())
+//! }
+//! ```
+
+#[cfg(feature = "client")]
+pub use redial_client as client;
+pub use redial_protocol as protocol;
+pub use redial_protocol::{Method, MethodKind};
+#[cfg(feature = "server")]
+pub use redial_server as server;
