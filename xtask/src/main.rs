@@ -4,6 +4,7 @@
 mod bench;
 mod chaos;
 mod ci;
+mod circles;
 mod clock;
 mod demo;
 mod events;
@@ -61,6 +62,8 @@ enum Task {
     /// It needs cargo-fuzz (`cargo install cargo-fuzz --locked`) and a C++ compiler, but no nightly
     /// toolchain. The first run builds for minutes. It exits with 1 if something was found.
     Fuzz(fuzz::Args),
+    /// Which files of a library import each other in circles, and whether a circle is too large.
+    Circles,
     /// Everything that must pass before a change lands.
     Ci,
 }
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Instructions(args) => instructions::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Circles => circles::run(),
         Task::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {
