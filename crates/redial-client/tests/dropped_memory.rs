@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "it/peer/mod.rs"]
 mod peer;
 
 use std::future::IntoFuture;

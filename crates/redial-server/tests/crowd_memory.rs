@@ -2,6 +2,7 @@
 //! file has one test alone.
 #![cfg(target_os = "linux")]
 
+#[path = "it/common/mod.rs"]
 mod common;
 
 use common::{Peer, Service, connect, eventually, listen, resident_kib};

@@ -2,6 +2,7 @@
 //! the process as a whole, so this file has one test alone.
 #![cfg(target_os = "linux")]
 
+#[path = "it/common/mod.rs"]
 mod common;
 
 use common::{

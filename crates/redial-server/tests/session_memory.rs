@@ -1,6 +1,7 @@
 //! What a session takes: measured on the process as a whole, so this file has one test alone.
 #![cfg(target_os = "linux")]
 
+#[path = "it/common/mod.rs"]
 mod common;
 
 use common::{

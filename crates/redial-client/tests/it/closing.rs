@@ -1,0 +1,211 @@
+//! A client that is closed has its last words: what it is done with is written before `close`
+//! returns, and then its connections are closed. A server that doesn't listen delays it by no more
+//! than a second.
+
+use std::time::Duration;
+
+use crate::peer::{
+    self, Network, Peer, connected, inc, lazy, ms, network,
+    session::{Sessions, foreign_token},
+    start,
+};
+use redial_client::{CallToken, Client};
+use serde_json::json;
+use tokio::{task::JoinHandle, time::timeout};
+
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A client, the pipe of whose one connection holds so many bytes, and its server.
+async fn narrow(bytes: usize) -> (Client, Peer, Network) {
+    let (mut network, connector) = network(bytes);
+    let builder = peer::with_sessions();
+    let client = builder.connect_with(connector).await.unwrap();
+    let peer = network.accept().await;
+    (client, peer, network)
+}
+
+/// One call that is executed.
+async fn one_call(client: &Client, peer: &mut Peer, sessions: &mut Sessions) {
+    let call = inc(client);
+    let request = peer.next_call(sessions).await;
+    peer.execute(sessions, &request, json!(1)).await;
+    call.await.unwrap().unwrap();
+}
+
+fn close(client: Client) -> JoinHandle<Duration> {
+    tokio::spawn(async move {
+        let before = now();
+        client.close().await;
+        now() - before
+    })
+}
+
+fn now() -> tokio::time::Instant {
+    #[expect(clippy::disallowed_methods, reason = "the test's own clock is tokio's")]
+    tokio::time::Instant::now()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_client_is_done_with_is_written_before_close_returns() {
+    let (client, mut peer, _network) = connected(peer::with_sessions()).await;
+    let mut sessions = Sessions::new();
+    for _ in 0..3 {
+        one_call(&client, &mut peer, &mut sessions).await;
+    }
+    let before = now();
+    client.close().await;
+    assert_eq!(now() - before, ms(0), "it waits for nobody");
+    // Nothing can be written any more, so what is read now was written before.
+    let ack = peer.next().await;
+    assert_eq!(
+        (ack.method.as_str(), &ack.params["ack"]),
+        ("rpc.ack", &json!(3))
+    );
+    peer.serve(&mut sessions, &ack).await;
+    assert_eq!(sessions.only().ack, 3);
+    assert!(peer.request().await.is_none(), "the connection is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_clone_says_the_same() {
+    let (client, mut peer, _network) = connected(peer::with_sessions()).await;
+    let mut sessions = Sessions::new();
+    one_call(&client, &mut peer, &mut sessions).await;
+    drop(client);
+    let ack = peer.next().await;
+    assert_eq!((ack.method.as_str(), ack.at), ("rpc.ack", now()));
+    peer.serve(&mut sessions, &ack).await;
+    assert_eq!(sessions.only().ack, 1);
+    assert!(peer.request().await.is_none(), "the connection is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_forgotten_just_before_is_among_the_last_words() {
+    let (client, mut peer, _network) = connected(peer::with_sessions()).await;
+    let mut sessions = Sessions::new();
+    one_call(&client, &mut peer, &mut sessions).await;
+    peer.serve_for(&mut sessions, ms(100)).await;
+    // A token of an earlier life of the program, which another session has the number of.
+    let session = sessions.foreign();
+    client.forget(foreign_token(&session, 7));
+    client.close().await;
+    while let Some(seen) = peer.request().await {
+        assert!(peer.serve(&mut sessions, &seen).await);
+    }
+    assert!(sessions.known[&session].above.contains(&7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_read_the_last_words_delays_it_by_a_second() {
+    // The acknowledgement alone is more than the pipe holds.
+    let (client, mut peer, _network) = narrow(64).await;
+    let mut sessions = Sessions::new();
+    one_call(&client, &mut peer, &mut sessions).await;
+    assert_eq!(close(client).await.unwrap(), LAST_WORDS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_stopped_reading_before_delays_it_by_a_second() {
+    let (client, mut peer, _network) = narrow(64).await;
+    let mut sessions = Sessions::new();
+    one_call(&client, &mut peer, &mut sessions).await;
+    // A part of this is in the pipe, so that it can't be taken back.
+    let stuck = start(client.request("inc", json!({"text": "x".repeat(1000)})));
+    tokio::time::sleep(ms(10)).await;
+    stuck.abort();
+    stuck.await.unwrap_err();
+    // Until there is nothing else for which the connection would be looked after.
+    tokio::time::sleep(ms(1000)).await;
+    let took = timeout(LAST_WORDS * 100, close(client)).await;
+    assert_eq!(took.expect("it ends").unwrap(), LAST_WORDS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_reads_late_has_heard_everything() {
+    let (client, mut peer, _network) = narrow(64).await;
+    let mut sessions = Sessions::new();
+    one_call(&client, &mut peer, &mut sessions).await;
+    let closing = close(client);
+    tokio::time::sleep(LAST_WORDS / 2).await;
+    while let Some(seen) = peer.request().await {
+        assert!(peer.serve(&mut sessions, &seen).await);
+    }
+    assert_eq!(sessions.only().ack, 1);
+    assert_eq!(closing.await.unwrap(), LAST_WORDS / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_connections_of_a_pool_are_closed_when_it_returns() {
+    let (mut network, connector) = network(1 << 16);
+    let builder = peer::with_sessions().connections(3);
+    let client = builder.connect_with(connector).await.unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        peers.push(network.accept().await);
+    }
+    let mut sessions = Sessions::new();
+    let calls: Vec<_> = (0..3).map(|_| inc(&client)).collect();
+    for peer in &mut peers {
+        let request = peer.next_call(&mut sessions).await;
+        peer.execute(&mut sessions, &request, json!(1)).await;
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    client.close().await;
+    for peer in &mut peers {
+        let rest = async {
+            while let Some(seen) = peer.request().await {
+                peer.serve(&mut sessions, &seen).await;
+            }
+        };
+        let ended = timeout(ms(0), rest).await;
+        ended.expect("the connection is closed");
+    }
+    assert_eq!(sessions.only().ack, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clone_goes_on() {
+    let (client, mut peer, _network) = connected(peer::with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let running = inc(&client);
+    let request = peer.next_call(&mut sessions).await;
+    let clone = client.clone();
+    assert_eq!(close(client).await.unwrap(), ms(0));
+    peer.execute(&mut sessions, &request, json!(1)).await;
+    running.await.unwrap().unwrap();
+    one_call(&clone, &mut peer, &mut sessions).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_connected_has_nothing_to_say() {
+    let (client, mut network) = lazy(peer::with_sessions());
+    assert_eq!(close(client).await.unwrap(), ms(0));
+    assert!(network.is_quiet());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_kept_for_a_token_elsewhere_outlives_the_client() {
+    let (client, mut peer, _network) = connected(peer::with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let running = tokio::spawn({
+        let mut call = client.request("inc", json!({}));
+        async move {
+            let token: CallToken = call.token().await.unwrap();
+            serde_json::to_string(&token).unwrap();
+            call.await
+        }
+    });
+    let request = peer.next_call(&mut sessions).await;
+    peer.execute(&mut sessions, &request, json!(1)).await;
+    running.await.unwrap().unwrap();
+    client.close().await;
+    while let Some(seen) = peer.request().await {
+        assert!(peer.serve(&mut sessions, &seen).await);
+    }
+    let table = sessions.only();
+    assert!(table.executed.contains_key(&0));
+    assert_eq!((table.ack, table.above.len()), (0, 0));
+}

@@ -1,0 +1,368 @@
+//! What bounds a call: its deadline, its attempts, the server's wishes, the retry budget.
+
+use std::time::Duration;
+
+use crate::peer::{builder, config, connected, ends, inc, lazy, limits, ms, network, start};
+use redial_client::{
+    CallError, CallLimits, Cause, Client, Config, Executed, GiveUpReason, Method, MethodKind,
+    RetryBudget,
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+#[tokio::test(start_paused = true)]
+async fn the_server_is_left_alone_for_as_long_as_it_asks() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    let call = inc(&client);
+    let first = peer.next().await;
+    let data = json!({"executed": "no", "retry_after_ms": 700});
+    peer.error(&first, -32001, data).await;
+    let second = peer.next().await;
+    assert_eq!(second.at - first.at, ms(700));
+    assert_eq!(second.meta.attempt, 2);
+    peer.result(&second, json!(1)).await;
+    let reply = call.await.unwrap().unwrap();
+    assert_eq!(ends(&reply.report), ["refused", "reply"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_beyond_the_deadline_ends_the_call_at_once() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    for wait in [3000, u64::MAX] {
+        let call = inc(&client);
+        let request = peer.next().await;
+        let data = json!({"executed": "no", "retry_after_ms": wait});
+        peer.error(&request, -32001, data).await;
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.executed(), Executed::No);
+        assert_eq!(error.details().stop, GiveUpReason::Deadline);
+        assert_eq!(
+            error.report().total(),
+            Duration::ZERO,
+            "no sleep for nothing"
+        );
+        assert_eq!(error.server_error().unwrap().code, (-32001).into());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_alone_leave_it_certain_that_nothing_happened() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    let call = start(client.request("inc", json!({})).max_attempts(3));
+    for _ in 0..3 {
+        let request = peer.next().await;
+        peer.error(&request, -32006, json!({"executed": "no"}))
+            .await;
+    }
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::NotExecuted { .. }), "{error}");
+    assert_eq!(
+        error.report().total(),
+        ms(30 + 60),
+        "no wait after the last"
+    );
+    assert_eq!(ends(error.report()), ["refused"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_silent_attempt_among_refusals_makes_it_unknown() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    let call = client.request("inc", json!({}));
+    let call = start(call.max_attempts(2).deadline(ms(700)));
+    peer.next().await;
+    let second = peer.next().await;
+    peer.error(&second, -32001, json!({"executed": "no"})).await;
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(error.executed(), Executed::Unknown);
+    assert_eq!(ends(error.report()), ["timeout", "refused"]);
+    // The first could still have been answered.
+    assert_eq!(error.report().total(), ms(700));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_bounds_attempts() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    let call = client.request("inc", json!({})).deadline(ms(250));
+    let call = start(call.max_attempts(1000).attempt_timeout(ms(100)));
+    let first = peer.next().await;
+    assert_eq!(first.meta.timeout_ms, Some(250));
+    let second = peer.next().await;
+    assert_eq!(second.meta.timeout_ms, Some(120), "what is left");
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(error.report().total(), ms(250));
+    assert_eq!(error.details().stop, GiveUpReason::Deadline);
+    assert_eq!(error.executed(), Executed::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_bounds_connecting() {
+    let never = || std::future::pending::<std::io::Result<tokio::io::DuplexStream>>();
+    let client = builder().connect_lazy_with(never).unwrap();
+    let call = client.request("inc", json!({})).deadline(ms(1234));
+    let error = start(call).await.unwrap().unwrap_err();
+    assert_eq!(error.report().total(), ms(1234));
+    assert_eq!(error.executed(), Executed::No, "nothing was ever sent");
+    assert_eq!(error.report().attempts(), 0);
+    assert!(matches!(error.cause(), Cause::NotSent(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_call_ended_before_it_left_never_leaves() {
+    let (client, mut network) = lazy(builder());
+    network.refuse(true);
+    let failed = start(client.request("warm", json!({})).deadline(ms(10)));
+    failed.await.unwrap().unwrap_err();
+    network.refuse(false);
+    // The connection is held off for a moment, and the call is over before that.
+    let call = start(
+        client
+            .request("lost", json!({}))
+            .deadline(Duration::from_nanos(1)),
+    );
+    assert_eq!(call.await.unwrap().unwrap_err().executed(), Executed::No);
+    let dropped = client.request("dropped", json!({})).with_report();
+    tokio::time::timeout(Duration::from_nanos(1), dropped)
+        .await
+        .unwrap_err();
+    let next = start(client.request("kept", json!({})));
+    let mut peer = network.accept().await;
+    let request = peer.next().await;
+    assert_eq!(request.method, "kept");
+    peer.result(&request, json!(1)).await;
+    next.await.unwrap().unwrap();
+    assert_eq!(client.stats().in_flight, 0);
+}
+
+/// A budget that is spent: one token, and no more for a long time.
+fn spent(min_per_second: f64) -> Config {
+    Config {
+        retry_budget: RetryBudget {
+            percent_of_calls: 0.0,
+            min_per_second,
+            burst: 1.0,
+        },
+        ..config()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_for_a_token() {
+    let (client, mut peer, _network) = connected(builder().config(spent(1.0))).await;
+    let call = inc(&client);
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        times.push(peer.next().await.at);
+    }
+    assert_eq!(times[1] - times[0], ms(130), "the burst");
+    assert_eq!(
+        times[2] - times[0],
+        ms(1100),
+        "a second after the burst was taken"
+    );
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_reply_counts_while_a_retry_waits_for_a_token() {
+    let (client, mut peer, _network) = connected(builder().config(spent(0.0))).await;
+    let call = inc(&client);
+    peer.next().await;
+    let second = peer.next().await;
+    assert!(peer.is_quiet_for(ms(2000)).await, "no token is left");
+    peer.result(&second, json!(5)).await;
+    let reply = call.await.unwrap().unwrap();
+    assert_eq!((reply.value, reply.report.attempts()), (json!(5), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_token_a_call_listens_to_its_deadline_or_gives_up_at_once() {
+    let (client, mut peer, _network) = connected(builder().config(spent(0.0))).await;
+    let call = inc(&client);
+    peer.next().await;
+    peer.next().await;
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.details().stop, error.executed()),
+        (GiveUpReason::Budget, Executed::Unknown)
+    );
+    assert_eq!(error.report().total(), ms(3000));
+    let call = inc(&client);
+    let request = peer.next().await;
+    peer.error(&request, -32001, json!({"executed": "no"}))
+        .await;
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.details().stop, error.executed()),
+        (GiveUpReason::Budget, Executed::No)
+    );
+    assert_eq!(error.report().total(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_not_multiplied_by_its_retries() {
+    let budget = RetryBudget {
+        percent_of_calls: 20.0,
+        min_per_second: 0.0,
+        burst: 10.0,
+    };
+    let config = Config {
+        retry_budget: budget,
+        ..config()
+    };
+    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let calls: Vec<_> = (0..100).map(|_| inc(&client)).collect();
+    let mut requests = 0;
+    while let Ok(seen) = tokio::time::timeout(ms(5000), peer.request()).await {
+        seen.expect("the connection stands");
+        requests += 1;
+    }
+    for call in calls {
+        call.await.unwrap().unwrap_err();
+    }
+    assert_eq!(requests, 100 + 10, "every call once, and the burst");
+}
+
+struct Look;
+impl Method for Look {
+    const NAME: &'static str = "look";
+    const KIND: MethodKind = MethodKind::Query;
+    type Params = ();
+    type Output = u64;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mutation_is_not_sent_again_once_the_server_may_have_forgotten_it() {
+    let config = Config {
+        resend_window: ms(200),
+        ..config()
+    };
+    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let call = inc(&client);
+    peer.next().await;
+    peer.next().await;
+    assert!(
+        peer.is_quiet_for(ms(5000)).await,
+        "the third would be too late"
+    );
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.details().stop, error.executed()),
+        (GiveUpReason::Window, Executed::Unknown)
+    );
+
+    let query = tokio::spawn(client.call::<Look>(()).with_report());
+    for _ in 0..4 {
+        peer.next().await;
+    }
+    let last = peer.next().await;
+    assert_eq!((last.params.clone(), last.meta.attempt), (Value::Null, 5));
+    peer.result(&last, json!(3)).await;
+    assert_eq!(
+        query.await.unwrap().unwrap().value,
+        3,
+        "a query is always safe"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_buffer_makes_calls_wait_no_longer_than_their_deadline() {
+    let (mut network, connector) = network(64);
+    let config = Config {
+        max_buffered_bytes: 100,
+        ..config()
+    };
+    let client = builder()
+        .config(config)
+        .connect_with(connector)
+        .await
+        .unwrap();
+    let mut peer = network.accept().await;
+    let patient = || {
+        client
+            .request("inc", json!({"text": "x".repeat(60)}))
+            .max_attempts(1)
+    };
+    let first = start(patient().attempt_timeout(ms(3000)));
+    tokio::task::yield_now().await;
+    let hasty = start(patient().deadline(ms(50)));
+    let waiting = start(patient().attempt_timeout(ms(3000)));
+    let error = hasty.await.unwrap().unwrap_err();
+    assert_eq!(error.report().total(), ms(50));
+    assert_eq!(
+        (error.executed(), error.report().attempts()),
+        (Executed::No, 0)
+    );
+    for call in [first, waiting] {
+        let request = peer.next().await;
+        peer.result(&request, json!(1)).await;
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_sent_is_refused_at_once_and_hurts_nobody() {
+    let config = Config {
+        max_frame_bytes: 1000,
+        ..config()
+    };
+    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let large = start(client.request("inc", json!({"text": "x".repeat(1000)})));
+    let scalar = start(client.request("inc", 7));
+    let option = start(client.request("inc", json!({})).max_attempts(0));
+    let trace = start(client.request("inc", json!({})).traceparent("nonsense"));
+    let good = inc(&client);
+    for (call, expected) in [
+        (
+            large,
+            "inc was not executed; 0 attempts: the request is too large: frame of",
+        ),
+        (
+            scalar,
+            "bad params: they are 7; expected an object, an array or nothing",
+        ),
+        (option, "bad option: max_attempts is 0; expected more"),
+        (
+            trace,
+            "traceparent is \"nonsense\"; expected the form of W3C",
+        ),
+    ] {
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.executed(), Executed::No);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let request = peer.next().await;
+    peer.result(&request, json!(1)).await;
+    good.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_configurations_are_refused_with_the_name_of_the_field() {
+    let error = Client::builder()
+        .connections(0)
+        .connect_lazy("127.0.0.1:1")
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "bad configuration: connections is 0; expected more"
+    );
+    let limits = CallLimits {
+        deadline: Duration::ZERO,
+        ..limits()
+    };
+    let error = Client::builder()
+        .limits(limits)
+        .connect_lazy("127.0.0.1:1")
+        .unwrap_err();
+    assert!(error.to_string().contains("deadline"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_any_size_are_no_overflow() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    let call = client.request("inc", json!({})).deadline(Duration::MAX);
+    let call = start(call.attempt_timeout(Duration::MAX));
+    let request = peer.next().await;
+    sleep(ms(5)).await;
+    peer.result(&request, json!(1)).await;
+    call.await.unwrap().unwrap();
+}

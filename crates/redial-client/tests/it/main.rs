@@ -1,0 +1,21 @@
+//! What GUARANTEES.md promises of a client, one module per promise.
+
+mod acknowledgements;
+mod cancelling;
+mod closing;
+mod connections;
+mod forgetting;
+mod hedging;
+mod hellos;
+mod late_replies;
+mod limits;
+mod outages;
+mod peer;
+mod peers;
+mod refusals;
+mod resolving;
+mod runtimes;
+mod session_lost;
+mod sessions;
+mod sharing;
+mod window;

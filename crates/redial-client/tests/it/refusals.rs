@@ -1,0 +1,73 @@
+//! A refusal is counted for the attempt that it names: something on the way may have made a copy of
+//! the request, and then it is refused twice.
+
+use crate::peer::{Peer, Seen, connected, limits, ms, session::Sessions, start, with_sessions};
+use redial_client::{CallError, CallLimits, ClientBuilder};
+use serde_json::json;
+
+/// Refuses an attempt as a server with sessions does.
+async fn refuse(peer: &mut Peer, request: &Seen, attempt: u32) {
+    let reply = json!({
+        "jsonrpc": "2.0",
+        "id": serde_json::from_str::<serde_json::Value>(&request.id).unwrap(),
+        "error": {"code": -32001, "message": "busy", "data": {"executed": "no"}},
+        "redial": {"attempt": attempt},
+    });
+    peer.frame(reply.to_string().as_bytes()).await;
+}
+
+/// A client whose calls have two attempts.
+fn two_attempts() -> ClientBuilder {
+    with_sessions().limits(CallLimits {
+        max_attempts: 2,
+        ..limits()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_comes_twice_is_not_that_of_the_next_attempt() {
+    let (client, mut peer, _network) = connected(two_attempts()).await;
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    let first = peer.next_call(&mut sessions).await;
+    refuse(&mut peer, &first, 1).await;
+    let second = peer.next_call(&mut sessions).await;
+    assert_eq!(second.meta.attempt, 2);
+    refuse(&mut peer, &first, 1).await;
+    // The second one may run for all that has been said, and it does.
+    tokio::time::sleep(ms(1)).await;
+    peer.execute(&mut sessions, &second, json!(1)).await;
+    assert_eq!(call.await.unwrap().unwrap().value, json!(1));
+    assert_eq!(client.stats().unmatched_replies, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_each_attempt_is_refused_nothing_was_executed() {
+    let (client, mut peer, _network) = connected(two_attempts()).await;
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    for attempt in [1, 2] {
+        let request = peer.next_call(&mut sessions).await;
+        refuse(&mut peer, &request, attempt).await;
+    }
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::NotExecuted { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_late_refusals_of_one_attempt_are_not_those_of_two() {
+    let (client, mut peer, _network) = connected(two_attempts()).await;
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    let first = peer.next_call(&mut sessions).await;
+    let second = peer.next_call(&mut sessions).await;
+    assert_eq!((first.meta.attempt, second.meta.attempt), (1, 2));
+    for _ in 0..2 {
+        refuse(&mut peer, &first, 1).await;
+    }
+    tokio::time::sleep(ms(10)).await;
+    assert!(!call.is_finished(), "the second attempt may run");
+    peer.execute(&mut sessions, &second, json!(1)).await;
+    assert_eq!(call.await.unwrap().unwrap().value, json!(1));
+    assert_eq!(client.stats().unmatched_replies, 1);
+}

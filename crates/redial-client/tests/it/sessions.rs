@@ -1,0 +1,381 @@
+//! A client asks for a session, uses it where there is one, and does without where there is none.
+
+use crate::peer::{
+    self, Peer, config, connected, inc, lazy, ms, network,
+    session::{Sessions, call, number},
+    start, with_sessions,
+};
+use redial_client::{CallError, Cause, Config, Uuid};
+use redial_protocol::SessionId;
+use serde_json::{Value, json};
+
+/// Answers the next request, which must be `inc`.
+async fn answer(peer: &mut Peer, sessions: &mut Sessions) -> peer::Seen {
+    let request = peer.next_call(sessions).await;
+    assert_eq!(request.method, "inc");
+    peer.execute(sessions, &request, json!(1)).await;
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_calls_wait_for_a_session_and_are_numbered_in_it() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let calls = [inc(&client), inc(&client), inc(&client)];
+    let hello = peer.next().await;
+    assert_eq!(
+        (hello.method.as_str(), hello.params.to_string()),
+        ("rpc.hello", "{}".to_owned())
+    );
+    assert!(peer.is_quiet_for(ms(50)).await, "the calls wait");
+    let mut sessions = Sessions::new();
+    assert!(peer.serve(&mut sessions, &hello).await);
+    for expected in 0..3 {
+        let request = answer(&mut peer, &mut sessions).await;
+        let call = call(&request).unwrap();
+        assert_eq!(
+            (call.session, call.number),
+            (SessionId::from_bits(0xabc_0001), expected)
+        );
+    }
+    for call in calls {
+        let report = call.await.unwrap().unwrap().report;
+        assert_eq!((report.attempts(), report.replayed()), (1, Some(false)));
+    }
+    assert_eq!(
+        (client.stats().sessions_opened, client.stats().sessions_lost),
+        (1, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_connection_is_attached_without_waiting() {
+    let (client, mut peer, mut network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let first = inc(&client);
+    let before = answer(&mut peer, &mut sessions).await;
+    first.await.unwrap().unwrap();
+    drop(peer);
+    tokio::time::sleep(ms(1)).await;
+    let second = inc(&client);
+    let mut peer = network.accept().await;
+    let hello = peer.next().await;
+    let session = call(&before).unwrap().session.to_string();
+    assert_eq!(
+        (hello.method.as_str(), &hello.params["session"]),
+        ("rpc.hello", &json!(session))
+    );
+    // The call follows, though the hello has no answer, and says that the one before is over.
+    let request = peer.next().await;
+    assert_eq!(
+        (request.at, number(&request), request.meta.ack),
+        (hello.at, 1, Some(1))
+    );
+    peer.result(&request, json!(2)).await;
+    assert_eq!(second.await.unwrap().unwrap().value, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_could_repeat_an_effect_waits_until_the_server_is_known() {
+    let (client, mut peer, mut network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let call = inc(&client);
+    let first = peer.next_call(&mut sessions).await;
+    drop(peer);
+    let mut peer = network.accept().await;
+    let hello = peer.next().await;
+    assert_eq!(hello.method, "rpc.hello");
+    assert!(
+        peer.is_quiet_for(ms(50)).await,
+        "it could be a server without sessions"
+    );
+    assert!(peer.serve(&mut sessions, &hello).await);
+    let second = peer.next_call(&mut sessions).await;
+    assert_eq!((&second.id, second.meta.attempt), (&first.id, 2));
+    peer.execute(&mut sessions, &second, json!(1)).await;
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_no_such_method_gets_plain_ids_and_no_member() {
+    let (client, mut peer, mut network) = connected(with_sessions()).await;
+    for code in [-32601, -32600, -32000] {
+        let calls = [inc(&client), inc(&client)];
+        let hello = peer.next().await;
+        assert_eq!(hello.method, "rpc.hello", "each connection is asked");
+        peer.error(&hello, code, Value::Null).await;
+        for _ in &calls {
+            let request = peer.next().await;
+            let id: Uuid = serde_json::from_str(&request.id).unwrap();
+            assert_eq!(id.get_version_num(), 4);
+            assert!(!request.text.contains("redial\""), "{}", request.text);
+            peer.result(&request, json!(1)).await;
+        }
+        for call in calls {
+            assert_eq!(call.await.unwrap().unwrap().report.replayed(), None);
+        }
+        let again = inc(&client);
+        let request = peer.next().await;
+        assert_eq!(request.method, "inc", "and only once");
+        peer.result(&request, json!(1)).await;
+        again.await.unwrap().unwrap();
+        assert!(peer.is_quiet_for(ms(5000)).await, "nothing to acknowledge");
+        drop(peer);
+        tokio::time::sleep(ms(1)).await;
+        let dropped = inc(&client);
+        peer = network.accept().await;
+        dropped.abort();
+        assert!(dropped.await.is_err());
+    }
+    assert_eq!(client.stats().sessions_opened, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_session_is_one_of_a_plain_server() {
+    for result in [json!(true), json!({"session": "nonsense"}), Value::Null] {
+        let (client, mut peer, _network) = connected(with_sessions()).await;
+        let call = inc(&client);
+        let hello = peer.next().await;
+        peer.result(&hello, result).await;
+        let request = peer.next().await;
+        assert!(peer::session::call(&request).is_none());
+        peer.result(&request, json!(1)).await;
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_on_every_hello_is_not_asked_again() {
+    let (client, mut network) = lazy(with_sessions());
+    let call = inc(&client);
+    for _ in 0..2 {
+        let mut peer = network.accept().await;
+        assert_eq!(peer.next().await.method, "rpc.hello");
+        drop(peer);
+    }
+    let mut peer = network.accept().await;
+    let request = peer.next().await;
+    assert_eq!((request.method.as_str(), request.meta.attempt), ("inc", 1));
+    peer.result(&request, json!(1)).await;
+    let reply = call.await.unwrap().unwrap();
+    assert_eq!(reply.report.attempts(), 1);
+    // It may have been restarted by the next time.
+    drop(peer);
+    tokio::time::sleep(ms(1)).await;
+    let call = inc(&client);
+    let mut peer = network.accept().await;
+    answer(&mut peer, &mut Sessions::new()).await;
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_had_sessions_is_not_taken_for_plain_because_it_closes() {
+    let (client, mut peer, mut network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let call = inc(&client);
+    answer(&mut peer, &mut sessions).await;
+    call.await.unwrap().unwrap();
+    // It is restarted, and has forgotten the session; then it closes every connection for a while.
+    drop(peer);
+    sessions.known.clear();
+    tokio::time::sleep(ms(1)).await;
+    let call = start(client.request("inc", json!({})).deadline(ms(60_000)));
+    for _ in 0..6 {
+        let mut peer = network.accept().await;
+        let hello = peer.next().await;
+        assert_eq!(hello.method, "rpc.hello");
+        if hello.params["session"].is_string() {
+            peer.serve(&mut sessions, &hello).await;
+            let request = peer.next().await;
+            assert_eq!(request.method, "inc");
+            assert_eq!(peer.next().await.method, "rpc.hello");
+        }
+    }
+    let mut peer = network.accept().await;
+    let request = answer(&mut peer, &mut sessions).await;
+    assert_eq!(number(&request), 0);
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_is_lost_is_sent_again_and_hangs_nobody() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let call = inc(&client);
+    let first = peer.next().await;
+    let second = peer.next().await;
+    assert_eq!(second.method, "rpc.hello");
+    assert_eq!(second.at - first.at, ms(250), "no sooner than this");
+    let mut sessions = Sessions::new();
+    peer.serve(&mut sessions, &second).await;
+    let request = answer(&mut peer, &mut sessions).await;
+    assert_eq!(request.at, second.at);
+    call.await.unwrap().unwrap();
+    // The answer to the first comes late, and means nothing.
+    peer.serve(&mut sessions, &first).await;
+    let call = inc(&client);
+    let next = answer(&mut peer, &mut sessions).await;
+    assert_eq!((number(&next), sessions.opened), (1, 2));
+    assert_eq!(client.stats().sessions_opened, 1);
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_hellos_without_an_answer_are_enough() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let call = inc(&client);
+    let mut first = None;
+    for _ in 0..3 {
+        let hello = peer.next().await;
+        assert_eq!(hello.method, "rpc.hello");
+        first.get_or_insert(hello.at);
+    }
+    let request = peer.next().await;
+    assert_eq!(request.method, "inc");
+    assert_eq!(request.at - first.unwrap(), ms(750));
+    peer.result(&request, json!(1)).await;
+    call.await.unwrap().unwrap();
+}
+
+/// A flood that has the server close connections, or a network that loses hellos, must not cost the
+/// first calls of a client what a session promises.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_may_not_guess_waits_for_an_answer_however_often_there_is_none() {
+    let (client, mut network) = lazy(with_sessions().assume_plain_on_silence(false));
+    let call = inc(&client);
+    for _ in 0..5 {
+        let mut peer = network.accept().await;
+        assert_eq!(peer.next().await.method, "rpc.hello");
+        drop(peer);
+    }
+    let mut peer = network.accept().await;
+    for _ in 0..5 {
+        assert_eq!(peer.next().await.method, "rpc.hello", "and no call");
+    }
+    let mut sessions = Sessions::new();
+    let hello = peer.next().await;
+    peer.serve(&mut sessions, &hello).await;
+    let request = answer(&mut peer, &mut sessions).await;
+    assert_eq!(number(&request), 0);
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_session_in_vain_was_not_executed() {
+    let (client, mut peer, _network) =
+        connected(with_sessions().assume_plain_on_silence(false)).await;
+    let call = inc(&client);
+    let silence = async {
+        loop {
+            assert_eq!(peer.next().await.method, "rpc.hello");
+        }
+    };
+    let error = tokio::select! {
+        ended = call => ended.unwrap().unwrap_err(),
+        () = silence => unreachable!("it has no end"),
+    };
+    assert_eq!(error.executed(), redial_client::Executed::No);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_no_room_for_a_session_is_asked_when_it_likes() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let call = inc(&client);
+    let hasty = start(client.request("inc", json!({})).deadline(ms(300)));
+    let hello = peer.next().await;
+    peer.error(
+        &hello,
+        -32001,
+        json!({"executed": "no", "retry_after_ms": 700}),
+    )
+    .await;
+    let error = hasty.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::NotExecuted { .. }), "{error}");
+    let refused = error.server_error().expect("what the hello was answered");
+    assert_eq!(i32::from(refused.code), -32001);
+    let again = peer.next().await;
+    assert_eq!(
+        (again.method.as_str(), again.at - hello.at),
+        ("rpc.hello", ms(700))
+    );
+    peer.error(&again, -32006, json!({"executed": "no"})).await;
+    let third = peer.next().await;
+    assert_eq!(third.at - again.at, ms(100), "no sooner than a backoff");
+    let mut sessions = Sessions::new();
+    peer.serve(&mut sessions, &third).await;
+    answer(&mut peer, &mut sessions).await;
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_has_one_session() {
+    let (mut network, connector) = network(1 << 16);
+    let client = with_sessions()
+        .connections(3)
+        .connect_with(connector)
+        .await
+        .unwrap();
+    let mut sessions = Sessions::new();
+    let calls: Vec<_> = (0..3).map(|_| inc(&client)).collect();
+    let mut first = network.accept().await;
+    let (mut second, mut third) = (network.accept().await, network.accept().await);
+    assert!(second.is_quiet_for(ms(10)).await, "one asks for all");
+    assert!(third.is_quiet_for(ms(10)).await);
+    let mut numbers = Vec::new();
+    for peer in [&mut first, &mut second, &mut third] {
+        numbers.push(number(&answer(peer, &mut sessions).await));
+    }
+    numbers.sort_unstable();
+    assert_eq!((numbers, sessions.opened), (vec![0, 1, 2], 1));
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_connection_asks_if_the_first_is_lost() {
+    let (mut network, connector) = network(1 << 16);
+    let client = with_sessions()
+        .connections(2)
+        .connect_with(connector)
+        .await
+        .unwrap();
+    let (mut first, mut second) = (network.accept().await, network.accept().await);
+    let call = inc(&client);
+    assert_eq!(first.next().await.method, "rpc.hello");
+    network.refuse(true);
+    drop(first);
+    answer(&mut second, &mut Sessions::new()).await;
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_larger_than_the_server_takes_is_not_sent() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let mut sessions = Sessions {
+        max_frame: 500,
+        ..Sessions::new()
+    };
+    let large = start(client.request("inc", json!({"text": "x".repeat(600)})));
+    let small = inc(&client);
+    let request = answer(&mut peer, &mut sessions).await;
+    let error = large.await.unwrap().unwrap_err();
+    assert!(matches!(error.cause(), Cause::TooLarge(_)), "{error}");
+    assert!(matches!(error, CallError::NotExecuted { .. }));
+    assert!(request.text.len() < 500);
+    small.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_extensions_nobody_is_asked() {
+    let config = Config {
+        extensions: false,
+        sessions: true,
+        ..config()
+    };
+    let (client, mut peer, _network) =
+        connected(redial_client::Client::builder().config(config)).await;
+    let call = inc(&client);
+    let request = peer.next().await;
+    assert_eq!(request.method, "inc");
+    peer.result(&request, json!(1)).await;
+    call.await.unwrap().unwrap();
+}

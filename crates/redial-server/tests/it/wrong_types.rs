@@ -1,0 +1,173 @@
+//! Over a real socket, every member of a message with a value of every type that it may not have:
+//! a clear error that says nothing was executed, and the next request on the same connection is
+//! served.
+
+use crate::common::{Peer, Service, code, connect, executed, listen};
+use redial_server::Config;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+const PING: &str = r#"{"id":"1","method":"rpc.ping"}"#;
+
+/// A value of every type there is, and some that only look like one.
+const VALUES: [&str; 11] = [
+    "null",
+    "true",
+    "false",
+    "0",
+    "-1",
+    "1.5",
+    "1e400",
+    r#""text""#,
+    "[]",
+    "{}",
+    r#"[{"method":"inc"}]"#,
+];
+
+/// A service, and connections to it, each of which is given so many errors before it is closed.
+struct World {
+    service: Service,
+    peer: Peer<TcpStream>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let service = Service::default();
+        let config = Config {
+            max_protocol_errors: 1_000,
+            ..Config::default()
+        };
+        let address = listen(&service.server(config)).await;
+        let peer = connect(address).await;
+        Self { service, peer }
+    }
+
+    /// The message is refused as invalid, with this id, and nothing else happens.
+    async fn expect_invalid(&mut self, message: &str, id: &str) {
+        let reply: Value = self.peer.call_json(message).await;
+        assert_eq!(
+            (code(&reply), executed(&reply)),
+            (-32600, "no"),
+            "{message}"
+        );
+        assert_eq!(reply["id"].to_string(), id, "{message}");
+        assert!(self.peer.call(PING).await.contains("pong"), "{message}");
+        assert_eq!(self.service.effects(), 0, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_is_a_string_an_integer_or_null_and_nothing_else() {
+    let mut world = World::new().await;
+    for id in [
+        "true", "false", "1.5", "1.0", "1e2", "1e400", "[]", "[1]", "{}",
+    ] {
+        for version in ["", r#""jsonrpc":"2.0","#] {
+            let message = format!(r#"{{{version}"id":{id},"method":"inc"}}"#);
+            world.expect_invalid(&message, "null").await;
+        }
+    }
+    let long = "x".repeat(129);
+    let message = format!(r#"{{"id":"{long}","method":"inc"}}"#);
+    world.expect_invalid(&message, "null").await;
+    let message = format!(r#"{{"id":{},"method":"inc"}}"#, "1".repeat(129));
+    world.expect_invalid(&message, "null").await;
+    world
+        .expect_invalid(r#"{"id":"","method":"inc"}"#, "null")
+        .await;
+}
+
+#[tokio::test]
+async fn a_method_is_a_string_and_nothing_else() {
+    let mut world = World::new().await;
+    for method in VALUES.iter().filter(|value| !value.starts_with('"')) {
+        let message = format!(r#"{{"id":7,"method":{method}}}"#);
+        world.expect_invalid(&message, "7").await;
+    }
+    world.expect_invalid(r#"{"id":7}"#, "7").await;
+}
+
+#[tokio::test]
+async fn params_are_an_object_or_an_array_and_nothing_else() {
+    let mut world = World::new().await;
+    let is_structured = |value: &&&str| value.starts_with(['[', '{', 'n']);
+    for params in VALUES.iter().filter(|value| !is_structured(value)) {
+        let message = format!(r#"{{"id":7,"method":"inc","params":{params}}}"#);
+        world.expect_invalid(&message, "7").await;
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_2_0_and_nothing_else() {
+    let mut world = World::new().await;
+    for version in VALUES.iter().chain(&["2", "2.0", r#""2""#, r#""2.00""#]) {
+        let message = format!(r#"{{"jsonrpc":{version},"id":7,"method":"inc"}}"#);
+        world.expect_invalid(&message, "7").await;
+    }
+}
+
+#[tokio::test]
+async fn redials_own_member_is_an_object_of_its_own_kinds() {
+    let mut world = World::new().await;
+    for redial in VALUES.iter().filter(|value| **value != "{}") {
+        let message = format!(r#"{{"id":7,"method":"inc","redial":{redial}}}"#);
+        world.expect_invalid(&message, "7").await;
+    }
+    for (name, value) in [
+        ("attempt", "-1"),
+        ("attempt", "4294967296"),
+        ("attempt", r#""2""#),
+        ("timeout_ms", "1.5"),
+        ("timeout_ms", "18446744073709551616"),
+        ("ack", "[]"),
+        ("traceparent", "7"),
+    ] {
+        let message = format!(r#"{{"id":7,"method":"inc","redial":{{"{name}":{value}}}}}"#);
+        world.expect_invalid(&message, "7").await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_an_object_or_an_array_of_them() {
+    let mut world = World::new().await;
+    let is_one = |value: &&&str| value.starts_with("[{") || **value == "{}";
+    for message in VALUES.iter().filter(|value| !is_one(value)) {
+        world.expect_invalid(message, "null").await;
+    }
+    world.expect_invalid("{}", "null").await;
+    for entry in VALUES.iter().filter(|value| !value.starts_with('{')) {
+        let reply = world.peer.call_json(format!("[{entry}]")).await;
+        assert_eq!(code(&reply[0]), -32600, "[{entry}]: {reply}");
+    }
+    assert_eq!(world.service.effects(), 0);
+}
+
+#[tokio::test]
+async fn a_reply_that_nobody_asked_for_is_no_request() {
+    let mut world = World::new().await;
+    for reply in [
+        r#"{"id":7,"result":{"value":1}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":null}"#,
+        r#"{"id":7,"error":{"code":-32000,"message":"no"}}"#,
+    ] {
+        world.expect_invalid(reply, "7").await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_there_twice_is_refused_whichever_it_is() {
+    let mut world = World::new().await;
+    for twice in [
+        r#"{"id":7,"id":8,"method":"inc"}"#,
+        r#"{"id":7,"method":"get","method":"inc"}"#,
+        r#"{"id":7,"method":"inc","m\u0065thod":"inc"}"#,
+        r#"{"id":7,"method":"inc","params":{},"params":{}}"#,
+        r#"{"id":7,"method":"inc","redial":{},"redial":{}}"#,
+        r#"{"jsonrpc":"2.0","jsonrpc":"2.0","id":7,"method":"inc"}"#,
+        r#"{"id":7,"method":"inc","x":1,"x":2}"#,
+    ] {
+        let reply = world.peer.call_json(twice).await;
+        assert_eq!((code(&reply), executed(&reply)), (-32600, "no"), "{twice}");
+    }
+    assert_eq!(world.service.effects(), 0);
+}

@@ -1,0 +1,12 @@
+//! The example programs and the counter service, run as a user runs them.
+
+mod counter_clients;
+mod crash_safe;
+mod fault_injection;
+mod held_back;
+mod programs;
+mod servers_memory;
+mod spellings;
+mod take_effect_once;
+mod whether_executed;
+mod world;

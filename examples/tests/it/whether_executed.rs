@@ -1,0 +1,74 @@
+//! What a client says about whether a call was executed is what happened on the server, whoever has
+//! asked or answered before.
+
+use crate::world::{World, ms, patient};
+use redial_client::{CallToken, Cause, Client, Executed, Resolution};
+use redial_server::Config;
+use serde_json::json;
+
+/// A server, a client, and a call of it whose token was written down.
+async fn written_down(
+    method: &'static str,
+) -> (
+    World,
+    Client,
+    redial_client::Call<serde_json::Value>,
+    CallToken,
+) {
+    let world = World::new(Config::default(), ms(10));
+    let client = world.client(patient()).await;
+    let mut call = client.request(method, json!({}));
+    let text = serde_json::to_string(&call.token().await.unwrap()).unwrap();
+    (world, client, call, serde_json::from_str(&text).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_of_a_call_that_was_refused_never_says_that_it_was_executed() {
+    let (world, client, call, token) = written_down("nope").await;
+    assert_eq!(call.await.unwrap_err().executed(), Executed::No);
+    // The program ends before it has removed the token, and is started again.
+    tokio::time::sleep(ms(100)).await;
+    client.close().await;
+    let client = world.client(patient()).await;
+    let resolved = client.resolve(token).await;
+    assert_eq!(resolved.unwrap(), Resolution::Never);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_another_program_has_fenced_was_not_executed() {
+    let (world, _client, call, token) = written_down("inc").await;
+    let other = world.client(patient()).await;
+    assert_eq!(other.resolve(token).await.unwrap(), Resolution::Never);
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(call.await.unwrap_err().executed(), Executed::No);
+    assert_eq!(world.effects(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_its_own_program_has_fenced_was_not_executed() {
+    let (world, client, call, token) = written_down("inc").await;
+    assert_eq!(client.resolve(token).await.unwrap(), Resolution::Never);
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(call.await.unwrap_err().executed(), Executed::No);
+    assert_eq!(world.effects(), 0);
+}
+
+/// That a session is gone is said by the name of the session, not by the code alone.
+#[tokio::test(start_paused = true)]
+async fn a_handlers_own_error_is_its_outcome_and_takes_no_session_down() {
+    let world = World::new(Config::default(), ms(500));
+    let client = world.client(patient()).await;
+    let slow = client.request("slow", json!({}));
+    let slow = tokio::spawn(std::future::IntoFuture::into_future(slow));
+    tokio::time::sleep(ms(100)).await;
+    let error = client.request("fail", json!({})).await.unwrap_err();
+    let Cause::Server(said) = error.cause() else {
+        panic!("{error}");
+    };
+    assert_eq!(i32::from(said.code), -32004);
+    assert_eq!(error.executed(), Executed::Yes);
+    assert_eq!(slow.await.unwrap().unwrap(), json!(1));
+    assert_eq!(client.request("inc", json!({})).await.unwrap(), json!(3));
+    let stats = client.stats();
+    assert_eq!((stats.sessions_opened, stats.sessions_lost), (1, 0));
+}
