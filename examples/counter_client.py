@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A Redial client in one file of standard-library Python: proof that nothing else is needed.
 
-    counter_client.py --connect 127.0.0.1:50777 --calls 100 --json
+    counter_client.py --connect 127.0.0.1:7077 --calls 100 --json
 
 It speaks JSON-RPC 2.0 or, with --dialect notebook, the notebook's own messages, which are the same
 without "jsonrpc".
@@ -243,7 +243,7 @@ def summary(args, records, elapsed, connects, value):
 def address(text):
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError("expected HOST:PORT, such as 127.0.0.1:50777")
+        raise argparse.ArgumentTypeError("expected HOST:PORT, such as 127.0.0.1:7077")
     return host.strip("[]"), int(port)
 
 
@@ -277,7 +277,7 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--connect", type=address, default="127.0.0.1:50777", metavar="ADDR",
+    parser.add_argument("--connect", type=address, default="127.0.0.1:7077", metavar="ADDR",
                         help="the server's address, HOST:PORT")
     parser.add_argument("--key", default="k", help="which counter")
     parser.add_argument("--dialect", choices=("jsonrpc", "notebook"), default="jsonrpc",

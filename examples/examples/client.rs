@@ -4,7 +4,7 @@ use redial_client::Client;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let client = Client::connect("127.0.0.1:50777").await?;
+    let client = Client::connect("127.0.0.1:7077").await?;
     let value = client
         .request("inc", serde_json::json!({"key": "k"}))
         .await?;

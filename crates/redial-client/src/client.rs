@@ -46,7 +46,7 @@ use crate::{
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 /// use redial_client::Client;
 ///
-/// let client = Client::connect("127.0.0.1:50777").await?;
+/// let client = Client::connect("127.0.0.1:7077").await?;
 /// let value = client.request("inc", serde_json::json!({"key": "k"})).await?;
 /// println!("{value}");
 /// # Ok(())
@@ -341,7 +341,7 @@ impl Shared {
 /// let client = Client::builder()
 ///     .config(Config { connections: 2, ..Config::default() })
 ///     .dialect(Dialect::Notebook)
-///     .connect("127.0.0.1:50777")
+///     .connect("127.0.0.1:7077")
 ///     .await?;
 /// # drop(client);
 /// # Ok(())
@@ -416,7 +416,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects over TCP, to an address such as `"127.0.0.1:50777"`.
+    /// Connects over TCP, to an address such as `"127.0.0.1:7077"`.
     ///
     /// # Errors
     ///

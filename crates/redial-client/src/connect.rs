@@ -59,7 +59,7 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// Connects to `address`, as in `"127.0.0.1:50777"`. A name is looked up for every
+    /// Connects to `address`, as in `"127.0.0.1:7077"`. A name is looked up for every
     /// connection.
     #[must_use]
     pub fn new(address: impl ToString) -> Self {

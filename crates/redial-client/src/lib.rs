@@ -44,7 +44,7 @@
 //! # }
 //! ```
 //!
-//! Over TCP the second line is `Client::connect("127.0.0.1:50777").await?`.
+//! Over TCP the second line is `Client::connect("127.0.0.1:7077").await?`.
 //!
 //! # What is promised, and what is not
 //!

@@ -18,14 +18,14 @@ use crate::text::cut;
 ///
 /// use redial_protocol::Address;
 ///
-/// let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 50777));
-/// assert_eq!(Address::from(local), Address::from("127.0.0.1:50777"));
-/// assert!(Address::from("counter.example:50777").check().is_ok());
+/// let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 7077));
+/// assert_eq!(Address::from(local), Address::from("127.0.0.1:7077"));
+/// assert!(Address::from("counter.example:7077").check().is_ok());
 ///
 /// let error = Address::from("counter.example").check().unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     r#""counter.example" is not an address: expected host:port, such as 127.0.0.1:50777"#,
+///     r#""counter.example" is not an address: expected host:port, such as 127.0.0.1:7077"#,
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ pub struct Address(Box<str>);
 
 /// Why a text is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not an address: expected host:port, such as 127.0.0.1:50777")]
+#[error("{0:?} is not an address: expected host:port, such as 127.0.0.1:7077")]
 pub struct AddressError(String);
 
 impl Address {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn an_address_has_a_host_and_a_port() {
-        for text in ["127.0.0.1:0", "[::1]:50777", "localhost:65535", "a.b:1"] {
+        for text in ["127.0.0.1:0", "[::1]:7077", "localhost:65535", "a.b:1"] {
             assert_eq!(Address::from(text).check(), Ok(()), "{text}");
         }
         for text in ["", ":1", "a", "a:", "a:65536", "a:-1", "::1:7", "a:b:7"] {

@@ -17,7 +17,7 @@
 //!             async move { Ok(counter.fetch_add(delta, SeqCst) + delta) }
 //!         })
 //!         .build()?;
-//!     let listener = server.bind("127.0.0.1:50777").await?;
+//!     let listener = server.bind("127.0.0.1:7077").await?;
 //!     Ok(server.serve(listener).await?)
 //! }
 //! ```

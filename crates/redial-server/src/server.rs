@@ -293,7 +293,7 @@ impl Server {
     ///
     /// ```no_run
     /// # async fn f(server: redial_server::Server) -> Result<(), Box<dyn std::error::Error>> {
-    /// let listener = server.bind("127.0.0.1:50777").await?;
+    /// let listener = server.bind("127.0.0.1:7077").await?;
     /// let serving = tokio::spawn({
     ///     let server = server.clone();
     ///     async move { server.serve(listener).await }

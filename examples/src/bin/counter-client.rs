@@ -31,7 +31,7 @@ use redial_examples::{
 #[command(name = "counter-client", version)]
 struct Args {
     /// The server's address, HOST:PORT
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777", value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = address)]
     connect: String,
     /// How many calls to make
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
@@ -185,7 +185,7 @@ fn address(text: &str) -> Result<String, String> {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Ok(text.to_owned())
         }
-        _ => Err("expected HOST:PORT, such as 127.0.0.1:50777".to_owned()),
+        _ => Err("expected HOST:PORT, such as 127.0.0.1:7077".to_owned()),
     }
 }
 

@@ -22,7 +22,7 @@ use redial_server::{
 #[command(name = "counter-server", version)]
 struct Args {
     /// Address to listen on; port 0 lets the system choose one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777", value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = address)]
     listen: SocketAddr,
     /// Allow an address that other machines can reach, without TLS and without a token
     #[arg(long)]
@@ -134,7 +134,7 @@ const LEASE_MS: u64 = 30 * 60 * 1000;
 const MAX_TTL_MS: u64 = 20 * 24 * 60 * 60 * 1000;
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let expected = "expected an IP address and a port, such as 127.0.0.1:50777 or [::1]:0";
+    let expected = "expected an IP address and a port, such as 127.0.0.1:7077 or [::1]:0";
     text.parse().map_err(|_| expected.to_owned())
 }
 

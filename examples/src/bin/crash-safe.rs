@@ -28,7 +28,7 @@ use redial_examples::methods::{Counter, Inc, IncParams};
 #[command(name = "crash-safe", version)]
 struct Args {
     /// The server's address, HOST:PORT
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50777")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077")]
     connect: String,
     /// Which counter
     #[arg(long, value_name = "K", default_value = "k")]

@@ -262,7 +262,7 @@ fn a_wrong_flag_is_named_with_what_would_be_right() {
         ("--max-running 0", "--max-running", "from 1"),
         ("--ttl 5", "--ttl", "--ttl-ms"),
         ("--listen 0.0.0.0:0", "--listen", "--insecure"),
-        ("--listen nowhere", "--listen", "127.0.0.1:50777"),
+        ("--listen nowhere", "--listen", "127.0.0.1:7077"),
         ("--table-records 0", "--table-records", "from 1"),
         ("--reply-delay-pareto 5", "--reply-delay-pareto", "MS:SHAPE"),
         (
