@@ -11,27 +11,19 @@ use std::{
     time::Instant,
 };
 
-use redial_protocol::{Dialect, Method, MethodKind};
+use redial_protocol::{Method, MethodKind};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{runtime, task::AbortHandle};
 
 use crate::{
     call::{Call, Notification},
-    clock,
-    config::{CallLimits, Config},
-    connect::{Connector, Tcp},
-    error::{BuildError, ConnectError},
-    io::{Drivers, dial},
+    config::Config,
+    io::Drivers,
     keeper::{Keepers, keep_time},
     mux::{Key, Mux},
-    random::rng,
     resolve::Resolve,
-    retry::{
-        Policy,
-        budget::{Bucket, RetryBudget},
-        hedge::{Hedge, Latency},
-    },
+    retry::Policy,
     token::CallToken,
     woken::Woken,
 };
@@ -54,20 +46,20 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    handle: Arc<Handle>,
+    pub(crate) handle: Arc<Handle>,
 }
 
 /// What the last clone of a client ends.
-struct Handle {
-    shared: Arc<Shared>,
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What calls and drivers share.
 pub(crate) struct Shared {
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
     pub(crate) config: Config,
     pub(crate) peer: Arc<str>,
-    drivers: Box<dyn Drivers>,
+    pub(crate) drivers: Box<dyn Drivers>,
 }
 
 /// What is behind the lock.
@@ -75,10 +67,10 @@ pub(crate) struct State {
     pub(crate) mux: Mux,
     pub(crate) policy: Policy,
     /// The tasks of the connections, one place per link.
-    tasks: Vec<Option<AbortHandle>>,
+    pub(crate) tasks: Vec<Option<AbortHandle>>,
     /// Those that wake calls when their time has come, one per runtime that calls are awaited on.
-    keepers: Keepers,
-    is_closed: bool,
+    pub(crate) keepers: Keepers,
+    pub(crate) is_closed: bool,
 }
 
 /// How a client is doing.
@@ -97,27 +89,12 @@ pub struct Stats {
     /// ended. Each may have left calls *unknown*.
     pub sessions_lost: u64,
     /// Calls without outcome whose record the server keeps because a token of them lives.
-    pub held_numbers: usize,
+    pub retained_calls: usize,
     /// Copies that were sent because a call took long ([`Hedge`]).
     pub hedges: u64,
 }
 
 impl Client {
-    /// Connects over TCP with the default [`Config`].
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] if the first connection can't be made. Later ones are made as needed.
-    pub async fn connect(address: impl ToString) -> Result<Self, BuildError> {
-        Self::builder().connect(address).await
-    }
-
-    /// Chooses limits, dialect and the like before connecting.
-    #[must_use]
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::default()
-    }
-
     /// Prepares a call of a method that server and client share as a type. Nothing is sent
     /// before the call is awaited.
     pub fn call<M: Method>(&self, params: M::Params) -> Call<M::Output> {
@@ -175,8 +152,8 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn resolve(&self, token: CallToken) -> Resolve<Value> {
-        Resolve::new(self, token)
+    pub fn resolve(&self, token: impl Into<CallToken>) -> Resolve<Value> {
+        Resolve::new(self, token.into())
     }
 
     /// The outcome of a call whose token was serialised is kept where it is needed, and nobody will
@@ -187,8 +164,8 @@ impl Client {
     /// or the program end before, nothing is lost but the server's memory.
     ///
     /// Does nothing while the call is in flight in this client.
-    pub fn forget(&self, token: CallToken) {
-        let id = token.id;
+    pub fn forget(&self, token: impl Into<CallToken>) {
+        let id = token.into().id;
         self.shared().with(|state| state.mux.acknowledge(id));
     }
 
@@ -199,8 +176,8 @@ impl Client {
     /// A call of a session is known again for as long as the session stands, in whatever process
     /// it began. Of a call with a plain id the server must still have its record: if it has
     /// dropped it, as it does after a while, it takes this for a new call.
-    pub fn resume(&self, token: CallToken) -> Call<Value> {
-        Call::resumed(self, token)
+    pub fn resume(&self, token: impl Into<CallToken>) -> Call<Value> {
+        Call::resumed(self, token.into())
     }
 
     /// Ends the client in good order: tells the server what this client is done with, so that it
@@ -225,7 +202,7 @@ impl Client {
             unmatched_replies: state.mux.unmatched_replies,
             sessions_opened: state.mux.sessions_opened(),
             sessions_lost: state.mux.sessions_lost(),
-            held_numbers: state.mux.held_numbers(),
+            retained_calls: state.mux.retained_calls(),
             hedges: state.policy.hedges,
         })
     }
@@ -328,173 +305,5 @@ impl Shared {
             }
         });
         too_late.inspect(AbortHandle::abort);
-    }
-}
-
-/// Chooses how a [`Client`] behaves. What has no method of its own here is a field of
-/// [`Config`].
-///
-/// ```no_run
-/// # async fn f() -> Result<(), redial_client::BuildError> {
-/// use redial_client::{Client, Config, Dialect};
-///
-/// let client = Client::builder()
-///     .config(Config { connections: 2, ..Config::default() })
-///     .dialect(Dialect::Notebook)
-///     .connect("127.0.0.1:7077")
-///     .await?;
-/// # drop(client);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct ClientBuilder {
-    config: Config,
-}
-
-impl ClientBuilder {
-    /// Sets everything.
-    #[must_use]
-    pub fn config(self, config: Config) -> Self {
-        Self { config }
-    }
-
-    /// Sets how requests are spelled. Default JSON-RPC 2.0.
-    #[must_use]
-    pub fn dialect(mut self, dialect: Dialect) -> Self {
-        self.config.dialect = dialect;
-        self
-    }
-
-    /// Sets whether requests may carry Redial's own member. Default true.
-    #[must_use]
-    pub fn extensions(mut self, extensions: bool) -> Self {
-        self.config.extensions = extensions;
-        self
-    }
-
-    /// Sets whether a server is asked for a session. Default true.
-    #[must_use]
-    pub fn sessions(mut self, sessions: bool) -> Self {
-        self.config.sessions = sessions;
-        self
-    }
-
-    /// Whether a server that is silent may be taken for one without sessions: see
-    /// [`Config::assume_plain_on_silence`].
-    #[must_use]
-    pub fn assume_plain_on_silence(mut self, guess: bool) -> Self {
-        self.config.assume_plain_on_silence = guess;
-        self
-    }
-
-    /// Sets when copies of calls go out that don't say so themselves. Default never.
-    #[must_use]
-    pub fn hedge(mut self, hedge: Hedge) -> Self {
-        self.config.call.hedge = hedge;
-        self
-    }
-
-    /// Sets how many connections share the calls. Default 1.
-    #[must_use]
-    pub fn connections(mut self, connections: usize) -> Self {
-        self.config.connections = connections;
-        self
-    }
-
-    /// Sets the limits of calls that don't set their own.
-    #[must_use]
-    pub fn limits(mut self, limits: CallLimits) -> Self {
-        self.config.call = limits;
-        self
-    }
-
-    /// Sets how many retries all calls together may make.
-    #[must_use]
-    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
-        self.config.retry_budget = budget;
-        self
-    }
-
-    /// Connects over TCP, to an address such as `"127.0.0.1:7077"`.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] if the configuration makes no sense or a connection can't be made.
-    pub async fn connect(self, address: impl ToString) -> Result<Client, BuildError> {
-        self.connect_with(Tcp::new(address)).await
-    }
-
-    /// A client that connects over TCP when the first call needs it.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] if the configuration makes no sense.
-    pub fn connect_lazy(self, address: impl ToString) -> Result<Client, BuildError> {
-        self.connect_lazy_with(Tcp::new(address))
-    }
-
-    /// Connects by other means.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect).
-    pub async fn connect_with(self, connector: impl Connector) -> Result<Client, BuildError> {
-        let connector = Arc::new(connector);
-        let client = self.build(connector.clone())?;
-        let shared = client.shared();
-        for link in 0..shared.config.connections {
-            let io = dial(&*connector, shared.config.connect_timeout).await;
-            let io = io.map_err(|error| ConnectError {
-                peer: shared.peer.clone(),
-                reason: Arc::new(error),
-            })?;
-            if shared.with(|state| state.mux.adopt(link)) {
-                let task = crate::io::start(connector.clone(), shared.clone(), link, Some(io));
-                shared.keep(link, task);
-            }
-        }
-        Ok(client)
-    }
-
-    /// A client that connects by other means when the first call needs it.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_lazy`](Self::connect_lazy).
-    pub fn connect_lazy_with(self, connector: impl Connector) -> Result<Client, BuildError> {
-        self.build(Arc::new(connector))
-    }
-
-    fn build<C: Connector>(self, connector: Arc<C>) -> Result<Client, BuildError> {
-        let config = self.config;
-        if let Some(problem) = config.problem() {
-            return Err(BuildError::Config(problem));
-        }
-        let policy = Policy {
-            bucket: Bucket::new(config.retry_budget, clock::now()),
-            jitter: rng(config.jitter_seed.or(config.seed), 1)?,
-            latency: Latency::new(),
-            hedges: 0,
-            limits: config.call,
-        };
-        let state = State {
-            mux: Mux::new(&config, rng(config.seed, 0)?),
-            policy,
-            tasks: vec![None; config.connections],
-            keepers: Keepers::default(),
-            is_closed: false,
-        };
-        let shared = Shared {
-            state: Mutex::new(state),
-            config,
-            peer: connector.peer().into(),
-            drivers: Box::new(connector),
-        };
-        Ok(Client {
-            handle: Arc::new(Handle {
-                shared: Arc::new(shared),
-            }),
-        })
     }
 }

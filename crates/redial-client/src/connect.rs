@@ -1,70 +1,31 @@
-//! Where connections come from: TCP, or anything else that can be read and written.
+//! Ready-made connectors: TCP, and a pipe that is there already.
 
 use std::{
-    future::Future,
     io,
     sync::{Mutex, PoisonError},
 };
 
+use redial_protocol::Address;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
-/// Makes connections. A function without arguments that gives a future of an
-/// [`io::Result`] is one.
-///
-/// ```no_run
-/// # async fn f() -> Result<(), redial_client::BuildError> {
-/// use redial_client::Client;
-/// use tokio::net::UnixStream;
-///
-/// let client = Client::builder()
-///     .connect_with(|| UnixStream::connect("/run/counter.sock"))
-///     .await?;
-/// # drop(client);
-/// # Ok(())
-/// # }
-/// ```
-pub trait Connector: Send + Sync + 'static {
-    /// What a connection is read from and written to.
-    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
-
-    /// Makes one connection.
-    fn connect(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
-
-    /// What errors call the other end.
-    fn peer(&self) -> String {
-        "the server".to_owned()
-    }
-}
-
-impl<F, Fut, Io> Connector for F
-where
-    F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = io::Result<Io>> + Send,
-    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Io = Io;
-
-    fn connect(&self) -> impl Future<Output = io::Result<Io>> + Send {
-        self()
-    }
-}
+use crate::connector::Connector;
 
 /// Connects over TCP, with `TCP_NODELAY`: the client gathers what is ready by itself.
 #[derive(Clone, Debug)]
 pub struct Tcp {
-    address: String,
+    address: Address,
 }
 
 impl Tcp {
     /// Connects to `address`, as in `"127.0.0.1:7077"`. A name is looked up for every
     /// connection.
     #[must_use]
-    pub fn new(address: impl ToString) -> Self {
+    pub fn new(address: impl Into<Address>) -> Self {
         Self {
-            address: address.to_string(),
+            address: address.into(),
         }
     }
 }
@@ -73,13 +34,13 @@ impl Connector for Tcp {
     type Io = TcpStream;
 
     async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(&self.address).await?;
+        let stream = TcpStream::connect(self.address.as_str()).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
 
     fn peer(&self) -> String {
-        self.address.clone()
+        self.address.to_string()
     }
 }
 

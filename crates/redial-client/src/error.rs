@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
 
-use redial_protocol::{ErrorObject, Executed, FrameError};
+use redial_protocol::{AddressError, ErrorObject, Executed, FrameError};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -223,6 +223,9 @@ pub enum BuildError {
     /// A number in the configuration makes no sense.
     #[error("bad configuration: {0}")]
     Config(String),
+    /// The address is not of the form `host:port`.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// The first connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),

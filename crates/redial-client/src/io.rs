@@ -23,7 +23,7 @@ use self::decode::decode;
 use crate::{
     client::{Shared, State},
     clock,
-    connect::Connector,
+    connector::Connector,
     error::ConnectError,
     mux::{Chores, IDLE, Outgoing, Replies},
     retry::after,

@@ -62,32 +62,35 @@
 //! * Dropping a call's future ends the waiting. What was already written may be executed, unless a
 //!   server with sessions has not begun it: then it never is.
 
+mod builder;
 mod call;
 mod client;
 mod clock;
-pub mod config;
+mod config;
 pub mod connect;
-pub mod error;
+mod connector;
+mod error;
 mod few;
 mod io;
 mod json;
 mod keeper;
 mod mux;
 mod random;
-pub mod report;
+mod report;
 mod resolve;
 mod retry;
 mod session;
 mod token;
 mod woken;
 
+pub use builder::ClientBuilder;
 pub use call::{Call, CallFuture, Notification};
-pub use client::{Client, ClientBuilder, Stats};
+pub use client::{Client, Stats};
 pub use config::{CallLimits, Config};
-pub use connect::Connector;
+pub use connector::Connector;
 pub use error::{BuildError, CallError, Cause, ConnectError, Details, GiveUpReason};
 pub use redial_protocol::{
-    Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Method, MethodKind,
+    Address, AddressError, Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Method, MethodKind,
 };
 pub use report::{AttemptEnd, AttemptReport, Reply, Report};
 pub use resolve::{Resolution, Resolve};

@@ -40,6 +40,13 @@ pub struct CallToken {
     pub(crate) hold: Option<Arc<Hold>>,
 }
 
+/// What [`CallError::Unknown`](crate::CallError::Unknown) holds.
+impl From<Box<CallToken>> for CallToken {
+    fn from(token: Box<CallToken>) -> Self {
+        *token
+    }
+}
+
 impl Serialize for CallToken {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

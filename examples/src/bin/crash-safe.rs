@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use redial_client::{CallError, CallToken, Client, Resolution};
+use redial_client::{CallError, CallToken, Client, Config, Resolution};
 use redial_examples::methods::{Counter, Inc, IncParams};
 
 /// Adds 1 to a counter, exactly once, however often this is killed and started again while the
@@ -51,8 +51,12 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> anyhow::Result<()> {
     // Without a session there would be no asking what became of a call.
-    let client = Client::builder().assume_plain_on_silence(false);
-    let client = client.connect(&args.connect).await?;
+    let config = Config {
+        assume_plain_on_silence: false,
+        ..Config::default()
+    };
+    let client = Client::builder().config(config).connect(&args.connect);
+    let client = client.await?;
     let (token, value) = match resolve(&client, args).await? {
         Some(found) => found,
         None => count(&client, args).await?,

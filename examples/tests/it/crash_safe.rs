@@ -213,7 +213,9 @@ async fn a_call_that_never_arrived_never_will() {
     let client = redial_client::Client::connect(&world.address)
         .await
         .unwrap();
-    let late = client.resume(serde_json::from_str(&token).unwrap()).await;
+    let late = client
+        .resume(serde_json::from_str::<redial_client::CallToken>(&token).unwrap())
+        .await;
     let code = late.unwrap_err().server_error().unwrap().code;
     assert_eq!(i32::from(code), -32007);
     assert_eq!(world.value(), 1);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use redial_client::{Client, Connector};
+use redial_client::{Client, Config as ClientConfig, Connector};
 use redial_examples::{
     counters::Counters,
     methods::{GetParams, Inc, IncParams},
@@ -187,7 +187,10 @@ async fn after_a_restart_of_the_server() {
 #[tokio::test(start_paused = true)]
 async fn with_a_plain_id_it_is_executed_after_the_ttl_and_after_a_restart() {
     let world = World::new();
-    let plain = Client::builder().extensions(false);
+    let plain = Client::builder().config(ClientConfig {
+        extensions: false,
+        ..ClientConfig::default()
+    });
     let client = plain.connect_with(world.connector()).await.unwrap();
     assert_eq!(client.call::<Inc>(one()).await.unwrap().value, 1);
     let copy = world.held_back();

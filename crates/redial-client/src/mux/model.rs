@@ -328,7 +328,7 @@ impl World {
             let records = &self.server[&call.session];
             assert!(records.acknowledged.contains(&call.number), "{call:?}");
         }
-        assert_eq!((self.mux.held_numbers(), self.mux.outstanding(0)), (0, 0));
+        assert_eq!((self.mux.retained_calls(), self.mux.outstanding(0)), (0, 0));
     }
 }
 

@@ -334,7 +334,7 @@ impl Mux {
     }
 
     /// Numbers that are kept for calls whose outcome nobody was given.
-    pub(crate) fn held_numbers(&self) -> usize {
+    pub(crate) fn retained_calls(&self) -> usize {
         self.sessions.iter().map(Session::held).sum()
     }
 

@@ -74,7 +74,7 @@ pub enum BackoffError {
         "{0:?} is no kind of jitter; \
          expected full, equal, decorrelated, none or proportional:P with P from 0 to 1"
     )]
-    MethodKind(String),
+    UnknownJitter(String),
 }
 
 impl FromStr for Jitter {
@@ -89,7 +89,7 @@ impl FromStr for Jitter {
             _ => {
                 let fraction = text.strip_prefix("proportional:").map(str::parse);
                 let Some(Ok(fraction)) = fraction else {
-                    return Err(BackoffError::MethodKind(text.to_owned()));
+                    return Err(BackoffError::UnknownJitter(text.to_owned()));
                 };
                 Self::Proportional(fraction)
             }

@@ -174,14 +174,14 @@ async fn an_unknown_calls_record_stays_until_its_token_is_dropped() {
     let clone = token.clone();
     drop(token);
     peer.serve_for(&mut sessions, ms(10_000)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     assert!(
         sessions.only().above.contains(&1),
         "which is no reason to keep the others"
     );
     drop(clone);
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (2, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,17 +192,17 @@ async fn a_token_that_was_serialised_keeps_the_record() {
     let text = serde_json::to_string(&token).unwrap();
     drop(token);
     peer.serve_for(&mut sessions, ms(10_000)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     // It comes back, and its call to an end, of which nobody knows who has heard.
     let token: CallToken = serde_json::from_str(&text).unwrap();
     let resumed = start(client.resume(token.clone()));
     answer(&mut peer, &mut sessions).await;
     resumed.await.unwrap().unwrap();
     peer.serve_for(&mut sessions, ms(1000)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     client.forget(token);
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (1, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,13 +225,13 @@ async fn a_token_whose_call_ended_well_keeps_the_record_only_if_it_was_serialise
         peer.serve_for(&mut sessions, ms(1000)).await;
         let held = usize::from(is_serialised);
         assert_eq!(
-            (sessions.only().ack, client.stats().held_numbers),
+            (sessions.only().ack, client.stats().retained_calls),
             (1, held)
         );
         client.forget(token);
     }
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (2, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,10 +248,10 @@ async fn a_call_with_a_token_that_is_never_sent_is_done_with_when_both_are_gone(
     let (client, call, token) = prepared.await.unwrap();
     drop(call);
     peer.serve_for(&mut sessions, ms(1000)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     drop(token);
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (1, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,7 +271,7 @@ async fn half_a_window_of_unknown_calls_is_left_for_a_new_session() {
     peer.execute(&mut sessions, &request, json!(1)).await;
     call.await.unwrap().unwrap();
     assert_eq!(
-        (client.stats().held_numbers, client.stats().sessions_lost),
+        (client.stats().retained_calls, client.stats().sessions_lost),
         (4, 0)
     );
     // The old one's are acknowledged all the same.
@@ -279,5 +279,5 @@ async fn half_a_window_of_unknown_calls_is_left_for_a_new_session() {
     peer.serve_for(&mut sessions, ms(100)).await;
     let mut acks: Vec<u64> = sessions.known.values().map(|table| table.ack).collect();
     acks.sort_unstable();
-    assert_eq!((acks, client.stats().held_numbers), (vec![1, 4], 0));
+    assert_eq!((acks, client.stats().retained_calls), (vec![1, 4], 0));
 }

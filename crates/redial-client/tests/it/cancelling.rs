@@ -91,10 +91,10 @@ async fn a_dropped_call_whose_token_lives_can_be_asked_for() {
         sessions.only().fenced.contains(&0),
         "cancelled all the same"
     );
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     drop(token);
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (1, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +127,7 @@ async fn a_resumed_call_that_is_dropped_can_be_asked_for_again() {
     resumed.abort();
     resumed.await.unwrap_err();
     peer.serve_for(&mut sessions, ms(1000)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     let resolve = client.resolve(read());
     let resolve = tokio::spawn(async move { resolve.await });
     peer.serve_for(&mut sessions, ms(100)).await;

@@ -138,7 +138,7 @@ async fn a_server_that_reads_late_has_heard_everything() {
 #[tokio::test(start_paused = true)]
 async fn all_connections_of_a_pool_are_closed_when_it_returns() {
     let (mut network, connector) = network(1 << 16);
-    let builder = peer::with_sessions().connections(3);
+    let builder = peer::with_sessions_and(|config| config.connections = 3);
     let client = builder.connect_with(connector).await.unwrap();
     let mut peers = Vec::new();
     for _ in 0..3 {

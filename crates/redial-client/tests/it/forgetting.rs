@@ -37,7 +37,7 @@ async fn what_was_written_down_is_kept_until_it_is_forgotten() {
     peer.serve_for(&mut sessions, ms(60_000)).await;
     let table = sessions.only();
     assert_eq!((table.executed.len(), table.above.len()), (3, 0));
-    assert_eq!(client.stats().held_numbers, 3);
+    assert_eq!(client.stats().retained_calls, 3);
     // One of them, and twice: the others stay.
     for _ in 0..2 {
         client.forget(read(&texts[1]));
@@ -45,12 +45,12 @@ async fn what_was_written_down_is_kept_until_it_is_forgotten() {
         let table = sessions.only();
         assert_eq!(table.ack, 0);
         assert_eq!(table.above.iter().collect::<Vec<_>>(), [&1]);
-        assert_eq!(client.stats().held_numbers, 2);
+        assert_eq!(client.stats().retained_calls, 2);
     }
     client.forget(read(&texts[0]));
     client.forget(read(&texts[2]));
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (3, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (3, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ async fn a_call_in_flight_is_not_forgotten() {
     peer.execute(&mut sessions, &request, json!(7)).await;
     assert_eq!(call.await.unwrap().unwrap(), json!(7));
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (1, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (1, 0));
 }
 
 /// Its token was given out, and the program has thought better of it.
@@ -105,10 +105,10 @@ async fn a_call_that_was_never_sent_is_done_with_when_it_is_forgotten() {
     peer.serve(&mut sessions, &hello).await;
     let text = named.await.unwrap();
     peer.serve_for(&mut sessions, ms(1000)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     client.forget(read(&text));
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (1, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 //! answered first ends it.
 
 use crate::peer::{
-    Peer, Seen, builder, config, connected, ends, limits, ms, network, session::Sessions, start,
-    with_sessions,
+    Peer, Seen, builder, builder_with, config, connected, ends, limits, ms, network,
+    session::Sessions, session_config, start, with_sessions_and,
 };
 use redial_client::{CallLimits, Client, Config, Executed, Hedge, RetryBudget};
 use serde_json::json;
@@ -23,8 +23,8 @@ async fn next_of(peers: &mut [Peer; 2], sessions: &mut Sessions) -> Seen {
 }
 
 /// A client with two connections and a session, and its servers.
-async fn pair_with_session(builder: redial_client::ClientBuilder) -> (Client, [Peer; 2], Sessions) {
-    let (client, mut first, mut second) = pair(builder).await;
+async fn pair_with_session(config: Config) -> (Client, [Peer; 2], Sessions) {
+    let (client, mut first, mut second) = pair(config).await;
     let mut sessions = Sessions::new();
     let call = start(client.query("get", json!({})).hedge(Hedge::Off));
     let hello = first.next().await;
@@ -39,19 +39,20 @@ async fn pair_with_session(builder: redial_client::ClientBuilder) -> (Client, [P
 }
 
 /// A client with two connections, and its servers.
-async fn pair(builder: redial_client::ClientBuilder) -> (Client, Peer, Peer) {
+async fn pair(config: Config) -> (Client, Peer, Peer) {
     let (mut network, connector) = network(1 << 16);
-    let client = builder
-        .connections(2)
-        .connect_with(connector)
-        .await
-        .unwrap();
+    let config = Config {
+        connections: 2,
+        ..config
+    };
+    let client = Client::builder().config(config).connect_with(connector);
+    let client = client.await.unwrap();
     (client, network.accept().await, network.accept().await)
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_copy_goes_out_on_another_connection_and_its_reply_wins() {
-    let (client, mut peers, mut sessions) = pair_with_session(with_sessions()).await;
+    let (client, mut peers, mut sessions) = pair_with_session(session_config()).await;
     let call = client.request("inc", json!({})).hedge(Hedge::After(ms(20)));
     let call = start(call);
     let original = next_of(&mut peers, &mut sessions).await;
@@ -74,8 +75,9 @@ async fn the_copy_goes_out_on_another_connection_and_its_reply_wins() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_may_win_all_the_same() {
-    let builder = with_sessions().hedge(Hedge::After(ms(20)));
-    let (client, mut peers, mut sessions) = pair_with_session(builder).await;
+    let mut config = session_config();
+    config.call.hedge = Hedge::After(ms(20));
+    let (client, mut peers, mut sessions) = pair_with_session(config).await;
     let call = start(client.request("inc", json!({})));
     let original = next_of(&mut peers, &mut sessions).await;
     peers[1].next_call(&mut sessions).await;
@@ -92,7 +94,7 @@ async fn the_first_may_win_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_does_not_prolong_the_attempt() {
-    let (client, mut first, mut second) = pair(builder()).await;
+    let (client, mut first, mut second) = pair(config()).await;
     let call = client.request("inc", json!({})).hedge(Hedge::After(ms(60)));
     let call = start(call.max_attempts(3));
     let original = first.next().await;
@@ -173,7 +175,7 @@ async fn a_plain_mutation_has_no_copy_once_the_server_may_have_forgotten_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_is_refused_or_lost_leaves_the_first_alone() {
-    let (client, mut first, mut second) = pair(builder()).await;
+    let (client, mut first, mut second) = pair(config()).await;
     let call = client
         .request("inc", json!({}))
         .hedge(Hedge::After(ms(20)))
@@ -210,7 +212,7 @@ async fn the_percentile_is_that_of_the_calls_before() {
         hedge: Hedge::P95 { at_least: ms(1) },
         ..limits()
     };
-    let (client, mut peer, _network) = connected(builder().limits(limits)).await;
+    let (client, mut peer, _network) = connected(builder_with(|config| config.call = limits)).await;
     for n in 0..100 {
         let call = start(client.request("inc", json!({})));
         let request = peer.next().await;
@@ -234,7 +236,7 @@ async fn the_percentile_is_that_of_the_calls_before() {
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_never_left_is_not_counted() {
     let (mut network, connector) = network(1 << 16);
-    let builder = with_sessions().connections(2);
+    let builder = with_sessions_and(|config| config.connections = 2);
     let client = builder.connect_with(connector).await.unwrap();
     let mut peers = [network.accept().await, network.accept().await];
     let mut sessions = Sessions::new();

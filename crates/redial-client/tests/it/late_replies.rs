@@ -1,6 +1,6 @@
 //! A reply completes its call, whichever attempt it belongs to and whenever it comes.
 
-use crate::peer::{builder, connected, ends, inc, ms, start};
+use crate::peer::{builder, builder_with, connected, ends, inc, ms, start};
 use redial_client::Executed;
 use serde_json::json;
 use tokio::time::sleep;
@@ -44,7 +44,8 @@ async fn the_reply_to_the_first_attempt_completes_the_call_while_the_second_runs
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_on_another_connection_completes_the_call() {
-    let (client, mut first_peer, mut network) = connected(builder().connections(2)).await;
+    let (client, mut first_peer, mut network) =
+        connected(builder_with(|config| config.connections = 2)).await;
     // The connector made both when the client was built.
     let mut second_peer = network.accept().await;
     let call = inc(&client);

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::peer::{builder, config, connected, ends, inc, lazy, limits, ms, network, start};
+use crate::peer::{
+    builder, builder_with, config, connected, ends, inc, lazy, limits, ms, network, start,
+};
 use redial_client::{
-    CallError, CallLimits, Cause, Client, Config, Executed, GiveUpReason, Method, MethodKind,
-    RetryBudget,
+    CallError, CallLimits, Cause, Config, Executed, GiveUpReason, Method, MethodKind, RetryBudget,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -337,8 +338,7 @@ async fn what_can_not_be_sent_is_refused_at_once_and_hurts_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn bad_configurations_are_refused_with_the_name_of_the_field() {
-    let error = Client::builder()
-        .connections(0)
+    let error = builder_with(|config| config.connections = 0)
         .connect_lazy("127.0.0.1:1")
         .unwrap_err();
     assert_eq!(
@@ -349,8 +349,7 @@ async fn bad_configurations_are_refused_with_the_name_of_the_field() {
         deadline: Duration::ZERO,
         ..limits()
     };
-    let error = Client::builder()
-        .limits(limits)
+    let error = builder_with(|config| config.call = limits)
         .connect_lazy("127.0.0.1:1")
         .unwrap_err();
     assert!(error.to_string().contains("deadline"), "{error}");

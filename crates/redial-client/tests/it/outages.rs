@@ -3,7 +3,7 @@
 
 use std::{io, time::Duration};
 
-use crate::peer::{builder, config, connected, ends, inc, lazy, ms, start};
+use crate::peer::{builder, builder_with, config, connected, ends, inc, lazy, ms, start};
 use redial_client::{CallError, Config, RetryBudget};
 use serde_json::json;
 use tokio::io::DuplexStream;
@@ -34,7 +34,8 @@ async fn a_server_that_is_away_for_a_while_costs_no_attempt_and_no_token() {
         min_per_second: 0.0,
         burst: 1.0,
     };
-    let (client, mut peer, mut network) = connected(builder().retry_budget(budget)).await;
+    let (client, mut peer, mut network) =
+        connected(builder_with(|config| config.retry_budget = budget)).await;
     let retried = start(client.request("retried", json!({})).max_attempts(2));
     peer.next().await;
     network.refuse(true);
@@ -69,7 +70,8 @@ async fn a_retry_that_found_no_connection_gives_its_token_back() {
         min_per_second: 0.0,
         burst: 1.0,
     };
-    let (client, mut peer, mut network) = connected(builder().retry_budget(budget)).await;
+    let (client, mut peer, mut network) =
+        connected(builder_with(|config| config.retry_budget = budget)).await;
     let call = inc(&client);
     peer.next().await;
     network.refuse(true);
@@ -93,8 +95,7 @@ async fn a_server_that_is_away_is_not_dialled_without_pause() {
         counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         std::future::ready(Err::<DuplexStream, _>(io::ErrorKind::Other.into()))
     };
-    let client = builder()
-        .connections(2)
+    let client = builder_with(|config| config.connections = 2)
         .connect_lazy_with(connector)
         .unwrap();
     let calls: Vec<_> = (0..100).map(|_| inc(&client)).collect();

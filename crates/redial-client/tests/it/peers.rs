@@ -1,12 +1,13 @@
 //! Servers of every kind: plain JSON-RPC 2.0, the notebook's, and ones that talk nonsense.
 
-use crate::peer::{builder, connected, inc, ms, start};
-use redial_client::{CallError, Cause, Dialect, Executed, Uuid};
+use crate::peer::{builder, builder_with, connected, inc, ms, start};
+use redial_client::{CallError, CallToken, Cause, Dialect, Executed, Uuid};
 use serde_json::{Value, json};
 
 #[tokio::test(start_paused = true)]
 async fn without_extensions_the_member_is_never_sent() {
-    let (client, mut peer, _network) = connected(builder().extensions(false)).await;
+    let (client, mut peer, _network) =
+        connected(builder_with(|config| config.extensions = false)).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let call = start(client.request("inc", json!({})).traceparent(trace));
     for _ in 0..2 {
@@ -26,7 +27,10 @@ async fn the_trace_goes_along() {
 
 #[tokio::test(start_paused = true)]
 async fn the_notebook_dialect_has_no_jsonrpc_member() {
-    let builder = builder().dialect(Dialect::Notebook).extensions(false);
+    let builder = builder_with(|config| {
+        config.dialect = Dialect::Notebook;
+        config.extensions = false;
+    });
     let (client, mut peer, _network) = connected(builder).await;
     let id = Uuid::from_u128(7);
     let call = start(client.request("inc", json!({"key": "k"})).id(id));
@@ -205,7 +209,7 @@ async fn a_call_of_unknown_outcome_is_resumed_under_its_id() {
         panic!("no reply came");
     };
     assert_eq!(serde_json::to_string(&token).unwrap(), before);
-    let kept = serde_json::from_str(&before).unwrap();
+    let kept: CallToken = serde_json::from_str(&before).unwrap();
     let resumed = start(client.resume(kept));
     let again = peer.next().await;
     assert_eq!((&again.id, &again.params), (&first.id, &first.params));

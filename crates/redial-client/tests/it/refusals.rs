@@ -1,8 +1,8 @@
 //! A refusal is counted for the attempt that it names: something on the way may have made a copy of
 //! the request, and then it is refused twice.
 
-use crate::peer::{Peer, Seen, connected, limits, ms, session::Sessions, start, with_sessions};
-use redial_client::{CallError, CallLimits, ClientBuilder};
+use crate::peer::{Peer, Seen, connected, ms, session::Sessions, start, with_sessions_and};
+use redial_client::{CallError, ClientBuilder};
 use serde_json::json;
 
 /// Refuses an attempt as a server with sessions does.
@@ -18,10 +18,7 @@ async fn refuse(peer: &mut Peer, request: &Seen, attempt: u32) {
 
 /// A client whose calls have two attempts.
 fn two_attempts() -> ClientBuilder {
-    with_sessions().limits(CallLimits {
-        max_attempts: 2,
-        ..limits()
-    })
+    with_sessions_and(|config| config.call.max_attempts = 2)
 }
 
 #[tokio::test(start_paused = true)]

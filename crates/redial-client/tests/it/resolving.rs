@@ -54,10 +54,10 @@ async fn the_recorded_result_is_handed_out_and_the_record_let_go() {
     peer.serve_for(&mut sessions, ms(10)).await;
     assert_eq!(resolve.await.unwrap().unwrap(), Resolution::Value(json!(7)));
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     drop(token);
     peer.serve_for(&mut sessions, ms(100)).await;
-    assert_eq!((sessions.only().ack, client.stats().held_numbers), (1, 0));
+    assert_eq!((sessions.only().ack, client.stats().retained_calls), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +104,7 @@ async fn another_process_can_ask() {
     peer.serve_for(&mut sessions, ms(100)).await;
     let foreign = sessions.known.values().next().unwrap();
     assert_eq!((foreign.ack, foreign.above.contains(&0)), (0, true));
-    assert_eq!(client.stats().held_numbers, 0);
+    assert_eq!(client.stats().retained_calls, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +137,7 @@ async fn another_process_can_repeat_the_same_call() {
 #[tokio::test(start_paused = true)]
 async fn a_server_without_sessions_is_not_sent_the_call_again() {
     let (client, mut peer, _network, _, text) = after_a_crash().await;
-    let resumed = start(client.resume(serde_json::from_str(&text).unwrap()));
+    let resumed = start(client.resume(serde_json::from_str::<CallToken>(&text).unwrap()));
     let hello = peer.next().await;
     peer.error(&hello, -32601, Value::Null).await;
     let error = resumed.await.unwrap().unwrap_err();
@@ -195,7 +195,7 @@ async fn what_gives_no_answer_leaves_it_unknown_with_the_token() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!((sessions.only().ack, client.stats().held_numbers), (0, 1));
+        assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     }
     // No answer at all: it is asked again, and then given up.
     let hasty = client.resolve(token).max_attempts(2).deadline(ms(500));

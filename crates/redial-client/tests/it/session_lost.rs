@@ -4,9 +4,9 @@
 use crate::peer::{
     Network, Peer, connected, ends, inc, ms, network,
     session::{Sessions, call, number},
-    start, with_sessions,
+    start, with_sessions, with_sessions_and,
 };
-use redial_client::{CallError, Cause, Client, Executed};
+use redial_client::{CallError, CallToken, Cause, Client, Executed};
 use serde_json::{Value, json};
 
 /// A client with a session, whose first call is over, and its server.
@@ -166,8 +166,7 @@ async fn an_expired_session_on_a_connection_that_stands_leaves_its_calls_unknown
 #[tokio::test(start_paused = true)]
 async fn another_servers_ignorance_is_no_loss_while_a_connection_shows_that_the_session_stands() {
     let (mut network, connector) = network(1 << 16);
-    let client = with_sessions()
-        .connections(2)
+    let client = with_sessions_and(|config| config.connections = 2)
         .connect_with(connector)
         .await
         .unwrap();
@@ -251,7 +250,7 @@ async fn a_call_whose_token_was_given_out_gets_no_other_name() {
 async fn a_foreign_session_that_is_unknown_leaves_the_clients_own_alone() {
     let (client, mut peer, _network, mut sessions) = attached().await;
     let text = r#"{"id":"12345678-9abc-8def-8000-000000000007","method":"inc"}"#;
-    let resumed = start(client.resume(serde_json::from_str(text).unwrap()));
+    let resumed = start(client.resume(serde_json::from_str::<CallToken>(text).unwrap()));
     let request = peer.next_call(&mut sessions).await;
     peer.execute(&mut sessions, &request, json!(1)).await;
     let error = resumed.await.unwrap().unwrap_err();
@@ -296,7 +295,7 @@ async fn an_error_that_names_no_session_loses_none() {
 #[tokio::test(start_paused = true)]
 async fn what_a_server_without_sessions_was_sent_goes_to_no_other() {
     let (mut network, connector) = network(1 << 16);
-    let builder = with_sessions().connections(2);
+    let builder = with_sessions_and(|config| config.connections = 2);
     let client = builder.connect_with(connector).await.unwrap();
     let (mut first, mut second) = (network.accept().await, network.accept().await);
     let mut sessions = Sessions::new();

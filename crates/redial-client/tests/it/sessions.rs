@@ -3,7 +3,7 @@
 use crate::peer::{
     self, Peer, config, connected, inc, lazy, ms, network,
     session::{Sessions, call, number},
-    start, with_sessions,
+    start, with_sessions, with_sessions_and,
 };
 use redial_client::{CallError, Cause, Config, Uuid};
 use redial_protocol::SessionId;
@@ -239,7 +239,9 @@ async fn three_hellos_without_an_answer_are_enough() {
 /// first calls of a client what a session promises.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_may_not_guess_waits_for_an_answer_however_often_there_is_none() {
-    let (client, mut network) = lazy(with_sessions().assume_plain_on_silence(false));
+    let (client, mut network) = lazy(with_sessions_and(|config| {
+        config.assume_plain_on_silence = false
+    }));
     let call = inc(&client);
     for _ in 0..5 {
         let mut peer = network.accept().await;
@@ -260,8 +262,10 @@ async fn a_client_that_may_not_guess_waits_for_an_answer_however_often_there_is_
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_for_a_session_in_vain_was_not_executed() {
-    let (client, mut peer, _network) =
-        connected(with_sessions().assume_plain_on_silence(false)).await;
+    let (client, mut peer, _network) = connected(with_sessions_and(|config| {
+        config.assume_plain_on_silence = false
+    }))
+    .await;
     let call = inc(&client);
     let silence = async {
         loop {
@@ -308,8 +312,7 @@ async fn a_server_that_has_no_room_for_a_session_is_asked_when_it_likes() {
 #[tokio::test(start_paused = true)]
 async fn a_pool_has_one_session() {
     let (mut network, connector) = network(1 << 16);
-    let client = with_sessions()
-        .connections(3)
+    let client = with_sessions_and(|config| config.connections = 3)
         .connect_with(connector)
         .await
         .unwrap();
@@ -333,8 +336,7 @@ async fn a_pool_has_one_session() {
 #[tokio::test(start_paused = true)]
 async fn another_connection_asks_if_the_first_is_lost() {
     let (mut network, connector) = network(1 << 16);
-    let client = with_sessions()
-        .connections(2)
+    let client = with_sessions_and(|config| config.connections = 2)
         .connect_with(connector)
         .await
         .unwrap();

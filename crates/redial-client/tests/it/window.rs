@@ -6,7 +6,7 @@ use std::future::IntoFuture;
 use crate::peer::{
     self, connected, inc, ms, network,
     session::{Sessions, number},
-    start, with_sessions,
+    start, with_sessions, with_sessions_and,
 };
 use redial_client::{CallError, Cause};
 use serde_json::json;
@@ -156,7 +156,7 @@ async fn a_call_that_is_polled_while_it_waits_goes_on_waiting() {
 #[tokio::test(start_paused = true)]
 async fn another_connection_that_has_room_sends_no_call_without_a_number() {
     let (mut network, connector) = network(1 << 16);
-    let builder = with_sessions().connections(2);
+    let builder = with_sessions_and(|config| config.connections = 2);
     let client = builder.connect_with(connector).await.unwrap();
     let (mut first, mut second) = (network.accept().await, network.accept().await);
     let mut sessions = Sessions::with_window(2);
@@ -207,7 +207,7 @@ async fn a_token_that_is_waited_for_at_the_window_is_given_when_there_is_room() 
     });
     let tokens = all.await.unwrap();
     assert_ne!(tokens[0], tokens[1]);
-    assert_eq!(client.stats().held_numbers, 0, "the calls are gone");
+    assert_eq!(client.stats().retained_calls, 0, "the calls are gone");
     let sessions = serving.await.unwrap();
     let acked = sessions.known.values().map(|table| table.ack);
     assert_eq!(acked.sum::<u64>(), 3);

@@ -141,7 +141,8 @@ impl<'a> Wait<'a> {
         });
         // Others leave that to the end of the session's lease.
         if let Some(note) = settled.filter(|note| note.tag.is_multiple_of(2)) {
-            let token = serde_json::from_str(&note.token).expect("it was written by a client");
+            let token: CallToken =
+                serde_json::from_str(&note.token).expect("it was written by a client");
             self.process.client.forget(token);
         }
     }

@@ -105,7 +105,30 @@ pub(crate) fn config() -> Config {
 
 /// A builder of clients that ask for a session.
 pub(crate) fn with_sessions() -> ClientBuilder {
-    builder().sessions(true)
+    Client::builder().config(session_config())
+}
+
+/// The same, to be changed further.
+pub(crate) fn session_config() -> Config {
+    Config {
+        sessions: true,
+        ..config()
+    }
+}
+
+/// A builder of clients without sessions, in one respect as the test wants them.
+pub(crate) fn builder_with(change: impl FnOnce(&mut Config)) -> ClientBuilder {
+    let mut config = config();
+    change(&mut config);
+    Client::builder().config(config)
+}
+
+/// The same, of clients that ask for a session.
+pub(crate) fn with_sessions_and(change: impl FnOnce(&mut Config)) -> ClientBuilder {
+    builder_with(|config| {
+        config.sessions = true;
+        change(config);
+    })
 }
 
 /// A client, not connected yet, and the network it will connect to.
