@@ -3,7 +3,8 @@
 //! A stream carries [frames](frame): a 4-byte big-endian length, then that many bytes of JSON.
 //! A frame carries a [message]: a JSON-RPC 2.0 request, a batch, a notification, or
 //! the same request in the *notebook dialect*, which has no `jsonrpc` member and whose id is
-//! the idempotency key. Params are never copied: they are borrowed from the frame as the JSON text
+//! the idempotency key. [`specification`] has all of it, for those who write a client or a server in
+//! another language. Params are never copied: they are borrowed from the frame as the JSON text
 //! that they are.
 //!
 //! # Example
@@ -52,6 +53,8 @@ mod request;
 pub mod rpc;
 mod scan;
 pub mod session;
+#[doc = include_str!("../PROTOCOL.md")]
+pub mod specification {}
 mod text;
 
 pub use address::{Address, AddressError};

@@ -22,5 +22,6 @@ mod session_room;
 mod sessions;
 mod shutdown;
 mod specification;
+mod vectors;
 mod waiters;
 mod wrong_types;

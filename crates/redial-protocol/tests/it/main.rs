@@ -1,0 +1,3 @@
+//! What PROTOCOL.md says of the wire, checked without a server.
+
+mod vectors;
