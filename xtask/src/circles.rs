@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::programs::Workspace;
+use crate::workspace::Workspace;
 
 /// The libraries that this is asked of.
 const CRATES: [&str; 3] = ["redial-protocol", "redial-server", "redial-client"];

@@ -11,9 +11,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{
-    flags::whole,
-    programs::{Workspace, cargo},
-    report::{self, scale::thousands},
+    text::{table, thousands, whole},
+    workspace::{Workspace, cargo},
 };
 
 /// Where the functions are that are fuzzed, from the workspace's root.
@@ -99,7 +98,7 @@ struct Fuzzed {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     check_cargo_fuzz(&workspace.root)?;
-    let folder = workspace.output()?.join("fuzz");
+    let folder = workspace.output("fuzz")?;
     let targets = match &args.targets[..] {
         [] => Target::value_variants(),
         some => some,
@@ -136,7 +135,7 @@ impl Found {
 
     fn text(&self) -> String {
         let headings = ["target", "cases run", "per second", "kept as new", "result"];
-        let mut table = report::terminal::table(&headings);
+        let mut table = table(&headings);
         for fuzzed in &self.targets {
             table.add_row([
                 fuzzed.target,

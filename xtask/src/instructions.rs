@@ -12,9 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
-    flags::whole,
-    programs::{Workspace, cargo},
-    report::{self, scale::thousands},
+    text::{table, thousands, whole},
+    workspace::{Workspace, cargo},
 };
 
 /// Where the counts stand, from the workspace's root.
@@ -63,7 +62,7 @@ enum Verdict {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     check_valgrind()?;
     let workspace = Workspace::find()?;
-    let program = workspace.build("redial-bench", false)?.join("bench-count");
+    let program = workspace.build("redial-bench")?.join("bench-count");
     let file = workspace.root.join(BOOK);
     let mut counts = BTreeMap::new();
     for path in PATHS {
@@ -80,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         (path, *count, known, verdict(*count, known))
     });
     let verdicts: Vec<_> = verdicts.collect();
-    let mut table = report::terminal::table(&["path", "instructions a call", "known", "change"]);
+    let mut table = table(&["path", "instructions a call", "known", "change"]);
     for (path, count, known, _) in &verdicts {
         let change = known.map(|known| (*count as f64 / known as f64 - 1.0) * 100.0);
         table.add_row([

@@ -21,7 +21,10 @@ use self::{
     measure::Bench,
     results::{Results, Row},
 };
-use crate::{flags::whole, programs::Workspace, report};
+use crate::{
+    harness::{flags::whole, workspace::Workspace},
+    report,
+};
 
 /// How the programs are built.
 const PROFILE: &str = "fast";

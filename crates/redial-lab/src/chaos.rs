@@ -28,10 +28,12 @@ use self::{
     plan::Plan,
 };
 use crate::{
-    events::{Call, Outcome},
-    flags::whole,
-    mode::Mode,
-    programs::Workspace,
+    harness::{
+        events::{Call, Outcome},
+        flags::whole,
+        mode::Mode,
+        workspace::Workspace,
+    },
     report::{
         self,
         scale::{duration, thousands},

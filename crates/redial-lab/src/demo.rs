@@ -24,10 +24,7 @@ use serde_json::{Value, json};
 
 use self::{chapters::Chapters, duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
 use crate::{
-    clock,
-    flags::whole,
-    mode::Mode,
-    programs::{Programs, Workspace},
+    harness::{clock, flags::whole, mode::Mode, programs::Programs, workspace::Workspace},
     report,
 };
 

@@ -12,11 +12,14 @@ use serde::Serialize;
 
 use self::crowd::{Crowd, Sizes};
 use crate::{
-    clock::Deadline,
-    events::Summary,
-    flags::whole,
+    harness::{
+        clock::Deadline,
+        events::Summary,
+        flags::whole,
+        programs::{Programs, Server},
+        workspace::Workspace,
+    },
     memory::measure::rss_kib,
-    programs::{Programs, Server, Workspace},
     report::{
         self,
         scale::{duration, thousands},
@@ -286,7 +289,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Latency;
+    use crate::harness::events::Latency;
 
     fn rounds(p99s: &[f64]) -> Vec<Summary> {
         let summary = |p99: &f64| Summary {

@@ -20,9 +20,7 @@ use serde_json::{Value, json};
 
 use self::measure::Curve;
 use crate::{
-    flags::whole,
-    mode::Mode,
-    programs::{Programs, Workspace},
+    harness::{flags::whole, mode::Mode, programs::Programs, workspace::Workspace},
     report::{
         self,
         scale::{memory, rate, thousands},
@@ -239,7 +237,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{events::Summary, memory::measure::Sample};
+    use crate::{harness::events::Summary, memory::measure::Sample};
 
     /// A session's run that ends with this much memory, after 100 MiB early on.
     fn measured(calls: u64, last_kib: u64) -> Measured {

@@ -24,11 +24,13 @@ use self::{
     plan::Plan,
 };
 use crate::{
-    clock,
-    events::{Call, Outcome},
-    flags::whole,
-    mode::Mode,
-    programs::Workspace,
+    harness::{
+        clock,
+        events::{Call, Outcome},
+        flags::whole,
+        mode::Mode,
+        workspace::Workspace,
+    },
     report::{
         self,
         scale::{duration, thousands},

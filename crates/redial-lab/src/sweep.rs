@@ -23,9 +23,7 @@ use serde_json::{Value, json};
 
 use self::grid::{Cell, Metric, Setting};
 use crate::{
-    clock,
-    flags::whole,
-    programs::{Programs, Workspace},
+    harness::{clock, flags::whole, programs::Programs, workspace::Workspace},
     report::{self, scale::thousands},
 };
 

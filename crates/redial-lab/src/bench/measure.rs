@@ -11,7 +11,10 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Cell, What};
-use crate::{memory::measure::peak_rss_kib, process::Process, programs::listening};
+use crate::{
+    harness::{process::Process, programs::listening},
+    memory::measure::peak_rss_kib,
+};
 
 /// How long a load may take beyond what it was told.
 const SLACK: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::clock;
+use crate::harness::clock;
 
 /// One bad turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

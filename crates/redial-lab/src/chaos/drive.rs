@@ -27,9 +27,11 @@ use super::{
     saver::{self, Place, Saved, Saver},
 };
 use crate::{
-    clock::{self, Deadline},
-    events::{self, Call},
-    programs::{self, Client, Programs, Server},
+    harness::{
+        clock::{self, Deadline},
+        events::{self, Call},
+        programs::{self, Client, Programs, Server},
+    },
     restarts::{
         check::{Effects, End, History},
         drive::Outage,

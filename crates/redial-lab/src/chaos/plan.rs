@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use crate::mode::Mode;
+use crate::harness::mode::Mode;
 
 /// What bounds each call.
 const DEADLINE_MS: u64 = 10_000;

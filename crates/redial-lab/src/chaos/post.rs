@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::diary::{Deed, Diary};
-use crate::clock::{self, Deadline};
+use crate::harness::clock::{self, Deadline};
 
 /// How often the letters are looked through.
 const LOOK: Duration = Duration::from_millis(5);

@@ -21,7 +21,7 @@ use super::{
     fate::{Fate, Way},
     post::Post,
 };
-use crate::clock::Deadline;
+use crate::harness::clock::Deadline;
 
 /// What is read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -257,7 +257,7 @@ fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, Over> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Wire;
+    use crate::harness::wire::Wire;
 
     const LIMIT: Duration = Duration::from_secs(20);
 

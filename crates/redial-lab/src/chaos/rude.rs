@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 use super::diary::{Deed, Diary};
-use crate::wire;
+use crate::harness::wire;
 
 /// More connections than the server allows, so that honest clients are refused as well.
 const FLOOD: usize = super::plan::MAX_CONNECTIONS + 50;

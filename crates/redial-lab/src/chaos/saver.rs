@@ -18,7 +18,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::diary::{Deed, Diary};
-use crate::{
+use crate::harness::{
     clock,
     events::{Call, Outcome},
     process::Process,

@@ -14,9 +14,8 @@ use serde_json::{Value, json};
 
 use self::{hedging::Hedged, late::Late, restart::Restarted};
 use crate::{
+    harness::{mode::Mode, programs::Programs},
     memory::measure::{self, Curve},
-    mode::Mode,
-    programs::Programs,
     report::{
         self,
         scale::{memory, rate, thousands},

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::scenario::KEY;
-use crate::{
+use crate::harness::{
     events::{self, Event},
     programs::Programs,
     wire::{self, Wire},

@@ -14,7 +14,7 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    mode::Mode,
+    harness::mode::Mode,
     report::{
         page::{figure, page, section},
         scale::thousands,

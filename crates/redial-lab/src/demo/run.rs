@@ -8,7 +8,7 @@ use super::{
     scenario::{KEY, Scenario},
     verdict::Verdict,
 };
-use crate::{
+use crate::harness::{
     events::{self, Call, Summary},
     mode::Mode,
     programs::Programs,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mode::Mode;
+use crate::harness::mode::Mode;
 
 /// The ways that are compared: as Redial's client does it by itself, and as a hand-made retry loop
 /// does it.

@@ -4,7 +4,7 @@ use super::{
     run::Run,
     timeline::{Ledger, Timeline},
 };
-use crate::{
+use crate::harness::{
     events::{End, Event, Outcome},
     mode::Mode,
 };

@@ -7,7 +7,7 @@ use super::{
     verdict::{self, Verdict},
 };
 use crate::{
-    mode::Mode,
+    harness::mode::Mode,
     report::{
         self,
         scale::{between, duration, thousands},

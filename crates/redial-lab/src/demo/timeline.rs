@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::events::{Call, End, Event, Outcome, Verdict};
+use crate::harness::events::{Call, End, Event, Outcome, Verdict};
 
 /// What happened to one call. Times are milliseconds since the call began.
 pub(crate) struct Timeline {
@@ -210,7 +210,7 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Attempt;
+    use crate::harness::events::Attempt;
 
     fn verdict(t_us: u64, event: Event, id: &str, attempt: u32) -> Verdict {
         Verdict {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{events::Summary, report::scale::thousands};
+use crate::{harness::events::Summary, report::scale::thousands};
 
 /// What the ledger says about a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

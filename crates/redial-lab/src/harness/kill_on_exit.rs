@@ -5,12 +5,12 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result};
 
 /// A process that holds the reading end of a pipe. Whatever ends this program closes the other
-/// end, and then it kills the process that it was set on.
-pub(crate) struct Leash(Option<Child>);
+/// end, and then the holder kills the process that it watches.
+pub(crate) struct KillOnExit(Option<Child>);
 
-impl Leash {
-    /// Sets it on the process with this id. Elsewhere than on Unix there is none.
-    pub(crate) fn on(id: u32) -> Result<Self> {
+impl KillOnExit {
+    /// Watches the process with this id. Does nothing on systems other than Unix.
+    pub(crate) fn of(id: u32) -> Result<Self> {
         if !cfg!(unix) {
             return Ok(Self(None));
         }
@@ -29,8 +29,8 @@ impl Leash {
     }
 }
 
-impl Drop for Leash {
-    /// Taken off before the id can be another's: the pipe stays open until the holder is gone.
+impl Drop for KillOnExit {
+    /// Ends the holder before the id can be another process's: the pipe stays open until then.
     fn drop(&mut self) {
         if let Some(mut holder) = self.0.take() {
             // `wait` would close the pipe before it waits, so the holder is killed first.
@@ -52,16 +52,16 @@ mod tests {
     #[test]
     fn the_program_dies_with_the_one_that_started_it() {
         let mut child = sleeper("60");
-        let mut leash = Leash::on(child.id()).unwrap();
+        let mut watch = KillOnExit::of(child.id()).unwrap();
         // What the system does to the pipe of a process that is gone.
-        drop(leash.0.as_mut().unwrap().stdin.take());
+        drop(watch.0.as_mut().unwrap().stdin.take());
         assert_eq!(child.wait().unwrap().signal(), Some(9));
     }
 
     #[test]
-    fn taking_the_leash_off_kills_nobody() {
+    fn a_dropped_watch_kills_nothing() {
         let mut child = sleeper("0.05");
-        drop(Leash::on(child.id()).unwrap());
+        drop(KillOnExit::of(child.id()).unwrap());
         assert!(child.wait().unwrap().success());
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{clock::Deadline, leash::Leash};
+use super::{clock::Deadline, kill_on_exit::KillOnExit};
 
 /// How much of a program's stderr is kept to be shown if it fails.
 const STDERR_LINES: usize = 40;
@@ -27,7 +27,7 @@ pub(crate) struct Process {
     name: String,
     child: Reaped,
     /// Only to be dropped, after the child.
-    _leash: Leash,
+    _kill_on_exit: KillOnExit,
     stdout: Receiver<String>,
     stderr: Arc<Mutex<VecDeque<String>>>,
     /// Disconnected once stderr has been read to its end.
@@ -50,7 +50,7 @@ impl Process {
             .spawn()
             .with_context(|| format!("can't start {name} ({})", program.display()))?;
         let mut child = Reaped(child);
-        let leash = Leash::on(child.0.id())?;
+        let kill_on_exit = KillOnExit::of(child.0.id())?;
         let (lines, stdout) = mpsc::channel();
         let out = child.0.stdout.take().context("stdout was piped")?;
         let err = child.0.stderr.take().context("stderr was piped")?;
@@ -65,7 +65,7 @@ impl Process {
         Ok(Self {
             name: name.to_owned(),
             child,
-            _leash: leash,
+            _kill_on_exit: kill_on_exit,
             stdout,
             stderr,
             stderr_open,
@@ -166,12 +166,6 @@ impl Process {
         self.words()
     }
 
-    /// The end of the stderr of a program that has ended, as it stands.
-    pub(crate) fn stderr(&self) -> String {
-        self.await_stderr();
-        self.kept().join("\n")
-    }
-
     fn await_stderr(&self) {
         // The reader may be a moment behind. An error here is what is waited for.
         let _ = self.stderr_open.recv_timeout(PIPES);
@@ -243,7 +237,6 @@ mod tests {
         let (status, rest) = process.finish(LIMIT).unwrap();
         assert_eq!((status.code(), rest), (Some(3), vec!["two".to_owned()]));
         assert_eq!(process.last_words(), "; its stderr:\n  oops");
-        assert_eq!(process.stderr(), "oops");
     }
 
     #[test]

@@ -2,123 +2,25 @@
 
 use std::{
     env,
-    fs::{File, TryLockError},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{self, Command, Stdio},
+    path::PathBuf,
+    process,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use anyhow::{Context, Result, bail};
 
-use crate::{events::Summary, process::Process};
+use super::{events::Summary, process::Process};
 
 /// How long a program may take from its start to its first line.
 const START: Duration = Duration::from_secs(20);
 /// How long a server may take to drain: its own limit is 10 s.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// Where things lie in this workspace.
-#[derive(Deserialize)]
-pub(crate) struct Workspace {
-    /// The folder of the root `Cargo.toml`.
-    #[serde(rename = "workspace_root")]
-    pub(crate) root: PathBuf,
-    #[serde(rename = "target_directory")]
-    target: PathBuf,
-}
-
-impl Workspace {
-    /// Asks cargo, which knows about `CARGO_TARGET_DIR` and its config files.
-    pub(crate) fn find() -> Result<Self> {
-        let output = cargo()
-            .args(["metadata", "--no-deps", "--format-version", "1"])
-            .stderr(Stdio::inherit())
-            .output()
-            .context("can't run cargo")?;
-        ensure!(
-            output.status.success(),
-            "`cargo metadata` failed ({})",
-            output.status
-        );
-        serde_json::from_slice(&output.stdout).context("what `cargo metadata` printed")
-    }
-
-    /// Where pages and event files go; made if it isn't there.
-    pub(crate) fn output(&self) -> Result<PathBuf> {
-        let folder = self.target.join("redial");
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("can't make {}", folder.display()))?;
-        Ok(folder)
-    }
-
-    /// Keeps others from running the command of this name, whose files would be theirs as well, for
-    /// as long as the answer lives.
-    pub(crate) fn claim(&self, command: &str) -> Result<File> {
-        let path = self.output()?.join(format!("{command}.lock"));
-        let file = File::create(&path).with_context(|| format!("can't make {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => bail!(
-                "`cargo xtask {command}` is running in this workspace already; it has {}",
-                path.display()
-            ),
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("can't lock {}", path.display()))
-            }
-        }
-    }
-
-    /// The two programs: those in `folder` if one is given, else built in release.
-    pub(crate) fn programs(&self, folder: Option<&Path>, quiet: bool) -> Result<Programs> {
-        if let Some(folder) = folder {
-            return Ok(Programs {
-                folder: folder.to_owned(),
-            });
-        }
-        Ok(Programs {
-            folder: self.build("redial-examples", quiet)?,
-        })
-    }
-
-    /// Builds the programs of a package in release, and answers where they are.
-    pub(crate) fn build(&self, package: &str, quiet: bool) -> Result<PathBuf> {
-        self.build_as("release", package, quiet)
-    }
-
-    /// The same with another profile.
-    pub(crate) fn build_as(&self, profile: &str, package: &str, quiet: bool) -> Result<PathBuf> {
-        let mut build = cargo();
-        build.current_dir(&self.root);
-        build.args(["build", "--profile", profile, "-p", package, "--bins"]);
-        if quiet {
-            build.arg("--quiet");
-        }
-        let status = build.status().context("can't run cargo")?;
-        ensure!(
-            status.success(),
-            "building the programs of {package} failed ({status})"
-        );
-        Ok(self.target.join(profile))
-    }
-
-    /// Where a program is that was built in release.
-    pub(crate) fn release(&self, program: &str) -> PathBuf {
-        let name = format!("{program}{}", env::consts::EXE_SUFFIX);
-        self.target.join("release").join(name)
-    }
-}
-
-/// The cargo that runs this command, or the one on the path.
-pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
 /// The folder with `counter-server` and `counter-client`.
 #[derive(Clone)]
 pub(crate) struct Programs {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
 }
 
 /// A running `counter-server` on a port of its own.
@@ -251,21 +153,5 @@ mod tests {
         let taken = addresses.find_map(|address| TcpListener::bind(address).ok());
         let taken = taken.expect("one of them is free").local_addr().unwrap();
         assert!(taken.port() < 32_768);
-    }
-
-    #[test]
-    fn a_command_runs_once_at_a_time() {
-        let folder = env::temp_dir().join(format!("redial-xtask-{}", process::id()));
-        let workspace = Workspace {
-            root: folder.clone(),
-            target: folder.clone(),
-        };
-        let first = workspace.claim("dance").unwrap();
-        let error = workspace.claim("dance").unwrap_err().to_string();
-        assert!(error.contains("cargo xtask dance"), "{error}");
-        workspace.claim("sing").unwrap();
-        drop(first);
-        workspace.claim("dance").unwrap();
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::clock::Deadline;
+use super::clock::Deadline;
 
 /// Longer replies than this are none that the counter service gives.
 const MAX_REPLY_BYTES: u32 = 1 << 20;

@@ -16,9 +16,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    clock::Deadline,
+    harness::{
+        clock::Deadline,
+        wire::{Wire, frame},
+    },
     report::scale::thousands,
-    wire::{Wire, frame},
 };
 
 /// How long the server may take to answer the one thing that an idle connection says.

@@ -102,7 +102,10 @@ fn describe(curves: &[&Curve]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{events::Summary, memory::measure::Sample, mode::Mode};
+    use crate::{
+        harness::{events::Summary, mode::Mode},
+        memory::measure::Sample,
+    };
 
     #[test]
     fn both_curves_are_drawn_and_their_names_stand_apart() {

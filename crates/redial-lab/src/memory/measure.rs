@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{
+use crate::harness::{
     clock::{self, Deadline},
     events::Summary,
     mode::Mode,

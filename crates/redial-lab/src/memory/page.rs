@@ -2,7 +2,7 @@
 
 use super::{Measured, chart, measure};
 use crate::{
-    mode::Mode,
+    harness::mode::Mode,
     report::{
         page::{figure, page, section},
         scale::thousands,

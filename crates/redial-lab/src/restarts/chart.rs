@@ -2,7 +2,7 @@
 
 use super::drive::Outage;
 use crate::{
-    events::{Call, Outcome},
+    harness::events::{Call, Outcome},
     report::{
         scale::{Scale, duration, thousands},
         svg::{Anchor, Svg},

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::events::{Call, Outcome};
+use crate::harness::events::{Call, Outcome};
 
 /// The lives, counted from 1, in which each key was counted up, one for each effect.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{check, plan::Plan};
-use crate::{
+use crate::harness::{
     clock::Deadline,
     events::{self, Call},
     programs::{Client, Programs},

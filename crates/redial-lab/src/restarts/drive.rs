@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 
 use super::{check::Effects, crowd::Crowd, plan::Plan};
-use crate::{
+use crate::harness::{
     clock::{self, Deadline},
     events::Call,
     programs::{self, Programs, Server},

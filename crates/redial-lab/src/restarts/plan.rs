@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mode::Mode;
+use crate::harness::mode::Mode;
 
 /// How much later than its deadline a call may end: a timer ends it, on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! The grid: which settings are tried, and what is measured of each.
 
-use crate::{events::Summary, report::scale::duration};
+use crate::{harness::events::Summary, report::scale::duration};
 
 /// Below, above and far above the 20 ms that the server needs.
 pub(super) const TIMEOUTS_MS: [u64; 3] = [15, 40, 100];

@@ -162,7 +162,7 @@ fn range(metric: Metric, cells: &[Cell]) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{events::Summary, sweep::grid};
+    use crate::{harness::events::Summary, sweep::grid};
 
     fn cells() -> Vec<Cell> {
         let cell = |(index, setting)| {

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use crate::{
     demo::verdict::Verdict,
-    events::{self, Call, Outcome, Summary},
-    programs::Programs,
+    harness::{
+        events::{self, Call, Outcome, Summary},
+        programs::Programs,
+        wire,
+    },
     report::scale::{duration, thousands},
-    wire,
 };
 
 /// The counter of these calls.

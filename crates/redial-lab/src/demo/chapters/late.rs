@@ -5,7 +5,7 @@ use std::{net::SocketAddr, thread, time::Duration};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::{
+use crate::harness::{
     programs::Programs,
     wire::{self, Wire},
 };

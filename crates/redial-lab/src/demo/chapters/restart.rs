@@ -7,9 +7,11 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::{
-    events::{Call, Outcome},
-    mode::Mode,
-    programs::Programs,
+    harness::{
+        events::{Call, Outcome},
+        mode::Mode,
+        programs::Programs,
+    },
     report::scale::{between, thousands},
     restarts::{
         check::{self, Violation},

@@ -3,7 +3,7 @@
 use super::panel::{LEFT, RIGHT, WIDTH, frame};
 use crate::{
     demo::run::Run,
-    mode::Mode,
+    harness::mode::Mode,
     report::{
         scale::Scale,
         svg::{Anchor, Svg},

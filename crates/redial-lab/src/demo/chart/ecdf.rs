@@ -3,8 +3,7 @@
 use super::panel::{LEFT, RIGHT, TOP, WIDTH, frame};
 use crate::{
     demo::run::Run,
-    events::Outcome,
-    mode::Mode,
+    harness::{events::Outcome, mode::Mode},
     report::{
         scale::{Scale, duration, reached, round_up},
         svg::{Anchor, Svg},

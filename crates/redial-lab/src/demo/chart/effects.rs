@@ -2,7 +2,7 @@
 
 use crate::{
     demo::run::Run,
-    mode::Mode,
+    harness::mode::Mode,
     report::{
         scale::{Scale, thousands},
         svg::{Anchor, Svg},

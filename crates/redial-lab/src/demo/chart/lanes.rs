@@ -5,8 +5,10 @@ use crate::{
         stories::Told,
         timeline::{Lane, Mark, Timeline},
     },
-    events::{End, Event},
-    mode::Mode,
+    harness::{
+        events::{End, Event},
+        mode::Mode,
+    },
     report::{
         scale::Scale,
         svg::{Anchor, Svg},

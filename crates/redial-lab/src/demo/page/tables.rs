@@ -2,8 +2,7 @@
 
 use crate::{
     demo::{duplicate::Duplicate, run::Run, table, verdict::Verdict},
-    events::Event,
-    mode::Mode,
+    harness::{events::Event, mode::Mode},
     report::{page::section, svg::escape},
 };
 

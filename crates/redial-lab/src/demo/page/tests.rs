@@ -9,9 +9,11 @@ use crate::{
         duplicate::Duplicate,
         scenario::Scenario,
     },
-    events::{self, Attempt, Call, End, Event, Summary},
+    harness::{
+        events::{self, Attempt, Call, End, Event, Summary},
+        mode::Mode,
+    },
     memory::measure::{Curve, Sample},
-    mode::Mode,
 };
 
 /// Two attempts: the reply to the first is lost, the second ends the call. Naively each has an

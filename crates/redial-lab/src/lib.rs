@@ -1,0 +1,127 @@
+//! Experiments on Redial's real programs: each starts them as a user would, does something to
+//! them, and reports what happened to their calls.
+//!
+//! `cargo xtask demo` and the like run them. The crate links neither end of the protocol, so what it
+//! measures is what a user gets.
+
+mod bench;
+mod chaos;
+mod demo;
+mod harness;
+mod hostile;
+mod memory;
+mod report;
+mod restarts;
+mod sweep;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Experiments on the real programs.
+#[derive(Parser)]
+#[command(name = "redial-lab", bin_name = "cargo xtask")]
+enum Command {
+    /// Retries, duplicates and tail latency on a real server and real clients, in a minute.
+    Demo(demo::Args),
+    /// How backoff, jitter and attempt timeout trade latency against load under 30 % loss.
+    Sweep(sweep::Args),
+    /// Kill -9 and restart of a server in the middle of a hundred thousand calls.
+    Restarts(restarts::Args),
+    /// Kill -9 of server and clients, behind a proxy that cuts, doubles and holds back.
+    Chaos(chaos::Args),
+    /// What ten thousand idle connections, half-open frames and unread replies cost the others.
+    Hostile(hostile::Args),
+    /// The server's memory and speed over ten million calls, with plain ids and with sessions.
+    Memory(memory::Args),
+    /// What a safe call costs, next to a bare echo of the same bytes.
+    ///
+    /// Takes six minutes after a build of two, and writes target/redial/bench.html. Let the machine
+    /// do nothing else meanwhile.
+    Bench(bench::Args),
+}
+
+/// Runs the experiment that the command line asks for. The exit code is 0 if every promise was kept,
+/// 1 if one was broken or the experiment failed, and 2 if a flag was wrong.
+pub fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Demo(args) => demo::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Restarts(args) => restarts::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
+        Command::Hostile(args) => hostile::run(&args),
+        Command::Memory(args) => memory::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_flag_is_named_and_a_wrong_value_gets_its_range() {
+        for (words, expected) in [
+            (&["demo", "--sed", "1"][..], "--sed"),
+            (&["demo", "--calls", "0"], "a whole number from 1 to 5000"),
+            (&["sweep", "--seed", "x"], "--seed"),
+            (&["memory", "--rounds", "0"], "a whole number from 1 to 99"),
+            (
+                &["restarts", "--clients", "0"],
+                "a whole number from 1 to 64",
+            ),
+            (
+                &["chaos", "--seconds", "0"],
+                "a whole number from 1 to 86400",
+            ),
+            (&["hostile", "--rounds", "x"], "--rounds"),
+            (&["bench", "--rounds", "0"], "a whole number from 1 to 99"),
+            (&["bench", "--seconds", "0"], "seconds from 0.1 to 60"),
+            (&["dmeo"], "dmeo"),
+            (&["chaos", "--seed", "x"], "a whole number from 0"),
+        ] {
+            let words = ["cargo xtask"].iter().chain(words);
+            let error = Command::try_parse_from(words)
+                .err()
+                .expect("it is wrong")
+                .to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    /// And is not taken for a flag of its own.
+    #[test]
+    fn a_number_below_zero_gets_the_range_of_its_flag() {
+        let command = Command::command();
+        let mut seen = 0;
+        for experiment in command.get_subcommands() {
+            for flag in experiment.get_arguments().filter_map(clap::Arg::get_long) {
+                let flag = format!("--{flag}");
+                let error = |value| {
+                    let words = ["cargo xtask", experiment.get_name(), &flag, value];
+                    Command::try_parse_from(words)
+                        .err()
+                        .map(|error| error.to_string())
+                };
+                let is_number = error("x").is_some_and(|error| error.contains(" number from "));
+                if is_number {
+                    seen += 1;
+                    let error = error("-1").expect("none of them may be below zero");
+                    let is_named = error.contains(&flag) && error.contains(" number from ");
+                    assert!(is_named, "{} {flag}: {error}", experiment.get_name());
+                }
+            }
+        }
+        assert!(seen > 15, "{seen} flags take numbers");
+    }
+}
