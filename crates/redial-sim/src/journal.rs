@@ -202,7 +202,7 @@ pub struct Ack {
     pub above: Vec<(u64, u64)>,
 }
 
-/// The session and the number in an id, as it was written; the contract says where they stand in a
+/// The session and the number in an id, as it was written; PROTOCOL.md says where they stand in a
 /// UUID of version 8.
 pub(crate) fn numbered(id: &str) -> Option<(String, u64)> {
     let hex: String = id.chars().filter(char::is_ascii_hexdigit).collect();

@@ -1,4 +1,4 @@
-//! A small server with the rules of the contract and none of the code of the real one: it speaks
+//! A small server with the rules of GUARANTEES.md and none of the code of the real one: it speaks
 //! through `redial-protocol`, and each of its rules can be switched off. With all of them on it
 //! passes like the real one, or finding the bugs would prove nothing.
 

@@ -1,4 +1,4 @@
-//! What the model server knows of calls: maps, and the rules in the order in which the contract
+//! What the model server knows of calls: maps, and the rules in the order in which GUARANTEES.md
 //! states them.
 
 use std::{
