@@ -1,40 +1,39 @@
-//! Deliberate bugs, each in another implementation of a public seam: in a small server of this
-//! crate, on the way between client and server, or around the client. An oracle that does not find
-//! them is worthless.
+//! Deliberate bugs, in the model server of this crate, between client and server, or around the
+//! client. An oracle that does not find them is worthless.
 
-/// One bug.
+/// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bug {
     /// The server keeps no records at all.
     NoDedup,
-    /// The server notes a call only after it has answered it.
+    /// The server records a call only after it has replied.
     RecordAfterReply,
     /// The server executes a duplicate of a running call.
     NoJoin,
-    /// The server makes room by forgetting calls that are not acknowledged.
+    /// The server evicts records of calls that are not acknowledged.
     Eviction,
-    /// The server takes a request for the call of its id, whatever it asks for.
+    /// The server looks at the id of a request alone, not at its method and params.
     NoFingerprint,
-    /// Calls are acknowledged before their reply has been delivered.
+    /// The client acknowledges calls before their replies have been delivered.
     EarlyAck,
-    /// The server opens a session again that it does not know, with the id that it is asked for.
+    /// The server opens an unknown session again, under the id that the client names.
     Resurrection,
     /// The server executes calls that were acknowledged.
     StaleExecuted,
-    /// The client says of a connection that broke that nothing was executed.
+    /// The client reports calls of a broken connection as not executed.
     BrokenMeansNotExecuted,
-    /// The server executes copies of attempts that it has refused.
+    /// The server executes copies of attempts that it refused.
     RefusalForgotten,
-    /// The server says that a call will never be executed, and does nothing about it.
+    /// The server says that a call will never be executed, and does not fence it.
     NeverNotFenced,
     /// The server serialises each reply anew, with the time in it.
     ReplyMadeAnew,
-    /// The service reads what was there before the last change.
+    /// The service reads the value before the last change.
     OldValues,
-    /// The service reads a counter, and writes it later.
+    /// The service reads a counter and writes it later, unlocked in between.
     LostUpdates,
-    /// The client's calls end later than they should.
+    /// The client's calls end after their deadlines.
     Overdue,
 }
 
@@ -80,8 +79,8 @@ impl Bug {
         }
     }
 
-    /// Whether the bug is in the client or before it, so that the server is the real one.
-    pub(crate) fn is_the_clients(self) -> bool {
+    /// Whether the bug is on the client's side, so that the server is the real one.
+    pub(crate) fn is_in_client(self) -> bool {
         matches!(
             self,
             Self::EarlyAck | Self::BrokenMeansNotExecuted | Self::Overdue

@@ -1,5 +1,5 @@
-//! A client's process: workers that call, write tokens down, give up, and ask what became of
-//! calls; and its deaths, after which another process finds what was written down.
+//! A client process: its workers make calls, save tokens, give up, and ask what happened to calls.
+//! When it dies, the next process finds the saved tokens.
 
 mod wait;
 
@@ -16,34 +16,34 @@ use redial_client::{CallToken, Client, Config, Connector};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use self::wait::Wait;
+use self::wait::WaitGuard;
 use crate::{
     bug::Bug,
     clock,
-    dice::{Dice, Stream},
     early_ack::EarlyAck,
     host::Subject,
     journal::{End, Method, Way},
+    rng::{Rng, Stream},
     scenario::ClientPlan,
     world::World,
 };
 
-/// How long a process stays dead, at most.
+/// The longest pause between the death of a process and the start of the next.
 const DEAD_MS: u64 = 300;
 
-/// When a caller gives up who does, at the latest.
+/// The longest that an impatient caller waits.
 const PATIENCE_MS: u64 = 60;
 
-/// How much later a caller with the bug for it is told.
+/// How late calls end under [`Bug::Overdue`].
 const OVERDUE: Duration = Duration::from_millis(30);
 
-/// The files of a client's machine: the calls whose outcome is not known there.
+/// The disk of a client's machine: the saved calls whose outcomes are not known yet.
 #[derive(Default)]
-struct Disk(Mutex<Vec<Note>>);
+struct Disk(Mutex<Vec<SavedCall>>);
 
-/// A call that was written down.
+/// A call whose token was saved.
 #[derive(Clone)]
-struct Note {
+struct SavedCall {
     tag: u32,
     method: Method,
     key: u32,
@@ -58,13 +58,13 @@ struct Process<'a> {
     plan: &'a ClientPlan,
     client: Client,
     disk: &'a Disk,
-    /// How many calls each worker has yet to make.
+    /// How many calls each worker still has to make.
     left: &'a [Mutex<u32>],
 }
 
-/// Which method is called next.
-fn which(dice: &mut Dice) -> Method {
-    match dice.number(0..=19) {
+/// The next method to call.
+fn next_method(rng: &mut Rng) -> Method {
+    match rng.number(0..=19) {
         0..=10 => Method::Inc,
         11..=14 => Method::Get,
         15 => Method::FailAfter,
@@ -78,10 +78,10 @@ fn which(dice: &mut Dice) -> Method {
 struct Dialer {
     world: Arc<World>,
     number: u32,
-    dice: Mutex<Dice>,
+    rng: Mutex<Rng>,
 }
 
-/// Runs a client, over all its lives.
+/// Runs a client through all its lives.
 pub(crate) async fn live(world: Arc<World>, number: u32) {
     let plan = world.scenario.clients[number as usize].clone();
     let disk = Disk::default();
@@ -105,20 +105,20 @@ pub(crate) async fn live(world: Arc<World>, number: u32) {
         if process.lives_until(death).await {
             return;
         }
-        sleep(Dice::new(world.seed, Stream::Worker(number, life, 99)).ms(0..=DEAD_MS)).await;
+        sleep(Rng::new(world.seed, Stream::Worker(number, life, 99)).ms(0..=DEAD_MS)).await;
     }
 }
 
 fn connect(world: &Arc<World>, number: u32, life: u32, plan: &ClientPlan) -> Client {
-    let mut dice = Dice::new(world.seed, Stream::Worker(number, life, 100));
+    let mut rng = Rng::new(world.seed, Stream::Worker(number, life, 100));
     let config = Config {
-        seed: Some(dice.seed()),
+        seed: Some(rng.seed()),
         ..plan.config.clone()
     };
     let dialer = Dialer {
         world: world.clone(),
         number,
-        dice: Mutex::new(dice),
+        rng: Mutex::new(rng),
     };
     let builder = Client::builder().config(config);
     let client = match world.subject {
@@ -129,7 +129,7 @@ fn connect(world: &Arc<World>, number: u32, life: u32, plan: &ClientPlan) -> Cli
 }
 
 impl Process<'_> {
-    /// Works until everything is done, or until it dies. Says whether it is done.
+    /// Works until all calls are made, or until the process dies. True if all were made.
     async fn lives_until(self, death: Option<Instant>) -> bool {
         let work = self.work();
         let death = death.map(|death| death.max(clock::now()));
@@ -143,7 +143,7 @@ impl Process<'_> {
             biased;
             () = death => {
                 self.world.journal.remark(format!("client {} dies", self.number));
-                // Whatever its end makes it want to say, it can't.
+                // Dropping the client must not send anything: the process is dead.
                 self.world.net.break_all(Some(self.number));
                 false
             }
@@ -161,69 +161,72 @@ impl Process<'_> {
             (0..self.plan.workers).map(|worker| -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
                 Box::pin(self.worker(worker))
             });
-        all(workers.collect()).await;
+        join_all(workers.collect()).await;
     }
 
     async fn worker(&self, worker: u32) {
-        let mut dice = Dice::new(
+        let mut rng = Rng::new(
             self.world.seed,
             Stream::Worker(self.number, self.life, worker),
         );
         if worker == 0 {
-            let notes = self.disk.lock().clone();
-            for note in notes {
-                self.ask_about(note, &mut dice).await;
+            let saved_calls = self.disk.lock().clone();
+            for saved in saved_calls {
+                self.ask_about(saved, &mut rng).await;
             }
         }
-        while self.takes_one(worker) {
-            sleep(dice.ms(0..=self.plan.think_ms)).await;
-            self.call(&mut dice).await;
+        while self.claim_call(worker) {
+            sleep(rng.ms(0..=self.plan.think_ms)).await;
+            self.call(&mut rng).await;
         }
     }
 
-    fn takes_one(&self, worker: u32) -> bool {
+    fn claim_call(&self, worker: u32) -> bool {
         let mut left = self.left[worker as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let takes = *left > 0;
+        let is_left = *left > 0;
         *left = left.saturating_sub(1);
-        takes
+        is_left
     }
 
-    async fn call(&self, dice: &mut Dice) {
-        let method = which(dice);
+    async fn call(&self, rng: &mut Rng) {
+        let method = next_method(rng);
         let tag = self.world.new_tag();
-        let key = dice.small(0..=self.world.scenario.keys - 1);
-        let params = self.params(tag, key, dice);
+        let key = rng.small(0..=self.world.scenario.keys - 1);
+        let params = self.params(tag, key, rng);
         let call = match method {
             Method::Get => self.client.query(method.name(), params),
             _ => self.client.request(method.name(), params),
         };
-        let note = Note {
+        let saved = SavedCall {
             tag,
             method,
             key,
             token: String::new(),
         };
-        let gives_up = dice
+        let patience = rng
             .happens(self.plan.dropped)
-            .then(|| dice.ms(0..=PATIENCE_MS));
-        let writes_down = method != Method::Get && dice.happens(self.plan.written_down);
-        let mut wait = Wait::new(self, &note, Way::Call, writes_down);
-        let token = wait.call(call, note.clone(), writes_down, gives_up).await;
+            .then(|| rng.ms(0..=PATIENCE_MS));
+        let saves = method != Method::Get && rng.happens(self.plan.saved);
+        let mut wait = WaitGuard::new(self, &saved, Way::Call, saves);
+        let token = wait.call(call, saved.clone(), saves, patience).await;
         if let Some(token) = token
             && method != Method::Get
-            && dice.happens(0.5)
+            && rng.happens(0.5)
         {
-            sleep(dice.ms(0..=100)).await;
-            self.follow_up(note, token, dice).await;
+            sleep(rng.ms(0..=100)).await;
+            self.follow_up(saved, token, rng).await;
         }
     }
 
-    fn params(&self, tag: u32, key: u32, dice: &mut Dice) -> Value {
-        let mut pause = |share| match dice.happens(share) {
-            true => dice.number(1..=self.plan.slow_ms),
-            false => 0,
+    fn params(&self, tag: u32, key: u32, rng: &mut Rng) -> Value {
+        let mut pause = |share| {
+            if rng.happens(share) {
+                rng.number(1..=self.plan.slow_ms)
+            } else {
+                0
+            }
         };
         json!({
             "key": key,
@@ -234,45 +237,40 @@ impl Process<'_> {
         })
     }
 
-    /// A call of a process that died.
-    async fn ask_about(&self, note: Note, dice: &mut Dice) {
-        let token = serde_json::from_str(&note.token).expect("it was written by a client");
-        self.follow_up(note, token, dice).await;
+    /// Asks for the outcome of a call that an earlier process made.
+    async fn ask_about(&self, saved: SavedCall, rng: &mut Rng) {
+        let token = serde_json::from_str(&saved.token).expect("it was written by a client");
+        self.follow_up(saved, token, rng).await;
     }
 
-    async fn follow_up(&self, note: Note, token: CallToken, dice: &mut Dice) {
-        match dice.happens(0.5) {
-            true => {
-                Wait::new(self, &note, Way::Resume, false)
-                    .resume(token)
-                    .await
-            }
-            false => {
-                Wait::new(self, &note, Way::Resolve, false)
-                    .resolve(token)
-                    .await
-            }
+    async fn follow_up(&self, saved: SavedCall, token: CallToken, rng: &mut Rng) {
+        if rng.happens(0.5) {
+            let wait = WaitGuard::new(self, &saved, Way::Resume, false);
+            wait.resume(token).await;
+        } else {
+            let wait = WaitGuard::new(self, &saved, Way::Resolve, false);
+            wait.resolve(token).await;
         }
     }
 }
 
 impl Disk {
-    fn lock(&self) -> MutexGuard<'_, Vec<Note>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<SavedCall>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, note: Note) {
-        self.lock().push(note);
+    fn write(&self, saved: SavedCall) {
+        self.lock().push(saved);
     }
 
-    /// The outcome of a call is known. Gives what was written down of it.
-    fn settle(&self, tag: u32, end: &End) -> Option<Note> {
+    /// Removes the saved call if its outcome is now known, and returns it.
+    fn settle(&self, tag: u32, end: &End) -> Option<SavedCall> {
         if matches!(end, End::Unknown(_) | End::Dropped | End::Crashed) {
             return None;
         }
-        let mut notes = self.lock();
-        let place = notes.iter().position(|note| note.tag == tag)?;
-        Some(notes.remove(place))
+        let mut saved_calls = self.lock();
+        let index = saved_calls.iter().position(|saved| saved.tag == tag)?;
+        Some(saved_calls.remove(index))
     }
 }
 
@@ -281,26 +279,28 @@ impl Connector for Dialer {
 
     async fn connect(&self) -> io::Result<Self::Io> {
         let (world, number) = (&self.world, self.number);
-        let takes = {
-            let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
-            world.net.dial(number, &mut dice)?
+        let delay = {
+            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            world.net.dial(number, &mut rng)?
         };
-        sleep(takes).await;
+        sleep(delay).await;
         let (near, far) = world.net.connection(Some(number));
-        match world.host.accept(far) {
-            true => Ok(near),
-            false => Err(io::ErrorKind::ConnectionRefused.into()),
+        if world.host.accept(far) {
+            Ok(near)
+        } else {
+            Err(io::ErrorKind::ConnectionRefused.into())
         }
     }
 }
 
-/// Waits for all of these, in this very task: when it is dropped, so are they, at once.
-async fn all(mut futures: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>>) {
+/// Polls all of these in the current task, so that they are dropped together, at once.
+async fn join_all(mut futures: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>>) {
     std::future::poll_fn(|context| {
         futures.retain_mut(|future| future.as_mut().poll(context).is_pending());
-        match futures.is_empty() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if futures.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     })
     .await;

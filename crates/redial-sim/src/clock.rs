@@ -1,9 +1,8 @@
-//! The one place that asks what time it is in the world.
+//! The clock of the world, and the only reader of it.
 
 use tokio::time::Instant;
 
-/// The time of the world: it stands still while anybody has something to do, and jumps to the next
-/// moment at which somebody has.
+/// The time of the world: it stands still while any task can run, and then jumps to the next timer.
 #[expect(clippy::disallowed_methods, reason = "the world owns the clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()

@@ -1,5 +1,5 @@
-//! The bug of a client that acknowledges a call with its own request: a wrapper around a real
-//! client's connections, which says of each call that it is over, in the request that makes it.
+//! The bug of a client that acknowledges each call in its own request: a wrapper around the
+//! connections of a real client that adds the acknowledgement.
 
 use std::{
     io,
@@ -14,14 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
-/// A connector whose connections lie.
+/// A connector whose connections acknowledge too early.
 pub(crate) struct EarlyAck<C>(pub(crate) C);
 
 impl<C: Connector> Connector for EarlyAck<C> {
-    type Io = Liar<C::Io>;
+    type Io = EarlyAckIo<C::Io>;
 
     async fn connect(&self) -> io::Result<Self::Io> {
-        Ok(Liar {
+        Ok(EarlyAckIo {
             io: self.0.connect().await?,
             decoder: FrameDecoder::new(MAX_FRAME_BYTES),
             out: Vec::new(),
@@ -30,13 +30,13 @@ impl<C: Connector> Connector for EarlyAck<C> {
 }
 
 /// A connection that changes what is written to it.
-pub(crate) struct Liar<Io> {
+pub(crate) struct EarlyAckIo<Io> {
     io: Io,
     decoder: FrameDecoder,
     out: Vec<u8>,
 }
 
-impl<Io: AsyncWrite + Unpin> Liar<Io> {
+impl<Io: AsyncWrite + Unpin> EarlyAckIo<Io> {
     fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
             let io = Pin::new(&mut self.io);
@@ -50,7 +50,7 @@ impl<Io: AsyncWrite + Unpin> Liar<Io> {
     }
 }
 
-/// The same request, which acknowledges itself and all before it after its first attempt.
+/// The same request, but from the second attempt on it acknowledges itself and all before it.
 fn acknowledging(frame: &[u8]) -> Option<Vec<u8>> {
     let mut request: Value = serde_json::from_slice(frame).ok()?;
     let id = Uuid::parse_str(request["id"].as_str()?).ok()?;
@@ -62,7 +62,7 @@ fn acknowledging(frame: &[u8]) -> Option<Vec<u8>> {
     Some(request.to_string().into_bytes())
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Liar<Io> {
+impl<Io: AsyncWrite + Unpin> AsyncWrite for EarlyAckIo<Io> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -93,7 +93,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Liar<Io> {
     }
 }
 
-impl<Io: AsyncRead + Unpin> AsyncRead for Liar<Io> {
+impl<Io: AsyncRead + Unpin> AsyncRead for EarlyAckIo<Io> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

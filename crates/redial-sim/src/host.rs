@@ -1,5 +1,5 @@
-//! The machine that the server runs on: it starts it, kills it, and starts it again without its
-//! memory. The counters survive.
+//! The machine that the server runs on: it starts the server, kills it, and starts it again without
+//! its memory. The counters survive.
 
 use std::{
     panic,
@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use redial_server::{Abort, Context, Event as ServerEvent, Faults, Observer, Server};
-use serde::Serialize;
+use redial_server::{Abort, Context, Event as ServerEvent, FaultRule, Faults, Observer, Server};
+
 use tokio::task::AbortHandle;
 
 use crate::{
@@ -17,36 +17,36 @@ use crate::{
     model::Model,
     net::{Net, Wire},
     scenario::ServerPlan,
-    workshop::{Ledger, Outcome, Params, Workshop},
+    service::{Counter, Ledger, Outcome, Params, Service},
 };
 
-/// Which server it is.
+/// What is simulated: the server, and the client where the bug is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The real one, between real clients.
+    /// The real server and real clients.
     Real,
-    /// The small one of this crate, without a bug.
+    /// The model server of this crate, without a bug.
     Model,
-    /// One with a bug: the small server, or the real one behind a faulty client.
+    /// A bug: in the model server, or in clients of the real one.
     Buggy(Bug),
 }
 
 /// The machine. All clones are the same one.
 #[derive(Clone)]
-pub(crate) struct Host(Arc<Inner>);
+pub(crate) struct Host(Arc<HostShared>);
 
-struct Inner {
+struct HostShared {
     seed: u64,
     subject: Subject,
     plan: ServerPlan,
     journal: Journal,
     ledger: Ledger,
     net: Net,
-    state: Mutex<State>,
+    state: Mutex<HostState>,
 }
 
 #[derive(Default)]
-struct State {
+struct HostState {
     life: u32,
     running: Option<Running>,
     connections: Vec<AbortHandle>,
@@ -58,11 +58,6 @@ enum Running {
     Model(Model),
 }
 
-#[derive(Serialize)]
-struct Counter {
-    value: i64,
-}
-
 impl Host {
     pub(crate) fn new(
         seed: u64,
@@ -71,7 +66,7 @@ impl Host {
         journal: &Journal,
         net: &Net,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(HostShared {
             seed,
             subject,
             plan,
@@ -82,7 +77,7 @@ impl Host {
         }))
     }
 
-    /// Starts the server, if it isn't there.
+    /// Starts the server, unless it is running.
     pub(crate) fn start(&self) {
         let mut state = self.lock();
         if state.running.is_some() {
@@ -90,37 +85,41 @@ impl Host {
         }
         state.life += 1;
         let life = state.life;
-        let workshop = self.0.ledger.open(life);
+        let service = self.0.ledger.open(life);
         let seed = self.0.seed.wrapping_mul(1000) + u64::from(life);
         let bug = match self.0.subject {
-            Subject::Buggy(bug) => Some(bug).filter(|bug| !bug.is_the_clients()),
+            Subject::Buggy(bug) => Some(bug).filter(|bug| !bug.is_in_client()),
             _ => None,
         };
         state.running = Some(match (self.0.subject, bug) {
             (Subject::Model, _) | (_, Some(_)) => {
-                Running::Model(Model::new(&self.0.plan, workshop, bug, seed))
+                Running::Model(Model::new(&self.0.plan, service, bug, seed))
             }
-            _ => Running::Real(self.real(workshop, life, seed)),
+            _ => Running::Real(self.real(service, life, seed)),
         });
         self.0.journal.remark(format!("server starts, life {life}"));
     }
 
-    fn real(&self, workshop: Workshop, life: u32, seed: u64) -> Server {
+    fn real(&self, service: Service, life: u32, seed: u64) -> Server {
         let faults = Faults::new(seed);
-        faults.set(self.0.plan.faults.iter().cloned());
+        let rules = self.0.plan.faults.iter().map(|fault| {
+            FaultRule::new(*fault, self.0.plan.fault_rate)
+                .expect("the scenario's numbers are in range")
+        });
+        faults.set(rules);
         let mut builder = Server::builder()
             .config(self.0.plan.config.clone())
             .session_seed(seed)
             .faults(faults)
-            .observer(Eye {
+            .observer(JournalObserver {
                 journal: self.0.journal.clone(),
                 life,
             });
         for method in Method::ALL {
-            let workshop = workshop.clone();
+            let service = service.clone();
             let handler = move |params: Params, _: Context| {
-                let run = workshop.clone().run(method, params);
-                async move { answer(run.await) }
+                let run = service.clone().run(method, params);
+                async move { reply(run.await) }
             };
             builder = match method {
                 Method::Get => builder.query(method.name(), handler),
@@ -130,7 +129,7 @@ impl Host {
         builder.build().expect("the scenario makes sense")
     }
 
-    /// Takes a connection. False if nobody is there to take it.
+    /// Accepts a connection. False if no server is running.
     pub(crate) fn accept(&self, wire: Wire) -> bool {
         let mut state = self.lock();
         let Some(running) = state.running.clone() else {
@@ -147,7 +146,7 @@ impl Host {
         true
     }
 
-    /// The process dies: connections break, handlers stay where they are, the memory is gone.
+    /// Kills the process: connections break, handlers never resume, the memory is gone.
     pub(crate) fn crash(&self) {
         let mut state = self.lock();
         let Some(running) = state.running.take() else {
@@ -161,12 +160,12 @@ impl Host {
         state.connections.drain(..).for_each(|task| task.abort());
         match running {
             Running::Model(model) => model.kill(),
-            // Nothing of this reaches anybody: it ends the tasks of the executions.
+            // No connection is left to carry a reply: this only ends the tasks of the executions.
             Running::Real(server) => drop(tokio::spawn(async move { server.shutdown().await })),
         }
     }
 
-    /// Shuts the server down in order.
+    /// Shuts the server down gracefully.
     pub(crate) async fn shut_down(&self) {
         let running = self.lock().running.take();
         match running {
@@ -184,32 +183,32 @@ impl Host {
             }
             None => {}
         }
-        // What was not waited for is over.
+        // Lets the tasks that the shutdown did not wait for end.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HostState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn answer(outcome: Outcome) -> Result<Counter, Abort> {
+fn reply(outcome: Outcome) -> Result<Counter, Abort> {
     match outcome {
         Outcome::Value(value) => Ok(Counter { value }),
         Outcome::Failed => Err(Abort::failed("it failed")),
-        Outcome::NoEffect => Err(Abort::no_effect("taken back")),
-        // As a panic, and without a word on the terminal.
+        Outcome::NoEffect => Err(Abort::no_effect("rolled back")),
+        // Unwinds past the panic hook, so nothing is printed.
         Outcome::Panic => panic::resume_unwind(Box::new("it panicked")),
     }
 }
 
-/// Notes what the real server says about attempts.
-struct Eye {
+/// Records what the real server reports about attempts.
+struct JournalObserver {
     journal: Journal,
     life: u32,
 }
 
-impl Observer for Eye {
+impl Observer for JournalObserver {
     fn observe(&self, event: &ServerEvent<'_>) {
         self.journal.note(Event::Server {
             life: self.life,

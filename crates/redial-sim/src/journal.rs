@@ -1,5 +1,5 @@
-//! What happened, in order: the one record that a run leaves. The oracle judges it, stories are
-//! told from it, and two runs of one seed are compared by it.
+//! The journal of a world: every event in order. The oracle judges it, traces are drawn from it, and
+//! two runs of one seed are compared by it.
 
 use std::{
     fmt::{self, Write},
@@ -11,72 +11,72 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-/// Something that happened, and when, counted from the beginning of the world.
+/// An event and its time, counted from the beginning of the world.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// When.
+    /// The time of the event.
     pub at: Duration,
-    /// What.
+    /// The event.
     pub event: Event,
 }
 
-/// What can happen.
+/// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// To the world: a crash, a cut, a copy let through.
+    /// In the world: a crash, a cut, a released copy.
     Remark(String),
-    /// A caller begins to wait for something.
+    /// A caller begins to wait.
     Invoked(Invocation),
-    /// A caller has been told something, or waits no longer.
+    /// A caller's wait has ended.
     Ended {
-        /// Which invocation.
+        /// The number of the wait.
         op: u32,
-        /// Which call.
+        /// The number of the call.
         tag: u32,
-        /// What it was told.
+        /// How it ended.
         end: End,
     },
-    /// The last byte of a request was given to a connection.
+    /// The last byte of a request was written to a connection.
     Sent(Arc<Frame>),
-    /// The last byte of a reply was given to a connection.
+    /// The last byte of a reply was written to a connection.
     Answered(Arc<Frame>),
-    /// A connection is over, at one end at least: from here on it owes nobody an answer.
-    Over {
-        /// Which connection.
+    /// A connection has closed, at one end at least: from here on no reply is due on it.
+    Closed {
+        /// The number of the connection.
         wire: u32,
     },
-    /// What a server says happened to an attempt.
+    /// What the server reports about an attempt.
     Server {
-        /// Which life of the server, from 1.
+        /// The life of the server, from 1.
         life: u32,
-        /// What, in its words.
+        /// The event, as the server names it.
         what: String,
         /// The call's id.
         id: Option<String>,
-        /// Which attempt.
+        /// The number of the attempt.
         attempt: u32,
     },
     /// A handler begins.
     Began {
-        /// For which call.
+        /// The number of the call.
         tag: u32,
-        /// In which life of the server.
+        /// The life of the server.
         life: u32,
     },
     /// A counter has changed.
     Effect {
-        /// For which call.
+        /// The number of the call.
         tag: u32,
-        /// In which life of the server.
+        /// The life of the server.
         life: u32,
-        /// What has changed.
+        /// The change.
         change: Change,
     },
     /// A handler has ended.
     Finished {
-        /// For which call.
+        /// The number of the call.
         tag: u32,
-        /// In which life of the server.
+        /// The life of the server.
         life: u32,
     },
 }
@@ -84,32 +84,32 @@ pub enum Event {
 /// A change of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which counter.
+    /// The counter.
     pub key: u32,
     /// By how much.
     pub delta: i64,
-    /// What it is now.
+    /// Its new value.
     pub value: i64,
 }
 
-/// Somebody waits for something.
+/// The beginning of a caller's wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Invocation {
-    /// Which invocation.
+    /// The number of the wait.
     pub op: u32,
-    /// Which call it is about.
+    /// The number of the call.
     pub tag: u32,
-    /// Who.
+    /// The number of the client.
     pub client: u32,
-    /// In which way.
+    /// How the caller asks.
     pub way: Way,
-    /// Of which method the call is.
+    /// The method of the call.
     pub method: Method,
-    /// Which counter it is about.
+    /// The counter it changes or reads.
     pub key: u32,
-    /// After which time it is to be told something.
+    /// How long the wait may last.
     pub deadline: Duration,
-    /// How long the call may be sent again if its id is a plain one.
+    /// For how long a call with a plain id may be sent again.
     pub resend_window: Duration,
 }
 
@@ -120,7 +120,7 @@ pub enum Way {
     Call,
     /// By sending the same call again, from its token.
     Resume,
-    /// By asking what became of it.
+    /// By asking what happened to it.
     Resolve,
 }
 
@@ -137,24 +137,24 @@ pub enum Method {
     FailBefore,
     /// Adds to a counter and panics.
     Panic,
-    /// Takes the first execution back, without effect; another one would add to a counter.
+    /// Aborts the first execution without effect; another one would add to a counter.
     NoEffect,
 }
 
 /// How a caller's wait ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With a value.
+    /// A value.
     Ok(i64),
-    /// With the handler's error.
+    /// The handler's error.
     Failed(i32),
-    /// Certainly nothing was executed.
+    /// Certain that nothing was executed.
     NotExecuted(String),
-    /// Certainly nothing was executed, nor will be.
+    /// Certain that nothing was executed, and never will be.
     Never,
-    /// Nobody knows.
+    /// Whether anything was executed is unknown.
     Unknown(String),
-    /// The caller no longer wants to know.
+    /// The caller dropped the call.
     Dropped,
     /// The caller's process has died.
     Crashed,
@@ -163,42 +163,42 @@ pub enum End {
 /// A message as it went over a connection, read without the help of either end.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
-    /// On which connection.
+    /// The number of the connection.
     pub wire: u32,
-    /// It is one of the middlebox's own, which carry copies.
+    /// Whether the connection is the middlebox's, which carries copies.
     pub is_copy: bool,
     /// When its last byte arrives, unless the connection breaks before.
     pub arrives: Duration,
-    /// What it says.
+    /// The body.
     pub text: String,
-    /// Its id, as it was written.
+    /// The id, as it was written.
     pub id: Option<String>,
-    /// The method, of a request.
+    /// Of a request: the method.
     pub method: Option<String>,
-    /// Which call it is an attempt of, of a request.
+    /// Of a request: the number of the call.
     pub tag: Option<u32>,
-    /// Which attempt, of a request.
+    /// Of a request: the number of the attempt.
     pub attempt: u32,
-    /// What it acknowledges, of a request.
+    /// Of a request: what it acknowledges.
     pub ack: Option<Ack>,
-    /// The call that it is a question about, by that call's id, of a request.
+    /// Of `rpc.resolve` and `rpc.cancel`: the id of the call in question.
     pub about: Option<String>,
-    /// `result` or `error` with its value, byte for byte, of a reply.
+    /// Of a reply: `result` or `error` with its value, byte for byte.
     pub outcome: Option<String>,
-    /// The error's code, of a reply.
+    /// Of a reply: the code of the error.
     pub code: Option<i32>,
-    /// The value of the counter, of a reply.
+    /// Of a reply: the value of the counter.
     pub value: Option<i64>,
 }
 
-/// What a client says it is done with.
+/// The calls that a client acknowledges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
-    /// Of which session, in 15 hex digits.
+    /// The session, in 15 hex digits.
     pub session: String,
     /// Every call below this number.
     pub below: u64,
-    /// And those from the first number of a pair to before the second.
+    /// And every call from the first number of a pair up to, but not including, the second.
     pub above: Vec<(u64, u64)>,
 }
 
@@ -214,7 +214,7 @@ pub(crate) fn numbered(id: &str) -> Option<(String, u64)> {
     Some((session, number & ((1 << 62) - 1)))
 }
 
-/// The record in the making. All clones are the same one.
+/// The journal being written. All clones share it.
 #[derive(Clone)]
 pub(crate) struct Journal {
     start: Instant,
@@ -239,7 +239,7 @@ impl Journal {
         self.note(Event::Remark(text.into()));
     }
 
-    /// How old the world is.
+    /// The age of the world.
     pub(crate) fn elapsed(&self) -> Duration {
         clock::now() - self.start
     }
@@ -250,7 +250,7 @@ impl Journal {
     }
 }
 
-/// The whole record as text, one line for each entry.
+/// The whole journal as text, one line for each entry.
 #[must_use]
 pub fn log(entries: &[Entry]) -> String {
     let mut text = String::new();
@@ -269,7 +269,7 @@ impl fmt::Display for Entry {
             Event::Ended { op, tag, end } => write!(f, "caller   call {tag}: {end} (wait {op})"),
             Event::Sent(frame) => write!(f, "wire {:<4}-> {}", frame.wire, frame.text),
             Event::Answered(frame) => write!(f, "wire {:<4}<- {}", frame.wire, frame.text),
-            Event::Over { wire } => write!(f, "wire {wire:<4}   is over"),
+            Event::Closed { wire } => write!(f, "wire {wire:<4}   is closed"),
             Event::Server {
                 life,
                 what,

@@ -1,9 +1,9 @@
-//! A simulated world for Redial: its real client and server over a network in memory, in virtual
-//! time, and everything from one seed; and an oracle that judges what has happened, and shares no
+//! A simulated world for Redial: the real client and server over a network in memory, in virtual
+//! time, with everything decided by one seed; and an oracle that judges what happened and shares no
 //! code with either.
 //!
-//! [`run`] plays the world of a seed, [`judge`] says what was wrong with it. `cargo xtask sim`
-//! does this for many seeds, and tells the story of one.
+//! [`run`] plays the world of a seed, [`judge`] says what was wrong with it, and [`trace`] shows what
+//! happened to one call. `cargo xtask sim` does this for many seeds, or shows one.
 //!
 //! ```
 //! use redial_sim::{Subject, judge, run};
@@ -15,7 +15,6 @@
 mod bug;
 mod caller;
 mod clock;
-mod dice;
 mod early_ack;
 mod host;
 mod journal;
@@ -24,16 +23,17 @@ mod model;
 mod net;
 mod oracle;
 mod panics;
+mod rng;
 mod scenario;
-mod story;
+mod service;
 mod tally;
-mod workshop;
+mod trace;
 mod world;
 
 pub use bug::Bug;
 pub use host::Subject;
 pub use journal::{Ack, Change, End, Entry, Event, Frame, Invocation, Method, Way, log};
 pub use oracle::{Violation, judge};
-pub use story::{calls, story};
 pub use tally::Tally;
+pub use trace::{calls, trace};
 pub use world::{Run, run};

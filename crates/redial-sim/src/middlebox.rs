@@ -1,6 +1,6 @@
-//! Something between the ends that copies requests, holds the copies back, and lets them through
-//! on connections of its own: while the call runs, long after its end, after a restart. Sometimes
-//! it changes what a copy asks for, or takes a call back that is not its own.
+//! A middlebox between the ends: it copies requests, holds the copies back, and releases them on
+//! connections of its own, while the call runs, long after it, or after a restart. It may also
+//! forge the params of a copy, or cancel a call of another.
 
 use std::{
     collections::BTreeSet,
@@ -20,17 +20,17 @@ use tokio::{
 use crate::{
     host::Host,
     journal::{Frame, Journal, numbered},
-    net::{Copy, Net, tap},
+    net::{Capture, Net, tap},
 };
 
-/// How long it listens for an answer to a copy.
+/// How long a connection waits for a reply to a copy.
 const LISTENS: Duration = Duration::from_millis(700);
 
-/// How many copies it lets through after the end of everything, and how many on one connection.
+/// How many copies are released after the last call, and how many on one connection.
 const LAST_COPIES: usize = 120;
 const COPIES_PER_WIRE: usize = 20;
 
-/// Forged requests are of calls that nobody made; their numbers begin here.
+/// No client makes the calls of forged requests; their numbers begin here.
 pub(crate) const FORGED_FROM: u32 = 1_000_000;
 
 #[derive(Clone)]
@@ -38,7 +38,7 @@ pub(crate) struct Middlebox {
     net: Net,
     host: Host,
     journal: Journal,
-    kept: Arc<Mutex<Vec<Copy>>>,
+    captures: Arc<Mutex<Vec<Capture>>>,
     forged: Arc<AtomicU32>,
 }
 
@@ -48,55 +48,54 @@ impl Middlebox {
             net: net.clone(),
             host: host.clone(),
             journal: journal.clone(),
-            kept: Arc::default(),
+            captures: Arc::default(),
             forged: Arc::new(AtomicU32::new(FORGED_FROM)),
         }
     }
 
-    /// Listens for as long as there are requests.
-    pub(crate) async fn run(self, mut overheard: UnboundedReceiver<Copy>) {
+    /// Handles captured frames until the network is gone.
+    pub(crate) async fn run(self, mut captured: UnboundedReceiver<Capture>) {
         let plan = self.net.plan().clone();
-        while let Some(copy) = overheard.recv().await {
+        while let Some(copy) = captured.recv().await {
             if copy.frame.method.is_none() {
                 self.contradict(&copy);
                 continue;
             }
             let (holds, forges, cancels) = {
-                let mut dice = self.net.middlebox();
-                let holds = dice.happens(plan.copy);
-                let forges = copy.frame.tag.is_some() && dice.happens(plan.forge);
-                let cancels = copy.frame.tag.is_some() && dice.happens(plan.cancel);
+                let mut rng = self.net.middlebox();
+                let holds = rng.happens(plan.copy);
+                let forges = copy.frame.tag.is_some() && rng.happens(plan.forge);
+                let cancels = copy.frame.tag.is_some() && rng.happens(plan.cancel);
                 (
-                    holds.then(|| dice.ms(0..=plan.hold_ms)),
-                    forges.then(|| dice.ms(0..=30)),
-                    cancels.then(|| dice.ms(0..=60)),
+                    holds.then(|| rng.ms(0..=plan.hold_ms)),
+                    forges.then(|| rng.ms(0..=30)),
+                    cancels.then(|| rng.ms(0..=60)),
                 )
             };
             if let Some(hold) = holds {
-                self.let_through_after(hold, copy.body.clone());
+                self.release_after(hold, copy.body.clone());
             }
             if let Some(hold) = forges {
-                self.let_through_after(hold, self.forge(&copy));
+                self.release_after(hold, self.forge(&copy));
             }
             if let Some(hold) = cancels
                 && let Some(question) = self.cancel(&copy)
             {
-                self.let_through_after(hold, question.body.clone());
-                self.kept().push(question);
+                self.release_after(hold, question.body.clone());
+                self.captures().push(question);
             }
-            self.kept().push(copy);
+            self.captures().push(copy);
         }
     }
 
-    /// Somebody is about to be told that a call never will be executed: that is the moment to let
-    /// its requests through.
-    fn contradict(&self, answer: &Copy) {
-        let kept = self.kept();
-        let is_asked = |copy: &&Copy| copy.frame.id == answer.frame.id;
-        let Some(question) = kept.iter().find(is_asked) else {
+    /// A reply says that a call will never be executed: the moment to release its requests.
+    fn contradict(&self, reply: &Capture) {
+        let captures = self.captures();
+        let is_question = |copy: &&Capture| copy.frame.id == reply.frame.id;
+        let Some(question) = captures.iter().find(is_question) else {
             return;
         };
-        let is_about = |copy: &&Copy| {
+        let is_about = |copy: &&Capture| {
             let id = copy
                 .frame
                 .id
@@ -104,26 +103,26 @@ impl Middlebox {
                 .filter(|_| copy.frame.tag.is_some());
             id.is_some_and(|id| question.frame.text.contains(id))
         };
-        for copy in kept.iter().filter(is_about) {
+        for copy in captures.iter().filter(is_about) {
             let hold = self.net.middlebox().ms(0..=15);
-            self.let_through_after(hold, copy.body.clone());
+            self.release_after(hold, copy.body.clone());
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Copy>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn captures(&self) -> MutexGuard<'_, Vec<Capture>> {
+        self.captures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same id, asking for something else.
-    fn forge(&self, copy: &Copy) -> Vec<u8> {
+    /// The same id with other params.
+    fn forge(&self, copy: &Capture) -> Vec<u8> {
         let tag = copy.frame.tag.expect("only calls are forged");
         let forged = self.forged.fetch_add(1, Relaxed);
         let (from, to) = (format!("\"call\":{tag},"), format!("\"call\":{forged},"));
         copy.frame.text.replace(&from, &to).into_bytes()
     }
 
-    /// The wish that the call be taken back, if it is one that can be.
-    fn cancel(&self, copy: &Copy) -> Option<Copy> {
+    /// A cancellation of the call, if it belongs to a session.
+    fn cancel(&self, copy: &Capture) -> Option<Capture> {
         let about = copy
             .frame
             .id
@@ -137,18 +136,18 @@ impl Middlebox {
             text,
             ..Frame::default()
         });
-        Some(Copy { frame, body })
+        Some(Capture { frame, body })
     }
 
-    fn let_through_after(&self, hold: Duration, body: Vec<u8>) {
+    fn release_after(&self, hold: Duration, body: Vec<u8>) {
         let middlebox = self.clone();
         tokio::spawn(async move {
             sleep(hold).await;
-            middlebox.let_through(&[body]).await;
+            middlebox.release(&[body]).await;
         });
     }
 
-    async fn let_through(&self, bodies: &[Vec<u8>]) {
+    async fn release(&self, bodies: &[Vec<u8>]) {
         let (mut near, far) = self.net.connection(None);
         if !self.host.accept(far) {
             return;
@@ -162,18 +161,18 @@ impl Middlebox {
         while let Ok(Ok(1..)) = timeout(LISTENS, near.read(&mut buffer)).await {}
     }
 
-    /// Lets copies of calls through that are over for good.
-    pub(crate) async fn let_the_last_through(&self) {
-        let mut kept = std::mem::take(&mut *self.kept());
+    /// Releases copies of calls that ended long ago.
+    pub(crate) async fn release_last_copies(&self) {
+        let mut copies = std::mem::take(&mut *self.captures());
         let mut seen = BTreeSet::new();
-        kept.retain(|copy| copy.frame.tag.is_some() && seen.insert(copy.body.clone()));
-        // The latest requests are those that a server could still know.
-        let first = kept.len().saturating_sub(LAST_COPIES);
-        let bodies: Vec<_> = kept.drain(first..).map(|copy| copy.body).collect();
+        copies.retain(|copy| copy.frame.tag.is_some() && seen.insert(copy.body.clone()));
+        // A server is likeliest to know the latest requests.
+        let first = copies.len().saturating_sub(LAST_COPIES);
+        let bodies: Vec<_> = copies.drain(first..).map(|copy| copy.body).collect();
         self.journal
-            .remark(format!("{} last copies are let through", bodies.len()));
+            .remark(format!("{} last copies are released", bodies.len()));
         for bodies in bodies.chunks(COPIES_PER_WIRE) {
-            self.let_through(bodies).await;
+            self.release(bodies).await;
         }
     }
 }

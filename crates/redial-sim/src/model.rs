@@ -1,6 +1,6 @@
-//! A small server with the rules of GUARANTEES.md and none of the code of the real one: it speaks
-//! through `redial-protocol`, and each of its rules can be switched off. With all of them on it
-//! passes like the real one, or finding the bugs would prove nothing.
+//! A small server that follows the rules of GUARANTEES.md and shares no code with the real one
+//! except `redial-protocol`. Each rule can be switched off. With all of them on it must pass like the
+//! real server, or finding the bugs would prove nothing.
 
 mod table;
 
@@ -18,74 +18,75 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-use self::table::{Arrival, Asked, Key, Table, encoded, raised};
+use self::table::{Arrival, Key, Resolved, Table, encoded, raised};
 use crate::{
     bug::Bug,
     clock,
-    dice::{Dice, Stream},
     journal::Method,
     net::Wire,
+    rng::{Rng, Stream},
     scenario::ServerPlan,
-    workshop::{Outcome, Params, Workshop},
+    service::{Outcome, Params, Service},
 };
 
 const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
-/// One life of a model server. All clones are the same one.
+/// One life of a model server. All clones share it.
 #[derive(Clone)]
-pub(crate) struct Model(Arc<Inner>);
+pub(crate) struct Model(Arc<ModelShared>);
 
-struct Inner {
-    workshop: Workshop,
+struct ModelShared {
+    service: Service,
     bug: Option<Bug>,
     window: usize,
-    state: Mutex<State>,
+    state: Mutex<ModelState>,
 }
 
-struct State {
+struct ModelState {
     table: Table,
-    sessions: Dice,
+    sessions: Rng,
     executions: Vec<AbortHandle>,
 }
 
-/// Somebody to whom an answer is owed.
+/// A request that waits for a reply.
+#[derive(Clone)]
 pub(super) struct Waiter {
     to: UnboundedSender<Vec<u8>>,
     dialect: Dialect,
     id: String,
-    /// It wants to know what became of the call, and is not an attempt of it.
-    asks: bool,
+    /// It is `rpc.resolve`, and no attempt of the call.
+    resolves: bool,
 }
 
-/// What a connection knows.
+/// The state of a connection.
 struct Connection {
     to: UnboundedSender<Vec<u8>>,
     attached: Vec<SessionId>,
 }
 
 #[derive(serde::Deserialize)]
-struct Named {
+struct CallParams {
     id: Box<RawValue>,
 }
 
 impl Model {
     pub(crate) fn new(
         plan: &ServerPlan,
-        mut workshop: Workshop,
+        mut service: Service,
         bug: Option<Bug>,
         seed: u64,
     ) -> Self {
-        workshop.answers_old_values = bug == Some(Bug::OldValues);
-        workshop.loses_updates = bug == Some(Bug::LostUpdates);
+        service.answers_old_values = bug == Some(Bug::OldValues);
+        service.loses_updates = bug == Some(Bug::LostUpdates);
         let config = &plan.config;
         let table = Table::new(bug, config.session_lease, config.max_running);
-        Self(Arc::new(Inner {
-            workshop,
+        Self(Arc::new(ModelShared {
+            service,
             bug,
             window: config.max_in_flight,
-            state: Mutex::new(State {
+            state: Mutex::new(ModelState {
                 table,
-                sessions: Dice::new(seed, Stream::Scenario),
+                sessions: Rng::new(seed, Stream::Scenario),
                 executions: Vec::new(),
             }),
         }))
@@ -112,7 +113,7 @@ impl Model {
                     let Ok(count @ 1..) = read else { break };
                     let mut input = &buffer[..count];
                     while let Ok(Some(frame)) = decoder.next_frame(&mut input) {
-                        self.take(&mut connection, frame);
+                        self.on_frame(&mut connection, frame);
                     }
                 }
             }
@@ -129,36 +130,36 @@ impl Model {
         executions.iter().for_each(AbortHandle::abort);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ModelState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, connection: &mut Connection, frame: &[u8]) {
+    fn on_frame(&self, connection: &mut Connection, frame: &[u8]) {
         let Ok(Incoming::Request(request)) = Incoming::parse(frame, &Limits::default()) else {
             return;
         };
-        let waiter = |asks| Waiter {
+        let waiter = |resolves| Waiter {
             to: connection.to.clone(),
             dialect: request.dialect,
             id: request
                 .id
                 .map_or("null".to_owned(), |id| id.raw().to_owned()),
-            asks,
+            resolves,
         };
-        let owed = waiter(false);
+        let caller = waiter(false);
         let outcome = match (&*request.method, Method::named(&request.method)) {
             (rpc::HELLO, _) => self.hello(&mut connection.attached, &request),
             (rpc::ACK, _) => return self.ack(&request),
             (rpc::CANCEL, _) => return self.cancel(&request),
-            (rpc::RESOLVE, _) => return self.resolve(&request, || waiter(true), &owed),
+            (rpc::RESOLVE, _) => return self.resolve(&request, || waiter(true), &caller),
             (rpc::PING, _) => br#""result":"pong""#.to_vec(),
             (_, Some(method)) => {
-                self.stay(&mut connection.attached, &request);
-                return self.call(&request, method, owed);
+                self.keep_session(&mut connection.attached, &request);
+                return self.call(&request, method, caller);
             }
             _ => raised(ErrorCode::METHOD_NOT_FOUND),
         };
-        owed.tell(&outcome);
+        caller.reply(&outcome);
     }
 
     fn hello(&self, attached: &mut Vec<SessionId>, request: &Request<'_>) -> Vec<u8> {
@@ -183,8 +184,8 @@ impl Model {
         })
     }
 
-    /// A call keeps its session alive for as long as its connection stands.
-    fn stay(&self, attached: &mut Vec<SessionId>, request: &Request<'_>) {
+    /// A call attaches its connection to its session.
+    fn keep_session(&self, attached: &mut Vec<SessionId>, request: &Request<'_>) {
         let Some(Key::Numbered(session, _)) = request.id.map(|id| key(id.raw())) else {
             return;
         };
@@ -204,66 +205,61 @@ impl Model {
     }
 
     fn cancel(&self, request: &Request<'_>) {
-        if let Some(named) = read::<Named>(request.params) {
-            let key = key(named.id.get());
+        if let Some(params) = read::<CallParams>(request.params) {
+            let key = key(params.id.get());
             self.lock().table.cancel(&key, clock::now());
         }
     }
 
-    fn resolve(&self, request: &Request<'_>, waiter: impl FnOnce() -> Waiter, owed: &Waiter) {
-        let Some(named) = read::<Named>(request.params) else {
+    fn resolve(&self, request: &Request<'_>, waiter: impl FnOnce() -> Waiter, caller: &Waiter) {
+        let Some(params) = read::<CallParams>(request.params) else {
             return;
         };
-        let key = key(named.id.get());
-        let asked = self.lock().table.resolve(&key, waiter, clock::now());
-        match asked {
-            Asked::Joined => {}
-            Asked::Done(outcome) => owed.tell(&resolution(&outcome)),
-            Asked::Never => owed.tell(NEVER),
-            Asked::Refused(error) => owed.tell(&error),
+        let key = key(params.id.get());
+        let resolved = self.lock().table.resolve(&key, waiter, clock::now());
+        match resolved {
+            Resolved::Joined => {}
+            Resolved::Done(outcome) => caller.reply(&resolution(&outcome)),
+            Resolved::Never => caller.reply(NEVER),
+            Resolved::Refused(error) => caller.reply(&error),
         }
     }
 
-    fn call(&self, request: &Request<'_>, method: Method, owed: Waiter) {
+    fn call(&self, request: &Request<'_>, method: Method, caller: Waiter) {
         let Some(params) = read::<Params>(request.params) else {
-            return owed.tell(&raised(ErrorCode::INVALID_PARAMS));
+            return caller.reply(&raised(ErrorCode::INVALID_PARAMS));
         };
         let Some(id) = request.id.filter(|_| method != Method::Get) else {
-            return self.execute(None, method, params, owed);
+            return self.execute(None, method, params, caller);
         };
         let key = key(id.raw());
         let raw = request.params.unwrap_or_default();
-        let asks_for = format!("{} {raw}", request.method);
+        let fingerprint = format!("{} {raw}", request.method);
         let attempt = request.meta.attempt;
-        let joins = || Waiter {
-            to: owed.to.clone(),
-            dialect: owed.dialect,
-            id: owed.id.clone(),
-            asks: false,
-        };
         let mut state = self.lock();
         if let (Key::Numbered(session, _), Some(ack)) = (&key, request.meta.ack) {
             state.table.acknowledge(*session, ack, &[], clock::now());
         }
-        let arrival = state
-            .table
-            .arrive(&key, &asks_for, attempt, joins, clock::now());
+        let arrival =
+            state
+                .table
+                .arrive(&key, &fingerprint, attempt, || caller.clone(), clock::now());
         drop(state);
         match arrival {
-            Arrival::Execute => self.execute(Some(key), method, params, owed),
+            Arrival::Execute => self.execute(Some(key), method, params, caller),
             Arrival::Joined => {}
-            Arrival::Answer(outcome) => owed.tell(&self.made_anew(outcome)),
+            Arrival::Answer(outcome) => caller.reply(&self.with_time(outcome)),
         }
     }
 
-    fn execute(&self, key: Option<Key>, method: Method, params: Params, owed: Waiter) {
+    fn execute(&self, key: Option<Key>, method: Method, params: Params, caller: Waiter) {
         let model = self.clone();
         let task = tokio::spawn(async move {
-            let outcome = model.0.workshop.clone().run(method, params).await;
+            let outcome = model.0.service.clone().run(method, params).await;
             let has_effect = outcome != Outcome::NoEffect;
-            let outcome = model.made_anew(encode(outcome));
+            let outcome = model.with_time(encode(outcome));
             if model.0.bug == Some(Bug::RecordAfterReply) {
-                owed.tell(&outcome);
+                caller.reply(&outcome);
                 sleep(Duration::from_millis(20)).await;
             }
             let joined = key.map_or_else(Vec::new, |key| {
@@ -271,20 +267,20 @@ impl Model {
                 state.table.finish(&key, &outcome, has_effect, clock::now())
             });
             if model.0.bug != Some(Bug::RecordAfterReply) {
-                owed.tell(&outcome);
+                caller.reply(&outcome);
             }
             for waiter in joined {
-                waiter.tell_end(&outcome, has_effect);
+                waiter.reply_outcome(&outcome, has_effect);
             }
         });
         self.lock().executions.push(task.abort_handle());
     }
 
-    fn made_anew(&self, outcome: Vec<u8>) -> Vec<u8> {
+    fn with_time(&self, outcome: Vec<u8>) -> Vec<u8> {
         if self.0.bug != Some(Bug::ReplyMadeAnew) || !outcome.starts_with(br#""result":{"value""#) {
             return outcome;
         }
-        let at = self.0.workshop.moment();
+        let at = self.0.service.age_micros();
         let mut outcome = String::from_utf8(outcome).expect("it is JSON");
         let end = outcome.find([',', '}']).expect("it is an object");
         outcome.replace_range(end.., &format!(r#","at":{at}}}"#));
@@ -295,27 +291,27 @@ impl Model {
 const NEVER: &[u8] = br#""result":{"state":"never"}"#;
 
 impl Waiter {
-    fn tell(&self, outcome: &[u8]) {
+    fn reply(&self, outcome: &[u8]) {
         let mut frame = Vec::new();
         let meta = ReplyMeta::default();
         let written = write_frame(&mut frame, MAX_FRAME_BYTES, |out| {
             reply::write(out, self.dialect, &self.id, outcome, meta);
         });
         written.expect("replies here are small");
-        // Nobody is there any more if the connection has gone.
+        // The connection may be gone.
         let _ = self.to.send(frame);
     }
 
-    fn tell_end(&self, outcome: &[u8], has_effect: bool) {
-        match (self.asks, has_effect) {
-            (false, _) => self.tell(outcome),
-            (true, true) => self.tell(&resolution(outcome)),
-            (true, false) => self.tell(NEVER),
+    fn reply_outcome(&self, outcome: &[u8], has_effect: bool) {
+        match (self.resolves, has_effect) {
+            (false, _) => self.reply(outcome),
+            (true, true) => self.reply(&resolution(outcome)),
+            (true, false) => self.reply(NEVER),
         }
     }
 }
 
-/// The name of a call, from its id as it was written.
+/// The key of a call, from its id as it was written.
 fn key(id: &str) -> Key {
     let text = id.trim_matches('"');
     let call = redial_client::Uuid::parse_str(text)
@@ -343,12 +339,12 @@ fn encode(outcome: Outcome) -> Vec<u8> {
     match outcome {
         Outcome::Value(value) => result(&json!({"value": value})),
         Outcome::Failed => error(ErrorCode::HANDLER_ERROR, "it failed", Executed::Yes),
-        Outcome::NoEffect => error(ErrorCode::HANDLER_ERROR, "taken back", Executed::No),
+        Outcome::NoEffect => error(ErrorCode::HANDLER_ERROR, "rolled back", Executed::No),
         Outcome::Panic => error(ErrorCode::INTERNAL_ERROR, "it panicked", Executed::Yes),
     }
 }
 
-/// A recorded outcome, for somebody who asks for it.
+/// A recorded outcome, as the result of `rpc.resolve`.
 fn resolution(outcome: &[u8]) -> Vec<u8> {
     [br#""result":{"state":"done","#, outcome, b"}"].concat()
 }

@@ -1,5 +1,5 @@
-//! The network: it delays, cuts up, cuts off and refuses; and it keeps copies of requests, which
-//! it lets through on connections of its own.
+//! The network: it delays bytes, splits writes, breaks connections and refuses new ones, and hands
+//! every request to the middlebox.
 
 pub(crate) mod tap;
 mod wire;
@@ -18,9 +18,9 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 pub(crate) use self::wire::Wire;
 use self::wire::{Cut, Link};
 use crate::{
-    dice::{Dice, Stream},
     journal::{Frame, Journal},
-    scenario::{Latency, NetPlan, Partition},
+    rng::{Rng, Stream},
+    scenario::{Latency, NetPlan},
 };
 
 /// How far into a connection it may be cut, in bytes of one direction.
@@ -28,24 +28,25 @@ const CUT_WITHIN_BYTES: u64 = 2500;
 
 /// The network. All clones are the same one.
 #[derive(Clone)]
-pub(crate) struct Net(Arc<Inner>);
+pub(crate) struct Net(Arc<NetShared>);
 
-struct Inner {
+struct NetShared {
     seed: u64,
     plan: NetPlan,
     start: Instant,
     journal: Journal,
     wires: AtomicU32,
-    /// After the end of all calls nothing goes wrong any more.
+    /// Set once all calls have ended: from then on the network injects no faults.
     is_calm: AtomicBool,
     links: Mutex<Vec<Weak<Link>>>,
-    /// Where copies go.
-    copies: UnboundedSender<Copy>,
-    middlebox: Mutex<Dice>,
+    /// Where the middlebox receives what it captures.
+    captures: UnboundedSender<Capture>,
+    middlebox: Mutex<Rng>,
 }
 
-/// What the middlebox has seen: a request, or an answer that says that a call never will be executed.
-pub(crate) struct Copy {
+/// A frame that the middlebox has seen: a request, or a reply which says that a call will never be
+/// executed.
+pub(crate) struct Capture {
     pub(crate) frame: Arc<Frame>,
     pub(crate) body: Vec<u8>,
 }
@@ -56,9 +57,9 @@ impl Net {
         plan: NetPlan,
         start: Instant,
         journal: &Journal,
-        copies: UnboundedSender<Copy>,
+        captures: UnboundedSender<Capture>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(NetShared {
             seed,
             plan,
             start,
@@ -66,22 +67,22 @@ impl Net {
             wires: AtomicU32::new(0),
             is_calm: AtomicBool::new(false),
             links: Mutex::default(),
-            copies,
-            middlebox: Mutex::new(Dice::new(seed, Stream::Middlebox)),
+            captures,
+            middlebox: Mutex::new(Rng::new(seed, Stream::Middlebox)),
         }))
     }
 
     /// Two ends of a new connection: a client's, or the middlebox's own.
     pub(crate) fn connection(&self, client: Option<u32>) -> (Wire, Wire) {
         let number = self.0.wires.fetch_add(1, Relaxed) + 1;
-        let mut dice = Dice::new(self.0.seed, Stream::Wire(number));
-        let is_cut = client.is_some() && !self.is_calm() && dice.happens(self.0.plan.cut);
+        let mut rng = Rng::new(self.0.seed, Stream::Wire(number));
+        let is_cut = client.is_some() && !self.is_calm() && rng.happens(self.0.plan.cut);
         let cut = is_cut.then(|| Cut {
-            lane: dice.pick(&[0, 1]),
-            after_bytes: dice.number(0..=CUT_WITHIN_BYTES) as usize,
-            is_silent: dice.happens(self.0.plan.silent_cut),
+            lane: rng.pick(&[0, 1]),
+            after_bytes: rng.number(0..=CUT_WITHIN_BYTES) as usize,
+            is_silent: rng.happens(self.0.plan.silent_cut),
         });
-        let (near, far, link) = Link::pair(self, number, client, dice, cut);
+        let (near, far, link) = Link::pair(self, number, client, rng, cut);
         let mut links = lock(&self.0.links);
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(&link));
@@ -94,11 +95,11 @@ impl Net {
     }
 
     /// Whether a client may connect now, and how long that takes.
-    pub(crate) fn dial(&self, client: u32, dice: &mut Dice) -> io::Result<Duration> {
-        if !self.is_calm() && dice.happens(self.0.plan.refuse) {
+    pub(crate) fn dial(&self, client: u32, rng: &mut Rng) -> io::Result<Duration> {
+        if !self.is_calm() && rng.happens(self.0.plan.refuse) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        let delay = self.delay(dice) * 2;
+        let delay = self.delay(rng) * 2;
         let at = self.0.start + self.0.journal.elapsed() + delay;
         Ok(delay + (self.after_partitions(Some(client), at) - at))
     }
@@ -116,12 +117,12 @@ impl Net {
         }
     }
 
-    /// From now on nothing goes wrong by itself.
+    /// Stops injecting faults.
     pub(crate) fn calm(&self) {
         self.0.is_calm.store(true, Relaxed);
     }
 
-    pub(crate) fn middlebox(&self) -> MutexGuard<'_, Dice> {
+    pub(crate) fn middlebox(&self) -> MutexGuard<'_, Rng> {
         lock(&self.0.middlebox)
     }
 
@@ -144,59 +145,61 @@ impl Net {
 
     /// The middlebox sees a whole frame.
     fn overhear(&self, frame: &Arc<Frame>, body: &[u8]) {
-        let copy = Copy {
+        let capture = Capture {
             frame: frame.clone(),
             body: body.to_vec(),
         };
-        // At the very end nobody listens any more.
-        let _ = self.0.copies.send(copy);
+        // The middlebox is gone once the world ends.
+        let _ = self.0.captures.send(capture);
     }
 
-    /// How long a piece is under way.
-    fn delay(&self, dice: &mut Dice) -> Duration {
+    /// How long a piece takes to arrive.
+    fn delay(&self, rng: &mut Rng) -> Duration {
         let ms = match self.0.plan.latency {
             Latency::Fixed(ms) => ms,
-            Latency::Uniform(min, max) => dice.number(min..=max),
-            // Pareto of shape 1.2: now and then a piece takes a hundred times as long as most.
+            Latency::Uniform(min, max) => rng.number(min..=max),
+            // Pareto of shape 1.2: the occasional piece takes a hundred times as long as most.
             Latency::Tail(least, most) => {
-                let ms = least as f64 / dice.unit().powf(1.0 / 1.2);
+                let ms = least as f64 / rng.unit().powf(1.0 / 1.2);
                 (ms as u64).min(most)
             }
         };
         Duration::from_millis(ms)
     }
 
-    /// A moment, moved to the end of the partition that it falls into.
+    /// `at`, moved to the end of the partition that it falls into.
     fn after_partitions(&self, client: Option<u32>, at: Instant) -> Instant {
         let Some(client) = client else { return at };
         let mut since = at - self.0.start;
-        for Partition { whom, from, to } in &self.0.plan.partitions {
-            if whom.is_none_or(|whom| whom == client) && (*from..*to).contains(&since) {
-                since = *to;
+        for partition in &self.0.plan.partitions {
+            let is_cut_off = partition.client.is_none_or(|cut_off| cut_off == client);
+            if is_cut_off && (partition.from..partition.to).contains(&since) {
+                since = partition.to;
             }
         }
         self.0.start + since
     }
 
-    /// How old the world is at that time, or now.
+    /// The age of the world at `at`, or now.
     fn age_at(&self, at: Option<Instant>) -> Duration {
         at.map_or_else(|| self.0.journal.elapsed(), |at| at - self.0.start)
     }
 
     /// How many bytes of a write are taken at once.
-    fn accepts(&self, dice: &mut Dice, bytes: usize) -> usize {
-        match self.0.plan.cuts_up && bytes > 1 && dice.happens(0.3) {
-            true => dice.number(1..=bytes as u64) as usize,
-            false => bytes,
+    fn accepts(&self, rng: &mut Rng, bytes: usize) -> usize {
+        if self.0.plan.splits_writes && bytes > 1 && rng.happens(0.3) {
+            rng.number(1..=bytes as u64) as usize
+        } else {
+            bytes
         }
     }
 
     /// The pieces in which bytes arrive.
-    fn cut_up<'a>(&self, dice: &mut Dice, bytes: &'a [u8]) -> Vec<&'a [u8]> {
+    fn split<'a>(&self, rng: &mut Rng, bytes: &'a [u8]) -> Vec<&'a [u8]> {
         let mut pieces = Vec::new();
         let mut rest = bytes;
-        while self.0.plan.cuts_up && rest.len() > 1 && dice.happens(0.5) {
-            let (piece, after) = rest.split_at(dice.number(1..=rest.len() as u64 - 1) as usize);
+        while self.0.plan.splits_writes && rest.len() > 1 && rng.happens(0.5) {
+            let (piece, after) = rest.split_at(rng.number(1..=rest.len() as u64 - 1) as usize);
             pieces.push(piece);
             rest = after;
         }

@@ -1,31 +1,31 @@
-//! The oracle: what must be true of a record, said without a line of the client's or the server's
-//! code. It knows what callers were told, what the handlers did, and what went over the wires.
+//! The oracle: the rules of GUARANTEES.md, checked on a journal without a line of the client's or the
+//! server's code. It knows what callers heard, what handlers did, and what went over the wires.
 //!
-//! Calls with plain ids have a smaller promise, and are judged by it: the server knows them again
-//! for its TTL after their end and within one of its lives, and what was refused may run if
-//! something copies requests. Calls of sessions are judged without exception.
+//! Calls with plain ids get a smaller promise and are judged by it: one life of the server knows them
+//! for its TTL after their end, and a copy of a refused request may run. Calls of sessions are judged
+//! without exception.
 
 mod acks;
 mod answers;
-mod books;
 mod claims;
+mod history;
 mod once;
 mod order;
 mod replies;
 
 use std::fmt;
 
-use self::books::Books;
+use self::history::History;
 use crate::world::Run;
 
-/// Something that must not be.
+/// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which rule.
+    /// The rule.
     pub rule: &'static str,
-    /// Which call, if it is one call's.
+    /// The call that it concerns, if it is one.
     pub tag: Option<u32>,
-    /// What was found.
+    /// What broke it.
     pub detail: String,
 }
 
@@ -39,17 +39,17 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Says what was wrong in a world; nothing, if it kept all promises.
+/// Returns every broken rule of a world: none, if it kept all promises.
 #[must_use]
 pub fn judge(run: &Run) -> Vec<Violation> {
-    let books = Books::new(run);
+    let history = History::new(run);
     let mut found: Vec<_> = run.panics.iter().map(|panic| panicked(panic)).collect();
-    once::check(&books, &mut found);
-    claims::check(&books, &mut found);
-    replies::check(&books, &mut found);
-    order::check(&books, &mut found);
-    acks::check(&books, &mut found);
-    answers::check(&books, &mut found);
+    once::check(&history, &mut found);
+    claims::check(&history, &mut found);
+    replies::check(&history, &mut found);
+    order::check(&history, &mut found);
+    acks::check(&history, &mut found);
+    answers::check(&history, &mut found);
     found
 }
 

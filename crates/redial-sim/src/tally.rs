@@ -1,4 +1,4 @@
-//! What happened in many worlds, in figures.
+//! Counts of what happened in one world or many.
 
 use std::{ops::AddAssign, time::Duration};
 
@@ -29,23 +29,23 @@ macro_rules! tally {
 }
 
 tally! {
-    /// Waits of callers: calls, and questions for the outcome of calls.
+    /// Waits of callers: for calls, and for the outcomes of earlier calls.
     waits,
     /// Waits that ended with a value.
     ok,
     /// Waits that ended with the handler's error.
     failed,
-    /// Waits that ended with the certainty that nothing was executed, nor will be.
+    /// Waits that ended knowing that nothing was executed.
     not_executed,
-    /// Waits that ended without anybody knowing.
+    /// Waits that ended without knowing whether anything was executed.
     unknown,
-    /// Waits that their callers gave up, or died of.
+    /// Waits that their callers gave up, or that ended with their process.
     abandoned,
     /// Changes of counters.
     effects,
-    /// Requests that clients sent, the protocol's own among them.
+    /// Requests that clients sent, `rpc.*` requests included.
     requests,
-    /// Requests that something on the way copied or forged.
+    /// Requests that the middlebox copied or forged.
     copies,
     /// Connections that were made.
     connections,
@@ -55,9 +55,9 @@ tally! {
     server_ends,
     /// Deaths of clients.
     client_deaths,
-    /// Attempts that joined a running call, as far as the server says.
+    /// Attempts that joined a running call.
     joined,
-    /// Attempts that were answered from the record.
+    /// Attempts that got the recorded reply.
     replayed,
     /// Attempts that were refused.
     refused,
@@ -106,7 +106,7 @@ impl Tally {
                 _ => return,
             },
             Event::Answered(_)
-            | Event::Over { .. }
+            | Event::Closed { .. }
             | Event::Began { .. }
             | Event::Finished { .. } => return,
         };

@@ -18,15 +18,15 @@ use crate::{
     host::{Host, Subject},
     journal::{Entry, Journal},
     middlebox::Middlebox,
-    net::{Copy, Net},
+    net::{Capture, Net},
     panics,
     scenario::{Disaster, Scenario},
 };
 
-/// How long the world goes on after the last call, beside the time that copies are held back.
+/// How long the world goes on after the last call, in addition to the longest hold of a copy.
 const AFTERMATH: Duration = Duration::from_secs(3);
 
-/// What is shared by all that happens in a world.
+/// What everything in a world shares.
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) subject: Subject,
@@ -39,10 +39,10 @@ pub(crate) struct World {
     ops: AtomicU32,
 }
 
-/// What a world has left.
+/// The record of a finished world.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Its seed.
+    /// The seed of the world.
     pub seed: u64,
     /// Everything that happened.
     pub entries: Vec<Entry>,
@@ -50,7 +50,7 @@ pub struct Run {
     pub lasted: Duration,
     /// How long a server keeps the outcome of a call with a plain id.
     pub ttl: Duration,
-    /// What panicked, beside the handlers that are to.
+    /// Panics other than those of handlers that are meant to panic.
     pub panics: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ pub fn run(seed: u64, subject: Subject) -> Run {
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing of the system");
-    let (mut run, panics) = panics::watched(|| {
+    let (mut run, panics) = panics::collected(|| {
         let run = runtime.block_on(play(seed, subject));
         drop(runtime);
         run
@@ -76,16 +76,19 @@ pub fn run(seed: u64, subject: Subject) -> Run {
 }
 
 async fn play(seed: u64, subject: Subject) -> Run {
-    let (copies, overheard) = unbounded_channel();
-    let world = Arc::new(World::new(seed, subject, copies));
+    let (captures, captured) = unbounded_channel();
+    let world = Arc::new(World::new(seed, subject, captures));
     let World {
         journal, net, host, ..
     } = &*world;
-    journal.remark(format!("seed {seed}: {:?}", world.scenario));
+    journal.remark(format!("seed {seed}"));
+    for line in world.scenario.summary() {
+        journal.remark(line);
+    }
     host.start();
     let middlebox = Middlebox::new(net, host, journal);
-    tokio::spawn(middlebox.clone().run(overheard));
-    let disasters = tokio::spawn(befall(world.clone()));
+    tokio::spawn(middlebox.clone().run(captured));
+    let disasters = tokio::spawn(run_disasters(world.clone()));
     let clients = world.scenario.clients.len() as u32;
     let clients: Vec<_> = (0..clients)
         .map(|number| tokio::spawn(caller::live(world.clone(), number)))
@@ -94,10 +97,10 @@ async fn play(seed: u64, subject: Subject) -> Run {
         client.await.expect("a client does not panic");
     }
     disasters.await.expect("a disaster does not panic");
-    journal.remark("all calls are over");
+    journal.remark("all calls have ended");
     net.calm();
     sleep(Duration::from_millis(world.scenario.net.hold_ms) + AFTERMATH).await;
-    middlebox.let_the_last_through().await;
+    middlebox.release_last_copies().await;
     sleep(AFTERMATH).await;
     Run {
         seed,
@@ -108,12 +111,12 @@ async fn play(seed: u64, subject: Subject) -> Run {
     }
 }
 
-/// What happens to the server, one after the other.
-async fn befall(world: Arc<World>) {
+/// Runs the disasters of the scenario, one after the other.
+async fn run_disasters(world: Arc<World>) {
     for disaster in &world.scenario.disasters {
         sleep_until(world.start + disaster.at()).await;
         match *disaster {
-            Disaster::CutAll { .. } => {
+            Disaster::BreakAll { .. } => {
                 world.journal.remark("all connections break");
                 world.net.break_all(None);
             }
@@ -131,10 +134,10 @@ async fn befall(world: Arc<World>) {
 }
 
 impl World {
-    fn new(seed: u64, subject: Subject, copies: UnboundedSender<Copy>) -> Self {
+    fn new(seed: u64, subject: Subject, captures: UnboundedSender<Capture>) -> Self {
         let scenario = Scenario::of(seed);
         let (journal, start) = (Journal::new(), clock::now());
-        let net = Net::new(seed, scenario.net.clone(), start, &journal, copies);
+        let net = Net::new(seed, scenario.net.clone(), start, &journal, captures);
         let host = Host::new(seed, subject, scenario.server.clone(), &journal, &net);
         Self {
             seed,
@@ -149,12 +152,12 @@ impl World {
         }
     }
 
-    /// The number of a call that is about to be made.
+    /// The number of the next call.
     pub(crate) fn new_tag(&self) -> u32 {
         self.tags.fetch_add(1, Relaxed) + 1
     }
 
-    /// The number of a wait that is about to begin.
+    /// The number of the next wait.
     pub(crate) fn new_op(&self) -> u32 {
         self.ops.fetch_add(1, Relaxed) + 1
     }

@@ -1,82 +1,77 @@
-//! One wait of a caller: what it waits for, and what it is told. Whatever ends the wait is noted,
-//! the death of the process included.
+//! One wait of a caller, from its start to its end. Every end is recorded, the death of the process
+//! included.
 
 use std::time::Duration;
 
 use redial_client::{Call, CallError, CallToken, Cause, Resolution};
-use serde::Deserialize;
+
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use super::{Note, OVERDUE, Process};
+use super::{OVERDUE, Process, SavedCall};
 use crate::{
     bug::Bug,
     host::Subject,
     journal::{End, Event, Invocation, Way},
+    service::Counter,
 };
 
-/// What the methods answer.
-#[derive(Deserialize)]
-struct Counter {
-    value: i64,
-}
-
-/// A wait that goes on until its end is noted.
-pub(super) struct Wait<'a> {
+/// A wait. Dropped without an end, it records that its process crashed.
+pub(super) struct WaitGuard<'a> {
     process: &'a Process<'a>,
     op: u32,
     tag: u32,
-    is_over: bool,
+    has_ended: bool,
 }
 
-impl<'a> Wait<'a> {
-    pub(super) fn new(process: &'a Process<'a>, note: &Note, way: Way, writes_down: bool) -> Self {
+impl<'a> WaitGuard<'a> {
+    pub(super) fn new(process: &'a Process<'a>, saved: &SavedCall, way: Way, saves: bool) -> Self {
         let op = process.world.new_op();
-        // To get a name for a call may take as long as the call.
-        let times = if writes_down { 2 } else { 1 };
+        // Getting a token may take as long as the call.
+        let times = if saves { 2 } else { 1 };
         process.world.journal.note(Event::Invoked(Invocation {
             op,
-            tag: note.tag,
+            tag: saved.tag,
             client: process.number,
             way,
-            method: note.method,
-            key: note.key,
+            method: saved.method,
+            key: saved.key,
             deadline: process.plan.config.call.deadline * times,
             resend_window: process.plan.config.resend_window,
         }));
         Self {
             process,
             op,
-            tag: note.tag,
-            is_over: false,
+            tag: saved.tag,
+            has_ended: false,
         }
     }
 
-    /// Waits for a call. Gives its token if nobody knows what became of it.
+    /// Waits for a call. Returns its token if the outcome is unknown.
     pub(super) async fn call(
         &mut self,
         call: Call<Value>,
-        note: Note,
-        writes_down: bool,
-        gives_up: Option<Duration>,
+        saved: SavedCall,
+        saves: bool,
+        patience: Option<Duration>,
     ) -> Option<CallToken> {
         let mut call = call.returning::<Counter>();
-        if writes_down {
+        if saves {
             match call.token().await {
                 Ok(token) => {
                     let token = serde_json::to_string(&token).expect("a token is JSON");
-                    self.process.disk.write(Note { token, ..note });
+                    self.process.disk.write(SavedCall { token, ..saved });
                 }
-                Err(error) => return self.told(Err(error)).await,
+                Err(error) => return self.record(Err(error)).await,
             }
         }
-        match gives_up {
+        match patience {
             None => {
-                let told = call.await;
-                self.told(told).await
+                let result = call.await;
+                self.record(result).await
             }
             Some(patience) => match timeout(patience, call.into_future()).await {
-                Ok(told) => self.told(told).await,
+                Ok(result) => self.record(result).await,
                 Err(_) => {
                     self.end(End::Dropped);
                     None
@@ -87,32 +82,33 @@ impl<'a> Wait<'a> {
 
     pub(super) async fn resume(mut self, token: CallToken) {
         let call = self.process.client.resume(token).returning::<Counter>();
-        let told = call.await;
-        self.told(told).await;
+        let result = call.await;
+        self.record(result).await;
     }
 
     pub(super) async fn resolve(mut self, token: CallToken) {
-        let asked = self.process.client.resolve(token).returning::<Counter>();
-        match asked.await {
+        let resolution = self.process.client.resolve(token).returning::<Counter>();
+        match resolution.await {
             Ok(Resolution::Never) => self.end(End::Never),
             Ok(Resolution::Value(value)) => {
-                self.told(Ok(value)).await;
+                self.record(Ok(value)).await;
             }
             Err(error) => {
-                self.told(Err(error)).await;
+                self.record(Err(error)).await;
             }
         }
     }
 
-    async fn told(&mut self, told: Result<Counter, CallError>) -> Option<CallToken> {
+    /// Records how the wait ends. Returns the token if the outcome is unknown.
+    async fn record(&mut self, result: Result<Counter, CallError>) -> Option<CallToken> {
         let bug = match self.process.world.subject {
             Subject::Buggy(bug) => Some(bug),
             _ => None,
         };
-        if bug == Some(Bug::Overdue) && told.is_err() {
+        if bug == Some(Bug::Overdue) && result.is_err() {
             sleep(OVERDUE).await;
         }
-        let (end, token) = match told {
+        let (end, token) = match result {
             Ok(counter) => (End::Ok(counter.value), None),
             Err(CallError::NotExecuted { details }) => {
                 (End::NotExecuted(details.to_string()), None)
@@ -132,31 +128,31 @@ impl<'a> Wait<'a> {
     }
 
     fn end(&mut self, end: End) {
-        self.is_over = true;
+        self.has_ended = true;
         let settled = self.process.disk.settle(self.tag, &end);
         self.process.world.journal.note(Event::Ended {
             op: self.op,
             tag: self.tag,
             end,
         });
-        // Others leave that to the end of the session's lease.
-        if let Some(note) = settled.filter(|note| note.tag.is_multiple_of(2)) {
+        // Half of the callers forget their calls; the others leave that to the lease.
+        if let Some(saved) = settled.filter(|saved| saved.tag.is_multiple_of(2)) {
             let token: CallToken =
-                serde_json::from_str(&note.token).expect("it was written by a client");
+                serde_json::from_str(&saved.token).expect("it was written by a client");
             self.process.client.forget(token);
         }
     }
 }
 
-impl Drop for Wait<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
-        if !self.is_over {
+        if !self.has_ended {
             self.end(End::Crashed);
         }
     }
 }
 
-/// The server's code; 0, which no server here says, if there is none.
+/// The code of the server's error; 0, which no server here uses, if there isn't one.
 fn code(cause: &Cause) -> i32 {
     match cause {
         Cause::Server(error) => error.code.into(),

@@ -1,5 +1,4 @@
-//! What the model server knows of calls: maps, and the rules in the order in which GUARANTEES.md
-//! states them.
+//! What the model server knows of calls: maps, and the rules in the order of GUARANTEES.md.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,10 +11,10 @@ use tokio::time::Instant;
 use super::Waiter;
 use crate::bug::Bug;
 
-/// How many finished calls of a session a server keeps that makes room.
+/// How many finished calls a session keeps under [`Bug::Eviction`].
 const EVICTS_ABOVE: usize = 3;
 
-/// How long somebody is to wait who was refused for want of room.
+/// How long a refused caller is asked to wait.
 const RETRY_AFTER_MS: u64 = 5;
 
 /// The records of one life of the server.
@@ -32,7 +31,7 @@ pub(super) struct Table {
 #[derive(Default)]
 struct Session {
     records: BTreeMap<u64, Record>,
-    /// Every call below is over, and so are these.
+    /// Every call below this number is acknowledged, and so are those in `above`.
     ack: u64,
     above: BTreeSet<u64>,
     connections: usize,
@@ -41,13 +40,13 @@ struct Session {
 
 #[derive(Default)]
 struct Record {
-    asks_for: String,
-    state: State,
+    fingerprint: String,
+    state: CallState,
 }
 
 #[derive(Default)]
-enum State {
-    /// Nothing is known of it.
+enum CallState {
+    /// Nothing is known of the call.
     #[default]
     Empty,
     Running {
@@ -55,7 +54,7 @@ enum State {
         attempt: u32,
     },
     Finished(Vec<u8>),
-    /// It had no effect, and no attempt up to this one may run.
+    /// The call had no effect, and no attempt up to this one may run.
     Refused {
         attempt: u32,
         outcome: Vec<u8>,
@@ -63,7 +62,7 @@ enum State {
     Never,
 }
 
-/// The name of a call.
+/// Which call: by session and number, or by a plain id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Numbered(SessionId, u64),
@@ -77,8 +76,8 @@ pub(super) enum Arrival {
     Answer(Vec<u8>),
 }
 
-/// What an asker is told.
-pub(super) enum Asked {
+/// The answer to `rpc.resolve`.
+pub(super) enum Resolved {
     Joined,
     Done(Vec<u8>),
     Never,
@@ -132,8 +131,9 @@ impl Table {
     /// A session whose lease has not ended.
     fn session(&mut self, id: SessionId, now: Instant) -> Option<&mut Session> {
         let lease = self.lease;
-        let is_over = |session: &Session| session.idle_since.is_some_and(|at| at + lease <= now);
-        if self.sessions.get(&id).is_some_and(is_over) {
+        let has_expired =
+            |session: &Session| session.idle_since.is_some_and(|at| at + lease <= now);
+        if self.sessions.get(&id).is_some_and(has_expired) {
             self.sessions.remove(&id);
         }
         self.sessions.get_mut(&id)
@@ -146,7 +146,7 @@ impl Table {
         above: &[(u64, u64)],
         now: Instant,
     ) {
-        let forgets_that_too = self.bug == Some(Bug::StaleExecuted);
+        let keeps_no_trace = self.bug == Some(Bug::StaleExecuted);
         let Some(session) = self.session(id, now) else {
             return;
         };
@@ -157,12 +157,12 @@ impl Table {
         };
         session.records.retain(|number, record| {
             let is_kept = *number >= ack && !is_in(*number);
-            if !is_kept && let State::Running { waiters, .. } = &record.state {
-                waiters.iter().for_each(|waiter| waiter.tell(&stale()));
+            if !is_kept && let CallState::Running { waiters, .. } = &record.state {
+                waiters.iter().for_each(|waiter| waiter.reply(&stale()));
             }
             is_kept
         });
-        if !forgets_that_too {
+        if !keeps_no_trace {
             session.ack = session.ack.max(ack);
             let above = above.iter().flat_map(|(from, to)| *from..*to);
             session.above.extend(above);
@@ -173,7 +173,7 @@ impl Table {
     pub(super) fn arrive(
         &mut self,
         key: &Key,
-        asks_for: &str,
+        fingerprint: &str,
         attempt: u32,
         waiter: impl FnOnce() -> Waiter,
         now: Instant,
@@ -187,29 +187,29 @@ impl Table {
             Ok(record) => record,
             Err(refused) => return Arrival::Answer(refused),
         };
-        if record.is_other(asks_for) && bug != Some(Bug::NoFingerprint) {
+        if record.is_reused(fingerprint) && bug != Some(Bug::NoFingerprint) {
             return Arrival::Answer(raised(ErrorCode::ID_REUSED));
         }
         if let Some(known) = record.known(attempt, waiter, bug) {
             return known;
         }
-        asks_for.clone_into(&mut record.asks_for);
+        fingerprint.clone_into(&mut record.fingerprint);
         if is_full {
             let outcome = overloaded();
-            record.state = State::Refused {
+            record.state = CallState::Refused {
                 attempt,
                 outcome: outcome.clone(),
             };
             return Arrival::Answer(outcome);
         }
         if bug != Some(Bug::RecordAfterReply) {
-            record.state = State::running(attempt);
+            record.state = CallState::running(attempt);
         }
         self.running += 1;
         Arrival::Execute
     }
 
-    /// The call has ended. Gives those who wait for it.
+    /// The call has finished. Returns its waiters.
     pub(super) fn finish(
         &mut self,
         key: &Key,
@@ -223,17 +223,17 @@ impl Table {
             return Vec::new();
         };
         let (waiters, attempt) = match std::mem::take(&mut record.state) {
-            State::Running { waiters, attempt } => (waiters, attempt),
+            CallState::Running { waiters, attempt } => (waiters, attempt),
             _ => (Vec::new(), 1),
         };
-        let was_asked = waiters.iter().any(|waiter| waiter.asks);
-        record.state = match (has_effect, was_asked) {
-            _ if bug == Some(Bug::NoDedup) => State::Empty,
-            (true, _) => State::Finished(outcome.to_vec()),
-            // Those who asked are about to be told so.
-            (false, true) if !is_plain => State::Never,
-            (false, _) if is_plain => State::Empty,
-            (false, _) => State::Refused {
+        let is_resolved = waiters.iter().any(|waiter| waiter.resolves);
+        record.state = match (has_effect, is_resolved) {
+            _ if bug == Some(Bug::NoDedup) => CallState::Empty,
+            (true, _) => CallState::Finished(outcome.to_vec()),
+            // The reply to `rpc.resolve` is about to say so.
+            (false, true) if !is_plain => CallState::Never,
+            (false, _) if is_plain => CallState::Empty,
+            (false, _) => CallState::Refused {
                 attempt,
                 outcome: outcome.to_vec(),
             },
@@ -248,7 +248,7 @@ impl Table {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let is_finished = |record: &Record| matches!(record.state, State::Finished(_));
+        let is_finished = |record: &Record| matches!(record.state, CallState::Finished(_));
         let finished = session
             .records
             .iter()
@@ -260,47 +260,47 @@ impl Table {
         }
     }
 
-    /// Somebody asks for the outcome.
+    /// A client asks for the outcome.
     pub(super) fn resolve(
         &mut self,
         key: &Key,
         waiter: impl FnOnce() -> Waiter,
         now: Instant,
-    ) -> Asked {
+    ) -> Resolved {
         let bug = self.bug;
         let record = match self.record(key, now) {
             Ok(record) => record,
-            Err(refused) => return Asked::Refused(refused),
+            Err(refused) => return Resolved::Refused(refused),
         };
         match &mut record.state {
-            State::Running { waiters, .. } => {
+            CallState::Running { waiters, .. } => {
                 waiters.push(waiter());
-                Asked::Joined
+                Resolved::Joined
             }
-            State::Finished(outcome) => Asked::Done(outcome.clone()),
-            State::Never => Asked::Never,
-            State::Empty | State::Refused { .. } if matches!(key, Key::Plain(_)) => {
-                Asked::Refused(raised(ErrorCode::OUTCOME_UNKNOWN))
+            CallState::Finished(outcome) => Resolved::Done(outcome.clone()),
+            CallState::Never => Resolved::Never,
+            CallState::Empty | CallState::Refused { .. } if matches!(key, Key::Plain(_)) => {
+                Resolved::Refused(raised(ErrorCode::OUTCOME_UNKNOWN))
             }
-            State::Empty | State::Refused { .. } => {
+            CallState::Empty | CallState::Refused { .. } => {
                 if bug != Some(Bug::NeverNotFenced) {
-                    record.state = State::Never;
+                    record.state = CallState::Never;
                 }
-                Asked::Never
+                Resolved::Never
             }
         }
     }
 
-    /// The caller takes a call back, unless it has begun.
+    /// Cancels a call, unless it has begun.
     pub(super) fn cancel(&mut self, key: &Key, now: Instant) {
         if let Ok(record) = self.record(key, now)
-            && matches!(record.state, State::Empty | State::Refused { .. })
+            && matches!(record.state, CallState::Empty | CallState::Refused { .. })
         {
-            record.state = State::Never;
+            record.state = CallState::Never;
         }
     }
 
-    /// The place of a call's record, or the answer if there is none.
+    /// The record of a call, or the refusal if there cannot be one.
     fn record(&mut self, key: &Key, now: Instant) -> Result<&mut Record, Vec<u8>> {
         let (id, number) = match key {
             Key::Plain(id) => return Ok(self.plain.entry(id.clone()).or_default()),
@@ -315,7 +315,7 @@ impl Table {
     }
 }
 
-impl State {
+impl CallState {
     fn running(attempt: u32) -> Self {
         Self::Running {
             waiters: Vec::new(),
@@ -325,12 +325,15 @@ impl State {
 }
 
 impl Record {
-    fn is_other(&self, asks_for: &str) -> bool {
-        let has_run = matches!(self.state, State::Running { .. } | State::Finished(_));
-        has_run && self.asks_for != asks_for
+    fn is_reused(&self, fingerprint: &str) -> bool {
+        let has_run = matches!(
+            self.state,
+            CallState::Running { .. } | CallState::Finished(_)
+        );
+        has_run && self.fingerprint != fingerprint
     }
 
-    /// What to do about an attempt of a call that something is known of.
+    /// What to do about an attempt of a known call.
     fn known(
         &mut self,
         attempt: u32,
@@ -338,8 +341,8 @@ impl Record {
         bug: Option<Bug>,
     ) -> Option<Arrival> {
         match &mut self.state {
-            State::Running { .. } if bug == Some(Bug::NoJoin) => Some(Arrival::Execute),
-            State::Running {
+            CallState::Running { .. } if bug == Some(Bug::NoJoin) => Some(Arrival::Execute),
+            CallState::Running {
                 waiters,
                 attempt: highest,
             } => {
@@ -347,15 +350,15 @@ impl Record {
                 waiters.push(waiter());
                 Some(Arrival::Joined)
             }
-            State::Finished(outcome) => Some(Arrival::Answer(outcome.clone())),
-            State::Refused {
+            CallState::Finished(outcome) => Some(Arrival::Answer(outcome.clone())),
+            CallState::Refused {
                 attempt: highest,
                 outcome,
             } if attempt <= *highest && bug != Some(Bug::RefusalForgotten) => {
                 Some(Arrival::Answer(outcome.clone()))
             }
-            State::Never => Some(Arrival::Answer(fenced())),
-            State::Refused { .. } | State::Empty => None,
+            CallState::Never => Some(Arrival::Answer(fenced())),
+            CallState::Refused { .. } | CallState::Empty => None,
         }
     }
 }
@@ -381,6 +384,6 @@ fn stale() -> Vec<u8> {
 }
 
 fn fenced() -> Vec<u8> {
-    let error = ErrorObject::raised(ErrorCode::STALE, "it never will be executed");
+    let error = ErrorObject::raised(ErrorCode::STALE, "it will never be executed");
     encoded(&error.with_executed(Executed::No))
 }

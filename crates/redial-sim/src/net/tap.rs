@@ -1,5 +1,5 @@
-//! Reading along on a connection: frames are taken apart here by hand, since a judge who used the
-//! decoder of the accused would share its mistakes.
+//! Reads along on a connection. Frames are parsed here by hand: an oracle that used the decoder
+//! under test would share its errors.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use crate::journal::{Ack, Frame, numbered};
 
 const HEADER_BYTES: usize = 4;
 
-/// Gathers bytes until they are frames.
+/// Collects bytes into frames.
 #[derive(Default)]
 pub(super) struct Splitter {
     bytes: Vec<u8>,
@@ -63,7 +63,7 @@ struct Meta {
     ack: Option<u64>,
 }
 
-/// What `rpc.ack` takes.
+/// The params of `rpc.ack`.
 #[derive(Deserialize)]
 struct AckParams {
     session: String,
@@ -73,28 +73,28 @@ struct AckParams {
     above: Vec<(u64, u64)>,
 }
 
-/// What `rpc.cancel` and `rpc.resolve` take.
+/// The params of `rpc.cancel` and `rpc.resolve`.
 #[derive(Deserialize)]
-struct About {
+struct AboutParams {
     id: String,
 }
 
 #[derive(Deserialize)]
-struct Tag {
+struct CallMember {
     call: u32,
 }
 
 #[derive(Deserialize)]
-struct Counter {
+struct ValueMember {
     value: i64,
 }
 
 #[derive(Deserialize)]
-struct Error {
+struct CodeMember {
     code: i32,
 }
 
-/// What a frame says.
+/// Parses the body of a frame.
 pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
     let text = String::from_utf8_lossy(body).into_owned();
     let Ok(members) = serde_json::from_str::<Members<'_>>(&text) else {
@@ -124,22 +124,22 @@ pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
     };
     frame.tag = members
         .params
-        .and_then(|raw| some(raw, |tag: Tag| tag.call));
+        .and_then(|raw| some(raw, |member: CallMember| member.call));
     if matches!(frame.method.as_deref(), Some("rpc.cancel" | "rpc.resolve")) {
-        let about = |about: About| format!("\"{}\"", about.id);
+        let about = |params: AboutParams| format!("\"{}\"", params.id);
         frame.about = members.params.and_then(|raw| some(raw, about));
     }
     frame.code = members
         .error
-        .and_then(|raw| some(raw, |error: Error| error.code));
+        .and_then(|raw| some(raw, |member: CodeMember| member.code));
     frame.value = members
         .result
-        .and_then(|raw| some(raw, |counter: Counter| counter.value));
+        .and_then(|raw| some(raw, |member: ValueMember| member.value));
     frame.text = text;
     frame
 }
 
-/// What a request acknowledges, by the way or for itself.
+/// What a request acknowledges, as `rpc.ack` or in its `redial` member.
 fn ack(members: &Members<'_>) -> Option<Ack> {
     if members.method.as_deref() == Some("rpc.ack") {
         return some(members.params?, |params: AckParams| Ack {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_and_its_reply_are_understood() {
+    fn a_request_and_its_reply_are_parsed() {
         let request = read(
             3,
             false,

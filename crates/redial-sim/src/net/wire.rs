@@ -20,9 +20,9 @@ use super::{
     Net,
     tap::{self, Splitter},
 };
-use crate::{clock, dice::Dice, journal::Event};
+use crate::{clock, journal::Event, rng::Rng};
 
-/// How many bytes may be under way in one direction before the writer has to wait.
+/// How many bytes may be in flight in one direction before the writer has to wait.
 const WINDOW_BYTES: usize = 64 * 1024;
 
 /// One end of a connection.
@@ -35,26 +35,26 @@ pub(crate) struct Wire {
 /// A connection: what both ends share.
 pub(crate) struct Link {
     pub(super) number: u32,
-    /// Whose it is; none if it is the middlebox's own.
+    /// The client that opened it; none if the middlebox did.
     pub(super) client: Option<u32>,
     net: Net,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
 }
 
-struct State {
-    dice: Dice,
+struct LinkState {
+    rng: Rng,
     /// From the client, and to it.
     lanes: [Lane; 2],
-    /// Nothing gets through any more, and both ends know.
+    /// Nothing gets through any more, and both ends see an error.
     is_broken: bool,
-    /// Nothing gets through any more, and nobody knows.
+    /// Nothing gets through any more, and neither end notices.
     is_stalled: bool,
-    /// It was noted that one end has gone, or what is between them.
-    is_over: bool,
+    /// The journal has its `Event::Closed`.
+    is_closed: bool,
     cut: Option<Cut>,
 }
 
-/// How a connection is going to break, when one direction has carried so many bytes.
+/// A break to come, once one direction has carried so many bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     pub(super) lane: usize,
@@ -64,14 +64,14 @@ pub(super) struct Cut {
 
 #[derive(Default)]
 struct Lane {
-    under_way: VecDeque<Piece>,
-    bytes_under_way: usize,
+    in_flight: VecDeque<Piece>,
+    bytes_in_flight: usize,
     carried: usize,
-    /// When the last piece arrives: nothing overtakes.
+    /// When the last piece arrives: bytes stay in order.
     last: Option<Instant>,
-    /// When the reader is to see the end.
+    /// When the reader sees the end of the stream.
     end: Option<Instant>,
-    /// The one who reads here is gone.
+    /// The reading end has been dropped.
     is_unread: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -89,19 +89,19 @@ impl Link {
         net: &Net,
         number: u32,
         client: Option<u32>,
-        dice: Dice,
+        rng: Rng,
         cut: Option<Cut>,
     ) -> (Wire, Wire, Arc<Self>) {
         let link = Arc::new(Self {
             number,
             client,
             net: net.clone(),
-            state: Mutex::new(State {
-                dice,
+            state: Mutex::new(LinkState {
+                rng,
                 lanes: [Lane::default(), Lane::default()],
                 is_broken: false,
                 is_stalled: false,
-                is_over: false,
+                is_closed: false,
                 cut,
             }),
         });
@@ -113,43 +113,43 @@ impl Link {
         (wire(0), wire(1), link.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Breaks the connection: what is under way is lost, and both ends are told.
+    /// Breaks the connection: what is in flight is lost, and both ends see an error.
     pub(crate) fn break_now(&self) {
         let mut state = self.lock();
         state.is_broken = true;
-        self.over(&mut state);
+        self.note_closed(&mut state);
         let wakers: Vec<Waker> = state.lanes.iter_mut().flat_map(Lane::wakers).collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// When something that is written now arrives.
-    fn arrival(&self, state: &mut State, lane: usize) -> Instant {
-        let delay = self.net.delay(&mut state.dice);
+    fn arrival(&self, state: &mut LinkState, lane: usize) -> Instant {
+        let delay = self.net.delay(&mut state.rng);
         let at = (clock::now() + delay).max(state.lanes[lane].last.unwrap_or_else(clock::now));
         let at = self.net.after_partitions(self.client, at);
         state.lanes[lane].last = Some(at);
         at
     }
 
-    /// Takes bytes on their way, up to where the connection is to break.
-    fn carry(self: &Arc<Self>, state: &mut State, lane: usize, bytes: &[u8]) {
+    /// Puts bytes in flight, up to where the connection breaks.
+    fn carry(self: &Arc<Self>, state: &mut LinkState, lane: usize, bytes: &[u8]) {
         let cut = state.cut.filter(|cut| cut.lane == lane);
         let room = cut.map_or(usize::MAX, |cut| {
             cut.after_bytes.saturating_sub(state.lanes[lane].carried)
         });
         let carried = &bytes[..bytes.len().min(room)];
         state.lanes[lane].carried += carried.len();
-        let pieces = self.net.cut_up(&mut state.dice, carried);
+        let pieces = self.net.split(&mut state.rng, carried);
         for piece in pieces {
             let at = self.arrival(state, lane);
             let lane = &mut state.lanes[lane];
-            lane.bytes_under_way += piece.len();
-            lane.under_way.push_back(Piece {
+            lane.bytes_in_flight += piece.len();
+            lane.in_flight.push_back(Piece {
                 at,
                 bytes: piece.to_vec(),
                 taken: 0,
@@ -157,16 +157,16 @@ impl Link {
         }
         self.tap(state, lane, carried);
         if carried.len() < bytes.len() {
-            self.fall(state, lane, cut.is_some_and(|cut| cut.is_silent));
+            self.cut_off(state, lane, cut.is_some_and(|cut| cut.is_silent));
         }
     }
 
-    /// The connection breaks: at once as far as new bytes go, and for those who use it when what
-    /// is under way has arrived.
-    fn fall(self: &Arc<Self>, state: &mut State, lane: usize, is_silent: bool) {
+    /// Cuts the connection: new bytes are lost at once, and the two ends notice when what is in
+    /// flight has arrived.
+    fn cut_off(self: &Arc<Self>, state: &mut LinkState, lane: usize, is_silent: bool) {
         state.is_stalled = true;
         state.cut = None;
-        self.over(state);
+        self.note_closed(state);
         let (number, net) = (self.number, &self.net);
         net.note_cut(number, is_silent);
         if is_silent {
@@ -175,21 +175,21 @@ impl Link {
         let (link, at) = (self.clone(), state.lanes[lane].last);
         tokio::spawn(async move {
             if let Some(at) = at {
-                // After the last byte has had its chance to be read.
+                // The last byte can be read first.
                 tokio::time::sleep_until(at + Duration::from_millis(1)).await;
             }
             link.break_now();
         });
     }
 
-    /// Notes that the connection is over, once.
-    fn over(&self, state: &mut State) {
-        if !std::mem::replace(&mut state.is_over, true) {
-            self.net.journal().note(Event::Over { wire: self.number });
+    /// Notes once that the connection has closed.
+    fn note_closed(&self, state: &mut LinkState) {
+        if !std::mem::replace(&mut state.is_closed, true) {
+            self.net.journal().note(Event::Closed { wire: self.number });
         }
     }
 
-    fn tap(&self, state: &mut State, lane: usize, bytes: &[u8]) {
+    fn tap(&self, state: &mut LinkState, lane: usize, bytes: &[u8]) {
         for body in state.lanes[lane].splitter.feed(bytes) {
             let mut frame = tap::read(self.number, self.client.is_none(), &body);
             frame.arrives = self.net.age_at(state.lanes[lane].last);
@@ -223,20 +223,20 @@ impl Lane {
 
     /// When there is something to be read next.
     fn next(&self) -> Option<Instant> {
-        self.under_way.front().map(|piece| piece.at).or(self.end)
+        self.in_flight.front().map(|piece| piece.at).or(self.end)
     }
 
     fn read(&mut self, buffer: &mut ReadBuf<'_>) {
-        let Some(piece) = self.under_way.front_mut() else {
+        let Some(piece) = self.in_flight.front_mut() else {
             return;
         };
         let rest = &piece.bytes[piece.taken..];
         let count = rest.len().min(buffer.remaining());
         buffer.put_slice(&rest[..count]);
         piece.taken += count;
-        self.bytes_under_way -= count;
+        self.bytes_in_flight -= count;
         if piece.taken == piece.bytes.len() {
-            self.under_way.pop_front();
+            self.in_flight.pop_front();
         }
     }
 }
@@ -291,14 +291,14 @@ impl AsyncWrite for Wire {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if state.is_stalled {
-            // Into the void, for as long as it has room.
-            state.lanes[lane].bytes_under_way += bytes.len();
+            // As on a dead link, writes succeed until the send buffer is full.
+            state.lanes[lane].bytes_in_flight += bytes.len();
         }
-        if state.lanes[lane].bytes_under_way >= WINDOW_BYTES {
+        if state.lanes[lane].bytes_in_flight >= WINDOW_BYTES {
             state.lanes[lane].writer = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let count = self.link.net.accepts(&mut state.dice, bytes.len());
+        let count = self.link.net.accepts(&mut state.rng, bytes.len());
         if !state.is_stalled {
             self.link.carry(&mut state, lane, &bytes[..count]);
         }
@@ -315,7 +315,7 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let link = &self.link;
         let mut state = link.lock();
-        link.over(&mut state);
+        link.note_closed(&mut state);
         if state.lanes[self.side].end.is_none() && !state.is_stalled {
             state.lanes[self.side].end = Some(link.arrival(&mut state, self.side));
         }
@@ -327,11 +327,11 @@ impl AsyncWrite for Wire {
 }
 
 impl Drop for Wire {
-    /// The other end reads what is under way, and then the end.
+    /// The other end reads what is in flight, and then the end of the stream.
     fn drop(&mut self) {
         let link = &self.link;
         let mut state = link.lock();
-        link.over(&mut state);
+        link.note_closed(&mut state);
         if state.lanes[self.side].end.is_none() && !state.is_stalled {
             state.lanes[self.side].end = Some(link.arrival(&mut state, self.side));
         }

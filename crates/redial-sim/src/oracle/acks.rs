@@ -1,21 +1,21 @@
-//! What a client acknowledges is over: its caller has been told, or wants to know nothing.
+//! A client acknowledges a call only when its caller has the outcome, or no longer wants it.
 
 use std::collections::BTreeMap;
 
 use super::{
     Violation,
-    books::{Account, Books, Place},
+    history::{CallHistory, History, Position},
     violation,
 };
 use crate::journal::{Ack, End, numbered};
 
-pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
-    let sessions = sessions(books);
-    for (place, ack) in &books.acks {
-        for (number, tag, account) in sessions.get(&ack.session).into_iter().flatten() {
-            if covers(ack, *number) && is_waited_for(account, *place) {
+pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
+    let sessions = sessions(history);
+    for (position, ack) in &history.acks {
+        for (number, tag, call) in sessions.get(&ack.session).into_iter().flatten() {
+            if covers(ack, *number) && is_waited_for(call, *position) {
                 let detail = format!(
-                    "its number {number} of session {} was acknowledged, and its caller waits or asks again",
+                    "number {number} of session {} was acknowledged while its caller waits or will ask again",
                     ack.session
                 );
                 found.push(violation("acknowledged means delivered", *tag, detail));
@@ -24,18 +24,18 @@ pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
     }
 }
 
-type Calls<'a> = Vec<(u64, u32, &'a Account)>;
+type Calls<'a> = Vec<(u64, u32, &'a CallHistory)>;
 
-/// The calls of each session. What went on under another id has left its first one behind.
-fn sessions(books: &Books) -> BTreeMap<String, Calls<'_>> {
+/// The calls of each session. A call that went on under another id is left out.
+fn sessions(history: &History) -> BTreeMap<String, Calls<'_>> {
     let mut sessions: BTreeMap<String, Calls<'_>> = BTreeMap::new();
-    for (tag, account) in &books.calls {
-        let mut ids = account.ids.iter();
+    for (tag, call) in &history.calls {
+        let mut ids = call.ids.iter();
         if let (Some(id), None) = (ids.next(), ids.next())
             && let Some((session, number)) = numbered(id)
         {
             let calls = sessions.entry(session).or_default();
-            calls.push((number, *tag, account));
+            calls.push((number, *tag, call));
         }
     }
     sessions
@@ -46,12 +46,12 @@ pub(super) fn covers(ack: &Ack, number: u64) -> bool {
     number < ack.below || above.any(|(from, to)| (*from..*to).contains(&number))
 }
 
-/// Somebody waits, or asks later, and nobody has been told the outcome.
-fn is_waited_for(account: &Account, place: Place) -> bool {
-    let mut ends = account.waits.iter().filter_map(|wait| wait.end.as_ref());
-    let is_known = ends.any(|(when, end)| when.place < place && is_outcome(end));
-    let mut waits = account.waits.iter();
-    !is_known && waits.any(|wait| !wait.is_over_at(place))
+/// A caller waits, or asks later, and no caller has heard the outcome.
+fn is_waited_for(call: &CallHistory, position: Position) -> bool {
+    let mut ends = call.waits.iter().filter_map(|wait| wait.end.as_ref());
+    let is_known = ends.any(|(when, end)| when.position < position && is_outcome(end));
+    let mut waits = call.waits.iter();
+    !is_known && waits.any(|wait| !wait.has_ended_before(position))
 }
 
 fn is_outcome(end: &End) -> bool {

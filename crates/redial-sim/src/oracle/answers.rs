@@ -1,5 +1,4 @@
-//! Whoever asks is answered, with something that can be read, and is not told that it has
-//! acknowledged what it has not.
+//! Every request gets a well-formed reply, and no reply claims an acknowledgement that was not sent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,17 +7,16 @@ use std::{
 
 use super::{
     Violation, acks,
-    books::{Account, Books, Place, Wait},
+    history::{CallHistory, History, Position, Wait},
     violation,
 };
 use crate::journal::{Frame, Way, numbered};
 
-/// How long after the end of its call a request may wait for its reply: a rule of the server may
-/// hold it back, and a connection that is at its limits is not read from, or can't be written to,
-/// for a while.
+/// How long after the end of its call a request may wait for its reply: a fault may delay it, and a
+/// connection at its limits is not read from, or cannot be written to, for a while.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The same of a request whose call was not seen to end: the queue may be long.
+/// The same for a request whose call did not finish: the queue may be long.
 const LONG: Duration = Duration::from_secs(20);
 
 /// Timers count in milliseconds.
@@ -26,41 +24,41 @@ const SLACK: Duration = Duration::from_millis(1);
 
 const STALE: i32 = -32007;
 
-pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
-    for (place, reply) in &books.replies {
+pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
+    for (position, reply) in &history.replies {
         if reply.outcome.is_none() {
             found.push(Violation {
                 rule: "a reply can be read",
-                tag: tag(books, reply),
+                tag: tag(history, reply),
                 detail: format!("on wire {}: {}", reply.wire, reply.text),
             });
         }
-        found.extend(not_acknowledged(books, *place, reply));
+        found.extend(not_acknowledged(history, *position, reply));
     }
-    unanswered(books, found);
-    sent_too_late(books, found);
+    unanswered(history, found);
+    sent_too_late(history, found);
 }
 
-/// The call that is named somewhere in it.
-fn tag(books: &Books, reply: &Frame) -> Option<u32> {
-    let mut tags = books.tags.iter();
+/// The call whose id the reply contains.
+fn tag(history: &History, reply: &Frame) -> Option<u32> {
+    let mut tags = history.tags.iter();
     let (_, tags) = tags.find(|(id, _)| reply.text.contains(&***id))?;
     tags.first().copied()
 }
 
-/// A connection that stands owes each request on it one reply.
-fn unanswered(books: &Books, found: &mut Vec<Violation>) {
+/// An open connection owes each request on it one reply.
+fn unanswered(history: &History, found: &mut Vec<Violation>) {
     let mut balance: BTreeMap<(u32, &str), (usize, Option<u32>)> = BTreeMap::new();
-    for (_, _, request) in &books.requests {
+    for (_, _, request) in &history.requests {
         let Some(id) = request.id.as_deref() else {
             continue;
         };
-        if is_owed(books, request) && !books.lost.contains(id) {
+        if is_owed(history, request) && !history.lost.contains(id) {
             let (owed, tag) = balance.entry((request.wire, id)).or_default();
             (*owed, *tag) = (*owed + 1, request.tag);
         }
     }
-    for (_, reply) in &books.replies {
+    for (_, reply) in &history.replies {
         let id = reply.id.as_deref().unwrap_or_default();
         if let Some((owed, _)) = balance.get_mut(&(reply.wire, id)) {
             *owed = owed.saturating_sub(1);
@@ -77,46 +75,47 @@ fn unanswered(books: &Books, found: &mut Vec<Violation>) {
     }
 }
 
-/// Whether it had its reply coming when its connection was over.
-fn is_owed(books: &Books, request: &Frame) -> bool {
-    let account = request.tag.and_then(|tag| books.calls.get(&tag));
-    let ended = account.and_then(last_end);
+/// Whether the reply was due before the connection closed.
+fn is_owed(history: &History, request: &Frame) -> bool {
+    let call = request.tag.and_then(|tag| history.calls.get(&tag));
+    let ended = call.and_then(last_end);
     let due = match ended {
         Some(ended) => ended.max(request.arrives) + GRACE,
         None => request.arrives + LONG,
     };
-    let over = books.over.get(&request.wire).copied();
-    due < over.unwrap_or(books.lasted)
+    let closed = history.closed.get(&request.wire).copied();
+    due < closed.unwrap_or(history.lasted)
 }
 
-/// When the call's handler ended last, if it is not still at it for all that is known.
-fn last_end(account: &Account) -> Option<Duration> {
-    let is_over = account.finished.len() == account.begun.len();
-    let last = account.finished.last().filter(|_| is_over)?;
+/// When the call's last handler finished, unless one still runs.
+fn last_end(call: &CallHistory) -> Option<Duration> {
+    let has_ended = call.finished.len() == call.begun.len();
+    let last = call.finished.last().filter(|_| has_ended)?;
     Some(last.at)
 }
 
-/// A server keeps its record of a plain call for a while only, so that a client must not send one
-/// again when that may be over: counted from its first request, unless that was refused.
-fn sent_too_late(books: &Books, found: &mut Vec<Violation>) {
-    let refused: BTreeSet<_> = books
+/// A client must not send a plain call again when the server may have dropped its record: counted
+/// from its first request, unless that was refused.
+fn sent_too_late(history: &History, found: &mut Vec<Violation>) {
+    let refused: BTreeSet<_> = history
         .replies
         .iter()
         .filter(|(_, reply)| reply.text.contains(r#""executed":"no""#))
         .filter_map(|(_, reply)| reply.id.as_deref())
         .collect();
     let mut first: BTreeMap<&str, Duration> = BTreeMap::new();
-    for (place, at, request) in books.requests.iter().filter(|(.., one)| !one.is_copy) {
-        let account = request.tag.and_then(|tag| books.calls.get(&tag));
-        let (Some(id), Some(account)) = (request.id.as_deref(), account) else {
+    for (position, at, request) in history.requests.iter().filter(|(.., one)| !one.is_copy) {
+        let call = request.tag.and_then(|tag| history.calls.get(&tag));
+        let (Some(id), Some(call)) = (request.id.as_deref(), call) else {
             continue;
         };
-        if numbered(id).is_some() || account.is_query() || refused.contains(id) {
+        if numbered(id).is_some() || call.is_query() || refused.contains(id) {
             continue;
         }
         let first = *first.entry(id).or_insert(*at);
-        let mut waits = account.waits.iter();
-        let is_this = |wait: &&Wait| wait.from.place < *place && !wait.is_over_at(*place);
+        let mut waits = call.waits.iter();
+        let is_this =
+            |wait: &&Wait| wait.from.position < *position && !wait.has_ended_before(*position);
         let Some(wait) = waits
             .find(is_this)
             .filter(|wait| wait.what.way == Way::Call)
@@ -133,19 +132,19 @@ fn sent_too_late(books: &Books, found: &mut Vec<Violation>) {
     }
 }
 
-/// A call was answered as acknowledged that its client has not acknowledged.
-fn not_acknowledged(books: &Books, place: Place, reply: &Frame) -> Option<Violation> {
-    // What is fenced was not executed, and the reply says so.
+/// A reply says that a call was acknowledged, and it was not.
+fn not_acknowledged(history: &History, position: Position, reply: &Frame) -> Option<Violation> {
+    // A fenced call was not executed, and its reply says so.
     if reply.code != Some(STALE) || reply.text.contains(r#""executed":"no""#) {
         return None;
     }
     let own = reply.id.clone()?;
-    let about = books.about.get(&(reply.wire, own.clone()));
+    let about = history.about.get(&(reply.wire, own.clone()));
     let id = about.unwrap_or(&own);
     let (session, number) = numbered(id)?;
-    let mut before = books.acks.iter().filter(|(at, _)| *at < place);
+    let mut before = history.acks.iter().filter(|(at, _)| *at < position);
     let is_so = before.any(|(_, ack)| ack.session == session && acks::covers(ack, number));
-    let tag = *books.tags.get(id)?.first()?;
+    let tag = *history.tags.get(id)?.first()?;
     (!is_so).then(|| {
         let detail = format!(
             "number {number} of session {session} was not: {}",

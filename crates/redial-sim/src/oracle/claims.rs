@@ -1,18 +1,18 @@
-//! What a caller is told is true, and it is told in time.
+//! What a caller hears is true, and it hears it in time.
 
 use std::time::Duration;
 
 use super::{
     Violation,
-    books::{Account, Books, Place, Wait},
+    history::{CallHistory, History, Position, Wait},
     violation,
 };
 use crate::journal::{End, Method, Way};
 
-/// How much later than its deadline a wait may end: timers count in milliseconds.
+/// How late a wait may end: timers count in milliseconds.
 const SLACK: Duration = Duration::from_millis(1);
 
-/// In replies that say that a call was not executed and never will be.
+/// Found in replies that say that a call was not executed, and never will be.
 const NEVER: &str = r#""state":"never""#;
 const NOT_EXECUTED: &str = r#""executed":"no""#;
 const STALE: i32 = -32007;
@@ -21,12 +21,12 @@ const NEVER_RULE: &str = "never means no effect";
 const HANDLER_ERROR: i32 = -32000;
 const INTERNAL_ERROR: i32 = -32603;
 
-pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
-    for (tag, account) in &books.calls {
-        for wait in &account.waits {
+pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
+    for (tag, call) in &history.calls {
+        for wait in &call.waits {
             let (rule, untruth) = match &wait.end {
-                None => ("every call ends", Some("it has no end".to_owned())),
-                Some((_, end)) => (rule(end), untruth_of_any(books, account, wait, end)),
+                None => ("every call ends", Some("it has not ended".to_owned())),
+                Some((_, end)) => (rule(end), untruth_of_any(history, call, wait, end)),
             };
             if let Some(detail) = untruth {
                 found.push(violation(rule, *tag, detail));
@@ -34,27 +34,24 @@ pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
             found.extend(overdue(*tag, wait));
         }
     }
-    untruths_to_others(books, found);
+    untruths_in_replies(history, found);
 }
 
-/// Whoever takes a call back or asks for it, beside its caller, is told the truth too.
-fn untruths_to_others(books: &Books, found: &mut Vec<Violation>) {
-    for (_, reply) in &books.replies {
+/// What the middlebox hears about a call is true, too.
+fn untruths_in_replies(history: &History, found: &mut Vec<Violation>) {
+    for (_, reply) in &history.replies {
         let Some(id) = &reply.id else { continue };
         let is_fenced = reply.code == Some(STALE) && reply.text.contains(NOT_EXECUTED);
-        let about = books.about.get(&(reply.wire, id.clone()));
+        let about = history.about.get(&(reply.wire, id.clone()));
         let about = about.filter(|_| reply.text.contains(NEVER));
         let about = about.or(is_fenced.then_some(id));
         let tags = about
-            .and_then(|id| books.tags.get(id))
+            .and_then(|id| history.tags.get(id))
             .into_iter()
             .flatten();
         for tag in tags {
-            let account = books
-                .calls
-                .get(tag)
-                .filter(|account| account.ids.len() == 1);
-            if let Some(detail) = account.and_then(executed_after_all) {
+            let call = history.calls.get(tag).filter(|call| call.ids.len() == 1);
+            if let Some(detail) = call.and_then(executed_after_all) {
                 found.push(violation(NEVER_RULE, *tag, detail));
             }
         }
@@ -84,78 +81,76 @@ fn overdue(tag: u32, wait: &Wait) -> Option<Violation> {
     })
 }
 
-/// As below; but who asks for an outcome does not say what was asked for. If something on the way
-/// has forged a request under the call's id, the outcome may be that of the forgery.
-fn untruth_of_any(books: &Books, account: &Account, wait: &Wait, end: &End) -> Option<String> {
-    let untruth = untruth(account, wait, end)?;
+/// As [`untruth`], but `rpc.resolve` names no params: if the middlebox forged a request under the
+/// call's id, the outcome may be that of the forgery.
+fn untruth_of_any(history: &History, call: &CallHistory, wait: &Wait, end: &End) -> Option<String> {
+    let untruth = untruth(call, wait, end)?;
     let asks = wait.what.way == Way::Resolve && matches!(end, End::Ok(_) | End::Failed(_));
-    let tags = account.ids.iter().filter_map(|id| books.tags.get(id));
-    let mut others = tags.flatten().filter_map(|tag| books.calls.get(tag));
-    let is_true = |other: &Account| self::untruth(other, wait, end).is_none();
+    let tags = call.ids.iter().filter_map(|id| history.tags.get(id));
+    let mut others = tags.flatten().filter_map(|tag| history.calls.get(tag));
+    let is_true = |other: &CallHistory| self::untruth(other, wait, end).is_none();
     (!(asks && others.any(is_true))).then_some(untruth)
 }
 
-/// What is wrong about what a caller was told, if anything.
-fn untruth(account: &Account, wait: &Wait, end: &End) -> Option<String> {
+/// What is wrong with what a caller heard, if anything.
+fn untruth(call: &CallHistory, wait: &Wait, end: &End) -> Option<String> {
     match end {
-        End::Ok(_) if account.is_query() => None,
-        End::Ok(value) => no_such_effect(account, wait, *value),
-        End::Failed(code) => not_so_failed(account, wait, *code),
-        End::NotExecuted(_) | End::Never => executed_after_all(account),
+        End::Ok(_) if call.is_query() => None,
+        End::Ok(value) => no_such_effect(call, wait, *value),
+        End::Failed(code) => not_so_failed(call, wait, *code),
+        End::NotExecuted(_) | End::Never => executed_after_all(call),
         End::Unknown(_) | End::Dropped | End::Crashed => None,
     }
 }
 
-fn no_such_effect(account: &Account, wait: &Wait, value: i64) -> Option<String> {
-    if !matches!(account.method, Some(Method::Inc | Method::NoEffect)) {
+fn no_such_effect(call: &CallHistory, wait: &Wait, value: i64) -> Option<String> {
+    if !matches!(call.method, Some(Method::Inc | Method::NoEffect)) {
         return Some(format!(
-            "the handler never gives a value, and {value} was told"
+            "the caller heard {value}, and the handler never returns a value"
         ));
     }
-    let (from, to) = (account.seen?, wait.end.as_ref()?.0.place);
-    let is_it = |place: Place, found: i64| found == value && (from..to).contains(&place);
-    let mut effects = account.effects.iter();
-    match effects.any(|(when, effect)| is_it(when.place, effect.value)) {
-        true => None,
-        false => Some(format!(
-            "{value} was told, and its effects until then are {:?}",
-            account.effects
-        )),
-    }
+    let (from, to) = (call.seen?, wait.end.as_ref()?.0.position);
+    let is_it = |position: Position, found: i64| found == value && (from..to).contains(&position);
+    let mut effects = call.effects.iter();
+    let is_true = effects.any(|(when, effect)| is_it(when.position, effect.value));
+    (!is_true).then(|| {
+        format!(
+            "the caller heard {value}, and the effects of the call are {:?}",
+            call.effects
+        )
+    })
 }
 
-fn not_so_failed(account: &Account, wait: &Wait, code: i32) -> Option<String> {
-    let to = wait.end.as_ref()?.0.place;
-    let effects = account
+fn not_so_failed(call: &CallHistory, wait: &Wait, code: i32) -> Option<String> {
+    let to = wait.end.as_ref()?.0.position;
+    let effects = call
         .effects
         .iter()
-        .filter(|(when, _)| when.place < to)
+        .filter(|(when, _)| when.position < to)
         .count();
-    let has_begun = account.begun.iter().any(|when| when.place < to);
-    let is_so = match (account.method?, code) {
+    let has_begun = call.begun.iter().any(|when| when.position < to);
+    let is_so = match (call.method?, code) {
         (Method::FailAfter, HANDLER_ERROR) | (Method::Panic, INTERNAL_ERROR) => effects > 0,
         (Method::FailBefore, HANDLER_ERROR) => has_begun && effects == 0,
         _ => false,
     };
     (!is_so).then(|| {
-        let method = account.method;
-        format!("{code} was told of {method:?}, begun: {has_begun}, effects: {effects}")
+        let method = call.method;
+        format!("the caller heard {code} of {method:?}, begun: {has_begun}, effects: {effects}")
     })
 }
 
-fn executed_after_all(account: &Account) -> Option<String> {
-    // A copy of a refused call with a plain id may run: nothing is left of the refusal.
-    let until = match account.is_plain {
-        true => account.copied.unwrap_or(Place::MAX),
-        false => Place::MAX,
-    };
-    if let Some((when, effect)) = account.effects.iter().find(|(when, _)| when.place < until) {
-        return Some(format!("it has had an effect at {:?}: {effect:?}", when.at));
+fn executed_after_all(call: &CallHistory) -> Option<String> {
+    // A copy of a refused call with a plain id may run: refusals are not recorded there.
+    let copied = call.copied.filter(|_| call.is_plain);
+    let until = copied.unwrap_or(Position::MAX);
+    if let Some((when, effect)) = call.effects.iter().find(|(when, _)| when.position < until) {
+        return Some(format!("it had an effect at {:?}: {effect:?}", when.at));
     }
-    // A handler that takes a call back has been executed, and nothing has happened.
-    let mut begun = account.begun.iter().filter(|when| when.place < until);
+    // A handler may run and report that it had no effect.
+    let mut begun = call.begun.iter().filter(|when| when.position < until);
     let begun = begun
         .next()
-        .filter(|_| account.method != Some(Method::NoEffect))?;
+        .filter(|_| call.method != Some(Method::NoEffect))?;
     Some(format!("its handler began at {:?}", begun.at))
 }

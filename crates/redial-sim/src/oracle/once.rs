@@ -2,39 +2,39 @@
 
 use super::{
     Violation,
-    books::{Account, Books, Happening},
+    history::{CallHistory, History, Occurrence},
     violation,
 };
 use crate::journal::Method;
 
-pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
-    for (tag, account) in &books.calls {
-        if account.is_query() {
+pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
+    for (tag, call) in &history.calls {
+        if call.is_query() {
             continue;
         }
-        let effects: Vec<_> = account.effects.iter().map(|(when, _)| *when).collect();
-        if let Some(why) = twice(books, account, &effects) {
+        let effects: Vec<_> = call.effects.iter().map(|(when, _)| *when).collect();
+        if let Some(why) = twice(history, call, &effects) {
             found.push(violation("at most one effect", *tag, why));
             continue;
         }
-        // A handler that says that it had no effect may be run again.
-        if account.method != Some(Method::NoEffect)
-            && let Some(why) = twice(books, account, &account.begun)
+        // A handler that reports no effect may run again.
+        if call.method != Some(Method::NoEffect)
+            && let Some(why) = twice(history, call, &call.begun)
         {
             found.push(violation("at most one execution", *tag, why));
         }
     }
-    one_call_for_an_id(books, found);
+    one_call_for_an_id(history, found);
 }
 
-/// Why these are too many, if they are.
-fn twice(books: &Books, account: &Account, happenings: &[Happening]) -> Option<String> {
-    let pairs = happenings.windows(2);
-    let mut wrong = pairs.filter(|pair| !(account.is_plain && is_excused(books, account, pair)));
+/// Why these are too many, if so.
+fn twice(history: &History, call: &CallHistory, occurrences: &[Occurrence]) -> Option<String> {
+    let pairs = occurrences.windows(2);
+    let mut wrong = pairs.filter(|pair| !(call.is_plain && is_excused(history, call, pair)));
     let pair = wrong.next()?;
     Some(format!(
         "{} of them: at {:?} (life {}) and at {:?} (life {})",
-        happenings.len(),
+        occurrences.len(),
         pair[0].at,
         pair[0].life,
         pair[1].at,
@@ -42,27 +42,28 @@ fn twice(books: &Books, account: &Account, happenings: &[Happening]) -> Option<S
     ))
 }
 
-/// Whether the server may have forgotten a plain call by the second time.
-fn is_excused(books: &Books, account: &Account, pair: &[Happening]) -> bool {
+/// Whether the server may have dropped the record of a plain call by the second time.
+fn is_excused(history: &History, call: &CallHistory, pair: &[Occurrence]) -> bool {
     if pair[0].life != pair[1].life {
         return true;
     }
-    let ends = account.finished.iter();
-    let mut ends = ends.filter(|end| end.place > pair[0].place && end.place < pair[1].place);
+    let ends = call.finished.iter();
+    let mut ends =
+        ends.filter(|end| end.position > pair[0].position && end.position < pair[1].position);
     ends.next()
-        .is_some_and(|end| pair[1].at.saturating_sub(end.at) >= books.ttl)
+        .is_some_and(|end| pair[1].at.saturating_sub(end.at) >= history.ttl)
 }
 
-/// An id is the name of one call, whatever else is asked for under it.
-fn one_call_for_an_id(books: &Books, found: &mut Vec<Violation>) {
-    for (id, tags) in &books.tags {
-        let accounts = tags
+/// An id names one call, whatever else is requested under it.
+fn one_call_for_an_id(history: &History, found: &mut Vec<Violation>) {
+    for (id, tags) in &history.tags {
+        let calls = tags
             .iter()
-            .filter_map(|tag| Some((tag, books.calls.get(tag)?)));
-        let executed: Vec<_> = accounts
-            .filter(|(_, account)| account.ids.len() == 1 && !account.is_plain)
-            .filter(|(_, account)| !account.is_query() && account.method != Some(Method::NoEffect))
-            .filter(|(_, account)| !account.begun.is_empty())
+            .filter_map(|tag| Some((tag, history.calls.get(tag)?)));
+        let executed: Vec<_> = calls
+            .filter(|(_, call)| call.ids.len() == 1 && !call.is_plain)
+            .filter(|(_, call)| !call.is_query() && call.method != Some(Method::NoEffect))
+            .filter(|(_, call)| !call.begun.is_empty())
             .map(|(tag, _)| *tag)
             .collect();
         if executed.len() > 1 {

@@ -1,58 +1,58 @@
-//! The counters are linearizable: there is an order of all operations that explains every value
-//! and in which whatever was over before something else began comes first.
+//! The counters are linearizable: some order of all operations explains every value, and agrees with
+//! real time.
 //!
-//! Additions commute, but each returns the value that it made, and deltas are positive: the order
-//! of the values is the only order there can be. So it is enough to compare it with real time,
-//! in one pass, where a checker of registers would have to search. An addition that nobody was told
-//! of has its place too, at any time after its call began.
+//! Additions commute, but each returns the value that it made, and deltas are positive: the order of
+//! the values is the only candidate. Comparing it with real time takes one pass, where a checker of
+//! registers would have to search. An addition whose result no caller heard may take place at any
+//! time after its call began.
 
 use std::collections::BTreeMap;
 
 use super::{
     Violation,
-    books::{Books, Place},
+    history::{History, Position},
     violation,
 };
 use crate::journal::{Change, End};
 
-/// Something that was done to a counter.
+/// An addition to a counter, or a read of it.
 struct Operation {
     tag: u32,
-    from: Place,
-    /// Where its caller was told, if it was.
-    to: Option<Place>,
+    from: Position,
+    /// Where its caller heard the result, if it did.
+    to: Option<Position>,
     value: i64,
     reads: bool,
 }
 
-pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
+pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     let (mut counters, mut effects) = (BTreeMap::new(), BTreeMap::new());
-    for (tag, account) in &books.calls {
-        let Some(from) = account.seen else { continue };
-        let told = |value: i64| {
-            let ends = account.waits.iter().filter_map(|wait| wait.end.as_ref());
+    for (tag, call) in &history.calls {
+        let Some(from) = call.seen else { continue };
+        let heard = |value: i64| {
+            let ends = call.waits.iter().filter_map(|wait| wait.end.as_ref());
             let mut ends = ends.filter(|(_, end)| *end == End::Ok(value));
-            ends.next().map(|(when, _)| when.place)
+            ends.next().map(|(when, _)| when.position)
         };
-        for (when, effect) in &account.effects {
+        for (when, effect) in &call.effects {
             let operation = Operation {
                 tag: *tag,
                 from,
-                to: told(effect.value),
+                to: heard(effect.value),
                 value: effect.value,
                 reads: false,
             };
             put(&mut counters, effect.key, operation);
-            put(&mut effects, effect.key, (when.place, *tag, *effect));
+            put(&mut effects, effect.key, (when.position, *tag, *effect));
         }
-        if account.is_query() {
-            for (key, operation) in reads(*tag, &account.waits) {
+        if call.is_query() {
+            for (key, operation) in reads(*tag, &call.waits) {
                 put(&mut counters, key, operation);
             }
         }
     }
     for effects in effects.values_mut() {
-        effects.sort_by_key(|(place, ..)| *place);
+        effects.sort_by_key(|(position, ..)| *position);
         adds_up(effects, found);
     }
     for operations in counters.values_mut() {
@@ -64,14 +64,14 @@ fn put<T>(map: &mut BTreeMap<u32, Vec<T>>, key: u32, value: T) {
     map.entry(key).or_default().push(value);
 }
 
-fn reads(tag: u32, waits: &[super::books::Wait]) -> impl Iterator<Item = (u32, Operation)> {
+fn reads(tag: u32, waits: &[super::history::Wait]) -> impl Iterator<Item = (u32, Operation)> {
     waits.iter().filter_map(move |wait| match wait.end {
         Some((to, End::Ok(value))) => Some((
             wait.what.key,
             Operation {
                 tag,
-                from: wait.from.place,
-                to: Some(to.place),
+                from: wait.from.position,
+                to: Some(to.position),
                 value,
                 reads: true,
             },
@@ -80,8 +80,8 @@ fn reads(tag: u32, waits: &[super::books::Wait]) -> impl Iterator<Item = (u32, O
     })
 }
 
-/// Each addition starts from where the one before it ended.
-fn adds_up(effects: &[(Place, u32, Change)], found: &mut Vec<Violation>) {
+/// Each addition starts from the value of the one before.
+fn adds_up(effects: &[(Position, u32, Change)], found: &mut Vec<Violation>) {
     let mut before = 0;
     for (_, tag, effect) in effects {
         if effect.value != before + effect.delta {
@@ -95,45 +95,46 @@ fn adds_up(effects: &[(Place, u32, Change)], found: &mut Vec<Violation>) {
 /// The order of the values agrees with real time.
 fn in_order(operations: &mut [Operation], found: &mut Vec<Violation>) {
     operations.sort_by_key(|operation| operation.from);
-    let mut made: Vec<(i64, Place)> = operations
+    let mut made: Vec<(i64, Position)> = operations
         .iter()
         .filter(|operation| !operation.reads)
         .map(|operation| (operation.value, operation.from))
         .collect();
     made.sort_unstable();
-    let mut over: Vec<_> = operations
+    let mut ended: Vec<_> = operations
         .iter()
         .filter(|operation| operation.to.is_some())
         .collect();
-    over.sort_by_key(|operation| operation.to);
-    let (mut over, mut highest) = (over.into_iter().peekable(), None::<&Operation>);
+    ended.sort_by_key(|operation| operation.to);
+    let (mut ended, mut highest) = (ended.into_iter().peekable(), None::<&Operation>);
     for operation in operations.iter() {
-        while let Some(ended) = over.next_if(|ended| ended.to < Some(operation.from)) {
+        while let Some(earlier) = ended.next_if(|earlier| earlier.to < Some(operation.from)) {
             highest = highest
-                .filter(|highest| highest.value >= ended.value)
-                .or(Some(ended));
+                .filter(|highest| highest.value >= earlier.value)
+                .or(Some(earlier));
         }
         let least = highest.map_or(0, |highest| highest.value);
-        let is_late = match operation.reads {
-            true => operation.value < least,
-            false => operation.value <= least,
+        let is_too_low = if operation.reads {
+            operation.value < least
+        } else {
+            operation.value <= least
         };
-        if let (true, Some(highest)) = (is_late, highest) {
+        if let Some(highest) = highest.filter(|_| is_too_low) {
             let detail = format!(
-                "its value is {}, and call {} was over before it began, with {}",
+                "its value is {}, and call {} ended before it began, with {}",
                 operation.value, highest.tag, highest.value
             );
             found.push(violation("linearizable", operation.tag, detail));
         }
-        if operation.reads && !was_there(&made, operation) {
-            let detail = format!("it read {}, which nobody had made", operation.value);
+        if operation.reads && !was_made(&made, operation) {
+            let detail = format!("it read {}, which no addition had made", operation.value);
             found.push(violation("linearizable", operation.tag, detail));
         }
     }
 }
 
-/// Whether a value that was read is that of an addition which had begun by the end of the read.
-fn was_there(made: &[(i64, Place)], read: &Operation) -> bool {
+/// Whether an addition that began before the end of the read made its value.
+fn was_made(made: &[(i64, Position)], read: &Operation) -> bool {
     let began = made.binary_search_by_key(&read.value, |(value, _)| *value);
     read.value == 0 || began.is_ok_and(|at| Some(made[at].1) < read.to)
 }

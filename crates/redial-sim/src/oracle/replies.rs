@@ -1,50 +1,51 @@
-//! What goes over the wires: one id has one outcome, byte for byte, and a reply is about what was
-//! asked.
+//! One id has one outcome, byte for byte, and a reply answers what was requested.
 
 use std::collections::BTreeMap;
 
 use super::{
     Violation,
-    books::{Account, Books},
+    history::{CallHistory, History},
     violation,
 };
 use crate::journal::Frame;
 
-pub(super) fn check(books: &Books, found: &mut Vec<Violation>) {
+pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     let mut outcomes: BTreeMap<&str, &str> = BTreeMap::new();
-    for (place, reply) in &books.replies {
+    for (position, reply) in &history.replies {
         let (Some(id), Some(outcome)) = (&reply.id, &reply.outcome) else {
             continue;
         };
-        let Some(account) = mutation(books, id) else {
+        let Some(call) = mutation(history, id) else {
             continue;
         };
-        found.extend(not_asked_for(books, *place, reply, id));
-        let executions: usize = executions(books, id);
-        if !is_recorded(reply) || account.is_plain && executions > 1 {
+        found.extend(not_asked_for(history, *position, reply, id));
+        let executions: usize = executions(history, id);
+        if !is_recorded(reply) || call.is_plain && executions > 1 {
             continue;
         }
         let first = *outcomes.entry(id).or_insert(outcome);
         if first != outcome {
-            let tag = *books.tags[id].first().expect("it was used");
-            let detail = format!("{first} was answered first, and later {outcome}");
+            let tag = *history.tags[id].first().expect("the id was used");
+            let detail = format!("the first reply was {first}, a later one {outcome}");
             found.push(violation("one id has one outcome", tag, detail));
         }
     }
 }
 
-/// The call that an id is of, if it is one with effect.
-fn mutation<'a>(books: &'a Books, id: &str) -> Option<&'a Account> {
-    let tag = books.tags.get(id)?.first()?;
-    books.calls.get(tag).filter(|account| !account.is_query())
+/// The call of an id, if it is a mutation.
+fn mutation<'a>(history: &'a History, id: &str) -> Option<&'a CallHistory> {
+    let tag = history.tags.get(id)?.first()?;
+    history.calls.get(tag).filter(|call| !call.is_query())
 }
 
-fn executions(books: &Books, id: &str) -> usize {
-    let accounts = books.tags[id].iter().filter_map(|tag| books.calls.get(tag));
-    accounts.map(|account| account.begun.len()).sum()
+fn executions(history: &History, id: &str) -> usize {
+    let calls = history.tags[id]
+        .iter()
+        .filter_map(|tag| history.calls.get(tag));
+    calls.map(|call| call.begun.len()).sum()
 }
 
-/// Results and the errors of handlers are recorded. What is refused is not.
+/// Results and errors of handlers are recorded; refusals are not.
 fn is_recorded(reply: &Frame) -> bool {
     match reply.code {
         None => true,
@@ -53,22 +54,22 @@ fn is_recorded(reply: &Frame) -> bool {
     }
 }
 
-/// A value was answered to a request that had no such effect.
-fn not_asked_for(books: &Books, place: usize, reply: &Frame, id: &str) -> Option<Violation> {
+/// A reply carries a value that its request did not produce.
+fn not_asked_for(history: &History, position: usize, reply: &Frame, id: &str) -> Option<Violation> {
     let value = reply.value?;
-    let asked = books.asked.get(&(reply.wire, id.to_owned()))?;
+    let asked = history.asked.get(&(reply.wire, id.to_owned()))?;
     let is_it = |tag: &u32| {
-        let effects = &books.calls[tag].effects;
+        let effects = &history.calls[tag].effects;
         effects
             .iter()
-            .any(|(when, effect)| when.place < place && effect.value == value)
+            .any(|(when, effect)| when.position < position && effect.value == value)
     };
     (!asked.iter().any(is_it)).then(|| {
         let detail = format!(
-            "{value} was answered on wire {}, and is no value of it",
+            "the reply on wire {} is {value}, which the call never produced",
             reply.wire
         );
-        let tag = *asked.first().expect("it was asked for");
+        let tag = *asked.first().expect("a reply has a request");
         violation("a reply is about what was asked", tag, detail)
     })
 }

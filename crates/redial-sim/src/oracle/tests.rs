@@ -1,5 +1,5 @@
-//! Histories made by hand: a good one passes, and each thing that must not be is found by the rule
-//! that is about it, and by no other.
+//! Histories made by hand: a good one passes, and each violation is found by its own rule, and by no
+//! other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,18 +9,18 @@ use crate::{
     world::Run,
 };
 
-/// Numbers 0 and 1 of one session, and an id of none.
+/// Numbers 0 and 1 of one session, and a plain id.
 const FIRST: &str = r#""12345678-9abc-8def-8000-000000000000""#;
 const SECOND: &str = r#""12345678-9abc-8def-8000-000000000001""#;
 const PLAIN: &str = r#""12345678-9abc-4def-8000-000000000000""#;
 
-/// A history in the making. A millisecond passes with each event.
-struct History {
+/// Builds a journal. A millisecond passes with each event.
+struct HistoryBuilder {
     run: Run,
     at: Duration,
 }
 
-impl History {
+impl HistoryBuilder {
     fn new() -> Self {
         let run = Run {
             seed: 7,
@@ -138,7 +138,7 @@ impl History {
             .note(Event::Finished { tag, life })
     }
 
-    /// One call, from its beginning to its good end.
+    /// One call that succeeds.
     fn good(self, tag: u32, id: &str, value: i64) -> Self {
         self.calls(tag, Method::Inc)
             .sends(tag, id)
@@ -157,20 +157,25 @@ impl History {
 
 #[test]
 fn a_good_history_passes() {
-    let history = History::new().good(1, FIRST, 1).good(2, SECOND, 2).acks(2);
+    let history = HistoryBuilder::new()
+        .good(1, FIRST, 1)
+        .good(2, SECOND, 2)
+        .acks(2);
     history.breaks(&[]);
 }
 
 #[test]
 fn a_second_effect() {
-    let history = History::new().calls(1, Method::Inc).sends(1, FIRST);
+    let history = HistoryBuilder::new().calls(1, Method::Inc).sends(1, FIRST);
     let history = history.runs(1, 1, 1).runs(1, 1, 2).answers(FIRST, 1);
     history.ends(1, End::Ok(1)).breaks(&["at most one effect"]);
 }
 
 #[test]
 fn a_second_execution_without_effect() {
-    let mut history = History::new().calls(1, Method::FailBefore).sends(1, FIRST);
+    let mut history = HistoryBuilder::new()
+        .calls(1, Method::FailBefore)
+        .sends(1, FIRST);
     for _ in 0..2 {
         history = history.note(Event::Began { tag: 1, life: 1 });
     }
@@ -183,7 +188,7 @@ fn a_second_execution_without_effect() {
 #[test]
 fn a_second_effect_of_a_plain_id_is_excused_only_after_the_ttl_or_a_restart() {
     let twice = |life, pause| {
-        let history = History::new().calls(1, Method::Inc).sends(1, PLAIN);
+        let history = HistoryBuilder::new().calls(1, Method::Inc).sends(1, PLAIN);
         let history = history.runs(1, 1, 1).answers(PLAIN, 1).after_ms(pause);
         history.runs(1, life, 2).ends(1, End::Ok(1))
     };
@@ -194,7 +199,7 @@ fn a_second_effect_of_a_plain_id_is_excused_only_after_the_ttl_or_a_restart() {
 
 #[test]
 fn an_ok_without_effect_with_another_value_or_before_it() {
-    let called = || History::new().calls(1, Method::Inc).sends(1, FIRST);
+    let called = || HistoryBuilder::new().calls(1, Method::Inc).sends(1, FIRST);
     let rules = ["ok means exactly one effect"];
     called().ends(1, End::Ok(1)).breaks(&rules);
     called().runs(1, 1, 1).ends(1, End::Ok(2)).breaks(&rules);
@@ -202,7 +207,7 @@ fn an_ok_without_effect_with_another_value_or_before_it() {
 }
 
 #[test]
-fn an_effect_before_or_after_the_word_that_there_is_none() {
+fn an_effect_of_a_call_reported_as_not_executed() {
     for (end, rule) in [
         (
             End::NotExecuted("busy".into()),
@@ -210,7 +215,7 @@ fn an_effect_before_or_after_the_word_that_there_is_none() {
         ),
         (End::Never, "never means no effect"),
     ] {
-        let called = || History::new().calls(1, Method::Inc).sends(1, FIRST);
+        let called = || HistoryBuilder::new().calls(1, Method::Inc).sends(1, FIRST);
         called().runs(1, 1, 1).ends(1, end.clone()).breaks(&[rule]);
         called()
             .ends(1, end)
@@ -221,8 +226,8 @@ fn an_effect_before_or_after_the_word_that_there_is_none() {
 }
 
 #[test]
-fn an_effect_after_somebody_else_was_told_never() {
-    let history = History::new().calls(1, Method::Inc).sends(1, FIRST);
+fn an_effect_after_a_cancellation_got_never() {
+    let history = HistoryBuilder::new().calls(1, Method::Inc).sends(1, FIRST);
     let history = history.sends_frame(Frame {
         id: Some("\"c\"".to_owned()),
         method: Some("rpc.cancel".to_owned()),
@@ -243,16 +248,19 @@ fn an_effect_after_somebody_else_was_told_never() {
 }
 
 #[test]
-fn an_effect_of_a_call_that_is_said_to_be_fenced() {
-    let history = History::new().good(1, FIRST, 1).acks(1).sends(1, FIRST);
+fn an_effect_of_a_call_reported_as_fenced() {
+    let history = HistoryBuilder::new()
+        .good(1, FIRST, 1)
+        .acks(1)
+        .sends(1, FIRST);
     history
         .refuses(FIRST, -32007, "no")
         .breaks(&["never means no effect"]);
 }
 
 #[test]
-fn a_failure_that_was_none() {
-    let history = History::new().calls(1, Method::Inc).sends(1, FIRST);
+fn a_failure_of_a_handler_that_succeeded() {
+    let history = HistoryBuilder::new().calls(1, Method::Inc).sends(1, FIRST);
     let history = history.runs(1, 1, 1).answers(FIRST, 1);
     history
         .ends(1, End::Failed(-32000))
@@ -261,17 +269,19 @@ fn a_failure_that_was_none() {
 
 #[test]
 fn two_outcomes_of_one_id() {
-    let history = History::new().good(1, FIRST, 1).sends(1, FIRST);
+    let history = HistoryBuilder::new().good(1, FIRST, 1).sends(1, FIRST);
     history
         .refuses(FIRST, -32603, "yes")
         .breaks(&["one id has one outcome"]);
-    let history = History::new().good(1, FIRST, 1).sends(1, FIRST);
+    let history = HistoryBuilder::new().good(1, FIRST, 1).sends(1, FIRST);
     history.refuses(FIRST, -32001, "no").breaks(&[]);
 }
 
 #[test]
-fn the_outcome_of_another_call() {
-    let history = History::new().good(1, FIRST, 1).calls(2, Method::Inc);
+fn a_reply_with_the_outcome_of_another_call() {
+    let history = HistoryBuilder::new()
+        .good(1, FIRST, 1)
+        .calls(2, Method::Inc);
     let history = history.sends(2, SECOND).runs(2, 1, 2).answers(SECOND, 1);
     history
         .ends(2, End::Unknown("lost".into()))
@@ -280,7 +290,9 @@ fn the_outcome_of_another_call() {
 
 #[test]
 fn two_calls_under_one_id() {
-    let history = History::new().good(1, FIRST, 1).calls(2, Method::Inc);
+    let history = HistoryBuilder::new()
+        .good(1, FIRST, 1)
+        .calls(2, Method::Inc);
     let history = history.sends(2, FIRST).runs(2, 1, 2);
     history
         .ends(2, End::Unknown("lost".into()))
@@ -288,8 +300,8 @@ fn two_calls_under_one_id() {
 }
 
 #[test]
-fn a_reply_that_nobody_can_read() {
-    let history = History::new().good(1, FIRST, 1);
+fn a_malformed_reply() {
+    let history = HistoryBuilder::new().good(1, FIRST, 1);
     let history = history.answers_frame(Frame {
         text: format!(r#"{{"id":{FIRST},"result":1"result":2}}"#),
         ..Frame::default()
@@ -298,16 +310,16 @@ fn a_reply_that_nobody_can_read() {
 }
 
 #[test]
-fn a_request_without_an_answer_on_a_connection_that_stands() {
+fn a_request_without_a_reply_on_an_open_connection() {
     let asked_twice = || {
-        let history = History::new().calls(1, Method::Inc);
+        let history = HistoryBuilder::new().calls(1, Method::Inc);
         let mut history = history.sends(1, FIRST).sends(1, FIRST).runs(1, 1, 1);
         history.run.lasted = Duration::from_secs(10);
         history.answers(FIRST, 1).ends(1, End::Ok(1))
     };
     asked_twice().breaks(&["every request is answered"]);
-    let over = Event::Over { wire: 1 };
-    asked_twice().note(over).breaks(&[]);
+    let closed = Event::Closed { wire: 1 };
+    asked_twice().note(closed).breaks(&[]);
     asked_twice().answers(FIRST, 1).breaks(&[]);
     let lost = Event::Server {
         life: 1,
@@ -319,9 +331,9 @@ fn a_request_without_an_answer_on_a_connection_that_stands() {
 }
 
 #[test]
-fn an_acknowledgement_of_what_is_waited_for_now_or_later() {
+fn an_acknowledgement_while_a_caller_waits_or_before_it_asks_again() {
     let rules = ["acknowledged means delivered"];
-    let called = || History::new().calls(1, Method::Inc).sends(1, FIRST);
+    let called = || HistoryBuilder::new().calls(1, Method::Inc).sends(1, FIRST);
     let waiting = called().runs(1, 1, 1).acks(1).answers(FIRST, 1);
     waiting.ends(1, End::Ok(1)).breaks(&rules);
     let unknown = || {
@@ -330,14 +342,17 @@ fn an_acknowledgement_of_what_is_waited_for_now_or_later() {
     };
     let resumed = unknown().asks(1, Method::Inc, Way::Resume);
     resumed.hears(1, Way::Resume, End::Ok(1)).breaks(&rules);
-    // Nobody asks again.
+    // Without a later question it is fine.
     unknown().breaks(&[]);
 }
 
 #[test]
-fn a_call_said_to_be_acknowledged_that_is_not() {
+fn a_reply_that_claims_an_acknowledgement_that_was_not_sent() {
     let refused = |below, executed| {
-        let history = History::new().good(1, FIRST, 1).acks(below).sends(1, FIRST);
+        let history = HistoryBuilder::new()
+            .good(1, FIRST, 1)
+            .acks(below)
+            .sends(1, FIRST);
         history.refuses(FIRST, -32007, executed)
     };
     refused(0, "unknown").breaks(&["stale means acknowledged"]);
@@ -345,9 +360,9 @@ fn a_call_said_to_be_acknowledged_that_is_not() {
 }
 
 #[test]
-fn a_plain_call_sent_again_when_its_record_may_be_gone() {
+fn a_plain_call_sent_again_after_its_resend_window() {
     let again_after = |pause| {
-        let history = History::new().calls(1, Method::Inc).sends(1, PLAIN);
+        let history = HistoryBuilder::new().calls(1, Method::Inc).sends(1, PLAIN);
         let history = history.after_ms(pause).sends(1, PLAIN).runs(1, 1, 1);
         history.answers(PLAIN, 1).ends(1, End::Ok(1))
     };
@@ -356,31 +371,31 @@ fn a_plain_call_sent_again_when_its_record_may_be_gone() {
 }
 
 #[test]
-fn a_call_without_end_and_one_that_ends_too_late() {
-    let history = History::new().calls(1, Method::Inc);
+fn a_call_that_does_not_end_and_one_that_ends_too_late() {
+    let history = HistoryBuilder::new().calls(1, Method::Inc);
     history.breaks(&["every call ends"]);
-    let history = History::new().calls(1, Method::Inc).after_ms(2000);
+    let history = HistoryBuilder::new().calls(1, Method::Inc).after_ms(2000);
     history
         .ends(1, End::NotExecuted("late".into()))
         .breaks(&["every call ends by its deadline"]);
 }
 
 #[test]
-fn values_out_of_order_and_reads_of_the_past_and_of_nothing() {
+fn values_out_of_order_and_reads_of_old_and_of_unknown_values() {
     let read = |value| {
-        let history = History::new().good(1, FIRST, 1);
+        let history = HistoryBuilder::new().good(1, FIRST, 1);
         history.calls(2, Method::Get).ends(2, End::Ok(value))
     };
     read(1).breaks(&[]);
     read(0).breaks(&["linearizable"]);
     read(2).breaks(&["linearizable"]);
-    let history = History::new().good(1, FIRST, 1).good(2, SECOND, 1);
+    let history = HistoryBuilder::new().good(1, FIRST, 1).good(2, SECOND, 1);
     history.breaks(&["additions add up", "linearizable"]);
 }
 
 #[test]
 fn a_panic() {
-    let mut history = History::new();
+    let mut history = HistoryBuilder::new();
     history.run.panics.push("index out of bounds".to_owned());
     history.breaks(&["nothing panics"]);
 }

@@ -1,21 +1,20 @@
-//! The oracle is worth what it finds: each deliberate bug is found within 200 seeds, by a rule
-//! that is about it. (What passes without a bug is in `seeds.rs`: the same server, and the real
-//! one.)
+//! The oracle finds each deliberate bug within 200 seeds, by a rule that the bug breaks. Without a bug
+//! the same server passes (`seeds.rs`).
 
-use redial_sim::{Bug, Subject, judge, run, story};
+use redial_sim::{Bug, Subject, judge, run, trace};
 
 const SEEDS: u64 = 200;
 
-/// After how many seeds, and by which rules.
+/// The first seed that fails, and the rules that it breaks.
 fn found(bug: Bug) -> Option<(u64, Vec<&'static str>)> {
     (1..=SEEDS).find_map(|seed| {
         let run = run(seed, Subject::Buggy(bug));
         let violations = judge(&run);
         let first = violations.first()?;
-        let story = story(&run, first.tag?);
+        let trace = trace(&run, first.tag?);
         assert!(
-            story.lines().count() > 3,
-            "seed {seed}: no story for {first}:\n{story}"
+            trace.lines().count() > 3,
+            "seed {seed}: no trace of {first}:\n{trace}"
         );
         let mut rules: Vec<_> = violations.iter().map(|violation| violation.rule).collect();
         rules.sort_unstable();
@@ -24,7 +23,7 @@ fn found(bug: Bug) -> Option<(u64, Vec<&'static str>)> {
     })
 }
 
-/// One of the rules that the bug breaks.
+/// The rule that must find the bug.
 fn rule(bug: Bug) -> &'static str {
     match bug {
         Bug::EarlyAck => "acknowledged means delivered",
@@ -55,7 +54,7 @@ fn every_bug_is_found_within_200_seeds_by_a_rule_that_it_breaks() {
 }
 
 #[test]
-fn each_rule_finds_the_bug_that_it_is_for() {
+fn each_bug_is_found_by_its_own_rule() {
     for bug in Bug::ALL {
         let rules = (1..=SEEDS).map(|seed| judge(&run(seed, Subject::Buggy(bug))));
         let mut violations = rules.flatten();

@@ -1,4 +1,5 @@
-//! The simulation and its oracle, tested: the worlds, their seeds, and the bugs that must be found.
+//! Tests of the simulation: the real client and server keep GUARANTEES.md, the oracle finds every bug,
+//! and a seed always plays the same world.
 
 mod bugs;
 mod determinism;

@@ -1,24 +1,24 @@
-//! The real client and the real server keep every promise, and so does the model server, without
-//! which the bugs would prove nothing.
+//! The real client and server keep every promise of GUARANTEES.md, and so does the model server:
+//! otherwise finding its bugs would prove nothing.
 
-use redial_sim::{Subject, judge, run, story};
+use redial_sim::{Subject, judge, run, trace};
 
 fn passes(seeds: std::ops::RangeInclusive<u64>, subject: Subject) {
     for seed in seeds {
         let run = run(seed, subject);
         if let Some(violation) = judge(&run).first() {
-            let story = violation.tag.map(|tag| story(&run, tag));
-            panic!("seed {seed}: {violation}\n{}", story.unwrap_or_default());
+            let trace = violation.tag.map(|tag| trace(&run, tag));
+            panic!("seed {seed}: {violation}\n{}", trace.unwrap_or_default());
         }
     }
 }
 
 #[test]
-fn the_real_ones() {
+fn the_real_client_and_server_pass() {
     passes(1..=60, Subject::Real);
 }
 
 #[test]
-fn the_model_without_a_bug() {
+fn the_model_without_a_bug_passes() {
     passes(1..=60, Subject::Model);
 }

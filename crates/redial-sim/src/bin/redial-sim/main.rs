@@ -1,4 +1,4 @@
-//! Plays the worlds of many seeds, or tells the story of one: `cargo xtask sim`.
+//! Plays the worlds of many seeds, or shows one: `cargo xtask sim`.
 
 mod summary;
 
@@ -15,35 +15,35 @@ use std::{
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use redial_sim::{Bug, Run, Subject, Tally, Violation, calls, judge, log, run, story};
+use redial_sim::{Bug, Run, Subject, Tally, Violation, calls, judge, log, run, trace};
 
 use self::summary::Summary;
 
-/// The exit code where flags are wrong, as clap has it.
+/// The exit code for wrong flags, as in clap.
 const WRONG_FLAGS: u8 = 2;
 
 /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
 ///
 /// 500 of them take some ten seconds after a build of minutes. It exits with 1 if a promise was
-/// broken, and says how to see the story of that seed.
+/// broken, and says how to see what happened in that world.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask sim")]
 struct Args {
     /// How many seeds to play
     #[arg(long, default_value_t = 500, value_parser = whole(1, 100_000_000), allow_negative_numbers = true)]
     seeds: u64,
-    /// The first of them
+    /// The first seed
     // Not so high that the next one would be the first again.
     #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX / 2), allow_negative_numbers = true)]
     from: u64,
     /// Play this one seed, and show what happened
     #[arg(long, conflicts_with_all = ["seeds", "from", "json"], value_parser = whole(0, u64::MAX), allow_negative_numbers = true)]
     seed: Option<u64>,
-    /// Of the one seed, show only the story of this call
+    /// Of the one seed, show only what concerns this call
     #[arg(long, requires = "seed", value_parser = clap::value_parser!(u32), allow_negative_numbers = true)]
     call: Option<u32>,
-    /// What to play with: real, model (a small server with the same rules), or a deliberate bug by
-    /// its name, which the oracle must find; a wrong name lists them all
+    /// What to simulate: real, model (a small server with the same rules), or a deliberate bug by its
+    /// name, which the oracle must find; a wrong name lists them all
     #[arg(long, default_value = "real", value_parser = subject)]
     subject: Subject,
     /// How many seeds to play at once, each on a thread of its own
@@ -54,7 +54,7 @@ struct Args {
     json: bool,
 }
 
-/// What many seeds came to.
+/// The results of many seeds.
 #[derive(Default)]
 struct Total {
     played: u64,
@@ -66,7 +66,7 @@ struct Total {
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.seed {
-        Some(seed) => tell(&args, seed),
+        Some(seed) => show(&args, seed),
         None => play(&args),
     };
     // An error means that the reader closed stdout.
@@ -102,7 +102,7 @@ fn subject(name: &str) -> Result<Subject, String> {
     }
 }
 
-fn tell(args: &Args, seed: u64) -> io::Result<ExitCode> {
+fn show(args: &Args, seed: u64) -> io::Result<ExitCode> {
     let run = run(seed, args.subject);
     if let Some(call) = args.call
         && !calls(&run).contains(&call)
@@ -116,7 +116,7 @@ fn tell(args: &Args, seed: u64) -> io::Result<ExitCode> {
     let violations = judge(&run);
     let mut out = io::stdout().lock();
     match (args.call, violations.is_empty()) {
-        (Some(call), _) => write!(out, "{}", story(&run, call))?,
+        (Some(call), _) => write!(out, "{}", trace(&run, call))?,
         (None, true) => write!(out, "{}", log(&run.entries))?,
         (None, false) => {}
     }
@@ -126,14 +126,14 @@ fn tell(args: &Args, seed: u64) -> io::Result<ExitCode> {
     Ok(code(violations.is_empty()))
 }
 
-/// What was wrong, and the story of each call that it was wrong about.
+/// Writes every violation, and the trace of each call that broke a rule.
 fn report(out: &mut impl Write, run: &Run, violations: &[Violation]) -> io::Result<()> {
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     for violation in violations {
         writeln!(out, "VIOLATION {violation}")?;
-        if let Some(tag) = violation.tag.filter(|tag| !told.contains(tag)) {
-            told.push(tag);
-            writeln!(out, "{}", story(run, tag))?;
+        if let Some(tag) = violation.tag.filter(|tag| !shown.contains(tag)) {
+            shown.push(tag);
+            writeln!(out, "{}", trace(run, tag))?;
         }
     }
     Ok(())
@@ -163,7 +163,7 @@ fn play(args: &Args) -> io::Result<ExitCode> {
                     let run = run(seed, args.subject);
                     let violations = judge(&run);
                     if !violations.is_empty() {
-                        // Those before it are played to their end: the lowest counts.
+                        // Lower seeds are played to their ends: the lowest failure counts.
                         next.store(end, Relaxed);
                     }
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,7 +229,7 @@ mod tests {
             (["--seed", "x"], "a whole number from 0"),
             (["--from", "18446744073709551615"], "--from"),
             (["--call", "1"], "--seed"),
-            (["--subject", "dice"], "no-join"),
+            (["--subject", "x"], "no-join"),
         ] {
             let error = Args::try_parse_from(["sim"].iter().chain(&words));
             let error = error.err().expect("it is wrong").to_string();

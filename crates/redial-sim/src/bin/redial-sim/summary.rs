@@ -1,9 +1,9 @@
-//! What is shown of many worlds: figures by what they are about, and the first broken promise.
+//! The results of many worlds: figures by what they are about, and the first broken promise.
 
 use redial_sim::{Subject, Tally, Violation};
 use serde_json::{Map, Value, json};
 
-/// How many violations are shown; the story of the seed has all of them.
+/// How many violations are shown; `--seed` shows all of them.
 const SHOWN: usize = 10;
 
 const MS_PER_HOUR: f64 = 3.6e6;
@@ -86,7 +86,7 @@ impl Summary {
             Subject::Buggy(bug) => format!(" --subject {}", bug.name()),
         };
         text.push_str(&format!(
-            "\nseed {seed} failed; its story: cargo xtask sim --seed {seed}{subject}"
+            "\nseed {seed} failed; to see it: cargo xtask sim --seed {seed}{subject}"
         ));
         text
     }

@@ -1,4 +1,4 @@
-//! The story of one call: everything in the record that has to do with it, in order.
+//! The trace of one call: every entry of the journal that concerns it, in order.
 
 use std::{collections::BTreeSet, fmt::Write};
 
@@ -7,30 +7,27 @@ use crate::{
     world::Run,
 };
 
-/// What happened to a call: its waits, its frames and their copies, what the server said of it,
-/// its effects; and what happened to its connections and to the server meanwhile.
+/// What happened to a call: its waits, its frames and their copies, the server's reports, its
+/// effects, and what happened to its connections and the server meanwhile.
 #[must_use]
-pub fn story(run: &Run, tag: u32) -> String {
-    let cast = Cast::of(run, tag);
-    let mut text = format!(
-        "the story of call {tag} in the world of seed {}:\n",
-        run.seed
-    );
-    let is_in = |entry: &&Entry| cast.is_in(&entry.event);
+pub fn trace(run: &Run, tag: u32) -> String {
+    let about = Participants::of(run, tag);
+    let mut text = format!("call {tag} in the world of seed {}:\n", run.seed);
+    let is_included = |entry: &&Entry| about.includes(&entry.event);
     let first = run
         .entries
         .iter()
-        .position(|entry| is_in(&entry) && !is_remark(entry));
-    for (place, entry) in run.entries.iter().enumerate() {
-        let is_before = first.is_some_and(|first| place < first);
-        if cast.is_in(&entry.event) && !(is_before && is_remark(entry)) {
+        .position(|entry| is_included(&entry) && !is_remark(entry));
+    for (position, entry) in run.entries.iter().enumerate() {
+        let is_before = first.is_some_and(|first| position < first);
+        if about.includes(&entry.event) && !(is_before && is_remark(entry)) {
             writeln!(text, "{entry}").expect("a string takes everything");
         }
     }
     text
 }
 
-/// The numbers of all calls in the record, those that were forged on the way among them.
+/// The numbers of all calls in the journal, forged ones included.
 #[must_use]
 pub fn calls(run: &Run) -> BTreeSet<u32> {
     let tag = |entry: &Entry| match &entry.event {
@@ -45,17 +42,17 @@ fn is_remark(entry: &Entry) -> bool {
     matches!(entry.event, Event::Remark(_))
 }
 
-/// Who takes part.
-struct Cast {
+/// The ids, the connections and the client of a call.
+struct Participants {
     tag: u32,
     ids: BTreeSet<String>,
     wires: BTreeSet<u32>,
     client: Option<u32>,
 }
 
-impl Cast {
+impl Participants {
     fn of(run: &Run, tag: u32) -> Self {
-        let mut cast = Self {
+        let mut about = Self {
             tag,
             ids: BTreeSet::new(),
             wires: BTreeSet::new(),
@@ -64,44 +61,44 @@ impl Cast {
         for entry in &run.entries {
             match &entry.event {
                 Event::Sent(frame) if frame.tag == Some(tag) => {
-                    cast.ids.extend(frame.id.clone());
-                    cast.wires.insert(frame.wire);
+                    about.ids.extend(frame.id.clone());
+                    about.wires.insert(frame.wire);
                 }
-                Event::Invoked(what) if what.tag == tag => cast.client = Some(what.client),
+                Event::Invoked(what) if what.tag == tag => about.client = Some(what.client),
                 _ => {}
             }
         }
-        cast
+        about
     }
 
-    fn is_in(&self, event: &Event) -> bool {
+    fn includes(&self, event: &Event) -> bool {
         match event {
             Event::Invoked(what) => what.tag == self.tag,
             Event::Ended { tag, .. }
             | Event::Began { tag, .. }
             | Event::Effect { tag, .. }
             | Event::Finished { tag, .. } => *tag == self.tag,
-            Event::Sent(frame) | Event::Answered(frame) => self.is_about(frame),
-            Event::Over { wire } => self.wires.contains(wire),
+            Event::Sent(frame) | Event::Answered(frame) => self.involves(frame),
+            Event::Closed { wire } => self.wires.contains(wire),
             Event::Server { id, .. } => id.as_ref().is_some_and(|id| self.ids.contains(id)),
             Event::Remark(text) => self.concerns(text),
         }
     }
 
-    /// Also those that name it in their params, to ask for it or to take it back.
-    fn is_about(&self, frame: &Frame) -> bool {
+    /// Attempts of the call and their replies, and requests that name it in their params.
+    fn involves(&self, frame: &Frame) -> bool {
         frame.tag == Some(self.tag) || self.ids.iter().any(|id| frame.text.contains(&**id))
     }
 
     fn concerns(&self, remark: &str) -> bool {
         let mut words = remark.split([' ', ',']);
-        match (
+        let (subject, number) = (
             words.next(),
             words.next().and_then(|word| word.parse().ok()),
-        ) {
+        );
+        match (subject, number) {
             (Some("wire"), Some(wire)) => self.wires.contains(&wire),
             (Some("client"), Some(client)) => self.client == Some(client),
-            (Some("seed"), _) => false,
             _ => true,
         }
     }
@@ -113,12 +110,12 @@ mod tests {
     use crate::{Subject, run};
 
     #[test]
-    fn every_call_has_a_story_and_a_call_that_never_was_has_none() {
+    fn every_call_has_a_trace_and_an_unknown_call_does_not() {
         let run = run(7, Subject::Real);
         let calls = calls(&run);
         assert!(calls.contains(&1) && !calls.contains(&0), "{calls:?}");
         for call in calls {
-            assert!(story(&run, call).contains(&format!("call {call}")));
+            assert!(trace(&run, call).contains(&format!("call {call}")));
         }
     }
 }

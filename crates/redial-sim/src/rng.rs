@@ -1,25 +1,25 @@
-//! Chance: everything that is random in a world comes from its one seed, through streams that are
-//! kept apart, so that one draw more in one place changes nothing elsewhere.
+//! Randomness from one seed, in separate streams: an extra draw in one stream changes nothing in the
+//! others.
 
 use std::{ops::RangeInclusive, time::Duration};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A stream of draws.
-pub(crate) struct Dice(ChaCha8Rng);
+/// One stream of random numbers.
+pub(crate) struct Rng(ChaCha8Rng);
 
-/// Whose draws they are.
+/// Which stream.
 #[derive(Clone, Copy)]
 pub(crate) enum Stream {
     Scenario,
     Middlebox,
-    /// Of a client, and which of its lives and workers.
+    /// A client, its life, and its worker.
     Worker(u32, u32, u32),
     Wire(u32),
 }
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64, stream: Stream) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(match stream {
@@ -33,37 +33,37 @@ impl Dice {
         Self(rng)
     }
 
-    /// Whether something happens that has this probability.
+    /// True with this probability.
     pub(crate) fn happens(&mut self, probability: f64) -> bool {
         self.0.random::<f64>() < probability
     }
 
-    /// A number of the range.
+    /// A number in the range.
     pub(crate) fn number(&mut self, range: RangeInclusive<u64>) -> u64 {
         self.0.random_range(range)
     }
 
-    /// A number of the range, small.
+    /// A small number in the range.
     pub(crate) fn small(&mut self, range: RangeInclusive<u32>) -> u32 {
         self.0.random_range(range)
     }
 
-    /// As many milliseconds as a number of the range.
+    /// A number of milliseconds in the range.
     pub(crate) fn ms(&mut self, range: RangeInclusive<u64>) -> Duration {
         Duration::from_millis(self.number(range))
     }
 
-    /// In (0, 1].
+    /// A number in (0, 1].
     pub(crate) fn unit(&mut self) -> f64 {
         1.0 - self.0.random::<f64>()
     }
 
-    /// One of several things, none of them likelier.
+    /// One of several values, all equally likely.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.0.random_range(0..from.len())]
     }
 
-    /// A seed for somebody who draws by himself.
+    /// A seed for another generator.
     pub(crate) fn seed(&mut self) -> u64 {
         self.0.random()
     }

@@ -1,5 +1,5 @@
-//! The service: counters that survive their server, as those would that are kept in a database,
-//! and the handlers that change them. Both kinds of server run these.
+//! The service: counters that survive their server, as if kept in a database, and the handlers that
+//! change them. The real server and the model run the same ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,21 +7,27 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::journal::{Change, Event, Journal, Method};
 
-/// What every method takes.
+/// The params of every method.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Params {
     pub(crate) key: u32,
     pub(crate) delta: i64,
-    /// Which call this is: for the record, and of no meaning to a server.
+    /// The number of the call: for the journal, and without meaning to a server.
     pub(crate) call: u32,
-    /// How long the handler takes before its effect, and after it.
+    /// How long the handler pauses before its effect, and after it.
     pub(crate) before_ms: u64,
     pub(crate) after_ms: u64,
+}
+
+/// What every method returns.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct Counter {
+    pub(crate) value: i64,
 }
 
 /// How a handler ends.
@@ -63,23 +69,23 @@ impl Method {
 #[derive(Clone)]
 pub(crate) struct Ledger {
     journal: Journal,
-    books: Arc<Mutex<Books>>,
+    state: Arc<Mutex<LedgerState>>,
 }
 
 #[derive(Default)]
-struct Books {
+struct LedgerState {
     counters: BTreeMap<u32, i64>,
-    /// Which calls have been taken back once.
-    taken_back: BTreeSet<u32>,
-    /// Which life of the server may change anything.
+    /// The calls that have ended without effect once.
+    undone: BTreeSet<u32>,
+    /// The life of the server whose handlers may change anything; 0 if none.
     life: u32,
-    /// What the counters were before their last changes, for a service that lies about them.
+    /// The counters before their last changes, for [`Bug::OldValues`](crate::Bug::OldValues).
     before: BTreeMap<u32, i64>,
 }
 
 /// The handlers of one life of a server.
 #[derive(Clone)]
-pub(crate) struct Workshop {
+pub(crate) struct Service {
     ledger: Ledger,
     life: u32,
     pub(crate) answers_old_values: bool,
@@ -90,14 +96,14 @@ impl Ledger {
     pub(crate) fn new(journal: &Journal) -> Self {
         Self {
             journal: journal.clone(),
-            books: Arc::default(),
+            state: Arc::default(),
         }
     }
 
-    /// The handlers of the next life. Those of the one before change nothing any more.
-    pub(crate) fn open(&self, life: u32) -> Workshop {
-        self.books().life = life;
-        Workshop {
+    /// The handlers of the next life. Those of the life before change nothing any more.
+    pub(crate) fn open(&self, life: u32) -> Service {
+        self.state().life = life;
+        Service {
             ledger: self.clone(),
             life,
             answers_old_values: false,
@@ -105,17 +111,17 @@ impl Ledger {
         }
     }
 
-    /// The process dies: handlers that are under way stay where they are.
+    /// The process dies: running handlers never resume.
     pub(crate) fn close(&self) {
-        self.books().life = 0;
+        self.state().life = 0;
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LedgerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Workshop {
+impl Service {
     /// Runs a method.
     pub(crate) async fn run(self, method: Method, params: Params) -> Outcome {
         let (tag, life) = (params.call, self.life);
@@ -136,7 +142,7 @@ impl Workshop {
                 self.add(params, read);
                 Outcome::Panic
             }
-            Method::NoEffect if self.ledger.books().taken_back.insert(tag) => Outcome::NoEffect,
+            Method::NoEffect if self.ledger.state().undone.insert(tag) => Outcome::NoEffect,
             Method::NoEffect => Outcome::Value(self.add(params, read)),
         };
         self.pause(params.after_ms).await;
@@ -146,8 +152,8 @@ impl Workshop {
         outcome
     }
 
-    /// How old the world is, in microseconds.
-    pub(crate) fn moment(&self) -> u128 {
+    /// The age of the world, in microseconds.
+    pub(crate) fn age_micros(&self) -> u128 {
         self.ledger.journal.elapsed().as_micros()
     }
 
@@ -155,20 +161,20 @@ impl Workshop {
         if ms > 0 {
             sleep(Duration::from_millis(ms)).await;
         }
-        if self.ledger.books().life != self.life {
-            // The process is dead. The task is about to be dropped.
+        if self.ledger.state().life != self.life {
+            // The process is dead, and this task is about to be dropped.
             std::future::pending::<()>().await;
         }
     }
 
     fn read(&self, key: u32) -> i64 {
-        let books = self.ledger.books();
-        books.counters.get(&key).copied().unwrap_or(0)
+        let state = self.ledger.state();
+        state.counters.get(&key).copied().unwrap_or(0)
     }
 
     fn get(&self, key: u32) -> i64 {
         if self.answers_old_values {
-            return self.ledger.books().before.get(&key).copied().unwrap_or(0);
+            return self.ledger.state().before.get(&key).copied().unwrap_or(0);
         }
         self.read(key)
     }
@@ -177,13 +183,13 @@ impl Workshop {
         let Params {
             key, delta, call, ..
         } = params;
-        let mut books = self.ledger.books();
-        let now = books.counters.get(&key).copied().unwrap_or(0);
+        let mut state = self.ledger.state();
+        let now = state.counters.get(&key).copied().unwrap_or(0);
         let before = if self.loses_updates { read } else { now };
         let value = before + delta;
-        books.before.insert(key, now);
-        books.counters.insert(key, value);
-        drop(books);
+        state.before.insert(key, now);
+        state.counters.insert(key, value);
+        drop(state);
         self.ledger.journal.note(Event::Effect {
             tag: call,
             life: self.life,

@@ -1,0 +1,184 @@
+//! The journal, indexed by call and by connection.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    journal::{Ack, Change, End, Event, Frame, Invocation, Method, numbered},
+    world::Run,
+};
+
+/// A position in the journal: it orders events of the same instant, too.
+pub(super) type Position = usize;
+
+/// Everything that happened to one call.
+#[derive(Default)]
+pub(super) struct CallHistory {
+    pub(super) method: Option<Method>,
+    pub(super) waits: Vec<Wait>,
+    pub(super) begun: Vec<Occurrence>,
+    pub(super) finished: Vec<Occurrence>,
+    pub(super) effects: Vec<(Occurrence, Change)>,
+    /// The ids that it was sent under.
+    pub(super) ids: BTreeSet<String>,
+    /// Whether it was ever sent under an id outside sessions.
+    pub(super) is_plain: bool,
+    /// Where the first copy was sent that its client did not send.
+    pub(super) copied: Option<Position>,
+    /// Where it first appears.
+    pub(super) seen: Option<Position>,
+}
+
+/// A caller's wait.
+pub(super) struct Wait {
+    pub(super) what: Invocation,
+    pub(super) from: Occurrence,
+    pub(super) end: Option<(Occurrence, End)>,
+}
+
+impl Wait {
+    pub(super) fn has_ended_before(&self, position: Position) -> bool {
+        self.end
+            .as_ref()
+            .is_some_and(|(end, _)| end.position < position)
+    }
+}
+
+/// Where in the journal, when, and in which life of the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Occurrence {
+    pub(super) position: Position,
+    pub(super) at: Duration,
+    pub(super) life: u32,
+}
+
+/// The whole journal, indexed.
+#[derive(Default)]
+pub(super) struct History {
+    pub(super) calls: BTreeMap<u32, CallHistory>,
+    /// The calls that used an id.
+    pub(super) tags: BTreeMap<String, BTreeSet<u32>>,
+    /// The calls requested under an id on a connection.
+    pub(super) asked: BTreeMap<(u32, String), BTreeSet<u32>>,
+    /// The id that an `rpc.resolve` or `rpc.cancel` on a connection was about, by its own id.
+    pub(super) about: BTreeMap<(u32, String), String>,
+    /// Every request, in order.
+    pub(super) requests: Vec<(Position, Duration, Arc<Frame>)>,
+    /// When a connection closed.
+    pub(super) closed: BTreeMap<u32, Duration>,
+    /// Ids of which a fault dropped a request or a reply.
+    pub(super) lost: BTreeSet<String>,
+    /// How long the world lasted.
+    pub(super) lasted: Duration,
+    /// What clients acknowledged, and where.
+    pub(super) acks: Vec<(Position, Ack)>,
+    pub(super) replies: Vec<(Position, Arc<Frame>)>,
+    pub(super) ttl: Duration,
+}
+
+impl CallHistory {
+    pub(super) fn is_query(&self) -> bool {
+        self.method == Some(Method::Get)
+    }
+}
+
+impl History {
+    pub(super) fn new(run: &Run) -> Self {
+        let mut history = Self {
+            ttl: run.ttl,
+            lasted: run.lasted,
+            ..Self::default()
+        };
+        for (position, entry) in run.entries.iter().enumerate() {
+            let when = |life| Occurrence {
+                position,
+                at: entry.at,
+                life,
+            };
+            history.add(when, &entry.event);
+            match &entry.event {
+                Event::Sent(frame) => history.requests.push((position, entry.at, frame.clone())),
+                Event::Closed { wire } => drop(history.closed.insert(*wire, entry.at)),
+                _ => {}
+            }
+        }
+        history
+    }
+
+    fn call(&mut self, tag: u32, position: Position) -> &mut CallHistory {
+        let call = self.calls.entry(tag).or_default();
+        call.seen.get_or_insert(position);
+        call
+    }
+
+    fn add(&mut self, when: impl Fn(u32) -> Occurrence, event: &Event) {
+        let position = when(0).position;
+        match event {
+            Event::Remark(_) | Event::Closed { .. } => {}
+            Event::Invoked(what) => {
+                let call = self.call(what.tag, position);
+                call.method = Some(what.method);
+                call.waits.push(Wait {
+                    what: *what,
+                    from: when(0),
+                    end: None,
+                });
+            }
+            Event::Ended { op, tag, end } => {
+                let mut waits = self.call(*tag, position).waits.iter_mut();
+                if let Some(wait) = waits.find(|wait| wait.what.op == *op) {
+                    wait.end = Some((when(0), end.clone()));
+                }
+            }
+            Event::Sent(frame) => self.sent(position, frame),
+            Event::Answered(frame) => self.replies.push((position, frame.clone())),
+            Event::Server { what, id, .. } => {
+                let id = id.as_deref().unwrap_or_default();
+                match what.as_str() {
+                    "Duplicated" => self.duplicated(position, id),
+                    "RequestDropped" | "ReplyDropped" => drop(self.lost.insert(id.to_owned())),
+                    _ => {}
+                }
+            }
+            Event::Began { tag, life } => self.call(*tag, position).begun.push(when(*life)),
+            Event::Finished { tag, life } => self.call(*tag, position).finished.push(when(*life)),
+            Event::Effect { tag, life, change } => {
+                let effects = &mut self.call(*tag, position).effects;
+                effects.push((when(*life), *change));
+            }
+        }
+    }
+
+    fn sent(&mut self, position: Position, frame: &Frame) {
+        if let Some(ack) = frame.ack.as_ref().filter(|_| !frame.is_copy) {
+            self.acks.push((position, ack.clone()));
+        }
+        if let (Some(about), Some(id)) = (&frame.about, &frame.id) {
+            let asked_by = (frame.wire, id.clone());
+            self.about.insert(asked_by, about.clone());
+        }
+        let (Some(tag), Some(id)) = (frame.tag, &frame.id) else {
+            return;
+        };
+        let method = frame.method.as_deref().and_then(Method::named);
+        let call = self.call(tag, position);
+        call.method = call.method.or(method);
+        call.ids.insert(id.clone());
+        call.is_plain |= numbered(id).is_none();
+        if frame.is_copy {
+            call.copied.get_or_insert(position);
+        }
+        self.tags.entry(id.clone()).or_default().insert(tag);
+        let asked = self.asked.entry((frame.wire, id.clone())).or_default();
+        asked.insert(tag);
+    }
+
+    fn duplicated(&mut self, position: Position, id: &str) {
+        for tag in self.tags.get(id).cloned().unwrap_or_default() {
+            self.call(tag, position).copied.get_or_insert(position);
+        }
+    }
+}
