@@ -5,6 +5,7 @@ mod crash_safe;
 mod fault_injection;
 mod held_back;
 mod programs;
+mod repository;
 mod servers_memory;
 mod spellings;
 mod take_effect_once;
