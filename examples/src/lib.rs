@@ -6,7 +6,3 @@ pub mod events;
 pub mod flags;
 pub mod load;
 pub mod methods;
-
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct ReadmeDoctests;

@@ -47,3 +47,12 @@ pub use redial_protocol as protocol;
 pub use redial_protocol::{Method, MethodKind};
 #[cfg(feature = "server")]
 pub use redial_server as server;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
+
+// The repository's own, which the package does without.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct RepositoryReadmeDoctests;
