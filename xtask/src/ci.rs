@@ -32,9 +32,8 @@ const STEPS: [Step; 10] = [
         args: "doc --workspace --no-deps",
         env: Some(("RUSTDOCFLAGS", "-D warnings")),
     },
-    // Builds each package alone: in the workspace's build one's features hide what another forgot.
     step(
-        "packages",
+        "each package alone",
         "package --offline --allow-dirty -p redial -p redial-protocol -p redial-server -p redial-client",
     ),
     step("tests", "test --workspace"),
