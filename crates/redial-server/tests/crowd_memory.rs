@@ -1,5 +1,5 @@
-//! What idle connections and half-open frames take: measured on the process as a whole, so this
-//! file has one test alone.
+//! Idle connections and half-open frames take little memory. Measured on the whole process, so this
+//! file has one test.
 #![cfg(target_os = "linux")]
 
 #[path = "it/common/mod.rs"]
@@ -9,7 +9,7 @@ use common::{Peer, Service, connect, eventually, listen, resident_kib};
 use redial_server::{Config, Limits};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-/// Below the 1,024 descriptors that many systems give a process, with both ends in it.
+/// Below the limit of 1,024 descriptors that many systems set, with both ends in the process.
 const PEERS: usize = 200;
 const PING: &str = r#"{"id":"1","method":"rpc.ping"}"#;
 

@@ -1,5 +1,5 @@
-//! Sessions without records take next to nothing, and what their gaps take is counted: measured on
-//! the process as a whole, so this file has one test alone.
+//! Sessions without records take next to no memory, and their gaps as much as is counted. Measured
+//! on the whole process, so this file has one test.
 #![cfg(target_os = "linux")]
 
 #[path = "it/common/mod.rs"]
@@ -45,22 +45,22 @@ async fn empty_sessions_take_less_than_a_kib_each_and_gaps_what_they_count_for()
             sessions.push(open(peer).await);
         }
     }
-    let taken = resident_kib().saturating_sub(before);
-    println!("{SESSIONS} empty sessions take {taken} KiB");
+    let used = resident_kib().saturating_sub(before);
+    println!("{SESSIONS} empty sessions take {used} KiB");
     assert_eq!(server.stats().sessions, SESSIONS);
     assert_eq!(server.stats().session_bytes, 0);
-    assert!(taken < SESSIONS, "{taken} KiB");
+    assert!(used < SESSIONS, "{used} KiB");
 
     // The last number that is let pass, with 1,023 before it that never arrived.
     let before = resident_kib();
     for (peer, session) in peers.iter_mut().zip(sessions) {
         peer.call(ask("rpc.cancel", session, 1023)).await;
     }
-    let (taken, counted) = (
+    let (used, counted) = (
         resident_kib().saturating_sub(before),
         server.stats().session_bytes / 1024,
     );
-    println!("their gaps take {taken} KiB, of which {counted} KiB are counted");
+    println!("their gaps take {used} KiB, of which {counted} KiB are counted");
     assert!(counted >= CONNECTIONS * 32, "{counted} KiB");
-    assert!(taken < counted * 3 / 2, "{taken} KiB of {counted}");
+    assert!(used < counted * 3 / 2, "{used} KiB of {counted}");
 }

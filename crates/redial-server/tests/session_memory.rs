@@ -1,4 +1,5 @@
-//! What a session takes: measured on the process as a whole, so this file has one test alone.
+//! A session takes a bounded amount of memory. Measured on the whole process, so this file has one
+//! test.
 #![cfg(target_os = "linux")]
 
 #[path = "it/common/mod.rs"]

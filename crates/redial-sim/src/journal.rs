@@ -1,5 +1,5 @@
-//! The journal of a world: every event in order. The oracle judges it, traces are drawn from it, and
-//! two runs of one seed are compared by it.
+//! The journal of a world: every event in order. The oracle judges it, traces are drawn from it,
+//! and two runs of one seed are compared by it.
 
 use std::{
     fmt::{self, Write},

@@ -2,8 +2,8 @@
 //! time, with everything decided by one seed; and an oracle that judges what happened and shares no
 //! code with either.
 //!
-//! [`run`] plays the world of a seed, [`judge`] says what was wrong with it, and [`trace`] shows what
-//! happened to one call. `cargo xtask sim` does this for many seeds, or shows one.
+//! [`run`] plays the world of a seed, [`judge`] says what was wrong with it, and [`trace`] shows
+//! what happened to one call. `cargo xtask sim` does this for many seeds, or shows one.
 //!
 //! ```
 //! use redial_sim::{Subject, judge, run};

@@ -1,6 +1,6 @@
 //! A small server that follows the rules of GUARANTEES.md and shares no code with the real one
-//! except `redial-protocol`. Each rule can be switched off. With all of them on it must pass like the
-//! real server, or finding the bugs would prove nothing.
+//! except `redial-protocol`. Each rule can be switched off. With all of them on it must pass like
+//! the real server, or finding the bugs would prove nothing.
 
 mod table;
 

@@ -1,9 +1,9 @@
-//! The oracle: the rules of GUARANTEES.md, checked on a journal without a line of the client's or the
-//! server's code. It knows what callers heard, what handlers did, and what went over the wires.
+//! The oracle: the rules of GUARANTEES.md, checked on a journal without a line of the client's or
+//! the server's code. It knows what callers heard, what handlers did, and what went over the wires.
 //!
-//! Calls with plain ids get a smaller promise and are judged by it: one life of the server knows them
-//! for its TTL after their end, and a copy of a refused request may run. Calls of sessions are judged
-//! without exception.
+//! Calls with plain ids get a smaller promise and are judged by it: one life of the server knows
+//! them for its TTL after their end, and a copy of a refused request may run. Calls of sessions are
+//! judged without exception.
 
 mod acks;
 mod answers;

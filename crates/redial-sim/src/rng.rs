@@ -1,5 +1,5 @@
-//! Randomness from one seed, in separate streams: an extra draw in one stream changes nothing in the
-//! others.
+//! Randomness from one seed, in separate streams: an extra draw in one stream changes nothing in
+//! the others.
 
 use std::{ops::RangeInclusive, time::Duration};
 

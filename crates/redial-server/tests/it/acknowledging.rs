@@ -1,5 +1,5 @@
-//! An acknowledgement gives back at once what the call held, and is kept if it was taken. One that
-//! makes no sense changes nothing, and neither does what is beyond the window.
+//! An acknowledgement frees what the call held at once, and is final once accepted. An invalid one
+//! changes nothing, and neither does one beyond the window.
 
 use crate::common::{
     Service, code, executed,
@@ -16,7 +16,7 @@ fn narrow() -> Config {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queued_call_that_is_acknowledged_keeps_no_place() {
+async fn a_queued_call_that_is_acknowledged_frees_its_permit() {
     let service = Service::default();
     let server = service.server(Config {
         max_queued: 1,
@@ -36,14 +36,14 @@ async fn a_queued_call_that_is_acknowledged_keeps_no_place() {
 }
 
 #[tokio::test]
-async fn an_acknowledgement_that_was_taken_is_kept() {
+async fn an_accepted_acknowledgement_is_final() {
     let service = Service::default();
     let (mut peer, session) = client(&service.server(narrow())).await;
-    // As far ahead as may be, of a call that has not arrived.
-    let taken = peer
+    // As far ahead as the window allows, of a call that has not arrived.
+    let accepted = peer
         .call_json(ack_request(session, 0, &json!([[8, 9]])))
         .await;
-    assert_eq!(taken["result"], true, "{taken}");
+    assert_eq!(accepted["result"], true, "{accepted}");
     peer.send(ack(session, 5, &json!([]))).await;
     let late = peer.call_json(inc(session, 8)).await;
     assert_eq!((code(&late), executed(&late)), (-32007, "unknown"));
@@ -95,7 +95,7 @@ async fn ranges_that_do_not_ascend_are_refused_and_change_nothing() {
     assert_eq!(adjacent["result"], true);
 }
 
-/// So a frame full of ranges costs no more than reading it.
+/// A frame full of ranges costs no more than reading it.
 #[tokio::test]
 async fn more_ranges_than_two_windows_and_one_are_refused() {
     let service = Service::default();

@@ -1,5 +1,5 @@
-//! A handler may break wherever its code runs: its call has one outcome, which every attempt gets,
-//! and the calls beside it are answered as if nothing had been.
+//! A handler may panic wherever its code runs: its call has one outcome, which every attempt gets,
+//! and the calls beside it are unaffected.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStru
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
-/// Where a handler breaks.
+/// Where a handler panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 enum Point {
     Nowhere,
@@ -50,7 +50,7 @@ const POINTS: [Point; 13] = [
     Point::FailureGoes,
 ];
 
-/// What panics as it goes, if it is armed.
+/// Panics when it is dropped, if it is armed.
 #[derive(Debug)]
 struct Trap(bool);
 
@@ -175,7 +175,7 @@ impl Kind {
     }
 }
 
-/// What is answered, whatever is around it.
+/// What a reply says, without what depends on the attempt.
 fn outcome(reply: &Value) -> String {
     format!("{}{}", reply["result"], reply["error"])
 }
@@ -190,7 +190,7 @@ fn check(point: Point, number: u32, reply: &Value) {
     assert_eq!(common::executed(reply), executed, "{point:?}: {reply}");
 }
 
-/// So many replies, those in batches one by one.
+/// The next replies, with batches taken apart.
 async fn replies(peer: &mut Peer<DuplexStream>, count: usize) -> Vec<Value> {
     let mut replies = Vec::new();
     while replies.len() < count {
@@ -203,7 +203,7 @@ async fn replies(peer: &mut Peer<DuplexStream>, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_handler_that_breaks_anywhere_spoils_only_its_own_call() {
+async fn a_handler_that_panics_anywhere_affects_only_its_own_call() {
     let effects = Effects::default();
     let server = server(&effects);
     let mut number = 0;
@@ -224,14 +224,14 @@ async fn a_handler_that_breaks_anywhere_spoils_only_its_own_call() {
             }
         }
     }
-    common::eventually("all places are free", || {
+    common::eventually("all permits are free", || {
         let stats = server.stats();
         stats.running + stats.queued == 0 && stats.started == stats.finished
     })
     .await;
 }
 
-/// The same call three times among others, in one read; and once more later.
+/// The same call three times among others in one read, and once more later.
 async fn one(
     peer: &mut Peer<DuplexStream>,
     kind: Kind,

@@ -1,5 +1,5 @@
-//! Over real sockets, peers that want too much of everything: each gets an end or an error, others
-//! are served meanwhile, and what the server holds for them is bounded.
+//! Over real sockets, peers that flood the server get an error or a closed connection, others are
+//! served meanwhile, and what the server holds for them is bounded.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -101,16 +101,16 @@ async fn a_flood_of_distinct_ids_fills_the_table_and_no_more() {
     drop(flood.await.unwrap());
     assert_eq!(service.effects() as usize, RECORDS);
     assert_eq!(refused, FLOOD - RECORDS as u32);
-    // A call of a session has its own place.
+    // Calls of sessions do not share that limit.
     let hello = other.call_json(r#"{"id":"h","method":"rpc.hello"}"#).await;
     assert!(hello["result"]["session"].is_string(), "{hello}");
 }
 
 #[tokio::test]
-async fn a_flood_of_connections_is_closed_at_once_and_those_that_are_there_stay() {
-    const PLACES: usize = 20;
+async fn a_flood_of_connections_is_closed_at_once_and_open_ones_stay() {
+    const LIMIT: usize = 20;
     let (_, server, address) = world(Config {
-        max_connections: PLACES,
+        max_connections: LIMIT,
         ..Config::default()
     })
     .await;
@@ -126,11 +126,11 @@ async fn a_flood_of_connections_is_closed_at_once_and_those_that_are_there_stay(
         let ask = peer.io.write_all(&framed(PING)).await;
         let answer = peer.io.read_u32().await;
         closed += usize::from(ask.is_err() || answer.is_err());
-        assert!(server.stats().connections <= PLACES);
-        // Those that got in stay until the last has been tried.
+        assert!(server.stats().connections <= LIMIT);
+        // The first ones stay connected until the last has been tried.
         tried.push(peer);
     }
-    assert_eq!(closed, 200 - (PLACES - 1));
+    assert_eq!(closed, 200 - (LIMIT - 1));
     expect_served(&mut other).await;
 }
 
@@ -169,7 +169,7 @@ async fn half_open_frames_are_closed_in_time_and_cost_no_frame() {
 }
 
 #[tokio::test]
-async fn peers_that_drip_are_closed_although_there_is_always_another_byte() {
+async fn peers_that_drip_bytes_are_closed() {
     const PEERS: usize = 30;
     let (_, server, address) = world(Config {
         frame_timeout: Duration::from_millis(400),
@@ -181,7 +181,7 @@ async fn peers_that_drip_are_closed_although_there_is_always_another_byte() {
     for number in 0..PEERS {
         let mut peer = connect(address).await;
         dripping.push(tokio::spawn(async move {
-            // Half of them never come to the end of the header.
+            // Half of them never complete the header.
             let start: &[u8] = if number % 2 == 0 {
                 &[0, 0]
             } else {
@@ -193,7 +193,7 @@ async fn peers_that_drip_are_closed_although_there_is_always_another_byte() {
                 if number % 2 == 1 && sent.is_ok() {
                     sent = peer.io.write_all(b" ").await;
                 }
-                // An end after the error that says why, if that was not lost in a reset.
+                // The error says why, unless a reset lost it.
                 let mut word = [0; 1024];
                 match peer.io.try_read(&mut word) {
                     Ok(0) => return true,
@@ -213,7 +213,7 @@ async fn peers_that_drip_are_closed_although_there_is_always_another_byte() {
 }
 
 #[tokio::test]
-async fn a_batch_of_100_000_is_one_error_for_its_sender_and_nothing_for_others() {
+async fn a_batch_of_100_000_is_one_error_and_affects_no_other_peer() {
     let (service, _, address) = world(Config::default()).await;
     let (mut sender, mut other) = (connect(address).await, connect(address).await);
     let entry = r#"{"id":1,"method":"inc"},"#;

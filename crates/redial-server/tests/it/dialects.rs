@@ -1,5 +1,5 @@
-//! Both dialects on one connection: each is answered in kind, and ids come back as they were
-//! written.
+//! Both dialects work on one connection: each request is answered in its own, and ids come back as
+//! they were written.
 
 use crate::common::{Service, code, pipe, uuid};
 use redial_server::Config;
@@ -107,8 +107,7 @@ async fn a_notification_runs_every_time_and_is_never_answered() {
     let mut peer = pipe(&service.server(Config::default()));
     for _ in 0..3 {
         peer.send(r#"{"method":"inc"}"#).await;
-        peer.send(r#"{"jsonrpc":"2.0","method":"nobody knows this"}"#)
-            .await;
+        peer.send(r#"{"jsonrpc":"2.0","method":"unknown"}"#).await;
         peer.send(r#"{"jsonrpc":"2.0","method":"big","params":["these are wrong"]}"#)
             .await;
     }
@@ -126,7 +125,7 @@ async fn a_wrong_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_handler_learns_what_the_caller_said_about_the_call() {
+async fn a_handler_gets_attempt_deadline_and_traceparent() {
     let mut peer = pipe(&Service::default().server(Config::default()));
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let request = format!(

@@ -1,5 +1,5 @@
-//! A retry is safe: a call has one effect however often it is sent, and every attempt gets the
-//! same bytes.
+//! A retry is safe: a call has one effect however often it is sent, and every attempt gets the same
+//! bytes.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ fn slow_inc(id: &str, ms: u64) -> String {
     format!(r#"{{"id":"{id}","method":"slow_inc","params":{{"ms":{ms}}}}}"#)
 }
 
-/// The delay opens the race between duplicates: with a handler that answers at once it never does.
+/// With a handler that returns at once, duplicates would never meet a running call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_at_once_and_three_after_have_one_effect_and_one_answer() {
+async fn twenty_at_once_and_three_after_have_one_effect_and_one_reply() {
     let service = Service::default();
     let server = service.server(Config::default());
     let delay = Delay::Fixed(Duration::from_millis(100));
@@ -56,7 +56,7 @@ async fn a_handler_that_waits_is_joined_too_and_on_the_same_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_execution_outlives_the_connection_that_asked_for_it() {
+async fn the_execution_outlives_the_connection_that_started_it() {
     let service = Service::default();
     let server = service.server(Config::default());
     let mut peer = pipe(&server);
@@ -96,7 +96,7 @@ async fn the_same_id_for_another_call_is_refused_in_flight_and_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_recorded_whether_at_once_or_later_and_tells_those_who_joined() {
+async fn a_panic_is_recorded_whether_at_once_or_later_and_reaches_joined_attempts() {
     let service = Service::default();
     let mut peer = pipe(&service.server(Config::default()));
     for (number, params) in [(1, "{}"), (2, r#"{"ms":20}"#)] {
@@ -170,7 +170,7 @@ async fn a_record_lives_for_its_ttl_and_no_longer() {
 }
 
 #[tokio::test]
-async fn params_that_are_refused_are_not_recorded() {
+async fn refused_params_are_not_recorded() {
     let service = Service::default();
     let server = service.server(Config::default());
     let mut peer = pipe(&server);
@@ -182,7 +182,7 @@ async fn params_that_are_refused_are_not_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_so_many_attempts_wait_for_one_call() {
+async fn the_attempts_that_wait_for_one_call_are_limited() {
     let service = Service::default();
     let mut peer = pipe(&service.server(Config {
         max_joined: 2,
@@ -202,7 +202,7 @@ async fn only_so_many_attempts_wait_for_one_call() {
     assert_eq!(service.effects(), 1);
 }
 
-/// Its payload panics again when it is dropped.
+/// A payload that panics when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -212,7 +212,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test]
-async fn a_panic_whose_payload_panics_is_recorded_and_gives_its_place_back() {
+async fn a_panic_whose_payload_panics_is_recorded_and_frees_its_permit() {
     let server = redial_server::Server::builder()
         .mutation(
             "bomb",
@@ -235,12 +235,12 @@ async fn a_panic_whose_payload_panics_is_recorded_and_gives_its_place_back() {
         assert_eq!((code(&reply), executed(&reply)), (-32603, "yes"));
         assert_eq!(peer.call_json(&request).await, reply);
     }
-    until("both places are free", || server.stats().running == 0).await;
+    until("both permits are free", || server.stats().running == 0).await;
 }
 
-/// One attempt's time is up, the other has none: only the first may be refused.
+/// One attempt's deadline passes, the other has none: only the first may be refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_attempt_without_a_deadline_is_never_told_that_its_deadline_passed() {
+async fn an_attempt_without_a_deadline_never_hears_that_its_deadline_passed() {
     let service = Service::default();
     let server = service.server(Config::default());
     let address = listen(&server).await;

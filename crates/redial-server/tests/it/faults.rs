@@ -1,4 +1,4 @@
-//! Faults do what they say, to whom they say, from the moment they are set.
+//! Each fault does what its name says, to the requests it is set for, from the moment it is set.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn a_dropped_request_has_no_effect_and_a_dropped_reply_has_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delays_take_their_time() {
+async fn delays_last_as_long_as_they_say() {
     let service = Service::default();
     let server = service.server(Config::default());
     let mut peer = pipe(&server);
@@ -48,7 +48,7 @@ async fn delays_take_their_time() {
         always(&server, fault);
         let before = common::now();
         peer.send(inc(number)).await;
-        until("it was taken on", || {
+        until("the request was accepted", || {
             server.stats().records == number as usize
         })
         .await;

@@ -1,5 +1,5 @@
-//! Bad input gets a clear error that says nothing was executed, or a closed connection; others
-//! are not affected.
+//! Bad input gets a clear error that says nothing was executed, or a closed connection; other
+//! connections are unaffected.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ where
 }
 
 #[tokio::test]
-async fn a_length_of_zero_or_over_the_limit_is_answered_and_ends_the_connection() {
+async fn a_length_of_zero_or_beyond_the_limit_is_answered_and_closes_the_connection() {
     let address = listen(&Service::default().server(Config::default())).await;
     let mut other = connect(address).await;
     other.call(PING).await;
     for (header, says) in [([0; 4], "0 bytes"), ([0xff; 4], "4294967295 bytes")] {
         let mut peer = connect(address).await;
-        // What follows the header is never read, and must not cost the peer the answer.
+        // What follows the header is never read, and must not cost the peer its reply.
         peer.io
             .write_all(&[&header[..], &[b'x'; 10_000]].concat())
             .await
@@ -48,7 +48,7 @@ async fn a_frame_that_ends_early_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dripping_frame_has_ten_seconds_in_all_however_it_drips() {
+async fn a_dripping_frame_has_ten_seconds_in_all() {
     let server = Service::default().server(Config::default());
     let mut peer = pipe(&server);
     peer.io.write_all(&100u32.to_be_bytes()).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_batch_of_100_000_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn numbers_beyond_64_bits_are_no_surprise() {
+async fn numbers_beyond_64_bits_are_handled() {
     let mut peer = connect(listen(&Service::default().server(Config::default())).await).await;
     let reply = peer
         .call(r#"{"id":123456789012345678901234567890,"method":"get"}"#)
@@ -140,7 +140,10 @@ async fn numbers_beyond_64_bits_are_no_surprise() {
     let reply = peer
         .call_json(r#"{"id":"1","method":"get","redial":{"timeout_ms":18446744073709551615}}"#)
         .await;
-    assert_eq!(reply["result"], 0, "a deadline beyond all clocks is none");
+    assert_eq!(
+        reply["result"], 0,
+        "a deadline beyond the clock never passes"
+    );
 }
 
 #[tokio::test]
@@ -159,7 +162,7 @@ async fn errors_do_not_echo_more_than_200_bytes_of_the_input() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_is_closed_when_its_time_is_up_and_a_waiting_one_is_not() {
+async fn an_idle_connection_is_closed_in_time_and_a_waiting_one_is_not() {
     let server = Service::default().server(Config::default());
     let mut silent = pipe(&server);
     silent.call(PING).await;
@@ -182,7 +185,7 @@ async fn a_silent_connection_is_closed_when_its_time_is_up_and_a_waiting_one_is_
 }
 
 #[tokio::test]
-async fn a_smaller_frame_limit_is_kept() {
+async fn a_smaller_frame_limit_is_enforced() {
     let limits = Limits {
         max_frame_bytes: 100,
         ..Limits::default()
@@ -202,7 +205,7 @@ async fn a_smaller_frame_limit_is_kept() {
     expect_error_and_end(&mut peer, -32600, "101 bytes").await;
 }
 
-/// Each frame is in time; that there is always one under way is no fault.
+/// Each frame arrives in time; that one is always incomplete is no fault.
 #[tokio::test(start_paused = true)]
 async fn a_busy_connection_whose_frames_are_always_split_is_not_closed() {
     let mut peer = pipe(&Service::default().server(Config::default()));
@@ -236,7 +239,7 @@ async fn the_idle_time_begins_when_the_last_reply_has_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeouts_may_be_beyond_all_clocks() {
+async fn timeouts_may_exceed_the_clock() {
     let config = Config {
         idle_timeout: Duration::MAX,
         frame_timeout: Duration::MAX,

@@ -1,5 +1,5 @@
 //! A session lives as long as any connection is attached to it, and for its lease after the last
-//! one has ended: no shorter and no longer.
+//! one has closed: no shorter and no longer.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::common::{
 };
 use redial_server::Config;
 
-/// Connections may be silent for as long as a test wants.
+/// A configuration whose connections may be idle for as long as a test wants.
 fn patient() -> Config {
     Config {
         idle_timeout: LEASE * 10,
@@ -43,9 +43,9 @@ async fn a_session_outlives_its_last_connection_by_its_lease_and_no_longer() {
     assert_eq!((stats.sessions, stats.session_records), (0, 0));
 }
 
-/// Whether it has opened the session or has come back to it.
+/// Whether the connection opened the session or came back to it.
 #[tokio::test(start_paused = true)]
-async fn a_connection_holds_its_session_however_long_it_is_silent() {
+async fn a_connection_holds_its_session_however_long_it_is_idle() {
     let server = Service::default().server(patient());
     let (mut peer, session) = client(&server).await;
     for number in 0..2 {
@@ -74,8 +74,7 @@ async fn the_lease_begins_with_the_end_of_the_last_of_several_connections() {
     assert_eq!(again["redial"]["replayed"], true, "{again}");
 }
 
-/// Whoever repeats a call that another process has left behind is no less attached to his own
-/// session.
+/// Repeating the calls of another process does not detach a client from its own session.
 #[tokio::test(start_paused = true)]
 async fn a_connection_holds_its_session_while_it_repeats_calls_of_others() {
     let server = Service::default().server(patient());
@@ -89,7 +88,7 @@ async fn a_connection_holds_its_session_while_it_repeats_calls_of_others() {
     assert_eq!(again["redial"]["replayed"], true, "{again}");
 }
 
-/// The sweep comes by in its own time, but never up to another lease later.
+/// The sweep may come later, but less than a lease later.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_came_back_once_is_forgotten_when_its_last_lease_ends() {
     let server = Service::default().server(patient());
@@ -104,7 +103,7 @@ async fn a_session_that_came_back_once_is_forgotten_when_its_last_lease_ends() {
     peer.call(attach(session)).await;
     drop(peer);
     connections_left(&server, 1).await;
-    // Another one comes and goes just before the first lease would have ended.
+    // A second connection comes and goes just before the first lease would have ended.
     tokio::time::sleep(LEASE - Duration::from_secs(2)).await;
     drop(client(&server).await);
     connections_left(&server, 1).await;

@@ -1,4 +1,4 @@
-//! What GUARANTEES.md promises of a server, one module per promise.
+//! What `crates/GUARANTEES.md` promises of a server, one module per promise.
 
 mod acknowledging;
 mod broken_handlers;

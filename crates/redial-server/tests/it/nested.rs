@@ -1,5 +1,5 @@
-//! A handler may serve other connections while it runs, of its own server or of another, on its
-//! own thread: what its connection has in hand meanwhile is not touched.
+//! A handler may serve other connections while it runs, of its own server or of another, on its own
+//! thread: the state of its own connection is not touched.
 
 use std::{
     pin::{Pin, pin},
@@ -21,7 +21,7 @@ fn framed(body: &str) -> Vec<u8> {
     [&length[..], body.as_bytes()].concat()
 }
 
-/// Everything that a server answers to these requests without having to wait.
+/// Every reply that a server gives to these requests without waiting.
 fn answers(server: &Server, requests: &[Value]) -> Vec<Value> {
     let (mut io, transport) = tokio::io::duplex(1 << 20);
     let mut serving = pin!(tokio::task::unconstrained(
@@ -33,7 +33,7 @@ fn answers(server: &Server, requests: &[Value]) -> Vec<Value> {
         let bytes = framed(&request.to_string());
         let written = Pin::new(&mut io).poll_write(cx, &bytes);
         assert!(matches!(written, Poll::Ready(Ok(count)) if count == bytes.len()));
-        // Each in a read of its own.
+        // One read for each.
         for _ in 0..3 {
             assert!(serving.as_mut().poll(cx).is_pending());
         }
@@ -51,9 +51,9 @@ fn answers(server: &Server, requests: &[Value]) -> Vec<Value> {
     answered
 }
 
-type Place = Arc<OnceLock<Server>>;
+type ServerSlot = Arc<OnceLock<Server>>;
 
-fn server(service: &Service, inner: &Place) -> Server {
+fn server(service: &Service, inner: &ServerSlot) -> Server {
     let inner = Arc::clone(inner);
     let nest = move |requests: Vec<Value>, _: Context| {
         let answers = answers(inner.get().unwrap(), &requests);
@@ -68,14 +68,14 @@ fn plain(number: u32, method: &str, params: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_handler_may_serve_its_own_server_on_the_way() {
-    let (service, place) = (Service::default(), Place::default());
-    let server = server(&service, &place);
-    place.set(server.clone()).ok().unwrap();
+async fn a_handler_may_serve_its_own_server_while_it_runs() {
+    let (service, slot) = (Service::default(), ServerSlot::default());
+    let server = server(&service, &slot);
+    slot.set(server.clone()).ok().unwrap();
     let mut peer = pipe(&server);
     let session = open(&mut peer).await;
     let value = |text: String| serde_json::from_str::<Value>(&text).unwrap();
-    // What was answered before, what is under way, what comes later, and all of that once more.
+    // Calls that have finished, that are in flight, that come later, and all of them again.
     let deepest = json!([
         value(inc(session, 0)),
         value(inc(session, 4)),
@@ -109,7 +109,8 @@ async fn a_handler_may_serve_its_own_server_on_the_way() {
         replies.push(peer.receive_json().await);
     }
     let result = |at: usize| &replies[at]["result"];
-    // In the order in which they ran: 0; within 1: within plain 3: 4, plain 9; then 2, 6; then 3, 5.
+    // In the order in which they ran: 0; within 1: within plain 3: 4, plain 9; then 2, 6; then 3,
+    // 5.
     let values =
         [(0, 1), (2, 4), (3, 6), (5, 7), (7, 5), (8, 3)].map(|(at, value)| (at, json!(value)));
     for (at, value) in values {
@@ -127,7 +128,7 @@ async fn a_handler_may_serve_its_own_server_on_the_way() {
     assert_eq!(inner[1]["result"]["value"], json!(4));
     assert_eq!(common::code(&inner[2]), -32603);
     assert_eq!(common::code(&inner[6]), -32600);
-    // One that is not recorded before the read ends is waited for, and does not run once more.
+    // A call that is not recorded before the read ends is joined, and does not run again.
     let beside = result(4).as_array().unwrap();
     assert_eq!(beside.len(), 1, "{beside:#?}");
     assert_eq!(beside[0]["result"], *result(1));
@@ -138,14 +139,13 @@ async fn a_handler_may_serve_its_own_server_on_the_way() {
 }
 
 #[tokio::test]
-async fn a_handler_may_serve_another_server_and_let_go_of_its_own() {
+async fn a_handler_may_serve_another_server_and_drop_its_own() {
     let (service, other_service) = (Service::default(), Service::default());
-    let place = Place::default();
-    place
-        .set(other_service.server(Config::default()))
+    let slot = ServerSlot::default();
+    slot.set(other_service.server(Config::default()))
         .ok()
         .unwrap();
-    let mut peer = pipe(&server(&service, &place));
+    let mut peer = pipe(&server(&service, &slot));
     let requests: Vec<String> = (0..50)
         .map(|number| match number % 2 {
             0 => plain(number, "nest", json!([plain(number, "inc", json!({}))])),

@@ -1,5 +1,5 @@
-//! Whoever is told that a call was not executed can rely on it: what makes room later lets no copy
-//! of that attempt run, only an attempt with a higher number.
+//! "Not executed" is final for an attempt: no copy of it runs when there is room later, only an
+//! attempt with a higher number.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::common::{
 use redial_server::{Abort, Config, Context, Server};
 use serde_json::{Value, json};
 
-/// A window of 4, so that number 8 is beyond what is let pass.
+/// A window of 4, so that number 8 is out of reach.
 fn narrow(service: &Service) -> Server {
     service.server(Config {
         max_in_flight: 4,
@@ -26,7 +26,7 @@ async fn a_copy_of_an_attempt_that_was_beyond_the_window_never_runs() {
     let (mut peer, session) = client(&narrow(&service)).await;
     let refused = peer.call_json(inc(session, 8)).await;
     assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
-    // And which attempt it was, so that the refusal of its copy is not taken for another's.
+    // It names the attempt, so that the refusal of a copy is not taken for another's.
     assert_eq!(refused["redial"], json!({"attempt": 1}));
     peer.send(ack(session, 1, &json!([]))).await;
     let copy = peer.call_json(inc(session, 8)).await;
@@ -36,9 +36,9 @@ async fn a_copy_of_an_attempt_that_was_beyond_the_window_never_runs() {
     assert_eq!(second["result"]["value"], 1);
 }
 
-/// Nothing can be fenced there, so nothing is said of what becomes of the call.
+/// Beyond the window nothing can be fenced, so the reply promises nothing about the call.
 #[tokio::test]
-async fn whoever_asks_beyond_the_window_is_not_told_that_nothing_runs() {
+async fn a_question_beyond_the_window_does_not_get_never() {
     let service = Service::default();
     let (mut peer, session) = client(&narrow(&service)).await;
     for method in ["rpc.resolve", "rpc.cancel"] {
@@ -50,7 +50,7 @@ async fn whoever_asks_beyond_the_window_is_not_told_that_nothing_runs() {
     assert_eq!(late["result"]["value"], 1);
 }
 
-/// The call whose id it had comes to nothing, and leaves the id free.
+/// The earlier call under the id had no effect, and leaves the id free.
 #[tokio::test(start_paused = true)]
 async fn a_copy_of_an_attempt_that_was_another_call_never_runs() {
     let service = Service::default();
@@ -91,7 +91,7 @@ async fn a_question_does_not_let_a_call_run_after_its_time_is_up() {
 
 /// A process that repeats a call of its predecessor does not know how many attempts that one made.
 #[tokio::test(start_paused = true)]
-async fn whoever_repeats_a_refused_call_is_told_which_attempt_would_do() {
+async fn a_repeated_refused_call_hears_which_attempt_may_run() {
     let service = Service::default();
     let server = service.server(Config {
         max_queued: 0,
@@ -110,9 +110,9 @@ async fn whoever_repeats_a_refused_call_is_told_which_attempt_would_do() {
     assert_eq!(right["result"]["value"], 2);
 }
 
-/// A lower one was overtaken; it was never refused itself, and is not told that it was.
+/// The lower attempt was overtaken, and never refused itself.
 #[tokio::test]
-async fn an_attempt_that_a_refused_one_overtook_is_told_of_that_one() {
+async fn an_attempt_that_a_refused_one_overtook_hears_of_that_one() {
     let service = Service::default();
     let builder = service
         .builder()
@@ -139,10 +139,10 @@ async fn an_attempt_0_is_the_first() {
     assert_eq!(reply["result"]["value"], 1, "{reply}");
 }
 
-/// The handler's word that nothing has happened is about one attempt too: the next may run, and the
-/// answer to a copy of the first must not be taken for an answer to the next.
+/// A handler's `no_effect` is about one attempt, too: the next may run, and the reply to a copy of
+/// the first must not be taken for the next one's.
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_takes_a_call_back_takes_back_the_attempt_that_is_named() {
+async fn no_effect_is_about_the_attempt_that_the_reply_names() {
     let service = Service::default();
     let nothing = async |_: Value, _: Context| Err::<(), _>(Abort::no_effect("nothing"));
     let later = async |_: Value, _: Context| {

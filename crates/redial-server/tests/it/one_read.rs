@@ -1,5 +1,5 @@
 //! What arrives in one read is answered as if it had arrived frame by frame, and leaves nothing
-//! behind: what the calls of a read share is only saved work.
+//! behind: calls of one read share work, and nothing else.
 
 use std::{
     future::Future,
@@ -27,10 +27,10 @@ use redial_server::{
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
-/// How many numbers of each session the messages are about.
+/// How many numbers of each session the messages use.
 const NUMBERS: u64 = 6;
 
-/// One request or something about one, most often of the first session.
+/// A request, most often of the first session.
 fn message(rng: &mut ChaCha8Rng, sessions: &[SessionId]) -> String {
     let session = sessions[rng
         .random_range(0..2usize)
@@ -42,7 +42,7 @@ fn message(rng: &mut ChaCha8Rng, sessions: &[SessionId]) -> String {
         1 => json!(7),
         _ => Value::Null,
     };
-    // Mostly what the other attempts of the number are, too.
+    // Mostly the same method as other attempts of the number.
     let method = match rng.random_ratio(1, 6) {
         true => rng.random_range(0..NUMBERS),
         false => number,
@@ -93,7 +93,7 @@ fn bytes(frames: &[String]) -> Vec<u8> {
     framed.collect()
 }
 
-/// Everything that the server says until it has nothing to say.
+/// Collects every reply until the server is idle.
 async fn listen(peer: &mut Peer<DuplexStream>, replies: &mut Vec<String>) {
     let moment = Duration::from_millis(1);
     while let Ok(Some(reply)) = tokio::time::timeout(moment, peer.receive()).await {
@@ -109,7 +109,7 @@ enum Arrival {
     InPieces,
 }
 
-/// What the server says, what its handlers have done, and what it counts.
+/// The replies, the effects of the handlers, and the server's counters.
 async fn serve(seed: u64, arrival: Arrival) -> (Vec<String>, u64, (u64, u64, u64)) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let service = Service::default();
@@ -175,7 +175,7 @@ async fn serve(seed: u64, arrival: Arrival) -> (Vec<String>, u64, (u64, u64, u64
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_arrives_at_once_is_answered_as_it_is_frame_by_frame() {
+async fn one_read_is_answered_as_frame_by_frame() {
     let first = seed();
     for seed in first..first + 150 {
         let expected = serve(seed, Arrival::FrameByFrame).await;
@@ -185,10 +185,10 @@ async fn what_arrives_at_once_is_answered_as_it_is_frame_by_frame() {
     }
 }
 
-/// Two connections send the same calls at the same time: what one of them has not recorded yet, the
-/// other one waits for.
+/// Two connections send the same calls at the same time: a call that one of them has not recorded
+/// yet is joined by the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_call_that_is_not_recorded_yet_is_waited_for() {
+async fn a_call_that_is_not_recorded_yet_is_joined() {
     for round in 0..100u64 {
         let service = Service::default();
         let server = service.server(Config::default());
@@ -213,11 +213,11 @@ async fn a_call_that_is_not_recorded_yet_is_waited_for() {
         }
         assert_eq!(values[0], values[1]);
         assert_eq!(service.effects(), calls);
-        until("all places are free", || server.stats().running == 0).await;
+        until("all permits are free", || server.stats().running == 0).await;
     }
 }
 
-/// Panics at the first event of a kind.
+/// Panics at the first event of one kind.
 struct Panicking {
     at: EventKind,
     is_done: AtomicBool,
@@ -231,9 +231,9 @@ impl Observer for Panicking {
     }
 }
 
-/// It should not, but if it does the calls are not to suffer.
+/// An observer must not panic, but if it does no call suffers.
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_panics_takes_nobodys_place_or_outcome() {
+async fn an_observer_that_panics_costs_no_permit_and_no_outcome() {
     for at in [
         EventKind::Accepted,
         EventKind::Started,
@@ -252,13 +252,13 @@ async fn an_observer_that_panics_takes_nobodys_place_or_outcome() {
             };
             let server = service.builder().config(config).observer(observer);
             let server = server.build().unwrap();
-            let mut asker = pipe(&server);
-            let session = open(&mut asker).await;
+            let mut peer = pipe(&server);
+            let session = open(&mut peer).await;
             let mut peer = pipe(&server);
             let call = request_with(method, session, 0, (json!({}), json!({})));
             peer.send(&call).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let reply = asker.call_json(&call).await;
+            let reply = peer.call_json(&call).await;
             assert_eq!(reply["result"]["value"], 1, "{at:?} {method}: {reply}");
             assert_eq!(service.effects(), 1, "{at:?} {method}");
             assert_eq!(server.stats().running, 0, "{at:?} {method}");
@@ -266,7 +266,7 @@ async fn an_observer_that_panics_takes_nobodys_place_or_outcome() {
     }
 }
 
-/// A handler that takes its time without letting anybody else run, as one that waits for a disk.
+/// A handler that blocks its thread, as one that waits for a disk.
 fn blocks(time: Duration) -> impl Future<Output = ()> {
     std::future::poll_fn(move |context| {
         // The clock moves on in its first poll.
@@ -301,8 +301,7 @@ async fn a_plain_record_lives_from_the_end_of_its_call() {
     assert_eq!(runs.load(SeqCst), 1_001, "nothing ran twice");
 }
 
-/// Bursts on several connections, of several sessions, with everything that may come in between.
-/// A future that panics when it is polled, and again when it goes, if it is live.
+/// Panics when it is polled, and again when it is dropped, if it is live.
 struct Mine {
     is_live: bool,
 }
@@ -322,9 +321,9 @@ impl Drop for Mine {
     }
 }
 
-/// The futures of a method are polled in one place, one after the other.
+/// The futures of one method are polled in one slot, one after the other.
 #[tokio::test]
-async fn a_future_that_panics_as_it_goes_is_nothing_to_the_next_call() {
+async fn a_future_that_panics_when_dropped_does_not_affect_the_next_call() {
     let lay = |(is_live,): (bool,), _: Context| Mine { is_live };
     let server = Server::builder().mutation("lay", lay).build().unwrap();
     let mut peer = pipe(&server);
@@ -339,8 +338,9 @@ async fn a_future_that_panics_as_it_goes_is_nothing_to_the_next_call() {
     assert_eq!(server.stats().running, 0);
 }
 
+/// Bursts on several connections and sessions, with everything that may come in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn bursts_leave_nobody_waiting_and_nothing_behind() {
+async fn bursts_answer_every_request_and_leave_nothing_behind() {
     let first = seed();
     for seed in first..first + ROUNDS {
         burst(seed).await;
@@ -418,7 +418,7 @@ async fn burst(seed: u64) {
             }
         }
     }
-    common::eventually("all places are free", || {
+    common::eventually("all permits are free", || {
         let stats = server.stats();
         stats.running + stats.queued == 0 && stats.started == stats.finished
     })

@@ -14,7 +14,7 @@ use crate::common::{Peer, Service, uuid};
 use redial_server::Config;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
-/// A pipe that counts how often it is written to.
+/// A pipe that counts the writes to it.
 struct Counting {
     pipe: DuplexStream,
     writes: Arc<AtomicUsize>,
@@ -49,7 +49,7 @@ impl AsyncWrite for Counting {
     }
 }
 
-/// Sends 100 requests in one piece; how many writes the 100 replies took.
+/// Sends 100 requests in one piece, and returns how many writes the 100 replies took.
 async fn writes_for_100(request: impl Fn(u32) -> String) -> usize {
     let server = Service::default().server(Config::default());
     let (io, pipe) = tokio::io::duplex(1024 * 1024);

@@ -1,4 +1,4 @@
-//! A server that is asked for too much refuses, plainly and early, and forgets nothing.
+//! A server at its limits refuses early and plainly, without effect, and forgets no record.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn a_full_queue_refuses_without_effect_or_record_and_the_rest_is_served() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn joins_and_replays_need_no_admission() {
+async fn joins_and_replays_need_no_permit() {
     let service = Service::default();
     let config = Config {
         max_running: 1,
@@ -104,7 +104,7 @@ async fn a_full_table_refuses_until_a_record_expires_and_evicts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_time_is_up_when_it_leaves_the_queue_is_not_started() {
+async fn a_call_whose_deadline_passes_in_the_queue_is_not_started() {
     let service = Service::default();
     let config = Config {
         max_running: 1,
@@ -164,7 +164,7 @@ async fn a_connection_at_its_in_flight_limit_is_read_from_again_when_replies_lea
     assert_eq!(
         server.stats().started,
         4,
-        "the other requests were taken in too"
+        "the other requests were read, too"
     );
     for _ in 0..40 {
         assert!(peer.receive().await.unwrap().contains("result"));
@@ -194,7 +194,7 @@ async fn a_peer_that_reads_nothing_is_stopped_and_closed_while_others_are_served
     ask.await.expect_err("the server went on reading");
     assert!(
         server.stats().started < 1_000,
-        "{} requests were taken in",
+        "{} requests were read",
         server.stats().started
     );
     assert!(
@@ -206,7 +206,7 @@ async fn a_peer_that_reads_nothing_is_stopped_and_closed_while_others_are_served
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_closed_at_once() {
+async fn connections_beyond_the_limit_are_closed_at_once() {
     let server = Service::default().server(Config {
         max_connections: 2,
         ..Config::default()
@@ -217,12 +217,15 @@ async fn connections_over_the_limit_are_closed_at_once() {
     two.call(ping).await;
     pipe(&server).expect_end().await;
     drop(one);
-    until("a place is free", || server.stats().connections == 1).await;
+    until("the connection is closed", || {
+        server.stats().connections == 1
+    })
+    .await;
     pipe(&server).call(ping).await;
 }
 
 #[tokio::test]
-async fn an_answer_that_fits_into_no_frame_is_an_error_that_says_executed() {
+async fn a_reply_that_fits_into_no_frame_is_an_error_that_says_executed() {
     let limits = Limits {
         max_frame_bytes: 4_096,
         ..Limits::default()
@@ -264,7 +267,7 @@ async fn retry_after_follows_how_long_calls_take() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ping_is_answered_at_once_behind_calls_that_have_to_wait() {
+async fn a_ping_is_answered_at_once_behind_queued_calls() {
     let config = Config {
         max_in_flight: 4,
         ..Config::default()
@@ -294,7 +297,7 @@ async fn a_ping_is_answered_at_once_behind_calls_that_have_to_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_that_wait_for_their_batch_stop_the_reading_too() {
+async fn replies_that_wait_for_their_batch_stop_reading_too() {
     let config = Config {
         unsent_pause_bytes: 100_000,
         ..Config::default()
@@ -310,15 +313,15 @@ async fn replies_that_wait_for_their_batch_stop_the_reading_too() {
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(server.stats().started, 3, "the next batch was taken in");
+    assert_eq!(server.stats().started, 3, "the next batch was read");
     for _ in 0..5 {
         assert!(peer.receive().await.unwrap().len() > 100_000);
     }
 }
 
-/// The handlers of earlier calls in the same read take the time of later ones.
+/// Handlers of earlier calls in the same read use up the time of later ones.
 #[tokio::test]
-async fn the_clock_is_asked_anew_for_every_call_with_a_deadline() {
+async fn the_clock_is_read_for_every_call_with_a_deadline() {
     let server = redial_server::Server::builder()
         .mutation("busy", async |_: Value, _: redial_server::Context| {
             let start = std::hint::black_box(common::now());
@@ -347,9 +350,9 @@ async fn the_clock_is_asked_anew_for_every_call_with_a_deadline() {
     assert!(late >= 10, "{late} of 20 came too late, which 14 must");
 }
 
-/// The server stopped reading, most likely in the middle of a frame: that is not the peer's fault.
+/// The server stopped reading, most likely in the middle of a frame: the peer is not late.
 #[tokio::test(start_paused = true)]
-async fn a_frame_that_the_server_does_not_read_on_is_not_late() {
+async fn a_frame_that_the_server_stopped_reading_is_not_late() {
     let config = Config {
         max_in_flight: 1,
         ..Config::default()
@@ -362,7 +365,7 @@ async fn a_frame_that_the_server_does_not_read_on_is_not_late() {
         all.extend_from_slice(&u32::try_from(request.len()).unwrap().to_be_bytes());
         all.extend_from_slice(request.as_bytes());
     }
-    // In one piece, so that what is read at once ends in the middle of a frame.
+    // In one piece, so that the first read ends in the middle of a frame.
     tokio::io::AsyncWriteExt::write_all(&mut peer.io, &all)
         .await
         .unwrap();

@@ -1,5 +1,5 @@
-//! Whatever arrives at once, in whatever order: a call is executed at most once, what anybody is
-//! told of it is true, nobody is left waiting, and nothing is left behind.
+//! Whatever arrives at once, in whatever order: a call is executed at most once, every reply about
+//! it is true, every request is answered, and nothing is left behind.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ const CALLS: u64 = 8;
 
 const ATTEMPTS: [&str; 3] = ["attempt 1", "attempt 2", "attempt 3"];
 
-/// What goes on while attempts, cancellations and questions arrive.
+/// What else happens while attempts, cancellations and questions arrive.
 #[derive(Clone, Copy, PartialEq)]
 enum Meanwhile {
     Nothing,
@@ -31,18 +31,18 @@ enum Meanwhile {
     Shutdown,
 }
 
-/// One frame, sent on a connection of its own.
+/// One frame, sent on its own connection.
 struct Message {
     number: u64,
     what: &'static str,
     frame: String,
-    /// The connection ends before the answer comes.
+    /// The connection closes before the reply.
     is_cut: bool,
 }
 
-/// What somebody was told of a call.
+/// What a reply says about its call.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Told {
+enum Claim {
     Done,
     Never,
     NotExecuted,
@@ -50,9 +50,19 @@ enum Told {
     Nothing,
 }
 
-type Words = BTreeMap<u64, Vec<(&'static str, Told, Value)>>;
+/// A reply, and what it answers.
+#[derive(Debug)]
+struct Heard {
+    what: &'static str,
+    claim: Claim,
+    #[expect(dead_code, reason = "shown when a check fails")]
+    reply: Value,
+}
 
-/// Few places, and in half of the rounds requests that are delayed and doubled.
+/// The replies about each call.
+type Replies = BTreeMap<u64, Vec<Heard>>;
+
+/// A server with few slots, which in half of the rounds delays and duplicates requests.
 fn crowded(runs: &Runs, rng: &mut ChaCha8Rng) -> Server {
     let server = runs.server(Config {
         max_running: rng.random_range(1..4),
@@ -75,7 +85,7 @@ fn crowded(runs: &Runs, rng: &mut ChaCha8Rng) -> Server {
     server
 }
 
-/// Three attempts of each call, some of them copied, some with little time, and who interferes.
+/// Three attempts of each call, some of them copied, some with little time, and other requests.
 fn messages(rng: &mut ChaCha8Rng, session: SessionId, meanwhile: Meanwhile) -> Vec<Message> {
     let mut messages = Vec::new();
     for number in 0..CALLS {
@@ -113,29 +123,30 @@ fn messages(rng: &mut ChaCha8Rng, session: SessionId, meanwhile: Meanwhile) -> V
 async fn exchange(server: Server, message: Message) -> (u64, &'static str, Value) {
     let mut peer = pipe(&server);
     peer.send(&message.frame).await;
-    let reply = match message.is_cut {
-        true => None,
-        false => peer.receive().await,
+    let reply = if message.is_cut {
+        None
+    } else {
+        peer.receive().await
     };
     let reply = reply.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
     (message.number, message.what, reply)
 }
 
-fn told(reply: &Value) -> Told {
+fn claim(reply: &Value) -> Claim {
     let state = reply["result"]["state"].as_str();
     let executed = reply["error"]["data"]["executed"].as_str();
     match (state, executed) {
-        (Some("never"), _) => Told::Never,
-        (Some("running"), _) => Told::Nothing,
-        (_, Some("no")) => Told::NotExecuted,
-        (_, Some("yes")) => Told::Executed,
-        _ if reply.get("result").is_some() => Told::Done,
-        _ => Told::Nothing,
+        (Some("never"), _) => Claim::Never,
+        (Some("running"), _) => Claim::Nothing,
+        (_, Some("no")) => Claim::NotExecuted,
+        (_, Some("yes")) => Claim::Executed,
+        _ if reply.get("result").is_some() => Claim::Done,
+        _ => Claim::Nothing,
     }
 }
 
-/// Sends everything at once, and gathers what everybody was told.
-async fn send_all(server: &Server, messages: Vec<Message>, turns: Option<u32>) -> Words {
+/// Sends everything at once, and collects every reply.
+async fn send_all(server: &Server, messages: Vec<Message>, turns: Option<u32>) -> Replies {
     let mut tasks = JoinSet::new();
     for message in messages {
         tasks.spawn(exchange(server.clone(), message));
@@ -146,36 +157,37 @@ async fn send_all(server: &Server, messages: Vec<Message>, turns: Option<u32>) -
         }
         server.shutdown().await;
     }
-    let mut words = Words::new();
+    let mut replies = Replies::new();
     for (number, what, reply) in tasks.join_all().await {
-        let word = (what, told(&reply), reply);
-        words.entry(number).or_default().push(word);
+        let claim = claim(&reply);
+        let heard = Heard { what, claim, reply };
+        replies.entry(number).or_default().push(heard);
     }
-    words
+    replies
 }
 
-/// What was said of a call agrees with how often it ran.
-fn check(runs: u64, words: &[(&'static str, Told, Value)], meanwhile: Meanwhile, at: &str) {
-    assert!(runs <= 1, "{at}: executed {runs} times: {words:#?}");
-    let of_call = words.iter().filter(|(what, ..)| *what != "rpc.ack");
-    for (_, told, _) in of_call {
-        match told {
-            Told::Done => assert_eq!(runs, 1, "{at}: done: {words:#?}"),
-            Told::Never => assert_eq!(runs, 0, "{at}: never: {words:#?}"),
-            // It is said of what was acknowledged, whether it ever arrived or not.
-            Told::Executed if meanwhile != Meanwhile::Acknowledgements => {
-                assert_eq!(runs, 1, "{at}: executed: {words:#?}");
+/// Panics unless what was said of a call agrees with how often it ran.
+fn check(runs: u64, replies: &[Heard], meanwhile: Meanwhile, at: &str) {
+    assert!(runs <= 1, "{at}: executed {runs} times: {replies:#?}");
+    let of_call = replies.iter().filter(|heard| heard.what != "rpc.ack");
+    for heard in of_call {
+        match heard.claim {
+            Claim::Done => assert_eq!(runs, 1, "{at}: done: {replies:#?}"),
+            Claim::Never => assert_eq!(runs, 0, "{at}: never: {replies:#?}"),
+            // It is true of every acknowledged call, whether it ever arrived or not.
+            Claim::Executed if meanwhile != Meanwhile::Acknowledgements => {
+                assert_eq!(runs, 1, "{at}: executed: {replies:#?}");
             }
             _ => {}
         }
     }
-    // A client that sent each attempt once takes the first answer to any of its copies.
+    // A client that sent each attempt once takes the first reply to any of its copies.
     let is_refused = |attempt: &&str| {
-        let mut words = words.iter();
-        words.any(|(what, told, _)| what == attempt && *told == Told::NotExecuted)
+        let mut replies = replies.iter();
+        replies.any(|heard| heard.what == *attempt && heard.claim == Claim::NotExecuted)
     };
     if ATTEMPTS.iter().all(is_refused) {
-        assert_eq!(runs, 0, "{at}: not executed: {words:#?}");
+        assert_eq!(runs, 0, "{at}: not executed: {replies:#?}");
     }
 }
 
@@ -186,18 +198,19 @@ async fn round(rng: &mut ChaCha8Rng, meanwhile: Meanwhile, at: &str) {
     drop(peer);
     let messages = messages(rng, session, meanwhile);
     let turns = (meanwhile == Meanwhile::Shutdown).then(|| rng.random_range(0..50));
-    let words = tokio::time::timeout(PATIENCE, send_all(&server, messages, turns)).await;
-    let words = words.unwrap_or_else(|_| panic!("{at}: somebody waits: {:?}", server.stats()));
-    // What those have set going who did not wait for the answer ends too.
+    let replies = tokio::time::timeout(PATIENCE, send_all(&server, messages, turns)).await;
+    let replies = replies
+        .unwrap_or_else(|_| panic!("{at}: a request was not answered: {:?}", server.stats()));
+    // Calls whose connections closed early finish, too.
     eventually(at, || {
         let stats = server.stats();
         stats.running + stats.queued + stats.connections == 0
     })
     .await;
-    for (number, words) in &words {
+    for (number, replies) in &replies {
         check(
             runs.of(*number),
-            words,
+            replies,
             meanwhile,
             &format!("{at} call {number}"),
         );
@@ -236,7 +249,7 @@ async fn a_shutdown_races_with_all_of_them() {
     storm(100, Meanwhile::Shutdown).await;
 }
 
-/// The sessions that were opened last, by whomever.
+/// The sessions that were opened last, by any connection.
 #[derive(Clone, Default)]
 struct Known(Arc<Mutex<Vec<SessionId>>>);
 
@@ -281,7 +294,7 @@ async fn wander(server: Server, known: Known, mut rng: ChaCha8Rng) {
                 continue;
             }
             _ => {
-                // Its own for each call of each session.
+                // One attempt number for each call of each session.
                 let call = (session.bits() << 5) | number;
                 let redial =
                     json!({"attempt": rng.random_range(1..4), "ack": rng.random_range(0..3)});
@@ -316,7 +329,7 @@ async fn leases_that_end_race_with_calls_questions_and_hellos() {
     let ended = tokio::time::timeout(PATIENCE * 3, actors.join_all()).await;
     assert!(
         ended.is_ok(),
-        "seed {seed}: somebody waits: {:?}",
+        "seed {seed}: a request was not answered: {:?}",
         server.stats()
     );
     let opened = known.0.lock().unwrap().len();

@@ -1,5 +1,5 @@
-//! Whoever asks what became of a call is told its outcome, or that it was not executed and never
-//! will be; and a call is taken back only if it has not begun.
+//! `rpc.resolve` returns a call's outcome, or that it was not executed and never will be;
+//! `rpc.cancel` stops a call only if it has not begun.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -45,7 +45,7 @@ async fn a_call_that_never_arrived_is_fenced_and_never_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_call_is_waited_for() {
+async fn resolving_a_running_call_waits_for_it() {
     let service = Service::default();
     let (mut peer, session) = client(&service.server(config())).await;
     let start = now();
@@ -58,7 +58,7 @@ async fn a_running_call_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_know_is_said_to_be_unknown() {
+async fn an_unknown_call_resolves_to_unknown() {
     let service = Service::default();
     let (mut peer, session) = client(&service.server(config())).await;
     let stranger = id(SessionId::from_bits(5), 0);
@@ -77,7 +77,7 @@ async fn what_nobody_can_know_is_said_to_be_unknown() {
     assert_eq!((code(&reply), executed(&reply)), (-32007, "unknown"));
 }
 
-/// In the notebook dialect every id is a key, an integer too. It is asked for as it was written.
+/// In the notebook dialect every id is a key, an integer too. It is resolved as it was written.
 #[tokio::test]
 async fn a_plain_id_is_resolved_while_its_record_lives() {
     let service = Service::default();
@@ -94,7 +94,7 @@ async fn a_plain_id_is_resolved_while_its_record_lives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queued_call_is_taken_back_and_its_place_is_free_at_once() {
+async fn a_queued_call_is_cancelled_and_frees_its_permit_at_once() {
     let service = Service::default();
     let config = Config {
         max_queued: 1,
@@ -107,9 +107,9 @@ async fn a_queued_call_is_taken_back_and_its_place_is_free_at_once() {
     let cancelled = peer.receive_all::<2>().await;
     let answer = reply_to(&cancelled, "rpc.cancel");
     assert_eq!(answer["result"], json!({"state": "never"}));
-    let told = reply_to(&cancelled, &id(session, 1));
-    assert_eq!((code(told), executed(told)), (-32007, "no"));
-    // The next one finds the place in the queue that was freed, while the first still runs.
+    let reply = reply_to(&cancelled, &id(session, 1));
+    assert_eq!((code(reply), executed(reply)), (-32007, "no"));
+    // The next call gets the slot in the queue that was freed, while the first still runs.
     peer.send(inc(session, 2)).await;
     let replies = peer.receive_all::<2>().await;
     assert!(
@@ -122,7 +122,7 @@ async fn a_queued_call_is_taken_back_and_its_place_is_free_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_runs_or_has_run_is_not_taken_back() {
+async fn a_call_that_runs_or_has_run_is_not_cancelled() {
     let service = Service::default();
     let (mut peer, session) = client(&service.server(config())).await;
     peer.send(attempt("slow_inc", session, 0, 1)).await;
@@ -136,7 +136,7 @@ async fn a_call_that_runs_or_has_run_is_not_taken_back() {
 }
 
 #[tokio::test]
-async fn a_call_is_taken_back_before_it_arrives() {
+async fn a_call_is_cancelled_before_it_arrives() {
     let service = Service::default();
     let (mut peer, session) = client(&service.server(config())).await;
     let never = peer.call_json(ask("rpc.cancel", session, 0)).await;
@@ -147,7 +147,7 @@ async fn a_call_is_taken_back_before_it_arrives() {
     assert_eq!(code(&peer.call_json(plain).await), -32602);
 }
 
-/// A handler whose first attempt fails without an effect, and whose next ones would have one.
+/// A handler whose first attempt fails without an effect, and whose later attempts have one.
 fn flaky(service: &Service) -> Server {
     let (builder, service) = (service.builder(), service.clone());
     let handler = move |_: Value, context: Context| {
@@ -165,10 +165,10 @@ fn flaky(service: &Service) -> Server {
     builder.config(one_at_a_time()).build().unwrap()
 }
 
-/// Its handler says that it had no effect, which would leave the id free. But somebody has been
-/// told that it never will have one, and that is final, whether he asked before it began or after.
+/// `no_effect` would leave the id free. But a reply has said that the call never will have an
+/// effect, and that is final, whether the question came before the call began or after.
 #[tokio::test(start_paused = true)]
-async fn what_somebody_was_told_of_a_call_that_came_to_nothing_is_final() {
+async fn never_is_final_for_a_call_that_had_no_effect() {
     for waits_first in [false, true] {
         let service = Service::default();
         let server = flaky(&service);
@@ -184,15 +184,15 @@ async fn what_somebody_was_told_of_a_call_that_came_to_nothing_is_final() {
             true => peer.receive_all::<3>().await.to_vec(),
             false => peer.receive_all::<2>().await.to_vec(),
         };
-        let asker = reply_to(&replies, "rpc.resolve");
-        assert_eq!(asker["result"], json!({"state": "never"}), "{replies:?}");
+        let resolved = reply_to(&replies, "rpc.resolve");
+        assert_eq!(resolved["result"], json!({"state": "never"}), "{replies:?}");
         let again = peer.call_json(attempt("flaky", session, 0, 2)).await;
         assert_eq!((code(&again), executed(&again)), (-32007, "no"));
         assert_eq!(service.effects(), effects);
     }
 }
 
-/// Nobody is waiting for the answer to a notification, in a batch or alone.
+/// A notification gets no reply, in a batch or alone.
 #[tokio::test(start_paused = true)]
 async fn a_question_without_an_id_is_not_answered() {
     let service = Service::default();

@@ -1,4 +1,4 @@
-//! What was said once of a call stays true, whatever its client sends next: done and replayed,
+//! What was said once about a call stays true, whatever its client sends next: done and replayed,
 //! never, or acknowledged.
 
 use std::collections::HashSet;
@@ -15,16 +15,16 @@ use redial_server::{Config, Server};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 
-/// The largest window; as many again are let pass.
+/// The largest window; the server accepts numbers up to one more window ahead.
 const MAX_WINDOW: usize = 5;
 
-/// One client, and what it was told of its calls.
+/// One client, and what it has heard about its calls.
 struct Client {
     peer: Peer<DuplexStream>,
     session: SessionId,
     done: HashSet<u64>,
     never: HashSet<u64>,
-    over: HashSet<u64>,
+    acknowledged: HashSet<u64>,
 }
 
 impl Client {
@@ -35,7 +35,7 @@ impl Client {
             session,
             done: HashSet::new(),
             never: HashSet::new(),
-            over: HashSet::new(),
+            acknowledged: HashSet::new(),
         }
     }
 
@@ -45,7 +45,7 @@ impl Client {
         let at = format!("{at} call {number}: {reply}");
         if reply.get("result").is_some() {
             assert!(!self.never.contains(&number), "{at}");
-            assert!(!self.over.contains(&number), "{at}");
+            assert!(!self.acknowledged.contains(&number), "{at}");
             let is_replayed = reply.get("redial").is_some();
             assert_eq!(is_replayed, self.done.contains(&number), "{at}");
             self.done.insert(number);
@@ -62,12 +62,12 @@ impl Client {
         let at = format!("{at} {method} {number}: {reply}");
         match reply["result"]["state"].as_str() {
             Some("never") => {
-                assert!(!self.over.contains(&number), "{at}");
+                assert!(!self.acknowledged.contains(&number), "{at}");
                 self.stale(number, true, &at);
             }
             Some("done") => {
                 assert!(self.done.contains(&number), "{at}");
-                assert!(!self.over.contains(&number), "{at}");
+                assert!(!self.acknowledged.contains(&number), "{at}");
             }
             Some(other) => panic!("{at}: {other}"),
             None if reply["error"]["code"] == -32007 => self.stale(number, false, &at),
@@ -75,16 +75,13 @@ impl Client {
         }
     }
 
-    /// It was refused as fenced, or as acknowledged.
+    /// The call was refused as fenced, or as acknowledged.
     fn stale(&mut self, number: u64, is_fenced: bool, at: &str) {
-        match is_fenced {
-            true => {
-                assert!(!self.done.contains(&number), "{at}");
-                self.never.insert(number);
-            }
-            false => {
-                self.over.insert(number);
-            }
+        if is_fenced {
+            assert!(!self.done.contains(&number), "{at}");
+            self.never.insert(number);
+        } else {
+            self.acknowledged.insert(number);
         }
     }
 
@@ -94,7 +91,7 @@ impl Client {
     }
 }
 
-/// Some message about a number around a point that moves on, at times very far.
+/// A message about a number near a point that moves on, at times very far.
 async fn step(client: &mut Client, rng: &mut ChaCha8Rng, base: &mut u64, at: &str) {
     if rng.random_ratio(1, 8) {
         *base += rng.random_range(0..4);
@@ -153,7 +150,7 @@ async fn done_never_and_acknowledged_are_final() {
             assert!(records <= 2 * MAX_WINDOW, "{at}: {records} records");
         }
         runs.check(&format!("seed {seed} round {round}"));
-        let sets = [&client.done, &client.never, &client.over];
+        let sets = [&client.done, &client.never, &client.acknowledged];
         for (count, set) in said.iter_mut().zip(sets) {
             *count += set.len();
         }

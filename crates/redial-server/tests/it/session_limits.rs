@@ -1,5 +1,5 @@
-//! What sessions may take is bounded, and everything that takes something counts: questions too,
-//! and empty slots.
+//! What sessions may take is bounded, and everything counts that takes memory: questions and empty
+//! slots, too.
 
 use crate::common::{
     Service, code, executed, pipe,
@@ -8,10 +8,10 @@ use crate::common::{
 use redial_server::Config;
 use serde_json::json;
 
-/// Of a connection with 4 calls in flight at most, one that runs and 3 that ask about it are read.
-/// So 15 more such connections can ask 60 times, before the 64 who may wait for a call do.
+/// A connection with 4 calls in flight at most reads one call and 3 questions about it. Another 15
+/// such connections can ask 60 times, fewer than the 64 that may wait for a call.
 #[tokio::test(start_paused = true)]
-async fn questions_are_in_flight_like_calls() {
+async fn questions_count_as_in_flight() {
     let service = Service::default();
     let server = service.server(Config {
         max_in_flight: 4,
@@ -29,11 +29,11 @@ async fn questions_are_in_flight_like_calls() {
         let pong = peer.call(PING).await;
         assert!(pong.contains("pong"), "{pong}");
     }
-    // Nobody was turned away: who waits at the end of his own window asks when the call is done.
-    for (place, peer) in peers.iter_mut().enumerate() {
-        for _ in 0..60 + usize::from(place == 0) {
+    // None was refused: a connection at its limit is read on when the call has finished.
+    for (index, peer) in peers.iter_mut().enumerate() {
+        for _ in 0..60 + usize::from(index == 0) {
             let reply = peer.receive_json().await;
-            assert!(reply.get("result").is_some(), "{place}: {reply}");
+            assert!(reply.get("result").is_some(), "{index}: {reply}");
         }
     }
     assert_eq!(service.effects(), 1);
@@ -57,9 +57,9 @@ async fn a_window_has_a_largest_size() {
     }
 }
 
-/// A call that was taken back before it arrived holds the slots before it open, and no record.
+/// A call that was cancelled before it arrived holds the slots before it open, and no record.
 #[tokio::test]
-async fn records_are_calls_and_not_gaps() {
+async fn records_count_calls_and_not_gaps() {
     let server = Service::default().server(config());
     let (mut peer, session) = client(&server).await;
     peer.call(ask("rpc.cancel", session, 1023)).await;
@@ -84,6 +84,6 @@ async fn gaps_count_as_the_memory_they_take() {
     assert_eq!(service.effects(), 0);
     hostile.call(ack_request(theirs, 1024, &json!([]))).await;
     assert_eq!(server.stats().session_bytes, 0);
-    let taken = peer.call_json(attempt("inc", session, 0, 2)).await;
-    assert_eq!(taken["result"]["value"], 1);
+    let reply = peer.call_json(attempt("inc", session, 0, 2)).await;
+    assert_eq!(reply["result"]["value"], 1);
 }

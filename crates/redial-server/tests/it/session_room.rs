@@ -1,5 +1,5 @@
-//! Where there is no room for another session, only one goes that nobody could still ask for
-//! anything; and those that are kept do not shut out new clients.
+//! A full server evicts only sessions that no client could still ask about, and the sessions it
+//! keeps do not lock new clients out.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::common::{
 use redial_server::{Config, Server};
 use serde_json::json;
 
-/// How long a session is safe after its last connection has ended, records or not.
+/// How long a session is safe after its last connection has closed, with records or without.
 const GRACE: Duration = Duration::from_secs(10);
 
 fn server_of(max_sessions: usize) -> Server {
@@ -21,7 +21,7 @@ fn server_of(max_sessions: usize) -> Server {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_sessions_as_may_be_and_then_none_that_would_cost_another_its_records() {
+async fn a_full_server_refuses_a_session_that_would_cost_another_its_records() {
     let server = server_of(2);
     let (mut one, mut other) = (pipe(&server), pipe(&server));
     let (_, kept) = (open(&mut one).await, open(&mut other).await);
@@ -53,7 +53,7 @@ async fn a_session_stays_while_its_connection_repeats_calls_of_others() {
     assert!(first.get("result").is_some(), "{first}");
 }
 
-/// Leaves a hundred behind: those that `make` makes, and empty ones.
+/// Leaves a hundred sessions behind: `made` by `make`, and the rest empty.
 async fn filled(make: impl AsyncFn(&Server), made: usize) -> Server {
     let server = server_of(100);
     for _ in 0..made {
@@ -69,7 +69,7 @@ async fn filled(make: impl AsyncFn(&Server), made: usize) -> Server {
 }
 
 #[tokio::test(start_paused = true)]
-async fn room_is_found_behind_connected_sessions_that_have_come_back() {
+async fn eviction_passes_over_connected_sessions() {
     let live = std::cell::RefCell::new(Vec::new());
     let come_back = async |server: &Server| {
         let left = live.borrow().len();
@@ -86,7 +86,7 @@ async fn room_is_found_behind_connected_sessions_that_have_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn room_is_found_behind_clients_that_have_left_a_call_behind() {
+async fn eviction_passes_over_sessions_with_records() {
     let leave_a_call = async |server: &Server| {
         let (mut peer, session) = client(server).await;
         peer.call(inc(session, 0)).await;
@@ -99,9 +99,9 @@ async fn room_is_found_behind_clients_that_have_left_a_call_behind() {
     assert_eq!(server.stats().session_records, 90);
 }
 
-/// 16 is enough for any client, and too few to leave no room for others.
+/// 16 is enough for any client, and too few to lock others out.
 #[tokio::test]
-async fn one_connection_cannot_take_every_session() {
+async fn one_connection_cannot_open_every_session() {
     let server = server_of(17);
     let mut greedy = pipe(&server);
     for _ in 0..16 {
@@ -130,9 +130,9 @@ async fn a_session_whose_lease_has_ended_makes_room_before_any_sweep() {
     open(&mut two).await;
 }
 
-/// Its client was cut off a moment ago, and comes back with its next call.
+/// Its client lost its connection a moment ago, and comes back with its next call.
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_hellos_ends_no_lease_of_a_client_that_is_about_to_come_back() {
+async fn a_flood_of_hellos_ends_no_lease() {
     let server = server_of(10);
     let (mut mine, session) = client(&server).await;
     mine.call(inc(session, 0)).await;

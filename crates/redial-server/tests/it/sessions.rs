@@ -13,7 +13,7 @@ use redial_server::{Config, Delay, Fault, FaultRule};
 use serde_json::json;
 
 #[tokio::test]
-async fn hello_tells_the_session_and_the_limits() {
+async fn hello_returns_the_session_and_the_limits() {
     let server = Service::default().server(Config {
         max_in_flight: 17,
         ..config()
@@ -36,7 +36,7 @@ async fn hello_tells_the_session_and_the_limits() {
 }
 
 #[tokio::test]
-async fn a_hello_that_makes_no_sense_says_why() {
+async fn an_invalid_hello_is_refused_with_the_reason() {
     let server = Service::default().server(config());
     let mut peer = pipe(&server);
     for (params, expected) in [
@@ -63,16 +63,16 @@ async fn an_unknown_session_is_unknown_and_its_mutations_are_not_executed() {
     let reply = peer.call_json(inc(stranger, 0)).await;
     assert_eq!((code(&reply), executed(&reply)), (-32004, "unknown"));
     assert_eq!(service.effects(), 0);
-    // A query does no harm, whoever asks.
+    // A query has no effect, so it needs no session.
     let reply = peer
         .call_json(request("get", stranger, 1, json!({"ack": 1})))
         .await;
     assert_eq!(reply["result"], 0);
 }
 
-/// In the notebook dialect too, and in whatever case the id is written.
+/// In the notebook dialect, too, and in whatever case the id is written.
 #[tokio::test]
-async fn a_duplicate_is_replayed_and_says_so() {
+async fn a_duplicate_is_replayed_and_marked_so() {
     let service = Service::default();
     let (mut peer, session) = client(&service.server(config())).await;
     let first = peer.call_json(inc(session, 0)).await;
@@ -96,7 +96,7 @@ async fn a_duplicate_is_replayed_and_says_so() {
     assert_eq!(service.effects(), 1);
 }
 
-/// The delay opens the race between duplicates: with a handler that answers at once it never does.
+/// With a handler that returns at once, duplicates would never meet a running call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_at_once_and_three_after_have_one_effect() {
     let service = Service::default();
@@ -132,16 +132,17 @@ async fn an_acknowledged_call_is_stale_however_it_was_acknowledged() {
         peer.call(inc(session, number)).await;
     }
     assert_eq!(server.stats().session_records, 5);
-    // Alone, and above the lowest that is not over.
+    // Alone, and above the lowest that is not acknowledged.
     peer.send(ack(session, 1, &json!([[3, 4]]))).await;
-    // With a mutation, and with a query.
+    // In a mutation, and in a query.
     peer.call(request("inc", session, 5, json!({"ack": 2})))
         .await;
     for (number, is_stale) in [(0, true), (1, true), (2, false), (3, true), (4, false)] {
         let reply = peer.call_json(inc(session, number)).await;
-        match is_stale {
-            true => assert_eq!((code(&reply), executed(&reply)), (-32007, "unknown")),
-            false => assert_eq!(reply["redial"]["replayed"], true),
+        if is_stale {
+            assert_eq!((code(&reply), executed(&reply)), (-32007, "unknown"));
+        } else {
+            assert_eq!(reply["redial"]["replayed"], true);
         }
     }
     peer.call(request("get", session, 6, json!({"ack": 6})))
@@ -180,7 +181,7 @@ async fn a_copy_of_a_refused_attempt_is_refused_and_the_next_attempt_is_not() {
     let refused = peer.call_json(inc(session, 1)).await;
     assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
     assert!(peer.receive().await.unwrap().contains("value"));
-    // There is room again, but the caller may have been told that nothing was executed.
+    // There is room again, but the caller may have heard that nothing was executed.
     let copy = peer.call_json(inc(session, 1)).await;
     assert_eq!((code(&copy), executed(&copy)), (-32001, "no"));
     assert_eq!(service.effects(), 1);
@@ -191,7 +192,7 @@ async fn a_copy_of_a_refused_attempt_is_refused_and_the_next_attempt_is_not() {
 }
 
 #[tokio::test]
-async fn beyond_the_window_is_overload_and_nothing_breaks() {
+async fn a_call_beyond_the_window_is_overload() {
     let service = Service::default();
     let server = service.server(Config {
         max_in_flight: 8,
@@ -204,19 +205,18 @@ async fn beyond_the_window_is_overload_and_nothing_breaks() {
         assert!(reply["error"]["data"]["retry_after_ms"].as_u64().unwrap() > 0);
     }
     assert_eq!(server.stats().session_records, 0);
-    // There is a slot for this one, but a copy of its first attempt can't be told from those that
-    // were refused.
+    // There is a slot for this one, but a copy of its first attempt looks like those that were
+    // refused.
     let again = request("inc", session, 15, json!({"attempt": 2}));
     assert_eq!(peer.call_json(again).await["result"]["value"], 1);
-    // Whoever acknowledges everything has only himself to blame.
+    // Acknowledging everything is the client's own decision.
     peer.send(ack(session, u64::MAX, &json!([]))).await;
     let reply = peer.call_json(inc(session, SessionCall::MAX_NUMBER)).await;
     assert_eq!(code(&reply), -32007);
     assert_eq!(open(&mut pipe(&server)).await.to_string().len(), 15);
 }
 
-/// The notebook's client and one that counts its ids go on beside sessions, and a UUID of another
-/// version is a plain id.
+/// Plain ids, counted ones and UUIDs of other versions work beside sessions.
 #[tokio::test]
 async fn plain_ids_live_beside_sessions() {
     let service = Service::default();
@@ -241,7 +241,7 @@ async fn plain_ids_live_beside_sessions() {
     assert_eq!(server.stats().records, 1);
 }
 
-/// Whoever makes ids of version 8 of his own is told why nothing comes of it, in either dialect.
+/// A client that makes its own ids of version 8 hears why they are refused, in either dialect.
 #[tokio::test]
 async fn a_uuid_of_version_8_always_names_a_call_of_a_session() {
     let service = Service::default();
@@ -260,10 +260,9 @@ async fn a_uuid_of_version_8_always_names_a_call_of_a_session() {
     assert_eq!((service.effects(), server.stats().records), (0, 0));
 }
 
-/// What takes memory is what is in flight: here 300 calls, whose replies are never acknowledged
-/// until the end.
+/// What takes memory is what is not acknowledged: here 300 calls.
 #[tokio::test]
-async fn records_and_bytes_are_counted_and_given_back() {
+async fn records_and_bytes_are_counted_and_freed() {
     let server = Service::default().server(Config {
         max_session_bytes: 2_000,
         ..config()
@@ -287,7 +286,7 @@ async fn records_and_bytes_are_counted_and_given_back() {
     assert!(peer.call_json(next).await.get("result").is_some());
 }
 
-/// An acknowledgement may overtake the call on another connection, when nobody waits any more.
+/// An acknowledgement may overtake the call on another connection, when no caller waits.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_acknowledged_while_it_runs_ends_and_leaves_nothing() {
     let service = Service::default();

@@ -1,5 +1,5 @@
-//! A server that stops finishes what it has begun, takes on nothing new, and leaves nobody
-//! without an answer.
+//! A server that shuts down finishes what it has begun, accepts nothing new, and answers every
+//! request.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn running_calls_finish_new_ones_are_refused_and_recorded_ones_replayed() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_place_is_told_that_it_was_not_executed() {
+async fn queued_calls_hear_that_they_were_not_executed() {
     let service = Service::default();
     let server = service.server(Config {
         max_running: 1,
@@ -61,7 +61,7 @@ async fn what_waits_for_a_place_is_told_that_it_was_not_executed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_still_runs_when_the_time_is_up_is_cut_off_and_said_so() {
+async fn calls_that_outlast_the_drain_are_reported_as_unknown() {
     let service = Service::default();
     let config = Config {
         drain_timeout: Duration::from_secs(3),
@@ -95,7 +95,7 @@ async fn serving_ends_with_the_shutdown_and_the_port_is_closed() {
 }
 
 #[tokio::test]
-async fn an_address_that_others_can_reach_needs_a_word() {
+async fn an_address_beyond_loopback_needs_consent() {
     let server = Service::default().server(Config::default());
     let refused = server.bind("0.0.0.0:0").await.unwrap_err();
     assert!(matches!(refused, ServeError::NotLoopback(_)), "{refused}");
@@ -108,7 +108,7 @@ async fn an_address_that_others_can_reach_needs_a_word() {
     assert!(nonsense.to_string().contains("nowhere"), "{nonsense}");
 }
 
-/// The last reply and the end race each other: whoever sees the end must have seen the reply.
+/// The last reply and the close race each other: a client that sees the close has seen the reply.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_reply_is_lost_between_the_last_execution_and_the_end() {
     for round in 0..300 {
@@ -138,7 +138,7 @@ async fn no_reply_is_lost_between_the_last_execution_and_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_sends_no_more_still_gets_every_reply() {
+async fn a_peer_that_has_closed_its_writing_end_gets_every_reply() {
     let server = Service::default().server(Config::default());
     let address = listen(&server).await;
     for round in 0..300 {
@@ -160,7 +160,7 @@ async fn a_peer_that_sends_no_more_still_gets_every_reply() {
 }
 
 #[test]
-fn a_runtime_that_is_dropped_with_a_full_queue_tells_all_and_does_not_overflow() {
+fn dropping_a_runtime_with_a_full_queue_answers_all_and_does_not_overflow() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

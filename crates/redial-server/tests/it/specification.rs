@@ -30,7 +30,7 @@ async fn peer() -> Peer<TcpStream> {
     connect(listen(&server).await).await
 }
 
-/// What the specification shows. Its errors have no `data`, which it leaves to the server.
+/// What the specification shows: it leaves `data` to the server.
 fn without_data(mut reply: Value) -> Value {
     match &mut reply {
         Value::Array(replies) => {

@@ -1,5 +1,5 @@
-//! All who wait for a call are told what is true of it, whatever its caller or the end of a lease
-//! does to its record meanwhile.
+//! Every request that waits for a call hears the truth about it, even if the call is acknowledged
+//! or its lease ends meanwhile.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use redial_server::{CutPoint, Fault, FaultRule};
 use serde_json::json;
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_about_a_call_that_runs_is_not_told_no_when_it_is_acknowledged() {
+async fn a_question_about_a_running_call_does_not_get_no_when_it_is_acknowledged() {
     let service = Service::default();
     let server = service.server(config());
     let (mut peer, session) = client(&server).await;
@@ -25,15 +25,15 @@ async fn whoever_asks_about_a_call_that_runs_is_not_told_no_when_it_is_acknowled
     other.send(ask("rpc.resolve", session, 0)).await;
     other.call(PING).await;
     peer.send(ack(session, 1, &json!([]))).await;
-    let told = other.receive_json().await;
-    assert_eq!((code(&told), executed(&told)), (-32007, "unknown"));
+    let refused = other.receive_json().await;
+    assert_eq!((code(&refused), executed(&refused)), (-32007, "unknown"));
     assert_eq!(service.effects(), 0, "it had to wait for the end");
     assert_eq!(peer.receive_json().await["result"]["value"], 1);
 }
 
-/// Its execution goes on to its end, but from now on nobody can know of it.
+/// Its execution goes on to its end, but no client can ask about it any more.
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_about_a_call_that_runs_is_not_told_no_when_its_lease_ends() {
+async fn a_question_about_a_running_call_does_not_get_no_when_its_lease_ends() {
     let service = Service::default();
     let server = service.server(config());
     let (mut peer, session) = client(&server).await;
@@ -48,16 +48,16 @@ async fn whoever_asks_about_a_call_that_runs_is_not_told_no_when_its_lease_ends(
         .await;
     connections_left(&server, 1).await;
     other.send(ask("rpc.resolve", session, 0)).await;
-    // At the end of the lease, which began anew with the question.
+    // At the end of the lease, which the question had renewed.
     tokio::time::sleep(LEASE + Duration::from_secs(5)).await;
-    let told = other.receive_json().await;
-    assert_eq!((code(&told), executed(&told)), (-32004, "unknown"));
+    let refused = other.receive_json().await;
+    assert_eq!((code(&refused), executed(&refused)), (-32004, "unknown"));
     tokio::time::sleep(LEASE).await;
     assert_eq!(service.effects(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_wait_for_a_queued_call_that_is_acknowledged_are_told_that_it_never_runs() {
+async fn all_waiters_of_an_acknowledged_queued_call_hear_that_it_never_runs() {
     let service = Service::default();
     let server = service.server(one_at_a_time());
     let (mut peer, session) = client(&server).await;

@@ -1,6 +1,5 @@
-//! Over a real socket, every member of a message with a value of every type that it may not have:
-//! a clear error that says nothing was executed, and the next request on the same connection is
-//! served.
+//! Every member of a message with a value of every type that it may not have gets a clear error
+//! that says nothing was executed, and the next request on the same connection is served.
 
 use crate::common::{Peer, Service, code, connect, executed, listen};
 use redial_server::Config;
@@ -9,7 +8,7 @@ use tokio::net::TcpStream;
 
 const PING: &str = r#"{"id":"1","method":"rpc.ping"}"#;
 
-/// A value of every type there is, and some that only look like one.
+/// A value of every type, and some that only look like one.
 const VALUES: [&str; 11] = [
     "null",
     "true",
@@ -24,7 +23,7 @@ const VALUES: [&str; 11] = [
     r#"[{"method":"inc"}]"#,
 ];
 
-/// A service, and connections to it, each of which is given so many errors before it is closed.
+/// A service, and a connection to it that is replaced before it has had too many errors.
 struct World {
     service: Service,
     peer: Peer<TcpStream>,
@@ -42,7 +41,7 @@ impl World {
         Self { service, peer }
     }
 
-    /// The message is refused as invalid, with this id, and nothing else happens.
+    /// Expects the message to be refused as invalid, with this id and without effect.
     async fn expect_invalid(&mut self, message: &str, id: &str) {
         let reply: Value = self.peer.call_json(message).await;
         assert_eq!(
@@ -107,7 +106,7 @@ async fn a_version_is_2_0_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn redials_own_member_is_an_object_of_its_own_kinds() {
+async fn the_redial_member_is_an_object_with_typed_members() {
     let mut world = World::new().await;
     for redial in VALUES.iter().filter(|value| **value != "{}") {
         let message = format!(r#"{{"id":7,"method":"inc","redial":{redial}}}"#);
@@ -143,7 +142,7 @@ async fn a_message_is_an_object_or_an_array_of_them() {
 }
 
 #[tokio::test]
-async fn a_reply_that_nobody_asked_for_is_no_request() {
+async fn an_unrequested_reply_is_no_request() {
     let mut world = World::new().await;
     for reply in [
         r#"{"id":7,"result":{"value":1}}"#,
@@ -155,7 +154,7 @@ async fn a_reply_that_nobody_asked_for_is_no_request() {
 }
 
 #[tokio::test]
-async fn a_member_that_is_there_twice_is_refused_whichever_it_is() {
+async fn a_duplicate_member_is_refused_whichever_it_is() {
     let mut world = World::new().await;
     for twice in [
         r#"{"id":7,"id":8,"method":"inc"}"#,

@@ -1,4 +1,5 @@
-//! Every request gets a well-formed reply, and no reply claims an acknowledgement that was not sent.
+//! Every request gets a well-formed reply, and no reply claims an acknowledgement that was not
+//! sent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,10 +1,10 @@
-//! The counters are linearizable: some order of all operations explains every value, and agrees with
-//! real time.
+//! The counters are linearizable: some order of all operations explains every value, and agrees
+//! with real time.
 //!
-//! Additions commute, but each returns the value that it made, and deltas are positive: the order of
-//! the values is the only candidate. Comparing it with real time takes one pass, where a checker of
-//! registers would have to search. An addition whose result no caller heard may take place at any
-//! time after its call began.
+//! Additions commute, but each returns the value that it made, and deltas are positive: the order
+//! of the values is the only candidate. Comparing it with real time takes one pass, where a checker
+//! of registers would have to search. An addition whose result no caller heard may take place at
+//! any time after its call began.
 
 use std::collections::BTreeMap;
 

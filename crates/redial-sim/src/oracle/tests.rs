@@ -1,5 +1,5 @@
-//! Histories made by hand: a good one passes, and each violation is found by its own rule, and by no
-//! other.
+//! Histories made by hand: a good one passes, and each violation is found by its own rule, and by
+//! no other.
 
 use std::{sync::Arc, time::Duration};
 

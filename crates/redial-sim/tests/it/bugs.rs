@@ -1,5 +1,5 @@
-//! The oracle finds each deliberate bug within 200 seeds, by a rule that the bug breaks. Without a bug
-//! the same server passes (`seeds.rs`).
+//! The oracle finds each deliberate bug within 200 seeds, by a rule that the bug breaks. Without a
+//! bug the same server passes (`seeds.rs`).
 
 use redial_sim::{Bug, Subject, judge, run, trace};
 

@@ -80,17 +80,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         replies
     }
 
-    /// The server closes without another word.
+    /// Expects the server to close the connection without another frame.
     pub async fn expect_end(&mut self) {
         assert_eq!(self.receive().await, None);
     }
 }
 
-/// The service: counters, and handlers that behave in every way a handler can.
+/// The service: counters, and handlers that do everything that a handler can do.
 #[derive(Clone, Default)]
 pub struct Service {
     pub counters: Arc<Mutex<BTreeMap<String, i64>>>,
-    /// How often any handler with an effect has run.
+    /// How often a handler with an effect has run.
     pub effects: Arc<AtomicU64>,
 }
 
@@ -193,7 +193,7 @@ pub async fn connect(address: std::net::SocketAddr) -> Peer<TcpStream> {
     }
 }
 
-/// Lets other tasks run until `condition` holds. Counts turns and not time, which may stand still.
+/// Yields until `condition` holds. Counts turns, not time, which may be paused.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..1_000_000 {
         if condition() {

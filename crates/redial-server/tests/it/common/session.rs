@@ -1,5 +1,4 @@
-//! Sessions as their clients see them: how one is opened, what its calls are called, and how it is
-//! asked and told about them.
+//! Requests of sessions: to open one, to call in it, and to ask about its calls.
 
 use std::time::Duration;
 

@@ -42,8 +42,8 @@ struct Args {
     /// Of the one seed, show only what concerns this call
     #[arg(long, requires = "seed", value_parser = clap::value_parser!(u32), allow_negative_numbers = true)]
     call: Option<u32>,
-    /// What to simulate: real, model (a small server with the same rules), or a deliberate bug by its
-    /// name, which the oracle must find; a wrong name lists them all
+    /// What to simulate: real, model (a small server with the same rules), or a deliberate bug by
+    /// its name, which the oracle must find; a wrong name lists them all
     #[arg(long, default_value = "real", value_parser = subject)]
     subject: Subject,
     /// How many seeds to play at once, each on a thread of its own

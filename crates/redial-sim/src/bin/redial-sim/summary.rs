@@ -8,8 +8,8 @@ const SHOWN: usize = 10;
 
 const MS_PER_HOUR: f64 = 3.6e6;
 
-/// The figures that are shown, by what they are about. Callers wait for calls, and for the answer to
-/// what happened to one.
+/// The figures that are shown, by what they are about. Callers wait for calls, and for the answer
+/// to what happened to one.
 const GROUPS: [(&str, &str); 4] = [
     ("callers", "waits ok failed not_executed unknown abandoned"),
     ("the server", "effects joined replayed refused"),

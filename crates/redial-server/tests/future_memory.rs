@@ -1,5 +1,5 @@
-//! What an idle connection keeps of the futures of the handlers that it has called: measured on the
-//! process as a whole, so this file has one test alone.
+//! An idle connection keeps no large handler future. Measured on the whole process, so this file
+//! has one test.
 #![cfg(target_os = "linux")]
 
 #[path = "it/common/mod.rs"]
