@@ -12,7 +12,7 @@ use crate::{
     connect::Tcp,
     connector::Connector,
     error::{BuildError, ConnectError},
-    io::{dial, start},
+    io::start,
     keeper::Keepers,
     mux::Mux,
     random::rng,
@@ -95,7 +95,9 @@ impl ClientBuilder {
         let client = self.build(connector.clone())?;
         let shared = client.shared();
         for link in 0..shared.config.connections {
-            let io = dial(&*connector, shared.config.connect_timeout).await;
+            let io = connector
+                .connect_within(shared.config.connect_timeout)
+                .await;
             let io = io.map_err(|error| ConnectError {
                 peer: shared.peer.clone(),
                 reason: Arc::new(error),

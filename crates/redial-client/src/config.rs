@@ -93,7 +93,8 @@ pub struct Config {
     /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
     /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
     pub connections: usize,
-    /// How long making one connection may take. Default 5 s. One that can't be made costs no call
+    /// How long making one connection may take: looking a name up, and trying its addresses.
+    /// Default 5 s. One that can't be made costs no call
     /// an attempt: the calls wait for the next one, which [`reconnect`](Self::reconnect) paces.
     pub connect_timeout: Duration,
     /// The wait before connecting again after a connection that failed or was of no use.

@@ -1,8 +1,12 @@
 //! Ready-made connectors: TCP, and a pipe that is there already.
 
+mod dial;
+mod race;
+
 use std::{
     io,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use redial_protocol::Address;
@@ -14,6 +18,10 @@ use tokio::{
 use crate::connector::Connector;
 
 /// Connects over TCP, with `TCP_NODELAY`: the client gathers what is ready by itself.
+///
+/// A name that has several addresses is connected to by Happy Eyeballs (RFC 8305): IPv6 and IPv4
+/// take turns, an address that has not answered for 250 ms is joined by the next one, and the first
+/// connection wins. So a name is as fast as its best address, whatever the others do.
 #[derive(Clone, Debug)]
 pub struct Tcp {
     address: Address,
@@ -34,9 +42,11 @@ impl Connector for Tcp {
     type Io = TcpStream;
 
     async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(self.address.as_str()).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        dial::dial(&dial::System, &self.address, None).await
+    }
+
+    async fn connect_within(&self, limit: Duration) -> io::Result<TcpStream> {
+        dial::dial(&dial::System, &self.address, Some(limit)).await
     }
 
     fn peer(&self) -> String {

@@ -1,8 +1,11 @@
 //! The seam of transports: what makes connections.
 
-use std::{future::Future, io};
+use std::{future::Future, io, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 /// Makes connections. A function without arguments that gives a future of an
 /// [`io::Result`] is one.
@@ -25,6 +28,19 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Makes one connection.
     fn connect(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// Makes one connection within `limit`, the client's
+    /// [`connect_timeout`](crate::Config::connect_timeout), or fails by then. By default
+    /// [`connect`](Self::connect) is dropped when the time is up; a connector that can say what it
+    /// has tried does it here.
+    fn connect_within(&self, limit: Duration) -> impl Future<Output = io::Result<Self::Io>> + Send {
+        async move {
+            timeout(limit, self.connect()).await.unwrap_or_else(|_| {
+                let text = format!("no connection within {limit:?}");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            })
+        }
+    }
 
     /// What errors call the other end.
     fn peer(&self) -> String {

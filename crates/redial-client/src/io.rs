@@ -16,7 +16,7 @@ use redial_protocol::{FrameDecoder, IdPrefixCache};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::AbortHandle,
-    time::{Sleep, sleep_until, timeout},
+    time::{Sleep, sleep_until},
 };
 
 use self::decode::decode;
@@ -64,16 +64,6 @@ pub(crate) fn start<C: Connector>(
     tokio::spawn(drive(connector, guard, io)).abort_handle()
 }
 
-/// Makes one connection.
-pub(crate) async fn dial<C: Connector>(connector: &C, limit: Duration) -> io::Result<C::Io> {
-    timeout(limit, connector.connect())
-        .await
-        .unwrap_or_else(|_| {
-            let text = format!("no connection within {limit:?}");
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
-        })
-}
-
 /// Tells the calls that wait on a link when its driver is gone, even if it panicked or its
 /// runtime ended: nobody may wait for ever.
 struct Guard {
@@ -110,7 +100,10 @@ async fn drive<C: Connector>(connector: Arc<C>, mut guard: Guard, mut first: Opt
                 if let Some(until) = shared.with(|state| state.mux.not_before(link)) {
                     sleep_until(until.into()).await;
                 }
-                match dial(&*connector, shared.config.connect_timeout).await {
+                match connector
+                    .connect_within(shared.config.connect_timeout)
+                    .await
+                {
                     Ok(io) => serve(io, shared, link).await,
                     Err(error) => fail(error, shared, link),
                 }
