@@ -1,16 +1,16 @@
-//! How often a call allocates memory, once everything that is kept between calls is there.
+//! How often a call allocates memory, once buffers and pools have grown.
 
 use allocation_counter::measure;
 use redial_bench::canned::{Path, run};
 
-/// Enough for whatever grows to have grown: rings, buffers, pools.
+/// Enough calls for rings, buffers and pools to reach their sizes.
 const CALLS: u32 = 20_000;
 
-/// How many allocations and bytes a further call takes. This counts those of this thread alone,
-/// and everything runs on it.
+/// How many allocations and bytes one more call takes. Only this thread's count, and everything
+/// runs on it.
 fn per_call(path: Path, at_once: u32) -> (f64, f64) {
     let allocations = |calls| measure(|| run(path, calls, at_once).expect("all are answered"));
-    // What the thread itself keeps is there before anything is counted.
+    // What the thread itself allocates is there before anything is counted.
     let warm = allocations(1);
     assert!(warm.count_total > 0, "nothing is counted at all");
     let (once, twice) = (allocations(CALLS), allocations(CALLS * 2));
@@ -26,10 +26,10 @@ fn per_call(path: Path, at_once: u32) -> (f64, f64) {
     found
 }
 
-/// Panics if a call takes more than that, one at a time or many at once.
+/// Panics if a call allocates more often than that, one at a time or many at once.
 fn at_most(allocations: f64, path: Path) {
     let found = [1, 32].map(|at_once| per_call(path, at_once));
-    // A rounding's worth more: rings and buffers may still grow once in a while.
+    // Rings and buffers may still grow once in a while.
     let is_within = found.iter().all(|(count, _)| *count < allocations + 0.001);
     assert!(
         is_within,

@@ -1,4 +1,4 @@
-//! The generator of load gets through, and notices what is not as it should be.
+//! The load generator completes its calls, and reports what is wrong.
 
 use std::{future::ready, net::SocketAddr, thread, time::Duration};
 
@@ -9,7 +9,7 @@ use redial_bench::{
 };
 use redial_server::{Abort, Context, Server};
 
-/// Lets a server serve on a thread of its own, for as long as this process lives.
+/// Lets a server serve on its own thread until this process ends.
 fn serve(server: Server) -> SocketAddr {
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
@@ -41,7 +41,7 @@ fn load(peer: SocketAddr, mode: Mode) -> Load {
 }
 
 #[test]
-fn every_way_of_naming_calls_gets_through_once_and_twice() {
+fn every_mode_completes_with_and_without_duplicates() {
     let peer = serve(server(Duration::from_secs(60), 10_000_000).unwrap());
     for mode in [Mode::Query, Mode::Plain, Mode::Session] {
         let summary = load(peer, mode).run().unwrap();
@@ -58,7 +58,7 @@ fn every_way_of_naming_calls_gets_through_once_and_twice() {
 }
 
 #[test]
-fn an_effect_too_many_is_an_error() {
+fn one_effect_too_many_is_reported() {
     let counters = Counters::default();
     let (inc, get) = (counters.clone(), counters);
     let server = Server::builder()
@@ -75,7 +75,7 @@ fn an_effect_too_many_is_an_error() {
 }
 
 #[test]
-fn a_reply_that_is_an_error_is_told() {
+fn an_error_reply_is_reported() {
     let server = Server::builder()
         .mutation("inc", |_: IncParams, _: Context| {
             ready(Err::<i64, _>(Abort::failed("no room")))
@@ -87,7 +87,7 @@ fn a_reply_that_is_an_error_is_told() {
 }
 
 #[test]
-fn more_calls_than_a_session_takes_are_refused_at_once() {
+fn more_calls_than_a_session_allows_are_refused_at_once() {
     let peer = serve(server(Duration::from_secs(60), 1000).unwrap());
     let load = Load {
         in_flight: 513,

@@ -1,5 +1,5 @@
-//! A call whose future is dropped leaves nothing behind, not even an answer that it has not taken.
-//! Alone in its process, whose memory it measures.
+//! A dropped call leaves nothing behind, not even a reply that it has not read. Measured on the
+//! whole process, so this file has one test.
 
 #![cfg(target_os = "linux")]
 
@@ -12,7 +12,7 @@ use peer::{builder, config, connected, ms};
 use redial_client::Config;
 use serde_json::json;
 
-/// So much that an allocator gives it back to the system.
+/// So much that an allocator returns it to the system.
 const ANSWER_BYTES: usize = 40 << 20;
 
 fn resident_bytes() -> usize {
@@ -24,7 +24,7 @@ fn resident_bytes() -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_goes_with_the_call_that_has_not_taken_it() {
+async fn dropping_a_call_frees_its_unread_reply() {
     let builder = builder().config(Config {
         max_frame_bytes: 2 * ANSWER_BYTES,
         ..config()

@@ -1,5 +1,5 @@
-//! The server may forget a call when its caller has the outcome, or when nobody can ask for it any
-//! more; not before, and not much later.
+//! A client acknowledges a call when its caller has the outcome, or when nothing can ask about it
+//! any more: not before, and not much later.
 
 use crate::peer::{
     Peer, Running, connected, inc, ms,
@@ -30,7 +30,7 @@ async fn unknown(call: Running) -> Box<CallToken> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_says_which_calls_are_over_when_there_is_news() {
+async fn a_request_carries_new_acknowledgements() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let first = inc(&client);
@@ -41,7 +41,7 @@ async fn a_request_says_which_calls_are_over_when_there_is_news() {
     let calls = [inc(&client), inc(&client)];
     let (second, third) = (peer.next().await, peer.next().await);
     assert_eq!((second.meta.ack, third.meta.ack), (Some(1), None));
-    // The third is over before the second, so the watermark stays.
+    // The third call ends before the second, so the watermark stays.
     peer.execute(&mut sessions, &third, json!(1)).await;
     let [slow, fast] = calls;
     fast.await.unwrap().unwrap();
@@ -51,7 +51,7 @@ async fn a_request_says_which_calls_are_over_when_there_is_news() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_its_caller_has_not_taken_is_not_acknowledged() {
+async fn a_reply_that_its_caller_has_not_read_is_not_acknowledged() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let mut untaken = Box::pin(client.request("inc", json!({})).with_report());
@@ -79,7 +79,7 @@ async fn a_reply_that_its_caller_has_not_taken_is_not_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_client_says_it_alone_and_once() {
+async fn an_idle_client_acknowledges_once_in_a_request_of_its_own() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let call = inc(&client);
@@ -128,7 +128,7 @@ async fn a_slow_call_does_not_keep_the_records_of_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_said_on_a_connection_that_is_lost_is_said_again() {
+async fn an_acknowledgement_on_a_lost_connection_is_sent_again() {
     let (client, mut peer, mut network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let slow = start(client.request("slow", json!({})).attempt_timeout(ms(3000)));
@@ -193,7 +193,7 @@ async fn a_token_that_was_serialised_keeps_the_record() {
     drop(token);
     peer.serve_for(&mut sessions, ms(10_000)).await;
     assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
-    // It comes back, and its call to an end, of which nobody knows who has heard.
+    // The token is resumed and its call completes, but other copies of the token may exist.
     let token: CallToken = serde_json::from_str(&text).unwrap();
     let resumed = start(client.resume(token.clone()));
     answer(&mut peer, &mut sessions).await;
@@ -235,7 +235,7 @@ async fn a_token_whose_call_ended_well_keeps_the_record_only_if_it_was_serialise
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_with_a_token_that_is_never_sent_is_done_with_when_both_are_gone() {
+async fn an_unsent_call_is_acknowledged_when_call_and_token_are_gone() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let prepared = tokio::spawn(async move {
@@ -274,7 +274,7 @@ async fn half_a_window_of_unknown_calls_is_left_for_a_new_session() {
         (client.stats().retained_calls, client.stats().sessions_lost),
         (4, 0)
     );
-    // The old one's are acknowledged all the same.
+    // The calls of the old session are acknowledged, too.
     drop(tokens);
     peer.serve_for(&mut sessions, ms(100)).await;
     let mut acks: Vec<u64> = sessions.known.values().map(|table| table.ack).collect();

@@ -1,5 +1,4 @@
-//! Dropping a call's future takes the call back if the server has not begun it, and frees its
-//! number.
+//! Dropping a call's future cancels the call if the server has not begun it, and frees its number.
 
 use crate::peer::{
     self, connected, inc, ms,
@@ -10,7 +9,7 @@ use redial_client::{CallError, CallToken, Resolution};
 use serde_json::json;
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_call_is_cancelled_and_then_done_with() {
+async fn a_dropped_call_is_cancelled_and_then_acknowledged() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let call = inc(&client);
@@ -34,7 +33,7 @@ async fn a_dropped_call_is_cancelled_and_then_done_with() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_not_written_leaves_without_a_word() {
+async fn an_unwritten_call_is_dropped_without_a_frame() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::with_window(1);
     let slow = inc(&client);
@@ -98,7 +97,7 @@ async fn a_dropped_call_whose_token_lives_can_be_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_session_there_is_nobody_to_tell() {
+async fn without_a_session_a_dropped_call_sends_nothing() {
     let (client, mut peer, _network) = connected(peer::builder()).await;
     let call = inc(&client);
     peer.next().await;
@@ -106,7 +105,7 @@ async fn without_a_session_there_is_nobody_to_tell() {
     assert!(peer.is_quiet_for(ms(5000)).await);
 }
 
-/// Somebody loses patience with it, and the token is where it was.
+/// A caller loses patience, and the token still exists.
 #[tokio::test(start_paused = true)]
 async fn a_resumed_call_that_is_dropped_can_be_asked_for_again() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
@@ -135,7 +134,7 @@ async fn a_resumed_call_that_is_dropped_can_be_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_call_of_another_clients_session_is_not_done_with() {
+async fn a_dropped_call_of_a_foreign_session_is_not_acknowledged() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let session = sessions.foreign();

@@ -1,6 +1,5 @@
-//! A client that is closed has its last words: what it is done with is written before `close`
-//! returns, and then its connections are closed. A server that doesn't listen delays it by no more
-//! than a second.
+//! Closing a client writes its acknowledgements before `close` returns, and then closes its
+//! connections. A server that does not read delays it by a second at most.
 
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use redial_client::{CallToken, Client};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::timeout};
 
-/// How long the last words may take.
+/// How long the last frames may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A client, the pipe of whose one connection holds so many bytes, and its server.
+/// A client with one connection, whose pipe holds so many bytes, and its server.
 async fn narrow(bytes: usize) -> (Client, Peer, Network) {
     let (mut network, connector) = network(bytes);
     let builder = peer::with_sessions();
@@ -25,7 +24,7 @@ async fn narrow(bytes: usize) -> (Client, Peer, Network) {
     (client, peer, network)
 }
 
-/// One call that is executed.
+/// One executed call.
 async fn one_call(client: &Client, peer: &mut Peer, sessions: &mut Sessions) {
     let call = inc(client);
     let request = peer.next_call(sessions).await;
@@ -47,7 +46,7 @@ fn now() -> tokio::time::Instant {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_client_is_done_with_is_written_before_close_returns() {
+async fn acknowledgements_are_written_before_close_returns() {
     let (client, mut peer, _network) = connected(peer::with_sessions()).await;
     let mut sessions = Sessions::new();
     for _ in 0..3 {
@@ -55,7 +54,7 @@ async fn what_the_client_is_done_with_is_written_before_close_returns() {
     }
     let before = now();
     client.close().await;
-    assert_eq!(now() - before, ms(0), "it waits for nobody");
+    assert_eq!(now() - before, ms(0), "it waits for the server");
     // Nothing can be written any more, so what is read now was written before.
     let ack = peer.next().await;
     assert_eq!(
@@ -68,7 +67,7 @@ async fn what_the_client_is_done_with_is_written_before_close_returns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_clone_says_the_same() {
+async fn dropping_the_last_clone_acknowledges_too() {
     let (client, mut peer, _network) = connected(peer::with_sessions()).await;
     let mut sessions = Sessions::new();
     one_call(&client, &mut peer, &mut sessions).await;
@@ -81,12 +80,12 @@ async fn dropping_the_last_clone_says_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_forgotten_just_before_is_among_the_last_words() {
+async fn forgotten_tokens_are_acknowledged_before_close_returns() {
     let (client, mut peer, _network) = connected(peer::with_sessions()).await;
     let mut sessions = Sessions::new();
     one_call(&client, &mut peer, &mut sessions).await;
     peer.serve_for(&mut sessions, ms(100)).await;
-    // A token of an earlier life of the program, which another session has the number of.
+    // A token of an earlier life of the program, in another session.
     let session = sessions.foreign();
     client.forget(foreign_token(&session, 7));
     client.close().await;
@@ -97,7 +96,7 @@ async fn what_was_forgotten_just_before_is_among_the_last_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_read_the_last_words_delays_it_by_a_second() {
+async fn a_server_that_does_not_read_delays_close_by_a_second() {
     // The acknowledgement alone is more than the pipe holds.
     let (client, mut peer, _network) = narrow(64).await;
     let mut sessions = Sessions::new();
@@ -106,23 +105,23 @@ async fn a_server_that_does_not_read_the_last_words_delays_it_by_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_has_stopped_reading_before_delays_it_by_a_second() {
+async fn a_server_that_stopped_reading_before_delays_close_by_a_second() {
     let (client, mut peer, _network) = narrow(64).await;
     let mut sessions = Sessions::new();
     one_call(&client, &mut peer, &mut sessions).await;
-    // A part of this is in the pipe, so that it can't be taken back.
+    // A part of this is in the pipe, so it must be written to its end.
     let stuck = start(client.request("inc", json!({"text": "x".repeat(1000)})));
     tokio::time::sleep(ms(10)).await;
     stuck.abort();
     stuck.await.unwrap_err();
-    // Until there is nothing else for which the connection would be looked after.
+    // Until nothing else keeps the connection's task busy.
     tokio::time::sleep(ms(1000)).await;
     let took = timeout(LAST_WORDS * 100, close(client)).await;
     assert_eq!(took.expect("it ends").unwrap(), LAST_WORDS);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_reads_late_has_heard_everything() {
+async fn a_server_that_reads_late_gets_everything() {
     let (client, mut peer, _network) = narrow(64).await;
     let mut sessions = Sessions::new();
     one_call(&client, &mut peer, &mut sessions).await;
@@ -136,7 +135,7 @@ async fn a_server_that_reads_late_has_heard_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_connections_of_a_pool_are_closed_when_it_returns() {
+async fn all_connections_of_a_pool_are_closed_when_close_returns() {
     let (mut network, connector) = network(1 << 16);
     let builder = peer::with_sessions_and(|config| config.connections = 3);
     let client = builder.connect_with(connector).await.unwrap();
@@ -180,7 +179,7 @@ async fn a_clone_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_never_connected_has_nothing_to_say() {
+async fn a_client_that_never_connected_closes_at_once() {
     let (client, mut network) = lazy(peer::with_sessions());
     assert_eq!(close(client).await.unwrap(), ms(0));
     assert!(network.is_quiet());

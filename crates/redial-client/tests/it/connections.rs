@@ -1,5 +1,5 @@
-//! Connections come and go: nobody hangs, nothing that may have been executed is called not
-//! executed, and nothing that was not written costs an attempt.
+//! When connections are lost every call still ends, no call that may have been executed is reported
+//! as not executed, and a request that was not written costs no attempt.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 #[tokio::test(start_paused = true)]
-async fn a_call_goes_on_over_the_next_connection() {
+async fn a_call_continues_on_the_next_connection() {
     let (client, mut peer, mut network) = connected(builder()).await;
     let call = inc(&client);
     let first = peer.next().await;
@@ -61,11 +61,11 @@ async fn over_tcp_the_error_names_the_address() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_written_costs_no_attempt() {
+async fn an_unwritten_request_costs_no_attempt() {
     let (mut network, connector) = network(400);
     let client = builder().connect_with(connector).await.unwrap();
     let peer = network.accept().await;
-    // The pipe takes the first and a part of the second; the third stays where it is.
+    // The pipe takes the first and a part of the second; the third stays in the buffer.
     let long = |method| client.request(method, json!({"text": "x".repeat(100)}));
     let calls: Vec<_> = ["whole", "partly", "untouched"]
         .map(|method| start(long(method)))
@@ -91,7 +91,7 @@ async fn what_was_not_written_costs_no_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_cut_off_in_the_middle_was_not_executed() {
+async fn a_partly_written_request_was_not_executed() {
     let (mut network, connector) = network(100);
     let client = builder().connect_with(connector).await.unwrap();
     let peer = network.accept().await;
@@ -158,7 +158,7 @@ async fn a_copy_that_never_left_is_no_attempt_and_never_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_closes_every_connection_is_not_hammered() {
+async fn a_server_that_closes_every_connection_is_dialled_with_pauses() {
     let (client, mut network) = lazy(builder());
     let call = inc(&client);
     let mut accepted = 0;
@@ -172,7 +172,7 @@ async fn a_server_that_closes_every_connection_is_not_hammered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_said_before_it_closed_is_told() {
+async fn the_error_names_the_servers_reason_for_closing() {
     let (client, mut peer, network) = connected(builder()).await;
     let call = start(client.request("inc", json!({})).max_attempts(1));
     peer.next().await;
@@ -219,7 +219,7 @@ impl AsyncWrite for Bomb {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_drivers_task_panics_nobody_hangs() {
+async fn calls_end_when_the_connections_task_panics() {
     let connector = || {
         let (ours, _theirs) = tokio::io::duplex(1 << 16);
         std::future::ready(Ok(Bomb(ours, false)))
@@ -290,7 +290,7 @@ async fn the_last_clone_closes_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_is_over_when_it_is_written_and_never_sent_twice() {
+async fn a_notification_completes_when_written_and_is_never_sent_twice() {
     let (client, mut peer, mut network) = connected(builder()).await;
     client.notify("log", json!(["a"])).await.unwrap();
     let seen = peer.next().await;
@@ -300,7 +300,7 @@ async fn a_notification_is_over_when_it_is_written_and_never_sent_twice() {
         r#"{"jsonrpc":"2.0","method":"log","params":["a"]}"#
     );
     drop(peer);
-    // Lost before anything of it was written: that one is sent again.
+    // Lost before any of it was written: that one is sent again.
     tokio::time::sleep(ms(1)).await;
     client.notify("log", json!(["b"])).await.unwrap();
     let mut peer: Peer = network.accept().await;

@@ -1,5 +1,5 @@
-//! Once a program has kept the outcome of a call whose token it had written down, it says so, and
-//! the server may forget the call: this one alone, and not before it is over.
+//! A program that has kept the outcome of a call forgets its token: then the server may drop that
+//! record, no other, and not before the call has ended.
 
 use crate::peer::{
     self, Peer, connected, inc, ms,
@@ -9,7 +9,7 @@ use crate::peer::{
 use redial_client::{CallToken, Client};
 use serde_json::json;
 
-/// A call that has ended well, and whose token was written down before it was sent.
+/// A call that succeeded, and whose token was serialised before it was sent.
 async fn written_down(client: &Client, peer: &mut Peer, sessions: &mut Sessions) -> String {
     let mut call = client.request("inc", json!({}));
     let call = tokio::spawn(async move {
@@ -27,7 +27,7 @@ fn read(text: &str) -> CallToken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_written_down_is_kept_until_it_is_forgotten() {
+async fn a_serialised_call_is_kept_until_it_is_forgotten() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let mut texts = Vec::new();
@@ -38,7 +38,7 @@ async fn what_was_written_down_is_kept_until_it_is_forgotten() {
     let table = sessions.only();
     assert_eq!((table.executed.len(), table.above.len()), (3, 0));
     assert_eq!(client.stats().retained_calls, 3);
-    // One of them, and twice: the others stay.
+    // One of them, twice: the others stay.
     for _ in 0..2 {
         client.forget(read(&texts[1]));
         peer.serve_for(&mut sessions, ms(100)).await;
@@ -91,9 +91,9 @@ async fn a_call_in_flight_is_not_forgotten() {
     assert_eq!((sessions.only().ack, client.stats().retained_calls), (1, 0));
 }
 
-/// Its token was given out, and the program has thought better of it.
+/// Its token was given out, and the call was never sent.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_never_sent_is_done_with_when_it_is_forgotten() {
+async fn an_unsent_call_is_acknowledged_when_it_is_forgotten() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let mut call = client.request("inc", json!({}));
@@ -112,7 +112,7 @@ async fn a_call_that_was_never_sent_is_done_with_when_it_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_connection_it_is_said_on_the_next_one() {
+async fn without_a_connection_a_forgotten_token_is_acknowledged_on_the_next() {
     let (client, mut peer, mut network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let text = written_down(&client, &mut peer, &mut sessions).await;
@@ -129,7 +129,7 @@ async fn without_a_connection_it_is_said_on_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plain_id_is_nothing_to_be_said() {
+async fn forgetting_a_plain_id_sends_nothing() {
     let (client, mut peer, _network) = connected(peer::builder()).await;
     let mut call = client.request("inc", json!({}));
     let token = call.token().await.unwrap();

@@ -1,5 +1,5 @@
-//! A call that takes longer than most is sent a second time, on another connection: whichever is
-//! answered first ends it.
+//! A call that takes longer than most is sent a second time, on another connection, and the first
+//! reply ends it.
 
 use crate::peer::{
     Peer, Seen, builder, builder_with, config, connected, ends, limits, ms, network,
@@ -8,7 +8,7 @@ use crate::peer::{
 use redial_client::{CallLimits, Client, Config, Executed, Hedge, RetryBudget};
 use serde_json::json;
 
-/// The next call on either connection, which then is the first.
+/// The next call on either connection, which is then the first of the two.
 async fn next_of(peers: &mut [Peer; 2], sessions: &mut Sessions) -> Seen {
     let mut others = Sessions::new();
     let [first, second] = &mut *peers;
@@ -74,7 +74,7 @@ async fn the_copy_goes_out_on_another_connection_and_its_reply_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_may_win_all_the_same() {
+async fn the_first_request_may_win() {
     let mut config = session_config();
     config.call.hedge = Hedge::After(ms(20));
     let (client, mut peers, mut sessions) = pair_with_session(config).await;
@@ -224,7 +224,7 @@ async fn the_percentile_is_that_of_the_calls_before() {
         peer.result(&request, json!(1)).await;
         call.await.unwrap().unwrap();
     }
-    assert_eq!(client.stats().hedges, 0, "too few to tell");
+    assert_eq!(client.stats().hedges, 0, "too few calls so far");
     let call = start(client.request("inc", json!({})));
     let (original, copy) = (peer.next().await, peer.next().await);
     let waited = copy.at - original.at;
@@ -240,7 +240,7 @@ async fn a_copy_that_never_left_is_not_counted() {
     let client = builder.connect_with(connector).await.unwrap();
     let mut peers = [network.accept().await, network.accept().await];
     let mut sessions = Sessions::new();
-    // Both connections are used, so that the next call goes to one and its copy to the other.
+    // Both connections are in use, so the next call goes to one and its copy to the other.
     let calls = [(); 2].map(|()| start(client.query("get", json!({}))));
     for peer in &mut peers {
         let request = peer.next_call(&mut sessions).await;
@@ -253,7 +253,7 @@ async fn a_copy_that_never_left_is_not_counted() {
     let call = start(call);
     let request = next_of(&mut peers, &mut sessions).await;
     let [mut first, second] = peers;
-    // The other one is not to be had.
+    // The other connection cannot be made.
     network.refuse(true);
     drop(second);
     tokio::time::sleep(ms(30)).await;

@@ -1,5 +1,5 @@
-//! A hello may be lost or refused, announce limits that nobody would choose, or be all that a
-//! connection brings: calls wait for it no longer than they must, and are told what was wrong.
+//! A lost, refused or useless hello delays calls no longer than it must, and their errors say what
+//! was wrong with it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use redial_client::{CallError, Cause, Client, Executed};
 use serde_json::json;
 use tokio::time::timeout;
 
-/// A client that has used up half of the one session it has, so that it asks for a second one.
+/// A client that has used up half of its one session, so that it asks for a second.
 async fn crowded() -> (
     Client,
     Peer,
@@ -34,7 +34,7 @@ async fn crowded() -> (
     (client, peer, sessions, reserved)
 }
 
-/// The next hello; what else is of the protocol's own is answered.
+/// The next hello; other `rpc.*` requests are answered.
 async fn next_hello(peer: &mut Peer, sessions: &mut Sessions) -> peer::Seen {
     loop {
         let seen = peer.next().await;
@@ -46,10 +46,10 @@ async fn next_hello(peer: &mut Peer, sessions: &mut Sessions) -> peer::Seen {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_lost_hello_costs_a_call_no_attempt() {
+async fn a_lost_hello_costs_a_call_no_attempt() {
     let mut patient = config();
     patient.sessions = true;
-    // As long as the deadline: whoever waited that long for an answer would have no time left.
+    // As long as the deadline: a call that waited for it would have no time left.
     patient.call.attempt_timeout = patient.call.deadline;
     let (client, mut network) = lazy(Client::builder().config(patient));
     let call = inc(&client);
@@ -81,17 +81,17 @@ async fn unanswered_hellos_for_a_second_session_leave_the_first_one_in_use() {
             attempts.push((seen.id, seen.meta.attempt));
         }
     }
-    // With its extensions, by which the server tells an attempt from a copy of the one before.
+    // With its extensions, which distinguish an attempt from a copy of an earlier one.
     assert_eq!(attempts[0].0, attempts[1].0);
     assert_eq!((attempts[0].1, attempts[1].1), (1, 2));
     running.abort();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_for_which_there_is_no_number_is_told_what_the_server_answered() {
+async fn a_call_without_a_number_reports_the_servers_refusal() {
     let (client, mut peer, mut sessions, mut reserved) = crowded().await;
     for refused in [true, false] {
-        // The last two numbers of the session, which make room for none.
+        // The last two numbers of the session, which leave no room.
         while reserved.len() < 4 {
             let mut call = client.request("inc", json!({}));
             call.token().await.unwrap();
@@ -134,7 +134,7 @@ async fn a_window_of_any_size_lets_calls_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_takes_no_frames_is_sent_none() {
+async fn a_server_that_accepts_no_frames_gets_none() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     sessions.max_frame = 0;
@@ -147,9 +147,9 @@ async fn a_server_that_takes_no_frames_is_sent_none() {
     assert!(peer.is_quiet_for(ms(5000)).await);
 }
 
-/// A server that answers the hello and closes, while a call waits that may be sent to nobody else.
+/// A server answers the hello and closes, while a call waits that must go to this server.
 #[tokio::test(start_paused = true)]
-async fn connections_that_bring_no_more_than_a_hello_are_made_with_pauses() {
+async fn connections_that_close_after_the_hello_are_made_with_pauses() {
     let (client, mut peer, mut network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let running = start(client.request("inc", json!({})).deadline(ms(60_000)));

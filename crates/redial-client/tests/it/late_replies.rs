@@ -5,7 +5,7 @@ use redial_client::Executed;
 use serde_json::json;
 use tokio::time::sleep;
 
-/// The notebook's own demo: 120 ms of delay against a timeout of 100 ms.
+/// The notebook's own demo: 120 ms of delay, and a timeout of 100 ms.
 #[tokio::test(start_paused = true)]
 async fn a_delay_longer_than_the_timeout_costs_no_call() {
     let (client, mut peer, _network) = connected(builder()).await;
@@ -31,7 +31,7 @@ async fn the_reply_to_the_first_attempt_completes_the_call_while_the_second_runs
     assert_eq!(second.at - first.at, ms(130));
     peer.result(&first, json!(1)).await;
     let reply = call.await.unwrap().unwrap();
-    // The second is answered too, by a server that knows the id. Nobody asks for it any more.
+    // The second gets a reply, too, from a server that knows the id. The call has ended.
     peer.result(&second, json!(1)).await;
     assert_eq!(reply.report.attempts(), 2);
     assert_eq!(ends(&reply.report), ["timeout", "reply"]);
@@ -73,7 +73,7 @@ async fn a_late_reply_to_the_last_attempt_counts_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_last_attempt_only_the_deadline_ends_the_listening() {
+async fn after_the_last_attempt_only_the_deadline_ends_the_wait() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = client
         .request("inc", json!({"key": "k"}))

@@ -1,4 +1,4 @@
-//! What bounds a call: its deadline, its attempts, the server's wishes, the retry budget.
+//! What ends a call: its deadline, its attempts, the server's `retry_after_ms`, the retry budget.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 #[tokio::test(start_paused = true)]
-async fn the_server_is_left_alone_for_as_long_as_it_asks() {
+async fn retry_after_delays_the_next_attempt() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = inc(&client);
     let first = peer.next().await;
@@ -27,7 +27,7 @@ async fn the_server_is_left_alone_for_as_long_as_it_asks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wish_beyond_the_deadline_ends_the_call_at_once() {
+async fn a_retry_after_beyond_the_deadline_ends_the_call_at_once() {
     let (client, mut peer, _network) = connected(builder()).await;
     for wait in [3000, u64::MAX] {
         let call = inc(&client);
@@ -47,7 +47,7 @@ async fn a_wish_beyond_the_deadline_ends_the_call_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_alone_leave_it_certain_that_nothing_happened() {
+async fn a_call_with_refusals_alone_is_not_executed() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = start(client.request("inc", json!({})).max_attempts(3));
     for _ in 0..3 {
@@ -66,7 +66,7 @@ async fn refusals_alone_leave_it_certain_that_nothing_happened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_silent_attempt_among_refusals_makes_it_unknown() {
+async fn a_silent_attempt_among_refusals_makes_the_call_unknown() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = client.request("inc", json!({}));
     let call = start(call.max_attempts(2).deadline(ms(700)));
@@ -76,7 +76,7 @@ async fn one_silent_attempt_among_refusals_makes_it_unknown() {
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.executed(), Executed::Unknown);
     assert_eq!(ends(error.report()), ["timeout", "refused"]);
-    // The first could still have been answered.
+    // The first attempt could still get a reply.
     assert_eq!(error.report().total(), ms(700));
 }
 
@@ -114,7 +114,7 @@ async fn a_request_whose_call_ended_before_it_left_never_leaves() {
     let failed = start(client.request("warm", json!({})).deadline(ms(10)));
     failed.await.unwrap().unwrap_err();
     network.refuse(false);
-    // The connection is held off for a moment, and the call is over before that.
+    // The connection is delayed, and the call ends before it is made.
     let call = start(
         client
             .request("lost", json!({}))
@@ -134,7 +134,7 @@ async fn a_request_whose_call_ended_before_it_left_never_leaves() {
     assert_eq!(client.stats().in_flight, 0);
 }
 
-/// A budget that is spent: one token, and no more for a long time.
+/// A budget of one token, which is spent for a long time.
 fn spent(min_per_second: f64) -> Config {
     Config {
         retry_budget: RetryBudget {
@@ -301,7 +301,7 @@ async fn a_full_buffer_makes_calls_wait_no_longer_than_their_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_not_be_sent_is_refused_at_once_and_hurts_nobody() {
+async fn an_unsendable_request_fails_at_once_and_affects_no_other() {
     let config = Config {
         max_frame_bytes: 1000,
         ..config()
@@ -337,7 +337,7 @@ async fn what_can_not_be_sent_is_refused_at_once_and_hurts_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bad_configurations_are_refused_with_the_name_of_the_field() {
+async fn an_invalid_configuration_is_refused_by_field_name() {
     let error = builder_with(|config| config.connections = 0)
         .connect_lazy("127.0.0.1:1")
         .unwrap_err();
@@ -356,7 +356,7 @@ async fn bad_configurations_are_refused_with_the_name_of_the_field() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_of_any_size_are_no_overflow() {
+async fn limits_of_any_size_do_not_overflow() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = client.request("inc", json!({})).deadline(Duration::MAX);
     let call = start(call.attempt_timeout(Duration::MAX));

@@ -1,4 +1,4 @@
-//! What GUARANTEES.md promises of a client, one module per promise.
+//! What `crates/GUARANTEES.md` promises of a client, one module per promise.
 
 mod acknowledgements;
 mod cancelling;

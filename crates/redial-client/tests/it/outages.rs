@@ -1,5 +1,4 @@
-//! A server that is away, and a link that is dead without a word: the one is waited for at no
-//! cost, the other is noticed.
+//! A server that is away is waited for at no cost; a link that is silently dead is noticed.
 
 use std::{io, time::Duration};
 
@@ -9,7 +8,7 @@ use serde_json::json;
 use tokio::io::DuplexStream;
 
 #[tokio::test(start_paused = true)]
-async fn without_a_server_calls_wait_for_their_deadline_and_say_where_and_why() {
+async fn without_a_server_calls_end_at_their_deadline_and_say_where_and_why() {
     let (client, network) = lazy(builder());
     network.refuse(true);
     let call = || client.request("inc", json!({})).max_attempts(1);
@@ -88,7 +87,7 @@ async fn a_retry_that_found_no_connection_gives_its_token_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_away_is_not_dialled_without_pause() {
+async fn a_server_that_is_away_is_dialled_with_pauses() {
     let dials = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = dials.clone();
     let connector = move || {
@@ -109,7 +108,7 @@ async fn a_server_that_is_away_is_not_dialled_without_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_is_asked_and_then_given_up() {
+async fn a_silent_connection_is_pinged_and_then_closed() {
     let config = Config {
         keepalive: ms(1000),
         ..config()
@@ -172,7 +171,7 @@ async fn a_dead_connection_is_noticed_though_no_call_waits_on_it_for_long() {
     let waited = ping.at - lost.at;
     assert_eq!((ping.method.as_str(), waited), ("rpc.ping", ms(1000)));
     tokio::time::sleep(ms(600)).await;
-    // A call in between doesn't make it start over.
+    // A call in between does not start the count again.
     let call = start(hasty().max_attempts(1));
     peer.next().await;
     let end = within_a_minute(peer.request()).await;
@@ -209,7 +208,7 @@ async fn a_write_right_after_a_reply_is_watched_too() {
     let (first, _) = (peer.next().await, peer.next().await);
     peer.result(&first, json!(1)).await;
     answered.await.unwrap().unwrap();
-    // While the silence is counted already, since one call still waits.
+    // While the silence is measured already, since one call still waits.
     tokio::time::sleep(ms(300)).await;
     let last = start(hasty(ms(100)));
     let written = peer.next().await;
@@ -220,7 +219,7 @@ async fn a_write_right_after_a_reply_is_watched_too() {
     assert_eq!((ping.method.as_str(), waited), ("rpc.ping", ms(1000)));
 }
 
-/// What never comes is a failure rather than a test without end.
+/// Fails a test whose future never completes.
 async fn within_a_minute<T>(what: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(60);
     tokio::time::timeout(limit, what).await.expect("in time")

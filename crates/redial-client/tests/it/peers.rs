@@ -1,4 +1,4 @@
-//! Servers of every kind: plain JSON-RPC 2.0, the notebook's, and ones that talk nonsense.
+//! Every kind of server works: plain JSON-RPC 2.0, the notebook's, and ones that send nonsense.
 
 use crate::peer::{builder, builder_with, connected, inc, ms, start};
 use redial_client::{CallError, CallToken, Cause, Dialect, Executed, Uuid};
@@ -17,7 +17,7 @@ async fn without_extensions_the_member_is_never_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_trace_goes_along() {
+async fn the_traceparent_is_sent() {
     let (client, mut peer, _network) = connected(builder()).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let call = start(client.request("inc", json!({})).traceparent(trace));
@@ -62,7 +62,7 @@ async fn ids_are_random_uuids_of_version_4() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_answer_says_whether_it_was_executed() {
+async fn each_error_says_whether_the_call_was_executed() {
     let (client, mut peer, _network) = connected(builder()).await;
     for (code, data, expected) in [
         (-32601, Value::Null, Executed::No),
@@ -87,7 +87,7 @@ async fn each_answer_says_whether_it_was_executed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_of_another_type_was_executed_all_the_same() {
+async fn a_result_of_the_wrong_type_was_executed() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = tokio::spawn(
         client
@@ -120,7 +120,7 @@ async fn whether_it_was_a_replay_is_reported_if_the_server_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_is_no_outcome_ends_its_call_as_unknown_and_no_other() {
+async fn a_malformed_reply_ends_its_own_call_as_unknown() {
     let (client, mut peer, _network) = connected(builder()).await;
     let (bad, good) = (inc(&client), inc(&client));
     let (first, second) = (peer.next().await, peer.next().await);
@@ -138,7 +138,7 @@ async fn a_reply_that_is_no_outcome_ends_its_call_as_unknown_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_can_not_be_trusted_is_left() {
+async fn a_corrupt_stream_closes_the_connection() {
     let cases: [(&[u8], &str); 6] = [
         (b"\0\0\0\x02[]", "not a JSON object"),
         (b"\0\0\0\x01\xff", "not a JSON object"),
@@ -167,7 +167,7 @@ async fn a_stream_that_can_not_be_trusted_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_good_reply_before_nonsense_in_one_read_counts() {
+async fn a_reply_before_nonsense_in_the_same_read_counts() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = inc(&client);
     let id = peer.next().await.id;
@@ -180,7 +180,7 @@ async fn a_good_reply_before_nonsense_in_one_read_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_that_nobody_asked_for_are_ignored_and_counted() {
+async fn unmatched_replies_are_ignored_and_counted() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = inc(&client);
     let request = peer.next().await;

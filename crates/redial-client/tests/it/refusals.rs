@@ -1,5 +1,4 @@
-//! A refusal is counted for the attempt that it names: something on the way may have made a copy of
-//! the request, and then it is refused twice.
+//! A refusal counts for the attempt that it names: a copied request is refused twice.
 
 use crate::peer::{Peer, Seen, connected, ms, session::Sessions, start, with_sessions_and};
 use redial_client::{CallError, ClientBuilder};
@@ -22,7 +21,7 @@ fn two_attempts() -> ClientBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_comes_twice_is_not_that_of_the_next_attempt() {
+async fn a_repeated_refusal_does_not_count_for_the_next_attempt() {
     let (client, mut peer, _network) = connected(two_attempts()).await;
     let mut sessions = Sessions::new();
     let call = start(client.request("inc", json!({})));
@@ -31,7 +30,7 @@ async fn a_refusal_that_comes_twice_is_not_that_of_the_next_attempt() {
     let second = peer.next_call(&mut sessions).await;
     assert_eq!(second.meta.attempt, 2);
     refuse(&mut peer, &first, 1).await;
-    // The second one may run for all that has been said, and it does.
+    // The second attempt may still run, and it does.
     tokio::time::sleep(ms(1)).await;
     peer.execute(&mut sessions, &second, json!(1)).await;
     assert_eq!(call.await.unwrap().unwrap().value, json!(1));
@@ -39,7 +38,7 @@ async fn a_refusal_that_comes_twice_is_not_that_of_the_next_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_each_attempt_is_refused_nothing_was_executed() {
+async fn a_call_whose_every_attempt_is_refused_is_not_executed() {
     let (client, mut peer, _network) = connected(two_attempts()).await;
     let mut sessions = Sessions::new();
     let call = start(client.request("inc", json!({})));
@@ -52,7 +51,7 @@ async fn when_each_attempt_is_refused_nothing_was_executed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_late_refusals_of_one_attempt_are_not_those_of_two() {
+async fn two_late_refusals_of_one_attempt_count_once() {
     let (client, mut peer, _network) = connected(two_attempts()).await;
     let mut sessions = Sessions::new();
     let call = start(client.request("inc", json!({})));

@@ -1,4 +1,5 @@
-//! What became of a call is asked by its token, in the process that made it or in another one.
+//! `resolve` returns what happened to the call of a token, in the process that made it or in
+//! another.
 
 use crate::peer::{
     Network, Peer, connected, inc, ms,
@@ -19,7 +20,7 @@ async fn unknown(client: &Client, peer: &mut Peer, sessions: &mut Sessions) -> C
     }
 }
 
-/// Another process, and what the first one left on the server.
+/// A second process, and what the first one left on the server.
 async fn after_a_crash() -> (Client, Peer, Network, Sessions, String) {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
@@ -39,7 +40,7 @@ fn spawn(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_recorded_result_is_handed_out_and_the_record_let_go() {
+async fn resolving_returns_the_recorded_result_and_frees_the_record() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let token = unknown(&client, &mut peer, &mut sessions).await;
@@ -61,7 +62,7 @@ async fn the_recorded_result_is_handed_out_and_the_record_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_never_arrived_never_will() {
+async fn a_call_that_never_arrived_resolves_to_never() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let token = unknown(&client, &mut peer, &mut sessions).await;
@@ -74,7 +75,7 @@ async fn what_never_arrived_never_will() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_process_can_ask() {
+async fn another_process_can_resolve_the_call() {
     let (client, mut peer, _network, mut sessions, text) = after_a_crash().await;
     sessions
         .known
@@ -93,7 +94,7 @@ async fn another_process_can_ask() {
         panic!("it was executed");
     };
     assert_eq!(value["value"], 7);
-    // The process may die before it has kept the answer, and ask again in its next life.
+    // The process may die before it has kept the outcome, and ask again in its next life.
     let again = spawn(&client, token.clone());
     peer.serve_for(&mut sessions, ms(1000)).await;
     let Resolution::Value(value) = again.await.unwrap().unwrap() else {
@@ -126,7 +127,7 @@ async fn another_process_can_repeat_the_same_call() {
     client.forget(token);
     peer.serve_for(&mut sessions, ms(100)).await;
     assert!(sessions.known.values().next().unwrap().above.contains(&0));
-    // The client's own numbers are its own.
+    // The client numbers its own calls independently.
     let call = inc(&client);
     let request = peer.next_call(&mut sessions).await;
     assert_eq!(number(&request), 0);
@@ -147,7 +148,7 @@ async fn a_server_without_sessions_is_not_sent_the_call_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_handlers_own_error_is_an_outcome() {
+async fn a_handlers_error_is_an_outcome() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let token = unknown(&client, &mut peer, &mut sessions).await;
@@ -164,7 +165,7 @@ async fn the_handlers_own_error_is_an_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_gives_no_answer_leaves_it_unknown_with_the_token() {
+async fn an_unanswered_resolve_stays_unknown_with_the_token() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let mut token = unknown(&client, &mut peer, &mut sessions).await;
@@ -197,7 +198,7 @@ async fn what_gives_no_answer_leaves_it_unknown_with_the_token() {
         }
         assert_eq!((sessions.only().ack, client.stats().retained_calls), (0, 1));
     }
-    // No answer at all: it is asked again, and then given up.
+    // No reply at all: it is sent again, and then given up.
     let hasty = client.resolve(token).max_attempts(2).deadline(ms(500));
     let hasty = tokio::spawn(async move { hasty.await });
     let first = peer.next_resolve(&mut sessions).await;
@@ -209,7 +210,7 @@ async fn what_gives_no_answer_leaves_it_unknown_with_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_its_caller_is_done_with_gives_no_value_any_more() {
+async fn an_acknowledged_call_resolves_to_no_value() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
     let token = unknown(&client, &mut peer, &mut sessions).await;

@@ -1,5 +1,5 @@
-//! Calls that are awaited on another runtime than that of the connections end by their deadlines,
-//! whatever becomes of either.
+//! Calls that are awaited on another runtime than their connections' end by their deadlines,
+//! whatever happens to either runtime.
 
 use std::{
     future::{Future, IntoFuture, poll_fn},
@@ -38,7 +38,7 @@ fn with_deadline(call: Call<Value>) -> Call<Value> {
 async fn ends_by_its_deadline(call: impl Future<Output = Result<Value, CallError>>) {
     let start = Instant::now();
     let ended = timeout(FOR_EVER, call).await.expect("it ends");
-    assert!(ended.is_err(), "nobody answers");
+    assert!(ended.is_err(), "no reply was sent");
     assert!(start.elapsed() <= DEADLINE + Duration::from_millis(1));
 }
 

@@ -1,5 +1,5 @@
-//! A server that no longer knows the session, or another one: what was never written goes to the
-//! next session, what may have been executed ends as unknown, and nothing is executed twice.
+//! When the session is lost, unwritten calls go to the next session, calls that may have been
+//! executed end as unknown, and nothing is executed twice.
 
 use crate::peer::{
     Network, Peer, connected, ends, inc, ms, network,
@@ -9,7 +9,7 @@ use crate::peer::{
 use redial_client::{CallError, CallToken, Cause, Client, Executed};
 use serde_json::{Value, json};
 
-/// A client with a session, whose first call is over, and its server.
+/// A client with a session, whose first call has completed, and its server.
 async fn attached() -> (Client, Peer, Network, Sessions) {
     let (client, mut peer, network) = connected(with_sessions()).await;
     let mut sessions = Sessions::new();
@@ -20,7 +20,7 @@ async fn attached() -> (Client, Peer, Network, Sessions) {
     (client, peer, network, sessions)
 }
 
-/// The server is restarted, and had its records in memory alone.
+/// The server restarts, and has lost its records.
 async fn restart(peer: Peer, network: &mut Network, sessions: &mut Sessions) -> Peer {
     drop(peer);
     sessions.known.clear();
@@ -35,7 +35,7 @@ async fn a_call_that_may_have_been_executed_ends_as_unknown_with_its_token() {
     let mut peer = restart(peer, &mut network, &mut sessions).await;
     let fresh = inc(&client);
     let next = peer.next_call(&mut sessions).await;
-    // It was sent under the old session behind the hello, and refused for that.
+    // It was sent under the old session right behind the hello, and refused.
     assert_eq!(number(&next), 2);
     peer.execute(&mut sessions, &next, json!(1)).await;
     let error = written.await.unwrap().unwrap_err();
@@ -50,11 +50,7 @@ async fn a_call_that_may_have_been_executed_ends_as_unknown_with_its_token() {
     peer.execute(&mut sessions, &again, json!(1)).await;
     let report = fresh.await.unwrap().unwrap().report;
     assert_eq!(ends(&report), ["refused", "reply"]);
-    assert_eq!(
-        report.attempts(),
-        1,
-        "the one that nobody could execute was none"
-    );
+    assert_eq!(report.attempts(), 1, "an unexecuted attempt was counted");
     let ids: Vec<_> = report
         .history()
         .map(|attempt| format!("\"{}\"", attempt.id))
@@ -94,9 +90,9 @@ async fn calls_that_were_never_written_go_on_under_the_next_session() {
     }
 }
 
-/// The server may have known the session when the call, or a copy of it, arrived first.
+/// The server may have known the session when the call, or a copy of it, first arrived.
 #[tokio::test(start_paused = true)]
-async fn without_an_answer_to_the_hello_a_calls_refusal_proves_nothing() {
+async fn without_a_reply_to_the_hello_a_refusal_proves_nothing() {
     let (client, peer, mut network, mut sessions) = attached().await;
     drop(peer);
     sessions.known.clear();
@@ -110,7 +106,7 @@ async fn without_an_answer_to_the_hello_a_calls_refusal_proves_nothing() {
     assert!(matches!(error.cause(), Cause::SessionLost), "{error}");
     assert_eq!(error.executed(), Executed::Unknown);
     assert_eq!(client.stats().sessions_lost, 1);
-    // The next one goes to a new session.
+    // The next call goes to a new session.
     let call = inc(&client);
     let request = peer.next_call(&mut sessions).await;
     assert_eq!(number(&request), 0);
@@ -141,7 +137,7 @@ async fn a_query_is_simply_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_session_on_a_connection_that_stands_leaves_its_calls_unknown() {
+async fn an_expired_session_on_an_open_connection_leaves_its_calls_unknown() {
     let (client, mut peer, _network, mut sessions) = attached().await;
     let (first, second) = (inc(&client), inc(&client));
     let requests = [
@@ -149,7 +145,7 @@ async fn an_expired_session_on_a_connection_that_stands_leaves_its_calls_unknown
         peer.next_call(&mut sessions).await,
     ];
     sessions.known.clear();
-    // Both may have been executed before that.
+    // Both may have been executed before.
     peer.execute(&mut sessions, &requests[1], json!(1)).await;
     for call in [first, second] {
         let error = call.await.unwrap().unwrap_err();
@@ -164,7 +160,7 @@ async fn an_expired_session_on_a_connection_that_stands_leaves_its_calls_unknown
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_servers_ignorance_is_no_loss_while_a_connection_shows_that_the_session_stands() {
+async fn a_session_in_use_on_one_connection_survives_another_server_that_does_not_know_it() {
     let (mut network, connector) = network(1 << 16);
     let client = with_sessions_and(|config| config.connections = 2)
         .connect_with(connector)
@@ -180,7 +176,7 @@ async fn another_servers_ignorance_is_no_loss_while_a_connection_shows_that_the_
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    // The second connection is made again, and meets another server.
+    // The second connection is made again, and reaches another server.
     drop(second);
     tokio::time::sleep(ms(1)).await;
     let calls = [inc(&client), inc(&client)];
@@ -203,7 +199,7 @@ async fn another_servers_ignorance_is_no_loss_while_a_connection_shows_that_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_without_sessions_in_the_place_of_one_with_executes_nothing_again() {
+async fn a_server_without_sessions_that_replaces_one_with_executes_nothing_again() {
     let (client, mut peer, mut network, mut sessions) = attached().await;
     let written = inc(&client);
     peer.next_call(&mut sessions).await;
@@ -222,7 +218,7 @@ async fn a_server_without_sessions_in_the_place_of_one_with_executes_nothing_aga
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_token_was_given_out_gets_no_other_name() {
+async fn a_call_whose_token_was_given_out_keeps_its_id() {
     let (client, peer, mut network, mut sessions) = attached().await;
     let mut call = client.request("inc", json!({}));
     let token = call.token().await.unwrap();
@@ -263,7 +259,7 @@ async fn a_foreign_session_that_is_unknown_leaves_the_clients_own_alone() {
     assert_eq!(client.stats().sessions_lost, 0);
 }
 
-/// The code is Redial's own, but a handler or a proxy may have chosen it too.
+/// The code is Redial's own, but a handler or a proxy may have chosen it, too.
 #[tokio::test(start_paused = true)]
 async fn an_error_that_names_no_session_loses_none() {
     let (client, mut peer, _network, mut sessions) = attached().await;
@@ -282,7 +278,7 @@ async fn an_error_that_names_no_session_loses_none() {
         let error = failing.await.unwrap().unwrap_err();
         assert_eq!(error.executed(), Executed::Unknown);
         assert!(matches!(error.cause(), Cause::Server(_)), "{data}: {error}");
-        // The other goes on, and so do those to come.
+        // The other call goes on, and so do those to come.
         peer.execute(&mut sessions, &request, json!(1)).await;
         other.await.unwrap().unwrap();
         drop(error);
@@ -293,7 +289,7 @@ async fn an_error_that_names_no_session_loses_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_server_without_sessions_was_sent_goes_to_no_other() {
+async fn calls_sent_to_a_server_without_sessions_go_to_no_other() {
     let (mut network, connector) = network(1 << 16);
     let builder = with_sessions_and(|config| config.connections = 2);
     let client = builder.connect_with(connector).await.unwrap();

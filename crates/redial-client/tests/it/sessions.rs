@@ -1,4 +1,4 @@
-//! A client asks for a session, uses it where there is one, and does without where there is none.
+//! A client uses a session where the server has them, and does without where it hasn't.
 
 use crate::peer::{
     self, Peer, config, connected, inc, lazy, ms, network,
@@ -64,7 +64,7 @@ async fn the_next_connection_is_attached_without_waiting() {
         (hello.method.as_str(), &hello.params["session"]),
         ("rpc.hello", &json!(session))
     );
-    // The call follows, though the hello has no answer, and says that the one before is over.
+    // The call follows, though the hello has no reply yet, and acknowledges the one before.
     let request = peer.next().await;
     assert_eq!(
         (request.at, number(&request), request.meta.ack),
@@ -130,7 +130,7 @@ async fn a_server_that_has_no_such_method_gets_plain_ids_and_no_member() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_no_session_is_one_of_a_plain_server() {
+async fn a_hello_reply_without_a_session_means_a_plain_server() {
     for result in [json!(true), json!({"session": "nonsense"}), Value::Null] {
         let (client, mut peer, _network) = connected(with_sessions()).await;
         let call = inc(&client);
@@ -144,7 +144,7 @@ async fn an_answer_that_is_no_session_is_one_of_a_plain_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_closes_on_every_hello_is_not_asked_again() {
+async fn a_server_that_closes_on_every_hello_gets_no_more_hellos() {
     let (client, mut network) = lazy(with_sessions());
     let call = inc(&client);
     for _ in 0..2 {
@@ -158,7 +158,7 @@ async fn a_server_that_closes_on_every_hello_is_not_asked_again() {
     peer.result(&request, json!(1)).await;
     let reply = call.await.unwrap().unwrap();
     assert_eq!(reply.report.attempts(), 1);
-    // It may have been restarted by the next time.
+    // The server may have been restarted by the next time.
     drop(peer);
     tokio::time::sleep(ms(1)).await;
     let call = inc(&client);
@@ -174,7 +174,8 @@ async fn a_server_that_had_sessions_is_not_taken_for_plain_because_it_closes() {
     let call = inc(&client);
     answer(&mut peer, &mut sessions).await;
     call.await.unwrap().unwrap();
-    // It is restarted, and has forgotten the session; then it closes every connection for a while.
+    // The server restarts, and has forgotten the session; then it closes every connection for a
+    // while.
     drop(peer);
     sessions.known.clear();
     tokio::time::sleep(ms(1)).await;
@@ -197,7 +198,7 @@ async fn a_server_that_had_sessions_is_not_taken_for_plain_because_it_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hello_that_is_lost_is_sent_again_and_hangs_nobody() {
+async fn a_lost_hello_is_sent_again_and_blocks_no_call() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let call = inc(&client);
     let first = peer.next().await;
@@ -209,7 +210,7 @@ async fn a_hello_that_is_lost_is_sent_again_and_hangs_nobody() {
     let request = answer(&mut peer, &mut sessions).await;
     assert_eq!(request.at, second.at);
     call.await.unwrap().unwrap();
-    // The answer to the first comes late, and means nothing.
+    // The reply to the first comes late, and is ignored.
     peer.serve(&mut sessions, &first).await;
     let call = inc(&client);
     let next = answer(&mut peer, &mut sessions).await;
@@ -219,7 +220,7 @@ async fn a_hello_that_is_lost_is_sent_again_and_hangs_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_hellos_without_an_answer_are_enough() {
+async fn three_unanswered_hellos_mean_a_plain_server() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let call = inc(&client);
     let mut first = None;
@@ -235,10 +236,10 @@ async fn three_hellos_without_an_answer_are_enough() {
     call.await.unwrap().unwrap();
 }
 
-/// A flood that has the server close connections, or a network that loses hellos, must not cost the
-/// first calls of a client what a session promises.
+/// A server that closes connections under load, or a network that loses hellos, must not cost the
+/// first calls of a client the guarantees of a session.
 #[tokio::test(start_paused = true)]
-async fn a_client_that_may_not_guess_waits_for_an_answer_however_often_there_is_none() {
+async fn a_client_that_may_not_assume_plain_waits_for_a_reply() {
     let (client, mut network) = lazy(with_sessions_and(|config| {
         config.assume_plain_on_silence = false
     }));
@@ -261,7 +262,7 @@ async fn a_client_that_may_not_guess_waits_for_an_answer_however_often_there_is_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_a_session_in_vain_was_not_executed() {
+async fn a_call_that_never_gets_a_session_was_not_executed() {
     let (client, mut peer, _network) = connected(with_sessions_and(|config| {
         config.assume_plain_on_silence = false
     }))
@@ -280,7 +281,7 @@ async fn a_call_that_waits_for_a_session_in_vain_was_not_executed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_has_no_room_for_a_session_is_asked_when_it_likes() {
+async fn a_server_without_room_for_a_session_is_asked_again_after_its_retry_after() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let call = inc(&client);
     let hasty = start(client.request("inc", json!({})).deadline(ms(300)));
@@ -334,7 +335,7 @@ async fn a_pool_has_one_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_connection_asks_if_the_first_is_lost() {
+async fn another_connection_says_hello_if_the_first_is_lost() {
     let (mut network, connector) = network(1 << 16);
     let client = with_sessions_and(|config| config.connections = 2)
         .connect_with(connector)
@@ -350,7 +351,7 @@ async fn another_connection_asks_if_the_first_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_larger_than_the_server_takes_is_not_sent() {
+async fn a_request_beyond_the_servers_frame_limit_is_not_sent() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions {
         max_frame: 500,
@@ -367,7 +368,7 @@ async fn what_is_larger_than_the_server_takes_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_extensions_nobody_is_asked() {
+async fn without_extensions_no_hello_is_sent() {
     let config = Config {
         extensions: false,
         sessions: true,

@@ -1,4 +1,4 @@
-//! One client, many tasks: every caller gets its own reply, in whatever order they come.
+//! Many tasks share one client: every caller gets its own reply, in whatever order they arrive.
 
 use crate::peer::{self, builder, config, connected, ms, network};
 use redial_client::{Client, Config};
@@ -29,7 +29,7 @@ async fn replies_in_any_order_find_their_calls() {
     for _ in 0..calls.len() {
         requests.push(peer.next().await);
     }
-    // Every seventh in turn: neither first come first served nor its reverse.
+    // Every seventh in turn: neither first come, first served nor its reverse.
     for step in 0..requests.len() {
         let request = &requests[step * 7 % requests.len()];
         peer.result(request, request.params[0].clone()).await;
@@ -41,11 +41,11 @@ async fn replies_in_any_order_find_their_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_that_is_ready_leaves_in_one_write() {
+async fn all_ready_requests_leave_in_one_write() {
     let (client, mut peer, _network) = connected(builder()).await;
     let calls: Vec<_> = (0..10).map(|_| peer::inc(&client)).collect();
     let first = peer.next().await;
-    // The others came with it: they are there without another read.
+    // The others arrived with it: they are there without another read.
     for _ in 1..calls.len() {
         let next = tokio::time::timeout(ms(0), peer.next()).await.unwrap();
         assert_eq!(next.at, first.at);
@@ -73,7 +73,7 @@ async fn crowd(connections: usize) -> (Client, Vec<peer::Peer>, Vec<peer::Runnin
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_beyond_the_window_of_a_connection_wait_for_a_place() {
+async fn calls_beyond_the_window_of_a_connection_wait_for_a_slot() {
     let (client, mut peers, calls) = crowd(1).await;
     let peer = &mut peers[0];
     let mut unanswered = std::collections::VecDeque::new();
@@ -85,7 +85,7 @@ async fn calls_beyond_the_window_of_a_connection_wait_for_a_place() {
         let request = unanswered.pop_front().unwrap();
         peer.result(&request, json!(1)).await;
         let next = tokio::time::timeout(ms(1), peer.next()).await;
-        unanswered.push_back(next.expect("a place for one"));
+        unanswered.push_back(next.expect("there is room for one"));
         assert_eq!(client.stats().in_flight, 512 + waiting);
     }
     for request in unanswered {
@@ -104,7 +104,7 @@ async fn another_connection_of_the_pool_is_used_before_a_call_waits() {
         let request = peers[1].next().await;
         peers[1].result(&request, json!(1)).await;
     }
-    // 300 are unanswered on the one connection, none on the other: there is a place for all.
+    // 300 are unanswered on one connection, none on the other: there is room for all.
     let second: Vec<_> = (0..600).map(|_| peer::inc(&client)).collect();
     let mut arrived = [0, 0];
     for (peer, arrived) in peers.iter_mut().zip(&mut arrived) {
@@ -117,7 +117,7 @@ async fn another_connection_of_the_pool_is_used_before_a_call_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_frees_a_place_does_not_take_it_from_those_who_wait() {
+async fn a_freed_slot_goes_to_a_waiting_call() {
     let config = Config {
         max_in_flight: 1,
         ..config()
@@ -216,7 +216,7 @@ async fn a_hundred_tasks_share_one_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_shares_the_calls_and_goes_on_without_a_member() {
+async fn a_pool_shares_the_calls_and_survives_the_loss_of_a_connection() {
     let (mut network, connector) = network(1 << 16);
     let config = Config {
         connections: 3,

@@ -1,5 +1,4 @@
-//! A server says how many calls it keeps of a session: at that limit calls wait, in their order,
-//! and none fails for it before its deadline.
+//! At the server's window calls wait in their order, and none fails for it before its deadline.
 
 use std::future::IntoFuture;
 
@@ -67,7 +66,7 @@ async fn a_call_at_the_window_waits_no_longer_than_its_deadline() {
     assert_eq!(
         (number(&request), request.meta.ack),
         (1, Some(1)),
-        "nobody else took it"
+        "it was sent to the server"
     );
     peer.execute(&mut sessions, &request, json!(1)).await;
     patient.await.unwrap().unwrap();
@@ -75,7 +74,7 @@ async fn a_call_at_the_window_waits_no_longer_than_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_window_what_is_over_behind_a_slow_call_makes_room_at_once() {
+async fn at_the_window_completed_calls_behind_a_slow_one_make_room_at_once() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::with_window(8);
     let patient = |method| client.request(method, json!({})).attempt_timeout(ms(3000));
@@ -86,7 +85,7 @@ async fn at_the_window_what_is_over_behind_a_slow_call_makes_room_at_once() {
     }
     let waiting = start(patient("inc"));
     assert!(peer.is_quiet_for(ms(30)).await);
-    // All but one would be too few for a report at any other time.
+    // At any other time one acknowledgement short of all would be too few to send.
     peer.execute(&mut sessions, &requests[3], json!(1)).await;
     let ack = peer.next().await;
     assert_eq!(
@@ -102,7 +101,7 @@ async fn at_the_window_what_is_over_behind_a_slow_call_makes_room_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn room_that_nobody_was_told_of_is_found_over_the_next_connection() {
+async fn unreported_room_is_found_on_the_next_connection() {
     let (client, mut peer, mut network) = connected(with_sessions()).await;
     let mut sessions = Sessions::with_window(2);
     let unknown = start(
@@ -129,7 +128,7 @@ async fn room_that_nobody_was_told_of_is_found_over_the_next_connection() {
 
 /// Futures that are awaited together in one task are all polled when one of them is woken.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_polled_while_it_waits_goes_on_waiting() {
+async fn polling_a_waiting_call_does_not_lose_its_turn() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::with_window(1);
     let call = |n: u64| client.request("inc", json!([n])).into_future();
@@ -154,7 +153,7 @@ async fn a_call_that_is_polled_while_it_waits_goes_on_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_connection_that_has_room_sends_no_call_without_a_number() {
+async fn a_connection_with_room_sends_no_call_without_a_number() {
     let (mut network, connector) = network(1 << 16);
     let builder = with_sessions_and(|config| config.connections = 2);
     let client = builder.connect_with(connector).await.unwrap();
@@ -176,15 +175,15 @@ async fn another_connection_that_has_room_sends_no_call_without_a_number() {
             peer.execute(&mut sessions, &seen, json!(1)).await;
         }
     }
-    // On which of the two each comes is open.
+    // Either connection may get either call.
     numbers.sort_unstable();
     assert_eq!(numbers, [0, 1, 2, 3]);
     all.await.unwrap().unwrap();
 }
 
-/// Nothing is sent for it, so nothing but the window's end is to be waited for.
+/// Nothing is sent for it, so the end of the window is all that it can wait for.
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_waited_for_at_the_window_is_given_when_there_is_room() {
+async fn a_token_awaited_at_the_window_comes_when_there_is_room() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let mut sessions = Sessions::with_window(1);
     let slow = client.request("slow", json!({})).into_future();

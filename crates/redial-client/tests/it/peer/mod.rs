@@ -1,4 +1,4 @@
-//! The other end of a client, scripted by the test: it sees each request and says what it likes.
+//! The other end of a client, scripted by the test: it sees each request and replies as it likes.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
@@ -78,7 +78,7 @@ pub(crate) fn network(capacity: usize) -> (Network, impl Connector) {
     (network, connector)
 }
 
-/// Limits without luck: 100 ms per attempt, 5 of them, 30 ms between, doubled, 3 s in all.
+/// Limits without jitter: 100 ms per attempt, 5 attempts, 30 ms between them, doubled, 3 s in all.
 pub(crate) fn limits() -> CallLimits {
     CallLimits {
         attempt_timeout: ms(100),
@@ -93,7 +93,7 @@ pub(crate) fn builder() -> ClientBuilder {
     Client::builder().config(config())
 }
 
-/// Without luck in connecting again either, and without a session: one hello less to answer.
+/// Reconnects without jitter, and without a session: one hello fewer to answer.
 pub(crate) fn config() -> Config {
     Config {
         call: limits(),
@@ -116,7 +116,7 @@ pub(crate) fn session_config() -> Config {
     }
 }
 
-/// A builder of clients without sessions, in one respect as the test wants them.
+/// A builder of clients without sessions, with one change to their configuration.
 pub(crate) fn builder_with(change: impl FnOnce(&mut Config)) -> ClientBuilder {
     let mut config = config();
     change(&mut config);
@@ -175,7 +175,7 @@ impl Network {
         self.refuses.store(refuse, Ordering::SeqCst);
     }
 
-    /// Whether no connection has arrived that was not accepted.
+    /// Whether every connection that arrived was accepted.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.connections.try_recv().is_err()
     }
@@ -223,7 +223,7 @@ impl Peer {
         self.frame(&body).await;
     }
 
-    /// Sends one frame, whatever is in it.
+    /// Sends one frame with any body.
     pub(crate) async fn frame(&mut self, body: &[u8]) {
         let mut out = Vec::new();
         write_frame(&mut out, MAX, |out| out.extend_from_slice(body)).unwrap();

@@ -1,5 +1,5 @@
-//! A small honest server with sessions, for the other end of a client: it knows which numbers
-//! were executed, which are fenced and which are done with.
+//! A small correct server with sessions, for the other end of a client: it knows which numbers were
+//! executed, which are fenced and which are acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,12 @@ pub(crate) struct Sessions {
     pub(crate) known: BTreeMap<String, Table>,
     /// How many were opened.
     pub(crate) opened: u64,
-    /// Announced.
+    /// The window that it announces.
     pub(crate) window: u64,
     pub(crate) max_frame: u64,
 }
 
-/// What it keeps about one.
+/// What it keeps about one session.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     pub(crate) executed: BTreeMap<u64, Value>,
@@ -36,7 +36,7 @@ pub(crate) fn number(seen: &Seen) -> u64 {
     call(seen).expect("a call of a session").number
 }
 
-/// The call that a request is of, if it is one of a session.
+/// The session and number of a request's id, if it has them.
 pub(crate) fn call(seen: &Seen) -> Option<SessionCall> {
     let id: Uuid = serde_json::from_str(&seen.id).ok()?;
     SessionCall::from_uuid(id)
@@ -89,7 +89,7 @@ impl Sessions {
             "max_frame": self.max_frame, "max_in_flight": self.window})
     }
 
-    /// Notes an acknowledgement.
+    /// Records an acknowledgement.
     fn ack(&mut self, params: &Value) {
         let Some(table) = self.known.get_mut(params["session"].as_str().unwrap()) else {
             return;
@@ -113,7 +113,7 @@ impl Sessions {
 }
 
 impl Peer {
-    /// The next request that is not of the protocol's own; those are answered as a server does.
+    /// The next request that is not `rpc.*`; those are answered as a server does.
     pub(crate) async fn next_call(&mut self, sessions: &mut Sessions) -> Seen {
         loop {
             let seen = self.next().await;
@@ -123,7 +123,7 @@ impl Peer {
         }
     }
 
-    /// The next `rpc.resolve`, not answered; everything else of the protocol's own is.
+    /// The next `rpc.resolve`, unanswered; every other `rpc.*` request is answered.
     pub(crate) async fn next_resolve(&mut self, sessions: &mut Sessions) -> Seen {
         loop {
             let seen = self.next().await;
@@ -134,17 +134,14 @@ impl Peer {
         }
     }
 
-    /// Answers everything of the protocol's own until there is nothing more for that long.
+    /// Answers `rpc.*` requests until none has arrived for that long.
     pub(crate) async fn serve_for(&mut self, sessions: &mut Sessions, time: std::time::Duration) {
         while let Ok(Some(seen)) = tokio::time::timeout(time, self.request()).await {
-            assert!(
-                self.serve(sessions, &seen).await,
-                "nobody waits for {seen:?}"
-            );
+            assert!(self.serve(sessions, &seen).await, "unexpected: {seen:?}");
         }
     }
 
-    /// Answers a request if it is one of the protocol's own.
+    /// Answers a request if it is `rpc.*`.
     pub(crate) async fn serve(&mut self, sessions: &mut Sessions, seen: &Seen) -> bool {
         if let (Some(ack), Some(call)) = (seen.meta.ack, call(seen)) {
             let session = call.session.to_string();
