@@ -10,20 +10,19 @@ mod results;
 mod stats;
 mod table;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use self::{
     goals::Goal,
-    measure::Bench,
-    results::{Results, Row},
+    measure::Setup,
+    results::{Measurements, Row},
 };
 use crate::{
-    harness::{flags::whole, workspace::Workspace},
-    report,
+    experiment::{CommonFlags, Experiment, Lab, Report},
+    harness::{flags::whole, progress},
 };
 
 /// How the programs are built.
@@ -34,12 +33,11 @@ const WARMUP: f64 = 0.5;
 /// The same, and how long is measured, where it is only to be seen that it works.
 const QUICK: f64 = 0.2;
 
-/// What may be chosen.
+/// The flags of the bench.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Print one JSON object on stdout, and nothing else there
-    #[arg(long)]
-    json: bool,
+pub(crate) struct Bench {
+    #[command(flatten)]
+    common: CommonFlags,
     /// How often everything is measured, by turns
     #[arg(long, default_value_t = 5, value_parser = whole(1, 99), allow_negative_numbers = true)]
     rounds: u64,
@@ -49,9 +47,6 @@ pub(crate) struct Args {
     /// One short round, to see that it works: its figures are not to be trusted
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// Use the programs in this folder instead of building them
-    #[arg(long, hide = true, value_name = "DIR")]
-    programs: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -61,44 +56,85 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Measures. The exit code says whether every call had its effect exactly once, not how fast.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let workspace = Workspace::find()?;
-    let _claim = workspace.claim("bench")?;
-    let folder = match &args.programs {
-        Some(folder) => folder.clone(),
-        None => workspace.build_as(PROFILE, "redial-bench", args.json)?,
-    };
-    let (seconds, warmup, rounds) = match args.quick {
-        true => (QUICK, QUICK, 1),
-        false => (args.seconds, WARMUP, args.rounds as usize),
-    };
-    let bench = Bench {
-        folder,
-        cores: measure::two_cores(),
-        seconds,
-        warmup,
-    };
-    let results = measure_all(&bench, rounds)?;
-    let goals = goals::goals(&results);
-    let page = workspace.output()?.join("bench.html");
-    let how = how(&bench, rounds, results.can_be_compared());
-    report::page::write(&page, &page::html(&results, &goals, &how))?;
-    if args.json {
-        println!("{}", as_json(&results, &goals, &bench));
-    } else {
-        println!("\n{how}\n{}", table::text(&results, &goals, &page));
-    }
-    Ok(ExitCode::SUCCESS)
+/// What was measured, held against the goals.
+pub(crate) struct BenchResults {
+    setup: Setup,
+    measurements: Measurements,
+    goals: Vec<Goal>,
+    /// How it was measured, in words.
+    how: String,
 }
 
-fn measure_all(bench: &Bench, rounds: usize) -> Result<Results> {
+impl Experiment for Bench {
+    const NAME: &'static str = "bench";
+    const RUNS_ALONE: bool = true;
+
+    type Results = BenchResults;
+
+    fn common(&self) -> &CommonFlags {
+        &self.common
+    }
+
+    fn run(&self, lab: &Lab<'_>) -> Result<BenchResults> {
+        let folder = lab.build("redial-bench", PROFILE)?;
+        let (seconds, warmup, rounds) = if self.quick {
+            (QUICK, QUICK, 1)
+        } else {
+            (self.seconds, WARMUP, self.rounds as usize)
+        };
+        let setup = Setup {
+            folder,
+            cores: measure::two_cores(),
+            seconds,
+            warmup,
+        };
+        let measurements = measure_all(&setup, rounds)?;
+        Ok(BenchResults {
+            goals: goals::goals(&measurements),
+            how: how(&setup, rounds, measurements.can_be_compared()),
+            setup,
+            measurements,
+        })
+    }
+}
+
+impl Report for BenchResults {
+    fn text(&self, page: &Path) -> String {
+        let text = table::text(&self.measurements, &self.goals, page);
+        format!("{}\n{text}", self.how)
+    }
+
+    fn json(&self, _page: &Path) -> Result<String> {
+        let rows = self.measurements.rows.iter().map(|row| &row.samples);
+        let figures = self.measurements.figures();
+        let cells = figures.iter().zip(rows);
+        let cells = cells.map(|(figures, rounds)| json!({"median": figures, "rounds": rounds}));
+        let json = json!({
+            "seconds": self.setup.seconds,
+            "cores": self.setup.cores,
+            "noise": self.measurements.noise(),
+            "cells": cells.collect::<Vec<_>>(),
+            "goals": self.goals,
+        });
+        Ok(json.to_string())
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(page::html(&self.measurements, &self.goals, &self.how))
+    }
+
+    /// A slow run breaks no promise; a call without its effect, or with two, is an error of the
+    /// programs.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn measure_all(setup: &Setup, rounds: usize) -> Result<Measurements> {
     let cells = plan::cells();
-    let bar = ProgressBar::new((rounds * cells.len()) as u64).with_style(
-        ProgressStyle::with_template("{bar:24} {pos}/{len}, {msg}, {eta} left")
-            .context("a fixed template")?,
-    );
-    let row = |cell: &plan::Cell| Row {
+    let steps = (rounds * cells.len()) as u64;
+    let bar = progress::bar(steps, "{pos}/{len}, {msg}, {eta} left");
+    let row = |cell: &plan::BenchCell| Row {
         cell: *cell,
         samples: Vec::new(),
     };
@@ -109,20 +145,20 @@ fn measure_all(bench: &Bench, rounds: usize) -> Result<Results> {
             let name = format!("{} {}", cell.shape.name(), cell.what.name());
             bar.set_message(name.clone());
             bar.tick();
-            let sample = bench.measure(cell).context(name)?;
+            let sample = setup.measure(cell).context(name)?;
             rows[index].samples.push(sample);
             bar.inc(1);
         }
     }
     bar.finish_and_clear();
-    Ok(Results { rows })
+    Ok(Measurements { rows })
 }
 
-fn how(bench: &Bench, rounds: usize, is_trusted: bool) -> String {
-    let Bench {
+fn how(setup: &Setup, rounds: usize, is_trusted: bool) -> String {
+    let Setup {
         seconds, warmup, ..
-    } = bench;
-    let pinned = match bench.cores {
+    } = setup;
+    let pinned = match setup.cores {
         Some([server, client]) => {
             format!("the server is kept on core {server}, the load on core {client}")
         }
@@ -139,18 +175,4 @@ fn how(bench: &Bench, rounds: usize, is_trusted: bool) -> String {
          with --profile {PROFILE}. Awake: the generator never sleeps, so that no server pays for waking \
          it up.{trust}"
     )
-}
-
-fn as_json(results: &Results, goals: &[Goal], bench: &Bench) -> serde_json::Value {
-    let rows = results.rows.iter().map(|row| &row.samples);
-    let figures = results.figures();
-    let cells = figures.iter().zip(rows);
-    let cells = cells.map(|(figures, rounds)| json!({"median": figures, "rounds": rounds}));
-    json!({
-        "seconds": bench.seconds,
-        "cores": bench.cores,
-        "noise": results.noise(),
-        "cells": cells.collect::<Vec<_>>(),
-        "goals": goals,
-    })
 }

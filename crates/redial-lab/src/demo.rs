@@ -12,41 +12,33 @@ mod table;
 mod timeline;
 mod verdict;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use indicatif::ProgressBar;
+use serde_json::json;
 
 use self::{chapters::Chapters, duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
 use crate::{
-    harness::{clock, flags::whole, mode::Mode, programs::Programs, workspace::Workspace},
-    report,
+    experiment::{CommonFlags, Experiment, Lab, Report},
+    harness::{clock, flags::whole, mode::Mode, programs::Programs, progress},
 };
 
-/// What may be chosen.
+/// The flags of the demo.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Print one JSON object on stdout, and nothing else there
-    #[arg(long)]
-    json: bool,
+pub(crate) struct Demo {
+    #[command(flatten)]
+    common: CommonFlags,
     /// Decides the faults and the jitter
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Calls per run; the notebook's scenario makes at most 100
     #[arg(long, default_value_t = 300, value_parser = whole(1, 5000), allow_negative_numbers = true)]
     calls: u64,
-    /// Use the programs in this folder instead of building them
-    #[arg(long, hide = true, value_name = "DIR")]
-    programs: Option<PathBuf>,
 }
 
 /// Everything that was seen.
-pub(crate) struct Outcome {
+pub(crate) struct DemoResults {
     seed: u64,
     calls: u64,
     duplicate: Duplicate,
@@ -55,59 +47,58 @@ pub(crate) struct Outcome {
     took: Duration,
 }
 
-/// Runs the demo; the exit code says whether every promise was kept.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let workspace = Workspace::find()?;
-    let programs = workspace.programs(args.programs.as_deref(), args.json)?;
-    let folder = workspace.output()?;
-    let outcome = watch(&programs, &folder, args)?;
-    let page = folder.join("demo.html");
-    report::page::write(&page, &page::html(&outcome))?;
-    let problems = outcome.problems();
-    if args.json {
-        println!("{}", outcome.json(&page));
-    } else {
-        print!("{}", outcome.text(&page));
+impl Experiment for Demo {
+    const NAME: &'static str = "demo";
+
+    type Results = DemoResults;
+
+    fn common(&self) -> &CommonFlags {
+        &self.common
     }
-    Ok(report::terminal::verdict(&problems))
+
+    fn run(&self, lab: &Lab<'_>) -> Result<DemoResults> {
+        let programs = lab.programs()?;
+        let events = lab.folder("events")?;
+        let start = clock::now();
+        let steps = 1 + scenario::ALL.len() * scenario::MODES.len() + chapters::STEPS;
+        let bar = progress::bar(steps as u64, "{pos}/{len} {msg}");
+        bar.set_message("the forced duplicate");
+        bar.tick();
+        let duplicate =
+            duplicate::force(&programs, &events, self.seed).context("the forced duplicate")?;
+        bar.inc(1);
+        let runs = self.scenarios(&programs, &events, &bar)?;
+        let chapters = chapters::watch(&programs, &events, self.calls, self.seed, &bar)?;
+        bar.finish_and_clear();
+        Ok(DemoResults {
+            seed: self.seed,
+            calls: self.calls,
+            duplicate,
+            runs,
+            chapters,
+            took: clock::now().duration_since(start),
+        })
+    }
 }
 
-fn watch(programs: &Programs, folder: &Path, args: &Args) -> Result<Outcome> {
-    let start = clock::now();
-    let events = folder.join("events");
-    std::fs::create_dir_all(&events).with_context(|| format!("can't make {}", events.display()))?;
-    let steps = 1 + scenario::ALL.len() * scenario::MODES.len() + chapters::STEPS;
-    let bar = ProgressBar::new(steps as u64).with_style(
-        ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}").context("a fixed template")?,
-    );
-    bar.set_message("the forced duplicate");
-    bar.tick();
-    let duplicate =
-        duplicate::force(programs, &events, args.seed).context("the forced duplicate")?;
-    bar.inc(1);
-    let mut runs = Vec::new();
-    for scenario in &scenario::ALL {
-        for mode in scenario::MODES {
-            bar.set_message(format!("{}, {}", scenario.name, mode.name()));
-            let run = run::run(programs, &events, scenario, mode, args.calls, args.seed)
-                .with_context(|| format!("scenario {:?}, mode {}", scenario.name, mode.name()))?;
-            runs.push(run);
-            bar.inc(1);
+impl Demo {
+    fn scenarios(&self, programs: &Programs, events: &Path, bar: &ProgressBar) -> Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        for scenario in &scenario::ALL {
+            for mode in scenario::MODES {
+                bar.set_message(format!("{}, {}", scenario.name, mode.name()));
+                let run = run::run(programs, events, scenario, mode, self.calls, self.seed);
+                runs.push(run.with_context(|| {
+                    format!("scenario {:?}, mode {}", scenario.name, mode.name())
+                })?);
+                bar.inc(1);
+            }
         }
+        Ok(runs)
     }
-    let chapters = chapters::watch(programs, &events, args.calls, args.seed, &bar)?;
-    bar.finish_and_clear();
-    Ok(Outcome {
-        seed: args.seed,
-        calls: args.calls,
-        duplicate,
-        runs,
-        chapters,
-        took: clock::now().duration_since(start),
-    })
 }
 
-impl Outcome {
+impl Report for DemoResults {
     /// Which promises were broken. What happens naively breaks none: none is made.
     fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = self.duplicate.problem().into_iter().collect();
@@ -127,27 +118,10 @@ impl Outcome {
         problems
     }
 
-    /// Where a naive client was lucky: under these faults it should have counted twice.
-    fn surprises(&self) -> Vec<String> {
-        let expected = ["lossy replies", "cut connections"];
-        let lucky = self
-            .runs
-            .iter()
-            .filter(|run| run.mode == Mode::Naive && expected.contains(&run.scenario.name))
-            .filter(|run| run.verdict == Verdict::Exact)
-            .map(|run| {
-                format!(
-                    "{}, naively: nothing was counted twice this time",
-                    run.scenario.name
-                )
-            });
-        lucky.chain(self.chapters.surprises()).collect()
-    }
-
     fn text(&self, page: &Path) -> String {
         let duplicate = &self.duplicate;
         let mut text = format!(
-            "\nThe forced duplicate: one id sent three times, {} effect(s); the replies:\n",
+            "The forced duplicate: one id sent three times, {} effect(s); the replies:\n",
             duplicate.effects
         );
         for (index, reply) in duplicate.replies.iter().enumerate() {
@@ -164,7 +138,7 @@ impl Outcome {
             text.push_str(&format!("note: {surprise}\n"));
         }
         text.push_str(&format!(
-            "seed {}, {:.1} s. Pictures and timelines: {}\n",
+            "seed {}, {:.1} s. Pictures and timelines: {}",
             self.seed,
             self.took.as_secs_f64(),
             page.display()
@@ -172,7 +146,7 @@ impl Outcome {
         text
     }
 
-    fn json(&self, page: &Path) -> Value {
+    fn json(&self, page: &Path) -> Result<String> {
         let runs = self.runs.iter().map(|run| {
             let (least, most) = verdict::expected(&run.summary);
             json!({
@@ -185,7 +159,7 @@ impl Outcome {
                 "commands": run.commands,
             })
         });
-        json!({
+        let json = json!({
             "passed": self.problems().is_empty(),
             "problems": self.problems(),
             "notes": self.surprises(),
@@ -200,6 +174,30 @@ impl Outcome {
             },
             "runs": runs.collect::<Vec<_>>(),
             "chapters": self.chapters.json(),
-        })
+        });
+        Ok(json.to_string())
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(page::html(self))
+    }
+}
+
+impl DemoResults {
+    /// Where a naive client was lucky: under these faults it should have counted twice.
+    fn surprises(&self) -> Vec<String> {
+        let expected = ["lossy replies", "cut connections"];
+        let lucky = self
+            .runs
+            .iter()
+            .filter(|run| run.mode == Mode::Naive && expected.contains(&run.scenario.name))
+            .filter(|run| run.verdict == Verdict::Exact)
+            .map(|run| {
+                format!(
+                    "{}, naively: nothing was counted twice this time",
+                    run.scenario.name
+                )
+            });
+        lucky.chain(self.chapters.surprises()).collect()
     }
 }

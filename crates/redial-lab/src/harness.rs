@@ -2,11 +2,13 @@
 //! they say.
 
 pub(crate) mod clock;
+pub(crate) mod command_line;
 pub(crate) mod events;
 pub(crate) mod flags;
 pub(crate) mod kill_on_exit;
 pub(crate) mod mode;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod progress;
 pub(crate) mod wire;
 pub(crate) mod workspace;

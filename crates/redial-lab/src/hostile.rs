@@ -4,20 +4,22 @@
 mod crowd;
 mod descriptors;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::{Result, ensure};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use self::crowd::{Crowd, Sizes};
 use crate::{
+    experiment::{CommonFlags, Experiment, Lab, Report},
     harness::{
         clock::Deadline,
+        command_line::words,
         events::Summary,
         flags::whole,
         programs::{Programs, Server},
-        workspace::Workspace,
+        progress,
     },
     memory::measure::rss_kib,
     report::{
@@ -33,12 +35,11 @@ const ROUND: Duration = Duration::from_secs(600);
 /// Descriptors that the two programs have beside those of the crowd.
 const OTHERS: u64 = 200;
 
-/// What may be chosen.
+/// The flags of the hostile peers.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Print one JSON object on stdout, and nothing else there
-    #[arg(long)]
-    json: bool,
+pub(crate) struct Hostile {
+    #[command(flatten)]
+    common: CommonFlags,
     /// Connections that said one thing and then nothing
     #[arg(long, default_value_t = 10_000, value_parser = whole(1, 60_000), allow_negative_numbers = true)]
     idle: u64,
@@ -54,14 +55,11 @@ pub(crate) struct Args {
     /// How many calls it makes each time
     #[arg(long, default_value_t = 200_000, value_parser = whole(1000, 10_000_000), allow_negative_numbers = true)]
     calls: u64,
-    /// Use the programs in this folder instead of building them
-    #[arg(long, hide = true, value_name = "DIR")]
-    programs: Option<PathBuf>,
 }
 
 /// What was found.
 #[derive(Serialize)]
-struct Found {
+pub(crate) struct HostileResults {
     /// Of each kind, as many as there were.
     sizes: Sizes,
     /// Percentiles of the behaving client's calls in microseconds, the median of all rounds.
@@ -86,72 +84,67 @@ struct Percentiles {
 }
 
 /// The client that behaves, and where it calls.
-struct Bench<'a> {
+struct Measurement<'a> {
     programs: &'a Programs,
     server: &'a Server,
-    args: &'a Args,
+    flags: &'a Hostile,
     bar: ProgressBar,
 }
 
-/// Measures; the exit code says whether the client hardly noticed.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let workspace = Workspace::find()?;
-    let programs = workspace.programs(args.programs.as_deref(), args.json)?;
-    let sizes = sizes(args)?;
-    let max = (sizes.total() + OTHERS).to_string();
-    let server = programs.server(&["--max-connections".to_owned(), max])?;
-    let bar = ProgressBar::new(args.rounds * 3).with_style(
-        ProgressStyle::with_template("{bar:24} {pos}/{len} rounds, {msg}")
-            .context("a fixed template")?,
-    );
-    let bench = Bench {
-        programs: &programs,
-        server: &server,
-        args,
-        bar,
-    };
-    let found = bench.measure(sizes)?;
-    server.stop()?;
-    if args.json {
-        println!("{}", serde_json::to_string(&found)?);
-    } else {
-        println!("\n{}", found.text());
+impl Experiment for Hostile {
+    const NAME: &'static str = "hostile";
+
+    type Results = HostileResults;
+
+    fn common(&self) -> &CommonFlags {
+        &self.common
     }
-    for problem in &found.problems {
-        eprintln!("error: {problem}");
+
+    fn run(&self, lab: &Lab<'_>) -> Result<HostileResults> {
+        let programs = lab.programs()?;
+        let sizes = self.sizes()?;
+        let max = (sizes.total() + OTHERS).to_string();
+        let server = programs.server(&["--max-connections".to_owned(), max])?;
+        let measurement = Measurement {
+            programs: &programs,
+            server: &server,
+            flags: self,
+            bar: progress::bar(self.rounds * 3, "{pos}/{len} rounds, {msg}"),
+        };
+        let results = measurement.run(sizes)?;
+        server.stop()?;
+        Ok(results)
     }
-    Ok(match found.problems.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
 }
 
-/// What was asked for, or what the system has descriptors for.
-fn sizes(args: &Args) -> Result<Sizes> {
-    let limit = descriptors::raise()?;
-    let rest = args.half_open + args.unread + OTHERS;
-    ensure!(
-        limit > rest,
-        "a process may have {limit} descriptors here, too few for {rest} connections: raise the \
-         hard limit (`ulimit -Hn`), or ask for fewer with --half-open and --unread"
-    );
-    let idle = args.idle.min(limit - rest);
-    if idle < args.idle {
-        eprintln!(
-            "a process may have {limit} descriptors here (`ulimit -Hn`), so there are only {idle} \
-             idle connections instead of {}",
-            args.idle
+impl Hostile {
+    /// What was asked for, or what the system has descriptors for.
+    fn sizes(&self) -> Result<Sizes> {
+        let limit = descriptors::raise()?;
+        let rest = self.half_open + self.unread + OTHERS;
+        ensure!(
+            limit > rest,
+            "a process may have {limit} descriptors here, too few for {rest} connections: raise the \
+             hard limit (`ulimit -Hn`), or ask for fewer with --half-open and --unread"
         );
+        let idle = self.idle.min(limit - rest);
+        if idle < self.idle {
+            eprintln!(
+                "a process may have {limit} descriptors here (`ulimit -Hn`), so there are only {idle} \
+                 idle connections instead of {}",
+                self.idle
+            );
+        }
+        Ok(Sizes {
+            idle,
+            half_open: self.half_open,
+            unread: self.unread,
+        })
     }
-    Ok(Sizes {
-        idle,
-        half_open: args.half_open,
-        unread: args.unread,
-    })
 }
 
-impl Bench<'_> {
-    fn measure(&self, sizes: Sizes) -> Result<Found> {
+impl Measurement<'_> {
+    fn run(&self, sizes: Sizes) -> Result<HostileResults> {
         let mut alone = self.rounds("alone")?;
         let before = self.rss_kib()?;
         self.bar.set_message("the others come");
@@ -168,7 +161,7 @@ impl Bench<'_> {
         let after = self.rss_kib()?;
         self.bar.finish_and_clear();
         let bytes = idle.saturating_sub(before) * 1024 / sizes.idle;
-        let mut found = Found::new(sizes, &alone, &among_them);
+        let mut found = HostileResults::new(sizes, &alone, &among_them);
         found.rss_kib = [before, idle, all, after];
         found.bytes_per_idle_connection = bytes;
         found.renewed = renewed;
@@ -186,21 +179,20 @@ impl Bench<'_> {
 
     fn rounds(&self, what: &'static str) -> Result<Vec<Summary>> {
         self.bar.set_message(what);
-        (0..self.args.rounds).map(|_| self.round()).collect()
+        (0..self.flags.rounds).map(|_| self.round()).collect()
     }
 
     fn round(&self) -> Result<Summary> {
-        let flags = format!(
+        let flags = words(&format!(
             "--calls {} --concurrency 2 --attempt-timeout-ms 5000 --json --connect {}",
-            self.args.calls, self.server.address
-        );
-        let flags: Vec<_> = flags.split_whitespace().map(str::to_owned).collect();
+            self.flags.calls, self.server.address
+        ));
         let summary = self.programs.client(&flags, ROUND)?;
         ensure!(
-            summary.ok == self.args.calls,
+            summary.ok == self.flags.calls,
             "{} of {} calls of the client that behaves were ok",
             summary.ok,
-            self.args.calls
+            self.flags.calls
         );
         self.bar.inc(1);
         Ok(summary)
@@ -239,7 +231,7 @@ impl Percentiles {
     }
 }
 
-impl Found {
+impl HostileResults {
     fn new(sizes: Sizes, alone: &[Summary], among_them: &[Summary]) -> Self {
         let (alone, among_them) = (Percentiles::of(alone), Percentiles::of(among_them));
         let ratio = among_them.p99_us / alone.p99_us.max(1.0);
@@ -257,8 +249,10 @@ impl Found {
             problems: problem.into_iter().collect(),
         }
     }
+}
 
-    fn text(&self) -> String {
+impl Report for HostileResults {
+    fn text(&self, _page: &Path) -> String {
         let mut table = report::terminal::table(&["a client that behaves", "p50", "p99"]);
         let mut row = |name: &str, found: &Percentiles| {
             table.add_row([
@@ -283,6 +277,19 @@ impl Found {
             thousands(self.bytes_per_idle_connection),
             thousands(self.renewed),
         )
+    }
+
+    fn json(&self, _page: &Path) -> Result<String> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    /// Nothing of it needs a picture.
+    fn html(&self) -> Option<String> {
+        None
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.problems.clone()
     }
 }
 
@@ -311,9 +318,9 @@ mod tests {
             unread: 1,
         };
         let alone = rounds(&[100.0, 900.0, 100.0]);
-        let found = Found::new(sizes, &alone, &rounds(&[290.0, 5000.0, 280.0]));
+        let found = HostileResults::new(sizes, &alone, &rounds(&[290.0, 5000.0, 280.0]));
         assert!((found.ratio - 2.9).abs() < 1e-9 && found.problems.is_empty());
-        let found = Found::new(sizes, &alone, &rounds(&[310.0, 500.0, 280.0]));
+        let found = HostileResults::new(sizes, &alone, &rounds(&[310.0, 500.0, 280.0]));
         assert!(
             found.problems[0].contains("3.1 times"),
             "{:?}",

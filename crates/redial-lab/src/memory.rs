@@ -7,20 +7,16 @@ mod page;
 
 pub(crate) use page::WHY;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use comfy_table::CellAlignment;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::measure::Curve;
 use crate::{
-    harness::{flags::whole, mode::Mode, programs::Programs, workspace::Workspace},
+    experiment::{CommonFlags, Experiment, Lab, Report},
+    harness::{flags::whole, mode::Mode, progress},
     report::{
         self,
         scale::{memory, rate, thousands},
@@ -38,74 +34,57 @@ const JUDGED_FROM: u64 = 10_000_000;
 /// How many rounds it takes for the speeds to be compared in per cent.
 const COMPARED_FROM: usize = 3;
 
-/// What may be chosen.
+/// The flags of the memory measurement.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Print one JSON object on stdout, and nothing else there
-    #[arg(long)]
-    json: bool,
+pub(crate) struct Memory {
+    #[command(flatten)]
+    common: CommonFlags,
     /// Calls per run
     #[arg(long, default_value_t = 10_000_000, value_parser = whole(10_000, 1_000_000_000), allow_negative_numbers = true)]
     calls: u64,
     /// How often each way of naming calls is run, by turns
     #[arg(long, default_value_t = 3, value_parser = whole(1, 99), allow_negative_numbers = true)]
     rounds: u64,
-    /// Use the programs in this folder instead of building them
-    #[arg(long, hide = true, value_name = "DIR")]
-    programs: Option<PathBuf>,
 }
 
 /// Everything that was measured.
-struct Measured {
+pub(crate) struct MemoryResults {
     calls: u64,
     /// Both ways by turns, round by round.
     curves: Vec<Curve>,
 }
 
-/// Runs both ways by turns; the exit code says whether memory stayed where it was with sessions.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let workspace = Workspace::find()?;
-    let programs = workspace.programs(args.programs.as_deref(), args.json)?;
-    let measured = rounds(&programs, args)?;
-    let page = workspace.output()?.join("memory.html");
-    report::page::write(&page, &page::html(&measured))?;
-    if args.json {
-        println!("{}", measured.json(&page));
-    } else {
-        println!("\n{}", measured.text(&page));
-    }
-    let problem = measured.problem();
-    if let Some(problem) = &problem {
-        eprintln!("error: {problem}");
-    }
-    Ok(match problem {
-        None => ExitCode::SUCCESS,
-        Some(_) => ExitCode::FAILURE,
-    })
-}
+impl Experiment for Memory {
+    const NAME: &'static str = "memory";
 
-fn rounds(programs: &Programs, args: &Args) -> Result<Measured> {
-    let bar = ProgressBar::new(args.rounds * 2).with_style(
-        ProgressStyle::with_template("{bar:24} {pos}/{len} runs, {msg}")
-            .context("a fixed template")?,
-    );
-    let mut curves = Vec::new();
-    for round in 1..=args.rounds {
-        for ids in measure::MODES {
-            bar.set_message(format!("{}, round {round}", ids.text()));
-            bar.tick();
-            curves.push(measure::measure(programs, ids, args.calls, PAUSE)?);
-            bar.inc(1);
+    type Results = MemoryResults;
+
+    fn common(&self) -> &CommonFlags {
+        &self.common
+    }
+
+    /// Both ways by turns.
+    fn run(&self, lab: &Lab<'_>) -> Result<MemoryResults> {
+        let programs = lab.programs()?;
+        let bar = progress::bar(self.rounds * 2, "{pos}/{len} runs, {msg}");
+        let mut curves = Vec::new();
+        for round in 1..=self.rounds {
+            for ids in measure::MODES {
+                bar.set_message(format!("{}, round {round}", ids.text()));
+                bar.tick();
+                curves.push(measure::measure(&programs, ids, self.calls, PAUSE)?);
+                bar.inc(1);
+            }
         }
+        bar.finish_and_clear();
+        Ok(MemoryResults {
+            calls: self.calls,
+            curves,
+        })
     }
-    bar.finish_and_clear();
-    Ok(Measured {
-        calls: args.calls,
-        curves,
-    })
 }
 
-impl Measured {
+impl MemoryResults {
     /// How many calls are the first tenth.
     fn early(&self) -> u64 {
         self.calls / 10
@@ -180,7 +159,9 @@ impl Measured {
             rate(session),
         )
     }
+}
 
+impl Report for MemoryResults {
     fn text(&self, page: &Path) -> String {
         let mut table = report::terminal::table(&self.headings().each_ref().map(String::as_str));
         for row in self.rows() {
@@ -197,7 +178,7 @@ impl Measured {
         )
     }
 
-    fn json(&self, page: &Path) -> Value {
+    fn json(&self, page: &Path) -> Result<String> {
         let runs = self.curves.iter().map(|curve| {
             let (last, ratio) = curve.growth(self.early());
             json!({
@@ -209,7 +190,7 @@ impl Measured {
                 "samples": curve.samples,
             })
         });
-        json!({
+        let json = json!({
             "passed": self.problem().is_none(),
             "calls": self.calls,
             "early": self.early(),
@@ -220,7 +201,16 @@ impl Measured {
             "server": measure::server_flags(self.calls),
             "page": page,
             "runs": runs.collect::<Vec<_>>(),
-        })
+        });
+        Ok(json.to_string())
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(page::html(self))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.problem().into_iter().collect()
     }
 }
 
@@ -240,7 +230,7 @@ mod tests {
     use crate::{harness::events::Summary, memory::measure::Sample};
 
     /// A session's run that ends with this much memory, after 100 MiB early on.
-    fn measured(calls: u64, last_kib: u64) -> Measured {
+    fn measured(calls: u64, last_kib: u64) -> MemoryResults {
         let sample = |calls, rss_kib| Sample {
             at_s: 0.0,
             calls,
@@ -255,7 +245,7 @@ mod tests {
             },
             samples: vec![sample(calls / 10, 100 << 10), sample(calls, last_kib)],
         };
-        Measured {
+        MemoryResults {
             calls,
             curves: measure::MODES.map(curve).into(),
         }

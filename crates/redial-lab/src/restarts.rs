@@ -1,48 +1,32 @@
 //! `cargo xtask restarts`: a server that is killed and started again in the middle of the load,
 //! and whether each call still took effect once at most and was told the truth.
 
-pub(crate) mod chart;
-pub(crate) mod check;
-mod crowd;
+mod clients;
 pub(crate) mod drive;
 mod page;
 pub(crate) mod plan;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde_json::json;
 
-use self::{
-    check::Violation,
-    drive::{Driven, Outage},
-    plan::Plan,
-};
+use self::plan::{Load, RestartPlan};
 use crate::{
-    harness::{
-        clock,
-        events::{Call, Outcome},
-        flags::whole,
-        mode::Mode,
-        workspace::Workspace,
-    },
+    crash::results::CrashResults,
+    experiment::{CommonFlags, Experiment, Lab, Report},
+    harness::{clock, flags::whole, mode::Mode, progress},
     report::{
-        self,
         scale::{duration, thousands},
+        terminal,
     },
 };
 
-/// What may be chosen.
+/// The flags of the restarts.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Print one JSON object on stdout, and nothing else there
-    #[arg(long)]
-    json: bool,
+pub(crate) struct Restarts {
+    #[command(flatten)]
+    common: CommonFlags,
     /// Decides the faults and the jitter
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -61,165 +45,134 @@ pub(crate) struct Args {
     /// Let the server refuse some of the calls as well, for want of room
     #[arg(long)]
     refusals: bool,
-    /// Use the programs in this folder instead of building them
-    #[arg(long, hide = true, value_name = "DIR")]
-    programs: Option<PathBuf>,
 }
 
-/// Everything that was seen.
-struct Seen {
-    plan: Plan,
-    outages: Vec<Outage>,
-    calls: Vec<Call>,
-    effects: u64,
-    violations: Vec<Violation>,
+/// What the kills did to the calls.
+pub(crate) struct RestartsResults {
+    plan: RestartPlan,
+    crash: CrashResults,
     took: Duration,
 }
 
-/// Kills and restarts; the exit code says whether every promise was kept.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let workspace = Workspace::find()?;
-    let _claim = workspace.claim("restarts")?;
-    let programs = workspace.programs(args.programs.as_deref(), args.json)?;
-    let output = workspace.output()?;
-    let folder = drive::empty_folder(output.join("restarts"))?;
-    let plan = args.plan();
-    let start = clock::now();
-    let bar = ProgressBar::new(plan.total()).with_style(
-        ProgressStyle::with_template("{bar:24} {human_pos}/{human_len} calls")
-            .context("a fixed template")?,
-    );
-    let driven = drive::drive(&programs, &folder, &plan, &bar)?;
-    bar.finish_and_clear();
-    let seen = Seen::new(plan, driven, clock::now().duration_since(start));
-    let page = output.join("restarts.html");
-    report::page::write(&page, &page::html(&seen))?;
-    if args.json {
-        println!("{}", seen.json(&page));
-    } else {
-        println!("\n{}", seen.text(&page));
-    }
-    let problems = seen.problems();
-    Ok(report::terminal::verdict(&problems))
-}
+impl Experiment for Restarts {
+    const NAME: &'static str = "restarts";
+    const RUNS_ALONE: bool = true;
 
-impl Args {
-    fn plan(&self) -> Plan {
-        let load = (self.calls, self.clients);
-        let kills = self.restarts as usize;
-        let trouble = match self.refusals {
-            true => plan::REFUSALS,
-            false => plan::LOSSES,
-        };
-        let name = "restarts".to_owned();
-        Plan::new(name, self.ids, trouble, load, kills, self.seed)
-    }
-}
+    type Results = RestartsResults;
 
-impl Seen {
-    fn new(plan: Plan, driven: Driven, took: Duration) -> Self {
-        let effects = driven.effects.count();
-        let violations =
-            check::violations(&driven.calls, plan.calls, plan.call_limit, driven.effects);
-        Self {
+    fn common(&self) -> &CommonFlags {
+        &self.common
+    }
+
+    fn run(&self, lab: &Lab<'_>) -> Result<RestartsResults> {
+        let programs = lab.programs()?;
+        let folder = lab.empty_folder(Self::NAME)?;
+        let plan = self.plan();
+        let start = clock::now();
+        let bar = progress::bar(plan.total(), "{human_pos}/{human_len} calls");
+        let crash = drive::drive(&programs, &folder, &plan, &bar)?;
+        bar.finish_and_clear();
+        Ok(RestartsResults {
             plan,
-            outages: driven.outages,
-            calls: driven.calls.into_iter().flatten().collect(),
-            effects,
-            violations,
-            took,
-        }
+            crash,
+            took: clock::now().duration_since(start),
+        })
     }
+}
 
-    fn ended(&self, outcome: Outcome) -> u64 {
-        let ended = self.calls.iter().filter(|call| call.outcome == outcome);
-        ended.count() as u64
+impl Restarts {
+    fn plan(&self) -> RestartPlan {
+        let trouble = if self.refusals {
+            plan::REFUSALS
+        } else {
+            plan::LOSSES
+        };
+        let load = Load {
+            calls: self.calls,
+            clients: self.clients,
+            kills: self.restarts as usize,
+            seed: self.seed,
+        };
+        RestartPlan::new(Self::NAME, self.ids, trouble, load)
     }
+}
 
-    fn longest_us(&self) -> u64 {
-        let took = |call: &Call| call.end_us.saturating_sub(call.start_us);
-        self.calls.iter().map(took).max().unwrap_or(0)
-    }
-
-    /// How many calls had to be sent more than once.
-    fn retried(&self) -> u64 {
-        let retried = self.calls.iter().filter(|call| call.attempts.len() > 1);
-        retried.count() as u64
-    }
-
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.outages.len() < self.plan.kills {
-            problems.push(format!(
-                "the load was over after {} of {} kills",
-                self.outages.len(),
-                self.plan.kills
-            ));
-        }
-        problems.extend(check::summary(&self.violations));
-        problems
-    }
-
+impl RestartsResults {
     /// What was counted, with what it is.
-    fn figures(&self) -> [(&'static str, String); 10] {
-        let number = |n: u64| thousands(n);
-        [
-            ("kills and restarts", number(self.outages.len() as u64)),
-            ("calls", number(self.plan.total())),
-            ("ok", number(self.ended(Outcome::Ok))),
-            ("not executed", number(self.ended(Outcome::NotExecuted))),
-            ("failed", number(self.ended(Outcome::Failed))),
-            ("unknown", number(self.ended(Outcome::Unknown))),
-            ("sent more than once", number(self.retried())),
-            ("effects, all lives together", number(self.effects)),
-            ("longest call", duration(self.longest_us() as f64)),
-            ("violations", number(self.violations.len() as u64)),
-        ]
+    fn figures(&self) -> Vec<(&'static str, String)> {
+        let counts = self.crash.counts();
+        let numbers = [
+            ("kills and restarts", self.crash.outages.len() as u64),
+            ("calls", self.plan.total()),
+            ("ok", counts.ok),
+            ("not executed", counts.not_executed),
+            ("failed", counts.failed),
+            ("unknown", counts.unknown),
+            ("sent more than once", self.crash.retried()),
+            ("effects, all lives together", self.crash.effects),
+        ];
+        let mut figures = numbers.map(|(name, n)| (name, thousands(n))).to_vec();
+        figures.push(("longest call", duration(counts.longest_us as f64)));
+        let violations = self.crash.violations.len() as u64;
+        figures.push(("violations", thousands(violations)));
+        figures
     }
 
+    /// The command lines of the server and of each client.
     fn commands(&self) -> [String; 2] {
         [
             format!("counter-server {}", self.plan.server.join(" ")),
             format!("counter-client {}", self.plan.client.join(" ")),
         ]
     }
+}
 
+impl Report for RestartsResults {
     fn text(&self, page: &Path) -> String {
-        let mut table = report::terminal::table(&["", "found"]);
-        for (name, value) in self.figures() {
-            table.add_row([name.to_owned(), value]);
-        }
-        if let Some(column) = table.column_mut(1) {
-            column.set_cell_alignment(comfy_table::CellAlignment::Right);
-        }
         let [server, client] = self.commands();
         format!(
-            "{server}\n{} x {client}\n{table}\n{:.1} s. A picture: {}",
+            "{server}\n{} x {client}\n{}\n{:.1} s. A picture: {}",
             self.plan.clients,
+            terminal::figures(self.figures()),
             self.took.as_secs_f64(),
             page.display()
         )
     }
 
-    fn json(&self, page: &Path) -> Value {
-        json!({
+    fn json(&self, page: &Path) -> Result<String> {
+        let counts = self.crash.counts();
+        let json = json!({
             "passed": self.problems().is_empty(),
             "problems": self.problems(),
             "calls": self.plan.total(),
             "clients": self.plan.clients,
-            "kills": self.outages.len(),
-            "ok": self.ended(Outcome::Ok),
-            "not_executed": self.ended(Outcome::NotExecuted),
-            "failed": self.ended(Outcome::Failed),
-            "unknown": self.ended(Outcome::Unknown),
-            "retried": self.retried(),
-            "effects": self.effects,
-            "violations": self.violations.len(),
-            "longest_call_us": self.longest_us(),
+            "kills": self.crash.outages.len(),
+            "ok": counts.ok,
+            "not_executed": counts.not_executed,
+            "failed": counts.failed,
+            "unknown": counts.unknown,
+            "retried": self.crash.retried(),
+            "effects": self.crash.effects,
+            "violations": self.crash.violations.len(),
+            "longest_call_us": counts.longest_us,
             "elapsed_s": self.took.as_secs_f64(),
-            "outages": self.outages,
+            "outages": self.crash.outages,
             "commands": self.commands(),
             "page": page,
-        })
+        });
+        Ok(json.to_string())
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(page::html(self))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let (kills, planned) = (self.crash.outages.len(), self.plan.kills);
+        let is_short = kills < planned;
+        let short = is_short.then(|| {
+            format!("the load ended after {kills} of {planned} kills, so the others tested nothing")
+        });
+        short.into_iter().chain(self.crash.problems()).collect()
     }
 }

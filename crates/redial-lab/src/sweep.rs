@@ -6,8 +6,7 @@ mod heat;
 mod page;
 
 use std::{
-    path::PathBuf,
-    process::ExitCode,
+    path::Path,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -18,12 +17,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use self::grid::{Cell, Metric, Setting};
+use self::grid::{GridCell, Metric, Setting};
 use crate::{
-    harness::{clock, flags::whole, programs::Programs, workspace::Workspace},
+    experiment::{CommonFlags, Experiment, Lab, Report},
+    harness::{clock, flags::whole, programs::Programs, progress},
     report::{self, scale::thousands},
 };
 
@@ -33,107 +32,97 @@ const AT_ONCE: usize = 4;
 /// How long one cell's client may take; its calls end after half a second each.
 const CLIENT: Duration = Duration::from_secs(60);
 
-/// What may be chosen.
+/// The flags of the sweep.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Print one JSON object on stdout, and nothing else there
-    #[arg(long)]
-    json: bool,
+pub(crate) struct Sweep {
+    #[command(flatten)]
+    common: CommonFlags,
     /// Decides the faults and the jitter
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Calls per cell
     #[arg(long, default_value_t = 300, value_parser = whole(1, 5000), allow_negative_numbers = true)]
     calls: u64,
-    /// Use the programs in this folder instead of building them
-    #[arg(long, hide = true, value_name = "DIR")]
-    programs: Option<PathBuf>,
 }
 
 /// Everything that was measured.
-struct Sweep {
+pub(crate) struct SweepResults {
     seed: u64,
     calls: u64,
-    cells: Vec<Cell>,
+    cells: Vec<GridCell>,
     took: Duration,
 }
 
-/// Runs the whole grid.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let workspace = Workspace::find()?;
-    let programs = workspace.programs(args.programs.as_deref(), args.json)?;
-    let start = clock::now();
-    let cells = measure(&programs, args)?;
-    let sweep = Sweep {
-        seed: args.seed,
-        calls: args.calls,
-        cells,
-        took: clock::now().duration_since(start),
-    };
-    let page = workspace.output()?.join("sweep.html");
-    report::page::write(&page, &page::html(&sweep))?;
-    if args.json {
-        println!("{}", sweep.json(&page.display().to_string()));
-    } else {
-        println!("\n{}\n\n{}", sweep.about(), sweep.table());
-        println!("{}", grid::conclusion(&sweep.cells));
-        let took = sweep.took.as_secs_f64();
-        println!(
-            "seed {}, {took:.1} s. Heat maps: {}",
-            sweep.seed,
-            page.display()
-        );
+impl Experiment for Sweep {
+    const NAME: &'static str = "sweep";
+
+    type Results = SweepResults;
+
+    fn common(&self) -> &CommonFlags {
+        &self.common
     }
-    Ok(ExitCode::SUCCESS)
-}
 
-/// Several cells at a time; the first error ends the sweep.
-fn measure(programs: &Programs, args: &Args) -> Result<Vec<Cell>> {
-    let settings = grid::settings();
-    let bar = ProgressBar::new(settings.len() as u64).with_style(
-        ProgressStyle::with_template("{bar:24} {pos}/{len} cells").context("a fixed template")?,
-    );
-    bar.tick();
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::new());
-    let worker = || -> Result<()> {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(setting) = settings.get(index) else {
-                return Ok(());
-            };
-            let cell = one(programs, *setting, args).inspect_err(|_| {
-                next.store(settings.len(), Ordering::Relaxed);
-            });
-            let cell = cell.with_context(|| format!("the cell {}", setting.flags().join(" ")))?;
-            done.lock().expect("no holder panics").push((index, cell));
-            bar.inc(1);
-        }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().expect("a worker does not panic"))
-    })?;
-    bar.finish_and_clear();
-    let mut cells = done.into_inner().expect("no holder panics");
-    cells.sort_by_key(|(index, _)| *index);
-    Ok(cells.into_iter().map(|(_, cell)| cell).collect())
-}
-
-/// One cell: a server of its own, one client.
-fn one(programs: &Programs, setting: Setting, args: &Args) -> Result<Cell> {
-    let server = programs.server(&grid::server_flags(args.seed))?;
-    let mut flags = setting.flags();
-    flags.extend(grid::client_flags(args.calls, args.seed));
-    flags.extend(["--connect".to_owned(), server.address.to_string()]);
-    let summary = programs.client(&flags, CLIENT)?;
-    server.stop()?;
-    Ok(Cell { setting, summary })
+    fn run(&self, lab: &Lab<'_>) -> Result<SweepResults> {
+        let programs = lab.programs()?;
+        let start = clock::now();
+        let cells = self.measure(&programs)?;
+        Ok(SweepResults {
+            seed: self.seed,
+            calls: self.calls,
+            cells,
+            took: clock::now().duration_since(start),
+        })
+    }
 }
 
 impl Sweep {
+    /// Several cells at a time; the first error ends the sweep.
+    fn measure(&self, programs: &Programs) -> Result<Vec<GridCell>> {
+        let settings = grid::settings();
+        let bar = progress::bar(settings.len() as u64, "{pos}/{len} cells");
+        bar.tick();
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::new());
+        let worker = || -> Result<()> {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(setting) = settings.get(index) else {
+                    return Ok(());
+                };
+                let cell = self.cell(programs, *setting).inspect_err(|_| {
+                    next.store(settings.len(), Ordering::Relaxed);
+                });
+                let cell =
+                    cell.with_context(|| format!("the cell {}", setting.flags().join(" ")))?;
+                done.lock().expect("no holder panics").push((index, cell));
+                bar.inc(1);
+            }
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().expect("a worker does not panic"))
+        })?;
+        bar.finish_and_clear();
+        let mut cells = done.into_inner().expect("no holder panics");
+        cells.sort_by_key(|(index, _)| *index);
+        Ok(cells.into_iter().map(|(_, cell)| cell).collect())
+    }
+
+    /// One cell: a server of its own, one client.
+    fn cell(&self, programs: &Programs, setting: Setting) -> Result<GridCell> {
+        let server = programs.server(&grid::server_flags(self.seed))?;
+        let mut flags = setting.flags();
+        flags.extend(grid::client_flags(self.calls, self.seed));
+        flags.extend(["--connect".to_owned(), server.address.to_string()]);
+        let summary = programs.client(&flags, CLIENT)?;
+        server.stop()?;
+        Ok(GridCell { setting, summary })
+    }
+}
+
+impl SweepResults {
     fn about(&self) -> String {
         format!(
             "{} calls per cell. Server: {}. Client: {}.\n{}",
@@ -164,8 +153,22 @@ impl Sweep {
         }
         table
     }
+}
 
-    fn json(&self, page: &str) -> Value {
+impl Report for SweepResults {
+    fn text(&self, page: &Path) -> String {
+        format!(
+            "{}\n\n{}\n{}\nseed {}, {:.1} s. Heat maps: {}",
+            self.about(),
+            self.table(),
+            grid::conclusion(&self.cells),
+            self.seed,
+            self.took.as_secs_f64(),
+            page.display()
+        )
+    }
+
+    fn json(&self, page: &Path) -> Result<String> {
         let cells = self.cells.iter().map(|cell| {
             json!({
                 "jitter": cell.setting.jitter,
@@ -178,7 +181,7 @@ impl Sweep {
                 "extra_load": cell.summary.attempts_per_call() - 1.0,
             })
         });
-        json!({
+        let json = json!({
             "seed": self.seed,
             "calls_per_cell": self.calls,
             "elapsed_s": self.took.as_secs_f64(),
@@ -187,6 +190,16 @@ impl Sweep {
             "client": grid::client_flags(self.calls, self.seed),
             "conclusion": grid::conclusion(&self.cells),
             "cells": cells.collect::<Vec<_>>(),
-        })
+        });
+        Ok(json.to_string())
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(page::html(self))
+    }
+
+    /// It compares policies and promises nothing.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     plan::Shape,
-    results::{Figures, Results},
+    results::{Figures, Measurements},
     stats::Spread,
 };
 use crate::report::{
@@ -25,7 +25,7 @@ struct Bar<'a> {
 }
 
 /// Calls per second in one shape.
-pub(crate) fn speeds(results: &Results, shape: Shape) -> String {
+pub(crate) fn speeds(results: &Measurements, shape: Shape) -> String {
     let figures = results.figures();
     let rows = figures.iter().filter(|row| row.cell.shape == shape);
     let bars = rows.map(|row| Bar {
@@ -41,7 +41,7 @@ pub(crate) fn speeds(results: &Results, shape: Shape) -> String {
 }
 
 /// The server's CPU per call in one shape.
-pub(crate) fn costs(results: &Results, shape: Shape) -> String {
+pub(crate) fn costs(results: &Measurements, shape: Shape) -> String {
     let figures = results.figures();
     let rows = figures.iter().filter(|row| row.cell.shape == shape);
     let bars = rows.filter_map(|row| {

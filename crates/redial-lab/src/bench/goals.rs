@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     plan::{AWAKE, BUSY, SHAPES, Shape, What},
-    results::Results,
+    results::Measurements,
     stats::Spread,
 };
 
@@ -28,7 +28,7 @@ enum Bound {
 use Bound::{AtLeast, AtMost};
 
 /// All goals that these results can be held against.
-pub(crate) fn goals(results: &Results) -> Vec<Goal> {
+pub(crate) fn goals(results: &Measurements) -> Vec<Goal> {
     let [single, deep, busy, awake] = SHAPES;
     let speed = |what, shape, bound| {
         let measured = results.speed_ratio(what, What::Echo, shape);

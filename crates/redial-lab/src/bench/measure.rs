@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Cell, What};
+use super::plan::{BenchCell, What};
 use crate::{
     harness::{process::Process, programs::listening},
     memory::measure::peak_rss_kib,
@@ -21,11 +21,11 @@ const SLACK: Duration = Duration::from_secs(30);
 
 /// What was measured in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Sample {
+pub(crate) struct Round {
     pub(crate) calls_per_s: f64,
     /// While the machine did nothing else.
     pub(crate) undisturbed_per_s: f64,
-    pub(crate) latency_us: Latency,
+    pub(crate) latency_us: RoundLatency,
     /// CPU seconds per million calls of the server, where the system tells.
     pub(crate) server_cpu: Option<f64>,
     /// The same of the client, or of what takes its place.
@@ -34,9 +34,9 @@ pub(crate) struct Sample {
     pub(crate) peak_kib: Option<u64>,
 }
 
-/// Percentiles in microseconds.
+/// RoundLatency in microseconds.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub(crate) struct Latency {
+pub(crate) struct RoundLatency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
@@ -45,17 +45,17 @@ pub(crate) struct Latency {
 
 /// What the generator and the client print.
 #[derive(Deserialize)]
-struct Summary {
+struct LoadSummary {
     calls: u64,
     calls_per_s: f64,
     undisturbed_per_s: f64,
-    latency_us: Latency,
+    latency_us: RoundLatency,
     cpu_s: Option<f64>,
     watched_cpu_s: Option<f64>,
 }
 
 /// How a measurement is made.
-pub(crate) struct Bench {
+pub(crate) struct Setup {
     /// Where the programs are.
     pub(crate) folder: PathBuf,
     /// The cores of server and client, where they are kept on one each.
@@ -64,9 +64,9 @@ pub(crate) struct Bench {
     pub(crate) warmup: f64,
 }
 
-impl Bench {
+impl Setup {
     /// Measures it.
-    pub(crate) fn measure(&self, cell: Cell) -> Result<Sample> {
+    pub(crate) fn measure(&self, cell: BenchCell) -> Result<Round> {
         let (server, args) = self.server(cell.what);
         let peer = Process::start(server, self.program(server), &args)?;
         let address = listening(&peer)?;
@@ -81,10 +81,10 @@ impl Bench {
             process.last_words()
         );
         let last = lines.last().context("no summary was printed")?;
-        let summary: Summary = serde_json::from_str(last).context(last.clone())?;
+        let summary: LoadSummary = serde_json::from_str(last).context(last.clone())?;
         ensure!(summary.calls > 0, "{client} {}: no calls", args.join(" "));
         let per_million = |cpu_s: f64| cpu_s * 1e6 / summary.calls as f64;
-        let sample = Sample {
+        let sample = Round {
             calls_per_s: summary.calls_per_s,
             undisturbed_per_s: summary.undisturbed_per_s,
             latency_us: summary.latency_us,
@@ -109,7 +109,12 @@ impl Bench {
         ("bench-server", args)
     }
 
-    fn client(&self, cell: Cell, peer: SocketAddr, server: u32) -> (&'static str, Vec<String>) {
+    fn client(
+        &self,
+        cell: BenchCell,
+        peer: SocketAddr,
+        server: u32,
+    ) -> (&'static str, Vec<String>) {
         let mut args = self.core(cell.what, 1);
         args.push("--json".to_owned());
         args.push(format!("--connect={peer}"));
@@ -190,7 +195,7 @@ mod tests {
 
     #[test]
     fn server_and_client_have_a_core_each_unless_they_are_to_share() {
-        let bench = Bench {
+        let setup = Setup {
             folder: PathBuf::new(),
             cores: Some([3, 4]),
             seconds: 2.0,
@@ -198,9 +203,9 @@ mod tests {
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let flags = |what| {
-            let cell = Cell { what, shape: AWAKE };
-            let (server, first) = bench.server(what);
-            let (client, second) = bench.client(cell, peer, 7);
+            let cell = BenchCell { what, shape: AWAKE };
+            let (server, first) = setup.server(what);
+            let (client, second) = setup.client(cell, peer, 7);
             format!("{server} {} {client} {}", first.join(" "), second.join(" "))
         };
         let text = flags(What::Duplicates);

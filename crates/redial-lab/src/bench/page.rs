@@ -4,7 +4,7 @@ use super::{
     chart,
     goals::Goal,
     plan::SHAPES,
-    results::Results,
+    results::Measurements,
     table::{HEADINGS, LEGEND, row, threads},
 };
 use crate::report::{
@@ -21,7 +21,7 @@ const WHAT: &str = "The bare echo sends the same bytes back without a word of JS
     after it is the share of the echo's speed, taken within each round.";
 
 /// The whole page.
-pub(crate) fn html(results: &Results, goals: &[Goal], how: &str) -> String {
+pub(crate) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String {
     let noise = results.noise();
     let noise = noise.map(|noise| format!("<p class=\"problem\">{}</p>", escape(&noise)));
     let verdict = match results.can_be_compared() {
@@ -34,7 +34,7 @@ pub(crate) fn html(results: &Results, goals: &[Goal], how: &str) -> String {
         noise.unwrap_or_default(),
         escape(how),
     );
-    let pictures = |draw: fn(&Results, super::plan::Shape) -> String| {
+    let pictures = |draw: fn(&Measurements, super::plan::Shape) -> String| {
         let one =
             |shape: super::plan::Shape| figure("wide", &shape.in_words(), &draw(results, shape));
         SHAPES.map(one).concat()
@@ -81,7 +81,7 @@ fn goal_table(goals: &[Goal]) -> String {
     )
 }
 
-fn table(results: &Results) -> String {
+fn table(results: &Measurements) -> String {
     let figures = results.figures();
     let rows = figures.iter().map(|figures| {
         let [name, numbers @ ..] = row(figures);

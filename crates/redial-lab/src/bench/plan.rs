@@ -65,7 +65,7 @@ const EVERYWHERE: [What; 7] = [
 
 /// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Cell {
+pub(crate) struct BenchCell {
     pub(crate) what: What,
     #[serde(flatten)]
     pub(crate) shape: Shape,
@@ -151,14 +151,14 @@ impl What {
 
 /// All measurements of a round, shape by shape, so that what is compared is measured within
 /// seconds.
-pub(crate) fn cells() -> Vec<Cell> {
+pub(crate) fn cells() -> Vec<BenchCell> {
     let everywhere = SHAPES
         .into_iter()
-        .flat_map(|shape| EVERYWHERE.map(|what| Cell { what, shape }))
+        .flat_map(|shape| EVERYWHERE.map(|what| BenchCell { what, shape }))
         // Redial's client sleeps when it has nothing to do.
         .filter(|cell| cell.what != What::Client || !cell.shape.is_awake);
     let threads = [What::OneThread, What::TwoThreads];
-    let threads = threads.map(|what| Cell { what, shape: BUSY });
+    let threads = threads.map(|what| BenchCell { what, shape: BUSY });
     everywhere.chain(threads).collect()
 }
 
@@ -195,7 +195,7 @@ mod tests {
         let cells = cells();
         for cell in &cells {
             let what = What::Echo;
-            assert!(cells.contains(&Cell { what, ..*cell }), "{cell:?}");
+            assert!(cells.contains(&BenchCell { what, ..*cell }), "{cell:?}");
         }
     }
 }

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    measure::Sample,
-    plan::{Cell, SHAPES, Shape, What},
+    measure::Round,
+    plan::{BenchCell, SHAPES, Shape, What},
     stats::Spread,
 };
 
@@ -15,21 +15,21 @@ const COMPARED_FROM: usize = 3;
 const MAX_WIDTH: f64 = 0.15;
 
 /// Every cell with its rounds.
-pub(crate) struct Results {
+pub(crate) struct Measurements {
     pub(crate) rows: Vec<Row>,
 }
 
 /// One cell, and what was measured in each round.
 pub(crate) struct Row {
-    pub(crate) cell: Cell,
-    pub(crate) samples: Vec<Sample>,
+    pub(crate) cell: BenchCell,
+    pub(crate) samples: Vec<Round>,
 }
 
 /// A row in figures: the middle of all rounds, and how far apart they were.
 #[derive(Serialize)]
 pub(crate) struct Figures {
     #[serde(flatten)]
-    pub(crate) cell: Cell,
+    pub(crate) cell: BenchCell,
     pub(crate) calls_per_s: Spread,
     /// Calls per second in those of the echo of the same shape.
     pub(crate) of_echo: Option<Spread>,
@@ -44,7 +44,7 @@ pub(crate) struct Figures {
     pub(crate) peak_kib: Option<f64>,
 }
 
-impl Results {
+impl Measurements {
     /// Whether there were rounds enough for medians to say something.
     pub(crate) fn can_be_compared(&self) -> bool {
         self.rows
@@ -53,18 +53,13 @@ impl Results {
     }
 
     /// The rounds of a cell.
-    fn samples(&self, what: What, shape: Shape) -> &[Sample] {
-        let cell = Cell { what, shape };
+    fn samples(&self, what: What, shape: Shape) -> &[Round] {
+        let cell = BenchCell { what, shape };
         let row = self.rows.iter().find(|row| row.cell == cell);
         row.map_or(&[], |row| &row.samples)
     }
 
-    fn values(
-        &self,
-        what: What,
-        shape: Shape,
-        figure: impl Fn(&Sample) -> Option<f64>,
-    ) -> Vec<f64> {
+    fn values(&self, what: What, shape: Shape, figure: impl Fn(&Round) -> Option<f64>) -> Vec<f64> {
         self.samples(what, shape)
             .iter()
             .filter_map(figure)
@@ -75,7 +70,7 @@ impl Results {
     /// its quiet moments.
     pub(crate) fn speed_ratio(&self, what: What, to: What, shape: Shape) -> Option<Spread> {
         let is_noisy = self.noise().is_some();
-        let figure = |sample: &Sample| match is_noisy {
+        let figure = |sample: &Round| match is_noisy {
             true => sample.undisturbed_per_s,
             false => sample.calls_per_s,
         };
@@ -91,7 +86,7 @@ impl Results {
 
     /// The client's CPU per call in the server's.
     pub(crate) fn client_to_server(&self, shape: Shape) -> Option<Spread> {
-        let of = |figure: fn(&Sample) -> Option<f64>| self.values(What::Client, shape, figure);
+        let of = |figure: fn(&Round) -> Option<f64>| self.values(What::Client, shape, figure);
         Spread::of_ratios(
             &of(|sample| sample.client_cpu),
             &of(|sample| sample.server_cpu),
@@ -104,11 +99,11 @@ impl Results {
         rows.filter_map(|row| self.figures_of(row.cell)).collect()
     }
 
-    fn figures_of(&self, cell: Cell) -> Option<Figures> {
-        let Cell { what, shape } = cell;
+    fn figures_of(&self, cell: BenchCell) -> Option<Figures> {
+        let BenchCell { what, shape } = cell;
         let of =
-            |figure: &dyn Fn(&Sample) -> Option<f64>| Spread::of(self.values(what, shape, figure));
-        let latency = |figure: fn(&Sample) -> f64| of(&|sample| Some(figure(sample)));
+            |figure: &dyn Fn(&Round) -> Option<f64>| Spread::of(self.values(what, shape, figure));
+        let latency = |figure: fn(&Round) -> f64| of(&|sample| Some(figure(sample)));
         Some(Figures {
             cell,
             calls_per_s: of(&|sample| Some(sample.calls_per_s))?,
@@ -147,16 +142,16 @@ impl Results {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::bench::{measure::Latency, plan::cells};
+    use crate::bench::{measure::RoundLatency, plan::cells};
 
     /// Rounds in which the machine has these speeds, and everything but the echo has half of it.
-    pub(crate) fn results(speeds: &[f64]) -> Results {
+    pub(crate) fn results(speeds: &[f64]) -> Measurements {
         let sample = |what, speed: &f64| {
             let share = if what == What::Echo { 1.0 } else { 0.5 };
-            Sample {
+            Round {
                 calls_per_s: speed * share,
                 undisturbed_per_s: speed * share * 2.0,
-                latency_us: Latency {
+                latency_us: RoundLatency {
                     p50: 10.0,
                     p99: 20.0,
                     p999: 30.0,
@@ -167,11 +162,11 @@ pub(crate) mod tests {
                 peak_kib: Some(4096),
             }
         };
-        let row = |cell: Cell| Row {
+        let row = |cell: BenchCell| Row {
             cell,
             samples: speeds.iter().map(|it| sample(cell.what, it)).collect(),
         };
-        Results {
+        Measurements {
             rows: cells().into_iter().map(row).collect(),
         }
     }
@@ -193,7 +188,7 @@ pub(crate) mod tests {
         let results = results(&[1e6, 3e6, 2e6]);
         let figures = results.figures();
         assert_eq!(figures.len(), cells().len());
-        let busy = Cell {
+        let busy = BenchCell {
             what: What::Session,
             shape: SHAPES[2],
         };

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table};
 use super::{
     goals::Goal,
     plan::{BUSY, What},
-    results::{Figures, Results},
+    results::{Figures, Measurements},
     stats::Spread,
 };
 use crate::report::{
@@ -70,7 +70,7 @@ fn digits(number: f64) -> String {
 }
 
 /// Everything.
-pub(crate) fn text(results: &Results, goals: &[Goal], page: &Path) -> String {
+pub(crate) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> String {
     let mut figures = terminal::table(&HEADINGS);
     for figure in results.figures() {
         figures.add_row(row(&figure));
@@ -91,7 +91,7 @@ pub(crate) fn text(results: &Results, goals: &[Goal], page: &Path) -> String {
 }
 
 /// What a second thread brings, and how much that says.
-pub(crate) fn threads(results: &Results) -> String {
+pub(crate) fn threads(results: &Measurements) -> String {
     let ratio = results.speed_ratio(What::TwoThreads, What::OneThread, BUSY);
     let ratio = ratio.map_or(0.0, |it| it.median);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

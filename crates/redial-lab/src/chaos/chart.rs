@@ -1,53 +1,61 @@
 //! What was done to the programs over time, under the picture of how their calls ended.
 
-use super::diary::Deed;
+use super::event_log::{ChaosEvent, TimedEvent};
 use crate::{
+    crash::chart::{BINS, LEFT, RIGHT, Time, WIDTH},
     report::svg::{Anchor, Svg},
-    restarts::chart::{BINS, LEFT, RIGHT, Time, WIDTH},
 };
 
 const TOP: f64 = 8.0;
 const LANE: f64 = 30.0;
 
 /// What shares a lane, and its name.
-const LANES: [(&str, &[Deed]); 6] = [
-    ("clients killed", &[Deed::ClientKilled, Deed::SaverKilled]),
+const LANES: [(&str, &[ChaosEvent]); 6] = [
+    (
+        "clients killed",
+        &[ChaosEvent::ClientKilled, ChaosEvent::TokenClientKilled],
+    ),
     (
         "connections cut, frames truncated",
-        &[Deed::Cut, Deed::Truncated],
+        &[ChaosEvent::Cut, ChaosEvent::Truncated],
     ),
     (
         "requests and replies doubled",
-        &[Deed::Duplicated, Deed::ReplyDuplicated],
+        &[ChaosEvent::Duplicated, ChaosEvent::ReplyDuplicated],
     ),
-    ("held back, then let through", &[Deed::LetThrough]),
-    ("directions stalled", &[Deed::Stalled]),
+    ("held back, then let through", &[ChaosEvent::LetThrough]),
+    ("directions stalled", &[ChaosEvent::Stalled]),
     (
         "floods, half-open frames, garbage, unread replies",
-        &[Deed::Flood, Deed::HalfOpen, Deed::Garbage, Deed::NotRead],
+        &[
+            ChaosEvent::Flood,
+            ChaosEvent::HalfOpen,
+            ChaosEvent::Garbage,
+            ChaosEvent::NotRead,
+        ],
     ),
 ];
 
-/// One lane for each kind of deed; the darker, the more of them at that time.
-pub(super) fn draw(time: &Time, deeds: &[(u64, Deed)]) -> String {
+/// One lane for each kind of event; the darker, the more of them at that time.
+pub(super) fn draw(time: &Time, events: &[TimedEvent]) -> String {
     let height = TOP + LANE * LANES.len() as f64;
-    let described = LANES.map(|(name, kinds)| format!("{name}: {}", count(deeds, kinds)));
+    let described = LANES.map(|(name, kinds)| format!("{name}: {}", count(events, kinds)));
     let title = "What was done to the programs over time";
-    let mut svg = Svg::new("deeds", (WIDTH, height), title, &described.join("; "));
+    let mut svg = Svg::new("events", (WIDTH, height), title, &described.join("; "));
     for (index, (name, kinds)) in LANES.iter().enumerate() {
         let top = TOP + LANE * index as f64;
-        let label = format!("{name} ({})", count(deeds, kinds));
+        let label = format!("{name} ({})", count(events, kinds));
         svg.text("axis", (LEFT, top + 9.0), Anchor::Start, &label);
-        lane(&mut svg, time, deeds, kinds, top + 13.0);
+        lane(&mut svg, time, events, kinds, top + 13.0);
     }
     svg.finish()
 }
 
-fn lane(svg: &mut Svg, time: &Time, deeds: &[(u64, Deed)], kinds: &[Deed], top: f64) {
+fn lane(svg: &mut Svg, time: &Time, events: &[TimedEvent], kinds: &[ChaosEvent], top: f64) {
     let mut bins = [0u64; BINS];
-    for (t_us, deed) in deeds {
-        if kinds.contains(deed) {
-            bins[time.bin(*t_us)] += 1;
+    for timed in events {
+        if kinds.contains(&timed.event) {
+            bins[time.bin(timed.t_us)] += 1;
         }
     }
     let most = bins.iter().copied().max().unwrap_or(0).max(1) as f64;
@@ -61,8 +69,8 @@ fn lane(svg: &mut Svg, time: &Time, deeds: &[(u64, Deed)], kinds: &[Deed], top: 
     }
 }
 
-fn count(deeds: &[(u64, Deed)], kinds: &[Deed]) -> usize {
-    let of_kind = deeds.iter().filter(|(_, deed)| kinds.contains(deed));
+fn count(events: &[TimedEvent], kinds: &[ChaosEvent]) -> usize {
+    let of_kind = events.iter().filter(|timed| kinds.contains(&timed.event));
     of_kind.count()
 }
 
@@ -73,8 +81,9 @@ mod tests {
     #[test]
     fn every_lane_counts_its_own_and_an_empty_picture_is_one_too() {
         let time = Time::of([].iter());
-        let deeds = [(1, Deed::Cut), (2, Deed::Truncated), (3, Deed::Stalled)];
-        let svg = draw(&time, &deeds);
+        let events = [ChaosEvent::Cut, ChaosEvent::Truncated, ChaosEvent::Stalled];
+        let events = events.map(|event| TimedEvent { t_us: 1, event });
+        let svg = draw(&time, &events);
         assert!(svg.contains("truncated (2)") && svg.contains("stalled (1)"));
         assert!(!svg.contains("NaN"), "{svg}");
         assert!(draw(&time, &[]).contains("cut, frames truncated (0)"));

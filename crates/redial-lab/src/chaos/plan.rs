@@ -1,8 +1,8 @@
-//! What the programs are told, and how often something is done to them.
+//! The programs' flags, and how often something is done to them.
 
 use std::{ops::Range, time::Duration};
 
-use crate::harness::mode::Mode;
+use crate::harness::{command_line::words, mode::Mode};
 
 /// What bounds each call.
 const DEADLINE_MS: u64 = 10_000;
@@ -11,7 +11,7 @@ pub(crate) const LIMIT: Duration = Duration::from_millis(DEADLINE_MS + 3000);
 /// Few, so that floods reach the limit.
 pub(crate) const MAX_CONNECTIONS: usize = 250;
 /// Clients that save their calls; each is started hundreds of times.
-pub(crate) const SAVERS: u64 = 3;
+pub(crate) const TOKEN_CLIENTS: u64 = 3;
 /// Between two kills of the server, in milliseconds.
 pub(crate) const SERVER_KILLS_MS: Range<u64> = 800..3500;
 /// How many of them are not `kill -9` but SIGTERM, as when a new version is rolled out.
@@ -26,22 +26,22 @@ pub(crate) const CLIENT_KILLS_MS: Range<u64> = 200..1200;
 pub(crate) const AWAY_MS: Range<u64> = 0..250;
 
 /// What to do.
-pub(crate) struct Plan {
+pub(crate) struct ChaosPlan {
     pub(crate) seconds: u64,
     pub(crate) clients: usize,
     pub(crate) seed: u64,
     pub(crate) ids: Mode,
-    /// The server's flags, beside those of its place and its ledger.
+    /// The server's flags, beside those of its address and its ledger.
     pub(crate) server: Vec<String>,
-    /// The flags of each client, beside those of its place, its keys and its files.
+    /// The flags of each client, beside those of the address, its keys and its files.
     pub(crate) client: Vec<String>,
 }
 
-impl Plan {
+impl ChaosPlan {
     pub(crate) fn new(seconds: u64, clients: usize, seed: u64, ids: Mode) -> Self {
-        // The delay keeps calls under way when something happens to their connection, and the
-        // load at what a small machine does beside all the rest. A few places less than there are
-        // calls at once: refusals are to cross retries.
+        // The delay keeps calls in flight when something happens to their connection, and the load
+        // at what a small machine does beside all the rest. There is room for a few calls less than
+        // there are at once, so that refusals cross retries.
         let server = format!(
             "--delay-ms 10 --max-running 12 --queue 8 --drop-request 0.005 --drop-reply 0.01 --duplicate 0.01 --cut 0.001 \
              --max-connections {MAX_CONNECTIONS} --seed {seed}"
@@ -49,8 +49,8 @@ impl Plan {
         let client = format!(
             "--calls 1000000000 --concurrency 4 --backoff-ms 10 --backoff-cap-ms 200 --seed {seed} \
              {}",
-            // A flood may close the first connections of a client, which is no reason to do with
-            // less than a session.
+            // A flood may close the first connections of a client, which must not make it go on
+            // without a session.
             ids.flag().unwrap_or("--insist-on-session")
         );
         Self {
@@ -69,7 +69,7 @@ impl Plan {
     }
 
     /// The flags that only some clients have: most are patient; some send copies on a second
-    /// connection; some give up so soon that they are told *not executed*, which must then be true.
+    /// connection; some give up so soon that they hear *not executed*, which must then be true.
     pub(crate) fn own_flags(&self, client: usize) -> Vec<String> {
         let patient =
             format!("--attempt-timeout-ms 150 --max-attempts 100 --deadline-ms {DEADLINE_MS}");
@@ -80,8 +80,4 @@ impl Plan {
         };
         words(&flags)
     }
-}
-
-fn words(flags: &str) -> Vec<String> {
-    flags.split_whitespace().map(str::to_owned).collect()
 }

@@ -1,5 +1,5 @@
-//! A proxy between clients and server that does everything to their frames that a network, or
-//! something that sits on it, might do.
+//! A proxy between clients and server that does to their frames all that a network, or something in
+//! it, might do.
 
 use std::{
     io::{self, Read, Write},
@@ -17,9 +17,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    diary::{Deed, Diary},
-    fate::{Fate, Way},
-    post::Post,
+    delay_queue::DelayQueue,
+    event_log::{ChaosEvent, EventLog},
+    frame_fault::{Direction, FrameFault},
 };
 use crate::harness::clock::Deadline;
 
@@ -30,37 +30,38 @@ const MAX_FRAME_BYTES: usize = 1 << 20;
 /// A direction that stands still looks so often whether it may go on.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What says the fate of a frame of so many bytes.
-pub(crate) type Draw = fn(Way, usize, &mut ChaCha8Rng) -> Fate;
+/// Decides what happens to a frame of so many bytes.
+pub(crate) type Draw = fn(Direction, usize, &mut ChaCha8Rng) -> FrameFault;
 
 /// A running proxy. It runs until the program ends.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
 }
 
-/// What it does to frames, and where that is written down.
+/// What it does to frames, and where that is recorded.
 #[derive(Clone)]
-pub(crate) struct Mischief {
+pub(crate) struct FaultPlan {
     pub(crate) seed: u64,
     pub(crate) draw: Draw,
-    pub(crate) diary: Diary,
-    pub(crate) post: Post,
+    pub(crate) log: EventLog,
+    pub(crate) later: DelayQueue,
 }
 
-struct Shared {
+/// What all connections share.
+struct ProxyState {
     server: SocketAddr,
-    mischief: Mischief,
+    faults: FaultPlan,
     connections: AtomicU64,
     is_honest: AtomicBool,
 }
 
 /// One direction of a connection.
 struct Pump {
-    shared: Arc<Shared>,
-    way: Way,
+    state: Arc<ProxyState>,
+    direction: Direction,
     rng: ChaCha8Rng,
     from: TcpStream,
     to: TcpStream,
@@ -70,15 +71,15 @@ struct Pump {
     out: Vec<u8>,
 }
 
-/// Why a direction is over.
-enum Over {
-    /// Both are.
+/// Why a direction has ended.
+enum PumpEnd {
+    /// Both directions have.
     Broken,
     /// Only this one.
     Ended,
 }
 
-impl From<io::Error> for Over {
+impl From<io::Error> for PumpEnd {
     fn from(_: io::Error) -> Self {
         Self::Broken
     }
@@ -86,23 +87,23 @@ impl From<io::Error> for Over {
 
 impl Proxy {
     /// Listens on a port that the system chooses, and passes on to `server`.
-    pub(crate) fn start(server: SocketAddr, mischief: Mischief) -> Result<Self> {
+    pub(crate) fn start(server: SocketAddr, faults: FaultPlan) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
         let proxy = Self {
             address: listener.local_addr()?,
-            shared: Arc::new(Shared {
+            state: Arc::new(ProxyState {
                 server,
-                mischief,
+                faults,
                 connections: AtomicU64::new(0),
                 is_honest: AtomicBool::new(false),
             }),
         };
-        let shared = Arc::clone(&proxy.shared);
+        let state = Arc::clone(&proxy.state);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let shared = Arc::clone(&shared);
+                let state = Arc::clone(&state);
                 // Without a server the client sees what it would see without the proxy: an end.
-                thread::spawn(move || shared.connect(client));
+                thread::spawn(move || state.connect(client));
             }
         });
         Ok(proxy)
@@ -110,22 +111,22 @@ impl Proxy {
 
     /// From now on everything passes.
     pub(crate) fn be_honest(&self) {
-        self.shared.is_honest.store(true, Ordering::Release);
+        self.state.is_honest.store(true, Ordering::Release);
     }
 }
 
-impl Shared {
+impl ProxyState {
     fn connect(self: Arc<Self>, client: TcpStream) -> io::Result<()> {
         let server = TcpStream::connect(self.server)?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        let pump = |way, from: &TcpStream, to: &TcpStream| -> io::Result<Pump> {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.mischief.seed);
-            rng.set_stream(2 * number + u64::from(way == Way::Down));
+        let pump = |direction, from: &TcpStream, to: &TcpStream| -> io::Result<Pump> {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.faults.seed);
+            rng.set_stream(2 * number + u64::from(direction == Direction::Down));
             Ok(Pump {
-                shared: Arc::clone(&self),
-                way,
+                state: Arc::clone(&self),
+                direction,
                 rng,
                 from: from.try_clone()?,
                 to: to.try_clone()?,
@@ -133,8 +134,8 @@ impl Shared {
                 out: Vec::new(),
             })
         };
-        let up = pump(Way::Up, &client, &server)?;
-        let down = pump(Way::Down, &server, &client)?;
+        let up = pump(Direction::Up, &client, &server)?;
+        let down = pump(Direction::Down, &server, &client)?;
         thread::spawn(move || up.run());
         down.run();
         Ok(())
@@ -149,22 +150,22 @@ impl Pump {
     fn run(mut self) {
         // Errors below are those of connections that are gone already.
         match self.pass_on() {
-            Ok(()) | Err(Over::Ended) => {
+            Ok(()) | Err(PumpEnd::Ended) => {
                 let _ = self.to.shutdown(Shutdown::Write);
             }
-            Err(Over::Broken) => {
+            Err(PumpEnd::Broken) => {
                 let _ = self.to.shutdown(Shutdown::Both);
                 let _ = self.from.shutdown(Shutdown::Both);
             }
         }
     }
 
-    fn pass_on(&mut self) -> Result<(), Over> {
+    fn pass_on(&mut self) -> Result<(), PumpEnd> {
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             let read = self.from.read(&mut chunk)?;
             if read == 0 {
-                // The end of half a frame is the other side's to judge.
+                // What the end of half a frame means, the other side must know.
                 self.out.append(&mut self.rest);
                 return self.flush();
             }
@@ -181,61 +182,68 @@ impl Pump {
         }
     }
 
-    /// Lets one frame meet its fate.
-    fn frame(&mut self, frame: &[u8]) -> Result<(), Over> {
-        let fate = match self.shared.is_honest() {
-            true => Fate::Pass,
-            false => (self.shared.mischief.draw)(self.way, frame.len(), &mut self.rng),
+    /// Does to one frame what is drawn for it.
+    fn frame(&mut self, frame: &[u8]) -> Result<(), PumpEnd> {
+        let fault = if self.state.is_honest() {
+            FrameFault::Pass
+        } else {
+            (self.state.faults.draw)(self.direction, frame.len(), &mut self.rng)
         };
-        match fate {
-            Fate::Pass => self.out.extend_from_slice(frame),
-            Fate::Delay(time) => self.wait(Deed::Delayed, time, frame)?,
-            Fate::Stall(time) => self.wait(Deed::Stalled, time, frame)?,
-            Fate::Cut(bytes) => return self.end(Deed::Cut, &frame[..bytes], Over::Broken),
-            Fate::Truncate(bytes) => {
-                return self.end(Deed::Truncated, &frame[..bytes], Over::Ended);
+        match fault {
+            FrameFault::Pass => self.out.extend_from_slice(frame),
+            FrameFault::Delay(time) => self.wait(ChaosEvent::Delayed, time, frame)?,
+            FrameFault::Stall(time) => self.wait(ChaosEvent::Stalled, time, frame)?,
+            FrameFault::Cut(bytes) => {
+                return self.end(ChaosEvent::Cut, &frame[..bytes], PumpEnd::Broken);
             }
-            Fate::Twice => {
-                self.shared.mischief.diary.note(match self.way {
-                    Way::Up => Deed::Duplicated,
-                    Way::Down => Deed::ReplyDuplicated,
+            FrameFault::Truncate(bytes) => {
+                return self.end(ChaosEvent::Truncated, &frame[..bytes], PumpEnd::Ended);
+            }
+            FrameFault::Twice => {
+                self.record(match self.direction {
+                    Direction::Up => ChaosEvent::Duplicated,
+                    Direction::Down => ChaosEvent::ReplyDuplicated,
                 });
                 self.out.extend_from_slice(frame);
                 self.out.extend_from_slice(frame);
             }
-            Fate::Copy(after) => {
-                self.shared.mischief.diary.note(Deed::Copied);
-                self.shared.mischief.post.send(frame.to_vec(), after);
+            FrameFault::Copy(after) => {
+                self.record(ChaosEvent::Copied);
+                self.state.faults.later.push(frame.to_vec(), after);
                 self.out.extend_from_slice(frame);
             }
-            Fate::HoldBack(after) => {
-                self.shared.mischief.diary.note(Deed::HeldBack);
-                self.shared.mischief.post.send(frame.to_vec(), after);
+            FrameFault::HoldBack(after) => {
+                self.record(ChaosEvent::HeldBack);
+                self.state.faults.later.push(frame.to_vec(), after);
             }
         }
         Ok(())
     }
 
+    fn record(&self, event: ChaosEvent) {
+        self.state.faults.log.record(event);
+    }
+
     /// What came before goes, the frame and what follows it wait.
-    fn wait(&mut self, deed: Deed, time: Duration, frame: &[u8]) -> Result<(), Over> {
-        self.shared.mischief.diary.note(deed);
+    fn wait(&mut self, event: ChaosEvent, time: Duration, frame: &[u8]) -> Result<(), PumpEnd> {
+        self.record(event);
         self.flush()?;
         let deadline = Deadline::after(time);
-        while !deadline.has_passed() && !self.shared.is_honest() {
+        while !deadline.has_passed() && !self.state.is_honest() {
             thread::sleep(deadline.left().min(LOOK));
         }
         self.out.extend_from_slice(frame);
         Ok(())
     }
 
-    fn end(&mut self, deed: Deed, last: &[u8], over: Over) -> Result<(), Over> {
-        self.shared.mischief.diary.note(deed);
+    fn end(&mut self, event: ChaosEvent, last: &[u8], end: PumpEnd) -> Result<(), PumpEnd> {
+        self.record(event);
         self.out.extend_from_slice(last);
         self.flush()?;
-        Err(over)
+        Err(end)
     }
 
-    fn flush(&mut self) -> Result<(), Over> {
+    fn flush(&mut self) -> Result<(), PumpEnd> {
         let written = self.to.write_all(&self.out);
         self.out.clear();
         Ok(written?)
@@ -243,13 +251,13 @@ impl Pump {
 }
 
 /// How many bytes the frame takes that `bytes` begin with, if it is whole.
-fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, Over> {
+fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, PumpEnd> {
     let Some(header) = bytes.first_chunk::<4>() else {
         return Ok(None);
     };
     let body = u32::from_be_bytes(*header) as usize;
     if body > MAX_FRAME_BYTES {
-        return Err(Over::Broken);
+        return Err(PumpEnd::Broken);
     }
     Ok((bytes.len() >= 4 + body).then_some(4 + body))
 }
@@ -287,19 +295,19 @@ mod tests {
     /// A proxy that does this to every frame, before the peer that answers.
     fn proxy(draw: Draw) -> (Proxy, Arc<AtomicU64>) {
         let (server, seen) = echo();
-        let diary = Diary::default();
-        let mischief = Mischief {
+        let log = EventLog::default();
+        let faults = FaultPlan {
             seed: 1,
             draw,
-            post: Post::start(server, diary.clone()),
-            diary,
+            later: DelayQueue::start(server, log.clone()),
+            log,
         };
-        (Proxy::start(server, mischief).unwrap(), seen)
+        (Proxy::start(server, faults).unwrap(), seen)
     }
 
-    fn deeds(proxy: &Proxy) -> Vec<Deed> {
-        let diary = proxy.shared.mischief.diary.read();
-        diary.into_iter().map(|(_, deed)| deed).collect()
+    fn events(proxy: &Proxy) -> Vec<ChaosEvent> {
+        let log = proxy.state.faults.log.read();
+        log.into_iter().map(|timed| timed.event).collect()
     }
 
     fn await_seen(seen: &AtomicU64, count: u64) {
@@ -312,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_honest_proxy_changes_nothing() {
-        let (proxy, seen) = proxy(|_, _, _| Fate::Cut(0));
+        let (proxy, seen) = proxy(|_, _, _| FrameFault::Cut(0));
         proxy.be_honest();
         let mut wire = Wire::connect(proxy.address).unwrap();
         for number in 0..300 {
@@ -321,61 +329,64 @@ mod tests {
             assert_eq!(wire.receive(LIMIT).unwrap(), body);
         }
         assert_eq!(seen.load(Ordering::SeqCst), 300);
-        assert_eq!(deeds(&proxy), []);
+        assert_eq!(events(&proxy), []);
     }
 
     #[test]
     fn a_request_may_come_twice_and_a_reply_too() {
-        let (proxy, seen) = proxy(|_, _, _| Fate::Twice);
+        let (proxy, seen) = proxy(|_, _, _| FrameFault::Twice);
         let mut wire = Wire::connect(proxy.address).unwrap();
         wire.send(b"{}").unwrap();
         for _ in 0..4 {
             assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
         }
         assert_eq!(seen.load(Ordering::SeqCst), 2);
-        assert!(deeds(&proxy).contains(&Deed::ReplyDuplicated));
+        assert!(events(&proxy).contains(&ChaosEvent::ReplyDuplicated));
     }
 
     #[test]
     fn a_cut_is_the_end_of_both_directions_and_the_frame_is_not_whole() {
-        let (proxy, seen) = proxy(|_, bytes, _| Fate::Cut(bytes - 1));
+        let (proxy, seen) = proxy(|_, bytes, _| FrameFault::Cut(bytes - 1));
         let mut wire = Wire::connect(proxy.address).unwrap();
         wire.send(b"{}").unwrap();
         wire.receive(LIMIT).unwrap_err();
         assert_eq!(
-            (seen.load(Ordering::SeqCst), deeds(&proxy)),
-            (0, vec![Deed::Cut])
+            (seen.load(Ordering::SeqCst), events(&proxy)),
+            (0, vec![ChaosEvent::Cut])
         );
     }
 
     #[test]
     fn after_half_a_reply_requests_still_come_through() {
-        let (proxy, seen) = proxy(|way, bytes, _| match way {
-            Way::Up => Fate::Pass,
-            Way::Down => Fate::Truncate(bytes / 2),
+        let (proxy, seen) = proxy(|direction, bytes, _| match direction {
+            Direction::Up => FrameFault::Pass,
+            Direction::Down => FrameFault::Truncate(bytes / 2),
         });
         let mut wire = Wire::connect(proxy.address).unwrap();
         wire.send(b"{}").unwrap();
         wire.receive(LIMIT).unwrap_err();
         wire.send(b"{}").unwrap();
         await_seen(&seen, 2);
-        assert_eq!(deeds(&proxy), [Deed::Truncated]);
+        assert_eq!(events(&proxy), [ChaosEvent::Truncated]);
     }
 
     #[test]
     fn what_is_held_back_comes_on_another_connection_and_a_copy_on_both() {
-        let (holding, seen) = proxy(|_, _, _| Fate::HoldBack(Duration::from_secs(3600)));
+        let (holding, seen) = proxy(|_, _, _| FrameFault::HoldBack(Duration::from_secs(3600)));
         let mut wire = Wire::connect(holding.address).unwrap();
         wire.send(b"{}").unwrap();
         wire.receive(Duration::from_millis(50)).unwrap_err();
         assert_eq!(seen.load(Ordering::SeqCst), 0);
-        assert!(holding.shared.mischief.post.empty(LIMIT));
+        assert!(holding.state.faults.later.flush(LIMIT));
         await_seen(&seen, 1);
-        assert_eq!(deeds(&holding), [Deed::HeldBack, Deed::LetThrough]);
+        assert_eq!(
+            events(&holding),
+            [ChaosEvent::HeldBack, ChaosEvent::LetThrough]
+        );
 
-        let (copying, seen) = proxy(|way, _, _| match way {
-            Way::Up => Fate::Copy(Duration::from_millis(1)),
-            Way::Down => Fate::Pass,
+        let (copying, seen) = proxy(|direction, _, _| match direction {
+            Direction::Up => FrameFault::Copy(Duration::from_millis(1)),
+            Direction::Down => FrameFault::Pass,
         });
         let mut wire = Wire::connect(copying.address).unwrap();
         wire.send(b"{}").unwrap();
@@ -385,7 +396,7 @@ mod tests {
 
     #[test]
     fn honesty_ends_a_stall() {
-        let (proxy, seen) = proxy(|_, _, _| Fate::Stall(Duration::from_secs(3600)));
+        let (proxy, seen) = proxy(|_, _, _| FrameFault::Stall(Duration::from_secs(3600)));
         let mut wire = Wire::connect(proxy.address).unwrap();
         wire.send(b"{}").unwrap();
         wire.receive(Duration::from_millis(50)).unwrap_err();

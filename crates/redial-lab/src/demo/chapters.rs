@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many steps the chapters are on a progress bar.
-pub(crate) const STEPS: usize = 1 + restart::MODES.len() + hedging::WAYS.len() + 2;
+pub(crate) const STEPS: usize = 1 + restart::MODES.len() + hedging::POLICIES.len() + 2;
 
 /// A run of these has this many times the calls of a scenario's, and at least so many.
 const RESTART_CALLS: (u64, u64) = (20, 1200);
@@ -61,10 +61,10 @@ pub(crate) fn watch(
         bar.inc(1);
     }
     let mut hedged = Vec::new();
-    for way in &hedging::WAYS {
-        bar.set_message(format!("slow replies, {}", way.name));
-        let run = hedging::watch(programs, folder, way, times(HEDGED_CALLS), seed);
-        hedged.push(run.with_context(|| format!("slow replies, {}", way.name))?);
+    for policy in &hedging::POLICIES {
+        bar.set_message(format!("slow replies, {}", policy.name));
+        let run = hedging::watch(programs, folder, policy, times(HEDGED_CALLS), seed);
+        hedged.push(run.with_context(|| format!("slow replies, {}", policy.name))?);
         bar.inc(1);
     }
     Ok(Chapters {

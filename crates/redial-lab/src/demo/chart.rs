@@ -3,8 +3,8 @@
 pub(crate) mod attempts;
 pub(crate) mod ecdf;
 pub(crate) mod effects;
-pub(crate) mod fates;
 pub(crate) mod lanes;
+pub(crate) mod outcomes;
 mod panel;
 pub(crate) mod tail;
 

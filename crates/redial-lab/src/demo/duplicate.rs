@@ -100,7 +100,7 @@ fn request(id: &str, attempt: u32) -> String {
 }
 
 /// What the server made of one attempt.
-fn verdict(events: &[events::Verdict], id: &str, attempt: u32) -> Option<Event> {
+fn verdict(events: &[events::ServerEvent], id: &str, attempt: u32) -> Option<Event> {
     events
         .iter()
         .filter(|event| event.id.as_deref() == Some(id) && event.attempt == attempt)
@@ -153,7 +153,7 @@ mod tests {
             r#"{"id":"a","method":"inc","params":{"delta":1,"key":"demo"}}"#
         );
         assert!(request("a", 2).ends_with(r#","redial":{"attempt":2}}"#));
-        let event = |attempt, event| events::Verdict {
+        let event = |attempt, event| events::ServerEvent {
             t_us: 0,
             event,
             id: Some("a".to_owned()),

@@ -6,41 +6,42 @@ mod tables;
 
 use self::legend::MODES;
 use super::{
-    Outcome,
+    DemoResults,
     chart::{attempts, ecdf, effects, lanes},
     run::Run,
     scenario,
-    stories::{self, Told},
+    stories::{self, Example},
     verdict::Verdict,
 };
 use crate::{
+    experiment::Report,
     harness::mode::Mode,
     report::{
-        page::{figure, page, section},
+        page::{figure, page, problems, section},
         scale::thousands,
         svg::escape,
     },
 };
 
 /// The whole page.
-pub(crate) fn html(outcome: &Outcome) -> String {
-    let runs = &outcome.runs;
+pub(crate) fn html(results: &DemoResults) -> String {
+    let runs = &results.runs;
     let body = [
-        header(outcome),
+        header(results),
         counted(runs),
-        tables::forced(&outcome.duplicate),
-        timelines(&stories::tell(runs)),
+        tables::forced(&results.duplicate),
+        timelines(&stories::examples(runs)),
         latencies(runs),
         attempts_taken(runs),
-        chapters::html(&outcome.chapters),
-        again(outcome),
+        chapters::html(&results.chapters),
+        again(results),
     ];
     page("Redial: what retries do to a counter", &body.concat())
 }
 
-fn header(outcome: &Outcome) -> String {
+fn header(results: &DemoResults) -> String {
     let total = |mode| {
-        let runs = outcome.runs.iter().filter(move |run| run.mode == mode);
+        let runs = results.runs.iter().filter(move |run| run.mode == mode);
         runs.fold((0, 0), |(calls, twice), run| {
             let by = if let Verdict::TooMany(by) = run.verdict {
                 by
@@ -51,11 +52,7 @@ fn header(outcome: &Outcome) -> String {
         })
     };
     let ((calls, twice), (_, naive_twice)) = (total(Mode::Session), total(Mode::Naive));
-    let problems: String = outcome
-        .problems()
-        .iter()
-        .map(|problem| format!("<p class=\"problem\">{}</p>", escape(problem)))
-        .collect();
+    let problems = problems(&results.problems());
     format!(
         "<header><p class=\"brand\">Redial demo</p><h1>{} calls through every kind of trouble: {} \
          counted twice.<br><span class=\"naive-text\">The same calls from a hand-made retry loop: \
@@ -77,7 +74,7 @@ fn header(outcome: &Outcome) -> String {
 
 fn counted(runs: &[Run]) -> String {
     let lead = "Each call adds one, so a server that counted right has as many effects as there \
-        were calls that were ok; a call whose outcome is unknown to its caller may count or not. \
+        were calls that were ok; a call whose results is unknown to its caller may count or not. \
         Dots on the line are right. Marks to its right are calls that took effect more than once.";
     let scenarios = scenario::ALL.iter().map(|scenario| {
         format!(
@@ -97,22 +94,22 @@ fn counted(runs: &[Run]) -> String {
     )
 }
 
-fn timelines(told: &[Told]) -> String {
+fn timelines(examples: &[Example]) -> String {
     let lead = "Single calls of these runs, put together from the client's log and the server's. \
         Above, a lane for each attempt, from its sending to the end of the wait for it; below, on \
         the tinted ground, what the server executed. Marks that would cover each other are moved \
         apart.";
-    let figures = told.iter().map(|told| {
-        let story = told.story;
+    let figures = examples.iter().map(|example| {
+        let story = example.story;
         let caption = format!(
             "<h3>{}</h3><p>{}</p><p class=\"small\">Scenario \u{201c}{}\u{201d}, {}, call {}.</p>",
             escape(story.title),
             escape(story.says),
-            told.scenario,
+            example.scenario,
             story.mode.text(),
-            told.timeline.number
+            example.timeline.number
         );
-        figure("call", &caption, &lanes::draw(told))
+        figure("call", &caption, &lanes::draw(example))
     });
     let figures = figures.collect::<String>();
     section(
@@ -154,13 +151,13 @@ fn panels(runs: &[Run], draw: impl Fn(&[&Run]) -> String) -> String {
     format!("<div class=\"panels\">{}</div>", panels.collect::<String>())
 }
 
-fn again(outcome: &Outcome) -> String {
+fn again(results: &DemoResults) -> String {
     let lead = format!(
         "<code>cargo xtask demo --seed {} --calls {}</code> runs it all again. The seed decides \
          the faults and the jitter; call ids and the machine's own timing differ from run to run.",
-        outcome.seed, outcome.calls
+        results.seed, results.calls
     );
-    let commands = outcome.runs.iter().map(|run| {
+    let commands = results.runs.iter().map(|run| {
         let [server, client] = run.commands.each_ref().map(|command| escape(command));
         format!(
             "# {}, {}\n{server}\n{client}\n\n",

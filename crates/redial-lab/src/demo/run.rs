@@ -27,7 +27,7 @@ pub(crate) struct Run {
     pub(crate) effects: u64,
     pub(crate) verdict: Verdict,
     pub(crate) calls: Vec<Call>,
-    pub(crate) server_events: Vec<events::Verdict>,
+    pub(crate) server_events: Vec<events::ServerEvent>,
     /// Both command lines, to be typed again.
     pub(crate) commands: [String; 2],
 }
@@ -55,11 +55,7 @@ pub(crate) fn run(
     flags.push(server.address.to_string());
     let summary = programs.client(&flags, CLIENT)?;
     check(&summary, scenario.calls(calls))?;
-    ensure!(
-        mode.is_that(summary.sessions),
-        "the client's session: {:?}",
-        summary.sessions
-    );
+    mode.check(summary.sessions)?;
     let value = wire::settled_value(server.address, KEY, scenario.settle())?;
     server.stop()?;
     let effects = u64::try_from(value).with_context(|| format!("the counter says {value}"))?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::mode::Mode;
+use crate::harness::{command_line::words_and, mode::Mode};
 
 /// The ways that are compared: as Redial's client does it by itself, and as a hand-made retry loop
 /// does it.
@@ -104,14 +104,14 @@ impl Scenario {
 
     /// The server's flags without those that only the demo needs.
     pub(crate) fn server_flags(&self, seed: u64) -> Vec<String> {
-        words(self.server, &[("--seed", seed.to_string())])
+        words_and(self.server, [("--seed", seed.to_string())])
     }
 
     /// The client's flags without those that only the demo needs.
     pub(crate) fn client_flags(&self, mode: Mode, calls: u64, seed: u64) -> Vec<String> {
-        let mut flags = words(
+        let mut flags = words_and(
             self.client,
-            &[
+            [
                 ("--calls", self.calls(calls).to_string()),
                 ("--key", KEY.to_owned()),
                 ("--deadline-ms", "10000".to_owned()),
@@ -124,14 +124,6 @@ impl Scenario {
         flags.extend(mode.flag().map(str::to_owned));
         flags
     }
-}
-
-fn words(flags: &str, more: &[(&str, String)]) -> Vec<String> {
-    let mut words: Vec<_> = flags.split_whitespace().map(str::to_owned).collect();
-    for (flag, value) in more {
-        words.extend([(*flag).to_owned(), value.clone()]);
-    }
-    words
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use super::{
     run::Run,
-    timeline::{Ledger, Timeline},
+    timeline::{ServerLog, Timeline},
 };
 use crate::harness::{
-    events::{End, Event, Outcome},
+    events::{AttemptEnd, Event, Outcome},
     mode::Mode,
 };
 
@@ -20,7 +20,7 @@ pub(crate) struct Story {
 }
 
 /// A story and the call that shows it.
-pub(crate) struct Told {
+pub(crate) struct Example {
     pub(crate) story: &'static Story,
     pub(crate) scenario: &'static str,
     pub(crate) timeline: Timeline,
@@ -54,7 +54,7 @@ const ALL: [Story; 7] = [
     Story {
         title: "A lost reply, naively",
         says: "The same loss, but the retry has a fresh id. The server takes it for another call: \
-               two effects, and the caller, told \u{201c}ok\u{201d}, will never learn of it.",
+               two effects, and the caller, who hears \u{201c}ok\u{201d}, will never learn of it.",
         scenario: "lossy replies",
         mode: Mode::Naive,
         shown_by: |call| call.has(Event::ReplyDropped) && call.executions.len() > 1,
@@ -67,7 +67,7 @@ const ALL: [Story; 7] = [
         mode: Mode::Session,
         shown_by: |call| {
             let cut = |lane: &super::timeline::Lane| {
-                lane.has(Event::Started) && lane.end == End::ConnectionLost
+                lane.has(Event::Started) && lane.end == AttemptEnd::ConnectionLost
             };
             call.lanes.iter().any(cut) && (call.has(Event::Replayed) || call.has(Event::Joined))
         },
@@ -90,24 +90,26 @@ const ALL: [Story; 7] = [
     },
 ];
 
-/// Each story, told by the call that shows it in the fewest attempts; left out where no call
-/// of this run happens to show it.
-pub(crate) fn tell(runs: &[Run]) -> Vec<Told> {
-    ALL.iter().filter_map(|story| told(story, runs)).collect()
+/// Each story with the call that shows it in the fewest attempts; without the stories that no call of
+/// this run happens to show.
+pub(crate) fn examples(runs: &[Run]) -> Vec<Example> {
+    ALL.iter()
+        .filter_map(|story| example(story, runs))
+        .collect()
 }
 
-fn told(story: &'static Story, runs: &[Run]) -> Option<Told> {
+fn example(story: &'static Story, runs: &[Run]) -> Option<Example> {
     let here = |run: &&Run| run.scenario.name == story.scenario && run.mode == story.mode;
     let run = runs.iter().find(here)?;
-    let ledger = Ledger::new(&run.server_events);
+    let log = ServerLog::new(&run.server_events);
     let timeline = run
         .calls
         .iter()
         .filter(|call| call.attempts.len() > 1)
-        .map(|call| ledger.timeline(call))
+        .map(|call| log.timeline(call))
         .filter(story.shown_by)
         .min_by_key(|timeline| (timeline.lanes.len(), timeline.number))?;
-    Some(Told {
+    Some(Example {
         story,
         scenario: run.scenario.name,
         timeline,

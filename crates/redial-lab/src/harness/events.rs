@@ -73,6 +73,13 @@ pub(crate) struct Call {
     pub(crate) attempts: Vec<Attempt>,
 }
 
+impl Call {
+    /// How long the caller waited.
+    pub(crate) fn took_us(&self) -> u64 {
+        self.end_us.saturating_sub(self.start_us)
+    }
+}
+
 /// One sending of a call.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Attempt {
@@ -81,13 +88,13 @@ pub(crate) struct Attempt {
     pub(crate) attempt: u32,
     pub(crate) sent_us: u64,
     pub(crate) end_us: u64,
-    pub(crate) end: End,
+    pub(crate) end: AttemptEnd,
 }
 
 /// What ended the client's wait for one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum End {
+pub(crate) enum AttemptEnd {
     Reply,
     Refused,
     Timeout,
@@ -99,7 +106,7 @@ pub(crate) enum End {
 
 /// One verdict of the server about one attempt.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Verdict {
+pub(crate) struct ServerEvent {
     pub(crate) t_us: u64,
     pub(crate) event: Event,
     pub(crate) id: Option<String>,
@@ -190,17 +197,17 @@ mod tests {
         )
         .unwrap();
         assert_eq!(calls[0].outcome, Outcome::NotExecuted);
-        assert_eq!(calls[0].attempts[0].end, End::ConnectionLost);
+        assert_eq!(calls[0].attempts[0].end, AttemptEnd::ConnectionLost);
         let line =
             r#"{"t_us":5,"event":"refused","id":null,"attempt":2,"method":"inc","code":-32001}"#;
-        let verdicts: Vec<Verdict> = parse(line).unwrap();
+        let verdicts: Vec<ServerEvent> = parse(line).unwrap();
         assert_eq!(
             (verdicts[0].event, verdicts[0].attempt),
             (Event::Refused, 2)
         );
-        let verdicts: Vec<Verdict> = parse(&line.replace("refused", "admired")).unwrap();
+        let verdicts: Vec<ServerEvent> = parse(&line.replace("refused", "admired")).unwrap();
         assert_eq!(verdicts[0].event, Event::Other);
-        let error = parse::<Verdict>(&format!("{line}\n{{}}"))
+        let error = parse::<ServerEvent>(&format!("{line}\n{{}}"))
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("line 2"), "{error}");

@@ -1,5 +1,6 @@
 //! The ways in which a client can name its calls.
 
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -34,9 +35,15 @@ impl Mode {
         }
     }
 
-    /// Whether a client that says this of its `sessions` did so.
-    pub(crate) fn is_that(self, sessions: Option<bool>) -> bool {
-        sessions == Some(self == Self::Session)
+    /// Checks that a client that says this of its `sessions` named its calls in this way.
+    pub(crate) fn check(self, sessions: Option<bool>) -> Result<()> {
+        let expected = self == Self::Session;
+        ensure!(
+            sessions == Some(expected),
+            "a client that was to name its calls {}: sessions {sessions:?}, not {expected}",
+            self.text()
+        );
+        Ok(())
     }
 
     /// The flag that makes a `counter-client` do so.

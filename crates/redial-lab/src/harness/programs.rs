@@ -1,9 +1,9 @@
-//! Finding, building and starting the example programs.
+//! Starting the example programs.
 
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     time::Duration,
 };
@@ -20,7 +20,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 /// The folder with `counter-server` and `counter-client`.
 #[derive(Clone)]
 pub(crate) struct Programs {
-    pub(super) folder: PathBuf,
+    folder: PathBuf,
 }
 
 /// A running `counter-server` on a port of its own.
@@ -34,6 +34,11 @@ pub(crate) struct Server {
 pub(crate) struct Client(Process);
 
 impl Programs {
+    /// Those in this folder.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
     /// Starts a server on a port that the system chooses, and waits until it listens.
     pub(crate) fn server(&self, args: &[String]) -> Result<Server> {
         self.server_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), args)
@@ -51,6 +56,26 @@ impl Programs {
     /// Starts a client, which is to print its summary as JSON.
     pub(crate) fn start_client(&self, args: &[String]) -> Result<Client> {
         Process::start("counter-client", self.program("counter-client"), args).map(Client)
+    }
+
+    /// Starts a client whose call `n` counts under `PREFIX-n`, and which writes each call that has
+    /// ended to `file`.
+    pub(crate) fn start_recorded_client(
+        &self,
+        mut flags: Vec<String>,
+        prefix: &str,
+        server: SocketAddr,
+        file: &Path,
+    ) -> Result<Client> {
+        for (flag, value) in [
+            ("--key-per-call", prefix.to_owned()),
+            ("--connect", server.to_string()),
+            ("--events", file.display().to_string()),
+        ] {
+            flags.extend([flag.to_owned(), value]);
+        }
+        flags.push("--json".to_owned());
+        self.start_client(&flags)
     }
 
     /// Starts a `crash-safe`, the client that makes one call and survives `kill -9`.

@@ -3,14 +3,12 @@
 use std::{
     env,
     fs::{File, TryLockError},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-
-use super::programs::Programs;
 
 /// Where things lie in this workspace.
 #[derive(Deserialize)]
@@ -46,15 +44,16 @@ impl Workspace {
         Ok(folder)
     }
 
-    /// Keeps others from running the command of this name, whose files would be theirs as well, for
-    /// as long as the answer lives.
+    /// Keeps a second run of this command, which would use the same files, from starting for as long
+    /// as the returned file is open.
     pub(crate) fn claim(&self, command: &str) -> Result<File> {
         let path = self.output()?.join(format!("{command}.lock"));
         let file = File::create(&path).with_context(|| format!("can't make {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => bail!(
-                "`cargo xtask {command}` is running in this workspace already; it has {}",
+                "`cargo xtask {command}` is running in this workspace already (it holds {}); nothing \
+                 was started",
                 path.display()
             ),
             Err(TryLockError::Error(error)) => {
@@ -63,25 +62,8 @@ impl Workspace {
         }
     }
 
-    /// The two programs: those in `folder` if one is given, else built in release.
-    pub(crate) fn programs(&self, folder: Option<&Path>, quiet: bool) -> Result<Programs> {
-        if let Some(folder) = folder {
-            return Ok(Programs {
-                folder: folder.to_owned(),
-            });
-        }
-        Ok(Programs {
-            folder: self.build("redial-examples", quiet)?,
-        })
-    }
-
-    /// Builds the programs of a package in release, and answers where they are.
-    pub(crate) fn build(&self, package: &str, quiet: bool) -> Result<PathBuf> {
-        self.build_as("release", package, quiet)
-    }
-
-    /// The same with another profile.
-    pub(crate) fn build_as(&self, profile: &str, package: &str, quiet: bool) -> Result<PathBuf> {
+    /// Builds the programs of a package, and returns their folder.
+    pub(crate) fn build(&self, package: &str, profile: &str, quiet: bool) -> Result<PathBuf> {
         let mut build = cargo();
         build.current_dir(&self.root);
         build.args(["build", "--profile", profile, "-p", package, "--bins"]);

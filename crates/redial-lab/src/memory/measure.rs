@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::harness::{
     clock::{self, Deadline},
+    command_line::words,
     events::Summary,
     mode::Mode,
     programs::{Programs, Server},
@@ -61,15 +62,17 @@ impl Curve {
 /// What both servers are told: plain ids at full speed are more than the default table takes, so
 /// it may have as many records as there are calls; sessions do not need it.
 pub(crate) fn server_flags(calls: u64) -> Vec<String> {
-    let flags = format!("--table-records {calls} --table-mb 65536 --ttl-ms 10000");
-    flags.split_whitespace().map(str::to_owned).collect()
+    words(&format!(
+        "--table-records {calls} --table-mb 65536 --ttl-ms 10000"
+    ))
 }
 
 /// What the client is told.
 pub(crate) fn client_flags(ids: Mode, calls: u64) -> Vec<String> {
-    let flags = format!("--calls {calls} --key {KEY} --concurrency 256 --attempt-timeout-ms 5000");
-    let words = flags.split_whitespace().chain(ids.flag());
-    words.map(str::to_owned).collect()
+    let ids = ids.flag().unwrap_or_default();
+    words(&format!(
+        "--calls {calls} --key {KEY} --concurrency 256 --attempt-timeout-ms 5000 {ids}"
+    ))
 }
 
 /// Whether this system tells how much memory a process has.
@@ -104,11 +107,7 @@ pub(crate) fn measure(
     let summary = client.summary(pause)?;
     watch.look()?;
     server.stop()?;
-    ensure!(
-        ids.is_that(summary.sessions),
-        "the client's session: {:?}",
-        summary.sessions
-    );
+    ids.check(summary.sessions)?;
     ensure!(
         summary.ok == calls,
         "{} of {calls} calls were ok {}",

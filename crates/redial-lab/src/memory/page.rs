@@ -1,10 +1,11 @@
 //! `target/redial/memory.html`: both curves, to be looked at.
 
-use super::{Measured, chart, measure};
+use super::{MemoryResults, chart, measure};
 use crate::{
+    experiment::Report,
     harness::mode::Mode,
     report::{
-        page::{figure, page, section},
+        page::{figure, page, problems, section},
         scale::thousands,
         svg::escape,
     },
@@ -19,9 +20,8 @@ pub(crate) const WHY: &str = "With plain ids a server can't know when a caller i
     would take on 100,000 calls a second and refuse the rest.";
 
 /// The whole page.
-pub(super) fn html(measured: &Measured) -> String {
-    let problem = measured.problem();
-    let problem = problem.map(|problem| format!("<p class=\"problem\">{}</p>", escape(&problem)));
+pub(super) fn html(measured: &MemoryResults) -> String {
+    let problems = problems(&measured.problems());
     let growth = |ids| {
         let early = measured.early();
         let last = measured.of(ids).map(|curve| curve.growth(early).1);
@@ -30,11 +30,10 @@ pub(super) fn html(measured: &Measured) -> String {
     let header = format!(
         "<header><p class=\"brand\">Redial memory</p><h1>{} calls at full speed: with a session \
          the server ends with {:.2} times the memory it had after a tenth of them, with plain ids \
-         with {:.2} times.</h1>{}<p>{}</p></header>\n",
+         with {:.2} times.</h1>{problems}<p>{}</p></header>\n",
         thousands(measured.calls),
         growth(Mode::Session),
         growth(Mode::Plain),
-        problem.unwrap_or_default(),
         measured.speeds()
     );
     let first: Vec<_> = measured.curves.iter().take(measure::MODES.len()).collect();
@@ -55,7 +54,7 @@ pub(super) fn html(measured: &Measured) -> String {
     page("Redial: memory at full speed", &body.concat())
 }
 
-fn table(measured: &Measured) -> String {
+fn table(measured: &MemoryResults) -> String {
     let [ids, numbers @ ..] = measured.headings();
     let numbers = numbers.map(|text| format!("<th scope=\"col\" class=\"number\">{text}</th>"));
     let rows = measured.rows().map(|row| {

@@ -32,7 +32,30 @@ pub(crate) fn figure(class: &str, caption: &str, picture: &str) -> String {
     format!("<figure class=\"{class}\"><figcaption>{caption}</figcaption>{picture}</figure>\n")
 }
 
-/// Writes the page; a reader who has it open never sees half of one.
+/// Broken promises, to be seen first.
+pub(crate) fn problems(problems: &[String]) -> String {
+    let paragraph = |problem: &String| format!("<p class=\"problem\">{}</p>", escape(problem));
+    problems.iter().map(paragraph).collect()
+}
+
+/// A table of figures, each with what it is.
+pub(crate) fn figures<'a>(figures: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let row = |(name, value)| {
+        format!("<tr><th scope=\"row\">{name}</th><td class=\"number\">{value}</td></tr>")
+    };
+    let rows: String = figures.into_iter().map(row).collect();
+    format!("<table><tbody>{rows}</tbody></table>")
+}
+
+/// Command lines, folded away.
+pub(crate) fn commands(commands: &[String]) -> String {
+    format!(
+        "<details><summary>The command lines</summary><pre>{}</pre></details>",
+        escape(&commands.join("\n"))
+    )
+}
+
+/// Writes the page in one step: a browser never loads half of it.
 pub(crate) fn write(file: &Path, page: &str) -> Result<()> {
     let draft = file.with_extension("html.new");
     fs::write(&draft, page)

@@ -1,55 +1,45 @@
 //! `target/redial/restarts.html`: what the restarts did to the calls, to be looked at.
 
-use super::{Seen, chart};
-use crate::report::{
-    page::{figure, page, section},
-    scale::thousands,
-    svg::escape,
+use super::RestartsResults;
+use crate::{
+    crash::chart,
+    experiment::Report,
+    report::{
+        page::{commands, figure, figures, page, problems, section},
+        scale::thousands,
+    },
 };
 
 /// The whole page.
-pub(super) fn html(seen: &Seen) -> String {
+pub(super) fn html(results: &RestartsResults) -> String {
     let picture = figure(
         "wide full",
         "",
-        &chart::draw(seen.calls.iter(), &seen.outages),
+        &chart::draw(results.crash.calls(), &results.crash.outages),
     );
     let picture = format!("{}{picture}", chart::LEGEND);
     let lead = "Above, how many calls ended, and how; below, how long the longest of them took. A \
         call that meets a kill waits for the next server; what it can't know there, it does not do \
         again.";
-    let rows = seen.figures().map(|(name, value)| {
-        format!("<tr><th scope=\"row\">{name}</th><td class=\"number\">{value}</td></tr>")
-    });
-    let table = format!("<table><tbody>{}</tbody></table>", rows.concat());
-    let commands = seen.commands().map(|command| escape(&command));
-    let again = format!(
-        "<details><summary>The command lines</summary><pre>{}</pre></details>",
-        commands.join("\n")
-    );
     let body = [
-        header(seen),
+        header(results),
         section("How the calls ended over time", lead, &picture),
         section(
             "What was counted",
             "By the clients and in the ledgers.",
-            &table,
+            &figures(results.figures()),
         ),
         section(
             "Again",
             "<code>cargo xtask restarts</code> runs it again.",
-            &again,
+            &commands(&results.commands()),
         ),
     ];
     page("Redial: restarts under load", &body.concat())
 }
 
-fn header(seen: &Seen) -> String {
-    let problems: String = seen
-        .problems()
-        .iter()
-        .map(|problem| format!("<p class=\"problem\">{}</p>", escape(problem)))
-        .collect();
+fn header(results: &RestartsResults) -> String {
+    let problems = problems(&results.problems());
     format!(
         "<header><p class=\"brand\">Redial restarts</p><h1>{} calls, and a server that was killed \
          {} times: {} of them doubled, lost or misreported.</h1>{problems}<p>The server keeps its \
@@ -58,9 +48,9 @@ fn header(seen: &Seen) -> String {
          that survives the kill; each call counts under a key of its own. Afterwards the ledgers \
          of all lives were compared with what each caller was told: <em>ok</em> has one effect, \
          <em>not executed</em> none, <em>unknown</em> one or none, and no call two.</p></header>\n",
-        thousands(seen.plan.total()),
-        seen.outages.len(),
-        match seen.violations.len() {
+        thousands(results.plan.total()),
+        results.crash.outages.len(),
+        match results.crash.violations.len() {
             0 => "none".to_owned(),
             n => thousands(n as u64),
         }

@@ -1,14 +1,14 @@
-//! What the clients and the servers of a run are told.
+//! The flags of the clients and the servers of a run.
 
 use std::time::Duration;
 
-use crate::harness::mode::Mode;
+use crate::harness::{command_line::words, mode::Mode};
 
 /// How much later than its deadline a call may end: a timer ends it, on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// What to do.
-pub(crate) struct Plan {
+pub(crate) struct RestartPlan {
     /// What the files of this run begin with.
     pub(crate) name: String,
     /// How many calls each client makes.
@@ -24,6 +24,16 @@ pub(crate) struct Plan {
     pub(crate) call_limit: Duration,
     /// How long all of it may take.
     pub(crate) limit: Duration,
+}
+
+/// How much is asked of the programs.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// Of all clients together.
+    pub(crate) calls: u64,
+    pub(crate) clients: u64,
+    pub(crate) kills: usize,
+    pub(crate) seed: u64,
 }
 
 /// What is made to go wrong beside the kills.
@@ -54,35 +64,28 @@ pub(crate) const REFUSALS: Trouble = Trouble {
     deadline_ms: 1000,
 };
 
-impl Plan {
-    /// So many calls of so many clients, in this trouble.
-    pub(crate) fn new(
-        name: String,
-        ids: Mode,
-        trouble: Trouble,
-        (calls, clients): (u64, u64),
-        kills: usize,
-        seed: u64,
-    ) -> Self {
+impl RestartPlan {
+    /// This load, in this trouble. The files' names begin with `name`.
+    pub(crate) fn new(name: &str, ids: Mode, trouble: Trouble, load: Load) -> Self {
         let Trouble {
             server,
             client,
             deadline_ms,
         } = trouble;
-        let server = format!("{server} --seed {seed}");
+        let seed = load.seed;
         let flag = ids.flag().unwrap_or_default();
-        let client = format!("{client} --deadline-ms {deadline_ms} --seed {seed} {flag}");
-        let words = |flags: String| flags.split_whitespace().map(str::to_owned).collect();
         Self {
-            name,
-            calls: calls.div_ceil(clients),
-            clients: clients as usize,
+            name: name.to_owned(),
+            calls: load.calls.div_ceil(load.clients),
+            clients: load.clients as usize,
             ids,
-            kills,
-            server: words(server),
-            client: words(client),
+            kills: load.kills,
+            server: words(&format!("{server} --seed {seed}")),
+            client: words(&format!(
+                "{client} --deadline-ms {deadline_ms} --seed {seed} {flag}"
+            )),
             call_limit: Duration::from_millis(deadline_ms) + SLACK,
-            limit: Duration::from_millis(120_000 + calls / 2 + kills as u64 * 2000),
+            limit: Duration::from_millis(120_000 + load.calls / 2 + load.kills as u64 * 2000),
         }
     }
 

@@ -1,6 +1,9 @@
 //! The grid: which settings are tried, and what is measured of each.
 
-use crate::{harness::events::Summary, report::scale::duration};
+use crate::{
+    harness::{command_line::words, events::Summary},
+    report::scale::duration,
+};
 
 /// Below, above and far above the 20 ms that the server needs.
 pub(super) const TIMEOUTS_MS: [u64; 3] = [15, 40, 100];
@@ -22,7 +25,7 @@ pub(super) struct Setting {
 }
 
 /// What came out of it.
-pub(super) struct Cell {
+pub(super) struct GridCell {
     pub(super) setting: Setting,
     pub(super) summary: Summary,
 }
@@ -32,13 +35,13 @@ pub(super) struct Cell {
 const GOOD_SUCCESS: f64 = 0.99;
 
 /// Which cells did best, in a sentence.
-pub(super) fn conclusion(cells: &[Cell]) -> String {
-    let good: Vec<&Cell> = cells
+pub(super) fn conclusion(cells: &[GridCell]) -> String {
+    let good: Vec<&GridCell> = cells
         .iter()
         .filter(|cell| cell.summary.success() >= GOOD_SUCCESS)
         .collect();
     let best = |metric: Metric| {
-        let value = |cell: &&&Cell| metric.of(&cell.summary).unwrap_or(f64::INFINITY);
+        let value = |cell: &&&GridCell| metric.of(&cell.summary).unwrap_or(f64::INFINITY);
         let best = good.iter().min_by(|a, b| value(a).total_cmp(&value(b)))?;
         let (text, flags) = (
             metric.text(metric.of(&best.summary)),
@@ -110,10 +113,6 @@ pub(super) fn client_flags(calls: u64, seed: u64) -> Vec<String> {
         "--calls {calls} --concurrency 32 --max-attempts 5 --deadline-ms 500 \
          --backoff-cap-ms 1000 --retry-budget unlimited --seed {seed} --json"
     ))
-}
-
-fn words(flags: &str) -> Vec<String> {
-    flags.split_whitespace().map(str::to_owned).collect()
 }
 
 /// What is measured.

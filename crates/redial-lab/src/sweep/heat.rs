@@ -1,6 +1,6 @@
 //! Heat maps: one metric, a small map of base and factor for each jitter and attempt timeout.
 
-use super::grid::{BASES_MS, Cell, FACTORS, JITTERS, Metric, TIMEOUTS_MS};
+use super::grid::{BASES_MS, FACTORS, GridCell, JITTERS, Metric, TIMEOUTS_MS};
 use crate::report::{
     scale::Scale,
     svg::{Anchor, Svg},
@@ -16,7 +16,7 @@ const MAP: (f64, f64) = (
 );
 
 /// All small maps of one metric, on one colour scale.
-pub(super) fn draw(metric: Metric, cells: &[Cell]) -> String {
+pub(super) fn draw(metric: Metric, cells: &[GridCell]) -> String {
     let (low, high) = range(metric, cells);
     let width = LEFT + (MAP.0 + GAP.0) * TIMEOUTS_MS.len() as f64 - GAP.0 + 4.0;
     let height = TOP + (MAP.1 + GAP.1) * JITTERS.len() as f64 + 6.0;
@@ -47,7 +47,7 @@ pub(super) fn draw(metric: Metric, cells: &[Cell]) -> String {
                 svg.text("label", (0.0, y + 4.0), Anchor::Start, &text);
             }
             axes(&mut svg, (x, y + 14.0), column == 0);
-            let here = |cell: &&Cell| {
+            let here = |cell: &&GridCell| {
                 cell.setting.jitter == jitter && cell.setting.timeout_ms == timeout_ms
             };
             for cell in cells.iter().filter(here) {
@@ -58,7 +58,7 @@ pub(super) fn draw(metric: Metric, cells: &[Cell]) -> String {
     svg.finish()
 }
 
-fn draw_cell(svg: &mut Svg, metric: Metric, cell: &Cell, map: (f64, f64), shade: Scale) {
+fn draw_cell(svg: &mut Svg, metric: Metric, cell: &GridCell, map: (f64, f64), shade: Scale) {
     let setting = cell.setting;
     let place = |all: &[u64], one| all.iter().position(|value| *value == one).unwrap_or(0) as f64;
     let x = map.0 + CELL.0 * place(&BASES_MS, setting.base_ms);
@@ -140,13 +140,13 @@ fn legend(svg: &mut Svg, metric: Metric, (low, high): (f64, f64), width: f64) {
 
 /// The smallest and the largest value there is. Both latencies share one scale: on a scale of its
 /// own the median's noise, a millisecond, would look like a finding.
-fn range(metric: Metric, cells: &[Cell]) -> (f64, f64) {
+fn range(metric: Metric, cells: &[GridCell]) -> (f64, f64) {
     let metrics: &[_] = match metric {
         Metric::P50 | Metric::P99 => &[Metric::P50, Metric::P99],
         Metric::Success => &[Metric::Success],
         Metric::ExtraLoad => &[Metric::ExtraLoad],
     };
-    let of = |cell: &Cell| {
+    let of = |cell: &GridCell| {
         metrics
             .iter()
             .filter_map(|metric| metric.of(&cell.summary))
@@ -164,14 +164,14 @@ mod tests {
     use super::*;
     use crate::{harness::events::Summary, sweep::grid};
 
-    fn cells() -> Vec<Cell> {
+    fn cells() -> Vec<GridCell> {
         let cell = |(index, setting)| {
             let summary = Summary {
                 calls: 1000,
                 ok: index as u64,
                 ..Summary::default()
             };
-            Cell { setting, summary }
+            GridCell { setting, summary }
         };
         grid::settings().into_iter().enumerate().map(cell).collect()
     }

@@ -1,7 +1,7 @@
 //! `target/redial/sweep.html`: the heat maps.
 
 use super::{
-    Sweep,
+    SweepResults,
     grid::{self, Metric},
     heat,
 };
@@ -12,7 +12,7 @@ use crate::report::{
 };
 
 /// The whole page.
-pub(super) fn html(sweep: &Sweep) -> String {
+pub(super) fn html(sweep: &SweepResults) -> String {
     let maps = Metric::ALL.map(|metric| {
         let caption = format!(
             "<h3>{}</h3><p class=\"small\">{}</p>",
@@ -48,7 +48,7 @@ fn title(metric: Metric) -> &'static str {
     }
 }
 
-fn header(sweep: &Sweep) -> String {
+fn header(sweep: &SweepResults) -> String {
     format!(
         "<header><p class=\"brand\">Redial sweep</p><h1>What a retry policy costs when three \
          requests in ten are lost</h1><p>{} calls in each of {} cells, on real programs over TCP. \
@@ -61,7 +61,7 @@ fn header(sweep: &Sweep) -> String {
     )
 }
 
-fn again(sweep: &Sweep) -> String {
+fn again(sweep: &SweepResults) -> String {
     let (seed, calls) = (sweep.seed, sweep.calls);
     let lead = format!(
         "<code>cargo xtask sweep --seed {seed} --calls {calls}</code> runs it all again. The seed \

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     demo::verdict::Verdict,
     harness::{
+        command_line::{words, words_and},
         events::{self, Call, Outcome, Summary},
         programs::Programs,
         wire,
@@ -39,7 +40,7 @@ pub(crate) const HEADINGS: [&str; 9] = [
 
 /// When a call is sent a second time.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct HedgePolicy {
     pub(crate) name: &'static str,
     /// The class of what is drawn of it.
     pub(crate) class: &'static str,
@@ -47,22 +48,22 @@ pub(crate) struct Way {
 }
 
 /// Never, and once it has taken longer than most.
-pub(crate) const WAYS: [Way; 2] = [
-    Way {
+pub(crate) const POLICIES: [HedgePolicy; 2] = [
+    HedgePolicy {
         name: "none",
         class: "naive",
         flags: "",
     },
-    Way {
+    HedgePolicy {
         name: "after the p95",
         class: "session",
         flags: "--hedge p95",
     },
 ];
 
-/// What came of one way.
+/// The results of one policy.
 pub(crate) struct Hedged {
-    pub(crate) way: &'static Way,
+    pub(crate) policy: &'static HedgePolicy,
     pub(crate) summary: Summary,
     /// How long the calls took that were ok, in microseconds, sorted.
     pub(crate) sorted_us: Vec<f64>,
@@ -73,30 +74,27 @@ pub(crate) struct Hedged {
 pub(crate) fn watch(
     programs: &Programs,
     folder: &Path,
-    way: &'static Way,
+    policy: &'static HedgePolicy,
     calls: u64,
     seed: u64,
 ) -> Result<Hedged> {
-    let words =
-        |flags: &str| -> Vec<String> { flags.split_whitespace().map(str::to_owned).collect() };
     let server = programs.server(&words(&format!("{SERVER} --seed {seed}")))?;
-    let file = folder.join(format!("hedged-{}.jsonl", way.class));
-    let mut flags = words(&format!("{CLIENTS} {} --key {KEY} --json", way.flags));
-    let own = [
-        ("--calls", calls.to_string()),
-        ("--connect", server.address.to_string()),
-        ("--events", file.display().to_string()),
-    ];
-    for (flag, value) in own {
-        flags.extend([flag.to_owned(), value]);
-    }
+    let file = folder.join(format!("hedged-{}.jsonl", policy.class));
+    let flags = words_and(
+        &format!("{CLIENTS} {} --key {KEY} --json", policy.flags),
+        [
+            ("--calls", calls.to_string()),
+            ("--connect", server.address.to_string()),
+            ("--events", file.display().to_string()),
+        ],
+    );
     let summary = programs.client(&flags, CLIENT)?;
     ensure!(summary.calls == calls, "{} of {calls} calls", summary.calls);
     let value = wire::settled_value(server.address, KEY, Duration::from_millis(100))?;
     // To ask it to stop would mean to wait for the slowest reply of all, though nobody does.
     server.kill()?;
     Ok(Hedged {
-        way,
+        policy,
         summary,
         sorted_us: latencies(&events::read(&file)?),
         effects: u64::try_from(value).with_context(|| format!("the counter says {value}"))?,
@@ -105,7 +103,7 @@ pub(crate) fn watch(
 
 fn latencies(calls: &[Call]) -> Vec<f64> {
     let ok = calls.iter().filter(|call| call.outcome == Outcome::Ok);
-    let took = ok.map(|call| call.end_us.saturating_sub(call.start_us) as f64);
+    let took = ok.map(|call| call.took_us() as f64);
     let mut sorted: Vec<_> = took.collect();
     sorted.sort_by(f64::total_cmp);
     sorted
@@ -117,7 +115,7 @@ impl Hedged {
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
-        let (name, verdict) = (self.way.name, self.verdict());
+        let (name, verdict) = (self.policy.name, self.verdict());
         (verdict != Verdict::Exact)
             .then(|| format!("slow replies, second request {name}: {}", verdict.text()))
     }
@@ -131,7 +129,7 @@ impl Hedged {
         let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), duration);
         let summary = &self.summary;
         [
-            self.way.name.to_owned(),
+            self.policy.name.to_owned(),
             thousands(summary.calls),
             thousands(summary.ok),
             format!("{:.1} %", self.extra() * 100.0),
@@ -145,13 +143,13 @@ impl Hedged {
 
     pub(crate) fn json(&self) -> Value {
         json!({
-            "second_request": self.way.name,
+            "second_request": self.policy.name,
             "client": self.summary,
             "extra_attempts": self.extra(),
             "effects_found": self.effects,
             "judged": self.verdict(),
             "server": SERVER,
-            "flags": format!("{CLIENTS} {}", self.way.flags),
+            "flags": format!("{CLIENTS} {}", self.policy.flags),
         })
     }
 }
@@ -160,9 +158,9 @@ impl Hedged {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn hedged(way: &'static Way, effects: u64) -> Hedged {
+    pub(crate) fn hedged(policy: &'static HedgePolicy, effects: u64) -> Hedged {
         Hedged {
-            way,
+            policy,
             summary: Summary {
                 calls: 4,
                 ok: 4,
@@ -176,9 +174,9 @@ pub(crate) mod tests {
 
     #[test]
     fn an_effect_too_many_is_a_problem() {
-        assert_eq!(hedged(&WAYS[1], 4).problem(), None);
-        let problem = hedged(&WAYS[1], 5).problem().unwrap();
+        assert_eq!(hedged(&POLICIES[1], 4).problem(), None);
+        let problem = hedged(&POLICIES[1], 5).problem().unwrap();
         assert!(problem.contains("after the p95: 1 too many"), "{problem}");
-        assert_eq!(hedged(&WAYS[1], 4).row()[3], "25.0 %");
+        assert_eq!(hedged(&POLICIES[1], 4).row()[3], "25.0 %");
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::harness::{
+    command_line::words,
     programs::Programs,
     wire::{self, Wire},
 };
@@ -76,8 +77,7 @@ pub(crate) const HEADINGS: [&str; 5] = ["id", "first reply", "second reply", "ef
 
 /// Sends each request, waits, and sends each again.
 pub(crate) fn watch(programs: &Programs) -> Result<Late> {
-    let flags = format!("--ttl-ms {TTL_MS} --lease-ms {LEASE_MS}");
-    let flags: Vec<_> = flags.split_whitespace().map(str::to_owned).collect();
+    let flags = words(&format!("--ttl-ms {TTL_MS} --lease-ms {LEASE_MS}"));
     let server = programs.server(&flags)?;
     let address = server.address;
     let mut plain = Wire::connect(address)?;

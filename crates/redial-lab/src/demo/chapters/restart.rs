@@ -7,16 +7,12 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{
-        events::{Call, Outcome},
-        mode::Mode,
-        programs::Programs,
-    },
+    crash::check::Violation,
+    harness::{mode::Mode, programs::Programs},
     report::scale::{between, thousands},
     restarts::{
-        check::{self, Violation},
         drive,
-        plan::{LOSSES, Plan},
+        plan::{LOSSES, Load, RestartPlan},
     },
 };
 
@@ -58,26 +54,26 @@ pub(crate) fn watch(
     calls: u64,
     seed: u64,
 ) -> Result<Restarted> {
-    let name = format!("restart-{}", mode.name());
-    let plan = Plan::new(name, mode, LOSSES, (calls, CLIENTS), KILLS, seed);
-    let driven = drive::drive(programs, folder, &plan, &ProgressBar::hidden())?;
-    let ended = |outcome| {
-        let calls = driven.calls.iter().flatten();
-        calls.filter(|call: &&Call| call.outcome == outcome).count() as u64
+    let load = Load {
+        calls,
+        clients: CLIENTS,
+        kills: KILLS,
+        seed,
     };
-    let (ok, unknown) = (ended(Outcome::Ok), ended(Outcome::Unknown));
-    let effects = driven.effects.count();
-    let violations = check::violations(&driven.calls, plan.calls, plan.call_limit, driven.effects);
+    let name = format!("restart-{}", mode.name());
+    let plan = RestartPlan::new(&name, mode, LOSSES, load);
+    let crash = drive::drive(programs, folder, &plan, &ProgressBar::hidden())?;
+    let counts = crash.counts();
     let doubled = |violation: &&Violation| matches!(violation, Violation::Doubled(..));
     Ok(Restarted {
         mode,
         calls: plan.total(),
-        kills: driven.outages.len(),
-        ok,
-        unknown,
-        effects,
-        doubled: violations.iter().filter(doubled).count() as u64,
-        violations,
+        kills: crash.outages.len(),
+        ok: counts.ok,
+        unknown: counts.unknown,
+        effects: crash.effects,
+        doubled: crash.violations.iter().filter(doubled).count() as u64,
+        violations: crash.violations,
     })
 }
 

@@ -86,9 +86,7 @@ fn curve(latencies: &Latencies, x: Scale, y: Scale) -> String {
 
 fn latencies(run: &Run) -> Latencies {
     let ok = run.calls.iter().filter(|call| call.outcome == Outcome::Ok);
-    let mut sorted: Vec<_> = ok
-        .map(|call| call.end_us.saturating_sub(call.start_us) as f64)
-        .collect();
+    let mut sorted: Vec<_> = ok.map(|call| call.took_us() as f64).collect();
     sorted.sort_by(f64::total_cmp);
     Latencies {
         mode: run.mode,

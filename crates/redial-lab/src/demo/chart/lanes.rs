@@ -2,11 +2,11 @@
 
 use crate::{
     demo::{
-        stories::Told,
+        stories::Example,
         timeline::{Lane, Mark, Timeline},
     },
     harness::{
-        events::{End, Event},
+        events::{AttemptEnd, Event},
         mode::Mode,
     },
     report::{
@@ -25,14 +25,14 @@ const ROW: f64 = 30.0;
 const SYMBOL: f64 = 11.0;
 
 /// One call.
-pub(crate) fn draw(told: &Told) -> String {
-    let call = &told.timeline;
+pub(crate) fn draw(example: &Example) -> String {
+    let call = &example.timeline;
     let rows = (call.lanes.len() + call.executions.len()) as f64;
     let bottom = TOP + ROW * rows + 8.0;
     let x = Scale::linear((0.0, call.last_ms().max(0.1)), (LEFT, RIGHT - 2.0 * SYMBOL));
-    let slug = super::slug("call", told.story.title, told.story.mode.name());
+    let slug = super::slug("call", example.story.title, example.story.mode.name());
     let size = (WIDTH, bottom + 44.0);
-    let mut svg = Svg::new(&slug, size, told.story.title, &describe(call));
+    let mut svg = Svg::new(&slug, size, example.story.title, &describe(call));
     for tick in x.ticks(6.0) {
         svg.line("grid", (x.at(tick), TOP), (x.at(tick), bottom));
         svg.text(
@@ -60,7 +60,7 @@ pub(crate) fn draw(told: &Told) -> String {
         draw_lane(&mut svg, call, index, lane, x);
     }
     for index in 0..call.executions.len() {
-        draw_execution(&mut svg, call, index, told.story.mode, x);
+        draw_execution(&mut svg, call, index, example.story.mode, x);
     }
     svg.finish()
 }
@@ -81,7 +81,7 @@ fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale
     if completes && call.end_ms > lane.end_ms {
         svg.line("late", (end, y), (x.at(call.end_ms), y));
     }
-    if lane.end == End::Timeout {
+    if lane.end == AttemptEnd::Timeout {
         svg.line("gave-up", (end, y - 5.0), (end, y + 5.0));
     }
     let mut free = sent + SYMBOL;
@@ -90,7 +90,7 @@ fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale
         symbol(svg, mark.event, (at, y));
         free = at + SYMBOL;
     }
-    if lane.end == End::ConnectionLost {
+    if lane.end == AttemptEnd::ConnectionLost {
         cross(svg, (end.max(free), y));
     }
     if completes {
@@ -106,29 +106,30 @@ fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale
     );
 }
 
-/// What is drawn of an attempt: what became of it, and what was lost on the way back.
+/// What is drawn of an attempt: what happened to it, and what was lost on the way back.
 fn shown(lane: &Lane) -> Vec<Mark> {
-    let fate = lane.fate();
+    let event = lane.main_event();
     // A connection that the client saw break is marked where it saw it.
     let lost = |event| {
-        event == Event::ReplyDropped || event == Event::Cut && lane.end != End::ConnectionLost
+        event == Event::ReplyDropped
+            || event == Event::Cut && lane.end != AttemptEnd::ConnectionLost
     };
-    let shown = |mark: &&Mark| Some(mark.event) == fate || lost(mark.event);
+    let shown = |mark: &&Mark| Some(mark.event) == event || lost(mark.event);
     let mut marks: Vec<_> = lane.marks.iter().filter(shown).copied().collect();
-    // The attempt did its work when its call was taken on, not when the handler's turn came.
-    let taken = lane.marks.iter().find(|mark| mark.event == Event::Accepted);
-    if let (Some(taken), Some(first)) = (taken, marks.first_mut())
+    // The attempt did its work when its call was accepted, not when the handler's turn came.
+    let accepted = lane.marks.iter().find(|mark| mark.event == Event::Accepted);
+    if let (Some(accepted), Some(first)) = (accepted, marks.first_mut())
         && first.event == Event::Started
     {
-        first.at_ms = taken.at_ms;
+        first.at_ms = accepted.at_ms;
     }
     marks
 }
 
 /// Circles for what leads to an execution, a cross for a loss, a bar for a closed door.
-fn symbol(svg: &mut Svg, fate: Event, at: (f64, f64)) {
+fn symbol(svg: &mut Svg, event: Event, at: (f64, f64)) {
     let (x, y) = at;
-    match fate {
+    match event {
         Event::RequestDropped | Event::ReplyDropped | Event::Cut => cross(svg, at),
         Event::Joined => svg.circle("joined", at, 4.5, "joined the running execution"),
         Event::Replayed => svg.path(
@@ -159,7 +160,7 @@ fn cross(svg: &mut Svg, at: (f64, f64)) {
 fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: Scale) {
     let execution = &call.executions[index];
     let y = middle(call.lanes.len() + index);
-    let taken = x.at(execution.taken_ms);
+    let accepted = x.at(execution.accepted_ms);
     let start = x.at(execution.start_ms);
     let end = x.at(execution.end_ms.unwrap_or(call.last_ms()));
     svg.text(
@@ -171,12 +172,12 @@ fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: S
     let class = mode.name();
     let waited = format!(
         "waited for {:.1} ms",
-        execution.start_ms - execution.taken_ms
+        execution.start_ms - execution.accepted_ms
     );
     svg.rect(
         &format!("{class} pale"),
-        (taken, y - 7.0),
-        (start - taken, 14.0),
+        (accepted, y - 7.0),
+        (start - accepted, 14.0),
         &waited,
     );
     let took = execution.end_ms.map(|end_ms| end_ms - execution.start_ms);
@@ -198,7 +199,7 @@ fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: S
 fn connectors(svg: &mut Svg, call: &Timeline, x: Scale) {
     for (row, execution) in call.executions.iter().enumerate() {
         let bar = middle(call.lanes.len() + row) - 7.0;
-        let started = (execution.lane, execution.taken_ms);
+        let started = (execution.lane, execution.accepted_ms);
         let joined = call.lanes.iter().enumerate().filter_map(|(index, lane)| {
             let mark = lane.marks.iter().find(|mark| mark.event == Event::Joined)?;
             Some((index, mark.at_ms))

@@ -18,7 +18,7 @@ const LEAST: f64 = 0.0002;
 /// The shares that have names.
 const NAMED: [(f64, &str); 3] = [(0.5, "p50"), (0.01, "p99"), (0.001, "p99.9")];
 
-/// A curve for each way, falling: the lower and the more to the left, the better.
+/// A curve for each policy, falling: the lower and the more to the left, the better.
 pub(crate) fn draw(runs: &[Hedged]) -> String {
     let title = "Share of calls that took longer";
     let mut svg = Svg::new("tail", (WIDTH, BOTTOM + 46.0), title, &describe(runs));
@@ -48,7 +48,7 @@ pub(crate) fn draw(runs: &[Hedged]) -> String {
 }
 
 fn draw_one(svg: &mut Svg, run: &Hedged, index: usize, (x, y): (Scale, Scale)) {
-    let (class, sorted) = (run.way.class, &run.sorted_us);
+    let (class, sorted) = (run.policy.class, &run.sorted_us);
     svg.path(&format!("curve {class}"), &curve(sorted, x, y));
     for (index, (share, name)) in NAMED.into_iter().enumerate() {
         if let Some(at) = reached(sorted, sorted.len(), 1.0 - share) {
@@ -58,7 +58,7 @@ fn draw_one(svg: &mut Svg, run: &Hedged, index: usize, (x, y): (Scale, Scale)) {
     }
     let [_, p99, _] = percentiles(run);
     let at = (RIGHT + 12.0, TOP + 16.0 + 40.0 * index as f64);
-    let text = format!("second request: {}", run.way.name);
+    let text = format!("second request: {}", run.policy.name);
     svg.text(&format!("label {class}-text"), at, Anchor::Start, &text);
     svg.text(
         "note",
@@ -72,8 +72,8 @@ fn draw_one(svg: &mut Svg, run: &Hedged, index: usize, (x, y): (Scale, Scale)) {
 /// digits.
 fn percentiles(run: &Hedged) -> [String; NAMED.len()] {
     let latency = run.summary.latency_us;
-    let told = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), duration);
-    [latency.p50, latency.p99, latency.p999].map(told)
+    let text = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), duration);
+    [latency.p50, latency.p99, latency.p999].map(text)
 }
 
 /// Steps down by one call at each latency.
@@ -89,7 +89,7 @@ fn curve(sorted: &[f64], x: Scale, y: Scale) -> String {
 fn describe(runs: &[Hedged]) -> String {
     let one = |run: &Hedged| {
         let [p50, p99, _] = percentiles(run);
-        format!("second request {}: p50 {p50}, p99 {p99}", run.way.name)
+        format!("second request {}: p50 {p50}, p99 {p99}", run.policy.name)
     };
     runs.iter().map(one).collect::<Vec<_>>().join("; ")
 }

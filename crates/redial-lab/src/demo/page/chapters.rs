@@ -3,7 +3,7 @@
 use crate::{
     demo::{
         chapters::{self, Chapters, hedging, hedging::Hedged, late, restart, restart::Restarted},
-        chart::{fates, tail},
+        chart::{outcomes, tail},
     },
     memory::chart,
     report::{
@@ -36,7 +36,7 @@ fn restarts(runs: &[Restarted]) -> String {
     let legend = "<p class=\"legend\"><span><i class=\"key square lost-bar\"></i>calls that took \
         effect twice</span><span><i class=\"key square soft-bar\"></i>calls whose callers were told \
         that nobody knows</span></p>";
-    let picture = figure("wide", legend, &fates::draw(runs));
+    let picture = figure("wide", legend, &outcomes::draw(runs));
     let table = table(&restart::HEADINGS, runs.iter().map(Restarted::row), 1);
     section(
         "A server that is killed",

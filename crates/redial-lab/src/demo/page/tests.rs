@@ -5,12 +5,12 @@ use std::{collections::HashSet, time::Duration};
 use super::*;
 use crate::{
     demo::{
-        chapters::{self, Chapters, hedging::WAYS},
+        chapters::{self, Chapters, hedging::POLICIES},
         duplicate::Duplicate,
         scenario::Scenario,
     },
     harness::{
-        events::{self, Attempt, Call, End, Event, Summary},
+        events::{self, Attempt, AttemptEnd, Call, Event, Summary},
         mode::Mode,
     },
     memory::measure::{Curve, Sample},
@@ -31,7 +31,11 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
         end_us: sent_us + 5000,
         end,
     };
-    let last = if slow { End::Timeout } else { End::Reply };
+    let last = if slow {
+        AttemptEnd::Timeout
+    } else {
+        AttemptEnd::Reply
+    };
     let call = Call {
         number: 0,
         outcome: if slow {
@@ -42,9 +46,9 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
         start_us: 0,
         end_us: 12_000,
         value: None,
-        attempts: vec![attempt(0, 0, End::Timeout), attempt(1, 7000, last)],
+        attempts: vec![attempt(0, 0, AttemptEnd::Timeout), attempt(1, 7000, last)],
     };
-    let verdict = |index: usize, t_us, event| events::Verdict {
+    let verdict = |index: usize, t_us, event| events::ServerEvent {
         t_us,
         event,
         id: Some(ids[index].to_owned()),
@@ -85,11 +89,11 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
     }
 }
 
-fn outcome() -> Outcome {
+fn results() -> DemoResults {
     let runs = scenario::ALL
         .iter()
         .flat_map(|scenario| scenario::MODES.map(|mode| run(scenario, mode)));
-    Outcome {
+    DemoResults {
         seed: 7,
         calls: 1,
         duplicate: Duplicate {
@@ -118,9 +122,9 @@ fn chapters() -> Chapters {
     Chapters {
         late: chapters::late::tests::late(),
         restarted: vec![restarted(Mode::Session, 0), restarted(Mode::Naive, 17)],
-        hedged: WAYS
+        hedged: POLICIES
             .iter()
-            .map(|way| chapters::hedging::tests::hedged(way, 4))
+            .map(|policy| chapters::hedging::tests::hedged(policy, 4))
             .collect(),
         memory: vec![curve(Mode::Plain, 2048), curve(Mode::Session, 1024)],
     }
@@ -128,9 +132,9 @@ fn chapters() -> Chapters {
 
 #[test]
 fn the_page_is_whole() {
-    let outcome = outcome();
-    assert_eq!(outcome.problems(), [""; 0]);
-    let page = html(&outcome);
+    let results = results();
+    assert_eq!(results.problems(), [""; 0]);
+    let page = html(&results);
     for needle in ["NaN", "inf\"", "http", "<reply>", "<script"] {
         assert!(!page.contains(needle), "{needle}");
     }
@@ -142,7 +146,7 @@ fn the_page_is_whole() {
         "and executed again, time 2",
         "naive: no call was ever ok",
         "left no trace",
-        "none twice, 10 unknown and told so",
+        "none twice, 10 unknown",
         "17 twice",
         "stale (-32007)",
         "second request: after the p95",
@@ -161,7 +165,7 @@ fn the_page_is_whole() {
 
 #[test]
 fn every_id_is_there_once() {
-    let page = html(&outcome());
+    let page = html(&results());
     let ids: Vec<_> = page
         .split(" id=\"")
         .skip(1)
@@ -174,10 +178,10 @@ fn every_id_is_there_once() {
 
 #[test]
 fn a_broken_promise_is_said_on_top() {
-    let mut outcome = outcome();
-    outcome.duplicate.effects = 2;
-    outcome.runs[2].verdict = Verdict::Lost(1);
-    let page = html(&outcome);
+    let mut results = results();
+    results.duplicate.effects = 2;
+    results.runs[2].verdict = Verdict::Lost(1);
+    let page = html(&results);
     assert!(page.contains("<p class=\"problem\">one id, sent three times, had 2 effects</p>"));
     assert!(page.contains("<p class=\"problem\">no faults, with a session: 1 lost</p>"));
 }

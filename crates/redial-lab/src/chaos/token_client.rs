@@ -1,5 +1,5 @@
-//! Clients that save the token of a call before they send it, are killed, and ask in their next
-//! life what became of it.
+//! Clients that save the token of a call before they send it, are killed, and ask in their next life
+//! what happened to it.
 
 use std::{
     fs,
@@ -17,102 +17,108 @@ use anyhow::{Context, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::diary::{Deed, Diary};
-use crate::harness::{
-    clock,
-    events::{Call, Outcome},
-    process::Process,
-    programs::Programs,
+use super::event_log::{ChaosEvent, EventLog};
+use crate::{
+    crash::check::{ClientEnd, History},
+    harness::{
+        clock,
+        events::{Call, Outcome},
+        process::Process,
+        programs::Programs,
+    },
 };
 
-/// A life that is not killed asks and then calls, each for 10 s at most; the rest is for a busy
+/// A life that is not killed resolves and then calls, each for 10 s at most; the rest is for a busy
 /// machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(25);
-/// So many lives of one call are killed at most.
+const LIMIT: Duration = Duration::from_secs(25);
+/// At most so many lives of one call are killed.
 const LIVES: usize = 6;
 
-/// What every saver needs.
+/// What every token client needs.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct TokenSetup {
     pub(crate) programs: Programs,
     pub(crate) folder: PathBuf,
     pub(crate) server: SocketAddr,
-    pub(crate) diary: Diary,
+    pub(crate) log: EventLog,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
 /// A thread that makes one call after another, each in as many lives as it takes.
-pub(crate) struct Saver {
-    place: Place,
+pub(crate) struct TokenClient {
+    setup: TokenSetup,
     prefix: String,
     rng: ChaCha8Rng,
     calls: Vec<Call>,
-    /// How many calls a later life than the one that sent them had to ask for.
+    /// How many calls were resolved by a later life than the one that sent them.
     resolved: u64,
 }
 
-/// What it wrote down.
-pub(crate) struct Saved {
-    pub(crate) prefix: String,
-    pub(crate) calls: Vec<Call>,
+/// What it leaves behind.
+pub(crate) struct TokenRecord {
+    pub(crate) history: History,
     pub(crate) resolved: u64,
 }
 
 /// How one life ended.
-struct Life {
+struct TokenLife {
     is_killed: bool,
-    words: Vec<String>,
+    /// The lines that it printed.
+    lines: Vec<String>,
 }
 
-impl Saver {
-    /// Calls until it is told to stop.
-    pub(crate) fn start(place: Place, number: u64, seed: u64) -> JoinHandle<Result<Saved>> {
+impl TokenClient {
+    /// Calls until it is stopped.
+    pub(crate) fn start(
+        setup: TokenSetup,
+        number: u64,
+        seed: u64,
+    ) -> JoinHandle<Result<TokenRecord>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(number);
-        let saver = Self {
-            place,
-            prefix: format!("saver{number}"),
+        let client = Self {
+            setup,
+            prefix: format!("token{number}"),
             rng,
             calls: Vec::new(),
             resolved: 0,
         };
-        thread::spawn(move || saver.work())
+        thread::spawn(move || client.work())
     }
 
-    fn work(mut self) -> Result<Saved> {
+    fn work(mut self) -> Result<TokenRecord> {
         for number in 0.. {
-            if self.place.stop.load(Ordering::Acquire) {
+            if self.setup.stop.load(Ordering::Acquire) {
                 break;
             }
             let call = self.call(number)?;
             self.calls.push(call);
         }
-        Ok(Saved {
-            prefix: self.prefix,
-            calls: self.calls,
+        Ok(TokenRecord {
+            history: History::new(self.prefix, self.calls, ClientEnd::Stopped, LIMIT),
             resolved: self.resolved,
         })
     }
 
     fn call(&mut self, number: u64) -> Result<Call> {
         let token = self
-            .place
+            .setup
             .folder
             .join(format!("{}-{number}.token", self.prefix));
         let key = format!("{}-{number}", self.prefix);
         for life in 0.. {
             let start_us = clock::unix_us();
             let ended = self.live(&key, &token, life < LIVES)?;
-            let is_resolved = said(&ended.words, "the call of the life before").is_some();
+            let is_resolved = after(&ended.lines, "the call of the life before").is_some();
             self.resolved += u64::from(is_resolved);
-            let value = said(&ended.words, "the counter is ");
+            let value = after(&ended.lines, "the counter is ");
             let value = value.map(str::parse).transpose().context("its counter")?;
             if value.is_none() && ended.is_killed {
                 continue;
             }
             let outcome = match (value, token.exists()) {
                 (Some(_), _) => Outcome::Ok,
-                // Without a server there was no session to have the call in, so it was not sent.
+                // Without a server there was no session for the call, so it was not sent.
                 (None, false) => Outcome::NotExecuted,
                 (None, true) => Outcome::Unknown,
             };
@@ -132,27 +138,27 @@ impl Saver {
     }
 
     /// Starts the program, and kills it or lets it end.
-    fn live(&mut self, key: &str, token: &Path, may_be_killed: bool) -> Result<Life> {
+    fn live(&mut self, key: &str, token: &Path, may_be_killed: bool) -> Result<TokenLife> {
         let flags = [
             "--connect",
-            &self.place.server.to_string(),
+            &self.setup.server.to_string(),
             "--key",
             key,
             "--token",
             &token.display().to_string(),
         ];
         let mut process = self
-            .place
+            .setup
             .programs
             .start_crash_safe(&flags.map(str::to_owned))?;
         let is_killed = may_be_killed && self.rng.random_bool(0.6);
         if !is_killed {
-            let (_, words) = process.finish(LIMIT)?;
-            return Ok(Life { is_killed, words });
+            let (_, lines) = process.finish(LIMIT)?;
+            return Ok(TokenLife { is_killed, lines });
         }
-        self.place.diary.note(Deed::SaverKilled);
-        let words = self.kill(process)?;
-        Ok(Life { is_killed, words })
+        self.setup.log.record(ChaosEvent::TokenClientKilled);
+        let lines = self.kill(process)?;
+        Ok(TokenLife { is_killed, lines })
     }
 
     /// Within the milliseconds in which the call is saved, sent, executed and answered.
@@ -163,6 +169,6 @@ impl Saver {
 }
 
 /// What follows these words in the line that begins with them.
-fn said<'a>(lines: &'a [String], words: &str) -> Option<&'a str> {
+fn after<'a>(lines: &'a [String], words: &str) -> Option<&'a str> {
     lines.iter().find_map(|line| line.strip_prefix(words))
 }

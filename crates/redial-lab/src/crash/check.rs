@@ -1,10 +1,9 @@
-//! What the ledgers of all lives of a server say about what its callers were told. It shares no
-//! code with server or client.
+//! What the ledgers of all lives of a server say about what its callers heard. It shares no code with
+//! server or client.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    path::Path,
     time::Duration,
 };
 
@@ -28,16 +27,9 @@ struct Entry {
 
 impl Effects {
     /// Adds the ledger of one more life.
-    pub(crate) fn read(&mut self, life: usize, file: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("can't read {}", file.display()))?;
-        self.add(life, &text)
-            .with_context(|| file.display().to_string())
-    }
-
-    fn add(&mut self, life: usize, text: &str) -> Result<()> {
-        // The kill may have come in the middle of a write. The counter had not changed yet then,
-        // and nobody was told.
+    pub(super) fn add(&mut self, life: usize, text: &str) -> Result<()> {
+        // The kill may have come in the middle of a write. Then the counter had not changed yet, and
+        // no caller had heard of it.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         for line in whole.lines() {
             let entry: Entry = serde_json::from_str(line).with_context(|| line.to_owned())?;
@@ -59,35 +51,25 @@ impl Effects {
     }
 }
 
-/// What must not be.
+/// A broken promise.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     /// More than one effect, in these lives.
     Doubled(String, Vec<usize>),
-    /// The caller was told ok, and there is no effect.
+    /// The caller heard ok, and there is no effect.
     Lost(String),
-    /// The caller was told that it was not executed, and there is an effect, in this life.
+    /// The caller heard that it was not executed, and there is an effect, in this life.
     Ghost(String, usize),
-    /// The caller was told another value than one effect gives.
+    /// The caller heard another value than one effect gives.
     Value(String, Option<i64>),
     /// An effect of a call that was never made.
     Stray(String),
-    /// The call was not over when it had to be; it took this many microseconds.
+    /// The call had not ended when it had to; it took this many microseconds.
     Late(String, u64),
     /// The call never ended.
     Missing(String),
     /// The call ended more than once.
     Again(String),
-}
-
-/// How many violations are told one by one.
-const TOLD: usize = 10;
-
-/// What is said of violations: each of the first few, and how many there are beside them.
-pub(crate) fn summary(violations: &[Violation]) -> impl Iterator<Item = String> + '_ {
-    let first = violations.iter().take(TOLD).map(ToString::to_string);
-    let others = violations.len().saturating_sub(TOLD);
-    first.chain((others > 0).then(|| format!("and {others} more")))
 }
 
 impl fmt::Display for Violation {
@@ -110,69 +92,73 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the keys of a client begin with.
-pub(crate) fn prefix(client: usize) -> String {
-    format!("client{client}")
-}
-
 /// What one client wrote down.
-pub(crate) struct History<'a> {
+#[derive(Clone)]
+pub(crate) struct History {
     /// Call `n` counted under `PREFIX-n`.
     pub(crate) prefix: String,
-    pub(crate) calls: &'a [Call],
-    pub(crate) end: End,
+    /// Without their attempts: minutes of them would not fit into memory.
+    pub(crate) calls: Vec<Call>,
+    pub(crate) end: ClientEnd,
     /// No call may have taken longer.
     pub(crate) limit: Duration,
+    /// How many of the calls were sent more than once.
+    pub(crate) retried: u64,
+}
+
+impl History {
+    pub(crate) fn new(
+        prefix: String,
+        mut calls: Vec<Call>,
+        end: ClientEnd,
+        limit: Duration,
+    ) -> Self {
+        let is_retried = |call: &&Call| call.attempts.len() > 1;
+        let retried = calls.iter().filter(is_retried).count() as u64;
+        for call in &mut calls {
+            call.attempts = Vec::new();
+        }
+        Self {
+            prefix,
+            calls,
+            end,
+            limit,
+            retried,
+        }
+    }
 }
 
 /// How a client ended, which says what is known of the calls that it did not write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ClientEnd {
     /// It had this many to make, so none may be missing.
     Planned(u64),
     /// It ended its calls and stopped, so there were no others.
     Stopped,
-    /// It was killed: there may have been others, and nobody was told of them.
+    /// It was killed: there may have been others, whose callers heard nothing.
     Killed,
 }
 
-/// Compares what each client wrote down of its calls, of which it was to make `calls` that take
-/// no longer than `limit`, with the effects.
-pub(crate) fn violations(
-    clients: &[Vec<Call>],
-    calls: u64,
-    limit: Duration,
-    effects: Effects,
-) -> Vec<Violation> {
-    let histories = clients.iter().enumerate().map(|(client, told)| History {
-        prefix: prefix(client),
-        calls: told,
-        end: End::Planned(calls),
-        limit,
-    });
-    violations_of(&histories.collect::<Vec<_>>(), effects)
-}
-
-/// The same for clients that need not have come to the end of their calls.
-pub(crate) fn violations_of(histories: &[History<'_>], mut effects: Effects) -> Vec<Violation> {
+/// Compares what each client wrote down with the effects.
+pub(crate) fn violations(histories: &[History], mut effects: Effects) -> Vec<Violation> {
     let mut found = Vec::new();
     for history in histories {
-        found.extend(told(history, &mut effects));
+        found.extend(recorded(history, &mut effects));
     }
     let ends = histories
         .iter()
         .map(|history| (&*history.prefix, history.end));
-    found.extend(untold(&ends.collect(), effects));
+    found.extend(unrecorded(&ends.collect(), effects));
     found
 }
 
 /// What is wrong about the calls that a client wrote down, or had to; takes their effects away.
-fn told(history: &History<'_>, effects: &mut Effects) -> Vec<Violation> {
+fn recorded(history: &History, effects: &mut Effects) -> Vec<Violation> {
     let mut ended: BTreeMap<u64, Vec<&Call>> = BTreeMap::new();
-    for call in history.calls {
+    for call in &history.calls {
         ended.entry(call.number).or_default().push(call);
     }
-    if let End::Planned(calls) = history.end {
+    if let ClientEnd::Planned(calls) = history.end {
         for number in 0..calls {
             ended.entry(number).or_default();
         }
@@ -190,13 +176,13 @@ fn told(history: &History<'_>, effects: &mut Effects) -> Vec<Violation> {
     found
 }
 
-/// What is wrong about the effects of calls that nobody wrote down.
-fn untold(ends: &HashMap<&str, End>, effects: Effects) -> Vec<Violation> {
+/// What is wrong about the effects of calls that no client wrote down.
+fn unrecorded(ends: &HashMap<&str, ClientEnd>, effects: Effects) -> Vec<Violation> {
     let mut rest: Vec<_> = effects.lives.into_iter().collect();
     rest.sort();
     let judged = rest.into_iter().map(|(key, lives)| {
         let client = key.rsplit_once('-').map_or(&*key, |(prefix, _)| prefix);
-        let was_killed = ends.get(client) == Some(&End::Killed);
+        let was_killed = ends.get(client) == Some(&ClientEnd::Killed);
         match lives[..] {
             [_, _, ..] if was_killed => Some(Violation::Doubled(key, lives)),
             _ if was_killed => None,
@@ -208,7 +194,7 @@ fn untold(ends: &HashMap<&str, End>, effects: Effects) -> Vec<Violation> {
 
 /// What is wrong about one call.
 fn judge(call: &Call, key: String, lives: Vec<usize>, limit: Duration) -> Option<Violation> {
-    let took = call.end_us.saturating_sub(call.start_us);
+    let took = call.took_us();
     match (call.outcome, &lives[..]) {
         (_, [_, _, ..]) => Some(Violation::Doubled(key, lives)),
         (Outcome::Ok, []) => Some(Violation::Lost(key)),
@@ -226,7 +212,11 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(1);
 
     fn key(client: usize, number: u64) -> String {
-        format!("{}-{number}", prefix(client))
+        format!("client{client}-{number}")
+    }
+
+    fn history(client: usize, calls: Vec<Call>, end: ClientEnd) -> History {
+        History::new(format!("client{client}"), calls, end, LIMIT)
     }
 
     fn call(number: u64, outcome: Outcome) -> Call {
@@ -257,8 +247,8 @@ mod tests {
     }
 
     fn one_client(calls: Vec<Call>, lives: [&[(usize, u64)]; 2]) -> Vec<Violation> {
-        let count = calls.len() as u64;
-        violations(&[calls], count, LIMIT, effects(lives))
+        let end = ClientEnd::Planned(calls.len() as u64);
+        violations(&[history(0, calls, end)], effects(lives))
     }
 
     #[test]
@@ -272,15 +262,13 @@ mod tests {
             call(5, Outcome::Ok),
         ];
         assert_eq!(one_client(calls, [&[(0, 0), (0, 2)], &[(0, 5)]]), []);
-        let both = [vec![call(0, Outcome::Ok)], vec![call(0, Outcome::Ok)]];
-        assert_eq!(
-            violations(&both, 1, LIMIT, effects([&[(1, 0)], &[(0, 0)]])),
-            []
-        );
+        let both =
+            [0, 1].map(|client| history(client, vec![call(0, Outcome::Ok)], ClientEnd::Planned(1)));
+        assert_eq!(violations(&both, effects([&[(1, 0)], &[(0, 0)]])), []);
     }
 
     #[test]
-    fn a_doubled_effect_is_caught_whatever_the_caller_was_told() {
+    fn a_doubled_effect_is_caught_whatever_the_caller_heard() {
         for outcome in [
             Outcome::Ok,
             Outcome::Unknown,
@@ -341,31 +329,23 @@ mod tests {
     }
 
     /// The history of client 0, judged beside one that was stopped without a call.
-    fn ended(end: End, calls: &[Call], lives: [&[(usize, u64)]; 2]) -> Vec<Violation> {
-        let stopped = History {
-            prefix: prefix(1),
-            calls: &[],
-            end: End::Stopped,
-            limit: LIMIT,
-        };
-        let first = History {
-            prefix: prefix(0),
-            calls,
-            end,
-            ..stopped
-        };
-        violations_of(&[first, stopped], effects(lives))
+    fn ended(end: ClientEnd, calls: &[Call], lives: [&[(usize, u64)]; 2]) -> Vec<Violation> {
+        let histories = [
+            history(0, calls.to_vec(), end),
+            history(1, Vec::new(), ClientEnd::Stopped),
+        ];
+        violations(&histories, effects(lives))
     }
 
     #[test]
-    fn of_a_killed_clients_untold_calls_only_the_second_effect_is_wrong() {
+    fn of_a_killed_clients_unrecorded_calls_only_the_second_effect_is_wrong() {
         let calls = [call(0, Outcome::Ok), call(7, Outcome::Ok)];
         let lives = [&[(0, 0), (0, 1)][..], &[(0, 7), (0, 3)]];
-        assert_eq!(ended(End::Killed, &calls, lives), []);
+        assert_eq!(ended(ClientEnd::Killed, &calls, lives), []);
         let strays = [1, 3].map(|number| Violation::Stray(key(0, number)));
-        assert_eq!(ended(End::Stopped, &calls, lives), strays);
+        assert_eq!(ended(ClientEnd::Stopped, &calls, lives), strays);
         assert_eq!(
-            ended(End::Killed, &calls, [&[(0, 0), (0, 1)], &[(0, 1)]]),
+            ended(ClientEnd::Killed, &calls, [&[(0, 0), (0, 1)], &[(0, 1)]]),
             [
                 Violation::Lost(key(0, 7)),
                 Violation::Doubled(key(0, 1), vec![1, 2])
@@ -373,7 +353,7 @@ mod tests {
         );
         let other = [&[(1, 0)][..], &[]];
         assert_eq!(
-            ended(End::Killed, &[], other),
+            ended(ClientEnd::Killed, &[], other),
             [Violation::Stray(key(1, 0))]
         );
     }

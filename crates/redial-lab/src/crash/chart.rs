@@ -1,6 +1,6 @@
 //! How the calls ended over time, with every kill.
 
-use super::drive::Outage;
+use super::lives::Outage;
 use crate::{
     harness::events::{Call, Outcome},
     report::{
@@ -105,7 +105,7 @@ fn fill<'a>(calls: impl Iterator<Item = &'a Call>, time: &Time) -> Vec<Bin> {
         let bin = &mut bins[time.bin(call.end_us)];
         let place = STACK.iter().position(|(of, _, _)| *of == call.outcome);
         bin.ended[place.expect("every outcome is in the stack")] += 1;
-        let took = call.end_us.saturating_sub(call.start_us);
+        let took = call.took_us();
         bin.longest_us = bin.longest_us.max(took);
     }
     bins

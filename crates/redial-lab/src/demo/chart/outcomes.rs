@@ -19,7 +19,7 @@ const BAR: f64 = 20.0;
 pub(crate) fn draw(runs: &[Restarted]) -> String {
     let bottom = TOP + ROW * runs.len() as f64;
     let title = "Calls that restarts doubled, or left unknown";
-    let mut svg = Svg::new("fates", (WIDTH, bottom + 48.0), title, &describe(runs));
+    let mut svg = Svg::new("outcomes", (WIDTH, bottom + 48.0), title, &describe(runs));
     let most = runs.iter().map(|run| run.doubled + run.unknown).max();
     let most = round_up(most.unwrap_or(0).max(10) as f64);
     let x = Scale::linear((0.0, most), (LEFT, RIGHT));
@@ -60,7 +60,7 @@ fn draw_row(svg: &mut Svg, run: &Restarted, x: Scale, y: f64) {
     let (class, text) = match (run.doubled, run.unknown) {
         (0, 0) => ("note right-text", "each call once, and known".to_owned()),
         (0, unknown) => {
-            let text = format!("none twice, {} unknown and told so", thousands(unknown));
+            let text = format!("none twice, {} unknown", thousands(unknown));
             ("note right-text", text)
         }
         (doubled, _) => ("note lost-text", format!("{} twice", thousands(doubled))),

@@ -1,4 +1,4 @@
-//! Peers without manners, who are there to see whether those with manners notice.
+//! Hostile peers: whatever they do to the server, the calls of the others must not notice.
 
 use std::{
     collections::VecDeque,
@@ -16,44 +16,44 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-use super::diary::{Deed, Diary};
+use super::event_log::{ChaosEvent, EventLog};
 use crate::harness::wire;
 
 /// More connections than the server allows, so that honest clients are refused as well.
 const FLOOD: usize = super::plan::MAX_CONNECTIONS + 50;
-/// So many half-open frames and unread replies are kept waiting; the oldest go.
+/// So many half-open frames and unread replies are kept open; then the oldest is closed.
 const KEPT: usize = 40;
 /// How long a peer tries to send to a server that does not read.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A thread that is rude until it is told to stop.
-pub(crate) struct Rude {
+/// A thread that plays one hostile peer after another until it is stopped.
+pub(crate) struct HostilePeers {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 struct Peer {
     server: SocketAddr,
-    diary: Diary,
+    log: EventLog,
     rng: ChaCha8Rng,
     kept: VecDeque<TcpStream>,
 }
 
-impl Rude {
-    /// Starts to bother this server.
-    pub(crate) fn start(server: SocketAddr, seed: u64, diary: Diary) -> Self {
+impl HostilePeers {
+    /// Starts to attack this server.
+    pub(crate) fn start(server: SocketAddr, seed: u64, log: EventLog) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let mut peer = Peer {
             server,
-            diary,
+            log,
             rng: ChaCha8Rng::seed_from_u64(seed),
             kept: VecDeque::new(),
         };
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
-                // A server that is away, or full, can't be bothered.
-                let _: io::Result<()> = peer.misbehave();
+                // An error means that the server is away, or full.
+                let _: io::Result<()> = peer.attack();
                 let pause = peer.rng.random_range(20..200);
                 thread::sleep(Duration::from_millis(pause));
             }
@@ -61,17 +61,17 @@ impl Rude {
         Self { stop, thread }
     }
 
-    /// Lets go of all connections.
+    /// Closes all connections.
     pub(crate) fn stop(self) {
         self.stop.store(true, Ordering::Release);
         self.thread
             .join()
-            .expect("a rude peer has no reason to panic");
+            .expect("a hostile peer has no reason to panic");
     }
 }
 
 impl Peer {
-    fn misbehave(&mut self) -> io::Result<()> {
+    fn attack(&mut self) -> io::Result<()> {
         match self.rng.random_range(0..20) {
             0 => self.flood(),
             1..=8 => self.half_open(),
@@ -82,7 +82,7 @@ impl Peer {
 
     fn flood(&mut self) -> io::Result<()> {
         let all: io::Result<Vec<_>> = (0..FLOOD).map(|_| self.connect()).collect();
-        self.diary.note(Deed::Flood);
+        self.log.record(ChaosEvent::Flood);
         thread::sleep(Duration::from_millis(50));
         all.map(drop)
     }
@@ -95,7 +95,7 @@ impl Peer {
         if self.rng.random_bool(0.5) {
             to.write_all(&vec![b'{'; bytes as usize / 2])?;
         }
-        self.diary.note(Deed::HalfOpen);
+        self.log.record(ChaosEvent::HalfOpen);
         self.keep(to);
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Peer {
                 break;
             }
         }
-        self.diary.note(Deed::NotRead);
+        self.log.record(ChaosEvent::NotRead);
         self.keep(to);
         Ok(())
     }
@@ -123,11 +123,11 @@ impl Peer {
         let mut to = self.connect()?;
         let mut bytes = vec![0; self.rng.random_range(1..2000)];
         self.rng.fill(&mut bytes[..]);
-        match self.rng.random_bool(0.5) {
-            true => to.write_all(&bytes)?,
-            false => to.write_all(&wire::frame(&bytes))?,
+        if self.rng.random_bool(0.5) {
+            bytes = wire::frame(&bytes);
         }
-        self.diary.note(Deed::Garbage);
+        to.write_all(&bytes)?;
+        self.log.record(ChaosEvent::Garbage);
         Ok(())
     }
 

@@ -5,18 +5,18 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 
-/// The way that a frame goes.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     /// From a client to the server.
     Up,
     /// From the server to a client.
     Down,
 }
 
-/// What becomes of a frame.
+/// What happens to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum FrameFault {
     Pass,
     /// It and what follows wait for so long.
     Delay(Duration),
@@ -34,8 +34,8 @@ pub(crate) enum Fate {
     HoldBack(Duration),
 }
 
-/// How many of a thousand frames meet each fate. Those that break a connection hit everything
-/// that is under way on it, so they are the rarest.
+/// How many of a thousand frames meet each fault. Those that break a connection hit everything
+/// in flight on it, so they are the rarest.
 const PER_THOUSAND: [(f64, Kind); 7] = [
     (20.0, Kind::Delay),
     (0.4, Kind::Stall),
@@ -57,30 +57,30 @@ enum Kind {
     HoldBack,
 }
 
-/// Draws the fate of a frame of so many bytes, its header included.
-pub(crate) fn draw(way: Way, bytes: usize, rng: &mut ChaCha8Rng) -> Fate {
+/// Draws the fault of a frame of so many bytes, its header included.
+pub(crate) fn draw(direction: Direction, bytes: usize, rng: &mut ChaCha8Rng) -> FrameFault {
     let mut left = rng.random_range(0.0..1000.0);
     for (share, kind) in PER_THOUSAND {
         if left < share {
-            return of(kind, way, bytes, rng);
+            return of(kind, direction, bytes, rng);
         }
         left -= share;
     }
-    Fate::Pass
+    FrameFault::Pass
 }
 
-fn of(kind: Kind, way: Way, bytes: usize, rng: &mut impl Rng) -> Fate {
+fn of(kind: Kind, direction: Direction, bytes: usize, rng: &mut impl Rng) -> FrameFault {
     let ms = Duration::from_millis;
-    match (kind, way) {
-        (Kind::Delay, _) => Fate::Delay(ms(rng.random_range(1..40))),
-        (Kind::Stall, _) => Fate::Stall(ms(rng.random_range(200..2000))),
-        (Kind::Cut, _) => Fate::Cut(rng.random_range(0..=bytes)),
-        (Kind::Truncate, _) => Fate::Truncate(rng.random_range(0..bytes)),
-        (Kind::Twice, _) => Fate::Twice,
-        (Kind::Copy, Way::Up) => Fate::Copy(later(rng)),
-        (Kind::HoldBack, Way::Up) => Fate::HoldBack(later(rng)),
-        // Connections are the client's to make: there is no other one to bring a reply on.
-        (Kind::Copy | Kind::HoldBack, Way::Down) => Fate::Pass,
+    match (kind, direction) {
+        (Kind::Delay, _) => FrameFault::Delay(ms(rng.random_range(1..40))),
+        (Kind::Stall, _) => FrameFault::Stall(ms(rng.random_range(200..2000))),
+        (Kind::Cut, _) => FrameFault::Cut(rng.random_range(0..=bytes)),
+        (Kind::Truncate, _) => FrameFault::Truncate(rng.random_range(0..bytes)),
+        (Kind::Twice, _) => FrameFault::Twice,
+        (Kind::Copy, Direction::Up) => FrameFault::Copy(later(rng)),
+        (Kind::HoldBack, Direction::Up) => FrameFault::HoldBack(later(rng)),
+        // Only a client makes connections, so there is no other one to bring a reply on.
+        (Kind::Copy | Kind::HoldBack, Direction::Down) => FrameFault::Pass,
     }
 }
 
@@ -98,34 +98,39 @@ mod tests {
 
     use super::*;
 
-    fn drawn(way: Way, seed: u64) -> Vec<Fate> {
+    fn drawn(direction: Direction, seed: u64) -> Vec<FrameFault> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..50_000).map(|_| draw(way, 100, &mut rng)).collect()
+        (0..50_000)
+            .map(|_| draw(direction, 100, &mut rng))
+            .collect()
     }
 
     #[test]
     fn a_seed_gives_the_same_fates_again_and_every_fate_comes_up() {
-        let up = drawn(Way::Up, 1);
-        assert_eq!(up, drawn(Way::Up, 1));
-        assert_ne!(up, drawn(Way::Up, 2));
+        let up = drawn(Direction::Up, 1);
+        assert_eq!(up, drawn(Direction::Up, 1));
+        assert_ne!(up, drawn(Direction::Up, 2));
         let kinds: HashSet<_> = up.iter().map(mem::discriminant).collect();
         assert_eq!(kinds.len(), 8);
-        let passed = up.iter().filter(|fate| **fate == Fate::Pass).count();
+        let passed = up
+            .iter()
+            .filter(|fault| **fault == FrameFault::Pass)
+            .count();
         assert!((46_000..49_000).contains(&passed), "{passed}");
     }
 
     #[test]
     fn a_cut_may_fall_on_any_byte_and_a_truncated_frame_is_never_whole() {
-        let fates = drawn(Way::Down, 1);
-        let cuts: HashSet<_> = fates
+        let faults = drawn(Direction::Down, 1);
+        let cuts: HashSet<_> = faults
             .iter()
-            .filter_map(|fate| match fate {
-                Fate::Cut(at) => Some(*at),
-                Fate::Truncate(at) => {
+            .filter_map(|fault| match fault {
+                FrameFault::Cut(at) => Some(*at),
+                FrameFault::Truncate(at) => {
                     assert!(*at < 100);
                     None
                 }
-                Fate::Copy(_) | Fate::HoldBack(_) => panic!("{fate:?} of a reply"),
+                FrameFault::Copy(_) | FrameFault::HoldBack(_) => panic!("{fault:?} of a reply"),
                 _ => None,
             })
             .collect();
