@@ -50,35 +50,28 @@ const STEPS: [Step; 10] = [
 /// Runs the steps until one fails, whose exit code becomes this command's own.
 pub(crate) fn run() -> Result<ExitCode> {
     let workspace = Workspace::find()?;
-    let mut summary = table(&["step", "took", "result"]);
+    let mut rows = Vec::new();
+    let mut code = ExitCode::SUCCESS;
     for step in &STEPS {
         println!("\n== {}: cargo {}", step.name, step.args);
         let start = now();
-        let status = cargo()
-            .current_dir(&workspace.root)
-            .args(step.args.split_whitespace())
-            .envs(step.env)
-            .status()
-            .context("can't run cargo")?;
+        let mut command = cargo();
+        command.current_dir(&workspace.root).envs(step.env);
+        let status = command.args(step.args.split_whitespace()).status();
+        let status = status.context("can't run cargo")?;
         let took = format!("{:.1} s", now().duration_since(start).as_secs_f64());
         println!("== {}: {took}", step.name);
-        let result = if status.success() {
-            "passed".to_owned()
-        } else {
-            status.to_string()
-        };
-        summary.add_row([step.name, &took, &result]);
-        if !status.success() {
-            println!("\n{summary}");
-            eprintln!(
-                "error: the step {:?} failed: cargo {}",
-                step.name, step.args
-            );
-            return Ok(exit_code(status));
+        if status.success() {
+            rows.push([step.name.to_owned(), took, "passed".to_owned()]);
+            continue;
         }
+        rows.push([step.name.to_owned(), took, status.to_string()]);
+        eprintln!("error: step {:?} failed: cargo {}", step.name, step.args);
+        code = exit_code(status);
+        break;
     }
-    println!("\n{summary}");
-    Ok(ExitCode::SUCCESS)
+    println!("\n{}", table(["step", "took", "result"], &rows));
+    Ok(code)
 }
 
 #[expect(

@@ -1,5 +1,5 @@
 //! `cargo xtask instructions`: how many instructions a call takes through the whole of one end,
-//! which no other load on the machine changes, held against what it was.
+//! compared with the known count. No other load on the machine changes it.
 
 use std::{
     collections::BTreeMap,
@@ -16,22 +16,22 @@ use crate::{
     workspace::{Workspace, cargo},
 };
 
-/// Where the counts stand, from the workspace's root.
-const BOOK: &str = "crates/redial-bench/instructions.toml";
-/// What the counts are of, as `bench-count` names them.
+/// Where the known counts are, from the workspace's root.
+const FILE: &str = "crates/redial-bench/instructions.toml";
+/// What is counted, as `bench-count` names it.
 const PATHS: [&str; 4] = [
     "server-query",
     "server-plain",
     "server-session",
     "client-session",
 ];
-/// From this share on more or less is news. Compilers and processors differ by less, as a rule.
+/// The share from which on a change counts. Compilers and processors differ by less, as a rule.
 const TOLERANCE: f64 = 0.05;
 
-/// What may be chosen.
+/// The flags of `cargo xtask instructions`.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Write the counts down instead of holding them against those that stand there
+pub(crate) struct CountArgs {
+    /// Write the counts to the repository instead of comparing them with it
     #[arg(long)]
     update: bool,
     /// Calls that are counted; as many are made before them
@@ -39,11 +39,11 @@ pub(crate) struct Args {
     calls: u64,
 }
 
-/// The file of counts.
+/// The file of known counts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Book {
-    /// Which compiler they were counted with.
+struct Known {
+    /// The version of the compiler that they were counted with.
     rustc: String,
     /// Instructions per call.
     per_call: BTreeMap<String, u64>,
@@ -51,7 +51,7 @@ struct Book {
 
 /// How a count compares.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum Change {
     Same,
     More,
     Less,
@@ -59,11 +59,11 @@ enum Verdict {
 }
 
 /// Counts; the exit code says whether no call takes more than 5 % more than it did.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &CountArgs) -> Result<ExitCode> {
     check_valgrind()?;
     let workspace = Workspace::find()?;
     let program = workspace.build("redial-bench")?.join("bench-count");
-    let file = workspace.root.join(BOOK);
+    let file = workspace.root.join(FILE);
     let mut counts = BTreeMap::new();
     for path in PATHS {
         counts.insert(path.to_owned(), per_call(&program, path, args.calls)?);
@@ -73,75 +73,70 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let text = written(&rustc, &counts);
         fs::write(&file, text).with_context(|| format!("can't write {}", file.display()))?;
     }
-    let book = read(&file)?;
-    let verdicts = counts.iter().map(|(path, count)| {
-        let known = book.per_call.get(path).copied();
-        (path, *count, known, verdict(*count, known))
+    let known = read(&file)?;
+    println!("\n{}", compared(&counts, &known));
+    if rustc != known.rustc {
+        println!(
+            "The known ones were counted with {}; this is {rustc}.",
+            known.rustc
+        );
+    }
+    let changes = counts.iter().map(|(path, count)| {
+        let known = known.per_call.get(path);
+        (path.as_str(), change(*count, known.copied()))
     });
-    let verdicts: Vec<_> = verdicts.collect();
-    let mut table = table(&["path", "instructions a call", "known", "change"]);
-    for (path, count, known, _) in &verdicts {
+    Ok(conclude(changes))
+}
+
+fn compared(counts: &BTreeMap<String, u64>, known: &Known) -> String {
+    let row = |(path, count): (&String, &u64)| {
+        let known = known.per_call.get(path).copied();
         let change = known.map(|known| (*count as f64 / known as f64 - 1.0) * 100.0);
-        table.add_row([
-            path.to_string(),
+        [
+            path.clone(),
             thousands(*count),
             known.map_or_else(String::new, thousands),
             change.map_or_else(String::new, |change| format!("{change:+.1} %")),
-        ]);
-    }
-    println!("\n{table}");
-    if rustc != book.rustc {
-        println!(
-            "Those known were counted with {}; this is {rustc}.",
-            book.rustc
-        );
-    }
-    Ok(conclude(
-        verdicts.into_iter().map(|it| (it.0.as_str(), it.3)),
-    ))
+        ]
+    };
+    let headings = ["path", "instructions a call", "known", "change"];
+    table(headings, &counts.iter().map(row).collect::<Vec<_>>())
 }
 
-fn conclude<'a>(verdicts: impl Iterator<Item = (&'a str, Verdict)>) -> ExitCode {
+fn conclude<'a>(changes: impl Iterator<Item = (&'a str, Change)>) -> ExitCode {
+    const UPDATE: &str = "`cargo xtask instructions --update`";
     let mut code = ExitCode::SUCCESS;
-    for (path, verdict) in verdicts {
-        match verdict {
-            Verdict::Same => {}
-            Verdict::Less => println!(
-                "{path} takes less than it did: `cargo xtask instructions --update` keeps it so."
-            ),
-            Verdict::More | Verdict::New => {
-                let what = match verdict {
-                    Verdict::More => "takes over 5 % more instructions than it did",
-                    _ => "stands nowhere yet",
-                };
-                eprintln!(
-                    "error: {path} {what}; if that is meant to be, \
-                     `cargo xtask instructions --update` writes it to {BOOK}"
-                );
-                code = ExitCode::FAILURE;
+    for (path, change) in changes {
+        let error = match change {
+            Change::Same => continue,
+            Change::Less => {
+                println!("{path} takes fewer instructions than it did; {UPDATE} records that.");
+                continue;
             }
-        }
+            Change::More => "takes over 5 % more instructions than it did",
+            Change::New => "has no known count",
+        };
+        eprintln!("error: {path} {error}; if that is intended, {UPDATE} writes it to {FILE}");
+        code = ExitCode::FAILURE;
     }
     code
 }
 
-fn verdict(count: u64, known: Option<u64>) -> Verdict {
-    let Some(known) = known else {
-        return Verdict::New;
-    };
-    match count as f64 / known as f64 {
-        ratio if ratio > 1.0 + TOLERANCE => Verdict::More,
-        ratio if ratio < 1.0 - TOLERANCE => Verdict::Less,
-        _ => Verdict::Same,
+fn change(count: u64, known: Option<u64>) -> Change {
+    match known.map(|known| count as f64 / known as f64) {
+        None => Change::New,
+        Some(ratio) if ratio > 1.0 + TOLERANCE => Change::More,
+        Some(ratio) if ratio < 1.0 - TOLERANCE => Change::Less,
+        Some(_) => Change::Same,
     }
 }
 
-fn read(file: &Path) -> Result<Book> {
+fn read(file: &Path) -> Result<Known> {
     let text = fs::read_to_string(file).with_context(|| {
         let file = file.display();
         format!("can't read {file}; `cargo xtask instructions --update` makes it")
     })?;
-    toml::from_str(&text).with_context(|| format!("what stands in {}", file.display()))
+    toml::from_str(&text).with_context(|| format!("{} is no file of counts", file.display()))
 }
 
 fn written(rustc: &str, counts: &BTreeMap<String, u64>) -> String {
@@ -161,7 +156,7 @@ fn rustc() -> Result<String> {
     let output = output.context("can't run cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = text.split_whitespace().nth(1);
-    Ok(version.context("cargo says no version")?.to_owned())
+    Ok(version.context("cargo printed no version")?.to_owned())
 }
 
 fn check_valgrind() -> Result<()> {
@@ -179,7 +174,10 @@ fn check_valgrind() -> Result<()> {
 fn per_call(program: &PathBuf, path: &str, calls: u64) -> Result<u64> {
     let [once, twice] = [calls, calls * 2].map(|calls| count(program, path, calls));
     let (once, twice) = (once?, twice?);
-    ensure!(twice > once, "{path}: {calls} calls more took nothing more");
+    ensure!(
+        twice > once,
+        "{path}: {calls} more calls took no more instructions"
+    );
     Ok((twice - once) / calls)
 }
 
@@ -190,14 +188,18 @@ fn count(program: &PathBuf, path: &str, calls: u64) -> Result<u64> {
         .args(["--path", path, "--calls", &calls.to_string()])
         .output()
         .context("can't run valgrind")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{path}: {}\n{said}", output.status);
-    collected(&said).with_context(|| format!("callgrind told no count:\n{said}"))
+    let printed = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{path}: {}\n{printed}",
+        output.status
+    );
+    collected(&printed).with_context(|| format!("callgrind printed no count:\n{printed}"))
 }
 
-/// The count in callgrind's own words.
-fn collected(said: &str) -> Option<u64> {
-    let mut lines = said.lines();
+/// The count that callgrind printed.
+fn collected(printed: &str) -> Option<u64> {
+    let mut lines = printed.lines();
     let line = lines.find_map(|line| line.split_once("Collected :"));
     line?.1.trim().parse().ok()
 }
@@ -208,37 +210,37 @@ mod tests {
 
     #[test]
     fn callgrinds_count_is_found() {
-        let said = "==7== Events    : Ir\n==7== Collected : 22394247\n==7== \n";
-        assert_eq!(collected(said), Some(22_394_247));
+        let printed = "==7== Events    : Ir\n==7== Collected : 22394247\n==7== \n";
+        assert_eq!(collected(printed), Some(22_394_247));
         assert_eq!(collected("==7== out of memory"), None);
     }
 
     #[test]
-    fn five_per_cent_are_no_news() {
+    fn up_to_five_per_cent_is_no_change() {
         let known = Some(1000);
-        assert_eq!(verdict(1050, known), Verdict::Same);
-        assert_eq!(verdict(950, known), Verdict::Same);
-        assert_eq!(verdict(1051, known), Verdict::More);
-        assert_eq!(verdict(949, known), Verdict::Less);
-        assert_eq!(verdict(949, None), Verdict::New);
-        let only = |verdict| conclude([("server-session", verdict)].into_iter());
-        assert_eq!(only(Verdict::Less), ExitCode::SUCCESS);
-        assert_eq!(only(Verdict::More), ExitCode::FAILURE);
-        assert_eq!(only(Verdict::New), ExitCode::FAILURE);
+        assert_eq!(change(1050, known), Change::Same);
+        assert_eq!(change(950, known), Change::Same);
+        assert_eq!(change(1051, known), Change::More);
+        assert_eq!(change(949, known), Change::Less);
+        assert_eq!(change(949, None), Change::New);
+        let only = |change| conclude([("server-session", change)].into_iter());
+        assert_eq!(only(Change::Less), ExitCode::SUCCESS);
+        assert_eq!(only(Change::More), ExitCode::FAILURE);
+        assert_eq!(only(Change::New), ExitCode::FAILURE);
     }
 
     #[test]
     fn what_is_written_is_read() {
         let counts = BTreeMap::from([("client-session".to_owned(), 7), ("x".to_owned(), 9)]);
-        let book: Book = toml::from_str(&written("1.95.0", &counts)).unwrap();
-        assert_eq!((&*book.rustc, book.per_call), ("1.95.0", counts));
+        let known: Known = toml::from_str(&written("1.95.0", &counts)).unwrap();
+        assert_eq!((&*known.rustc, known.per_call), ("1.95.0", counts));
     }
 
     #[test]
-    fn every_path_stands_in_the_repository() {
+    fn every_path_has_a_known_count() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let book = read(&root.join(BOOK)).unwrap();
-        let paths: Vec<_> = book.per_call.keys().map(String::as_str).collect();
+        let known = read(&root.join(FILE)).unwrap();
+        let paths: Vec<_> = known.per_call.keys().map(String::as_str).collect();
         let mut expected = PATHS;
         expected.sort_unstable();
         assert_eq!(paths, expected);

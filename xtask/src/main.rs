@@ -36,12 +36,12 @@ enum Task {
     /// How many instructions a call takes, held against what stands in the repository.
     ///
     /// It needs valgrind, whose callgrind counts them. It exits with 1 if a call takes over 5 % more.
-    Instructions(instructions::Args),
+    Instructions(instructions::CountArgs),
     /// Lets libFuzzer look for bytes that panic, hang or mislead what reads them.
     ///
     /// It needs cargo-fuzz (`cargo install cargo-fuzz --locked`) and a C++ compiler, but no nightly
     /// toolchain. The first run builds for minutes. It exits with 1 if something was found.
-    Fuzz(fuzz::Args),
+    Fuzz(fuzz::FuzzArgs),
     /// Which files of a library import each other in circles, and whether a circle is too large.
     Circles,
     /// Everything that must pass before a change lands.

@@ -1,21 +1,23 @@
 //! Numbers and tables as a terminal shows them, and numbers as flags give them.
 
-use comfy_table::{Attribute, Cell, LineStyle, Table, TableStyle};
+use std::{array, iter};
 
-const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
-const STYLE: TableStyle = TableStyle::new()
-    .top_border(RULE)
-    .header_separator(RULE)
-    .bottom_border(RULE);
-
-/// An empty table with these columns.
-pub(crate) fn table(headings: &[&str]) -> Table {
-    let mut table = Table::new();
-    let bold = |text| Cell::new(text).add_attribute(Attribute::Bold);
-    table
-        .load_style(STYLE)
-        .set_header(headings.iter().map(bold));
-    table
+/// A table with rules above and below, and none between the rows.
+pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
+    let headings = headings.map(str::to_owned);
+    let all = || iter::once(&headings).chain(rows);
+    let widest = |column: usize| all().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] = array::from_fn(|column| widest(column).unwrap_or(0));
+    let line = |row: &[String; N]| -> String {
+        let cells = row.iter().zip(widths);
+        cells
+            .map(|(text, width)| format!(" {text:<width$} "))
+            .collect()
+    };
+    let rule = "─".repeat(widths.iter().map(|width| width + 2).sum());
+    let mut lines: Vec<_> = all().map(line).collect();
+    lines.insert(1, rule.clone());
+    format!("{rule}\n{}\n{rule}", lines.join("\n"))
 }
 
 /// A number with a comma before each three digits.
