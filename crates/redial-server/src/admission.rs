@@ -24,16 +24,16 @@ const ASSUMED_SERVICE: Duration = Duration::from_millis(50);
 /// A place that was given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ticket {
-    /// Run now, and [`leave`](Admission::leave) in the end.
+    /// Run now, and [`release`](Admission::release_run_permit) the permit in the end.
     Run,
     /// A place in the queue is kept: [`enqueue`](Admission::enqueue) the job, or
-    /// [`give_up_place`](Admission::give_up_place).
+    /// [`release_queue_slot`](Admission::release_queue_slot).
     Queue,
 }
 
 /// No place: running ones and queue are full.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct QueueFull {
     pub(crate) retry_after: Duration,
 }
 
@@ -62,7 +62,7 @@ impl<J> Admission<J> {
     }
 
     /// Asks for a place. Nobody overtakes those who wait.
-    pub(crate) fn enter(&self) -> Result<Ticket, Refused> {
+    pub(crate) fn admit(&self) -> Result<Ticket, QueueFull> {
         if self.queued.load(SeqCst) == 0 && self.try_run() {
             return Ok(Ticket::Run);
         }
@@ -71,7 +71,7 @@ impl<J> Admission<J> {
             .try_update(SeqCst, SeqCst, |n| (n < self.max_queued).then_some(n + 1))
         {
             Ok(_) => Ok(Ticket::Queue),
-            Err(_) => Err(Refused {
+            Err(_) => Err(QueueFull {
                 retry_after: self.retry_after(),
             }),
         }
@@ -86,12 +86,12 @@ impl<J> Admission<J> {
     }
 
     /// Gives a kept place in the queue back.
-    pub(crate) fn give_up_place(&self) {
+    pub(crate) fn release_queue_slot(&self) {
         self.queued.fetch_sub(1, SeqCst);
     }
 
     /// Gives a running place back. Ask for the [`next_runnable`](Self::next_runnable) afterwards.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn release_run_permit(&self) {
         self.running.fetch_sub(1, SeqCst);
     }
 
@@ -126,7 +126,7 @@ impl<J> Admission<J> {
     }
 
     /// Takes note of how long an execution held its place.
-    pub(crate) fn observe(&self, service: Duration) {
+    pub(crate) fn record_service(&self, service: Duration) {
         let sample = u64::try_from(service.as_micros()).unwrap_or(u64::MAX);
         let mean = self.mean_service_us.load(SeqCst);
         let next = if mean == 0 {
@@ -183,17 +183,17 @@ mod tests {
     }
 
     fn leave(admission: &Admission<u32>) -> Vec<u32> {
-        admission.leave();
+        admission.release_run_permit();
         runnable(admission)
     }
 
     #[test]
     fn places_are_given_until_both_limits_are_reached() {
         let admission = Admission::<u32>::new(2, 1);
-        assert_eq!(admission.enter(), Ok(Ticket::Run));
-        assert_eq!(admission.enter(), Ok(Ticket::Run));
-        assert_eq!(admission.enter(), Ok(Ticket::Queue));
-        assert!(admission.enter().is_err());
+        assert_eq!(admission.admit(), Ok(Ticket::Run));
+        assert_eq!(admission.admit(), Ok(Ticket::Run));
+        assert_eq!(admission.admit(), Ok(Ticket::Queue));
+        assert!(admission.admit().is_err());
         assert_eq!(enqueue(&admission, 7), Vec::<u32>::new());
         assert_eq!(leave(&admission), [7]);
         assert_eq!((admission.running(), admission.queued()), (2, 0));
@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn a_place_that_became_free_before_the_job_was_queued_is_not_lost() {
         let admission = Admission::<u32>::new(1, 1);
-        assert_eq!(admission.enter(), Ok(Ticket::Run));
-        assert_eq!(admission.enter(), Ok(Ticket::Queue));
+        assert_eq!(admission.admit(), Ok(Ticket::Run));
+        assert_eq!(admission.admit(), Ok(Ticket::Queue));
         assert_eq!(leave(&admission), Vec::<u32>::new());
         assert_eq!(enqueue(&admission, 7), [7]);
         assert_eq!((admission.running(), admission.queued()), (1, 0));
@@ -215,10 +215,10 @@ mod tests {
     #[test]
     fn nobody_overtakes_the_queue() {
         let admission = Admission::<u32>::new(1, 2);
-        assert_eq!(admission.enter(), Ok(Ticket::Run));
-        assert_eq!(admission.enter(), Ok(Ticket::Queue));
+        assert_eq!(admission.admit(), Ok(Ticket::Run));
+        assert_eq!(admission.admit(), Ok(Ticket::Queue));
         assert_eq!(leave(&admission), Vec::<u32>::new());
-        assert_eq!(admission.enter(), Ok(Ticket::Queue));
+        assert_eq!(admission.admit(), Ok(Ticket::Queue));
         assert_eq!(enqueue(&admission, 1), [1]);
         assert_eq!(enqueue(&admission, 2), Vec::<u32>::new());
         assert_eq!(leave(&admission), [2]);
@@ -227,10 +227,10 @@ mod tests {
     #[test]
     fn a_place_can_be_given_up_and_the_queue_be_emptied() {
         let admission = Admission::<u32>::new(1, 2);
-        assert_eq!(admission.enter(), Ok(Ticket::Run));
-        assert_eq!(admission.enter(), Ok(Ticket::Queue));
-        assert_eq!(admission.enter(), Ok(Ticket::Queue));
-        admission.give_up_place();
+        assert_eq!(admission.admit(), Ok(Ticket::Run));
+        assert_eq!(admission.admit(), Ok(Ticket::Queue));
+        assert_eq!(admission.admit(), Ok(Ticket::Queue));
+        admission.release_queue_slot();
         assert_eq!(enqueue(&admission, 3), Vec::<u32>::new());
         assert_eq!(admission.drain(), [3]);
         assert_eq!((admission.running(), admission.queued()), (1, 0));
@@ -240,14 +240,14 @@ mod tests {
     fn the_longer_the_queue_the_later_the_retry() {
         let waits = [4, 40].map(|max_queued| {
             let admission = Admission::<u32>::new(2, max_queued);
-            while admission.enter().is_ok() {}
-            admission.enter().unwrap_err().retry_after
+            while admission.admit().is_ok() {}
+            admission.admit().unwrap_err().retry_after
         });
         assert_eq!(waits, [Duration::from_millis(100), Duration::from_secs(1)]);
     }
 
     #[derive(Clone, Copy, Debug)]
-    enum Event {
+    enum AdmissionStep {
         Enter,
         Leave,
         GiveUp,
@@ -255,13 +255,13 @@ mod tests {
         Drain,
     }
 
-    fn event() -> impl Strategy<Value = Event> {
+    fn event() -> impl Strategy<Value = AdmissionStep> {
         prop_oneof![
-            4 => Just(Event::Enter),
-            3 => Just(Event::Leave),
-            1 => Just(Event::GiveUp),
-            1 => (0usize..8).prop_map(Event::Remove),
-            1 => Just(Event::Drain),
+            4 => Just(AdmissionStep::Enter),
+            3 => Just(AdmissionStep::Leave),
+            1 => Just(AdmissionStep::GiveUp),
+            1 => (0usize..8).prop_map(AdmissionStep::Remove),
+            1 => Just(AdmissionStep::Drain),
         ]
     }
 
@@ -279,7 +279,7 @@ mod tests {
             let (mut running, mut waiting) = (0, VecDeque::new());
             for (job, event) in (0..).zip(events) {
                 match event {
-                    Event::Enter => match admission.enter() {
+                    AdmissionStep::Enter => match admission.admit() {
                         Ok(Ticket::Run) => {
                             prop_assert!(running < max_running && waiting.is_empty());
                             running += 1;
@@ -289,29 +289,29 @@ mod tests {
                             waiting.push_back(job);
                             prop_assert_eq!(enqueue(&admission, job), Vec::<u32>::new());
                         }
-                        Err(Refused { retry_after }) => {
+                        Err(QueueFull { retry_after }) => {
                             prop_assert_eq!((running, waiting.len()), (max_running, max_queued));
                             prop_assert!((MIN_RETRY_AFTER..=MAX_RETRY_AFTER).contains(&retry_after));
                         }
                     },
-                    Event::Leave if running > 0 => {
+                    AdmissionStep::Leave if running > 0 => {
                         let next = waiting.pop_front();
                         running -= usize::from(next.is_none());
                         prop_assert_eq!(leave(&admission), Vec::from_iter(next));
                     }
-                    Event::GiveUp if running == max_running && waiting.len() < max_queued => {
-                        prop_assert_eq!(admission.enter(), Ok(Ticket::Queue));
-                        admission.give_up_place();
+                    AdmissionStep::GiveUp if running == max_running && waiting.len() < max_queued => {
+                        prop_assert_eq!(admission.admit(), Ok(Ticket::Queue));
+                        admission.release_queue_slot();
                     }
-                    Event::Remove(place) => {
+                    AdmissionStep::Remove(place) => {
                         let job = waiting.get(place).copied().unwrap_or(u32::MAX);
                         let expected = waiting.remove(place);
                         prop_assert_eq!(admission.remove(|other| *other == job), expected);
                     }
-                    Event::Drain => {
+                    AdmissionStep::Drain => {
                         prop_assert_eq!(std::mem::take(&mut waiting), admission.drain());
                     }
-                    Event::Leave | Event::GiveUp => {}
+                    AdmissionStep::Leave | AdmissionStep::GiveUp => {}
                 }
                 prop_assert_eq!(admission.running(), running);
                 prop_assert_eq!(admission.queued(), waiting.len());

@@ -11,11 +11,11 @@ use crate::outbox::Outbox;
 pub(crate) struct BatchAnswer {
     outbox: Arc<Outbox>,
     max_frame_bytes: usize,
-    inner: Mutex<Inner>,
+    inner: Mutex<BatchState>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct BatchState {
     answers: Vec<Option<Vec<u8>>>,
     /// Entries that may still be answered, and one for the batch while it is being read.
     open: usize,
@@ -23,7 +23,7 @@ struct Inner {
 
 impl BatchAnswer {
     pub(crate) fn new(entries: usize, outbox: &Arc<Outbox>, max_frame_bytes: usize) -> Arc<Self> {
-        let inner = Inner {
+        let inner = BatchState {
             answers: vec![None; entries],
             open: entries + 1,
         };
@@ -35,15 +35,15 @@ impl BatchAnswer {
         })
     }
 
-    pub(crate) fn place(self: &Arc<Self>, index: usize) -> BatchPlace {
-        BatchPlace {
+    pub(crate) fn slot(self: &Arc<Self>, index: usize) -> BatchSlot {
+        BatchSlot {
             batch: Arc::clone(self),
             index,
         }
     }
 
     /// All entries have been read.
-    pub(crate) fn read(&self) {
+    pub(crate) fn all_read(&self) {
         self.close(None);
     }
 
@@ -72,7 +72,7 @@ impl BatchAnswer {
 }
 
 /// Writes the answers as one array or, where that would be larger than any peer takes, as several:
-/// whoever matches by id loses nothing.
+/// a client that matches by id loses nothing.
 fn write_arrays(out: &mut Vec<u8>, answers: &[Vec<u8>], max_frame_bytes: usize) {
     let mut rest = answers;
     while !rest.is_empty() {
@@ -93,14 +93,14 @@ fn write_arrays(out: &mut Vec<u8>, answers: &[Vec<u8>], max_frame_bytes: usize) 
     }
 }
 
-/// One entry's place in the answer, to be filled or skipped: all of the batch waits for it.
+/// One entry's slot in the answer, to be filled or skipped: all of the batch waits for it.
 #[derive(Debug)]
-pub(crate) struct BatchPlace {
+pub(crate) struct BatchSlot {
     batch: Arc<BatchAnswer>,
     index: usize,
 }
 
-impl BatchPlace {
+impl BatchSlot {
     pub(crate) fn fill(self, answer: Vec<u8>) {
         self.batch.close(Some((self.index, answer)));
     }
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(sent(&["{1}", "{2}"], 2), ["[{1}]", "[{2}]"]);
     }
 
-    /// What becomes of one entry.
+    /// How one entry ends.
     #[derive(Clone, Copy, Debug)]
     enum End {
         /// It is answered with so many bytes.
@@ -198,19 +198,19 @@ mod tests {
             let outbox = Arc::new(Outbox::default());
             let batch = BatchAnswer::new(ends.len(), &outbox, max_frame_bytes);
             let mut answered = Vec::new();
-            let places: Vec<_> = ends.iter().map(|(index, _)| batch.place(*index)).collect();
+            let slots: Vec<_> = ends.iter().map(|(index, _)| batch.slot(*index)).collect();
             let read_at = read_at.min(ends.len());
-            for (step, (place, (index, end))) in places.into_iter().zip(ends.iter()).enumerate() {
+            for (step, (slot, (index, end))) in slots.into_iter().zip(ends.iter()).enumerate() {
                 if step == read_at {
-                    batch.read();
+                    batch.all_read();
                 }
                 prop_assert_eq!(collect(&outbox), "");
                 match end {
                     End::Fill(length) => {
                         answered.push((*index, *length));
-                        place.fill(answer(*index, *length).into_bytes());
+                        slot.fill(answer(*index, *length).into_bytes());
                     }
-                    End::Skip => place.skip(),
+                    End::Skip => slot.skip(),
                 }
                 let is_last = step + 1 == ends.len() && read_at <= step;
                 let bytes: usize = answered.iter().map(|(_, length)| length).sum();
@@ -218,7 +218,7 @@ mod tests {
             }
             if read_at == ends.len() {
                 prop_assert_eq!(collect(&outbox), "");
-                batch.read();
+                batch.all_read();
             }
             answered.sort_unstable();
             prop_assert_eq!(collect(&outbox), expected(&answered, max_frame_bytes));

@@ -29,7 +29,7 @@ const STEP: u32 = 16;
 /// A connection's own clock. Reading the real one takes as long as looking a call up, so where
 /// calls have been quick it is read once in a while.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Watch {
+pub(crate) struct CoarseClock {
     latest: Instant,
     /// How many calls there have been since the clock was read.
     calls: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Watch {
     quick: u32,
 }
 
-impl Watch {
+impl CoarseClock {
     /// The clock was read just now.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
@@ -80,15 +80,15 @@ mod tests {
     use super::*;
 
     /// Says how often the clock was read for calls that take so long.
-    fn reads(watch: &mut Watch, real: &mut Instant, calls: u32, each: Duration) -> u32 {
+    fn reads(coarse: &mut CoarseClock, real: &mut Instant, calls: u32, each: Duration) -> u32 {
         let mut reads = 0;
         for _ in 0..calls {
             *real += each;
-            let told = watch.after_call(|| {
+            let read = coarse.after_call(|| {
                 reads += 1;
                 *real
             });
-            assert!(*real - told < each * STEP, "told a time that was too old");
+            assert!(*real - read < each * STEP, "a reading was too old");
         }
         reads
     }
@@ -96,12 +96,12 @@ mod tests {
     #[test]
     fn the_clock_is_read_seldom_only_while_calls_are_quick() {
         let mut real = now();
-        let mut watch = Watch::new(real);
+        let mut coarse = CoarseClock::new(real);
         let (quick, slow) = (Duration::from_micros(1), Duration::from_millis(5));
-        assert_eq!(reads(&mut watch, &mut real, TRUSTED, quick), TRUSTED);
-        assert_eq!(reads(&mut watch, &mut real, 160, quick), 160 / STEP);
+        assert_eq!(reads(&mut coarse, &mut real, TRUSTED, quick), TRUSTED);
+        assert_eq!(reads(&mut coarse, &mut real, 160, quick), 160 / STEP);
         // After the first reading that finds them slow, all are read.
-        assert_eq!(reads(&mut watch, &mut real, 100, slow), 100 - (STEP - 1));
-        assert_eq!(reads(&mut watch, &mut real, 100, quick), 100);
+        assert_eq!(reads(&mut coarse, &mut real, 100, slow), 100 - (STEP - 1));
+        assert_eq!(reads(&mut coarse, &mut real, 100, quick), 100);
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use redial_protocol::Limits;
+use redial_protocol::{Limits, reply};
 
 use crate::{
     error::BuildError,
-    table::{PlainLimits, SessionLimits},
+    refusal,
+    table::{MAX_TTL, PlainLimits, SessionLimits},
 };
 
 /// The largest window that a session may have.
@@ -120,7 +121,7 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        let max_ttl = crate::table::MAX_TTL;
+        let max_ttl = MAX_TTL;
         if self.ttl < Duration::from_millis(1) || self.ttl > max_ttl {
             return Err(BuildError::Limit {
                 name: "ttl",
@@ -174,6 +175,19 @@ impl Config {
             });
         }
         Ok(())
+    }
+
+    /// Replaces an outcome that a peer with our own limits could not receive. The effect has
+    /// happened, so the call must not look as if it had not.
+    pub(crate) fn fit_to_frame(&self, outcome: &mut Vec<u8>) {
+        let max = self.limits.max_frame_bytes;
+        // What is wrapped around an outcome is little, except that an id may be all escapes.
+        let room = max.saturating_sub(1024).max(max / 2);
+        let bytes = outcome.len();
+        if bytes > room {
+            outcome.clear();
+            reply::encode_error(outcome, &refusal::outcome_too_large(bytes, room));
+        }
     }
 
     pub(crate) fn session_limits(&self) -> SessionLimits {

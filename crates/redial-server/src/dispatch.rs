@@ -1,14 +1,15 @@
 //! The way of one message through the server: read, routed, judged by the fault rules, looked up
-//! in the table, admitted, and run where it stands if its handler doesn't have to wait.
+//! in the table, admitted, and run in place if its handler doesn't have to wait.
 
+mod attachment;
 mod call;
-mod kit;
-mod refusal;
+mod deferred;
+mod permit;
 mod rpc;
 mod run;
+mod scratch;
 
 use std::{
-    cell::Cell,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,72 +20,55 @@ use redial_protocol::{
     reply,
 };
 
+pub(crate) use self::scratch::ConnectionScratch;
 use self::{
-    call::Call,
-    refusal::{
-        Refusal, already_acknowledged, fenced, id_reused, no_slot, refused_before, session_unknown,
-        table_full, too_many_joined,
-    },
-    run::admit,
+    attachment::Attachment,
+    call::{BatchEntry, Call},
+    permit::NotAdmitted,
 };
-pub(crate) use self::{kit::Kit, refusal::call_unknown};
 use crate::{
     admission::Ticket,
-    attachment::Attachment,
     batch::BatchAnswer,
     execution,
-    fault::Arrival,
+    fault::RequestFault,
     observe::EventKind,
     outbox::Outbox,
+    refusal,
     shared::Shared,
-    table::{Acknowledged, Admitted, Attempt, Begin, Fingerprint, Session, TableKey, Told},
-    waiter::{Form, Waiter, write_reply},
+    table::{AckedWaiters, Attempt, Decision, Fingerprint, Session, TableKey, ToNotify},
+    waiter::{ReplyKind, Waiter, write_reply},
 };
 
-/// What names a call in the server's table.
-type Key = TableKey<Waiter>;
-
-impl Key {
-    /// Clients with a session are told what is a replay.
-    fn replay_form(&self) -> Form {
-        match self {
-            Self::Plain(_) => Form::Reply,
-            Self::Session(..) => Form::Replay,
-        }
-    }
-}
-
 /// What a connection lends to the messages of one read.
-pub(crate) struct Turn<'c> {
+pub(crate) struct Dispatcher<'c> {
     pub(crate) shared: &'c Arc<Shared>,
     pub(crate) outbox: &'c Arc<Outbox>,
     /// Replies that are ready at once go here, and leave in one write.
     pub(crate) out: &'c mut Vec<u8>,
-    pub(crate) kit: &'c mut Kit,
+    pub(crate) scratch: &'c mut ConnectionScratch,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) now: Instant,
-    /// A fault rule has broken the connection: the rest of what was read is lost.
-    pub(crate) cut: bool,
+    /// A fault rule has cut the connection: the rest of what was read is lost.
+    pub(crate) is_cut: bool,
 }
 
 /// A frame that was no request. Too many of them end the connection.
 pub(crate) struct ProtocolError;
 
-impl Turn<'_> {
-    /// Takes in one frame.
+impl Dispatcher<'_> {
+    /// Takes one frame through the server.
     pub(crate) fn frame(&mut self, frame: &[u8]) -> Result<(), ProtocolError> {
         // Looked at where it is: a request is large, and moving it costs as much as reading it.
-        match &self.kit.reader.read(frame) {
+        match &self.scratch.reader.read(frame) {
             Ok(Incoming::Request(request)) => {
                 self.request(request, None);
                 Ok(())
             }
             Ok(Incoming::Batch(batch)) => self.batch(batch),
             Err(Rejection { dialect, id, error }) => {
+                self.emit_rejection(id.raw(), error);
                 let outcome = encoded(error);
-                self.shared
-                    .tell(EventKind::Refused(error.code), Some(id.raw()), 1, "");
-                write_reply(self.out, *dialect, id.raw(), &outcome, Form::Reply);
+                write_reply(self.out, *dialect, id.raw(), &outcome, ReplyKind::Reply);
                 Err(ProtocolError)
             }
         }
@@ -95,31 +79,34 @@ impl Turn<'_> {
         let answer = BatchAnswer::new(batch.len(), self.outbox, max_frame_bytes);
         let mut result = Ok(());
         for (index, entry) in batch.requests().enumerate() {
+            let entry_of = BatchEntry {
+                answer: &answer,
+                index,
+            };
             match entry {
-                // The rest came too late: the connection was cut before it.
-                Ok(_) if self.cut => answer.place(index).skip(),
-                Ok(request) => self.request(&request, Some((&answer, index))),
+                // The connection was cut before it.
+                Ok(_) if self.is_cut => entry_of.slot().skip(),
+                Ok(request) => self.request(&request, Some(entry_of)),
                 Err(Rejection { dialect, id, error }) => {
+                    self.emit_rejection(id.raw(), &error);
+                    let (outcome, meta) = (encoded(&error), ReplyMeta::default());
                     let mut text = Vec::new();
-                    reply::write(
-                        &mut text,
-                        dialect,
-                        id.raw(),
-                        &encoded(&error),
-                        ReplyMeta::default(),
-                    );
-                    self.shared
-                        .tell(EventKind::Refused(error.code), Some(id.raw()), 1, "");
-                    answer.place(index).fill(text);
+                    reply::write(&mut text, dialect, id.raw(), &outcome, meta);
+                    entry_of.slot().fill(text);
                     result = Err(ProtocolError);
                 }
             }
         }
-        answer.read();
+        answer.all_read();
         result
     }
 
-    fn request(&mut self, request: &Request<'_>, batch: Option<(&Arc<BatchAnswer>, usize)>) {
+    fn emit_rejection(&self, id: &str, error: &ErrorObject) {
+        self.shared
+            .emit(EventKind::Refused(error.code), Some(id), 1, "");
+    }
+
+    fn request(&mut self, request: &Request<'_>, batch: Option<BatchEntry<'_>>) {
         let verdict = self.shared.faults.judge(&request.method);
         let call = Call {
             deadline: deadline(request, self.now),
@@ -127,31 +114,31 @@ impl Turn<'_> {
             verdict,
             batch,
         };
-        match verdict.arrival {
-            Arrival::Pass => {}
-            Arrival::Drop => {
-                call.tell(self.shared, EventKind::RequestDropped);
+        match verdict.request {
+            RequestFault::None => {}
+            RequestFault::Drop => {
+                call.emit(self.shared, EventKind::RequestDropped);
                 call.skip();
                 return;
             }
-            Arrival::Cut => {
-                call.tell(self.shared, EventKind::Cut);
+            RequestFault::Cut => {
+                call.emit(self.shared, EventKind::Cut);
                 self.outbox.cut();
-                self.cut = true;
+                self.is_cut = true;
                 return;
             }
         }
         self.route(&call);
         if verdict.duplicate && batch.is_none() {
-            call.tell(self.shared, EventKind::Duplicated);
+            call.emit(self.shared, EventKind::Duplicated);
             self.route(&call);
         }
     }
 
     fn route(&mut self, call: &Call<'_, '_>) {
         let Some(method) = self.method(&call.request.method) else {
-            // It may ask for what was run just now.
-            self.kit.finish_latest(self.shared);
+            // It may ask about the deferred call.
+            self.scratch.deferred.finish(self.shared);
             self.protocol_method(call);
             return;
         };
@@ -165,40 +152,40 @@ impl Turn<'_> {
                 Some(CallKey::Session(named)) => match self.attach(named.session) {
                     Some(session) => {
                         let key = TableKey::Session(session, named.number);
-                        self.mutation(call, method, &mut Some(key));
+                        self.mutation(call, method, key);
                     }
-                    None => self.refuse(call, &session_unknown(named.session)),
+                    None => self.refuse(call, &refusal::session_unknown(named.session)),
                 },
                 Some(key) => {
                     let key = TableKey::Plain(self.shared.table.plain.key(key));
-                    self.mutation(call, method, &mut Some(key));
+                    self.mutation(call, method, key);
                 }
             },
         }
     }
 
-    /// The place of a method among those that are registered: most often that of the call before.
+    /// The index of a method in the router: most often that of the call before.
     fn method(&mut self, name: &str) -> Option<usize> {
         let router = &self.shared.router;
-        if !router.is_at(self.kit.latest_method, name) {
-            self.kit.latest_method = router.find(name)?;
+        if !router.is_at(self.scratch.latest_method, name) {
+            self.scratch.latest_method = router.find(name)?;
         }
-        Some(self.kit.latest_method)
+        Some(self.scratch.latest_method)
     }
 
     /// The session, to which the connection is attached from now on, if there is such a session.
-    /// It stays attached to the one that it has said hello to.
+    /// It stays attached to those that it has said hello to.
     fn attach(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
-        if let Some(session) = self.kit.hold_session(id) {
-            return Some(session);
+        if let Some(session) = self.scratch.session(id) {
+            return Some(Arc::clone(session));
         }
-        self.kit.finish_latest(self.shared);
+        self.scratch.deferred.finish(self.shared);
         let attachment = Attachment::to(self.shared, id, self.now)?;
-        let attachment = self.kit.other_session.insert(attachment);
+        let attachment = self.scratch.other_session.insert(attachment);
         Some(Arc::clone(attachment.session()))
     }
 
-    /// Takes an acknowledgement that rides on a query, which the table is not asked about.
+    /// Takes the acknowledgement that rides on a query, which the table is not asked about.
     fn acknowledge(&mut self, call: &Call<'_, '_>) {
         let Some(ack) = call.request.meta.ack else {
             return;
@@ -209,149 +196,141 @@ impl Turn<'_> {
         let Some(session) = self.attach(named.session) else {
             return;
         };
-        self.kit.finish_latest(self.shared);
-        let limits = self.shared.table.sessions.limits();
-        let (_, told) = session.acknowledge(ack, &[], limits);
-        self.tell_acknowledged(&session, told);
+        self.scratch.deferred.finish(self.shared);
+        let window = self.shared.table.sessions.limits().window;
+        let result = session.acknowledge(ack, &[], window);
+        self.refuse_acknowledged(&session, result.waiters);
     }
 
-    /// Tells those who waited for calls that their caller says are over.
-    fn tell_acknowledged(&self, session: &Arc<Session<Waiter>>, told: Acknowledged<Waiter>) {
-        for waiter in told.begun {
-            waiter.refuse(self.shared, &already_acknowledged());
+    /// Refuses those who wait for calls that their caller has acknowledged.
+    fn refuse_acknowledged(&self, session: &Arc<Session<Waiter>>, waiters: AckedWaiters<Waiter>) {
+        for waiter in waiters.started {
+            waiter.refuse(self.shared, &refusal::acknowledged());
         }
-        for waiter in told.never {
-            waiter.refuse(self.shared, &execution::cancelled());
+        for waiter in waiters.never {
+            waiter.refuse(self.shared, &refusal::cancelled());
         }
-        for number in told.waiting {
+        for number in waiters.queued {
             execution::remove_queued(self.shared, session, number);
         }
     }
 
     /// A call that leaves no record: a query, a notification, or an id that only correlates.
     fn unrecorded(&mut self, call: &Call<'_, '_>, method: usize) {
-        self.make_way();
-        match self.admit() {
-            Ok(ticket) => self.start(call, method, &mut None, ticket),
-            Err(refusal) => self.refuse(call, &refusal.into()),
+        self.scratch.permit.yield_to_queue(self.shared);
+        match self.scratch.permit.admit(self.shared) {
+            Ok(ticket) => self.start(call, method, None, ticket),
+            Err(reason) => self.refuse(call, &reason.error(self.shared)),
         }
     }
 
     /// A call with a name: found or created in one step, before any delay, queue or handler.
-    fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: &mut Option<Key>) {
-        let Some(name) = key else { return };
-        let shared = self.shared;
-        self.make_way();
+    fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: TableKey<Waiter>) {
+        let (shared, outbox) = (self.shared, self.outbox);
+        self.scratch.permit.yield_to_queue(shared);
+        let ConnectionScratch {
+            outcome,
+            deferred,
+            permit,
+            ..
+        } = &mut *self.scratch;
+        outcome.clear();
         let attempt = Attempt {
             fingerprint: fingerprint(shared, method, call.request),
             deadline: call.deadline,
             now: self.now,
             number: call.request.meta.attempt.max(1),
             ack: call.request.meta.ack,
+            deferred: match &key {
+                TableKey::Session(session, _) => deferred.of(session),
+                TableKey::Plain(_) => None,
+            },
         };
-        let (mut told, outbox) = (Told::default(), self.outbox);
-        let Kit {
-            outcome,
-            unfinished,
-            has_place,
-            ..
-        } = &mut *self.kit;
-        outcome.clear();
-        let ended = match name {
-            TableKey::Session(session, _) => unfinished.of(session),
-            TableKey::Plain(_) => None,
-        };
-        let is_recorded = ended.is_some();
-        let begin = shared.table.begin(
-            name,
+        let (mut notify, is_recorded) = (ToNotify::default(), attempt.deferred.is_some());
+        let decision = shared.table.begin(
+            &key,
             attempt,
-            || admit_mutation(shared, call, has_place),
-            || call.waiter(outbox, &shared.router.method(method).name, Form::Reply),
+            || permit.admit_mutation(shared, call),
+            || call.waiter(outbox, &shared.router.method(method).name, ReplyKind::Reply),
             outcome,
-            (ended, &mut told),
+            &mut notify,
         );
         if is_recorded {
-            self.kit.latest_session = self.kit.unfinished.tell(shared, told.joined);
+            self.scratch.deferred.recorded(shared, notify.joined);
         }
-        if let Some(acknowledged) = told.acknowledged
-            && let TableKey::Session(session, _) = name
+        if let Some(waiters) = notify.acknowledged
+            && let TableKey::Session(session, _) = &key
         {
-            self.tell_acknowledged(session, acknowledged);
+            self.refuse_acknowledged(session, waiters);
         }
-        match begin {
-            Begin::Start(ticket) => self.start(call, method, key, ticket),
-            Begin::Joined => call.tell(shared, EventKind::Joined),
-            Begin::Replayed => {
-                call.tell(shared, EventKind::Replayed);
-                let form = name.replay_form();
-                self.reply_kept(call, form);
+        self.follow(decision, call, method, key);
+    }
+
+    /// Does what the table has decided about an attempt. A replay is in the scratch.
+    fn follow(
+        &mut self,
+        decision: Decision<Ticket, NotAdmitted>,
+        call: &Call<'_, '_>,
+        method: usize,
+        key: TableKey<Waiter>,
+    ) {
+        let limits = self.shared.table.sessions.limits();
+        let error = match decision {
+            Decision::Start(ticket) => return self.start(call, method, Some(key), ticket),
+            Decision::Joined => return call.emit(self.shared, EventKind::Joined),
+            Decision::Replayed => {
+                call.emit(self.shared, EventKind::Replayed);
+                return self.reply(call, replay_kind(&key));
             }
-            Begin::IdReused => self.refuse(call, &id_reused()),
-            Begin::TooManyJoined => self.refuse(call, &too_many_joined(shared)),
-            Begin::Full { retry_after } => self.refuse(call, &table_full(retry_after)),
-            Begin::Refused(refusal) => self.refuse(call, &refusal.into()),
-            Begin::RefusedBefore { up_to } => self.refuse(call, &refused_before(up_to)),
-            Begin::NoSlot => self.refuse(call, &no_slot(shared.table.sessions.limits())),
-            Begin::Stale => self.refuse(call, &already_acknowledged()),
-            Begin::Fenced => self.refuse(call, &fenced()),
-        }
+            Decision::IdReused => refusal::id_reused(),
+            Decision::TooManyJoined => refusal::too_many_joined(limits.max_joined),
+            Decision::Full { retry_after } => refusal::table_full(retry_after),
+            Decision::Refused(reason) => reason.error(self.shared),
+            Decision::RefusedBefore { up_to } => refusal::refused_before(up_to),
+            Decision::NoSlot => refusal::window_full(limits.window, limits.max_bytes),
+            Decision::Acknowledged => refusal::acknowledged(),
+            Decision::Fenced => refusal::fenced(),
+        };
+        self.refuse(call, &error);
     }
 
     fn refuse(&mut self, call: &Call<'_, '_>, error: &ErrorObject) {
-        call.tell(self.shared, EventKind::Refused(error.code));
-        let attempt = call.request.meta.attempt;
-        self.reply_as(call, &encoded(error), Form::refusal(call.key(), attempt));
+        call.emit(self.shared, EventKind::Refused(error.code));
+        let outcome = &mut self.scratch.outcome;
+        outcome.clear();
+        reply::encode_error(outcome, error);
+        let kind = ReplyKind::refusal(call.key(), call.request.meta.attempt);
+        self.reply(call, kind);
     }
 
-    fn reply(&mut self, call: &Call<'_, '_>, outcome: &[u8]) {
-        self.reply_as(call, outcome, Form::Reply);
-    }
-
-    fn reply_as(&mut self, call: &Call<'_, '_>, outcome: &[u8], form: Form) {
-        answer(self.shared, self.outbox, self.out, call, outcome, form);
-    }
-
-    /// Answers with the outcome in the kit.
-    fn reply_kept(&mut self, call: &Call<'_, '_>, form: Form) {
-        let outcome = &self.kit.outcome;
-        answer(self.shared, self.outbox, self.out, call, outcome, form);
-    }
-}
-
-/// Answers now: straight into the connection's buffer, unless a batch or a fault rule has a word
-/// in it.
-fn answer(
-    shared: &Arc<Shared>,
-    outbox: &Arc<Outbox>,
-    out: &mut Vec<u8>,
-    call: &Call<'_, '_>,
-    outcome: &[u8],
-    form: Form,
-) {
-    let Some(id) = &call.request.id else {
-        call.skip();
-        return;
-    };
-    if call.batch.is_none() && call.verdict.replies_plainly() {
-        call.tell(shared, EventKind::Replied);
-        write_reply(out, call.request.dialect, id.raw(), outcome, form);
-    } else {
-        let method = call.request.method.as_ref().into();
-        call.waiter(outbox, &method, form).deliver(shared, outcome);
+    /// Answers with the outcome in the scratch: straight into the connection's buffer, unless a
+    /// batch or a fault rule comes between.
+    fn reply(&mut self, call: &Call<'_, '_>, kind: ReplyKind) {
+        let outcome = &self.scratch.outcome;
+        let Some(id) = &call.request.id else {
+            call.skip();
+            return;
+        };
+        if call.batch.is_none() && call.verdict.leaves_reply_alone() {
+            call.emit(self.shared, EventKind::Replied);
+            write_reply(self.out, call.request.dialect, id.raw(), outcome, kind);
+        } else {
+            let method = call.request.method.as_ref().into();
+            let waiter = call.waiter(self.outbox, &method, kind);
+            waiter.reply(self.shared, outcome);
+        }
     }
 }
 
-fn admit_mutation(
-    shared: &Shared,
-    call: &Call<'_, '_>,
-    has_place: &Cell<bool>,
-) -> Result<Admitted<Ticket>, Refusal> {
-    let ticket = admit(shared, has_place)?;
-    let at_once = ticket == Ticket::Run && call.verdict.delay_execution.is_none();
-    Ok(Admitted { ticket, at_once })
+/// Clients with a session hear what is a replay.
+fn replay_kind(key: &TableKey<Waiter>) -> ReplyKind {
+    match key {
+        TableKey::Plain(_) => ReplyKind::Reply,
+        TableKey::Session(..) => ReplyKind::Replay,
+    }
 }
 
-/// When the caller stops waiting; none if it did not say, or if that is beyond all clocks.
+/// When the caller stops waiting; `None` if it did not say, or if that is beyond all clocks.
 fn deadline(request: &Request<'_>, now: Instant) -> Option<Instant> {
     let timeout = Duration::from_millis(request.meta.timeout_ms?);
     now.checked_add(timeout)

@@ -1,7 +1,8 @@
-//! What can be wrong with a server before it serves, and with the socket it serves on.
+//! What can be wrong with a server before it serves, and with the address it listens on.
 
 use std::{io, net::SocketAddr};
 
+use redial_protocol::{Address, AddressError};
 use thiserror::Error;
 
 /// Why a server can't be built. The program is to blame.
@@ -11,9 +12,9 @@ pub enum BuildError {
     /// Two handlers for one name.
     #[error("the method \"{0}\" has two handlers; expected one")]
     DuplicateMethod(String),
-    /// A name that belongs to the protocol, or none at all.
+    /// An empty name, or one that belongs to the protocol.
     #[error(
-        "the method name \"{0}\" is not free; expected a name that is not empty and does not begin with \"rpc.\""
+        "the method name \"{0}\" is empty or reserved; expected one that does not begin with \"rpc.\""
     )]
     ReservedMethod(String),
     /// A limit that would let nothing through, or that can't be kept.
@@ -31,25 +32,29 @@ pub enum BuildError {
     NoRandomness(String),
 }
 
-/// Why a server does not serve, or has stopped. The environment is to blame.
+/// Why a server does not serve. The environment is to blame.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The address could not be listened on.
+    /// The address is not `host:port`.
+    #[error("can't listen: {0}")]
+    Address(#[from] AddressError),
+    /// The system refused the address.
     #[error("can't listen on {address}: {reason}")]
     Bind {
         /// The address as it was given.
-        address: String,
+        address: Address,
         /// What the system said.
         reason: io::Error,
     },
     /// The listener can't say where it listens.
     #[error("the listener has no address: {0}")]
     Listener(io::Error),
-    /// Other machines could reach the server, and nobody said that they may.
+    /// Other machines could reach the server, and [`Config::insecure`](crate::Config::insecure) is
+    /// not set.
     #[error(
         "{0} can be reached from other machines, without TLS and without a token; \
-         expected a loopback address"
+         expected a loopback address, or `insecure` in the configuration"
     )]
     NotLoopback(SocketAddr),
 }

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
 pub use delay::{Delay, MAX_DELAY};
-pub(crate) use verdict::{Arrival, Departure, Verdict};
+pub(crate) use verdict::{ReplyFault, RequestFault, Verdict};
 
 /// What is pretended to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,10 +141,10 @@ impl FaultRule {
 /// # Ok::<(), redial_server::FaultRuleError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Faults(Arc<Inner>);
+pub struct Faults(Arc<FaultState>);
 
 #[derive(Debug)]
-struct Inner {
+struct FaultState {
     seed: u64,
     /// Spares servers without rules, which is nearly all, the lock and the draw.
     any: AtomicBool,
@@ -156,7 +156,7 @@ impl Faults {
     /// No rules yet. The seed decides what those that come will do.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(FaultState {
             seed,
             any: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
@@ -219,7 +219,7 @@ mod tests {
         let faults = Faults::new(1);
         assert_eq!(faults.judge("inc"), Verdict::default());
         faults.set([rule(Fault::DropRequest, 1.0)]);
-        assert_eq!(faults.judge("inc").arrival, Arrival::Drop);
+        assert_eq!(faults.judge("inc").request, RequestFault::Drop);
         faults.clear();
         assert_eq!(faults.judge("inc"), Verdict::default());
     }
@@ -242,7 +242,7 @@ mod tests {
     fn a_rule_fires_as_often_as_it_says() {
         let drops = verdicts(11, &[rule(Fault::DropRequest, 0.2)], 20_000)
             .iter()
-            .filter(|verdict| verdict.arrival == Arrival::Drop)
+            .filter(|verdict| verdict.request == RequestFault::Drop)
             .count();
         assert!((3_800..4_200).contains(&drops), "{drops} of 20000, seed 11");
     }
@@ -259,7 +259,7 @@ mod tests {
             rule(Fault::Duplicate, 1.0),
         ];
         let verdict = verdicts(1, &rules, 1)[0];
-        assert_eq!(verdict.departure, Departure::CutMid);
+        assert_eq!(verdict.reply, ReplyFault::CutMid);
         assert_eq!(verdict.delay_execution, Some(Duration::from_millis(1)));
         assert_eq!(verdict.delay_reply, Some(Duration::from_millis(3)));
         assert!(verdict.duplicate);
@@ -269,8 +269,8 @@ mod tests {
     fn a_rule_for_one_method_leaves_the_others_alone() {
         let faults = Faults::new(1);
         faults.set([rule(Fault::DropRequest, 1.0).for_method("inc")]);
-        assert_eq!(faults.judge("get").arrival, Arrival::Pass);
-        assert_eq!(faults.judge("inc").arrival, Arrival::Drop);
+        assert_eq!(faults.judge("get").request, RequestFault::None);
+        assert_eq!(faults.judge("inc").request, RequestFault::Drop);
     }
 
     #[test]
@@ -317,20 +317,20 @@ mod tests {
         faults.iter().copied().find_map(of)
     }
 
-    fn arrival(fault: Fault) -> Option<Arrival> {
+    fn arrival(fault: Fault) -> Option<RequestFault> {
         match fault {
-            Fault::DropRequest => Some(Arrival::Drop),
-            Fault::Cut(CutPoint::BeforeExecution) => Some(Arrival::Cut),
+            Fault::DropRequest => Some(RequestFault::Drop),
+            Fault::Cut(CutPoint::BeforeExecution) => Some(RequestFault::Cut),
             _ => None,
         }
     }
 
-    fn departure(fault: Fault) -> Option<Departure> {
+    fn departure(fault: Fault) -> Option<ReplyFault> {
         match fault {
-            Fault::DropReply => Some(Departure::Drop),
-            Fault::Cut(CutPoint::BeforeReply) => Some(Departure::CutBefore),
-            Fault::Cut(CutPoint::MidReply) => Some(Departure::CutMid),
-            Fault::Cut(CutPoint::AfterReply) => Some(Departure::CutAfter),
+            Fault::DropReply => Some(ReplyFault::Drop),
+            Fault::Cut(CutPoint::BeforeReply) => Some(ReplyFault::CutBefore),
+            Fault::Cut(CutPoint::MidReply) => Some(ReplyFault::CutMid),
+            Fault::Cut(CutPoint::AfterReply) => Some(ReplyFault::CutAfter),
             _ => None,
         }
     }
@@ -351,13 +351,13 @@ mod tests {
             let firing = rules.iter().filter(|(_, fires, is_for_all)| *fires && *is_for_all);
             let firing: Vec<Fault> = firing.map(|(fault, ..)| *fault).collect();
             let expected = Verdict {
-                arrival: first(&firing, arrival).unwrap_or_default(),
+                request: first(&firing, arrival).unwrap_or_default(),
                 duplicate: firing.contains(&Fault::Duplicate),
                 delay_execution: first(&firing, |fault| match fault {
                     Fault::DelayExecution(Delay::Fixed(delay)) => Some(delay),
                     _ => None,
                 }),
-                departure: first(&firing, departure).unwrap_or_default(),
+                reply: first(&firing, departure).unwrap_or_default(),
                 delay_reply: first(&firing, |fault| match fault {
                     Fault::DelayReply(Delay::Fixed(delay)) => Some(delay),
                     _ => None,

@@ -1,156 +1,79 @@
-//! What a handler is given, and how all handlers are made to look alike.
+//! A handler with its types erased: its params decoded, its future polled, its outcome encoded, and
+//! its panics turned into outcomes.
 
 use std::{
     any::Any,
     future::{Future, poll_fn},
     marker::PhantomData,
-    net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context as TaskContext, Poll, Waker},
-    time::Instant,
+    task::{self, Poll, Waker},
 };
 
-use redial_protocol::{ErrorCode, ErrorObject, cut, reply};
+use redial_protocol::{ErrorObject, reply};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{abort::Abort, params};
+use crate::{abort::Abort, context::Context, function::AsyncHandler, panics, params, refusal};
 
-/// What a handler may want to know about the call beside its params.
-#[derive(Clone, Debug, Default)]
-pub struct Context {
-    pub(crate) attempt: u32,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) traceparent: Option<Box<str>>,
-    pub(crate) peer: Option<SocketAddr>,
-}
-
-impl Context {
-    /// Which sending of the call reached the server first, from 1. Above 1 it means that earlier
-    /// ones were lost, never that the handler has run before.
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    /// When the caller stops waiting, if it said so. The execution is not cut off then: its
-    /// outcome is recorded in any case.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    /// The trace that the call belongs to (W3C Trace Context), as the caller sent it.
-    #[must_use]
-    pub fn traceparent(&self) -> Option<&str> {
-        self.traceparent.as_deref()
-    }
-
-    /// Who sent the attempt that is being run; `None` if the transport has no addresses.
-    #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
-    }
-}
-
-/// How an execution ended.
+/// What a handler's future comes to.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct Completion {
     /// `"result":...` or `"error":...`.
     pub(crate) outcome: Vec<u8>,
     /// Whether the outcome is the call's for good.
-    pub(crate) recorded: bool,
+    pub(crate) is_recorded: bool,
 }
 
-/// A handler's future, on its way to its end.
-pub(crate) type Prepared = Pin<Box<dyn Future<Output = Ended> + Send>>;
+/// A handler's future with its types erased. It never panics.
+pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Completion> + Send>>;
 
-/// Where the future of a call is polled that begins here and now: the same for all calls of one
-/// method that a connection brings, so that nothing is allocated while handlers are ready at once.
-pub(crate) type Place = Option<Box<dyn Any + Send>>;
+/// Where the future of a call that starts at once is polled: the same for all calls of one method
+/// that a connection brings, so that nothing is allocated while handlers are ready at once.
+pub(crate) type FutureSlot = Option<Box<dyn Any + Send>>;
 
-/// How large futures may be for which a connection keeps a place while it is idle. Allocating room
-/// for larger ones costs little beside filling it.
+/// The largest future, in bytes, for which an idle connection keeps its slot. Allocating room for
+/// a larger one costs little beside filling it.
 const KEEP_BYTES: usize = 1024;
 
-const ONE_TYPE: &str = "a place belongs to one method, whose futures are of one type";
+const ONE_TYPE: &str = "a slot belongs to one method, whose futures are of one type";
 
-/// What became of a call that has begun.
-pub(crate) enum Begun {
-    /// It has ended, and the outcome was appended to the buffer.
-    Ended {
-        /// As in [`Ended`].
-        recorded: bool,
+/// What the first poll of a handler came to.
+pub(crate) enum FirstPoll {
+    /// It has finished, and the outcome was appended to the buffer.
+    Ready {
+        /// As in [`Completion`].
+        is_recorded: bool,
     },
     /// It waits for something.
-    Waits(Prepared),
+    Pending(HandlerFuture),
 }
 
-/// A handler whose types have been forgotten.
-pub(crate) trait Handler: Send + Sync {
+/// A handler with its types erased. What it throws is an outcome, or a refusal if it had not
+/// started: neither function panics.
+pub(crate) trait ErasedHandler: Send + Sync {
     /// Decodes the params. Not a line of the handler runs before the future is polled.
-    fn prepare(&self, params: Option<&str>, context: Context) -> Result<Prepared, ErrorObject>;
+    fn prepare(&self, params: Option<&str>, context: Context)
+    -> Result<HandlerFuture, ErrorObject>;
 
-    /// As [`prepare`](Self::prepare), for a call that begins here and now: the handler is called
-    /// and polled at once, after `begins`, and its outcome appended to `out`.
+    /// As [`prepare`](Self::prepare), for a call that starts at once: after `on_start` the handler
+    /// is called and polled, and its outcome written to `out`, which is empty.
     fn start(
         &self,
         params: Option<&str>,
         context: Context,
-        place: &mut Place,
+        slot: &mut FutureSlot,
         out: &mut Vec<u8>,
-        begins: &mut dyn FnMut(),
-    ) -> Result<Begun, ErrorObject>;
+        on_start: &mut dyn FnMut(),
+    ) -> Result<FirstPoll, ErrorObject>;
 }
 
-/// An async function of a method's params and the call's [`Context`]. Every closure that gives a
-/// future is one; what it shares with other calls it clones into the future:
-///
-/// ```
-/// use std::sync::{Arc, Mutex};
-/// use redial_server::{Context, Server};
-///
-/// let names = Arc::new(Mutex::new(Vec::new()));
-/// let builder = Server::builder()
-///     // Without state an async closure will do.
-///     .query("echo", async |params: serde_json::Value, _: Context| Ok(params))
-///     .mutation("add", move |(name,): (String,), _: Context| {
-///         let names = Arc::clone(&names);
-///         async move {
-///             names.lock().unwrap().push(name);
-///             Ok(())
-///         }
-///     });
-/// # builder.build()?;
-/// # Ok::<(), redial_server::BuildError>(())
-/// ```
-pub trait AsyncHandler<P, T>: Send + Sync + 'static {
-    /// What the function gives back.
-    type Future: Future<Output = Result<T, Abort>> + Send + 'static;
-
-    /// Calls the function.
-    fn call(&self, params: P, context: Context) -> Self::Future;
-}
-
-impl<P, T, F, H> AsyncHandler<P, T> for H
-where
-    H: Fn(P, Context) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<T, Abort>> + Send + 'static,
-{
-    type Future = F;
-
-    fn call(&self, params: P, context: Context) -> F {
-        self(params, context)
-    }
-}
-
-/// A handler with its types, which are about to be forgotten.
-pub(crate) struct Function<H, P, T> {
+/// A handler with its types.
+pub(crate) struct TypedHandler<H, A, P, T> {
     handler: Arc<H>,
-    types: PhantomData<fn(P) -> T>,
+    types: PhantomData<fn(A, P) -> T>,
 }
 
-impl<H, P, T> Function<H, P, T> {
+impl<H, A, P, T> TypedHandler<H, A, P, T> {
     pub(crate) fn new(handler: H) -> Self {
         Self {
             handler: Arc::new(handler),
@@ -159,88 +82,146 @@ impl<H, P, T> Function<H, P, T> {
     }
 }
 
-impl<H, P, T> Handler for Function<H, P, T>
+impl<H, A, P, T> ErasedHandler for TypedHandler<H, A, P, T>
 where
-    H: AsyncHandler<P, T>,
+    H: AsyncHandler<A, P, T>,
     P: DeserializeOwned + Send + 'static,
     T: Serialize + 'static,
 {
-    fn prepare(&self, params: Option<&str>, context: Context) -> Result<Prepared, ErrorObject> {
-        let params: P = params::decode(params)?;
+    fn prepare(
+        &self,
+        params: Option<&str>,
+        context: Context,
+    ) -> Result<HandlerFuture, ErrorObject> {
+        let decoded = panics::catch(|| params::decode::<P>(params));
+        let params = decoded.unwrap_or_else(|panic| Err(refusal::params_panicked(&panic)))?;
         let handler = Arc::clone(&self.handler);
-        Ok(Box::pin(async move {
-            Ended::with(handler.call(params, context).await)
-        }))
+        Ok(Box::pin(complete(async move {
+            handler.call(params, context).await
+        })))
     }
 
     fn start(
         &self,
         params: Option<&str>,
         context: Context,
-        place: &mut Place,
+        slot: &mut FutureSlot,
         out: &mut Vec<u8>,
-        begins: &mut dyn FnMut(),
-    ) -> Result<Begun, ErrorObject> {
-        let params: P = params::decode(params)?;
-        begins();
-        let held = held::<H::Future>(place);
-        held.set(Some(self.handler.call(params, context)));
-        match poll_held(held, &mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => {
-                held.set(None);
-                if size_of::<H::Future>() > KEEP_BYTES {
-                    *place = None;
-                }
-                let recorded = encode(out, answer);
-                Ok(Begun::Ended { recorded })
+        on_start: &mut dyn FnMut(),
+    ) -> Result<FirstPoll, ErrorObject> {
+        let mut is_started = false;
+        let polled = panics::catch(|| {
+            let params: P = params::decode(params)?;
+            is_started = true;
+            on_start();
+            Ok(first_poll(slot, out, || self.handler.call(params, context)))
+        });
+        polled.unwrap_or_else(|panic| {
+            // Half a future may be there, and may panic once more.
+            panics::drop_quietly(slot.take());
+            if !is_started {
+                return Err(refusal::params_panicked(&panic));
             }
-            Poll::Pending => {
-                let mut held = take_held::<H::Future>(place);
-                let future = async move { poll_fn(|cx| poll_held(&mut held, cx)).await };
-                let ended = async move { Ended::with(future.await) };
-                Ok(Begun::Waits(Box::pin(ended)))
+            out.clear();
+            reply::encode_error(out, &refusal::handler_panicked(&panic));
+            Ok(FirstPoll::Ready { is_recorded: true })
+        })
+    }
+}
+
+/// Puts a future into its slot and polls it there; one that has to wait moves out.
+fn first_poll<F, T>(slot: &mut FutureSlot, out: &mut Vec<u8>, call: impl FnOnce() -> F) -> FirstPoll
+where
+    F: Future<Output = Result<T, Abort>> + Send + 'static,
+    T: Serialize + 'static,
+{
+    let future = slot_of::<F>(slot);
+    future.set(Some(call()));
+    match poll_some(
+        future.as_mut(),
+        &mut task::Context::from_waker(Waker::noop()),
+    ) {
+        Poll::Ready(result) => {
+            future.set(None);
+            if size_of::<F>() > KEEP_BYTES {
+                *slot = None;
             }
+            let is_recorded = encode(out, result);
+            FirstPoll::Ready { is_recorded }
+        }
+        Poll::Pending => {
+            let mut future = take_from_slot::<F>(slot);
+            FirstPoll::Pending(Box::pin(complete(async move {
+                poll_fn(|cx| poll_some(future.as_mut(), cx)).await
+            })))
         }
     }
 }
 
-/// The place of a method's futures, as what it is.
-fn held<F: Send + 'static>(place: &mut Place) -> &mut Pin<Box<Option<F>>> {
-    let place = place.get_or_insert_with(|| Box::new(Box::pin(None::<F>)));
-    place.downcast_mut().expect(ONE_TYPE)
+/// Runs a handler's future to its end. A panic is an outcome like any other.
+async fn complete<T: Serialize>(handler: impl Future<Output = Result<T, Abort>>) -> Completion {
+    let mut future = pin!(Some(async { Completion::new(handler.await) }));
+    let completion = poll_fn(|cx| {
+        let polled = panics::catch(|| poll_some(future.as_mut(), cx));
+        polled.unwrap_or_else(|panic| Poll::Ready(Completion::panicked(&panic)))
+    })
+    .await;
+    // What it has left behind may panic as it goes.
+    let _: Result<(), String> = panics::catch(|| future.set(None));
+    completion
+}
+
+/// The slot of a method's futures, with its type.
+fn slot_of<F: Send + 'static>(slot: &mut FutureSlot) -> &mut Pin<Box<Option<F>>> {
+    let slot = slot.get_or_insert_with(|| Box::new(Box::pin(None::<F>)));
+    slot.downcast_mut().expect(ONE_TYPE)
 }
 
 /// The same, with nothing left behind: a handler that has to wait will do so again, and an idle
 /// connection would keep room for it.
-fn take_held<F: Send + 'static>(place: &mut Place) -> Pin<Box<Option<F>>> {
-    let held = place.take().and_then(|place| place.downcast().ok());
-    *held.expect(ONE_TYPE)
+fn take_from_slot<F: Send + 'static>(slot: &mut FutureSlot) -> Pin<Box<Option<F>>> {
+    let taken = slot.take().and_then(|slot| slot.downcast().ok());
+    *taken.expect(ONE_TYPE)
 }
 
-fn poll_held<F: Future>(
-    held: &mut Pin<Box<Option<F>>>,
-    cx: &mut TaskContext<'_>,
+fn poll_some<F: Future>(
+    future: Pin<&mut Option<F>>,
+    cx: &mut task::Context<'_>,
 ) -> Poll<F::Output> {
-    let future = held.as_mut().as_pin_mut();
-    future.expect("it is polled until it ends").poll(cx)
+    let future = future.as_pin_mut();
+    future.expect("it is polled until it is ready").poll(cx)
 }
 
-impl Ended {
-    fn with<T: Serialize>(answer: Result<T, Abort>) -> Self {
+impl Completion {
+    fn new<T: Serialize>(result: Result<T, Abort>) -> Self {
         let mut outcome = Vec::new();
-        let recorded = encode(&mut outcome, answer);
-        Self { outcome, recorded }
+        let is_recorded = encode(&mut outcome, result);
+        Self {
+            outcome,
+            is_recorded,
+        }
+    }
+
+    fn panicked(message: &str) -> Self {
+        Self::recorded_error(&refusal::handler_panicked(message))
+    }
+
+    pub(crate) fn recorded_error(error: &ErrorObject) -> Self {
+        let mut outcome = Vec::new();
+        reply::encode_error(&mut outcome, error);
+        Self {
+            outcome,
+            is_recorded: true,
+        }
     }
 }
 
-/// Appends the outcome; says whether it is to be recorded.
-fn encode<T: Serialize>(out: &mut Vec<u8>, answer: Result<T, Abort>) -> bool {
-    match answer {
+/// Appends the outcome. Returns whether it is recorded.
+fn encode<T: Serialize>(out: &mut Vec<u8>, result: Result<T, Abort>) -> bool {
+    match result {
         Ok(value) => {
             if let Err(error) = reply::encode_result(out, &value) {
-                let detail = format!("the result can't be written as JSON: {error}");
-                let error = ErrorObject::raised(ErrorCode::INTERNAL_ERROR, cut(&detail));
-                reply::encode_error(out, &error);
+                reply::encode_error(out, &refusal::result_not_json(error));
             }
             true
         }
@@ -274,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_no_json_is_recorded_as_an_internal_error() {
+    fn a_result_that_is_not_json_is_recorded_as_an_internal_error() {
         let mut out = Vec::new();
         let map = std::collections::BTreeMap::from([([1u8, 2], 3)]);
         assert!(encode(&mut out, Ok(map)));

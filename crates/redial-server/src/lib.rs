@@ -55,36 +55,42 @@
 
 mod abort;
 mod admission;
-mod attachment;
 mod batch;
+mod builder;
 mod clock;
 mod config;
 mod connection;
+mod connections;
+mod context;
 mod discover;
 mod dispatch;
 mod error;
 mod execution;
 mod fault;
+mod function;
 mod handler;
 mod observe;
 mod outbox;
+mod panics;
 mod params;
+mod refusal;
 mod router;
 mod server;
 mod shared;
 mod stats;
 mod table;
-mod unfinished;
 mod waiter;
 
 pub use abort::{Abort, Failure};
+pub use builder::ServerBuilder;
 pub use config::Config;
+pub use context::Context;
 pub use error::{BuildError, ServeError};
 pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
-pub use handler::{AsyncHandler, Context};
+pub use function::{AsyncHandler, ContextHandler, ParamsHandler, TakesContext, TakesParams};
 pub use observe::{Event, EventKind, Observer};
 pub use redial_protocol::{ErrorCode, Executed, Limits, Method, MethodKind};
-pub use server::{Server, ServerBuilder, Shutdown};
+pub use server::{Server, Shutdown};
 pub use stats::Stats;
 
 #[cfg(doctest)]

@@ -1,5 +1,5 @@
-//! Where replies wait that were not ready when their request was read. Executions put them in;
-//! the connection takes them out, and sends all that have gathered in one write.
+//! Replies that were not ready when their request was read. Executions put them in; the connection
+//! takes them out, and sends all that have gathered in one write.
 
 use std::{
     sync::{
@@ -9,23 +9,23 @@ use std::{
     task::Waker,
 };
 
-/// One connection's, shared with every execution that owes it a reply.
+/// One connection's replies, shared with every execution that owes it one.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Replies that are still owed.
     in_flight: AtomicUsize,
     /// Bytes of replies that wait for the rest of their batch.
     gathering: AtomicUsize,
-    inner: Mutex<Inner>,
+    inner: Mutex<OutboxState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct OutboxState {
     bytes: Vec<u8>,
     waker: Option<Waker>,
-    /// The connection is gone, or about to be: what comes now is thrown away.
+    /// The connection is gone, or about to be: what comes now is discarded.
     closed: bool,
-    /// A fault rule has broken the connection: what is in `bytes` still goes out.
+    /// A fault rule has cut the connection: what is in `bytes` still goes out.
     cut: bool,
 }
 
@@ -62,20 +62,20 @@ impl Outbox {
         wake(inner);
     }
 
-    /// Breaks the connection after what it has been given so far.
+    /// Cuts the connection after what it has been given so far.
     pub(crate) fn cut(&self) {
         let mut inner = self.lock();
         inner.cut = true;
         wake(inner);
     }
 
-    /// Lets the connection look around, because something beside replies has changed.
-    pub(crate) fn nudge(&self) {
+    /// Wakes the connection, because something beside replies has changed.
+    pub(crate) fn wake(&self) {
         wake(self.lock());
     }
 
-    /// Moves everything to the end of `out`, and remembers whom to wake for more. Says whether
-    /// the connection has been cut.
+    /// Moves everything to the end of `out`, and keeps the waker for more. Returns whether the
+    /// connection has been cut.
     pub(crate) fn collect(&self, out: &mut Vec<u8>, waker: &Waker) -> bool {
         let mut inner = self.lock();
         if out.is_empty() {
@@ -85,12 +85,12 @@ impl Outbox {
         }
         match &mut inner.waker {
             Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
+            missing => *missing = Some(waker.clone()),
         }
         inner.cut
     }
 
-    /// From now on what is sent is thrown away.
+    /// Discards what is sent from now on.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -98,13 +98,13 @@ impl Outbox {
         inner.bytes = Vec::new();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, OutboxState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Wakes outside the lock, since the connection's first step is to take it.
-fn wake(inner: MutexGuard<'_, Inner>) {
+fn wake(inner: MutexGuard<'_, OutboxState>) {
     let waker = inner.waker.clone();
     drop(inner);
     if let Some(waker) = waker {
@@ -112,13 +112,13 @@ fn wake(inner: MutexGuard<'_, Inner>) {
     }
 }
 
-/// A reply that is owed to a connection. Counted as long as it exists, so that the connection
-/// knows when to stop reading, and when it has nothing left to wait for.
+/// A reply that is owed to a connection. Counted while it exists, so that the connection knows when
+/// to stop reading, and when it has nothing left to wait for.
 #[derive(Debug)]
-pub(crate) struct Owed(Arc<Outbox>);
+pub(crate) struct ReplyPermit(Arc<Outbox>);
 
-impl Owed {
-    pub(crate) fn to(outbox: &Arc<Outbox>) -> Self {
+impl ReplyPermit {
+    pub(crate) fn new(outbox: &Arc<Outbox>) -> Self {
         outbox.in_flight.fetch_add(1, SeqCst);
         Self(Arc::clone(outbox))
     }
@@ -128,10 +128,10 @@ impl Owed {
     }
 }
 
-impl Drop for Owed {
+impl Drop for ReplyPermit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, SeqCst);
-        self.0.nudge();
+        self.0.wake();
     }
 }
 
@@ -141,19 +141,19 @@ mod tests {
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]
-    enum Event {
+    enum OutboxStep {
         Send(Vec<u8>),
         Collect,
         Cut,
         Close,
     }
 
-    fn event() -> impl Strategy<Value = Event> {
+    fn event() -> impl Strategy<Value = OutboxStep> {
         prop_oneof![
-            6 => prop::collection::vec(any::<u8>(), 0..6).prop_map(Event::Send),
-            3 => Just(Event::Collect),
-            1 => Just(Event::Cut),
-            1 => Just(Event::Close),
+            6 => prop::collection::vec(any::<u8>(), 0..6).prop_map(OutboxStep::Send),
+            3 => Just(OutboxStep::Collect),
+            1 => Just(OutboxStep::Cut),
+            1 => Just(OutboxStep::Close),
         ]
     }
 
@@ -169,21 +169,21 @@ mod tests {
             let (mut is_cut, mut is_closed) = (false, false);
             for event in events {
                 match event {
-                    Event::Send(bytes) => {
+                    OutboxStep::Send(bytes) => {
                         outbox.send(|out| out.extend_from_slice(&bytes));
                         if !is_cut && !is_closed {
                             expected.extend(bytes);
                         }
                     }
-                    Event::Collect => {
+                    OutboxStep::Collect => {
                         prop_assert_eq!(outbox.collect(&mut out, Waker::noop()), is_cut);
                         prop_assert_eq!(&out, &expected);
                     }
-                    Event::Cut => {
+                    OutboxStep::Cut => {
                         outbox.cut();
                         is_cut = true;
                     }
-                    Event::Close => {
+                    OutboxStep::Close => {
                         outbox.close();
                         is_closed = true;
                         expected.clone_from(&out);

@@ -2,20 +2,20 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use redial_protocol::{ErrorCode, ErrorObject, MethodKind, cut};
+use redial_protocol::MethodKind;
 
-use crate::{error::BuildError, handler::Handler, table::Fingerprint};
+use crate::{error::BuildError, handler::ErasedHandler, table::Fingerprint};
 
 /// One method that the program has registered.
 pub(crate) struct Registered {
     pub(crate) name: Arc<str>,
     pub(crate) kind: MethodKind,
-    pub(crate) handler: Box<dyn Handler>,
+    pub(crate) handler: Box<dyn ErasedHandler>,
     /// What the method contributes to the fingerprints of its calls.
     pub(crate) fingerprint_seed: u64,
 }
 
-/// All methods. A method is known by its place, so that connections can keep things per method
+/// All methods. A method is known by its index, so that connections can keep things per method
 /// without hashing its name again.
 #[derive(Default)]
 pub(crate) struct Router {
@@ -28,7 +28,7 @@ impl Router {
         &mut self,
         name: &str,
         kind: MethodKind,
-        handler: Box<dyn Handler>,
+        handler: Box<dyn ErasedHandler>,
     ) -> Result<(), BuildError> {
         if name.is_empty() || name.starts_with("rpc.") {
             return Err(BuildError::ReservedMethod(name.to_owned()));
@@ -55,29 +55,18 @@ impl Router {
         self.by_name.get(name).copied()
     }
 
-    /// Whether this is the name of the method at a place.
-    pub(crate) fn is_at(&self, place: usize, name: &str) -> bool {
-        let method = self.methods.get(place);
+    /// Whether this is the name of the method at an index.
+    pub(crate) fn is_at(&self, index: usize, name: &str) -> bool {
+        let method = self.methods.get(index);
         method.is_some_and(|method| *method.name == *name)
     }
 
-    pub(crate) fn method(&self, place: usize) -> &Registered {
-        &self.methods[place]
+    pub(crate) fn method(&self, index: usize) -> &Registered {
+        &self.methods[index]
     }
 
     /// In the order in which they were registered.
     pub(crate) fn methods(&self) -> &[Registered] {
         &self.methods
-    }
-
-    pub(crate) fn not_found(&self, name: &str) -> ErrorObject {
-        let known: Vec<&str> = self.methods.iter().map(|method| &*method.name).collect();
-        let known = if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        };
-        let detail = format!("no method \"{}\"; known are: {}", cut(name), cut(&known));
-        ErrorObject::raised(ErrorCode::METHOD_NOT_FOUND, detail)
     }
 }

@@ -1,4 +1,4 @@
-//! Start reading here: a server is built, serves connections, and is shut down.
+//! Start reading here: a server accepts connections, serves them, and shuts down.
 
 use std::{
     io,
@@ -7,30 +7,15 @@ use std::{
     time::Duration,
 };
 
-use rand::{SeedableRng, rngs::SysRng};
-use rand_chacha::ChaCha8Rng;
-use redial_protocol::{Method, MethodKind};
-use serde::{Serialize, de::DeserializeOwned};
+use redial_protocol::Address;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
-    admission::Admission,
-    clock,
-    config::Config,
-    connection::Connection,
-    discover::{self, ServiceInfo},
-    error::{BuildError, ServeError},
-    fault::Faults,
-    handler::{AsyncHandler, Function},
-    observe::Observer,
-    outbox::Outbox,
-    router::Router,
-    shared::{Connections, Shared},
+    connection::Connection, error::ServeError, fault::Faults, outbox::Outbox, shared::Shared,
     stats::Stats,
-    table::{Table, plain::PlainTable, sessions::Sessions},
 };
 
 /// How long accepting pauses when the system has no descriptors left.
@@ -39,18 +24,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a shutdown waits for connections to take their last replies.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A server: methods, the table of calls, and the limits. Cheap to clone; all clones are the same
-/// server.
+/// A server: methods, the table of calls, and the limits. Made by
+/// [`builder`](Self::builder). Cheap to clone; all clones are the same server.
 ///
 /// ```
-/// use redial_server::{Context, Server};
-/// use serde_json::{Value, json};
+/// use redial_server::Server;
+/// use serde_json::Value;
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = Server::builder()
-///     .query("echo", async |params: Value, _: Context| Ok(params))
+///     .query("echo", async |params: Value| Ok(params))
 ///     .build()?;
 ///
 /// // Any transport will do; this one is a pipe in memory.
@@ -66,201 +51,62 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Clone)]
 pub struct Server {
-    shared: Arc<Shared>,
-}
-
-/// A server in the making. Mistakes are reported by [`build`](Self::build).
-#[derive(Default)]
-pub struct ServerBuilder {
-    config: Config,
-    router: Router,
-    faults: Option<Faults>,
-    observer: Option<Box<dyn Observer>>,
-    info: ServiceInfo,
-    session_seed: Option<u64>,
-    mistake: Option<BuildError>,
-}
-
-impl ServerBuilder {
-    /// Sets all limits.
-    #[must_use]
-    pub fn config(self, config: Config) -> Self {
-        Self { config, ..self }
-    }
-
-    /// Adds a typed method: its name, its kind and its types are those of `M`.
-    ///
-    /// A handler is polled where its connection stands as long as it doesn't wait for anything;
-    /// one that computes for long should move to a thread of its own (`spawn_blocking`). It runs
-    /// at most once per call, on behalf of the call and not of the connection: when the caller
-    /// goes away, it goes on.
-    #[must_use]
-    pub fn method<M: Method>(self, handler: impl AsyncHandler<M::Params, M::Output>) -> Self {
-        self.add(M::NAME, M::KIND, handler)
-    }
-
-    /// Adds a method without effect under a name, for example with [`serde_json::Value`] in and
-    /// out. It is never recorded, and runs again for every attempt.
-    #[must_use]
-    pub fn query<P, T>(self, name: &str, handler: impl AsyncHandler<P, T>) -> Self
-    where
-        P: DeserializeOwned + Send + 'static,
-        T: Serialize + 'static,
-    {
-        self.add(name, MethodKind::Query, handler)
-    }
-
-    /// Adds a method with effect under a name. It runs at most once per call.
-    #[must_use]
-    pub fn mutation<P, T>(self, name: &str, handler: impl AsyncHandler<P, T>) -> Self
-    where
-        P: DeserializeOwned + Send + 'static,
-        T: Serialize + 'static,
-    {
-        self.add(name, MethodKind::Mutation, handler)
-    }
-
-    /// Lets requests and replies go wrong by these rules, which can be changed at any time
-    /// through a clone of `faults`. Without this the server has rules of its own, none of them
-    /// set: see [`Server::faults`].
-    #[must_use]
-    pub fn faults(self, faults: Faults) -> Self {
-        Self {
-            faults: Some(faults),
-            ..self
-        }
-    }
-
-    /// Tells the observer what happens to each attempt.
-    #[must_use]
-    pub fn observer(self, observer: impl Observer) -> Self {
-        Self {
-            observer: Some(Box::new(observer)),
-            ..self
-        }
-    }
-
-    /// The name and the version of the service in the answer of `rpc.discover`. Default: Redial's.
-    #[must_use]
-    pub fn info(self, title: impl Into<String>, version: impl Into<String>) -> Self {
-        Self {
-            info: ServiceInfo {
-                title: title.into(),
-                version: version.into(),
-            },
-            ..self
-        }
-    }
-
-    /// Makes the ids of sessions repeat. **Only for simulations**: a session must not be known
-    /// again by another server, and nobody may guess its id.
-    #[must_use]
-    pub fn session_seed(self, seed: u64) -> Self {
-        Self {
-            session_seed: Some(seed),
-            ..self
-        }
-    }
-
-    /// Makes the server.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] if a method has two handlers or a name that is not free, if a limit lets
-    /// nothing through, or if the system has no random numbers.
-    pub fn build(self) -> Result<Server, BuildError> {
-        if let Some(mistake) = self.mistake {
-            return Err(mistake);
-        }
-        self.config.check()?;
-        let rng = match self.session_seed {
-            Some(seed) => ChaCha8Rng::seed_from_u64(seed),
-            None => ChaCha8Rng::try_from_rng(&mut SysRng)
-                .map_err(|error| BuildError::NoRandomness(error.to_string()))?,
-        };
-        let mut shared = Shared {
-            discover: Vec::new(),
-            router: self.router,
-            table: Table {
-                plain: PlainTable::new(self.config.plain_limits(), clock::now()),
-                sessions: Sessions::new(self.config.session_limits(), rng),
-            },
-            admission: Admission::new(self.config.max_running, self.config.max_queued),
-            config: self.config,
-            faults: self.faults.unwrap_or_else(|| Faults::new(0)),
-            observer: self.observer,
-            counters: Default::default(),
-            executions: Default::default(),
-            is_draining: Default::default(),
-            draining: Default::default(),
-            cut_off: Default::default(),
-            closing: Default::default(),
-            closed: Default::default(),
-            interrupted: Default::default(),
-            connections: Connections::default(),
-            sweeping: Default::default(),
-        };
-        let mut discover = discover::outcome(&self.info, &shared.router);
-        shared.fit(&mut discover);
-        shared.discover = discover;
-        Ok(Server {
-            shared: Arc::new(shared),
-        })
-    }
-
-    fn add<P, T>(mut self, name: &str, kind: MethodKind, handler: impl AsyncHandler<P, T>) -> Self
-    where
-        P: DeserializeOwned + Send + 'static,
-        T: Serialize + 'static,
-    {
-        let added = self
-            .router
-            .add(name, kind, Box::new(Function::new(handler)));
-        self.mistake = self.mistake.or(added.err());
-        self
-    }
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    /// Calls whose handler had begun and had not ended when the time was up. Their callers were
-    /// told -32008; those whose handler had not begun were told -32006.
+    /// Calls whose handler had started and had not finished when the drain timeout passed. Their
+    /// callers got -32008; those whose handler had not started got -32006.
     pub interrupted: usize,
 }
 
 impl Server {
-    /// Begins to build a server.
-    #[must_use]
-    pub fn builder() -> ServerBuilder {
-        ServerBuilder::default()
-    }
-
-    /// Listens on a TCP address; port 0 lets the system choose one.
+    /// Listens on a TCP address, `host:port`; port 0 lets the system choose one.
+    ///
+    /// ```
+    /// use std::net::{Ipv4Addr, SocketAddr};
+    /// use redial_server::Server;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::builder().build()?;
+    /// let listener = server.bind("127.0.0.1:0").await?;
+    /// println!("listening on {}", listener.local_addr()?);
+    /// server.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    ///
+    /// let error = server.bind("localhost").await.unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     r#"can't listen: "localhost" is not an address: expected host:port, such as 127.0.0.1:50777"#,
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`ServeError::Bind`] if the system says no, [`ServeError::NotLoopback`] if other machines
-    /// could connect and [`Config::insecure`] is not set.
-    pub async fn bind(&self, address: &str) -> Result<TcpListener, ServeError> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|reason| ServeError::Bind {
-                address: address.to_owned(),
-                reason,
-            })?;
+    /// [`ServeError::Address`] if it is not `host:port`, [`ServeError::Bind`] if the system refuses
+    /// it, [`ServeError::NotLoopback`] if other machines could connect and
+    /// [`Config::insecure`](crate::Config::insecure) is not set.
+    pub async fn bind(&self, address: impl Into<Address>) -> Result<TcpListener, ServeError> {
+        let address = address.into();
+        address.check()?;
+        let bound = TcpListener::bind(address.as_str()).await;
+        let listener = bound.map_err(|reason| ServeError::Bind { address, reason })?;
         self.check(&listener)?;
         Ok(listener)
     }
 
-    /// Accepts connections and serves them until [`shutdown`](Self::shutdown) is over. Must be
+    /// Accepts connections and serves them until [`shutdown`](Self::shutdown) has finished. Must be
     /// called in a tokio runtime; may be called for several listeners.
     ///
     /// # Errors
     ///
-    /// [`ServeError::NotLoopback`] if other machines could connect and [`Config::insecure`] is
-    /// not set. Once it serves it never fails: a connection that can't be accepted is one
-    /// connection less.
+    /// [`ServeError::NotLoopback`] if other machines could connect and
+    /// [`Config::insecure`](crate::Config::insecure) is not set. Once it serves it never fails: a
+    /// connection that can't be accepted is one connection less.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), ServeError> {
         self.check(&listener)?;
         loop {
@@ -287,9 +133,10 @@ impl Server {
         self.connection(transport, None).await;
     }
 
-    /// Stops: takes no new calls (-32006), lets the running ones finish for up to
-    /// [`Config::drain_timeout`], cuts off what still runs (-32008), sends all replies, and closes
-    /// the connections. Replies on record are still replayed while it drains.
+    /// Shuts down: admits no new calls (-32006), lets the running ones finish for up to
+    /// [`Config::drain_timeout`](crate::Config::drain_timeout), cuts off what still runs (-32008),
+    /// sends all replies, and closes the connections. Recorded replies are still replayed while it
+    /// drains.
     ///
     /// ```no_run
     /// # async fn f(server: redial_server::Server) -> Result<(), Box<dyn std::error::Error>> {
@@ -311,12 +158,12 @@ impl Server {
         shared.refuse_queued();
         shared.executions.close();
         let drained = tokio::time::timeout(shared.config.drain_timeout, shared.executions.wait());
-        // Whether in time or not: what is left is told to stop, and is waited for.
+        // Whether in time or not: what is left is cut off, and awaited.
         let _ = drained.await;
         shared.cut_off.cancel();
         shared.executions.wait().await;
         shared.closing.store(true, SeqCst);
-        shared.connections.nudge_all();
+        shared.connections.wake_all();
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, shared.connections.all_closed()).await;
         shared.closed.cancel();
         Shutdown {
@@ -330,7 +177,7 @@ impl Server {
         &self.shared.faults
     }
 
-    /// What the server has done, and what it holds.
+    /// What the server has done since it was built, and what it holds now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -359,10 +206,11 @@ impl Server {
     {
         self.shared.start_sweeping();
         let outbox = Arc::new(Outbox::default());
-        let Some(_registration) = Connections::open(&self.shared, &outbox) else {
+        let max = self.shared.config.max_connections;
+        let Some(_registration) = self.shared.connections.open(&outbox, max) else {
             return;
         };
-        // Not handed over to `run`, whose future would then have room for it twice.
+        // Not moved into `run`, whose future would then have room for it twice.
         let mut connection = Connection::new(transport, Arc::clone(&self.shared), outbox, peer);
         connection.run().await;
     }

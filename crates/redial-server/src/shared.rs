@@ -1,35 +1,32 @@
 //! What all connections and executions of one server have in common.
 
 use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use redial_protocol::{ErrorCode, ErrorObject, reply};
-use tokio::sync::Notify;
+use redial_protocol::ErrorObject;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
     clock,
     config::Config,
-    dispatch,
-    execution::{self, Job},
+    connections::Connections,
+    execution::Job,
     fault::Faults,
     observe::{Event, EventKind, Observer},
-    outbox::Outbox,
+    panics, refusal,
     router::Router,
     stats::{Counters, Stats},
-    table::Table,
+    table::{Table, TableKey},
     waiter::Waiter,
 };
 
-/// How many sessions whose lease has ended are forgotten before others get their turn.
+/// How many sessions whose lease has ended are forgotten before other tasks get their turn.
 const SESSIONS_PER_SWEEP: usize = 256;
 
 pub(crate) struct Shared {
@@ -38,34 +35,36 @@ pub(crate) struct Shared {
     pub(crate) table: Table<Waiter>,
     pub(crate) admission: Admission<Job>,
     pub(crate) faults: Faults,
+    /// The outcome of `rpc.discover`.
     pub(crate) discover: Vec<u8>,
     pub(crate) observer: Option<Box<dyn Observer>>,
     pub(crate) counters: Counters,
-    /// Executions and replies that are on their way.
+    /// Executions and delayed replies.
     pub(crate) executions: TaskTracker,
-    /// No new calls are taken on. Asked for every call, which the token would take a lock for.
+    /// No new calls are admitted. Asked for every call, which the token would take a lock for.
     pub(crate) is_draining: AtomicBool,
-    /// The same, for those who wait for it.
+    /// The same, to be awaited.
     pub(crate) draining: CancellationToken,
     /// What still runs has to stop now.
     pub(crate) cut_off: CancellationToken,
     /// Everything has been answered: connections end.
     pub(crate) closing: AtomicBool,
-    /// The shutdown is over.
+    /// The shutdown has finished.
     pub(crate) closed: CancellationToken,
-    /// Executions that were cut off after their handler had begun.
+    /// Executions that were cut off after their handler had started.
     pub(crate) interrupted: AtomicUsize,
     pub(crate) connections: Connections,
     pub(crate) sweeping: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn tell(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
+    /// Counts what happened to an attempt, and lets the observer know.
+    pub(crate) fn emit(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
         self.counters.count(kind);
         self.observe(kind, id, attempt, method);
     }
 
-    /// As [`tell`](Self::tell), for what is counted elsewhere.
+    /// As [`emit`](Self::emit), for what is counted elsewhere.
     #[inline]
     pub(crate) fn observe(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
         if let Some(observer) = &self.observer {
@@ -75,34 +74,45 @@ impl Shared {
                 attempt,
                 method,
             };
-            observe_caught(&**observer, &event);
+            // In the middle of a call a panic would take its outcome, its permit and its waiters
+            // along.
+            let _: Result<(), String> = panics::catch(|| observer.observe(&event));
         }
     }
 
-    /// Replaces an outcome that no peer with our own limit could receive. The effect has
-    /// happened, so the call must not look as if it had not.
-    pub(crate) fn fit(&self, outcome: &mut Vec<u8>) {
-        let max = self.config.limits.max_frame_bytes;
-        // What is wrapped around an outcome is little, except that an id may be all escapes.
-        let room = max.saturating_sub(1024).max(max / 2);
-        if outcome.len() > room {
-            let detail = format!(
-                "the handler's answer has {} bytes; at most {room} fit into a frame",
-                outcome.len()
-            );
-            outcome.clear();
-            reply::encode_error(
-                outcome,
-                &ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail),
-            );
+    /// Records an outcome, or forgets the call if it had no effect. Returns the waiters that have
+    /// joined.
+    pub(crate) fn record(
+        &self,
+        key: Option<&TableKey<Waiter>>,
+        outcome: &mut Vec<u8>,
+        is_recorded: bool,
+        clock: impl FnOnce() -> Instant,
+    ) -> Vec<Waiter> {
+        self.config.fit_to_frame(outcome);
+        match key {
+            Some(key) if is_recorded => self.table.finish(key, outcome, clock),
+            Some(key) => self.table.release(key),
+            None => Vec::new(),
         }
     }
 
-    /// Turns away everybody who waits for a place.
+    /// Refuses all queued calls.
     pub(crate) fn refuse_queued(&self) {
-        for job in self.admission.drain() {
-            job.execution.refuse(&execution::shutting_down());
+        for mut job in self.admission.drain() {
+            job.execution.refuse(&refusal::shutting_down());
+            panics::drop_quietly(job);
         }
+    }
+
+    /// The refusal of a call that admission has no room for.
+    pub(crate) fn queue_full(&self, retry_after: Duration) -> ErrorObject {
+        let Config {
+            max_running,
+            max_queued,
+            ..
+        } = self.config;
+        refusal::queue_full(max_running, max_queued, retry_after)
     }
 
     pub(crate) fn drain(&self) {
@@ -119,13 +129,13 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (session_records, session_bytes) = self.table.sessions.usage();
+        let sessions = self.table.sessions.usage();
         Stats {
             records: self.table.plain.records(),
             record_bytes: self.table.plain.bytes(),
             sessions: self.table.sessions.len(),
-            session_records,
-            session_bytes,
+            session_records: sessions.records,
+            session_bytes: sessions.bytes,
             running: self.admission.running(),
             queued: self.admission.queued(),
             connections: self.connections.len(),
@@ -133,24 +143,24 @@ impl Shared {
         }
     }
 
-    /// Takes a bounded number of things away that have expired. Says how many.
+    /// Removes a bounded number of expired records and sessions. Returns how many.
     fn sweep(self: &Arc<Self>) -> usize {
         let now = clock::now();
         let records = self.table.plain.expire(now);
-        let (sessions, waiters) = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
-        self.tell_forgotten(waiters);
-        records + sessions
+        let sessions = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
+        self.refuse_forgotten(sessions.waiters);
+        records + sessions.count
     }
 
-    /// Answers those who have asked about calls of sessions that are forgotten now.
-    pub(crate) fn tell_forgotten(self: &Arc<Self>, waiters: Vec<Waiter>) {
+    /// Answers those who wait for calls of sessions that are forgotten now.
+    pub(crate) fn refuse_forgotten(self: &Arc<Self>, waiters: Vec<Waiter>) {
         for waiter in waiters {
-            waiter.refuse(self, &dispatch::call_unknown());
+            waiter.refuse(self, &refusal::call_unknown());
         }
     }
 
-    /// Takes expired records away while nothing else does, so that an idle server's memory falls
-    /// back. Ends when the server is gone.
+    /// Removes expired records in the background, so that an idle server's memory falls back. Ends
+    /// when the server is gone.
     pub(crate) fn start_sweeping(self: &Arc<Self>) {
         if self.sweeping.swap(true, SeqCst) {
             return;
@@ -176,15 +186,6 @@ impl Shared {
     }
 }
 
-/// In the middle of a call a panic would take its outcome, its place among the running ones and all
-/// who wait for it along.
-#[inline(never)]
-fn observe_caught(observer: &dyn Observer, event: &Event<'_>) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| observer.observe(event))) {
-        execution::bury(panic);
-    }
-}
-
 /// If the runtime that sweeps ends, the next connection on another one starts anew.
 struct Sweeping(Weak<Shared>);
 
@@ -193,73 +194,5 @@ impl Drop for Sweeping {
         if let Some(shared) = self.0.upgrade() {
             shared.sweeping.store(false, SeqCst);
         }
-    }
-}
-
-/// The connections that are open, so that all can be told when the server ends.
-#[derive(Default)]
-pub(crate) struct Connections {
-    inner: Mutex<ConnectionsInner>,
-    one_less: Notify,
-}
-
-#[derive(Default)]
-struct ConnectionsInner {
-    next: u64,
-    /// In the order in which they were opened, so that the end of a server repeats in a simulation.
-    open: BTreeMap<u64, Arc<Outbox>>,
-}
-
-impl Connections {
-    /// Takes a connection in, unless there are `max` already.
-    pub(crate) fn open(shared: &Arc<Shared>, outbox: &Arc<Outbox>) -> Option<Registration> {
-        let mut inner = shared.connections.lock();
-        if inner.open.len() >= shared.config.max_connections {
-            return None;
-        }
-        let number = inner.next;
-        inner.next += 1;
-        inner.open.insert(number, Arc::clone(outbox));
-        Some(Registration {
-            shared: Arc::clone(shared),
-            number,
-        })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.lock().open.len()
-    }
-
-    pub(crate) async fn all_closed(&self) {
-        while self.len() > 0 {
-            self.one_less.notified().await;
-        }
-    }
-
-    pub(crate) fn nudge_all(&self) {
-        let open: Vec<Arc<Outbox>> = self.lock().open.values().cloned().collect();
-        for outbox in open {
-            outbox.nudge();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ConnectionsInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection's standing with the server; it is closed when this goes.
-pub(crate) struct Registration {
-    shared: Arc<Shared>,
-    number: u64,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        let outbox = self.shared.connections.lock().open.remove(&self.number);
-        if let Some(outbox) = outbox {
-            outbox.close();
-        }
-        self.shared.connections.one_less.notify_one();
     }
 }

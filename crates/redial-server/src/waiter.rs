@@ -1,118 +1,122 @@
-//! Who waits for the outcome of a call: one attempt, the connection it came on, and what the
-//! fault rules have in store for its reply.
+//! One attempt that waits for an outcome: its connection, its id, how its reply is spelled, and
+//! what the fault rules do to that reply.
 
 use std::sync::Arc;
 
-use redial_protocol::{
-    CallKey, Dialect, ErrorCode, ErrorObject, Executed, Id, ReplyMeta, reply, write_frame,
-};
+use redial_protocol::{CallKey, Dialect, ErrorObject, Executed, Id, ReplyMeta, reply, write_frame};
 use serde_json::value::RawValue;
 
 use crate::{
-    batch::BatchPlace,
-    dispatch::call_unknown,
-    fault::{Departure, Verdict},
+    batch::BatchSlot,
+    fault::{ReplyFault, Verdict},
     observe::EventKind,
-    outbox::Owed,
+    outbox::ReplyPermit,
+    refusal,
     shared::Shared,
-    table::Waits,
+    table::TableWaiter,
 };
 
-/// One attempt that will be answered later.
+/// One attempt that is answered later.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    pub(crate) owed: Owed,
-    /// The place in a batch's answer, if the attempt came in a batch.
-    pub(crate) batch: Option<BatchPlace>,
+    pub(crate) permit: ReplyPermit,
+    /// Its slot in a batch's answer, if the attempt came in a batch.
+    pub(crate) batch: Option<BatchSlot>,
     pub(crate) dialect: Dialect,
     /// The id as it was written.
     pub(crate) id: Box<str>,
     pub(crate) method: Arc<str>,
     pub(crate) attempt: u32,
     pub(crate) verdict: Verdict,
-    pub(crate) form: Form,
+    pub(crate) kind: ReplyKind,
 }
 
-/// The outcome of asking about a call that was not executed and never will be.
+/// The outcome of `rpc.resolve` for a call that was not executed and never will be.
 pub(crate) const NEVER: &[u8] = br#""result":{"state":"never"}"#;
 
 /// What an outcome is sent as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum ReplyKind {
     /// The reply to the call.
     Reply,
     /// The refusal of this attempt of a session's call.
     Refusal { attempt: u32 },
-    /// The same, to a client that wants to know that it was recorded before.
+    /// A recorded reply, to a client that wants to know that it is one.
     Replay,
-    /// The answer to somebody who has asked for the outcome of a session's call.
+    /// The answer to `rpc.resolve` for a session's call.
     Resolution,
-    /// The answer to somebody who has asked for the outcome of a call with a plain id.
+    /// The answer to `rpc.resolve` for a call with a plain id.
     PlainResolution,
 }
 
-impl Waits for Waiter {
-    fn is_there(&self) -> bool {
-        !self.owed.outbox().is_closed()
+impl TableWaiter for Waiter {
+    fn is_connected(&self) -> bool {
+        !self.permit.outbox().is_closed()
     }
 
-    fn asks(&self) -> bool {
-        matches!(self.form, Form::Resolution | Form::PlainResolution)
+    fn is_question(&self) -> bool {
+        matches!(
+            self.kind,
+            ReplyKind::Resolution | ReplyKind::PlainResolution
+        )
     }
 }
 
 impl Waiter {
-    /// Answers the attempt, or loses the answer if that was its verdict.
-    pub(crate) fn deliver(self, shared: &Arc<Shared>, outcome: &[u8]) {
-        match self.verdict.delay_reply {
-            None => self.depart(shared, outcome),
-            Some(delay) => {
-                let (shared, outcome) = (Arc::clone(shared), outcome.to_vec());
-                let tracker = shared.executions.clone();
-                tracker.spawn(async move {
-                    tokio::select! {
-                        biased;
-                        () = tokio::time::sleep(delay) => {}
-                        () = shared.cut_off.cancelled() => {}
-                    }
-                    self.depart(&shared, &outcome);
-                });
+    /// Answers the attempt, now or after the delay of its verdict.
+    pub(crate) fn reply(self, shared: &Arc<Shared>, outcome: &[u8]) {
+        let Some(delay) = self.verdict.delay_reply else {
+            return self.reply_now(shared, outcome);
+        };
+        let (shared, outcome) = (Arc::clone(shared), outcome.to_vec());
+        let tracker = shared.executions.clone();
+        tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(delay) => {}
+                () = shared.cut_off.cancelled() => {}
             }
-        }
+            self.reply_now(&shared, &outcome);
+        });
     }
 
-    /// Answers the attempt, now that the execution has ended. An outcome that is not recorded is
-    /// none for somebody who only asks: the call had no effect.
-    pub(crate) fn settle(mut self, shared: &Arc<Shared>, outcome: &[u8], recorded: bool) {
-        match (recorded, self.asks()) {
-            (false, true) => self.refuse(shared, &without_effect()),
-            (true, _) => self.deliver(shared, outcome),
-            (false, false) => {
-                // Another attempt may run, and a copy of this one has the same answer.
-                self.form = Form::refusal(self.key(), self.attempt);
-                self.deliver(shared, outcome);
-            }
+    /// Answers the attempt with the outcome of the execution. An outcome that is not recorded
+    /// answers no question: the call had no effect.
+    pub(crate) fn complete(mut self, shared: &Arc<Shared>, outcome: &[u8], is_recorded: bool) {
+        if is_recorded {
+            self.reply(shared, outcome);
+        } else if self.is_question() {
+            self.refuse(shared, &refusal::no_effect());
+        } else {
+            // Another attempt may run, and a copy of this one has the same answer.
+            self.kind = ReplyKind::refusal(self.key(), self.attempt);
+            self.reply(shared, outcome);
         }
     }
 
     /// Answers the attempt with an error, which says whether the call was executed.
     pub(crate) fn refuse(mut self, shared: &Arc<Shared>, error: &ErrorObject) {
         let mut outcome = Vec::new();
-        match (self.form, error.executed()) {
-            // Nothing was executed, and whoever said so has fenced the id because of the question.
-            (Form::Resolution, Executed::No) => outcome.extend_from_slice(NEVER),
-            // Another attempt may be executed at any time, so nobody knows.
-            (Form::PlainResolution, Executed::No) => {
-                reply::encode_error(&mut outcome, &call_unknown());
+        match (self.kind, error.executed()) {
+            // Nothing was executed, and the id was fenced because of this question.
+            (ReplyKind::Resolution, Executed::No) => outcome.extend_from_slice(NEVER),
+            // Another attempt may be executed at any time, so nothing is certain.
+            (ReplyKind::PlainResolution, Executed::No) => {
+                reply::encode_error(&mut outcome, &refusal::call_unknown());
             }
             _ => reply::encode_error(&mut outcome, error),
         }
-        self.form = match self.form {
-            Form::Resolution | Form::PlainResolution => Form::Reply,
-            _ => Form::refusal(self.key(), self.attempt),
+        self.kind = if self.is_question() {
+            ReplyKind::Reply
+        } else {
+            ReplyKind::refusal(self.key(), self.attempt)
         };
-        self.tell(shared, EventKind::Refused(error.code));
-        self.deliver(shared, &outcome);
+        self.emit(shared, EventKind::Refused(error.code));
+        self.reply(shared, &outcome);
+    }
+
+    pub(crate) fn emit(&self, shared: &Shared, kind: EventKind) {
+        shared.emit(kind, Some(&self.id), self.attempt, &self.method);
     }
 
     fn key(&self) -> Option<CallKey> {
@@ -120,68 +124,58 @@ impl Waiter {
         Id::parse(raw).ok()?.key(self.dialect)
     }
 
-    pub(crate) fn tell(&self, shared: &Shared, kind: EventKind) {
-        shared.tell(kind, Some(&self.id), self.attempt, &self.method);
-    }
-
-    fn depart(self, shared: &Shared, outcome: &[u8]) {
-        match self.verdict.departure {
-            Departure::Pass => self.send(shared, outcome),
-            Departure::Drop => {
-                self.tell(shared, EventKind::ReplyDropped);
-                self.skip();
+    /// Sends the reply, or does to it what its verdict says.
+    fn reply_now(self, shared: &Shared, outcome: &[u8]) {
+        let outbox = self.permit.outbox();
+        match self.verdict.reply {
+            ReplyFault::None => self.send(shared, outcome),
+            ReplyFault::Drop => {
+                self.emit(shared, EventKind::ReplyDropped);
+                if let Some(slot) = self.batch {
+                    slot.skip();
+                }
             }
-            Departure::CutBefore => {
-                self.tell(shared, EventKind::Cut);
-                self.owed.outbox().cut();
+            ReplyFault::CutBefore => {
+                self.emit(shared, EventKind::Cut);
+                outbox.cut();
             }
-            Departure::CutMid => {
-                self.tell(shared, EventKind::Cut);
+            ReplyFault::CutMid => {
+                self.emit(shared, EventKind::Cut);
                 let frame = self.frame(outcome);
-                self.owed
-                    .outbox()
-                    .send(|out| out.extend_from_slice(&frame[..frame.len() / 2]));
-                self.owed.outbox().cut();
+                outbox.send(|out| out.extend_from_slice(&frame[..frame.len() / 2]));
+                outbox.cut();
             }
-            Departure::CutAfter => {
-                self.tell(shared, EventKind::Cut);
+            ReplyFault::CutAfter => {
+                self.emit(shared, EventKind::Cut);
                 let frame = self.frame(outcome);
-                self.owed.outbox().send(|out| out.extend_from_slice(&frame));
-                self.owed.outbox().cut();
+                outbox.send(|out| out.extend_from_slice(&frame));
+                outbox.cut();
             }
         }
     }
 
     fn send(self, shared: &Shared, outcome: &[u8]) {
-        self.tell(shared, EventKind::Replied);
-        match self.batch {
-            Some(place) => {
-                let mut answer = Vec::new();
-                self.form
-                    .write(&mut answer, self.dialect, &self.id, outcome);
-                place.fill(answer);
-            }
-            None => self.owed.outbox().send(|out| {
-                write_reply(out, self.dialect, &self.id, outcome, self.form);
-            }),
-        }
-    }
-
-    fn skip(self) {
-        if let Some(place) = self.batch {
-            place.skip();
-        }
+        self.emit(shared, EventKind::Replied);
+        let Some(slot) = self.batch else {
+            return self.permit.outbox().send(|out| {
+                write_reply(out, self.dialect, &self.id, outcome, self.kind);
+            });
+        };
+        let mut answer = Vec::new();
+        self.kind
+            .write(&mut answer, self.dialect, &self.id, outcome);
+        slot.fill(answer);
     }
 
     fn frame(&self, outcome: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        write_reply(&mut frame, self.dialect, &self.id, outcome, self.form);
+        write_reply(&mut frame, self.dialect, &self.id, outcome, self.kind);
         frame
     }
 }
 
-impl Form {
-    /// How an attempt of the call of that name is refused: clients with a session are told which
+impl ReplyKind {
+    /// How an attempt of the call of that name is refused: clients with a session hear which
     /// attempt it was.
     pub(crate) fn refusal(key: Option<CallKey>, attempt: u32) -> Self {
         match key {
@@ -220,16 +214,10 @@ pub(crate) fn write_reply(
     dialect: Dialect,
     id: &str,
     outcome: &[u8],
-    form: Form,
+    kind: ReplyKind,
 ) {
     write_frame(out, u32::MAX as usize, |out| {
-        form.write(out, dialect, id, outcome);
+        kind.write(out, dialect, id, outcome);
     })
     .expect("outcomes are made to fit into a frame");
-}
-
-/// What is said of a call whose handler has begun and says that it had no effect.
-fn without_effect() -> ErrorObject {
-    let detail = "the handler says that the call had no effect";
-    ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail).with_executed(Executed::No)
 }

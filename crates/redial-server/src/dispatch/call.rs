@@ -5,34 +5,51 @@ use std::{sync::Arc, time::Instant};
 use redial_protocol::{CallKey, Id, Request};
 
 use crate::{
-    batch::{BatchAnswer, BatchPlace},
+    batch::{BatchAnswer, BatchSlot},
     fault::Verdict,
     observe::EventKind,
-    outbox::{Outbox, Owed},
+    outbox::{Outbox, ReplyPermit},
     shared::Shared,
-    waiter::{Form, Waiter},
+    waiter::{ReplyKind, Waiter},
 };
 
-/// One request on its way.
 pub(super) struct Call<'r, 'a> {
     pub(super) request: &'r Request<'a>,
     /// When the caller stops waiting, if it said so.
     pub(super) deadline: Option<Instant>,
     pub(super) verdict: Verdict,
-    pub(super) batch: Option<(&'r Arc<BatchAnswer>, usize)>,
+    pub(super) batch: Option<BatchEntry<'r>>,
+}
+
+/// Which entry of which batch a request is.
+#[derive(Clone, Copy)]
+pub(super) struct BatchEntry<'r> {
+    pub(super) answer: &'r Arc<BatchAnswer>,
+    pub(super) index: usize,
+}
+
+impl BatchEntry<'_> {
+    pub(super) fn slot(self) -> BatchSlot {
+        self.answer.slot(self.index)
+    }
 }
 
 impl Call<'_, '_> {
-    pub(super) fn waiter(&self, outbox: &Arc<Outbox>, method: &Arc<str>, form: Form) -> Waiter {
+    pub(super) fn waiter(
+        &self,
+        outbox: &Arc<Outbox>,
+        method: &Arc<str>,
+        kind: ReplyKind,
+    ) -> Waiter {
         Waiter {
-            owed: Owed::to(outbox),
-            batch: self.batch_place(),
+            permit: ReplyPermit::new(outbox),
+            batch: self.batch.map(BatchEntry::slot),
             dialect: self.request.dialect,
             id: self.request.id.unwrap_or(Id::NULL).raw().into(),
             method: Arc::clone(method),
             attempt: self.request.meta.attempt,
             verdict: self.verdict,
-            form,
+            kind,
         }
     }
 
@@ -41,23 +58,19 @@ impl Call<'_, '_> {
         self.request.id?.key(self.request.dialect)
     }
 
-    fn batch_place(&self) -> Option<BatchPlace> {
-        self.batch.map(|(answer, index)| answer.place(index))
-    }
-
-    /// The call will not be answered, so that a batch must not wait for it.
+    /// The call is not answered, so that its batch must not wait for it.
     pub(super) fn skip(&self) {
-        if let Some(place) = self.batch_place() {
-            place.skip();
+        if let Some(entry) = self.batch {
+            entry.slot().skip();
         }
     }
 
-    pub(super) fn tell(&self, shared: &Shared, kind: EventKind) {
+    pub(super) fn emit(&self, shared: &Shared, kind: EventKind) {
         shared.counters.count(kind);
         self.observe(shared, kind);
     }
 
-    /// As [`tell`](Self::tell), for what is counted elsewhere.
+    /// As [`emit`](Self::emit), for what is counted elsewhere.
     pub(super) fn observe(&self, shared: &Shared, kind: EventKind) {
         let id = self.request.id.map(|id| id.raw());
         shared.observe(kind, id, self.request.meta.attempt, &self.request.method);

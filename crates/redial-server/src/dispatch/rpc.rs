@@ -2,145 +2,145 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{
-    CallKey, Dialect, ErrorCode, ErrorObject, Id, SessionCall, SessionId, cut, reply, rpc,
-};
-use serde::Deserialize;
+use redial_protocol::{CallKey, Dialect, ErrorObject, Id, SessionCall, SessionId, reply, rpc};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    Call, Turn, encoded,
-    refusal::{
-        already_acknowledged, call_unknown, no_slot_to_ask, session_unknown, sessions_full,
-        too_many_joined, too_many_sessions,
-    },
-};
+use super::{Dispatcher, attachment::Attachment, call::Call};
 use crate::{
-    attachment::Attachment,
-    execution,
+    execution, refusal,
     table::{Cancelled, Resolved, Session, SessionLimits},
-    waiter::{Form, NEVER, Waiter},
+    waiter::{NEVER, ReplyKind, Waiter},
 };
 
 /// How many sessions one connection may say hello to. A client needs one, and another when it keeps
 /// many calls whose outcome it does not know.
 const MAX_SESSIONS: usize = 16;
 
-/// What an asker is told of a call.
-type Answer = Result<rpc::State, ErrorObject>;
-
-impl Turn<'_> {
+impl Dispatcher<'_> {
     /// A method that no handler is registered for.
     pub(super) fn protocol_method(&mut self, call: &Call<'_, '_>) {
         match &*call.request.method {
-            rpc::PING => self.reply(call, br#""result":"pong""#),
-            rpc::DISCOVER => {
-                let shared = Arc::clone(self.shared);
-                self.reply(call, &shared.discover);
-            }
+            rpc::PING => self.reply_with(call, br#""result":"pong""#),
+            rpc::DISCOVER => self.reply_with(call, &self.shared.discover),
             rpc::HELLO => self.answer(call, Self::hello),
             rpc::ACK => self.answer(call, Self::ack),
             rpc::CANCEL => self.answer(call, Self::cancel),
             rpc::RESOLVE => self.resolve(call),
-            name => self.refuse(call, &self.shared.router.not_found(name)),
+            name => {
+                let methods = self.shared.router.methods().iter();
+                let known = methods.map(|method| &*method.name);
+                self.refuse(call, &refusal::method_not_found(name, known));
+            }
         }
     }
 
+    fn reply_with(&mut self, call: &Call<'_, '_>, outcome: &[u8]) {
+        self.scratch.outcome.clear();
+        self.scratch.outcome.extend_from_slice(outcome);
+        self.reply(call, ReplyKind::Reply);
+    }
+
     /// Answers with what `method` makes of the params.
-    fn answer<'a, P: Deserialize<'a>>(
+    fn answer<'a, P: Deserialize<'a>, T: Serialize>(
         &mut self,
         call: &Call<'_, 'a>,
-        method: impl FnOnce(&mut Self, P) -> Result<Vec<u8>, ErrorObject>,
+        method: impl FnOnce(&mut Self, P) -> Result<T, ErrorObject>,
     ) {
         match read(call.request.params).and_then(|params| method(self, params)) {
-            Ok(outcome) => self.reply(call, &outcome),
+            Ok(value) => {
+                let outcome = &mut self.scratch.outcome;
+                outcome.clear();
+                if let Err(error) = reply::encode_result(outcome, &value) {
+                    reply::encode_error(outcome, &refusal::result_not_json(error));
+                }
+                self.reply(call, ReplyKind::Reply);
+            }
             Err(error) => self.refuse(call, &error),
         }
     }
 
     /// Opens a session, or attaches the connection to one.
-    fn hello(&mut self, params: rpc::HelloParams) -> Result<Vec<u8>, ErrorObject> {
+    fn hello(&mut self, params: rpc::HelloParams) -> Result<rpc::Hello<'static>, ErrorObject> {
         let session = match params.session {
-            Some(id) => self.say_hello_to(id)?,
+            Some(id) => self.attach_for_good(id)?,
             None => self.open_session()?,
         };
         let (sessions, config) = (&self.shared.table.sessions, &self.shared.config);
-        Ok(result(&rpc::Hello {
+        Ok(rpc::Hello {
             session: session.id(),
-            table: sessions.table().into(),
+            table: sessions.table().to_owned().into(),
             lease_ms: u64::try_from(config.session_lease.as_millis()).unwrap_or(u64::MAX),
             max_frame: config.limits.max_frame_bytes as u64,
             max_in_flight: config.max_in_flight as u64,
-        }))
+        })
     }
 
-    fn say_hello_to(&mut self, id: SessionId) -> Result<Arc<Session<Waiter>>, ErrorObject> {
-        let mut known = self.kit.sessions.iter().map(Attachment::session);
+    fn attach_for_good(&mut self, id: SessionId) -> Result<Arc<Session<Waiter>>, ErrorObject> {
+        let mut known = self.scratch.sessions.iter().map(Attachment::session);
         if let Some(session) = known.find(|session| session.id() == id) {
             return Ok(Arc::clone(session));
         }
         let attached = Attachment::to(self.shared, id, self.now);
-        self.stay(attached.ok_or_else(|| session_unknown(id))?)
+        self.keep_attached(attached.ok_or_else(|| refusal::session_unknown(id))?)
     }
 
     fn open_session(&mut self) -> Result<Arc<Session<Waiter>>, ErrorObject> {
         if self.shared.is_draining() {
-            return Err(execution::shutting_down());
+            return Err(refusal::shutting_down());
         }
-        if self.kit.sessions.len() >= MAX_SESSIONS {
-            return Err(too_many_sessions(MAX_SESSIONS));
+        if self.scratch.sessions.len() >= MAX_SESSIONS {
+            return Err(refusal::connection_sessions_full(MAX_SESSIONS));
         }
-        self.stay(Attachment::open(self.shared, self.now).ok_or_else(sessions_full)?)
+        let max = self.shared.config.max_sessions;
+        let opened = Attachment::open(self.shared, self.now);
+        self.keep_attached(opened.ok_or_else(|| refusal::sessions_full(max))?)
     }
 
-    /// Holds the session for as long as the connection lives: calls of it may be under way.
-    fn stay(&mut self, attachment: Attachment) -> Result<Arc<Session<Waiter>>, ErrorObject> {
-        if self.kit.sessions.len() >= MAX_SESSIONS {
-            return Err(too_many_sessions(MAX_SESSIONS));
+    /// Holds the session for as long as the connection lives: calls of it may be in flight.
+    fn keep_attached(
+        &mut self,
+        attachment: Attachment,
+    ) -> Result<Arc<Session<Waiter>>, ErrorObject> {
+        if self.scratch.sessions.len() >= MAX_SESSIONS {
+            return Err(refusal::connection_sessions_full(MAX_SESSIONS));
         }
         let session = Arc::clone(attachment.session());
-        self.kit.sessions.push(attachment);
+        self.scratch.sessions.push(attachment);
         Ok(session)
     }
 
-    /// Forgets what the caller is done with.
-    fn ack(&mut self, params: rpc::AckParams) -> Result<Vec<u8>, ErrorObject> {
+    /// Forgets what the caller acknowledges.
+    fn ack(&mut self, params: rpc::AckParams) -> Result<bool, ErrorObject> {
         let limits = self.shared.table.sessions.limits();
-        check_ranges(&params.above, limits)?;
-        let is_taken = self.visit(params.session, |session| {
-            let (is_taken, told) = session.acknowledge(params.ack, &params.above, limits);
-            self.tell_acknowledged(session, told);
-            is_taken
+        check_ranges(&params.above, limits.window)?;
+        let is_accepted = self.with_session(params.session, |session| {
+            let result = session.acknowledge(params.ack, &params.above, limits.window);
+            self.refuse_acknowledged(session, result.waiters);
+            result.is_accepted
         })?;
-        match is_taken {
-            true => Ok(result(&true)),
-            false => Err(no_slot_to_ask(limits)),
-        }
+        is_accepted.then_some(true).ok_or_else(|| no_slot(limits))
     }
 
-    /// Takes a call back that has not begun.
-    fn cancel(&mut self, params: NamedCall<'_>) -> Result<Vec<u8>, ErrorObject> {
+    /// Cancels a call that has not started.
+    fn cancel(&mut self, params: CallIdParams<'_>) -> Result<rpc::Cancellation, ErrorObject> {
         let CallKey::Session(named) = params.key()? else {
-            let detail = format!(
-                "{} names no call of a session; expected a UUID of version 8",
-                cut(params.id.get())
-            );
-            return Err(ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail));
+            return Err(refusal::not_a_session_call(params.id.get()));
         };
-        let state = self.take_back(named)?;
-        Ok(result(&rpc::Cancellation { state }))
+        let state = self.cancel_call(named)?;
+        Ok(rpc::Cancellation { state })
     }
 
-    fn take_back(&mut self, named: SessionCall) -> Answer {
+    fn cancel_call(&mut self, named: SessionCall) -> Result<rpc::State, ErrorObject> {
         let (shared, number) = (self.shared, named.number);
         let sessions = &shared.table.sessions;
-        self.visit(named.session, |session| {
-            match session.cancel(number, sessions) {
+        self.with_session(named.session, |session| {
+            match session.cancel(number, sessions.room()) {
                 Cancelled::Never(waiting) => {
-                    // It had a place in the queue only if it was on its way.
+                    // Only a call that had arrived can be queued.
                     if let Some(waiters) = waiting {
                         for waiter in waiters {
-                            waiter.refuse(shared, &execution::cancelled());
+                            waiter.refuse(shared, &refusal::cancelled());
                         }
                         execution::remove_queued(shared, session, number);
                     }
@@ -148,120 +148,112 @@ impl Turn<'_> {
                 }
                 Cancelled::Running => Ok(rpc::State::Running),
                 Cancelled::Done => Ok(rpc::State::Done),
-                Cancelled::Stale => Err(already_acknowledged()),
-                Cancelled::NoSlot => Err(no_slot_to_ask(sessions.limits())),
+                Cancelled::Acknowledged => Err(refusal::acknowledged()),
+                Cancelled::NoSlot => Err(no_slot(sessions.limits())),
             }
         })?
     }
 
-    /// Answers with the outcome of a call, when there is one. If there is none, there never will be.
+    /// Answers with the outcome of a call. If a call of a session has none, it never will.
     fn resolve(&mut self, call: &Call<'_, '_>) {
         if call.request.is_notification() {
-            // A question that nobody wants the answer to.
+            // A question without an answer changes nothing.
             call.skip();
             return;
         }
-        let mut outcome = Vec::new();
-        let params = read::<NamedCall<'_>>(call.request.params);
-        let resolved = params
-            .and_then(|params| params.key())
-            .and_then(|key| self.look_up(call, key, &mut outcome));
+        let params = read::<CallIdParams<'_>>(call.request.params);
+        let key = params.and_then(|params| params.key());
         let limits = self.shared.table.sessions.limits();
-        let error = match resolved {
+        let error = match key.and_then(|key| self.look_up(call, key)) {
             Ok(Resolved::Joined) => return,
-            Ok(Resolved::Done) => return self.reply_as(call, &outcome, Form::Resolution),
-            Ok(Resolved::Never) => return self.reply(call, NEVER),
-            Ok(Resolved::Stale) => already_acknowledged(),
-            Ok(Resolved::TooManyJoined) => too_many_joined(self.shared),
-            Ok(Resolved::NoSlot) => no_slot_to_ask(limits),
-            Ok(Resolved::Unknown) => call_unknown(),
+            Ok(Resolved::Done) => return self.reply(call, ReplyKind::Resolution),
+            Ok(Resolved::Never) => return self.reply_with(call, NEVER),
+            Ok(Resolved::Acknowledged) => refusal::acknowledged(),
+            Ok(Resolved::TooManyJoined) => refusal::too_many_joined(limits.max_joined),
+            Ok(Resolved::NoSlot) => no_slot(limits),
+            Ok(Resolved::Unknown) => refusal::call_unknown(),
             Err(error) => error,
         };
         self.refuse(call, &error);
     }
 
-    fn look_up(
-        &mut self,
-        call: &Call<'_, '_>,
-        key: CallKey,
-        outcome: &mut Vec<u8>,
-    ) -> Result<Resolved, ErrorObject> {
+    /// Asks the table. The outcome of a call that is done is in the scratch.
+    fn look_up(&mut self, call: &Call<'_, '_>, key: CallKey) -> Result<Resolved, ErrorObject> {
         let (shared, outbox) = (self.shared, self.outbox);
-        let waiter = |form| call.waiter(outbox, &rpc::RESOLVE.into(), form);
-        match key {
+        let waiter = |kind| call.waiter(outbox, &rpc::RESOLVE.into(), kind);
+        let mut outcome = std::mem::take(&mut self.scratch.outcome);
+        outcome.clear();
+        let resolved = match key {
             CallKey::Session(named) => {
-                let (sessions, number) = (&shared.table.sessions, named.number);
-                self.visit(named.session, |session| {
-                    session.resolve(number, sessions, || waiter(Form::Resolution), outcome)
+                let (room, number) = (shared.table.sessions.room(), named.number);
+                self.with_session(named.session, |session| {
+                    let waiter = || waiter(ReplyKind::Resolution);
+                    session.resolve(number, room, waiter, &mut outcome)
                 })
             }
             key => {
-                let (plain, form) = (&shared.table.plain, Form::PlainResolution);
-                Ok(plain.resolve(&plain.key(key), self.now, || waiter(form), outcome))
+                let plain = &shared.table.plain;
+                let waiter = || waiter(ReplyKind::PlainResolution);
+                Ok(plain.resolve(&plain.key(key), self.now, waiter, &mut outcome))
             }
-        }
+        };
+        self.scratch.outcome = outcome;
+        resolved
     }
 
-    /// Does something with a session without staying with it.
-    fn visit<T>(
+    /// Does something with a session, to which the connection is attached meanwhile.
+    fn with_session<T>(
         &self,
         id: SessionId,
-        visit: impl FnOnce(&Arc<Session<Waiter>>) -> T,
+        access: impl FnOnce(&Arc<Session<Waiter>>) -> T,
     ) -> Result<T, ErrorObject> {
-        match self.kit.session(id) {
-            Some(session) => Ok(visit(session)),
+        match self.scratch.session(id) {
+            Some(session) => Ok(access(session)),
             None => Attachment::to(self.shared, id, self.now)
-                .map(|attached| visit(attached.session()))
-                .ok_or_else(|| session_unknown(id)),
+                .map(|attached| access(attached.session()))
+                .ok_or_else(|| refusal::session_unknown(id)),
         }
     }
 }
 
-/// The id of a call that somebody asks about, as it was written.
+/// The id of another call, as it was written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NamedCall<'a> {
+struct CallIdParams<'a> {
     #[serde(borrow)]
     id: &'a RawValue,
 }
 
-impl NamedCall<'_> {
+impl CallIdParams<'_> {
     fn key(&self) -> Result<CallKey, ErrorObject> {
-        let invalid = |why: String| ErrorObject::raised(ErrorCode::INVALID_PARAMS, why);
-        let id = Id::parse(self.id).map_err(|error| invalid(error.to_string()))?;
+        let id = Id::parse(self.id).map_err(|error| refusal::invalid_params(&error.to_string()))?;
         // What is a key in one dialect only is found in its table only if it is one.
         id.key(Dialect::Notebook)
-            .ok_or_else(|| invalid("null names no call; expected the id of one".to_owned()))
+            .ok_or_else(refusal::null_names_no_call)
     }
 }
 
-/// Ranges that ascend are worked off in one pass over the session's records, whatever their number.
-fn check_ranges(ranges: &[(u64, u64)], limits: &SessionLimits) -> Result<(), ErrorObject> {
-    let invalid = |why: String| Err(ErrorObject::raised(ErrorCode::INVALID_PARAMS, why));
-    let max = limits.window.saturating_mul(2).saturating_add(1);
+/// Nothing was done for the question, which says nothing of the call.
+fn no_slot(limits: &SessionLimits) -> ErrorObject {
+    refusal::window_full_to_ask(limits.window, limits.max_bytes)
+}
+
+/// Ranges that ascend take one pass over the session's records, however many they are.
+fn check_ranges(ranges: &[(u64, u64)], window: usize) -> Result<(), ErrorObject> {
+    let max = window.saturating_mul(2).saturating_add(1);
     if ranges.len() > max {
-        let found = ranges.len();
-        return invalid(format!(
-            "{found} ranges; at most {max} can be of use in the window"
-        ));
+        return Err(refusal::too_many_ranges(ranges.len(), max));
     }
     let ascends = |pair: &[(u64, u64)]| pair[0].1 <= pair[1].0;
     let is_range = |(from, to): &(u64, u64)| from < to;
-    match ranges.iter().all(is_range) && ranges.windows(2).all(ascends) {
-        true => Ok(()),
-        false => invalid("ranges that are empty, overlap or do not ascend".to_owned()),
+    if ranges.iter().all(is_range) && ranges.windows(2).all(ascends) {
+        Ok(())
+    } else {
+        Err(refusal::unordered_ranges())
     }
 }
 
 fn read<'a, P: Deserialize<'a>>(params: Option<&'a str>) -> Result<P, ErrorObject> {
     serde_json::from_str(params.unwrap_or("{}"))
-        .map_err(|error| ErrorObject::raised(ErrorCode::INVALID_PARAMS, cut(&error.to_string())))
-}
-
-fn result(value: &impl serde::Serialize) -> Vec<u8> {
-    let mut outcome = Vec::new();
-    match reply::encode_result(&mut outcome, value) {
-        Ok(()) => outcome,
-        Err(error) => encoded(&ErrorObject::raised(ErrorCode::INTERNAL_ERROR, error)),
-    }
+        .map_err(|error| refusal::invalid_params(&error.to_string()))
 }

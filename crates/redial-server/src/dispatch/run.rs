@@ -1,43 +1,46 @@
-//! Running a call: here and now if that is possible, otherwise on a task of its own.
+//! Running an admitted call: in place if possible, otherwise on a task of its own.
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
 use redial_protocol::ErrorObject;
 
 use super::{
-    Call, Key, Turn,
-    kit::{Kit, place},
-    refusal::Refusal,
+    Dispatcher,
+    call::Call,
+    scratch::{ConnectionScratch, future_slot},
 };
 use crate::{
     admission::Ticket,
     clock,
+    context::Context,
     execution::{self, Execution, Job, Stage},
-    handler::{Begun, Context, Prepared},
+    handler::{FirstPoll, HandlerFuture},
     observe::EventKind,
-    shared::Shared,
-    table::{MayStart, TableKey},
-    waiter::{Form, Waiter},
+    refusal,
+    table::{StartCheck, TableKey},
+    waiter::{ReplyKind, Waiter},
 };
 
-impl Turn<'_> {
-    /// A call that has been taken on: runs it here if that is possible, otherwise hands it over.
+type Key = TableKey<Waiter>;
+
+impl Dispatcher<'_> {
+    /// Runs an admitted call in place if possible, otherwise spawns or queues it.
     pub(super) fn start(
         &mut self,
         call: &Call<'_, '_>,
         method: usize,
-        key: &mut Option<Key>,
+        key: Option<Key>,
         ticket: Ticket,
     ) {
-        call.tell(self.shared, EventKind::Accepted);
+        call.emit(self.shared, EventKind::Accepted);
         let is_delayed = call.verdict.delay_execution.is_some();
         if ticket == Ticket::Run && !is_delayed {
-            self.run_in_place(call, method, key);
-            return;
+            return self.run_in_place(call, method, key);
         }
-        let future = match self.prepare(call, method) {
+        let handler = &self.shared.router.method(method).handler;
+        let future = match handler.prepare(call.request.params, self.context(call)) {
             Ok(future) => future,
-            Err(error) => return self.withdraw(call, key, &ticket, &error),
+            Err(error) => return self.withdraw(call, key.as_ref(), &ticket, &error),
         };
         match ticket {
             Ticket::Run => {
@@ -56,86 +59,85 @@ impl Turn<'_> {
         }
     }
 
-    /// The fast path: polls the handler once where it stands. If it has to wait, it moves out.
-    fn run_in_place(&mut self, call: &Call<'_, '_>, method: usize, key: &mut Option<Key>) {
-        let watch = &mut self.kit.watch;
-        if let MayStart::Late(joined) =
-            execution::may_still_start(self.shared, key, call.deadline, watch)
-        {
-            self.turn_away(call, joined, &Ticket::Run, &execution::deadline_passed());
+    /// The fast path: polls the handler once in place. If it has to wait, it moves to a task.
+    fn run_in_place(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>) {
+        let (own, clock) = (call.deadline, &mut self.scratch.clock);
+        let check = execution::check_start_in_place(self.shared, key.as_ref(), own, clock);
+        if let StartCheck::Expired(joined) = check {
+            self.refuse_all(call, joined, &Ticket::Run, &refusal::deadline_passed());
             return;
         }
-        match self.begin(call, method) {
-            Err(error) => self.withdraw(call, key, &Ticket::Run, &error),
-            Ok(Begun::Ended { recorded }) => self.end_in_place(call, key, recorded),
-            Ok(Begun::Waits(future)) => {
+        match self.first_poll(call, method) {
+            Err(error) => self.withdraw(call, key.as_ref(), &Ticket::Run, &error),
+            Ok(FirstPoll::Ready { is_recorded }) => self.finish_in_place(call, key, is_recorded),
+            Ok(FirstPoll::Pending(future)) => {
                 let stage = Stage::Started(self.now);
                 execution::spawn(self.job(call, method, key, stage, future));
             }
         }
     }
 
-    /// Calls the handler with the decoded params, and polls what it gives in the connection's place
-    /// for the method. The outcome is in the kit afterwards, if there is one.
-    fn begin(&mut self, call: &Call<'_, '_>, method: usize) -> Result<Begun, ErrorObject> {
+    /// Decodes the params, calls the handler, and polls its future in the connection's slot for
+    /// the method. If it is ready, its outcome is in the scratch.
+    fn first_poll(&mut self, call: &Call<'_, '_>, method: usize) -> Result<FirstPoll, ErrorObject> {
         let (context, shared) = (self.context(call), self.shared);
-        let handler = &shared.router.method(method).handler;
-        let place = place(&mut self.kit.places, method);
-        let tally = &mut self.kit.tally;
-        execution::begin_caught(place, &mut self.kit.outcome, |place, out, has_begun| {
-            let mut begins = || {
-                has_begun.set(true);
-                tally.started += 1;
-                call.observe(shared, EventKind::Started);
-            };
-            handler.start(call.request.params, context, place, out, &mut begins)
-        })
+        let ConnectionScratch {
+            future_slots,
+            outcome,
+            tally,
+            ..
+        } = &mut *self.scratch;
+        outcome.clear();
+        let mut on_start = || {
+            tally.started += 1;
+            call.observe(shared, EventKind::Started);
+        };
+        shared.router.method(method).handler.start(
+            call.request.params,
+            context,
+            future_slot(future_slots, method),
+            outcome,
+            &mut on_start,
+        )
     }
 
-    fn end_in_place(&mut self, call: &Call<'_, '_>, key: &mut Option<Key>, recorded: bool) {
-        self.kit.tally.finished += 1;
+    fn finish_in_place(&mut self, call: &Call<'_, '_>, key: Option<Key>, is_recorded: bool) {
+        self.scratch.tally.finished += 1;
         call.observe(self.shared, EventKind::Finished);
-        if recorded && let Some(TableKey::Session(..)) = key {
-            self.shared.fit(&mut self.kit.outcome);
-            self.reply_kept(call, Form::Reply);
-            if let Some(TableKey::Session(session, number)) = key.take() {
-                let Kit {
-                    unfinished,
-                    outcome,
-                    ..
-                } = self.kit;
-                unfinished.put(self.shared, session, number, outcome);
+        match key {
+            Some(TableKey::Session(session, number)) if is_recorded => {
+                self.shared.config.fit_to_frame(&mut self.scratch.outcome);
+                self.reply(call, ReplyKind::Reply);
+                let ConnectionScratch {
+                    deferred, outcome, ..
+                } = &mut *self.scratch;
+                deferred.put(self.shared, session, number, outcome);
             }
+            key => self.record(call, key.as_ref(), is_recorded),
+        }
+        self.scratch.permit.keep(self.shared);
+    }
+
+    /// Records an outcome now, or forgets the call if it had no effect, and answers all waiters.
+    fn record(&mut self, call: &Call<'_, '_>, key: Option<&Key>, is_recorded: bool) {
+        let ConnectionScratch {
+            clock: coarse,
+            outcome,
+            ..
+        } = &mut *self.scratch;
+        // A record lives from the end of its call, which no earlier reading of the clock knows:
+        // with one, a copy of a call that took long would find no record and run.
+        let clock = || coarse.read(clock::now());
+        let joined = self.shared.record(key, outcome, is_recorded, clock);
+        let kind = if is_recorded {
+            ReplyKind::Reply
         } else {
-            self.record(call, key.as_ref(), recorded);
-        }
-        self.leave();
-    }
-
-    /// Records an outcome now, or forgets the call if it had no effect, and tells everybody.
-    fn record(&mut self, call: &Call<'_, '_>, key: Option<&Key>, recorded: bool) {
-        let Kit { watch, outcome, .. } = self.kit;
-        // A record lives from the end of its call, of which no earlier reading knows: were that told
-        // too early, a copy of a call that took long would find no record and run.
-        let clock = || watch.read(clock::now());
-        let joined = execution::record(self.shared, key, outcome, recorded, clock);
-        self.reply_kept(
-            call,
-            match recorded {
-                true => Form::Reply,
-                false => Form::refusal(call.key(), call.request.meta.attempt),
-            },
-        );
+            ReplyKind::refusal(call.key(), call.request.meta.attempt)
+        };
+        self.reply(call, kind);
         for waiter in joined {
-            waiter.settle(self.shared, &self.kit.outcome, recorded);
+            waiter.complete(self.shared, &self.scratch.outcome, is_recorded);
         }
-    }
-
-    /// Decodes the params and readies the handler, for later.
-    fn prepare(&mut self, call: &Call<'_, '_>, method: usize) -> Result<Prepared, ErrorObject> {
-        let context = self.context(call);
-        let handler = &self.shared.router.method(method).handler;
-        execution::decode_caught(|| handler.prepare(call.request.params, context))
     }
 
     fn context(&self, call: &Call<'_, '_>) -> Context {
@@ -147,56 +149,51 @@ impl Turn<'_> {
         }
     }
 
-    /// What is left of a call that can't be run here and now.
+    /// What is left of a call that does not finish in place.
     fn job(
         &self,
         call: &Call<'_, '_>,
         method: usize,
-        key: &mut Option<Key>,
+        key: Option<Key>,
         stage: Stage,
-        future: Prepared,
+        future: HandlerFuture,
     ) -> Job {
         let name = &self.shared.router.method(method).name;
-        let is_notification = call.request.is_notification();
-        let own = (!is_notification).then(|| call.waiter(self.outbox, name, Form::Reply));
-        if own.is_none() {
+        let origin = if call.request.is_notification() {
             call.skip();
-        }
-        let shared = Arc::clone(self.shared);
+            None
+        } else {
+            Some(call.waiter(self.outbox, name, ReplyKind::Reply))
+        };
+        let delay = call.verdict.delay_execution;
         Job {
             execution: Execution {
-                shared,
+                shared: Arc::clone(self.shared),
                 method,
-                key: key.take(),
-                own,
+                key,
+                origin,
                 deadline: call.deadline,
                 stage,
             },
             future,
-            delay: call
-                .verdict
-                .delay_execution
-                .filter(|_| !matches!(stage, Stage::Started(_))),
+            delay: delay.filter(|_| !matches!(stage, Stage::Started(_))),
         }
     }
 
-    /// Takes a call back that was taken on and can't be started.
+    /// Refuses a call that was admitted and can't start, and frees its id.
     fn withdraw(
         &mut self,
         call: &Call<'_, '_>,
-        key: &Option<Key>,
+        key: Option<&Key>,
         ticket: &Ticket,
         error: &ErrorObject,
     ) {
-        let joined = key
-            .as_ref()
-            .map(|key| self.shared.table.release(key))
-            .unwrap_or_default();
-        self.turn_away(call, joined, ticket, error);
+        let joined = key.map(|key| self.shared.table.release(key));
+        self.refuse_all(call, joined.unwrap_or_default(), ticket, error);
     }
 
     /// Refuses all who wait for a call whose entry is gone already.
-    fn turn_away(
+    fn refuse_all(
         &mut self,
         call: &Call<'_, '_>,
         joined: Vec<Waiter>,
@@ -208,38 +205,8 @@ impl Turn<'_> {
             waiter.refuse(self.shared, error);
         }
         match ticket {
-            Ticket::Run => self.leave(),
-            Ticket::Queue => self.shared.admission.give_up_place(),
+            Ticket::Run => self.scratch.permit.keep(self.shared),
+            Ticket::Queue => self.shared.admission.release_queue_slot(),
         }
     }
-
-    pub(super) fn admit(&self) -> Result<Ticket, Refusal> {
-        admit(self.shared, &self.kit.has_place)
-    }
-
-    /// Gives the place of the call before up if somebody waits for one: nobody is overtaken.
-    pub(super) fn make_way(&self) {
-        if self.shared.admission.queued() > 0 && self.kit.has_place.take() {
-            execution::leave(self.shared);
-        }
-    }
-
-    /// Leaves the place to the next call of this read.
-    fn leave(&self) {
-        if self.kit.has_place.replace(true) {
-            execution::leave(self.shared);
-        }
-    }
-}
-
-/// A place among the running calls for a new one, or in the queue: that of the call before, if this
-/// read holds one.
-pub(super) fn admit(shared: &Shared, has_place: &Cell<bool>) -> Result<Ticket, Refusal> {
-    if shared.is_draining() {
-        return Err(Refusal::ShuttingDown);
-    }
-    if has_place.take() {
-        return Ok(Ticket::Run);
-    }
-    shared.admission.enter().map_err(Refusal::Overloaded)
 }

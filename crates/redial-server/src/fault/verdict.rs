@@ -1,4 +1,4 @@
-//! What the rules decide about one request: whether it arrives, when it is run, and what becomes of
+//! What the rules decide about one request: whether it arrives, when it is run, and what happens to
 //! the reply.
 
 use std::time::Duration;
@@ -9,18 +9,18 @@ use super::{CutPoint, Fault, FaultRule};
 
 /// What happens to a request before it reaches the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(crate) enum RequestFault {
     #[default]
-    Pass,
+    None,
     Drop,
     Cut,
 }
 
 /// What happens to a reply on its way out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Departure {
+pub(crate) enum ReplyFault {
     #[default]
-    Pass,
+    None,
     Drop,
     CutBefore,
     CutMid,
@@ -30,17 +30,17 @@ pub(crate) enum Departure {
 /// All that is decided about one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    pub(crate) arrival: Arrival,
+    pub(crate) request: RequestFault,
     pub(crate) duplicate: bool,
     pub(crate) delay_execution: Option<Duration>,
-    pub(crate) departure: Departure,
+    pub(crate) reply: ReplyFault,
     pub(crate) delay_reply: Option<Duration>,
 }
 
 impl Verdict {
-    /// Whether the reply may go the short way: into the buffer, now.
-    pub(crate) fn replies_plainly(&self) -> bool {
-        self.departure == Departure::Pass && self.delay_reply.is_none()
+    /// Whether the reply may go straight into the buffer, now.
+    pub(crate) fn leaves_reply_alone(&self) -> bool {
+        self.reply == ReplyFault::None && self.delay_reply.is_none()
     }
 
     pub(super) fn of(rules: &[FaultRule], method: &str, rng: &mut impl Rng) -> Self {
@@ -56,12 +56,12 @@ impl Verdict {
     /// The first of each kind wins.
     fn add(&mut self, fault: Fault, rng: &mut impl Rng) {
         match fault {
-            Fault::DropRequest => self.arrive(Arrival::Drop),
-            Fault::Cut(CutPoint::BeforeExecution) => self.arrive(Arrival::Cut),
-            Fault::DropReply => self.depart(Departure::Drop),
-            Fault::Cut(CutPoint::BeforeReply) => self.depart(Departure::CutBefore),
-            Fault::Cut(CutPoint::MidReply) => self.depart(Departure::CutMid),
-            Fault::Cut(CutPoint::AfterReply) => self.depart(Departure::CutAfter),
+            Fault::DropRequest => self.on_request(RequestFault::Drop),
+            Fault::Cut(CutPoint::BeforeExecution) => self.on_request(RequestFault::Cut),
+            Fault::DropReply => self.on_reply(ReplyFault::Drop),
+            Fault::Cut(CutPoint::BeforeReply) => self.on_reply(ReplyFault::CutBefore),
+            Fault::Cut(CutPoint::MidReply) => self.on_reply(ReplyFault::CutMid),
+            Fault::Cut(CutPoint::AfterReply) => self.on_reply(ReplyFault::CutAfter),
             Fault::Duplicate => self.duplicate = true,
             Fault::DelayExecution(delay) => {
                 self.delay_execution
@@ -73,15 +73,15 @@ impl Verdict {
         }
     }
 
-    fn arrive(&mut self, arrival: Arrival) {
-        if self.arrival == Arrival::Pass {
-            self.arrival = arrival;
+    fn on_request(&mut self, fault: RequestFault) {
+        if self.request == RequestFault::None {
+            self.request = fault;
         }
     }
 
-    fn depart(&mut self, departure: Departure) {
-        if self.departure == Departure::Pass {
-            self.departure = departure;
+    fn on_reply(&mut self, fault: ReplyFault) {
+        if self.reply == ReplyFault::None {
+            self.reply = fault;
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod finished;
 mod index;
+mod key;
 mod ring;
 mod running;
 mod shard;
@@ -10,23 +11,20 @@ mod ttl;
 mod usage;
 
 use std::{
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::RandomState,
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use redial_protocol::CallKey;
 
+pub(crate) use self::key::PlainKey;
 use self::{
     finished::record_bytes,
     shard::{Found, Shard},
-    usage::{Amount, Usage},
+    usage::{Amount, SHARDS, Usage},
 };
-use super::{Attempt, Begin, Fingerprint, Late, Resolved, Waits, lock};
-
-/// Enough that two threads rarely meet and that a shard grows in steps too small to be felt, and
-/// few enough that what is prepared in all of them stays close to the processor.
-const SHARDS: usize = 32;
+use super::call::{Attempt, Decision, Resolved, TableWaiter, lock};
 
 /// The longest TTL that a record's expiry can be told by.
 pub(crate) const MAX_TTL: Duration = ttl::Millis::MAX_SPAN;
@@ -38,13 +36,6 @@ pub(crate) struct PlainLimits {
     pub(crate) max_records: usize,
     pub(crate) max_bytes: usize,
     pub(crate) max_joined: usize,
-}
-
-/// A call's name with its hash, which is computed once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PlainKey {
-    hash: u64,
-    key: CallKey,
 }
 
 #[derive(Debug)]
@@ -73,10 +64,7 @@ impl<W> PlainTable<W> {
     }
 
     pub(crate) fn key(&self, key: CallKey) -> PlainKey {
-        PlainKey {
-            hash: hash(&self.hasher, &key),
-            key,
-        }
+        PlainKey::new(&self.hasher, key)
     }
 
     /// One attempt of a call arrives. `admit` is asked only for a call that is new and has room;
@@ -84,18 +72,18 @@ impl<W> PlainTable<W> {
     pub(crate) fn begin<T, R>(
         &self,
         key: &PlainKey,
-        attempt: Attempt,
+        attempt: Attempt<'_>,
         mut admit: impl FnMut() -> Result<T, R>,
         mut waiter: impl FnMut() -> W,
         replay: &mut Vec<u8>,
-    ) -> Begin<T, R>
+    ) -> Decision<T, R>
     where
-        W: Waits,
+        W: TableWaiter,
     {
         let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
         match step() {
-            // Others may hold what has expired, or have room in hand; only taken when needed.
-            Begin::Full { .. } if self.gather(attempt.now) != Amount::default() => step(),
+            // Other shards may hold expired records, or spare room; collected only when needed.
+            Decision::Full { .. } if self.reclaim(attempt.now) != Amount::default() => step(),
             decided => decided,
         }
     }
@@ -103,77 +91,76 @@ impl<W> PlainTable<W> {
     fn step<T, R>(
         &self,
         key: &PlainKey,
-        attempt: Attempt,
+        attempt: Attempt<'_>,
         admit: &mut impl FnMut() -> Result<T, R>,
         waiter: &mut impl FnMut() -> W,
         replay: &mut Vec<u8>,
-    ) -> Begin<T, R>
+    ) -> Decision<T, R>
     where
-        W: Waits,
+        W: TableWaiter,
     {
         let now = self.at(attempt.now);
         let mut shard = self.shard(key);
         shard.expire(now, &self.usage);
         match shard.find(key, Some(attempt.fingerprint), now) {
             Found::Running(running) => {
-                if running.is_crowded(self.limits.max_joined) {
-                    return Begin::TooManyJoined;
+                if running.interest.is_crowded(self.limits.max_joined) {
+                    return Decision::TooManyJoined;
                 }
-                running.join(waiter(), attempt.deadline);
-                return Begin::Joined;
+                running.interest.join(waiter(), attempt.deadline);
+                return Decision::Joined;
             }
             Found::Finished(outcome) => {
-                let pieces = outcome.iter();
-                pieces.for_each(|piece| replay.extend_from_slice(piece));
-                return Begin::Replayed;
+                replay.extend_from_slice(outcome[0]);
+                replay.extend_from_slice(outcome[1]);
+                return Decision::Replayed;
             }
-            Found::OtherCall => return Begin::IdReused,
+            Found::OtherCall => return Decision::IdReused,
             Found::Nothing => {}
         }
-        if !shard.in_hand.reserve(unfinished(key), &self.usage) {
+        if !shard.quota.reserve(reservation(key), &self.usage) {
             drop(shard);
-            let retry_after = self.room_in(attempt.now);
-            return Begin::Full { retry_after };
+            let retry_after = self.next_room_in(attempt.now);
+            return Decision::Full { retry_after };
         }
         match admit() {
             Ok(ticket) => {
                 shard.start(key, attempt);
-                Begin::Start(ticket)
+                Decision::Start(ticket)
             }
             Err(refused) => {
-                shard.in_hand.put(unfinished(key), &self.usage);
-                Begin::Refused(refused)
+                shard.quota.put(reservation(key), &self.usage);
+                Decision::Refused(refused)
             }
         }
     }
 
-    /// The execution ended: records its outcome, and hands out who waits for it.
+    /// The execution finished: records its outcome, and returns its waiters.
     pub(crate) fn finish(&self, key: &PlainKey, outcome: &[u8], now: Instant) -> Vec<W> {
         let expires = self.at(now).plus(self.limits.ttl);
         let mut shard = self.shard(key);
-        shard.in_hand.take(outcome.len(), &self.usage);
+        shard.quota.take(outcome.len(), &self.usage);
         shard.finish(key, outcome, expires)
     }
 
-    /// The call was never started, or has had no effect: its id is as good as new. Hands out who
-    /// waits for it.
+    /// The call never started, or had no effect: its id is as good as new. Returns its waiters.
     pub(crate) fn release(&self, key: &PlainKey) -> Vec<W> {
         let mut shard = self.shard(key);
-        shard.in_hand.put(unfinished(key), &self.usage);
+        shard.quota.put(reservation(key), &self.usage);
         shard.release(key)
     }
 
     /// [Releases](Self::release) a running call if the deadlines of all its attempts have passed.
-    pub(crate) fn release_if_late(&self, key: &PlainKey, now: Instant) -> Option<Late<W>> {
+    pub(crate) fn release_if_expired(&self, key: &PlainKey, now: Instant) -> Option<Vec<W>> {
         let mut shard = self.shard(key);
         if shard.deadline(key).is_none_or(|deadline| deadline > now) {
             return None;
         }
-        shard.in_hand.put(unfinished(key), &self.usage);
+        shard.quota.put(reservation(key), &self.usage);
         Some(shard.release(key))
     }
 
-    /// Somebody asks what became of a call. One that isn't here may have expired.
+    /// Finds the outcome of a call. One that isn't here may have expired.
     pub(crate) fn resolve(
         &self,
         key: &PlainKey,
@@ -182,29 +169,29 @@ impl<W> PlainTable<W> {
         replay: &mut Vec<u8>,
     ) -> Resolved
     where
-        W: Waits,
+        W: TableWaiter,
     {
         let now = self.at(now);
         let mut shard = self.shard(key);
         shard.expire(now, &self.usage);
         match shard.find(key, None, now) {
-            Found::Running(running) => match running.is_crowded(self.limits.max_joined) {
-                true => Resolved::TooManyJoined,
-                false => {
-                    running.join(waiter(), None);
-                    Resolved::Joined
+            Found::Running(running) => {
+                if running.interest.is_crowded(self.limits.max_joined) {
+                    return Resolved::TooManyJoined;
                 }
-            },
+                running.interest.join(waiter(), None);
+                Resolved::Joined
+            }
             Found::Finished(outcome) => {
-                let pieces = outcome.iter();
-                pieces.for_each(|piece| replay.extend_from_slice(piece));
+                replay.extend_from_slice(outcome[0]);
+                replay.extend_from_slice(outcome[1]);
                 Resolved::Done
             }
             Found::OtherCall | Found::Nothing => Resolved::Unknown,
         }
     }
 
-    /// Takes away what has expired, and gives memory back that is no longer needed. Says how many
+    /// Removes expired records, and returns memory that is no longer needed. Returns how many
     /// records went.
     pub(crate) fn expire(&self, now: Instant) -> usize {
         let now = self.at(now);
@@ -216,15 +203,17 @@ impl<W> PlainTable<W> {
         self.all().map(expire).sum()
     }
 
-    /// Frees all that the shards hold without need. Says how much, or more: what has expired may
-    /// have come into a hand first.
-    fn gather(&self, now: Instant) -> Amount {
+    /// Frees all that the shards hold without need. Returns how much, or more: expired records are
+    /// counted once as they go and once more in a shard's quota.
+    fn reclaim(&self, now: Instant) -> Amount {
         let now = self.at(now);
-        let gather = |mut shard: MutexGuard<'_, Shard<W>>| {
+        let reclaim = |mut shard: MutexGuard<'_, Shard<W>>| {
             let gone = shard.expire_all(now, &self.usage);
-            gone.plus(shard.in_hand.give_back(&self.usage))
+            gone.plus(shard.quota.give_back(&self.usage))
         };
-        self.all().map(gather).fold(Amount::default(), Amount::plus)
+        self.all()
+            .map(reclaim)
+            .fold(Amount::default(), Amount::plus)
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -235,17 +224,17 @@ impl<W> PlainTable<W> {
         self.held().bytes
     }
 
-    /// What the shards have taken and not in hand. All are kept from taking meanwhile, or what one
-    /// has just taken would be counted and that it has it in hand would not.
+    /// What the shards have taken, less their unused quotas. All shards are locked meanwhile, or
+    /// what one has just taken would be counted without being in its quota yet.
     fn held(&self) -> Amount {
         let shards: Vec<_> = self.all().collect();
-        let in_hand = shards.iter().map(|shard| shard.in_hand.amount());
-        let in_hand = in_hand.fold(Amount::default(), Amount::plus);
-        self.usage.taken().less(in_hand)
+        let quota = shards.iter().map(|shard| shard.quota.amount());
+        let quota = quota.fold(Amount::default(), Amount::plus);
+        self.usage.taken().less(quota)
     }
 
-    /// When the next record expires, from `now`; a whole TTL if none is finished.
-    fn room_in(&self, now: Instant) -> Duration {
+    /// How long until the next record expires; a whole TTL if there isn't one.
+    fn next_room_in(&self, now: Instant) -> Duration {
         let now = self.at(now);
         let next = self
             .all()
@@ -269,26 +258,8 @@ impl<W> PlainTable<W> {
     }
 }
 
-/// Keyed, so that nobody can choose ids that meet. Of a UUID its 16 bytes are hashed and nothing
-/// else; what tells it from the other kinds is looked at when keys are compared.
-fn hash(hasher: &RandomState, key: &CallKey) -> u64 {
-    let mut state = hasher.build_hasher();
-    match key {
-        CallKey::Uuid(bytes) => state.write(bytes),
-        key => key.hash(&mut state),
-    }
-    state.finish()
-}
-
-impl PlainKey {
-    /// What a record keeps of the hash: the part that did not choose the shard.
-    fn short_hash(&self) -> u32 {
-        self.hash as u32
-    }
-}
-
-/// What is reserved for a call until it is known how long its outcome is.
-fn unfinished(key: &PlainKey) -> Amount {
+/// What is reserved for a call until the length of its outcome is known.
+fn reservation(key: &PlainKey) -> Amount {
     Amount {
         records: 1,
         bytes: record_bytes(&key.key, 0),

@@ -1,68 +1,93 @@
 //! The records of one session, found by counting: a ring of slots, one for each number from the
-//! lowest that is not over to the highest that has been seen.
+//! lowest that is not acknowledged to the highest that has been seen.
 //!
-//! The client says what it is done with, and that is forgotten at once. What is over below the
-//! ring is known by being below it, whatever arrives late. So memory is proportional to what is
-//! in flight, and there is no time window after which a duplicate would run: RIFL (Lee et al.,
-//! SOSP 2015, section 4.2) has the same rule for its completion records.
+//! The client acknowledges what it has heard, and that is forgotten at once. A number below the
+//! ring is known to be acknowledged by being below it, whatever arrives late. So memory is
+//! proportional to what is in flight, and there is no time window after which a duplicate would
+//! run: RIFL (Lee et al., SOSP 2015, section 4.2) has the same rule for its completion records.
 //!
 //! One slow call must not pin those after it: when the ring has grown to [`RING_SLOTS`] times the
-//! window, the slots in front that are still open are set aside, and the others cost nothing any
-//! more. Every step takes constant time, or is paid for by the steps that made it necessary; a
-//! slot set aside is found in the logarithm of at most twice the window.
+//! window, the slots in front that are still open move to the stragglers, and the others cost
+//! nothing any more. Every step takes constant time, or is paid for by the steps that made it
+//! necessary; a straggler is found in the logarithm of at most twice the window.
 
-mod answers;
-mod kept;
 mod outcome;
 mod slot;
+mod slots;
+mod totals;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use redial_protocol::SessionCall;
-
-pub(crate) use self::answers::{Acknowledged, Cancelled, Resolved};
 use self::{
-    kept::Kept,
-    outcome::{Outcome, Spare},
-    slot::{Running, Slot},
+    outcome::Outcome,
+    slot::{RunningSlot, Slot},
+    totals::SlotTotals,
 };
-use super::{Admitted, Attempt, Begin, MayStart, Waits, sessions::SessionLimits};
+use super::call::{Admitted, Attempt, Cancelled, Decision, Resolved, StartCheck, TableWaiter};
 
 /// How many slots the ring has at most, in windows.
 const RING_SLOTS: usize = 2;
 
-/// How much more may be open than the window says, in windows: acknowledgements on one connection
-/// may overtake requests on another.
+/// How many calls may be open, in windows: acknowledgements on one connection may be overtaken by
+/// requests on another.
 const SLACK: usize = 2;
 
-/// What a slot that is set aside takes: itself, its number, and its share of the tree.
-const ASIDE_BYTES: usize = 128;
+/// What a straggler takes: its slot, its number, and its share of the tree.
+const STRAGGLER_BYTES: usize = 128;
 
 /// How long a client stays away whose session keeps as many bytes as it may.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// The bounds of sessions; see `Config` for what they mean to a user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionLimits {
+    pub(crate) lease: Duration,
+    pub(crate) window: usize,
+    pub(crate) max_sessions: usize,
+    /// Of the outcomes of one session.
+    pub(crate) max_bytes: usize,
+    /// Of the outcomes of all sessions.
+    pub(crate) max_total_bytes: usize,
+    pub(crate) max_joined: usize,
+}
+
+/// What limits a step on one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room<'a> {
+    pub(super) limits: &'a SessionLimits,
+    /// All sessions together keep as many bytes as they may.
+    pub(super) is_full: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Records<W> {
-    /// The number of the first slot of the ring. What is below is over, if it isn't set aside.
+    /// The number of the first slot of the ring. What is below is acknowledged, unless it is a
+    /// straggler.
     base: u64,
     ring: VecDeque<Slot<W>>,
     /// Slots below the ring that are still open.
-    aside: BTreeMap<u64, Slot<W>>,
-    kept: Kept,
-    /// What was refused for want of a slot: no attempt up to the second of a number up to the
-    /// first may run any more.
-    turned_away: (u64, u32),
+    stragglers: BTreeMap<u64, Slot<W>>,
+    totals: SlotTotals,
+    refused_without_slot: RefusedWithoutSlot,
+}
+
+/// What was refused for want of a slot to note it in: up to the number `highest`, no attempt up to
+/// `attempt` may run any more.
+#[derive(Clone, Copy, Debug, Default)]
+struct RefusedWithoutSlot {
+    highest: u64,
+    attempt: u32,
 }
 
 /// Why a number has no slot.
-enum Unreached {
-    /// Its caller is done with it.
-    Over,
-    /// It is more than the window allows, or than the memory.
-    NoSlot,
+enum NoSlot {
+    /// Its caller has acknowledged it.
+    Acknowledged,
+    /// It is beyond the window, or the memory.
+    OutOfRoom,
 }
 
 impl<W> Default for Records<W> {
@@ -70,107 +95,83 @@ impl<W> Default for Records<W> {
         Self {
             base: 0,
             ring: VecDeque::new(),
-            aside: BTreeMap::new(),
-            kept: Kept::default(),
-            turned_away: (0, 0),
+            stragglers: BTreeMap::new(),
+            totals: SlotTotals::default(),
+            refused_without_slot: RefusedWithoutSlot::default(),
         }
     }
 }
 
-impl<W: Waits> Records<W> {
-    /// One attempt of a call arrives; see [`Table::begin`](super::Table::begin). `is_full` is
-    /// whether all sessions together keep as much as they may.
+impl<W: TableWaiter> Records<W> {
+    /// One attempt of a call arrives; see [`Table::begin`](super::Table::begin).
     pub(super) fn begin<T, R>(
         &mut self,
         number: u64,
-        attempt: Attempt,
-        (limits, is_full): (&SessionLimits, bool),
-        mut admit: impl FnMut() -> Result<Admitted<T>, R>,
-        mut waiter: impl FnMut() -> W,
+        attempt: Attempt<'_>,
+        room: Room<'_>,
+        admit: impl FnMut() -> Result<Admitted<T>, R>,
+        waiter: impl FnMut() -> W,
         replay: &mut Vec<u8>,
-    ) -> Begin<T, R> {
-        let is_full = is_full || self.bytes() >= limits.max_bytes;
-        let slot = match self.reach(number, limits.window, is_full) {
+    ) -> Decision<T, R> {
+        let is_full = room.is_full || self.bytes() >= room.limits.max_bytes;
+        let slot = match self.slot_or_insert(number, room.limits.window, is_full) {
             Ok(slot) => slot,
-            Err(Unreached::Over) => return Begin::Stale,
-            Err(Unreached::NoSlot) => {
-                let (highest, refused) = self.turned_away;
-                self.turned_away = (highest.max(number), refused.max(attempt.number));
-                return Begin::NoSlot;
+            Err(NoSlot::Acknowledged) => return Decision::Acknowledged,
+            Err(NoSlot::OutOfRoom) => {
+                self.refused_without_slot.add(number, attempt.number);
+                return Decision::NoSlot;
             }
         };
         match slot {
-            Slot::Over => Begin::Stale,
-            Slot::Fenced => Begin::Fenced,
-            Slot::Running(running) if running.fingerprint != attempt.fingerprint => {
-                // If it is released, a copy of this attempt must not run in its place.
-                running.attempt = running.attempt.max(attempt.number);
-                Begin::IdReused
-            }
-            Slot::Running(running) => match running.is_crowded(limits.max_joined) {
-                true => Begin::TooManyJoined,
-                false => {
-                    running.join(waiter(), attempt);
-                    Begin::Joined
-                }
-            },
+            Slot::Acknowledged => Decision::Acknowledged,
+            Slot::Fenced => Decision::Fenced,
+            Slot::Running(running) => running.begin(attempt, room.limits.max_joined, waiter),
             Slot::Finished {
                 fingerprint,
                 outcome,
-            } => match *fingerprint == attempt.fingerprint {
-                true => {
-                    replay.extend_from_slice(outcome.as_slice());
-                    Begin::Replayed
+            } => {
+                if *fingerprint != attempt.fingerprint {
+                    return Decision::IdReused;
                 }
-                false => Begin::IdReused,
-            },
-            // A copy of a refused attempt, made on the way. Its caller may have been told that
-            // nothing was executed, so nothing is.
+                replay.extend_from_slice(outcome.as_slice());
+                Decision::Replayed
+            }
+            // A copy of a refused attempt, made on the way. Its caller may know that nothing was
+            // executed, so nothing is.
             Slot::Empty { refused } if attempt.number <= *refused => {
-                Begin::RefusedBefore { up_to: *refused }
+                Decision::RefusedBefore { up_to: *refused }
             }
-            Slot::Empty { refused } if is_full => {
-                *refused = attempt.number;
-                Begin::Full {
-                    retry_after: RETRY_AFTER,
-                }
+            Slot::Empty { .. } => {
+                let decision = slot.start(attempt, is_full, admit);
+                self.totals.live += usize::from(matches!(decision, Decision::Start(_)));
+                decision
             }
-            Slot::Empty { refused } => match admit() {
-                Ok(Admitted { ticket, at_once }) => {
-                    *slot = Slot::Running(Running::new(attempt, at_once));
-                    self.kept.live += 1;
-                    Begin::Start(ticket)
-                }
-                Err(reason) => {
-                    *refused = attempt.number;
-                    Begin::Refused(reason)
-                }
-            },
         }
     }
 
-    /// Somebody asks what became of a call: its outcome, or that it will never have one.
+    /// Finds the outcome of a call, or makes sure that it will never have one.
     pub(super) fn resolve(
         &mut self,
         number: u64,
-        (limits, is_full): (&SessionLimits, bool),
+        room: Room<'_>,
         waiter: impl FnOnce() -> W,
         replay: &mut Vec<u8>,
     ) -> Resolved {
-        let slot = match self.reach(number, limits.window, is_full) {
+        let slot = match self.slot_or_insert(number, room.limits.window, room.is_full) {
             Ok(slot) => slot,
-            Err(Unreached::Over) => return Resolved::Stale,
-            Err(Unreached::NoSlot) => return Resolved::NoSlot,
+            Err(NoSlot::Acknowledged) => return Resolved::Acknowledged,
+            Err(NoSlot::OutOfRoom) => return Resolved::NoSlot,
         };
         match slot {
-            Slot::Over => Resolved::Stale,
-            Slot::Running(running) => match running.is_crowded(limits.max_joined) {
-                true => Resolved::TooManyJoined,
-                false => {
-                    running.waiters.push(waiter());
-                    Resolved::Joined
+            Slot::Acknowledged => Resolved::Acknowledged,
+            Slot::Running(running) => {
+                if running.interest.is_crowded(room.limits.max_joined) {
+                    return Resolved::TooManyJoined;
                 }
-            },
+                // A question has no deadline of its own, and changes that of the call as little.
+                running.interest.waiters.push(waiter());
+                Resolved::Joined
+            }
             Slot::Finished { outcome, .. } => {
                 replay.extend_from_slice(outcome.as_slice());
                 Resolved::Done
@@ -182,25 +183,21 @@ impl<W: Waits> Records<W> {
         }
     }
 
-    /// The caller takes the call back, if it has not begun.
-    pub(super) fn cancel(
-        &mut self,
-        number: u64,
-        (limits, is_full): (&SessionLimits, bool),
-    ) -> Cancelled<W> {
-        let slot = match self.reach(number, limits.window, is_full) {
+    /// Cancels the call, if it has not started.
+    pub(super) fn cancel(&mut self, number: u64, room: Room<'_>) -> Cancelled<W> {
+        let slot = match self.slot_or_insert(number, room.limits.window, room.is_full) {
             Ok(slot) => slot,
-            Err(Unreached::Over) => return Cancelled::Stale,
-            Err(Unreached::NoSlot) => return Cancelled::NoSlot,
+            Err(NoSlot::Acknowledged) => return Cancelled::Acknowledged,
+            Err(NoSlot::OutOfRoom) => return Cancelled::NoSlot,
         };
         match slot {
-            Slot::Over => Cancelled::Stale,
+            Slot::Acknowledged => Cancelled::Acknowledged,
             Slot::Finished { .. } => Cancelled::Done,
             Slot::Running(running) if running.is_started => Cancelled::Running,
             Slot::Running(running) => {
-                let waiters = std::mem::take(&mut running.waiters);
+                let waiters = std::mem::take(&mut running.interest.waiters);
                 *slot = Slot::Fenced;
-                self.kept.live -= 1;
+                self.totals.live -= 1;
                 Cancelled::Never(Some(waiters))
             }
             Slot::Empty { .. } | Slot::Fenced => {
@@ -210,241 +207,145 @@ impl<W: Waits> Records<W> {
         }
     }
 
-    /// The call was not started, or had no effect. If somebody has asked what became of it, that
-    /// it was not executed is the answer, and so it never will be.
+    /// The call did not start, or had no effect. If its outcome was asked for, the answer is that
+    /// it was not executed, and so it never will be.
     pub(super) fn release(&mut self, number: u64) -> Vec<W> {
         let Some(slot @ Slot::Running(_)) = self.slot(number) else {
             return Vec::new();
         };
         let Slot::Running(running) = std::mem::replace(slot, Slot::Fenced) else {
-            unreachable!("it was looked at just now");
+            unreachable!("the slot was matched in the line above");
         };
-        if !running.waiters.iter().any(Waits::asks) {
+        let waiters = running.interest.waiters;
+        if !waiters.iter().any(TableWaiter::is_question) {
             *slot = Slot::Empty {
                 refused: running.attempt,
             };
         }
-        self.kept.live -= 1;
-        running.waiters
+        self.totals.live -= 1;
+        waiters
     }
 
-    /// See [`Table::may_start`](super::Table::may_start).
-    pub(super) fn may_start(&mut self, number: u64, now: Instant) -> MayStart<W> {
+    /// See [`Table::check_start`](super::Table::check_start).
+    pub(super) fn check_start(&mut self, number: u64, now: Instant) -> StartCheck<W> {
         let Some(Slot::Running(running)) = self.slot(number) else {
-            return MayStart::Cancelled;
+            return StartCheck::Cancelled;
         };
-        if running.deadline.is_some_and(|deadline| deadline <= now) {
-            return MayStart::Late(self.release(number));
+        let deadline = running.interest.deadline;
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return StartCheck::Expired(self.release(number));
         }
         running.is_started = true;
-        MayStart::Yes
+        StartCheck::Start
     }
 }
 
 impl<W> Records<W> {
-    /// The execution ended. If its caller has meanwhile said that it is done with the call,
-    /// nobody waits and nothing is recorded.
+    /// The execution finished. If its caller has acknowledged the call meanwhile, there are no
+    /// waiters and nothing is recorded.
     pub(super) fn finish(&mut self, number: u64, outcome: &[u8]) -> Vec<W> {
-        let Some(slot) = slot_of(number, self.base, &mut self.ring, &mut self.aside) else {
+        // Not by `self.slot`: the pool is needed while the slot is borrowed.
+        let (ring, stragglers) = (&mut self.ring, &mut self.stragglers);
+        let Some(slot) = slots::find(number, self.base, ring, stragglers) else {
             return Vec::new();
         };
         let Slot::Running(running) = slot else {
             return Vec::new();
         };
-        let waiters = std::mem::take(&mut running.waiters);
+        let waiters = std::mem::take(&mut running.interest.waiters);
         *slot = Slot::Finished {
             fingerprint: running.fingerprint,
             outcome: Outcome::default(),
         };
-        if let Slot::Finished { outcome: kept, .. } = slot {
-            kept.fill(outcome, &mut self.kept.spare);
+        if let Slot::Finished {
+            outcome: stored, ..
+        } = slot
+        {
+            stored.fill(outcome, &mut self.totals.pool);
         }
-        self.kept.outcome_bytes += outcome.len();
+        self.totals.outcome_bytes += outcome.len();
         waiters
     }
 
-    /// The caller is done with every call below `number`, for good.
-    pub(super) fn acknowledge_below(&mut self, number: u64, told: &mut Option<Acknowledged<W>>) {
-        let number = number.min(SessionCall::MAX_NUMBER + 1);
-        while let Some(first) = self.aside.first_entry()
-            && *first.key() < number
-        {
-            let (at, mut slot) = first.remove_entry();
-            self.kept.close(at, &mut slot, told);
-        }
-        while self.base < number
-            && let Some(slot) = self.ring.front_mut()
-        {
-            self.kept.close(self.base, slot, told);
-            self.ring.pop_front();
-            self.base += 1;
-        }
-        // What was never seen can't be in the ring.
-        self.base = self.base.max(number);
-        self.trim();
-    }
-
-    /// The caller is done with every call from `from` to before `to`, whatever is below. False if
-    /// that is further ahead than the window allows: then nothing has changed.
-    pub(super) fn acknowledge(
-        &mut self,
-        (from, to): (u64, u64),
-        limits: &SessionLimits,
-        told: &mut Option<Acknowledged<W>>,
-    ) -> bool {
-        let to = to.min(SessionCall::MAX_NUMBER + 1);
-        if from >= to {
-            return true;
-        }
-        // Up to the range there may be numbers that have not been seen yet.
-        if from > self.end() && self.reach(from - 1, limits.window, false).is_err() {
-            return false;
-        }
-        let aside: Vec<u64> = self.aside.range(from..to).map(|(n, _)| *n).collect();
-        for number in aside {
-            if let Some(mut slot) = self.aside.remove(&number) {
-                self.kept.close(number, &mut slot, told);
-            }
-        }
-        for number in from.max(self.base)..to.min(self.end()) {
-            let slot = &mut self.ring[(number - self.base) as usize];
-            self.kept.close(number, slot, told);
-            *slot = Slot::Over;
-        }
-        self.skip_to(to, limits.window);
-        self.trim();
-        true
-    }
-
-    /// Everything is forgotten. Hands out who still waits.
-    pub(super) fn clear(&mut self) -> Vec<W> {
-        let mut told = None;
-        let all = std::mem::take(&mut self.ring).into_iter();
-        for mut slot in all.chain(std::mem::take(&mut self.aside).into_values()) {
-            self.kept.close(0, &mut slot, &mut told);
-        }
-        self.kept.spare = Spare::default();
-        let Acknowledged {
-            mut begun, never, ..
-        } = told.unwrap_or_default();
-        begun.extend(never);
-        begun
-    }
-
-    /// How many calls are not over for their caller, those included that never arrived.
+    /// How many calls are not acknowledged, including those that never arrived.
     pub(crate) fn open(&self) -> usize {
-        self.kept.open
+        self.totals.open
     }
 
-    /// How many calls run, or have an outcome that their caller is not done with.
+    /// How many calls run, or have an outcome that is not acknowledged.
     pub(crate) fn live(&self) -> usize {
-        self.kept.live
+        self.totals.live
     }
 
     /// What it all takes, in bytes: outcomes and slots.
     pub(crate) fn bytes(&self) -> usize {
-        let slots = self.ring.len() * size_of::<Slot<W>>() + self.aside.len() * ASIDE_BYTES;
-        self.kept.outcome_bytes + slots
+        let ring = self.ring.len() * size_of::<Slot<W>>();
+        self.totals.outcome_bytes + ring + self.stragglers.len() * STRAGGLER_BYTES
     }
+}
 
-    /// Gives memory back that a busier time has left behind.
-    pub(super) fn shrink(&mut self) {
-        self.ring.shrink_to(self.ring.len() * 2);
-        self.kept.spare = Spare::default();
-    }
-
-    /// The slot of a number, with room made for it if it is new and there is any.
-    fn reach(
+impl<W: TableWaiter> RunningSlot<W> {
+    fn begin<T, R>(
         &mut self,
-        number: u64,
-        window: usize,
+        attempt: Attempt<'_>,
+        max_joined: usize,
+        mut waiter: impl FnMut() -> W,
+    ) -> Decision<T, R> {
+        if self.fingerprint != attempt.fingerprint {
+            // If the call is released, a copy of this attempt must not run in its place.
+            self.attempt = self.attempt.max(attempt.number);
+            return Decision::IdReused;
+        }
+        if self.interest.is_crowded(max_joined) {
+            return Decision::TooManyJoined;
+        }
+        self.join(waiter(), attempt);
+        Decision::Joined
+    }
+}
+
+impl<W> Slot<W> {
+    /// Lets an empty slot's call start, or notes that this attempt of it was refused.
+    fn start<T, R>(
+        &mut self,
+        attempt: Attempt<'_>,
         is_full: bool,
-    ) -> Result<&mut Slot<W>, Unreached> {
-        if number < self.base {
-            return self.aside.get_mut(&number).ok_or(Unreached::Over);
+        mut admit: impl FnMut() -> Result<Admitted<T>, R>,
+    ) -> Decision<T, R> {
+        let refused = Self::Empty {
+            refused: attempt.number,
+        };
+        if is_full {
+            *self = refused;
+            let retry_after = RETRY_AFTER;
+            return Decision::Full { retry_after };
         }
-        let missing = (number + 1).saturating_sub(self.end());
-        if missing == 0 {
-            return Ok(&mut self.ring[(number - self.base) as usize]);
-        }
-        let room = SLACK.saturating_mul(window).saturating_sub(self.kept.open);
-        if is_full || missing > room as u64 {
-            return Err(Unreached::NoSlot);
-        }
-        let (highest, attempt) = self.turned_away;
-        let new = (self.end()..number + 1).map(|number| Slot::Empty {
-            refused: if number <= highest { attempt } else { 0 },
-        });
-        if self.ring.len() as u64 + missing <= RING_SLOTS.saturating_mul(window) as u64 {
-            self.ring.extend(new);
-        } else {
-            new.for_each(|slot| self.push(slot, window));
-        }
-        self.kept.open += missing as usize;
-        Ok(&mut self.ring[(number - self.base) as usize])
-    }
-
-    /// The slot of a number that has been seen.
-    fn slot(&mut self, number: u64) -> Option<&mut Slot<W>> {
-        slot_of(number, self.base, &mut self.ring, &mut self.aside)
-    }
-
-    /// The number after the highest that has been seen.
-    fn end(&self) -> u64 {
-        self.base + self.ring.len() as u64
-    }
-
-    #[inline]
-    fn push(&mut self, slot: Slot<W>, window: usize) {
-        if self.ring.len() >= RING_SLOTS.saturating_mul(window) {
-            self.set_front_aside();
-        }
-        self.ring.push_back(slot);
-    }
-
-    fn set_front_aside(&mut self) {
-        if let Some(slot) = self.ring.pop_front() {
-            if !matches!(slot, Slot::Over) {
-                self.aside.insert(self.base, slot);
+        match admit() {
+            Ok(Admitted { ticket, starts_now }) => {
+                *self = Self::Running(RunningSlot::new(attempt, starts_now));
+                Decision::Start(ticket)
             }
-            self.base += 1;
-        }
-    }
-
-    /// Everything from the end of the ring to before `to` is over.
-    fn skip_to(&mut self, to: u64, window: usize) {
-        let missing = to.saturating_sub(self.end());
-        if missing > RING_SLOTS.saturating_mul(window) as u64 {
-            while !self.ring.is_empty() {
-                self.set_front_aside();
+            Err(reason) => {
+                *self = refused;
+                Decision::Refused(reason)
             }
-            self.base = to;
-        } else {
-            (0..missing).for_each(|_| self.push(Slot::Over, window));
-        }
-    }
-
-    /// What is over in front needs no slot.
-    #[inline]
-    fn trim(&mut self) {
-        while let Some(Slot::Over) = self.ring.front() {
-            self.ring.pop_front();
-            self.base += 1;
         }
     }
 }
 
-/// See [`Records::slot`].
-#[inline]
-fn slot_of<'a, W>(
-    number: u64,
-    base: u64,
-    ring: &'a mut VecDeque<Slot<W>>,
-    aside: &'a mut BTreeMap<u64, Slot<W>>,
-) -> Option<&'a mut Slot<W>> {
-    match number.checked_sub(base) {
-        Some(place) => ring.get_mut(usize::try_from(place).ok()?),
-        None => aside.get_mut(&number),
+impl RefusedWithoutSlot {
+    fn add(&mut self, number: u64, attempt: u32) {
+        self.highest = self.highest.max(number);
+        self.attempt = self.attempt.max(attempt);
+    }
+
+    /// Up to which attempt of a number none may run.
+    fn attempt_of(self, number: u64) -> u32 {
+        if number <= self.highest {
+            self.attempt
+        } else {
+            0
+        }
     }
 }
 

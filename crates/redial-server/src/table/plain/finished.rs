@@ -12,12 +12,12 @@ use std::{collections::VecDeque, mem::size_of, time::Duration};
 use redial_protocol::CallKey;
 
 use super::{
-    Fingerprint,
     index::{Index, Live},
     ring::Ring,
     ttl::Millis,
     usage::Amount,
 };
+use crate::table::call::Fingerprint;
 
 /// What is taken beside a record: its part of the index, and what is allocated ahead.
 const BESIDE_BYTES: usize = 24;
@@ -53,7 +53,7 @@ struct Group {
 
 /// A call that has ended.
 #[derive(Debug)]
-pub(super) struct Ended<'a> {
+pub(super) struct NewRecord<'a> {
     pub(super) key: &'a CallKey,
     pub(super) hash: u32,
     pub(super) fingerprint: Fingerprint,
@@ -62,7 +62,7 @@ pub(super) struct Ended<'a> {
 
 /// What is kept of a call that was found.
 #[derive(Debug)]
-pub(super) struct Kept<'a> {
+pub(super) struct FoundRecord<'a> {
     pub(super) fingerprint: Fingerprint,
     /// In the two pieces that the ring may have made of it.
     pub(super) outcome: [&'a [u8]; 2],
@@ -97,13 +97,13 @@ impl Finished {
     }
 
     /// The record of a call, unless it has expired.
-    pub(super) fn find(&self, key: &CallKey, hash: u32, now: Millis) -> Option<Kept<'_>> {
+    pub(super) fn find(&self, key: &CallKey, hash: u32, now: Millis) -> Option<FoundRecord<'_>> {
         self.index.find(hash, self.live(), |number| {
             let at = number.wrapping_sub(self.first) as usize;
             let record = self.records.get(at)?;
             let is_it = record.hash == hash && !record.expires.has_come(now);
             let outcome = is_it.then(|| self.outcome_of(at, key))??;
-            Some(Kept {
+            Some(FoundRecord {
                 fingerprint: record.fingerprint,
                 outcome,
             })
@@ -141,7 +141,7 @@ impl Finished {
         }
     }
 
-    pub(super) fn push(&mut self, ended: &Ended<'_>, expires: Millis) {
+    pub(super) fn push(&mut self, ended: &NewRecord<'_>, expires: Millis) {
         let expires = self.join_group(expires);
         let (key, text) = parts(ended.key);
         let start = self.first_start + self.bytes.len() as u64;

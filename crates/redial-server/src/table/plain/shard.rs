@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Attempt, Fingerprint, PlainKey,
-    finished::{Ended, Finished},
-    running::{Running, RunningCalls},
+    finished::{Finished, NewRecord},
+    key::PlainKey,
+    running::{RunningCall, RunningCalls},
     ttl::Millis,
-    usage::{Amount, InHand, Usage},
+    usage::{Amount, LocalQuota, Usage},
 };
+use crate::table::call::{Attempt, Fingerprint};
 
 /// Threads that use different shards share no line of the cache.
 #[derive(Debug)]
@@ -16,12 +17,12 @@ use super::{
 pub(super) struct Shard<W> {
     running: RunningCalls<W>,
     pub(super) finished: Finished,
-    pub(super) in_hand: InHand,
+    pub(super) quota: LocalQuota,
 }
 
 pub(super) enum Found<'a, W> {
     Nothing,
-    Running(&'a mut Running<W>),
+    Running(&'a mut RunningCall<W>),
     Finished([&'a [u8]; 2]),
     OtherCall,
 }
@@ -31,7 +32,7 @@ impl<W> Shard<W> {
         Self {
             running: RunningCalls::default(),
             finished: Finished::new(ttl),
-            in_hand: InHand::default(),
+            quota: LocalQuota::default(),
         }
     }
 
@@ -39,14 +40,14 @@ impl<W> Shard<W> {
     pub(super) fn expire(&mut self, now: Millis, usage: &Usage) {
         let gone = self.finished.expire(now);
         if gone.records > 0 {
-            self.in_hand.put(gone, usage);
+            self.quota.put(gone, usage);
         }
     }
 
     /// Takes away all that has expired. Says what it kept.
     pub(super) fn expire_all(&mut self, now: Millis, usage: &Usage) -> Amount {
         let gone = self.finished.expire_all(now);
-        self.in_hand.put(gone, usage);
+        self.quota.put(gone, usage);
         gone
     }
 
@@ -59,9 +60,10 @@ impl<W> Shard<W> {
     ) -> Found<'_, W> {
         let is_same = |found| fingerprint.is_none_or(|expected| expected == found);
         if let Some(running) = self.running.find(key) {
-            return match is_same(running.fingerprint) {
-                true => Found::Running(running),
-                false => Found::OtherCall,
+            return if is_same(running.fingerprint) {
+                Found::Running(running)
+            } else {
+                Found::OtherCall
             };
         }
         match self.finished.find(&key.key, key.short_hash(), now) {
@@ -71,31 +73,31 @@ impl<W> Shard<W> {
         }
     }
 
-    pub(super) fn start(&mut self, key: &PlainKey, attempt: Attempt) {
-        self.running.add(Running::new(key.clone(), attempt));
+    pub(super) fn start(&mut self, key: &PlainKey, attempt: Attempt<'_>) {
+        self.running.add(RunningCall::new(key.clone(), attempt));
     }
 
     pub(super) fn finish(&mut self, key: &PlainKey, outcome: &[u8], expires: Millis) -> Vec<W> {
         let running = self.take(key);
-        let ended = Ended {
+        let ended = NewRecord {
             key: &key.key,
             hash: key.short_hash(),
             fingerprint: running.fingerprint,
             outcome,
         };
         self.finished.push(&ended, expires);
-        running.waiters
+        running.interest.waiters
     }
 
     pub(super) fn release(&mut self, key: &PlainKey) -> Vec<W> {
-        self.take(key).waiters
+        self.take(key).interest.waiters
     }
 
     pub(super) fn deadline(&mut self, key: &PlainKey) -> Option<Instant> {
-        self.running.find(key)?.deadline
+        self.running.find(key)?.interest.deadline
     }
 
-    fn take(&mut self, key: &PlainKey) -> Running<W> {
+    fn take(&mut self, key: &PlainKey) -> RunningCall<W> {
         let running = self.running.take(key);
         running.expect("only the one execution of a call ends it, and only once")
     }

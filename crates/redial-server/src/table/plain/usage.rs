@@ -6,7 +6,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::SHARDS;
+/// Enough that two threads rarely contend and that a shard grows in steps too small to be felt, and
+/// few enough that the spare capacity of all of them fits into a cache.
+pub(super) const SHARDS: usize = 32;
 
 /// Records, and the bytes that they keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub(super) struct Usage {
 
 /// What a shard has in hand: it may hold so much more.
 #[derive(Debug, Default)]
-pub(super) struct InHand(Amount);
+pub(super) struct LocalQuota(Amount);
 
 impl Amount {
     pub(super) fn plus(self, other: Self) -> Self {
@@ -114,7 +116,7 @@ impl Usage {
     }
 }
 
-impl InHand {
+impl LocalQuota {
     /// Takes room for a new record, if there is any.
     pub(super) fn reserve(&mut self, new: Amount, usage: &Usage) -> bool {
         if usage.is_over() {
@@ -191,9 +193,9 @@ fn try_add(total: &AtomicUsize, more: usize, max: usize) -> bool {
 }
 
 /// All above one portion, once there are two.
-fn surplus(in_hand: usize, portion: usize) -> usize {
-    match in_hand > 2 * portion {
-        true => in_hand - portion,
+fn surplus(quota: usize, portion: usize) -> usize {
+    match quota > 2 * portion {
+        true => quota - portion,
         false => 0,
     }
 }

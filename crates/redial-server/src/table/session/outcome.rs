@@ -1,9 +1,9 @@
-//! An outcome as a slot keeps it: a short one in itself, since most are, and a long one elsewhere.
+//! An outcome as a slot stores it: a short one inline, since most are short, and a long one on the heap.
 
-/// How long an outcome may be that lies in its slot: what a slot has room for beside the rest.
+/// The longest inline outcome: what a slot has room for beside the rest, in bytes.
 const SHORT_BYTES: usize = 30;
 
-/// How many buffers of long outcomes are kept for those to come, and how large they may be.
+/// How many buffers of long outcomes are pooled, and how large they may be.
 const SPARE_BUFFERS: usize = 64;
 const SPARE_BYTES: usize = 256;
 
@@ -30,32 +30,32 @@ impl Outcome {
         }
     }
 
-    /// Copies an outcome to where this one is.
+    /// Copies an outcome into this one.
     #[inline]
-    pub(super) fn fill(&mut self, outcome: &[u8], spare: &mut Spare) {
+    pub(super) fn fill(&mut self, outcome: &[u8], pool: &mut BufferPool) {
         if let Self::Short { len, bytes } = self
             && let Some(start) = bytes.get_mut(..outcome.len())
         {
             start.copy_from_slice(outcome);
             *len = outcome.len() as u8;
         } else {
-            *self = Self::Long(spare.copy(outcome));
+            *self = Self::Long(pool.copy(outcome));
         }
     }
 }
 
-/// Buffers that outcomes have left behind.
+/// Buffers of long outcomes that have gone, for the next ones.
 #[derive(Debug, Default)]
-pub(super) struct Spare(Vec<Vec<u8>>);
+pub(super) struct BufferPool(Vec<Vec<u8>>);
 
-impl Spare {
+impl BufferPool {
     fn copy(&mut self, outcome: &[u8]) -> Vec<u8> {
-        let mut kept = self.0.pop().unwrap_or_default();
-        kept.extend_from_slice(outcome);
-        kept
+        let mut buffer = self.0.pop().unwrap_or_default();
+        buffer.extend_from_slice(outcome);
+        buffer
     }
 
-    /// An outcome goes.
+    /// An outcome goes: its buffer is kept, if it is small.
     #[inline]
     pub(super) fn take(&mut self, outcome: &mut Outcome) {
         if let Outcome::Long(bytes) = outcome
@@ -75,15 +75,15 @@ mod tests {
 
     #[test]
     fn an_outcome_of_any_length_is_kept_as_it_is() {
-        let (mut spare, bytes) = (Spare::default(), vec![b'x'; 300]);
+        let (mut pool, bytes) = (BufferPool::default(), vec![b'x'; 300]);
         for len in (0..40).chain([SPARE_BYTES, SPARE_BYTES + 1, 300]) {
             let mut outcome = Outcome::default();
-            outcome.fill(&bytes[..len], &mut spare);
+            outcome.fill(&bytes[..len], &mut pool);
             assert_eq!(outcome.as_slice(), &bytes[..len]);
             assert_eq!(matches!(outcome, Outcome::Short { .. }), len <= SHORT_BYTES);
-            spare.take(&mut outcome);
-            let is_spared = (SHORT_BYTES + 1..=SPARE_BYTES).contains(&len);
-            assert_eq!(spare.0.len(), usize::from(is_spared), "{len}");
+            pool.take(&mut outcome);
+            let is_pooled = (SHORT_BYTES + 1..=SPARE_BYTES).contains(&len);
+            assert_eq!(pool.0.len(), usize::from(is_pooled), "{len}");
         }
     }
 }

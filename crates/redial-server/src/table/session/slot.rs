@@ -1,9 +1,7 @@
-//! What is kept of one call of a session.
-
-use std::time::Instant;
+//! What a session keeps of one call.
 
 use super::outcome::Outcome;
-use crate::table::{Attempt, Fingerprint, Waits};
+use crate::table::call::{Attempt, Fingerprint, Interest};
 
 #[derive(Debug)]
 pub(super) enum Slot<W> {
@@ -11,55 +9,39 @@ pub(super) enum Slot<W> {
     Empty {
         refused: u32,
     },
-    Running(Running<W>),
+    Running(RunningSlot<W>),
     Finished {
         fingerprint: Fingerprint,
         outcome: Outcome,
     },
-    /// Nothing has been executed, and somebody was told that nothing ever will be.
+    /// Nothing has been executed, and a caller has heard that nothing ever will be.
     Fenced,
-    /// The caller is done with it.
-    Over,
+    /// The caller has acknowledged the call.
+    Acknowledged,
 }
 
 #[derive(Debug)]
-pub(super) struct Running<W> {
+pub(super) struct RunningSlot<W> {
     pub(super) fingerprint: Fingerprint,
-    /// When the last of the callers stops waiting, if all of them do.
-    pub(super) deadline: Option<Instant>,
+    pub(super) interest: Interest<W>,
     /// The highest number of an attempt.
     pub(super) attempt: u32,
-    /// The handler has begun: the call can't be taken back.
+    /// The handler has started: the call can't be cancelled.
     pub(super) is_started: bool,
-    pub(super) waiters: Vec<W>,
 }
 
-impl<W> Running<W> {
-    pub(super) fn new(attempt: Attempt, is_started: bool) -> Self {
+impl<W> RunningSlot<W> {
+    pub(super) fn new(attempt: Attempt<'_>, is_started: bool) -> Self {
         Self {
             fingerprint: attempt.fingerprint,
-            deadline: attempt.deadline,
+            interest: Interest::new(attempt.deadline),
             attempt: attempt.number,
             is_started,
-            waiters: Vec::new(),
         }
     }
 
-    /// Adds a waiter. The call may start as long as anybody still wants it to.
-    pub(super) fn join(&mut self, waiter: W, attempt: Attempt) {
-        self.waiters.push(waiter);
+    pub(super) fn join(&mut self, waiter: W, attempt: Attempt<'_>) {
+        self.interest.join(waiter, attempt.deadline);
         self.attempt = self.attempt.max(attempt.number);
-        let deadlines = self.deadline.zip(attempt.deadline);
-        self.deadline = deadlines.map(|(one, other)| one.max(other));
-    }
-}
-
-impl<W: Waits> Running<W> {
-    /// Whether as many wait as may. Those whose connection is gone make room for others.
-    pub(super) fn is_crowded(&mut self, max: usize) -> bool {
-        if self.waiters.len() >= max {
-            self.waiters.retain(Waits::is_there);
-        }
-        self.waiters.len() >= max
     }
 }

@@ -1,12 +1,17 @@
 //! Leases, room for sessions, and what is unknown for ever.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use rand::SeedableRng;
 
-use super::*;
+use super::{
+    registry::{GRACE, has_passed},
+    *,
+};
 use crate::{
     clock,
-    table::{Admitted, Attempt, Begin, Fingerprint},
+    table::call::{AckedWaiters, Admitted, Attempt, Decision, Fingerprint},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -27,7 +32,7 @@ fn sessions(seed: u64) -> (Sessions<u32>, Instant) {
 fn open(sessions: &Sessions<u32>, now: Instant) -> Option<Arc<Session<u32>>> {
     let mut gone = Vec::new();
     let session = sessions.open(now, &mut gone);
-    assert!(gone.is_empty(), "nobody waits for anything");
+    assert!(gone.is_empty(), "no one waits for anything");
     session
 }
 
@@ -46,17 +51,21 @@ fn start(session: &Session<u32>, number: u64) {
             now: clock::now(),
             number: 1,
             ack: None,
+            deferred: None,
         };
         let admit = || {
             Ok::<_, ()>(Admitted {
                 ticket: (),
-                at_once: true,
+                starts_now: true,
             })
         };
         let mut replay = Vec::new();
-        let room = (&LIMITS, false);
+        let room = Room {
+            limits: &LIMITS,
+            is_full: false,
+        };
         let begin = records.begin(number, attempt, room, admit, || 1, &mut replay);
-        assert_eq!(begin, Begin::Start(()));
+        assert_eq!(begin, Decision::Start(()));
     });
 }
 
@@ -67,7 +76,7 @@ fn a_session_lives_as_long_as_a_connection_and_then_its_lease() {
     let much_later = now + LEASE * 100;
     let again = sessions.attach(session.id(), much_later).unwrap();
     sessions.detach(&session, much_later);
-    assert_eq!(sessions.expire(much_later + LEASE * 2, 10), (0, vec![]));
+    assert_eq!(sessions.expire(much_later + LEASE * 2, 10).count, 0);
     let gone = much_later + LEASE * 3;
     sessions.detach(&again, gone);
     // A moment before the end it is known, and the lease begins anew.
@@ -88,7 +97,7 @@ fn a_session_that_was_unknown_once_stays_so_at_an_earlier_time() {
     assert!(sessions.attach(session.id(), end).is_none());
     let just_before = end - Duration::from_micros(1);
     assert!(sessions.attach(session.id(), just_before).is_none());
-    assert_eq!(sessions.expire(end, 10).0, 1);
+    assert_eq!(sessions.expire(end, 10).count, 1);
 }
 
 #[test]
@@ -102,7 +111,7 @@ fn the_sweep_forgets_what_has_ended_and_nothing_else() {
     let other = sessions.attach(other.id(), half).unwrap();
     sessions.detach(&other, half);
     sessions.expire(now + LEASE, 10);
-    assert_eq!((sessions.len(), sessions.usage().0), (1, 0));
+    assert_eq!((sessions.len(), sessions.usage().records), (1, 0));
     assert!(sessions.attach(one.id(), now + LEASE).is_none());
     sessions.expire(half + LEASE, 10);
     assert_eq!(sessions.len(), 0);
@@ -177,14 +186,14 @@ fn a_session_that_holds_an_outcome_by_now_makes_no_room() {
     assert_eq!(is_known, [true, false, true]);
 }
 
-/// Whoever asks about a call need not be attached to its session, and must not be left hanging.
+/// A question about a call may come without an attachment to its session, and must be answered.
 #[test]
-fn who_waits_for_a_call_of_a_session_that_makes_room_is_told() {
+fn a_question_about_a_call_is_answered_when_its_session_makes_room() {
     let (sessions, now) = sessions(11);
     let [asked, other, third] = [0; 3].map(|_| open(&sessions, now).unwrap());
     start(&asked, 0);
     let (asker, mut gone) = (9, Vec::new());
-    asked.resolve(0, &sessions, || asker, &mut Vec::new());
+    asked.resolve(0, sessions.room(), || asker, &mut Vec::new());
     for session in [&other, &third, &asked] {
         sessions.detach(session, now);
     }
@@ -207,8 +216,8 @@ fn a_session_that_comes_and_goes_is_forgotten_when_its_last_lease_ends() {
     });
     sessions.detach(&session, last);
     let just_before = last + LEASE - Duration::from_millis(1);
-    assert_eq!(sessions.expire(just_before, 10).0, 0);
-    assert_eq!(sessions.expire(last + LEASE, 10).0, 1);
+    assert_eq!(sessions.expire(just_before, 10).count, 0);
+    assert_eq!(sessions.expire(last + LEASE, 10).count, 1);
 }
 
 #[test]
@@ -226,28 +235,29 @@ fn the_totals_are_those_of_all_sessions() {
     let (one, other) = (open(&sessions, now).unwrap(), open(&sessions, now).unwrap());
     run(&one);
     run(&other);
-    assert_eq!(sessions.usage().0, 2);
-    let (is_taken, told) = one.acknowledge(1, &[], &LIMITS);
-    assert_eq!((is_taken, told), (true, Acknowledged::default()));
-    assert_eq!(sessions.usage().0, 1);
+    assert_eq!(sessions.usage().records, 2);
+    let result = one.acknowledge(1, &[], LIMITS.window);
+    assert!(result.is_accepted);
+    assert_eq!(result.waiters, AckedWaiters::default());
+    assert_eq!(sessions.usage().records, 1);
 }
 
 /// A session in the plainest terms. What is forgotten stays, to be unknown.
 #[derive(Debug)]
-struct Model {
+struct SessionModel {
     session: Arc<Session<u32>>,
     connections: usize,
     idle_since: Instant,
     /// Calls that were executed, and of how many of them the outcome is not acknowledged.
     executed: u64,
     outcomes: u64,
-    /// Somebody was told that it is unknown.
-    is_over: bool,
+    /// A peer has heard that it is unknown.
+    is_expired: bool,
     is_forgotten: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum SessionsStep {
     Open,
     /// By a connection whose time is so many seconds ago.
     Attach(usize, u64),
@@ -258,29 +268,29 @@ enum Step {
     Expire(usize),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<SessionsStep>> {
     let one = || 0usize..4;
     let step = prop_oneof![
-        3 => Just(Step::Open),
-        6 => (one(), 0u64..2).prop_map(|(at, ago)| Step::Attach(at, 10 * ago)),
-        5 => one().prop_map(Step::Detach),
-        1 => one().prop_map(Step::Run),
-        1 => one().prop_map(Step::Acknowledge),
+        3 => Just(SessionsStep::Open),
+        6 => (one(), 0u64..2).prop_map(|(at, ago)| SessionsStep::Attach(at, 10 * ago)),
+        5 => one().prop_map(SessionsStep::Detach),
+        1 => one().prop_map(SessionsStep::Run),
+        1 => one().prop_map(SessionsStep::Acknowledge),
         // In steps so large that ends are met.
-        3 => (0u64..5).prop_map(|n| Step::Advance(10 * n)),
-        1 => (0usize..3).prop_map(Step::Expire),
+        3 => (0u64..5).prop_map(|n| SessionsStep::Advance(10 * n)),
+        1 => (0usize..3).prop_map(SessionsStep::Expire),
     ];
     prop::collection::vec(step, 0..80)
 }
 
 /// The registry, and a list of all sessions that there ever were.
-struct World {
+struct SessionsWorld {
     sessions: Sessions<u32>,
-    all: Vec<Model>,
+    all: Vec<SessionModel>,
     now: Instant,
 }
 
-impl World {
+impl SessionsWorld {
     fn new() -> Self {
         let (sessions, now) = sessions(12);
         Self {
@@ -297,11 +307,11 @@ impl World {
     /// Forgets one that has been without a connection for `wait`: the one that has been for longest.
     fn forget(&mut self, wait: Duration, may_hold_outcomes: bool) -> bool {
         let now = self.now;
-        let may_go = |one: &&mut Model| {
-            let is_idle = one.connections == 0 && has_ended(one.idle_since, wait, now);
+        let may_go = |one: &&mut SessionModel| {
+            let is_idle = one.connections == 0 && has_passed(one.idle_since, wait, now);
             !one.is_forgotten && is_idle && (may_hold_outcomes || one.outcomes == 0)
         };
-        let longest = |one: &&mut Model| (one.idle_since, one.session.id());
+        let longest = |one: &&mut SessionModel| (one.idle_since, one.session.id());
         let gone = self.all.iter_mut().filter(may_go).min_by_key(longest);
         gone.is_some_and(|one| !std::mem::replace(&mut one.is_forgotten, true))
     }
@@ -314,27 +324,31 @@ impl World {
         if let Some(session) = opened {
             let mut all = self.all.iter();
             assert!(all.all(|one| one.session.id() != session.id()));
-            self.all.push(Model {
+            self.all.push(SessionModel {
                 session,
                 connections: 1,
                 idle_since: self.now,
                 executed: 0,
                 outcomes: 0,
-                is_over: false,
+                is_expired: false,
                 is_forgotten: false,
             });
         }
     }
 
-    fn happen(&mut self, step: Step) {
+    fn happen(&mut self, step: SessionsStep) {
         match step {
-            Step::Open => self.open(),
-            Step::Advance(seconds) => self.now += Duration::from_secs(seconds),
-            Step::Expire(at_most) => {
+            SessionsStep::Open => self.open(),
+            SessionsStep::Advance(seconds) => self.now += Duration::from_secs(seconds),
+            SessionsStep::Expire(at_most) => {
                 let gone = (0..at_most).filter(|_| self.forget(LEASE, true)).count();
-                assert_eq!(self.sessions.expire(self.now, at_most), (gone, vec![]));
+                let expired = self.sessions.expire(self.now, at_most);
+                assert_eq!((expired.count, expired.waiters), (gone, vec![]));
             }
-            Step::Attach(at, _) | Step::Detach(at) | Step::Run(at) | Step::Acknowledge(at) => {
+            SessionsStep::Attach(at, _)
+            | SessionsStep::Detach(at)
+            | SessionsStep::Run(at)
+            | SessionsStep::Acknowledge(at) => {
                 if let Some(one) = self.all.iter_mut().nth_back(at) {
                     one.happen(step, &self.sessions, self.now);
                 }
@@ -343,37 +357,37 @@ impl World {
         let known = self.all.iter().filter(|one| !one.is_forgotten);
         let outcomes: u64 = known.map(|one| one.outcomes).sum();
         assert_eq!(self.sessions.len(), self.known());
-        assert_eq!(self.sessions.usage().0 as u64, outcomes);
+        assert_eq!(self.sessions.usage().records as u64, outcomes);
     }
 }
 
-impl Model {
-    fn happen(&mut self, step: Step, sessions: &Sessions<u32>, now: Instant) {
+impl SessionModel {
+    fn happen(&mut self, step: SessionsStep, sessions: &Sessions<u32>, now: Instant) {
         match step {
-            Step::Attach(_, ago) => {
+            SessionsStep::Attach(_, ago) => {
                 let now = now - Duration::from_secs(ago);
                 let is_idle = self.connections == 0;
-                self.is_over |= is_idle && has_ended(self.idle_since, LEASE, now);
-                let is_known = !self.is_over && !self.is_forgotten;
+                self.is_expired |= is_idle && has_passed(self.idle_since, LEASE, now);
+                let is_known = !self.is_expired && !self.is_forgotten;
                 let found = sessions.attach(self.session.id(), now);
                 assert_eq!(found.is_some(), is_known, "{self:?}");
                 self.connections += usize::from(is_known);
             }
             // All else is done by those who are attached.
             _ if self.connections == 0 => {}
-            Step::Detach(_) => {
+            SessionsStep::Detach(_) => {
                 sessions.detach(&self.session, now);
                 self.connections -= 1;
                 self.idle_since = now;
             }
-            Step::Run(_) if self.outcomes < 3 => {
+            SessionsStep::Run(_) if self.outcomes < 3 => {
                 start(&self.session, self.executed);
                 self.session.finish(self.executed, b"done");
                 self.executed += 1;
                 self.outcomes += 1;
             }
             _ => {
-                self.session.acknowledge(self.executed, &[], &LIMITS);
+                self.session.acknowledge(self.executed, &[], LIMITS.window);
                 self.outcomes = 0;
             }
         }
@@ -385,19 +399,19 @@ proptest! {
 
     #[test]
     fn the_registry_behaves_like_a_list_of_leases(steps in steps()) {
-        let mut world = World::new();
+        let mut world = SessionsWorld::new();
         for step in steps {
             world.happen(step);
         }
         for at in 0..world.all.len() {
             while world.all[at].connections > 0 {
                 let from_the_end = world.all.len() - 1 - at;
-                world.happen(Step::Detach(from_the_end));
+                world.happen(SessionsStep::Detach(from_the_end));
             }
         }
-        world.happen(Step::Advance(60));
-        world.happen(Step::Expire(100));
-        prop_assert_eq!((world.sessions.len(), world.sessions.room().1), (0, false));
+        world.happen(SessionsStep::Advance(60));
+        world.happen(SessionsStep::Expire(100));
+        prop_assert_eq!((world.sessions.len(), world.sessions.room().is_full), (0, false));
         prop_assert_eq!(world.sessions.taken.load(Relaxed), 0);
     }
 }

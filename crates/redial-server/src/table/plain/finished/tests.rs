@@ -9,13 +9,17 @@ use super::*;
 const TTL: Duration = Duration::from_millis(6_400);
 const GROUP_MS: u64 = 100;
 
+fn fingerprint() -> Fingerprint {
+    Fingerprint::new(5, "6")
+}
+
 /// Moments told by hand, as milliseconds.
-struct World {
+struct FinishedWorld {
     finished: Finished,
     epoch: Instant,
 }
 
-impl World {
+impl FinishedWorld {
     #[expect(
         clippy::disallowed_methods,
         reason = "an arbitrary moment to count from"
@@ -32,10 +36,10 @@ impl World {
     }
 
     fn push(&mut self, key: &CallKey, outcome: &[u8], expires: u64) {
-        let ended = Ended {
+        let ended = NewRecord {
             key,
             hash: hash_of(key),
-            fingerprint: Fingerprint([5, 6]),
+            fingerprint: fingerprint(),
             outcome,
         };
         self.finished.push(&ended, self.at(expires));
@@ -43,7 +47,7 @@ impl World {
 
     fn outcome(&self, key: &CallKey, now: u64) -> Option<Vec<u8>> {
         let kept = self.finished.find(key, hash_of(key), self.at(now))?;
-        assert_eq!(kept.fingerprint, Fingerprint([5, 6]));
+        assert_eq!(kept.fingerprint, fingerprint());
         Some(kept.outcome.concat())
     }
 
@@ -72,7 +76,7 @@ fn uuid(number: u64) -> CallKey {
 
 #[test]
 fn a_group_goes_when_its_last_record_has_expired_and_an_expired_one_is_not_found_before() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     for ms in 0..=GROUP_MS {
         world.push(&uuid(ms), b"x", 1_000 + ms);
     }
@@ -95,7 +99,7 @@ fn a_group_goes_when_its_last_record_has_expired_and_an_expired_one_is_not_found
 
 #[test]
 fn those_that_expire_later_are_another_group() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     world.push(&uuid(1), b"x", 1_000);
     world.push(&uuid(2), b"x", 1_000 + GROUP_MS + 1);
     assert_eq!(world.finished.expire(world.at(1_000)).records, 1);
@@ -104,7 +108,7 @@ fn those_that_expire_later_are_another_group() {
 
 #[test]
 fn all_that_has_expired_goes_when_room_is_needed() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     for ms in 0..=GROUP_MS {
         world.push(&uuid(ms), b"abc", 1_000 + ms);
     }
@@ -122,7 +126,7 @@ fn all_that_has_expired_goes_when_room_is_needed() {
 
 #[test]
 fn nothing_goes_early_though_clocks_disagree() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     world.push(&uuid(1), b"1", 1_050);
     world.push(&uuid(2), b"2", 1_020);
     world.push(&uuid(3), b"3", 1_030);
@@ -133,7 +137,7 @@ fn nothing_goes_early_though_clocks_disagree() {
 
 #[test]
 fn a_call_whose_record_waits_for_others_may_have_another_record() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     world.push(&uuid(1), b"old", 1_000);
     world.push(&uuid(2), b"x", 1_050);
     world.push(&uuid(1), b"new", 1_060);
@@ -142,7 +146,7 @@ fn a_call_whose_record_waits_for_others_may_have_another_record() {
 
 #[test]
 fn keys_that_are_no_uuids_lie_with_their_outcomes_and_go_with_them() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     let text = |text: &str| CallKey::Text(text.into());
     let keys = [
         text("12"),
@@ -179,7 +183,7 @@ fn keys_that_are_no_uuids_lie_with_their_outcomes_and_go_with_them() {
 
 #[test]
 fn numbers_may_go_round() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     world.finished.first = u32::MAX - 1_000;
     for number in 0..3_000 {
         world.push(&uuid(number), &number.to_be_bytes(), 1_000 + number);
@@ -197,7 +201,7 @@ fn numbers_may_go_round() {
 
 #[test]
 fn a_record_of_a_hundred_bytes_is_counted_as_what_is_allocated_for_it() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     let counted = record_bytes(&uuid(0), 100);
     for number in 1..=62_500 {
         world.push(&uuid(number), &[0; 100], 1_000);
@@ -208,7 +212,7 @@ fn a_record_of_a_hundred_bytes_is_counted_as_what_is_allocated_for_it() {
 
 #[test]
 fn memory_falls_back() {
-    let mut world = World::new();
+    let mut world = FinishedWorld::new();
     for number in 0..40_000 {
         world.push(&uuid(number), &[0; 100], 1_000 + number / 39_000 * 1_000);
     }
@@ -222,7 +226,7 @@ fn memory_falls_back() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum FinishedStep {
     /// So many, from a name on, their clock so much ahead of that of the others.
     Push {
         name: u16,
@@ -235,14 +239,14 @@ enum Step {
     Shrink,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<FinishedStep>> {
     let push = (0u16..900, 1u16..200, 0u64..4);
     let step = prop_oneof![
-        6 => push.prop_map(|(name, count, ahead)| Step::Push { name, count, ahead }),
-        4 => prop_oneof![0u64..30, 0u64..3_000, Just(GROUP_MS), Just(6_401)].prop_map(Step::Pass),
-        2 => Just(Step::Expire),
-        1 => Just(Step::ExpireAll),
-        1 => Just(Step::Shrink),
+        6 => push.prop_map(|(name, count, ahead)| FinishedStep::Push { name, count, ahead }),
+        4 => prop_oneof![0u64..30, 0u64..3_000, Just(GROUP_MS), Just(6_401)].prop_map(FinishedStep::Pass),
+        2 => Just(FinishedStep::Expire),
+        1 => Just(FinishedStep::ExpireAll),
+        1 => Just(FinishedStep::Shrink),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -269,14 +273,14 @@ proptest! {
         first in prop_oneof![Just(0), (u32::MAX - 2_000)..=u32::MAX],
         hashes in prop::sample::select(vec![1, 2, 7, 1_000]),
     ) {
-        let mut world = World::new();
+        let mut world = FinishedWorld::new();
         world.finished.first = first;
         let (mut now, mut known, mut kept) = (0, std::collections::BTreeMap::new(), 0);
         let mut latest = 0;
         for (number, step) in steps.into_iter().enumerate() {
             let mut gone = Amount::default();
             match step {
-                Step::Push { name, count, ahead } => {
+                FinishedStep::Push { name, count, ahead } => {
                     for name in (name..name + count).map(|name| name % 381) {
                         let (key, hash) = named(name, hashes);
                         let moment = world.at(now);
@@ -287,7 +291,7 @@ proptest! {
                         }
                         let outcome = vec![number as u8; usize::from(name % 50)];
                         let expires = now + 6_401 + ahead;
-                        let ended = Ended { key: &key, hash, fingerprint: Fingerprint([5, 6]), outcome: &outcome };
+                        let ended = NewRecord { key: &key, hash, fingerprint: fingerprint(), outcome: &outcome };
                         let moment = world.at(expires);
                         world.finished.push(&ended, moment);
                         kept += 1;
@@ -296,10 +300,10 @@ proptest! {
                         known.insert(name, (outcome, latest));
                     }
                 }
-                Step::Pass(ms) => now += ms,
-                Step::Expire => gone = world.finished.expire(world.at(now)),
-                Step::ExpireAll => gone = world.finished.expire_all(world.at(now)),
-                Step::Shrink => world.finished.shrink(),
+                FinishedStep::Pass(ms) => now += ms,
+                FinishedStep::Expire => gone = world.finished.expire(world.at(now)),
+                FinishedStep::ExpireAll => gone = world.finished.expire_all(world.at(now)),
+                FinishedStep::Shrink => world.finished.shrink(),
             }
             kept -= gone.records;
             known.retain(|_, (_, expires)| *expires > now);

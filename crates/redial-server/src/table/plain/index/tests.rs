@@ -7,13 +7,13 @@ use proptest::prelude::*;
 use super::*;
 
 /// An index with the hashes of the records that are live.
-struct World {
+struct IndexWorld {
     index: Index,
     hashes: VecDeque<u32>,
     first: u32,
 }
 
-impl World {
+impl IndexWorld {
     fn new(first: u32) -> Self {
         Self {
             index: Index::default(),
@@ -75,7 +75,7 @@ impl World {
 fn records_of_one_hash_fill_bucket_after_bucket_and_leave_nothing_behind() {
     // The last bucket, from which they go on to the first.
     for hash in [u32::MAX, 0, 0x8000_0000] {
-        let mut world = World::new(0);
+        let mut world = IndexWorld::new(0);
         (0..500).for_each(|_| world.push(hash));
         world.check();
         assert_eq!(world.looked_at(hash).len(), 500);
@@ -89,7 +89,7 @@ fn records_of_one_hash_fill_bucket_after_bucket_and_leave_nothing_behind() {
 
 #[test]
 fn a_chain_goes_on_over_those_of_others_and_over_the_end_of_all_numbers() {
-    let mut world = World::new(u32::MAX - 300);
+    let mut world = IndexWorld::new(u32::MAX - 300);
     for number in 0..20_000_u32 {
         world.push(match number % 3 {
             0 => u32::MAX,
@@ -107,7 +107,7 @@ fn a_chain_goes_on_over_those_of_others_and_over_the_end_of_all_numbers() {
 
 #[test]
 fn it_is_no_larger_than_its_records_need() {
-    let mut world = World::new(7);
+    let mut world = IndexWorld::new(7);
     for hash in 0..10_000_u32 {
         world.push(hash.wrapping_mul(0x9e37_79b9));
         assert!(!world.index.is_too_large(world.hashes.len()));
@@ -120,20 +120,20 @@ fn it_is_no_larger_than_its_records_need() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum IndexStep {
     Push(Vec<u32>),
     Drop(usize),
     Rebuild,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<IndexStep>> {
     // Few places, so that many meet there, and few ways to tell them apart.
     let crowded = (0u32..4, 0u32..3).prop_map(|(place, tag)| place << 30 | tag);
     let hash = prop_oneof![2 => crowded, 1 => any::<u32>()];
     let step = prop_oneof![
-        6 => prop::collection::vec(hash, 0..60).prop_map(Step::Push),
-        4 => (0usize..80).prop_map(Step::Drop),
-        1 => Just(Step::Rebuild),
+        6 => prop::collection::vec(hash, 0..60).prop_map(IndexStep::Push),
+        4 => (0usize..80).prop_map(IndexStep::Drop),
+        1 => Just(IndexStep::Rebuild),
     ];
     prop::collection::vec(step, 1..30)
 }
@@ -143,12 +143,12 @@ proptest! {
 
     #[test]
     fn it_finds_what_a_list_of_all_records_has(first in any::<u32>(), steps in steps()) {
-        let mut world = World::new(first);
+        let mut world = IndexWorld::new(first);
         for step in steps {
             match step {
-                Step::Push(hashes) => hashes.into_iter().for_each(|hash| world.push(hash)),
-                Step::Drop(count) => world.drop_front(count),
-                Step::Rebuild => world.rebuild(),
+                IndexStep::Push(hashes) => hashes.into_iter().for_each(|hash| world.push(hash)),
+                IndexStep::Drop(count) => world.drop_front(count),
+                IndexStep::Rebuild => world.rebuild(),
             }
             world.check();
         }

@@ -7,19 +7,19 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum RingStep {
     Push(u16),
     Extend(Vec<u16>),
     Drop(usize),
     Shrink,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<RingStep>> {
     let step = prop_oneof![
-        3 => any::<u16>().prop_map(Step::Push),
-        3 => prop::collection::vec(any::<u16>(), 0..3_000).prop_map(Step::Extend),
-        3 => (0usize..4_000).prop_map(Step::Drop),
-        1 => Just(Step::Shrink),
+        3 => any::<u16>().prop_map(RingStep::Push),
+        3 => prop::collection::vec(any::<u16>(), 0..3_000).prop_map(RingStep::Extend),
+        3 => (0usize..4_000).prop_map(RingStep::Drop),
+        1 => Just(RingStep::Shrink),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -30,20 +30,20 @@ proptest! {
         let (mut ring, mut queue) = (Ring::new(), VecDeque::new());
         for step in steps {
             match step {
-                Step::Push(item) => {
+                RingStep::Push(item) => {
                     ring.push(item);
                     queue.push_back(item);
                 }
-                Step::Extend(items) => {
+                RingStep::Extend(items) => {
                     ring.extend(&items);
                     queue.extend(items);
                 }
-                Step::Drop(count) => {
+                RingStep::Drop(count) => {
                     let count = count.min(queue.len());
                     ring.drop_front(count);
                     queue.drain(..count);
                 }
-                Step::Shrink => ring.shrink(),
+                RingStep::Shrink => ring.shrink(),
             }
             prop_assert_eq!(ring.len(), queue.len());
             prop_assert!(ring.iter().eq(&queue));

@@ -7,8 +7,8 @@ use super::*;
 const LATE: Duration = Duration::from_millis((1 << 32) - 90_000);
 
 #[derive(Clone, Debug)]
-enum Step {
-    Begin {
+enum ExactStep {
+    Decision {
         name: usize,
         params: u8,
     },
@@ -39,15 +39,15 @@ enum Known {
 
 const NAMES: usize = 14;
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ExactStep>> {
     let name = 0..NAMES;
     let step = prop_oneof![
-        8 => (name.clone(), 0u8..5).prop_map(|(name, params)| Step::Begin { name, params: params / 4 }),
+        8 => (name.clone(), 0u8..5).prop_map(|(name, params)| ExactStep::Decision { name, params: params / 4 }),
         6 => (name.clone(), prop_oneof![0usize..40, 900usize..1_100])
-            .prop_map(|(name, bytes)| Step::Finish { name, bytes }),
-        1 => name.prop_map(Step::Release),
-        3 => (0u32..5, 0u64..3).prop_map(|(parts, ms)| Step::Pass { parts, ms }),
-        1 => Just(Step::Sweep),
+            .prop_map(|(name, bytes)| ExactStep::Finish { name, bytes }),
+        1 => name.prop_map(ExactStep::Release),
+        3 => (0u32..5, 0u64..3).prop_map(|(parts, ms)| ExactStep::Pass { parts, ms }),
+        1 => Just(ExactStep::Sweep),
     ];
     prop::collection::vec(step, 1..150)
 }
@@ -85,13 +85,13 @@ impl Exact {
         clippy::disallowed_methods,
         reason = "an arbitrary moment to count from"
     )]
-    fn new(limits: PlainLimits, is_late: bool) -> Self {
+    fn new(limits: PlainLimits, is_expired: bool) -> Self {
         let epoch = Instant::now();
         Self {
             table: PlainTable::new(limits, epoch),
             limits,
             epoch,
-            now: if is_late { epoch + LATE } else { epoch },
+            now: if is_expired { epoch + LATE } else { epoch },
             known: std::collections::BTreeMap::new(),
         }
     }
@@ -118,22 +118,22 @@ impl Exact {
         (self.known.len(), bytes.sum())
     }
 
-    fn expected(&self, name: usize, params: u8) -> Outcome {
+    fn expected(&self, name: usize, params: u8) -> PlainDecision {
         let key = key(name);
         match self.known.get(&name) {
             Some(Known::Running { params: known } | Known::Finished { params: known, .. })
                 if *known != params =>
             {
-                Begin::IdReused
+                Decision::IdReused
             }
-            Some(Known::Running { .. }) => Begin::Joined,
-            Some(Known::Finished { .. }) => Begin::Replayed,
+            Some(Known::Running { .. }) => Decision::Joined,
+            Some(Known::Finished { .. }) => Decision::Replayed,
             None => {
                 let (records, bytes) = self.held();
                 let bytes = bytes + record_bytes(&key.key, 0);
                 match records < self.limits.max_records && bytes <= self.limits.max_bytes {
-                    true => Begin::Start(()),
-                    false => Begin::Full {
+                    true => Decision::Start(()),
+                    false => Decision::Full {
                         retry_after: self.room_in(),
                     },
                 }
@@ -160,6 +160,7 @@ impl Exact {
             now: self.now,
             number: 1,
             ack: None,
+            deferred: None,
         };
         let (should, mut replay) = (self.expected(name, params), Vec::new());
         let admit = || Ok::<(), &'static str>(());
@@ -168,12 +169,12 @@ impl Exact {
             .begin(&key(name), attempt, admit, || 7, &mut replay);
         assert_eq!(did, should, "{name} at {} ms", self.ms());
         match self.known.get(&name) {
-            Some(Known::Finished { outcome, .. }) if did == Begin::Replayed => {
+            Some(Known::Finished { outcome, .. }) if did == Decision::Replayed => {
                 assert_eq!(&replay, outcome);
             }
             _ => assert!(replay.is_empty()),
         }
-        if did == Begin::Start(()) {
+        if did == Decision::Start(()) {
             self.known.insert(name, Known::Running { params });
         }
     }
@@ -251,21 +252,21 @@ proptest! {
         ttl in prop::sample::select(vec![1, 2, 63, 64, 65, 1_000, 20 * 24 * 60 * 60 * 1_000]),
         max_records in prop::sample::select(vec![1, 2, 5, 10, 33, 100_000]),
         max_bytes in prop::sample::select(vec![90, 300, 2_000, 20_000, 1 << 28]),
-        is_late: bool,
+        is_expired: bool,
     ) {
         let ttl = Duration::from_millis(ttl);
         let limits = PlainLimits { ttl, max_records, max_bytes, max_joined: 1_000 };
-        let mut exact = Exact::new(limits, is_late);
+        let mut exact = Exact::new(limits, is_expired);
         for step in steps {
             match step {
-                Step::Begin { name, params } => exact.begin(name, params),
-                Step::Finish { name, bytes } => exact.finish(name, bytes),
-                Step::Release(name) => exact.release(name),
-                Step::Pass { parts, ms } => {
+                ExactStep::Decision { name, params } => exact.begin(name, params),
+                ExactStep::Finish { name, bytes } => exact.finish(name, bytes),
+                ExactStep::Release(name) => exact.release(name),
+                ExactStep::Pass { parts, ms } => {
                     exact.pass(ttl * parts / 4 + Duration::from_millis(ms));
                     exact.pass(Duration::from_micros(ms * 300));
                 }
-                Step::Sweep => exact.sweep(),
+                ExactStep::Sweep => exact.sweep(),
             }
         }
         exact.pass(ttl + Duration::from_millis(2));

@@ -9,7 +9,7 @@ fn table(max_records: usize) -> (PlainTable<u32>, Instant) {
         max_records,
         ..LIMITS
     };
-    let World { table, now } = World::new(limits);
+    let PlainWorld { table, now } = PlainWorld::new(limits);
     (table, now)
 }
 
@@ -22,13 +22,14 @@ fn come_and_go(table: &PlainTable<u32>, number: u128, now: Instant) -> bool {
         now,
         number: 1,
         ack: None,
+        deferred: None,
     };
-    let begin: Outcome = table.begin(&key, attempt, || Ok(()), || 1, &mut Vec::new());
-    let has_begun = begin == Begin::Start(());
-    if has_begun {
+    let decision: PlainDecision = table.begin(&key, attempt, || Ok(()), || 1, &mut Vec::new());
+    let has_started = decision == Decision::Start(());
+    if has_started {
         table.release(&key);
     }
-    has_begun
+    has_started
 }
 
 #[test]
@@ -52,17 +53,17 @@ fn two_calls_at_a_time_find_room_where_there_is_room_for_two() {
 }
 
 #[test]
-fn what_is_told_of_a_table_is_true_while_calls_come_and_go() {
+fn the_counts_of_a_table_are_true_while_calls_come_and_go() {
     let (table, now) = table(100_000);
-    let is_over = AtomicBool::new(false);
+    let is_finished = AtomicBool::new(false);
     let most = std::thread::scope(|scope| {
         scope.spawn(|| {
-            let could_begin = (0..30_000).all(|number| come_and_go(&table, number, now));
-            is_over.store(true, SeqCst);
-            assert!(could_begin);
+            let could_start = (0..30_000).all(|number| come_and_go(&table, number, now));
+            is_finished.store(true, SeqCst);
+            assert!(could_start);
         });
         let mut most = 0;
-        while !is_over.load(SeqCst) {
+        while !is_finished.load(SeqCst) {
             most = most.max(table.records());
         }
         most

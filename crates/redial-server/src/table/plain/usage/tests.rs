@@ -15,7 +15,7 @@ fn amount(records: usize, bytes: usize) -> Amount {
 
 #[test]
 fn one_hand_may_hold_all_there_is_and_nothing_more() {
-    let (usage, mut hand) = (Usage::new(MAX), InHand::default());
+    let (usage, mut hand) = (Usage::new(MAX), LocalQuota::default());
     let mut count = 0;
     while hand.reserve(amount(1, 100), &usage) {
         count += 1;
@@ -28,7 +28,7 @@ fn one_hand_may_hold_all_there_is_and_nothing_more() {
 
 #[test]
 fn an_outcome_is_kept_though_there_is_no_room() {
-    let (usage, mut hand) = (Usage::new(MAX), InHand::default());
+    let (usage, mut hand) = (Usage::new(MAX), LocalQuota::default());
     hand.take(MAX.bytes + 5, &usage);
     assert_eq!(usage.taken().less(hand.amount()), amount(0, MAX.bytes + 5));
     assert!(!hand.reserve(amount(1, 1), &usage));
@@ -36,7 +36,7 @@ fn an_outcome_is_kept_though_there_is_no_room() {
 
 #[test]
 fn a_hand_is_not_left_with_much() {
-    let (usage, mut hand) = (Usage::new(MAX), InHand::default());
+    let (usage, mut hand) = (Usage::new(MAX), LocalQuota::default());
     for _ in 0..2_000 {
         assert!(hand.reserve(amount(1, 500), &usage));
     }
@@ -52,7 +52,7 @@ proptest! {
         steps in prop::collection::vec((0usize..4, 0usize..4, 0usize..40_000), 1..300),
     ) {
         let usage = Usage::new(amount(400, 600_000));
-        let mut hands: [InHand; 4] = Default::default();
+        let mut hands: [LocalQuota; 4] = Default::default();
         let mut held = [Amount::default(); 4];
         for (at, step, bytes) in steps {
             let (hand, mine) = (&mut hands[at], &mut held[at]);
@@ -68,10 +68,10 @@ proptest! {
                     hand.give_back(&usage);
                 }
             }
-            let in_hand = hands.iter().map(InHand::amount);
-            let in_hand = in_hand.fold(Amount::default(), Amount::plus);
+            let quota = hands.iter().map(LocalQuota::amount);
+            let quota = quota.fold(Amount::default(), Amount::plus);
             let held = held.into_iter().fold(Amount::default(), Amount::plus);
-            prop_assert_eq!(usage.taken(), held.plus(in_hand));
+            prop_assert_eq!(usage.taken(), held.plus(quota));
         }
     }
 }

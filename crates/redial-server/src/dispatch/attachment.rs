@@ -1,4 +1,4 @@
-//! A connection's standing with a session: as long as there is one, the session lives.
+//! A connection's hold on a session: while there is one, the session lives.
 
 use std::{sync::Arc, time::Instant};
 
@@ -6,28 +6,28 @@ use redial_protocol::SessionId;
 
 use crate::{clock, shared::Shared, table::Session, waiter::Waiter};
 
-/// Attached; the lease begins when the last of these goes.
-pub(crate) struct Attachment {
+/// The session's lease begins when the last of its attachments is dropped.
+pub(super) struct Attachment {
     shared: Arc<Shared>,
     session: Arc<Session<Waiter>>,
 }
 
 impl Attachment {
     /// Makes a session. `None` if there is no room for another.
-    pub(crate) fn open(shared: &Arc<Shared>, now: Instant) -> Option<Self> {
-        let mut gone = Vec::new();
-        let session = shared.table.sessions.open(now, &mut gone);
-        shared.tell_forgotten(gone);
+    pub(super) fn open(shared: &Arc<Shared>, now: Instant) -> Option<Self> {
+        let mut waiters = Vec::new();
+        let session = shared.table.sessions.open(now, &mut waiters);
+        shared.refuse_forgotten(waiters);
         Some(Self::new(shared, session?))
     }
 
-    /// Attaches to a session that there is.
-    pub(crate) fn to(shared: &Arc<Shared>, id: SessionId, now: Instant) -> Option<Self> {
+    /// Attaches to a session that exists.
+    pub(super) fn to(shared: &Arc<Shared>, id: SessionId, now: Instant) -> Option<Self> {
         let session = shared.table.sessions.attach(id, now)?;
         Some(Self::new(shared, session))
     }
 
-    pub(crate) fn session(&self) -> &Arc<Session<Waiter>> {
+    pub(super) fn session(&self) -> &Arc<Session<Waiter>> {
         &self.session
     }
 

@@ -1,0 +1,266 @@
+//! How a server is put together.
+
+use std::sync::Arc;
+
+use rand::{SeedableRng, rngs::SysRng};
+use rand_chacha::ChaCha8Rng;
+use redial_protocol::{Method, MethodKind};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    admission::Admission,
+    clock,
+    config::Config,
+    discover::{self, ServiceInfo},
+    error::BuildError,
+    fault::Faults,
+    function::{AsyncHandler, ContextHandler, ParamsHandler},
+    handler::TypedHandler,
+    observe::Observer,
+    router::Router,
+    server::Server,
+    shared::Shared,
+    table::{PlainTable, Sessions, Table},
+};
+
+/// Puts a [`Server`] together: methods, limits, faults and an observer. Errors are reported by
+/// [`build`](Self::build).
+///
+/// ```
+/// use redial_server::{Abort, Config, Context, Method, MethodKind, Server};
+///
+/// /// Doubles a number.
+/// enum Double {}
+///
+/// impl Method for Double {
+///     const NAME: &'static str = "double";
+///     const KIND: MethodKind = MethodKind::Query;
+///     type Params = (i64,);
+///     type Output = i64;
+/// }
+///
+/// let server = Server::builder()
+///     .config(Config { max_running: 64, ..Config::default() })
+///     .method::<Double>(|(number,)| async move {
+///         number.checked_mul(2).ok_or_else(|| Abort::failed("too large"))
+///     })
+///     .query("attempt", async |(): (), context: Context| Ok(context.attempt()))
+///     .build()?;
+/// # Ok::<(), redial_server::BuildError>(())
+/// ```
+#[derive(Default)]
+pub struct ServerBuilder {
+    config: Config,
+    router: Router,
+    faults: Option<Faults>,
+    observer: Option<Box<dyn Observer>>,
+    info: ServiceInfo,
+    session_seed: Option<u64>,
+    /// The first thing that was wrong.
+    error: Option<BuildError>,
+}
+
+impl Server {
+    /// Starts a builder with the default [`Config`] and no methods.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+}
+
+impl ServerBuilder {
+    /// Sets all limits.
+    #[must_use]
+    pub fn config(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+
+    /// Adds a typed method: its name, its kind and its types are those of `M`, so that those of a
+    /// closure need not be written out.
+    ///
+    /// A handler is polled in place while it doesn't wait for anything; one that computes for long
+    /// should move to a thread of its own (`spawn_blocking`). It runs at most once per call, on
+    /// behalf of the call and not of the connection: when the caller goes away, it goes on.
+    ///
+    /// ```
+    /// use redial_server::{Abort, Method, MethodKind, Server};
+    ///
+    /// enum Withdraw {}
+    ///
+    /// impl Method for Withdraw {
+    ///     const NAME: &'static str = "withdraw";
+    ///     const KIND: MethodKind = MethodKind::Mutation;
+    ///     type Params = (String, u64);
+    ///     type Output = u64;
+    /// }
+    ///
+    /// let builder = Server::builder().method::<Withdraw>(|(account, cents)| async move {
+    ///     if account.is_empty() {
+    ///         return Err(Abort::failed("which account?"));
+    ///     }
+    ///     Ok(100_u64.saturating_sub(cents))
+    /// });
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn method<M: Method>(self, handler: impl ParamsHandler<M::Params, M::Output>) -> Self {
+        self.add(M::NAME, M::KIND, handler)
+    }
+
+    /// The same for a handler that takes the call's [`Context`](crate::Context), too.
+    ///
+    /// ```
+    /// use redial_server::{Method, MethodKind, Server};
+    ///
+    /// enum Attempt {}
+    ///
+    /// impl Method for Attempt {
+    ///     const NAME: &'static str = "attempt";
+    ///     const KIND: MethodKind = MethodKind::Query;
+    ///     type Params = (String,);
+    ///     type Output = String;
+    /// }
+    ///
+    /// let builder = Server::builder().method_with_context::<Attempt>(|(name,), context| async move {
+    ///     Ok(format!("{} {}", name.to_lowercase(), context.attempt()))
+    /// });
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn method_with_context<M: Method>(
+        self,
+        handler: impl ContextHandler<M::Params, M::Output>,
+    ) -> Self {
+        self.add(M::NAME, M::KIND, handler)
+    }
+
+    /// Adds a method without effect under a name, for example with [`serde_json::Value`] in and
+    /// out. It is never recorded, and runs again for every attempt.
+    #[must_use]
+    pub fn query<A, P, T>(self, name: &str, handler: impl AsyncHandler<A, P, T>) -> Self
+    where
+        A: 'static,
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + 'static,
+    {
+        self.add(name, MethodKind::Query, handler)
+    }
+
+    /// Adds a method with effect under a name. It runs at most once per call.
+    #[must_use]
+    pub fn mutation<A, P, T>(self, name: &str, handler: impl AsyncHandler<A, P, T>) -> Self
+    where
+        A: 'static,
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + 'static,
+    {
+        self.add(name, MethodKind::Mutation, handler)
+    }
+
+    /// Lets requests and replies go wrong by these rules, which can be changed at any time
+    /// through a clone of `faults`. Without this the server has rules of its own, none of them
+    /// set: see [`Server::faults`].
+    #[must_use]
+    pub fn faults(self, faults: Faults) -> Self {
+        Self {
+            faults: Some(faults),
+            ..self
+        }
+    }
+
+    /// Calls the observer for whatever happens to each attempt.
+    #[must_use]
+    pub fn observer(self, observer: impl Observer) -> Self {
+        Self {
+            observer: Some(Box::new(observer)),
+            ..self
+        }
+    }
+
+    /// The name and the version of the service in the answer of `rpc.discover`. Default: Redial's.
+    #[must_use]
+    pub fn info(self, title: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            info: ServiceInfo {
+                title: title.into(),
+                version: version.into(),
+            },
+            ..self
+        }
+    }
+
+    /// Makes the ids of sessions repeat. **Only for simulations**: a session must not be known
+    /// again by another server, and its id must not be guessed.
+    #[must_use]
+    pub fn session_seed(self, seed: u64) -> Self {
+        Self {
+            session_seed: Some(seed),
+            ..self
+        }
+    }
+
+    /// Makes the server.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if a method has two handlers or a reserved name, if a limit lets nothing
+    /// through, or if the system has no random numbers.
+    pub fn build(self) -> Result<Server, BuildError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        self.config.check()?;
+        let rng = match self.session_seed {
+            Some(seed) => ChaCha8Rng::seed_from_u64(seed),
+            None => ChaCha8Rng::try_from_rng(&mut SysRng)
+                .map_err(|error| BuildError::NoRandomness(error.to_string()))?,
+        };
+        let mut discover = discover::outcome(&self.info, &self.router);
+        let table = Table {
+            plain: PlainTable::new(self.config.plain_limits(), clock::now()),
+            sessions: Sessions::new(self.config.session_limits(), rng),
+        };
+        let admission = Admission::new(self.config.max_running, self.config.max_queued);
+        self.config.fit_to_frame(&mut discover);
+        Ok(Server {
+            shared: Arc::new(Shared {
+                discover,
+                router: self.router,
+                table,
+                admission,
+                config: self.config,
+                faults: self.faults.unwrap_or_else(|| Faults::new(0)),
+                observer: self.observer,
+                counters: Default::default(),
+                executions: Default::default(),
+                is_draining: Default::default(),
+                draining: Default::default(),
+                cut_off: Default::default(),
+                closing: Default::default(),
+                closed: Default::default(),
+                interrupted: Default::default(),
+                connections: Default::default(),
+                sweeping: Default::default(),
+            }),
+        })
+    }
+
+    fn add<A, P, T>(
+        mut self,
+        name: &str,
+        kind: MethodKind,
+        handler: impl AsyncHandler<A, P, T>,
+    ) -> Self
+    where
+        A: 'static,
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + 'static,
+    {
+        let handler = Box::new(TypedHandler::new(handler));
+        let added = self.router.add(name, kind, handler);
+        self.error = self.error.or(added.err());
+        self
+    }
+}

@@ -1,0 +1,179 @@
+//! What a connection does with the bytes that it reads.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use redial_protocol::{Dialect, ErrorObject, FrameDecoder, Id, Incoming, reply, rpc};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Connection, Phase};
+use crate::{
+    dispatch::Dispatcher,
+    observe::EventKind,
+    refusal,
+    waiter::{ReplyKind, write_reply},
+};
+
+/// How much is read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How many bytes of requests wait in the backlog before reading stops.
+const BACKLOG_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static READ_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Reads what the peer has sent. Ready if there may be more to do.
+    pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        match self.phase {
+            Phase::Open | Phase::HalfClosed if !self.backlog.is_empty() && self.has_room() => {
+                self.dispatch_backlog();
+                Ok(Poll::Ready(()))
+            }
+            Phase::Open if self.is_clogged() || self.backlog_bytes >= BACKLOG_BYTES => {
+                // The rest of a frame that is not read can't be late.
+                self.frame_since = None;
+                Ok(Poll::Pending)
+            }
+            Phase::Open => {
+                if self.decoder.is_mid_frame() {
+                    self.frame_since.get_or_insert(self.now);
+                }
+                self.poll_read(cx)
+            }
+            Phase::HalfClosed | Phase::Closing => Ok(Poll::Pending),
+            Phase::Lingering { .. } => self.poll_linger(cx),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let mut buffer = READ_BUFFER.take();
+        buffer.resize(READ_BYTES, 0);
+        let mut unfilled = ReadBuf::new(&mut buffer);
+        let polled = Pin::new(&mut self.io).poll_read(cx, &mut unfilled);
+        let count = unfilled.filled().len();
+        let polled = match polled {
+            Poll::Ready(Ok(())) if count == 0 => {
+                self.on_end_of_input();
+                Ok(Poll::Ready(()))
+            }
+            Poll::Ready(Ok(())) => {
+                self.last_active = self.now;
+                self.on_read(&buffer[..count]);
+                Ok(Poll::Ready(()))
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(Poll::Pending),
+        };
+        READ_BUFFER.set(buffer);
+        polled
+    }
+
+    /// Dispatches every whole frame of what was read, or adds it to the backlog. What passes every
+    /// queue passes this one too: a peer that hears nothing for long asks whether the server is
+    /// alive.
+    fn on_read(&mut self, bytes: &[u8]) {
+        let mut input = bytes;
+        // Held from before the server is asked whether it is draining until an admitted call has a
+        // task of its own: a shutdown waits for both.
+        let _admitting = self.shared.executions.token();
+        // Out of the way, so that a frame in it can be looked at while the rest is changed.
+        let mut decoder = std::mem::replace(&mut self.decoder, FrameDecoder::new(0));
+        let mut any_whole = false;
+        self.scratch.begin_read(self.now);
+        while self.phase != Phase::Closing && !self.is_cut {
+            match decoder.next_frame(&mut input) {
+                Ok(Some(frame)) => {
+                    any_whole = true;
+                    let is_next = self.backlog.is_empty() && self.has_room();
+                    if is_next || !self.is_clogged() && self.passes_queues(frame) {
+                        self.dispatch_frame(frame);
+                    } else {
+                        self.backlog_bytes += frame.len();
+                        self.backlog.push_back(frame.into());
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => self.on_protocol_error(&refusal::broken_stream(error)),
+            }
+        }
+        self.scratch.end_read(&self.shared);
+        // A frame that was whole has had its time; the one that is not began with this read.
+        let since = self.frame_since.filter(|_| !any_whole).unwrap_or(self.now);
+        let is_awaited = self.phase == Phase::Open && decoder.is_mid_frame();
+        self.frame_since = is_awaited.then_some(since);
+        self.decoder = decoder;
+    }
+
+    /// Dispatches what is in the backlog, as far as there is room now.
+    fn dispatch_backlog(&mut self) {
+        let _admitting = self.shared.executions.token();
+        self.scratch.begin_read(self.now);
+        while self.phase != Phase::Closing
+            && !self.is_cut
+            && self.has_room()
+            && let Some(frame) = self.backlog.pop_front()
+        {
+            self.backlog_bytes -= frame.len();
+            self.dispatch_frame(&frame);
+        }
+        self.scratch.end_read(&self.shared);
+    }
+
+    fn passes_queues(&self, frame: &[u8]) -> bool {
+        let parsed = Incoming::parse(frame, &self.shared.config.limits);
+        // All but the one that may be answered later, like a call.
+        let passes = |method: &str| method.starts_with("rpc.") && method != rpc::RESOLVE;
+        matches!(parsed, Ok(Incoming::Request(request)) if passes(&request.method))
+    }
+
+    fn dispatch_frame(&mut self, frame: &[u8]) {
+        let mut dispatcher = Dispatcher {
+            shared: &self.shared,
+            outbox: &self.outbox,
+            out: &mut self.out,
+            scratch: &mut self.scratch,
+            peer: self.peer,
+            now: self.now,
+            is_cut: false,
+        };
+        let result = dispatcher.frame(frame);
+        self.is_cut |= dispatcher.is_cut;
+        self.protocol_errors += u32::from(result.is_err());
+        if self.protocol_errors >= self.shared.config.max_protocol_errors {
+            self.phase = Phase::Closing;
+        }
+    }
+
+    fn on_end_of_input(&mut self) {
+        if self.decoder.is_mid_frame() {
+            self.on_incomplete_frame("the stream ended");
+        } else {
+            self.phase = Phase::HalfClosed;
+        }
+    }
+
+    /// A frame never became whole.
+    pub(super) fn on_incomplete_frame(&mut self, why: &str) {
+        let (got, of) = self.decoder.progress();
+        self.on_protocol_error(&refusal::incomplete_frame(why, got, of));
+    }
+
+    /// Sends an error after which the stream can't go on, and closes the connection.
+    fn on_protocol_error(&mut self, error: &ErrorObject) {
+        let mut outcome = Vec::new();
+        reply::encode_error(&mut outcome, error);
+        let (id, kind) = (Id::NULL.raw(), ReplyKind::Reply);
+        write_reply(&mut self.out, Dialect::JsonRpc2, id, &outcome, kind);
+        self.shared
+            .emit(EventKind::Refused(error.code), Some(id), 1, "");
+        self.frame_since = None;
+        self.phase = Phase::Closing;
+    }
+}

@@ -1,0 +1,87 @@
+//! When a connection has waited too long: for the rest of a frame, for its peer to read, or for
+//! anything at all.
+
+use std::{
+    future::Future,
+    io,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Connection, Phase};
+use crate::clock;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Pending until the next moment at which something is due. Ready if something was.
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        loop {
+            let due = self.next_deadline();
+            if due < self.timer_at {
+                self.arm(due);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Ok(Poll::Pending);
+            }
+            self.now = clock::now();
+            // The timer is not moved on for every byte that arrives; it finds out when it fires.
+            if due > self.now {
+                self.arm(due);
+                continue;
+            }
+            return self.on_timeout().map(Poll::Ready);
+        }
+    }
+
+    fn arm(&mut self, at: Instant) {
+        self.timer_at = at;
+        self.timer.as_mut().reset(at.into());
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let config = &self.shared.config;
+        if let Phase::Lingering { until } = self.phase {
+            return until;
+        }
+        let idle = self
+            .is_idle()
+            .then(|| clock::after(self.last_active, config.idle_timeout));
+        let frame = self
+            .frame_since
+            .map(|since| clock::after(since, config.frame_timeout));
+        let write = self
+            .unsent_since
+            .map(|since| clock::after(since, config.write_timeout));
+        let far = clock::after(self.now, config.idle_timeout);
+        [idle, frame, write]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(far)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.out.is_empty() && self.outbox.in_flight() == 0 && self.backlog.is_empty()
+    }
+
+    fn on_timeout(&mut self) -> io::Result<()> {
+        let config = &self.shared.config;
+        let passed = |since: Option<Instant>, timeout: Duration| {
+            since.is_some_and(|since| clock::after(since, timeout) <= self.now)
+        };
+        if passed(self.unsent_since, config.write_timeout) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if passed(self.frame_since, config.frame_timeout) {
+            let why = format!("{:?} passed", config.frame_timeout);
+            self.on_incomplete_frame(&why);
+            return Ok(());
+        }
+        let is_idle = self.phase == Phase::Open && self.is_idle();
+        if is_idle && passed(Some(self.last_active), config.idle_timeout) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! What a connection keeps from call to call, so that calls need not allocate it, look it up, or
+//! share it with other threads, one by one.
+
+use std::{sync::Arc, time::Instant};
+
+use redial_protocol::{Limits, RequestReader, SessionId};
+
+use super::{attachment::Attachment, deferred::DeferredRecord, permit::SparePermit};
+use crate::{
+    clock::CoarseClock, handler::FutureSlot, shared::Shared, stats::Tally, table::Session,
+    waiter::Waiter,
+};
+
+/// What has gathered during a read is given out by [`end_read`](Self::end_read).
+pub(crate) struct ConnectionScratch {
+    pub(super) reader: RequestReader,
+    /// Where futures are polled, for each method that this connection has called.
+    pub(super) future_slots: Vec<FutureSlot>,
+    /// The outcome of the current call.
+    pub(super) outcome: Vec<u8>,
+    /// The sessions that the connection has said hello to. They live as long as it does.
+    pub(super) sessions: Vec<Attachment>,
+    /// The session of the latest call that belonged to another one.
+    pub(super) other_session: Option<Attachment>,
+    /// The method of the latest call.
+    pub(super) latest_method: usize,
+    pub(super) permit: SparePermit,
+    /// Executions of this read that are not counted yet.
+    pub(super) tally: Tally,
+    pub(super) deferred: DeferredRecord,
+    pub(super) clock: CoarseClock,
+}
+
+impl ConnectionScratch {
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            reader: RequestReader::new(limits),
+            future_slots: Vec::new(),
+            outcome: Vec::new(),
+            sessions: Vec::new(),
+            other_session: None,
+            latest_method: 0,
+            permit: SparePermit::default(),
+            tally: Tally::default(),
+            deferred: DeferredRecord::default(),
+            clock: CoarseClock::new(now),
+        }
+    }
+
+    /// The session, if the connection is attached to it.
+    pub(super) fn session(&self, id: SessionId) -> Option<&Arc<Session<Waiter>>> {
+        // The latest first: it is the one in use.
+        let attached = self.sessions.iter().rev().chain(&self.other_session);
+        let mut sessions = attached.map(Attachment::session);
+        sessions.find(|session| session.id() == id)
+    }
+
+    pub(crate) fn begin_read(&mut self, now: Instant) {
+        self.clock.set(now);
+    }
+
+    /// The calls of a read have been dispatched: records, counts and releases what is left of them.
+    pub(crate) fn end_read(&mut self, shared: &Arc<Shared>) {
+        self.deferred.finish(shared);
+        shared.counters.add(std::mem::take(&mut self.tally));
+        self.permit.release(shared);
+    }
+
+    /// Frees buffers that large replies have left behind.
+    pub(crate) fn shrink(&mut self, keep_bytes: usize) {
+        if self.outcome.capacity() > keep_bytes {
+            self.outcome = Vec::new();
+        }
+        self.deferred.shrink(keep_bytes);
+    }
+}
+
+/// The slot for the futures of a method.
+pub(super) fn future_slot(slots: &mut Vec<FutureSlot>, method: usize) -> &mut FutureSlot {
+    if slots.len() <= method {
+        slots.resize_with(method + 1, || None);
+    }
+    &mut slots[method]
+}

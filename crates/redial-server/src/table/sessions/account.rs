@@ -1,0 +1,140 @@
+//! One session: its records behind their lock, and what it has taken of the memory for all.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use redial_protocol::SessionId;
+
+use crate::table::{
+    call::{AckedWaiters, Cancelled, Resolved, TableWaiter, lock},
+    session::{Records, Room},
+};
+
+/// In what portions a session takes room for its records, in bytes: the sum over all sessions is
+/// touched once for many calls, and is never less than what they do keep.
+const PORTION_BYTES: usize = 4096;
+
+/// What one client has with one table.
+#[derive(Debug)]
+pub(crate) struct Session<W> {
+    id: SessionId,
+    account: Mutex<Account<W>>,
+    /// What all sessions have taken, in bytes.
+    total_taken: Arc<AtomicUsize>,
+}
+
+/// A session's records, and the room that was taken for them.
+#[derive(Debug)]
+struct Account<W> {
+    records: Records<W>,
+    taken_bytes: usize,
+}
+
+/// What became of an acknowledgement.
+pub(crate) struct AckResult<W> {
+    /// False if a range lies further ahead than the window allows; those before it were taken.
+    pub(crate) is_accepted: bool,
+    pub(crate) waiters: AckedWaiters<W>,
+}
+
+impl<W> Session<W> {
+    pub(super) fn new(id: SessionId, total_taken: &Arc<AtomicUsize>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            account: Mutex::new(Account {
+                records: Records::default(),
+                taken_bytes: 0,
+            }),
+            total_taken: Arc::clone(total_taken),
+        })
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The one way to the records. Those who hold a session are attached to it, or run a call of
+    /// it, for which a session that was forgotten meanwhile has no slot any more.
+    pub(in crate::table) fn with<T>(&self, access: impl FnOnce(&mut Records<W>) -> T) -> T {
+        let account = &mut *lock(&self.account);
+        let result = access(&mut account.records);
+        let bytes = account.records.bytes();
+        let (taken, too_much) = (account.taken_bytes, 2 * PORTION_BYTES);
+        if bytes > taken || taken - bytes >= too_much || bytes == 0 && taken > 0 {
+            account.taken_bytes = bytes.next_multiple_of(PORTION_BYTES);
+            replace(&self.total_taken, taken, account.taken_bytes);
+        }
+        result
+    }
+
+    /// How many calls run, or have an outcome that is not acknowledged. For the registry, under
+    /// whose lock nothing else is done with a session.
+    pub(super) fn live(&self) -> usize {
+        lock(&self.account).records.live()
+    }
+
+    /// See [`Records::finish`].
+    pub(crate) fn finish(&self, number: u64, outcome: &[u8]) -> Vec<W> {
+        self.with(|records| records.finish(number, outcome))
+    }
+}
+
+impl<W: TableWaiter> Session<W> {
+    /// See [`Records::resolve`].
+    pub(crate) fn resolve(
+        &self,
+        number: u64,
+        room: Room<'_>,
+        waiter: impl FnOnce() -> W,
+        replay: &mut Vec<u8>,
+    ) -> Resolved {
+        self.with(|records| records.resolve(number, room, waiter, replay))
+    }
+
+    /// See [`Records::cancel`].
+    pub(crate) fn cancel(&self, number: u64, room: Room<'_>) -> Cancelled<W> {
+        self.with(|records| records.cancel(number, room))
+    }
+
+    /// The caller acknowledges every call below `ack`, and those in the ranges above it, which
+    /// ascend.
+    pub(crate) fn acknowledge(
+        &self,
+        ack: u64,
+        above: &[(u64, u64)],
+        window: usize,
+    ) -> AckResult<W> {
+        let mut waiters = None;
+        let is_accepted = self.with(|records| {
+            records.acknowledge_below(ack, &mut waiters);
+            let mut ranges = above.iter().map(|(from, to)| Range {
+                start: *from,
+                end: *to,
+            });
+            let is_accepted = ranges.all(|range| records.acknowledge(range, window, &mut waiters));
+            // A client with nothing in flight sends this because it has nothing else to send.
+            if records.open() == 0 {
+                records.shrink();
+            }
+            is_accepted
+        });
+        AckResult {
+            is_accepted,
+            waiters: waiters.unwrap_or_default(),
+        }
+    }
+}
+
+/// Changes one part of a total.
+fn replace(total: &AtomicUsize, before: usize, after: usize) {
+    if after > before {
+        total.fetch_add(after - before, Relaxed);
+    } else if after < before {
+        total.fetch_sub(before - after, Relaxed);
+    }
+}

@@ -1,0 +1,168 @@
+//! Sessions by id, and in the order in which they may be forgotten.
+//!
+//! Its lock is held only for a look-up: never while a session is worked on, and only the search
+//! for a session that makes room waits for a session's lock under it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+
+use hashbrown::HashMap;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use redial_protocol::SessionId;
+
+use super::account::Session;
+use crate::table::session::Records;
+
+/// How long a session has to be without a connection before it may go to make room: those whose
+/// connection was lost just now are about to come back.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Registry<W> {
+    by_id: HashMap<u64, Entry<W>, std::hash::RandomState>,
+    /// Sessions without a connection, the one first whose lease ends first.
+    idle: BTreeSet<(Instant, SessionId)>,
+    /// Those of them that keep no outcome and run no call.
+    empty: BTreeSet<(Instant, SessionId)>,
+    rng: ChaCha8Rng,
+}
+
+#[derive(Debug)]
+struct Entry<W> {
+    session: Arc<Session<W>>,
+    /// How many connections are attached.
+    connections: usize,
+    /// When the last connection detached; of no meaning while one is attached.
+    idle_since: Instant,
+    /// A peer has heard that the session is unknown, and it stays so, whatever time it is for
+    /// others: each connection goes by the time of its latest read.
+    is_expired: bool,
+}
+
+impl<W> Registry<W> {
+    pub(super) fn new(rng: ChaCha8Rng) -> Self {
+        Self {
+            by_id: HashMap::default(),
+            idle: BTreeSet::new(),
+            empty: BTreeSet::new(),
+            rng,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Session<W>>> {
+        self.by_id.values().map(|entry| &entry.session)
+    }
+
+    /// Makes a session with one connection.
+    pub(super) fn open(&mut self, now: Instant, taken: &Arc<AtomicUsize>) -> Arc<Session<W>> {
+        let id = self.new_id();
+        let session = Session::new(id, taken);
+        let entry = Entry {
+            session: Arc::clone(&session),
+            connections: 1,
+            idle_since: now,
+            is_expired: false,
+        };
+        self.by_id.insert(id.bits(), entry);
+        session
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        id: SessionId,
+        lease: Duration,
+        now: Instant,
+    ) -> Option<Arc<Session<W>>> {
+        let entry = self.by_id.get_mut(&id.bits())?;
+        if entry.connections == 0 {
+            // The sweep may not have come by yet.
+            entry.is_expired |= has_passed(entry.idle_since, lease, now);
+            if entry.is_expired {
+                return None;
+            }
+            self.idle.remove(&(entry.idle_since, id));
+            self.empty.remove(&(entry.idle_since, id));
+        }
+        entry.connections += 1;
+        Some(Arc::clone(&entry.session))
+    }
+
+    pub(super) fn detach(&mut self, id: SessionId, is_empty: bool, now: Instant) {
+        let Some(entry) = self.by_id.get_mut(&id.bits()) else {
+            return;
+        };
+        entry.connections -= 1;
+        if entry.connections == 0 {
+            entry.idle_since = now;
+            self.idle.insert((now, id));
+            if is_empty {
+                self.empty.insert((now, id));
+            }
+        }
+    }
+
+    /// Forgets a session whose lease has ended, or else one that has no connection, no call and no
+    /// outcome: its calls are not executed either once it is unknown. False if there isn't one. To
+    /// `waiters` are added those who wait for a call of the session that has gone.
+    pub(super) fn make_room(
+        &mut self,
+        lease: Duration,
+        now: Instant,
+        waiters: &mut Vec<W>,
+    ) -> bool {
+        if let Some(session) = self.forget_expired(lease, now) {
+            waiters.extend(session.with(Records::clear));
+            return true;
+        }
+        while let Some((since, id)) = self.empty.first().copied()
+            && has_passed(since, GRACE, now)
+        {
+            self.empty.pop_first();
+            let entry = self.by_id.get(&id.bits());
+            if entry.is_some_and(|entry| entry.session.live() > 0) {
+                continue;
+            }
+            self.idle.remove(&(since, id));
+            if let Some(entry) = self.by_id.remove(&id.bits()) {
+                entry.session.with(Records::clear);
+            }
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn forget_expired(
+        &mut self,
+        lease: Duration,
+        now: Instant,
+    ) -> Option<Arc<Session<W>>> {
+        let (since, id) = *self.idle.first()?;
+        if !has_passed(since, lease, now) {
+            return None;
+        }
+        self.idle.remove(&(since, id));
+        self.empty.remove(&(since, id));
+        Some(self.by_id.remove(&id.bits())?.session)
+    }
+
+    fn new_id(&mut self) -> SessionId {
+        loop {
+            let id = SessionId::from_bits(self.rng.next_u64());
+            if !self.by_id.contains_key(&id.bits()) {
+                return id;
+            }
+        }
+    }
+}
+
+pub(super) fn has_passed(since: Instant, time: Duration, now: Instant) -> bool {
+    now.saturating_duration_since(since) >= time
+}
