@@ -7,7 +7,7 @@ use std::{
 };
 
 use redial_client::{CallError, Client};
-use redial_server::{Abort, Context, Method, MethodKind, Server};
+use redial_server::{Abort, Method, MethodKind, Server};
 use serde::{Deserialize, Serialize};
 
 enum Transfer {}
@@ -43,7 +43,7 @@ fn transfer(accounts: &mut BTreeMap<String, u64>, order: Order) -> Result<u64, A
 async fn main() -> anyhow::Result<()> {
     let accounts = Arc::new(Mutex::new(BTreeMap::from([("ann".to_owned(), 100)])));
     let server = Server::builder()
-        .method::<Transfer>(move |order, _: Context| {
+        .method::<Transfer>(move |order| {
             let accounts = Arc::clone(&accounts);
             async move { transfer(&mut accounts.lock().expect("no handler panics"), order) }
         })

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use redial_server::{Abort, Context, ServerBuilder};
+use redial_server::{Abort, ServerBuilder};
 
 use serde::Serialize;
 
@@ -128,7 +128,7 @@ impl Counters {
     pub fn register(&self, server: ServerBuilder) -> ServerBuilder {
         let (for_inc, for_get) = (self.clone(), self.clone());
         server
-            .method::<Inc>(move |params, _: Context| {
+            .method::<Inc>(move |params| {
                 let counters = for_inc.clone();
                 async move {
                     counters
@@ -136,7 +136,7 @@ impl Counters {
                         .map_err(|error| Abort::failed(error.to_string()))
                 }
             })
-            .method::<Get>(move |params, _: Context| {
+            .method::<Get>(move |params| {
                 let counters = for_get.clone();
                 async move { Ok(counters.get(params)) }
             })

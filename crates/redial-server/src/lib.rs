@@ -6,13 +6,13 @@
 //!
 //! ```no_run
 //! use std::sync::{Arc, atomic::{AtomicI64, Ordering::SeqCst}};
-//! use redial_server::{Context, Server};
+//! use redial_server::Server;
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let counter = Arc::new(AtomicI64::new(0));
 //!     let server = Server::builder()
-//!         .mutation("add", move |(delta,): (i64,), _: Context| {
+//!         .mutation("add", move |(delta,): (i64,)| {
 //!             let counter = Arc::clone(&counter);
 //!             async move { Ok(counter.fetch_add(delta, SeqCst) + delta) }
 //!         })

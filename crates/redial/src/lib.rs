@@ -10,7 +10,7 @@
 //! ```
 //! use std::sync::{Arc, atomic::{AtomicI64, Ordering::SeqCst}};
 //!
-//! use redial::{Method, MethodKind, client::Client, server::{Context, Server}};
+//! use redial::{Method, MethodKind, client::Client, server::Server};
 //!
 //! /// Adds a number to the counter, and answers its new value.
 //! enum Add {}
@@ -26,7 +26,7 @@
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let counter = Arc::new(AtomicI64::new(0));
 //!     let server = Server::builder()
-//!         .method::<Add>(move |(delta,), _: Context| {
+//!         .method::<Add>(move |(delta,)| {
 //!             let counter = Arc::clone(&counter);
 //!             async move { Ok(counter.fetch_add(delta, SeqCst) + delta) }
 //!         })

@@ -110,7 +110,7 @@ async fn more_ranges_than_two_windows_and_one_are_refused() {
         assert_eq!((code(&refused), executed(&refused)), (-32602, "no"));
         let detail = refused["error"]["data"]["detail"].as_str().unwrap();
         assert!(
-            detail.contains(&format!("{count} ranges; at most 9")),
+            detail.contains(&format!("{count} ranges; expected at most 9")),
             "{detail}"
         );
     }

@@ -111,7 +111,10 @@ async fn one_connection_cannot_open_every_session() {
     let refused = greedy.call_json(HELLO).await;
     assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
     let detail = refused["error"]["data"]["detail"].as_str().unwrap();
-    assert!(detail.contains("16 sessions"), "{detail}");
+    assert!(
+        detail.contains("limit of this connection reached (16)"),
+        "{detail}"
+    );
     open(&mut pipe(&server)).await;
 }
 
