@@ -89,6 +89,18 @@ impl From<SocketAddr> for Address {
     }
 }
 
+/// An address as what it maps: `[::ffff:127.0.0.1]:80` is `127.0.0.1:80`. A system with IPv6 sockets
+/// for both families speaks of IPv4 peers so. Other addresses stay as they are.
+#[doc(hidden)]
+#[must_use]
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
+        // With its scope.
+        _ => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +112,21 @@ mod tests {
         }
         for text in ["", ":1", "a", "a:", "a:65536", "a:-1", "::1:7", "a:b:7"] {
             assert!(Address::from(text).check().is_err(), "{text}");
+        }
+    }
+    #[test]
+    fn only_mapped_addresses_become_others() {
+        for (address, expected) in [
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("[fe80::1%7]:80", "[fe80::1%7]:80"),
+            // Compatible, not mapped: nothing routes these to 127.0.0.1.
+            ("[::127.0.0.1]:80", "[::7f00:1]:80"),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(unmapped(address).to_string(), expected);
         }
     }
 }

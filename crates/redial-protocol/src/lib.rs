@@ -57,7 +57,7 @@ pub mod session;
 pub mod specification {}
 mod text;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, unmapped};
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FrameDecoder, FrameError, write_frame};
 pub use id::{CallKey, Id, IdError, IdPrefixCache};

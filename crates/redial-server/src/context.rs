@@ -33,6 +33,7 @@ impl Context {
     }
 
     /// Where the attempt that is being run came from; `None` if the transport has no addresses.
+    /// An IPv4 peer of an IPv6 listener has its IPv4 address.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer

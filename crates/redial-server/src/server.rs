@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::Address;
+use redial_protocol::{Address, unmapped};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -185,7 +185,7 @@ impl Server {
 
     fn check(&self, listener: &TcpListener) -> Result<(), ServeError> {
         let address = listener.local_addr().map_err(ServeError::Listener)?;
-        if address.ip().is_loopback() || self.shared.config.insecure {
+        if unmapped(address).ip().is_loopback() || self.shared.config.insecure {
             Ok(())
         } else {
             Err(ServeError::NotLoopback(address))
@@ -197,7 +197,7 @@ impl Server {
         // option can't be set, the connection is slower and no worse.
         let _: io::Result<()> = stream.set_nodelay(true);
         let server = self.clone();
-        tokio::spawn(async move { server.connection(stream, Some(peer)).await });
+        tokio::spawn(async move { server.connection(stream, Some(unmapped(peer))).await });
     }
 
     async fn connection<S>(&self, transport: S, peer: Option<SocketAddr>)

@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::Address;
+use redial_protocol::{Address, unmapped};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout_at,
 };
 
-use super::race::{Next, Race, canonical};
+use super::race::{Next, Race};
 use crate::clock;
 
 /// What a race needs of the system.
@@ -60,7 +60,7 @@ pub(super) async fn dial<N: Network>(
         io::Error::new(io::ErrorKind::TimedOut, text)
     };
     if let Ok(address) = address.as_str().parse() {
-        let connected = by(deadline, network.connect(canonical(address))).await;
+        let connected = by(deadline, network.connect(unmapped(address))).await;
         return connected.unwrap_or_else(|| Err(timed_out("no connection")));
     }
     let resolved = by(deadline, network.lookup(address)).await;

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redial_protocol::unmapped;
+
 /// How long an attempt runs before the next one joins it: what RFC 8305 recommends (section 8).
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
@@ -144,7 +146,7 @@ fn interleaved(resolved: impl IntoIterator<Item = SocketAddr>) -> impl Iterator<
     let mut queues: [VecDeque<SocketAddr>; 2] = Default::default();
     let mut is_v6_first = None;
     for mut address in resolved {
-        address = canonical(address);
+        address = unmapped(address);
         let is_v6 = address.is_ipv6();
         let queue = &mut queues[usize::from(is_v6 != *is_v6_first.get_or_insert(is_v6))];
         if !queue.contains(&address) {
@@ -156,14 +158,6 @@ fn interleaved(resolved: impl IntoIterator<Item = SocketAddr>) -> impl Iterator<
         let [after, turn] = &mut queues;
         turn.pop_front().or_else(|| after.pop_front())
     })
-}
-
-/// What a mapped address maps: `[::ffff:127.0.0.1]:80` as `127.0.0.1:80`; other addresses, with scope and flow, as they are.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        ip if ip.is_ipv4() => SocketAddr::new(ip, address.port()),
-        _ => address,
-    }
 }
 
 #[cfg(test)]

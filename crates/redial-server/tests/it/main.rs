@@ -1,6 +1,7 @@
 //! What `crates/GUARANTEES.md` promises of a server, one module per promise.
 
 mod acknowledging;
+mod addresses;
 mod broken_handlers;
 mod common;
 mod crowds;
