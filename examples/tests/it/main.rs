@@ -2,6 +2,7 @@
 
 mod counter_clients;
 mod crash_safe;
+mod doubles;
 mod fault_injection;
 mod held_back;
 mod programs;
