@@ -4,8 +4,8 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use redial_bench::{
-    canned::{self, Path},
     clock,
+    in_memory::{self, Path},
     load::{Mode, template::Template},
 };
 use redial_protocol::{
@@ -120,7 +120,7 @@ fn calls_take(path: Path, calls: u64, at_once: u32) -> Duration {
     let mut left = calls;
     while left > 0 {
         let calls = left.min(CALLS_PER_SERVER);
-        canned::run(path, calls as u32, at_once).expect("every call is answered");
+        in_memory::run(path, calls as u32, at_once).expect("every call is answered");
         left -= calls;
     }
     clock::now().duration_since(start)

@@ -17,7 +17,7 @@ use crate::methods::{GetParams, IncParams};
 pub struct Counters(Arc<Mutex<BTreeMap<CompactString, i64>>>);
 
 impl Counters {
-    /// Adds, and answers the new value.
+    /// Adds, and returns the new value.
     #[must_use]
     pub fn inc(&self, params: IncParams) -> i64 {
         let mut counters = self.lock();
@@ -29,7 +29,7 @@ impl Counters {
         *counter
     }
 
-    /// The value, 0 if nobody has counted under that key.
+    /// The value, 0 for a key that was never counted.
     #[must_use]
     pub fn get(&self, params: &GetParams) -> i64 {
         self.lock().get(&params.key).copied().unwrap_or_default()

@@ -1,10 +1,10 @@
-//! Which core a program runs on, and how much time it has had on it.
+//! The core that a program runs on, and its CPU time.
 
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
-/// Clock ticks per second in `/proc/PID/stat`, where Linux tells nothing finer (proc(5); the
+/// Clock ticks per second in `/proc/PID/stat`, where Linux reports nothing finer (proc(5); the
 /// figure is the same on all its platforms).
 const TICKS_PER_S: u64 = 100;
 
@@ -24,7 +24,7 @@ pub fn pin(core: usize) -> Result<()> {
     );
     let mut set = CpuSet::new();
     set.set(core);
-    sched_setaffinity(None, &set).with_context(|| format!("can't run on --core {core} alone"))
+    sched_setaffinity(None, &set).with_context(|| format!("can't run on --core {core} only"))
 }
 
 /// Keeps this thread, and those that it starts from now on, on one core.
@@ -34,7 +34,7 @@ pub fn pin(core: usize) -> Result<()> {
 /// Always: it is done on Linux only.
 #[cfg(not(target_os = "linux"))]
 pub fn pin(core: usize) -> Result<()> {
-    anyhow::bail!("--core {core}: programs are kept on a core on Linux only")
+    anyhow::bail!("--core {core}: only Linux can keep a program on a core")
 }
 
 /// How long the threads of a process have run so far, those that have ended left out.
@@ -49,13 +49,13 @@ pub fn time_of(process: u32) -> Result<Duration> {
     let mut sum = Duration::ZERO;
     let mut threads = 0;
     for task in tasks {
-        // A thread that ends meanwhile is none of ours: those that work stay to the end.
+        // A thread that ends meanwhile isn't one of those that work, which stay to the end.
         if let Some(time) = time_of_thread(&task?.path()) {
             sum += time;
             threads += 1;
         }
     }
-    ensure!(threads > 0, "no thread of {folder} tells its time");
+    ensure!(threads > 0, "no thread in {folder} has a readable CPU time");
     Ok(sum)
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn this_process_has_run_and_one_that_is_none_is_named() {
+    fn this_process_has_run_and_one_that_does_not_exist_is_named() {
         assert!(time_of(std::process::id()).is_ok());
         let error = time_of(u32::MAX).unwrap_err().to_string();
         assert!(error.contains("/proc/4294967295/task"), "{error}");

@@ -9,11 +9,11 @@
 //! | `bench-growth` | the slowest call while the table of plain ids grows, next to the slowest after |
 //! | `bench-count` | so many calls through one end in memory, for an instruction counter |
 
-pub mod canned;
 pub mod clock;
 pub mod counters;
 pub mod cpu;
 pub mod flags;
+pub mod in_memory;
 pub mod load;
 pub mod methods;
 pub mod slices;

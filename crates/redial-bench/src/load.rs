@@ -1,6 +1,6 @@
 //! A generator of load that spends next to nothing on a call, so that the server is what is
-//! measured: requests are copies of a template with a few digits changed, replies are found by
-//! their place and their length, and everything that there is room for leaves in one write.
+//! measured: requests are copies of a template with a few digits changed, replies are recognised by
+//! their position and their length, and everything that there is room for leaves in one write.
 
 pub mod connection;
 pub mod hex;
@@ -53,7 +53,7 @@ pub struct Load {
     pub mode: Mode,
     /// Over how many connections.
     pub connections: usize,
-    /// How many calls are under way on each.
+    /// How many calls are in flight on each.
     pub in_flight: usize,
     /// The share of calls that are sent twice, the second time right after the first.
     pub duplicates: f64,
@@ -62,7 +62,7 @@ pub struct Load {
     /// How long is measured.
     pub length: Duration,
     /// Whether to ask for replies all the time, instead of sleeping until there are some: then a
-    /// server never pays for waking this end up, which is dear on a virtual machine.
+    /// server never pays for waking this end up, which is expensive on a virtual machine.
     pub spin: bool,
     /// The process whose time is measured as well.
     pub watch: Option<u32>,
@@ -104,7 +104,7 @@ impl Load {
         for connection in connections.iter_mut() {
             connection.send(0)?;
         }
-        let mut world = World {
+        let mut event_loop = EventLoop {
             poll,
             events: Events::with_capacity(64),
             start,
@@ -113,17 +113,22 @@ impl Load {
             slices: Slices::of(Duration::ZERO),
             sliced_from: self.warmup,
         };
-        world.go_on(connections, self.warmup, true)?;
+        event_loop.run(connections, self.warmup, true)?;
         let (before, from) = (Cpu::now(self.watch)?, clock::now());
-        world.latencies.reset();
-        world.slices = Slices::of(self.length);
-        world.sliced_from = from.duration_since(start);
-        world.go_on(connections, self.warmup + self.length, true)?;
+        event_loop.latencies.reset();
+        event_loop.slices = Slices::of(self.length);
+        event_loop.sliced_from = from.duration_since(start);
+        event_loop.run(connections, self.warmup + self.length, true)?;
         let elapsed = clock::now().duration_since(from);
         let after = Cpu::now(self.watch)?;
         let cpu = [before, after];
-        let summary = Summary::new(&world.latencies, world.slices.clone(), elapsed, cpu);
-        world.go_on(connections, self.warmup + self.length + DRAIN, false)?;
+        let summary = Summary::new(
+            &event_loop.latencies,
+            event_loop.slices.clone(),
+            elapsed,
+            cpu,
+        );
+        event_loop.run(connections, self.warmup + self.length + DRAIN, false)?;
         let in_flight = connections.iter().map(Connection::in_flight);
         let unanswered: usize = in_flight.sum();
         ensure!(
@@ -134,8 +139,8 @@ impl Load {
     }
 }
 
-/// What goes on around the connections.
-struct World<'p> {
+/// The event loop around the connections.
+struct EventLoop<'p> {
     poll: &'p mut Poll,
     events: Events,
     start: Instant,
@@ -146,24 +151,20 @@ struct World<'p> {
     sliced_from: Duration,
 }
 
-impl World<'_> {
-    /// Takes replies, and makes calls for them if it `calls`, until so long after the start, or
-    /// until nothing is under way any more.
-    fn go_on(
-        &mut self,
-        connections: &mut [Connection],
-        until: Duration,
-        calls: bool,
-    ) -> Result<()> {
+impl EventLoop<'_> {
+    /// Takes replies, and makes calls for them if it `calls`, until so long after the start, or until
+    /// nothing is in flight any more.
+    fn run(&mut self, connections: &mut [Connection], until: Duration, calls: bool) -> Result<()> {
         loop {
             let now = clock::now().duration_since(self.start);
             let is_done = !calls && connections.iter().all(|it| it.in_flight() == 0);
             if now >= until || is_done {
                 return Ok(());
             }
-            let patience = match self.spin {
-                true => Duration::ZERO,
-                false => until - now,
+            let patience = if self.spin {
+                Duration::ZERO
+            } else {
+                until - now
             };
             match self.poll.poll(&mut self.events, Some(patience)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),

@@ -1,13 +1,13 @@
-//! What `inc` and `get` are called, what they take and what they answer.
+//! The methods `inc` and `get`: names, parameters and results.
 
 use compact_str::CompactString;
 use redial_protocol::{Method, MethodKind};
 use serde::{Deserialize, Serialize};
 
-/// `inc {key, delta}` adds to a counter and answers its new value.
+/// `inc {key, delta}` adds to a counter and returns its new value.
 pub enum Inc {}
 
-/// `get {key}` answers a counter's value.
+/// `get {key}` returns a counter's value.
 pub enum Get {}
 
 /// What `inc` takes.

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// does something else now and then.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// The share of all slices that are faster than what is told.
+/// The share of all slices that are faster than what is reported.
 const FASTER: f64 = 0.1;
 
 /// The calls of each slice.
@@ -26,7 +26,7 @@ impl Slices {
         }
     }
 
-    /// So many calls were over at this time. Those beyond the last slice are left out.
+    /// So many calls completed at this time. Those beyond the last slice are left out.
     pub fn add(&mut self, at: Duration, calls: u64) {
         let index = at.as_nanos() as u64 / SLICE.as_nanos() as u64;
         if let Some(count) = self.counts.get_mut(index as usize) {

@@ -1,4 +1,4 @@
-//! What a program that makes calls has measured, and how it says so.
+//! The figures of a program that makes calls, as JSON and as text.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::slices::Slices;
 
-/// The slowest call that is told from slower ones, in nanoseconds.
+/// The longest latency that is recorded as it is, in nanoseconds.
 const MAX_NS: u64 = 60_000_000_000;
 
 /// The measured part of a run, the warm-up left out.
@@ -24,22 +24,22 @@ pub struct Summary {
     pub undisturbed_per_s: f64,
     /// From the writing of a request to the reading of its reply.
     pub latency_us: Latency,
-    /// What this program ran for, in seconds of one core, where the system tells (Linux).
+    /// CPU seconds of this program, where the system reports them (Linux).
     pub cpu_s: Option<f64>,
-    /// The same of the process that it was told to watch.
+    /// The same of the process that it watches.
     pub watched_cpu_s: Option<f64>,
 }
 
-/// Of how many calls in a hundred or a thousand the latency is not above what, in microseconds.
+/// Percentiles of the latency, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Latency {
-    /// 50 in 100.
+    /// The median.
     pub p50: f64,
-    /// 99 in 100.
+    /// 99 calls in 100 took no longer.
     pub p99: f64,
-    /// 999 in 1000.
+    /// 999 calls in 1000 took no longer.
     pub p999: f64,
-    /// All.
+    /// The longest.
     pub max: f64,
 }
 
@@ -67,7 +67,7 @@ impl Latency {
     }
 }
 
-/// The time that this process has run, and that of another one, at one moment.
+/// The CPU time of this process and of another one, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     own: Option<Duration>,
@@ -79,7 +79,7 @@ impl Cpu {
     ///
     /// # Errors
     ///
-    /// If it doesn't say of the process to watch.
+    /// If it knows no CPU time of the process to watch.
     pub fn now(watched: Option<u32>) -> Result<Self> {
         Ok(Self {
             own: crate::cpu::time_of(std::process::id()).ok(),

@@ -1,7 +1,7 @@
 //! How often a call allocates memory, once buffers and pools have grown.
 
 use allocation_counter::measure;
-use redial_bench::canned::{Path, run};
+use redial_bench::in_memory::{Path, run};
 
 /// Enough calls for rings, buffers and pools to reach their sizes.
 const CALLS: u32 = 20_000;

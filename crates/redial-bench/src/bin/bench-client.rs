@@ -28,25 +28,25 @@ struct Args {
     /// Where the server listens
     #[arg(long, value_name = "ADDR")]
     connect: SocketAddr,
-    /// Connections of the one client
+    /// How many connections the client opens
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 1000), allow_negative_numbers = true)]
     connections: usize,
-    /// Tasks, each with one call under way
+    /// Tasks, each with one call in flight
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 65_536), allow_negative_numbers = true)]
     concurrency: usize,
-    /// Without sessions
+    /// Send plain ids instead of a session's
     #[arg(long)]
     plain: bool,
-    /// How long is measured
+    /// How many seconds are measured
     #[arg(long, value_name = "S", default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
     seconds: f64,
-    /// How long before anything is measured
+    /// How many seconds pass before anything is measured
     #[arg(long, value_name = "S", default_value = "0.5", value_parser = seconds, allow_negative_numbers = true)]
     warmup: f64,
-    /// Run on this core alone
+    /// Run on this core only
     #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023), allow_negative_numbers = true)]
     core: Option<usize>,
-    /// Measure what this process runs for as well: the server
+    /// Measure the CPU time of this process, the server, as well
     #[arg(long, value_name = "PID", allow_negative_numbers = true)]
     watch: Option<u32>,
     /// Print one JSON object
@@ -65,8 +65,8 @@ impl Shared {
     }
 }
 
-/// How many calls a task makes before it says how they went. One of them is timed: to read the clock
-/// for each would be a twentieth of what is measured.
+/// How many calls a task makes before it records them. One of them is timed: to read the clock for
+/// each would be a twentieth of what is measured.
 const BATCH: u64 = 8;
 
 struct Tally {
@@ -143,12 +143,12 @@ async fn drive(args: &Args) -> Result<Summary> {
     let measured = measure(args, &tally).await;
     tally.lock().ends = true;
     for task in tasks {
-        task.await.context("a task has panicked")??;
+        task.await.context("a task panicked")??;
     }
     let (after, calls) = (value().await?, tally.lock().calls);
     ensure!(
         after - before == calls,
-        "{calls} calls had {} effects",
+        "{calls} calls were ok and had {} effects; expected one each",
         after - before
     );
     client.close().await;
@@ -159,7 +159,7 @@ async fn drive(args: &Args) -> Result<Summary> {
 }
 
 /// How long was measured, and what was used before and after. What was counted is known when all
-/// tasks have said how their last calls went.
+/// tasks have recorded their last calls.
 async fn measure(args: &Args, tally: &Shared) -> Result<(Duration, [Cpu; 2])> {
     tokio::time::sleep(Duration::from_secs_f64(args.warmup)).await;
     let (before, from) = (Cpu::now(args.watch)?, clock::now());

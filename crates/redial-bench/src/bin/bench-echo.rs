@@ -26,7 +26,7 @@ struct Args {
     /// Address to listen on; port 0 lets the system choose one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Run on this core alone
+    /// Run on this core only
     #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023), allow_negative_numbers = true)]
     core: Option<usize>,
 }

@@ -26,21 +26,21 @@ use tokio::{
 use uuid::Uuid;
 
 /// Makes calls with plain ids, one after the other and through memory, against a server that keeps
-/// each for a second or as long as `--ttl-ms` says, and tells apart those before the first record
-/// expires, while the table grows, from those after, while it stays as it is.
+/// each for as long as `--ttl-ms` says, and reports those before the first record expires, while the
+/// table grows, apart from those after, while it stays as it is.
 ///
 /// All rounds are printed: on a machine that does something else now and then, the slowest call
-/// of a round is whatever that was, and the round with the least tells the most.
+/// of a round is whatever that was, so the round with the least says most.
 #[derive(Debug, Parser)]
 #[command(name = "bench-growth", version)]
 struct Args {
-    /// How long a finished call is kept, in milliseconds: what decides how far the table grows
+    /// How many milliseconds a finished call is kept, which decides how far the table grows
     #[arg(long, value_name = "N", default_value = "2000", value_parser = whole::<u64>(10, 60_000))]
     ttl_ms: u64,
-    /// Rounds, each with a new server
+    /// How many rounds, each with a new server
     #[arg(long, value_name = "N", default_value = "5", value_parser = whole::<u32>(1, 1_000))]
     rounds: u32,
-    /// How long the result of a call is, in bytes
+    /// The length of a call's result in bytes
     #[arg(long, value_name = "N", default_value = "100", value_parser = whole::<usize>(2, 60_000))]
     result_bytes: usize,
 }
@@ -84,13 +84,13 @@ fn print_line(name: &str, latency: &Histogram<u64>) {
     );
 }
 
-/// What was seen of one server.
+/// The figures of one server.
 struct Run {
     growing: Histogram<u64>,
     as_large: Histogram<u64>,
     records: usize,
     record_bytes: usize,
-    /// By how much the program grew while the table did, where the system tells.
+    /// By how much the program grew while the table did, where the system reports it.
     resident: Option<usize>,
 }
 
@@ -109,17 +109,17 @@ fn run(args: &Args) -> Result<Run> {
         .config(config)
         .build()?;
     let state = Arc::new(Mutex::new(State::new(ttl, server.clone())));
-    let caller = Caller(Arc::clone(&state));
+    let client = StubClient(Arc::clone(&state));
     Builder::new_current_thread()
         .enable_time()
         .build()?
-        .block_on(server.serve_connection(caller));
+        .block_on(server.serve_connection(client));
     let state = state.lock().unwrap_or_else(PoisonError::into_inner);
     ensure!(
-        state.is_over(),
-        "the server has closed the connection, or answered with an error"
+        state.is_finished(),
+        "the server closed the connection, or answered a call with an error"
     );
-    let stopped = state.stopped.expect("it is over");
+    let stopped = state.stopped.expect("it is finished");
     Ok(Run {
         growing: state.growing.clone(),
         as_large: state.as_large.clone(),
@@ -173,8 +173,8 @@ impl State {
         }
     }
 
-    /// As long again as it took to grow.
-    fn is_over(&self) -> bool {
+    /// Whether the table has been as large for as long as it took to grow.
+    fn is_finished(&self) -> bool {
         self.stopped.is_some() && self.sent - self.begin > self.ttl * 2
     }
 
@@ -210,7 +210,7 @@ impl State {
     }
 }
 
-/// What of this program is in memory, in bytes, where the system tells (Linux).
+/// The resident memory of this program in bytes, where the system reports it (Linux).
 fn resident() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -220,10 +220,10 @@ fn resident() -> Option<usize> {
     Some(kib * 1024)
 }
 
-/// A connection at whose other end there is nobody: a request is made when it is read.
-struct Caller(Arc<Mutex<State>>);
+/// A connection without a client at the other end: each request is made when the server reads.
+struct StubClient(Arc<Mutex<State>>);
 
-impl AsyncRead for Caller {
+impl AsyncRead for StubClient {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -235,7 +235,7 @@ impl AsyncRead for Caller {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if !state.is_over() {
+        if !state.is_finished() {
             state.make();
             buffer.put_slice(&state.request);
         }
@@ -243,17 +243,18 @@ impl AsyncRead for Caller {
     }
 }
 
-impl AsyncWrite for Caller {
+impl AsyncWrite for StubClient {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.answer(bytes) {
-            true => Poll::Ready(Ok(bytes.len())),
-            false => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-        }
+        Poll::Ready(if state.answer(bytes) {
+            Ok(bytes.len())
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -19,31 +19,31 @@ struct Args {
     /// Where the server, or the echo, listens
     #[arg(long, value_name = "ADDR")]
     connect: SocketAddr,
-    /// What is asked
+    /// What to ask
     #[arg(long, value_name = "MODE", default_value = "session")]
     mode: Mode,
-    /// Connections
+    /// How many connections
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 1000), allow_negative_numbers = true)]
     connections: usize,
-    /// Calls under way on each connection
+    /// Calls in flight on each connection
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 65_536), allow_negative_numbers = true)]
     in_flight: usize,
-    /// The share of calls that are sent twice
+    /// The share of calls that are sent twice, from 0 to 1
     #[arg(long, value_name = "P", default_value = "0", value_parser = share, allow_negative_numbers = true)]
     duplicates: f64,
-    /// How long is measured
+    /// How many seconds are measured
     #[arg(long, value_name = "S", default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
     seconds: f64,
-    /// How long before anything is measured
+    /// How many seconds pass before anything is measured
     #[arg(long, value_name = "S", default_value = "0.5", value_parser = seconds, allow_negative_numbers = true)]
     warmup: f64,
     /// Never sleep: ask for replies all the time
     #[arg(long)]
     spin: bool,
-    /// Run on this core alone
+    /// Run on this core only
     #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023), allow_negative_numbers = true)]
     core: Option<usize>,
-    /// Measure what this process runs for as well: the server
+    /// Measure the CPU time of this process, the server, as well
     #[arg(long, value_name = "PID", allow_negative_numbers = true)]
     watch: Option<u32>,
     /// Print one JSON object
@@ -73,7 +73,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     args.core.map(cpu::pin).transpose()?;
     anyhow::ensure!(
         args.duplicates == 0.0 || matches!(args.mode, Mode::Plain | Mode::Session),
-        "--duplicates: only mutations are executed once; expected --mode plain or session"
+        "--duplicates {}: only mutations may be sent twice; expected --mode plain or session. \
+         Nothing was sent",
+        args.duplicates
     );
     let load = Load {
         peer: args.connect,

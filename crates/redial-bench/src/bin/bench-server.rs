@@ -23,14 +23,14 @@ struct Args {
     /// Threads of the runtime; with 1 it is tokio's current-thread runtime
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 256), allow_negative_numbers = true)]
     threads: usize,
-    /// Run on this core alone
+    /// Run on this core only
     #[arg(long, value_name = "N", value_parser = whole::<usize>(0, 1023), allow_negative_numbers = true)]
     core: Option<usize>,
-    /// How long the reply to a finished call with a plain id is kept, in milliseconds: below the
-    /// length of a run, so that the table neither grows nor shrinks while it is measured
+    /// How many milliseconds the reply to a finished call with a plain id is kept: less than a run
+    /// takes, so that the table neither grows nor shrinks while it is measured
     #[arg(long, value_name = "N", default_value = "1000", value_parser = whole::<u64>(1, 1_000_000), allow_negative_numbers = true)]
     ttl_ms: u64,
-    /// Calls with plain ids on record at most
+    /// The most calls with plain ids that are on record
     #[arg(long, value_name = "N", default_value = "20000000", value_parser = whole::<usize>(1, u64::MAX), allow_negative_numbers = true)]
     table_records: usize,
 }
@@ -42,14 +42,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn runtime(threads: usize) -> io::Result<Runtime> {
-    let mut builder = match threads {
-        1 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    if threads > 1 {
-        builder.worker_threads(threads);
+    if threads == 1 {
+        return Builder::new_current_thread().enable_all().build();
     }
-    builder.enable_all().build()
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads).enable_all().build()
 }
 
 async fn serve(args: &Args) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! One connection under load: what is read is worked off, and what there is room for is written
-//! at once.
+//! One connection under load: replies are taken as they come, and as many requests as there is room
+//! for are written at once.
 
 use std::{
     io::{self, Read, Write},
@@ -22,7 +22,7 @@ use crate::clock;
 /// How much is read at once.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Of so many replies one is read as JSON.
+/// One of so many replies is read as JSON.
 const READ_AS_JSON: u32 = 1000;
 
 /// One connection.
@@ -71,7 +71,7 @@ impl Connection {
         })
     }
 
-    /// How many calls are under way.
+    /// How many calls are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.slots.in_flight()
@@ -100,7 +100,7 @@ impl Connection {
             self.owed -= f64::from(u8::from(is_sent_twice));
             let number = self.slots.take(1 + u8::from(is_sent_twice), now_ns);
             // As if each reply had led to one request, as with tasks that call in a loop: the
-            // client acknowledges no more than it knows to be over when it writes.
+            // client acknowledges no more than it knows to have completed when it writes.
             let ack = (number + 1).saturating_sub(self.max_in_flight as u32);
             let ack = ack.min(watermark);
             for _ in 0..1 + u8::from(is_sent_twice) {
@@ -110,7 +110,7 @@ impl Connection {
         self.flush()
     }
 
-    /// Writes what is left to be written.
+    /// Writes what is left to write.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Connection {
     pub fn flush(&mut self) -> Result<()> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
-                Ok(0) => bail!("the peer has closed the connection"),
+                Ok(0) => bail!("the peer closed the connection"),
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -130,16 +130,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads all there is, and works it off.
+    /// Reads and takes all replies that are there.
     ///
     /// # Errors
     ///
-    /// If the connection breaks, or at the first reply that is no result.
+    /// If the connection breaks, or at the first reply that isn't a result.
     pub fn receive(&mut self, start: Instant, latencies: &mut Histogram<u64>) -> Result<()> {
         loop {
             let room = self.buffer.len() - self.filled;
             match self.stream.read(&mut self.buffer[self.filled..]) {
-                Ok(0) => bail!("the peer has closed the connection"),
+                Ok(0) => bail!("the peer closed the connection"),
                 Ok(count) => {
                     self.filled += count;
                     let now = clock::now().duration_since(start);
@@ -167,7 +167,7 @@ impl Connection {
         while let Some((body, after)) = next_body(rest)? {
             rest = after;
             let Some(number) = number_of(body, expected) else {
-                bail!("a reply is no result: {}", String::from_utf8_lossy(body));
+                bail!("expected a result, got {}", String::from_utf8_lossy(body));
             };
             let replied = match self.slots.replied(number, body, twice) {
                 Ok(replied) => replied,
@@ -202,22 +202,26 @@ pub(crate) fn next_body(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
     let length = u32::from_be_bytes(*header) as usize;
     ensure!(
         length <= READ_BYTES / 2,
-        "a reply of {length} bytes was announced"
+        "the peer announced a reply of {length} bytes"
     );
     Ok(rest.split_at_checked(length))
 }
 
-/// Reads a reply as everybody else would.
+/// Reads a reply as any other client would.
 fn check(body: &[u8], number: u32, mode: Mode) -> Result<()> {
     let text = || String::from_utf8_lossy(body);
     let Ok(reply) = serde_json::from_slice::<Value>(body) else {
-        bail!("a reply is no JSON: {}", text());
+        bail!("expected a reply in JSON, got {}", text());
     };
     let id = reply["id"].as_str().unwrap_or_default();
     let is_named = id.len() == ID_BYTES && id.ends_with(&format!("{number:08x}"));
     let is_named = is_named && body[ID_AT..].starts_with(id.as_bytes());
     let has_value = mode == Mode::Echo || reply["result"].is_i64();
-    ensure!(is_named && has_value, "a reply is no number: {}", text());
+    ensure!(
+        is_named && has_value,
+        "expected a number for call {number}, got {}",
+        text()
+    );
     Ok(())
 }
 
@@ -241,10 +245,10 @@ mod tests {
     fn a_reply_is_read_as_json() {
         let id = "12345678-9abc-8def-8000-0000000000ff";
         let good = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":5}}"#);
-        let verdict = |body: &str, number| check(body.as_bytes(), number, Mode::Session);
-        assert!(verdict(&good, 255).is_ok());
-        assert!(verdict(&good, 254).is_err());
-        assert!(verdict(&good.replace(":5", ":null"), 255).is_err());
-        assert!(verdict(&good.replace(":5", ":5,"), 255).is_err());
+        let check_reply = |body: &str, number| check(body.as_bytes(), number, Mode::Session);
+        assert!(check_reply(&good, 255).is_ok());
+        assert!(check_reply(&good, 254).is_err());
+        assert!(check_reply(&good.replace(":5", ":null"), 255).is_err());
+        assert!(check_reply(&good.replace(":5", ":5,"), 255).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What is said to the peer before and after the load: hello, and how far its counter is.
+//! The requests before and after the load: hello, and the value of the peer's counter.
 
 use std::{
     io::{Read, Write},
@@ -15,13 +15,13 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{Load, Mode, template::Template};
 
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long a reply may take.
+const REPLY: Duration = Duration::from_secs(10);
 
-/// The largest answer, in bytes.
-const MAX_ANSWER_BYTES: u32 = 64 * 1024;
+/// The largest reply, in bytes.
+const MAX_REPLY_BYTES: u32 = 64 * 1024;
 
-/// A counter of the peer's, and where it began.
+/// A counter of the peer's, and its value before the load.
 pub struct Peer {
     load: Load,
     key: String,
@@ -33,7 +33,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// If the peer can't be reached, or answers anything but what was asked.
+    /// If the peer can't be reached, or its replies are not those that were expected.
     pub fn open(load: &Load, index: usize) -> Result<(Self, mio::net::TcpStream, Template)> {
         let random = some_bits(index);
         let key = format!("bench-{index}");
@@ -65,14 +65,15 @@ impl Peer {
         }
     }
 
-    /// How far the counter is. An echo has none.
+    /// The value of the counter. An echo has none.
     fn ask(&self) -> Result<i64> {
         if self.load.mode == Mode::Echo {
             return Ok(0);
         }
         let mut stream = connect(&self.load)?;
         let answer = ask(&mut stream, "get", &json!({"key": self.key}))?;
-        serde_json::from_str(answer.get()).with_context(|| format!("get answered {answer}"))
+        serde_json::from_str(answer.get())
+            .with_context(|| format!("expected a number from get, got {answer}"))
     }
 }
 
@@ -90,17 +91,17 @@ fn some_bits(index: usize) -> u64 {
 }
 
 fn connect(load: &Load) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&load.peer, ANSWER)
+    let stream = TcpStream::connect_timeout(&load.peer, REPLY)
         .with_context(|| format!("can't connect to {}", load.peer))?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_read_timeout(Some(REPLY))?;
     Ok(stream)
 }
 
 fn hello(stream: &mut TcpStream, in_flight: usize) -> Result<SessionId> {
     let answer = ask(stream, rpc::HELLO, &json!({}))?;
     let hello: Hello<'_> = serde_json::from_str(answer.get())
-        .with_context(|| format!("rpc.hello answered {answer}"))?;
+        .with_context(|| format!("expected a session from rpc.hello, got {answer}"))?;
     ensure!(
         in_flight as u64 <= hello.max_in_flight,
         "--in-flight {in_flight}: the server takes {} at most",
@@ -116,17 +117,17 @@ fn ask(stream: &mut TcpStream, method: &str, params: &Value) -> Result<Box<RawVa
     frame.extend_from_slice(body.as_bytes());
     stream.write_all(&frame)?;
     let mut header = [0; 4];
-    let heard = stream.read_exact(&mut header);
-    heard.with_context(|| format!("no answer to {method}"))?;
+    let received = stream.read_exact(&mut header);
+    received.with_context(|| format!("no reply to {method}"))?;
     let length = u32::from_be_bytes(header);
     ensure!(
-        length <= MAX_ANSWER_BYTES,
-        "an answer of {length} bytes to {method}"
+        length <= MAX_REPLY_BYTES,
+        "a reply of {length} bytes to {method}; expected at most {MAX_REPLY_BYTES}"
     );
     let mut body = vec![0; length as usize];
     stream.read_exact(&mut body)?;
     let reply = Reply::parse(&body)?;
     let text = || String::from_utf8_lossy(&body);
     let result = reply.outcome.ok().map(ToOwned::to_owned);
-    result.with_context(|| format!("{method} was answered by {}", text()))
+    result.with_context(|| format!("expected a result from {method}, got {}", text()))
 }

@@ -1,4 +1,4 @@
-//! The calls that are under way: a ring of places, the one that is known longest first.
+//! The calls in flight: a ring of slots, the oldest first.
 
 use std::fmt;
 
@@ -20,14 +20,14 @@ struct Slot {
 /// The calls of one connection.
 pub struct Slots {
     ring: Vec<Slot>,
-    /// The first call that is not over: what is acknowledged.
+    /// The first call that has not completed: what is acknowledged.
     watermark: u32,
     /// The next call.
     next: u32,
     in_flight: usize,
 }
 
-/// What a reply was good for.
+/// Which reply of a call it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replied {
     /// It was the first one: the call was sent at this time.
@@ -39,20 +39,23 @@ pub enum Replied {
     Again,
 }
 
-/// What is wrong with a reply.
+/// Why a reply is wrong.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Wrong {
-    /// Nothing was asked under that number, or it was answered before.
+pub enum WrongReply {
+    /// No call of that number waits for a reply.
     Unasked,
     /// The first reply to the same call said this.
     Differs(String),
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for WrongReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unasked => write!(f, "nobody waits for it"),
-            Self::Differs(first) => write!(f, "the reply before it was {first}"),
+            Self::Unasked => write!(f, "no call waits for it"),
+            Self::Differs(first) => write!(
+                f,
+                "it differs from the first reply to the same call, {first}"
+            ),
         }
     }
 }
@@ -75,7 +78,7 @@ impl Slots {
         }
     }
 
-    /// How many calls are under way.
+    /// How many calls are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight
@@ -87,13 +90,13 @@ impl Slots {
         self.next
     }
 
-    /// Every call below this number is over.
+    /// Every call below this number has completed.
     #[must_use]
     pub fn watermark(&self) -> u32 {
         self.watermark
     }
 
-    /// Whether the ring has a place for one more.
+    /// Whether the ring has a slot for one more.
     #[must_use]
     pub fn has_room(&self) -> bool {
         ((self.next - self.watermark) as usize) < self.ring.len()
@@ -106,29 +109,38 @@ impl Slots {
         slot.pending = times;
         slot.sent_ns = now_ns;
         slot.kept_bytes = 0;
-        self.next = number.checked_add(1).expect("a run of 2^32 calls is over");
+        self.next = number
+            .checked_add(1)
+            .expect("a run has fewer than 2^32 calls");
         self.in_flight += 1;
         number
     }
 
-    /// A reply has come. `twice` says whether the connection sends anything twice; then what it
+    /// Takes a reply. `twice` says whether the connection sends anything twice; then what it
     /// says is kept, to be compared.
     ///
     /// # Errors
     ///
-    /// [`Wrong`] if it can't be true.
-    pub fn replied(&mut self, number: u32, body: &[u8], twice: bool) -> Result<Replied, Wrong> {
+    /// [`WrongReply`] if it can't be true.
+    pub fn replied(
+        &mut self,
+        number: u32,
+        body: &[u8],
+        twice: bool,
+    ) -> Result<Replied, WrongReply> {
         if number.wrapping_sub(self.watermark) >= self.next - self.watermark {
-            return Err(Wrong::Unasked);
+            return Err(WrongReply::Unasked);
         }
         let slot = self.slot(number);
         let sent_ns = slot.sent_ns;
         let replied = match slot.pending {
-            0 => return Err(Wrong::Unasked),
+            0 => return Err(WrongReply::Unasked),
             _ if twice && slot.kept_bytes > 0 => {
                 let first = &slot.kept[..slot.kept_bytes];
                 if !says_the_same(first, body) {
-                    return Err(Wrong::Differs(String::from_utf8_lossy(first).into_owned()));
+                    return Err(WrongReply::Differs(
+                        String::from_utf8_lossy(first).into_owned(),
+                    ));
                 }
                 Replied::Again
             }
@@ -171,7 +183,7 @@ fn says_the_same(one: &[u8], other: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn first(sent_ns: u64) -> Result<Replied, Wrong> {
+    fn first(sent_ns: u64) -> Result<Replied, WrongReply> {
         Ok(Replied::First { sent_ns })
     }
 
@@ -192,17 +204,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_nobody_waits_for_is_noticed() {
+    fn a_reply_that_no_call_waits_for_is_noticed() {
         let mut slots = Slots::new(2);
         slots.take(1, 0);
-        assert_eq!(slots.replied(1, b"", false), Err(Wrong::Unasked));
+        assert_eq!(slots.replied(1, b"", false), Err(WrongReply::Unasked));
         assert_eq!(slots.replied(0, b"", false), first(0));
-        assert_eq!(slots.replied(0, b"", false), Err(Wrong::Unasked));
+        assert_eq!(slots.replied(0, b"", false), Err(WrongReply::Unasked));
         let mut slots = Slots::new(2);
         slots.take(1, 0);
         slots.take(1, 0);
         assert_eq!(slots.replied(1, b"", false), first(0));
-        assert_eq!(slots.replied(1, b"", false), Err(Wrong::Unasked));
+        assert_eq!(slots.replied(1, b"", false), Err(WrongReply::Unasked));
     }
 
     #[test]
@@ -225,6 +237,6 @@ mod tests {
         slots.take(2, 5);
         slots.replied(0, reply, true).unwrap();
         let wrong = slots.replied(0, br#"{"id":"0","result":18}"#, true);
-        assert!(matches!(wrong, Err(Wrong::Differs(first)) if first.contains("17")));
+        assert!(matches!(wrong, Err(WrongReply::Differs(first)) if first.contains("17")));
     }
 }

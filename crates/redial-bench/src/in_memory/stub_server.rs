@@ -1,4 +1,5 @@
-//! A connection to a server that is none: every request is answered when it is written.
+//! A connection without a server at the other end: each request is answered in the step that writes
+//! it.
 
 use std::{
     io,
@@ -14,15 +15,15 @@ use crate::load::{
     template::{ID_AT, ID_BYTES, REQUEST, number_of},
 };
 
-/// What follows the id in every answer.
+/// What follows the id in every reply.
 const REST: &[u8] = br#"","result":1}"#;
 
-/// What hello is answered.
+/// The result of hello.
 const HELLO: &str = r#"{"session":"123456789abcdef","table":"t","lease_ms":60000,"max_frame":1048576,"max_in_flight":512}"#;
 
 /// The transport.
 #[derive(Default)]
-pub(super) struct Answerer {
+pub(super) struct StubServer {
     /// A request that has not been written to its end.
     partial: Vec<u8>,
     replies: Vec<u8>,
@@ -30,7 +31,7 @@ pub(super) struct Answerer {
     reader: Option<Waker>,
 }
 
-impl Answerer {
+impl StubServer {
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.partial.is_empty() {
             let rest = self.answer(bytes)?;
@@ -45,7 +46,7 @@ impl Answerer {
         Ok(())
     }
 
-    /// Answers every whole request, and gives what is left.
+    /// Answers every whole request, and returns the rest.
     fn answer<'b>(&mut self, mut bytes: &'b [u8]) -> io::Result<&'b [u8]> {
         while let Some((body, rest)) = next_body(bytes).map_err(io::Error::other)? {
             bytes = rest;
@@ -67,7 +68,9 @@ impl Answerer {
     fn answer_other(&mut self, body: &[u8]) -> io::Result<()> {
         let limits = Limits::default();
         let Ok(Incoming::Request(request)) = Incoming::parse(body, &limits) else {
-            return Err(io::Error::other("what was written is no request"));
+            return Err(io::Error::other(
+                "the client wrote something that isn't a request",
+            ));
         };
         if let Some(id) = request.id
             && request.method == rpc::HELLO
@@ -81,7 +84,7 @@ impl Answerer {
     }
 }
 
-impl AsyncRead for Answerer {
+impl AsyncRead for StubServer {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,7 +104,7 @@ impl AsyncRead for Answerer {
     }
 }
 
-impl AsyncWrite for Answerer {
+impl AsyncWrite for StubServer {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,

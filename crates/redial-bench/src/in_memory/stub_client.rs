@@ -1,5 +1,5 @@
-//! A connection to the server at whose other end there is nobody: what it reads is made when it
-//! reads, and what it writes is checked and thrown away.
+//! A connection to a server without a client at the other end: requests are made when the server
+//! reads, and its replies are checked and thrown away when it writes.
 
 use std::{
     cell::Cell,
@@ -19,14 +19,14 @@ use crate::load::{
     template::{RESULT, Template, number_of},
 };
 
-/// Bits for plain ids, which nobody has to guess here.
+/// Bits for plain ids, which need not be hard to guess here.
 const SOME_BITS: u64 = 0x0bad_cafe_0ddb_a110;
 
-/// How it went, once it is over.
-pub(super) type Verdict = Rc<Cell<Option<Result<()>>>>;
+/// The result of the run, once it has ended.
+pub(super) type RunResult = Rc<Cell<Option<Result<()>>>>;
 
 /// The transport.
-pub(super) struct Caller {
+pub(super) struct StubClient {
     mode: Mode,
     template: Option<Template>,
     calls: u32,
@@ -40,11 +40,11 @@ pub(super) struct Caller {
     read: usize,
     /// The read after this one finds nothing, as it does on a socket.
     is_drained: bool,
-    verdict: Verdict,
+    result: RunResult,
 }
 
-impl Caller {
-    pub(super) fn new(mode: Mode, calls: u32, at_once: u32) -> (Self, Verdict) {
+impl StubClient {
+    pub(super) fn new(mode: Mode, calls: u32, at_once: u32) -> (Self, RunResult) {
         let mut requests = Vec::new();
         let template = match mode {
             Mode::Session | Mode::Query => {
@@ -55,8 +55,8 @@ impl Caller {
             }
             _ => Some(Template::new(mode, SessionId::from_bits(SOME_BITS), "k")),
         };
-        let verdict = Verdict::default();
-        let caller = Self {
+        let result = RunResult::default();
+        let stub_client = Self {
             mode,
             template,
             calls,
@@ -66,9 +66,9 @@ impl Caller {
             requests,
             read: 0,
             is_drained: false,
-            verdict: Rc::clone(&verdict),
+            result: Rc::clone(&result),
         };
-        (caller, verdict)
+        (stub_client, result)
     }
 
     /// Makes the next calls, if those before are answered. They acknowledge those.
@@ -101,18 +101,21 @@ impl Caller {
             let number = number_of(body, RESULT);
             ensure!(
                 number == Some(self.answered),
-                "call {} was answered by {}",
+                "call {} got the reply {}",
                 self.answered,
                 String::from_utf8_lossy(body)
             );
             self.answered += 1;
         }
-        ensure!(replies.is_empty(), "a reply is not whole");
+        ensure!(
+            replies.is_empty(),
+            "the server wrote a reply in parts; expected whole frames"
+        );
         Ok(())
     }
 }
 
-impl AsyncRead for Caller {
+impl AsyncRead for StubClient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,7 +131,7 @@ impl AsyncRead for Caller {
             if self.answered < self.calls {
                 return Poll::Pending;
             }
-            self.verdict.set(Some(Ok(())));
+            self.result.set(Some(Ok(())));
             return Poll::Ready(Ok(()));
         }
         let count = waiting.len().min(buffer.remaining());
@@ -139,14 +142,14 @@ impl AsyncRead for Caller {
     }
 }
 
-impl AsyncWrite for Caller {
+impl AsyncWrite for StubClient {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if let Err(error) = self.take(bytes) {
-            self.verdict.set(Some(Err(error)));
+            self.result.set(Some(Err(error)));
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         Poll::Ready(Ok(bytes.len()))

@@ -1,8 +1,8 @@
-//! One end, whole, against a peer in memory that costs next to nothing: to count instructions and
-//! allocations, which sockets, other threads and the time of day would blur.
+//! The whole of one end against a peer in memory that costs next to nothing: to count instructions
+//! and allocations, which sockets, other threads and the time of day would blur.
 
-mod answerer;
-mod caller;
+mod stub_client;
+mod stub_server;
 
 use std::{io, rc::Rc, time::Duration};
 
@@ -11,14 +11,14 @@ use clap::ValueEnum;
 use redial_client::{Client, connect::once};
 use tokio::{runtime::Builder, task::LocalSet};
 
-use self::{answerer::Answerer, caller::Caller};
+use self::{stub_client::StubClient, stub_server::StubServer};
 use crate::{
     counters::server,
     load::Mode,
     methods::{Inc, IncParams},
 };
 
-/// Through what the calls go.
+/// What the calls go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Path {
     /// The server: the method as a query.
@@ -31,12 +31,12 @@ pub enum Path {
     ClientSession,
 }
 
-/// Makes so many calls, so many of which arrive in one read of the server, or are under way at
-/// once from the client.
+/// Makes so many calls, of which `at_once` arrive in one read of the server, or are in flight at once
+/// from the client.
 ///
 /// # Errors
 ///
-/// If a call is not answered by a result.
+/// If a call ends without a result.
 pub fn run(path: Path, calls: u32, at_once: u32) -> Result<()> {
     match path {
         Path::ServerQuery => run_server(Mode::Query, calls, at_once),
@@ -53,16 +53,18 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 fn run_server(mode: Mode, calls: u32, at_once: u32) -> Result<()> {
     // Nothing expires: how much would depend on how fast it goes.
     let server = server(Duration::from_secs(3600), usize::MAX)?;
-    let (caller, verdict) = Caller::new(mode, calls, at_once);
-    runtime()?.block_on(server.serve_connection(caller));
-    let verdict = verdict.take();
-    verdict.unwrap_or_else(|| anyhow::bail!("the server has closed the connection"))
+    let (stub_client, result) = StubClient::new(mode, calls, at_once);
+    runtime()?.block_on(server.serve_connection(stub_client));
+    let result = result.take();
+    result.unwrap_or_else(|| {
+        anyhow::bail!("the server closed the connection before it had answered all calls")
+    })
 }
 
 fn run_client(calls: u32, at_once: u32) -> Result<()> {
     let local = LocalSet::new();
     local.block_on(&runtime()?, async {
-        let client = Client::builder().connect_with(once(Answerer::default()));
+        let client = Client::builder().connect_with(once(StubServer::default()));
         let client = client.await?;
         let left = Rc::new(std::cell::Cell::new(calls));
         let tasks = (0..at_once.min(calls)).map(|_| {
@@ -70,7 +72,7 @@ fn run_client(calls: u32, at_once: u32) -> Result<()> {
             tokio::task::spawn_local(make_calls(client, left))
         });
         for task in tasks.collect::<Vec<_>>() {
-            task.await.context("a task has panicked")??;
+            task.await.context("a task of the client panicked")??;
         }
         Ok(())
     })
