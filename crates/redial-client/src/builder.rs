@@ -1,22 +1,24 @@
 //! How a client comes about: its configuration is checked, then it connects, at once or when the
 //! first call needs it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use redial_protocol::Address;
 
 use crate::{
-    client::{Client, Handle, Shared, State},
+    cause::ConnectError,
+    client::Client,
     clock,
     config::Config,
     connect::Tcp,
     connector::Connector,
-    error::{BuildError, ConnectError},
+    error::BuildError,
     io::start,
-    keeper::Keepers,
     mux::Mux,
+    policy::{budget::TokenBucket, hedge::Latency},
     random::rng,
-    retry::{Policy, budget::Bucket, hedge::Latency},
+    retry::context::RetryContext,
+    shared::{Shared, SharedState},
 };
 
 impl Client {
@@ -95,16 +97,15 @@ impl ClientBuilder {
         let client = self.build(connector.clone())?;
         let shared = client.shared();
         for link in 0..shared.config.connections {
-            let io = connector
-                .connect_within(shared.config.connect_timeout)
-                .await;
+            let limit = shared.config.connect_timeout;
+            let io = connector.connect_within(limit).await;
             let io = io.map_err(|error| ConnectError {
                 peer: shared.peer.clone(),
                 reason: Arc::new(error),
             })?;
-            if shared.with(|state| state.mux.adopt(link)) {
+            if shared.with(|state| state.mux.claim_driver(link)) {
                 let task = start(connector.clone(), shared.clone(), link, Some(io));
-                shared.keep(link, task);
+                shared.set_driver(link, task);
             }
         }
         Ok(client)
@@ -124,31 +125,17 @@ impl ClientBuilder {
         if let Some(problem) = config.problem() {
             return Err(BuildError::Config(problem));
         }
-        let policy = Policy {
-            bucket: Bucket::new(config.retry_budget, clock::now()),
+        let retry = RetryContext {
+            bucket: TokenBucket::new(config.retry_budget, clock::now()),
             jitter: rng(config.jitter_seed.or(config.seed), 1)?,
             latency: Latency::new(),
             hedges: 0,
             limits: config.call,
         };
-        let state = State {
-            mux: Mux::new(&config, rng(config.seed, 0)?),
-            policy,
-            tasks: vec![None; config.connections],
-            keepers: Keepers::default(),
-            is_closed: false,
-        };
-        let shared = Shared {
-            state: Mutex::new(state),
-            config,
-            peer: connector.peer().into(),
-            drivers: Box::new(connector),
-        };
-        Ok(Client {
-            handle: Arc::new(Handle {
-                shared: Arc::new(shared),
-            }),
-        })
+        let mux = Mux::new(&config, rng(config.seed, 0)?);
+        let state = SharedState::new(mux, retry, config.connections);
+        let shared = Shared::new(state, config, connector.peer(), Box::new(connector));
+        Ok(Client::new(Arc::new(shared)))
     }
 }
 

@@ -1,7 +1,9 @@
 //! One call: what may be chosen about it, and what awaiting it gives.
 
-mod course;
-mod open;
+mod conclude;
+mod finished;
+mod guard;
+mod state;
 
 use std::{
     borrow::Cow,
@@ -9,6 +11,7 @@ use std::{
     future::{Future, IntoFuture, poll_fn},
     marker::PhantomData,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,15 +20,17 @@ use redial_protocol::MethodKind;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use self::{course::Course, open::Open};
+use self::{guard::CallGuard, state::CallState};
 use crate::{
-    client::Client,
+    cause::Cause,
     config::CallLimits,
-    error::{CallError, Cause},
-    json::Json,
-    mux::Nature,
+    error::CallError,
+    inline_bytes::InlineBytes,
+    mux::pending::CallFlags,
+    policy::{backoff::Backoff, hedge::Hedge},
     report::{Reply, Report},
-    retry::{Flight, backoff::Backoff, hedge::Hedge},
+    retry::Retrier,
+    shared::ClientHandle,
     token::CallToken,
 };
 
@@ -51,50 +56,49 @@ use crate::{
 /// ```
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<O> {
-    client: Client,
-    course: Course,
+    client: Arc<ClientHandle>,
+    state: CallState,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> Call<O> {
-    /// A query may be sent again for ever, a mutation as long as its server is sure to know it.
     pub(crate) fn new(
-        client: &Client,
+        client: &Arc<ClientHandle>,
         method: Cow<'static, str>,
         params: &impl Serialize,
         kind: MethodKind,
     ) -> Self {
-        // Not into their place at once: what is lent to a serialiser is built in memory and then
-        // moved as a whole.
-        let mut json = Json::EMPTY;
+        // Not where they stay: what is lent to a serialiser is built in memory and then moved as a
+        // whole.
+        let mut json = InlineBytes::EMPTY;
         let problem = encode(params, &mut json).err().map(Box::new);
-        let config = &client.shared().config;
-        let mut course = Course::new(Flight::new(method, json));
-        course.problem = problem;
-        course.nature.is_query = kind == MethodKind::Query;
+        let mut state = CallState::new(Retrier::new(method, json));
+        state.problem = problem;
+        state.flags.is_query = kind == MethodKind::Query;
+        // A query may be sent again for ever, a mutation while its server is sure to know it.
         if kind == MethodKind::Mutation {
-            course.flight.resend_window = Some(config.resend_window);
+            state.retrier.resend_window = Some(client.shared.config.resend_window);
         }
         Self {
             client: client.clone(),
-            course,
+            state,
             output: PhantomData,
         }
     }
 
-    pub(crate) fn resumed(client: &Client, token: CallToken) -> Self {
+    pub(crate) fn resumed(client: &Arc<ClientHandle>, token: CallToken) -> Self {
         let (method, kind) = (token.method.into(), MethodKind::Mutation);
         let mut call = Self::new(client, method, &token.params, kind);
-        call.course.id = Some(token.id);
-        call.course.hold = token.hold;
-        call.course.nature.is_resumed = true;
+        call.state.id = Some(token.id);
+        call.state.retention = token.retention;
+        call.state.flags.is_resumed = true;
         call
     }
 
     fn limits_mut(&mut self) -> &mut CallLimits {
-        let usual = || self.client.shared().config.call.into();
-        let own_limits = &mut self.course.flight.own_limits;
-        own_limits.get_or_insert_with(usual)
+        let defaults = || self.client.shared.config.call.into();
+        let own_limits = &mut self.state.retrier.own_limits;
+        own_limits.get_or_insert_with(defaults)
     }
 
     /// How long to wait for a reply before the next attempt.
@@ -135,15 +139,15 @@ impl<O> Call<O> {
 
     /// The call's id, where the caller chooses it: one that was never used before, such as
     /// `Uuid::new_v4()` with that feature of the `uuid` crate. To send a call again that was sent
-    /// before, use [`Client::resume`].
+    /// before, use [`Client::resume`](crate::Client::resume).
     pub fn id(mut self, id: Uuid) -> Self {
-        self.course.id = Some(id);
+        self.state.id = Some(id);
         self
     }
 
     /// The trace that the call belongs to, as in W3C Trace Context, section 3.2.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        self.course.flight.traceparent = Some(traceparent.into());
+        self.state.retrier.traceparent = Some(traceparent.into());
         self
     }
 
@@ -151,13 +155,13 @@ impl<O> Call<O> {
     pub fn returning<T: DeserializeOwned>(self) -> Call<T> {
         Call {
             client: self.client,
-            course: self.course,
+            state: self.state,
             output: PhantomData,
         }
     }
 
     /// What names the call, to be kept before it is sent: with it a program that crashed
-    /// meanwhile can [`resolve`](Client::resolve) or [`resume`](Client::resume) it.
+    /// meanwhile can [`resolve`](crate::Client::resolve) or [`resume`](crate::Client::resume) it.
     ///
     /// It waits until the call can have a name: for a connection, for the server to say whether
     /// it has sessions and, at the end of the session's window, for a number. From then on the
@@ -168,37 +172,38 @@ impl<O> Call<O> {
     ///
     /// [`CallError::NotExecuted`] if there is no name for it within the call's deadline.
     pub async fn token(&mut self) -> Result<CallToken, CallError> {
-        let course = &mut self.course;
-        if let Some(problem) = course.problem.as_deref().cloned() {
-            return Err(course.refused(problem));
+        let state = &mut self.state;
+        if let Some(problem) = state.problem.as_deref().cloned() {
+            return Err(state.rejected(problem));
         }
-        if course.id.is_none() {
-            let mut reservation =
-                Course::new(Flight::new(course.flight.method.clone(), Json::EMPTY));
-            reservation.flight.own_limits = course.flight.own_limits.clone();
-            reservation.nature = Nature {
+        let method = &state.retrier.method;
+        if state.id.is_none() {
+            let retrier = Retrier::new(method.clone(), InlineBytes::EMPTY);
+            let mut reservation = CallState::new(retrier);
+            reservation.retrier.own_limits = state.retrier.own_limits.clone();
+            reservation.flags = CallFlags {
                 is_reservation: true,
-                ..course.nature
+                ..state.flags
             };
-            let mut open = Open::new(self.client.clone(), reservation);
-            poll_fn(|context| open.poll_over(context)).await;
-            let (id, hold) = open.name()?;
-            (course.id, course.hold) = (Some(id), hold);
+            let mut guard = CallGuard::new(self.client.clone(), reservation);
+            poll_fn(|context| guard.poll_finished(context)).await;
+            let (id, retention) = guard.reserved_id()?;
+            (state.id, state.retention) = (Some(id), retention);
         }
         Ok(CallToken {
-            id: course.id.unwrap_or_default(),
-            method: course.flight.method.clone().into_owned(),
-            params: course.flight.params.to_raw(),
-            hold: course.hold.clone(),
+            id: state.id.unwrap_or_default(),
+            method: method.clone().into_owned(),
+            params: state.retrier.params.to_raw(),
+            retention: state.retention.clone(),
         })
     }
 
     /// The call from its first attempt to its end, and how it went.
-    pub(crate) async fn run(self) -> (Result<Json, CallError>, Report) {
-        let mut open = Open::new(self.client, self.course);
-        let over = poll_fn(|context| open.poll(context)).await;
-        let result = over.and_then(|()| open.conclude());
-        (result, open.report())
+    pub(crate) async fn run(self) -> (Result<InlineBytes, CallError>, Report) {
+        let mut guard = CallGuard::new(self.client, self.state);
+        let finished = poll_fn(|context| guard.poll(context)).await;
+        let result = finished.and_then(|()| guard.conclude());
+        (result, guard.report())
     }
 }
 
@@ -211,7 +216,7 @@ impl<O: DeserializeOwned> Call<O> {
     pub async fn with_report(self) -> Result<Reply<O>, CallError> {
         let mut future = self.into_future();
         let value = (&mut future).await?;
-        let report = future.open.report();
+        let report = future.guard.report();
         Ok(Reply { value, report })
     }
 }
@@ -222,7 +227,7 @@ impl<O: DeserializeOwned> IntoFuture for Call<O> {
 
     fn into_future(self) -> CallFuture<O> {
         CallFuture {
-            open: Open::new(self.client, self.course),
+            guard: CallGuard::new(self.client, self.state),
             output: PhantomData,
         }
     }
@@ -232,7 +237,7 @@ impl<O: DeserializeOwned> IntoFuture for Call<O> {
 /// server has not started it yet.
 #[must_use = "a call is sent when it is awaited"]
 pub struct CallFuture<O> {
-    open: Open,
+    guard: CallGuard,
     output: PhantomData<fn() -> O>,
 }
 
@@ -240,21 +245,21 @@ impl<O: DeserializeOwned> Future for CallFuture<O> {
     type Output = Result<O, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        ready!(self.open.poll(context))?;
-        Poll::Ready(self.open.read())
+        ready!(self.guard.poll(context))?;
+        Poll::Ready(self.guard.read())
     }
 }
 
 impl<O> fmt::Debug for CallFuture<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.open.debug("CallFuture", f)
+        self.guard.debug("CallFuture", f)
     }
 }
 
 impl<O> fmt::Debug for Call<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let usual = &self.client.shared().config.call;
-        self.course.debug("Call", Some(usual), f)
+        let defaults = &self.client.shared.config.call;
+        self.state.debug("Call", Some(defaults), f)
     }
 }
 
@@ -271,11 +276,11 @@ pub struct Notification {
 
 impl Notification {
     pub(crate) fn new(mut call: Call<()>) -> Self {
-        call.course.nature = Nature {
+        call.state.flags = CallFlags {
             is_notification: true,
-            ..Nature::default()
+            ..CallFlags::default()
         };
-        call.course.flight.resend_window = Some(Duration::ZERO);
+        call.state.retrier.resend_window = Some(Duration::ZERO);
         Self { call }
     }
 
@@ -296,11 +301,11 @@ impl IntoFuture for Notification {
 }
 
 /// Params as they go out: an object or an array, or left out.
-fn encode(params: &impl Serialize, json: &mut Json) -> Result<(), Cause> {
+fn encode(params: &impl Serialize, json: &mut InlineBytes) -> Result<(), Cause> {
     serde_json::to_writer(&mut *json, params)
         .map_err(|error| Cause::BadParams(error.to_string()))?;
     match json.get() {
-        b"null" => *json = Json::EMPTY,
+        b"null" => *json = InlineBytes::EMPTY,
         [b'{' | b'[', ..] => {}
         other => {
             return Err(Cause::BadParams(format!(

@@ -1,6 +1,6 @@
-//! The one place that reads the clock. Everything else is told the time.
+//! The one place that reads the clock. Everything else gets the time as an argument.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The time now, on tokio's clock, which a test can stop and a simulation can own.
 #[expect(
@@ -9,4 +9,12 @@ use std::time::Instant;
 )]
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A year: longer than any wait is meant to be, and short enough to be added to any time.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A time after `now`, for waits of any length.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    now + wait.min(LONGEST_WAIT)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redial_protocol::{Dialect, Limits};
 
-use crate::retry::{backoff::Backoff, budget::RetryBudget, hedge::Hedge};
+use crate::policy::{backoff::Backoff, budget::RetryBudget, hedge::Hedge};
 
 /// The limits of one call: a client has defaults, and each call may have its own.
 #[derive(Clone, Copy, Debug, PartialEq)]

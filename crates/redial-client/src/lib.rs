@@ -64,41 +64,45 @@
 
 mod builder;
 mod call;
+mod cause;
 mod client;
 mod clock;
 mod config;
 pub mod connect;
 mod connector;
 mod error;
-mod few;
+mod inline_bytes;
 mod io;
-mod json;
-mod keeper;
 mod mux;
+mod policy;
 mod random;
 mod report;
 mod resolve;
 mod retry;
-mod session;
+mod shared;
+mod small_vec;
+mod tasks;
+mod timer_task;
 mod token;
-mod woken;
+mod wake_list;
 
 pub use builder::ClientBuilder;
 pub use call::{Call, CallFuture, Notification};
+pub use cause::{Cause, ConnectError, GiveUpReason};
 pub use client::{Client, Stats};
 pub use config::{CallLimits, Config};
 pub use connector::Connector;
-pub use error::{BuildError, CallError, Cause, ConnectError, Details, GiveUpReason};
+pub use error::{BuildError, CallError, Details};
+pub use policy::{
+    backoff::{Backoff, BackoffError, Jitter},
+    budget::RetryBudget,
+    hedge::Hedge,
+};
 pub use redial_protocol::{
     Address, AddressError, Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Method, MethodKind,
 };
 pub use report::{AttemptEnd, AttemptReport, Reply, Report};
 pub use resolve::{Resolution, Resolve};
-pub use retry::{
-    backoff::{Backoff, BackoffError, Jitter},
-    budget::RetryBudget,
-    hedge::Hedge,
-};
 pub use token::CallToken;
 pub use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::few::Few;
+use crate::small_vec::SmallVec;
 
 /// How a call went: with every value, and in every error.
 ///
@@ -12,7 +12,7 @@ use crate::few::Few;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub(crate) attempts: u32,
-    pub(crate) history: Few<AttemptReport>,
+    pub(crate) history: SmallVec<AttemptReport>,
     pub(crate) total: Duration,
     pub(crate) replayed: Option<bool>,
     pub(crate) connects: u64,
@@ -23,7 +23,7 @@ impl Report {
     pub(crate) const fn empty() -> Self {
         Self {
             attempts: 0,
-            history: Few::new(),
+            history: SmallVec::new(),
             total: Duration::ZERO,
             replayed: None,
             connects: 0,

@@ -1,4 +1,4 @@
-//! Asking what became of a call, in the process that made it or in another one.
+//! Asking for the outcome of a call, in the process that made it or in another one.
 
 use std::{
     borrow::Cow,
@@ -6,28 +6,30 @@ use std::{
     future::{Future, IntoFuture},
     marker::PhantomData,
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
 use redial_protocol::{
     ErrorCode, Executed, MethodKind,
-    rpc::{self, CallParams, State},
+    rpc::{self, CallParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
     call::Call,
-    client::Client,
+    cause::{Cause, GiveUpReason},
     config::CallLimits,
-    error::{CallError, Cause, Details, GiveUpReason},
-    json::Json,
+    error::{CallError, Details},
+    inline_bytes::InlineBytes,
+    policy::backoff::Backoff,
     report::Report,
-    retry::backoff::Backoff,
+    shared::ClientHandle,
     token::CallToken,
 };
 
-/// What became of a call.
+/// What happened to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution<T> {
     /// It was executed, and this is what it gave.
@@ -50,17 +52,17 @@ pub enum Resolution<T> {
 /// be reached within the deadline. It is never `NotExecuted`: that is [`Resolution::Never`].
 #[must_use = "the question is sent when it is awaited"]
 pub struct Resolve<T> {
-    client: Client,
+    client: Arc<ClientHandle>,
     call: Call<()>,
     token: CallToken,
     output: PhantomData<fn() -> T>,
 }
 
 impl Resolve<Value> {
-    pub(crate) fn new(client: &Client, token: CallToken) -> Self {
+    pub(crate) fn new(client: &Arc<ClientHandle>, token: CallToken) -> Self {
         let id = Cow::Owned(token.id.to_string());
         // It is asked under an id of its own, which is of no session.
-        let own = client.shared().with(|state| state.mux.new_id());
+        let own = client.shared.with(|state| state.mux.random_call_id());
         let params = CallParams { id };
         let call = Call::new(client, rpc::RESOLVE.into(), &params, MethodKind::Query);
         Self {
@@ -151,7 +153,7 @@ impl<T> fmt::Debug for Resolve<T> {
 /// What the server answered.
 fn read<T: DeserializeOwned>(
     token: CallToken,
-    result: &Json,
+    result: &InlineBytes,
     report: Report,
 ) -> Result<Resolution<T>, CallError> {
     let resolution: rpc::Resolution = match serde_json::from_slice(result.get()) {
@@ -162,13 +164,13 @@ fn read<T: DeserializeOwned>(
         }
     };
     let cause = match (resolution.state, resolution.result, resolution.error) {
-        (State::Never, ..) => return Ok(Resolution::Never),
+        (rpc::State::Never, ..) => return Ok(Resolution::Never),
         // What is on record may be that nobody knows: the server stopped while the handler ran.
-        (State::Done, None, Some(error)) if error.executed() != Executed::Yes => {
+        (rpc::State::Done, None, Some(error)) if error.executed() != Executed::Yes => {
             return Err(unknown(token, Cause::Server(error), report));
         }
-        (State::Done, None, Some(error)) => Cause::Server(error),
-        (State::Done, Some(result), None) => match decode(&result) {
+        (rpc::State::Done, None, Some(error)) => Cause::Server(error),
+        (rpc::State::Done, Some(result), None) => match decode(&result) {
             Ok(value) => return Ok(Resolution::Value(value)),
             Err(cause) => cause,
         },
@@ -193,7 +195,7 @@ fn refused<T>(token: CallToken, error: CallError) -> Result<Resolution<T>, CallE
     let executed = stale.map(redial_protocol::ErrorObject::executed);
     let inner = error.details();
     let mut details = Box::new(details(&token, inner.cause.clone(), inner.report.clone()));
-    details.stop = inner.stop;
+    details.reason = inner.reason;
     match executed {
         Some(Executed::No) => Ok(Resolution::Never),
         Some(Executed::Yes) => Err(CallError::Failed { details }),
@@ -214,7 +216,7 @@ fn details(token: &CallToken, cause: Cause, report: Report) -> Details {
     Details {
         method: token.method.clone().into(),
         id: token.id,
-        stop: GiveUpReason::Final,
+        reason: GiveUpReason::Final,
         cause,
         report,
     }

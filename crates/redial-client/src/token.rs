@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::client::Shared;
+use crate::shared::Shared;
 
 /// Names a call beyond the life of its future and its process: what it takes to ask for its
 /// outcome ([`Client::resolve`](crate::Client::resolve)) or to send the very same call again
@@ -37,7 +37,7 @@ pub struct CallToken {
     #[serde(default)]
     pub params: Option<Box<RawValue>>,
     #[serde(skip)]
-    pub(crate) hold: Option<Arc<Hold>>,
+    pub(crate) retention: Option<Arc<Retention>>,
 }
 
 /// What [`CallError::Unknown`](crate::CallError::Unknown) holds.
@@ -56,8 +56,8 @@ impl Serialize for CallToken {
             #[serde(skip_serializing_if = "Option::is_none")]
             params: Option<&'a RawValue>,
         }
-        if let Some(hold) = &self.hold {
-            hold.is_elsewhere.store(true, Ordering::Relaxed);
+        if let Some(retention) = &self.retention {
+            retention.is_exported.store(true, Ordering::Relaxed);
         }
         let members = Members {
             id: self.id,
@@ -70,40 +70,40 @@ impl Serialize for CallToken {
 
 /// Keeps the number of a call from being acknowledged, for as long as somebody has its token.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct Retention {
     shared: Weak<Shared>,
     call: SessionCall,
-    is_elsewhere: AtomicBool,
+    is_exported: AtomicBool,
 }
 
-impl Hold {
-    /// A hold on a number of a session of this client; `is_elsewhere` if its token has been
+impl Retention {
+    /// A hold on a number of a session of this client; `is_exported` if its token has been
     /// serialised before. Not to be dropped under the client's lock.
-    pub(crate) fn new(shared: &Arc<Shared>, call: SessionCall, is_elsewhere: bool) -> Arc<Self> {
+    pub(crate) fn new(shared: &Arc<Shared>, call: SessionCall, is_exported: bool) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::downgrade(shared),
             call,
-            is_elsewhere: is_elsewhere.into(),
+            is_exported: is_exported.into(),
         })
     }
 
     /// Whether a token was serialised, so that the record is kept until it is forgotten on purpose.
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        self.is_elsewhere.load(Ordering::Relaxed)
+    pub(crate) fn is_exported(&self) -> bool {
+        self.is_exported.load(Ordering::Relaxed)
     }
 
     /// Whether the token may be used by somebody other than the holder of this reference.
     pub(crate) fn has_others(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1 || self.is_elsewhere()
+        Arc::strong_count(self) > 1 || self.is_exported()
     }
 }
 
-impl Drop for Hold {
+impl Drop for Retention {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.with(|state| {
-                let is_elsewhere = self.is_elsewhere();
-                state.mux.release_token(self.call, is_elsewhere);
+                let is_exported = self.is_exported();
+                state.mux.drop_token(self.call, is_exported);
             });
         }
     }

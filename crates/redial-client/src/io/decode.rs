@@ -1,4 +1,4 @@
-//! What the frames from the server are.
+//! Frames from the server, read as messages.
 
 use redial_protocol::{
     ErrorObject, IdPrefixCache, Reply, ReplyError, ReplyMeta, reply::FastReply, rpc::Hello,
@@ -7,19 +7,21 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    json::Json,
-    mux::{Decoded, HELLO_ID, PING_ID, Replies, Welcome},
+    inline_bytes::InlineBytes,
+    mux::{
+        control::{HELLO_ID, HelloReply, PING_ID},
+        replies::{Replies, ServerMessage},
+    },
 };
 
-/// Reads a frame and copies what it is out of the buffer it lies in. `before` is of the frame before
-/// it.
+/// Reads a frame and copies what it holds out of the buffer. `before` is of the frame before it.
 pub(super) fn decode(
     frame: &[u8],
     before: &mut IdPrefixCache,
     replies: &mut Replies,
 ) -> Result<(), ReplyError> {
     match FastReply::read_after(frame, before) {
-        Some(FastReply { id, result }) if Json::is_short(result) => {
+        Some(FastReply { id, result }) if InlineBytes::is_inline(result) => {
             replies.push_short(id, result);
             Ok(())
         }
@@ -27,7 +29,7 @@ pub(super) fn decode(
     }
 }
 
-/// Apart from the rest, so that a short result is not put together with these and then moved.
+/// Apart from the rest, so that a short result is not built like these and then moved.
 #[inline(never)]
 fn push_other(
     usual: Option<FastReply<'_>>,
@@ -35,7 +37,7 @@ fn push_other(
     replies: &mut Replies,
 ) -> Result<(), ReplyError> {
     replies.push(match usual {
-        Some(FastReply { id, result }) => Decoded::Reply {
+        Some(FastReply { id, result }) => ServerMessage::Reply {
             id,
             outcome: Ok(result.into()),
             meta: ReplyMeta::default(),
@@ -45,48 +47,47 @@ fn push_other(
     Ok(())
 }
 
-fn parse(frame: &[u8]) -> Result<Decoded, ReplyError> {
+fn parse(frame: &[u8]) -> Result<ServerMessage, ReplyError> {
     let reply = match Reply::parse(frame) {
         Ok(reply) => reply,
         Err(ReplyError::Outcome { id, detail }) => match serde_json::from_str::<Uuid>(&id) {
-            Ok(id) => return Ok(Decoded::Malformed { id, detail }),
+            Ok(id) => return Ok(ServerMessage::MalformedReply { id, detail }),
             Err(_) => return Err(ReplyError::Outcome { id, detail }),
         },
         Err(error) => return Err(error),
     };
     let Some(id) = reply.id.as_uuid() else {
         return Ok(match reply.outcome {
-            Err(error) if reply.id.is_null() => Decoded::Complaint(error),
-            _ if reply.id.raw() == PING_ID => Decoded::Pong,
+            Err(error) if reply.id.is_null() => ServerMessage::ConnectionError(error),
+            _ if reply.id.raw() == PING_ID => ServerMessage::Pong,
             outcome => match hello_serial(reply.id.raw()) {
-                Some(serial) => Decoded::Hello(serial, welcome(outcome)),
-                None => Decoded::Foreign,
+                Some(serial) => ServerMessage::Hello(serial, hello_reply(outcome)),
+                None => ServerMessage::Unmatched,
             },
         });
     };
-    Ok(Decoded::Reply {
+    Ok(ServerMessage::Reply {
         id,
         outcome: reply.outcome.map(Into::into),
         meta: reply.meta,
     })
 }
 
-/// Which hello an id is of.
+/// The serial number in the id of a hello.
 fn hello_serial(id: &str) -> Option<u64> {
     let id = id.strip_prefix('"')?.strip_suffix('"')?;
     id.strip_prefix(HELLO_ID)?.parse().ok()
 }
 
-/// What a hello was answered.
-fn welcome(outcome: Result<&RawValue, ErrorObject>) -> Welcome {
+fn hello_reply(outcome: Result<&RawValue, ErrorObject>) -> HelloReply {
     match outcome.map(|result| serde_json::from_str::<Hello<'_>>(result.get())) {
-        Ok(Ok(hello)) => Welcome::Session {
+        Ok(Ok(hello)) => HelloReply::Session {
             id: hello.session,
             window: hello.max_in_flight,
             max_frame_bytes: hello.max_frame,
         },
-        Ok(Err(_)) => Welcome::Nonsense,
-        Err(error) => Welcome::Error(error),
+        Ok(Err(_)) => HelloReply::Invalid,
+        Err(error) => HelloReply::Error(error),
     }
 }
 
@@ -109,12 +110,12 @@ mod tests {
                 let (mut fast, mut slow) = (Replies::default(), Replies::default());
                 decode(frame, &mut before, &mut fast).unwrap();
                 match parse(frame).unwrap() {
-                    Decoded::Reply { id, outcome: Ok(result), meta } => {
+                    ServerMessage::Reply { id, outcome: Ok(result), meta } => {
                         prop_assert_eq!(meta, ReplyMeta::default());
                         let result = result.get();
-                        match Json::is_short(result) {
+                        match InlineBytes::is_inline(result) {
                             true => slow.push_short(id, result),
-                            false => slow.push(Decoded::Reply { id, outcome: Ok(result.into()), meta }),
+                            false => slow.push(ServerMessage::Reply { id, outcome: Ok(result.into()), meta }),
                         }
                     }
                     other => panic!("{other:?} is no result"),

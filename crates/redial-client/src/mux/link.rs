@@ -1,7 +1,7 @@
-//! One place of the pool: the bytes on their way out, and how far they have come.
+//! One link of the pool: the bytes on their way out, and how far they have come.
 //!
-//! A frame's place in the stream of its connection is known by offset, so that when the
-//! connection goes it can be said of each: untouched, cut off in the middle, or wholly written.
+//! Each frame is known by its offsets in the stream of its connection, so that when the connection
+//! goes it is certain of each whether none, a part or all of it was written.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,16 +11,16 @@ use std::{
 
 use redial_protocol::{FrameError, SessionId};
 
-use super::{slab::Key, standing::Ask};
+use super::{control::PendingHello, slab::Key};
 
-/// A place of the pool. It has at most one connection at a time, or one being made.
+/// A slot of the pool. It has at most one connection at a time, or one being made.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
-    /// Which connection this is, counted up when one ends.
+    /// Counts the connections of this link, up when one ends.
     pub(super) epoch: u32,
     /// A driver looks after it.
     pub(super) has_driver: bool,
-    /// Leaves when the driver comes by. May hold withdrawn frames, which are skipped.
+    /// Frames that no driver has taken. Withdrawn ones among them are skipped.
     out: Vec<u8>,
     withdrawn: BTreeMap<u64, u64>,
     /// How many frames lie in `out`.
@@ -31,34 +31,35 @@ pub(crate) struct Link {
     committed: u64,
     /// Offset up to which the transport has taken them.
     written: u64,
-    /// The driver, if it sleeps with nothing to write.
+    /// The waker of the driver, if it sleeps with nothing to write.
     pub(super) driver: Option<Waker>,
-    /// Calls that wait for room in `out` or for a place, in the order in which they came.
+    /// Calls that wait for room in `out` or for a permit, in the order in which they came.
     pub(super) blocked: VecDeque<Key>,
-    /// Calls that wait to know what the server at the other end speaks.
+    /// Calls that wait to know whether the server at the other end has sessions.
     pub(super) waiting: VecDeque<Key>,
     /// Where the notifications end that are not written yet.
     pub(super) notifications: VecDeque<(u64, Key)>,
-    /// Attempts that may still be answered on this connection, and places kept for some to come.
+    /// Attempts that may still be answered on this connection, and permits reserved for others.
     pub(super) in_flight: usize,
     /// Connections in a row that were of no use: not made, or gone without one reply.
     pub(super) failures: u32,
     /// When the next may be made.
     pub(super) not_before: Option<Instant>,
     /// This connection has brought a reply.
-    pub(super) heard: bool,
+    pub(super) is_proven: bool,
     /// What the server said about the connection as a whole.
-    pub(super) complaint: Option<String>,
+    pub(super) server_error: Option<String>,
     /// There is a connection.
     pub(super) is_connected: bool,
     /// All of the preamble has been written.
-    pub(super) has_greeted: bool,
-    /// The hello that has no answer yet.
-    pub(super) ask: Option<Ask>,
-    /// The session that the server at the other end is known to know.
+    pub(super) is_preamble_written: bool,
+    /// The hello that has no reply yet.
+    pub(super) hello: Option<PendingHello>,
+    /// A session that the server at the other end is known to know.
     pub(super) attached: Option<SessionId>,
-    /// The session that the connection's first frame named: all else was written after it.
-    pub(super) named_first: Option<SessionId>,
+    /// The session that the hello of the connection's first frame was for: all else was written
+    /// after it.
+    pub(super) hello_session: Option<SessionId>,
     /// That server has no sessions, or they are not wanted.
     pub(super) is_plain: bool,
     /// The watermark that was last written on this connection.
@@ -67,13 +68,13 @@ pub(crate) struct Link {
 
 /// How much of a frame has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Touch {
+pub(crate) enum WriteProgress {
     /// Nothing: it was not sent.
-    Untouched,
-    /// A part: it was sent, and can't be executed if the rest doesn't follow.
-    Partly,
+    Unwritten,
+    /// A part: it can't be executed if the rest doesn't follow.
+    Partial,
     /// All of it: it may be executed.
-    Wholly,
+    Complete,
 }
 
 impl Link {
@@ -94,18 +95,18 @@ impl Link {
         self.appended - self.written
     }
 
-    /// Whether something waits to be written with more to come, up to that many frames.
+    /// Whether frames wait to be written, and fewer than `max_frames`.
     pub(super) fn gathers(&self, max_frames: usize) -> bool {
         (1..max_frames).contains(&self.frames)
     }
 
-    /// Whether there is anything that no driver has taken.
-    pub(super) fn has_more(&self) -> bool {
+    /// Whether there are bytes that no driver has taken.
+    pub(super) fn has_output(&self) -> bool {
         !self.out.is_empty()
     }
 
-    pub(super) fn touch(&self, start: u64, end: u64) -> Touch {
-        touch(start, end, self.written)
+    pub(super) fn write_progress(&self, start: u64, end: u64) -> WriteProgress {
+        write_progress(start, end, self.written)
     }
 
     /// Whether a frame that starts here can still be kept from being sent.
@@ -122,26 +123,26 @@ impl Link {
         self.written = offset;
     }
 
-    /// Gives the driver what is ready. `outgoing` must be empty.
-    pub(super) fn hand_out(&mut self, outgoing: &mut Outgoing) {
-        outgoing.bytes.clear();
-        outgoing.position = 0;
-        outgoing.base = self.committed;
-        std::mem::swap(&mut outgoing.bytes, &mut self.out);
-        outgoing.withdrawn = std::mem::take(&mut self.withdrawn);
+    /// Gives the driver what is ready. `transmit` must be empty.
+    pub(super) fn hand_out(&mut self, transmit: &mut Transmit) {
+        transmit.bytes.clear();
+        transmit.position = 0;
+        transmit.base = self.committed;
+        std::mem::swap(&mut transmit.bytes, &mut self.out);
+        transmit.withdrawn = std::mem::take(&mut self.withdrawn);
         self.committed = self.appended;
         self.frames = 0;
     }
 
     /// The connection has brought a reply: the next one may be made at once.
-    pub(super) fn prove(&mut self) {
-        self.heard = true;
+    pub(super) fn mark_useful(&mut self) {
+        self.is_proven = true;
         self.failures = 0;
         self.not_before = None;
     }
 
-    /// The connection is over: everything on its way is gone. Says up to which offset it was
-    /// written; where nobody knows, that is everything the driver was given.
+    /// The connection is gone, and everything on its way. Gives the offset up to which it may have
+    /// been written: where that is not known, all that the driver was given.
     pub(super) fn reset(&mut self, written: Option<u64>) -> u64 {
         let written = written.unwrap_or(self.committed);
         self.epoch = self.epoch.wrapping_add(1);
@@ -151,31 +152,31 @@ impl Link {
         self.notifications.clear();
         (self.appended, self.committed, self.written) = (0, 0, 0);
         self.in_flight = 0;
-        self.heard = false;
-        (self.is_connected, self.has_greeted, self.is_plain) = (false, false, false);
-        (self.ask, self.attached, self.acked) = (None, None, None);
-        self.named_first = None;
+        self.is_proven = false;
+        (self.is_connected, self.is_preamble_written, self.is_plain) = (false, false, false);
+        (self.hello, self.attached, self.acked) = (None, None, None);
+        self.hello_session = None;
         written
     }
 }
 
 /// How much of the frame from `start` to `end` is before `written`.
-pub(super) fn touch(start: u64, end: u64, written: u64) -> Touch {
+pub(super) fn write_progress(start: u64, end: u64, written: u64) -> WriteProgress {
     if written <= start {
-        Touch::Untouched
+        WriteProgress::Unwritten
     } else if written < end {
-        Touch::Partly
+        WriteProgress::Partial
     } else {
-        Touch::Wholly
+        WriteProgress::Complete
     }
 }
 
-/// What the driver is writing: bytes taken from a [`Link`], and how far it is.
+/// The bytes that a driver has taken from a [`Link`] to write, and how far it is.
 #[derive(Debug, Default)]
-pub(crate) struct Outgoing {
+pub(crate) struct Transmit {
     /// Goes out before everything else, and counts in no offset.
     preamble: Vec<u8>,
-    greeted: usize,
+    preamble_written: usize,
     bytes: Vec<u8>,
     /// Offset in the stream of `bytes[0]`.
     base: u64,
@@ -183,9 +184,9 @@ pub(crate) struct Outgoing {
     withdrawn: BTreeMap<u64, u64>,
 }
 
-impl Outgoing {
-    /// Begins with a preamble.
-    pub(crate) fn after(preamble: Vec<u8>) -> Self {
+impl Transmit {
+    /// One that begins with a preamble.
+    pub(crate) fn with_preamble(preamble: Vec<u8>) -> Self {
         Self {
             preamble,
             ..Self::default()
@@ -194,8 +195,8 @@ impl Outgoing {
 
     /// The next bytes to write, empty if there are none.
     pub(crate) fn ready(&mut self) -> &[u8] {
-        if self.greeted < self.preamble.len() {
-            return &self.preamble[self.greeted..];
+        if self.preamble_written < self.preamble.len() {
+            return &self.preamble[self.preamble_written..];
         }
         while let Some(gap) = self.withdrawn.first_entry()
             && *gap.key() == self.base + self.position as u64
@@ -210,8 +211,8 @@ impl Outgoing {
     }
 
     pub(crate) fn advance(&mut self, bytes: usize) {
-        if self.greeted < self.preamble.len() {
-            self.greeted += bytes;
+        if self.preamble_written < self.preamble.len() {
+            self.preamble_written += bytes;
         } else {
             self.position += bytes;
         }
@@ -237,50 +238,50 @@ mod tests {
     }
 
     /// Writes everything there is, `step` bytes at a time.
-    fn drain(outgoing: &mut Outgoing, step: usize) -> Vec<u8> {
+    fn drain(transmit: &mut Transmit, step: usize) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
-            let ready = outgoing.ready();
+            let ready = transmit.ready();
             let count = ready.len().min(step);
             if count == 0 {
                 return all;
             }
             all.extend_from_slice(&ready[..count]);
-            outgoing.advance(count);
+            transmit.advance(count);
         }
     }
 
     #[test]
-    fn a_frame_is_untouched_partly_or_wholly_written() {
+    fn a_frame_is_not_partly_or_wholly_written() {
         let mut link = Link::default();
         let (start, end) = append(&mut link, b"12345");
         for (written, expected) in [
-            (0, Touch::Untouched),
-            (1, Touch::Partly),
-            (4, Touch::Partly),
-            (5, Touch::Wholly),
+            (0, WriteProgress::Unwritten),
+            (1, WriteProgress::Partial),
+            (4, WriteProgress::Partial),
+            (5, WriteProgress::Complete),
         ] {
             link.set_written(written);
-            assert_eq!(link.touch(start, end), expected, "{written}");
+            assert_eq!(link.write_progress(start, end), expected, "{written}");
         }
     }
 
     #[test]
     fn what_the_driver_has_can_not_be_withdrawn() {
-        let (mut link, mut outgoing) = (Link::default(), Outgoing::default());
+        let (mut link, mut transmit) = (Link::default(), Transmit::default());
         let (first, _) = append(&mut link, b"a");
         assert!(link.can_withdraw(first));
-        link.hand_out(&mut outgoing);
+        link.hand_out(&mut transmit);
         let (second, _) = append(&mut link, b"b");
         assert!(!link.can_withdraw(first));
         assert!(link.can_withdraw(second));
     }
 
     #[test]
-    fn without_a_last_word_everything_handed_out_counts_as_written() {
-        let (mut link, mut outgoing) = (Link::default(), Outgoing::default());
+    fn with_an_unknown_offset_everything_handed_out_counts_as_written() {
+        let (mut link, mut transmit) = (Link::default(), Transmit::default());
         append(&mut link, b"abc");
-        link.hand_out(&mut outgoing);
+        link.hand_out(&mut transmit);
         append(&mut link, b"d");
         assert_eq!(link.reset(None), 3);
         assert_eq!(link.unsent(), 0);
@@ -292,7 +293,7 @@ mod tests {
             frames in prop::collection::vec((1usize..6, any::<bool>(), any::<bool>()), 0..20),
             step in 1usize..8,
         ) {
-            let (mut link, mut outgoing) = (Link::default(), Outgoing::default());
+            let (mut link, mut transmit) = (Link::default(), Transmit::default());
             let (mut sent, mut expected, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
             for (n, (length, keep, flush)) in frames.into_iter().enumerate() {
                 let text = vec![n as u8; length];
@@ -305,9 +306,9 @@ mod tests {
                             false => link.withdraw(start, end),
                         }
                     }
-                    link.hand_out(&mut outgoing);
-                    sent.extend(drain(&mut outgoing, step));
-                    prop_assert_eq!(outgoing.offset(), link.appended);
+                    link.hand_out(&mut transmit);
+                    sent.extend(drain(&mut transmit, step));
+                    prop_assert_eq!(transmit.offset(), link.appended);
                 }
             }
             expected.sort();

@@ -8,14 +8,22 @@ use rand::SeedableRng;
 use redial_protocol::{FrameDecoder, Incoming, Limits, SessionCall, SessionId};
 use serde_json::Value;
 
-use super::{tests::request, *};
-use crate::{Config, clock};
+use super::{
+    control::{HELLO_ID, HelloReply},
+    link::Transmit,
+    pending::{CallFlags, CallId},
+    replies::ServerMessage,
+    sessions::Disposition,
+    tests::request,
+    *,
+};
+use crate::clock;
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum ModelStep {
     Open,
     Send(usize),
-    Close(usize, End),
+    Close(usize, Disposition),
     /// The last token goes; others live elsewhere, or not.
     Release(usize, bool),
     Resume(usize),
@@ -28,7 +36,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
+enum ModelState {
     Open,
     Held,
     Left,
@@ -36,60 +44,60 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Call {
+struct ModelCall {
     key: Key,
-    name: Option<SessionCall>,
+    id: Option<SessionCall>,
     /// When it asked for a number and there was none, in steps.
     waits_since: Option<usize>,
-    state: State,
+    state: ModelState,
 }
 
 /// What a server knows of a session.
 #[derive(Default)]
-struct Records {
+struct ServerRecords {
     /// The number after the highest that arrived.
     end: u64,
     acknowledged: BTreeSet<u64>,
 }
 
-struct World {
+struct ModelWorld {
     mux: Mux,
     now: Instant,
     window: u64,
-    calls: Vec<Call>,
-    outgoing: Outgoing,
+    calls: Vec<ModelCall>,
+    transmit: Transmit,
     decoder: FrameDecoder,
-    server: BTreeMap<SessionId, Records>,
+    server: BTreeMap<SessionId, ServerRecords>,
     step: usize,
     /// A connection was lost, with whatever was on its way.
     has_lost: bool,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     let call = || 0usize..12;
-    let end = prop_oneof![4 => Just(End::Done), 1 => Just(End::Held)];
+    let end = prop_oneof![4 => Just(Disposition::Acknowledge), 1 => Just(Disposition::Retain)];
     let step = prop_oneof![
-        6 => Just(Step::Open),
-        8 => call().prop_map(Step::Send),
-        6 => (call(), end).prop_map(|(at, end)| Step::Close(at, end)),
-        1 => (call(), any::<bool>()).prop_map(|(at, elsewhere)| Step::Release(at, elsewhere)),
-        1 => call().prop_map(Step::Resume),
-        1 => call().prop_map(Step::Acknowledge),
-        1 => Just(Step::Idle),
-        3 => Just(Step::Write),
-        1 => Just(Step::Lose),
+        6 => Just(ModelStep::Open),
+        8 => call().prop_map(ModelStep::Send),
+        6 => (call(), end).prop_map(|(at, end)| ModelStep::Close(at, end)),
+        1 => (call(), any::<bool>()).prop_map(|(at, elsewhere)| ModelStep::Release(at, elsewhere)),
+        1 => call().prop_map(ModelStep::Resume),
+        1 => call().prop_map(ModelStep::Acknowledge),
+        1 => Just(ModelStep::Idle),
+        3 => Just(ModelStep::Write),
+        1 => Just(ModelStep::Lose),
     ];
     prop::collection::vec(step, 0..80)
 }
 
-impl World {
+impl ModelWorld {
     fn new(window: u64) -> Self {
         let mut world = Self {
             mux: Mux::new(&Config::default(), ChaCha8Rng::seed_from_u64(1)),
             now: clock::now(),
             window,
             calls: Vec::new(),
-            outgoing: Outgoing::default(),
+            transmit: Transmit::default(),
             decoder: FrameDecoder::new(1 << 20),
             server: BTreeMap::new(),
             step: 0,
@@ -100,7 +108,7 @@ impl World {
     }
 
     fn connect(&mut self) {
-        self.outgoing = Outgoing::after(self.mux.connected(0, self.now));
+        self.transmit = Transmit::with_preamble(self.mux.handle_connected(0, self.now));
         self.decoder = FrameDecoder::new(1 << 20);
         self.write();
     }
@@ -109,11 +117,11 @@ impl World {
     fn write(&mut self) {
         let mut frames: Vec<Vec<u8>> = Vec::new();
         loop {
-            let ready = self.outgoing.ready().to_vec();
-            if ready.is_empty() && !self.mux.exchange(0, &mut self.outgoing, Waker::noop()) {
+            let ready = self.transmit.ready().to_vec();
+            if ready.is_empty() && !self.mux.poll_transmit(0, &mut self.transmit, Waker::noop()) {
                 break;
             }
-            self.outgoing.advance(ready.len());
+            self.transmit.advance(ready.len());
             let mut input = &*ready;
             while let Some(frame) = self.decoder.next_frame(&mut input).unwrap() {
                 frames.push(frame.to_vec());
@@ -147,13 +155,15 @@ impl World {
             None => SessionId::from_bits(self.server.len() as u64 + 1),
         };
         self.server.entry(id).or_default();
-        let welcome = Welcome::Session {
+        let welcome = HelloReply::Session {
             id,
             window: self.window,
             max_frame_bytes: 1 << 20,
         };
-        let hello = [Decoded::Hello(serial, welcome)];
-        self.mux.deliver(0, &mut hello.into(), self.now).unwrap();
+        let hello = [ServerMessage::Hello(serial, welcome)];
+        self.mux
+            .handle_replies(0, &mut hello.into(), self.now)
+            .unwrap();
     }
 
     fn acknowledged(&mut self, params: &Value) {
@@ -168,9 +178,9 @@ impl World {
     /// Only what is over may be acknowledged.
     fn told(&mut self, session: SessionId, numbers: BTreeSet<u64>) {
         for call in &self.calls {
-            let name = call.name.filter(|name| name.session == session);
+            let name = call.id.filter(|name| name.session == session);
             let is_told = name.is_some_and(|name| numbers.contains(&name.number));
-            assert!(!is_told || call.state == State::Done, "{call:?}");
+            assert!(!is_told || call.state == ModelState::Done, "{call:?}");
         }
         let records = self.server.get_mut(&session).expect("it was opened");
         records.acknowledged.extend(numbers);
@@ -189,22 +199,23 @@ impl World {
         assert!(open <= room, "{open} records of at most {room}");
     }
 
-    fn happen(&mut self, step: Step) {
+    fn happen(&mut self, step: ModelStep) {
         self.step += 1;
         match step {
-            Step::Open => self.open(None),
-            Step::Idle => (0..2).for_each(|_| self.mux.look(0, self.now)),
-            Step::Write => self.write(),
-            Step::Lose => {
+            ModelStep::Open => self.open(None),
+            ModelStep::Idle => (0..2).for_each(|_| self.mux.flush_idle_acks(0, self.now)),
+            ModelStep::Write => self.write(),
+            ModelStep::Lose => {
                 self.has_lost = true;
-                self.mux.lost(0, None, &"peer".into(), "cut", self.now);
+                self.mux
+                    .handle_disconnect(0, None, &"peer".into(), "cut", self.now);
                 self.connect();
             }
-            Step::Send(at)
-            | Step::Close(at, _)
-            | Step::Release(at, _)
-            | Step::Resume(at)
-            | Step::Acknowledge(at) => {
+            ModelStep::Send(at)
+            | ModelStep::Close(at, _)
+            | ModelStep::Release(at, _)
+            | ModelStep::Resume(at)
+            | ModelStep::Acknowledge(at) => {
                 if let Some(index) = self.calls.len().checked_sub(at + 1) {
                     self.happen_to(index, step);
                 }
@@ -214,18 +225,18 @@ impl World {
     }
 
     fn open(&mut self, resumed: Option<usize>) {
-        let name = resumed.and_then(|index| self.calls[index].name);
-        let nature = Nature {
-            is_resumed: name.is_some(),
-            is_bound: name.is_some(),
-            ..Nature::default()
+        let id = resumed.and_then(|index| self.calls[index].id);
+        let flags = CallFlags {
+            is_resumed: id.is_some(),
+            is_bound: id.is_some(),
+            ..CallFlags::default()
         };
-        let key = self.mux.open(name.map(SessionCall::uuid), nature).unwrap();
-        let call = Call {
+        let key = self.mux.open(id.map(SessionCall::uuid), flags).unwrap();
+        let call = ModelCall {
             key,
-            name,
+            id,
             waits_since: None,
-            state: State::Open,
+            state: ModelState::Open,
         };
         match resumed {
             Some(index) => self.calls[index] = call,
@@ -233,38 +244,38 @@ impl World {
         }
     }
 
-    fn happen_to(&mut self, index: usize, step: Step) {
+    fn happen_to(&mut self, index: usize, step: ModelStep) {
         let call = &mut self.calls[index];
-        match (step, call.state, call.name) {
-            (Step::Send(_), State::Open, _) => {
+        match (step, call.state, call.id) {
+            (ModelStep::Send(_), ModelState::Open, _) => {
                 self.mux.send(&request(call.key), self.now);
-                if self.mux.call(call.key).name == Name::None {
+                if self.mux.call(call.key).id == CallId::Unassigned {
                     call.waits_since.get_or_insert(self.step);
                 }
             }
-            (Step::Close(_, end), State::Open, _) => {
+            (ModelStep::Close(_, end), ModelState::Open, _) => {
                 self.mux.withdraw(call.key);
-                self.mux.close(call.key, end);
-                call.state = match (end, call.name) {
-                    (End::Held, Some(_)) => State::Held,
-                    _ => State::Done,
+                self.mux.remove(call.key, end);
+                call.state = match (end, call.id) {
+                    (Disposition::Retain, Some(_)) => ModelState::Held,
+                    _ => ModelState::Done,
                 };
             }
-            (Step::Release(_, is_elsewhere), State::Held, Some(name)) => {
-                self.mux.release_token(name, is_elsewhere);
-                call.state = match is_elsewhere {
-                    true => State::Left,
-                    false => State::Done,
+            (ModelStep::Release(_, is_exported), ModelState::Held, Some(name)) => {
+                self.mux.drop_token(name, is_exported);
+                call.state = match is_exported {
+                    true => ModelState::Left,
+                    false => ModelState::Done,
                 };
             }
-            (Step::Resume(_), State::Held | State::Left, Some(name))
+            (ModelStep::Resume(_), ModelState::Held | ModelState::Left, Some(name))
                 if self.mux.sessions.get(name.session).is_some() =>
             {
                 self.open(Some(index));
             }
-            (Step::Acknowledge(_), State::Left, Some(name)) => {
+            (ModelStep::Acknowledge(_), ModelState::Left, Some(name)) => {
                 self.mux.acknowledge(name.uuid());
-                call.state = State::Done;
+                call.state = ModelState::Done;
             }
             _ => {}
         }
@@ -276,31 +287,35 @@ impl World {
         for call in self
             .calls
             .iter_mut()
-            .filter(|call| call.state == State::Open)
+            .filter(|call| call.state == ModelState::Open)
         {
-            let name = match self.mux.call(call.key).name {
-                Name::Number(name) => Some(name),
-                Name::None => None,
-                Name::Id(id) => panic!("{id} is no number"),
+            let name = match self.mux.call(call.key).id {
+                CallId::Session(name) => Some(name),
+                CallId::Unassigned => None,
+                CallId::Plain(id) => panic!("{id} is no number"),
             };
-            if call.name.is_none() && name.is_some() {
+            if call.id.is_none() && name.is_some() {
                 named_now.push(call.waits_since.unwrap_or(self.step));
-                call.name = name;
+                call.id = name;
             }
-            assert_eq!(call.name, name, "it had another");
+            assert_eq!(call.id, name, "it had another");
         }
-        let open = || self.calls.iter().filter(|call| call.state == State::Open);
-        let nameless = open().filter(|call| call.name.is_none());
+        let open = || {
+            self.calls
+                .iter()
+                .filter(|call| call.state == ModelState::Open)
+        };
+        let nameless = open().filter(|call| call.id.is_none());
         let longest = nameless.filter_map(|call| call.waits_since).min();
         for since in named_now {
             assert!(longest.is_none_or(|longest| since <= longest), "overtaken");
         }
-        let names: Vec<_> = self.calls.iter().filter_map(|call| call.name).collect();
+        let names: Vec<_> = self.calls.iter().filter_map(|call| call.id).collect();
         let different: BTreeSet<_> = names.iter().collect();
         assert_eq!(names.len(), different.len());
         for call in &self.calls {
-            let found = call.name.and_then(|name| self.mux.find(name.uuid()));
-            let is_open = call.state == State::Open && call.name.is_some();
+            let found = call.id.and_then(|name| self.mux.find(name.uuid()));
+            let is_open = call.state == ModelState::Open && call.id.is_some();
             assert_eq!(found, is_open.then_some(call.key));
         }
         assert_eq!(self.mux.in_flight(), open().count());
@@ -308,18 +323,22 @@ impl World {
 
     /// Everybody is done: nobody has waited in vain, and the server was told of everything.
     fn finish(&mut self) {
-        while let Some(index) = self.calls.iter().position(|call| call.state != State::Done) {
+        while let Some(index) = self
+            .calls
+            .iter()
+            .position(|call| call.state != ModelState::Done)
+        {
             let at = self.calls.len() - 1 - index;
-            self.happen(Step::Send(at));
+            self.happen(ModelStep::Send(at));
             self.happen(match self.calls[index].state {
-                State::Open => Step::Close(at, End::Done),
-                State::Held => Step::Release(at, false),
-                _ => Step::Acknowledge(at),
+                ModelState::Open => ModelStep::Close(at, Disposition::Acknowledge),
+                ModelState::Held => ModelStep::Release(at, false),
+                _ => ModelStep::Acknowledge(at),
             });
         }
-        self.happen(Step::Idle);
-        self.happen(Step::Write);
-        for call in self.calls.iter().filter_map(|call| call.name) {
+        self.happen(ModelStep::Idle);
+        self.happen(ModelStep::Write);
+        for call in self.calls.iter().filter_map(|call| call.id) {
             // What was said last of an earlier session may be lost with the connection: its server
             // keeps that until the lease ends.
             if self.has_lost && self.mux.sessions.get(call.session).is_none() {
@@ -328,7 +347,10 @@ impl World {
             let records = &self.server[&call.session];
             assert!(records.acknowledged.contains(&call.number), "{call:?}");
         }
-        assert_eq!((self.mux.retained_calls(), self.mux.outstanding(0)), (0, 0));
+        assert_eq!(
+            (self.mux.retained_calls(), self.mux.in_flight_on(0)),
+            (0, 0)
+        );
     }
 }
 
@@ -337,7 +359,7 @@ proptest! {
 
     #[test]
     fn names_and_acknowledgements_agree_with_a_list(steps in steps(), window in 1u64..8) {
-        let mut world = World::new(window);
+        let mut world = ModelWorld::new(window);
         for step in steps {
             world.happen(step);
         }

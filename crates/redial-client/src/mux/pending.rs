@@ -1,110 +1,114 @@
-//! One call that is not over: its name, its attempts, and what it has been told.
+//! One pending call: its id, its attempts, and what has happened to them.
 
 use std::{task::Waker, time::Instant};
 
 use redial_protocol::{ErrorObject, ReplyMeta, SessionCall};
 use uuid::Uuid;
 
-use super::link::{Link, Touch};
-use crate::{error::Cause, few::Few, json::Json, report::AttemptEnd, retry::classify::Verdict};
+use super::link::{Link, WriteProgress};
+use crate::{
+    cause::Cause, inline_bytes::InlineBytes, policy::classify::Verdict, report::AttemptEnd,
+    small_vec::SmallVec,
+};
 
-/// What a call is, as far as the bookkeeping has to know.
+/// What kind of call it is, as far as the bookkeeping has to know.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Nature {
+pub(crate) struct CallFlags {
     /// It is never answered.
     pub(crate) is_notification: bool,
     /// It has no effect: it may be executed any number of times.
     pub(crate) is_query: bool,
-    /// It is over as soon as it has a name.
+    /// It ends as soon as it has an id.
     pub(crate) is_reservation: bool,
-    /// An earlier life of the call may have been executed.
+    /// It was sent before, perhaps by another process, and may have been executed.
     pub(crate) is_resumed: bool,
-    /// Its name is known to others: it can get no other.
+    /// A token has its id: it can get no other.
     pub(crate) is_bound: bool,
 }
 
-/// The name of a call.
+/// The id of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
+pub(crate) enum CallId {
     /// It gets one when it can be sent.
-    None,
-    /// An id that is no number of this client's sessions.
-    Id(Uuid),
-    /// A number in one of this client's sessions.
-    Number(SessionCall),
+    Unassigned,
+    /// An id that is no number in a session of this client.
+    Plain(Uuid),
+    /// A number in a session of this client.
+    Session(SessionCall),
 }
 
-impl Name {
-    pub(crate) fn id(self) -> Option<Uuid> {
+impl CallId {
+    pub(crate) fn uuid(self) -> Option<Uuid> {
         match self {
-            Self::None => None,
-            Self::Id(id) => Some(id),
-            Self::Number(call) => Some(call.uuid()),
+            Self::Unassigned => None,
+            Self::Plain(id) => Some(id),
+            Self::Session(call) => Some(call.uuid()),
         }
     }
 
     /// Whether a server that knows the session knows the call again, however late.
     pub(crate) fn is_of_a_session(self) -> bool {
         match self {
-            Self::None => false,
-            Self::Id(id) => SessionCall::from_uuid(id).is_some(),
-            Self::Number(_) => true,
+            Self::Unassigned => false,
+            Self::Plain(id) => SessionCall::from_uuid(id).is_some(),
+            Self::Session(_) => true,
         }
     }
 }
 
-/// A call that is not over. It lives as long as the call, over all its attempts and connections.
+/// A call from its first poll to its end, over all its attempts and connections.
 #[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) name: Name,
-    pub(crate) nature: Nature,
+pub(crate) struct PendingCall {
+    pub(crate) id: CallId,
+    pub(crate) flags: CallFlags,
     pub(super) waker: Option<Waker>,
-    pub(crate) attempts: Few<Attempt>,
+    pub(crate) attempts: SmallVec<Attempt>,
     /// What ends the call.
     pub(crate) answer: Option<Answer>,
     /// When a reply brought it, if one did.
     pub(super) answered_at: Option<Instant>,
     /// What happened to its attempts, if the call hasn't seen it yet.
     pub(crate) signal: Option<Signal>,
-    /// Attempts that were none, if the call hasn't seen it yet: their server didn't know the session.
-    pub(crate) disowned: u32,
+    /// Attempts that a server refused because it never knew the session, if the call hasn't seen it
+    /// yet: they don't count.
+    pub(crate) rolled_back: u32,
     /// What happened last, for the error.
-    pub(crate) trouble: Option<Box<Cause>>,
+    pub(crate) last_cause: Option<Box<Cause>>,
     /// The server asked for no attempt before this.
     pub(crate) not_before: Option<Instant>,
     /// It is in the list of those that wait for room.
     pub(super) is_blocked: bool,
     /// It is in the list of those that wait for a number.
     pub(super) is_queued: bool,
-    /// It is in the list of those that wait to know what the server speaks, since then.
-    pub(super) waiting: Option<Instant>,
-    /// The link that keeps a place among its unanswered attempts for this call. Without that, the
-    /// next call of whoever gave the place up would take it before this one has woken.
-    pub(super) place: Option<usize>,
-    /// When the call wants to be woken, whatever happens.
-    pub(super) wakes_at: Option<Instant>,
-    /// Which list of alarms has it, and for when: that time or earlier.
-    pub(super) alarm: Option<(usize, Instant)>,
+    /// It is in the list of those that wait for a handshake, since then.
+    pub(super) handshake_wait: Option<Instant>,
+    /// The link that has a permit reserved for this call. Without it, a call that was sent later
+    /// would take the room before this one has woken.
+    pub(super) permit: Option<usize>,
+    /// When the call is to be woken, whatever happens.
+    pub(super) wake_at: Option<Instant>,
+    /// Which list of timers has it, and for when: that time or earlier.
+    pub(super) timer_entry: Option<(usize, Instant)>,
 }
 
-/// What is left of a call that is over. Not to be dropped under the lock: with a waker a task may
-/// go that wants it.
+/// What is left of a call that has ended. Not to be dropped under the lock: with a waker a task may
+/// go that takes it.
 #[derive(Debug)]
-pub(crate) struct Closed {
-    pub(crate) name: Name,
-    pub(crate) attempts: Few<Attempt>,
+pub(crate) struct RemovedCall {
+    pub(crate) id: CallId,
+    pub(crate) attempts: SmallVec<Attempt>,
     _waker: Option<Waker>,
-    _trouble: Option<Box<Cause>>,
+    _last_cause: Option<Box<Cause>>,
 }
 
-impl Closed {
-    /// Of a call that never was one.
-    pub(crate) fn unbegun(name: Name) -> Self {
+impl RemovedCall {
+    /// Of a call that was never pending.
+    pub(crate) fn unbegun(id: CallId) -> Self {
         Self {
-            name,
-            attempts: Few::new(),
+            id,
+            attempts: SmallVec::new(),
             _waker: None,
-            _trouble: None,
+            _last_cause: None,
         }
     }
 }
@@ -113,7 +117,7 @@ impl Closed {
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// A result.
-    Result(Json, ReplyMeta),
+    Result(InlineBytes, ReplyMeta),
     /// An error, and what it means.
     Error(ErrorObject, Verdict, ReplyMeta),
     /// A reply to this call that has no usable outcome.
@@ -125,11 +129,11 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// A result that is written where it stays.
+    /// Puts a result into its slot, written where it stays.
     #[inline]
-    pub(super) fn result_into(place: &mut Option<Self>, text: &[u8]) {
-        let empty = Self::Result(Json::EMPTY, ReplyMeta::default());
-        if let Self::Result(result, _) = place.insert(empty) {
+    pub(super) fn result_into(slot: &mut Option<Self>, text: &[u8]) {
+        let empty = Self::Result(InlineBytes::EMPTY, ReplyMeta::default());
+        if let Self::Result(result, _) = slot.insert(empty) {
             result.append(text);
         }
     }
@@ -138,9 +142,9 @@ impl Answer {
 /// What happened to the attempts of a call that were waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Nothing of the latest was written: it was none.
+    /// Nothing of the latest was written: it doesn't count.
     Unsent,
-    /// All of them are over.
+    /// All of them have ended.
     Ended,
 }
 
@@ -158,18 +162,18 @@ pub(crate) struct Attempt {
     /// Offsets of its frame in the stream of its connection.
     pub(super) start: u64,
     pub(super) end: u64,
-    pub(super) fate: Fate,
+    pub(super) state: AttemptState,
 }
 
-/// Whether an attempt may be answered, and whether it may be executed.
+/// Whether an attempt may still be answered, and whether it may be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum AttemptState {
     /// Its connection stands: it may be both.
     Live,
     /// It was wholly written to a connection that is gone: it may be executed.
-    Lost,
+    Orphaned,
     /// Neither: it was refused, or never arrived whole.
-    Closed,
+    Void,
 }
 
 impl Attempt {
@@ -177,131 +181,134 @@ impl Attempt {
         self.ended = Some((now, end));
     }
 
-    /// It was made on the link's connection, and may be answered there.
-    pub(super) fn is_on(&self, number: usize, epoch: u32) -> bool {
-        self.fate == Fate::Live && (self.link, self.epoch) == (number, epoch)
+    /// It was sent on this connection of the link, and may be answered there.
+    pub(super) fn is_on(&self, link: usize, epoch: u32) -> bool {
+        self.state == AttemptState::Live && (self.link, self.epoch) == (link, epoch)
     }
 
-    /// Its connection is the link's, and all of it was written there: what was not can't be meant
-    /// by any reply.
+    /// A reply on the link's connection may be to it: no reply can be to what was not written whole.
     fn can_be_answered(&self, number: usize, link: &Link) -> bool {
-        self.is_on(number, link.epoch) && link.touch(self.start, self.end) == Touch::Wholly
+        self.is_on(number, link.epoch)
+            && link.write_progress(self.start, self.end) == WriteProgress::Complete
     }
 
-    /// It may have been executed.
-    pub(crate) fn is_open(&self) -> bool {
-        self.fate != Fate::Closed
+    pub(crate) fn may_have_executed(&self) -> bool {
+        self.state != AttemptState::Void
     }
 }
 
-impl Pending {
-    pub(crate) fn new(nature: Nature) -> Self {
+impl PendingCall {
+    pub(crate) fn new(flags: CallFlags) -> Self {
         Self {
-            name: Name::None,
-            nature,
+            id: CallId::Unassigned,
+            flags,
             waker: None,
-            attempts: Few::new(),
+            attempts: SmallVec::new(),
             answer: None,
             answered_at: None,
             signal: None,
-            disowned: 0,
-            trouble: None,
+            rolled_back: 0,
+            last_cause: None,
             not_before: None,
             is_blocked: false,
             is_queued: false,
-            waiting: None,
-            place: None,
-            wakes_at: None,
-            alarm: None,
+            handshake_wait: None,
+            permit: None,
+            wake_at: None,
+            timer_entry: None,
         }
     }
 
-    /// Makes a new call of what is left of one that is over: cheaper than to build one and to copy
+    /// Makes a new call of what is left of one that has ended: cheaper than to build one and to copy
     /// it here, since most calls need little of it.
-    pub(super) fn renew(&mut self, nature: Nature) {
+    pub(super) fn reuse(&mut self, flags: CallFlags) {
         let Self {
-            name,
-            nature: its_nature,
+            id,
+            flags: old_flags,
             waker,
             attempts,
             answer,
             answered_at,
             signal,
-            disowned,
-            trouble,
+            rolled_back,
+            last_cause,
             not_before,
             is_blocked,
             is_queued,
-            waiting,
-            place,
-            wakes_at,
-            alarm,
+            handshake_wait,
+            permit,
+            wake_at,
+            timer_entry,
         } = self;
-        (*name, *its_nature) = (Name::None, nature);
+        (*id, *old_flags) = (CallId::Unassigned, flags);
         attempts.clear();
-        (*waker, *answer, *trouble) = (None, None, None);
-        (*signal, *disowned) = (None, 0);
-        (*answered_at, *not_before, *waiting, *wakes_at) = (None, None, None, None);
+        (*waker, *answer, *last_cause) = (None, None, None);
+        (*signal, *rolled_back) = (None, 0);
+        (*answered_at, *not_before, *handshake_wait, *wake_at) = (None, None, None, None);
         (*is_blocked, *is_queued) = (false, false);
-        (*place, *alarm) = (None, None);
+        (*permit, *timer_entry) = (None, None);
     }
 
-    /// Takes what may not be dropped under the lock, and what is of use after the call.
-    pub(super) fn take_into(&mut self, closed: &mut Closed) {
-        closed.name = self.name;
-        std::mem::swap(&mut closed.attempts, &mut self.attempts);
-        closed._waker = self.waker.take();
-        closed._trouble = self.trouble.take();
+    /// Moves out what may not be dropped under the lock, and what is of use after the call.
+    pub(super) fn move_into(&mut self, removed: &mut RemovedCall) {
+        removed.id = self.id;
+        std::mem::swap(&mut removed.attempts, &mut self.attempts);
+        removed._waker = self.waker.take();
+        removed._last_cause = self.last_cause.take();
     }
 
-    /// It has a number, and no attempt of it was ever made.
-    pub(super) fn is_fresh(&self) -> bool {
-        let is_numbered = matches!(self.name, Name::Number(_));
-        is_numbered && self.attempts.is_empty() && !self.nature.is_resumed
+    /// It has a number, and was never sent.
+    pub(super) fn is_unsent(&self) -> bool {
+        let is_numbered = matches!(self.id, CallId::Session(_));
+        is_numbered && self.attempts.is_empty() && !self.flags.is_resumed
     }
 
     /// Some attempt is waited for.
-    pub(crate) fn is_running(&self) -> bool {
+    pub(crate) fn has_running_attempt(&self) -> bool {
         let mut attempts = self.attempts.iter();
         attempts.any(|attempt| attempt.ended.is_none())
     }
 
     /// The attempt that a reply on the link's connection is counted for: the latest that may
     /// still be answered there.
-    pub(super) fn answered_by(&mut self, number: usize, link: &Link) -> Option<&mut Attempt> {
+    pub(super) fn attempt_answered_on(
+        &mut self,
+        number: usize,
+        link: &Link,
+    ) -> Option<&mut Attempt> {
         self.attempts
             .iter_mut()
             .rev()
             .find(|attempt| attempt.can_be_answered(number, link))
     }
 
-    /// The attempt that a refusal on the link's connection is for. A server with sessions says which
-    /// it was: if a request was duplicated on the way, it is refused twice.
-    pub(super) fn refused_by(
+    /// The attempt that a refusal on the link's connection is for. A server with sessions names its
+    /// number: a request that was duplicated on the way is refused twice.
+    pub(super) fn attempt_refused_on(
         &mut self,
         number: usize,
         link: &Link,
-        said: Option<u32>,
+        named: Option<u32>,
     ) -> Option<&mut Attempt> {
-        let is_it = |attempt: &Attempt| said.is_none_or(|said| said == attempt.number);
+        let is_it = |attempt: &Attempt| named.is_none_or(|named| named == attempt.number);
         self.attempts
             .iter_mut()
             .rev()
             .find(|attempt| attempt.can_be_answered(number, link) && is_it(attempt))
     }
 
-    /// An attempt is over. The call acts only if that was the last one that it is waiting for.
-    pub(super) fn tell(&mut self, was_running: bool, signal: Signal, trouble: Cause) {
-        if was_running && !self.is_running() {
+    /// An attempt has ended. The call acts only if that was the last one that it waits for.
+    pub(super) fn signal_end(&mut self, was_running: bool, signal: Signal, cause: Cause) {
+        if was_running && !self.has_running_attempt() {
             self.signal = Some(signal);
-            self.trouble = Some(trouble.into());
+            self.last_cause = Some(cause.into());
         }
     }
 
-    /// There is no connection for the next attempt either. One stands for all of these, so that a
-    /// long outage leaves no long history.
-    pub(super) fn had_no_connection(&mut self, since: Instant, now: Instant, cause: Cause) {
-        self.trouble = Some(cause.into());
+    /// There is no connection for the next attempt. One record stands for all of these in a row, so
+    /// that a long outage leaves no long history.
+    pub(super) fn record_connect_failure(&mut self, since: Instant, now: Instant, cause: Cause) {
+        self.last_cause = Some(cause.into());
         if let Some(latest) = self.attempts.last_mut()
             && let Some((ended, AttemptEnd::ConnectFailed)) = &mut latest.ended
         {
@@ -310,7 +317,7 @@ impl Pending {
         }
         let number = self.attempts.last().map_or(1, |latest| latest.number + 1);
         self.attempts.push(Attempt {
-            id: self.name.id().unwrap_or_default(),
+            id: self.id.uuid().unwrap_or_default(),
             number,
             is_hedge: false,
             started: since,
@@ -319,33 +326,44 @@ impl Pending {
             epoch: 0,
             start: 0,
             end: 0,
-            fate: Fate::Closed,
+            state: AttemptState::Void,
         });
     }
 
-    /// Some attempt may have been executed.
-    pub(crate) fn is_open(&self) -> bool {
-        self.attempts.iter().any(Attempt::is_open)
+    pub(crate) fn may_have_executed(&self) -> bool {
+        self.attempts.iter().any(Attempt::may_have_executed)
     }
 
-    /// The call may have been executed, and another execution would be one too many.
-    pub(crate) fn is_delicate(&self) -> bool {
-        !self.nature.is_query && (self.nature.is_resumed || self.is_open())
+    /// The call may have been executed, and a second execution would do harm.
+    pub(crate) fn must_not_repeat(&self) -> bool {
+        !self.flags.is_query && (self.flags.is_resumed || self.may_have_executed())
     }
 
     /// Some attempt may still be answered.
-    pub(crate) fn is_reachable(&self) -> bool {
+    pub(crate) fn may_be_answered(&self) -> bool {
         self.attempts
             .iter()
-            .any(|attempt| attempt.fate == Fate::Live)
+            .any(|attempt| attempt.state == AttemptState::Live)
     }
 
     /// When the oldest attempt was made that may have been executed: of those that are waited for
     /// no longer, or of all.
-    pub(crate) fn open_since(&self, is_of_all: bool) -> Option<Instant> {
+    pub(crate) fn oldest_uncertain(&self, of: Uncertain) -> Option<Instant> {
         self.attempts
             .iter()
-            .find(|attempt| attempt.is_open() && (is_of_all || attempt.ended.is_some()))
+            .find(|attempt| {
+                let counts = of == Uncertain::All || attempt.ended.is_some();
+                attempt.may_have_executed() && counts
+            })
             .map(|attempt| attempt.started)
     }
+}
+
+/// Which attempts [`PendingCall::oldest_uncertain`] looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uncertain {
+    /// Those that are waited for no longer.
+    Ended,
+    /// Those that are waited for, too.
+    All,
 }

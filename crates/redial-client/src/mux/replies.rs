@@ -1,63 +1,63 @@
-//! What one read brought, between the frames that it was and the calls that it is for.
+//! The replies of one read, on their way from the frames to the calls.
 
 use redial_protocol::{ErrorObject, ReplyMeta};
 use uuid::Uuid;
 
-use super::standing::Welcome;
-use crate::json::Json;
+use super::control::HelloReply;
+use crate::inline_bytes::InlineBytes;
 
 /// The replies of one read, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     /// Short results with nothing beside them, as most replies are.
-    pub(super) short: Vec<Short>,
-    /// What these say, one behind another: from here each is written to where its call finds it. A
-    /// value as large as that is dear to move just after it was written.
+    pub(super) short: Vec<ShortResult>,
+    /// Their texts, one behind another: from here each is written to where its call finds it. A
+    /// value of this size is expensive to move just after it was written.
     pub(super) texts: Vec<u8>,
     /// All others, each with how many of the short ones came before it.
-    pub(super) others: Vec<(usize, Decoded)>,
+    pub(super) others: Vec<(usize, ServerMessage)>,
 }
 
 /// A short result.
 #[derive(Debug)]
-pub(super) struct Short {
+pub(super) struct ShortResult {
     /// The id, as a number: two words, as it was read, and no bytes that have to be put together.
     pub(super) id: u128,
-    /// How much of the texts is this one's, in bytes.
+    /// Its length in the texts, in bytes.
     pub(super) len: usize,
 }
 
-/// What a frame from the server turned out to be.
+/// A message from the server.
 #[derive(Debug)]
-pub(crate) enum Decoded {
+pub(crate) enum ServerMessage {
     /// A reply to a call.
     Reply {
         id: Uuid,
-        outcome: Result<Json, ErrorObject>,
+        outcome: Result<InlineBytes, ErrorObject>,
         meta: ReplyMeta,
     },
-    /// A reply to a call that is no outcome.
-    Malformed { id: Uuid, detail: String },
+    /// A reply to a call that has no usable outcome.
+    MalformedReply { id: Uuid, detail: String },
     /// The reply to a hello, by its serial number.
-    Hello(u64, Welcome),
+    Hello(u64, HelloReply),
     /// The reply to a ping.
     Pong,
-    /// An error about no call in particular.
-    Complaint(ErrorObject),
+    /// An error about the connection as a whole.
+    ConnectionError(ErrorObject),
     /// A reply with an id that this client doesn't make.
-    Foreign,
+    Unmatched,
 }
 
 impl Replies {
-    pub(crate) fn push(&mut self, reply: Decoded) {
-        self.others.push((self.short.len(), reply));
+    pub(crate) fn push(&mut self, message: ServerMessage) {
+        self.others.push((self.short.len(), message));
     }
 
     /// A result that is short and has nothing beside it.
     #[inline]
     pub(crate) fn push_short(&mut self, id: Uuid, result: &[u8]) {
         let (id, len) = (id.as_u128(), result.len());
-        self.short.push(Short { id, len });
+        self.short.push(ShortResult { id, len });
         self.texts.extend_from_slice(result);
     }
 
@@ -69,8 +69,8 @@ impl Replies {
 }
 
 #[cfg(test)]
-impl<const N: usize> From<[Decoded; N]> for Replies {
-    fn from(list: [Decoded; N]) -> Self {
+impl<const N: usize> From<[ServerMessage; N]> for Replies {
+    fn from(list: [ServerMessage; N]) -> Self {
         let mut replies = Self::default();
         list.into_iter().for_each(|reply| replies.push(reply));
         replies
@@ -82,9 +82,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mux::{
-        Outgoing,
-        tests::{mux, send, write_all},
+    use crate::{
+        config::Config,
+        mux::{
+            link::Transmit,
+            tests::{mux, send, write_all},
+        },
     };
 
     proptest! {
@@ -95,25 +98,25 @@ mod tests {
             replies in prop::collection::vec((1..9u128, "[0-9]{1,46}", any::<bool>()), 0..12),
         ) {
             let all = [false, true].map(|may_be_short| {
-                let (mut mux, now) = mux(crate::Config::default());
+                let (mut mux, now) = mux(Config::default());
                 for n in 1..6 {
                     send(&mut mux, n, now);
                 }
-                write_all(&mut mux, 0, &mut Outgoing::default());
+                write_all(&mut mux, 0, &mut Transmit::default());
                 send(&mut mux, 6, now);
                 let mut list = Replies::default();
                 for (n, text, is_short) in &replies {
                     let (id, text) = (Uuid::from_u128(*n), text.as_bytes());
                     match *is_short && may_be_short {
                         true => list.push_short(id, text),
-                        false => list.push(Decoded::Reply {
+                        false => list.push(ServerMessage::Reply {
                             id,
                             outcome: Ok(text.into()),
                             meta: ReplyMeta::default(),
                         }),
                     }
                 }
-                mux.deliver(0, &mut list, now).unwrap();
+                mux.handle_replies(0, &mut list, now).unwrap();
                 assert!(list.short.is_empty() && list.texts.is_empty() && list.others.is_empty());
                 (mux, now)
             });

@@ -10,12 +10,12 @@ pub(crate) struct Key {
 /// Values in places that are used again.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    places: Vec<Place<T>>,
+    places: Vec<Entry<T>>,
     free: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct Entry<T> {
     generation: u32,
     is_free: bool,
     /// Of a place that is free, what is left of the one before.
@@ -41,12 +41,12 @@ impl<T> Slab<T> {
     pub(super) fn insert_with(
         &mut self,
         new: impl FnOnce() -> T,
-        renew: impl FnOnce(&mut T),
+        reuse: impl FnOnce(&mut T),
     ) -> Key {
         let Some(index) = self.free.pop() else {
             let index = u32::try_from(self.places.len()).expect("fewer than 2^32 calls at once");
             let (generation, is_free) = (0, false);
-            self.places.push(Place {
+            self.places.push(Entry {
                 generation,
                 is_free,
                 value: new(),
@@ -55,7 +55,7 @@ impl<T> Slab<T> {
         };
         let place = &mut self.places[index as usize];
         place.is_free = false;
-        renew(&mut place.value);
+        reuse(&mut place.value);
         Key {
             index,
             generation: place.generation,

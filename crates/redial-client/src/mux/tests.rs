@@ -3,8 +3,16 @@
 use rand::SeedableRng;
 use redial_protocol::{ErrorObject, ReplyMeta};
 
-use super::*;
-use crate::{Config, clock, json::Json};
+use super::{
+    control::HelloReply,
+    link::Transmit,
+    pending::{Answer, CallFlags},
+    replies::ServerMessage,
+    send::{OutboundRequest, SendStatus},
+    sessions::Disposition,
+    *,
+};
+use crate::{clock, inline_bytes::InlineBytes};
 
 fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
@@ -19,13 +27,13 @@ pub(super) fn mux(config: Config) -> (Mux, Instant) {
     let mut mux = Mux::new(&config, ChaCha8Rng::seed_from_u64(1));
     let now = clock::now();
     for link in 0..config.connections {
-        mux.connected(link, now);
+        mux.handle_connected(link, now);
     }
     (mux, now)
 }
 
-pub(super) fn request(key: Key) -> Outbound<'static> {
-    Outbound {
+pub(super) fn request(key: Key) -> OutboundRequest<'static> {
+    OutboundRequest {
         key,
         method: "inc",
         params: None,
@@ -36,13 +44,13 @@ pub(super) fn request(key: Key) -> Outbound<'static> {
     }
 }
 
-pub(super) fn send(mux: &mut Mux, n: u128, now: Instant) -> Sent {
+pub(super) fn send(mux: &mut Mux, n: u128, now: Instant) -> SendStatus {
     let key = open(mux, n);
     mux.send(&request(key), now)
 }
 
 pub(super) fn open(mux: &mut Mux, n: u128) -> Key {
-    mux.open(Some(id(n)), Nature::default()).unwrap()
+    mux.open(Some(id(n)), CallFlags::default()).unwrap()
 }
 
 fn key(mux: &Mux, n: u128) -> Key {
@@ -52,23 +60,23 @@ fn key(mux: &Mux, n: u128) -> Key {
 fn close(mux: &mut Mux, n: u128) {
     let key = key(mux, n);
     mux.withdraw(key);
-    mux.close(key, End::Done);
+    mux.remove(key, Disposition::Acknowledge);
 }
 
-const WAIT: Sent = Sent::Wait;
+const WAIT: SendStatus = SendStatus::Blocked;
 
-fn result(n: u128) -> Decoded {
-    Decoded::Reply {
+fn result(n: u128) -> ServerMessage {
+    ServerMessage::Reply {
         id: id(n),
-        outcome: Ok(Json::NULL),
+        outcome: Ok(InlineBytes::NULL),
         meta: ReplyMeta::default(),
     }
 }
 
 /// Gives everything to the driver and says that it was written.
-pub(super) fn write_all(mux: &mut Mux, link: usize, out: &mut Outgoing) -> Vec<u8> {
+pub(super) fn write_all(mux: &mut Mux, link: usize, out: &mut Transmit) -> Vec<u8> {
     let mut all = Vec::new();
-    while mux.exchange(link, out, Waker::noop()) {
+    while mux.poll_transmit(link, out, Waker::noop()) {
         while !out.ready().is_empty() {
             let ready = out.ready().to_vec();
             out.advance(ready.len());
@@ -82,14 +90,14 @@ pub(super) fn write_all(mux: &mut Mux, link: usize, out: &mut Outgoing) -> Vec<u
 fn only_the_first_request_asks_for_a_driver_and_only_a_sleeping_driver_is_woken() {
     let (mut mux, now) = mux(Config::default());
     for (n, needs_driver) in [(1, Some(0)), (2, None)] {
-        assert_eq!(send(&mut mux, n, now), Sent::Queued);
+        assert_eq!(send(&mut mux, n, now), SendStatus::Queued);
         assert_eq!(mux.driverless.take(), needs_driver);
     }
-    assert!(mux.woken.is_empty());
-    write_all(&mut mux, 0, &mut Outgoing::default());
+    assert!(mux.wakers.is_empty());
+    write_all(&mut mux, 0, &mut Transmit::default());
     send(&mut mux, 3, now);
     send(&mut mux, 4, now);
-    assert_eq!(mux.woken.len(), 1, "one wake for both");
+    assert_eq!(mux.wakers.len(), 1, "one wake for both");
 }
 
 #[test]
@@ -100,9 +108,9 @@ fn a_waker_that_is_replaced_is_woken_rather_than_dropped_under_the_lock() {
     let wakers: [Waker; 2] = [(); 2].map(task);
     mux.listen(key(&mux, 1), &wakers[0]);
     mux.listen(key(&mux, 1), &wakers[0]);
-    assert!(mux.woken.is_empty());
+    assert!(mux.wakers.is_empty());
     mux.listen(key(&mux, 1), &wakers[1]);
-    assert_eq!(mux.woken.len(), 1);
+    assert_eq!(mux.wakers.len(), 1);
 }
 
 struct Nobody;
@@ -115,13 +123,13 @@ impl std::task::Wake for Nobody {
 fn a_link_is_given_back_only_if_nothing_waits_on_it() {
     let (mut mux, now) = mux(Config::default());
     send(&mut mux, 1, now);
-    assert!(mux.wants_connection(0));
+    assert!(!mux.release_idle_driver(0));
     mux.driverless = None;
-    assert_eq!(send(&mut mux, 2, now), Sent::Queued);
+    assert_eq!(send(&mut mux, 2, now), SendStatus::Queued);
     assert_eq!(mux.driverless, None);
-    write_all(&mut mux, 0, &mut Outgoing::default());
-    assert!(!mux.wants_connection(0));
-    assert_eq!(send(&mut mux, 3, now), Sent::Queued);
+    write_all(&mut mux, 0, &mut Transmit::default());
+    assert!(mux.release_idle_driver(0));
+    assert_eq!(send(&mut mux, 3, now), SendStatus::Queued);
     assert_eq!(mux.driverless, Some(0));
 }
 
@@ -134,15 +142,15 @@ fn requests_go_round_the_links_that_work() {
     let (mut mux, now) = mux(config);
     let send_one = |mux: &mut Mux, n| {
         send(mux, n, now);
-        (0..3).for_each(|link| drop(write_all(mux, link, &mut Outgoing::default())));
+        (0..3).for_each(|link| drop(write_all(mux, link, &mut Transmit::default())));
     };
     (0..6).for_each(|n| send_one(&mut mux, n));
-    let in_flight: Vec<_> = (0..3).map(|link| mux.outstanding(link)).collect();
+    let in_flight: Vec<_> = (0..3).map(|link| mux.in_flight_on(link)).collect();
     assert_eq!(in_flight, [2, 2, 2]);
-    mux.lost(1, Some(0), &"peer".into(), "cut", now);
-    assert_eq!(mux.failures(1), 1);
+    mux.handle_disconnect(1, Some(0), &"peer".into(), "cut", now);
+    assert_eq!(mux.consecutive_failures(1), 1);
     (6..10).for_each(|n| send_one(&mut mux, n));
-    let in_flight: Vec<_> = (0..3).map(|link| mux.outstanding(link)).collect();
+    let in_flight: Vec<_> = (0..3).map(|link| mux.in_flight_on(link)).collect();
     assert_eq!(in_flight, [4, 0, 4]);
 }
 
@@ -153,7 +161,7 @@ fn requests_that_are_ready_together_leave_together() {
         ..Config::default()
     };
     let (mut mux, now) = mux(config);
-    let in_flight = |mux: &Mux| [0, 1].map(|link| mux.outstanding(link));
+    let in_flight = |mux: &Mux| [0, 1].map(|link| mux.in_flight_on(link));
     let keys: Vec<_> = (0..8).map(|n| open(&mut mux, n)).collect();
     for (sent, key) in (1..).zip(keys) {
         mux.send(&request(key), now);
@@ -163,10 +171,10 @@ fn requests_that_are_ready_together_leave_together() {
             "a link's share"
         );
     }
-    write_all(&mut mux, 0, &mut Outgoing::default());
-    write_all(&mut mux, 1, &mut Outgoing::default());
+    write_all(&mut mux, 0, &mut Transmit::default());
+    write_all(&mut mux, 1, &mut Transmit::default());
     send(&mut mux, 8, now);
-    write_all(&mut mux, 0, &mut Outgoing::default());
+    write_all(&mut mux, 0, &mut Transmit::default());
     send(&mut mux, 9, now);
     assert_eq!(in_flight(&mux), [5, 5], "what was taken is not waited for");
 }
@@ -175,13 +183,17 @@ fn requests_that_are_ready_together_leave_together() {
 fn a_connection_that_brought_a_reply_is_no_failure() {
     let (mut mux, now) = mux(Config::default());
     for failures in 1..=3 {
-        mux.lost(0, Some(0), &"peer".into(), "cut", now);
-        assert_eq!(mux.failures(0), failures);
+        mux.handle_disconnect(0, Some(0), &"peer".into(), "cut", now);
+        assert_eq!(mux.consecutive_failures(0), failures);
     }
-    mux.hold_off(0, now);
-    mux.deliver(0, &mut [Decoded::Pong].into(), now).unwrap();
-    mux.lost(0, Some(0), &"peer".into(), "cut", now);
-    assert_eq!((mux.failures(0), mux.not_before(0)), (0, None));
+    mux.delay_reconnect(0, now);
+    mux.handle_replies(0, &mut [ServerMessage::Pong].into(), now)
+        .unwrap();
+    mux.handle_disconnect(0, Some(0), &"peer".into(), "cut", now);
+    assert_eq!(
+        (mux.consecutive_failures(0), mux.reconnect_at(0)),
+        (0, None)
+    );
 }
 
 #[test]
@@ -194,12 +206,12 @@ fn a_full_buffer_takes_no_more_and_wakes_the_waiting_when_there_is_room() {
     send(&mut mux, 1, now);
     assert_eq!(send(&mut mux, 2, now), WAIT);
     mux.listen(key(&mux, 2), Waker::noop());
-    assert!(mux.woken.is_empty());
-    write_all(&mut mux, 0, &mut Outgoing::default());
-    assert_eq!(mux.woken.len(), 1);
+    assert!(mux.wakers.is_empty());
+    write_all(&mut mux, 0, &mut Transmit::default());
+    assert_eq!(mux.wakers.len(), 1);
     assert!(matches!(
         mux.send(&request(key(&mux, 2)), now),
-        Sent::Queued
+        SendStatus::Queued
     ));
 }
 
@@ -218,25 +230,29 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
     // One is cancelled while it waits, one when the place is kept for it already.
     close(&mut mux, 2);
     close(&mut mux, 1);
-    assert_eq!(mux.woken.len(), 1, "there is a place for one");
+    assert_eq!(mux.wakers.len(), 1, "there is a place for one");
     assert_eq!(send(&mut mux, 6, now), WAIT, "and it is not for all");
     close(&mut mux, 3);
     let again = |mux: &mut Mux, n| mux.send(&request(key(mux, n)), now);
     assert_eq!(again(&mut mux, 5), WAIT);
-    assert_eq!(again(&mut mux, 4), Sent::Queued);
-    assert_eq!(mux.outstanding(0), 1);
-    mux.lost(0, None, &"peer".into(), "cut", now);
+    assert_eq!(again(&mut mux, 4), SendStatus::Queued);
+    assert_eq!(mux.in_flight_on(0), 1);
+    mux.handle_disconnect(0, None, &"peer".into(), "cut", now);
     assert_eq!(
-        mux.outstanding(0),
+        mux.in_flight_on(0),
         1,
         "a place is kept on the next connection"
     );
-    mux.lost(0, None, &"peer".into(), "cut", now);
-    assert_eq!(again(&mut mux, 5), Sent::Queued, "and no more than one");
+    mux.handle_disconnect(0, None, &"peer".into(), "cut", now);
+    assert_eq!(
+        again(&mut mux, 5),
+        SendStatus::Queued,
+        "and no more than one"
+    );
     for n in [4, 5, 6] {
         close(&mut mux, n);
     }
-    assert_eq!((mux.outstanding(0), mux.in_flight()), (0, 0));
+    assert_eq!((mux.in_flight_on(0), mux.in_flight()), (0, 0));
 }
 
 /// If lost requests could fill the window, their retries would wait for each other.
@@ -248,14 +264,14 @@ fn a_retry_needs_no_place() {
     };
     let (mut mux, now) = mux(config);
     send(&mut mux, 1, now);
-    write_all(&mut mux, 0, &mut Outgoing::default());
+    write_all(&mut mux, 0, &mut Transmit::default());
     mux.time_out(key(&mux, 1), now);
     assert_eq!(send(&mut mux, 2, now), WAIT);
-    assert_eq!(mux.send(&request(key(&mux, 1)), now), Sent::Queued);
+    assert_eq!(mux.send(&request(key(&mux, 1)), now), SendStatus::Queued);
     close(&mut mux, 1);
-    assert_eq!(mux.send(&request(key(&mux, 2)), now), Sent::Queued);
+    assert_eq!(mux.send(&request(key(&mux, 2)), now), SendStatus::Queued);
     close(&mut mux, 2);
-    assert_eq!(mux.outstanding(0), 0);
+    assert_eq!(mux.in_flight_on(0), 0);
 }
 
 #[test]
@@ -266,13 +282,13 @@ fn a_frame_that_is_too_large_leaves_the_buffer_as_it_was() {
     };
     let (mut mux, now) = mux(config);
     let key = open(&mut mux, 1);
-    let long = Outbound {
+    let long = OutboundRequest {
         method: "a method with a very long name indeed",
         ..request(key)
     };
-    assert!(matches!(mux.send(&long, now), Sent::TooLarge(_)));
-    assert!(matches!(send(&mut mux, 2, now), Sent::Queued));
-    let sent = write_all(&mut mux, 0, &mut Outgoing::default());
+    assert!(matches!(mux.send(&long, now), SendStatus::TooLarge(_)));
+    assert!(matches!(send(&mut mux, 2, now), SendStatus::Queued));
+    let sent = write_all(&mut mux, 0, &mut Transmit::default());
     assert!(!String::from_utf8(sent).unwrap().contains("very long"));
 }
 
@@ -280,8 +296,8 @@ fn a_frame_that_is_too_large_leaves_the_buffer_as_it_was() {
 fn the_first_answer_stands() {
     let (mut mux, now) = mux(Config::default());
     send(&mut mux, 1, now);
-    write_all(&mut mux, 0, &mut Outgoing::default());
-    let refused = Decoded::Reply {
+    write_all(&mut mux, 0, &mut Transmit::default());
+    let refused = ServerMessage::Reply {
         id: id(1),
         outcome: Err(ErrorObject::raised(
             redial_protocol::ErrorCode::INVALID_PARAMS,
@@ -289,14 +305,14 @@ fn the_first_answer_stands() {
         )),
         meta: ReplyMeta::default(),
     };
-    mux.deliver(0, &mut [result(1), refused].into(), now)
+    mux.handle_replies(0, &mut [result(1), refused].into(), now)
         .unwrap();
     assert!(matches!(
         mux.call(key(&mux, 1)).answer,
         Some(Answer::Result(..))
     ));
     close(&mut mux, 1);
-    mux.deliver(0, &mut [result(1)].into(), now).unwrap();
+    mux.handle_replies(0, &mut [result(1)].into(), now).unwrap();
     assert_eq!(mux.unmatched_replies, 1);
 }
 
@@ -308,8 +324,8 @@ fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
     };
     let (mut mux, now) = mux(config);
     send(&mut mux, 1, now);
-    write_all(&mut mux, 0, &mut Outgoing::default());
-    let refused = Decoded::Reply {
+    write_all(&mut mux, 0, &mut Transmit::default());
+    let refused = ServerMessage::Reply {
         id: id(1),
         outcome: Err(ErrorObject::raised(
             redial_protocol::ErrorCode::OVERLOADED,
@@ -317,8 +333,8 @@ fn a_refusal_on_a_connection_without_an_attempt_says_nothing() {
         )),
         meta: ReplyMeta::default(),
     };
-    mux.deliver(1, &mut [refused].into(), now).unwrap();
-    assert!(mux.call(key(&mux, 1)).is_open());
+    mux.handle_replies(1, &mut [refused].into(), now).unwrap();
+    assert!(mux.call(key(&mux, 1)).may_have_executed());
     assert_eq!(mux.unmatched_replies, 1);
 }
 
@@ -333,32 +349,32 @@ fn a_call_that_may_have_been_executed_goes_only_where_its_session_is_known() {
         };
         let mut mux = Mux::new(&config, ChaCha8Rng::seed_from_u64(1));
         let now = clock::now();
-        mux.connected(0, now);
-        let session = Welcome::Session {
+        mux.handle_connected(0, now);
+        let session = HelloReply::Session {
             id: redial_protocol::SessionId::from_bits(7),
             window: 9,
             max_frame_bytes: 1 << 20,
         };
-        mux.deliver(0, &mut [Decoded::Hello(0, session)].into(), now)
+        mux.handle_replies(0, &mut [ServerMessage::Hello(0, session)].into(), now)
             .unwrap();
-        let [written, fresh] = [(); 2].map(|()| mux.open(None, Nature::default()).unwrap());
+        let [written, fresh] = [(); 2].map(|()| mux.open(None, CallFlags::default()).unwrap());
         let sent = mux.send(&request(written), now);
-        assert_eq!((sent, mux.driverless), (Sent::Queued, Some(0)));
-        write_all(&mut mux, 0, &mut Outgoing::default());
-        mux.lost(0, None, &"peer".into(), "cut", now);
+        assert_eq!((sent, mux.driverless), (SendStatus::Queued, Some(0)));
+        write_all(&mut mux, 0, &mut Transmit::default());
+        mux.handle_disconnect(0, None, &"peer".into(), "cut", now);
         if is_plain {
             mux.sessions.closed_on_hello = u32::MAX;
         }
-        mux.connected(next, now);
+        mux.handle_connected(next, now);
         let sent = mux.send(&request(written), now);
-        assert!(matches!(sent, Sent::Wait), "{sent:?}");
+        assert!(matches!(sent, SendStatus::Blocked), "{sent:?}");
         let answer = &mux.call(written).answer;
         let is_lost = matches!(answer, Some(Answer::SessionLost));
         assert_eq!(is_lost, is_plain, "else its hello is not answered yet");
-        assert_eq!(mux.outstanding(next), 0);
+        assert_eq!(mux.in_flight_on(next), 0);
         // What can't have been executed goes there at once.
         let sent = mux.send(&request(fresh), now);
-        assert!(matches!(sent, Sent::Queued), "{sent:?}");
+        assert!(matches!(sent, SendStatus::Queued), "{sent:?}");
     }
 }
 
@@ -372,26 +388,26 @@ fn a_call_that_got_another_name_while_it_waited_for_a_number_keeps_it() {
     };
     let mut mux = Mux::new(&config, ChaCha8Rng::seed_from_u64(1));
     let now = clock::now();
-    mux.connected(0, now);
+    mux.handle_connected(0, now);
     mux.sessions.closed_on_hello = u32::MAX;
-    mux.connected(1, now);
-    let session = Welcome::Session {
+    mux.handle_connected(1, now);
+    let session = HelloReply::Session {
         id: redial_protocol::SessionId::from_bits(7),
         window: 1,
         max_frame_bytes: 1 << 20,
     };
-    mux.deliver(0, &mut [Decoded::Hello(0, session)].into(), now)
+    mux.handle_replies(0, &mut [ServerMessage::Hello(0, session)].into(), now)
         .unwrap();
-    let [first, second] = [(); 2].map(|()| mux.open(None, Nature::default()).unwrap());
-    assert!(mux.has_name(first, 0, now));
-    assert!(!mux.has_name(second, 0, now), "the window is 1");
-    assert!(mux.has_name(second, 1, now));
-    let name = mux.call(second).name;
-    mux.close(first, End::Done);
-    mux.grant();
-    assert_eq!(mux.call(second).name, name);
-    let id = name.id().unwrap();
-    mux.close(second, End::Done);
+    let [first, second] = [(); 2].map(|()| mux.open(None, CallFlags::default()).unwrap());
+    assert!(mux.ensure_call_id(first, 0, now));
+    assert!(!mux.ensure_call_id(second, 0, now), "the window is 1");
+    assert!(mux.ensure_call_id(second, 1, now));
+    let name = mux.call(second).id;
+    mux.remove(first, Disposition::Acknowledge);
+    mux.assign_queued_numbers();
+    assert_eq!(mux.call(second).id, name);
+    let id = name.uuid().unwrap();
+    mux.remove(second, Disposition::Acknowledge);
     assert_eq!(mux.find(id), None);
 }
 

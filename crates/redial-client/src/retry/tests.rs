@@ -3,13 +3,25 @@
 
 use proptest::prelude::*;
 use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use redial_protocol::{ErrorCode, ErrorObject, FrameDecoder, ReplyMeta};
 
-use super::{budget::RetryBudget, hedge::Hedge, *};
+use super::*;
 use crate::{
-    Backoff, Config, Jitter, clock,
-    error::ConnectError,
-    mux::{Attempt, Closed, Decoded, End, Nature, Outgoing},
+    cause::ConnectError,
+    clock,
+    config::Config,
+    mux::{
+        link::Transmit,
+        pending::{Attempt, CallFlags, RemovedCall},
+        replies::ServerMessage,
+        sessions::Disposition,
+    },
+    policy::{
+        backoff::{Backoff, Jitter},
+        budget::{RetryBudget, TokenBucket},
+        hedge::{Hedge, Latency},
+    },
     report::AttemptEnd,
 };
 
@@ -20,13 +32,13 @@ fn ms(ms: u64) -> Duration {
 }
 
 /// A client's end with one call, and a server that sees exactly what was written.
-struct World {
+struct OneCallWorld {
     now: Instant,
     mux: Mux,
-    policy: Policy,
-    flight: Flight,
+    context: RetryContext,
+    retrier: Retrier,
     is_connected: bool,
-    outgoing: Outgoing,
+    transmit: Transmit,
     decoder: FrameDecoder,
     /// Whole requests that the server has not looked at yet.
     arrived: Vec<String>,
@@ -35,12 +47,12 @@ struct World {
     executed: bool,
     /// Requests that were thrown away without a word: the client can't know.
     ignored: usize,
-    over: Option<Ending>,
+    finished: Option<Completion>,
 }
 
 /// What the server does about the oldest request that it has not looked at.
 #[derive(Clone, Copy, Debug)]
-enum Serve {
+enum OneCallServe {
     Answer,
     ExecuteSilently,
     Ignore,
@@ -48,21 +60,21 @@ enum Serve {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+enum OneCallEvent {
     Advance(u64),
     Connect,
     FailToConnect,
     Write(usize),
     Lose { knows_how_far: bool },
-    Serve(Serve),
+    Serve(OneCallServe),
 }
 
 /// Some attempt may have been executed.
-fn is_open(closed: &Closed) -> bool {
-    closed.attempts.iter().any(Attempt::is_open)
+fn may_have_executed(closed: &RemovedCall) -> bool {
+    closed.attempts.iter().any(Attempt::may_have_executed)
 }
 
-impl World {
+impl OneCallWorld {
     fn new(limits: CallLimits, budget: RetryBudget) -> Self {
         let config = Config {
             sessions: false,
@@ -74,40 +86,43 @@ impl World {
     fn with(config: &Config, limits: CallLimits, budget: RetryBudget) -> Self {
         let now = clock::now();
         let mut mux = Mux::new(config, ChaCha8Rng::seed_from_u64(2));
-        let key = mux.open(Some(ID), Nature::default()).unwrap();
-        let policy = Policy {
-            bucket: Bucket::new(budget, now),
+        let key = mux.open(Some(ID), CallFlags::default()).unwrap();
+        let context = RetryContext {
+            bucket: TokenBucket::new(budget, now),
             jitter: ChaCha8Rng::seed_from_u64(1),
             latency: Latency::new(),
             hedges: 0,
             limits,
         };
-        let mut flight = Flight::new("inc".into(), crate::json::Json::EMPTY);
-        flight.begin(&policy, now);
-        flight.key = Some(key);
-        flight.resend_window = Some(ms(8000));
+        let mut retrier = Retrier::new("inc".into(), crate::inline_bytes::InlineBytes::EMPTY);
+        retrier.begin(&context, now);
+        retrier.key = Some(key);
+        retrier.resend_window = Some(ms(8000));
         Self {
             now,
             mux,
-            policy,
-            flight,
+            context,
+            retrier,
             is_connected: false,
-            outgoing: Outgoing::default(),
+            transmit: Transmit::default(),
             decoder: FrameDecoder::new(4096),
             arrived: Vec::new(),
             stranded: 0,
             executed: false,
             ignored: 0,
-            over: None,
+            finished: None,
         }
     }
 
     /// Lets the call decide. Gives until when it sleeps, or `None` if it is over.
     fn step(&mut self) -> Option<Instant> {
-        if self.over.is_some() {
+        if self.finished.is_some() {
             return None;
         }
-        match self.flight.step(&mut self.mux, &mut self.policy, self.now) {
+        match self
+            .retrier
+            .step(&mut self.mux, &mut self.context, self.now)
+        {
             Step::Sleep { until, .. } => {
                 assert!(
                     until > self.now,
@@ -115,30 +130,30 @@ impl World {
                 );
                 Some(until)
             }
-            Step::Over(ending) => {
-                self.over = Some(ending);
+            Step::Complete(ending) => {
+                self.finished = Some(ending);
                 None
             }
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: OneCallEvent) {
         match event {
-            Event::Advance(millis) => self.now += ms(millis),
-            Event::Connect => {
+            OneCallEvent::Advance(millis) => self.now += ms(millis),
+            OneCallEvent::Connect => {
                 self.is_connected = true;
-                self.mux.connected(0, self.now);
+                self.mux.handle_connected(0, self.now);
             }
-            Event::FailToConnect if !self.is_connected => {
+            OneCallEvent::FailToConnect if !self.is_connected => {
                 let error = ConnectError {
                     peer: "peer".into(),
                     reason: std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into()),
                 };
-                self.mux.connect_failed(0, &error, self.now);
+                self.mux.handle_connect_failed(0, &error, self.now);
             }
-            Event::Write(bytes) if self.is_connected => self.write(bytes),
-            Event::Lose { knows_how_far } if self.is_connected => self.lose(knows_how_far),
-            Event::Serve(serve) if self.is_connected && !self.arrived.is_empty() => {
+            OneCallEvent::Write(bytes) if self.is_connected => self.write(bytes),
+            OneCallEvent::Lose { knows_how_far } if self.is_connected => self.lose(knows_how_far),
+            OneCallEvent::Serve(serve) if self.is_connected && !self.arrived.is_empty() => {
                 self.arrived.remove(0);
                 self.serve(serve);
             }
@@ -149,9 +164,9 @@ impl World {
     fn write(&mut self, mut bytes: usize) {
         let waker = std::task::Waker::noop();
         while bytes > 0 {
-            let ready = self.outgoing.ready();
+            let ready = self.transmit.ready();
             if ready.is_empty() {
-                if !self.mux.exchange(0, &mut self.outgoing, waker) {
+                if !self.mux.poll_transmit(0, &mut self.transmit, waker) {
                     return;
                 }
                 continue;
@@ -162,67 +177,70 @@ impl World {
                 self.arrived
                     .push(String::from_utf8(frame.to_vec()).unwrap());
             }
-            self.outgoing.advance(count);
+            self.transmit.advance(count);
             bytes -= count;
         }
-        self.mux.wrote(0, self.outgoing.offset());
+        self.mux.handle_written(0, self.transmit.offset());
     }
 
     fn lose(&mut self, knows_how_far: bool) {
         // What is not known to have been written must be taken for written.
         let written = match knows_how_far {
-            true => Some(self.outgoing.offset()),
+            true => Some(self.transmit.offset()),
             false => {
-                self.stranded += usize::from(!self.outgoing.ready().is_empty());
+                self.stranded += usize::from(!self.transmit.ready().is_empty());
                 None
             }
         };
-        self.mux.lost(0, written, &"peer".into(), "cut", self.now);
+        self.mux
+            .handle_disconnect(0, written, &"peer".into(), "cut", self.now);
         self.stranded += self.arrived.len();
         self.arrived.clear();
-        self.outgoing = Outgoing::default();
+        self.transmit = Transmit::default();
         self.decoder = FrameDecoder::new(4096);
         self.is_connected = false;
     }
 
-    fn serve(&mut self, serve: Serve) {
+    fn serve(&mut self, serve: OneCallServe) {
         let outcome = match serve {
-            Serve::Ignore => {
+            OneCallServe::Ignore => {
                 self.ignored += 1;
                 return;
             }
-            Serve::ExecuteSilently => {
+            OneCallServe::ExecuteSilently => {
                 self.executed = true;
                 return;
             }
-            Serve::Answer => {
+            OneCallServe::Answer => {
                 self.executed = true;
-                Ok(Json::NULL)
+                Ok(InlineBytes::NULL)
             }
-            Serve::Refuse(code) => Err(ErrorObject::raised(ErrorCode::from(code), "")),
+            OneCallServe::Refuse(code) => Err(ErrorObject::raised(ErrorCode::from(code), "")),
         };
         let meta = ReplyMeta::default();
-        let reply = Decoded::Reply {
+        let reply = ServerMessage::Reply {
             id: ID,
             outcome,
             meta,
         };
-        self.mux.deliver(0, &mut [reply].into(), self.now).unwrap();
+        self.mux
+            .handle_replies(0, &mut [reply].into(), self.now)
+            .unwrap();
     }
 
     /// Lets time pass until the call is over, and then everything leave that still can.
-    fn finish(&mut self) -> (Ending, Closed) {
+    fn finish(&mut self) -> (Completion, RemovedCall) {
         while let Some(until) = self.step() {
             self.now = until;
         }
-        self.flight.withdraw(&mut self.mux);
+        self.retrier.withdraw(&mut self.mux);
         let pending = self
             .mux
-            .close(self.flight.key(), End::Done)
+            .remove(self.retrier.key(), Disposition::Acknowledge)
             .expect("it was pending");
         self.is_connected = true;
         self.write(usize::MAX);
-        (self.over.take().expect("it is over"), pending)
+        (self.finished.take().expect("it is over"), pending)
     }
 
     /// Something was sent whole that was not refused.
@@ -231,20 +249,21 @@ impl World {
     }
 }
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
+fn events() -> impl Strategy<Value = Vec<OneCallEvent>> {
     let serve = prop_oneof![
-        Just(Serve::Answer),
-        Just(Serve::ExecuteSilently),
-        Just(Serve::Ignore),
-        prop::sample::select(vec![-32001, -32006, -32600, -32602, -32003]).prop_map(Serve::Refuse),
+        Just(OneCallServe::Answer),
+        Just(OneCallServe::ExecuteSilently),
+        Just(OneCallServe::Ignore),
+        prop::sample::select(vec![-32001, -32006, -32600, -32602, -32003])
+            .prop_map(OneCallServe::Refuse),
     ];
     let event = prop_oneof![
-        4 => (0u64..200).prop_map(Event::Advance),
-        4 => Just(Event::Connect),
-        1 => Just(Event::FailToConnect),
-        4 => prop_oneof![1usize..300, Just(100_000)].prop_map(Event::Write),
-        2 => any::<bool>().prop_map(|knows_how_far| Event::Lose { knows_how_far }),
-        3 => serve.prop_map(Event::Serve),
+        4 => (0u64..200).prop_map(OneCallEvent::Advance),
+        4 => Just(OneCallEvent::Connect),
+        1 => Just(OneCallEvent::FailToConnect),
+        4 => prop_oneof![1usize..300, Just(100_000)].prop_map(OneCallEvent::Write),
+        2 => any::<bool>().prop_map(|knows_how_far| OneCallEvent::Lose { knows_how_far }),
+        3 => serve.prop_map(OneCallEvent::Serve),
     ];
     prop::collection::vec(event, 0..60)
 }
@@ -255,7 +274,7 @@ fn limits() -> CallLimits {
         max_attempts: 4,
         deadline: ms(2000),
         backoff: Backoff::new(ms(10), 2.0, ms(100), Jitter::Full).unwrap(),
-        hedge: hedge::Hedge::Off,
+        hedge: Hedge::Off,
     }
 }
 
@@ -272,34 +291,34 @@ proptest! {
             sessions: false,
             ..Config::default()
         };
-        let mut world = World::with(&config, limits(), budget);
+        let mut world = OneCallWorld::with(&config, limits(), budget);
         world.step();
         for event in events {
             world.happen(event);
             world.step();
         }
         let (ending, pending) = world.finish();
-        let (is_open, may_be_executed) = (is_open(&pending), world.may_be_executed());
+        let (is_open, may_be_executed) = (may_have_executed(&pending), world.may_be_executed());
         match &ending {
-            Ending::Answer(Answer::Result(..)) => prop_assert!(world.executed),
+            Completion::Answer(Answer::Result(..)) => prop_assert!(world.executed),
             _ if is_open => prop_assert!(may_be_executed, "unknown for no reason: {ending:?}"),
             _ => prop_assert!(!may_be_executed, "not executed, it says: {ending:?}"),
         }
-        prop_assert!(world.flight.used <= 4);
+        prop_assert!(world.retrier.used <= 4);
         let latest = pending.attempts.last().map_or(0, |attempt| attempt.number);
-        prop_assert!(latest <= world.flight.used + 1, "the next one may bear a free number");
+        prop_assert!(latest <= world.retrier.used + 1, "the next one may bear a free number");
         // Events may jump over the deadline; the call's own sleeps never do.
-        prop_assert!(world.now <= world.flight.started().unwrap() + ms(2000 + 60 * 200));
+        prop_assert!(world.now <= world.retrier.started().unwrap() + ms(2000 + 60 * 200));
         prop_assert_eq!(world.mux.in_flight(), 0);
-        prop_assert_eq!(world.mux.outstanding(0), 0);
+        prop_assert_eq!(world.mux.in_flight_on(0), 0);
     }
 }
 
 /// A world in which everything is written at once.
-fn written() -> World {
-    let mut world = World::new(limits(), RetryBudget::unlimited());
-    world.policy.limits.backoff = Backoff::new(ms(10), 2.0, ms(100), Jitter::None).unwrap();
-    world.happen(Event::Connect);
+fn written() -> OneCallWorld {
+    let mut world = OneCallWorld::new(limits(), RetryBudget::unlimited());
+    world.context.limits.backoff = Backoff::new(ms(10), 2.0, ms(100), Jitter::None).unwrap();
+    world.happen(OneCallEvent::Connect);
     world.step();
     world.write(usize::MAX);
     world
@@ -307,12 +326,12 @@ fn written() -> World {
 
 #[test]
 fn an_attempt_that_is_not_written_is_waited_for_without_another() {
-    let mut world = World::new(limits(), RetryBudget::unlimited());
+    let mut world = OneCallWorld::new(limits(), RetryBudget::unlimited());
     for _ in 0..10 {
         world.step();
         world.now += ms(100);
     }
-    world.happen(Event::Connect);
+    world.happen(OneCallEvent::Connect);
     world.write(usize::MAX);
     assert_eq!(world.arrived.len(), 1);
 }
@@ -335,15 +354,15 @@ fn a_refusal_of_an_older_attempt_leaves_the_younger_one_alone() {
     let mut world = written();
     world.now += ms(100);
     world.step();
-    world.serve(Serve::Refuse(-32001));
+    world.serve(OneCallServe::Refuse(-32001));
     world.now += ms(10);
     world.step();
     world.write(usize::MAX);
-    let patience = world.step().unwrap();
-    assert_eq!(patience, world.now + ms(100));
+    let attempt_deadline = world.step().unwrap();
+    assert_eq!(attempt_deadline, world.now + ms(100));
     let (ending, pending) = world.finish();
-    assert!(matches!(ending, Ending::GiveUp { .. }), "{ending:?}");
-    assert!(is_open(&pending));
+    assert!(matches!(ending, Completion::GiveUp { .. }), "{ending:?}");
+    assert!(may_have_executed(&pending));
     let ends: Vec<_> = pending
         .attempts
         .iter()
@@ -360,7 +379,7 @@ fn a_refusal_is_not_put_to_an_attempt_that_was_not_written() {
     world.now += ms(10);
     world.step();
     // The second lies in the buffer while the first is refused.
-    world.serve(Serve::Refuse(-32001));
+    world.serve(OneCallServe::Refuse(-32001));
     let (_, pending) = world.finish();
     let ends: Vec<_> = pending
         .attempts
@@ -380,14 +399,14 @@ fn a_wish_for_peace_counts_during_the_backoff_too() {
     world.now += ms(100);
     world.step();
     let busy = ErrorObject::raised(ErrorCode::OVERLOADED, "").with_retry_after_ms(500);
-    let reply = Decoded::Reply {
+    let reply = ServerMessage::Reply {
         id: ID,
         outcome: Err(busy),
         meta: ReplyMeta::default(),
     };
     world
         .mux
-        .deliver(0, &mut [reply].into(), world.now)
+        .handle_replies(0, &mut [reply].into(), world.now)
         .unwrap();
     assert_eq!(world.step(), Some(world.now + ms(500)));
 }
@@ -395,7 +414,7 @@ fn a_wish_for_peace_counts_during_the_backoff_too() {
 #[test]
 fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
     let mut world = written();
-    world.flight.resend_window = Some(ms(300));
+    world.retrier.resend_window = Some(ms(300));
     let first_sent = world.now;
     world.now += ms(100);
     world.step();
@@ -407,14 +426,14 @@ fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
     }
     assert_eq!(
         world.step(),
-        Some(world.flight.deadline()),
+        Some(world.retrier.deadline()),
         "only listening"
     );
     world.write(usize::MAX);
-    assert_eq!((world.arrived.len(), world.flight.used), (1, 1));
-    world.serve(Serve::Answer);
+    assert_eq!((world.arrived.len(), world.retrier.used), (1, 1));
+    world.serve(OneCallServe::Answer);
     let (ending, _) = world.finish();
-    assert!(matches!(ending, Ending::Answer(Answer::Result(..))));
+    assert!(matches!(ending, Completion::Answer(Answer::Result(..))));
 }
 
 /// Or it would be looked after only when its timeout has passed, and leave with the connection that
@@ -422,7 +441,7 @@ fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
 #[test]
 fn a_copy_is_looked_after_when_it_gets_too_late_for_it() {
     let mut world = written();
-    world.flight.resend_window = Some(ms(150));
+    world.retrier.resend_window = Some(ms(150));
     let first_sent = world.now;
     world.now += ms(100);
     world.step();
@@ -431,35 +450,35 @@ fn a_copy_is_looked_after_when_it_gets_too_late_for_it() {
     world.now = first_sent + ms(150);
     world.step();
     world.write(usize::MAX);
-    assert_eq!((world.arrived.len(), world.flight.used), (1, 1));
+    assert_eq!((world.arrived.len(), world.retrier.used), (1, 1));
 }
 
 #[test]
 fn a_hedge_is_taken_back_when_it_gets_too_late_for_it() {
-    let mut world = World::new(limits(), RetryBudget::unlimited());
-    world.policy.limits.hedge = Hedge::After(ms(50));
-    world.flight.resend_window = Some(ms(80));
-    world.happen(Event::Connect);
+    let mut world = OneCallWorld::new(limits(), RetryBudget::unlimited());
+    world.context.limits.hedge = Hedge::After(ms(50));
+    world.retrier.resend_window = Some(ms(80));
+    world.happen(OneCallEvent::Connect);
     world.step();
     world.write(usize::MAX);
-    let (first_sent, too_late) = (world.now, world.now + ms(80));
+    let (first_sent, resend_limit) = (world.now, world.now + ms(80));
     world.now = first_sent + ms(50);
-    assert_eq!(world.step(), Some(too_late), "now it is queued");
-    assert_eq!((world.step(), world.flight.used), (Some(too_late), 2));
-    world.now = too_late;
+    assert_eq!(world.step(), Some(resend_limit), "now it is queued");
+    assert_eq!((world.step(), world.retrier.used), (Some(resend_limit), 2));
+    world.now = resend_limit;
     world.step();
     world.write(usize::MAX);
-    assert_eq!((world.arrived.len(), world.flight.used), (1, 1));
+    assert_eq!((world.arrived.len(), world.retrier.used), (1, 1));
 }
 
 #[test]
 fn a_first_attempt_may_lie_in_the_buffer_for_as_long_as_the_deadline_allows() {
-    let mut world = World::new(limits(), RetryBudget::unlimited());
-    world.flight.resend_window = Some(ms(300));
-    while world.now < world.flight.started().unwrap() + ms(1500) {
+    let mut world = OneCallWorld::new(limits(), RetryBudget::unlimited());
+    world.retrier.resend_window = Some(ms(300));
+    while world.now < world.retrier.started().unwrap() + ms(1500) {
         world.now = world.step().unwrap();
     }
-    world.happen(Event::Connect);
+    world.happen(OneCallEvent::Connect);
     world.write(usize::MAX);
     assert_eq!(world.arrived.len(), 1);
 }
@@ -471,19 +490,19 @@ fn a_token_that_was_reserved_for_a_retry_goes_back_if_there_is_none() {
         min_per_second: 0.0,
         burst: 1.0,
     };
-    let mut world = World::new(limits(), budget);
-    world.happen(Event::Connect);
+    let mut world = OneCallWorld::new(limits(), budget);
+    world.happen(OneCallEvent::Connect);
     world.step();
     world.write(usize::MAX);
     world.now += ms(100);
     world.step();
-    world.serve(Serve::Answer);
+    world.serve(OneCallServe::Answer);
     assert_eq!(world.step(), None);
     let later = world.now + ms(1000);
-    assert_eq!(world.policy.bucket.reserve(world.now, later), None);
-    world.flight.refund(&mut world.policy);
+    assert_eq!(world.context.bucket.reserve(world.now, later), None);
+    world.retrier.refund(&mut world.context);
     assert_eq!(
-        world.policy.bucket.reserve(world.now, later),
+        world.context.bucket.reserve(world.now, later),
         Some(world.now)
     );
 }

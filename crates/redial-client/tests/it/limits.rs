@@ -36,7 +36,7 @@ async fn a_retry_after_beyond_the_deadline_ends_the_call_at_once() {
         peer.error(&request, -32001, data).await;
         let error = call.await.unwrap().unwrap_err();
         assert_eq!(error.executed(), Executed::No);
-        assert_eq!(error.details().stop, GiveUpReason::Deadline);
+        assert_eq!(error.details().reason, GiveUpReason::Deadline);
         assert_eq!(
             error.report().total(),
             Duration::ZERO,
@@ -91,7 +91,7 @@ async fn the_deadline_bounds_attempts() {
     assert_eq!(second.meta.timeout_ms, Some(120), "what is left");
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.report().total(), ms(250));
-    assert_eq!(error.details().stop, GiveUpReason::Deadline);
+    assert_eq!(error.details().reason, GiveUpReason::Deadline);
     assert_eq!(error.executed(), Executed::Unknown);
 }
 
@@ -183,7 +183,7 @@ async fn without_a_token_a_call_listens_to_its_deadline_or_gives_up_at_once() {
     peer.next().await;
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
-        (error.details().stop, error.executed()),
+        (error.details().reason, error.executed()),
         (GiveUpReason::Budget, Executed::Unknown)
     );
     assert_eq!(error.report().total(), ms(3000));
@@ -193,7 +193,7 @@ async fn without_a_token_a_call_listens_to_its_deadline_or_gives_up_at_once() {
         .await;
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
-        (error.details().stop, error.executed()),
+        (error.details().reason, error.executed()),
         (GiveUpReason::Budget, Executed::No)
     );
     assert_eq!(error.report().total(), Duration::ZERO);
@@ -247,7 +247,7 @@ async fn a_mutation_is_not_sent_again_once_the_server_may_have_forgotten_it() {
     );
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
-        (error.details().stop, error.executed()),
+        (error.details().reason, error.executed()),
         (GiveUpReason::Window, Executed::Unknown)
     );
 

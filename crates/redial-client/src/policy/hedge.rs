@@ -3,10 +3,7 @@
 //! The idea, and the 95th percentile as the moment for it, are those of Dean and Barroso, "The
 //! Tail at Scale" (CACM 56(2), 2013): a few per cent more requests take off most of the tail.
 
-use std::time::{Duration, Instant};
-
-use super::{Flight, Phase, Policy, Step, sleep};
-use crate::mux::{Answer, Mux, Sent, Touch};
+use std::time::Duration;
 
 /// When a copy of a call goes out although its attempt has not timed out.
 ///
@@ -115,77 +112,6 @@ fn upper_bound(bucket: usize) -> Duration {
     let (octave, within) = (bucket / PER_OCTAVE as usize, bucket % PER_OCTAVE as usize);
     let quarters = (PER_OCTAVE as usize + within + 1) as f64 / f64::from(PER_OCTAVE);
     Duration::from_secs_f64((1u64 << octave) as f64 * quarters / 1e6)
-}
-
-impl Flight {
-    /// When a copy of an attempt that is made now goes out, if one does.
-    pub(super) fn hedge_at(&self, policy: &Policy, now: Instant) -> Option<Instant> {
-        let wait = match self.limits(policy).hedge {
-            _ if self.is_notification => None,
-            Hedge::Off => None,
-            Hedge::After(wait) => Some(wait),
-            Hedge::P95 { at_least } => policy.latency.p95().map(|p95| p95.max(at_least)),
-        };
-        wait.map(|wait| super::after(now, wait))
-    }
-
-    /// The attempt has taken longer than most: a copy of it, if that may be.
-    pub(super) fn hedge(
-        &mut self,
-        mux: &mut Mux,
-        policy: &mut Policy,
-        until: Instant,
-        now: Instant,
-    ) -> Step {
-        let hedge_at = None;
-        self.phase = Phase::Wait { until, hedge_at };
-        let patience = until.min(self.deadline());
-        let since = mux.call(self.key()).open_since(true);
-        let is_wasted = self.used >= self.limits(policy).max_attempts
-            || mux.touch(self.key()) != Touch::Wholly
-            || self
-                .too_late_since(since, mux)
-                .is_some_and(|too_late| now >= too_late);
-        if is_wasted || policy.bucket.reserve(now, now).is_none() {
-            return sleep(patience);
-        }
-        let number = self.used + 1;
-        match mux.send(&self.outbound(policy, number, true, now), now) {
-            Sent::Queued => {
-                self.used = number;
-                // It may be in the buffer still when it gets too late for it.
-                let too_late = self.too_late_since(since, mux);
-                sleep(too_late.map_or(patience, |at| patience.min(at)))
-            }
-            Sent::Wait | Sent::Named | Sent::TooLarge(_) => {
-                mux.give_way(self.key());
-                policy.bucket.refund();
-                sleep(patience)
-            }
-        }
-    }
-
-    /// When it is too late for a copy that lies in the buffer, if one does.
-    pub(super) fn copy_too_late_at(&self, mux: &mut Mux) -> Option<Instant> {
-        let latest = mux.call(self.key()).attempts.last();
-        let is_copy = latest.is_some_and(|latest| latest.is_hedge);
-        (is_copy && mux.touch(self.key()) == Touch::Untouched)
-            .then(|| self.too_late_since(mux.call(self.key()).open_since(true), mux))
-            .flatten()
-    }
-
-    pub(super) fn is_copy_too_late(&self, mux: &mut Mux, now: Instant) -> bool {
-        self.copy_too_late_at(mux).is_some_and(|at| at <= now)
-    }
-
-    /// An answer says how long calls take.
-    pub(crate) fn learn(&self, policy: &mut Policy, answer: &Answer, now: Instant) {
-        if let (Hedge::P95 { .. }, Some(since), Answer::Result(..)) =
-            (self.limits(policy).hedge, self.first_sent, answer)
-        {
-            policy.latency.record(now.saturating_duration_since(since));
-        }
-    }
 }
 
 #[cfg(test)]

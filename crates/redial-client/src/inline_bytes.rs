@@ -5,46 +5,46 @@ use std::io;
 use serde_json::value::RawValue;
 
 /// How much needs no heap, in bytes.
-const SHORT_BYTES: usize = 46;
+const INLINE_BYTES: usize = 46;
 
 /// A value that is spelled out.
 #[derive(Clone)]
-pub(crate) struct Json(Bytes);
+pub(crate) struct InlineBytes(Repr);
 
 #[derive(Clone)]
-enum Bytes {
-    Short { len: u8, bytes: [u8; SHORT_BYTES] },
-    Long(Vec<u8>),
+enum Repr {
+    Inline { len: u8, bytes: [u8; INLINE_BYTES] },
+    Heap(Vec<u8>),
 }
 
-impl Json {
+impl InlineBytes {
     /// To be written to. By itself it is no JSON.
-    pub(crate) const EMPTY: Self = Self(Bytes::Short {
+    pub(crate) const EMPTY: Self = Self(Repr::Inline {
         len: 0,
-        bytes: [0; SHORT_BYTES],
+        bytes: [0; INLINE_BYTES],
     });
 
     pub(crate) const NULL: Self = {
-        let mut bytes = [0; SHORT_BYTES];
+        let mut bytes = [0; INLINE_BYTES];
         (bytes[0], bytes[1], bytes[2], bytes[3]) = (b'n', b'u', b'l', b'l');
-        Self(Bytes::Short { len: 4, bytes })
+        Self(Repr::Inline { len: 4, bytes })
     };
 
     /// Whether it needs no heap.
-    pub(crate) fn is_short(text: &[u8]) -> bool {
-        text.len() <= SHORT_BYTES
+    pub(crate) fn is_inline(text: &[u8]) -> bool {
+        text.len() <= INLINE_BYTES
     }
 
     #[inline]
     pub(crate) fn get(&self) -> &[u8] {
         match &self.0 {
-            Bytes::Short { len, bytes } => &bytes[..usize::from(*len)],
-            Bytes::Long(bytes) => bytes,
+            Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Heap(bytes) => bytes,
         }
     }
 
     /// The same, if there is something.
-    pub(crate) fn given(&self) -> Option<&[u8]> {
+    pub(crate) fn non_empty(&self) -> Option<&[u8]> {
         Some(self.get()).filter(|text| !text.is_empty())
     }
 
@@ -57,7 +57,7 @@ impl Json {
     /// More of what it is: from [`EMPTY`](Self::EMPTY) on, it is spelled out where it stays.
     #[inline]
     pub(crate) fn append(&mut self, text: &[u8]) {
-        if let Bytes::Short { len, bytes } = &mut self.0 {
+        if let Repr::Inline { len, bytes } = &mut self.0 {
             let start = usize::from(*len);
             if let Some(place) = bytes.get_mut(start..start + text.len()) {
                 place.copy_from_slice(text);
@@ -65,52 +65,52 @@ impl Json {
                 return;
             }
         }
-        self.write_long(text);
+        self.append_to_heap(text);
     }
 
     #[cold]
-    fn write_long(&mut self, text: &[u8]) {
+    fn append_to_heap(&mut self, text: &[u8]) {
         match &mut self.0 {
-            Bytes::Long(bytes) => bytes.extend_from_slice(text),
-            Bytes::Short { len, bytes } => {
+            Repr::Heap(bytes) => bytes.extend_from_slice(text),
+            Repr::Inline { len, bytes } => {
                 let start = &bytes[..usize::from(*len)];
                 let mut long = Vec::with_capacity((2 * (start.len() + text.len())).max(128));
                 long.extend_from_slice(start);
                 long.extend_from_slice(text);
-                self.0 = Bytes::Long(long);
+                self.0 = Repr::Heap(long);
             }
         }
     }
 }
 
-impl From<&[u8]> for Json {
+impl From<&[u8]> for InlineBytes {
     fn from(text: &[u8]) -> Self {
-        let mut bytes = [0; SHORT_BYTES];
+        let mut bytes = [0; INLINE_BYTES];
         Self(match bytes.get_mut(..text.len()) {
             Some(place) => {
                 place.copy_from_slice(text);
                 let len = text.len() as u8;
-                Bytes::Short { len, bytes }
+                Repr::Inline { len, bytes }
             }
-            None => Bytes::Long(text.to_vec()),
+            None => Repr::Heap(text.to_vec()),
         })
     }
 }
 
-impl From<&RawValue> for Json {
+impl From<&RawValue> for InlineBytes {
     fn from(raw: &RawValue) -> Self {
         raw.get().as_bytes().into()
     }
 }
 
-impl std::fmt::Debug for Json {
+impl std::fmt::Debug for InlineBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&String::from_utf8_lossy(self.get()))
     }
 }
 
 /// For serialisers.
-impl io::Write for Json {
+impl io::Write for InlineBytes {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.write_all(text)?;
         Ok(text.len())
@@ -136,22 +136,25 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_what_was_written(pieces in prop::collection::vec("[a-z]{0,20}", 0..10)) {
-            let mut json = Json::EMPTY;
+            let mut json = InlineBytes::EMPTY;
             for piece in &pieces {
                 io::Write::write_all(&mut json, piece.as_bytes()).unwrap();
             }
             let whole = pieces.concat();
             prop_assert_eq!(json.get(), whole.as_bytes());
-            let copy = Json::from(whole.as_bytes());
+            let copy = InlineBytes::from(whole.as_bytes());
             prop_assert_eq!(copy.get(), whole.as_bytes());
-            let is_short = matches!(json.0, Bytes::Short { .. });
-            prop_assert_eq!(is_short, whole.len() <= SHORT_BYTES);
+            let is_inline = matches!(json.0, Repr::Inline { .. });
+            prop_assert_eq!(is_inline, whole.len() <= INLINE_BYTES);
         }
     }
 
     #[test]
     fn only_json_is_given_as_json() {
-        assert_eq!(Json::from(&b"[1]"[..]).to_raw().unwrap().get(), "[1]");
-        assert!(Json::from(&b"[1"[..]).to_raw().is_none());
+        assert_eq!(
+            InlineBytes::from(&b"[1]"[..]).to_raw().unwrap().get(),
+            "[1]"
+        );
+        assert!(InlineBytes::from(&b"[1"[..]).to_raw().is_none());
     }
 }

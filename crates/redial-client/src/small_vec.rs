@@ -4,18 +4,18 @@ use std::fmt;
 
 /// A list of few elements, the first of them inline.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Few<T> {
+pub(crate) struct SmallVec<T> {
     first: Option<T>,
     rest: Vec<T>,
 }
 
-impl<T: fmt::Debug> fmt::Debug for Few<T> {
+impl<T: fmt::Debug> fmt::Debug for SmallVec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
-impl<T> Few<T> {
+impl<T> SmallVec<T> {
     pub(crate) const fn new() -> Self {
         Self {
             first: None,
@@ -64,8 +64,8 @@ impl<T> Few<T> {
         self.first.iter_mut().chain(&mut self.rest)
     }
 
-    pub(crate) fn map<U>(&self, map: impl Fn(&T) -> U) -> Few<U> {
-        Few {
+    pub(crate) fn map<U>(&self, map: impl Fn(&T) -> U) -> SmallVec<U> {
+        SmallVec {
             first: self.first.as_ref().map(&map),
             rest: self.rest.iter().map(&map).collect(),
         }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn behaves_like_a_stack() {
-        let mut few = Few::new();
+        let mut few = SmallVec::new();
         assert_eq!((few.pop(), few.last()), (None, None));
         (1..=3).for_each(|n| few.push(n));
         assert_eq!(few.iter().copied().collect::<Vec<_>>(), [1, 2, 3]);

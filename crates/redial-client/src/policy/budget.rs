@@ -69,13 +69,13 @@ impl RetryBudget {
 
 /// The bucket. It may go below zero: those tokens are promised to retries that wait for them.
 #[derive(Debug)]
-pub(crate) struct Bucket {
+pub(crate) struct TokenBucket {
     budget: RetryBudget,
     tokens: f64,
     filled_at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub(crate) fn new(budget: RetryBudget, now: Instant) -> Self {
         Self {
             budget,
@@ -130,14 +130,14 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn bucket(percent: f64, per_second: f64, burst: f64) -> (Bucket, Instant) {
+    fn bucket(percent: f64, per_second: f64, burst: f64) -> (TokenBucket, Instant) {
         let now = clock::now();
         let budget = RetryBudget {
             percent_of_calls: percent,
             min_per_second: per_second,
             burst,
         };
-        (Bucket::new(budget, now), now)
+        (TokenBucket::new(budget, now), now)
     }
 
     #[test]
@@ -194,26 +194,26 @@ mod tests {
     #[test]
     fn unlimited_never_waits() {
         let now = clock::now();
-        let mut bucket = Bucket::new(RetryBudget::unlimited(), now);
+        let mut bucket = TokenBucket::new(RetryBudget::unlimited(), now);
         for _ in 0..100_000 {
             assert_eq!(bucket.reserve(now, now), Some(now));
         }
     }
 
     #[derive(Clone, Copy, Debug)]
-    enum Event {
+    enum BudgetEvent {
         Call,
         Retry { patience_ms: u64 },
         Refund,
         Wait { ms: u64 },
     }
 
-    fn event() -> impl Strategy<Value = Event> {
+    fn event() -> impl Strategy<Value = BudgetEvent> {
         prop_oneof![
-            3 => Just(Event::Call),
-            3 => (0u64..3000).prop_map(|patience_ms| Event::Retry { patience_ms }),
-            1 => Just(Event::Refund),
-            2 => (0u64..2000).prop_map(|ms| Event::Wait { ms }),
+            3 => Just(BudgetEvent::Call),
+            3 => (0u64..3000).prop_map(|patience_ms| BudgetEvent::Retry { patience_ms }),
+            1 => Just(BudgetEvent::Refund),
+            2 => (0u64..2000).prop_map(|ms| BudgetEvent::Wait { ms }),
         ]
     }
 
@@ -233,21 +233,21 @@ mod tests {
             let mut unfilled_ms = 0;
             for event in events {
                 match event {
-                    Event::Call => {
+                    BudgetEvent::Call => {
                         bucket.deposit();
                         tokens = (tokens + PER_CALL).min(full);
                     }
-                    Event::Refund if promised > 0 => {
+                    BudgetEvent::Refund if promised > 0 => {
                         promised -= 1;
                         bucket.refund();
                         tokens = (tokens + 1000).min(full);
                     }
-                    Event::Refund => {}
-                    Event::Wait { ms } => {
+                    BudgetEvent::Refund => {}
+                    BudgetEvent::Wait { ms } => {
                         now += Duration::from_millis(ms);
                         unfilled_ms += ms as i64;
                     }
-                    Event::Retry { patience_ms } => {
+                    BudgetEvent::Retry { patience_ms } => {
                         let latest = now + Duration::from_millis(patience_ms);
                         let given = bucket.reserve(now, latest);
                         tokens = (tokens + std::mem::take(&mut unfilled_ms) * PER_MS).min(full);

@@ -1,0 +1,153 @@
+//! What the caller gets of a call that has ended: its result or its error, its token, its report.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use super::{finished::Finished, state::CallState};
+use crate::{
+    cause::{Cause, GiveUpReason},
+    config::CallLimits,
+    error::{CallError, Details},
+    inline_bytes::InlineBytes,
+    mux::pending::{Answer, Attempt, CallId},
+    policy::classify::Verdict,
+    report::{AttemptEnd, AttemptReport, Report},
+    retry::Completion,
+    shared::Shared,
+    token::{CallToken, Retention},
+};
+
+impl CallState {
+    /// The call's result, or whether it was executed.
+    pub(super) fn conclude(
+        &mut self,
+        finished: &mut Finished,
+        shared: &Arc<Shared>,
+    ) -> Result<InlineBytes, CallError> {
+        let completion = finished.completion.take().expect("it is concluded once");
+        let (reason, cause, has_failed) = match completion {
+            Completion::Answer(Answer::Result(result, _)) => return Ok(result),
+            Completion::Answer(Answer::Written) | Completion::IdReserved => {
+                return Ok(InlineBytes::NULL);
+            }
+            Completion::Answer(Answer::Error(error, verdict, _)) => {
+                let has_failed = verdict == Verdict::Failed;
+                (GiveUpReason::Final, Cause::Server(error), has_failed)
+            }
+            Completion::Answer(Answer::Malformed(detail)) => {
+                (GiveUpReason::Final, Cause::MalformedReply(detail), false)
+            }
+            Completion::Answer(Answer::SessionLost) => {
+                (GiveUpReason::Final, Cause::SessionLost, false)
+            }
+            Completion::GiveUp { reason, cause } => (reason, cause, false),
+        };
+        let details = self.details(Some(finished), reason, cause);
+        Err(if finished.is_unknown {
+            CallError::Unknown {
+                token: Box::new(self.token(shared, finished.removed.id)),
+                details,
+            }
+        } else if has_failed {
+            CallError::Failed { details }
+        } else {
+            CallError::NotExecuted { details }
+        })
+    }
+
+    /// The call can't be sent.
+    pub(super) fn rejected(&self, cause: Cause) -> CallError {
+        let details = self.details(None, GiveUpReason::Final, cause);
+        CallError::NotExecuted { details }
+    }
+
+    /// The call was executed, and its result is not of the type that the caller expects.
+    pub(super) fn wrong_type(&self, finished: &Finished, error: &serde_json::Error) -> CallError {
+        let cause = Cause::Decode(error.to_string());
+        let details = self.details(Some(finished), GiveUpReason::Final, cause);
+        CallError::Failed { details }
+    }
+
+    fn details(
+        &self,
+        finished: Option<&Finished>,
+        reason: GiveUpReason,
+        cause: Cause,
+    ) -> Box<Details> {
+        let id = match finished {
+            Some(finished) => finished.removed.id.uuid(),
+            None => self.id,
+        };
+        Box::new(Details {
+            method: self.retrier.method.clone(),
+            id: id.unwrap_or_default(),
+            reason,
+            cause,
+            report: finished.map_or_else(Report::empty, |finished| self.report(finished)),
+        })
+    }
+
+    /// The call's token, and what keeps its number from being acknowledged.
+    pub(super) fn token(&self, shared: &Arc<Shared>, id: CallId) -> CallToken {
+        let retention = match id {
+            // A resumed call's token came from elsewhere, and may still be there.
+            CallId::Session(call) => Some(
+                self.retention
+                    .clone()
+                    .unwrap_or_else(|| Retention::new(shared, call, self.flags.is_resumed)),
+            ),
+            _ => self.retention.clone(),
+        };
+        CallToken {
+            id: id.uuid().unwrap_or_default(),
+            method: self.retrier.method.clone().into_owned(),
+            params: self.retrier.params.to_raw(),
+            retention,
+        }
+    }
+
+    /// How the call went.
+    pub(super) fn report(&self, finished: &Finished) -> Report {
+        let started = self.retrier.started().unwrap_or(finished.at);
+        let since = |time: Instant| time.saturating_duration_since(started);
+        let cut_short = match finished.answered {
+            Some(_) => AttemptEnd::Superseded,
+            None => AttemptEnd::Timeout,
+        };
+        let report = |attempt: &Attempt| {
+            let (ended, end) = attempt.ended.unwrap_or((finished.at, cut_short));
+            AttemptReport {
+                id: attempt.id,
+                number: attempt.number,
+                is_hedge: attempt.is_hedge,
+                started: since(attempt.started),
+                ended: since(ended),
+                end,
+            }
+        };
+        // Of a session's call a server says that it replays: saying nothing, it doesn't.
+        let says = finished.answered.is_some() && finished.removed.id.is_of_a_session();
+        let replayed = finished.answered.and_then(|meta| meta.replayed);
+        Report {
+            attempts: self.retrier.used,
+            history: finished.removed.attempts.map(report),
+            total: since(finished.at),
+            replayed: replayed.or(says.then_some(false)),
+            connects: finished.connects - self.connects_before,
+        }
+    }
+
+    /// `default_limits` are those of calls that have none of their own.
+    pub(super) fn debug(
+        &self,
+        name: &str,
+        default_limits: Option<&CallLimits>,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let limits = self.retrier.own_limits.as_deref().or(default_limits);
+        f.debug_struct(name)
+            .field("method", &self.retrier.method)
+            .field("id", &self.id)
+            .field("limits", &limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! A call as it is polled, with the client that it belongs to: one lock per poll, and no timer of
+//! its own.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use super::{finished::Finished, state::CallState};
+use crate::{
+    clock, error::CallError, inline_bytes::InlineBytes, mux::pending::CallId, report::Report,
+    shared::ClientHandle, timer_task, token::Retention,
+};
+
+/// A call with its client. However its future ends, the call is pending no longer.
+pub(super) struct CallGuard {
+    /// `None` once the call has ended, so that a future that is kept keeps no client.
+    client: Option<Arc<ClientHandle>>,
+    state: CallState,
+    finished: Option<Finished>,
+}
+
+impl CallGuard {
+    pub(super) fn new(client: Arc<ClientHandle>, state: CallState) -> Self {
+        Self {
+            client: Some(client),
+            state,
+            finished: None,
+        }
+    }
+
+    /// Ready when the call has ended and can be concluded. An error if it can't be sent.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        let begins = self.state.retrier.started().is_none();
+        if begins && let Err(cause) = self.state.check() {
+            self.client = None;
+            return Poll::Ready(Err(self.state.rejected(cause)));
+        }
+        self.poll_finished(context).map(Ok)
+    }
+
+    /// Ready when the call has ended and can be concluded.
+    pub(super) fn poll_finished(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(client) = &self.client else {
+            panic!("a call was polled after it had ended");
+        };
+        let (call, finished) = (&mut self.state, &mut self.finished);
+        // One lock for everything: to begin, to decide, to set the timer, and to end.
+        let next = client.shared.with(|state| {
+            let next = call.step(state, context.waker(), clock::now, finished);
+            next.map_continue(|until| {
+                let runtime = Handle::try_current().map(|handle| handle.id());
+                let timer = runtime.map(|runtime| state.set_timer(runtime, call.key(), until));
+                (state.mux.driverless.take(), timer)
+            })
+        });
+        let Some((driverless, timer)) = next.continue_value() else {
+            return Poll::Ready(());
+        };
+        if let Some(link) = driverless {
+            client.shared.start_driver(link);
+        }
+        match timer {
+            Ok(None) => {}
+            Ok(Some(timer)) => timer_task::start(&client.shared, timer),
+            Err(error) => panic!("a call has to be awaited on a tokio runtime: {error}"),
+        }
+        Poll::Pending
+    }
+
+    /// The value, read where the result lies.
+    pub(super) fn read<O: DeserializeOwned>(&mut self) -> Result<O, CallError> {
+        let Some(result) = self.finished.as_ref().and_then(Finished::result) else {
+            let other = self.conclude()?;
+            let value = parse(other.get());
+            return value.map_err(|error| self.wrong_type(&error));
+        };
+        let value = parse(result.get());
+        self.client = None;
+        self.state.retention = None;
+        value.map_err(|error| self.wrong_type(&error))
+    }
+
+    /// The result, or whether the call was executed.
+    pub(super) fn conclude(&mut self) -> Result<InlineBytes, CallError> {
+        let client = self.client.take().expect("it is concluded once");
+        let finished = self.finished.as_mut().expect("the call has ended");
+        let result = self.state.conclude(finished, &client.shared);
+        self.state.retention = None;
+        result
+    }
+
+    fn wrong_type(&self, error: &serde_json::Error) -> CallError {
+        let finished = self.finished.as_ref().expect("the call has ended");
+        self.state.wrong_type(finished, error)
+    }
+
+    /// How the call went.
+    pub(super) fn report(&self) -> Report {
+        let finished = self.finished.as_ref();
+        finished.map_or_else(Report::empty, |finished| self.state.report(finished))
+    }
+
+    pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client = self.client.as_ref();
+        let limits = client.map(|client| &client.shared.config.call);
+        self.state.debug(name, limits, f)
+    }
+
+    /// The id that a reservation got, and what keeps it from being acknowledged. To be called when
+    /// the reservation has ended.
+    pub(super) fn reserved_id(&mut self) -> Result<(Uuid, Option<Arc<Retention>>), CallError> {
+        let reserved = self.finished.as_ref().and_then(Finished::reserved_id);
+        match (&self.client, reserved) {
+            (Some(client), Some(CallId::Session(call))) => {
+                let retention = Retention::new(&client.shared, call, false);
+                Ok((call.uuid(), Some(retention)))
+            }
+            (_, Some(CallId::Plain(id))) => Ok((id, None)),
+            _ => Err(self.conclude().expect_err("it was not sent")),
+        }
+    }
+}
+
+/// As `serde_json::from_slice`, which however moves its reader once more.
+fn parse<O: DeserializeOwned>(text: &[u8]) -> serde_json::Result<O> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = O::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        if let Some(client) = &self.client
+            && std::mem::take(&mut self.state.is_pending)
+        {
+            let remains = client.shared.with(|state| self.state.abandon(state));
+            drop(remains);
+        }
+    }
+}

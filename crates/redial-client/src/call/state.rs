@@ -1,0 +1,307 @@
+//! A call's own state: how it becomes pending, how it is advanced, and how it ends.
+
+use std::{ops::ControlFlow, sync::Arc, task::Waker, time::Instant};
+
+use redial_protocol::{ErrorCode, ReplyMeta};
+use uuid::Uuid;
+
+use super::finished::Finished;
+use crate::{
+    cause::{Cause, GiveUpReason},
+    mux::{
+        call_ids::IdConflict,
+        pending::{Answer, CallFlags, CallId, PendingCall, RemovedCall},
+        sessions::Disposition,
+        slab::Key,
+    },
+    policy::classify::Verdict,
+    retry::{Completion, Retrier, Step},
+    shared::SharedState,
+    token::Retention,
+};
+
+/// A call's own state.
+// Laid out as [`Retrier`] is, and for the same reason.
+#[repr(C)]
+pub(super) struct CallState {
+    pub(super) retrier: Retrier,
+    /// Keeps the call's number from being acknowledged while a token of it lives.
+    pub(super) retention: Option<Arc<Retention>>,
+    /// What is wrong with the call, whatever the server says.
+    pub(super) problem: Option<Box<Cause>>,
+    pub(super) connects_before: u64,
+    pub(super) flags: CallFlags,
+    /// Something before or beside this call may have been executed under its id.
+    may_be_executed: bool,
+    pub(super) is_pending: bool,
+    /// Chosen by the caller, or its token's.
+    pub(super) id: Option<Uuid>,
+}
+
+impl CallState {
+    pub(super) fn new(retrier: Retrier) -> Self {
+        Self {
+            retrier,
+            retention: None,
+            problem: None,
+            connects_before: 0,
+            flags: CallFlags::default(),
+            may_be_executed: false,
+            is_pending: false,
+            id: None,
+        }
+    }
+
+    /// What is wrong with the call, whatever the server says.
+    pub(super) fn check(&mut self) -> Result<(), Cause> {
+        if let Some(problem) = self.problem.take() {
+            return Err(*problem);
+        }
+        // The client's own were checked when it was built.
+        let own_limits = self.retrier.own_limits.as_ref();
+        if let Some(problem) = own_limits.and_then(|limits| limits.problem()) {
+            return Err(Cause::BadOption(problem));
+        }
+        match &self.retrier.traceparent {
+            Some(text) if !is_traceparent(text) => Err(Cause::BadOption(format!(
+                "traceparent is {:?}; expected the form of W3C Trace Context, \
+                 00-(32 hex digits)-(16 hex digits)-(2 hex digits)",
+                redial_protocol::cut(text)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Until when to sleep, or that the call has ended: what it ended with is put into place, from
+    /// which it need not be moved. The clock is read only if it is needed: the time of an answer is
+    /// known.
+    pub(super) fn step(
+        &mut self,
+        shared: &mut SharedState,
+        waker: &Waker,
+        now: impl FnOnce() -> Instant,
+        finished: &mut Option<Finished>,
+    ) -> ControlFlow<(), Instant> {
+        let key = self.retrier.key.filter(|_| self.is_pending);
+        if let Some(key) = key
+            && let Some((answer, meta, at)) = shared.mux.take_result(key)
+        {
+            let finished = finished.insert(Finished {
+                completion: Some(Completion::Answer(answer)),
+                removed: RemovedCall::unbegun(CallId::Unassigned),
+                is_unknown: false,
+                at,
+                connects: shared.mux.connects,
+                answered: Some(meta),
+            });
+            self.end_with_result(finished, shared);
+            return ControlFlow::Break(());
+        }
+        let now = match key {
+            Some(key) => match shared.mux.answered_at(key) {
+                // It sleeps no more, so it need not be woken.
+                Some(at) => at,
+                None => {
+                    shared.mux.listen(key, waker);
+                    now()
+                }
+            },
+            None => {
+                let now = now();
+                if let Err(conflict) = self.begin(shared, now) {
+                    *finished = Some(self.not_begun(conflict, shared, now));
+                    return ControlFlow::Break(());
+                }
+                shared.mux.listen(self.key(), waker);
+                now
+            }
+        };
+        match self.retrier.step(&mut shared.mux, &mut shared.retry, now) {
+            Step::Sleep { until } => ControlFlow::Continue(until),
+            Step::Complete(completion) => {
+                *finished = Some(self.end(completion, shared, now));
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        self.retrier.key.expect("it has begun")
+    }
+
+    /// Makes the call pending.
+    fn begin(&mut self, shared: &mut SharedState, now: Instant) -> Result<(), IdConflict> {
+        self.retrier.begin(&shared.retry, now);
+        self.retrier.is_notification = self.flags.is_notification;
+        self.flags.is_bound = self.retention.is_some();
+        self.may_be_executed = self.flags.is_resumed;
+        self.connects_before = shared.mux.connects;
+        self.retrier.key = Some(shared.mux.open(self.id, self.flags)?);
+        self.is_pending = true;
+        if !self.flags.is_reservation {
+            shared.retry.bucket.deposit();
+        }
+        Ok(())
+    }
+
+    /// The call's id is not to be had.
+    fn not_begun(&mut self, conflict: IdConflict, shared: &SharedState, now: Instant) -> Finished {
+        // Nothing is sent for this one, but the call in flight under its id is the same call.
+        self.may_be_executed |= conflict == IdConflict::InUse;
+        let cause = match conflict {
+            IdConflict::InUse => Cause::IdInUse,
+            IdConflict::SessionLost => Cause::SessionLost,
+        };
+        let id = self.id.map_or(CallId::Unassigned, CallId::Plain);
+        Finished {
+            completion: Some(Completion::GiveUp {
+                reason: GiveUpReason::Final,
+                cause,
+            }),
+            removed: RemovedCall::unbegun(id),
+            is_unknown: self.may_be_executed,
+            at: now,
+            connects: shared.mux.connects,
+            answered: None,
+        }
+    }
+
+    fn end(&mut self, completion: Completion, shared: &mut SharedState, now: Instant) -> Finished {
+        self.withdraw(shared);
+        let is_unknown = self.is_unknown(&completion, shared.mux.call(self.key()));
+        let disposition = self.disposition(&completion, is_unknown);
+        let mut removed = RemovedCall::unbegun(CallId::Unassigned);
+        self.remove(disposition, &mut removed, shared);
+        let answered = match &completion {
+            Completion::Answer(Answer::Result(_, meta) | Answer::Error(_, _, meta)) => Some(*meta),
+            Completion::Answer(Answer::SessionLost) | Completion::GiveUp { .. } => None,
+            Completion::Answer(Answer::Written | Answer::Malformed(_)) | Completion::IdReserved => {
+                Some(ReplyMeta::default())
+            }
+        };
+        Finished {
+            completion: Some(completion),
+            removed,
+            is_unknown,
+            at: now,
+            connects: shared.mux.connects,
+            answered,
+        }
+    }
+
+    /// The end of almost every call, in fewer steps: a result answered its one attempt.
+    fn end_with_result(&mut self, finished: &mut Finished, shared: &mut SharedState) {
+        let completion = finished.completion.as_ref();
+        let completion = completion.expect("it is not concluded yet");
+        if let Completion::Answer(answer) = completion {
+            self.retrier
+                .record_latency(&mut shared.retry, answer, finished.at);
+        }
+        self.retrier.refund(&mut shared.retry);
+        let disposition = self.disposition_of_outcome();
+        // What the long way would find.
+        debug_assert!(!self.retrier.withdraw(&mut shared.mux));
+        debug_assert!(!self.is_unknown(completion, shared.mux.call(self.key())));
+        debug_assert_eq!(self.disposition(completion, false), disposition);
+        self.remove(disposition, &mut finished.removed, shared);
+    }
+
+    /// The call is pending no longer.
+    fn remove(
+        &mut self,
+        disposition: Disposition,
+        removed: &mut RemovedCall,
+        shared: &mut SharedState,
+    ) {
+        let was_pending = shared.mux.remove_into(self.key(), disposition, removed);
+        assert!(was_pending, "it was pending until now");
+        shared.retry.count_hedges(removed);
+        self.is_pending = false;
+    }
+
+    /// Whether a token may still ask for the outcome of the call.
+    fn disposition(&self, completion: &Completion, is_unknown: bool) -> Disposition {
+        let has_outcome = matches!(
+            completion,
+            Completion::Answer(Answer::Result(..) | Answer::Error(_, Verdict::Failed, _))
+        );
+        let is_reserved = matches!(completion, Completion::IdReserved);
+        if is_unknown || is_reserved || self.has_token() && !has_outcome {
+            return Disposition::Retain;
+        }
+        self.disposition_of_outcome()
+    }
+
+    /// The same of a call that has an outcome: a token that was serialised lives where this client
+    /// doesn't see it, so it is not for the client to say that the outcome won't be asked for again.
+    fn disposition_of_outcome(&self) -> Disposition {
+        let is_exported = match &self.retention {
+            Some(retention) => retention.is_exported(),
+            None => self.flags.is_resumed,
+        };
+        if is_exported {
+            Disposition::Retain
+        } else {
+            Disposition::Acknowledge
+        }
+    }
+
+    fn has_token(&self) -> bool {
+        self.retention.as_ref().is_some_and(Retention::has_others)
+    }
+
+    /// An attempt that never left doesn't count.
+    fn withdraw(&mut self, shared: &mut SharedState) {
+        self.retrier.withdraw(&mut shared.mux);
+        self.retrier.refund(&mut shared.retry);
+    }
+
+    /// The call's future is dropped. What is left of it must not be dropped under the lock; an
+    /// answer that it has not taken would otherwise stay in its slot until that is used again.
+    pub(super) fn abandon(
+        &mut self,
+        shared: &mut SharedState,
+    ) -> (Option<RemovedCall>, Option<Answer>) {
+        self.withdraw(shared);
+        let key = self.key();
+        shared.mux.cancel(key);
+        let answer = shared.mux.call(key).answer.take();
+        let disposition = if self.has_token() {
+            Disposition::Retain
+        } else {
+            self.disposition_of_outcome()
+        };
+        let removed = shared.mux.remove(key, disposition);
+        removed
+            .iter()
+            .for_each(|removed| shared.retry.count_hedges(removed));
+        (removed, answer)
+    }
+
+    /// Whether the call may have been executed without an outcome that its caller gets.
+    fn is_unknown(&self, completion: &Completion, call: &PendingCall) -> bool {
+        let answer = match completion {
+            Completion::IdReserved => return false,
+            Completion::GiveUp { .. } => return self.may_be_executed || call.may_have_executed(),
+            Completion::Answer(answer) => answer,
+        };
+        match answer {
+            Answer::Result(..) | Answer::Written | Answer::Error(_, Verdict::Failed, _) => false,
+            Answer::Error(_, Verdict::Unknown, _) | Answer::Malformed(_) => true,
+            // A fenced call was not executed and never will be, however often it was sent.
+            Answer::Error(error, Verdict::Refused, _) if error.code == ErrorCode::STALE => false,
+            Answer::Error(..) | Answer::SessionLost => {
+                self.may_be_executed || call.may_have_executed()
+            }
+        }
+    }
+}
+
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &str| {
+        part.bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2]) && parts.iter().all(|part| is_hex(part))
+}

@@ -1,0 +1,98 @@
+//! Why a call gave no value.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use redial_protocol::{ErrorObject, FrameError};
+use thiserror::Error;
+
+/// Why a call made no further attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GiveUpReason {
+    /// What happened is final: another attempt would not change it.
+    Final,
+    /// All [`max_attempts`](crate::CallLimits::max_attempts) were made.
+    Attempts,
+    /// The [`deadline`](crate::CallLimits::deadline) passed, or was nearer than the next attempt.
+    Deadline,
+    /// The [`RetryBudget`](crate::RetryBudget) had no token before the deadline.
+    Budget,
+    /// The server might have forgotten the call by now
+    /// ([`resend_window`](crate::Config::resend_window)).
+    Window,
+}
+
+impl fmt::Display for GiveUpReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Final => "no other would help",
+            Self::Attempts => "no more allowed",
+            Self::Deadline => "no time for another before the deadline",
+            Self::Budget => "no token in the retry budget before the deadline",
+            Self::Window => "too late for a safe one",
+        })
+    }
+}
+
+/// What happened last to a call that gave no value.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The server answered with an error.
+    #[error("the server answered {0}")]
+    Server(ErrorObject),
+    /// No reply within the attempt's timeout or before the deadline.
+    #[error("no reply within {0:?}")]
+    NoReply(Duration),
+    /// The request could not be handed to a connection: none was made yet, the server has not
+    /// said whether it has sessions, or there was no room on it
+    /// ([`max_buffered_bytes`](crate::Config::max_buffered_bytes),
+    /// [`max_in_flight`](crate::Config::max_in_flight)) or in the session's window.
+    #[error("not sent within {0:?}")]
+    NotSent(Duration),
+    /// There was no connection to be had.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection went while the call waited on it.
+    #[error("the connection to {peer} was lost: {reason}")]
+    ConnectionLost {
+        /// The address.
+        peer: Arc<str>,
+        /// What ended it.
+        reason: Arc<str>,
+    },
+    /// The request is larger than [`max_frame_bytes`](crate::Config::max_frame_bytes), or than
+    /// the server takes.
+    #[error("the request is too large: {0}")]
+    TooLarge(FrameError),
+    /// The params can't be sent.
+    #[error("bad params: {0}")]
+    BadParams(String),
+    /// An option of the call makes no sense.
+    #[error("bad option: {0}")]
+    BadOption(String),
+    /// The session that the call was numbered in is gone: the server was restarted and has its
+    /// records in memory alone, the session's lease has ended, or this is another server. What
+    /// was never written under it has gone on to a new session.
+    #[error("the server no longer knows the session of this call")]
+    SessionLost,
+    /// The id is that of another call of this client that is not over.
+    #[error("another call with this id is in flight")]
+    IdInUse,
+    /// The server answered this call with something that is no outcome.
+    #[error("{0}")]
+    MalformedReply(String),
+    /// The call was executed, and its result is not of the type that was asked for.
+    #[error("the result is not of the expected type: {0}")]
+    Decode(String),
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, Error)]
+#[error("cannot connect to {peer}: {reason}")]
+pub struct ConnectError {
+    /// The address.
+    pub peer: Arc<str>,
+    /// What the system said.
+    pub reason: Arc<io::Error>,
+}

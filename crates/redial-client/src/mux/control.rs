@@ -1,0 +1,91 @@
+//! The protocol's own messages: the client's hellos, pings, acks and cancels as frames, and what a
+//! hello may be answered.
+
+use std::time::Instant;
+
+use redial_protocol::{
+    Dialect, ErrorObject, FrameError, RequestMeta, SessionId,
+    rpc::{self, HelloParams},
+    write_frame, write_request,
+};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
+
+/// The id of keepalive pings. It is no UUID, so no call's and no key in a table.
+pub(crate) const PING_ID: &str = "\"redial-ping\"";
+
+/// How the ids of hellos begin. They are no UUIDs, so no call's and no keys in a table.
+pub(crate) const HELLO_ID: &str = "redial-hello-";
+
+/// A hello that has no reply yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingHello {
+    /// The session to attach to; `None` to open one.
+    pub(super) attach: Option<SessionId>,
+    /// The serial number of the first hello that asked for this.
+    pub(super) first_serial: u64,
+    pub(super) unanswered: u32,
+    pub(super) refusals: u32,
+    /// When to ask again.
+    pub(super) again_at: Instant,
+}
+
+/// What a server replied to a hello.
+#[derive(Debug)]
+pub(crate) enum HelloReply {
+    /// It has opened the session, or attached the connection to it.
+    Session {
+        id: SessionId,
+        window: u64,
+        max_frame_bytes: u64,
+    },
+    /// A result that describes no session.
+    Invalid,
+    /// An error.
+    Error(ErrorObject),
+}
+
+/// How the frames of one connection are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ControlWriter {
+    pub(super) dialect: Dialect,
+    pub(super) max_frame_bytes: usize,
+}
+
+// A frame fails only at a limit of a few bytes, which has no room for any call either.
+impl ControlWriter {
+    pub(super) fn hello(self, serial: u64, session: Option<SessionId>, out: &mut Vec<u8>) {
+        let id = format!("\"{HELLO_ID}{serial}\"");
+        let _ = self.request(Some(&id), rpc::HELLO, &HelloParams { session }, out);
+    }
+
+    pub(super) fn ping(self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        let meta = RequestMeta::default();
+        write_frame(out, self.max_frame_bytes, |out| {
+            write_request(out, self.dialect, Some(PING_ID), rpc::PING, None, &meta);
+        })
+    }
+
+    pub(super) fn notification(
+        self,
+        method: &str,
+        params: &impl Serialize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        self.request(None, method, params, out)
+    }
+
+    fn request(
+        self,
+        id: Option<&str>,
+        method: &str,
+        params: &impl Serialize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        let params = to_raw_value(params).expect("plain members are always JSON");
+        let (params, meta) = (Some(params.get().as_bytes()), RequestMeta::default());
+        write_frame(out, self.max_frame_bytes, |out| {
+            write_request(out, self.dialect, id, method, params, &meta);
+        })
+    }
+}

@@ -1,0 +1,377 @@
+//! What comes in from the drivers: how far was written, what was replied, which connection is gone.
+
+use std::{sync::Arc, time::Instant};
+
+use redial_protocol::{ErrorCode, ErrorObject, ReplyMeta};
+use uuid::Uuid;
+
+use super::{
+    Mux,
+    link::{WriteProgress, write_progress},
+    pending::{Answer, Attempt, AttemptState, CallId, PendingCall, Signal},
+    replies::{Replies, ServerMessage},
+    session::Session,
+    session_loss::UnknownSource,
+    slab::Key,
+};
+use crate::{
+    cause::{Cause, ConnectError},
+    clock::after,
+    inline_bytes::InlineBytes,
+    policy::classify::{Verdict, classify},
+    report::AttemptEnd,
+};
+
+impl Mux {
+    /// A driver looks after the link from now on. False if another one does.
+    pub(crate) fn claim_driver(&mut self, link: usize) -> bool {
+        !std::mem::replace(&mut self.links[link].has_driver, true)
+    }
+
+    /// The driver has no connection: it is released if there is nothing to make one for. Says
+    /// whether it was.
+    pub(crate) fn release_idle_driver(&mut self, link: usize) -> bool {
+        let has_work =
+            self.links[link].has_output() || self.awaits_handshake(link) || self.has_number_queue();
+        self.links[link].has_driver = has_work;
+        !has_work
+    }
+
+    /// The driver is gone, whether it was released or not.
+    pub(crate) fn handle_driver_gone(&mut self, link: usize) {
+        self.links[link].has_driver = false;
+        self.wakers.extend(self.links[link].driver.take());
+    }
+
+    /// Records how far the driver has written.
+    pub(crate) fn handle_written(&mut self, number: usize, offset: u64) {
+        let link = &mut self.links[number];
+        link.set_written(offset);
+        while let Some((end, key)) = link.notifications.front().copied()
+            && end <= offset
+        {
+            link.notifications.pop_front();
+            if let Some(call) = self.calls.get_mut(key) {
+                call.answer = Some(Answer::Written);
+                self.wakers.extend(call.waker.take());
+            }
+        }
+        self.admit_blocked(number);
+    }
+
+    /// Appends a ping, behind what is in the buffer already.
+    pub(crate) fn send_ping(&mut self, link: usize) {
+        let writer = self.control_writer(self.max_frame_bytes);
+        let link = &mut self.links[link];
+        // A limit of a few bytes has no room for it, nor for any call.
+        let _ = link.append(|out| writer.ping(out));
+        self.wakers.extend(link.driver.take());
+    }
+
+    /// Hands out the replies of one read.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a reply that belongs to no call: the stream can't be trusted.
+    pub(crate) fn handle_replies(
+        &mut self,
+        link: usize,
+        replies: &mut Replies,
+        now: Instant,
+    ) -> Result<(), String> {
+        let all = self.handle_each(link, replies, now);
+        replies.clear();
+        all
+    }
+
+    fn handle_each(
+        &mut self,
+        link: usize,
+        replies: &mut Replies,
+        now: Instant,
+    ) -> Result<(), String> {
+        let mut texts = &*replies.texts;
+        let mut others = replies.others.drain(..).peekable();
+        for (index, short) in replies.short.iter().enumerate() {
+            while let Some((_, other)) = others.next_if(|(before, _)| *before == index) {
+                self.handle_message(link, other, now)?;
+            }
+            let (text, rest) = texts.split_at(short.len);
+            texts = rest;
+            self.links[link].mark_useful();
+            self.handle_short_result(link, Uuid::from_u128(short.id), text, now);
+        }
+        for (_, other) in others {
+            self.handle_message(link, other, now)?;
+        }
+        if self.sessions.current.is_some() {
+            // What was answered is about to be acknowledged, by requests or alone.
+            self.elect_ack_link(Some(link));
+        }
+        Ok(())
+    }
+
+    /// A message that is not just a short result.
+    fn handle_message(
+        &mut self,
+        link: usize,
+        message: ServerMessage,
+        now: Instant,
+    ) -> Result<(), String> {
+        // The reply to a hello doesn't prove that the connection is of use.
+        if !matches!(
+            message,
+            ServerMessage::Hello(..) | ServerMessage::ConnectionError(_)
+        ) {
+            self.links[link].mark_useful();
+        }
+        match message {
+            ServerMessage::Reply { id, outcome, meta } => {
+                self.handle_reply(link, id, outcome, meta, now)?;
+            }
+            ServerMessage::MalformedReply { id, detail } => match self.find(id) {
+                Some(key) => self.complete(link, key, Answer::Malformed(detail), now),
+                None => return Err(detail),
+            },
+            ServerMessage::Hello(serial, reply) => {
+                self.handle_hello_reply(link, serial, reply, now)?;
+            }
+            ServerMessage::Pong => {}
+            ServerMessage::ConnectionError(error) => {
+                self.links[link].server_error = Some(error.to_string());
+                self.unmatched_replies += 1;
+            }
+            ServerMessage::Unmatched => self.unmatched_replies += 1,
+        }
+        Ok(())
+    }
+
+    fn handle_reply(
+        &mut self,
+        link: usize,
+        id: Uuid,
+        outcome: Result<InlineBytes, ErrorObject>,
+        meta: ReplyMeta,
+        now: Instant,
+    ) -> Result<(), String> {
+        let Some(key) = self.find(id) else {
+            self.unmatched_replies += 1;
+            return Ok(());
+        };
+        let error = match outcome {
+            Ok(result) => {
+                self.complete(link, key, Answer::Result(result, meta), now);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let id = self.call(key).id;
+        if let CallId::Session(call) = id
+            && error.code == ErrorCode::OUTCOME_UNKNOWN
+            && error.redial_data().and_then(|data| data.unknown_session) == Some(call.session)
+        {
+            return self.handle_unknown_session(link, call.session, UnknownSource::Call, now);
+        }
+        match classify(&error) {
+            verdict @ (Verdict::Failed | Verdict::Unknown) => {
+                self.complete(link, key, Answer::Error(error, verdict, meta), now);
+            }
+            verdict => self.handle_refusal(link, key, error, verdict, meta, now),
+        }
+        Ok(())
+    }
+
+    /// An attempt was not executed.
+    fn handle_refusal(
+        &mut self,
+        number: usize,
+        key: Key,
+        error: ErrorObject,
+        verdict: Verdict,
+        meta: ReplyMeta,
+        now: Instant,
+    ) {
+        let link = &self.links[number];
+        let call = self.calls.get_mut(key).expect("it was found");
+        // Without an attempt on this connection it says nothing.
+        let Some(attempt) = call.attempt_refused_on(number, link, meta.attempt) else {
+            self.unmatched_replies += 1;
+            return;
+        };
+        let was_waited_for = attempt.ended.is_none();
+        attempt.state = AttemptState::Void;
+        attempt.finish(now, AttemptEnd::Refused);
+        self.wakers.extend(call.waker.take());
+        if let Verdict::Again { no_sooner_than } = verdict {
+            call.not_before = call.not_before.max(Some(after(now, no_sooner_than)));
+            call.signal_end(was_waited_for, Signal::Ended, Cause::Server(error));
+        } else {
+            call.answer
+                .get_or_insert(Answer::Error(error, verdict, meta));
+        }
+        self.release_permit(number);
+    }
+
+    /// A result with nothing beside it.
+    fn handle_short_result(&mut self, link: usize, id: Uuid, text: &[u8], now: Instant) {
+        match self.find(id) {
+            Some(key) => {
+                if let Some(answer) = self.answer_slot(link, key, now) {
+                    Answer::result_into(answer, text);
+                }
+            }
+            None => self.unmatched_replies += 1,
+        }
+    }
+
+    fn complete(&mut self, link: usize, key: Key, answer: Answer, now: Instant) {
+        if let Some(slot) = self.answer_slot(link, key, now) {
+            *slot = Some(answer);
+        }
+    }
+
+    /// Where the answer to a call goes, unless it has one: the first stands.
+    #[inline]
+    fn answer_slot(&mut self, link: usize, key: Key, now: Instant) -> Option<&mut Option<Answer>> {
+        let call = self.calls.get_mut(key).expect("it was found");
+        if call.answer.is_some() {
+            return None;
+        }
+        if let Some(attempt) = call.attempt_answered_on(link, &self.links[link]) {
+            attempt.finish(now, AttemptEnd::Reply);
+        }
+        call.answered_at = Some(now);
+        self.wakers.extend(call.waker.take());
+        Some(&mut call.answer)
+    }
+
+    /// No connection could be made. Nothing was written, so it costs the calls that wait no attempt:
+    /// they go on waiting, and the next connection is made no sooner than after a pause.
+    pub(crate) fn handle_connect_failed(
+        &mut self,
+        link: usize,
+        error: &ConnectError,
+        now: Instant,
+    ) {
+        self.end_connection(link, Some(0), now, || {
+            (AttemptEnd::ConnectFailed, Cause::Connect(error.clone()))
+        });
+    }
+
+    /// The connection is gone. `written` is how far it was written to, if that is known.
+    pub(crate) fn handle_disconnect(
+        &mut self,
+        link: usize,
+        written: Option<u64>,
+        peer: &Arc<str>,
+        reason: &str,
+        now: Instant,
+    ) {
+        let reason: Arc<str> = match self.links[link].server_error.take() {
+            Some(error) => format!("{reason}, after the server said {error}").into(),
+            None => reason.into(),
+        };
+        self.end_connection(link, written, now, || {
+            let (peer, reason) = (peer.clone(), reason.clone());
+            (
+                AttemptEnd::ConnectionLost,
+                Cause::ConnectionLost { peer, reason },
+            )
+        });
+    }
+
+    /// How many connections of the link in a row were of no use.
+    pub(crate) fn consecutive_failures(&self, link: usize) -> u32 {
+        self.links[link].failures
+    }
+
+    /// No connection is to be made before this.
+    pub(crate) fn delay_reconnect(&mut self, link: usize, until: Instant) {
+        self.links[link].not_before = Some(until);
+    }
+
+    /// When the next connection may be made, if not at once.
+    pub(crate) fn reconnect_at(&self, link: usize) -> Option<Instant> {
+        self.links[link].not_before
+    }
+
+    /// Ends every attempt on the link's connection.
+    fn end_connection(
+        &mut self,
+        number: usize,
+        written: Option<u64>,
+        now: Instant,
+        end: impl Fn() -> (AttemptEnd, Cause),
+    ) {
+        if self.was_closed_on_hello(number) {
+            self.sessions.closed_on_hello += 1;
+        }
+        let link = &mut self.links[number];
+        let epoch = link.epoch;
+        if !link.is_proven {
+            link.failures = link.failures.saturating_add(1);
+        }
+        let written = link.reset(written);
+        self.wakers.extend(self.closer.take());
+        for call in self.calls.values_mut() {
+            // A reserved permit is as good on the next connection.
+            self.links[number].in_flight += usize::from(call.permit == Some(number));
+            let on_connection = |attempt: &Attempt| attempt.is_on(number, epoch);
+            if end_attempts(call, on_connection, written, now, &end) {
+                self.wakers.extend(call.waker.take());
+            }
+        }
+        // The latest acks may not have arrived.
+        self.sessions.iter_mut().for_each(Session::unsend_acks);
+        let (end, cause) = end();
+        let cause = (end == AttemptEnd::ConnectFailed).then_some(cause);
+        self.end_handshake(number, cause.as_ref(), now);
+        self.admit_blocked(number);
+    }
+}
+
+/// Ends the attempts of one call on a connection that is gone. False if it had none.
+fn end_attempts(
+    call: &mut PendingCall,
+    on_connection: impl Fn(&Attempt) -> bool,
+    written: u64,
+    now: Instant,
+    end: impl Fn() -> (AttemptEnd, Cause),
+) -> bool {
+    let was_running = call.has_running_attempt();
+    let (mut last_end, mut is_unsent) = (None, false);
+    for attempt in call.attempts.iter_mut() {
+        is_unsent = false;
+        if !on_connection(attempt) {
+            continue;
+        }
+        let progress = write_progress(attempt.start, attempt.end, written);
+        attempt.state = match progress {
+            WriteProgress::Complete => AttemptState::Orphaned,
+            WriteProgress::Partial | WriteProgress::Unwritten => AttemptState::Void,
+        };
+        let (end, cause) = end();
+        last_end = Some((end, cause));
+        if attempt.ended.is_none() {
+            attempt.finish(now, end);
+            is_unsent = progress == WriteProgress::Unwritten;
+        }
+    }
+    let Some((end, cause)) = last_end else {
+        return false;
+    };
+    if is_unsent {
+        // It was the latest, and doesn't count as one.
+        let latest = call.attempts.pop();
+        match latest {
+            Some(latest) if end != AttemptEnd::ConnectionLost => {
+                call.record_connect_failure(latest.started, now, cause);
+            }
+            _ => call.last_cause = Some(cause.into()),
+        }
+        call.signal = Some(Signal::Unsent);
+    } else {
+        call.signal_end(was_running, Signal::Ended, cause);
+    }
+    true
+}

@@ -1,0 +1,384 @@
+//! What the server at the other end of each connection speaks: it is asked with a hello, and its
+//! reply decides which ids its calls get.
+//!
+//! With a session at hand the hello is a formality: calls follow it at once, and a server that
+//! doesn't know the session refuses each of them. Without one they wait for the reply.
+
+use std::time::{Duration, Instant};
+
+use redial_protocol::{ErrorCode, ErrorObject, SessionId, rpc};
+
+use super::{
+    Mux,
+    control::{ControlWriter, HelloReply, PendingHello},
+    pending::Answer,
+    session::Session,
+    session_loss::UnknownSource,
+    slab::Key,
+};
+use crate::{
+    cause::Cause,
+    clock::after,
+    policy::classify::{Verdict, classify},
+};
+
+/// A server that leaves so many hellos in a row unanswered has no sessions, if it never had any.
+const MAX_UNANSWERED: u32 = 3;
+
+/// A server that closes so many connections in a row on a hello has no sessions, if it never had
+/// any.
+const MAX_CLOSED: u32 = 2;
+
+impl Mux {
+    /// A connection stands. Gives what is to be written to it before everything else.
+    pub(crate) fn handle_connected(&mut self, number: usize, now: Instant) -> Vec<u8> {
+        self.connects += 1;
+        let sessions = &self.sessions;
+        let seems_plain = sessions.may_assume_plain && sessions.closed_on_hello >= MAX_CLOSED;
+        let is_plain = !sessions.are_wanted || seems_plain;
+        let link = &mut self.links[number];
+        link.server_error = None;
+        link.is_connected = true;
+        if is_plain {
+            // The connection after this one is asked again.
+            self.sessions.closed_on_hello = self.sessions.closed_on_hello.min(MAX_CLOSED - 1);
+            self.on_plain_server(number, now);
+            return Vec::new();
+        }
+        let mut preamble = Vec::new();
+        if let Some(attach) = self.session_to_request(number) {
+            self.links[number].hello_session = attach;
+            self.begin_hello(number, attach, now, &mut preamble);
+        }
+        if self.sessions.current.is_some() {
+            self.write_unsent_acks(number, &mut preamble);
+        }
+        preamble
+    }
+
+    /// Unsent acks go out right behind the hello: a call may wait for the room.
+    fn write_unsent_acks(&mut self, link: usize, out: &mut Vec<u8>) {
+        let max_frame_bytes = self.max_frame_bytes(link);
+        let writer = self.control_writer(max_frame_bytes);
+        for acks in self.take_unsent_acks(max_frame_bytes) {
+            // A limit of a few bytes has no room for it, nor for any call.
+            let _ = writer.notification(rpc::ACK, &acks, out);
+        }
+        self.assign_queued_numbers();
+    }
+
+    /// The session to attach a connection to, or that one is to be opened (`Some(None)`). `None` if
+    /// another link opens one.
+    fn session_to_request(&mut self, link: usize) -> Option<Option<SessionId>> {
+        if let Some(current) = &self.sessions.current {
+            return Some(Some(current.id));
+        }
+        let opener = *self.sessions.opener.get_or_insert(link);
+        (opener == link).then_some(None)
+    }
+
+    /// A connection that stands needs a session, after it had another or none.
+    pub(super) fn attach(&mut self, link: usize, now: Instant) {
+        if let Some(attach) = self.session_to_request(link) {
+            self.send_hello(link, attach, now);
+        }
+    }
+
+    /// Has some connection open a session, if one is needed and no connection does.
+    pub(super) fn elect_opener(&mut self, now: Instant) {
+        let current = self.sessions.current.as_ref();
+        let is_needed = current.is_none_or(Session::is_crowded);
+        if !self.sessions.are_wanted || !is_needed || self.sessions.opener.is_some() {
+            return;
+        }
+        let mut links = self.links.iter();
+        let chosen =
+            links.position(|link| link.is_connected && !link.is_plain && link.hello.is_none());
+        if let Some(link) = chosen {
+            self.sessions.opener = Some(link);
+            self.send_hello(link, None, now);
+        }
+    }
+
+    fn send_hello(&mut self, link: usize, attach: Option<SessionId>, now: Instant) {
+        let mut frame = Vec::new();
+        self.begin_hello(link, attach, now, &mut frame);
+        self.append_hello(link, &frame);
+    }
+
+    fn append_hello(&mut self, link: usize, frame: &[u8]) {
+        let link = &mut self.links[link];
+        let _ = link.append(|out| {
+            out.extend_from_slice(frame);
+            Ok(())
+        });
+        self.sessions.appends += 1;
+        self.wakers.extend(link.driver.take());
+    }
+
+    fn begin_hello(
+        &mut self,
+        link: usize,
+        attach: Option<SessionId>,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) {
+        self.links[link].hello = Some(PendingHello {
+            attach,
+            first_serial: self.sessions.serial,
+            unanswered: 1,
+            refusals: 0,
+            again_at: after(now, self.hello_timeout),
+        });
+        self.write_hello(attach, out);
+    }
+
+    fn write_hello(&mut self, session: Option<SessionId>, out: &mut Vec<u8>) {
+        let writer = self.control_writer(self.max_frame_bytes);
+        writer.hello(self.sessions.serial, session, out);
+        self.sessions.serial += 1;
+    }
+
+    pub(super) fn control_writer(&self, max_frame_bytes: usize) -> ControlWriter {
+        ControlWriter {
+            dialect: self.dialect,
+            max_frame_bytes,
+        }
+    }
+
+    /// The hello may have been lost: it is sent again, or the server is taken for a plain one.
+    pub(crate) fn handle_hello_timeout(&mut self, link: usize, now: Instant) {
+        let due = self.links[link].hello.as_mut();
+        let Some(hello) = due.filter(|hello| hello.again_at <= now) else {
+            return;
+        };
+        let may_be_plain = self.sessions.may_assume_plain && self.sessions.opened == 0;
+        if may_be_plain && hello.attach.is_none() && hello.unanswered >= MAX_UNANSWERED {
+            return self.on_plain_server(link, now);
+        }
+        hello.unanswered += 1;
+        hello.again_at = after(now, self.hello_timeout);
+        let (attach, mut frame) = (hello.attach, Vec::new());
+        // The reply to this one says nothing of what was written since the first.
+        self.links[link].hello_session = None;
+        self.write_hello(attach, &mut frame);
+        self.append_hello(link, &frame);
+    }
+
+    /// A hello was replied to.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is to be closed.
+    pub(super) fn handle_hello_reply(
+        &mut self,
+        link: usize,
+        serial: u64,
+        reply: HelloReply,
+        now: Instant,
+    ) -> Result<(), String> {
+        let pending = self.links[link].hello;
+        let Some(hello) = pending.filter(|hello| serial >= hello.first_serial) else {
+            // It was sent twice, and replied to before.
+            return Ok(());
+        };
+        let is_attached = match (&reply, hello.attach) {
+            (HelloReply::Session { id, .. }, Some(attach)) => *id == attach,
+            (HelloReply::Session { .. }, None) => true,
+            _ => false,
+        };
+        if is_attached {
+            self.on_session(link, reply, hello.attach.is_none(), now);
+            return Ok(());
+        }
+        let unknown = ErrorCode::OUTCOME_UNKNOWN;
+        let is_unknown = matches!(&reply, HelloReply::Error(error) if error.code == unknown);
+        if let HelloReply::Error(error) = &reply
+            && let Verdict::Again { no_sooner_than } = classify(error)
+        {
+            self.sessions.refusal = Some(error.clone());
+            self.postpone_hello(link, no_sooner_than, now);
+            return Ok(());
+        }
+        match hello.attach {
+            None => self.on_plain_server(link, now),
+            Some(attach) if self.sessions.get(attach).is_some() => {
+                let source = if is_unknown {
+                    UnknownSource::Hello
+                } else {
+                    UnknownSource::NoSessions
+                };
+                return self.handle_unknown_session(link, attach, source, now);
+            }
+            Some(_) => {
+                self.links[link].hello = None;
+                self.attach(link, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Why there is no session for calls that wait for one, if the server has said so.
+    pub(crate) fn hello_refusal(&self) -> Option<ErrorObject> {
+        self.sessions.refusal.clone()
+    }
+
+    /// The server has no time for a hello now.
+    fn postpone_hello(&mut self, link: usize, no_sooner_than: Duration, now: Instant) {
+        let backoff = self.hello_backoff;
+        if let Some(hello) = &mut self.links[link].hello {
+            hello.refusals += 1;
+            hello.unanswered = 0;
+            let pause = backoff.ceiling(hello.refusals).max(no_sooner_than);
+            hello.again_at = after(now, pause);
+        }
+    }
+
+    fn on_session(&mut self, number: usize, reply: HelloReply, is_new: bool, now: Instant) {
+        let HelloReply::Session {
+            id,
+            window,
+            max_frame_bytes,
+        } = reply
+        else {
+            return;
+        };
+        self.sessions.closed_on_hello = 0;
+        self.sessions.refusal = None;
+        self.links[number].hello = None;
+        self.links[number].attached = Some(id);
+        if is_new {
+            self.sessions.opener = None;
+            self.sessions.opened += 1;
+            let session = Session::new(id, window, max_frame_bytes);
+            let retired = self.sessions.current.replace(session);
+            self.sessions.retired.extend(retired);
+            self.attach_others(number, id, now);
+        }
+        self.wake_waiting(number);
+        self.assign_queued_numbers();
+        if !self.sessions.is_current(id) {
+            self.attach(number, now);
+        }
+    }
+
+    /// Attaches the other connections to a new session.
+    fn attach_others(&mut self, opener: usize, session: SessionId, now: Instant) {
+        for other in 0..self.links.len() {
+            let link = &self.links[other];
+            let is_free = link.is_connected && !link.is_plain && link.hello.is_none();
+            if other != opener && is_free {
+                self.send_hello(other, Some(session), now);
+            }
+            self.wake_waiting(other);
+        }
+    }
+
+    /// The server has no sessions.
+    fn on_plain_server(&mut self, number: usize, now: Instant) {
+        self.links[number].hello = None;
+        self.links[number].is_plain = true;
+        if self.sessions.opener == Some(number) {
+            self.sessions.opener = None;
+        }
+        self.wake_waiting(number);
+        if self.sessions.current.is_none() {
+            self.clear_number_queue();
+            self.elect_opener(now);
+        }
+    }
+
+    /// Wakes the calls that waited for the link's handshake.
+    fn wake_waiting(&mut self, link: usize) {
+        for key in std::mem::take(&mut self.links[link].waiting) {
+            if let Some(call) = self.calls.get_mut(key)
+                && call.handshake_wait.take().is_some()
+            {
+                self.wakers.extend(call.waker.take());
+            }
+        }
+    }
+
+    /// The call waits to know whether the link's server has sessions.
+    pub(super) fn wait_for_handshake(&mut self, link: usize, key: Key, now: Instant) {
+        let Self { links, calls, .. } = self;
+        let waiting = &mut links[link].waiting;
+        while let Some(first) = waiting.front()
+            && calls
+                .get(*first)
+                .is_none_or(|call| call.handshake_wait.is_none())
+        {
+            waiting.pop_front();
+        }
+        let call = calls.get_mut(key).expect("the call is pending");
+        if call.handshake_wait.is_none() {
+            call.handshake_wait = Some(now);
+            waiting.push_back(key);
+        }
+    }
+
+    /// Whether some call waits for the link's handshake.
+    pub(super) fn awaits_handshake(&self, link: usize) -> bool {
+        let mut waiting = self.links[link].waiting.iter();
+        waiting.any(|key| {
+            let call = self.calls.get(*key);
+            call.is_some_and(|call| call.handshake_wait.is_some())
+        })
+    }
+
+    /// Whether the call may be sent on the link, as far as its server is known. A call of a session
+    /// that may have been executed is kept from servers without sessions, which would execute it
+    /// again.
+    pub(super) fn may_send_on(&mut self, key: Key, link: usize, now: Instant) -> bool {
+        let call = self.call(key);
+        if !call.id.is_of_a_session() || !call.must_not_repeat() || !self.sessions.are_wanted {
+            return true;
+        }
+        if self.links[link].attached.is_some() {
+            return true;
+        }
+        if self.links[link].is_plain {
+            let call = self.call(key);
+            call.answer.get_or_insert(Answer::SessionLost);
+            let waker = call.waker.take();
+            self.wakers.extend(waker);
+            return false;
+        }
+        self.wait_for_handshake(link, key, now);
+        false
+    }
+
+    /// The link's connection is gone, or could not be made: the calls that waited for it look for
+    /// another. `cause` is why there was none.
+    pub(super) fn end_handshake(&mut self, number: usize, cause: Option<&Cause>, now: Instant) {
+        for key in std::mem::take(&mut self.links[number].waiting) {
+            let Some(call) = self.calls.get_mut(key) else {
+                continue;
+            };
+            if let Some(since) = call.handshake_wait.take() {
+                if let Some(cause) = cause {
+                    call.record_connect_failure(since, now, cause.clone());
+                }
+                self.wakers.extend(call.waker.take());
+            }
+        }
+        if self.sessions.opener == Some(number) {
+            self.sessions.opener = None;
+            self.elect_opener(now);
+        }
+        if self.sessions.ack_link == Some(number) {
+            self.sessions.ack_link = None;
+            self.elect_ack_link(None);
+        }
+    }
+
+    /// Whether the server closed the connection on a hello that was to open a session, without a
+    /// reply.
+    pub(super) fn was_closed_on_hello(&self, link: usize) -> bool {
+        let link = &self.links[link];
+        let was_opening = link.hello.is_some_and(|hello| hello.attach.is_none());
+        let never_had_sessions = self.sessions.opened == 0;
+        let is_silent = link.is_preamble_written && !link.is_proven;
+        link.is_connected && is_silent && was_opening && never_had_sessions
+    }
+}

@@ -1,0 +1,336 @@
+//! One attempt of a call: which connection it goes to, when there is room for it, and how it is
+//! withdrawn.
+
+use std::time::Instant;
+
+use redial_protocol::{FrameError, RequestMeta, write_call, write_frame, write_request};
+use uuid::Uuid;
+
+use super::{
+    Mux,
+    link::WriteProgress,
+    pending::{Attempt, AttemptState, CallId, RemovedCall},
+    sessions::Disposition,
+    slab::Key,
+};
+use crate::report::AttemptEnd;
+
+/// How many requests in a row go to one connection of a pool at most. One more would save little,
+/// and the others would wait for it.
+const MAX_GATHERED: usize = 32;
+
+/// One attempt to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutboundRequest<'a> {
+    pub(crate) key: Key,
+    pub(crate) method: &'a str,
+    pub(crate) params: Option<&'a [u8]>,
+    /// Which attempt of the call, from 1.
+    pub(crate) number: u32,
+    pub(crate) is_hedge: bool,
+    pub(crate) timeout_ms: u64,
+    pub(crate) traceparent: Option<&'a str>,
+}
+
+/// What happened to an attempt to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SendStatus {
+    /// It is in the buffer of a connection.
+    Queued,
+    /// There is no room, or the server has not said whether it has sessions. The call is woken
+    /// when that changes.
+    Blocked,
+    /// The call only wanted an id, and has one.
+    IdReserved,
+    /// It is larger than any frame may be.
+    TooLarge(FrameError),
+}
+
+impl Mux {
+    /// Appends a request to the buffer of one of the connections.
+    pub(crate) fn send(&mut self, request: &OutboundRequest<'_>, now: Instant) -> SendStatus {
+        let key = request.key;
+        let chosen = self.choose_link(key);
+        // A numbered call that was never sent may go anywhere: almost every request.
+        let is_unsent = self.call(key).is_unsent();
+        let may_go = is_unsent
+            || self.ensure_call_id(key, chosen, now) && self.may_send_on(key, chosen, now);
+        if !may_go {
+            self.request_driver(chosen);
+            return SendStatus::Blocked;
+        }
+        if self.call(key).flags.is_reservation {
+            return SendStatus::IdReserved;
+        }
+        if !self.has_room(chosen, key) {
+            return SendStatus::Blocked;
+        }
+        let id = self.call(key).id.uuid();
+        let (start, end) = match self.append(chosen, id, request) {
+            Ok(offsets) => offsets,
+            Err(error) => return SendStatus::TooLarge(error),
+        };
+        let link = &mut self.links[chosen];
+        let attempt = Attempt {
+            id: id.unwrap_or_default(),
+            number: request.number,
+            is_hedge: request.is_hedge,
+            started: now,
+            ended: None,
+            link: chosen,
+            epoch: link.epoch,
+            start,
+            end,
+            state: AttemptState::Live,
+        };
+        self.wakers.extend(link.driver.take());
+        let call = self.calls.get_mut(key).expect("the call is pending");
+        if call.flags.is_notification {
+            link.notifications.push_back((end, key));
+        }
+        // The permit that was reserved for the call, if any, is the attempt's from now on.
+        if call.permit.take().is_none() {
+            link.in_flight += 1;
+        }
+        call.is_blocked = false;
+        call.attempts.push(attempt);
+        self.request_driver(chosen);
+        SendStatus::Queued
+    }
+
+    /// The link has work: it needs a driver.
+    #[inline]
+    fn request_driver(&mut self, link: usize) {
+        if !std::mem::replace(&mut self.links[link].has_driver, true) {
+            self.driverless = Some(link);
+        }
+    }
+
+    /// The link that has a permit reserved for the call; otherwise the one whose turn it is, where
+    /// a link that works goes before one that doesn't, one with a permit to spare before one
+    /// without, and any other before the one that the call was sent on last.
+    fn choose_link(&mut self, key: Key) -> usize {
+        let count = self.links.len();
+        if count == 1 {
+            return 0;
+        }
+        let max = self.max_in_flight();
+        let call = self.calls.get(key).expect("the call is pending");
+        if let Some(link) = call.permit {
+            return link;
+        }
+        let needs_session = call.id.is_of_a_session();
+        let avoid = call.attempts.last().map(|attempt| attempt.link);
+        // Calls that are ready together leave in one write: a link keeps its turn until its driver
+        // takes what was appended, or it has its share of the calls.
+        let share = (self.calls.len() / count).clamp(1, MAX_GATHERED);
+        if !self.links[self.turn].gathers(share) {
+            self.turn = (self.turn + 1) % count;
+        }
+        let turn = self.turn;
+        let rank = |number: usize| {
+            let link = &self.links[number];
+            let lacks_session = needs_session && link.is_plain;
+            let is_full = link.in_flight >= max;
+            let is_same = Some(number) == avoid;
+            (lacks_session, link.failures > 0, is_full, is_same)
+        };
+        if rank(turn) == (false, false, false, false) {
+            return turn;
+        }
+        let chosen = (0..count)
+            .map(|step| (turn + step) % count)
+            .min_by_key(|number| rank(*number))
+            .expect("a pool has at least one link");
+        self.turn = chosen;
+        chosen
+    }
+
+    /// Whether there is room for the call's request. Otherwise it is woken when there is.
+    fn has_room(&mut self, link: usize, key: Key) -> bool {
+        let max = self.max_in_flight();
+        let call = self.calls.get_mut(key).expect("the call is pending");
+        let link = &mut self.links[link];
+        // A retry of an attempt that was never answered needs no permit: if lost requests could
+        // fill the window, their retries would wait for each other.
+        let has_permit = link.in_flight < max || call.permit.is_some() || call.may_be_answered();
+        if has_permit && link.unsent() < self.max_buffered_bytes {
+            return true;
+        }
+        if !std::mem::replace(&mut call.is_blocked, true) {
+            link.blocked.push_back(key);
+        }
+        false
+    }
+
+    /// Writes a request's frame to the buffer of a link, and gives its offsets there.
+    fn append(
+        &mut self,
+        number: usize,
+        id: Option<Uuid>,
+        request: &OutboundRequest<'_>,
+    ) -> Result<(u64, u64), FrameError> {
+        let (dialect, max) = (self.dialect, self.max_frame_bytes(number));
+        let call = self.calls.get(request.key).expect("the call is pending");
+        let (method, params) = (request.method, request.params);
+        let link = &mut self.links[number];
+        // A server that said it has no sessions has no use for the member either.
+        let is_foreign = link.is_plain && self.sessions.are_wanted;
+        let meta = if self.extensions && !call.flags.is_notification && !is_foreign {
+            RequestMeta {
+                ack: self.sessions.piggyback_ack(call.id, link),
+                ..request.meta()
+            }
+        } else {
+            RequestMeta::default()
+        };
+        let offsets = link.append(|out| {
+            write_frame(out, max, |out| match id {
+                Some(id) => write_call(out, dialect, id, method, params, &meta),
+                None => write_request(out, dialect, None, method, params, &meta),
+            })
+        })?;
+        self.sessions.appends += 1;
+        if meta.ack.is_some() {
+            self.sessions.record_ack(call.id, link);
+        }
+        Ok(offsets)
+    }
+
+    /// The call waits to be sent no longer.
+    pub(crate) fn stop_waiting(&mut self, key: Key) {
+        let call = self.call(key);
+        (call.is_blocked, call.is_queued) = (false, false);
+        call.handshake_wait = None;
+        if let Some(link) = call.permit.take() {
+            self.release_permit(link);
+        }
+    }
+
+    /// How much of the latest attempt's frame has been written.
+    pub(crate) fn write_progress(&mut self, key: Key) -> WriteProgress {
+        let latest = self.calls.get(key).and_then(|call| call.attempts.last());
+        latest.map_or(WriteProgress::Unwritten, |latest| match latest.state {
+            AttemptState::Live => self.links[latest.link].write_progress(latest.start, latest.end),
+            AttemptState::Orphaned => WriteProgress::Complete,
+            AttemptState::Void => WriteProgress::Partial,
+        })
+    }
+
+    /// The attempts have been waited for long enough. Their replies still count.
+    pub(crate) fn time_out(&mut self, key: Key, now: Instant) {
+        for attempt in self.call(key).attempts.iter_mut().rev() {
+            if attempt.ended.is_none() {
+                attempt.finish(now, AttemptEnd::Timeout);
+            }
+        }
+    }
+
+    /// Withdraws the latest attempt if nothing of it has been handed to the driver, and says
+    /// whether it did.
+    pub(crate) fn withdraw(&mut self, key: Key) -> bool {
+        let call = self.calls.get_mut(key).expect("the call is pending");
+        let Some(latest) = call.attempts.last() else {
+            return false;
+        };
+        let number = latest.link;
+        let link = &mut self.links[number];
+        if latest.state != AttemptState::Live || !link.can_withdraw(latest.start) {
+            return false;
+        }
+        link.withdraw(latest.start, latest.end);
+        link.notifications.retain(|(_, waiting)| *waiting != key);
+        let id = call.id;
+        call.attempts.pop();
+        self.sessions.revoke_ack(id, &mut self.links[number]);
+        self.release_permit(number);
+        true
+    }
+
+    /// The call has ended, or its future was dropped. To be preceded by [`withdraw`].
+    ///
+    /// [`withdraw`]: Self::withdraw
+    pub(crate) fn remove(&mut self, key: Key, disposition: Disposition) -> Option<RemovedCall> {
+        let mut removed = RemovedCall::unbegun(CallId::Unassigned);
+        self.remove_into(key, disposition, &mut removed)
+            .then_some(removed)
+    }
+
+    /// The same, with what is left of the call moved into place. False if it was not pending.
+    pub(crate) fn remove_into(
+        &mut self,
+        key: Key,
+        disposition: Disposition,
+        removed: &mut RemovedCall,
+    ) -> bool {
+        let Some(call) = self.calls.remove(key) else {
+            return false;
+        };
+        let (id, permit) = (call.id, call.permit);
+        call.move_into(removed);
+        for attempt in removed.attempts.iter() {
+            if attempt.state == AttemptState::Live {
+                self.release_permit(attempt.link);
+            }
+        }
+        if let Some(link) = permit {
+            self.release_permit(link);
+        }
+        match id {
+            CallId::Unassigned => {}
+            CallId::Plain(id) => drop(self.by_id.remove(&id)),
+            CallId::Session(call) => self.end_number(call, disposition),
+        }
+        true
+    }
+
+    /// A permit of the link is free: it goes to the call that has waited longest.
+    pub(super) fn release_permit(&mut self, link: usize) {
+        self.links[link].in_flight -= 1;
+        self.admit_blocked(link);
+    }
+
+    /// Gives what room there is to the calls that have waited longest, and wakes them.
+    #[inline]
+    pub(super) fn admit_blocked(&mut self, number: usize) {
+        if !self.links[number].blocked.is_empty() {
+            self.admit_blocked_calls(number);
+        }
+    }
+
+    fn admit_blocked_calls(&mut self, number: usize) {
+        let max = self.max_in_flight();
+        let link = &mut self.links[number];
+        if link.unsent() >= self.max_buffered_bytes {
+            return;
+        }
+        while let Some(key) = link.blocked.front() {
+            // One that has ended, or was sent by another way, needs no room.
+            if let Some(call) = self.calls.get_mut(*key)
+                && call.is_blocked
+            {
+                if call.permit.is_none() {
+                    if link.in_flight >= max {
+                        return;
+                    }
+                    link.in_flight += 1;
+                    call.permit = Some(number);
+                }
+                call.is_blocked = false;
+                self.wakers.extend(call.waker.take());
+            }
+            link.blocked.pop_front();
+        }
+    }
+}
+
+impl OutboundRequest<'_> {
+    fn meta(&self) -> RequestMeta<'_> {
+        RequestMeta {
+            attempt: self.number,
+            timeout_ms: Some(self.timeout_ms),
+            traceparent: self.traceparent.map(Into::into),
+            ..RequestMeta::default()
+        }
+    }
+}

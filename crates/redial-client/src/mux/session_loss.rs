@@ -1,0 +1,155 @@
+//! A server that doesn't know the session: another one, one that was restarted, or one at which the
+//! lease has ended. Decides which of the session's calls can still be sent, and which end as
+//! *unknown*.
+
+use std::time::Instant;
+
+use redial_protocol::SessionId;
+
+use super::{
+    Mux,
+    pending::{Answer, AttemptState, CallId, Signal},
+    session::Session,
+    slab::Key,
+};
+use crate::{cause::Cause, report::AttemptEnd};
+
+/// How a server showed that it doesn't know a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum UnknownSource {
+    /// It refused to attach a connection to it.
+    Hello,
+    /// It refused a call of it.
+    Call,
+    /// It has no sessions.
+    NoSessions,
+}
+
+impl Mux {
+    /// The server at the other end of the link doesn't know the session.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is to be closed, if another one shows that the session stands.
+    pub(super) fn handle_unknown_session(
+        &mut self,
+        number: usize,
+        session: SessionId,
+        source: UnknownSource,
+        now: Instant,
+    ) -> Result<(), String> {
+        let link = &self.links[number];
+        match source {
+            // It never knew it, since nothing was written before the hello.
+            UnknownSource::Hello if link.hello_session == Some(session) => {
+                self.roll_back_attempts(number, session, now);
+            }
+            // It may have known it until now, and have executed even this attempt, or a copy.
+            UnknownSource::Hello | UnknownSource::Call => {}
+            UnknownSource::NoSessions => self.fail_calls_on(number, session),
+        }
+        let mut others = self.links.iter().enumerate();
+        if others.any(|(other, link)| other != number && link.attached == Some(session)) {
+            // So that the next one is not made without pause.
+            self.links[number].is_proven = false;
+            return Err("its server doesn't know the session that another connection has".into());
+        }
+        self.drop_session(session, now);
+        if self.links[number].attached.is_none() {
+            self.links[number].hello = None;
+            self.attach(number, now);
+        }
+        Ok(())
+    }
+
+    /// What was written to the link's connection may have been executed by a server that has no
+    /// sessions: another one has no record of it, and would execute it again.
+    fn fail_calls_on(&mut self, number: usize, session: SessionId) {
+        let epoch = self.links[number].epoch;
+        for key in self.calls_of(session) {
+            let call = self.calls.get_mut(key).expect("it has a number");
+            let mut attempts = call.attempts.iter();
+            if !call.flags.is_query && attempts.any(|attempt| attempt.is_on(number, epoch)) {
+                call.answer.get_or_insert(Answer::SessionLost);
+                self.wakers.extend(call.waker.take());
+            }
+        }
+    }
+
+    /// No attempt on the link's connection was executed: its server never knew the session.
+    fn roll_back_attempts(&mut self, number: usize, session: SessionId, now: Instant) {
+        let epoch = self.links[number].epoch;
+        for key in self.calls_of(session) {
+            let call = self.calls.get_mut(key).expect("it has a number");
+            let mut voided = 0;
+            for attempt in call.attempts.iter_mut() {
+                if attempt.is_on(number, epoch) {
+                    voided += 1;
+                    attempt.state = AttemptState::Void;
+                    if attempt.ended.is_none() {
+                        attempt.finish(now, AttemptEnd::Refused);
+                    }
+                }
+            }
+            if voided > 0 {
+                call.rolled_back += voided;
+                call.last_cause = Some(Cause::SessionLost.into());
+                self.wakers.extend(call.waker.take());
+                (0..voided).for_each(|_| self.release_permit(number));
+            }
+        }
+    }
+
+    fn calls_of(&self, session: SessionId) -> Vec<Key> {
+        let session = self.sessions.get(session).into_iter();
+        session.flat_map(Session::calls).collect()
+    }
+
+    /// The session is gone: what was never written under it goes to the next one, and what may have
+    /// been executed ends as *unknown*.
+    fn drop_session(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.remove(id) else {
+            return;
+        };
+        self.sessions.lost += 1;
+        for link in &mut self.links {
+            link.attached = link.attached.filter(|attached| *attached != id);
+        }
+        for key in session.calls() {
+            self.on_session_dropped(key, now);
+        }
+    }
+
+    /// The call's session is gone.
+    fn on_session_dropped(&mut self, key: Key, now: Instant) {
+        if self.call(key).answer.is_some() {
+            return;
+        }
+        let was_withdrawn = self.withdraw(key);
+        let call = self.calls.get_mut(key).expect("it has a number");
+        if was_withdrawn {
+            call.signal_end(true, Signal::Unsent, Cause::SessionLost);
+        }
+        if call.flags.is_bound || call.must_not_repeat() {
+            call.answer.get_or_insert(Answer::SessionLost);
+        } else {
+            // Only a query can have attempts here, whose replies would match no call any more.
+            let mut live = Vec::new();
+            for attempt in call.attempts.iter_mut() {
+                if attempt.state == AttemptState::Live {
+                    live.push(attempt.link);
+                    attempt.state = AttemptState::Orphaned;
+                }
+                if attempt.ended.is_none() {
+                    call.rolled_back += 1;
+                    attempt.finish(now, AttemptEnd::Refused);
+                }
+            }
+            call.last_cause = Some(Cause::SessionLost.into());
+            call.id = CallId::Unassigned;
+            live.into_iter().for_each(|link| self.release_permit(link));
+        }
+        let waker = self.call(key).waker.take();
+        self.wakers.extend(waker);
+    }
+}

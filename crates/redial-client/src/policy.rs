@@ -1,0 +1,7 @@
+//! The rules of retrying, each a pure function or a plain counter that knows of no call: the ground
+//! that everything else stands on.
+
+pub(crate) mod backoff;
+pub(crate) mod budget;
+pub(crate) mod classify;
+pub(crate) mod hedge;

@@ -1,0 +1,99 @@
+//! When the next attempt of a call may be made, and what forbids it.
+
+use std::time::{Duration, Instant};
+
+use super::{Phase, Retrier, context::RetryContext};
+use crate::{
+    cause::GiveUpReason,
+    clock::{LONGEST_WAIT, after},
+    mux::{Mux, pending::Uncertain},
+};
+
+impl Retrier {
+    /// No attempt is waited for any more: plans another one, or none.
+    pub(super) fn plan_retry(&mut self, mux: &mut Mux, context: &mut RetryContext, now: Instant) {
+        match self.next_attempt(mux, context, now) {
+            Ok(at) => self.phase = Phase::Send { at },
+            Err(reason) => {
+                self.refund(context);
+                self.stop_sending(reason);
+            }
+        }
+    }
+
+    /// When the next attempt is to be made, or why there is none.
+    fn next_attempt(
+        &mut self,
+        mux: &mut Mux,
+        context: &mut RetryContext,
+        now: Instant,
+    ) -> Result<Instant, GiveUpReason> {
+        let limits = self.limits(context);
+        if self.used >= limits.max_attempts {
+            return Err(GiveUpReason::Attempts);
+        }
+        let backoff = limits.backoff;
+        let delay = backoff.delay(self.used, self.previous_delay, &mut context.jitter);
+        self.previous_delay = delay;
+        let asked = mux.call(self.key()).not_before;
+        let at = asked.map_or(after(now, delay), |asked| asked.max(after(now, delay)));
+        self.check_attempt_at(mux, at)?;
+        let token = context.bucket.reserve(now, self.deadline());
+        self.holds_token = token.is_some();
+        let at = at.max(token.ok_or(GiveUpReason::Budget)?);
+        self.check_attempt_at(mux, at).map(|()| at)
+    }
+
+    /// Whether the deadline and the server's memory leave room for an attempt at that time.
+    pub(super) fn check_attempt_at(&self, mux: &mut Mux, at: Instant) -> Result<(), GiveUpReason> {
+        if at >= self.deadline() {
+            Err(GiveUpReason::Deadline)
+        } else if self.resend_limit(mux).is_some_and(|limit| at >= limit) {
+            Err(GiveUpReason::Window)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// From when on the server may have forgotten the call; `None` if it never does.
+    pub(super) fn resend_limit(&self, mux: &mut Mux) -> Option<Instant> {
+        if !mux.server_may_forget(self.key()) {
+            return None;
+        }
+        let oldest = mux.call(self.key()).oldest_uncertain(Uncertain::Ended);
+        self.resend_limit_after(oldest, mux)
+    }
+
+    /// The same, where the oldest attempt that may have been executed was made then.
+    pub(super) fn resend_limit_after(
+        &self,
+        oldest: Option<Instant>,
+        mux: &mut Mux,
+    ) -> Option<Instant> {
+        match (oldest, self.resend_window) {
+            (Some(oldest), Some(window)) if mux.server_may_forget(self.key()) => {
+                Some(after(oldest, window))
+            }
+            _ => None,
+        }
+    }
+
+    /// Until when an attempt that is made now is waited for.
+    pub(super) fn attempt_deadline(&self, context: &RetryContext, now: Instant) -> Instant {
+        if self.is_notification {
+            return self.deadline();
+        }
+        after(now, self.limits(context).attempt_timeout)
+    }
+
+    /// What is left of the time until the deadline.
+    pub(super) fn timeout_ms(&self, context: &RetryContext, now: Instant) -> u64 {
+        // What almost every first attempt has left is known without a subtraction.
+        let left: Duration = if self.started() == Some(now) {
+            self.limits(context).deadline.min(LONGEST_WAIT)
+        } else {
+            self.deadline().saturating_duration_since(now)
+        };
+        left.as_secs() * 1000 + u64::from(left.subsec_millis())
+    }
+}
