@@ -112,14 +112,16 @@ fn every_test_that_guarantees_md_names_exists() {
         })
         .collect();
     let spans = page.split('`').skip(1).step_by(2);
-    let named: Vec<_> = spans.filter_map(|span| span.split_once("::")).collect();
+    let named: Vec<_> = spans.filter_map(|span| span.rsplit_once("::")).collect();
     assert!(named.len() > 50, "the names are not found any more");
     for (module, test) in named
         .into_iter()
         .filter(|named| *named != ("module", "test"))
     {
         let is_there = |(path, text): &(String, String)| {
-            let is_module = path.ends_with(&format!("/{module}.rs"));
+            let module = module.replace("::", "/");
+            let (file, folder) = (format!("/{module}.rs"), format!("/{module}/"));
+            let is_module = path.ends_with(&file) || path.contains(&folder);
             is_module && text.contains(&format!("fn {test}("))
         };
         let is_api = module.chars().any(char::is_uppercase) || module.starts_with("redial_");
