@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     admission::Admission,
+    awake::AwakeClock,
     clock,
     config::Config,
     discover::{self, ServiceInfo},
@@ -218,14 +219,16 @@ impl ServerBuilder {
                 .map_err(|error| BuildError::NoRandomness(error.to_string()))?,
         };
         let mut discover = discover::outcome(&self.info, &self.router);
+        let epoch = clock::now();
         let table = Table {
-            plain: PlainTable::new(self.config.plain_limits(), clock::now()),
+            plain: PlainTable::new(self.config.plain_limits(), epoch),
             sessions: Sessions::new(self.config.session_limits(), rng),
         };
         let admission = Admission::new(self.config.max_running, self.config.max_queued);
         self.config.fit_to_frame(&mut discover);
         Ok(Server {
             shared: Arc::new(Shared {
+                awake: AwakeClock::new(&self.config, epoch),
                 discover,
                 router: self.router,
                 table,

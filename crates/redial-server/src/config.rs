@@ -15,6 +15,11 @@ const MAX_IN_FLIGHT: usize = 64 * 1024;
 
 /// The limits of a server. All have defaults that suit a small service.
 ///
+/// Times after which something expires or is closed are counted while the server is awake: a gap
+/// in which its process was stopped, its machine suspended, or its runtime stuck counts as a second
+/// at most, or as an eighth of the shortest of these times if that is less (but not as less than
+/// 64 ms). What lay in a socket meanwhile is read before anything expires.
+///
 /// ```
 /// use std::time::Duration;
 /// use redial_server::Config;
@@ -26,8 +31,8 @@ const MAX_IN_FLIGHT: usize = 64 * 1024;
 pub struct Config {
     /// Frame size, batch size and nesting: see [`Limits`].
     pub limits: Limits,
-    /// How long the outcome of a finished call with a plain id is kept, counted from its end.
-    /// Default 10 s, as in the notebook; from 1 ms to 20 days. A retry that comes later runs the
+    /// How long the outcome of a finished call with a plain id is kept, counted from its end,
+    /// in time awake. Default 10 s, as in the notebook; from 1 ms to 20 days. A retry that comes later runs the
     /// handler again, so this must be longer than any client goes on trying. Memory grows as
     /// rate x `ttl`. Calls of a session have no such window.
     pub ttl: Duration,

@@ -61,6 +61,8 @@ pub(crate) struct Connection<S> {
     is_cut: bool,
     protocol_errors: u32,
     now: Instant,
+    /// The same in [time awake](crate::awake), as are all times below.
+    awake: Instant,
     /// When a byte last came or went.
     last_active: Instant,
     /// Since when a frame has been incomplete.
@@ -79,6 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         peer: Option<SocketAddr>,
     ) -> Self {
         let now = clock::now();
+        let awake = shared.awake.at(now);
         let timer_at = clock::after(now, shared.config.idle_timeout);
         Self {
             io,
@@ -95,7 +98,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             is_cut: false,
             protocol_errors: 0,
             now,
-            last_active: now,
+            awake,
+            last_active: awake,
             frame_since: None,
             unsent_since: None,
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
@@ -110,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.now = clock::now();
+        self.read_clock();
         loop {
             // Asked before the outbox is emptied: an execution that owes nothing any more, and a
             // shutdown that has seen the end of all executions, have put the last reply there
@@ -140,10 +144,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(count) => {
                     self.written += count;
                     self.unsent_since = None;
-                    self.last_active = self.now;
+                    self.last_active = self.awake;
                 }
                 Poll::Pending => {
-                    self.unsent_since.get_or_insert(self.now);
+                    self.unsent_since.get_or_insert(self.awake);
                     self.out.drain(..self.written);
                     self.written = 0;
                     return Ok(Poll::Pending);
@@ -159,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn is_finished(&self, flushed: Poll<()>, settled: bool) -> bool {
         match self.phase {
             Phase::HalfClosed => flushed.is_ready() && settled && self.backlog.is_empty(),
-            Phase::Lingering { until } => until <= self.now,
+            Phase::Lingering { until } => until <= self.awake,
             Phase::Open | Phase::Closing => false,
         }
     }
@@ -170,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if self.phase == Phase::Closing && flushed.is_ready() {
             self.phase = Phase::Lingering {
-                until: self.now + LINGER,
+                until: self.awake + LINGER,
             };
         }
     }
@@ -194,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut buffer = ReadBuf::new(&mut discarded);
         let polled = Pin::new(&mut self.io).poll_read(cx, &mut buffer)?;
         if polled.is_ready() && buffer.filled().is_empty() {
-            self.phase = Phase::Lingering { until: self.now };
+            self.phase = Phase::Lingering { until: self.awake };
         }
         Ok(polled)
     }

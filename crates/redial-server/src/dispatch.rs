@@ -48,6 +48,8 @@ pub(crate) struct Dispatcher<'c> {
     pub(crate) scratch: &'c mut ConnectionScratch,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) now: Instant,
+    /// The same in [time awake](crate::awake).
+    pub(crate) awake: Instant,
     /// A fault rule has cut the connection: the rest of what was read is lost.
     pub(crate) is_cut: bool,
 }
@@ -180,7 +182,7 @@ impl Dispatcher<'_> {
             return Some(Arc::clone(session));
         }
         self.scratch.deferred.finish(self.shared);
-        let attachment = Attachment::to(self.shared, id, self.now)?;
+        let attachment = Attachment::to(self.shared, id, self.awake)?;
         let attachment = self.scratch.other_session.insert(attachment);
         Some(Arc::clone(attachment.session()))
     }
@@ -238,7 +240,7 @@ impl Dispatcher<'_> {
         let attempt = Attempt {
             fingerprint: fingerprint(shared, method, call.request),
             deadline: call.deadline,
-            now: self.now,
+            now: self.awake,
             number: call.request.meta.attempt.max(1),
             ack: call.request.meta.ack,
             deferred: match &key {

@@ -57,7 +57,7 @@ pub(crate) enum Stage {
 /// Runs a job that holds a run permit on a task of its own.
 pub(crate) fn spawn(mut job: Job) {
     if job.execution.stage == Stage::Queued {
-        job.execution.stage = Stage::Admitted(clock::now());
+        job.execution.stage = Stage::Admitted(job.execution.shared.awake.now());
     }
     let tracker = job.execution.shared.executions.clone();
     tracker.spawn(run(job));
@@ -129,7 +129,7 @@ impl Execution {
         let key = self.key.as_ref();
         let joined = self
             .shared
-            .record(key, &mut outcome, is_recorded, clock::now);
+            .record(key, &mut outcome, is_recorded, || self.shared.awake.now());
         for waiter in self.origin.take().into_iter().chain(joined) {
             waiter.complete(&self.shared, &outcome, is_recorded);
         }
@@ -148,7 +148,7 @@ impl Execution {
     fn release_permit(&mut self) {
         let stage = std::mem::replace(&mut self.stage, Stage::Finished);
         if let Stage::Admitted(since) | Stage::Started(since) = stage {
-            let service = clock::now().saturating_duration_since(since);
+            let service = self.shared.awake.now().saturating_duration_since(since);
             self.shared.admission.record_service(service);
             release_permit(&self.shared);
         }

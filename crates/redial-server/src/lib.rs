@@ -32,7 +32,8 @@
 //!   it, and for [`Config::session_lease`] after that; calls of a session that is not known are
 //!   not executed (-32004).
 //! * The record of a call with any other id lives while the call runs, and for [`Config::ttl`]
-//!   after it ended. A duplicate that comes later is executed again.
+//!   after it ended, of time in which the server was awake. A duplicate that comes later is
+//!   executed again.
 //! * The execution belongs to the call. When the connection that brought it dies, it goes on, and
 //!   its outcome is recorded.
 //! * Whatever is refused says so, with a code, the reason, and whether anything was executed.
@@ -55,6 +56,7 @@
 
 mod abort;
 mod admission;
+mod awake;
 mod batch;
 mod builder;
 mod clock;

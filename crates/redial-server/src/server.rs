@@ -157,14 +157,21 @@ impl Server {
         shared.drain();
         shared.refuse_queued();
         shared.executions.close();
-        let drained = tokio::time::timeout(shared.config.drain_timeout, shared.executions.wait());
         // Whether in time or not: what is left is cut off, and awaited.
-        let _ = drained.await;
+        tokio::select! {
+            biased;
+            () = shared.executions.wait() => {}
+            () = shared.awake.sleep(shared.config.drain_timeout) => {}
+        }
         shared.cut_off.cancel();
         shared.executions.wait().await;
         shared.closing.store(true, SeqCst);
         shared.connections.wake_all();
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, shared.connections.all_closed()).await;
+        tokio::select! {
+            biased;
+            () = shared.connections.all_closed() => {}
+            () = shared.awake.sleep(CLOSE_TIMEOUT) => {}
+        }
         shared.closed.cancel();
         Shutdown {
             interrupted: shared.interrupted.load(SeqCst),

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
-    clock,
+    awake::AwakeClock,
     config::Config,
     connections::Connections,
     execution::Job,
@@ -30,6 +30,7 @@ use crate::{
 const SESSIONS_PER_SWEEP: usize = 256;
 
 pub(crate) struct Shared {
+    pub(crate) awake: AwakeClock,
     pub(crate) config: Config,
     pub(crate) router: Router,
     pub(crate) table: Table<Waiter>,
@@ -145,7 +146,7 @@ impl Shared {
 
     /// Removes a bounded number of expired records and sessions. Returns how many.
     fn sweep(self: &Arc<Self>) -> usize {
-        let now = clock::now();
+        let now = self.awake.now();
         let records = self.table.plain.expire(now);
         let sessions = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
         self.refuse_forgotten(sessions.waiters);
@@ -159,16 +160,13 @@ impl Shared {
         }
     }
 
-    /// Removes expired records in the background, so that an idle server's memory falls back. Ends
-    /// when the server is gone.
+    /// Removes expired records in the background, so that an idle server's memory falls back, and
+    /// keeps the clock going. Ends when the server is gone.
     pub(crate) fn start_sweeping(self: &Arc<Self>) {
         if self.sweeping.swap(true, SeqCst) {
             return;
         }
-        let period = self
-            .config
-            .ttl
-            .clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let period = self.awake.period();
         let shared = Arc::downgrade(self);
         let sweeping = Sweeping(Weak::clone(&shared));
         tokio::spawn(async move {

@@ -4,6 +4,7 @@ mod counter_clients;
 mod crash_safe;
 mod doubles;
 mod fault_injection;
+mod frozen_programs;
 mod held_back;
 mod programs;
 mod repository;

@@ -43,7 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Phase::Open => {
                 if self.decoder.is_mid_frame() {
-                    self.frame_since.get_or_insert(self.now);
+                    self.frame_since.get_or_insert(self.awake);
                 }
                 self.poll_read(cx)
             }
@@ -64,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(Ok(())) => {
-                self.last_active = self.now;
+                self.last_active = self.awake;
                 self.on_read(&buffer[..count]);
                 Ok(Poll::Ready(()))
             }
@@ -105,7 +105,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.scratch.end_read(&self.shared);
         // A frame that was whole has had its time; the one that is not began with this read.
-        let since = self.frame_since.filter(|_| !any_whole).unwrap_or(self.now);
+        let since = self
+            .frame_since
+            .filter(|_| !any_whole)
+            .unwrap_or(self.awake);
         let is_awaited = self.phase == Phase::Open && decoder.is_mid_frame();
         self.frame_since = is_awaited.then_some(since);
         self.decoder = decoder;
@@ -141,6 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             scratch: &mut self.scratch,
             peer: self.peer,
             now: self.now,
+            awake: self.awake,
             is_cut: false,
         };
         let result = dispatcher.frame(frame);

@@ -18,15 +18,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         loop {
             let due = self.next_deadline();
-            if due < self.timer_at {
+            if self.by_the_clock(due) < self.timer_at {
                 self.arm(due);
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Ok(Poll::Pending);
             }
-            self.now = clock::now();
+            self.read_clock();
             // The timer is not moved on for every byte that arrives; it finds out when it fires.
-            if due > self.now {
+            if due > self.awake {
                 self.arm(due);
                 continue;
             }
@@ -34,9 +34,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn arm(&mut self, at: Instant) {
-        self.timer_at = at;
-        self.timer.as_mut().reset(at.into());
+    pub(super) fn read_clock(&mut self) {
+        self.now = clock::now();
+        self.awake = self.shared.awake.at(self.now);
+    }
+
+    /// The moment on the clock that the timer goes by, which is ahead by the time that was lost.
+    fn by_the_clock(&self, due: Instant) -> Instant {
+        due + self.now.saturating_duration_since(self.awake)
+    }
+
+    fn arm(&mut self, due: Instant) {
+        self.timer_at = self.by_the_clock(due);
+        self.timer.as_mut().reset(self.timer_at.into());
     }
 
     fn next_deadline(&self) -> Instant {
@@ -53,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let write = self
             .unsent_since
             .map(|since| clock::after(since, config.write_timeout));
-        let far = clock::after(self.now, config.idle_timeout);
+        let far = clock::after(self.awake, config.idle_timeout);
         [idle, frame, write]
             .into_iter()
             .flatten()
@@ -68,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn on_timeout(&mut self) -> io::Result<()> {
         let config = &self.shared.config;
         let passed = |since: Option<Instant>, timeout: Duration| {
-            since.is_some_and(|since| clock::after(since, timeout) <= self.now)
+            since.is_some_and(|since| clock::after(since, timeout) <= self.awake)
         };
         if passed(self.unsent_since, config.write_timeout) {
             return Err(io::ErrorKind::TimedOut.into());

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use redial_protocol::SessionId;
 
-use crate::{clock, shared::Shared, table::Session, waiter::Waiter};
+use crate::{shared::Shared, table::Session, waiter::Waiter};
 
 /// The session's lease begins when the last of its attachments is dropped.
 pub(super) struct Attachment {
@@ -40,6 +40,6 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let sessions = &self.shared.table.sessions;
-        sessions.detach(&self.session, clock::now());
+        sessions.detach(&self.session, self.shared.awake.now());
     }
 }

@@ -81,7 +81,7 @@ impl Dispatcher<'_> {
         if let Some(session) = known.find(|session| session.id() == id) {
             return Ok(Arc::clone(session));
         }
-        let attached = Attachment::to(self.shared, id, self.now);
+        let attached = Attachment::to(self.shared, id, self.awake);
         self.keep_attached(attached.ok_or_else(|| refusal::session_unknown(id))?)
     }
 
@@ -93,7 +93,7 @@ impl Dispatcher<'_> {
             return Err(refusal::connection_sessions_full(MAX_SESSIONS));
         }
         let max = self.shared.config.max_sessions;
-        let opened = Attachment::open(self.shared, self.now);
+        let opened = Attachment::open(self.shared, self.awake);
         self.keep_attached(opened.ok_or_else(|| refusal::sessions_full(max))?)
     }
 
@@ -194,7 +194,7 @@ impl Dispatcher<'_> {
             key => {
                 let plain = &shared.table.plain;
                 let waiter = || waiter(ReplyKind::PlainResolution);
-                Ok(plain.resolve(&plain.key(key), self.now, waiter, &mut outcome))
+                Ok(plain.resolve(&plain.key(key), self.awake, waiter, &mut outcome))
             }
         };
         self.scratch.outcome = outcome;
@@ -209,7 +209,7 @@ impl Dispatcher<'_> {
     ) -> Result<T, ErrorObject> {
         match self.scratch.session(id) {
             Some(session) => Ok(access(session)),
-            None => Attachment::to(self.shared, id, self.now)
+            None => Attachment::to(self.shared, id, self.awake)
                 .map(|attached| access(attached.session()))
                 .ok_or_else(|| refusal::session_unknown(id)),
         }

@@ -44,7 +44,7 @@ impl Dispatcher<'_> {
         };
         match ticket {
             Ticket::Run => {
-                let stage = Stage::Admitted(self.now);
+                let stage = Stage::Admitted(self.awake);
                 execution::spawn(self.job(call, method, key, stage, future));
             }
             Ticket::Queue => {
@@ -71,7 +71,7 @@ impl Dispatcher<'_> {
             Err(error) => self.withdraw(call, key.as_ref(), &Ticket::Run, &error),
             Ok(FirstPoll::Ready { is_recorded }) => self.finish_in_place(call, key, is_recorded),
             Ok(FirstPoll::Pending(future)) => {
-                let stage = Stage::Started(self.now);
+                let stage = Stage::Started(self.awake);
                 execution::spawn(self.job(call, method, key, stage, future));
             }
         }
@@ -127,7 +127,7 @@ impl Dispatcher<'_> {
         } = &mut *self.scratch;
         // A record lives from the end of its call, which no earlier reading of the clock knows:
         // with one, a copy of a call that took long would find no record and run.
-        let clock = || coarse.read(clock::now());
+        let clock = || self.shared.awake.at(coarse.read(clock::now()));
         let joined = self.shared.record(key, outcome, is_recorded, clock);
         let kind = if is_recorded {
             ReplyKind::Reply

@@ -8,6 +8,7 @@ mod crowds;
 mod dialects;
 mod duplicates;
 mod faults;
+mod frozen;
 mod hostile;
 mod leases;
 mod nested;

@@ -98,7 +98,7 @@ async fn a_full_table_refuses_until_a_record_expires_and_evicts_nothing() {
             "evicted early"
         );
     }
-    tokio::time::advance(Duration::from_millis(retry_after_ms(&refused))).await;
+    tokio::time::sleep(Duration::from_millis(retry_after_ms(&refused))).await;
     assert_eq!(peer.call_json(inc(3)).await["result"]["value"], 4);
     assert_eq!(service.effects(), 4);
 }
