@@ -21,8 +21,11 @@ use self::{
     results::{Measurements, Row},
 };
 use crate::{
-    experiment::{CommonFlags, Experiment, Lab, Report},
-    harness::{flags::whole, progress},
+    experiment::{Experiment, Lab, Report},
+    harness::{
+        flags::{ROUNDS, whole},
+        progress,
+    },
 };
 
 /// How the programs are built.
@@ -30,21 +33,19 @@ const PROFILE: &str = "fast";
 
 /// How long nothing is measured at the start of each measurement, in seconds.
 const WARMUP: f64 = 0.5;
-/// The same, and how long is measured, where it is only to be seen that it works.
+/// The same, and how long is measured, with `--quick`.
 const QUICK: f64 = 0.2;
 
 /// The flags of the bench.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    #[command(flatten)]
-    common: CommonFlags,
     /// How often everything is measured, by turns
-    #[arg(long, default_value_t = 5, value_parser = whole(1, 99), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 5, value_parser = whole(ROUNDS), allow_negative_numbers = true)]
     rounds: u64,
-    /// How long each measurement takes, after half a second of warming up
+    /// How many seconds each measurement takes, after half a second of warming up
     #[arg(long, default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
     seconds: f64,
-    /// One short round, to see that it works: its figures are not to be trusted
+    /// One short round, to check that it works: don't trust its figures
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
 }
@@ -70,10 +71,6 @@ impl Experiment for Bench {
     const RUNS_ALONE: bool = true;
 
     type Results = BenchResults;
-
-    fn common(&self) -> &CommonFlags {
-        &self.common
-    }
 
     fn run(&self, lab: &Lab<'_>) -> Result<BenchResults> {
         let folder = lab.build("redial-bench", PROFILE)?;
@@ -166,9 +163,10 @@ fn how(setup: &Setup, rounds: usize, is_trusted: bool) -> String {
                  can't: ratios say little"
             .to_owned(),
     };
-    let trust = match is_trusted {
-        true => "",
-        false => "\nSo few rounds are not to be trusted.",
+    let trust = if is_trusted {
+        ""
+    } else {
+        "\nDon't trust so few rounds."
     };
     format!(
         "Rounds: {rounds}, each measurement {seconds} s after {warmup} s; {pinned}. Built \

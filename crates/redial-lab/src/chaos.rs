@@ -24,8 +24,12 @@ use self::{
 };
 use crate::{
     crash::results::CrashResults,
-    experiment::{CommonFlags, Experiment, Lab, Report},
-    harness::{flags::whole, mode::Mode, progress},
+    experiment::{Experiment, Lab, Report},
+    harness::{
+        flags::{SEEDS, whole},
+        mode::Mode,
+        progress,
+    },
     report::{
         scale::{duration, thousands},
         terminal,
@@ -35,16 +39,14 @@ use crate::{
 /// The flags of the chaos.
 #[derive(clap::Args)]
 pub(crate) struct Chaos {
-    #[command(flatten)]
-    common: CommonFlags,
     /// How many seconds it goes on
-    #[arg(long, default_value_t = 60, value_parser = whole(1, 86400), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 60, value_parser = whole(1..=86_400), allow_negative_numbers = true)]
     seconds: u64,
     /// Decides what the proxy does, which clients are killed and when, and the server's own faults
-    #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1, value_parser = whole(SEEDS), allow_negative_numbers = true)]
     seed: u64,
     /// How many clients there are at any time; half of them are behind the proxy
-    #[arg(long, default_value_t = 8, value_parser = whole(2, 64), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 8, value_parser = whole(2..=64), allow_negative_numbers = true)]
     clients: u64,
     /// How the clients name their calls; plain and naive ids are expected to fail
     #[arg(long, value_enum, default_value_t = Mode::Session)]
@@ -65,10 +67,6 @@ impl Experiment for Chaos {
     const RUNS_ALONE: bool = true;
 
     type Results = ChaosResults;
-
-    fn common(&self) -> &CommonFlags {
-        &self.common
-    }
 
     fn run(&self, lab: &Lab<'_>) -> Result<ChaosResults> {
         let programs = lab.programs()?;

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: the notebook's demo, the forced duplicate, and every kind of trouble with
-//! sessions and naively.
+//! `cargo xtask demo`: the notebook's demo, the forced duplicate, and every kind of trouble, with a
+//! session and naively.
 
 mod chapters;
 mod chart;
@@ -20,24 +20,28 @@ use serde_json::json;
 
 use self::{chapters::Chapters, duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
 use crate::{
-    experiment::{CommonFlags, Experiment, Lab, Report},
-    harness::{clock, flags::whole, mode::Mode, programs::Programs, progress},
+    experiment::{Experiment, Lab, Report},
+    harness::{
+        clock,
+        flags::{CALLS_PER_RUN, SEEDS, whole},
+        mode::Mode,
+        programs::Programs,
+        progress,
+    },
 };
 
 /// The flags of the demo.
 #[derive(clap::Args)]
 pub(crate) struct Demo {
-    #[command(flatten)]
-    common: CommonFlags,
     /// Decides the faults and the jitter
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(SEEDS), allow_negative_numbers = true)]
     seed: u64,
     /// Calls per run; the notebook's scenario makes at most 100
-    #[arg(long, default_value_t = 300, value_parser = whole(1, 5000), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 300, value_parser = whole(CALLS_PER_RUN), allow_negative_numbers = true)]
     calls: u64,
 }
 
-/// Everything that was seen.
+/// What all parts of the demo found.
 pub(crate) struct DemoResults {
     seed: u64,
     calls: u64,
@@ -51,10 +55,6 @@ impl Experiment for Demo {
     const NAME: &'static str = "demo";
 
     type Results = DemoResults;
-
-    fn common(&self) -> &CommonFlags {
-        &self.common
-    }
 
     fn run(&self, lab: &Lab<'_>) -> Result<DemoResults> {
         let programs = lab.programs()?;
@@ -99,7 +99,7 @@ impl Demo {
 }
 
 impl Report for DemoResults {
-    /// Which promises were broken. What happens naively breaks none: none is made.
+    /// A naive client breaks no promise, since nothing is promised to it.
     fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = self.duplicate.problem().into_iter().collect();
         for run in self.runs.iter().filter(|run| run.mode == Mode::Session) {

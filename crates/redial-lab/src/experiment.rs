@@ -23,9 +23,6 @@ pub(crate) trait Experiment: clap::Args {
     /// What it finds.
     type Results: Report;
 
-    /// The flags that every experiment has.
-    fn common(&self) -> &CommonFlags;
-
     /// Runs it.
     fn run(&self, lab: &Lab<'_>) -> Result<Self::Results>;
 }
@@ -45,9 +42,17 @@ pub(crate) trait Report {
     fn problems(&self) -> Vec<String>;
 }
 
-/// The flags that every experiment has.
+/// An experiment's flags, behind those that every experiment has.
 #[derive(clap::Args)]
-pub(crate) struct CommonFlags {
+pub(crate) struct Flags<E: Experiment> {
+    #[command(flatten)]
+    common: CommonFlags,
+    #[command(flatten)]
+    experiment: E,
+}
+
+#[derive(clap::Args)]
+struct CommonFlags {
     /// Print one JSON object on stdout, and nothing else there
     #[arg(long)]
     json: bool,
@@ -99,18 +104,16 @@ impl Lab<'_> {
 }
 
 /// Runs an experiment and reports what it found. The exit code is 0 if every promise was kept.
-pub(crate) fn conduct<E: Experiment>(experiment: &E) -> Result<ExitCode> {
+pub(crate) fn conduct<E: Experiment>(flags: &Flags<E>) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
-    let _lock = match E::RUNS_ALONE {
-        true => Some(workspace.claim(E::NAME)?),
-        false => None,
-    };
+    let lock = || workspace.claim(E::NAME);
+    let _lock = E::RUNS_ALONE.then(lock).transpose()?;
     let lab = Lab {
         output: workspace.output()?,
         workspace,
-        flags: experiment.common(),
+        flags: &flags.common,
     };
-    let results = experiment.run(&lab)?;
+    let results = flags.experiment.run(&lab)?;
     let page = lab.output.join(format!("{}.html", E::NAME));
     if let Some(html) = results.html() {
         report::page::write(&page, &html)?;

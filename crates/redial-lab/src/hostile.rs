@@ -1,5 +1,5 @@
 //! `cargo xtask hostile`: what idle connections, half-open frames and peers that read nothing cost
-//! a client that behaves, and the server's memory.
+//! a well-behaved client, and the server in memory.
 
 mod crowd;
 mod descriptors;
@@ -12,12 +12,12 @@ use serde::Serialize;
 
 use self::crowd::{Crowd, Sizes};
 use crate::{
-    experiment::{CommonFlags, Experiment, Lab, Report},
+    experiment::{Experiment, Lab, Report},
     harness::{
         clock::Deadline,
         command_line::words,
         events::Summary,
-        flags::whole,
+        flags::{ROUNDS, whole},
         programs::{Programs, Server},
         progress,
     },
@@ -28,41 +28,39 @@ use crate::{
     },
 };
 
-/// So many times slower than alone the slowest call of a hundred may be among all of them.
+/// The slowest call of a hundred may be at most so many times slower among them than alone.
 const RATIO: f64 = 3.0;
 /// How long one round of calls may take on the slowest machine.
 const ROUND: Duration = Duration::from_secs(600);
-/// Descriptors that the two programs have beside those of the crowd.
+/// Descriptors that the two programs have beside those of the hostile peers.
 const OTHERS: u64 = 200;
 
 /// The flags of the hostile peers.
 #[derive(clap::Args)]
 pub(crate) struct Hostile {
-    #[command(flatten)]
-    common: CommonFlags,
-    /// Connections that said one thing and then nothing
-    #[arg(long, default_value_t = 10_000, value_parser = whole(1, 60_000), allow_negative_numbers = true)]
+    /// Connections that made one request and then nothing
+    #[arg(long, default_value_t = 10_000, value_parser = whole(1..=60_000), allow_negative_numbers = true)]
     idle: u64,
     /// Connections with a frame that never ends
-    #[arg(long, default_value_t = 1_000, value_parser = whole(1, 10_000), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1_000, value_parser = whole(1..=10_000), allow_negative_numbers = true)]
     half_open: u64,
     /// Connections that ask for megabytes and read nothing
-    #[arg(long, default_value_t = 100, value_parser = whole(1, 10_000), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 100, value_parser = whole(1..=10_000), allow_negative_numbers = true)]
     unread: u64,
-    /// How often the behaving client is measured among them; as often before, and after
-    #[arg(long, default_value_t = 3, value_parser = whole(1, 99), allow_negative_numbers = true)]
+    /// How often the well-behaved client is measured among them; as often before, and after
+    #[arg(long, default_value_t = 3, value_parser = whole(ROUNDS), allow_negative_numbers = true)]
     rounds: u64,
-    /// How many calls it makes each time
-    #[arg(long, default_value_t = 200_000, value_parser = whole(1000, 10_000_000), allow_negative_numbers = true)]
+    /// How many calls that client makes each time
+    #[arg(long, default_value_t = 200_000, value_parser = whole(1000..=10_000_000), allow_negative_numbers = true)]
     calls: u64,
 }
 
-/// What was found.
+/// What the hostile peers cost.
 #[derive(Serialize)]
 pub(crate) struct HostileResults {
     /// Of each kind, as many as there were.
     sizes: Sizes,
-    /// Percentiles of the behaving client's calls in microseconds, the median of all rounds.
+    /// Percentiles of the well-behaved client's calls in microseconds, the median of all rounds.
     alone: Percentiles,
     among_them: Percentiles,
     /// The 99th percentile among them, in those of it alone.
@@ -70,7 +68,7 @@ pub(crate) struct HostileResults {
     /// The server's memory before the crowd, with the idle connections, with all, and in the end.
     rss_kib: [u64; 4],
     bytes_per_idle_connection: u64,
-    /// How often a half-open frame or an unread connection was closed by the server and made anew.
+    /// How often the server closed a half-open frame or an unread connection, which came again.
     renewed: u64,
     problems: Vec<String>,
 }
@@ -83,7 +81,7 @@ struct Percentiles {
     p99_us_of_each_round: Vec<f64>,
 }
 
-/// The client that behaves, and where it calls.
+/// The measurement of the well-behaved client.
 struct Measurement<'a> {
     programs: &'a Programs,
     server: &'a Server,
@@ -95,10 +93,6 @@ impl Experiment for Hostile {
     const NAME: &'static str = "hostile";
 
     type Results = HostileResults;
-
-    fn common(&self) -> &CommonFlags {
-        &self.common
-    }
 
     fn run(&self, lab: &Lab<'_>) -> Result<HostileResults> {
         let programs = lab.programs()?;
@@ -118,14 +112,14 @@ impl Experiment for Hostile {
 }
 
 impl Hostile {
-    /// What was asked for, or what the system has descriptors for.
+    /// The sizes that the flags ask for, or those that the system has descriptors for.
     fn sizes(&self) -> Result<Sizes> {
         let limit = descriptors::raise()?;
         let rest = self.half_open + self.unread + OTHERS;
         ensure!(
             limit > rest,
             "a process may have {limit} descriptors here, too few for {rest} connections: raise the \
-             hard limit (`ulimit -Hn`), or ask for fewer with --half-open and --unread"
+             hard limit (`ulimit -Hn`), or lower --half-open and --unread. Nothing was measured"
         );
         let idle = self.idle.min(limit - rest);
         if idle < self.idle {
@@ -147,7 +141,7 @@ impl Measurement<'_> {
     fn run(&self, sizes: Sizes) -> Result<HostileResults> {
         let mut alone = self.rounds("alone")?;
         let before = self.rss_kib()?;
-        self.bar.set_message("the others come");
+        self.bar.set_message("the hostile peers come");
         let mut crowd = Crowd::new(self.server.address, sizes);
         crowd.idle()?;
         let idle = self.rss_kib()?;
@@ -167,8 +161,8 @@ impl Measurement<'_> {
         found.renewed = renewed;
         if !still.are_nearly(sizes) {
             let problem = format!(
-                "in the end too few of the others were there, though those that the server closes \
-                 come again: {} of {}",
+                "in the end too few of the hostile peers were there, though those that the server \
+                 closes come again: {} of {}",
                 still.text(),
                 sizes.text()
             );
@@ -190,7 +184,7 @@ impl Measurement<'_> {
         let summary = self.programs.client(&flags, ROUND)?;
         ensure!(
             summary.ok == self.flags.calls,
-            "{} of {} calls of the client that behaves were ok",
+            "{} of {} calls of the well-behaved client were ok; expected all",
             summary.ok,
             self.flags.calls
         );
@@ -198,7 +192,7 @@ impl Measurement<'_> {
         Ok(summary)
     }
 
-    /// What it comes to rest at: the kernel and the allocator take their time.
+    /// The memory that the server settles at: the kernel and the allocator take their time.
     fn rss_kib(&self) -> Result<u64> {
         let deadline = Deadline::after(Duration::from_secs(5));
         let mut last = rss_kib(self.server.id())?;
@@ -236,7 +230,7 @@ impl HostileResults {
         let (alone, among_them) = (Percentiles::of(alone), Percentiles::of(among_them));
         let ratio = among_them.p99_us / alone.p99_us.max(1.0);
         let problem = (ratio > RATIO).then(|| {
-            format!("the 99th percentile is {ratio:.1} times that of the client alone, not {RATIO}")
+            format!("the 99th percentile is {ratio:.1} times that of the client alone; expected at most {RATIO}")
         });
         Self {
             sizes,
@@ -253,7 +247,7 @@ impl HostileResults {
 
 impl Report for HostileResults {
     fn text(&self, _page: &Path) -> String {
-        let mut table = report::terminal::table(&["a client that behaves", "p50", "p99"]);
+        let mut table = report::terminal::table(&["a well-behaved client", "p50", "p99"]);
         let mut row = |name: &str, found: &Percentiles| {
             table.add_row([
                 name.to_owned(),
@@ -311,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn three_times_as_slow_is_the_limit_and_one_bad_round_is_none() {
+    fn three_times_as_slow_is_the_limit_and_one_bad_round_does_not_count() {
         let sizes = Sizes {
             idle: 1,
             half_open: 1,

@@ -20,42 +20,42 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::experiment::conduct;
+use self::experiment::{Flags, conduct};
 
 /// Experiments on the real programs.
 #[derive(Parser)]
 #[command(name = "redial-lab", bin_name = "cargo xtask")]
 enum Command {
     /// Retries, duplicates and tail latency on a real server and real clients, in a minute.
-    Demo(demo::Demo),
+    Demo(Flags<demo::Demo>),
     /// How backoff, jitter and attempt timeout trade latency against load under 30 % loss.
-    Sweep(sweep::Sweep),
+    Sweep(Flags<sweep::Sweep>),
     /// Kill -9 and restart of a server in the middle of a hundred thousand calls.
-    Restarts(restarts::Restarts),
+    Restarts(Flags<restarts::Restarts>),
     /// Kill -9 of server and clients, behind a proxy that cuts, doubles and holds back.
-    Chaos(chaos::Chaos),
+    Chaos(Flags<chaos::Chaos>),
     /// What ten thousand idle connections, half-open frames and unread replies cost the others.
-    Hostile(hostile::Hostile),
+    Hostile(Flags<hostile::Hostile>),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
-    Memory(memory::Memory),
+    Memory(Flags<memory::Memory>),
     /// What a safe call costs, next to a bare echo of the same bytes.
     ///
     /// Takes six minutes after a build of two, and writes target/redial/bench.html. Let the machine
     /// do nothing else meanwhile.
-    Bench(bench::Bench),
+    Bench(Flags<bench::Bench>),
 }
 
 /// Runs the experiment that the command line asks for. The exit code is 0 if every promise was kept,
 /// 1 if one was broken or the experiment failed, and 2 if a flag was wrong.
 pub fn main() -> ExitCode {
     let done = match Command::parse() {
-        Command::Demo(demo) => conduct(&demo),
-        Command::Sweep(sweep) => conduct(&sweep),
-        Command::Restarts(restarts) => conduct(&restarts),
-        Command::Chaos(chaos) => conduct(&chaos),
-        Command::Hostile(hostile) => conduct(&hostile),
-        Command::Memory(memory) => conduct(&memory),
-        Command::Bench(bench) => conduct(&bench),
+        Command::Demo(flags) => conduct(&flags),
+        Command::Sweep(flags) => conduct(&flags),
+        Command::Restarts(flags) => conduct(&flags),
+        Command::Chaos(flags) => conduct(&flags),
+        Command::Hostile(flags) => conduct(&flags),
+        Command::Memory(flags) => conduct(&flags),
+        Command::Bench(flags) => conduct(&flags),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -10,20 +10,23 @@ pub(crate) use page::WHY;
 use std::{path::Path, time::Duration};
 
 use anyhow::Result;
-use comfy_table::CellAlignment;
 use serde_json::json;
 
 use self::measure::Curve;
 use crate::{
-    experiment::{CommonFlags, Experiment, Lab, Report},
-    harness::{flags::whole, mode::Mode, progress},
+    experiment::{Experiment, Lab, Report},
+    harness::{
+        flags::{ROUNDS, whole},
+        mode::Mode,
+        progress,
+    },
     report::{
         self,
         scale::{memory, rate, thousands},
     },
 };
 
-/// How often to look.
+/// How often the memory is sampled.
 const PAUSE: Duration = Duration::from_millis(50);
 /// With sessions the server may have at most this much more memory after the last call than after
 /// the first tenth of them...
@@ -37,17 +40,15 @@ const COMPARED_FROM: usize = 3;
 /// The flags of the memory measurement.
 #[derive(clap::Args)]
 pub(crate) struct Memory {
-    #[command(flatten)]
-    common: CommonFlags,
-    /// Calls per run
-    #[arg(long, default_value_t = 10_000_000, value_parser = whole(10_000, 1_000_000_000), allow_negative_numbers = true)]
+    /// How many calls each run makes
+    #[arg(long, default_value_t = 10_000_000, value_parser = whole(10_000..=1_000_000_000), allow_negative_numbers = true)]
     calls: u64,
     /// How often each way of naming calls is run, by turns
-    #[arg(long, default_value_t = 3, value_parser = whole(1, 99), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 3, value_parser = whole(ROUNDS), allow_negative_numbers = true)]
     rounds: u64,
 }
 
-/// Everything that was measured.
+/// All runs.
 pub(crate) struct MemoryResults {
     calls: u64,
     /// Both ways by turns, round by round.
@@ -58,10 +59,6 @@ impl Experiment for Memory {
     const NAME: &'static str = "memory";
 
     type Results = MemoryResults;
-
-    fn common(&self) -> &CommonFlags {
-        &self.common
-    }
 
     /// Both ways by turns.
     fn run(&self, lab: &Lab<'_>) -> Result<MemoryResults> {
@@ -167,9 +164,7 @@ impl Report for MemoryResults {
         for row in self.rows() {
             table.add_row(row);
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        report::terminal::numbers_from(&mut table, 1);
         format!(
             "counter-server {}\n{table}\n{}\nCurves: {}",
             measure::server_flags(self.calls).join(" "),

@@ -3,4 +3,5 @@
 pub(crate) mod page;
 pub(crate) mod scale;
 pub(crate) mod svg;
+pub(crate) mod table;
 pub(crate) mod terminal;

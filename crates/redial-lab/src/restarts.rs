@@ -1,5 +1,5 @@
 //! `cargo xtask restarts`: a server that is killed and started again in the middle of the load,
-//! and whether each call still took effect once at most and was told the truth.
+//! and whether each call still took effect at most once and its caller heard the truth.
 
 mod clients;
 pub(crate) mod drive;
@@ -14,8 +14,13 @@ use serde_json::json;
 use self::plan::{Load, RestartPlan};
 use crate::{
     crash::results::CrashResults,
-    experiment::{CommonFlags, Experiment, Lab, Report},
-    harness::{clock, flags::whole, mode::Mode, progress},
+    experiment::{Experiment, Lab, Report},
+    harness::{
+        clock,
+        flags::{SEEDS, whole},
+        mode::Mode,
+        progress,
+    },
     report::{
         scale::{duration, thousands},
         terminal,
@@ -25,24 +30,22 @@ use crate::{
 /// The flags of the restarts.
 #[derive(clap::Args)]
 pub(crate) struct Restarts {
-    #[command(flatten)]
-    common: CommonFlags,
     /// Decides the faults and the jitter
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(SEEDS), allow_negative_numbers = true)]
     seed: u64,
-    /// Calls of all clients together
-    #[arg(long, default_value_t = 100_000, value_parser = whole(100, 10_000_000), allow_negative_numbers = true)]
+    /// How many calls all clients make together
+    #[arg(long, default_value_t = 100_000, value_parser = whole(100..=10_000_000), allow_negative_numbers = true)]
     calls: u64,
-    /// How many clients make them
-    #[arg(long, default_value_t = 8, value_parser = whole(1, 64), allow_negative_numbers = true)]
+    /// How many clients there are
+    #[arg(long, default_value_t = 8, value_parser = whole(1..=64), allow_negative_numbers = true)]
     clients: u64,
     /// How often the server is killed and started again
-    #[arg(long, default_value_t = 20, value_parser = whole(1, 200), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 20, value_parser = whole(1..=200), allow_negative_numbers = true)]
     restarts: u64,
-    /// How the clients name their calls; anything but a session is there to fail
+    /// How the clients name their calls; plain and naive ids are expected to fail
     #[arg(long, value_enum, default_value_t = Mode::Session)]
     ids: Mode,
-    /// Let the server refuse some of the calls as well, for want of room
+    /// Let the server refuse some calls as well, as it does without room for them
     #[arg(long)]
     refusals: bool,
 }
@@ -59,10 +62,6 @@ impl Experiment for Restarts {
     const RUNS_ALONE: bool = true;
 
     type Results = RestartsResults;
-
-    fn common(&self) -> &CommonFlags {
-        &self.common
-    }
 
     fn run(&self, lab: &Lab<'_>) -> Result<RestartsResults> {
         let programs = lab.programs()?;

@@ -16,13 +16,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use serde_json::json;
 
 use self::grid::{GridCell, Metric, Setting};
 use crate::{
-    experiment::{CommonFlags, Experiment, Lab, Report},
-    harness::{clock, flags::whole, programs::Programs, progress},
+    experiment::{Experiment, Lab, Report},
+    harness::{
+        clock,
+        flags::{CALLS_PER_RUN, SEEDS, whole},
+        programs::Programs,
+        progress,
+    },
     report::{self, scale::thousands},
 };
 
@@ -35,17 +40,15 @@ const CLIENT: Duration = Duration::from_secs(60);
 /// The flags of the sweep.
 #[derive(clap::Args)]
 pub(crate) struct Sweep {
-    #[command(flatten)]
-    common: CommonFlags,
     /// Decides the faults and the jitter
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(SEEDS), allow_negative_numbers = true)]
     seed: u64,
-    /// Calls per cell
-    #[arg(long, default_value_t = 300, value_parser = whole(1, 5000), allow_negative_numbers = true)]
+    /// How many calls each cell makes
+    #[arg(long, default_value_t = 300, value_parser = whole(CALLS_PER_RUN), allow_negative_numbers = true)]
     calls: u64,
 }
 
-/// Everything that was measured.
+/// The whole grid, measured.
 pub(crate) struct SweepResults {
     seed: u64,
     calls: u64,
@@ -57,10 +60,6 @@ impl Experiment for Sweep {
     const NAME: &'static str = "sweep";
 
     type Results = SweepResults;
-
-    fn common(&self) -> &CommonFlags {
-        &self.common
-    }
 
     fn run(&self, lab: &Lab<'_>) -> Result<SweepResults> {
         let programs = lab.programs()?;
@@ -148,9 +147,7 @@ impl SweepResults {
             row.extend(Metric::ALL.map(|metric| metric.text(metric.of(&cell.summary))));
             table.add_row(row);
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        report::terminal::numbers_from(&mut table, 1);
         table
     }
 }

@@ -1,4 +1,4 @@
-//! What is wanted, and whether it was reached.
+//! The goals, and whether they were reached.
 
 use serde::Serialize;
 

@@ -16,7 +16,7 @@ use crate::{
     memory::measure::peak_rss_kib,
 };
 
-/// How long a load may take beyond what it was told.
+/// How long a load may take beyond its time.
 const SLACK: Duration = Duration::from_secs(30);
 
 /// What was measured in one round.
@@ -26,11 +26,11 @@ pub(crate) struct Round {
     /// While the machine did nothing else.
     pub(crate) undisturbed_per_s: f64,
     pub(crate) latency_us: RoundLatency,
-    /// CPU seconds per million calls of the server, where the system tells.
+    /// CPU seconds per million calls of the server, where the system reports it.
     pub(crate) server_cpu: Option<f64>,
-    /// The same of the client, or of what takes its place.
+    /// The same of the client, or of what stands in for it.
     pub(crate) client_cpu: Option<f64>,
-    /// The most memory that the server ever had, where the system tells.
+    /// The most memory that the server ever had, where the system reports it.
     pub(crate) peak_kib: Option<u64>,
 }
 
@@ -78,7 +78,7 @@ impl Setup {
             status.success(),
             "{client} {}: {status}{}",
             args.join(" "),
-            process.last_words()
+            process.stderr()
         );
         let last = lines.last().context("no summary was printed")?;
         let summary: LoadSummary = serde_json::from_str(last).context(last.clone())?;

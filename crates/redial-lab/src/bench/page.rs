@@ -1,4 +1,4 @@
-//! `target/redial/bench.html`: the bars, to be looked at.
+//! The page `target/redial/bench.html`: bars, goals and all figures.
 
 use super::{
     chart,
@@ -10,6 +10,7 @@ use super::{
 use crate::report::{
     page::{figure, page, section},
     svg::escape,
+    table,
 };
 
 /// What is compared, and how.
@@ -24,9 +25,10 @@ const WHAT: &str = "The bare echo sends the same bytes back without a word of JS
 pub(crate) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String {
     let noise = results.noise();
     let noise = noise.map(|noise| format!("<p class=\"problem\">{}</p>", escape(&noise)));
-    let verdict = match results.can_be_compared() {
-        true => reached(goals),
-        false => "a try, with too few rounds to judge".to_owned(),
+    let verdict = if results.can_be_compared() {
+        reached(goals)
+    } else {
+        "a try, with too few rounds to judge".to_owned()
     };
     let header = format!(
         "<header><p class=\"brand\">Redial bench</p><h1>What a safe call costs, next to a bare \
@@ -75,33 +77,17 @@ fn goal_table(goals: &[Goal]) -> String {
             goal.verdict()
         )
     });
-    frame(
-        &["goal", "wanted", "measured (all rounds)", ""],
-        &rows.collect::<String>(),
+    format!(
+        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">goal</th>\
+         <th scope=\"col\" class=\"number\">wanted</th>\
+         <th scope=\"col\" class=\"number\">measured (all rounds)</th>\
+         <th scope=\"col\"></th></tr></thead><tbody>{}</tbody></table></div>",
+        rows.collect::<String>()
     )
 }
 
 fn table(results: &Measurements) -> String {
-    let figures = results.figures();
-    let rows = figures.iter().map(|figures| {
-        let [name, numbers @ ..] = row(figures);
-        let numbers = numbers.map(|text| format!("<td class=\"number\">{}</td>", escape(&text)));
-        let name = escape(&name);
-        format!("<tr><th scope=\"row\">{name}</th>{}</tr>", numbers.concat())
-    });
-    frame(&HEADINGS, &rows.collect::<String>())
-}
-
-fn frame(headings: &[&str], rows: &str) -> String {
-    let heading = |(index, text): (usize, &&str)| {
-        let class = if index == 0 { "" } else { " class=\"number\"" };
-        format!("<th scope=\"col\"{class}>{}</th>", escape(text))
-    };
-    let headings: String = headings.iter().enumerate().map(heading).collect();
-    format!(
-        "<div class=\"scroll\"><table><thead><tr>{headings}</tr></thead>\
-         <tbody>{rows}</tbody></table></div>"
-    )
+    table::html(&HEADINGS, results.figures().iter().map(row), 1)
 }
 
 #[cfg(test)]
@@ -119,7 +105,7 @@ mod tests {
             "8 x 32",
             "missed",
             "of 12 goals reached",
-            "8 connections, 32 calls under way on each",
+            "8 connections, 32 calls in flight on each",
             "million calls",
         ] {
             assert!(page.contains(needle), "{needle}");

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-/// Connections, and calls under way on each.
+/// Connections, and calls in flight on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Shape {
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
     /// Whether the generator asks for replies all the time instead of sleeping until there are
-    /// some. Waking somebody up on the same machine takes as long as several calls. A busy server
+    /// some. Waking a process up on the same machine takes as long as several calls. A busy server
     /// whose peers are many, or elsewhere, does not pay for that; nor does the echo, which keeps
     /// the generator busy.
     pub(crate) is_awake: bool,
@@ -87,7 +87,7 @@ impl Shape {
         }
     }
 
-    /// As in `8 x 32: 8 connections, 32 calls under way on each`.
+    /// As in `8 x 32: 8 connections, 32 calls in flight on each`.
     pub(crate) fn in_words(self) -> String {
         let many = |count, what: &str| match count {
             1 => format!("1 {what}"),
@@ -98,12 +98,13 @@ impl Shape {
         } else {
             " on each"
         };
-        let awake = match self.is_awake {
-            true => "; the generator never sleeps",
-            false => "",
+        let awake = if self.is_awake {
+            "; the generator never sleeps"
+        } else {
+            ""
         };
         format!(
-            "{}: {}, {} under way{each}{awake}",
+            "{}: {}, {} in flight{each}{awake}",
             self.name(),
             many(self.connections, "connection"),
             many(self.in_flight, "call"),

@@ -1,4 +1,4 @@
-//! What all rounds have given, and what follows from it.
+//! The measurements of all rounds, and what follows from them.
 
 use serde::Serialize;
 
@@ -70,9 +70,12 @@ impl Measurements {
     /// its quiet moments.
     pub(crate) fn speed_ratio(&self, what: What, to: What, shape: Shape) -> Option<Spread> {
         let is_noisy = self.noise().is_some();
-        let figure = |sample: &Round| match is_noisy {
-            true => sample.undisturbed_per_s,
-            false => sample.calls_per_s,
+        let figure = |sample: &Round| {
+            if is_noisy {
+                sample.undisturbed_per_s
+            } else {
+                sample.calls_per_s
+            }
         };
         let speed = |what| self.values(what, shape, |sample| Some(figure(sample)));
         Spread::of_ratios(&speed(what), &speed(to))

@@ -37,10 +37,10 @@ impl Spread {
         end: impl Fn(f64) -> String,
     ) -> String {
         let text = middle(self.median);
-        match self.least < self.most {
-            true => format!("{text} ({} to {})", end(self.least), end(self.most)),
-            false => text,
+        if self.least < self.most {
+            return format!("{text} ({} to {})", end(self.least), end(self.most));
         }
+        text
     }
 
     /// From the least to the most, as a share of the middle.

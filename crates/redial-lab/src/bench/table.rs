@@ -1,8 +1,6 @@
-//! What the terminal is told.
+//! The tables for the terminal.
 
 use std::path::Path;
-
-use comfy_table::{CellAlignment, Table};
 
 use super::{
     goals::Goal,
@@ -75,7 +73,7 @@ pub(crate) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> Strin
     for figure in results.figures() {
         figures.add_row(row(&figure));
     }
-    align(&mut figures);
+    terminal::numbers_from(&mut figures, 1);
     let mut wanted = terminal::table(&["goal", "wanted", "measured (all rounds)", "verdict"]);
     for goal in goals {
         wanted.add_row([&*goal.text, &goal.wanted, &goal.found(), goal.verdict()]);
@@ -90,7 +88,7 @@ pub(crate) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> Strin
     )
 }
 
-/// What a second thread brings, and how much that says.
+/// What a second thread brings, and how far to trust that.
 pub(crate) fn threads(results: &Measurements) -> String {
     let ratio = results.speed_ratio(What::TwoThreads, What::OneThread, BUSY);
     let ratio = ratio.map_or(0.0, |it| it.median);
@@ -105,19 +103,13 @@ pub(crate) fn threads(results: &Measurements) -> String {
     )
 }
 
-fn align(table: &mut Table) {
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::{goals::goals, results::tests::results};
 
     #[test]
-    fn everything_is_said() {
+    fn everything_is_shown() {
         let results = results(&[1e6, 2e6, 1.5e6]);
         let text = text(&results, &goals(&results), Path::new("bench.html"));
         assert_eq!([0.123, 12.34, 123.4].map(digits), ["0.12", "12.3", "123"]);

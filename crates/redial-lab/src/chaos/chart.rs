@@ -1,4 +1,4 @@
-//! What was done to the programs over time, under the picture of how their calls ended.
+//! The picture of what was done to the programs over time.
 
 use super::event_log::{ChaosEvent, TimedEvent};
 use crate::{
@@ -63,7 +63,7 @@ fn lane(svg: &mut Svg, time: &Time, events: &[TimedEvent], kinds: &[ChaosEvent],
     svg.line("grid", (LEFT, top + 12.0), (RIGHT, top + 12.0));
     for (index, count) in bins.into_iter().enumerate().filter(|(_, count)| *count > 0) {
         let at = (LEFT + width * index as f64, top);
-        // One of them is to be seen beside a hundred.
+        // A single one must be visible beside a hundred.
         let share = 0.25 + 0.75 * count as f64 / most;
         svg.heat(at, (width - 0.6, 12.0), share, &count.to_string());
     }

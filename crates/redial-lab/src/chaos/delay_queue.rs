@@ -77,7 +77,7 @@ impl DelayQueue {
         let _ = self.frames.send(DelayedFrame { due, frame });
     }
 
-    /// Delivers everything at once, gives the server the time to work it off, and says whether that
+    /// Delivers everything at once, gives the server the time to work it off, and returns whether that
     /// took at most `limit`.
     pub(crate) fn flush(&self, limit: Duration) -> bool {
         self.state.is_hurried.store(true, Ordering::Release);

@@ -1,4 +1,4 @@
-//! `target/redial/chaos.html`: what was done, and what the calls came to, to be looked at.
+//! The page `target/redial/chaos.html`: what was done, and how the calls ended.
 
 use super::{ChaosResults, chart};
 use crate::{
@@ -29,14 +29,14 @@ pub(super) fn html(results: &ChaosResults) -> String {
         ),
         section(
             "What was counted",
-            "By the clients, in the ledgers, and by those who did it.",
+            "By the clients, in the ledgers, and by what caused the trouble.",
             &figures(results.figures()),
         ),
         section(
             "Again",
             &format!(
                 "<code>cargo xtask chaos --seconds {} --seed {}</code> draws the same faults \
-                 again; what they hit is for the scheduler of the machine to say.",
+                 again; what they hit depends on the scheduler of the machine.",
                 results.plan.seconds, results.plan.seed
             ),
             &commands(&results.commands()),
@@ -54,10 +54,10 @@ fn header(results: &ChaosResults) -> String {
          connections at any byte, truncates frames, doubles requests and replies, stalls a \
          direction, and holds requests back to let them through seconds later on another \
          connection, perhaps to the next server. The server itself loses requests and replies. \
-         Others flood it with connections, half-open frames and garbage, or ask for megabytes and \
-         read nothing. Some clients save each call before they send it, and ask in their next \
-         life what became of it. Afterwards the ledgers of all servers were compared with what \
-         each caller was told.</p></header>\n",
+         Hostile peers flood it with connections, half-open frames and garbage, or ask for \
+         megabytes and read nothing. Some clients save each call before they send it, and ask in their next \
+         life what happened to it. Afterwards the ledgers of all servers were compared with \
+         what each caller heard.</p></header>\n",
         thousands(results.crash.calls().count() as u64),
         results.plan.seconds,
         match results.crash.violations.len() {

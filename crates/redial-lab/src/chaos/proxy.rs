@@ -273,8 +273,8 @@ mod tests {
     fn echo() -> (SocketAddr, Arc<AtomicU64>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&seen);
+        let received = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&received);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let count = Arc::clone(&count);
@@ -289,12 +289,12 @@ mod tests {
                 });
             }
         });
-        (address, seen)
+        (address, received)
     }
 
     /// A proxy that does this to every frame, before the peer that answers.
     fn proxy(draw: Draw) -> (Proxy, Arc<AtomicU64>) {
-        let (server, seen) = echo();
+        let (server, received) = echo();
         let log = EventLog::default();
         let faults = FaultPlan {
             seed: 1,
@@ -302,7 +302,7 @@ mod tests {
             later: DelayQueue::start(server, log.clone()),
             log,
         };
-        (Proxy::start(server, faults).unwrap(), seen)
+        (Proxy::start(server, faults).unwrap(), received)
     }
 
     fn events(proxy: &Proxy) -> Vec<ChaosEvent> {
@@ -310,17 +310,17 @@ mod tests {
         log.into_iter().map(|timed| timed.event).collect()
     }
 
-    fn await_seen(seen: &AtomicU64, count: u64) {
+    fn await_received(received: &AtomicU64, count: u64) {
         let deadline = Deadline::after(LIMIT);
-        while seen.load(Ordering::SeqCst) < count {
-            assert!(!deadline.has_passed(), "{seen:?}");
+        while received.load(Ordering::SeqCst) < count {
+            assert!(!deadline.has_passed(), "{received:?}");
             thread::yield_now();
         }
     }
 
     #[test]
     fn an_honest_proxy_changes_nothing() {
-        let (proxy, seen) = proxy(|_, _, _| FrameFault::Cut(0));
+        let (proxy, received) = proxy(|_, _, _| FrameFault::Cut(0));
         proxy.be_honest();
         let mut wire = Wire::connect(proxy.address).unwrap();
         for number in 0..300 {
@@ -328,37 +328,37 @@ mod tests {
             wire.send(&body).unwrap();
             assert_eq!(wire.receive(LIMIT).unwrap(), body);
         }
-        assert_eq!(seen.load(Ordering::SeqCst), 300);
+        assert_eq!(received.load(Ordering::SeqCst), 300);
         assert_eq!(events(&proxy), []);
     }
 
     #[test]
     fn a_request_may_come_twice_and_a_reply_too() {
-        let (proxy, seen) = proxy(|_, _, _| FrameFault::Twice);
+        let (proxy, received) = proxy(|_, _, _| FrameFault::Twice);
         let mut wire = Wire::connect(proxy.address).unwrap();
         wire.send(b"{}").unwrap();
         for _ in 0..4 {
             assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
         }
-        assert_eq!(seen.load(Ordering::SeqCst), 2);
+        assert_eq!(received.load(Ordering::SeqCst), 2);
         assert!(events(&proxy).contains(&ChaosEvent::ReplyDuplicated));
     }
 
     #[test]
     fn a_cut_is_the_end_of_both_directions_and_the_frame_is_not_whole() {
-        let (proxy, seen) = proxy(|_, bytes, _| FrameFault::Cut(bytes - 1));
+        let (proxy, received) = proxy(|_, bytes, _| FrameFault::Cut(bytes - 1));
         let mut wire = Wire::connect(proxy.address).unwrap();
         wire.send(b"{}").unwrap();
         wire.receive(LIMIT).unwrap_err();
         assert_eq!(
-            (seen.load(Ordering::SeqCst), events(&proxy)),
+            (received.load(Ordering::SeqCst), events(&proxy)),
             (0, vec![ChaosEvent::Cut])
         );
     }
 
     #[test]
     fn after_half_a_reply_requests_still_come_through() {
-        let (proxy, seen) = proxy(|direction, bytes, _| match direction {
+        let (proxy, received) = proxy(|direction, bytes, _| match direction {
             Direction::Up => FrameFault::Pass,
             Direction::Down => FrameFault::Truncate(bytes / 2),
         });
@@ -366,41 +366,41 @@ mod tests {
         wire.send(b"{}").unwrap();
         wire.receive(LIMIT).unwrap_err();
         wire.send(b"{}").unwrap();
-        await_seen(&seen, 2);
+        await_received(&received, 2);
         assert_eq!(events(&proxy), [ChaosEvent::Truncated]);
     }
 
     #[test]
     fn what_is_held_back_comes_on_another_connection_and_a_copy_on_both() {
-        let (holding, seen) = proxy(|_, _, _| FrameFault::HoldBack(Duration::from_secs(3600)));
+        let (holding, received) = proxy(|_, _, _| FrameFault::HoldBack(Duration::from_secs(3600)));
         let mut wire = Wire::connect(holding.address).unwrap();
         wire.send(b"{}").unwrap();
         wire.receive(Duration::from_millis(50)).unwrap_err();
-        assert_eq!(seen.load(Ordering::SeqCst), 0);
+        assert_eq!(received.load(Ordering::SeqCst), 0);
         assert!(holding.state.faults.later.flush(LIMIT));
-        await_seen(&seen, 1);
+        await_received(&received, 1);
         assert_eq!(
             events(&holding),
             [ChaosEvent::HeldBack, ChaosEvent::LetThrough]
         );
 
-        let (copying, seen) = proxy(|direction, _, _| match direction {
+        let (copying, received) = proxy(|direction, _, _| match direction {
             Direction::Up => FrameFault::Copy(Duration::from_millis(1)),
             Direction::Down => FrameFault::Pass,
         });
         let mut wire = Wire::connect(copying.address).unwrap();
         wire.send(b"{}").unwrap();
         assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
-        await_seen(&seen, 2);
+        await_received(&received, 2);
     }
 
     #[test]
     fn honesty_ends_a_stall() {
-        let (proxy, seen) = proxy(|_, _, _| FrameFault::Stall(Duration::from_secs(3600)));
+        let (proxy, received) = proxy(|_, _, _| FrameFault::Stall(Duration::from_secs(3600)));
         let mut wire = Wire::connect(proxy.address).unwrap();
         wire.send(b"{}").unwrap();
         wire.receive(Duration::from_millis(50)).unwrap_err();
-        assert_eq!(seen.load(Ordering::SeqCst), 0);
+        assert_eq!(received.load(Ordering::SeqCst), 0);
         proxy.be_honest();
         assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
     }

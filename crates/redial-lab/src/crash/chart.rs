@@ -1,4 +1,4 @@
-//! How the calls ended over time, with every kill.
+//! The picture of how the calls ended over time, with every kill.
 
 use super::lives::Outage;
 use crate::{
@@ -103,8 +103,8 @@ fn fill<'a>(calls: impl Iterator<Item = &'a Call>, time: &Time) -> Vec<Bin> {
     let mut bins = vec![Bin::default(); BINS];
     for call in calls {
         let bin = &mut bins[time.bin(call.end_us)];
-        let place = STACK.iter().position(|(of, _, _)| *of == call.outcome);
-        bin.ended[place.expect("every outcome is in the stack")] += 1;
+        let layer = STACK.iter().position(|(of, _, _)| *of == call.outcome);
+        bin.ended[layer.expect("every outcome is in the stack")] += 1;
         let took = call.took_us();
         bin.longest_us = bin.longest_us.max(took);
     }
@@ -125,8 +125,8 @@ fn bars(svg: &mut Svg, bins: &[Bin]) {
     let width = (RIGHT - LEFT) / BINS as f64;
     for (index, bin) in bins.iter().enumerate() {
         let mut below = 0;
-        for (place, (_, class, name)) in STACK.iter().enumerate() {
-            let count = bin.ended[place];
+        for (layer, (_, class, name)) in STACK.iter().enumerate() {
+            let count = bin.ended[layer];
             if count == 0 {
                 continue;
             }
@@ -167,8 +167,8 @@ fn dots(svg: &mut Svg, bins: &[Bin]) {
 }
 
 fn describe(bins: &[Bin], outages: &[Outage]) -> String {
-    let ended = STACK.iter().enumerate().map(|(place, (_, _, name))| {
-        let count: u64 = bins.iter().map(|bin| bin.ended[place]).sum();
+    let ended = STACK.iter().enumerate().map(|(layer, (_, _, name))| {
+        let count: u64 = bins.iter().map(|bin| bin.ended[layer]).sum();
         format!("{name}: {}", thousands(count))
     });
     let ended: Vec<_> = ended.collect();
@@ -196,7 +196,7 @@ mod tests {
             call(2_000_000, Outcome::NotExecuted),
         ];
         let bins = fill(calls.iter(), &Time::of(calls.iter()));
-        let sum = |place: usize| bins.iter().map(|bin| bin.ended[place]).sum::<u64>();
+        let sum = |layer: usize| bins.iter().map(|bin| bin.ended[layer]).sum::<u64>();
         assert_eq!([0, 1, 2, 3].map(sum), [1; 4]);
         assert_eq!(bins[BINS - 1].longest_us, 900);
         let outage = Outage {

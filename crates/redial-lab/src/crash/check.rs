@@ -128,7 +128,7 @@ impl History {
     }
 }
 
-/// How a client ended, which says what is known of the calls that it did not write down.
+/// How a client ended, which decides what is known of the calls that it did not write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientEnd {
     /// It had this many to make, so none may be missing.

@@ -1,5 +1,4 @@
-//! What a session adds, shown beside what is there without one: late retries, restarts, hedging,
-//! and memory.
+//! What a session adds, beside what happens without one: late retries, restarts, hedging, and memory.
 
 pub(crate) mod hedging;
 pub(crate) mod late;
@@ -37,11 +36,11 @@ pub(crate) struct Chapters {
     pub(crate) late: Late,
     pub(crate) restarted: Vec<Restarted>,
     pub(crate) hedged: Vec<Hedged>,
-    /// None where the system does not tell how much memory a process has.
+    /// Empty where the system does not report how much memory a process has.
     pub(crate) memory: Vec<Curve>,
 }
 
-/// Runs them; each is told to the bar before it begins.
+/// Runs them; the bar shows which.
 pub(crate) fn watch(
     programs: &Programs,
     folder: &Path,

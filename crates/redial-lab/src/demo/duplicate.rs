@@ -22,9 +22,9 @@ pub(crate) struct Duplicate {
     /// The three requests, which differ in their attempt's number alone.
     pub(crate) requests: Vec<String>,
     pub(crate) replies: Vec<String>,
-    /// What the server made of each, as far as its log says.
+    /// What the server did with each, as far as its log shows.
     pub(crate) verdicts: Vec<Option<Event>>,
-    /// What the counter says in the end.
+    /// The counter's value in the end.
     pub(crate) effects: i64,
 }
 
@@ -64,8 +64,8 @@ pub(crate) fn force(programs: &Programs, folder: &Path, seed: u64) -> Result<Dup
     let mut second = Wire::connect(server.address)?;
     first.send(requests[0].as_bytes())?;
     // A ping passes every queue, but not what came before it on its connection: when it is
-    // answered, the first request has been taken on.
-    first.send(br#"{"id":"taken on?","method":"rpc.ping"}"#)?;
+    // answered, the server has accepted the first request.
+    first.send(br#"{"id":"accepted?","method":"rpc.ping"}"#)?;
     first.receive(REPLY)?;
     second.send(requests[1].as_bytes())?;
     let mut replies = vec![first.receive(REPLY)?, second.receive(REPLY)?];
@@ -99,7 +99,7 @@ fn request(id: &str, attempt: u32) -> String {
     format!(r#"{{"id":"{id}","method":"inc","params":{params}{redial}}}"#)
 }
 
-/// What the server made of one attempt.
+/// What the server did with one attempt.
 fn verdict(events: &[events::ServerEvent], id: &str, attempt: u32) -> Option<Event> {
     events
         .iter()

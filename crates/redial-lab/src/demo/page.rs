@@ -1,4 +1,4 @@
-//! `target/redial/demo.html`: what the demo has seen, to be looked at.
+//! The page `target/redial/demo.html`: what the demo found.
 
 mod chapters;
 mod legend;
@@ -80,7 +80,7 @@ fn counted(runs: &[Run]) -> String {
         format!(
             "<dt>{}</dt><dd>{}</dd>",
             scenario.name,
-            escape(scenario.says)
+            escape(scenario.about)
         )
     });
     let scenarios = format!("<dl class=\"small\">{}</dl>", scenarios.collect::<String>());
@@ -104,7 +104,7 @@ fn timelines(examples: &[Example]) -> String {
         let caption = format!(
             "<h3>{}</h3><p>{}</p><p class=\"small\">Scenario \u{201c}{}\u{201d}, {}, call {}.</p>",
             escape(story.title),
-            escape(story.says),
+            escape(story.about),
             example.scenario,
             story.mode.text(),
             example.timeline.number

@@ -18,12 +18,12 @@ use crate::harness::{
 /// How long a client may take; the longest takes a few seconds.
 const CLIENT: Duration = Duration::from_secs(60);
 
-/// What came out of one run.
+/// The results of one run.
 pub(crate) struct Run {
     pub(crate) scenario: &'static Scenario,
     pub(crate) mode: Mode,
     pub(crate) summary: Summary,
-    /// What the counter says at the end, asked by the demo itself.
+    /// The counter's value at the end, read by the demo itself.
     pub(crate) effects: u64,
     pub(crate) verdict: Verdict,
     pub(crate) calls: Vec<Call>,
@@ -58,7 +58,7 @@ pub(crate) fn run(
     mode.check(summary.sessions)?;
     let value = wire::settled_value(server.address, KEY, scenario.settle())?;
     server.stop()?;
-    let effects = u64::try_from(value).with_context(|| format!("the counter says {value}"))?;
+    let effects = u64::try_from(value).with_context(|| format!("a counter below zero: {value}"))?;
     Ok(Run {
         scenario,
         mode,
@@ -84,12 +84,12 @@ fn with_events(mut flags: Vec<String>, file: &Path) -> Vec<String> {
     flags
 }
 
-/// A client that loses count of its own calls is no witness.
+/// Checks that the client counted its own calls right.
 fn check(summary: &Summary, calls: u64) -> Result<()> {
     let ended = summary.ok + summary.not_executed + summary.failed + summary.unknown;
     ensure!(
         summary.calls == calls && ended == calls,
-        "counter-client was to make {calls} calls, says that it made {} and that {ended} ended",
+        "expected {calls} calls of counter-client; it reports that it made {} and that {ended} ended",
         summary.calls
     );
     Ok(())

@@ -13,7 +13,7 @@ pub(crate) const MODES: [Mode; 2] = [Mode::Session, Mode::Naive];
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What happens, in a sentence.
-    pub(crate) says: &'static str,
+    pub(crate) about: &'static str,
     /// The server's flags.
     server: &'static str,
     /// The client's flags.
@@ -28,7 +28,7 @@ pub(crate) struct Scenario {
 pub(crate) const ALL: [Scenario; 7] = [
     Scenario {
         name: "notebook",
-        says: "The server needs 120 ms and loses every fifth request; the client waits 100 ms \
+        about: "The server needs 120 ms and loses every fifth request; the client waits 100 ms \
                per attempt, so that no attempt is ever answered within its own time.",
         server: "--delay-ms 120 --drop-request 0.2",
         client: "--attempt-timeout-ms 100 --max-attempts 6 --backoff-ms 30 --concurrency 25",
@@ -37,7 +37,7 @@ pub(crate) const ALL: [Scenario; 7] = [
     },
     Scenario {
         name: "no faults",
-        says: "Nothing goes wrong; every call takes the 2 ms that the server works on it.",
+        about: "Nothing goes wrong; every call takes the 2 ms that the server works on it.",
         server: "--delay-ms 2",
         client: "--attempt-timeout-ms 60 --max-attempts 8 --backoff-ms 10 --concurrency 16",
         delay_ms: 2,
@@ -45,7 +45,7 @@ pub(crate) const ALL: [Scenario; 7] = [
     },
     Scenario {
         name: "slow",
-        says: "The server needs 20 ms, the client waits 15 ms before it sends again.",
+        about: "The server needs 20 ms, the client waits 15 ms before it sends again.",
         server: "--delay-ms 20",
         client: "--attempt-timeout-ms 15 --max-attempts 5 --backoff-ms 10 --concurrency 16",
         delay_ms: 20,
@@ -53,7 +53,7 @@ pub(crate) const ALL: [Scenario; 7] = [
     },
     Scenario {
         name: "lossy requests",
-        says: "Every fifth request is lost before the server sees it.",
+        about: "Every fifth request is lost before the server sees it.",
         server: "--delay-ms 2 --drop-request 0.2",
         client: "--attempt-timeout-ms 60 --max-attempts 8 --backoff-ms 10 --concurrency 16",
         delay_ms: 2,
@@ -61,7 +61,7 @@ pub(crate) const ALL: [Scenario; 7] = [
     },
     Scenario {
         name: "lossy replies",
-        says: "Every fifth reply is lost: the effect happened, the caller can't know.",
+        about: "Every fifth reply is lost: the effect happened, the caller can't know.",
         server: "--delay-ms 2 --drop-reply 0.2",
         client: "--attempt-timeout-ms 60 --max-attempts 8 --backoff-ms 10 --concurrency 16",
         delay_ms: 2,
@@ -69,7 +69,7 @@ pub(crate) const ALL: [Scenario; 7] = [
     },
     Scenario {
         name: "cut connections",
-        says: "Every tenth request has its connection cut, some before the effect, some after; \
+        about: "Every tenth request has its connection cut, some before the effect, some after; \
                whatever else was in flight on that connection is cut off with it.",
         server: "--delay-ms 2 --cut 0.1",
         client: "--attempt-timeout-ms 60 --max-attempts 20 --backoff-ms 10 --concurrency 16",
@@ -78,7 +78,7 @@ pub(crate) const ALL: [Scenario; 7] = [
     },
     Scenario {
         name: "overload",
-        says: "64 callers at once; the server runs 4 calls at a time, 5 ms each, lets 8 wait and \
+        about: "64 callers at once; the server runs 4 calls at a time, 5 ms each, lets 8 wait and \
                refuses the rest. Attempts that wait longer than 12 ms are sent again.",
         server: "--delay-ms 5 --max-running 4 --queue 8",
         client: "--attempt-timeout-ms 12 --max-attempts 20 --backoff-ms 10 --backoff-cap-ms 100 \
@@ -97,7 +97,7 @@ impl Scenario {
         asked.min(self.max_calls)
     }
 
-    /// Long enough for a call that nobody waits for any more to have finished.
+    /// Long enough for a call that its client gave up to have finished.
     pub(crate) fn settle(&self) -> Duration {
         Duration::from_millis(2 * self.delay_ms + 50)
     }
@@ -116,7 +116,7 @@ impl Scenario {
                 ("--key", KEY.to_owned()),
                 ("--deadline-ms", "10000".to_owned()),
                 // The budget's task is to protect a server from its clients' retries. Here the
-                // retries are what is to be seen, under faults that no budget would let through.
+                // retries are what is shown, under faults that no budget would let through.
                 ("--retry-budget", "unlimited".to_owned()),
                 ("--seed", seed.to_string()),
             ],

@@ -12,8 +12,8 @@ use crate::harness::{
 /// Something that a call can show.
 pub(crate) struct Story {
     pub(crate) title: &'static str,
-    /// What is to be seen.
-    pub(crate) says: &'static str,
+    /// What the timeline shows.
+    pub(crate) about: &'static str,
     scenario: &'static str,
     pub(crate) mode: Mode,
     shown_by: fn(&Timeline) -> bool,
@@ -29,7 +29,7 @@ pub(crate) struct Example {
 const ALL: [Story; 7] = [
     Story {
         title: "A late reply counts",
-        says: "The server takes longer than any attempt may. The second attempt joins the \
+        about: "The server takes longer than any attempt may. The second attempt joins the \
                execution that the first one started; the one reply completes the call, although \
                the attempt that asked for it was given up on.",
         scenario: "notebook",
@@ -38,14 +38,14 @@ const ALL: [Story; 7] = [
     },
     Story {
         title: "A lost request",
-        says: "Nothing has happened at the server, so the next attempt is the one that runs.",
+        about: "Nothing has happened at the server, so the next attempt is the one that runs.",
         scenario: "lossy requests",
         mode: Mode::Session,
         shown_by: |call| call.lanes[0].has(Event::RequestDropped) && call.has(Event::Started),
     },
     Story {
         title: "A lost reply, with a session",
-        says: "The effect has happened, the caller can't know. The same id comes again and gets \
+        about: "The effect has happened, the caller can't know. The same id comes again and gets \
                the recorded reply, byte for byte; the handler does not run a second time.",
         scenario: "lossy replies",
         mode: Mode::Session,
@@ -53,7 +53,7 @@ const ALL: [Story; 7] = [
     },
     Story {
         title: "A lost reply, naively",
-        says: "The same loss, but the retry has a fresh id. The server takes it for another call: \
+        about: "The same loss, but the retry has a fresh id. The server takes it for another call: \
                two effects, and the caller, who hears \u{201c}ok\u{201d}, will never learn of it.",
         scenario: "lossy replies",
         mode: Mode::Naive,
@@ -61,7 +61,7 @@ const ALL: [Story; 7] = [
     },
     Story {
         title: "A connection cut after the effect",
-        says: "The execution belongs to the session, not to the connection: it is finished and \
+        about: "The execution belongs to the session, not to the connection: it is finished and \
                recorded, and the attempt on the next connection finds it.",
         scenario: "cut connections",
         mode: Mode::Session,
@@ -74,7 +74,7 @@ const ALL: [Story; 7] = [
     },
     Story {
         title: "Too slow for a naive client",
-        says: "Every attempt is executed in full and every reply comes too late to be known: \
+        about: "Every attempt is executed in full and every reply comes too late to be known: \
                as many effects as attempts, and an error for the caller.",
         scenario: "slow",
         mode: Mode::Naive,
@@ -82,7 +82,7 @@ const ALL: [Story; 7] = [
     },
     Story {
         title: "Refused, then let in",
-        says: "A full queue refuses before anything has happened and says how long to stay away; \
+        about: "A full queue refuses before anything has happened and says how long to stay away; \
                the client does, and comes back with the same id.",
         scenario: "overload",
         mode: Mode::Session,

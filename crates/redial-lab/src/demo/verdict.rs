@@ -1,14 +1,14 @@
-//! The verdict: are there as many effects as the callers were told?
+//! The verdict: are there as many effects as the callers expect?
 
 use serde::Serialize;
 
 use crate::{harness::events::Summary, report::scale::thousands};
 
-/// What the ledger says about a run.
+/// How the effects of a run compare with what its callers heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict", content = "by")]
 pub(crate) enum Verdict {
-    /// Every call that was ok has its effect, and no effect is there that nobody may expect.
+    /// Every call that was ok has its effect, and each other effect is that of an unknown call.
     Exact,
     /// So many effects are there beyond those of calls that were ok or unknown.
     TooMany(u64),
@@ -16,8 +16,8 @@ pub(crate) enum Verdict {
     Lost(u64),
 }
 
-/// How many effects the callers may find, from what they were told: every call that was ok
-/// counts once, and each whose outcome is unknown counts or doesn't.
+/// How many effects the callers may find, by what they heard: every call that was ok counts once, and
+/// each whose outcome is unknown counts or doesn't.
 pub(crate) fn expected(summary: &Summary) -> (u64, u64) {
     (summary.ok, summary.ok + summary.unknown)
 }

@@ -1,4 +1,4 @@
-//! The one place that asks what time it is.
+//! The only module that reads the clock.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Microseconds since 1970, to be laid beside the times that the programs write down.
+/// Microseconds since 1970, to be compared with the times that the programs write down.
 #[expect(clippy::disallowed_methods, reason = "as above")]
 pub(crate) fn unix_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! What the two programs say about themselves: the client's summary, and the event files of both.
+//! The programs' own reports: the client's summary, and the event files of client and server.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -24,7 +24,7 @@ pub(crate) struct Summary {
     pub(crate) latency_us: Latency,
 }
 
-/// Percentiles over the calls that were ok, in microseconds; none if no call was.
+/// Percentiles over the calls that were ok, in microseconds; `None` if no call was.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50: Option<f64>,
@@ -104,7 +104,7 @@ pub(crate) enum AttemptEnd {
     Superseded,
 }
 
-/// One verdict of the server about one attempt.
+/// What the server did with one attempt.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ServerEvent {
     pub(crate) t_us: u64,
@@ -113,11 +113,11 @@ pub(crate) struct ServerEvent {
     pub(crate) attempt: u32,
 }
 
-/// What the server did.
+/// A kind of [`ServerEvent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// This attempt brought a new call; its handler may still wait for a place or a delay.
+    /// This attempt brought a new call; its handler may still wait for a permit or a delay.
     Accepted,
     /// The handler of the call that this attempt brought begins.
     Started,
@@ -136,7 +136,7 @@ pub(crate) enum Event {
     Duplicated,
     /// The reply's bytes went to the connection.
     Replied,
-    /// Something that the demo has no picture for.
+    /// Something that no picture shows.
     #[serde(other)]
     Other,
 }

@@ -1,14 +1,25 @@
-//! Numbers in flags, and what is said where one is out of its range: the words of the programs.
+//! Numbers in the experiments' own flags, each with the range that it must be in.
 
-/// A parser of whole numbers from `least` to `most`, whose error says so.
+use std::ops::RangeInclusive;
+
+/// Seeds of random generators.
+pub(crate) const SEEDS: RangeInclusive<u64> = 0..=u64::MAX;
+/// How often something is measured.
+pub(crate) const ROUNDS: RangeInclusive<u64> = 1..=99;
+/// Calls of a run that lasts seconds.
+pub(crate) const CALLS_PER_RUN: RangeInclusive<u64> = 1..=5000;
+
+/// A parser of whole numbers in this range, whose error names both ends.
 pub(crate) fn whole(
-    least: u64,
-    most: u64,
+    range: RangeInclusive<u64>,
 ) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
     move |text| {
         let number = text.parse().ok();
         number
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                format!("expected a whole number from {least} to {most}")
+            })
     }
 }

@@ -35,7 +35,7 @@ impl Mode {
         }
     }
 
-    /// Checks that a client that says this of its `sessions` named its calls in this way.
+    /// Checks the `sessions` of a client's summary: that it named its calls in this way.
     pub(crate) fn check(self, sessions: Option<bool>) -> Result<()> {
         let expected = self == Self::Session;
         ensure!(
@@ -46,7 +46,7 @@ impl Mode {
         Ok(())
     }
 
-    /// The flag that makes a `counter-client` do so.
+    /// The flag that makes a `counter-client` name its calls so.
     pub(crate) fn flag(self) -> Option<&'static str> {
         match self {
             Self::Session => None,

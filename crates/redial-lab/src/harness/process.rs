@@ -1,4 +1,4 @@
-//! A started program that can't be forgotten: whatever happens here, it is killed and reaped.
+//! A started program that is never left behind: whatever happens here, it is killed and reaped.
 
 use std::{
     collections::VecDeque,
@@ -77,10 +77,14 @@ impl Process {
         match self.stdout.recv_timeout(limit) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Timeout) => {
-                bail!("{} said nothing for {limit:?}{}", self.name, self.words())
+                bail!(
+                    "{} printed nothing for {limit:?}{}",
+                    self.name,
+                    self.stderr_so_far()
+                )
             }
             Err(RecvTimeoutError::Disconnected) => {
-                bail!("{} ended at once{}", self.name, self.last_words())
+                bail!("{} ended at once{}", self.name, self.stderr())
             }
         }
     }
@@ -95,16 +99,16 @@ impl Process {
         Ok(self.child.0.try_wait()?.is_some())
     }
 
-    /// Ends it as `kill -9` does, and waits until it is gone; answers the lines of stdout that
-    /// nobody has asked for yet.
+    /// Ends it as `kill -9` does, and waits until it is gone. Returns the lines of stdout that have not
+    /// been read yet.
     pub(crate) fn kill(mut self) -> Result<Vec<String>> {
         self.child.0.kill()?;
         self.child.0.wait()?;
         Ok(self.rest())
     }
 
-    /// Waits for the end, at most `limit`; answers the exit status and the lines of stdout that
-    /// nobody has asked for yet.
+    /// Waits for the end, at most `limit`. Returns the exit status and the lines of stdout that have
+    /// not been read yet.
     pub(crate) fn finish(&mut self, limit: Duration) -> Result<(ExitStatus, Vec<String>)> {
         let deadline = Deadline::after(limit);
         let status = loop {
@@ -112,7 +116,11 @@ impl Process {
                 break status;
             }
             if deadline.has_passed() {
-                bail!("{} did not end within {limit:?}{}", self.name, self.words());
+                bail!(
+                    "{} did not end within {limit:?}{}",
+                    self.name,
+                    self.stderr_so_far()
+                );
             }
             thread::sleep(Duration::from_millis(2));
         };
@@ -139,12 +147,12 @@ impl Process {
                 signal,
             ])
             .status()
-            .context("can't ask a program to stop: no `sh`")?;
+            .context("can't send a signal: there is no `sh`")?;
         if !asked.success() {
             bail!(
-                "{} was gone before it was stopped{}",
+                "{} had ended before it was sent SIG{signal}{}",
                 self.name,
-                self.last_words()
+                self.stderr()
             );
         }
         Ok(())
@@ -155,15 +163,15 @@ impl Process {
         self.signal("TERM")?;
         let (status, _) = self.finish(limit)?;
         if !status.success() {
-            bail!("{} stopped with {status}{}", self.name, self.last_words());
+            bail!("{} stopped with {status}{}", self.name, self.stderr());
         }
         Ok(())
     }
 
-    /// The end of its stderr, as a suffix for an error message about a program that has ended.
-    pub(crate) fn last_words(&self) -> String {
+    /// The end of the stderr of a program that has ended, as a suffix for an error message.
+    pub(crate) fn stderr(&self) -> String {
         self.await_stderr();
-        self.words()
+        self.stderr_so_far()
     }
 
     fn await_stderr(&self) {
@@ -171,8 +179,8 @@ impl Process {
         let _ = self.stderr_open.recv_timeout(PIPES);
     }
 
-    /// The end of its stderr so far.
-    fn words(&self) -> String {
+    /// The same of what it has printed so far.
+    fn stderr_so_far(&self) -> String {
         match self.kept() {
             lines if lines.is_empty() => String::new(),
             lines => format!("; its stderr:\n  {}", lines.join("\n  ")),
@@ -196,8 +204,8 @@ impl Drop for Reaped {
     }
 }
 
-/// Hands over each line until the pipe ends or `take` says that nobody listens any more. A pipe
-/// is read to its end all the same, lest its writer block.
+/// Passes on each line until the pipe ends or `take` returns false. The pipe is read to its end all the
+/// same, lest its writer block.
 fn each_line(
     pipe: impl Read + Send + 'static,
     mut take: impl FnMut(String) -> bool + Send + 'static,
@@ -231,19 +239,19 @@ mod tests {
     }
 
     #[test]
-    fn lines_status_and_last_words_are_reported() {
+    fn lines_status_and_stderr_are_reported() {
         let mut process = shell("echo one; echo two; echo oops >&2; exit 3");
         assert_eq!(process.line(LIMIT).unwrap(), "one");
         let (status, rest) = process.finish(LIMIT).unwrap();
         assert_eq!((status.code(), rest), (Some(3), vec!["two".to_owned()]));
-        assert_eq!(process.last_words(), "; its stderr:\n  oops");
+        assert_eq!(process.stderr(), "; its stderr:\n  oops");
     }
 
     #[test]
     fn a_program_that_is_silent_or_gone_is_an_error_and_never_a_hang() {
         let silent = shell("exec sleep 60");
         let error = silent.line(Duration::from_millis(10)).unwrap_err();
-        assert!(error.to_string().contains("said nothing"), "{error}");
+        assert!(error.to_string().contains("printed nothing"), "{error}");
         let gone = shell("exit 0");
         let error = gone.line(LIMIT).unwrap_err();
         assert!(error.to_string().contains("ended at once"), "{error}");
@@ -266,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn killing_asks_nobody() {
+    fn killing_works_on_a_program_that_ignores_signals() {
         let mut stubborn = shell("trap '' TERM; echo $$; while :; do sleep 0.01; done");
         let id = stubborn.line(LIMIT).unwrap();
         assert!(!stubborn.has_ended().unwrap());
@@ -285,9 +293,9 @@ mod tests {
         let polite = shell("trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done");
         polite.line(LIMIT).unwrap();
         polite.stop(LIMIT).unwrap();
-        let rude = shell("trap 'exit 4' TERM; echo up; while :; do sleep 0.01; done");
-        rude.line(LIMIT).unwrap();
-        let error = rude.stop(LIMIT).unwrap_err().to_string();
+        let failing = shell("trap 'exit 4' TERM; echo up; while :; do sleep 0.01; done");
+        failing.line(LIMIT).unwrap();
+        let error = failing.stop(LIMIT).unwrap_err().to_string();
         assert!(error.contains("exit status: 4"), "{error}");
     }
 }

@@ -113,15 +113,16 @@ impl Client {
     /// Waits for its end, at most `limit`, and reads the summary on its last line.
     pub(crate) fn summary(mut self, limit: Duration) -> Result<Summary> {
         let (status, lines) = self.0.finish(limit)?;
-        // 1 says that some call was not ok, which is for the verdict to judge.
+        // Exit code 1 means that some call was not ok, which the experiment judges.
         if !matches!(status.code(), Some(0 | 1)) {
-            bail!("counter-client ended with {status}{}", self.0.last_words());
+            bail!("counter-client ended with {status}{}", self.0.stderr());
         }
         let last = lines
             .last()
-            .with_context(|| format!("counter-client printed nothing{}", self.0.last_words()))?;
-        serde_json::from_str(last)
-            .with_context(|| format!("the last line of counter-client is no summary: {last}"))
+            .with_context(|| format!("counter-client printed nothing{}", self.0.stderr()))?;
+        serde_json::from_str(last).with_context(|| {
+            format!("expected a summary on the last line of counter-client, got: {last}")
+        })
     }
 }
 
@@ -142,20 +143,20 @@ impl Server {
     }
 }
 
-/// Where a program that was just started listens, which is what it says first.
+/// The address in the first line of a program that was just started.
 pub(crate) fn listening(process: &Process) -> Result<SocketAddr> {
     let line = process.line(START)?;
     let address = line.strip_prefix("listening on ");
     let address = address.and_then(|address| address.parse().ok());
     address.with_context(|| {
-        format!("the server's first line is {line:?}, not \"listening on ADDRESS\"")
+        format!("the server's first line is {line:?}; expected \"listening on ADDRESS\"")
     })
 }
 
 /// An address for a server that is to come back to it. Its port lies below those that systems
 /// choose from (32768 and up on Linux, 49152 and up elsewhere; RFC 6335, section 6): while the
 /// server is away, a connect that is given that very port by the system would meet itself (RFC
-/// 9293, section 3.5, simultaneous open) and keep the server from its place.
+/// 9293, section 3.5, simultaneous open) and keep the server from its address.
 pub(crate) fn lasting_address() -> Result<SocketAddr> {
     const PORTS: std::ops::Range<u16> = 20_000..32_000;
     let own = (process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
@@ -163,7 +164,11 @@ pub(crate) fn lasting_address() -> Result<SocketAddr> {
     let mut addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     addresses
         .find(|address| TcpListener::bind(address).is_ok())
-        .with_context(|| format!("none of the ports in {PORTS:?} is free"))
+        .with_context(|| {
+            format!(
+                "no port in {PORTS:?} is free, and the server needs one that it can come back to"
+            )
+        })
 }
 
 #[cfg(test)]

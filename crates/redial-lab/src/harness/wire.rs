@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::clock::Deadline;
 
-/// Longer replies than this are none that the counter service gives.
+/// The counter service gives no longer replies.
 const MAX_REPLY_BYTES: u32 = 1 << 20;
 /// How long one connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), body].concat()
 }
 
-/// A connection without any manners: no retries, no matching of ids.
+/// A bare connection: no retries, no matching of ids.
 pub(crate) struct Wire(TcpStream);
 
 impl Wire {
@@ -65,12 +65,13 @@ impl Wire {
         let reply: Value = serde_json::from_slice(&self.receive(limit)?)?;
         ensure!(
             reply["id"] == request["id"],
-            "a reply to another request: {reply}"
+            "expected the reply to {}, got another request's: {reply}",
+            request["id"]
         );
         Ok(reply)
     }
 
-    /// Whether the connection is open and nothing has been said on it.
+    /// Whether the connection is open and nothing has arrived on it.
     pub(crate) fn is_silent(&mut self) -> Result<bool> {
         self.0.set_nonblocking(true)?;
         let read = self.0.read(&mut [0; 1]);
@@ -90,8 +91,8 @@ impl Wire {
     }
 }
 
-/// What `get` answers once the server has come to rest: asked again, on a fresh connection each
-/// time, until two answers that lie `settle` apart agree. A call whose client gave up may still
+/// The value of a counter once the server has come to rest: `get` is called, on a fresh connection
+/// each time, until two replies that lie `settle` apart agree. A call that its client gave up may still
 /// be executing when the client ends.
 pub(crate) fn settled_value(address: SocketAddr, key: &str, settle: Duration) -> Result<i64> {
     let deadline = Deadline::after(Duration::from_secs(15) + settle * 4);
@@ -110,7 +111,7 @@ pub(crate) fn settled_value(address: SocketAddr, key: &str, settle: Duration) ->
     }
 }
 
-/// One answer to `get`, however often the faults make it ask: they hit a `get` as well.
+/// One reply to `get`, however many calls it takes: the server's faults hit a `get` as well.
 fn get(address: SocketAddr, key: &str, settle: Duration, deadline: Deadline) -> Result<i64> {
     let mut tries = 0;
     loop {
@@ -136,11 +137,14 @@ fn get_once(address: SocketAddr, key: &str, tries: u32, settle: Duration) -> Res
 
 /// The counter's value in a reply to `id`.
 pub(crate) fn value_of(body: &[u8], id: &str) -> Result<i64> {
-    let reply: Value = serde_json::from_slice(body).context("a reply that is not JSON")?;
-    ensure!(reply["id"] == id, "a reply to another request: {reply}");
-    reply["result"]["value"]
-        .as_i64()
-        .with_context(|| format!("a reply without a value: {reply}"))
+    let reply: Value = serde_json::from_slice(body).context("expected a reply in JSON")?;
+    ensure!(
+        reply["id"] == id,
+        "expected the reply to {id}, got another request's: {reply}"
+    );
+    reply["result"]["value"].as_i64().with_context(|| {
+        format!("expected a counter's value, got a reply without a value: {reply}")
+    })
 }
 
 #[cfg(test)]
@@ -169,14 +173,14 @@ mod tests {
                 br#"{"id":"a","error":{"code":-32001,"message":"no room"}}"#,
                 "without a value",
             ),
-            (b"{", "not JSON"),
+            (b"{", "in JSON"),
         ] {
             let error = value_of(body, "a").unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
 
-    /// A server that cuts the first connection, says 1, 2, 2 on the next ones, and ends.
+    /// A server that cuts the first connection, replies 1, 2, 2 on the next ones, and ends.
     fn restless_server() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_is_asked_until_it_rests_and_past_cut_connections() {
+    fn the_counter_is_read_until_it_rests_and_past_cut_connections() {
         let value = settled_value(restless_server(), "k", Duration::from_millis(1)).unwrap();
         assert_eq!(value, 2);
     }

@@ -1,4 +1,4 @@
-//! The peers that cost a server something and give it nothing to do.
+//! Hostile peers, which cost a server something and give it nothing to do.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -23,7 +23,7 @@ use crate::{
     report::scale::thousands,
 };
 
-/// How long the server may take to answer the one thing that an idle connection says.
+/// How long the server may take to answer the one request of an idle connection.
 const REPLY: Duration = Duration::from_secs(20);
 /// How often some may come.
 const TICK: Duration = Duration::from_millis(10);
@@ -36,7 +36,7 @@ const ENTRY: Duration = Duration::from_secs(8);
 /// What the header of a half-open frame promises, and what of it comes.
 const PROMISED_BYTES: u32 = 1 << 20;
 const SENT_BYTES: usize = 1000;
-/// Each reply that nobody reads is so long.
+/// The length of each reply that is not read.
 const UNREAD_BYTES: usize = 50_000;
 
 /// How many of each kind.
@@ -48,8 +48,8 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Whether those are there that the server leaves in peace, and all but a few of those that
-    /// it closes, and that are just coming again.
+    /// Whether all are there that the server leaves open, and all but a few of those that it closes
+    /// and that come again.
     pub(super) fn are_nearly(self, all: Self) -> bool {
         let nearly = |there: u64, all: u64| there + all / 10 >= all;
         self.idle == all.idle
@@ -75,7 +75,7 @@ impl Sizes {
 pub(super) struct Crowd {
     server: SocketAddr,
     sizes: Sizes,
-    /// What one asks for that reads nothing.
+    /// The request of a peer that reads nothing.
     request: Vec<u8>,
     idle: Vec<Wire>,
     half_open: Vec<TcpStream>,
@@ -86,22 +86,22 @@ pub(super) struct Crowd {
     doors: [Door; 2],
 }
 
-/// Lets peers come evenly over the time that the server gives each of them. If they came all at
-/// once they would go and come again all at once, which is a flood and not what is measured.
+/// Lets peers come evenly over the time that the server gives each of them. If all came at once they
+/// would be closed and come again at once, which is a flood and not what is measured.
 #[derive(Default)]
 struct Door {
     /// How many may come by now; a peer is let in when it is whole.
     open: f64,
 }
 
-/// One that asks and does not read.
+/// A peer that asks and does not read.
 struct Unread {
     stream: TcpStream,
-    /// How much of the request under way has left.
+    /// How many bytes of the current request have been sent.
     sent: usize,
 }
 
-/// A thread that makes anew what the server closes.
+/// A thread that opens again what the server closes.
 pub(super) struct Keeper {
     is_complete: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
@@ -125,7 +125,7 @@ impl Crowd {
         }
     }
 
-    /// Opens the idle ones; each has asked one thing, so the server has really taken it on.
+    /// Opens the idle ones. Each makes one request, so that the server has really accepted it.
     pub(super) fn idle(&mut self) -> Result<()> {
         for number in 0..self.sizes.idle {
             let mut wire = Wire::connect(self.server)?;
@@ -137,7 +137,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Lets the others come, and sees to it that there are as many until it is stopped.
+    /// Lets the others come, and keeps their number up until it is stopped.
     pub(super) fn keep(mut self) -> Keeper {
         let is_complete = Arc::new(AtomicBool::new(false));
         let stop = Arc::new(AtomicBool::new(false));
@@ -171,7 +171,8 @@ impl Crowd {
         Ok(Unread { stream, sent: 0 })
     }
 
-    /// Lets some come, and now and then drops what the server has closed; says whether they are all there.
+    /// Lets some come, and now and then drops those that the server has closed. Returns whether they
+    /// are all there.
     fn renew(&mut self) -> Result<bool> {
         self.ticks += 1;
         if self.ticks.is_multiple_of(LOOK_TICKS) {
@@ -199,7 +200,7 @@ impl Crowd {
         self.renewed += (before - self.half_open.len() - self.unread.len()) as u64;
     }
 
-    /// How many there are of those that there are to be.
+    /// How many are open.
     fn count(&mut self) -> Result<Sizes> {
         let mut idle = 0;
         for wire in &mut self.idle {
@@ -224,33 +225,36 @@ impl Door {
 }
 
 impl Keeper {
-    /// Waits until everybody has come once.
+    /// Waits until all have come once.
     pub(super) fn wait(&self) -> Result<()> {
         let deadline = Deadline::after(LIFE * 6);
         while !self.is_complete.load(Ordering::Acquire) && !self.thread.is_finished() {
-            ensure!(!deadline.has_passed(), "the crowd does not get in");
+            ensure!(
+                !deadline.has_passed(),
+                "not all hostile peers could connect in time"
+            );
             thread::sleep(TICK);
         }
         Ok(())
     }
 
-    /// Lets everybody go; says how many there were in the end, and how often one was made anew.
+    /// Closes all connections. Returns how many there were in the end, and how often one came again.
     pub(super) fn stop(self) -> Result<(Sizes, u64)> {
         self.stop.store(true, Ordering::Release);
         let crowd = self.thread.join();
-        let mut crowd = crowd.map_err(|_| anyhow!("the crowd panicked"))??;
+        let mut crowd = crowd.map_err(|_| anyhow!("the hostile peers panicked"))??;
         Ok((crowd.count()?, crowd.renewed))
     }
 }
 
-/// Whether the connection is open and nothing has been said on it.
+/// Whether the connection is open and nothing has arrived on it.
 fn is_silent(stream: &mut TcpStream) -> bool {
     let read = stream.read(&mut [0; 1]);
     read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 impl Unread {
-    /// Asks as long as the server reads, and says whether the connection is open.
+    /// Asks as long as the server reads, and returns whether the connection is open.
     fn asks_on(&mut self, request: &[u8]) -> bool {
         loop {
             match self.stream.write(&request[self.sent..]) {
@@ -267,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_door_lets_all_in_evenly_and_nobody_twice() {
+    fn the_door_lets_all_in_evenly_and_none_twice() {
         let mut door = Door::default();
         let ticks = (ENTRY.as_millis() / TICK.as_millis()) as usize;
         let mut there = 0;
@@ -281,7 +285,7 @@ mod tests {
         assert_eq!(there, 100);
         assert!(
             door.open(100, 98) <= 1,
-            "nobody waits at the door in a crowd"
+            "unused room at the door does not add up to a flood"
         );
     }
 }

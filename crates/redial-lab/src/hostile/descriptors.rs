@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-/// Raises the soft limit to the hard one, which the programs started later inherit; says how many
+/// Raises the soft limit to the hard one, which the programs started later inherit; returns how many
 /// there are then.
 #[cfg(unix)]
 pub(super) fn raise() -> Result<u64> {

@@ -48,7 +48,7 @@ pub(crate) fn draw(curves: &[&Curve]) -> String {
     svg.finish()
 }
 
-/// A curve and its name; answers how high the next name must stand.
+/// Draws a curve and its name, and returns how high the next name must stand.
 fn draw_one(svg: &mut Svg, curve: &Curve, x: Scale, y: Scale, free: f64) -> f64 {
     let Some(last) = curve.samples.last() else {
         return free;
@@ -81,9 +81,10 @@ fn draw_one(svg: &mut Svg, curve: &Curve, x: Scale, y: Scale, free: f64) -> f64 
 }
 
 fn tick_text(mib: f64) -> String {
-    match mib < 1000.0 {
-        true => mib.to_string(),
-        false => thousands(mib as u64),
+    if mib < 1000.0 {
+        mib.to_string()
+    } else {
+        thousands(mib as u64)
     }
 }
 

@@ -1,4 +1,4 @@
-//! One client at full speed against a server of its own, whose memory is looked at meanwhile.
+//! One client at full speed against a server of its own, whose memory is sampled meanwhile.
 
 use std::{fs, net::SocketAddr, thread, time::Duration};
 
@@ -32,7 +32,7 @@ pub(crate) struct Sample {
     pub(crate) at_s: f64,
     /// How many calls had taken effect.
     pub(crate) calls: u64,
-    /// What of the server lay in memory, in KiB.
+    /// The server's resident memory in KiB.
     pub(crate) rss_kib: u64,
 }
 
@@ -45,21 +45,20 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
-    /// What lay in memory once so many calls had taken effect.
+    /// The resident memory once so many calls had taken effect.
     pub(crate) fn rss_kib_after(&self, calls: u64) -> u64 {
         let after = self.samples.iter().find(|sample| sample.calls >= calls);
         after.or(self.samples.last()).map_or(0, |s| s.rss_kib)
     }
 
-    /// What lay in memory after the last call, and how much that is more than after the first
-    /// `early` ones, where 1 is as much.
+    /// The resident memory after the last call, and its ratio to that after the first `early` ones.
     pub(crate) fn growth(&self, early: u64) -> (u64, f64) {
         let last = self.samples.last().map_or(0, |sample| sample.rss_kib);
         (last, last as f64 / self.rss_kib_after(early).max(1) as f64)
     }
 }
 
-/// What both servers are told: plain ids at full speed are more than the default table takes, so
+/// The flags of both servers. Plain ids at full speed are more than the default table takes, so
 /// it may have as many records as there are calls; sessions do not need it.
 pub(crate) fn server_flags(calls: u64) -> Vec<String> {
     words(&format!(
@@ -67,7 +66,7 @@ pub(crate) fn server_flags(calls: u64) -> Vec<String> {
     ))
 }
 
-/// What the client is told.
+/// The flags of the client.
 pub(crate) fn client_flags(ids: Mode, calls: u64) -> Vec<String> {
     let ids = ids.flag().unwrap_or_default();
     words(&format!(
@@ -75,7 +74,7 @@ pub(crate) fn client_flags(ids: Mode, calls: u64) -> Vec<String> {
     ))
 }
 
-/// Whether this system tells how much memory a process has.
+/// Whether this system reports how much memory a process has.
 pub(crate) fn is_possible() -> bool {
     rss_kib(std::process::id()).is_ok()
 }
@@ -110,7 +109,7 @@ pub(crate) fn measure(
     ids.check(summary.sessions)?;
     ensure!(
         summary.ok == calls,
-        "{} of {calls} calls were ok {}",
+        "{} of {calls} calls were ok {}; expected all",
         summary.ok,
         ids.text()
     );
@@ -121,7 +120,7 @@ pub(crate) fn measure(
     })
 }
 
-/// Asks a server how far it is, and the system how much memory it has.
+/// Asks a server for its counter, and the system for the server's memory.
 struct Watch {
     wire: Wire,
     id: u32,
@@ -172,7 +171,7 @@ fn status_kib(process: u32, name: &str) -> Result<u64> {
     let mut lines = text.lines();
     let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-    number.with_context(|| format!("{file} has no {name}"))
+    number.with_context(|| format!("{file} has no line {name} in kB"))
 }
 
 #[cfg(test)]
@@ -204,7 +203,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn this_process_has_memory_and_no_other_way_is_taken_for_it() {
+    fn this_process_has_memory_and_a_missing_one_is_an_error() {
         assert!(rss_kib(std::process::id()).unwrap() > 1000 && is_possible());
         let error = rss_kib(u32::MAX).unwrap_err().to_string();
         assert!(error.contains("/proc/4294967295/status"), "{error}");

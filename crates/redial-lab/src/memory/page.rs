@@ -1,4 +1,4 @@
-//! `target/redial/memory.html`: both curves, to be looked at.
+//! The page `target/redial/memory.html`: both curves.
 
 use super::{MemoryResults, chart, measure};
 use crate::{
@@ -8,14 +8,15 @@ use crate::{
         page::{figure, page, problems, section},
         scale::thousands,
         svg::escape,
+        table,
     },
 };
 
 /// Why the curves look as they do.
-pub(crate) const WHY: &str = "With plain ids a server can't know when a caller is done with a \
-    call, so it keeps each reply for a time (10 s): memory grows as rate times time, until as much \
-    expires as arrives. With a session the client says which replies have arrived, and the server \
-    forgets those at once: what it keeps is what is under way. For the plain ids the table's limit \
+pub(crate) const WHY: &str = "With plain ids a server can't know when a caller has its reply, so \
+    it keeps each reply for a time (10 s): memory grows as rate times time, until as much \
+    expires as arrives. With a session the client acknowledges the replies that have arrived, and \
+    the server forgets those at once: it keeps only what is in flight. For the plain ids the table's limit \
     was raised to as many records as there are calls; with its default of a million the server \
     would take on 100,000 calls a second and refuse the rest.";
 
@@ -48,24 +49,12 @@ pub(super) fn html(measured: &MemoryResults) -> String {
     let body = [
         header,
         section("The first round", WHY, &curves),
-        section("All rounds", "Both ways by turns.", &table(measured)),
+        section(
+            "All rounds",
+            "Both ways by turns.",
+            &table::html(&measured.headings(), measured.rows(), 1),
+        ),
         section("Again", &again, ""),
     ];
     page("Redial: memory at full speed", &body.concat())
-}
-
-fn table(measured: &MemoryResults) -> String {
-    let [ids, numbers @ ..] = measured.headings();
-    let numbers = numbers.map(|text| format!("<th scope=\"col\" class=\"number\">{text}</th>"));
-    let rows = measured.rows().map(|row| {
-        let [ids, numbers @ ..] = row;
-        let numbers = numbers.map(|text| format!("<td class=\"number\">{text}</td>"));
-        format!("<tr><th scope=\"row\">{ids}</th>{}</tr>", numbers.concat())
-    });
-    format!(
-        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">{ids}</th>{}</tr></thead>\
-         <tbody>{}</tbody></table></div>",
-        numbers.concat(),
-        rows.collect::<String>()
-    )
 }

@@ -19,7 +19,7 @@ pub(crate) fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// A section with a heading and a text that says what is to be seen. `lead` is HTML.
+/// A section with a heading and a text about what it shows. `lead` is HTML.
 pub(crate) fn section(heading: &str, lead: &str, contents: &str) -> String {
     format!(
         "<section>\n<h2>{}</h2>\n<p>{lead}</p>\n{contents}\n</section>\n",
@@ -32,7 +32,7 @@ pub(crate) fn figure(class: &str, caption: &str, picture: &str) -> String {
     format!("<figure class=\"{class}\"><figcaption>{caption}</figcaption>{picture}</figure>\n")
 }
 
-/// Broken promises, to be seen first.
+/// Broken promises, for the top of the page.
 pub(crate) fn problems(problems: &[String]) -> String {
     let paragraph = |problem: &String| format!("<p class=\"problem\">{}</p>", escape(problem));
     problems.iter().map(paragraph).collect()

@@ -1,4 +1,4 @@
-//! From values to places on a page.
+//! From values to positions on a page, and to text.
 
 /// A linear or logarithmic scale from a domain of values to a range of pixels.
 #[derive(Clone, Copy, Debug)]
@@ -102,14 +102,14 @@ pub(crate) fn memory(kib: u64) -> String {
 
 /// A whole number, or two where it lies between them.
 pub(crate) fn between(least: u64, most: u64) -> String {
-    match least == most {
-        true => thousands(least),
-        false => format!("{} to {}", thousands(least), thousands(most)),
+    if least == most {
+        return thousands(least);
     }
+    format!("{} to {}", thousands(least), thousands(most))
 }
 
 /// The smallest value that at least `share` of all `count` values do not exceed, where `sorted`
-/// holds those that are known; none if too many of them are not.
+/// holds those that are known; `None` if too many of them are not.
 pub(crate) fn reached(sorted: &[f64], count: usize, share: f64) -> Option<f64> {
     let rank = (share * count as f64).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied()

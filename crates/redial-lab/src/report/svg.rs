@@ -18,7 +18,7 @@ pub(crate) enum Anchor {
 
 impl Svg {
     /// An empty picture. `slug` must be the only one on its page; `title` and `description` are
-    /// what a screen reader says instead of showing it.
+    /// what a screen reader reads out instead of showing it.
     pub(crate) fn new(slug: &str, size: (f64, f64), title: &str, description: &str) -> Self {
         let (width, height) = size;
         let mut text = String::new();

@@ -43,7 +43,7 @@ pub(crate) fn drive(
     Ok(CrashResults::judge(histories, lives.finish()?))
 }
 
-/// Waits until so many calls have ended, or until all clients have, and says whether any client is
+/// Waits until so many calls have ended, or until all clients have, and returns whether any client is
 /// still running.
 fn reach(calls: u64, clients: &mut Clients, deadline: Deadline, bar: &ProgressBar) -> Result<bool> {
     loop {

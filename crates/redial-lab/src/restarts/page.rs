@@ -1,4 +1,4 @@
-//! `target/redial/restarts.html`: what the restarts did to the calls, to be looked at.
+//! The page `target/redial/restarts.html`: what the restarts did to the calls.
 
 use super::RestartsResults;
 use crate::{
@@ -46,7 +46,7 @@ fn header(results: &RestartsResults) -> String {
          table of calls in memory, so that a kill takes it away in the middle of everything. It \
          also loses replies and duplicates requests. Each life writes every effect to a ledger \
          that survives the kill; each call counts under a key of its own. Afterwards the ledgers \
-         of all lives were compared with what each caller was told: <em>ok</em> has one effect, \
+         of all lives were compared with what each caller heard: <em>ok</em> has one effect, \
          <em>not executed</em> none, <em>unknown</em> one or none, and no call two.</p></header>\n",
         thousands(results.plan.total()),
         results.crash.outages.len(),

@@ -16,7 +16,7 @@ pub(crate) struct RestartPlan {
     pub(crate) clients: usize,
     pub(crate) ids: Mode,
     pub(crate) kills: usize,
-    /// The server's flags, beside those of its place and its ledger.
+    /// The server's flags, beside those of its address and its ledger.
     pub(crate) server: Vec<String>,
     /// The flags of each client, beside those of its calls and its files.
     pub(crate) client: Vec<String>,

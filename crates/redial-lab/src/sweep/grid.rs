@@ -1,4 +1,4 @@
-//! The grid: which settings are tried, and what is measured of each.
+//! The grid: the settings that are tried, and what is measured of each.
 
 use crate::{
     harness::{command_line::words, events::Summary},
@@ -24,7 +24,7 @@ pub(super) struct Setting {
     pub(super) factor: u64,
 }
 
-/// What came out of it.
+/// A setting and its measurement.
 pub(super) struct GridCell {
     pub(super) setting: Setting,
     pub(super) summary: Summary,
@@ -137,7 +137,7 @@ impl Metric {
     }
 
     /// What it means, and how to read the colour.
-    pub(super) fn says(self) -> &'static str {
+    pub(super) fn about(self) -> &'static str {
         match self {
             Self::Success => {
                 "The share of calls that were ok within five attempts and 500 ms. The stronger the \
@@ -158,7 +158,7 @@ impl Metric {
         }
     }
 
-    /// Its value; none if no call was ok.
+    /// Its value; `None` if no call was ok.
     pub(super) fn of(self, summary: &Summary) -> Option<f64> {
         match self {
             Self::Success => Some(summary.success()),

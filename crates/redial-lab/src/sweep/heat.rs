@@ -29,7 +29,7 @@ pub(super) fn draw(metric: Metric, cells: &[GridCell]) -> String {
     let slug = format!("heat-{}", metric.name().replace(' ', "-"));
     let mut svg = Svg::new(&slug, (width, height), &title, &description);
     legend(&mut svg, metric, (low, high), width);
-    // A floor under the colour, so that the palest cell is still seen to be one.
+    // A floor under the colour, so that the palest cell is still visible.
     let shade = Scale::linear((low, high), (0.04, 0.96));
     for (column, timeout_ms) in TIMEOUTS_MS.into_iter().enumerate() {
         let x = LEFT + (MAP.0 + GAP.0) * column as f64;
@@ -60,9 +60,9 @@ pub(super) fn draw(metric: Metric, cells: &[GridCell]) -> String {
 
 fn draw_cell(svg: &mut Svg, metric: Metric, cell: &GridCell, map: (f64, f64), shade: Scale) {
     let setting = cell.setting;
-    let place = |all: &[u64], one| all.iter().position(|value| *value == one).unwrap_or(0) as f64;
-    let x = map.0 + CELL.0 * place(&BASES_MS, setting.base_ms);
-    let y = map.1 + CELL.1 * place(&FACTORS, setting.factor);
+    let index = |all: &[u64], one| all.iter().position(|value| *value == one).unwrap_or(0) as f64;
+    let x = map.0 + CELL.0 * index(&BASES_MS, setting.base_ms);
+    let y = map.1 + CELL.1 * index(&FACTORS, setting.factor);
     let value = metric.of(&cell.summary);
     let share = value.map_or(0.0, |value| shade.at(value));
     let text = metric.text(value);

@@ -1,4 +1,4 @@
-//! `target/redial/sweep.html`: the heat maps.
+//! The page `target/redial/sweep.html`: the heat maps.
 
 use super::{
     SweepResults,
@@ -17,7 +17,7 @@ pub(super) fn html(sweep: &SweepResults) -> String {
         let caption = format!(
             "<h3>{}</h3><p class=\"small\">{}</p>",
             title(metric),
-            metric.says()
+            metric.about()
         );
         figure("map", &caption, &heat::draw(metric, &sweep.cells))
     });

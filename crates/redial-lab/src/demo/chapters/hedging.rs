@@ -91,13 +91,13 @@ pub(crate) fn watch(
     let summary = programs.client(&flags, CLIENT)?;
     ensure!(summary.calls == calls, "{} of {calls} calls", summary.calls);
     let value = wire::settled_value(server.address, KEY, Duration::from_millis(100))?;
-    // To ask it to stop would mean to wait for the slowest reply of all, though nobody does.
+    // A server that is asked to stop first sends its slowest reply, which no client waits for.
     server.kill()?;
     Ok(Hedged {
         policy,
         summary,
         sorted_us: latencies(&events::read(&file)?),
-        effects: u64::try_from(value).with_context(|| format!("the counter says {value}"))?,
+        effects: u64::try_from(value).with_context(|| format!("a counter below zero: {value}"))?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! The same request again when nobody expects it any more, written by hand as frames.
+//! The same request again, long after the first, written by hand as frames.
 
 use std::{net::SocketAddr, thread, time::Duration};
 
@@ -19,15 +19,15 @@ pub(crate) const AWAY: Duration = Duration::from_millis(800);
 /// How long each reply is waited for.
 const REPLY: Duration = Duration::from_secs(5);
 
-/// What is seen.
+/// All requests with their replies.
 pub(crate) struct Late {
     sendings: Vec<Sending>,
 }
 
-/// What must come of the second sending.
+/// What the second sending must lead to.
 #[derive(Clone, Copy, PartialEq)]
 enum Expected {
-    /// Another effect: nobody promised better.
+    /// Another effect: nothing better is promised.
     Doubled,
     /// The recorded reply.
     Recorded,
@@ -58,7 +58,7 @@ const KEPT: Case = Case {
     expected: Expected::Recorded,
 };
 const LEFT: Case = Case {
-    what: "of a session whose lease is over",
+    what: "of a session whose lease has ended",
     key: "late-left",
     expected: Expected::Refused(-32004),
 };
@@ -94,7 +94,10 @@ pub(crate) fn watch(programs: &Programs) -> Result<Late> {
     ];
     let ack = json!({"id": "ack", "method": "rpc.ack", "params": {"session": session, "ack": 1}});
     let answer = attached.ask(&ack, REPLY)?;
-    ensure!(answer["result"] == true, "rpc.ack was answered {answer}");
+    ensure!(
+        answer["result"] == true,
+        "expected true from rpc.ack, got {answer}"
+    );
     drop(leaving);
     thread::sleep(AWAY);
     for sending in &mut sendings {
@@ -110,7 +113,8 @@ fn open(wire: &mut Wire) -> Result<String> {
     let hello = json!({"id": "hello", "method": "rpc.hello", "params": {}});
     let answer = wire.ask(&hello, REPLY)?;
     let session = answer["result"]["session"].as_str();
-    let session = session.with_context(|| format!("rpc.hello was answered {answer}"))?;
+    let session =
+        session.with_context(|| format!("expected a session from rpc.hello, got {answer}"))?;
     Ok(session.to_owned())
 }
 
@@ -148,7 +152,7 @@ impl Late {
         wrong
             .map(|sending| {
                 format!(
-                    "late retry, id {}: {} effects, answered {}",
+                    "late retry, id {}: {} effects, and the reply {}",
                     sending.case.what, sending.effects, sending.again
                 )
             })
@@ -167,8 +171,8 @@ impl Late {
         self.sendings.iter().map(|sending| {
             [
                 sending.case.what.to_owned(),
-                told(&sending.first),
-                told(&sending.again),
+                summary(&sending.first),
+                summary(&sending.again),
                 sending.effects.to_string(),
                 sending.verdict().to_owned(),
             ]
@@ -210,7 +214,7 @@ impl Sending {
 }
 
 /// A reply, in a few words.
-fn told(reply: &Value) -> String {
+fn summary(reply: &Value) -> String {
     let recorded = match reply["redial"]["replayed"].as_bool() {
         Some(true) => ", from the record",
         _ => "",
@@ -287,7 +291,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn replies_are_told_in_a_few_words() {
+    fn replies_are_shown_in_a_few_words() {
         let rows: Vec<_> = late().rows().collect();
         assert_eq!(rows[0][2], "value 1, from the record");
         assert_eq!(rows[1][2], "stale (-32007)");

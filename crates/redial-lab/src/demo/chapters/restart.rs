@@ -33,7 +33,7 @@ pub(crate) const HEADINGS: [&str; 7] = [
     "calls doubled",
 ];
 
-/// What came of one run.
+/// The results of one run.
 pub(crate) struct Restarted {
     pub(crate) mode: Mode,
     pub(crate) calls: u64,
@@ -78,11 +78,11 @@ pub(crate) fn watch(
 }
 
 impl Restarted {
-    /// What is wrong about it, if it was promised to be right.
+    /// Which promise was broken, if any.
     pub(crate) fn problem(&self) -> Option<String> {
         if self.kills < KILLS {
             return Some(format!(
-                "restarts, {}: the load was over after {} of {KILLS} kills",
+                "restarts, {}: the load ended after {} of {KILLS} kills, so the others tested nothing",
                 self.mode.text(),
                 self.kills
             ));

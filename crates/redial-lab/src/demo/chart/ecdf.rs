@@ -49,7 +49,7 @@ pub(crate) fn draw(runs: &[&Run], domain: (f64, f64)) -> String {
         svg.text("tick", (x.at(tick), BOTTOM + 16.0), Anchor::Middle, &label);
     }
     svg.line("base", (LEFT, BOTTOM), (RIGHT, BOTTOM));
-    // The naive line last and dashed: where both agree, both are seen.
+    // The naive line last and dashed: where both agree, both are visible.
     for latencies in &all {
         draw_one(&mut svg, latencies, x, y);
     }

@@ -24,7 +24,7 @@ pub(crate) fn draw(runs: &[Run]) -> String {
     let mut svg = Svg::new("effects", (WIDTH, bottom + 48.0), title, &description(runs));
     let least = runs.iter().map(ratio).fold(0.8, f64::min).max(0.01);
     let most = runs.iter().map(ratio).fold(1.5, f64::max) * 1.1;
-    // Logarithmic, since it is a ratio: a quarter too much and ten times too much are both seen.
+    // Logarithmic, since it is a ratio: a quarter too much and ten times too much are both visible.
     let x = Scale::log((least, most), (LEFT, RIGHT));
     let ticks = TICKS
         .into_iter()
@@ -50,11 +50,11 @@ fn axis(svg: &mut Svg, x: Scale, ticks: impl Iterator<Item = f64>, bottom: f64) 
         let label = tick.to_string();
         svg.text("tick", (x.at(tick), bottom + 16.0), Anchor::Middle, &label);
     }
-    let place = (x.at(1.0), TOP - 12.0);
-    svg.text("note right-text", place, Anchor::Middle, "each call once");
-    let place = (f64::midpoint(LEFT, RIGHT), bottom + 36.0);
+    let at = (x.at(1.0), TOP - 12.0);
+    svg.text("note right-text", at, Anchor::Middle, "each call once");
+    let at = (f64::midpoint(LEFT, RIGHT), bottom + 36.0);
     let text = "effects found on the server per call made (log scale)";
-    svg.text("axis", place, Anchor::Middle, text);
+    svg.text("axis", at, Anchor::Middle, text);
 }
 
 fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
@@ -80,7 +80,7 @@ fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
     } else {
         format!("both {:.2}", ratio(naive))
     };
-    let (place, anchor) = if to > f64::midpoint(LEFT, RIGHT) {
+    let (at, anchor) = if to > f64::midpoint(LEFT, RIGHT) {
         (to - 14.0, Anchor::End)
     } else {
         (to + 14.0, Anchor::Start)
@@ -90,7 +90,7 @@ fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
     } else {
         4.5
     };
-    svg.text("note", (place, y + above), anchor, &text);
+    svg.text("note", (at, y + above), anchor, &text);
 }
 
 /// Effects per call that was made.

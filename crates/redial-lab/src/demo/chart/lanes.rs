@@ -20,7 +20,7 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 462.0;
 const TOP: f64 = 8.0;
 const ROW: f64 = 30.0;
-/// The symbol of what became of an attempt stands this far behind its sending at least, since
+/// The symbol of what happened to an attempt stands this far behind its sending at least, since
 /// the two lie a fraction of a millisecond apart.
 const SYMBOL: f64 = 11.0;
 

@@ -68,7 +68,7 @@ fn draw_one(svg: &mut Svg, run: &Hedged, index: usize, (x, y): (Scale, Scale)) {
     );
 }
 
-/// Those that have names, as the table says them: by the client's own count, which rounds to three
+/// Those that have names, as the table has them: by the client's own count, which rounds to three
 /// digits.
 fn percentiles(run: &Hedged) -> [String; NAMED.len()] {
     let latency = run.summary.latency_us;

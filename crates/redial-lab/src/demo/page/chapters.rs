@@ -8,7 +8,7 @@ use crate::{
     memory::chart,
     report::{
         page::{figure, section},
-        svg::escape,
+        table::html as table,
     },
 };
 
@@ -29,13 +29,13 @@ fn restarts(runs: &[Restarted]) -> String {
          started again {} times in the middle of the calls; it loses some replies as well. Each \
          life writes its effects to a ledger that survives. A retry that reaches the next life is \
          a new call to it, if ids are all it has. A call of a session is not: the next life does \
-         not know the session, so it does nothing, and the caller is told that the outcome is \
+         not know the session, so it does nothing, and the caller hears that the outcome is \
          unknown.",
         restart::KILLS
     );
     let legend = "<p class=\"legend\"><span><i class=\"key square lost-bar\"></i>calls that took \
-        effect twice</span><span><i class=\"key square soft-bar\"></i>calls whose callers were told \
-        that nobody knows</span></p>";
+        effect twice</span><span><i class=\"key square soft-bar\"></i>calls whose outcome \
+        is unknown to their callers</span></p>";
     let picture = figure("wide", legend, &outcomes::draw(runs));
     let table = table(&restart::HEADINGS, runs.iter().map(Restarted::row), 1);
     section(
@@ -86,38 +86,4 @@ fn memory(chapters: &Chapters) -> String {
     let table = table(&chapters::MEMORY_HEADINGS, rows, 1);
     let lead = crate::memory::WHY;
     section("Memory at full speed", lead, &format!("{picture}{table}"))
-}
-
-/// A table whose columns after the first `words` are numbers; a column called `verdict` is
-/// coloured.
-fn table<const N: usize>(
-    headings: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    words: usize,
-) -> String {
-    let class = |column: usize| match (headings[column], column < words) {
-        ("verdict", _) => " class=\"verdict\"",
-        (_, true) => "",
-        _ => " class=\"number\"",
-    };
-    let head = headings.iter().enumerate();
-    let head = head.map(|(n, text)| format!("<th scope=\"col\"{}>{text}</th>", class(n)));
-    let cell = |(column, text): (usize, String)| {
-        let text = escape(&text);
-        match (headings[column], text.as_str()) {
-            ("verdict", "exact") => format!("<td class=\"exact\">{text}</td>"),
-            ("verdict", _) => format!("<td class=\"wrong\">{text}</td>"),
-            _ if column == 0 => format!("<th scope=\"row\">{text}</th>"),
-            _ => format!("<td{}>{text}</td>", class(column)),
-        }
-    };
-    let row = |row: [String; N]| {
-        let cells = row.into_iter().enumerate().map(cell);
-        format!("<tr>{}</tr>", cells.collect::<String>())
-    };
-    format!(
-        "<div class=\"scroll\"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
-        head.collect::<String>(),
-        rows.map(row).collect::<String>()
-    )
 }
