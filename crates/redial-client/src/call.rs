@@ -113,7 +113,7 @@ impl<O> Call<O> {
         self
     }
 
-    /// What bounds everything, from the first poll on.
+    /// How long the call may take in all, from the first poll on.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.limits_mut().deadline = deadline;
         self
@@ -125,7 +125,7 @@ impl<O> Call<O> {
         self
     }
 
-    /// When a copy goes out although the attempt has not timed out.
+    /// When a copy of the call goes out although its attempt has not timed out.
     pub fn hedge(mut self, hedge: Hedge) -> Self {
         self.limits_mut().hedge = hedge;
         self
@@ -137,7 +137,7 @@ impl<O> Call<O> {
         self
     }
 
-    /// The call's id, where the caller chooses it: one that was never used before, such as
+    /// Sets the call's id, which must never have been used before, such as
     /// `Uuid::new_v4()` with that feature of the `uuid` crate. To send a call again that was sent
     /// before, use [`Client::resume`](crate::Client::resume).
     pub fn id(mut self, id: Uuid) -> Self {
@@ -145,7 +145,7 @@ impl<O> Call<O> {
         self
     }
 
-    /// The trace that the call belongs to, as in W3C Trace Context, section 3.2.
+    /// The trace that the call belongs to (W3C Trace Context, section 3.2).
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.state.retrier.traceparent = Some(traceparent.into());
         self
@@ -160,17 +160,17 @@ impl<O> Call<O> {
         }
     }
 
-    /// What names the call, to be kept before it is sent: with it a program that crashed
+    /// The call's token, to be stored before the call is sent: with it a program that crashed
     /// meanwhile can [`resolve`](crate::Client::resolve) or [`resume`](crate::Client::resume) it.
     ///
-    /// It waits until the call can have a name: for a connection, for the server to say whether
-    /// it has sessions and, at the end of the session's window, for a number. From then on the
-    /// call is bound to that name: if the session is lost before the call is sent, it ends as
-    /// `NotExecuted`.
+    /// It waits until the call has an id: for a connection, for the server to say whether it has
+    /// sessions and, at the end of the session's window, for a number. From then on the call is
+    /// bound to that id: if the session is lost before the call is sent, it ends as `NotExecuted`.
     ///
     /// # Errors
     ///
-    /// [`CallError::NotExecuted`] if there is no name for it within the call's deadline.
+    /// [`CallError::NotExecuted`] if the call gets no id within its deadline, or its params can't be
+    /// sent.
     pub async fn token(&mut self) -> Result<CallToken, CallError> {
         let state = &mut self.state;
         if let Some(problem) = state.problem.as_deref().cloned() {
@@ -233,8 +233,8 @@ impl<O: DeserializeOwned> IntoFuture for Call<O> {
     }
 }
 
-/// What awaiting a [`Call`] polls. Dropping it cancels the wait, not the execution, unless the
-/// server has not started it yet.
+/// The future of a [`Call`]. Dropping it cancels the wait, not the execution, unless the server has
+/// not started it yet.
 #[must_use = "a call is sent when it is awaited"]
 pub struct CallFuture<O> {
     guard: CallGuard,
@@ -284,7 +284,7 @@ impl Notification {
         Self { call }
     }
 
-    /// What bounds everything, from the first poll on.
+    /// How long it may take in all, from the first poll on.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.call.limits_mut().deadline = deadline;
         self
@@ -309,7 +309,7 @@ fn encode(params: &impl Serialize, json: &mut InlineBytes) -> Result<(), Cause> 
         [b'{' | b'[', ..] => {}
         other => {
             return Err(Cause::BadParams(format!(
-                "they are {}; expected an object, an array or nothing",
+                "got {}; expected an object, an array, or null to leave them out",
                 redial_protocol::cut(&String::from_utf8_lossy(other))
             )));
         }

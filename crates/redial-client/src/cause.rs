@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GiveUpReason {
-    /// What happened is final: another attempt would not change it.
+    /// The cause is final: another attempt would not change it.
     Final,
     /// All [`max_attempts`](crate::CallLimits::max_attempts) were made.
     Attempts,
@@ -25,7 +25,7 @@ pub enum GiveUpReason {
 impl fmt::Display for GiveUpReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Final => "no other would help",
+            Self::Final => "no retry would help",
             Self::Attempts => "no more allowed",
             Self::Deadline => "no time for another before the deadline",
             Self::Budget => "no token in the retry budget before the deadline",
@@ -50,10 +50,10 @@ pub enum Cause {
     /// [`max_in_flight`](crate::Config::max_in_flight)) or in the session's window.
     #[error("not sent within {0:?}")]
     NotSent(Duration),
-    /// There was no connection to be had.
+    /// No connection could be made.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The connection went while the call waited on it.
+    /// The connection was lost while the call waited on it.
     #[error("the connection to {peer} was lost: {reason}")]
     ConnectionLost {
         /// The address.
@@ -71,15 +71,14 @@ pub enum Cause {
     /// An option of the call makes no sense.
     #[error("bad option: {0}")]
     BadOption(String),
-    /// The session that the call was numbered in is gone: the server was restarted and has its
-    /// records in memory alone, the session's lease has ended, or this is another server. What
-    /// was never written under it has gone on to a new session.
+    /// The session that the call was numbered in is gone: the server was restarted and had its
+    /// records in memory alone, the session's lease has ended, or this is another server.
     #[error("the server no longer knows the session of this call")]
     SessionLost,
-    /// The id is that of another call of this client that is not over.
+    /// The id is that of another call of this client that is in flight.
     #[error("another call with this id is in flight")]
     IdInUse,
-    /// The server answered this call with something that is no outcome.
+    /// The server's reply to this call has no usable outcome.
     #[error("{0}")]
     MalformedReply(String),
     /// The call was executed, and its result is not of the type that was asked for.

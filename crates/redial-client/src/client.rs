@@ -153,7 +153,7 @@ impl Client {
     /// Closes the connections after the last acknowledgements have been written, so that the server
     /// keeps no records for this client. Dropping the last clone does the same, but without waiting
     /// for it; a program that is about to end should wait. It takes at most a second, and does
-    /// nothing if there are other clones of this client.
+    /// nothing while other clones of this client, or calls of it, are alive.
     pub async fn close(self) {
         let Some(handle) = Arc::into_inner(self.handle) else {
             return;

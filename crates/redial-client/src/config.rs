@@ -17,7 +17,8 @@ pub struct CallLimits {
     /// not written to any connection is no attempt: a call outlasts a server that is away for as
     /// long as its deadline allows.
     pub max_attempts: u32,
-    /// What bounds everything: connecting, attempts and the waits between them. Default 10 s.
+    /// How long the call may take in all: connecting, attempts and the waits between them. Default
+    /// 10 s.
     pub deadline: Duration,
     /// How long to wait between attempts. Default 50 ms, doubled up to 2 s, full jitter.
     pub backoff: Backoff,
@@ -39,9 +40,9 @@ impl Default for CallLimits {
 }
 
 impl CallLimits {
-    /// What is wrong with the numbers, if anything.
+    /// The first number that makes no sense, if there is one.
     pub(crate) fn problem(&self) -> Option<String> {
-        let zero = |name| Some(format!("{name} is 0; expected more"));
+        let zero = |name| Some(format!("{name} is 0; expected more than 0"));
         match self {
             _ if self.attempt_timeout.is_zero() => zero("attempt_timeout"),
             _ if self.max_attempts == 0 => zero("max_attempts"),
@@ -51,7 +52,7 @@ impl CallLimits {
     }
 }
 
-/// Everything about a client that can be chosen.
+/// Every limit and option of a client, with its default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -75,20 +76,20 @@ pub struct Config {
     /// are no sessions.
     pub extensions: bool,
     /// Whether the server is asked for a session, with a hello on every connection. Default yes.
-    /// In a session a call is executed at most once however late a retry arrives, and whatever
-    /// becomes of the server meanwhile; it costs one request per connection, for whose answer
-    /// the first calls of the client wait, and at most one small notification per 20 ms of idling.
-    /// A server without sessions is recognised by its answer; one that gives none is after three
-    /// hellos, each waited for as long as the [attempt_timeout](CallLimits::attempt_timeout) of
-    /// [`call`](Self::call), or after it has closed two connections on a hello. One that had
-    /// sessions before is not taken for another for either.
+    /// In a session a call is executed at most once, however late a retry arrives and whatever
+    /// happens to the server meanwhile. It costs one request per connection, for whose reply the
+    /// first calls of the client wait, and at most one small notification per 20 ms of idling.
+    /// A server without sessions is recognised by its reply. A silent one is taken for one after
+    /// three hellos, each waited for as long as the [attempt_timeout](CallLimits::attempt_timeout)
+    /// of [`call`](Self::call), or after it has closed two connections on a hello; but never if it
+    /// had sessions before.
     pub sessions: bool,
-    /// Whether a server that gives no answer to hellos, as told at [`sessions`](Self::sessions), is
-    /// guessed to be one without sessions. Default yes, for servers that don't answer what they
-    /// don't know. But one that is flooded with connections, or behind a network that fails at the
+    /// Whether a server that is silent on hellos is taken for one without sessions, as described at
+    /// [`sessions`](Self::sessions). Default yes, for servers that don't answer what they don't
+    /// know. But a server that is flooded with connections, or is behind a network that fails at the
     /// wrong moment, looks the same to a client that has just started, whose first calls then get
-    /// plain ids, with no more than those promise. With no, only an answer makes a server one
-    /// without sessions, and calls wait for an answer until their deadline.
+    /// plain ids with their smaller guarantee. With no, only a reply shows that a server has no
+    /// sessions, and calls wait for one until their deadline.
     pub assume_plain_on_silence: bool,
     /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
     /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
@@ -111,11 +112,11 @@ pub struct Config {
     /// 1 MiB; one frame may go over it. At the limit calls wait for room.
     pub max_buffered_bytes: usize,
     /// How many requests may be unanswered at once per connection. Default 512, which is as much
-    /// as a server takes by default before it holds more of them back. At the limit a call waits
-    /// for a place, no longer than its deadline, and rather takes another connection of the pool.
-    /// A request that has timed out keeps its place until its call is over, since its reply may
-    /// still come; the call's retries and pings need none. A server with sessions announces a
-    /// figure of its own, which is obeyed too; for another one, set it no higher than that one's.
+    /// as a server takes by default before it reads no more. At the limit a call takes another
+    /// connection of the pool, or waits for a permit until its deadline. A request that has timed
+    /// out keeps its permit until its call ends, since its reply may still come; the call's retries
+    /// and pings need none. A server with sessions announces its own limit, and the lower one
+    /// counts; for a server without, set it no higher than that server's.
     pub max_in_flight: usize,
     /// How many retries all calls together may make.
     pub retry_budget: RetryBudget,
@@ -155,9 +156,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What is wrong with the numbers, if anything.
+    /// The first number that makes no sense, if there is one.
     pub(crate) fn problem(&self) -> Option<String> {
-        let zero = |name| Some(format!("{name} is 0; expected more"));
+        let zero = |name| Some(format!("{name} is 0; expected more than 0"));
         match self {
             _ if self.connections == 0 => zero("connections"),
             _ if self.connect_timeout.is_zero() => zero("connect_timeout"),

@@ -54,15 +54,15 @@ impl Connector for Tcp {
     }
 }
 
-/// A connector with one connection to give, for a pipe in memory: once that is gone there is no
-/// other.
+/// A connector with one connection to give, such as a pipe in memory: once that is gone, connecting
+/// fails.
 pub fn once<Io>(io: Io) -> impl Connector<Io = Io>
 where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let place = Mutex::new(Some(io));
+    let slot = Mutex::new(Some(io));
     move || {
-        let io = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let io = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         let gone = || io::Error::new(io::ErrorKind::NotConnected, "the one connection is gone");
         std::future::ready(io.ok_or_else(gone))
     }

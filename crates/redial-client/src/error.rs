@@ -21,7 +21,7 @@ use crate::{
 /// match client.request("inc", serde_json::json!({"key": "k"})).await {
 ///     Ok(value) => println!("done: {value}"),
 ///     Err(error @ CallError::NotExecuted { .. }) => println!("nothing happened: {error}"),
-///     Err(error @ CallError::Failed { .. }) => println!("the handler said no: {error}"),
+///     Err(error @ CallError::Failed { .. }) => println!("it was executed and failed: {error}"),
 ///     Err(CallError::Unknown { token, .. }) => {
 ///         // Keep this, to ask for the same call again.
 ///         println!("{}", serde_json::to_string(&token).unwrap());
@@ -37,18 +37,17 @@ pub enum CallError {
         /// Why, and how it went.
         details: Box<Details>,
     },
-    /// Executed, and what came of it is no value: the handler's own error or a panic, or a
-    /// result of another type.
+    /// Executed, without a value for the caller: the handler returned an error or panicked, or its
+    /// result is of another type.
     #[error("{} failed; {details}", details.method)]
     Failed {
         /// Why, and how it went.
         details: Box<Details>,
     },
-    /// It may have been executed and it may not. Sending it again under a new id may repeat
-    /// the effect.
+    /// It may have been executed or not. Sending it again under a new id may repeat the effect.
     #[error("{} may have been executed; {details}", details.method)]
     Unknown {
-        /// Names the call, for [`Client::resolve`](crate::Client::resolve) and
+        /// Identifies the call, for [`Client::resolve`](crate::Client::resolve) and
         /// [`Client::resume`](crate::Client::resume).
         token: Box<CallToken>,
         /// Why, and how it went.
@@ -89,7 +88,7 @@ impl CallError {
         &self.details().report
     }
 
-    /// The server's answer, if it is what ended the call.
+    /// The server's error, if it is what ended the call.
     #[must_use]
     pub fn server_error(&self) -> Option<&ErrorObject> {
         match self.cause() {
@@ -132,7 +131,7 @@ impl fmt::Display for Details {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A number in the configuration makes no sense.
+    /// A field of the configuration makes no sense.
     #[error("bad configuration: {0}")]
     Config(String),
     /// The address is not of the form `host:port`.

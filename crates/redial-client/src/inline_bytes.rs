@@ -1,4 +1,4 @@
-//! JSON as bytes: what is short, as most params and results are, needs no heap.
+//! JSON as bytes: short ones, as most params and results are, need no heap.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 /// How much needs no heap, in bytes.
 const INLINE_BYTES: usize = 46;
 
-/// A value that is spelled out.
+/// The text of a JSON value, inline where it is short.
 #[derive(Clone)]
 pub(crate) struct InlineBytes(Repr);
 
@@ -18,7 +18,7 @@ enum Repr {
 }
 
 impl InlineBytes {
-    /// To be written to. By itself it is no JSON.
+    /// To be appended to. By itself it is not JSON.
     pub(crate) const EMPTY: Self = Self(Repr::Inline {
         len: 0,
         bytes: [0; INLINE_BYTES],
@@ -43,24 +43,24 @@ impl InlineBytes {
         }
     }
 
-    /// The same, if there is something.
+    /// The same, unless it is empty.
     pub(crate) fn non_empty(&self) -> Option<&[u8]> {
         Some(self.get()).filter(|text| !text.is_empty())
     }
 
-    /// The same for those who want it checked. `None` if it is no JSON after all.
+    /// The same as a checked value. `None` if it is not JSON after all.
     pub(crate) fn to_raw(&self) -> Option<Box<RawValue>> {
         let text = String::from_utf8(self.get().to_vec()).ok()?;
         RawValue::from_string(text).ok()
     }
 
-    /// More of what it is: from [`EMPTY`](Self::EMPTY) on, it is spelled out where it stays.
+    /// Appends text: from [`EMPTY`](Self::EMPTY) on, the value is written where it stays.
     #[inline]
     pub(crate) fn append(&mut self, text: &[u8]) {
         if let Repr::Inline { len, bytes } = &mut self.0 {
             let start = usize::from(*len);
-            if let Some(place) = bytes.get_mut(start..start + text.len()) {
-                place.copy_from_slice(text);
+            if let Some(free) = bytes.get_mut(start..start + text.len()) {
+                free.copy_from_slice(text);
                 *len += text.len() as u8;
                 return;
             }
@@ -87,8 +87,8 @@ impl From<&[u8]> for InlineBytes {
     fn from(text: &[u8]) -> Self {
         let mut bytes = [0; INLINE_BYTES];
         Self(match bytes.get_mut(..text.len()) {
-            Some(place) => {
-                place.copy_from_slice(text);
+            Some(start) => {
+                start.copy_from_slice(text);
                 let len = text.len() as u8;
                 Repr::Inline { len, bytes }
             }

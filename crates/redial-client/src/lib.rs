@@ -2,9 +2,9 @@
 //!
 //! A [`Client`] multiplexes calls over one connection or a pool of them, connects again by
 //! itself, and retries under limits. Every attempt of a call carries the same id, by which the
-//! server knows it again; the reply to *any* of them completes the call, however late. What a
-//! call ends with says whether it was executed: a value, or a [`CallError`] that is
-//! `NotExecuted`, `Failed` or `Unknown`.
+//! server recognises it; the reply to *any* of them completes the call, however late. A call ends
+//! with a value, or with a [`CallError`] that says whether it was executed: `NotExecuted`, `Failed`
+//! or `Unknown`.
 //!
 //! # Example
 //!
@@ -48,19 +48,17 @@
 //!
 //! # What is promised, and what is not
 //!
-//! * A call that was not executed is said to be `NotExecuted` only if that is certain: no
-//!   attempt was written whole, or the server refused each that was.
+//! * `NotExecuted` is certain: no attempt was written whole, or the server refused each that was.
 //! * Where the server has sessions, calls are numbered in one ([`Config::sessions`]), and none is
-//!   executed twice: not by a retry however late, nor by a server that was restarted and has
-//!   forgotten its records, nor by another one. What such a server can't tell ends as `Unknown`.
-//! * Where it has none, a call's id is random, and the server keeps its record for a while only. The
-//!   client doesn't send a call again after [`Config::resend_window`]; but a server that is
-//!   restarted and has its records in memory alone has forgotten them sooner, and may execute a
-//!   retry again.
-//! * A call that ended as `Unknown` comes with its [`CallToken`], by which its outcome can be asked
-//!   for ([`Client::resolve`]), by another process too.
-//! * Dropping a call's future ends the waiting. What was already written may be executed, unless a
-//!   server with sessions has not begun it: then it never is.
+//!   executed twice: not by a late retry, nor by a server that was restarted and lost its records,
+//!   nor by another server. A call of which such a server has no record ends as `Unknown`.
+//! * Where it has none, a call's id is random, and the server keeps its record for a limited time.
+//!   The client sends no mutation again after [`Config::resend_window`]; but a server that is
+//!   restarted and had its records in memory alone has lost them sooner, and may execute a retry.
+//! * `Unknown` comes with a [`CallToken`], with which this process or another can ask for the
+//!   outcome ([`Client::resolve`]).
+//! * Dropping a call's future cancels the call if a server with sessions has not started it.
+//!   Otherwise it only ends the waiting: what was written may be executed.
 
 mod builder;
 mod call;

@@ -1,4 +1,4 @@
-//! What became of a call, attempt by attempt.
+//! How a call went, attempt by attempt.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of a call that never began.
+    /// The report of a call that never began.
     pub(crate) const fn empty() -> Self {
         Self {
             attempts: 0,
@@ -85,9 +85,9 @@ impl Report {
 /// One attempt of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptReport {
-    /// The id that the call was sent under. The same for all attempts, unless the session was
-    /// lost before the call could have been executed: then it goes on under an id of the next. Nil
-    /// for a notification, and for an attempt that found no server to name it for.
+    /// The id that the call was sent under. All attempts have the same one, unless the session was
+    /// lost before the call could have been executed: then it goes on in the next session. Nil for a
+    /// notification, and for an attempt that found no server.
     pub id: Uuid,
     /// Which attempt, from 1.
     pub number: u32,
@@ -97,7 +97,7 @@ pub struct AttemptReport {
     pub started: Duration,
     /// When the client stopped waiting for it in particular, since the call's start.
     pub ended: Duration,
-    /// Why.
+    /// Why the client stopped waiting for it.
     pub end: AttemptEnd,
 }
 
@@ -108,18 +108,18 @@ pub enum AttemptEnd {
     /// A reply ended the call. A reply doesn't say which attempt it is for: it is counted for
     /// the latest one on its connection.
     Reply,
-    /// The server said that it did not execute it.
+    /// The server refused it: it was not executed.
     Refused,
     /// No reply within the attempt's timeout or the call's deadline. Its reply still counts.
     Timeout,
     /// The connection was lost after something of the request had been written.
     ConnectionLost,
-    /// There was no connection to be had, however often it was tried: nothing was written, so
-    /// it does not count.
+    /// No connection could be made, however often it was tried: nothing was written, so it does not
+    /// count.
     ConnectFailed,
     /// Still waited for when the reply to another attempt ended the call.
     Superseded,
-    /// A notification was handed to the system, which is all that can be known of one.
+    /// A notification was handed to the system; whether it arrived can't be known.
     Written,
 }
 
@@ -139,10 +139,10 @@ impl AttemptEnd {
     }
 }
 
-/// A value and how it was got.
+/// A call's value, and how the call went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply<T> {
-    /// What the handler answered.
+    /// What the handler returned.
     pub value: T,
     /// How the call went.
     pub report: Report,

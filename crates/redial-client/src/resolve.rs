@@ -39,11 +39,11 @@ pub enum Resolution<T> {
     Never,
 }
 
-/// A question for the outcome of a call, which is sent when it is awaited. It may be repeated as
-/// often as one likes, so it is sent again under the usual limits.
+/// A question for the outcome of a call, which is sent when it is awaited. To ask again does no
+/// harm, so it is retried as a query is, under the client's limits.
 ///
-/// If the call is running, the answer is waited for. The server keeps the record as long as there
-/// is a token of the call: see [`CallToken`].
+/// If the call is running, the server replies when it ends. It keeps the record for as long as
+/// there is a token of the call: see [`CallToken`].
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ impl<T> Resolve<T> {
         self
     }
 
-    /// What bounds everything, from the first poll on.
+    /// How long it may take in all, from the first poll on.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.call = self.call.deadline(deadline);
         self
@@ -118,8 +118,8 @@ impl<T> Resolve<T> {
 
 impl<T: DeserializeOwned> Resolve<T> {
     async fn run(self) -> Result<Resolution<T>, CallError> {
-        // The client stays until the token is gone: with the last token of a call that was never
-        // serialised the record goes, which somebody has to tell the server.
+        // The client stays until the token is dropped: that may acknowledge the call, which has to be
+        // sent.
         let Self {
             client: _client,
             call,
@@ -150,7 +150,7 @@ impl<T> fmt::Debug for Resolve<T> {
     }
 }
 
-/// What the server answered.
+/// Reads the server's reply.
 fn read<T: DeserializeOwned>(
     token: CallToken,
     result: &InlineBytes,
@@ -159,13 +159,13 @@ fn read<T: DeserializeOwned>(
     let resolution: rpc::Resolution = match serde_json::from_slice(result.get()) {
         Ok(resolution) => resolution,
         Err(error) => {
-            let text = format!("the answer to {} is none: {error}", rpc::RESOLVE);
+            let text = format!("the reply to {} has no resolution: {error}", rpc::RESOLVE);
             return Err(unknown(token, Cause::MalformedReply(text), report));
         }
     };
     let cause = match (resolution.state, resolution.result, resolution.error) {
         (rpc::State::Never, ..) => return Ok(Resolution::Never),
-        // What is on record may be that nobody knows: the server stopped while the handler ran.
+        // The record itself may be *unknown*: the server stopped while the handler ran.
         (rpc::State::Done, None, Some(error)) if error.executed() != Executed::Yes => {
             return Err(unknown(token, Cause::Server(error), report));
         }
@@ -175,7 +175,10 @@ fn read<T: DeserializeOwned>(
             Err(cause) => cause,
         },
         (state, ..) => {
-            let text = format!("the answer to {} is {state:?} and no outcome", rpc::RESOLVE);
+            let text = format!(
+                "the reply to {} is {state:?} without an outcome",
+                rpc::RESOLVE
+            );
             return Err(unknown(token, Cause::MalformedReply(text), report));
         }
     };
@@ -187,7 +190,8 @@ fn decode<T: DeserializeOwned>(result: &RawValue) -> Result<T, Cause> {
     serde_json::from_str(result.get()).map_err(|error| Cause::Decode(error.to_string()))
 }
 
-/// There is no answer. One says something all the same: that the call's caller is done with it.
+/// There is no resolution. One refusal says something all the same: that the call was
+/// acknowledged, or fenced.
 fn refused<T>(token: CallToken, error: CallError) -> Result<Resolution<T>, CallError> {
     let stale = error
         .server_error()

@@ -1,4 +1,4 @@
-//! What names a call beyond the life of its future, and of its process.
+//! Tokens: what identifies a call beyond the life of its future, and of its process.
 
 use std::sync::{
     Arc, Weak,
@@ -12,21 +12,21 @@ use uuid::Uuid;
 
 use crate::shared::Shared;
 
-/// Names a call beyond the life of its future and its process: what it takes to ask for its
+/// Identifies a call beyond the life of its future and its process: what it takes to ask for its
 /// outcome ([`Client::resolve`](crate::Client::resolve)) or to send the very same call again
 /// ([`Client::resume`](crate::Client::resume)). It can be kept as JSON, before the call is sent
 /// ([`Call::token`](crate::Call::token)) or after it ended as *unknown*.
 ///
 /// While a token of a call without outcome lives, the server keeps its record of the call, for as
-/// long as the session stands; when the last clone is dropped, or the call has an outcome, the
+/// long as the session lives. When the last clone is dropped, or the call has an outcome, the
 /// record goes.
 ///
-/// **Serialising a token keeps the record**, whatever becomes of the call, because the token then
+/// **Serialising a token keeps the record**, whatever happens to the call, because the token then
 /// lives where this process doesn't see it: a program that dies after the call has ended and before
-/// it has kept the outcome asks again in its next life, and is answered the same. The record goes
-/// when the program says so ([`Client::forget`](crate::Client::forget)), or with the session's
-/// lease. Until then the call takes a place in the session's window; when half of the window is
-/// taken this way the client opens a new session and leaves the old one to its lease.
+/// it has stored the outcome asks again when it restarts, and gets the same answer. The record goes
+/// with [`Client::forget`](crate::Client::forget), or with the session's lease. Until then the call
+/// takes up room in the session's window; when half of the window is taken this way, the client
+/// opens a new session and leaves the old one to its lease.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CallToken {
     /// The call's id.
@@ -68,7 +68,7 @@ impl Serialize for CallToken {
     }
 }
 
-/// Keeps the number of a call from being acknowledged, for as long as somebody has its token.
+/// Keeps the number of a call from being acknowledged while a token of the call lives.
 #[derive(Debug)]
 pub(crate) struct Retention {
     shared: Weak<Shared>,
@@ -77,8 +77,8 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// A hold on a number of a session of this client; `is_exported` if its token has been
-    /// serialised before. Not to be dropped under the client's lock.
+    /// Retains a number in a session of this client; `is_exported` if its token has been serialised
+    /// before. Not to be dropped under the client's lock.
     pub(crate) fn new(shared: &Arc<Shared>, call: SessionCall, is_exported: bool) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::downgrade(shared),
@@ -87,12 +87,12 @@ impl Retention {
         })
     }
 
-    /// Whether a token was serialised, so that the record is kept until it is forgotten on purpose.
+    /// Whether a token was serialised, so that the record is kept until the program forgets it.
     pub(crate) fn is_exported(&self) -> bool {
         self.is_exported.load(Ordering::Relaxed)
     }
 
-    /// Whether the token may be used by somebody other than the holder of this reference.
+    /// Whether there are other tokens than the one that holds this reference.
     pub(crate) fn has_others(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1 || self.is_exported()
     }

@@ -72,9 +72,8 @@ impl CallState {
         }
     }
 
-    /// Until when to sleep, or that the call has ended: what it ended with is put into place, from
-    /// which it need not be moved. The clock is read only if it is needed: the time of an answer is
-    /// known.
+    /// Until when to sleep, or that the call has ended: `finished` is written where it stays. The
+    /// clock is read only if it is needed: the time of an answer is known.
     pub(super) fn step(
         &mut self,
         shared: &mut SharedState,
@@ -144,7 +143,7 @@ impl CallState {
         Ok(())
     }
 
-    /// The call's id is not to be had.
+    /// The call can't begin under its id.
     fn not_begun(&mut self, conflict: IdConflict, shared: &SharedState, now: Instant) -> Finished {
         // Nothing is sent for this one, but the call in flight under its id is the same call.
         self.may_be_executed |= conflict == IdConflict::InUse;

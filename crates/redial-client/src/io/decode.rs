@@ -113,9 +113,10 @@ mod tests {
                     ServerMessage::Reply { id, outcome: Ok(result), meta } => {
                         prop_assert_eq!(meta, ReplyMeta::default());
                         let result = result.get();
-                        match InlineBytes::is_inline(result) {
-                            true => slow.push_short(id, result),
-                            false => slow.push(ServerMessage::Reply { id, outcome: Ok(result.into()), meta }),
+                        if InlineBytes::is_inline(result) {
+                            slow.push_short(id, result);
+                        } else {
+                            slow.push(ServerMessage::Reply { id, outcome: Ok(result.into()), meta });
                         }
                     }
                     other => panic!("{other:?} is no result"),

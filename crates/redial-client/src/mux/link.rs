@@ -301,9 +301,10 @@ mod tests {
                 if flush {
                     // In any order: calls end when they like.
                     for ((start, end), text, keep) in fresh.drain(..).rev().collect::<Vec<_>>() {
-                        match keep {
-                            true => expected.push((start, text)),
-                            false => link.withdraw(start, end),
+                        if keep {
+                            expected.push((start, text));
+                        } else {
+                            link.withdraw(start, end);
                         }
                     }
                     link.hand_out(&mut transmit);

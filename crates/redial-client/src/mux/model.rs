@@ -1,5 +1,5 @@
-//! Names of calls and what is acknowledged of them, against a list of all calls and a server that
-//! writes down what it is told.
+//! Call ids and acknowledgements, against a list of all calls and a server that records what it
+//! hears.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ enum ModelStep {
     /// The last token goes; others live elsewhere, or not.
     Release(usize, bool),
     Resume(usize),
-    /// A call that was left to others is over for good.
+    /// A call whose token is elsewhere is forgotten.
     Acknowledge(usize),
     /// Nothing has been sent for a while.
     Idle,
@@ -38,8 +38,8 @@ enum ModelStep {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ModelState {
     Open,
-    Held,
-    Left,
+    Retained,
+    Exported,
     Done,
 }
 
@@ -172,26 +172,26 @@ impl ModelWorld {
         let above = params["above"].as_array();
         let range = |pair: &Value| pair[0].as_u64().unwrap()..pair[1].as_u64().unwrap();
         let above = above.into_iter().flatten().flat_map(range);
-        self.told(session, (0..ack).chain(above).collect());
+        self.record_acks(session, (0..ack).chain(above).collect());
     }
 
-    /// Only what is over may be acknowledged.
-    fn told(&mut self, session: SessionId, numbers: BTreeSet<u64>) {
+    /// Only what has ended may be acknowledged.
+    fn record_acks(&mut self, session: SessionId, numbers: BTreeSet<u64>) {
         for call in &self.calls {
             let name = call.id.filter(|name| name.session == session);
-            let is_told = name.is_some_and(|name| numbers.contains(&name.number));
-            assert!(!is_told || call.state == ModelState::Done, "{call:?}");
+            let is_acked = name.is_some_and(|name| numbers.contains(&name.number));
+            assert!(!is_acked || call.state == ModelState::Done, "{call:?}");
         }
         let records = self.server.get_mut(&session).expect("it was opened");
         records.acknowledged.extend(numbers);
     }
 
     /// A server has room for two windows: what is acknowledged may come late, as here when the
-    /// request that was to say it is taken back, and those behind it are not.
+    /// request that carries it is withdrawn, and those behind it are not.
     fn arrived(&mut self, id: &str, ack: Option<u64>) {
         let id = Uuid::parse_str(id).unwrap();
         let call = SessionCall::from_uuid(id).expect("there is a session");
-        self.told(call.session, (0..ack.unwrap_or(0)).collect());
+        self.record_acks(call.session, (0..ack.unwrap_or(0)).collect());
         let records = self.server.get_mut(&call.session).expect("it was opened");
         records.end = records.end.max(call.number + 1);
         let open = records.end - records.acknowledged.range(..records.end).count() as u64;
@@ -257,23 +257,24 @@ impl ModelWorld {
                 self.mux.withdraw(call.key);
                 self.mux.remove(call.key, end);
                 call.state = match (end, call.id) {
-                    (Disposition::Retain, Some(_)) => ModelState::Held,
+                    (Disposition::Retain, Some(_)) => ModelState::Retained,
                     _ => ModelState::Done,
                 };
             }
-            (ModelStep::Release(_, is_exported), ModelState::Held, Some(name)) => {
+            (ModelStep::Release(_, is_exported), ModelState::Retained, Some(name)) => {
                 self.mux.drop_token(name, is_exported);
-                call.state = match is_exported {
-                    true => ModelState::Left,
-                    false => ModelState::Done,
+                call.state = if is_exported {
+                    ModelState::Exported
+                } else {
+                    ModelState::Done
                 };
             }
-            (ModelStep::Resume(_), ModelState::Held | ModelState::Left, Some(name))
+            (ModelStep::Resume(_), ModelState::Retained | ModelState::Exported, Some(name))
                 if self.mux.sessions.get(name.session).is_some() =>
             {
                 self.open(Some(index));
             }
-            (ModelStep::Acknowledge(_), ModelState::Left, Some(name)) => {
+            (ModelStep::Acknowledge(_), ModelState::Exported, Some(name)) => {
                 self.mux.acknowledge(name.uuid());
                 call.state = ModelState::Done;
             }
@@ -321,7 +322,7 @@ impl ModelWorld {
         assert_eq!(self.mux.in_flight(), open().count());
     }
 
-    /// Everybody is done: nobody has waited in vain, and the server was told of everything.
+    /// Every call ends: none has waited in vain, and all of them are acknowledged.
     fn finish(&mut self) {
         while let Some(index) = self
             .calls
@@ -332,7 +333,7 @@ impl ModelWorld {
             self.happen(ModelStep::Send(at));
             self.happen(match self.calls[index].state {
                 ModelState::Open => ModelStep::Close(at, Disposition::Acknowledge),
-                ModelState::Held => ModelStep::Release(at, false),
+                ModelState::Retained => ModelStep::Release(at, false),
                 _ => ModelStep::Acknowledge(at),
             });
         }

@@ -107,13 +107,14 @@ mod tests {
                 let mut list = Replies::default();
                 for (n, text, is_short) in &replies {
                     let (id, text) = (Uuid::from_u128(*n), text.as_bytes());
-                    match *is_short && may_be_short {
-                        true => list.push_short(id, text),
-                        false => list.push(ServerMessage::Reply {
+                    if *is_short && may_be_short {
+                        list.push_short(id, text);
+                    } else {
+                        list.push(ServerMessage::Reply {
                             id,
                             outcome: Ok(text.into()),
                             meta: ReplyMeta::default(),
-                        }),
+                        });
                     }
                 }
                 mux.handle_replies(0, &mut list, now).unwrap();

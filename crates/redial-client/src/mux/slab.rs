@@ -1,16 +1,16 @@
-//! The calls that are not over, each in a place that is found without hashing.
+//! A slab: values in entries that are found without hashing and are used again.
 
-/// Where a call is. A key is never used again: not even when its place is.
+/// The key of a value. It is never used again, although its entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     index: u32,
     generation: u32,
 }
 
-/// Values in places that are used again.
+/// Values in entries that are used again.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    places: Vec<Entry<T>>,
+    entries: Vec<Entry<T>>,
     free: Vec<u32>,
 }
 
@@ -18,14 +18,14 @@ pub(super) struct Slab<T> {
 struct Entry<T> {
     generation: u32,
     is_free: bool,
-    /// Of a place that is free, what is left of the one before.
+    /// In a free entry, what is left of the value before.
     value: T,
 }
 
 impl<T> Slab<T> {
     pub(super) const fn new() -> Self {
         Self {
-            places: Vec::new(),
+            entries: Vec::new(),
             free: Vec::new(),
         }
     }
@@ -34,64 +34,64 @@ impl<T> Slab<T> {
     pub(super) fn insert(&mut self, value: T) -> Key {
         let value = std::cell::Cell::new(Some(value));
         let take = || value.take().expect("it is put in once");
-        self.insert_with(take, |place| *place = take())
+        self.insert_with(take, |entry| *entry = take())
     }
 
-    /// A value in a new place, or in one that was used before: to build it there is cheaper.
+    /// Puts a value into a free entry, or a new one. To build it where it stays is cheaper.
     pub(super) fn insert_with(
         &mut self,
         new: impl FnOnce() -> T,
         reuse: impl FnOnce(&mut T),
     ) -> Key {
         let Some(index) = self.free.pop() else {
-            let index = u32::try_from(self.places.len()).expect("fewer than 2^32 calls at once");
+            let index = u32::try_from(self.entries.len()).expect("fewer than 2^32 calls at once");
             let (generation, is_free) = (0, false);
-            self.places.push(Entry {
+            self.entries.push(Entry {
                 generation,
                 is_free,
                 value: new(),
             });
             return Key { index, generation };
         };
-        let place = &mut self.places[index as usize];
-        place.is_free = false;
-        reuse(&mut place.value);
+        let entry = &mut self.entries[index as usize];
+        entry.is_free = false;
+        reuse(&mut entry.value);
         Key {
             index,
-            generation: place.generation,
+            generation: entry.generation,
         }
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&T> {
-        let place = self.places.get(key.index as usize)?;
-        (place.generation == key.generation).then_some(&place.value)
+        let entry = self.entries.get(key.index as usize)?;
+        (entry.generation == key.generation).then_some(&entry.value)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let place = self.places.get_mut(key.index as usize)?;
-        (place.generation == key.generation).then_some(&mut place.value)
+        let entry = self.entries.get_mut(key.index as usize)?;
+        (entry.generation == key.generation).then_some(&mut entry.value)
     }
 
-    /// Gives the place of a value back. What is not taken from it is dropped when the place is used
+    /// Frees the entry of a value. What is not taken out of it is dropped when the entry is used
     /// again.
     pub(super) fn remove(&mut self, key: Key) -> Option<&mut T> {
-        let place = self.places.get_mut(key.index as usize)?;
-        if place.generation != key.generation {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        if entry.generation != key.generation {
             return None;
         }
-        place.generation = place.generation.wrapping_add(1);
-        place.is_free = true;
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.is_free = true;
         self.free.push(key.index);
-        Some(&mut place.value)
+        Some(&mut entry.value)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.entries.len() - self.free.len()
     }
 
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        let taken = self.places.iter_mut().filter(|place| !place.is_free);
-        taken.map(|place| &mut place.value)
+        let taken = self.entries.iter_mut().filter(|entry| !entry.is_free);
+        taken.map(|entry| &mut entry.value)
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_place_is_used_again_and_its_key_is_not() {
+    fn an_entry_is_used_again_and_its_key_is_not() {
         let mut slab = Slab::new();
         let (a, b) = (slab.insert('a'), slab.insert('b'));
         assert_eq!(slab.remove(a), Some(&mut 'a'));

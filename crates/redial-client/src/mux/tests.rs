@@ -104,7 +104,7 @@ fn only_the_first_request_asks_for_a_driver_and_only_a_sleeping_driver_is_woken(
 fn a_waker_that_is_replaced_is_woken_rather_than_dropped_under_the_lock() {
     let (mut mux, now) = mux(Config::default());
     send(&mut mux, 1, now);
-    let task = |_| Waker::from(std::sync::Arc::new(Nobody));
+    let task = |_| Waker::from(std::sync::Arc::new(NoTask));
     let wakers: [Waker; 2] = [(); 2].map(task);
     mux.listen(key(&mux, 1), &wakers[0]);
     mux.listen(key(&mux, 1), &wakers[0]);
@@ -113,9 +113,9 @@ fn a_waker_that_is_replaced_is_woken_rather_than_dropped_under_the_lock() {
     assert_eq!(mux.wakers.len(), 1);
 }
 
-struct Nobody;
+struct NoTask;
 
-impl std::task::Wake for Nobody {
+impl std::task::Wake for NoTask {
     fn wake(self: std::sync::Arc<Self>) {}
 }
 
@@ -216,7 +216,7 @@ fn a_full_buffer_takes_no_more_and_wakes_the_waiting_when_there_is_room() {
 }
 
 #[test]
-fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
+fn a_permit_goes_to_the_next_that_waits_whatever_happens_to_the_one_before() {
     let config = Config {
         max_in_flight: 1,
         ..Config::default()
@@ -227,10 +227,10 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
         assert_eq!(send(&mut mux, n, now), WAIT);
         mux.listen(key(&mux, n), Waker::noop());
     }
-    // One is cancelled while it waits, one when the place is kept for it already.
+    // One is cancelled while it waits, one when the permit is reserved for it already.
     close(&mut mux, 2);
     close(&mut mux, 1);
-    assert_eq!(mux.wakers.len(), 1, "there is a place for one");
+    assert_eq!(mux.wakers.len(), 1, "there is a permit for one");
     assert_eq!(send(&mut mux, 6, now), WAIT, "and it is not for all");
     close(&mut mux, 3);
     let again = |mux: &mut Mux, n| mux.send(&request(key(mux, n)), now);
@@ -241,7 +241,7 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
     assert_eq!(
         mux.in_flight_on(0),
         1,
-        "a place is kept on the next connection"
+        "a reserved permit outlives the connection"
     );
     mux.handle_disconnect(0, None, &"peer".into(), "cut", now);
     assert_eq!(
@@ -257,7 +257,7 @@ fn a_place_goes_to_the_next_that_waits_whatever_becomes_of_the_one_before() {
 
 /// If lost requests could fill the window, their retries would wait for each other.
 #[test]
-fn a_retry_needs_no_place() {
+fn a_retry_needs_no_permit() {
     let config = Config {
         max_in_flight: 1,
         ..Config::default()
@@ -417,5 +417,9 @@ fn ids_that_differ_only_in_their_last_bytes_spread() {
     let hasher = BuildHasherDefault::<IdHasher>::default();
     let low: std::collections::HashSet<u64> =
         (0..1000).map(|n| hasher.hash_one(id(n)) % 1024).collect();
-    assert!(low.len() > 500, "{} of 1024 places for 1000 ids", low.len());
+    assert!(
+        low.len() > 500,
+        "{} of 1024 buckets for 1000 ids",
+        low.len()
+    );
 }

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn never_more_than_the_burst_however_long_nobody_retries() {
+    fn never_more_than_the_burst_however_long_no_call_retries() {
         let (mut bucket, now) = bucket(20.0, 10.0, 3.0);
         let later = now + HOUR;
         (0..1000).for_each(|_| bucket.deposit());

@@ -1,4 +1,4 @@
-//! What an answer of the server means for its call: over, or worth another attempt.
+//! What a server's error means for its call: that it ends, or is worth another attempt.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use redial_protocol::{ErrorObject, Executed};
 /// What to do about an error reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The handler ran, and this is its own error: the call is over.
+    /// The handler ran, and this is its own error: the call ends.
     Failed,
-    /// Nobody knows whether it ran: the call is over, and never sent again.
+    /// It is not known whether it ran: the call ends, and is never sent again.
     Unknown,
     /// It did not run, and would not if it were sent again.
     Refused,

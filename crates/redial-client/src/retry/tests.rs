@@ -1,5 +1,5 @@
-//! One call in a world that does its worst, without a socket or a sleep: what the call says
-//! happened is compared with what did.
+//! One call in a world that does its worst, without a socket or a sleep: what the call reports is
+//! compared with what happened.
 
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -65,7 +65,7 @@ enum OneCallEvent {
     Connect,
     FailToConnect,
     Write(usize),
-    Lose { knows_how_far: bool },
+    Lose { is_offset_known: bool },
     Serve(OneCallServe),
 }
 
@@ -114,7 +114,7 @@ impl OneCallWorld {
         }
     }
 
-    /// Lets the call decide. Gives until when it sleeps, or `None` if it is over.
+    /// Lets the call decide. Gives until when it sleeps, or `None` if it has ended.
     fn step(&mut self) -> Option<Instant> {
         if self.finished.is_some() {
             return None;
@@ -124,10 +124,7 @@ impl OneCallWorld {
             .step(&mut self.mux, &mut self.context, self.now)
         {
             Step::Sleep { until, .. } => {
-                assert!(
-                    until > self.now,
-                    "a sleep that is over is a loop without pause"
-                );
+                assert!(until > self.now, "a sleep that has passed is a busy loop");
                 Some(until)
             }
             Step::Complete(ending) => {
@@ -152,7 +149,9 @@ impl OneCallWorld {
                 self.mux.handle_connect_failed(0, &error, self.now);
             }
             OneCallEvent::Write(bytes) if self.is_connected => self.write(bytes),
-            OneCallEvent::Lose { knows_how_far } if self.is_connected => self.lose(knows_how_far),
+            OneCallEvent::Lose { is_offset_known } if self.is_connected => {
+                self.lose(is_offset_known)
+            }
             OneCallEvent::Serve(serve) if self.is_connected && !self.arrived.is_empty() => {
                 self.arrived.remove(0);
                 self.serve(serve);
@@ -183,14 +182,13 @@ impl OneCallWorld {
         self.mux.handle_written(0, self.transmit.offset());
     }
 
-    fn lose(&mut self, knows_how_far: bool) {
+    fn lose(&mut self, is_offset_known: bool) {
         // What is not known to have been written must be taken for written.
-        let written = match knows_how_far {
-            true => Some(self.transmit.offset()),
-            false => {
-                self.stranded += usize::from(!self.transmit.ready().is_empty());
-                None
-            }
+        let written = if is_offset_known {
+            Some(self.transmit.offset())
+        } else {
+            self.stranded += usize::from(!self.transmit.ready().is_empty());
+            None
         };
         self.mux
             .handle_disconnect(0, written, &"peer".into(), "cut", self.now);
@@ -228,7 +226,7 @@ impl OneCallWorld {
             .unwrap();
     }
 
-    /// Lets time pass until the call is over, and then everything leave that still can.
+    /// Lets time pass until the call has ended, and then everything leave that still can.
     fn finish(&mut self) -> (Completion, RemovedCall) {
         while let Some(until) = self.step() {
             self.now = until;
@@ -240,7 +238,7 @@ impl OneCallWorld {
             .expect("it was pending");
         self.is_connected = true;
         self.write(usize::MAX);
-        (self.finished.take().expect("it is over"), pending)
+        (self.finished.take().expect("it has ended"), pending)
     }
 
     /// Something was sent whole that was not refused.
@@ -262,7 +260,7 @@ fn events() -> impl Strategy<Value = Vec<OneCallEvent>> {
         4 => Just(OneCallEvent::Connect),
         1 => Just(OneCallEvent::FailToConnect),
         4 => prop_oneof![1usize..300, Just(100_000)].prop_map(OneCallEvent::Write),
-        2 => any::<bool>().prop_map(|knows_how_far| OneCallEvent::Lose { knows_how_far }),
+        2 => any::<bool>().prop_map(|is_offset_known| OneCallEvent::Lose { is_offset_known }),
         3 => serve.prop_map(OneCallEvent::Serve),
     ];
     prop::collection::vec(event, 0..60)
@@ -281,10 +279,11 @@ fn limits() -> CallLimits {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
     #[test]
-    fn what_the_call_says_is_what_happened(events in events(), is_poor: bool, is_narrow: bool) {
-        let budget = match is_poor {
-            true => RetryBudget { burst: 1.0, ..RetryBudget::default() },
-            false => RetryBudget::unlimited(),
+    fn what_the_call_reports_is_what_happened(events in events(), is_poor: bool, is_narrow: bool) {
+        let budget = if is_poor {
+            RetryBudget { burst: 1.0, ..RetryBudget::default() }
+        } else {
+            RetryBudget::unlimited()
         };
         let config = Config {
             max_in_flight: if is_narrow { 1 } else { 512 },
@@ -394,7 +393,7 @@ fn a_refusal_is_not_put_to_an_attempt_that_was_not_written() {
 }
 
 #[test]
-fn a_wish_for_peace_counts_during_the_backoff_too() {
+fn retry_after_counts_during_the_backoff_too() {
     let mut world = written();
     world.now += ms(100);
     world.step();
@@ -412,7 +411,7 @@ fn a_wish_for_peace_counts_during_the_backoff_too() {
 }
 
 #[test]
-fn a_copy_that_lies_in_the_buffer_for_too_long_is_taken_back() {
+fn a_copy_that_lies_in_the_buffer_for_too_long_is_withdrawn() {
     let mut world = written();
     world.retrier.resend_window = Some(ms(300));
     let first_sent = world.now;
@@ -454,7 +453,7 @@ fn a_copy_is_looked_after_when_it_gets_too_late_for_it() {
 }
 
 #[test]
-fn a_hedge_is_taken_back_when_it_gets_too_late_for_it() {
+fn a_hedge_is_withdrawn_when_it_gets_too_late_for_it() {
     let mut world = OneCallWorld::new(limits(), RetryBudget::unlimited());
     world.context.limits.hedge = Hedge::After(ms(50));
     world.retrier.resend_window = Some(ms(80));

@@ -319,9 +319,12 @@ async fn an_unsendable_request_fails_at_once_and_affects_no_other() {
         ),
         (
             scalar,
-            "bad params: they are 7; expected an object, an array or nothing",
+            "bad params: got 7; expected an object, an array, or null to leave them out",
         ),
-        (option, "bad option: max_attempts is 0; expected more"),
+        (
+            option,
+            "bad option: max_attempts is 0; expected more than 0",
+        ),
         (
             trace,
             "traceparent is \"nonsense\"; expected the form of W3C",
@@ -343,7 +346,7 @@ async fn an_invalid_configuration_is_refused_by_field_name() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "bad configuration: connections is 0; expected more"
+        "bad configuration: connections is 0; expected more than 0"
     );
     let limits = CallLimits {
         deadline: Duration::ZERO,
