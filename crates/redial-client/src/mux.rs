@@ -6,12 +6,16 @@
 //! and what a driver has to do goes out through `poll_*` (`poll.rs`).
 
 mod acks;
+pub(crate) mod attempt;
 pub(crate) mod call_ids;
 pub(crate) mod control;
+mod disconnect;
 mod handle;
 mod handshake;
+mod handshake_wait;
 pub(crate) mod link;
 pub(crate) mod pending;
+mod permits;
 pub(crate) mod poll;
 pub(crate) mod replies;
 pub(crate) mod send;
@@ -38,8 +42,9 @@ use redial_protocol::{Dialect, ReplyMeta};
 use uuid::Uuid;
 
 use self::{
+    attempt::Attempt,
     link::Link,
-    pending::{Answer, Attempt, PendingCall},
+    pending::{Answer, PendingCall},
     sessions::Sessions,
     slab::{Key, Slab},
     timers::Timers,

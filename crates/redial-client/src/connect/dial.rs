@@ -97,9 +97,9 @@ async fn by<F: Future>(until: Option<Instant>, future: F) -> Option<F::Output> {
 }
 
 /// The attempts that run.
-struct Running<'a, Io>(Vec<(SocketAddr, Attempt<'a, Io>)>);
+struct Running<'a, Io>(Vec<(SocketAddr, Dialing<'a, Io>)>);
 
-type Attempt<'a, Io> = Pin<Box<dyn Future<Output = io::Result<Io>> + Send + 'a>>;
+type Dialing<'a, Io> = Pin<Box<dyn Future<Output = io::Result<Io>> + Send + 'a>>;
 
 impl<Io> Default for Running<'_, Io> {
     fn default() -> Self {

@@ -21,7 +21,7 @@ const MAX_LISTED: usize = 8;
 
 /// The addresses of one name, and what happened to the attempts on them.
 pub(super) struct Race {
-    attempts: Vec<Attempt>,
+    candidates: Vec<Candidate>,
     /// How many of them have been started.
     started: usize,
     running: usize,
@@ -29,7 +29,7 @@ pub(super) struct Race {
     next_at: Option<Instant>,
 }
 
-struct Attempt {
+struct Candidate {
     address: SocketAddr,
     failure: Option<io::Error>,
 }
@@ -48,12 +48,12 @@ pub(super) enum Next {
 impl Race {
     /// A race among the addresses of a name, in the order that the resolver prefers.
     pub(super) fn new(resolved: impl IntoIterator<Item = SocketAddr>) -> Self {
-        let attempts = interleaved(resolved).map(|address| Attempt {
+        let candidates = interleaved(resolved).map(|address| Candidate {
             address,
             failure: None,
         });
         Self {
-            attempts: attempts.collect(),
+            candidates: candidates.collect(),
             started: 0,
             running: 0,
             next_at: None,
@@ -61,7 +61,7 @@ impl Race {
     }
 
     pub(super) fn next(&mut self, now: Instant) -> Next {
-        let untried = self.attempts.get(self.started);
+        let untried = self.candidates.get(self.started);
         match (untried, self.next_at) {
             (None, _) if self.running == 0 => Next::Exhausted,
             (None, _) => Next::Wait(None),
@@ -77,7 +77,7 @@ impl Race {
 
     /// An attempt has ended without a connection.
     pub(super) fn failed(&mut self, address: SocketAddr, error: io::Error) {
-        let started = &mut self.attempts[..self.started];
+        let started = &mut self.candidates[..self.started];
         let Some(at) = started.iter().rposition(|a| a.address == address) else {
             return;
         };
@@ -91,7 +91,11 @@ impl Race {
 
     /// Why there is no connection: every address failed, or the time `limit` is up.
     pub(super) fn into_error(self, limit: Option<Duration>) -> io::Error {
-        let last = self.attempts.iter().rev().find_map(|a| a.failure.as_ref());
+        let last = self
+            .candidates
+            .iter()
+            .rev()
+            .find_map(|a| a.failure.as_ref());
         let kind = match (limit, last) {
             (Some(_), _) => io::ErrorKind::TimedOut,
             (None, Some(error)) => error.kind(),
@@ -117,13 +121,13 @@ impl fmt::Debug for NoConnection {
 
 impl fmt::Display for NoConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let attempts = &self.race.attempts;
+        let candidates = &self.race.candidates;
         match self.limit {
             Some(limit) => write!(f, "no connection within {limit:?}")?,
-            None if attempts.is_empty() => return f.write_str("the name has no address"),
+            None if candidates.is_empty() => return f.write_str("the name has no address"),
             None => f.write_str("no address takes connections")?,
         }
-        for (at, attempt) in attempts.iter().take(MAX_LISTED).enumerate() {
+        for (at, attempt) in candidates.iter().take(MAX_LISTED).enumerate() {
             let separator = if at == 0 { " (" } else { "; " };
             write!(f, "{separator}{}: ", attempt.address)?;
             match &attempt.failure {
@@ -132,8 +136,8 @@ impl fmt::Display for NoConnection {
                 None => f.write_str("not tried")?,
             }
         }
-        match attempts.len().saturating_sub(MAX_LISTED) {
-            0 if attempts.is_empty() => Ok(()),
+        match candidates.len().saturating_sub(MAX_LISTED) {
+            0 if candidates.is_empty() => Ok(()),
             0 => f.write_str(")"),
             more => write!(f, "; and {more} more)"),
         }

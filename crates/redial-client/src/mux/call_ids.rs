@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::{
     Mux,
-    pending::{Attempt, AttemptState, CallFlags, CallId, PendingCall},
+    attempt::{Attempt, AttemptState},
+    pending::{CallFlags, CallId, PendingCall},
     session::Session,
     sessions::Disposition,
     slab::Key,

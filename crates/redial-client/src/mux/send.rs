@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::{
     Mux,
+    attempt::{Attempt, AttemptState},
     link::WriteProgress,
-    pending::{Attempt, AttemptState, CallId, RemovedCall},
+    pending::{CallId, RemovedCall},
     sessions::Disposition,
     slab::Key,
 };
@@ -146,23 +147,6 @@ impl Mux {
         chosen
     }
 
-    /// Whether there is room for the call's request. Otherwise it is woken when there is.
-    fn has_room(&mut self, link: usize, key: Key) -> bool {
-        let max = self.max_in_flight();
-        let call = self.calls.get_mut(key).expect("the call is pending");
-        let link = &mut self.links[link];
-        // A retry of an attempt that was never answered needs no permit: if lost requests could
-        // fill the window, their retries would wait for each other.
-        let has_permit = link.in_flight < max || call.permit.is_some() || call.may_be_answered();
-        if has_permit && link.unsent() < self.max_buffered_bytes {
-            return true;
-        }
-        if !std::mem::replace(&mut call.is_blocked, true) {
-            link.blocked.push_back(key);
-        }
-        false
-    }
-
     /// Writes a request's frame to the buffer of a link, and gives its offsets there.
     fn append(
         &mut self,
@@ -195,16 +179,6 @@ impl Mux {
             self.sessions.record_ack(call.id, link);
         }
         Ok(offsets)
-    }
-
-    /// The call waits to be sent no longer.
-    pub(crate) fn stop_waiting(&mut self, key: Key) {
-        let call = self.call(key);
-        (call.is_blocked, call.is_queued) = (false, false);
-        call.handshake_wait = None;
-        if let Some(link) = call.permit.take() {
-            self.release_permit(link);
-        }
     }
 
     /// How much of the latest attempt's frame has been written.
@@ -282,45 +256,6 @@ impl Mux {
             CallId::Session(call) => self.end_number(call, disposition),
         }
         true
-    }
-
-    /// A permit of the link is free: it goes to the call that has waited longest.
-    pub(super) fn release_permit(&mut self, link: usize) {
-        self.links[link].in_flight -= 1;
-        self.admit_blocked(link);
-    }
-
-    /// Gives what room there is to the calls that have waited longest, and wakes them.
-    #[inline]
-    pub(super) fn admit_blocked(&mut self, number: usize) {
-        if !self.links[number].blocked.is_empty() {
-            self.admit_blocked_calls(number);
-        }
-    }
-
-    fn admit_blocked_calls(&mut self, number: usize) {
-        let max = self.max_in_flight();
-        let link = &mut self.links[number];
-        if link.unsent() >= self.max_buffered_bytes {
-            return;
-        }
-        while let Some(key) = link.blocked.front() {
-            // One that has ended, or was sent by another way, needs no room.
-            if let Some(call) = self.calls.get_mut(*key)
-                && call.is_blocked
-            {
-                if call.permit.is_none() {
-                    if link.in_flight >= max {
-                        return;
-                    }
-                    link.in_flight += 1;
-                    call.permit = Some(number);
-                }
-                call.is_blocked = false;
-                self.wakers.extend(call.waker.take());
-            }
-            link.blocked.pop_front();
-        }
     }
 }
 

@@ -8,7 +8,8 @@ use redial_protocol::SessionId;
 
 use super::{
     Mux,
-    pending::{Answer, AttemptState, CallId, Signal},
+    attempt::AttemptState,
+    pending::{Answer, CallId, Signal},
     session::Session,
     slab::Key,
 };

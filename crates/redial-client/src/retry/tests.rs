@@ -12,8 +12,9 @@ use crate::{
     clock,
     config::Config,
     mux::{
+        attempt::Attempt,
         link::Transmit,
-        pending::{Attempt, CallFlags, RemovedCall},
+        pending::{CallFlags, RemovedCall},
         replies::ServerMessage,
         sessions::Disposition,
     },

@@ -1,0 +1,148 @@
+//! A connection that is gone or could not be made: which attempts ended with it, and when the next
+//! one may be made.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Mux,
+    attempt::{Attempt, AttemptState},
+    link::{WriteProgress, write_progress},
+    pending::{PendingCall, Signal},
+    session::Session,
+};
+use crate::{
+    cause::{Cause, ConnectError},
+    report::AttemptEnd,
+};
+
+impl Mux {
+    /// No connection could be made. Nothing was written, so it costs the calls that wait no attempt:
+    /// they go on waiting, and the next connection is made no sooner than after a pause.
+    pub(crate) fn handle_connect_failed(
+        &mut self,
+        link: usize,
+        error: &ConnectError,
+        now: Instant,
+    ) {
+        self.end_connection(link, Some(0), now, || {
+            (AttemptEnd::ConnectFailed, Cause::Connect(error.clone()))
+        });
+    }
+
+    /// The connection is gone. `written` is how far it was written to, if that is known.
+    pub(crate) fn handle_disconnect(
+        &mut self,
+        link: usize,
+        written: Option<u64>,
+        peer: &Arc<str>,
+        reason: &str,
+        now: Instant,
+    ) {
+        let reason: Arc<str> = match self.links[link].server_error.take() {
+            Some(error) => format!("{reason}, after the server said {error}").into(),
+            None => reason.into(),
+        };
+        self.end_connection(link, written, now, || {
+            let (peer, reason) = (peer.clone(), reason.clone());
+            (
+                AttemptEnd::ConnectionLost,
+                Cause::ConnectionLost { peer, reason },
+            )
+        });
+    }
+
+    /// How many connections of the link in a row were of no use.
+    pub(crate) fn consecutive_failures(&self, link: usize) -> u32 {
+        self.links[link].failures
+    }
+
+    /// No connection is to be made before this.
+    pub(crate) fn delay_reconnect(&mut self, link: usize, until: Instant) {
+        self.links[link].not_before = Some(until);
+    }
+
+    /// When the next connection may be made, if not at once.
+    pub(crate) fn reconnect_at(&self, link: usize) -> Option<Instant> {
+        self.links[link].not_before
+    }
+
+    /// Ends every attempt on the link's connection.
+    fn end_connection(
+        &mut self,
+        number: usize,
+        written: Option<u64>,
+        now: Instant,
+        end: impl Fn() -> (AttemptEnd, Cause),
+    ) {
+        if self.was_closed_on_hello(number) {
+            self.sessions.closed_on_hello += 1;
+        }
+        let link = &mut self.links[number];
+        let epoch = link.epoch;
+        if !link.is_proven {
+            link.failures = link.failures.saturating_add(1);
+        }
+        let written = link.reset(written);
+        self.wakers.extend(self.closer.take());
+        for call in self.calls.values_mut() {
+            // A reserved permit is as good on the next connection.
+            self.links[number].in_flight += usize::from(call.permit == Some(number));
+            let on_connection = |attempt: &Attempt| attempt.is_on(number, epoch);
+            if end_attempts(call, on_connection, written, now, &end) {
+                self.wakers.extend(call.waker.take());
+            }
+        }
+        // The latest acks may not have arrived.
+        self.sessions.iter_mut().for_each(Session::unsend_acks);
+        let (end, cause) = end();
+        let cause = (end == AttemptEnd::ConnectFailed).then_some(cause);
+        self.end_handshake(number, cause.as_ref(), now);
+        self.admit_blocked(number);
+    }
+}
+
+/// Ends the attempts of one call on a connection that is gone. False if it had none.
+fn end_attempts(
+    call: &mut PendingCall,
+    on_connection: impl Fn(&Attempt) -> bool,
+    written: u64,
+    now: Instant,
+    end: impl Fn() -> (AttemptEnd, Cause),
+) -> bool {
+    let was_running = call.has_running_attempt();
+    let (mut last_end, mut is_unsent) = (None, false);
+    for attempt in call.attempts.iter_mut() {
+        is_unsent = false;
+        if !on_connection(attempt) {
+            continue;
+        }
+        let progress = write_progress(attempt.start, attempt.end, written);
+        attempt.state = match progress {
+            WriteProgress::Complete => AttemptState::Orphaned,
+            WriteProgress::Partial | WriteProgress::Unwritten => AttemptState::Void,
+        };
+        let (end, cause) = end();
+        last_end = Some((end, cause));
+        if attempt.ended.is_none() {
+            attempt.finish(now, end);
+            is_unsent = progress == WriteProgress::Unwritten;
+        }
+    }
+    let Some((end, cause)) = last_end else {
+        return false;
+    };
+    if is_unsent {
+        // It was the latest, and doesn't count as one.
+        let latest = call.attempts.pop();
+        match latest {
+            Some(latest) if end != AttemptEnd::ConnectionLost => {
+                call.record_connect_failure(latest.started, now, cause);
+            }
+            _ => call.last_cause = Some(cause.into()),
+        }
+        call.signal = Some(Signal::Unsent);
+    } else {
+        call.signal_end(was_running, Signal::Ended, cause);
+    }
+    true
+}

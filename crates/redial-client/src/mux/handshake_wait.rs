@@ -1,0 +1,67 @@
+//! Calls that wait to know whether the server at the other end of a link has sessions.
+
+use std::time::Instant;
+
+use super::{Mux, pending::Answer, slab::Key};
+
+impl Mux {
+    /// Wakes the calls that waited for the link's handshake.
+    pub(super) fn wake_waiting(&mut self, link: usize) {
+        for key in std::mem::take(&mut self.links[link].waiting) {
+            if let Some(call) = self.calls.get_mut(key)
+                && call.handshake_wait.take().is_some()
+            {
+                self.wakers.extend(call.waker.take());
+            }
+        }
+    }
+
+    /// The call waits to know whether the link's server has sessions.
+    pub(super) fn wait_for_handshake(&mut self, link: usize, key: Key, now: Instant) {
+        let Self { links, calls, .. } = self;
+        let waiting = &mut links[link].waiting;
+        while let Some(first) = waiting.front()
+            && calls
+                .get(*first)
+                .is_none_or(|call| call.handshake_wait.is_none())
+        {
+            waiting.pop_front();
+        }
+        let call = calls.get_mut(key).expect("the call is pending");
+        if call.handshake_wait.is_none() {
+            call.handshake_wait = Some(now);
+            waiting.push_back(key);
+        }
+    }
+
+    /// Whether some call waits for the link's handshake.
+    pub(super) fn awaits_handshake(&self, link: usize) -> bool {
+        let mut waiting = self.links[link].waiting.iter();
+        waiting.any(|key| {
+            let call = self.calls.get(*key);
+            call.is_some_and(|call| call.handshake_wait.is_some())
+        })
+    }
+
+    /// Whether the call may be sent on the link, as far as its server is known. A call of a session
+    /// that may have been executed is kept from servers without sessions, which would execute it
+    /// again.
+    pub(super) fn may_send_on(&mut self, key: Key, link: usize, now: Instant) -> bool {
+        let call = self.call(key);
+        if !call.id.is_of_a_session() || !call.must_not_repeat() || !self.sessions.are_wanted {
+            return true;
+        }
+        if self.links[link].attached.is_some() {
+            return true;
+        }
+        if self.links[link].is_plain {
+            let call = self.call(key);
+            call.answer.get_or_insert(Answer::SessionLost);
+            let waker = call.waker.take();
+            self.wakers.extend(waker);
+            return false;
+        }
+        self.wait_for_handshake(link, key, now);
+        false
+    }
+}
