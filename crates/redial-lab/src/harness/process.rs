@@ -170,26 +170,19 @@ impl Process {
 
     /// The end of the stderr of a program that has ended, as a suffix for an error message.
     pub(crate) fn stderr(&self) -> String {
-        self.await_stderr();
-        self.stderr_so_far()
-    }
-
-    fn await_stderr(&self) {
         // The reader may be a moment behind. An error here is what is waited for.
         let _ = self.stderr_open.recv_timeout(PIPES);
+        self.stderr_so_far()
     }
 
     /// The same of what it has printed so far.
     fn stderr_so_far(&self) -> String {
-        match self.kept() {
-            lines if lines.is_empty() => String::new(),
-            lines => format!("; its stderr:\n  {}", lines.join("\n  ")),
-        }
-    }
-
-    fn kept(&self) -> Vec<String> {
         let kept = self.stderr.lock().expect("no holder panics");
-        kept.iter().cloned().collect()
+        if kept.is_empty() {
+            return String::new();
+        }
+        let lines: Vec<_> = kept.iter().map(String::as_str).collect();
+        format!("; its stderr:\n  {}", lines.join("\n  "))
     }
 }
 
