@@ -206,7 +206,7 @@ impl Play {
             && let Ok(result) = reply.outcome
         {
             let said = self.said.entry(name_of(&reply.id)).or_default();
-            said.push(result.get().to_owned());
+            said.push(result.to_owned());
         }
         act.bytes.extend(frame(&body));
         self.replies.push(body);

@@ -1,6 +1,6 @@
 //! The frame decoder against a model that has the whole stream before it.
 
-use redial_protocol::{FrameDecoder, FrameError, frame::HEADER_BYTES};
+use redial_protocol::{FRAME_HEADER_BYTES, FrameDecoder, FrameError};
 
 use crate::script::Script;
 
@@ -61,7 +61,7 @@ fn decode(mut stream: &[u8], lengths: &[u8]) -> Read {
 
 fn model(mut stream: &[u8]) -> Read {
     let mut read = Read::default();
-    while let Some((header, body)) = stream.split_first_chunk::<HEADER_BYTES>() {
+    while let Some((header, body)) = stream.split_first_chunk::<FRAME_HEADER_BYTES>() {
         let length = u32::from_be_bytes(*header) as usize;
         read.error = match length {
             0 => Some(FrameError::Empty),
@@ -75,7 +75,7 @@ fn model(mut stream: &[u8]) -> Read {
             return read;
         }
         if body.len() < length {
-            read.rest = (stream.len(), Some(HEADER_BYTES + length));
+            read.rest = (stream.len(), Some(FRAME_HEADER_BYTES + length));
             return read;
         }
         let (frame, rest) = body.split_at(length);

@@ -7,7 +7,10 @@
 use thiserror::Error;
 
 /// The bytes of a frame's header.
-pub const HEADER_BYTES: usize = 4;
+pub const FRAME_HEADER_BYTES: usize = 4;
+
+#[doc(hidden)]
+pub use self::FRAME_HEADER_BYTES as HEADER_BYTES;
 
 /// How far the gathering buffer may be allocated ahead of the bytes that have arrived.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
@@ -39,10 +42,11 @@ pub enum FrameError {
 /// Whether a length is the first letters of an HTTP request (RFC 9110, RFC 5789; the last is the
 /// preface of RFC 9113).
 fn is_http(len_bytes: usize) -> bool {
-    const METHODS: [&[u8; HEADER_BYTES]; 10] = [
+    const METHODS: [&[u8; FRAME_HEADER_BYTES]; 10] = [
         b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC", b"PRI ",
     ];
-    let is = |letters: &[u8; HEADER_BYTES]| u32::from_be_bytes(*letters) as usize == len_bytes;
+    let is =
+        |letters: &[u8; FRAME_HEADER_BYTES]| u32::from_be_bytes(*letters) as usize == len_bytes;
     METHODS.into_iter().any(is)
 }
 
@@ -96,7 +100,7 @@ impl FrameDecoder {
         if self.partial.is_empty()
             && let Some(len_bytes) = self.whole_frame_in(input)?
         {
-            let (frame, rest) = input[HEADER_BYTES..].split_at(len_bytes);
+            let (frame, rest) = input[FRAME_HEADER_BYTES..].split_at(len_bytes);
             *input = rest;
             return Ok(Some(frame));
         }
@@ -118,7 +122,7 @@ impl FrameDecoder {
         }
         (
             self.partial.len(),
-            announced(&self.partial).map(|len| HEADER_BYTES + len),
+            announced(&self.partial).map(|len| FRAME_HEADER_BYTES + len),
         )
     }
 
@@ -149,21 +153,21 @@ impl FrameDecoder {
             return Ok(None);
         };
         let len_bytes = self.check(announced)?;
-        Ok(Some(len_bytes).filter(|len_bytes| input.len() - HEADER_BYTES >= *len_bytes))
+        Ok(Some(len_bytes).filter(|len_bytes| input.len() - FRAME_HEADER_BYTES >= *len_bytes))
     }
 
     fn gather(&mut self, input: &mut &[u8]) -> Result<Option<&[u8]>, FrameError> {
-        self.take(input, HEADER_BYTES);
+        self.take(input, FRAME_HEADER_BYTES);
         let Some(announced) = announced(&self.partial) else {
             return Ok(None);
         };
-        let whole = HEADER_BYTES + self.check(announced)?;
+        let whole = FRAME_HEADER_BYTES + self.check(announced)?;
         self.take(input, whole);
         if self.partial.len() < whole {
             return Ok(None);
         }
         self.handed_out = true;
-        Ok(Some(&self.partial[HEADER_BYTES..]))
+        Ok(Some(&self.partial[FRAME_HEADER_BYTES..]))
     }
 
     /// Moves bytes from `input` to `partial` until that holds `until` bytes.
@@ -181,7 +185,7 @@ impl FrameDecoder {
 
 /// The length in a complete header.
 fn announced(bytes: &[u8]) -> Option<usize> {
-    let header = bytes.first_chunk::<HEADER_BYTES>()?;
+    let header = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
     Some(u32::from_be_bytes(*header) as usize)
 }
 
@@ -203,9 +207,9 @@ pub fn write_frame(
     body: impl FnOnce(&mut Vec<u8>),
 ) -> Result<(), FrameError> {
     let start = out.len();
-    out.extend_from_slice(&[0; HEADER_BYTES]);
+    out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
     body(out);
-    let len_bytes = out.len() - start - HEADER_BYTES;
+    let len_bytes = out.len() - start - FRAME_HEADER_BYTES;
     let max_bytes = max_frame_bytes.min(u32::MAX as usize);
     if len_bytes == 0 || len_bytes > max_bytes {
         out.truncate(start);
@@ -220,7 +224,7 @@ pub fn write_frame(
     let header = u32::try_from(len_bytes)
         .expect("checked against u32::MAX above")
         .to_be_bytes();
-    out[start..start + HEADER_BYTES].copy_from_slice(&header);
+    out[start..start + FRAME_HEADER_BYTES].copy_from_slice(&header);
     Ok(())
 }
 
@@ -285,7 +289,7 @@ mod tests {
         let header = (1u32 << 30).to_be_bytes();
         assert_eq!(frames(&mut decoder, &header), Ok(vec![]));
         assert_eq!(frames(&mut decoder, b"x"), Ok(vec![]));
-        assert!(decoder.partial.capacity() <= MAX_AHEAD_BYTES + HEADER_BYTES);
+        assert!(decoder.partial.capacity() <= MAX_AHEAD_BYTES + FRAME_HEADER_BYTES);
         assert_eq!(decoder.progress(), (5, Some((1 << 30) + 4)));
     }
 

@@ -1,11 +1,13 @@
 //! The wire of Redial, and nothing else: no sockets, no runtime, no clock.
 //!
-//! A stream carries [frames](frame): a 4-byte big-endian length, then that many bytes of JSON.
-//! A frame carries a [message]: a JSON-RPC 2.0 request, a batch, a notification, or
-//! the same request in the *notebook dialect*, which has no `jsonrpc` member and whose id is
-//! the idempotency key. [`specification`] has all of it, for those who write a client or a server in
-//! another language. Params are never copied: they are borrowed from the frame as the JSON text
-//! that they are.
+//! A stream carries frames: a 4-byte big-endian length, then that many bytes of JSON
+//! ([`FrameDecoder`], [`write_frame`]). A frame to a server carries a JSON-RPC 2.0 request, a
+//! notification or a batch, or a request in the *notebook dialect*, which has no `jsonrpc` member and
+//! whose id is the idempotency key ([`Incoming`]). A frame to a client carries a [`Reply`].
+//! [`specification`] has all of it, for those who write a client or a server in another language.
+//!
+//! Params and results are never copied: they are borrowed from the frame as the JSON text that they
+//! are.
 //!
 //! # Example
 //!
@@ -13,7 +15,7 @@
 //!
 //! ```
 //! use redial_protocol::{
-//!     Dialect, FrameDecoder, Incoming, Limits, ReplyMeta, reply, write_frame,
+//!     Dialect, FrameDecoder, Incoming, Limits, ReplyMeta, encode_result, write_frame, write_reply,
 //! };
 //!
 //! let limits = Limits::default();
@@ -31,44 +33,55 @@
 //! assert_eq!(request.params.unwrap(), r#"{"key":"k"}"#);
 //!
 //! let mut outcome = Vec::new();
-//! reply::encode_result(&mut outcome, &1)?;
+//! encode_result(&mut outcome, &1)?;
 //! let mut answer = Vec::new();
 //! let id = request.id.unwrap();
-//! reply::write(&mut answer, request.dialect, id.raw(), &outcome, ReplyMeta::default());
+//! write_reply(&mut answer, request.dialect, id.raw(), &outcome, ReplyMeta::default());
 //! assert_eq!(answer, br#"{"id":"7","result":1}"#);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod address;
-pub mod error;
+mod dialect;
+mod error;
 pub mod frame;
-mod hex;
-pub mod id;
-pub mod limits;
-pub mod message;
-pub mod meta;
-pub mod method;
+mod id;
+mod json;
+mod key;
+mod limits;
+mod members;
+mod message;
+mod meta;
+mod method;
+mod rejection;
 pub mod reply;
 mod request;
 pub mod rpc;
-mod scan;
-pub mod session;
+mod session;
 #[doc = include_str!("../PROTOCOL.md")]
 pub mod specification {}
 mod text;
 
 pub use address::{Address, AddressError, unmapped};
+pub use dialect::Dialect;
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
-pub use frame::{FrameDecoder, FrameError, write_frame};
-pub use id::{CallKey, Id, IdError, IdPrefixCache};
+pub use frame::{FRAME_HEADER_BYTES, FrameDecoder, FrameError, write_frame};
+pub use id::{Id, IdError};
+pub use key::CallKey;
 pub use limits::Limits;
-pub use message::{Batch, Dialect, Incoming, Rejection, Request, RequestReader, write_request};
+pub use message::{Batch, Incoming, RequestReader};
 pub use meta::{ReplyMeta, RequestMeta};
 pub use method::{Method, MethodKind};
-pub use reply::{Reply, ReplyError};
-pub use request::write_call;
-pub use session::{SessionCall, SessionId};
-pub use text::{cut, plain_len};
+pub use rejection::Rejection;
+pub use reply::{Reply, ReplyError, ReplyReader, encode_error, encode_result, write_reply};
+pub use request::{Request, RequestId, write_request};
+pub use session::{SessionCall, SessionId, SessionIdError};
+
+// What the two ends need and no other program should.
+#[doc(hidden)]
+pub use json::{de::read as read_json, reply::FastReply};
+#[doc(hidden)]
+pub use text::cut;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

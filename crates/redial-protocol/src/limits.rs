@@ -1,10 +1,4 @@
-//! What a message may cost before it is refused.
-
-/// The longest id string, and the longest integer id in digits, in bytes.
-pub const MAX_ID_BYTES: usize = 128;
-
-/// How much of a peer's input an error's text may repeat, in bytes.
-pub const MAX_ECHO_BYTES: usize = 200;
+//! Limits: what a message may cost before it is refused.
 
 /// Limits that both ends apply to what they read from the wire.
 ///
@@ -28,6 +22,14 @@ pub struct Limits {
     /// also serde_json's own limit: a larger number here lets a message through that a typed
     /// handler can't decode. At the limit: -32700.
     pub max_depth: usize,
+}
+
+impl Limits {
+    /// The longest id, in bytes: a string without its quotes, or the digits of an integer.
+    pub const MAX_ID_BYTES: usize = 128;
+
+    /// How much of a peer's input an error's text may repeat, in bytes.
+    pub const MAX_ECHO_BYTES: usize = 200;
 }
 
 impl Default for Limits {

@@ -1,11 +1,11 @@
-//! Redial's own member of a message, `"redial"`: absent when it has nothing to say, so that
-//! peers who have never heard of it are not bothered.
+//! Redial's own member of a message, `"redial"`: absent when it has nothing to say, so that peers who
+//! have never heard of it don't see it.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::write_string;
+use crate::json::string;
 
 /// The `redial` member of a request.
 ///
@@ -68,7 +68,7 @@ impl RequestMeta<'_> {
         }
         if let Some(traceparent) = &self.traceparent {
             out.extend_from_slice(br#""traceparent":"#);
-            write_string(out, traceparent);
+            string::write(out, traceparent);
             out.push(b',');
         }
         if out.len() > start {

@@ -1,20 +1,19 @@
-//! Replies: an outcome is encoded once and kept as bytes; what is wrapped around it for each
-//! attempt is only the dialect and the id.
+//! Replies: an outcome is encoded once and kept as bytes; each attempt wraps its own dialect and id
+//! around it.
 
-mod usual;
+use std::fmt;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-pub use self::usual::FastReply;
 use crate::{
-    error::ErrorObject,
-    id::{Id, IdError},
-    message::{Dialect, Members},
-    meta::ReplyMeta,
-    text::cut,
+    dialect::Dialect, error::ErrorObject, id::Id, json::reply::FastReply, members::Members,
+    meta::ReplyMeta, text::cut,
 };
+
+#[doc(hidden)]
+pub use self::write_reply as write;
 
 /// Appends a result as an outcome: `"result":` and the value.
 ///
@@ -37,16 +36,20 @@ pub fn encode_error(out: &mut Vec<u8>, error: &ErrorObject) {
     serde_json::to_writer(&mut *out, error).expect("plain members and raw JSON can't fail");
 }
 
-/// Appends a reply without a frame around it. `id` is JSON, written as it is.
+/// Appends a reply to `out`, without a frame around it. `id` is JSON, and goes out as it is;
+/// `outcome` comes from [`encode_result`] or [`encode_error`].
 ///
 /// ```
-/// use redial_protocol::{Dialect, ReplyMeta, reply};
+/// use redial_protocol::{Dialect, ReplyMeta, encode_result, write_reply};
 ///
+/// let mut outcome = Vec::new();
+/// encode_result(&mut outcome, &19)?;
 /// let mut out = Vec::new();
-/// reply::write(&mut out, Dialect::JsonRpc2, "1", br#""result":19"#, ReplyMeta::default());
+/// write_reply(&mut out, Dialect::JsonRpc2, "1", &outcome, ReplyMeta::default());
 /// assert_eq!(out, br#"{"jsonrpc":"2.0","id":1,"result":19}"#);
+/// # Ok::<(), serde_json::Error>(())
 /// ```
-pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8], meta: ReplyMeta) {
+pub fn write_reply(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8], meta: ReplyMeta) {
     // Once for all that follows, but for the rare meta.
     out.reserve(32 + id.len() + outcome.len());
     match dialect {
@@ -68,8 +71,8 @@ pub fn write(out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8], meta
 pub struct Reply<'a> {
     /// Which call it answers; null if the server could not read the id.
     pub id: Id<'a>,
-    /// The result, as it was written, or the error.
-    pub outcome: Result<&'a RawValue, ErrorObject>,
+    /// The JSON text of the result, exactly as it was written, or the error.
+    pub outcome: Result<&'a str, ErrorObject>,
     /// Redial's own member.
     pub meta: ReplyMeta,
 }
@@ -84,7 +87,7 @@ pub enum ReplyError {
     /// The id is of no legal kind, or missing.
     #[error("the reply has no usable id: {0}")]
     Id(String),
-    /// Neither a result nor an error, or both, or an error that is none.
+    /// Neither a result nor an error, or both, or a malformed error.
     #[error("the reply to {id} has no usable outcome: {detail}")]
     Outcome {
         /// The id, as JSON.
@@ -95,66 +98,109 @@ pub enum ReplyError {
 }
 
 impl<'a> Reply<'a> {
-    /// Reads one frame from a server, in either dialect.
+    /// Reads one frame from a server, in either dialect. [`ReplyReader`] is quicker where results under
+    /// UUIDs are usual.
     ///
     /// ```
     /// use redial_protocol::Reply;
     ///
     /// let reply = Reply::parse(br#"{"id":"7","result":{"value":1}}"#)?;
-    /// assert_eq!(reply.outcome.unwrap().get(), r#"{"value":1}"#);
+    /// assert_eq!(reply.outcome.unwrap(), r#"{"value":1}"#);
     /// # Ok::<(), redial_protocol::ReplyError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`ReplyError`] if the frame is no reply; [`ReplyError::Outcome`] names the call that it
+    /// [`ReplyError`] if the frame is not a reply; [`ReplyError::Outcome`] names the call that it
     /// was about.
     pub fn parse(frame: &'a [u8]) -> Result<Self, ReplyError> {
-        let bad = |error: &dyn std::fmt::Display| {
-            ReplyError::NotAnObject(cut(&error.to_string()).to_owned())
-        };
-        let text = std::str::from_utf8(frame).map_err(|error| bad(&error))?;
-        let members: Members<'a> = serde_json::from_str(text).map_err(|error| bad(&error))?;
+        let not_an_object =
+            |error: &dyn fmt::Display| ReplyError::NotAnObject(cut(&error.to_string()).to_owned());
+        let text = std::str::from_utf8(frame).map_err(|error| not_an_object(&error))?;
+        let members: Members<'a> =
+            serde_json::from_str(text).map_err(|error| not_an_object(&error))?;
         let id = match members.id.map(Id::parse) {
-            Some(parsed) => parsed.map_err(|error: IdError| ReplyError::Id(error.to_string()))?,
-            None => return Err(ReplyError::Id("there is none".to_owned())),
+            Some(id) => id.map_err(|error| ReplyError::Id(error.to_string()))?,
+            None => return Err(ReplyError::Id("the member is missing".to_owned())),
         };
+        let outcome = outcome(&members).map_err(|detail| ReplyError::Outcome {
+            id: id.raw().to_owned(),
+            detail,
+        })?;
+        // What the member says is never worth a reply.
         let meta = members
             .redial
             .and_then(|raw| serde_json::from_str(raw.get()).ok());
-        match outcome(&members) {
-            Ok(outcome) => Ok(Self {
-                id,
-                outcome,
-                meta: meta.unwrap_or_default(),
-            }),
-            Err(detail) => Err(ReplyError::Outcome {
-                id: id.raw().to_owned(),
-                detail,
-            }),
-        }
+        Ok(Self {
+            id,
+            outcome,
+            meta: meta.unwrap_or_default(),
+        })
     }
 }
 
-fn outcome<'a>(members: &Members<'a>) -> Result<Result<&'a RawValue, ErrorObject>, String> {
+fn outcome<'a>(members: &Members<'a>) -> Result<Result<&'a str, ErrorObject>, String> {
     if let Some(name) = &members.duplicate {
         return Err(format!("the member \"{}\" is there twice", cut(name)));
     }
-    match (members.result, members.error) {
+    match (members.result.map(RawValue::get), members.error) {
         (Some(result), None) => Ok(Ok(result)),
         // Some servers of the 1.0 days send both and set one of them to null.
         (Some(result), Some(error)) if error.get() == "null" => Ok(Ok(result)),
-        (None, Some(error)) => parse_error(error),
-        (Some(result), Some(error)) if result.get() == "null" => parse_error(error),
+        (None | Some("null"), Some(error)) => parse_error(error).map(Err),
         (Some(_), Some(_)) => Err("both a result and an error".to_owned()),
         (None, None) => Err("neither a result nor an error".to_owned()),
     }
 }
 
-fn parse_error<T>(raw: &RawValue) -> Result<Result<T, ErrorObject>, String> {
+fn parse_error(raw: &RawValue) -> Result<ErrorObject, String> {
     serde_json::from_str(raw.get())
-        .map(Err)
         .map_err(|error| format!("the error: {}", cut(&error.to_string())))
+}
+
+/// Reads the replies of one server: as [`Reply::parse`], and quicker where a reply is a result under a
+/// UUID, spelled as Redial's server spells it.
+///
+/// ```
+/// use redial_protocol::ReplyReader;
+///
+/// let mut reader = ReplyReader::new();
+/// let id = "12345678-9abc-8def-8000-000000000007";
+/// let frame = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":19}}"#);
+/// let reply = reader.read(frame.as_bytes())?;
+/// assert_eq!(reply.id.as_uuid(), Some(id.parse()?));
+/// assert_eq!(reply.outcome.unwrap(), "19");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ReplyReader {
+    // Replies have too little in common to be worth remembering; that may change.
+    _memory: (),
+}
+
+impl ReplyReader {
+    /// A reader that has seen no reply yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads one frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reply::parse`].
+    pub fn read<'a>(&mut self, frame: &'a [u8]) -> Result<Reply<'a>, ReplyError> {
+        let fast = FastReply::read(frame);
+        match fast.and_then(|reply| reply.text()) {
+            Some((id, result)) => Ok(Reply {
+                id,
+                outcome: Ok(result),
+                meta: ReplyMeta::default(),
+            }),
+            None => Reply::parse(frame),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -170,7 +216,7 @@ mod tests {
         ] {
             let reply = Reply::parse(text.as_bytes()).unwrap();
             assert_eq!(reply.id.raw(), "1");
-            assert_eq!(reply.outcome.unwrap().get(), "null");
+            assert_eq!(reply.outcome.unwrap(), "null");
             assert_eq!(reply.meta.replayed, None);
         }
     }
@@ -182,7 +228,7 @@ mod tests {
             replayed: Some(true),
             attempt: Some(3),
         };
-        write(&mut out, Dialect::Notebook, "1", br#""result":2"#, meta);
+        write_reply(&mut out, Dialect::Notebook, "1", br#""result":2"#, meta);
         assert_eq!(Reply::parse(&out).unwrap().meta, meta);
     }
 
@@ -198,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_says_why() {
+    fn what_is_not_a_reply_says_why() {
         for (text, expected) in [
             ("[]", "not a JSON object"),
             ("{", "not a JSON object"),
@@ -221,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_json_leaves_the_output_as_it_was() {
+    fn a_value_that_is_not_json_leaves_the_output_as_it_was() {
         let mut out = b"before".to_vec();
         let map = std::collections::BTreeMap::from([([1u8, 2], 3)]);
         assert!(encode_result(&mut out, &map).is_err());

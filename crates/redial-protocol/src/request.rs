@@ -1,65 +1,213 @@
-//! A call as a client sends it, under a UUID: written in one go, since this is done for every call.
+//! Requests and notifications: their parts, how they are checked, how they are written.
 
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    hex::digits,
-    message::{Dialect, is_plain, write_request},
-    meta::RequestMeta,
+    dialect::Dialect, id::Id, json::string, members::Members, meta::RequestMeta,
+    rejection::Rejection, text::cut,
 };
 
-/// What a request begins with. The digits are put in afterwards.
-const STANDARD: &[u8] =
-    br#"{"jsonrpc":"2.0","id":"00000000-0000-0000-0000-000000000000","method":""#;
-const NOTEBOOK: &[u8] = br#"{"id":"00000000-0000-0000-0000-000000000000","method":""#;
+/// One request, borrowed from its frame.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// How it is spelled.
+    pub dialect: Dialect,
+    /// The id; `None` for a notification, which is never answered. `id: null` is an id.
+    pub id: Option<Id<'a>>,
+    /// The method's name.
+    pub method: Cow<'a, str>,
+    /// The JSON text of an object or an array, exactly as it was written. `null` counts as absent.
+    pub params: Option<&'a str>,
+    /// Redial's own member.
+    pub meta: RequestMeta<'a>,
+}
 
-/// From the id's first digit to the end of both.
-const FROM_ID_BYTES: usize = UUID_BYTES + br#"","method":""#.len();
+impl<'a> Request<'a> {
+    /// Whether no answer is expected, not even an error (JSON-RPC 2.0, section 4.1).
+    #[must_use]
+    pub fn is_notification(&self) -> bool {
+        self.id.is_none()
+    }
 
-const UUID_BYTES: usize = 36;
+    /// Reads a request of any spelling.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, Rejection<'a>> {
+        let members: Members<'a> =
+            serde_json::from_str(text).map_err(|error| Rejection::not_json(&error))?;
+        // Without a `jsonrpc` member it is the notebook's, but only if it looks like a request
+        // at all: the specification wants `{"foo": "boo"}` answered as JSON-RPC 2.0.
+        let dialect = match (members.jsonrpc, members.id.or(members.method)) {
+            (None, Some(_)) => Dialect::Notebook,
+            _ => Dialect::JsonRpc2,
+        };
+        let id = match members.id.map(Id::parse).transpose() {
+            Ok(id) => id,
+            Err(error) => return Err(Rejection::invalid(error).answered_as(dialect, None)),
+        };
+        Self::from_members(&members, dialect, id)
+            .map_err(|rejection| rejection.answered_as(dialect, id))
+    }
 
-/// What `redial` takes at most, but for a traceparent, and what is around the params.
-const REST_BYTES: usize = 120;
+    fn from_members(
+        members: &Members<'a>,
+        dialect: Dialect,
+        id: Option<Id<'a>>,
+    ) -> Result<Self, Rejection<'a>> {
+        if let Some(name) = &members.duplicate {
+            return Err(Rejection::invalid(format_args!(
+                "the member \"{}\" is there twice",
+                cut(name)
+            )));
+        }
+        if let Some(version) = members.jsonrpc
+            && !is_2_0(version)
+        {
+            return Err(Rejection::invalid(format_args!(
+                "jsonrpc is {}; expected \"2.0\", or no such member",
+                cut(version.get())
+            )));
+        }
+        Ok(Self {
+            dialect,
+            id,
+            method: method_name(members.method)?,
+            params: structured(members.params)?,
+            meta: request_meta(members.redial)?,
+        })
+    }
+}
 
-/// Appends a request to `out`, without a frame around it: what [`write_request`] appends if the id
-/// is that UUID.
+fn is_2_0(version: &RawValue) -> bool {
+    let raw = version.get();
+    raw == "\"2.0\"" || raw.starts_with('"') && string::value(raw).is_ok_and(|text| text == "2.0")
+}
+
+fn method_name(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Rejection<'_>> {
+    let raw = raw
+        .ok_or_else(|| Rejection::invalid("there is no method; expected a string"))?
+        .get();
+    if !raw.starts_with('"') {
+        return Err(Rejection::invalid(format_args!(
+            "the method is {}; expected a string",
+            cut(raw)
+        )));
+    }
+    string::value(raw)
+        .map_err(|error| Rejection::invalid(format_args!("the method is not a string: {error}")))
+}
+
+fn structured(raw: Option<&RawValue>) -> Result<Option<&str>, Rejection<'_>> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(text) if text.starts_with(['{', '[']) => Ok(Some(text)),
+        Some(text) => Err(Rejection::invalid(format_args!(
+            "the params are {}; expected an object or an array",
+            cut(text)
+        ))),
+    }
+}
+
+fn request_meta(raw: Option<&RawValue>) -> Result<RequestMeta<'_>, Rejection<'_>> {
+    let Some(raw) = raw else {
+        return Ok(RequestMeta::default());
+    };
+    // A derived deserialiser would take an array for the object.
+    if !raw.get().starts_with('{') {
+        return Err(Rejection::invalid(format_args!(
+            "redial is {}; expected an object",
+            cut(raw.get())
+        )));
+    }
+    serde_json::from_str(raw.get()).map_err(|error| {
+        Rejection::invalid(format_args!(
+            "the member redial: {}",
+            cut(&error.to_string())
+        ))
+    })
+}
+
+/// The id that a request is sent under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestId<'a> {
+    /// A UUID, written as a string in lower case: what names a call.
+    Uuid(Uuid),
+    /// JSON, written as it is: a string with its quotes, an integer or `null`.
+    Json(&'a str),
+}
+
+impl From<Uuid> for RequestId<'_> {
+    fn from(id: Uuid) -> Self {
+        Self::Uuid(id)
+    }
+}
+
+impl<'a> From<&'a str> for RequestId<'a> {
+    fn from(json: &'a str) -> Self {
+        Self::Json(json)
+    }
+}
+
+impl<'a> From<Id<'a>> for RequestId<'a> {
+    fn from(id: Id<'a>) -> Self {
+        Self::Json(id.raw())
+    }
+}
+
+/// Appends a request to `out`, without a frame around it; a notification if there is no id. `params`
+/// is JSON, and goes out as it is.
 ///
 /// ```
-/// use redial_protocol::{Dialect, RequestMeta, write_call};
+/// use redial_protocol::{Dialect, RequestMeta, write_request};
 ///
-/// let id = "12345678-9abc-8def-8000-000000000007".parse()?;
 /// let mut out = Vec::new();
-/// write_call(&mut out, Dialect::Notebook, id, "get", None, &RequestMeta::default());
+/// let meta = RequestMeta { attempt: 2, ..RequestMeta::default() };
+/// write_request(&mut out, Dialect::JsonRpc2, Some("7".into()), "get", Some(br#"["k"]"#), &meta);
+/// assert_eq!(
+///     String::from_utf8(out)?,
+///     r#"{"jsonrpc":"2.0","id":7,"method":"get","params":["k"],"redial":{"attempt":2}}"#
+/// );
+///
+/// let mut out = Vec::new();
+/// let id = uuid::uuid!("12345678-9abc-8def-8000-000000000007");
+/// let meta = RequestMeta::default();
+/// write_request(&mut out, Dialect::Notebook, Some(id.into()), "get", None, &meta);
 /// assert_eq!(out, br#"{"id":"12345678-9abc-8def-8000-000000000007","method":"get"}"#);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn write_call(
+pub fn write_request(
     out: &mut Vec<u8>,
     dialect: Dialect,
-    id: Uuid,
+    id: Option<RequestId<'_>>,
     method: &str,
     params: Option<&[u8]>,
     meta: &RequestMeta<'_>,
 ) {
-    if !is_plain(method) {
-        let id = format!("\"{id}\"");
-        return write_request(out, dialect, Some(&id), method, params, meta);
-    }
-    let params_bytes = params.map_or(0, <[u8]>::len);
-    out.reserve(STANDARD.len() + method.len() + params_bytes + REST_BYTES);
+    /// What there is of a request but its method, its params and a long id, in bytes.
+    const REST_BYTES: usize = 200;
+    out.reserve(REST_BYTES + method.len() + params.map_or(0, <[u8]>::len));
     match dialect {
-        Dialect::JsonRpc2 => out.extend_from_slice(STANDARD),
-        Dialect::Notebook => out.extend_from_slice(NOTEBOOK),
+        Dialect::Notebook => out.push(b'{'),
+        Dialect::JsonRpc2 => out.extend_from_slice(br#"{"jsonrpc":"2.0","#),
     }
-    let from_id = out.last_chunk_mut::<FROM_ID_BYTES>();
-    write_uuid(id, from_id.expect("it was just appended"));
-    out.extend_from_slice(method.as_bytes());
-    match params {
-        Some(params) => {
-            out.extend_from_slice(br#"","params":"#);
-            out.extend_from_slice(params);
+    match id {
+        Some(RequestId::Uuid(id)) => {
+            let mut member = *br#""id":"00000000-0000-0000-0000-000000000000","method":"#;
+            id.hyphenated().encode_lower(&mut member[6..]);
+            out.extend_from_slice(&member);
         }
-        None => out.push(b'"'),
+        Some(RequestId::Json(id)) => {
+            out.extend_from_slice(br#""id":"#);
+            out.extend_from_slice(id.as_bytes());
+            out.extend_from_slice(br#","method":"#);
+        }
+        None => out.extend_from_slice(br#""method":"#),
+    }
+    string::write(out, method);
+    if let Some(params) = params {
+        out.extend_from_slice(br#","params":"#);
+        out.extend_from_slice(params);
     }
     if !meta.is_empty() {
         out.extend_from_slice(br#","redial":"#);
@@ -68,49 +216,61 @@ pub fn write_call(
     out.push(b'}');
 }
 
-/// The 36 characters of a UUID (RFC 9562, section 4), in front of what else there is.
-fn write_uuid<const N: usize>(id: Uuid, out: &mut [u8; N]) {
-    let bits = id.as_u128();
-    let [a, b, c, d] = [96, 64, 32, 0].map(|shift| digits((bits >> shift) as u32));
-    out[..8].copy_from_slice(&a);
-    out[9..13].copy_from_slice(&b[..4]);
-    out[14..18].copy_from_slice(&b[4..]);
-    out[19..23].copy_from_slice(&c[..4]);
-    out[24..28].copy_from_slice(&c[4..]);
-    out[28..36].copy_from_slice(&d);
-}
-
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use proptest::prelude::*;
+    use serde_json::{Map, Value};
 
     use super::*;
+
+    /// The same request as serde_json writes it, which sorts the members.
+    fn expected(
+        dialect: Dialect,
+        id: Value,
+        method: &str,
+        params: Option<&Value>,
+        meta: &RequestMeta<'_>,
+    ) -> Value {
+        let mut members = Map::from_iter([("id".into(), id), ("method".into(), method.into())]);
+        if dialect == Dialect::JsonRpc2 {
+            members.insert("jsonrpc".into(), "2.0".into());
+        }
+        members.extend(params.map(|params| ("params".into(), params.clone())));
+        if !meta.is_empty() {
+            members.insert("redial".into(), serde_json::to_value(meta).unwrap());
+        }
+        members.into()
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn a_call_is_the_request_that_the_long_way_writes(
+        fn a_request_has_the_members_that_it_was_given(
             is_standard: bool,
             id: u128,
-            method in prop_oneof!["[ -~]{0,12}", ".{0,5}"],
-            params in prop::option::of("[ -~]{0,80}"),
+            method in "(?s:.{0,12})",
+            params in prop::option::of(prop::collection::vec("(?s:.{0,9})", 0..3)),
             numbers: (u32, Option<u64>, Option<u64>),
-            traceparent in prop::option::of("[ -~]{0,9}"),
+            traceparent in prop::option::of("(?s:.{0,9})"),
         ) {
             let dialect = if is_standard { Dialect::JsonRpc2 } else { Dialect::Notebook };
             let (attempt, timeout_ms, ack) = numbers;
-            let attempt = attempt % 3;
             let traceparent = traceparent.map(Cow::Owned);
-            let meta = RequestMeta { attempt, timeout_ms, ack, traceparent };
-            let (id, params) = (Uuid::from_u128(id), params.as_deref().map(str::as_bytes));
-            let text = format!("\"{}\"", id.hyphenated());
-            let (mut call, mut request) = (b"before".to_vec(), b"before".to_vec());
-            write_call(&mut call, dialect, id, &method, params, &meta);
-            write_request(&mut request, dialect, Some(&text), &method, params, &meta);
-            prop_assert_eq!(String::from_utf8(call), String::from_utf8(request));
+            let meta = RequestMeta { attempt: attempt % 3, timeout_ms, ack, traceparent };
+            let params = params.map(Value::from);
+            let text = params.as_ref().map(Value::to_string);
+            let text = text.as_ref().map(String::as_bytes);
+            let uuid = Uuid::from_u128(id);
+            let json = format!("\"{uuid}\"");
+            for id in [RequestId::Uuid(uuid), RequestId::Json(&json)] {
+                let mut out = Vec::new();
+                write_request(&mut out, dialect, Some(id), &method, text, &meta);
+                let written: Value = serde_json::from_slice(&out).unwrap();
+                let expected =
+                    expected(dialect, uuid.to_string().into(), &method, params.as_ref(), &meta);
+                prop_assert_eq!(written, expected);
+            }
         }
     }
 }

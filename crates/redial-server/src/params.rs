@@ -1,26 +1,25 @@
-//! Params from JSON to the handler's type, and what is wrong where that fails.
+//! How params become a handler's type: what an absent or empty value stands for, and what an error
+//! says.
 
-mod plain;
-
-use redial_protocol::{ErrorCode, ErrorObject, cut};
+use redial_protocol::{ErrorCode, ErrorObject, cut, read_json};
 use serde::de::DeserializeOwned;
 
-/// What the absence of params may look like, the plainest first.
+/// What absent params are read from, the plainest first.
 const NOTHING: [&str; 3] = ["null", "{}", "[]"];
 
-/// Decodes params. Absent ones are what the type reads from `null`, `{}` or `[]`, and so are empty
-/// ones that it can't read as they are: many clients never leave params out.
+/// Decodes params. Absent ones are read from `null`, `{}` or `[]`, and so are empty ones that the type
+/// can't read as they are: many clients never leave params out.
 #[inline(always)]
 pub(crate) fn decode<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
-    match params.and_then(plain::read) {
+    match params.and_then(read_json) {
         Some(decoded) => Ok(decoded),
-        None => decode_any(params),
+        None => decode_slowly(params),
     }
 }
 
-/// The same for params of any shape. It is kept out of where the usual ones are decoded.
+/// The same for params of any spelling; out of line, since few are unusual.
 #[inline(never)]
-fn decode_any<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
+fn decode_slowly<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
     let text = params.unwrap_or("{}");
     if params.is_some() {
         match serde_json::from_str(text) {
@@ -42,13 +41,12 @@ fn is_empty(text: &str) -> bool {
     inside.is_some_and(|inside| inside.trim().is_empty())
 }
 
-/// What is wrong with params that can't be decoded, with the path of the field. The second look
-/// costs only those who sent them.
+/// Says what is wrong with params that can't be decoded, with the path of the field.
 fn why_not<P: DeserializeOwned>(text: &str) -> String {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, P>(&mut deserializer) {
         Ok(_) => match deserializer.end() {
-            Ok(()) => "they changed their mind when asked again".to_owned(),
+            Ok(()) => "the type refused them once and took them the second time".to_owned(),
             Err(error) => error.to_string(),
         },
         Err(error) if error.path().iter().len() == 0 => error.into_inner().to_string(),

@@ -94,7 +94,7 @@ impl StubClient {
             if self.template.is_none() {
                 let reply = Reply::parse(body)?.outcome;
                 let reply = reply.map_err(|error| anyhow!("hello: {}", error.message))?;
-                let hello: Hello<'_> = serde_json::from_str(reply.get())?;
+                let hello: Hello<'_> = serde_json::from_str(reply)?;
                 self.template = Some(Template::new(self.mode, hello.session, "k"));
                 continue;
             }

@@ -11,7 +11,7 @@ use redial_protocol::{
     Reply, SessionId,
     rpc::{self, Hello},
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::{Load, Mode, template::Template};
 
@@ -72,7 +72,7 @@ impl Peer {
         }
         let mut stream = connect(&self.load)?;
         let answer = ask(&mut stream, "get", &json!({"key": self.key}))?;
-        serde_json::from_str(answer.get())
+        serde_json::from_str(&answer)
             .with_context(|| format!("expected a number from get, got {answer}"))
     }
 }
@@ -100,7 +100,7 @@ fn connect(load: &Load) -> Result<TcpStream> {
 
 fn hello(stream: &mut TcpStream, in_flight: usize) -> Result<SessionId> {
     let answer = ask(stream, rpc::HELLO, &json!({}))?;
-    let hello: Hello<'_> = serde_json::from_str(answer.get())
+    let hello: Hello<'_> = serde_json::from_str(&answer)
         .with_context(|| format!("expected a session from rpc.hello, got {answer}"))?;
     ensure!(
         in_flight as u64 <= hello.max_in_flight,
@@ -110,7 +110,7 @@ fn hello(stream: &mut TcpStream, in_flight: usize) -> Result<SessionId> {
     Ok(hello.session)
 }
 
-fn ask(stream: &mut TcpStream, method: &str, params: &Value) -> Result<Box<RawValue>> {
+fn ask(stream: &mut TcpStream, method: &str, params: &Value) -> Result<String> {
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
     let body = request.to_string();
     let mut frame = (body.len() as u32).to_be_bytes().to_vec();

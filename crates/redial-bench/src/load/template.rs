@@ -104,7 +104,7 @@ fn request(id: Uuid, method: &str, key: &str, meta: &RequestMeta<'_>) -> Vec<u8>
         write_request(
             out,
             dialect,
-            Some(&id),
+            Some((&*id).into()),
             method,
             Some(params.get().as_bytes()),
             meta,

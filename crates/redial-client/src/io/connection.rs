@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{FrameDecoder, IdPrefixCache};
+use redial_protocol::FrameDecoder;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep_until},
@@ -43,8 +43,6 @@ pub(super) struct Connection<'a, Io> {
     /// Something was written that may still lie in the transport.
     needs_flush: bool,
     decoder: FrameDecoder,
-    /// How the id of the latest reply began.
-    id_prefix: IdPrefixCache,
     buffer: Vec<u8>,
     replies: Replies,
     /// The calls of one read, woken all at once.
@@ -69,7 +67,6 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             transmit: Transmit::with_preamble(preamble),
             needs_flush: false,
             decoder: FrameDecoder::new(shared.config.max_frame_bytes),
-            id_prefix: IdPrefixCache::default(),
             buffer: vec![0; READ_BYTES],
             replies: Replies::default(),
             wakers: Vec::new(),
@@ -236,7 +233,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         let broken = loop {
             match self.decoder.next_frame(&mut input) {
                 Ok(Some(frame)) => {
-                    if let Err(error) = decode(frame, &mut self.id_prefix, &mut self.replies) {
+                    if let Err(error) = decode(frame, &mut self.replies) {
                         break Some(error.to_string());
                     }
                 }

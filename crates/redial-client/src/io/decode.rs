@@ -1,9 +1,6 @@
 //! Frames from the server, read as messages.
 
-use redial_protocol::{
-    ErrorObject, IdPrefixCache, Reply, ReplyError, ReplyMeta, reply::FastReply, rpc::Hello,
-};
-use serde_json::value::RawValue;
+use redial_protocol::{ErrorObject, FastReply, Reply, ReplyError, ReplyMeta, rpc::Hello};
 use uuid::Uuid;
 
 use crate::{
@@ -14,32 +11,28 @@ use crate::{
     },
 };
 
-/// Reads a frame and copies what it holds out of the buffer. `before` is of the frame before it.
-pub(super) fn decode(
-    frame: &[u8],
-    before: &mut IdPrefixCache,
-    replies: &mut Replies,
-) -> Result<(), ReplyError> {
-    match FastReply::read_after(frame, before) {
-        Some(FastReply { id, result }) if InlineBytes::is_inline(result) => {
-            replies.push_short(id, result);
+/// Reads a frame and copies what it holds out of the buffer.
+pub(super) fn decode(frame: &[u8], replies: &mut Replies) -> Result<(), ReplyError> {
+    match FastReply::read(frame) {
+        Some(reply) if InlineBytes::is_inline(reply.result) => {
+            replies.push_short(reply.id, reply.result);
             Ok(())
         }
-        usual => push_other(usual, frame, replies),
+        fast => push_other(fast, frame, replies),
     }
 }
 
 /// Apart from the rest, so that a short result is not built like these and then moved.
 #[inline(never)]
 fn push_other(
-    usual: Option<FastReply<'_>>,
+    fast: Option<FastReply<'_>>,
     frame: &[u8],
     replies: &mut Replies,
 ) -> Result<(), ReplyError> {
-    replies.push(match usual {
-        Some(FastReply { id, result }) => ServerMessage::Reply {
-            id,
-            outcome: Ok(result.into()),
+    replies.push(match fast {
+        Some(reply) => ServerMessage::Reply {
+            id: reply.id,
+            outcome: Ok(reply.result.into()),
             meta: ReplyMeta::default(),
         },
         None => parse(frame)?,
@@ -68,7 +61,7 @@ fn parse(frame: &[u8]) -> Result<ServerMessage, ReplyError> {
     };
     Ok(ServerMessage::Reply {
         id,
-        outcome: reply.outcome.map(Into::into),
+        outcome: reply.outcome.map(|result| result.as_bytes().into()),
         meta: reply.meta,
     })
 }
@@ -79,8 +72,8 @@ fn hello_serial(id: &str) -> Option<u64> {
     id.strip_prefix(HELLO_ID)?.parse().ok()
 }
 
-fn hello_reply(outcome: Result<&RawValue, ErrorObject>) -> HelloReply {
-    match outcome.map(|result| serde_json::from_str::<Hello<'_>>(result.get())) {
+fn hello_reply(outcome: Result<&str, ErrorObject>) -> HelloReply {
+    match outcome.map(serde_json::from_str::<Hello<'_>>) {
         Ok(Ok(hello)) => HelloReply::Session {
             id: hello.session,
             window: hello.max_in_flight,
@@ -102,13 +95,12 @@ mod tests {
         fn a_result_is_what_the_parser_says_however_short(
             replies in prop::collection::vec((any::<u128>(), "[a-z]{0,60}"), 0..6),
         ) {
-            let mut before = IdPrefixCache::default();
             for (id, text) in replies {
                 let id = Uuid::from_u128(id);
                 let frame = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":"{text}"}}"#);
                 let frame = frame.as_bytes();
                 let (mut fast, mut slow) = (Replies::default(), Replies::default());
-                decode(frame, &mut before, &mut fast).unwrap();
+                decode(frame, &mut fast).unwrap();
                 match parse(frame).unwrap() {
                     ServerMessage::Reply { id, outcome: Ok(result), meta } => {
                         prop_assert_eq!(meta, ReplyMeta::default());

@@ -62,7 +62,14 @@ impl ControlWriter {
     pub(super) fn ping(self, out: &mut Vec<u8>) -> Result<(), FrameError> {
         let meta = RequestMeta::default();
         write_frame(out, self.max_frame_bytes, |out| {
-            write_request(out, self.dialect, Some(PING_ID), rpc::PING, None, &meta);
+            write_request(
+                out,
+                self.dialect,
+                Some(PING_ID.into()),
+                rpc::PING,
+                None,
+                &meta,
+            );
         })
     }
 
@@ -85,7 +92,7 @@ impl ControlWriter {
         let params = to_raw_value(params).expect("plain members are always JSON");
         let (params, meta) = (Some(params.get().as_bytes()), RequestMeta::default());
         write_frame(out, self.max_frame_bytes, |out| {
-            write_request(out, self.dialect, id, method, params, &meta);
+            write_request(out, self.dialect, id.map(Into::into), method, params, &meta);
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use redial_protocol::{FrameError, RequestMeta, write_call, write_frame, write_request};
+use redial_protocol::{FrameError, RequestMeta, write_frame, write_request};
 use uuid::Uuid;
 
 use super::{
@@ -169,9 +169,8 @@ impl Mux {
             RequestMeta::default()
         };
         let offsets = link.append(|out| {
-            write_frame(out, max, |out| match id {
-                Some(id) => write_call(out, dialect, id, method, params, &meta),
-                None => write_request(out, dialect, None, method, params, &meta),
+            write_frame(out, max, |out| {
+                write_request(out, dialect, id.map(Into::into), method, params, &meta);
             })
         })?;
         self.sessions.appends += 1;

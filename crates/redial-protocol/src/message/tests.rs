@@ -1,7 +1,9 @@
-//! What is a request, what isn't, and what is answered to what isn't.
+//! What is a request, what isn't, and how the latter is answered.
+
+use proptest::prelude::*;
 
 use super::*;
-use proptest::prelude::*;
+use crate::{Dialect, ErrorCode, RequestMeta, write_request};
 
 fn parse(text: &str) -> Result<Incoming<'_>, Rejection<'_>> {
     Incoming::parse(text.as_bytes(), &Limits::default())
@@ -214,7 +216,8 @@ proptest! {
         let meta = RequestMeta { attempt, timeout_ms, ..RequestMeta::default() };
         let mut out = Vec::new();
         let raw = params.as_deref().map(|params| params.get().as_bytes());
-        write_request(&mut out, dialect, id.as_deref(), &method, raw, &meta);
+        let sent = id.as_deref().map(Into::into);
+        write_request(&mut out, dialect, sent, &method, raw, &meta);
         let Ok(Incoming::Request(request)) = Incoming::parse(&out, &Limits::default()) else {
             panic!("not read back: {}", String::from_utf8_lossy(&out));
         };

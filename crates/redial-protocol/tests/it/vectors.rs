@@ -178,7 +178,7 @@ fn requests_are_written_and_read_again() {
         write_request(
             &mut out,
             dialect(&vector.dialect),
-            vector.id.as_deref(),
+            vector.id.as_deref().map(Into::into),
             &vector.method,
             vector.params.as_deref().map(str::as_bytes),
             &meta,
@@ -246,7 +246,7 @@ fn replies_say_whether_the_call_was_executed() {
         assert_eq!(reply.id.raw(), vector.id, "{name}");
         assert_eq!(reply.meta, vector.redial, "{name}");
         match reply.outcome {
-            Ok(result) => assert_eq!(Some(result.get()), vector.result.as_deref(), "{name}"),
+            Ok(result) => assert_eq!(Some(result), vector.result.as_deref(), "{name}"),
             Err(error) => {
                 assert_eq!(Some(i32::from(error.code)), vector.code, "{name}");
                 let executed = serde_json::to_value(error.executed()).unwrap();

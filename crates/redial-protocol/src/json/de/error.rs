@@ -1,13 +1,13 @@
-//! Why a type can't be read: it says so, or what it is to be read from is refused.
+//! The error of the reader: a refusal, or what a type says itself.
 
 use std::fmt;
 
 use serde::de::{Expected, Unexpected};
 
-/// What a type itself says is serde_json's error, so that a type that looks at the text finds
-/// what it would find there. A refusal is nothing, since it goes before every unusual text.
+/// A type's own words are kept as serde_json's error, so that a type that looks at the text finds what
+/// it would find there. A refusal has no words: the text is read again from its start.
 #[derive(Debug)]
-pub(super) struct Error(Option<serde_json::Error>);
+pub struct Error(Option<serde_json::Error>);
 
 impl Error {
     pub(super) const REFUSED: Self = Self(None);
@@ -17,7 +17,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(error) => error.fmt(f),
-            None => f.write_str("not of the usual shape"),
+            None => f.write_str("refused, for serde_json to read"),
         }
     }
 }
@@ -29,7 +29,7 @@ impl serde::de::Error for Error {
         Self(Some(serde_json::Error::custom(message)))
     }
 
-    // These two are worded in a way of its own.
+    // serde_json words these two in its own way.
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self(Some(serde_json::Error::invalid_type(unexpected, expected)))

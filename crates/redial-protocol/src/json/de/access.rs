@@ -1,28 +1,28 @@
-//! What stands inside of something: entries, members and their names, variants.
+//! What stands within a value: elements, members and their names, variants.
 
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess,
     Visitor,
 };
 
-use super::{Error, RAW_VALUE, Reader};
+use super::{RAW_VALUE, Reader, error::Error};
 
-/// The entries of an array, or the members of an object.
-pub(super) struct Inside<'a, 'de> {
+/// The elements of an array, or the members of an object.
+pub(super) struct Elements<'a, 'de> {
     reader: &'a mut Reader<'de>,
     is_first: bool,
 }
 
-impl<'a, 'de> Inside<'a, 'de> {
+impl<'a, 'de> Elements<'a, 'de> {
     #[inline(always)]
-    pub(super) fn new(reader: &'a mut Reader<'de>) -> Self {
+    pub(super) fn of(reader: &'a mut Reader<'de>) -> Self {
         Self {
             reader,
             is_first: true,
         }
     }
 
-    /// What the next one begins with, past the comma before it.
+    /// Goes past the comma, and says which byte the next one begins with, if there is a next one.
     #[inline(always)]
     fn next(&mut self, close: u8) -> Result<Option<u8>, Error> {
         let mut byte = self.reader.peek();
@@ -30,7 +30,7 @@ impl<'a, 'de> Inside<'a, 'de> {
             return Ok(None);
         }
         if !self.is_first {
-            self.reader.eat(",")?;
+            self.reader.expect(",")?;
             byte = self.reader.peek();
             if byte == close {
                 return self.reader.refuse();
@@ -41,7 +41,7 @@ impl<'a, 'de> Inside<'a, 'de> {
     }
 }
 
-impl<'de> SeqAccess<'de> for Inside<'_, 'de> {
+impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
     type Error = Error;
 
     #[inline]
@@ -56,7 +56,7 @@ impl<'de> SeqAccess<'de> for Inside<'_, 'de> {
     }
 }
 
-impl<'de> MapAccess<'de> for Inside<'_, 'de> {
+impl<'de> MapAccess<'de> for Elements<'_, 'de> {
     type Error = Error;
 
     #[inline]
@@ -73,7 +73,7 @@ impl<'de> MapAccess<'de> for Inside<'_, 'de> {
 
     #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        self.reader.eat(":")?;
+        self.reader.expect(":")?;
         seed.deserialize(&mut *self.reader)
     }
 }
@@ -87,23 +87,23 @@ impl<'de> Key<'_, 'de> {
         self.0.string(visitor)
     }
 
-    /// What is read out of a string, such as a number, is not usual.
-    fn nothing<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.0.nothing(visitor)
+    /// To read something else out of the string, such as a number, is left to serde_json.
+    fn unsupported<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.0.unsupported(visitor)
     }
 }
 
 impl<'de> Deserializer<'de> for Key<'_, 'de> {
     type Error = Error;
 
-    // Whatever else is asked for, serde_json gives the string and lets the type complain.
-    like! {
+    // Whatever else a type asks for, serde_json gives it the string and lets it complain.
+    forward! {
         string: deserialize_any() deserialize_char() deserialize_str() deserialize_string()
             deserialize_identifier() deserialize_ignored_any() deserialize_unit()
             deserialize_unit_struct(&'static str) deserialize_seq() deserialize_tuple(usize)
             deserialize_tuple_struct(&'static str, usize) deserialize_map()
             deserialize_struct(&'static str, &'static [&'static str]);
-        nothing: deserialize_bool() deserialize_i8() deserialize_i16() deserialize_i32()
+        unsupported: deserialize_bool() deserialize_i8() deserialize_i16() deserialize_i32()
             deserialize_i64() deserialize_i128() deserialize_u8() deserialize_u16()
             deserialize_u32() deserialize_u64() deserialize_u128() deserialize_f32()
             deserialize_f64() deserialize_bytes() deserialize_byte_buf();
@@ -118,10 +118,10 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match name {
-            RAW_VALUE => self.nothing(visitor),
-            _ => visitor.visit_newtype_struct(self),
+        if name == RAW_VALUE {
+            return self.unsupported(visitor);
         }
+        visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -136,14 +136,14 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
 
 /// A variant of an enum.
 pub(super) enum Variant<'a, 'de> {
-    /// Its name, and nothing else.
+    /// Its name, and unsupported else.
     Name(&'a mut Reader<'de>),
     /// The one member of an object, which holds something.
     Member(&'a mut Reader<'de>),
 }
 
 impl<'a, 'de> Variant<'a, 'de> {
-    /// Where what it holds is read from.
+    /// The reader of what the variant holds.
     fn held(self) -> Result<&'a mut Reader<'de>, Error> {
         match self {
             Self::Name(reader) => reader.refuse(),
@@ -160,10 +160,10 @@ impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
         let name = match &mut self {
             Self::Name(reader) => seed.deserialize(&mut **reader)?,
             Self::Member(reader) => {
-                let Some(name) = Inside::new(reader).next_key_seed(seed)? else {
+                let Some(name) = Elements::of(reader).next_key_seed(seed)? else {
                     return reader.refuse();
                 };
-                reader.eat(":")?;
+                reader.expect(":")?;
                 name
             }
         };

@@ -1,4 +1,4 @@
-//! The reader of usual params against serde_json.
+//! Every shape of type read by hand, against the same type read by serde_json.
 
 use std::{
     borrow::Cow,
@@ -287,13 +287,8 @@ fn what_is_unusual_or_wrong_is_refused() {
         " ",
         "\0",
         "-",
-        "-0",
         "01",
-        "1.5",
-        "1e5",
         "1 2",
-        "10000000000000000000",
-        "-9223372036854775809",
         "nul",
         "nulll",
         "truefalse",
@@ -326,6 +321,18 @@ fn what_is_unusual_or_wrong_is_refused() {
         assert!(read::<IgnoredAny>(text).is_none(), "{text}");
         assert_same_for_all(text);
     }
+    let numbers = [
+        "-0",
+        "1.5",
+        "1e5",
+        "10000000000000000000",
+        "-9223372036854775809",
+    ];
+    for text in numbers {
+        assert!(read::<Value>(text).is_none(), "{text}");
+        taken::<IgnoredAny>(text);
+        assert_same_for_all(text);
+    }
     for text in [r#"{"a":"x","a":"y"}"#, r#"{"b":"1"}"#, r#"{"a":7}"#, "7"] {
         assert!(read::<Named>(text).is_none(), "{text}");
     }
@@ -336,8 +343,8 @@ fn what_is_unusual_or_wrong_is_refused() {
 #[test]
 fn a_value_is_as_deep_as_is_usual() {
     let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
-    assert!(same::<Value>(&nested(MAX_DEPTH)));
-    for depth in [MAX_DEPTH + 1, 100_000] {
+    assert!(same::<Value>(&nested(MAX_DEPTH - 1)));
+    for depth in [MAX_DEPTH, 100_000] {
         assert!(read::<Value>(&nested(depth)).is_none());
         assert!(read::<IgnoredAny>(&nested(depth)).is_none());
     }

@@ -1,9 +1,9 @@
-//! The one pass over a message against the general parser.
+//! Requests that are read by hand, against the same requests read by serde_json.
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::{Incoming, Limits};
+use super::{MAX_DEPTH, request::read, template::RequestTemplate};
+use crate::{Dialect, Incoming, Limits, RequestReader};
 
 const LIMITS: Limits = Limits {
     max_frame_bytes: 1 << 20,
@@ -11,17 +11,17 @@ const LIMITS: Limits = Limits {
     max_depth: 128,
 };
 
-/// What a general parser makes of it: a line break is nothing that is scanned here.
-fn slowly(text: &str, limits: &Limits) -> Result<String, String> {
+/// What serde_json makes of it: a message that begins with a line break is left to it.
+fn read_slowly(text: &str, limits: &Limits) -> Result<String, String> {
     let text = format!("\n{text}");
-    assert!(request(&text, limits.max_depth).is_none());
+    assert!(read(&text, limits.max_depth).is_none());
     match Incoming::parse(text.as_bytes(), limits) {
         Ok(incoming) => Ok(shown(&incoming)),
         Err(rejection) => Err(format!("{rejection:?}")),
     }
 }
 
-/// All of it, and what it names.
+/// All of a message, and what its id names.
 fn shown(incoming: &Incoming<'_>) -> String {
     let Incoming::Request(request) = incoming else {
         return format!("{incoming:?}");
@@ -31,17 +31,18 @@ fn shown(incoming: &Incoming<'_>) -> String {
     format!("{incoming:?} {keys:?}")
 }
 
+/// Whether a text is read by hand; then what is read must be right.
 fn assert_same(text: &str, limits: &Limits) -> bool {
-    let Some(scanned) = request(text, limits.max_depth) else {
+    let Some(request) = read(text, limits.max_depth) else {
         return false;
     };
-    let scanned = shown(&Incoming::Request(scanned));
-    assert_eq!(Ok(scanned), slowly(text, limits), "{text}");
+    let fast = shown(&Incoming::Request(request));
+    assert_eq!(Ok(fast), read_slowly(text, limits), "{text}");
     true
 }
 
 #[test]
-fn the_usual_shapes_are_scanned() {
+fn usual_requests_are_read() {
     for text in [
         r#"{"id":"k","method":"inc","params":{"key":"k","delta":1}}"#,
         r#"{"id": "k", "method": "inc", "params": {"key": "k", "delta": -1}}"#,
@@ -53,13 +54,14 @@ fn the_usual_shapes_are_scanned() {
         r#"{"jsonrpc":"2.0","id":"x","method":"m","params":["ü"],"redial":{"ack":7}}"#,
         r#"{"id":"x","method":"m","redial":{"attempt":2,"timeout_ms":100,"traceparent":"t"}}"#,
         r#"{"redial":{"ack":9999999999999999999},"params":[],"method":"","id":1}"#,
+        r#"{"id":18446744073709551617,"method":"m","params":[1.5,-0.25e+3]}"#,
     ] {
-        assert!(assert_same(text, &LIMITS), "not scanned: {text}");
+        assert!(assert_same(text, &LIMITS), "not read: {text}");
     }
 }
 
 #[test]
-fn what_is_unusual_or_wrong_is_left_to_others() {
+fn what_is_unusual_or_wrong_is_left_to_serde_json() {
     for text in [
         "",
         "{",
@@ -73,12 +75,14 @@ fn what_is_unusual_or_wrong_is_left_to_others() {
         r#"{"id":1,"method":"a\u0062"}"#,
         r#"{"id":1,"method":"a","params":null}"#,
         r#"{"id":1,"method":"a","params":7}"#,
-        r#"{"id":1,"method":"a","params":[1.5]}"#,
+        r#"{"id":1,"method":"a","params":[1.]}"#,
         r#"{"id":1,"method":"a","params":[01]}"#,
         r#"{"id":1,"method":"a","params":[-]}"#,
         r#"{"id":1,"method":"a","params":[1,]}"#,
         r#"{"id":1,"method":"a","params":{"a"}}"#,
         r#"{"id":1.0,"method":"a"}"#,
+        r#"{"id":true,"method":"a"}"#,
+        r#"{"id":{},"method":"a"}"#,
         r#"{"id":01,"method":"a"}"#,
         r#"{"id":"","method":"a"}"#,
         r#"{"id":nul,"method":"a"}"#,
@@ -93,10 +97,10 @@ fn what_is_unusual_or_wrong_is_left_to_others() {
         r#"{"jsonrpc":"1.0","id":1,"method":"a"}"#,
         r#"{"jsonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"a"}"#,
     ] {
-        assert!(request(text, 128).is_none(), "scanned: {text}");
+        assert!(read(text, 128).is_none(), "read: {text}");
     }
     let id = "x".repeat(129);
-    assert!(request(&format!(r#"{{"id":"{id}","method":"a"}}"#), 128).is_none());
+    assert!(read(&format!(r#"{{"id":"{id}","method":"a"}}"#), 128).is_none());
 }
 
 #[test]
@@ -105,11 +109,11 @@ fn nesting_counts_as_it_does_elsewhere() {
         max_depth,
         ..LIMITS
     };
-    for depth in 0..20 {
+    for depth in (0..20).chain(MAX_DEPTH - 2..MAX_DEPTH + 2) {
         let params = "[".repeat(depth) + &"]".repeat(depth);
         let params = if depth == 0 { "[]".to_owned() } else { params };
         let text = format!(r#"{{"id":1,"method":"a","params":{params},"redial":{{"ack":1}}}}"#);
-        for max_depth in 0..20 {
+        for max_depth in [0, 1, 2, 3, 10, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1] {
             assert_same(&text, &limits(max_depth));
         }
         let is_shallow = depth.max(1) < MAX_DEPTH;
@@ -117,21 +121,20 @@ fn nesting_counts_as_it_does_elsewhere() {
     }
 }
 
-/// Whether `text` is read as the message was spelled that came before it; then what is read must
-/// be right.
-fn assert_habit(before: &str, text: &str, limits: &Limits) -> bool {
-    let Some(scanned) = request(before, limits.max_depth) else {
+/// Whether `text` is compared with the request before it; then what is read must be right.
+fn assert_template(before: &str, text: &str, limits: &Limits) -> bool {
+    let Some(request) = read(before, limits.max_depth) else {
         return false;
     };
-    let mut habit = RequestTemplate::default();
-    habit.learn(before, &scanned, limits.max_depth);
-    let Some(read) = habit.request(text, limits.max_depth) else {
+    let mut template = RequestTemplate::default();
+    template.learn(before, &request, limits.max_depth);
+    let Some(request) = template.read(text, limits.max_depth) else {
         return false;
     };
-    let read = shown(&Incoming::Request(read));
+    let fast = shown(&Incoming::Request(request));
     assert_eq!(
-        Ok(read),
-        slowly(text, limits),
+        Ok(fast),
+        read_slowly(text, limits),
         "{text}, spelled like {before}"
     );
     true
@@ -159,16 +162,20 @@ fn a_request_that_is_spelled_like_the_one_before_is_compared_with_it() {
     ] {
         let is_compared = before.contains('-') && !before.contains(r#""method":"redial""#);
         assert_eq!(
-            assert_habit(before, before, &LIMITS),
+            assert_template(before, before, &LIMITS),
             is_compared,
             "{before}"
         );
-        assert_eq!(assert_habit(before, after, &LIMITS), is_compared, "{after}");
+        assert_eq!(
+            assert_template(before, after, &LIMITS),
+            is_compared,
+            "{after}"
+        );
     }
 }
 
 #[test]
-fn what_came_before_brings_no_member_along() {
+fn a_template_brings_no_member_along() {
     let id = r#""id":"6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49""#;
     for before in [
         format!(r#"{{{id},"method":"m","redial":{{"attempt":1}},"params":[]}}"#),
@@ -181,9 +188,9 @@ fn what_came_before_brings_no_member_along() {
     ] {
         assert!(assert_same(&before, &LIMITS), "{before}");
         let twice = before.replace(r#""params":[]"#, r#""params":[],"redial":{"ack":1}"#);
-        assert!(!assert_habit(&before, &twice, &LIMITS), "{before}");
+        assert!(!assert_template(&before, &twice, &LIMITS), "{before}");
         let notebook = before.replace(r#","jsonrpc":"2.0""#, "");
-        assert!(!assert_habit(&before, &notebook, &LIMITS), "{before}");
+        assert!(!assert_template(&before, &notebook, &LIMITS), "{before}");
     }
 }
 
@@ -270,25 +277,25 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn what_is_scanned_is_read_as_slowly(text in any_message(), max_depth in 0usize..6) {
+    fn what_is_read_by_hand_is_what_serde_json_reads(text in any_message(), max_depth in 0usize..6) {
         assert_same(&text, &LIMITS);
         assert_same(&text, &Limits { max_depth, ..LIMITS });
-        assert_habit(&text, &text, &Limits { max_depth, ..LIMITS });
+        assert_template(&text, &text, &Limits { max_depth, ..LIMITS });
     }
 
     #[test]
-    fn what_is_spelled_alike_is_read_as_slowly(
+    fn what_is_spelled_alike_is_what_serde_json_reads(
         before in any_message(),
         (from, to) in (prop::sample::select(VALUES), prop::sample::select(VALUES)),
         (more, at) in (any_message(), any::<prop::sample::Index>()),
     ) {
         let other = before.replacen(from, to, 1);
-        assert_habit(&before, &other, &LIMITS);
+        assert_template(&before, &other, &LIMITS);
         // The members of another message from one of its commas on.
         let commas: Vec<usize> = more.match_indices(',').map(|(at, _)| at).collect();
         if let Some(comma) = commas.get(at.index(commas.len().max(1))) {
             let longer = format!("{}{}", &before[..before.len() - 1], &more[*comma..]);
-            assert_habit(&before, &longer, &LIMITS);
+            assert_template(&before, &longer, &LIMITS);
         }
     }
 
@@ -302,7 +309,7 @@ proptest! {
     ) {
         const ID: &str = "6b1f0e1c-7f51-4f5c-9d0e-0a5d1c2b3a49";
         let limits = Limits { max_depth, ..LIMITS };
-        let mut reader = crate::RequestReader::new(limits);
+        let mut reader = RequestReader::new(limits);
         for (which, id, spoilt, at) in order {
             let id = match id {
                 0 => ID.to_uppercase(),
@@ -338,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn a_spoilt_message_is_read_as_slowly(
+    fn a_spoilt_message_is_what_serde_json_reads(
         text in any_message(),
         at: prop::sample::Index,
         by in prop::sample::select(vec!['"', '\\', '{', '}', '[', ']', ',', ':', ' ', '0', '-', '.', 'e', 'ü', '\u{1}']),
@@ -346,12 +353,13 @@ proptest! {
     ) {
         let mut characters: Vec<char> = text.chars().collect();
         let at = at.index(characters.len());
-        match replaces {
-            true => characters[at] = by,
-            false => characters.insert(at, by),
+        if replaces {
+            characters[at] = by;
+        } else {
+            characters.insert(at, by);
         }
         let spoilt: String = characters.into_iter().collect();
         assert_same(&spoilt, &LIMITS);
-        assert_habit(&text, &spoilt, &LIMITS);
+        assert_template(&text, &spoilt, &LIMITS);
     }
 }

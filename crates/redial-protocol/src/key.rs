@@ -1,0 +1,76 @@
+//! The key of a call in the server's table.
+
+use uuid::Uuid;
+
+use crate::session::SessionCall;
+
+/// The name of a call: two attempts with the same key are attempts of one call.
+///
+/// Two keys are equal exactly if the ids are the same JSON value: `"a"` and `"\u0061"` are one;
+/// `1` and `"1"` are two, and so are a UUID in lower case and in upper case. A UUID of version 8 is
+/// the name of a session's call in either case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CallKey {
+    /// A call of a session: a string that is a UUID of version 8.
+    Session(SessionCall),
+    /// A string that is a UUID in lower case, kept as its 16 bytes.
+    Uuid([u8; 16]),
+    /// Any other string.
+    Text(Box<str>),
+    /// An integer, as its digits.
+    Integer(Box<str>),
+}
+
+impl CallKey {
+    /// The key of a string in the notebook dialect, where every string is one.
+    #[must_use]
+    pub fn of_string(text: &str) -> Self {
+        match parse_uuid(text) {
+            Some(uuid) => Self::from_uuid_text(uuid, text),
+            None => Self::Text(text.into()),
+        }
+    }
+
+    /// The key of a string that is a UUID, given with or without quotes. Only the canonical form is
+    /// kept as bytes, since the others are other strings.
+    #[inline]
+    pub(crate) fn from_uuid_text(uuid: Uuid, text: &str) -> Self {
+        // Looks at all bytes, many at a time, where `any` would look at one after the other.
+        let has_upper = |text: &str| {
+            text.bytes()
+                .fold(false, |found, byte| found | byte.is_ascii_uppercase())
+        };
+        if let Some(call) = SessionCall::from_uuid(uuid) {
+            Self::Session(call)
+        } else if has_upper(text) {
+            Self::Text(text.trim_matches('"').into())
+        } else {
+            Self::Uuid(uuid.into_bytes())
+        }
+    }
+
+    /// The key of an integer, given as its digits.
+    pub(crate) fn of_integer(digits: &str) -> Self {
+        // JavaScript writes -0 as 0 when it passes a message on.
+        Self::Integer(if digits == "-0" { "0" } else { digits }.into())
+    }
+
+    /// What the key keeps on the heap, in bytes.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Session(_) | Self::Uuid(_) => 0,
+            Self::Text(text) | Self::Integer(text) => text.len(),
+        }
+    }
+}
+
+/// The UUID that a string is in its 36-character form. `Uuid` also reads forms with braces and without
+/// hyphens; those are other strings.
+pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
+    if text.len() == 36 {
+        Uuid::try_parse_ascii(text.as_bytes()).ok()
+    } else {
+        None
+    }
+}
