@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""A Redial client in one file of standard-library Python: proof that nothing else is needed.
+"""A Redial client in one file of standard-library Python, without sessions.
 
     counter_client.py --connect 127.0.0.1:7077 --calls 100 --json
 
 It speaks JSON-RPC 2.0 or, with --dialect notebook, the notebook's own messages, which are the same
 without "jsonrpc".
 
-The rules that make a retry safe are few: every attempt of a call carries the same id, the reply to
-any of them counts however late it comes, and after a failure it is remembered whether a request
-was sent that may have been executed.
+Three rules make a retry safe: every attempt of a call carries the same id, the reply to any of them
+counts however late it arrives, and after a failure the client knows whether a request was sent that
+may have been executed.
 """
 
 import argparse
@@ -23,10 +23,10 @@ import time
 import uuid
 
 MAX_FRAME = 1 << 20
-RESEND_WINDOW_S = 8  # a server keeps its record of a call for 10 s: later it might run it again
-MAX_MS = 24 * 60 * 60 * 1000  # a day: more than any wait that is meant
+RESEND_WINDOW_S = 8  # a server keeps its record of a call for 10 s, and later may run it again
+MAX_MS = 24 * 60 * 60 * 1000  # a day, longer than any sensible wait
 RETRYABLE = {-32001, -32006}  # overloaded, shutting down: not executed, may be sent again
-NOT_EXECUTED = {-32700, -32600, -32601, -32602}  # of Redial's own codes the data says it
+NOT_EXECUTED = {-32700, -32600, -32601, -32602}  # errors with Redial's own codes say it in their data
 
 
 class CallFailed(Exception):
@@ -49,7 +49,7 @@ class Connection:
         self.socket.sendall(struct.pack(">I", len(body)) + body)
 
     def receive(self, until):
-        """The next message, or None if there is none in time."""
+        """The next message, or None if none arrives in time."""
         while True:
             if len(self.buffer) >= 4:
                 (length,) = struct.unpack(">I", self.buffer[:4])
@@ -75,17 +75,17 @@ class Connection:
 
 
 class Client:
-    """One connection, one call at a time: a thread each."""
+    """One connection with one call at a time: each thread has its own."""
 
     def __init__(self, args, seed):
         self.args, self.random = args, random.Random(seed)
         self.connection, self.connects = None, 0
 
     def call(self, method, params):
-        """Gives (result, attempts) or raises CallFailed."""
+        """Returns (result, attempts) or raises CallFailed."""
         args, call_id = self.args, str(uuid.uuid4())
         deadline = time.monotonic() + args.deadline_ms / 1000
-        # An attempt is open if it was sent and neither answered nor refused.
+        # An attempt is open once it was sent, until it is refused.
         open_attempts, open_since, attempt, cause = 0, 0.0, 0, "no time"
         while attempt < args.max_attempts and time.monotonic() < deadline:
             until = deadline
@@ -101,7 +101,7 @@ class Client:
             try:
                 if open_attempts == 0:
                     open_since = time.monotonic()
-                open_attempts += 1  # from here on nobody knows how much of it arrived
+                open_attempts += 1  # from here on it may have arrived
                 self.connection.send(message, deadline - time.monotonic())
                 until = min(time.monotonic() + args.attempt_timeout_ms / 1000, deadline)
                 reply = self.reply_to(call_id, until)
@@ -109,7 +109,7 @@ class Client:
             except (OSError, ValueError) as error:
                 self.disconnect()
                 reply, cause = None, str(error)
-            # A wait between attempts is a wait for a late reply too.
+            # The pause between attempts is a wait for a late reply, too.
             while True:
                 if reply is not None:
                     error = reply.get("error")
@@ -160,7 +160,7 @@ class Client:
         while True:
             reply = self.connection.receive(until)
             if reply is None or reply.get("id") == call_id:
-                return reply  # others are late replies to calls that are over
+                return reply  # others are late replies to finished calls
 
     def late_reply(self, call_id, until):
         if self.connection is not None:
@@ -171,8 +171,8 @@ class Client:
         return None
 
     def connect(self, until):
-        """Waits for a server that was there before; nothing is sent meanwhile, and no attempt is
-        lost. One that never was there is not waited for."""
+        """Connects, and waits for a server that was there before, which costs no attempt. It does
+        not wait for a server that it has never reached."""
         tries = 0
         while self.connection is None:
             left = max(until - time.monotonic(), 0.001)
@@ -198,7 +198,7 @@ def data_of(error):
 
 
 def executed_of(error):
-    """Whether the call was executed: what the data says or, where it says nothing, the code."""
+    """Whether the call was executed: as the data says, or else as the code says."""
     code = error["code"]
     by_code = "no" if code in NOT_EXECUTED else "yes"
     if code not in NOT_EXECUTED and code not in (-32603, -32000, -32007):
@@ -248,7 +248,7 @@ def address(text):
 
 
 def whole(least, most=None):
-    """A parser of whole numbers in a range; without an end, from the least."""
+    """A parser of whole numbers from least to most, or without an upper bound."""
     until = "" if most is None else f" to {most}"
 
     def parse_whole(text):
@@ -279,30 +279,33 @@ def parse():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--connect", type=address, default="127.0.0.1:7077", metavar="ADDR",
                         help="the server's address, HOST:PORT")
-    parser.add_argument("--key", default="k", help="which counter")
+    parser.add_argument("--key", default="k", help="the name of the counter")
     parser.add_argument("--dialect", choices=("jsonrpc", "notebook"), default="jsonrpc",
-                        help="how to write requests: as JSON-RPC 2.0, or as the notebook does")
+                        help="how to write requests: as JSON-RPC 2.0, or as in the notebook")
     for name, default, parse_number, text in (
             ("calls", 100, whole(0), "how many calls to make"),
-            ("concurrency", 8, whole(1, 1024), "how many of them at once"),
+            ("concurrency", 8, whole(1, 1024), "how many calls are in flight at once"),
             ("delta", 1, whole(-1 << 63, (1 << 63) - 1), "what each call adds to the counter"),
-            ("max-attempts", 20, whole(1), "how many attempts a call may have"),
+            ("max-attempts", 20, whole(1), "the most attempts of a call, the first included"),
             ("attempt-timeout-ms", 250, whole(1, MAX_MS),
-             "how long to wait for a reply before the next attempt"),
-            ("deadline-ms", 10000, whole(1, MAX_MS), "what bounds a call with all its attempts"),
-            ("backoff-ms", 30, whole(0, MAX_MS), "the first wait between attempts, at most"),
+             "how long to wait for a reply before the next attempt, in milliseconds"),
+            ("deadline-ms", 10000, whole(1, MAX_MS),
+             "how long a call may take with all its attempts, in milliseconds"),
+            ("backoff-ms", 30, whole(0, MAX_MS),
+             "the longest first wait between attempts, in milliseconds"),
             ("backoff-cap-ms", None, whole(0, MAX_MS),
-             "the longest wait between attempts; 500, or the first wait if that is longer"),
-            ("seed", None, whole(0), "makes the jitter repeat; ids are always random")):
+             "the longest wait between attempts, in milliseconds; 500, or --backoff-ms if larger"),
+            ("seed", None, whole(0), "seed of the jitter, to make it repeat; ids are always random")):
         parser.add_argument(f"--{name}", type=parse_number, default=default, metavar="N", help=text)
     parser.add_argument("--factor", type=factor, default=2.0, metavar="F",
-                        help="what each wait is multiplied by")
-    parser.add_argument("--json", action="store_true", help="print one object of JSON")
+                        help="by how much each wait is longer than the one before")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
     args = parser.parse_args()
     if args.backoff_cap_ms is None:
         args.backoff_cap_ms = max(500, args.backoff_ms)
     if args.backoff_ms > args.backoff_cap_ms:
-        parser.error(f"--backoff-ms {args.backoff_ms} is above its cap {args.backoff_cap_ms}")
+        parser.error(f"--backoff-ms {args.backoff_ms} is larger than "
+                     f"--backoff-cap-ms {args.backoff_cap_ms}")
     return args
 
 
@@ -320,10 +323,10 @@ def main():
     elapsed = time.monotonic() - start
     for outcome, _, _, text in records:
         if outcome != "ok":
-            print(f"one of the errors: {text}", file=sys.stderr)
+            print(f"first error: {text}", file=sys.stderr)
             break
     value, args.max_attempts = None, 100
-    # No use in asking a server that no call reached.
+    # A server that no call reached cannot be asked.
     if not records or any(outcome != "not_executed" for outcome, _, _, _ in records):
         try:
             value = clients[0].call("get", {"key": args.key})[0]["value"]

@@ -1,4 +1,4 @@
-//! A client in five lines. Start `counter-server` first.
+//! A client in five lines: `cargo run -p redial-examples --example client`, once a server runs.
 
 use redial_client::Client;
 

@@ -1,4 +1,4 @@
-//! A method of one's own, shared by both ends as a type, with an error of one's own:
+//! Your own method, shared by both ends as a type, with your own error:
 //! `cargo run -p redial-examples --example custom_method`.
 
 use std::{
@@ -60,7 +60,7 @@ async fn main() -> anyhow::Result<()> {
     };
     println!("ann has {} left", client.call::<Transfer>(order(70)).await?);
     match client.call::<Transfer>(order(70)).await {
-        Err(error @ CallError::Failed { .. }) => println!("as it should be: {error}"),
+        Err(error @ CallError::Failed { .. }) => println!("as expected: {error}"),
         other => anyhow::bail!("expected the handler's own error, not {other:?}"),
     }
     Ok(())

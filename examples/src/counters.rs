@@ -1,5 +1,4 @@
-//! The counters themselves: a map in memory behind the two methods, and a ledger of what was done
-//! to it, if anybody wants one.
+//! The counters: a map in memory behind the two methods, and an optional ledger of every effect.
 
 use std::{
     collections::HashMap,
@@ -29,15 +28,15 @@ use crate::methods::{Counter, Get, GetParams, Inc, IncParams};
 /// # Ok::<(), redial_examples::counters::Unchanged>(())
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Counters(Arc<Mutex<Books>>);
+pub struct Counters(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct Books {
-    counters: HashMap<String, i64>,
+struct State {
+    values: HashMap<String, i64>,
     ledger: Option<File>,
 }
 
-/// One line of a ledger: an effect.
+/// One line of a ledger.
 #[derive(Serialize)]
 struct Entry<'a> {
     key: &'a str,
@@ -45,17 +44,17 @@ struct Entry<'a> {
     value: i64,
 }
 
-/// Why a counter is as it was.
+/// Why a counter did not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unchanged {
-    /// It has no room for the delta.
+    /// The sum does not fit into 64 bits.
     Overflow {
-        /// What it is.
+        /// The counter's value.
         value: i64,
         /// What was to be added.
         delta: i64,
     },
-    /// The effect could not be written to the ledger, for the reason that the system gave.
+    /// The effect could not be written to the ledger, for this reason.
     Ledger(String),
 }
 
@@ -65,7 +64,7 @@ impl fmt::Display for Unchanged {
             Self::Overflow { value, delta } => {
                 write!(f, "{value} + {delta} does not fit into 64 bits")?;
             }
-            Self::Ledger(reason) => write!(f, "the ledger can't be written: {reason}")?,
+            Self::Ledger(reason) => write!(f, "cannot write the ledger: {reason}")?,
         }
         write!(f, "; nothing was changed")
     }
@@ -74,56 +73,55 @@ impl fmt::Display for Unchanged {
 impl std::error::Error for Unchanged {}
 
 impl Counters {
-    /// No counters yet, and a ledger of every effect: a line of JSON, such as
-    /// `{"key":"k","delta":1,"value":7}`, that one write of its own appends to the file before the
-    /// counter changes. So it holds every effect that anybody was told of, however the process
-    /// ended, `kill -9` included; not if the machine did. The file is made, or goes on.
+    /// New counters, with a ledger of every effect: a line of JSON, such as
+    /// `{"key":"k","delta":1,"value":7}`, appended to the file before the counter changes. So it
+    /// holds every effect that a client can have heard of, even after `kill -9`, but not after a
+    /// power failure. The file is created, or appended to.
     ///
     /// # Errors
     ///
-    /// What the system says if the file can't be opened.
+    /// The system's, if the file cannot be opened.
     pub fn with_ledger(path: &Path) -> io::Result<Self> {
         let ledger = File::options().create(true).append(true).open(path)?;
-        let books = Books {
+        let state = State {
             ledger: Some(ledger),
-            ..Books::default()
+            ..State::default()
         };
-        Ok(Self(Arc::new(Mutex::new(books))))
+        Ok(Self(Arc::new(Mutex::new(state))))
     }
 
     /// Adds to a counter.
     ///
     /// # Errors
     ///
-    /// [`Unchanged`] if the sum does not fit into 64 bits or into the ledger; the counter is then
-    /// as it was.
+    /// [`Unchanged`] if the sum does not fit into 64 bits, or the ledger cannot be written.
     pub fn inc(&self, params: IncParams) -> Result<Counter, Unchanged> {
         let IncParams { key, delta } = params;
-        let mut books = self.lock();
-        let value = books.counters.get(&key).copied().unwrap_or(0);
+        let mut state = self.lock();
+        let value = state.values.get(&key).copied().unwrap_or(0);
         let value = value
             .checked_add(delta)
             .ok_or(Unchanged::Overflow { value, delta })?;
-        books.write_down(&key, delta, value)?;
-        books.counters.insert(key.clone(), value);
+        state.append(&key, delta, value)?;
+        state.values.insert(key.clone(), value);
         Ok(Counter { key, value })
     }
 
-    /// A counter's value, 0 if nobody has counted under that key.
+    /// A counter's value, 0 for an unused key.
     #[must_use]
     pub fn get(&self, params: GetParams) -> Counter {
-        let value = self.lock().counters.get(&params.key).copied().unwrap_or(0);
+        let value = self.lock().values.get(&params.key).copied().unwrap_or(0);
         Counter {
             key: params.key,
             value,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts `inc` and `get` on a server.
+    /// Registers `inc` and `get` with a server.
     #[must_use]
     pub fn register(&self, server: ServerBuilder) -> ServerBuilder {
         let (for_inc, for_get) = (self.clone(), self.clone());
@@ -143,8 +141,8 @@ impl Counters {
     }
 }
 
-impl Books {
-    fn write_down(&mut self, key: &str, delta: i64, value: i64) -> Result<(), Unchanged> {
+impl State {
+    fn append(&mut self, key: &str, delta: i64, value: i64) -> Result<(), Unchanged> {
         let Some(ledger) = &mut self.ledger else {
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! What happened to each attempt, as lines of JSON in a file, for those who want to see it.
+//! An observer that writes what happens to each attempt to a file, as lines of JSON.
 
 use std::{
     fs::File,
@@ -27,11 +27,11 @@ struct Line<'a> {
 }
 
 impl EventLog {
-    /// Makes the file, or empties it.
+    /// Creates the file, or empties it.
     ///
     /// # Errors
     ///
-    /// What the system says if it can't.
+    /// The system's, if the file cannot be created.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self(Mutex::new(LineWriter::new(File::create(path)?))))
     }
@@ -53,13 +53,13 @@ impl Observer for EventLog {
         let mut text = serde_json::to_vec(&line).expect("plain members are always JSON");
         text.push(b'\n');
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A full disk must not stop the service; the log then simply ends.
+        // A full disk must not stop the service: the log just ends.
         let _: io::Result<()> = file.write_all(&text);
     }
 }
 
-/// Microseconds since 1970, so that the lines of two processes can be laid side by side.
-#[expect(clippy::disallowed_methods, reason = "the edge where time comes in")]
+/// Microseconds of Unix time, so that the logs of two processes can be compared.
+#[expect(clippy::disallowed_methods, reason = "a program reads the clock")]
 #[must_use]
 pub fn unix_us() -> u64 {
     let since = SystemTime::now()

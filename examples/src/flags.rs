@@ -1,7 +1,8 @@
-//! Numbers in flags, and what is said where one is out of its range.
+//! Parsers of flags, whose errors say what would be right.
 
-/// A parser of whole numbers from `least` to `most`, whose error says so; [`u64::MAX`] is as good
-/// as no end.
+use redial_protocol::Address;
+
+/// A parser of whole numbers from `least` to `most`; [`u64::MAX`] means no upper bound.
 ///
 /// ```
 /// use redial_examples::flags::whole;
@@ -12,7 +13,7 @@
 ///
 /// # Errors
 ///
-/// The parser's: for what is no whole number, out of range, or beyond `N`.
+/// The parser's: for text that is no whole number, out of range, or beyond `N`.
 pub fn whole<N: TryFrom<u64>>(
     least: u64,
     most: u64,
@@ -29,17 +30,30 @@ pub fn whole<N: TryFrom<u64>>(
     }
 }
 
+/// Parses the address of a server.
+///
+/// # Errors
+///
+/// For text that is not `HOST:PORT`.
+pub fn address(text: &str) -> Result<Address, String> {
+    let address = Address::from(text);
+    match address.check() {
+        Ok(()) => Ok(address),
+        Err(_) => Err("expected HOST:PORT, such as 127.0.0.1:7077".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn both_ends_are_within_and_what_is_beyond_is_told_them() {
+    fn both_bounds_are_valid_and_the_error_names_them() {
         let few = whole::<u8>(2, 300);
         assert_eq!((few("2"), few("255")), (Ok(2), Ok(255)));
         for wrong in ["1", "256", "301", "-1", "1.5", "", "many"] {
-            let told = few(wrong).unwrap_err();
-            assert_eq!(told, "expected a whole number from 2 to 300", "{wrong}");
+            let error = few(wrong).unwrap_err();
+            assert_eq!(error, "expected a whole number from 2 to 300", "{wrong}");
         }
         let any = whole::<u64>(1, u64::MAX);
         assert_eq!(any("18446744073709551615"), Ok(u64::MAX));

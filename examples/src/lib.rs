@@ -1,5 +1,5 @@
 //! The counter service of the original notebook: `inc` and `get`, as methods that a server
-//! implements and a client calls, and what the two programs around it share.
+//! implements and a client calls, and what its programs share.
 
 pub mod counters;
 pub mod events;

@@ -1,7 +1,7 @@
 //! Many `inc` calls at once: as the client library makes them, or as a hand-made retry loop does.
 
-mod books;
 pub mod record;
+mod recorder;
 pub mod summary;
 
 use std::{
@@ -22,8 +22,8 @@ use redial_client::{
 use tokio::time::Instant;
 
 use self::{
-    books::Books,
     record::{AttemptRecord, CallRecord, Outcome},
+    recorder::Recorder,
     summary::Summary,
 };
 use crate::{
@@ -31,36 +31,35 @@ use crate::{
     methods::{Counter, Get, GetParams, Inc, IncParams},
 };
 
-/// What to call, and how often.
+/// The calls to make, and their limits.
 #[derive(Clone, Debug)]
 pub struct Load {
     /// How many calls.
     pub calls: u64,
-    /// How many of them at once.
+    /// How many of them are in flight at once.
     pub concurrency: u64,
-    /// Which counter each call is for.
+    /// The counter of each call.
     pub key: Key,
-    /// What each call adds to it.
+    /// What each call adds to its counter.
     pub delta: i64,
     /// The limits of each call.
     pub limits: CallLimits,
-    /// Gives every attempt an id of its own, as a retry loop around a plain client does.
+    /// Gives every attempt its own id, as a retry loop around a plain client does.
     pub naive: bool,
     /// Makes the jitter of naive retries repeat.
     pub seed: u64,
-    /// Set to begin no further call.
+    /// Set to start no further call.
     pub stop: Arc<AtomicBool>,
-    /// Moved on with every call that has ended.
+    /// Advanced by every finished call.
     pub progress: ProgressBar,
 }
 
-/// Which counters the calls are for.
+/// Which counters the calls add to.
 #[derive(Clone, Debug)]
 pub enum Key {
-    /// All for one.
+    /// One counter for all calls.
     Same(String),
-    /// Call n for the counter `PREFIX-n`, which nobody else counts under: its value then says how
-    /// often the call took effect.
+    /// The counter `PREFIX-n` for call n alone: its value says how often the call took effect.
     PerCall(String),
 }
 
@@ -78,25 +77,25 @@ struct Run {
     load: Load,
     client: Client,
     next: AtomicU64,
-    books: Books,
+    recorder: Recorder,
 }
 
 impl Load {
-    /// Makes the calls, writes what became of each to `events` as soon as it has ended, and sums
-    /// up. Memory does not grow with the number of calls.
+    /// Makes the calls, writes each to `events` as soon as it has finished, and sums up. Memory
+    /// does not grow with the number of calls.
     ///
     /// # Errors
     ///
-    /// Beside the summary, if an event could not be written; the calls go on without.
+    /// Next to the summary, if an event could not be written: the calls go on without events.
     ///
     /// # Panics
     ///
-    /// If one of its own tasks does.
+    /// If one of its own tasks panics.
     pub async fn run(self, client: &Client, events: Option<File>) -> (Summary, io::Result<()>) {
         let run = Arc::new(Run {
             client: client.clone(),
             next: AtomicU64::new(0),
-            books: Books::new(events),
+            recorder: Recorder::new(events),
             load: self,
         });
         let start = now();
@@ -104,10 +103,10 @@ impl Load {
             .map(|worker| tokio::spawn(run.clone().work(worker)))
             .collect();
         for worker in workers {
-            worker.await.expect("a worker has no reason to panic");
+            worker.await.expect("a worker does not panic");
         }
         let elapsed = start.elapsed();
-        let (summary, written) = run.books.close(elapsed);
+        let (summary, written) = run.recorder.finish(elapsed);
         let naive = run.load.naive;
         (Summary { naive, ..summary }, written)
     }
@@ -127,7 +126,7 @@ impl Run {
                 Key::Same(_) => None,
                 Key::PerCall(_) => Some(self.load.delta),
             };
-            self.books.enter(record, expected);
+            self.recorder.record(record, expected);
             self.load.progress.inc(1);
         }
     }
@@ -194,10 +193,10 @@ impl Run {
             end_us: at(attempt.ended),
             end: attempt.end.name(),
         };
-        // Only worth their making if somebody is to read them.
-        let attempts = match self.books.has_events() {
-            true => report.history().map(record).collect(),
-            false => Vec::new(),
+        let attempts = if self.recorder.has_events() {
+            report.history().map(record).collect()
+        } else {
+            Vec::new()
         };
         Sent {
             count: report.history().filter(is_sending).count(),
@@ -206,7 +205,7 @@ impl Run {
         }
     }
 
-    /// The loop that is written by hand everywhere: the same limits, and a new call each time.
+    /// The usual hand-made retry loop: the same limits, and a new call for each attempt.
     async fn call_naively(&self, params: IncParams, jitter: &mut ChaCha8Rng) -> (Ended, Sent) {
         let (start, limits) = (now(), self.load.limits);
         let (mut delay, mut sent) = (Duration::ZERO, Sent::default());
@@ -224,14 +223,15 @@ impl Run {
             sent.attempts.extend(one.attempts);
             let (executed, text) = match ended {
                 Err((executed, text)) if executed != Executed::Yes => (executed, text),
-                over => return (over, sent),
+                ended => return (ended, sent),
             };
             may_be_executed |= executed == Executed::Unknown;
             delay = limits.backoff.delay(attempt, delay, jitter);
             if attempt >= limits.max_attempts || start.elapsed() + delay >= limits.deadline {
-                let executed = match may_be_executed {
-                    true => Executed::Unknown,
-                    false => Executed::No,
+                let executed = if may_be_executed {
+                    Executed::Unknown
+                } else {
+                    Executed::No
                 };
                 return (Err((executed, text)), sent);
             }
@@ -241,14 +241,14 @@ impl Run {
     }
 }
 
-/// What a call came to: the counter, or whether it was executed and why there is no counter.
+/// How a call ended: with the counter, or whether it was executed and why there is no counter.
 type Ended = Result<Reply<Counter>, (Executed, String)>;
 
-/// Asks for a counter's value, with patience: the server may be made to fail.
+/// Reads a counter's value, with many attempts, since the server may inject faults.
 ///
 /// # Errors
 ///
-/// [`CallError`] if there was no answer within the calls' deadline.
+/// [`CallError`] if no reply arrived before the deadline.
 pub async fn value(client: &Client, key: &str, limits: CallLimits) -> Result<i64, CallError> {
     let key = key.to_owned();
     let get = client.call::<Get>(GetParams { key }).limits(limits);
@@ -256,12 +256,12 @@ pub async fn value(client: &Client, key: &str, limits: CallLimits) -> Result<i64
     Ok(get.await?.value)
 }
 
-/// The sendings of a call.
+/// What was sent for a call.
 #[derive(Default)]
 struct Sent {
     count: usize,
     hedges: u32,
-    /// Each of them, if they are to be written down.
+    /// Every attempt, if there is an events file.
     attempts: Vec<AttemptRecord>,
 }
 
@@ -270,7 +270,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Whether something was sent: not if there was no connection to send it on.
+/// Whether the attempt was sent: not if there was no connection.
 fn is_sending(attempt: &&AttemptReport) -> bool {
     attempt.end != AttemptEnd::ConnectFailed
 }

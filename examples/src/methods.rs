@@ -1,37 +1,37 @@
-//! What `inc` and `get` are called, what they take and what they answer.
+//! The methods `inc` and `get`: their names, their params and their results.
 
 use redial_protocol::{Method, MethodKind};
 use serde::{Deserialize, Serialize};
 
-/// `inc {key, delta = 1}` adds to a counter and answers its new value.
+/// `inc {key, delta = 1}` adds to a counter and returns its new value.
 pub enum Inc {}
 
-/// `get {key}` answers a counter's value, 0 if nobody has counted under that key.
+/// `get {key}` returns a counter's value, 0 for an unused key.
 pub enum Get {}
 
-/// What `inc` takes.
+/// The params of `inc`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IncParams {
-    /// Which counter.
+    /// The name of the counter.
     pub key: String,
     /// What to add, negative to subtract. Default 1.
     #[serde(default = "one")]
     pub delta: i64,
 }
 
-/// What `get` takes.
+/// The params of `get`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GetParams {
-    /// Which counter.
+    /// The name of the counter.
     pub key: String,
 }
 
-/// What both answer.
+/// The result of both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
-    /// Which counter.
+    /// The name of the counter.
     pub key: String,
     /// Its value.
     pub value: i64,

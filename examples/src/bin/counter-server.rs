@@ -15,51 +15,51 @@ use redial_server::{
 
 /// Serves the counters `inc {key, delta = 1}` and `get {key}`, each call at most once.
 ///
-/// The first line on stdout is `listening on ADDR`. SIGTERM and ctrl-C stop it: running calls
-/// finish, new ones are refused; a second one stops it at once. Exit 0 if every call that had begun
-/// has finished. Faults are off unless asked for, and hit every request alike.
+/// The first line on stdout is `listening on ADDR`. SIGTERM and Ctrl-C stop it: running calls
+/// finish, new ones are refused; a second signal stops it at once. It exits with 0 if every call
+/// that had begun has finished. Faults are off by default, and hit every kind of request alike.
 #[derive(Debug, Parser)]
 #[command(name = "counter-server", version)]
 struct Args {
-    /// Address to listen on; port 0 lets the system choose one
+    /// Address to listen on; port 0 lets the system choose a port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = address)]
     listen: SocketAddr,
-    /// Allow an address that other machines can reach, without TLS and without a token
+    /// Allow an address that other machines can reach, without TLS and without authentication
     #[arg(long)]
     insecure: bool,
 
-    /// Probability that a request is lost: nothing happens
+    /// Probability that a request is lost: nothing is executed
     #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     drop_request: f64,
-    /// Probability that a reply is lost: the effect has happened
+    /// Probability that a reply is lost: the call was executed
     #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     drop_reply: f64,
-    /// Wait before each execution, in milliseconds; the call holds its place meanwhile
+    /// Wait before each execution, in milliseconds; a waiting call counts as running
     #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, MAX_DELAY_MS))]
     delay_ms: u64,
     /// Wait before each reply, in milliseconds
     #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, MAX_DELAY_MS))]
     reply_delay_ms: u64,
-    /// Wait before each reply for a time with a heavy tail, of at least MS milliseconds: it is
-    /// longer than x with the probability (MS/x)^SHAPE
+    /// Wait before each reply for a heavy-tailed time of at least MS milliseconds: longer than x
+    /// with probability (MS/x)^SHAPE
     #[arg(long, value_name = "MS:SHAPE", value_parser = pareto, conflicts_with = "reply_delay_ms", help_heading = "Faults")]
     reply_delay_pareto: Option<Delay>,
-    /// Probability that a reply waits, where one of the two waits is asked for
+    /// Probability that a reply waits, with --reply-delay-ms or --reply-delay-pareto
     #[arg(long, value_name = "P", default_value = "1", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     reply_delay_p: f64,
     /// Probability that the connection breaks: before the execution, before the reply, or in the
-    /// middle of it, a third each, of those whose request or reply is not lost anyway
+    /// middle of it, a third each, of those whose request or reply is not lost
     #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     cut: f64,
     /// Probability that a request arrives twice
     #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
     duplicate: f64,
-    /// Seed of the faults; the same seed gives the same verdicts for the same requests [default:
-    /// from the clock, and printed]
+    /// Seed of the faults: the same seed faults the same requests [default: from the clock, and
+    /// printed]
     #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     seed: Option<u64>,
 
-    /// How long the reply to a finished call with a plain id is kept, in milliseconds
+    /// How long the record of a finished call with a plain id is kept, in milliseconds
     #[arg(
         long,
         value_name = "N",
@@ -69,25 +69,25 @@ struct Args {
         value_parser = whole::<u64>(1, MAX_TTL_MS)
     )]
     ttl_ms: u64,
-    /// Calls with plain ids on record at most
+    /// The most records of calls with plain ids
     #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     table_records: usize,
-    /// Memory for their records at most, in MiB
+    /// The most memory for those records, in MiB
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     table_mb: usize,
     /// How long a session outlives its last connection, in milliseconds
     #[arg(long, value_name = "N", default_value_t = LEASE_MS, help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
     lease_ms: u64,
-    /// Sessions at most
+    /// The most sessions
     #[arg(long, value_name = "N", default_value = "10000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     max_sessions: usize,
-    /// Largest frame, in bytes
+    /// The largest frame, in bytes
     #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(MIN_FRAME_BYTES, u32::MAX.into()))]
     max_frame: usize,
-    /// Calls that run at once at most
+    /// The most calls that run at once
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     max_running: usize,
-    /// Calls that wait for a place at most
+    /// The most calls that wait to run
     #[arg(
         long,
         value_name = "N",
@@ -97,7 +97,7 @@ struct Args {
         value_parser = whole::<usize>(0, u64::MAX)
     )]
     queue: usize,
-    /// Connections at most
+    /// The most connections
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     max_connections: usize,
     /// How long a shutdown waits for running calls, in milliseconds
@@ -111,8 +111,7 @@ struct Args {
     )]
     drain_ms: u64,
 
-    /// Append every effect to this file, as a line of JSON that is there before anybody is told of
-    /// the effect, and that outlives this program however it ends
+    /// Append every effect to this file, as a line of JSON, before any client hears of it
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// Write what happens to each attempt to this file, as lines of JSON
@@ -123,8 +122,7 @@ struct Args {
 /// 10 minutes, in milliseconds.
 const MAX_DELAY_MS: u64 = redial_server::MAX_DELAY.as_secs() * 1000;
 
-/// A call of these counters, with all that a client may add to it, has somewhat less: in frames
-/// that are much smaller there would be none.
+/// Somewhat more than a call of these counters takes with all that a client adds to it.
 const MIN_FRAME_BYTES: u64 = 256;
 
 /// 30 minutes, in milliseconds.
@@ -145,9 +143,10 @@ fn probability(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A Pareto distribution; whether its shape makes one is for the rule to say.
+/// Parses the scale and shape of a Pareto distribution; the fault rule checks the shape.
 fn pareto(text: &str) -> Result<Delay, String> {
-    let expected = || "expected MS:SHAPE, such as 2:1.5, both above 0".to_owned();
+    let expected =
+        || format!("expected MS:SHAPE, such as 2:1.5, both above 0, with MS up to {MAX_DELAY_MS}");
     let (scale, shape) = text.split_once(':').ok_or_else(expected)?;
     let scale: f64 = scale.parse().map_err(|_| expected())?;
     let shape = shape.parse().map_err(|_| expected())?;
@@ -170,7 +169,7 @@ impl Args {
             },
             ttl: Duration::from_millis(self.ttl_ms),
             max_records: self.table_records,
-            max_record_bytes: table_bytes.context("--table-mb is beyond all memory")?,
+            max_record_bytes: table_bytes.context("--table-mb is larger than any memory")?,
             session_lease: Duration::from_millis(self.lease_ms),
             max_sessions: self.max_sessions,
             max_running: self.max_running,
@@ -189,9 +188,9 @@ impl Args {
         let reply_delay = self
             .reply_delay_pareto
             .unwrap_or(fixed(self.reply_delay_ms));
-        // A third of the cuts each, although a rule only gets what those before it left over.
+        // A third of the cuts each, although a rule only sees what the rules before it let pass.
         let third = self.cut / 3.0;
-        let of_the_rest = third / (1.0 - third);
+        let second = third / (1.0 - third);
         let last = if self.cut > 0.0 {
             third / (1.0 - 2.0 * third)
         } else {
@@ -200,7 +199,7 @@ impl Args {
         let rules = [
             (Fault::Cut(CutPoint::BeforeExecution), third),
             (Fault::DropRequest, self.drop_request),
-            (Fault::Cut(CutPoint::BeforeReply), of_the_rest),
+            (Fault::Cut(CutPoint::BeforeReply), second),
             (Fault::Cut(CutPoint::MidReply), last),
             (Fault::DropReply, self.drop_reply),
             (Fault::Duplicate, self.duplicate),
@@ -210,8 +209,8 @@ impl Args {
                 some(reply_delay) * self.reply_delay_p,
             ),
         ];
-        let wanted = rules.into_iter().filter(|(_, p)| *p > 0.0);
-        Ok(wanted
+        let active = rules.into_iter().filter(|(_, p)| *p > 0.0);
+        Ok(active
             .map(|(fault, p)| FaultRule::new(fault, p))
             .collect::<Result<_, _>>()?)
     }
@@ -220,14 +219,14 @@ impl Args {
         let rules = self.fault_rules()?;
         let seed = self.seed.unwrap_or_else(unix_us);
         if !rules.is_empty() {
-            say(&format!("faults are on, with --seed {seed}"));
+            log(&format!("faults are on, with --seed {seed}"));
         }
         let faults = Faults::new(seed);
         faults.set(rules);
         let counters = match &self.ledger {
             None => Counters::default(),
             Some(path) => Counters::with_ledger(path)
-                .with_context(|| format!("can't write --ledger {}", path.display()))?,
+                .with_context(|| format!("cannot write --ledger {}", path.display()))?,
         };
         let builder = counters
             .register(Server::builder())
@@ -238,7 +237,7 @@ impl Args {
             None => builder.build()?,
             Some(path) => {
                 let log = EventLog::create(path)
-                    .with_context(|| format!("can't write --events {}", path.display()))?;
+                    .with_context(|| format!("cannot write --events {}", path.display()))?;
                 builder.observer(log).build()?
             }
         })
@@ -250,17 +249,17 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let server = match args.server() {
         Ok(server) => server,
-        Err(error) => return complain(&error, 2),
+        Err(error) => return fail(&error, 2),
     };
     match serve(server, args.listen).await {
         Ok(Shutdown { interrupted: 0 }) => ExitCode::SUCCESS,
         Ok(Shutdown { .. }) => ExitCode::FAILURE,
-        Err(error) => complain(&error, 1),
+        Err(error) => fail(&error, 1),
     }
 }
 
-fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    say(&format!("error: {error:#}"));
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    log(&format!("error: {error:#}"));
     ExitCode::from(code)
 }
 
@@ -270,11 +269,11 @@ async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> 
         .await
         .map_err(|error| match error {
             ServeError::NotLoopback(_) => {
-                anyhow::anyhow!("--listen: {error}; to say so on purpose, add --insecure")
+                anyhow::anyhow!("--listen: {error}; to allow it, add --insecure")
             }
             _ => error.into(),
         })?;
-    // Before anybody can read the address and send a signal.
+    // Before a reader of the address can send a signal.
     let mut signals = Signals::new()?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;
@@ -283,11 +282,11 @@ async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> 
     let stop = tokio::spawn({
         let server = server.clone();
         async move {
-            signals.asked_to_stop().await;
+            signals.stop_requested().await;
             tokio::select! {
                 shutdown = server.shutdown() => shutdown,
-                () = signals.asked_to_stop() => {
-                    say(&format!("stopped at once; {}", told(&server.stats())));
+                () = signals.stop_requested() => {
+                    log(&format!("stopped at once; {}", counts(&server.stats())));
                     std::process::exit(1)
                 }
             }
@@ -295,20 +294,20 @@ async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> 
     });
     server.serve(listener).await?;
     let shutdown = stop.await?;
-    let stats = told(&server.stats());
-    say(&format!(
+    let stats = counts(&server.stats());
+    log(&format!(
         "stopped, {} calls interrupted; {stats}",
         shutdown.interrupted
     ));
     Ok(shutdown)
 }
 
-/// To stderr, if anybody reads it.
-fn say(text: &str) {
+/// Prints a line to stderr, whether it is read or not.
+fn log(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn told(stats: &Stats) -> String {
+fn counts(stats: &Stats) -> String {
     let Stats {
         started,
         finished,
@@ -318,12 +317,12 @@ fn told(stats: &Stats) -> String {
         ..
     } = stats;
     format!(
-        "executions begun {started}, ended {finished}; \
+        "executions started {started}, finished {finished}; \
          attempts joined {joined}, replayed {replayed}, refused {refused}"
     )
 }
 
-/// What asks a program to stop: ctrl-C and, where there is such a thing, SIGTERM.
+/// The signals that stop the program: Ctrl-C and, on Unix, SIGTERM.
 #[cfg(unix)]
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -332,7 +331,7 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// From now on they no longer end the program by themselves.
+    /// From now on the signals no longer end the program by themselves.
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
@@ -341,7 +340,7 @@ impl Signals {
         })
     }
 
-    async fn asked_to_stop(&mut self) {
+    async fn stop_requested(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -358,8 +357,8 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn asked_to_stop(&mut self) {
-        // If it can't be listened for, the program ends as it would have without us.
+    async fn stop_requested(&mut self) {
+        // If Ctrl-C cannot be handled, it ends the program.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

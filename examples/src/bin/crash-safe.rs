@@ -1,11 +1,11 @@
 //! A program that may be killed at any moment and still counts exactly once.
 //!
-//! Before it sends a call it writes the call's token to a file. When it is started again and finds
-//! the file, it asks the server what became of that call: its outcome; or that it was not executed
-//! and never will be, in which case it is made anew; or that nobody knows, since the server was
-//! restarted, or the program was away for longer than its session's lease. Only when the outcome is
-//! where it is needed (here: printed) is the token removed, and then the server told to forget the
-//! call: in the other order a death in between would lose the outcome.
+//! Before it sends a call it writes the call's token to a file. Started again, it finds the file
+//! and asks the server what happened to the call. Either it gets the outcome; or the call was not
+//! executed and never will be, so it makes a new one; or that is unknown, because the server was
+//! restarted or the program was away for longer than its session's lease. It removes the token only
+//! when the outcome is where it is needed (here: printed), and then lets the server forget the
+//! call: in the other order a crash in between would lose the outcome.
 
 use std::{
     fs,
@@ -17,23 +17,27 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use redial_client::{CallError, CallToken, Client, Config, Resolution};
-use redial_examples::methods::{Counter, Inc, IncParams};
+use redial_examples::{
+    flags,
+    methods::{Counter, Inc, IncParams},
+};
+use redial_protocol::Address;
 
-/// Adds 1 to a counter, exactly once, however often this is killed and started again while the
-/// server lives.
+/// Adds 1 to a counter exactly once, however often it is killed and started again while the server
+/// runs.
 ///
-/// Prints what became of the call of a life before, if there was one, and then the counter's value.
-/// If nobody can know, because the server was restarted meanwhile, it says so and exits 1.
+/// Prints what happened to the call of the previous run, if there was one, and then the counter's
+/// value. If that is unknown because the server was restarted, it says so and exits with 1.
 #[derive(Debug, Parser)]
 #[command(name = "crash-safe", version)]
 struct Args {
     /// The server's address, HOST:PORT
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077")]
-    connect: String,
-    /// Which counter
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = flags::address)]
+    connect: Address,
+    /// The name of the counter
     #[arg(long, value_name = "K", default_value = "k")]
     key: String,
-    /// Where the token of the call is kept as long as its outcome is not known
+    /// The file that keeps the call's token until its outcome is known
     #[arg(long, value_name = "FILE")]
     token: PathBuf,
 }
@@ -50,48 +54,52 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
-    // Without a session there would be no asking what became of a call.
+    // Without a session there is no asking what happened to a call.
     let config = Config {
         assume_plain_on_silence: false,
         ..Config::default()
     };
-    let client = Client::builder().config(config).connect(&args.connect);
+    let client = Client::builder()
+        .config(config)
+        .connect(args.connect.clone());
     let client = client.await?;
     let (token, value) = match resolve(&client, args).await? {
         Some(found) => found,
         None => count(&client, args).await?,
     };
-    // In this order: the outcome is where it is needed, then nobody will ask for it again.
-    say(&format!("the counter is {value}"))?;
-    fs::remove_file(&args.token).context("the token's file can't be removed")?;
+    // In this order: once the token is gone, nothing can ask for the outcome again.
+    print(&format!("the counter is {value}"))?;
+    fs::remove_file(&args.token)
+        .with_context(|| format!("cannot remove --token {}", args.token.display()))?;
     client.forget(token);
     client.close().await;
     Ok(())
 }
 
-/// What became of the call of a life before; `None` if there was none, or if it never ran.
+/// The call of the previous run and its outcome; `None` if there was no call, or it never ran.
 async fn resolve(client: &Client, args: &Args) -> anyhow::Result<Option<(CallToken, i64)>> {
     let file = args.token.display();
     let text = match fs::read_to_string(&args.token) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("{file} can't be read")),
+        Err(error) => return Err(error).with_context(|| format!("cannot read --token {file}")),
     };
-    let token: CallToken = serde_json::from_str(&text)
-        .with_context(|| format!("{file} holds no token of a call; expected what this wrote"))?;
+    let token: CallToken = serde_json::from_str(&text).with_context(|| {
+        format!("--token {file} holds no token: expected a file that crash-safe wrote")
+    })?;
     match client.resolve(token.clone()).returning::<Counter>().await {
         Ok(Resolution::Value(counter)) => {
-            say("the call of the life before was executed")?;
+            print("the call of the previous run was executed")?;
             Ok(Some((token, counter.value)))
         }
         Ok(Resolution::Never) => {
-            say("the call of the life before was not executed, and never will be")?;
+            print("the call of the previous run was not executed, and never will be")?;
             Ok(None)
         }
         Err(error @ CallError::Unknown { .. }) => Err(error).with_context(|| {
             format!(
-                "nobody knows whether the call of the life before was executed; \
-                 look at the counter, and remove {file} to begin anew"
+                "it is unknown whether the call of the previous run was executed; \
+                 look at the counter, and remove {file} to start again"
             )
         }),
         Err(error) => Err(error.into()),
@@ -103,14 +111,14 @@ async fn count(client: &Client, args: &Args) -> anyhow::Result<(CallToken, i64)>
     let (key, delta) = (args.key.clone(), 1);
     let mut call = client.call::<Inc>(IncParams { key, delta });
     let token = call.token().await?;
-    keep(&serde_json::to_string(&token)?, &args.token)
-        .with_context(|| format!("{} can't be written", args.token.display()))?;
-    say("the token is safe")?;
+    write_atomically(&serde_json::to_string(&token)?, &args.token)
+        .with_context(|| format!("cannot write --token {}", args.token.display()))?;
+    print("the token is safe")?;
     Ok((token, call.await?.value))
 }
 
-/// Writes a file that is there either whole or not at all, whenever this is killed.
-fn keep(text: &str, path: &Path) -> std::io::Result<()> {
+/// Writes a file that is complete or absent, whenever the program is killed.
+fn write_atomically(text: &str, path: &Path) -> std::io::Result<()> {
     let unfinished = path.with_extension("unfinished");
     let mut file = fs::File::create(&unfinished)?;
     file.write_all(text.as_bytes())?;
@@ -118,8 +126,8 @@ fn keep(text: &str, path: &Path) -> std::io::Result<()> {
     fs::rename(&unfinished, path)
 }
 
-/// Says it at once, even into a pipe.
-fn say(text: &str) -> anyhow::Result<()> {
+/// Prints a line at once, even into a pipe.
+fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{text}")?;
     Ok(out.flush()?)

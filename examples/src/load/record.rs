@@ -1,51 +1,51 @@
-//! What is kept of each call, and written as one line of JSON.
+//! The record of a call: one line of JSON in the events file.
 
 use redial_client::Executed;
 use serde::Serialize;
 
-/// What became of one call.
+/// What happened to one call.
 #[derive(Clone, Debug, Serialize)]
 pub struct CallRecord {
-    /// Which call, from 0.
+    /// The number of the call, from 0.
     pub call: u64,
     /// How it ended.
     pub outcome: Outcome,
-    /// When it began, in microseconds of Unix time.
+    /// When it started, in microseconds of Unix time.
     pub start_us: u64,
     /// When it ended, in microseconds of Unix time.
     pub end_us: u64,
-    /// The counter's value as the call left it.
+    /// The counter's value after the call.
     pub value: Option<i64>,
-    /// Whether it had been recorded for an earlier attempt, if the server says so.
+    /// Whether the reply had been recorded for an earlier attempt, if the server says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replayed: Option<bool>,
-    /// Why there is none.
+    /// Why there is no value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// How often it was sent.
     #[serde(skip)]
     pub sendings: usize,
-    /// How many of them were copies that went out because the call took long.
+    /// How many of the attempts were hedges: copies sent because the call took long.
     #[serde(skip)]
     pub hedges: u32,
-    /// Every sending, in order; left empty where nobody is to read them.
+    /// Every attempt, in order; empty without an events file.
     pub attempts: Vec<AttemptRecord>,
 }
 
-/// What became of one attempt.
+/// What happened to one attempt.
 #[derive(Clone, Debug, Serialize)]
 pub struct AttemptRecord {
-    /// The id that it carried.
+    /// Its id.
     pub id: String,
-    /// Which attempt of that id, from 1.
+    /// Its number under that id, from 1.
     pub attempt: u32,
-    /// Whether it was a copy that went out because the call took long.
+    /// Whether it was a hedge: a copy sent because the call took long.
     pub hedge: bool,
     /// When it was sent, in microseconds of Unix time.
     pub sent_us: u64,
-    /// When it was no longer waited for in particular, in microseconds of Unix time.
+    /// When it ended, in microseconds of Unix time.
     pub end_us: u64,
-    /// Why not, as `AttemptEnd::name` has it.
+    /// How it ended, as named by `AttemptEnd::name`.
     pub end: &'static str,
 }
 
@@ -55,11 +55,11 @@ pub struct AttemptRecord {
 pub enum Outcome {
     /// With a value.
     Ok,
-    /// Certainly without effect.
+    /// Certainly not executed.
     NotExecuted,
     /// With the handler's own error.
     Failed,
-    /// Nobody knows.
+    /// Possibly executed.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! All calls in one object: how many ended how, with how many attempts, how fast.
+//! The summary of a run: how many calls ended how, with how many attempts, and how fast.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -12,36 +12,36 @@ use super::record::{CallRecord, Outcome};
 pub struct Summary {
     /// How many calls were made.
     pub calls: u64,
-    /// With a value.
+    /// How many returned a value.
     pub ok: u64,
-    /// Certainly without effect.
+    /// How many were certainly not executed.
     pub not_executed: u64,
-    /// With the handler's own error.
+    /// How many ended with the handler's own error.
     pub failed: u64,
-    /// Nobody knows.
+    /// How many were possibly executed.
     pub unknown: u64,
-    /// How many attempts were made for them.
+    /// How many attempts all calls took together.
     pub attempts_total: u64,
-    /// How many calls took how many.
+    /// How many calls took how many attempts.
     pub attempts_histogram: BTreeMap<usize, u64>,
-    /// How many values had been recorded for an earlier attempt; null if the server doesn't say.
+    /// How many replies had been recorded for an earlier attempt; null if the server doesn't say.
     pub replayed_or_joined: Option<u64>,
-    /// How many attempts were copies that went out because a call took long.
+    /// How many attempts were hedges: copies sent because a call took long.
     pub hedges: u64,
-    /// Whether the calls were those of a session; null if no server was reached.
+    /// Whether the calls belonged to a session; null if no server was reached.
     pub sessions: Option<bool>,
     /// From the first call to the end of the last, in seconds.
     pub elapsed_s: f64,
     /// Calls of any outcome per second.
     pub calls_per_s: f64,
-    /// From start to end of the calls that gave a value.
+    /// How long the calls took that returned a value.
     pub latency_us: Latency,
-    /// The counter afterwards; null if it can't be read, or if every call had a counter of its own.
+    /// The counter afterwards; null if it can't be read, or if every call had its own.
     pub value: Option<i64>,
-    /// How many calls gave another value than one effect gives, where every call had a counter
-    /// of its own; else null.
+    /// How many calls returned another value than exactly one effect gives; null unless every call
+    /// had its own counter.
     pub violations: Option<u64>,
-    /// Whether every attempt had an id of its own.
+    /// Whether every attempt had its own id.
     pub naive: bool,
     /// How many connections were made.
     pub connects: u64,
@@ -50,22 +50,22 @@ pub struct Summary {
     pub error: Option<String>,
 }
 
-/// Percentiles in microseconds; null if no call gave a value.
+/// Percentiles in microseconds; null if no call returned a value.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Latency {
-    /// Half of the calls were faster.
+    /// Half of the calls took no longer.
     pub p50: Option<u64>,
-    /// 90 % were.
+    /// 90 % took no longer.
     pub p90: Option<u64>,
-    /// 99 % were.
+    /// 99 % took no longer.
     pub p99: Option<u64>,
-    /// 99.9 % were.
+    /// 99.9 % took no longer.
     pub p999: Option<u64>,
-    /// None was slower.
+    /// The slowest call.
     pub max: Option<u64>,
 }
 
-/// A summary in the making, whose size does not depend on how many calls it is of.
+/// Counts calls in constant memory.
 #[derive(Debug)]
 pub(super) struct Tally {
     so_far: Summary,
@@ -80,7 +80,7 @@ impl Tally {
         }
     }
 
-    /// Counts a call, of which the value is known that one effect gives, or is not.
+    /// Counts a call. `expected` is the value that exactly one effect gives, where it is known.
     pub(super) fn count(&mut self, record: CallRecord, expected: Option<i64>) {
         let summary = &mut self.so_far;
         summary.calls += 1;
@@ -105,7 +105,7 @@ impl Tally {
             let latency_us = record.end_us.saturating_sub(record.start_us);
             self.latencies_us
                 .record(latency_us)
-                .expect("it grows with its values");
+                .expect("the histogram resizes itself");
         }
         if summary.error.is_none() {
             summary.error = record.error;
@@ -150,7 +150,7 @@ impl fmt::Display for Summary {
         )?;
         let copies = match self.hedges {
             0 => String::new(),
-            hedges => format!(", {hedges} of them copies,"),
+            hedges => format!(", {hedges} of them hedges,"),
         };
         writeln!(
             f,
@@ -161,13 +161,15 @@ impl fmt::Display for Summary {
         let (p50, p99, max) = (ms(latency.p50), ms(latency.p99), ms(latency.max));
         writeln!(f, "latency p50 {p50}, p99 {p99}, max {max}")?;
         match (self.value, self.violations) {
-            (_, Some(0)) => write!(f, "each counter that was told has its one effect")?,
-            (_, Some(wrong)) => write!(f, "{wrong} counters have not one effect each")?,
+            (_, Some(0)) => write!(f, "every value read shows exactly one effect")?,
+            (_, Some(wrong)) => {
+                write!(f, "{wrong} values show another number of effects than one")?
+            }
             (Some(value), None) => write!(f, "the counter is {value}")?,
-            (None, None) => write!(f, "the counter can't be read")?,
+            (None, None) => write!(f, "the counter could not be read")?,
         }
         match &self.error {
-            Some(error) => write!(f, "\none of the errors: {error}"),
+            Some(error) => write!(f, "\nfirst error: {error}"),
             None => Ok(()),
         }
     }
@@ -219,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_one_effect_does_not_give_is_a_violation() {
+    fn a_value_that_does_not_show_one_effect_is_a_violation() {
         let mut records = vec![record(Outcome::Ok, 1, 9), record(Outcome::Unknown, 1, 9)];
         assert_eq!(summary(&records, Some(3)).violations, Some(0));
         records[0].value = Some(6);
         let summary = summary(&records, Some(3));
         assert_eq!(summary.violations, Some(1));
-        assert!(summary.to_string().contains("1 counters have not one"));
+        assert!(summary.to_string().contains("1 values show another number"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Both counter clients, in Rust and in Python, against a server that knows ids again and loses
-//! what it is told to lose.
+//! Both counter clients, in Rust and in Python, count every call once against a server that loses
+//! messages and knows ids again.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use std::{
 use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, Request, reply, write_frame};
 use serde_json::{Value, json};
 
-/// What goes wrong: every n-th message of a kind, 0 for none.
+/// What goes wrong: every n-th message of a kind, or none for 0.
 #[derive(Clone, Copy, Default)]
 struct Faults {
     drop_request: u64,
@@ -28,11 +28,11 @@ struct Faults {
 struct Service {
     faults: Faults,
     seen: u64,
-    /// What the requests were written in.
+    /// The dialect of the requests.
     dialects: Vec<Dialect>,
     executed: u64,
     counter: i64,
-    /// The outcome of each call by its id: what makes a retry safe.
+    /// The outcome of each call by its id, which makes a retry safe.
     table: HashMap<String, String>,
 }
 
@@ -114,7 +114,7 @@ fn serve(mut stream: TcpStream, service: &Mutex<Service>) -> std::io::Result<()>
             }
             let mut stream = stream.try_clone()?;
             thread::spawn(move || {
-                // The slow server that the test is about; nothing waits for it to be over.
+                // The slow server that the test is about; nothing waits for this thread.
                 thread::sleep(Duration::from_millis(delay));
                 stream.write_all(&out)
             });
@@ -155,7 +155,7 @@ fn python() -> Option<Command> {
     is_there.then_some(command)
 }
 
-/// Runs a client; gives its exit code and its last line as JSON.
+/// Runs a client; returns its exit code and its last line as JSON.
 fn run(mut client: Command, address: &str, flags: &str) -> (i32, Value) {
     let output = client
         .args(["--connect", address, "--json", "--seed", "7"])
@@ -206,14 +206,14 @@ fn every_call_counts_once_whatever_is_lost() {
 }
 
 #[test]
-fn in_python_too() {
+fn in_python_every_call_counts_once_too() {
     if let Some(client) = python() {
         check_lossy(client, Dialect::JsonRpc2);
     }
 }
 
 #[test]
-fn in_python_and_the_notebooks_dialect_too() {
+fn in_python_and_the_notebooks_dialect_every_call_counts_once_too() {
     if let Some(mut client) = python() {
         client.args(["--dialect", "notebook"]);
         check_lossy(client, Dialect::Notebook);
@@ -229,7 +229,7 @@ fn the_naive_loop_counts_more_than_once() {
     assert!(executed > json["ok"].as_u64().unwrap(), "{json}");
 }
 
-/// The notebook's own demo: a delay that is longer than the timeout.
+/// The notebook's own demo: a delay longer than the timeout.
 fn check_slow(client: Command) {
     let faults = Faults {
         drop_request: 5,
@@ -248,25 +248,25 @@ fn check_slow(client: Command) {
 }
 
 #[test]
-fn late_replies_count() {
+fn late_replies_count_as_successes() {
     check_slow(rust());
 }
 
 #[test]
-fn late_replies_count_in_python_too() {
+fn late_replies_count_as_successes_in_python_too() {
     if let Some(client) = python() {
         check_slow(client);
     }
 }
 
-/// An address at which nobody listens any more.
-fn nobody() -> String {
+/// An address at which no server listens any more.
+fn no_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-fn check_nobody_there(client: Command) {
-    let address = nobody();
+fn check_without_a_server(client: Command) {
+    let address = no_server();
     let flags = "--calls 3 --deadline-ms 500 --backoff-ms 5";
     let (code, json) = run(client, &address, flags);
     assert_eq!((code, &json["not_executed"]), (1, &json!(3)), "{json}");
@@ -278,8 +278,8 @@ fn check_nobody_there(client: Command) {
 }
 
 #[test]
-fn without_a_server_it_says_so_at_once() {
-    let (code, text) = refused(&["--connect", &nobody()]);
+fn without_a_server_the_client_fails_at_once() {
+    let (code, text) = refused(&["--connect", &no_server()]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("Connection refused"), "{text}");
 }
@@ -287,12 +287,12 @@ fn without_a_server_it_says_so_at_once() {
 #[test]
 fn without_a_server_nothing_is_executed_in_python_either() {
     if let Some(client) = python() {
-        check_nobody_there(client);
+        check_without_a_server(client);
     }
 }
 
 #[test]
-fn events_tell_every_attempt() {
+fn events_record_every_attempt() {
     let (address, _service) = start(lossy());
     let path = std::env::temp_dir().join(format!("counter-client-{}.jsonl", std::process::id()));
     let flags = format!("--calls 50 {FAST} --events {}", path.display());
@@ -334,7 +334,7 @@ fn refused_by(mut client: Command, flags: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn bad_flags_say_what_would_be_right() {
+fn wrong_flags_are_refused_with_what_would_be_right() {
     for (flags, expected) in [
         (
             &["--jitter", "some"][..],
@@ -347,7 +347,7 @@ fn bad_flags_say_what_would_be_right() {
         (&["--factor", "0.5"], "expected a number from 1"),
         (
             &["--backoff-ms", "9000", "--backoff-cap-ms", "2000"],
-            "above its cap 2s",
+            "--backoff-ms: the backoff",
         ),
         (&["--concurrency", "0"], "expected a whole number from 1"),
         (&["--calls", "-1"], "expected a whole number from 0"),
@@ -369,7 +369,7 @@ fn bad_flags_say_what_would_be_right() {
 }
 
 #[test]
-fn bad_flags_say_what_would_be_right_in_python_too() {
+fn wrong_flags_are_refused_with_what_would_be_right_in_python_too() {
     for (flag, value, expected) in [
         ("--deadline-ms", "0", "from 1 to 86400000"),
         ("--attempt-timeout-ms", "-1", "from 1 to 86400000"),
@@ -389,8 +389,8 @@ fn bad_flags_say_what_would_be_right_in_python_too() {
     }
 }
 
-/// Takes one connection, closes it at its first request, and then is gone: what is tried from
-/// there on is no attempt.
+/// Accepts one connection, closes it at its first request, and then is gone: connecting again in
+/// vain is no attempt.
 #[test]
 fn in_python_a_server_that_is_away_costs_no_attempt() {
     let Some(client) = python() else { return };

@@ -1,4 +1,4 @@
-//! A client that is killed after it has sent a call learns in its next life what became of it.
+//! A client that is killed after it has sent a call learns in its next run what happened to it.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use tokio::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Tells the test what happens to attempts of `inc`.
+/// Notifies the test of what happens to attempts of `inc`.
 struct Watch(mpsc::UnboundedSender<EventKind>);
 
 impl Observer for Watch {
@@ -75,8 +75,8 @@ impl World {
             .unwrap()
     }
 
-    /// A life that ends by `kill -9` when this has happened to its call.
-    async fn life_until(&mut self, expected: EventKind) {
+    /// A run that ends by `kill -9` once this has happened to its call.
+    async fn run_until(&mut self, expected: EventKind) {
         let mut child = self.start();
         let seen = async { while self.events.recv().await.unwrap() != expected {} };
         tokio::time::timeout(PATIENCE, seen).await.unwrap();
@@ -87,8 +87,8 @@ impl World {
         );
     }
 
-    /// A life that ends well, and what it says.
-    async fn last_life(&self) -> String {
+    /// A run that ends by itself, and its output.
+    async fn last_run(&self) -> String {
         let output = self.start().wait_with_output();
         let output = tokio::time::timeout(PATIENCE, output)
             .await
@@ -108,30 +108,30 @@ impl World {
 async fn a_call_that_was_executed_has_its_recorded_reply() {
     let mut world = World::new("executed").await;
     world.rule(Fault::DropReply);
-    world.life_until(EventKind::ReplyDropped).await;
+    world.run_until(EventKind::ReplyDropped).await;
     world.server.faults().clear();
     assert_eq!(
-        world.last_life().await,
-        "the call of the life before was executed\nthe counter is 1\n"
+        world.last_run().await,
+        "the call of the previous run was executed\nthe counter is 1\n"
     );
     assert_eq!(world.value(), 1);
 }
 
 #[tokio::test]
-async fn a_call_that_still_runs_is_waited_for() {
+async fn resolving_waits_for_a_running_call() {
     let mut world = World::new("running").await;
     world.rule(Fault::DelayExecution(Delay::Fixed(Duration::from_secs(1))));
-    world.life_until(EventKind::Accepted).await;
+    world.run_until(EventKind::Accepted).await;
     assert_eq!(
-        world.last_life().await,
-        "the call of the life before was executed\nthe counter is 1\n"
+        world.last_run().await,
+        "the call of the previous run was executed\nthe counter is 1\n"
     );
     assert_eq!(world.value(), 1);
 }
 
-/// The life ended between the call's end and the removal of its token.
+/// The run was killed between the call's end and the removal of its token.
 #[tokio::test]
-async fn a_call_that_had_ended_well_is_known_in_the_next_life() {
+async fn a_call_that_had_succeeded_is_known_in_the_next_run() {
     let world = World::new("ended").await;
     let client = redial_client::Client::connect(&world.address)
         .await
@@ -143,21 +143,20 @@ async fn a_call_that_had_ended_well_is_known_in_the_next_life() {
     let mut call = client.call::<Inc>(one("k"));
     let token = serde_json::to_string(&call.token().await.unwrap()).unwrap();
     assert_eq!(call.await.unwrap().value, 1);
-    // The next call, and the end, would say that this one is over.
+    // The next call, or the end of the client, would acknowledge this one.
     client.call::<Inc>(one("other")).await.unwrap();
     client.close().await;
     std::fs::write(&world.token, token).unwrap();
     assert_eq!(
-        world.last_life().await,
-        "the call of the life before was executed\nthe counter is 1\n"
+        world.last_run().await,
+        "the call of the previous run was executed\nthe counter is 1\n"
     );
     assert_eq!(world.value(), 1);
 }
 
-/// The copy of a token is of no use once the server was told to forget the call; but nobody is told
-/// that it was executed, or that it was not, and nothing is executed again.
+/// Once the call is forgotten, the copy of a token gets no outcome, and nothing is executed again.
 #[tokio::test]
-async fn a_token_that_comes_back_after_its_call_was_forgotten_tells_nothing() {
+async fn a_token_of_a_forgotten_call_gets_no_outcome() {
     let world = World::new("heard").await;
     let kept = world.token.with_extension("copy");
     let mut child = world.start();
@@ -180,10 +179,10 @@ async fn a_token_that_comes_back_after_its_call_was_forgotten_tells_nothing() {
 }
 
 #[tokio::test]
-async fn a_restarted_server_is_said_to_know_nothing_and_nothing_is_done_twice() {
+async fn a_restarted_server_leaves_the_call_unknown_and_executes_nothing_twice() {
     let mut world = World::new("restarted").await;
     world.rule(Fault::DropReply);
-    world.life_until(EventKind::ReplyDropped).await;
+    world.run_until(EventKind::ReplyDropped).await;
     let other = World::new("another").await;
     world.address = other.address.clone();
     for _ in 0..2 {
@@ -194,16 +193,16 @@ async fn a_restarted_server_is_said_to_know_nothing_and_nothing_is_done_twice() 
     std::fs::remove_file(&world.token).unwrap();
 }
 
-/// And then it is fenced: what was lost may turn up again, and is not executed.
+/// Then it is fenced: a lost request may still arrive, and is not executed.
 #[tokio::test]
-async fn a_call_that_never_arrived_never_will() {
+async fn a_call_that_never_arrived_is_fenced_and_made_again() {
     let mut world = World::new("lost").await;
     world.rule(Fault::DropRequest);
-    world.life_until(EventKind::RequestDropped).await;
+    world.run_until(EventKind::RequestDropped).await;
     world.server.faults().clear();
     let token = std::fs::read_to_string(&world.token).unwrap();
-    let never = "the call of the life before was not executed, and never will be";
-    let life = world.last_life().await;
+    let never = "the call of the previous run was not executed, and never will be";
+    let life = world.last_run().await;
     assert!(
         life.starts_with(never) && life.ends_with("the counter is 1\n"),
         "{life}"

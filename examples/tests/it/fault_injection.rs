@@ -1,5 +1,5 @@
-//! How to test one's own service under faults: the rules are part of the server, are seeded, and
-//! can be changed while it runs.
+//! How to test your own service under faults: the rules are part of the server, are seeded, and can
+//! be changed while it runs.
 
 use std::time::Duration;
 

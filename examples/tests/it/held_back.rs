@@ -1,5 +1,5 @@
-//! A duplicate that something on the way holds back is not executed, however late it arrives:
-//! after the caller has acknowledged the call, after the session's lease, after a restart.
+//! A delayed duplicate is not executed, however late it arrives: after the caller has acknowledged
+//! the call, after the session's lease, after a restart.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,8 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 const LEASE: Duration = Duration::from_secs(60);
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// A server that can be restarted, with counters that survive it, as those of a service would
-/// that keeps them in a database; and a way to it that keeps a copy of every request.
+/// A server that can be restarted, with counters that survive it, as if kept in a database; and a
+/// middlebox that keeps a copy of every request.
 #[derive(Clone)]
 struct World {
     counters: Counters,
@@ -58,7 +58,7 @@ impl World {
         near
     }
 
-    /// A connection through the one who copies.
+    /// A connection through the middlebox.
     fn connect_through(&self) -> DuplexStream {
         let (near, far) = duplex(PIPE_BYTES);
         let (mut from_client, mut to_client) = tokio::io::split(far);
@@ -86,8 +86,8 @@ impl World {
         move || std::future::ready(Ok(world.connect_through()))
     }
 
-    /// The copy of the one `inc` that was made so far.
-    fn held_back(&self) -> Vec<u8> {
+    /// The copy of the only `inc` that was sent.
+    fn delayed_copy(&self) -> Vec<u8> {
         let copies = self.copies.lock().unwrap();
         let is_inc = |copy: &&Vec<u8>| method(copy) == "inc";
         let incs: Vec<_> = copies.iter().filter(is_inc).collect();
@@ -101,8 +101,8 @@ impl World {
         copies.iter().any(|copy| method(copy) == name)
     }
 
-    /// Lets the copy through, on a connection of its own, and gives the code of the answer.
-    async fn let_through(&self, copy: &[u8]) -> i64 {
+    /// Sends the copy on its own connection, and returns the code of the reply.
+    async fn release(&self, copy: &[u8]) -> i64 {
         let mut connection = self.connect();
         let mut frame = u32::try_from(copy.len()).unwrap().to_be_bytes().to_vec();
         frame.extend_from_slice(copy);
@@ -121,7 +121,7 @@ impl World {
 fn server(counters: &Counters) -> Server {
     let config = Config {
         session_lease: LEASE,
-        // Nothing but the session is to end the connection.
+        // Only the session's end may close the connection.
         idle_timeout: LEASE * 100,
         ..Config::default()
     };
@@ -151,11 +151,11 @@ async fn after_the_caller_has_acknowledged_it() {
     let world = World::new();
     let client = client(&world).await;
     assert_eq!(client.call::<Inc>(one()).await.unwrap().value, 1);
-    let copy = world.held_back();
-    // Nothing follows, so the acknowledgement goes out alone.
+    let copy = world.delayed_copy();
+    // No request follows, so the acknowledgement is a request of its own.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(world.has_sent("rpc.ack"));
-    assert_eq!(world.let_through(&copy).await, -32007);
+    assert_eq!(world.release(&copy).await, -32007);
     assert_eq!(world.value(), 1);
 }
 
@@ -164,11 +164,11 @@ async fn after_the_lease_of_its_session() {
     let world = World::new();
     let client = client(&world).await;
     assert_eq!(client.call::<Inc>(one()).await.unwrap().value, 1);
-    let copy = world.held_back();
+    let copy = world.delayed_copy();
     drop(client);
     tokio::time::sleep(LEASE + Duration::from_secs(5)).await;
     assert_eq!(world.server().stats().sessions, 0);
-    assert_eq!(world.let_through(&copy).await, -32004);
+    assert_eq!(world.release(&copy).await, -32004);
     assert_eq!(world.value(), 1);
 }
 
@@ -177,13 +177,13 @@ async fn after_a_restart_of_the_server() {
     let world = World::new();
     let client = client(&world).await;
     assert_eq!(client.call::<Inc>(one()).await.unwrap().value, 1);
-    let copy = world.held_back();
+    let copy = world.delayed_copy();
     world.restart();
-    assert_eq!(world.let_through(&copy).await, -32004);
+    assert_eq!(world.release(&copy).await, -32004);
     assert_eq!(world.value(), 1);
 }
 
-/// What the three are measured against: with a plain id the same copy is executed.
+/// The comparison: with a plain id the same copy is executed.
 #[tokio::test(start_paused = true)]
 async fn with_a_plain_id_it_is_executed_after_the_ttl_and_after_a_restart() {
     let world = World::new();
@@ -193,7 +193,7 @@ async fn with_a_plain_id_it_is_executed_after_the_ttl_and_after_a_restart() {
     });
     let client = plain.connect_with(world.connector()).await.unwrap();
     assert_eq!(client.call::<Inc>(one()).await.unwrap().value, 1);
-    let copy = world.held_back();
+    let copy = world.delayed_copy();
     let mut connection = world.connect();
     let mut frame = u32::try_from(copy.len()).unwrap().to_be_bytes().to_vec();
     frame.extend_from_slice(&copy);

@@ -1,4 +1,4 @@
-//! The example programs and the counter service, run as a user runs them.
+//! The example programs, run as a user runs them, and real clients against real servers.
 
 mod counter_clients;
 mod crash_safe;

@@ -1,4 +1,4 @@
-//! The two programs together, as a user starts them: whatever is lost, every call counts once.
+//! The two programs together: whatever is lost, every call counts once.
 
 use std::{
     io::{BufRead, BufReader},
@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-/// A counter server on a port of its own, killed at the latest when the test ends.
+/// A counter server on its own port, killed when the test ends.
 struct Server {
     child: Child,
     address: String,
@@ -41,7 +41,7 @@ impl Server {
         client
     }
 
-    /// Runs the client to its end: its exit code, and what it says.
+    /// Runs the client to its end: its exit code and its output.
     fn run(&self, flags: &str) -> (i32, Value) {
         outcome(self.client(flags).output().unwrap())
     }
@@ -73,9 +73,9 @@ fn outcome(output: std::process::Output) -> (i32, Value) {
     (output.status.code().expect("it ends by itself"), summary)
 }
 
-/// The notebook's demo failed on every call, because no reply came within the attempt's timeout.
-/// With its six attempts a call of a hundred loses all of them once in 156 runs (0.2^6 for each
-/// call), which is nobody's fault; with twelve it does so once in two million.
+/// The notebook's demo failed on every call, because every reply came after the attempt's timeout.
+/// With its six attempts, a call in a hundred loses all of them in one of 156 runs (0.2^6 for each
+/// call); with twelve, in one of two million.
 #[test]
 fn the_notebooks_demo_succeeds_although_every_reply_is_later_than_the_timeout() {
     let server = Server::start("--delay-ms 120 --drop-request 0.2 --seed 1");
@@ -92,7 +92,7 @@ fn the_notebooks_demo_succeeds_although_every_reply_is_later_than_the_timeout() 
 #[test]
 fn lost_replies_and_cut_connections_count_once_with_one_id_and_more_often_naively() {
     let server = Server::start("--drop-reply 0.3 --cut 0.1 --seed 2");
-    // A connection lives for ten requests or so, and with it go those of all 32 callers.
+    // A connection lives for ten requests or so, and the calls of all 32 callers break with it.
     let hasty = "--calls 1000 --concurrency 32 --attempt-timeout-ms 30 --backoff-ms 2 \
                  --max-attempts 100 --deadline-ms 30000";
     let (code, summary) = server.run(&format!("{hasty} --key one"));
@@ -117,9 +117,9 @@ fn with_a_key_per_call_every_value_is_checked() {
     assert!(naive["violations"].as_u64() > Some(10), "{naive}");
 }
 
-/// The seed of the delays is fixed; a tenth of the replies waits for 200 ms.
+/// The seed of the delays is fixed; a tenth of the replies waits 200 ms.
 #[test]
-fn a_part_of_the_replies_waits() {
+fn delays_follow_their_distribution() {
     let server = Server::start("--reply-delay-ms 200 --reply-delay-p 0.1 --seed 4");
     let (_, summary) = server.run("--calls 200 --attempt-timeout-ms 5000");
     let latency = |which: &str| summary["latency_us"][which].as_u64().unwrap();
@@ -131,15 +131,15 @@ fn a_part_of_the_replies_waits() {
     let (_, summary) = server.run("--calls 200 --concurrency 50 --attempt-timeout-ms 5000");
     let latency = |which: &str| summary["latency_us"][which].as_u64().unwrap();
     assert!(latency("p50") >= 20_000, "{summary}");
-    // Half of all waits are below 2^(2/3), 1.6 times the shortest; a hundredth is above 100^(2/3), 21 times.
+    // Half of all waits are below 2^(2/3), 1.6 times the shortest; a hundredth is above 100^(2/3),
+    // 21 times.
     assert!(latency("p99") > 5 * latency("p50"), "{summary}");
 }
 
-/// A twentieth of the replies waits for 300 ms; a copy on the other connection does not, mostly.
-/// If that connection's hello is one of those, the first calls have no copies: they are few of
-/// 3000.
+/// A twentieth of the replies waits 300 ms; a copy on the other connection mostly doesn't. If that
+/// connection's hello waits, the first calls have no copies: they are few of 3000.
 #[test]
-fn hedged_calls_leave_the_slow_replies_behind_and_count_once() {
+fn hedged_calls_overtake_slow_replies_and_count_once() {
     let server = Server::start("--reply-delay-ms 300 --reply-delay-p 0.05 --seed 5");
     let patient = "--attempt-timeout-ms 5000 --connections 2";
     let (_, alone) = server.run(&format!("{patient} --calls 400 --key alone"));
@@ -162,7 +162,7 @@ fn hedged_calls_leave_the_slow_replies_behind_and_count_once() {
 }
 
 #[test]
-fn a_client_says_whether_it_has_a_session() {
+fn the_summary_says_whether_there_was_a_session() {
     let server = Server::start("");
     for (flags, sessions) in [("", true), ("--no-sessions", false), ("--naive", false)] {
         let (code, summary) = server.run(&format!("--calls 20 {flags}"));
@@ -174,7 +174,7 @@ fn a_client_says_whether_it_has_a_session() {
     }
 }
 
-/// What `kill -9` leaves of the calls that were answered.
+/// After `kill -9` the ledger still holds the calls that were answered.
 #[test]
 fn the_ledger_outlives_a_killed_server() {
     let ledger = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed.jsonl");
@@ -191,7 +191,7 @@ fn the_ledger_outlives_a_killed_server() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 100);
     assert_eq!(lines[0], r#"{"key":"first","delta":2,"value":2}"#);
-    // The counters themselves began anew.
+    // The counters themselves start again from 0.
     assert_eq!(lines[50], r#"{"key":"second","delta":2,"value":2}"#);
     assert_eq!(lines[99], r#"{"key":"second","delta":2,"value":100}"#);
 }

@@ -1,5 +1,5 @@
 //! A server keeps what a client may still ask for, and no more: nothing of clients that are gone,
-//! and of one client no more than it has sessions for.
+//! and no more of one client than its sessions allow.
 
 use std::future::IntoFuture;
 
@@ -38,7 +38,7 @@ async fn nothing_is_kept_of_a_client_that_has_been_closed() {
     }
     assert_ne!(world.server.stats().session_records, 0);
     client.close().await;
-    // No longer than it takes what was written to be read.
+    // As long as it takes to read what was written.
     tokio::time::sleep(ms(1)).await;
     let stats = world.server.stats();
     assert_eq!((stats.session_records, stats.connections), (0, 0));
@@ -56,7 +56,7 @@ async fn nothing_is_kept_of_a_client_that_was_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_written_down_is_kept_until_some_life_of_the_program_forgets_it() {
+async fn a_serialised_call_is_kept_until_a_later_run_forgets_it() {
     let world = World::new(Config::default(), ms(10));
     let client = world.client(patient()).await;
     let mut call = client.request("inc", json!({}));
@@ -76,7 +76,7 @@ async fn what_was_written_down_is_kept_until_some_life_of_the_program_forgets_it
     assert_eq!(world.server.stats().session_records, 0);
 }
 
-/// Every second call is over when the connection is cut, so what is said next is long.
+/// Every second call has ended when the connection is cut, so the next acknowledgement is long.
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_fit_into_the_frames_that_the_server_takes() {
     let limits = Limits {
@@ -111,9 +111,9 @@ async fn acknowledgements_fit_into_the_frames_that_the_server_takes() {
     assert!(acks.count() > 5, "one would have been too long");
 }
 
-/// A connection may have so many sessions, and half of each one's window may be reserved.
+/// A connection may have 16 sessions, and reserve half of the window of each.
 #[tokio::test(start_paused = true)]
-async fn tokens_are_given_out_while_there_are_sessions_and_then_refused_by_name() {
+async fn tokens_are_given_out_until_sessions_run_out() {
     let config = Config {
         max_in_flight: 4,
         ..Config::default()
@@ -138,7 +138,7 @@ async fn tokens_are_given_out_while_there_are_sessions_and_then_refused_by_name(
     assert_eq!(i32::from(refusal.code), -32001);
     assert!(error.to_string().contains("sessions"), "{error}");
     assert_eq!(client.stats().sessions_opened, 16);
-    // Each of them is good, and makes room again.
+    // Each of them works, and makes room again.
     for call in calls {
         call.await.unwrap();
     }

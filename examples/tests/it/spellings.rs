@@ -1,5 +1,4 @@
-//! A client has sessions in either dialect; and where extensions are turned off it says nothing of
-//! them.
+//! A client has sessions in either dialect, and without extensions it sends none of Redial's own.
 
 use std::future::IntoFuture;
 
@@ -32,7 +31,7 @@ async fn the_notebooks_dialect_has_sessions_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_extensions_a_request_is_all_that_is_sent() {
+async fn without_extensions_only_requests_are_sent() {
     let world = World::new(Config::default(), ms(10));
     let plain = ClientConfig {
         extensions: false,

@@ -1,5 +1,5 @@
-//! Calls take effect once, however many of them wait at the window, whatever becomes of their
-//! session while they run, and whoever is gone when they end.
+//! Calls take effect once, however many wait at the window, whatever happens to their session while
+//! they run, and even if their client is gone when they end.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -54,8 +54,8 @@ async fn calls_over_several_connections_with_a_window_of_one_and_a_lease_of_a_mi
     assert_eq!(world.effects(), 50);
 }
 
-/// The lease of a session that the client has left for another doesn't end while the connection
-/// stands.
+/// The lease of a session that the client has left for another doesn't end while the connection is
+/// open.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_runs_in_a_session_that_was_left() {
     let config = Config {
@@ -80,7 +80,7 @@ async fn a_call_that_runs_in_a_session_that_was_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_in_flight_when_the_last_clone_of_its_client_goes() {
+async fn a_call_in_flight_when_the_last_clone_of_its_client_is_dropped() {
     let world = World::new(Config::default(), ms(100));
     let client = world.client(patient()).await;
     let call = tokio::spawn(client.request("slow", json!({})).into_future());

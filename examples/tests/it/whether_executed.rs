@@ -1,13 +1,13 @@
-//! What a client says about whether a call was executed is what happened on the server, whoever has
-//! asked or answered before.
+//! What a client reports about whether a call was executed is what happened on the server, whatever
+//! else was asked or answered before.
 
 use crate::world::{World, ms, patient};
 use redial_client::{CallToken, Cause, Client, Executed, Resolution};
 use redial_server::Config;
 use serde_json::json;
 
-/// A server, a client, and a call of it whose token was written down.
-async fn written_down(
+/// A server, a client, and a call of it whose token was serialised.
+async fn serialised(
     method: &'static str,
 ) -> (
     World,
@@ -24,9 +24,9 @@ async fn written_down(
 
 #[tokio::test(start_paused = true)]
 async fn the_token_of_a_call_that_was_refused_never_says_that_it_was_executed() {
-    let (world, client, call, token) = written_down("nope").await;
+    let (world, client, call, token) = serialised("nope").await;
     assert_eq!(call.await.unwrap_err().executed(), Executed::No);
-    // The program ends before it has removed the token, and is started again.
+    // The program ends before it has removed the token, and starts again.
     tokio::time::sleep(ms(100)).await;
     client.close().await;
     let client = world.client(patient()).await;
@@ -36,7 +36,7 @@ async fn the_token_of_a_call_that_was_refused_never_says_that_it_was_executed() 
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_another_program_has_fenced_was_not_executed() {
-    let (world, _client, call, token) = written_down("inc").await;
+    let (world, _client, call, token) = serialised("inc").await;
     let other = world.client(patient()).await;
     assert_eq!(other.resolve(token).await.unwrap(), Resolution::Never);
     tokio::time::sleep(ms(100)).await;
@@ -46,14 +46,14 @@ async fn a_call_that_another_program_has_fenced_was_not_executed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_its_own_program_has_fenced_was_not_executed() {
-    let (world, client, call, token) = written_down("inc").await;
+    let (world, client, call, token) = serialised("inc").await;
     assert_eq!(client.resolve(token).await.unwrap(), Resolution::Never);
     tokio::time::sleep(ms(100)).await;
     assert_eq!(call.await.unwrap_err().executed(), Executed::No);
     assert_eq!(world.effects(), 0);
 }
 
-/// That a session is gone is said by the name of the session, not by the code alone.
+/// A session is reported lost by its name, not by the error code alone.
 #[tokio::test(start_paused = true)]
 async fn a_handlers_own_error_is_its_outcome_and_takes_no_session_down() {
     let world = World::new(Config::default(), ms(500));

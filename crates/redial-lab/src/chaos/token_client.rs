@@ -109,7 +109,7 @@ impl TokenClient {
         for life in 0.. {
             let start_us = clock::unix_us();
             let ended = self.live(&key, &token, life < LIVES)?;
-            let is_resolved = after(&ended.lines, "the call of the life before").is_some();
+            let is_resolved = after(&ended.lines, "the call of the previous run").is_some();
             self.resolved += u64::from(is_resolved);
             let value = after(&ended.lines, "the counter is ");
             let value = value.map(str::parse).transpose().context("its counter")?;

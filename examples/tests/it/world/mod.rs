@@ -1,5 +1,5 @@
-//! A real server and real clients in one process, and a way between them that keeps every request
-//! and can be cut.
+//! A real server and real clients in one process, and a relay between them that keeps every request
+//! and can break connections.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
@@ -23,11 +23,11 @@ use tokio::{
 
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// More connections than any test has a use for: none is to run for ever.
+/// More connections than any test needs, so that none runs for ever.
 const MAX_CONNECTIONS: u64 = 500;
 
 /// A server whose `inc` counts, whose `slow` counts and takes long, and whose `fail` counts and
-/// fails with a code that is Redial's own.
+/// fails with one of Redial's own codes.
 pub(crate) struct World {
     pub(crate) server: Server,
     effects: Arc<AtomicU64>,
@@ -89,12 +89,12 @@ impl World {
         }
     }
 
-    /// How many calls took effect, each as often as it did.
+    /// How often a handler took effect.
     pub(crate) fn effects(&self) -> u64 {
         self.effects.load(SeqCst)
     }
 
-    /// What clients have sent, one request each.
+    /// The requests that clients have sent.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -104,7 +104,7 @@ impl World {
         builder.connect_with(self.connector()).await.unwrap()
     }
 
-    /// Ends every connection.
+    /// Breaks every connection.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
@@ -133,7 +133,7 @@ impl World {
     }
 }
 
-/// Passes on what both sides say until one of them closes, and keeps the requests.
+/// Relays bytes in both directions until one side closes, and keeps the requests.
 async fn relay(
     mut client: DuplexStream,
     mut server: DuplexStream,

@@ -1,5 +1,4 @@
-//! Where the workers of a run put down each call that has ended: as a line, if there is a file for
-//! lines, and in the sums.
+//! Records each finished call: as a line of the events file, if there is one, and in the tally.
 
 use std::{
     fs::File,
@@ -13,20 +12,20 @@ use super::{
     summary::{Summary, Tally},
 };
 
-/// What has been put down so far.
-pub(super) struct Books {
+/// Records calls from many workers.
+pub(super) struct Recorder {
     tally: Mutex<Tally>,
     events: Option<Mutex<Events>>,
 }
 
-/// A file of lines, and the first error that writing to it gave: nothing is written after it, so
-/// that no line is missing in the middle.
+/// The events file, and the first error in writing to it. Nothing is written after an error, so no
+/// line is missing in the middle.
 struct Events {
     file: File,
     written: io::Result<()>,
 }
 
-impl Books {
+impl Recorder {
     pub(super) fn new(events: Option<File>) -> Self {
         let events = events.map(|file| {
             Mutex::new(Events {
@@ -40,27 +39,27 @@ impl Books {
         }
     }
 
-    /// Whether the attempts of a call are wanted.
+    /// Whether the attempts of a call are written anywhere.
     pub(super) fn has_events(&self) -> bool {
         self.events.is_some()
     }
 
-    /// Puts down a call, of which the value is known that one effect gives, or is not.
-    pub(super) fn enter(&self, record: CallRecord, expected: Option<i64>) {
+    /// Records a call. `expected` is the value that exactly one effect gives, where it is known.
+    pub(super) fn record(&self, record: CallRecord, expected: Option<i64>) {
         if let Some(events) = &self.events {
             let mut line = serde_json::to_vec(&record).expect("plain members are always JSON");
             line.push(b'\n');
             let mut events = lock(events);
             if events.written.is_ok() {
-                // One write for each, so that they are there even if this program is killed.
+                // One write for each line, so that it outlives this program.
                 events.written = events.file.write_all(&line);
             }
         }
         lock(&self.tally).count(record, expected);
     }
 
-    /// The summary, and what became of the lines.
-    pub(super) fn close(&self, elapsed: Duration) -> (Summary, io::Result<()>) {
+    /// Returns the summary, and whether all lines were written.
+    pub(super) fn finish(&self, elapsed: Duration) -> (Summary, io::Result<()>) {
         let written = self.events.as_ref().map_or(Ok(()), |events| {
             std::mem::replace(&mut lock(events).written, Ok(()))
         });
