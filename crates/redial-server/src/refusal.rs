@@ -179,7 +179,7 @@ pub(crate) fn call_unknown() -> ErrorObject {
 pub(crate) fn acknowledged() -> ErrorObject {
     let detail = "the caller has acknowledged the call, and its outcome is forgotten; it does not \
                   run again";
-    ErrorObject::raised(ErrorCode::STALE, detail).with_executed(Executed::Unknown)
+    ErrorObject::raised(ErrorCode::STALE, detail)
 }
 
 pub(crate) fn fenced() -> ErrorObject {
