@@ -9,8 +9,8 @@ use redial_bench::{
     load::{Mode, template::Template},
 };
 use redial_protocol::{
-    Dialect, FrameDecoder, Incoming, Limits, Reply, ReplyMeta, RequestReader, SessionId, reply,
-    write_frame,
+    Dialect, FrameDecoder, Incoming, Limits, Reply, ReplyMeta, RequestReader, SessionId,
+    encode_result, write_frame, write_reply,
 };
 
 const SESSION: SessionId = SessionId::from_bits(0x123_4567_89ab_cdef);
@@ -83,10 +83,10 @@ fn replies(criterion: &mut Criterion) {
         bencher.iter(|| {
             outcome.clear();
             out.clear();
-            reply::encode_result(&mut outcome, black_box(&1_234_567)).expect("a number is JSON");
+            encode_result(&mut outcome, black_box(&1_234_567)).expect("a number is JSON");
             write_frame(&mut out, 1 << 20, |out| {
                 let id = black_box(r#""12345678-9abc-8def-8000-000000000007""#);
-                reply::write(out, Dialect::JsonRpc2, id, &outcome, ReplyMeta::default());
+                write_reply(out, Dialect::JsonRpc2, id, &outcome, ReplyMeta::default());
             })
             .expect("it fits");
             black_box(&out);

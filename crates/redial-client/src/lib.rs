@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use redial_client::{Client, connect::once};
-//! # use redial_protocol::{FrameDecoder, Incoming, Limits, reply, write_frame};
+//! # use redial_protocol::{FrameDecoder, Incoming, Limits, write_frame, write_reply};
 //! # use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 //! # async fn peer(mut io: DuplexStream) -> std::io::Result<()> {
 //! #     let (limits, mut decoder, mut buf) = (Limits::default(), FrameDecoder::new(4096), [0; 4096]);
@@ -25,7 +25,7 @@
 //! #             let id = request.id.unwrap();
 //! #             write_frame(&mut out, 4096, |out| {
 //! #                 let (dialect, meta) = (request.dialect, Default::default());
-//! #                 reply::write(out, dialect, id.raw(), br#""result":{"key":"k","value":1}"#, meta);
+//! #                 write_reply(out, dialect, id.raw(), br#""result":{"key":"k","value":1}"#, meta);
 //! #             }).unwrap();
 //! #         }
 //! #         io.write_all(&out).await?;

@@ -9,9 +9,6 @@ use thiserror::Error;
 /// The bytes of a frame's header.
 pub const FRAME_HEADER_BYTES: usize = 4;
 
-#[doc(hidden)]
-pub use self::FRAME_HEADER_BYTES as HEADER_BYTES;
-
 /// How far the gathering buffer may be allocated ahead of the bytes that have arrived.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
 

@@ -44,7 +44,7 @@
 mod address;
 mod dialect;
 mod error;
-pub mod frame;
+mod frame;
 mod id;
 mod json;
 mod key;
@@ -54,7 +54,7 @@ mod message;
 mod meta;
 mod method;
 mod rejection;
-pub mod reply;
+mod reply;
 mod request;
 pub mod rpc;
 mod session;
@@ -62,7 +62,7 @@ mod session;
 pub mod specification {}
 mod text;
 
-pub use address::{Address, AddressError, unmapped};
+pub use address::{Address, AddressError};
 pub use dialect::Dialect;
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FRAME_HEADER_BYTES, FrameDecoder, FrameError, write_frame};
@@ -77,7 +77,9 @@ pub use reply::{Reply, ReplyError, ReplyReader, encode_error, encode_result, wri
 pub use request::{Request, RequestId, write_request};
 pub use session::{SessionCall, SessionId, SessionIdError};
 
-// What the two ends need and no other program should.
+// What the two ends need and no other program should use.
+#[doc(hidden)]
+pub use address::unmapped;
 #[doc(hidden)]
 pub use json::{de::read as read_json, reply::FastReply};
 #[doc(hidden)]

@@ -12,9 +12,6 @@ use crate::{
     meta::ReplyMeta, text::cut,
 };
 
-#[doc(hidden)]
-pub use self::write_reply as write;
-
 /// Appends a result as an outcome: `"result":` and the value.
 ///
 /// # Errors

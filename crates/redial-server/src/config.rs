@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_protocol::{Limits, reply};
+use redial_protocol::{Limits, encode_error};
 
 use crate::{
     error::BuildError,
@@ -191,7 +191,7 @@ impl Config {
         let bytes = outcome.len();
         if bytes > room {
             outcome.clear();
-            reply::encode_error(outcome, &refusal::outcome_too_large(bytes, room));
+            encode_error(outcome, &refusal::outcome_too_large(bytes, room));
         }
     }
 

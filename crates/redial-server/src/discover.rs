@@ -1,7 +1,7 @@
 //! What `rpc.discover` answers: an OpenRPC document (<https://spec.open-rpc.org>, 1.3.2) that
 //! names the methods and says which of them have an effect.
 
-use redial_protocol::reply;
+use redial_protocol::encode_result;
 use serde_json::{Value, json};
 
 use crate::router::Router;
@@ -46,6 +46,6 @@ pub(crate) fn outcome(info: &ServiceInfo, router: &Router) -> Vec<u8> {
         "methods": methods,
     });
     let mut outcome = Vec::new();
-    reply::encode_result(&mut outcome, &document).expect("a JSON value is always JSON");
+    encode_result(&mut outcome, &document).expect("a JSON value is always JSON");
     outcome
 }

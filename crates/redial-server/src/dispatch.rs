@@ -17,7 +17,7 @@ use std::{
 
 use redial_protocol::{
     Batch, CallKey, ErrorObject, Incoming, MethodKind, Rejection, ReplyMeta, Request, SessionId,
-    reply,
+    encode_error, write_reply,
 };
 
 pub(crate) use self::scratch::ConnectionScratch;
@@ -36,7 +36,7 @@ use crate::{
     refusal,
     shared::Shared,
     table::{AckedWaiters, Attempt, Decision, Fingerprint, Session, TableKey, ToNotify},
-    waiter::{ReplyKind, Waiter, write_reply},
+    waiter::{ReplyKind, Waiter, write_framed_reply},
 };
 
 /// What a connection lends to the messages of one read.
@@ -70,7 +70,7 @@ impl Dispatcher<'_> {
             Err(Rejection { dialect, id, error }) => {
                 self.emit_rejection(id.raw(), error);
                 let outcome = encoded(error);
-                write_reply(self.out, *dialect, id.raw(), &outcome, ReplyKind::Reply);
+                write_framed_reply(self.out, *dialect, id.raw(), &outcome, ReplyKind::Reply);
                 Err(ProtocolError)
             }
         }
@@ -93,7 +93,7 @@ impl Dispatcher<'_> {
                     self.emit_rejection(id.raw(), &error);
                     let (outcome, meta) = (encoded(&error), ReplyMeta::default());
                     let mut text = Vec::new();
-                    reply::write(&mut text, dialect, id.raw(), &outcome, meta);
+                    write_reply(&mut text, dialect, id.raw(), &outcome, meta);
                     entry_of.slot().fill(text);
                     result = Err(ProtocolError);
                 }
@@ -300,7 +300,7 @@ impl Dispatcher<'_> {
         call.emit(self.shared, EventKind::Refused(error.code));
         let outcome = &mut self.scratch.outcome;
         outcome.clear();
-        reply::encode_error(outcome, error);
+        encode_error(outcome, error);
         let kind = ReplyKind::refusal(call.key(), call.request.meta.attempt);
         self.reply(call, kind);
     }
@@ -315,7 +315,7 @@ impl Dispatcher<'_> {
         };
         if call.batch.is_none() && call.verdict.leaves_reply_alone() {
             call.emit(self.shared, EventKind::Replied);
-            write_reply(self.out, call.request.dialect, id.raw(), outcome, kind);
+            write_framed_reply(self.out, call.request.dialect, id.raw(), outcome, kind);
         } else {
             let method = call.request.method.as_ref().into();
             let waiter = call.waiter(self.outbox, &method, kind);
@@ -345,6 +345,6 @@ fn fingerprint(shared: &Shared, method: usize, request: &Request<'_>) -> Fingerp
 
 fn encoded(error: &ErrorObject) -> Vec<u8> {
     let mut outcome = Vec::new();
-    reply::encode_error(&mut outcome, error);
+    encode_error(&mut outcome, error);
     outcome
 }

@@ -10,7 +10,7 @@ use std::{
     task::{self, Poll, Waker},
 };
 
-use redial_protocol::{ErrorObject, reply};
+use redial_protocol::{ErrorObject, encode_error, encode_result};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{abort::Abort, context::Context, function::AsyncHandler, panics, params, refusal};
@@ -123,7 +123,7 @@ where
                 return Err(refusal::params_panicked(&panic));
             }
             out.clear();
-            reply::encode_error(out, &refusal::handler_panicked(&panic));
+            encode_error(out, &refusal::handler_panicked(&panic));
             Ok(FirstPoll::Ready { is_recorded: true })
         })
     }
@@ -208,7 +208,7 @@ impl Completion {
 
     pub(crate) fn recorded_error(error: &ErrorObject) -> Self {
         let mut outcome = Vec::new();
-        reply::encode_error(&mut outcome, error);
+        encode_error(&mut outcome, error);
         Self {
             outcome,
             is_recorded: true,
@@ -220,17 +220,17 @@ impl Completion {
 fn encode<T: Serialize>(out: &mut Vec<u8>, result: Result<T, Abort>) -> bool {
     match result {
         Ok(value) => {
-            if let Err(error) = reply::encode_result(out, &value) {
-                reply::encode_error(out, &refusal::result_not_json(error));
+            if let Err(error) = encode_result(out, &value) {
+                encode_error(out, &refusal::result_not_json(error));
             }
             true
         }
         Err(Abort::Failed(failure)) => {
-            reply::encode_error(out, &failure.recorded());
+            encode_error(out, &failure.recorded());
             true
         }
         Err(Abort::NoEffect(failure)) => {
-            reply::encode_error(out, &failure.released());
+            encode_error(out, &failure.released());
             false
         }
     }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{CallKey, Dialect, ErrorObject, Executed, Id, ReplyMeta, reply, write_frame};
+use redial_protocol::{
+    CallKey, Dialect, ErrorObject, Executed, Id, ReplyMeta, encode_error, write_frame, write_reply,
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -102,9 +104,9 @@ impl Waiter {
             (ReplyKind::Resolution, Executed::No) => outcome.extend_from_slice(NEVER),
             // Another attempt may be executed at any time, so nothing is certain.
             (ReplyKind::PlainResolution, Executed::No) => {
-                reply::encode_error(&mut outcome, &refusal::call_unknown());
+                encode_error(&mut outcome, &refusal::call_unknown());
             }
-            _ => reply::encode_error(&mut outcome, error),
+            _ => encode_error(&mut outcome, error),
         }
         self.kind = if self.is_question() {
             ReplyKind::Reply
@@ -158,7 +160,7 @@ impl Waiter {
         self.emit(shared, EventKind::Replied);
         let Some(slot) = self.batch else {
             return self.permit.outbox().send(|out| {
-                write_reply(out, self.dialect, &self.id, outcome, self.kind);
+                write_framed_reply(out, self.dialect, &self.id, outcome, self.kind);
             });
         };
         let mut answer = Vec::new();
@@ -169,7 +171,7 @@ impl Waiter {
 
     fn frame(&self, outcome: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        write_reply(&mut frame, self.dialect, &self.id, outcome, self.kind);
+        write_framed_reply(&mut frame, self.dialect, &self.id, outcome, self.kind);
         frame
     }
 }
@@ -193,7 +195,7 @@ impl ReplyKind {
             }
             _ => outcome,
         };
-        reply::write(out, dialect, id, outcome, self.meta());
+        write_reply(out, dialect, id, outcome, self.meta());
     }
 
     fn meta(self) -> ReplyMeta {
@@ -209,7 +211,7 @@ impl ReplyKind {
 
 /// Appends a reply in its frame. Outcomes are made to fit when they are recorded, so that no
 /// limit needs to be held against them here.
-pub(crate) fn write_reply(
+pub(crate) fn write_framed_reply(
     out: &mut Vec<u8>,
     dialect: Dialect,
     id: &str,

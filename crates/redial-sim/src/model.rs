@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redial_protocol::{
     Dialect, ErrorCode, ErrorObject, Executed, FrameDecoder, Incoming, Limits, ReplyMeta, Request,
-    SessionCall, SessionId, reply, rpc, write_frame,
+    SessionCall, SessionId, encode_result, rpc, write_frame, write_reply,
 };
 use serde_json::{json, value::RawValue};
 use tokio::{
@@ -295,7 +295,7 @@ impl Waiter {
         let mut frame = Vec::new();
         let meta = ReplyMeta::default();
         let written = write_frame(&mut frame, MAX_FRAME_BYTES, |out| {
-            reply::write(out, self.dialect, &self.id, outcome, meta);
+            write_reply(out, self.dialect, &self.id, outcome, meta);
         });
         written.expect("replies here are small");
         // The connection may be gone.
@@ -329,7 +329,7 @@ fn read<'a, P: serde::Deserialize<'a>>(params: Option<&'a str>) -> Option<P> {
 
 fn result(value: &impl serde::Serialize) -> Vec<u8> {
     let mut outcome = Vec::new();
-    reply::encode_result(&mut outcome, value).expect("plain members can't fail");
+    encode_result(&mut outcome, value).expect("plain members can't fail");
     outcome
 }
 

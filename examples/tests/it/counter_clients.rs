@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, Request, reply, write_frame};
+use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, Request, write_frame, write_reply};
 use serde_json::{Value, json};
 
 /// What goes wrong: every n-th message of a kind, or none for 0.
@@ -105,7 +105,7 @@ fn serve(mut stream: TcpStream, service: &Mutex<Service>) -> std::io::Result<()>
             write_frame(&mut out, 1 << 20, |out| {
                 let id = request.id.unwrap();
                 let meta = redial_protocol::ReplyMeta::default();
-                reply::write(out, request.dialect, id.raw(), outcome.as_bytes(), meta);
+                write_reply(out, request.dialect, id.raw(), outcome.as_bytes(), meta);
             })
             .unwrap();
             if delay == 0 {

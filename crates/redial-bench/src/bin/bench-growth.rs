@@ -17,7 +17,7 @@ use redial_bench::{
     load::template::{RESULT, Template, number_of},
     methods::IncParams,
 };
-use redial_protocol::frame::HEADER_BYTES;
+use redial_protocol::FRAME_HEADER_BYTES;
 use redial_server::{Config, Context as CallContext, Server};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -180,7 +180,7 @@ impl State {
 
     fn answer(&mut self, frame: &[u8]) -> bool {
         let number = frame
-            .get(HEADER_BYTES..)
+            .get(FRAME_HEADER_BYTES..)
             .and_then(|body| number_of(body, RESULT));
         if number != Some(self.answered) {
             return false;

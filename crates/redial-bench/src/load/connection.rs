@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use hdrhistogram::Histogram;
 use mio::{Interest, Poll, Token, net::TcpStream};
-use redial_protocol::frame::HEADER_BYTES;
+use redial_protocol::FRAME_HEADER_BYTES;
 use serde_json::Value;
 
 use super::{
@@ -196,7 +196,7 @@ impl Connection {
 
 /// The first body, and what comes after it, if it is there as a whole.
 pub(crate) fn next_body(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
-    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+    let Some((header, rest)) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>() else {
         return Ok(None);
     };
     let length = u32::from_be_bytes(*header) as usize;

@@ -1,7 +1,7 @@
 //! The bytes of a request, of which each call changes a few.
 
 use redial_protocol::{
-    Dialect, RequestMeta, SessionCall, SessionId, frame::HEADER_BYTES, write_frame, write_request,
+    Dialect, FRAME_HEADER_BYTES, RequestMeta, SessionCall, SessionId, write_frame, write_request,
 };
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -83,13 +83,13 @@ impl Template {
     pub fn append(&self, out: &mut Vec<u8>, number: u32, ack: u32) {
         let start = out.len();
         out.extend_from_slice(&self.head);
-        let digits = start + HEADER_BYTES + DIGITS_AT;
+        let digits = start + FRAME_HEADER_BYTES + DIGITS_AT;
         out[digits..digits + 8].copy_from_slice(&hex::digits(number));
         if let Some(tail) = self.tail {
             out.extend_from_slice(itoa::Buffer::new().format(ack).as_bytes());
             out.extend_from_slice(tail);
-            let length = (out.len() - start - HEADER_BYTES) as u32;
-            out[start..start + HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
+            let length = (out.len() - start - FRAME_HEADER_BYTES) as u32;
+            out[start..start + FRAME_HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
         }
     }
 }

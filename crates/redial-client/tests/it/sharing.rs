@@ -2,7 +2,7 @@
 
 use crate::peer::{self, builder, config, connected, ms, network};
 use redial_client::{Client, Config};
-use redial_protocol::{FrameDecoder, Incoming, Limits, reply, write_frame};
+use redial_protocol::{FrameDecoder, Incoming, Limits, write_frame, write_reply};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -166,7 +166,7 @@ async fn echo(listener: TcpListener) -> std::io::Result<()> {
                     write_frame(&mut out, 1 << 20, |out| {
                         let id = request.id.unwrap();
                         let meta = redial_protocol::ReplyMeta::default();
-                        reply::write(out, request.dialect, id.raw(), outcome.as_bytes(), meta);
+                        write_reply(out, request.dialect, id.raw(), outcome.as_bytes(), meta);
                     })
                     .unwrap();
                     replies.push(out);

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use redial_protocol::{Dialect, ErrorObject, FrameDecoder, Id, Incoming, reply, rpc};
+use redial_protocol::{Dialect, ErrorObject, FrameDecoder, Id, Incoming, encode_error, rpc};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, Phase};
@@ -15,7 +15,7 @@ use crate::{
     dispatch::Dispatcher,
     observe::EventKind,
     refusal,
-    waiter::{ReplyKind, write_reply},
+    waiter::{ReplyKind, write_framed_reply},
 };
 
 /// How much is read at once.
@@ -172,9 +172,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Sends an error after which the stream can't go on, and closes the connection.
     fn on_protocol_error(&mut self, error: &ErrorObject) {
         let mut outcome = Vec::new();
-        reply::encode_error(&mut outcome, error);
+        encode_error(&mut outcome, error);
         let (id, kind) = (Id::NULL.raw(), ReplyKind::Reply);
-        write_reply(&mut self.out, Dialect::JsonRpc2, id, &outcome, kind);
+        write_framed_reply(&mut self.out, Dialect::JsonRpc2, id, &outcome, kind);
         self.shared
             .emit(EventKind::Refused(error.code), Some(id), 1, "");
         self.frame_since = None;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use redial_protocol::{CallKey, Dialect, ErrorObject, Id, SessionCall, SessionId, reply, rpc};
+use redial_protocol::{
+    CallKey, Dialect, ErrorObject, Id, SessionCall, SessionId, encode_error, encode_result, rpc,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -51,8 +53,8 @@ impl Dispatcher<'_> {
             Ok(value) => {
                 let outcome = &mut self.scratch.outcome;
                 outcome.clear();
-                if let Err(error) = reply::encode_result(outcome, &value) {
-                    reply::encode_error(outcome, &refusal::result_not_json(error));
+                if let Err(error) = encode_result(outcome, &value) {
+                    encode_error(outcome, &refusal::result_not_json(error));
                 }
                 self.reply(call, ReplyKind::Reply);
             }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{ErrorCode, ErrorObject, Executed, SessionId, reply};
+use redial_protocol::{ErrorCode, ErrorObject, Executed, SessionId, encode_error};
 use tokio::time::Instant;
 
 use super::Waiter;
@@ -365,7 +365,7 @@ impl Record {
 
 pub(super) fn encoded(error: &ErrorObject) -> Vec<u8> {
     let mut outcome = Vec::new();
-    reply::encode_error(&mut outcome, error);
+    encode_error(&mut outcome, error);
     outcome
 }
 

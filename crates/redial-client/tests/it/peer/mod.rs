@@ -16,7 +16,9 @@ use std::{
 use redial_client::{
     Backoff, CallError, CallLimits, Client, ClientBuilder, Config, Connector, Hedge, Jitter, Reply,
 };
-use redial_protocol::{Dialect, FrameDecoder, Incoming, Limits, RequestMeta, reply, write_frame};
+use redial_protocol::{
+    Dialect, FrameDecoder, Incoming, Limits, RequestMeta, encode_result, write_frame, write_reply,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -206,7 +208,7 @@ impl Peer {
 
     pub(crate) async fn result(&mut self, request: &Seen, value: Value) {
         let mut outcome = Vec::new();
-        reply::encode_result(&mut outcome, &value).unwrap();
+        encode_result(&mut outcome, &value).unwrap();
         self.outcome(request, &outcome).await;
     }
 
@@ -219,7 +221,7 @@ impl Peer {
     async fn outcome(&mut self, request: &Seen, outcome: &[u8]) {
         let mut body = Vec::new();
         let meta = redial_protocol::ReplyMeta::default();
-        reply::write(&mut body, request.dialect, &request.id, outcome, meta);
+        write_reply(&mut body, request.dialect, &request.id, outcome, meta);
         self.frame(&body).await;
     }
 
