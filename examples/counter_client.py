@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import random
+import re
 import socket
 import struct
 import sys
@@ -25,6 +26,10 @@ import uuid
 MAX_FRAME = 1 << 20
 RESEND_WINDOW_S = 8  # a server keeps its record of a call for 10 s, and later may run it again
 MAX_MS = 24 * 60 * 60 * 1000  # a day, longer than any sensible wait
+MAX_CALLS = 10_000_000  # each is kept, for the summary
+MAX_THREADS = 1024
+MAX_ATTEMPTS = 1_000_000
+MAX_FACTOR = 1000
 RETRYABLE = {-32001, -32006}  # overloaded, shutting down: not executed, may be sent again
 NOT_EXECUTED = {-32700, -32600, -32601, -32602}  # errors with Redial's own codes say it in their data
 
@@ -242,23 +247,24 @@ def summary(args, records, elapsed, connects, value):
 
 def address(text):
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError("expected HOST:PORT, such as 127.0.0.1:7077")
-    return host.strip("[]"), int(port)
+    try:
+        if host:
+            return host.strip("[]"), whole(1, 65535)(port)
+    except argparse.ArgumentTypeError:
+        pass
+    raise argparse.ArgumentTypeError(
+        "expected HOST:PORT, such as 127.0.0.1:7077, with a port from 1 to 65535")
 
 
-def whole(least, most=None):
-    """A parser of whole numbers from least to most, or without an upper bound."""
-    until = "" if most is None else f" to {most}"
+def whole(least, most):
+    """A parser of whole numbers in a range. Python's own would take " 7", 1_000 and other scripts'
+    digits, and any length."""
 
     def parse_whole(text):
-        try:
-            number = int(text)
-        except ValueError:
-            number = None
-        if number is None or number < least or (most is not None and number > most):
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least}{until}")
-        return number
+        is_number = re.fullmatch(r"[+-]?[0-9]{1,40}", text) is not None
+        if not is_number or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}")
+        return int(text)
 
     return parse_whole
 
@@ -268,8 +274,8 @@ def factor(text):
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 1 <= number < math.inf:
-        raise argparse.ArgumentTypeError("expected a number from 1")
+    if not 1 <= number <= MAX_FACTOR:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {MAX_FACTOR}")
     return number
 
 
@@ -283,19 +289,20 @@ def parse():
     parser.add_argument("--dialect", choices=("jsonrpc", "notebook"), default="jsonrpc",
                         help="how to write requests: as JSON-RPC 2.0, or as in the notebook")
     for name, default, parse_number, text in (
-            ("calls", 100, whole(0), "how many calls to make"),
-            ("concurrency", 8, whole(1, 1024), "how many calls are in flight at once"),
+            ("calls", 100, whole(0, MAX_CALLS), "how many calls to make"),
+            ("concurrency", 8, whole(1, MAX_THREADS), "how many calls are in flight at once"),
             ("delta", 1, whole(-1 << 63, (1 << 63) - 1), "what each call adds to the counter"),
-            ("max-attempts", 20, whole(1), "the most attempts of a call, the first included"),
+            ("max-attempts", 20, whole(1, MAX_ATTEMPTS), "the most attempts of a call, the first included"),
             ("attempt-timeout-ms", 250, whole(1, MAX_MS),
              "how long to wait for a reply before the next attempt, in milliseconds"),
             ("deadline-ms", 10000, whole(1, MAX_MS),
              "how long a call may take with all its attempts, in milliseconds"),
-            ("backoff-ms", 30, whole(0, MAX_MS),
+            ("backoff-ms", 30, whole(1, MAX_MS),
              "the longest first wait between attempts, in milliseconds"),
-            ("backoff-cap-ms", None, whole(0, MAX_MS),
+            ("backoff-cap-ms", None, whole(1, MAX_MS),
              "the longest wait between attempts, in milliseconds; 500, or --backoff-ms if larger"),
-            ("seed", None, whole(0), "seed of the jitter, to make it repeat; ids are always random")):
+            ("seed", None, whole(0, (1 << 64) - 1),
+             "seed of the jitter, to make it repeat; ids are always random")):
         parser.add_argument(f"--{name}", type=parse_number, default=default, metavar="N", help=text)
     parser.add_argument("--factor", type=factor, default=2.0, metavar="F",
                         help="by how much each wait is longer than the one before")

@@ -118,6 +118,11 @@ mod tests {
                 "from 1000 to 1000000",
             ),
             (&["instructions", "--calls", "-1"], "from 1000 to 1000000"),
+            (&["instructions", "--calls", "NaN"], "from 1000 to 1000000"),
+            (
+                &["fuzz", "--seconds", "18446744073709551616"],
+                "from 1 to 604800",
+            ),
             (&["fuzz", "--seconds", "-1"], "from 1 to 604800"),
             (&["fuzz", "frame"], "frames"),
             (&["dmeo"], "demo"),

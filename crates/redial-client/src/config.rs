@@ -6,6 +6,12 @@ use redial_protocol::{Dialect, Limits};
 
 use crate::policy::{backoff::Backoff, budget::RetryBudget, hedge::Hedge};
 
+/// The most connections that a client may have.
+const MAX_CONNECTIONS: usize = 65_536;
+
+/// The largest frame whose length 4 bytes can say, in bytes.
+const MAX_FRAME_BYTES: usize = u32::MAX as usize;
+
 /// The limits of one call: a client has defaults, and each call may have its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CallLimits {
@@ -91,8 +97,8 @@ pub struct Config {
     /// plain ids with their smaller guarantee. With no, only a reply shows that a server has no
     /// sessions, and calls wait for one until their deadline.
     pub assume_plain_on_silence: bool,
-    /// How many connections share the calls. Default 1. Each costs a task, 64 KiB to read into,
-    /// and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
+    /// How many connections share the calls. Default 1, at most 65,536. Each costs a task, 64 KiB to
+    /// read into, and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
     pub connections: usize,
     /// How long making one connection may take: looking a name up, and trying its addresses.
     /// Default 5 s. One that can't be made costs no call
@@ -105,8 +111,8 @@ pub struct Config {
     /// call still waits, before it is asked for a sign of life; silent for as long again, it
     /// counts as lost. Default 10 s.
     pub keepalive: Duration,
-    /// The largest frame to send or to receive, in bytes. Default 1 MiB. A server with sessions
-    /// announces what it takes, which is obeyed too.
+    /// The largest frame to send or to receive, in bytes. Default 1 MiB, at most 4,294,967,295. A
+    /// server with sessions announces what it takes, which is obeyed too.
     pub max_frame_bytes: usize,
     /// How much of what is to be sent may wait in memory per connection, in bytes. Default
     /// 1 MiB; one frame may go over it. At the limit calls wait for room.
@@ -159,11 +165,18 @@ impl Config {
     /// The first number that makes no sense, if there is one.
     pub(crate) fn problem(&self) -> Option<String> {
         let zero = |name| Some(format!("{name} is 0; expected more than 0"));
+        let above = |name, found, most| Some(format!("{name} is {found}; expected at most {most}"));
         match self {
             _ if self.connections == 0 => zero("connections"),
+            _ if self.connections > MAX_CONNECTIONS => {
+                above("connections", self.connections, MAX_CONNECTIONS)
+            }
             _ if self.connect_timeout.is_zero() => zero("connect_timeout"),
             _ if self.keepalive.is_zero() => zero("keepalive"),
             _ if self.max_frame_bytes == 0 => zero("max_frame_bytes"),
+            _ if self.max_frame_bytes > MAX_FRAME_BYTES => {
+                above("max_frame_bytes", self.max_frame_bytes, MAX_FRAME_BYTES)
+            }
             _ if self.max_buffered_bytes == 0 => zero("max_buffered_bytes"),
             _ if self.max_in_flight == 0 => zero("max_in_flight"),
             _ => self.call.problem().or_else(|| {

@@ -103,9 +103,9 @@ mod tests {
         }
     }
 
-    /// And is not taken for a flag of its own.
+    /// A number below zero is not taken for a flag of its own, and none is too large to be judged.
     #[test]
-    fn a_number_below_zero_gets_the_range_of_its_flag() {
+    fn every_number_has_a_range() {
         let command = Command::command();
         let mut seen = 0;
         for experiment in command.get_subcommands() {
@@ -117,12 +117,22 @@ mod tests {
                         .err()
                         .map(|error| error.to_string())
                 };
-                let is_number = error("x").is_some_and(|error| error.contains(" number from "));
-                if is_number {
-                    seen += 1;
-                    let error = error("-1").expect("none of them may be below zero");
-                    let is_named = error.contains(&flag) && error.contains(" number from ");
-                    assert!(is_named, "{} {flag}: {error}", experiment.get_name());
+                let is_choice = |error: &str| error.contains("possible values");
+                let takes_words = error("x").is_none_or(|error| is_choice(&error));
+                let takes_nothing = error("1").is_some_and(|error| error.contains("unexpected"));
+                if takes_words || takes_nothing {
+                    continue;
+                }
+                seen += 1;
+                for number in ["-1", "18446744073709551616", "NaN", "x", "1e999", ""] {
+                    let error = error(number).expect(number);
+                    let is_clear = error.contains(&flag) && error.contains("expected ");
+                    let has_range = error.contains(" from ") && error.contains(" to ");
+                    assert!(
+                        is_clear && has_range,
+                        "{} {flag}: {error}",
+                        experiment.get_name()
+                    );
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Write,
+    ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -19,10 +20,34 @@ use redial_client::{
     Backoff, BackoffError, CallLimits, Client, Config, Hedge, Jitter, RetryBudget,
 };
 use redial_examples::{
-    flags::{self, whole},
+    flags::{DAY_MS, SEEDS, Whole, address, number, whole},
     load::{Key, Load, summary::Summary, value},
 };
 use redial_protocol::Address;
+
+/// How many calls.
+const CALLS: Whole = 0..=1_000_000_000_000;
+
+/// How many calls at once, each of which is a task.
+const CONCURRENCY: Whole = 1..=65_536;
+
+/// How many attempts of a call.
+const ATTEMPTS: Whole = 1..=1_000_000;
+
+/// What a call may add: all that a counter may hold.
+const DELTAS: Whole = i64::MIN as i128..=i64::MAX as i128;
+
+/// How long something is waited for, in milliseconds.
+const WAITS_MS: Whole = 1..=DAY_MS;
+
+/// How many connections, each of which is a socket.
+const CONNECTIONS: Whole = 1..=1024;
+
+/// What a wait is multiplied by.
+const FACTOR: RangeInclusive<f64> = 1.0..=1000.0;
+
+/// Retries per hundred calls.
+const PERCENT: RangeInclusive<f64> = 0.0..=10_000.0;
 
 /// Makes many `inc` calls, and sums up how they ended. It exits with 0 only if all succeeded.
 ///
@@ -32,13 +57,13 @@ use redial_protocol::Address;
 #[command(name = "counter-client", version)]
 struct Args {
     /// The server's address, HOST:PORT
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = flags::address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = address)]
     connect: Address,
     /// How many calls to make
-    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = whole::<u64>(CALLS))]
     calls: u64,
     /// How many calls are in flight at once
-    #[arg(long, value_name = "N", default_value_t = 8, allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value_t = 8, allow_negative_numbers = true, value_parser = whole::<u64>(CONCURRENCY))]
     concurrency: u64,
     /// The name of the counter
     #[arg(long, value_name = "K", default_value = "k")]
@@ -48,46 +73,41 @@ struct Args {
     #[arg(long, value_name = "PREFIX", conflicts_with = "key")]
     key_per_call: Option<String>,
     /// What each call adds to the counter
-    #[arg(
-        long,
-        value_name = "D",
-        default_value_t = 1,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "D", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<i64>(DELTAS))]
     delta: i64,
     /// How long to wait for a reply before the next attempt, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = 250, allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value_t = 250, allow_negative_numbers = true, value_parser = whole::<u64>(WAITS_MS))]
     attempt_timeout_ms: u64,
     /// The most attempts of a call, the first included
-    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = whole::<u32>(1, u32::MAX.into()))]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = whole::<u32>(ATTEMPTS))]
     max_attempts: u32,
     /// How long a call may take with all its attempts, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = 10_000, allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, allow_negative_numbers = true, value_parser = whole::<u64>(WAITS_MS))]
     deadline_ms: u64,
     /// The first wait between attempts, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = 30, allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value_t = 30, allow_negative_numbers = true, value_parser = whole::<u64>(WAITS_MS))]
     backoff_ms: u64,
     /// By how much each wait is longer than the one before
-    #[arg(long, value_name = "F", default_value_t = 2.0, allow_negative_numbers = true, value_parser = factor)]
+    #[arg(long, value_name = "F", default_value_t = 2.0, allow_negative_numbers = true, value_parser = number("a number", FACTOR))]
     factor: f64,
     /// The longest wait between attempts, in milliseconds [default: 500, or the first wait if that
     /// is longer]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(WAITS_MS))]
     backoff_cap_ms: Option<u64>,
     /// The jitter of waits: full, equal, decorrelated, none or proportional:P
     #[arg(long, value_name = "KIND", default_value = "full")]
     jitter: Jitter,
     /// Seed of the jitter, to make it repeat; ids are always random
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(SEEDS))]
     seed: Option<u64>,
     /// The most retries per hundred calls, or "unlimited"; the library's default is 20
     #[arg(long, value_name = "PERCENT", default_value = "unlimited", value_parser = retry_budget, allow_hyphen_values = true)]
     retry_budget: RetryBudget,
     /// How many connections share the calls
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<usize>(1, 1024))]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<usize>(CONNECTIONS))]
     connections: usize,
     /// Send a copy of a call on another connection once it has taken this long, in milliseconds
-    #[arg(long, value_name = "N", conflicts_with_all = ["hedge", "naive"], allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["hedge", "naive"], allow_negative_numbers = true, value_parser = whole::<u64>(WAITS_MS))]
     hedge_ms: Option<u64>,
     /// Send a copy of a call once it has taken longer than 95 % of the calls before it: p95
     #[arg(long, value_name = "WHEN", conflicts_with = "naive")]
@@ -178,24 +198,15 @@ impl Args {
     }
 }
 
-fn factor(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(factor) if (1.0..f64::INFINITY).contains(&factor) => Ok(factor),
-        _ => Err("expected a number from 1".to_owned()),
-    }
-}
-
 fn retry_budget(text: &str) -> Result<RetryBudget, String> {
     if text == "unlimited" {
         return Ok(RetryBudget::unlimited());
     }
-    match text.parse() {
-        Ok(percent_of_calls) if (0.0..=10_000.0).contains(&percent_of_calls) => Ok(RetryBudget {
-            percent_of_calls,
-            ..RetryBudget::default()
-        }),
-        _ => Err("expected \"unlimited\" or a percentage from 0 to 10000".to_owned()),
-    }
+    let percent = number("\"unlimited\" or a percentage", PERCENT)(text);
+    percent.map(|percent_of_calls| RetryBudget {
+        percent_of_calls,
+        ..RetryBudget::default()
+    })
 }
 
 #[tokio::main]

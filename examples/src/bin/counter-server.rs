@@ -1,13 +1,16 @@
 //! The counter service as a program, with faults on request.
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Write, net::SocketAddr, ops::RangeInclusive, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Parser;
 use redial_examples::{
     counters::Counters,
     events::{EventLog, unix_us},
-    flags::whole,
+    flags::{DAY_MS, SEEDS, Whole, number, whole},
 };
 use redial_server::{
     Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, ServeError, Server, Shutdown, Stats,
@@ -29,34 +32,34 @@ struct Args {
     insecure: bool,
 
     /// Probability that a request is lost: nothing is executed
-    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
     drop_request: f64,
     /// Probability that a reply is lost: the call was executed
-    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
     drop_reply: f64,
     /// Wait before each execution, in milliseconds; a waiting call counts as running
-    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, MAX_DELAY_MS))]
+    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(DELAY_MS))]
     delay_ms: u64,
     /// Wait before each reply, in milliseconds
-    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, MAX_DELAY_MS))]
+    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(DELAY_MS))]
     reply_delay_ms: u64,
     /// Wait before each reply for a heavy-tailed time of at least MS milliseconds: longer than x
     /// with probability (MS/x)^SHAPE
     #[arg(long, value_name = "MS:SHAPE", value_parser = pareto, conflicts_with = "reply_delay_ms", help_heading = "Faults")]
     reply_delay_pareto: Option<Delay>,
     /// Probability that a reply waits, with --reply-delay-ms or --reply-delay-pareto
-    #[arg(long, value_name = "P", default_value = "1", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "1", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
     reply_delay_p: f64,
     /// Probability that the connection breaks: before the execution, before the reply, or in the
     /// middle of it, a third each, of those whose request or reply is not lost
-    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
     cut: f64,
     /// Probability that a request arrives twice
-    #[arg(long, value_name = "P", default_value = "0", value_parser = probability, allow_negative_numbers = true, help_heading = "Faults")]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
     duplicate: f64,
     /// Seed of the faults: the same seed faults the same requests [default: from the clock, and
     /// printed]
-    #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
+    #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(SEEDS))]
     seed: Option<u64>,
 
     /// How long the record of a finished call with a plain id is kept, in milliseconds
@@ -66,26 +69,26 @@ struct Args {
         default_value = "10000",
         help_heading = "Limits",
         allow_negative_numbers = true,
-        value_parser = whole::<u64>(1, MAX_TTL_MS)
+        value_parser = whole::<u64>(TTL_MS)
     )]
     ttl_ms: u64,
     /// The most records of calls with plain ids
-    #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RECORDS))]
     table_records: usize,
     /// The most memory for those records, in MiB
-    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(MEBIBYTES))]
     table_mb: usize,
     /// How long a session outlives its last connection, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = LEASE_MS, help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value_t = LEASE_MS, help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(LEASES_MS))]
     lease_ms: u64,
     /// The most sessions
-    #[arg(long, value_name = "N", default_value = "10000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value = "10000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(SESSIONS))]
     max_sessions: usize,
     /// The largest frame, in bytes
-    #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(MIN_FRAME_BYTES, u32::MAX.into()))]
+    #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(FRAME_BYTES))]
     max_frame: usize,
     /// The most calls that run at once
-    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RUNNING))]
     max_running: usize,
     /// The most calls that wait to run
     #[arg(
@@ -94,11 +97,11 @@ struct Args {
         default_value = "1024",
         help_heading = "Limits",
         allow_negative_numbers = true,
-        value_parser = whole::<usize>(0, u64::MAX)
+        value_parser = whole::<usize>(QUEUED)
     )]
     queue: usize,
     /// The most connections
-    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
+    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(CONNECTIONS))]
     max_connections: usize,
     /// How long a shutdown waits for running calls, in milliseconds
     #[arg(
@@ -107,7 +110,7 @@ struct Args {
         default_value = "10000",
         help_heading = "Limits",
         allow_negative_numbers = true,
-        value_parser = whole::<u64>(0, u64::MAX)
+        value_parser = whole::<u64>(DRAINS_MS)
     )]
     drain_ms: u64,
 
@@ -119,43 +122,73 @@ struct Args {
     events: Option<PathBuf>,
 }
 
-/// 10 minutes, in milliseconds.
-const MAX_DELAY_MS: u64 = redial_server::MAX_DELAY.as_secs() * 1000;
+/// How long a fault rule may make something wait, in milliseconds: 10 minutes at most.
+const DELAY_MS: Whole = 0..=redial_server::MAX_DELAY.as_millis() as i128;
 
-/// Somewhat more than a call of these counters takes with all that a client adds to it.
-const MIN_FRAME_BYTES: u64 = 256;
+/// The same for the shortest of waits with a heavy tail.
+const PARETO_MS: RangeInclusive<f64> = 0.001..=600_000.0;
+
+/// How heavy the tail is: below 1 even the average has no end, at 1000 there is none.
+const PARETO_SHAPE: RangeInclusive<f64> = 0.01..=1000.0;
+
+const PROBABILITY: RangeInclusive<f64> = 0.0..=1.0;
+
+/// How long a record with a plain id is kept, in milliseconds: 20 days at most.
+const TTL_MS: Whole = 1..=20 * DAY_MS;
+
+/// How long a session is kept, in milliseconds: a year at most.
+const LEASES_MS: Whole = 1..=365 * DAY_MS;
+
+/// How long a shutdown waits for running calls, in milliseconds.
+const DRAINS_MS: Whole = 0..=DAY_MS;
+
+/// Records, of about 180 bytes each.
+const RECORDS: Whole = 1..=10_000_000_000;
+
+/// Memory, in MiB: 16 TiB at most.
+const MEBIBYTES: Whole = 1..=16 * 1024 * 1024;
+
+/// Sessions, of less than 1 KiB each.
+const SESSIONS: Whole = 1..=10_000_000;
+
+/// A call of these counters, with all that a client may add to it, has somewhat less than the least:
+/// in frames that are much smaller there would be none. The most is what 4 bytes can say.
+const FRAME_BYTES: Whole = 256..=u32::MAX as i128;
+
+/// Calls that run at once.
+const RUNNING: Whole = 1..=1_000_000;
+
+/// Calls that wait for it.
+const QUEUED: Whole = 0..=10_000_000;
+
+/// Connections, each of which is a socket.
+const CONNECTIONS: Whole = 1..=1_000_000;
 
 /// 30 minutes, in milliseconds.
 const LEASE_MS: u64 = 30 * 60 * 1000;
-
-/// 20 days, in milliseconds.
-const MAX_TTL_MS: u64 = 20 * 24 * 60 * 60 * 1000;
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected an IP address and a port, such as 127.0.0.1:7077 or [::1]:0";
     text.parse().map_err(|_| expected.to_owned())
 }
 
-fn probability(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
-        _ => Err("expected a probability from 0 to 1".to_owned()),
-    }
-}
-
-/// Parses the scale and shape of a Pareto distribution; the fault rule checks the shape.
+/// A Pareto distribution.
 fn pareto(text: &str) -> Result<Delay, String> {
-    let expected =
-        || format!("expected MS:SHAPE, such as 2:1.5, both above 0, with MS up to {MAX_DELAY_MS}");
-    let (scale, shape) = text.split_once(':').ok_or_else(expected)?;
-    let scale: f64 = scale.parse().map_err(|_| expected())?;
-    let shape = shape.parse().map_err(|_| expected())?;
-    if !(scale > 0.0 && scale <= MAX_DELAY_MS as f64 && shape > 0.0) {
-        return Err(expected());
-    }
-    Ok(Delay::Pareto {
-        scale: Duration::from_secs_f64(scale / 1e3),
-        shape,
+    let read = || {
+        let (scale, shape) = text.split_once(':')?;
+        let scale = number("MS", PARETO_MS)(scale).ok()?;
+        let shape = number("SHAPE", PARETO_SHAPE)(shape).ok()?;
+        let scale = Duration::from_secs_f64(scale / 1e3);
+        Some(Delay::Pareto { scale, shape })
+    };
+    read().ok_or_else(|| {
+        format!(
+            "expected MS:SHAPE, such as 2:1.5, with MS from {} to {} and SHAPE from {} to {}",
+            PARETO_MS.start(),
+            PARETO_MS.end(),
+            PARETO_SHAPE.start(),
+            PARETO_SHAPE.end()
+        )
     })
 }
 

@@ -376,7 +376,7 @@ fn wrong_flags_are_refused_with_what_would_be_right_in_python_too() {
         ("--concurrency", "0", "from 1 to 1024"),
         ("--max-attempts", "0", "expected a whole number from 1"),
         ("--calls", "many", "expected a whole number from 0"),
-        ("--backoff-cap-ms", "-5", "from 0 to 86400000"),
+        ("--backoff-cap-ms", "-5", "from 1 to 86400000"),
         ("--factor", "nan", "expected a number from 1"),
         ("--connect", "127.0.0.1:65536", "expected HOST:PORT"),
         ("--dialect", "xml", "notebook"),

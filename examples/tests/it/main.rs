@@ -3,9 +3,11 @@
 mod counter_clients;
 mod crash_safe;
 mod doubles;
+mod extremes;
 mod fault_injection;
 mod frozen_programs;
 mod held_back;
+mod numbers;
 mod programs;
 mod repository;
 mod servers_memory;

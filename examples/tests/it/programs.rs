@@ -268,7 +268,7 @@ fn a_wrong_flag_is_named_with_what_would_be_right() {
         (
             "--reply-delay-pareto 0:2",
             "--reply-delay-pareto",
-            "above 0",
+            "MS from 0.001",
         ),
         (
             "--reply-delay-pareto 2:2 --reply-delay-ms 1",

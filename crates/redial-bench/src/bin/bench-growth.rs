@@ -35,13 +35,13 @@ use uuid::Uuid;
 #[command(name = "bench-growth", version)]
 struct Args {
     /// How many milliseconds a finished call is kept, which decides how far the table grows
-    #[arg(long, value_name = "N", default_value = "2000", value_parser = whole::<u64>(10, 60_000))]
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = whole::<u64>(10, 60_000), allow_negative_numbers = true)]
     ttl_ms: u64,
     /// How many rounds, each with a new server
-    #[arg(long, value_name = "N", default_value = "5", value_parser = whole::<u32>(1, 1_000))]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = whole::<u32>(1, 1_000), allow_negative_numbers = true)]
     rounds: u32,
     /// The length of a call's result in bytes
-    #[arg(long, value_name = "N", default_value = "100", value_parser = whole::<usize>(2, 60_000))]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = whole::<usize>(2, 60_000), allow_negative_numbers = true)]
     result_bytes: usize,
 }
 

@@ -31,7 +31,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = whole::<u64>(1, 1_000_000), allow_negative_numbers = true)]
     ttl_ms: u64,
     /// The most calls with plain ids that are on record
-    #[arg(long, value_name = "N", default_value = "20000000", value_parser = whole::<usize>(1, u64::MAX), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value = "20000000", value_parser = whole::<usize>(1, 10_000_000_000), allow_negative_numbers = true)]
     table_records: usize,
 }
 

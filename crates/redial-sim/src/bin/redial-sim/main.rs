@@ -30,24 +30,24 @@ const WRONG_FLAGS: u8 = 2;
 #[command(bin_name = "cargo xtask sim")]
 struct Args {
     /// How many seeds to play
-    #[arg(long, default_value_t = 500, value_parser = whole(1, 100_000_000), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 500, value_parser = whole::<u64>(1, 100_000_000), allow_negative_numbers = true)]
     seeds: u64,
     /// The first seed
     // Not so high that the next one would be the first again.
-    #[arg(long, default_value_t = 1, value_parser = whole(0, u64::MAX / 2), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1, value_parser = whole::<u64>(0, u64::MAX / 2), allow_negative_numbers = true)]
     from: u64,
     /// Play this one seed, and show what happened
-    #[arg(long, conflicts_with_all = ["seeds", "from", "json"], value_parser = whole(0, u64::MAX), allow_negative_numbers = true)]
+    #[arg(long, conflicts_with_all = ["seeds", "from", "json"], value_parser = whole::<u64>(0, u64::MAX), allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Of the one seed, show only what concerns this call
-    #[arg(long, requires = "seed", value_parser = clap::value_parser!(u32), allow_negative_numbers = true)]
+    #[arg(long, requires = "seed", value_parser = whole::<u32>(0, u32::MAX.into()), allow_negative_numbers = true)]
     call: Option<u32>,
     /// What to simulate: real, model (a small server with the same rules), or a deliberate bug by
     /// its name, which the oracle must find; a wrong name lists them all
     #[arg(long, default_value = "real", value_parser = subject)]
     subject: Subject,
     /// How many seeds to play at once, each on a thread of its own
-    #[arg(long, hide = true, default_value_t = thread::available_parallelism().map_or(1, usize::from))]
+    #[arg(long, hide = true, default_value_t = cores(), value_parser = whole::<usize>(1, 1024), allow_negative_numbers = true)]
     jobs: usize,
     /// Print one JSON object on stdout, and nothing else there
     #[arg(long)]
@@ -73,15 +73,22 @@ fn main() -> ExitCode {
     done.unwrap_or(ExitCode::FAILURE)
 }
 
+fn cores() -> usize {
+    thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(1024)
+}
+
 /// A parser of whole numbers from `least` to `most`, whose error names both.
-fn whole(
+fn whole<N: TryFrom<u64>>(
     least: u64,
     most: u64,
-) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync + 'static {
     move |text| {
         let number = text.parse().ok();
         number
             .filter(|number| (least..=most).contains(number))
+            .and_then(|number| N::try_from(number).ok())
             .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
     }
 }
@@ -153,7 +160,7 @@ fn play(args: &Args) -> io::Result<ExitCode> {
     let (next, total) = (AtomicU64::new(args.from), Mutex::new(Total::default()));
     let bar = bar(args.seeds);
     thread::scope(|scope| {
-        for _ in 0..args.jobs.max(1) {
+        for _ in 0..args.jobs {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
@@ -234,6 +241,20 @@ mod tests {
             let error = Args::try_parse_from(["sim"].iter().chain(&words));
             let error = error.err().expect("it is wrong").to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_number_has_a_range() {
+        let flags = ["--seeds", "--from", "--seed", "--call", "--jobs"];
+        for (flag, number) in flags.into_iter().flat_map(|flag| {
+            let numbers = ["-1", "18446744073709551616", "NaN", "many", "1.5", ""];
+            numbers.map(|number| (flag, number))
+        }) {
+            let error = Args::try_parse_from(["sim", flag, number]);
+            let error = error.err().expect("it is wrong").to_string();
+            let is_clear = error.contains(flag) && error.contains("a whole number from ");
+            assert!(is_clear, "{flag} {number}: {error}");
         }
     }
 }
