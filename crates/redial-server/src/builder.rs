@@ -218,11 +218,13 @@ impl ServerBuilder {
             None => ChaCha8Rng::try_from_rng(&mut SysRng)
                 .map_err(|error| BuildError::NoRandomness(error.to_string()))?,
         };
+        // What is seeded repeats, whatever process it is in.
+        let process = self.session_seed.is_none().then(std::process::id);
         let mut discover = discover::outcome(&self.info, &self.router);
         let epoch = clock::now();
         let table = Table {
             plain: PlainTable::new(self.config.plain_limits(), epoch),
-            sessions: Sessions::new(self.config.session_limits(), rng),
+            sessions: Sessions::new(self.config.session_limits(), rng, process),
         };
         let admission = Admission::new(self.config.max_running, self.config.max_queued);
         self.config.fit_to_frame(&mut discover);

@@ -34,6 +34,8 @@
 //! * The record of a call with any other id lives while the call runs, and for [`Config::ttl`]
 //!   after it ended, of time in which the server was awake. A duplicate that comes later is
 //!   executed again.
+//! * A server that was made before a `fork` is another one in each process, with a table and sessions
+//!   of its own: records are not shared. Clients whose retries may reach either need sessions.
 //! * The execution belongs to the call. When the connection that brought it dies, it goes on, and
 //!   its outcome is recorded.
 //! * Whatever is refused says so, with a code, the reason, and whether anything was executed.
@@ -72,6 +74,7 @@ mod fault;
 mod function;
 mod handler;
 mod observe;
+mod origin;
 mod outbox;
 mod panics;
 mod params;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use redial_protocol::SessionId;
 
-use crate::{shared::Shared, table::Session, waiter::Waiter};
+use crate::{origin::Origin, shared::Shared, table::Session, waiter::Waiter};
 
 /// The session's lease begins when the last of its attachments is dropped.
 pub(super) struct Attachment {
@@ -16,6 +16,7 @@ impl Attachment {
     /// Makes a session. `None` if there is no room for another.
     pub(super) fn open(shared: &Arc<Shared>, now: Instant) -> Option<Self> {
         let mut waiters = Vec::new();
+        shared.table.sessions.renew(&Origin::here());
         let session = shared.table.sessions.open(now, &mut waiters);
         shared.refuse_forgotten(waiters);
         Some(Self::new(shared, session?))
@@ -23,7 +24,10 @@ impl Attachment {
 
     /// Attaches to a session that exists.
     pub(super) fn to(shared: &Arc<Shared>, id: SessionId, now: Instant) -> Option<Self> {
-        let session = shared.table.sessions.attach(id, now)?;
+        let sessions = &shared.table.sessions;
+        let session = sessions
+            .is_of(std::process::id())
+            .then(|| sessions.attach(id, now))??;
         Some(Self::new(shared, session))
     }
 

@@ -71,7 +71,7 @@ impl Dispatcher<'_> {
         let (sessions, config) = (&self.shared.table.sessions, &self.shared.config);
         Ok(rpc::Hello {
             session: session.id(),
-            table: sessions.table().to_owned().into(),
+            table: sessions.table().into_string().into(),
             lease_ms: u64::try_from(config.session_lease.as_millis()).unwrap_or(u64::MAX),
             max_frame: config.limits.max_frame_bytes as u64,
             max_in_flight: config.max_in_flight as u64,

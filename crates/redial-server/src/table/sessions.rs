@@ -16,7 +16,6 @@ use std::{
     time::Instant,
 };
 
-use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::SessionId;
 
@@ -26,6 +25,7 @@ use super::{
     call::lock,
     session::{Records, Room, SessionLimits},
 };
+use crate::origin::Origin;
 
 #[derive(Debug)]
 pub(crate) struct Sessions<W> {
@@ -33,7 +33,6 @@ pub(crate) struct Sessions<W> {
     limits: SessionLimits,
     /// What all sessions have taken, in bytes.
     taken: Arc<AtomicUsize>,
-    table: Box<str>,
 }
 
 /// Sessions that were forgotten because their lease has ended.
@@ -53,19 +52,31 @@ pub(crate) struct SessionUsage {
 }
 
 impl<W> Sessions<W> {
-    pub(crate) fn new(limits: SessionLimits, mut rng: ChaCha8Rng) -> Self {
-        let table = format!("{:016x}", rng.next_u64()).into();
+    /// With a process, that alone may use the table; a copy of it [starts anew](Self::renew).
+    pub(crate) fn new(limits: SessionLimits, rng: ChaCha8Rng, process: Option<u32>) -> Self {
         Self {
-            registry: Mutex::new(Registry::new(rng)),
+            registry: Mutex::new(Registry::new(rng, process)),
             limits,
             taken: Arc::default(),
-            table,
         }
     }
 
     /// A name for the table that no other one has.
-    pub(crate) fn table(&self) -> &str {
-        &self.table
+    pub(crate) fn table(&self) -> Box<str> {
+        lock(&self.registry).table().into()
+    }
+
+    /// To be called before a session is made: its id is drawn anew. In a process that was forked
+    /// from the one before, the sessions of that one are forgotten, and the table is another.
+    pub(crate) fn renew(&self, origin: &Origin) {
+        if lock(&self.registry).renew(origin) {
+            self.taken.store(0, Relaxed);
+        }
+    }
+
+    /// Whether the table is this process's own.
+    pub(crate) fn is_of(&self, process: u32) -> bool {
+        lock(&self.registry).is_of(process)
     }
 
     pub(crate) fn limits(&self) -> &SessionLimits {

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use redial_protocol::SessionId;
 
 use super::account::Session;
-use crate::table::session::Records;
+use crate::{origin::Origin, table::session::Records};
 
 /// How long a session has to be without a connection before it may go to make room: those whose
 /// connection was lost just now are about to come back.
@@ -29,6 +29,9 @@ pub(super) struct Registry<W> {
     /// Those of them that keep no outcome and run no call.
     empty: BTreeSet<(Instant, SessionId)>,
     rng: ChaCha8Rng,
+    table: Box<str>,
+    /// The process whose sessions these are; `None` if that doesn't matter.
+    process: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -44,13 +47,42 @@ struct Entry<W> {
 }
 
 impl<W> Registry<W> {
-    pub(super) fn new(rng: ChaCha8Rng) -> Self {
+    pub(super) fn new(mut rng: ChaCha8Rng, process: Option<u32>) -> Self {
         Self {
             by_id: HashMap::default(),
             idle: BTreeSet::new(),
             empty: BTreeSet::new(),
+            table: table_name(&mut rng),
             rng,
+            process,
         }
+    }
+
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
+    pub(super) fn is_of(&self, process: u32) -> bool {
+        self.process.is_none_or(|own| own == process)
+    }
+
+    /// Makes sure that the next id is drawn by no copy of this table, and that a copy in another
+    /// process has none of the sessions. True if this was one.
+    pub(super) fn renew(&mut self, origin: &Origin) -> bool {
+        if self.process.is_none() {
+            return false;
+        }
+        origin.mix_into(&mut self.rng);
+        if self.is_of(origin.process()) {
+            return false;
+        }
+        // Those who wait for their calls are the other process's to answer.
+        self.by_id.clear();
+        self.idle.clear();
+        self.empty.clear();
+        self.table = table_name(&mut self.rng);
+        self.process = Some(origin.process());
+        true
     }
 
     pub(super) fn len(&self) -> usize {
@@ -161,6 +193,10 @@ impl<W> Registry<W> {
             }
         }
     }
+}
+
+fn table_name(rng: &mut ChaCha8Rng) -> Box<str> {
+    format!("{:016x}", rng.next_u64()).into()
 }
 
 pub(super) fn has_passed(since: Instant, time: Duration, now: Instant) -> bool {

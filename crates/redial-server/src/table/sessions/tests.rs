@@ -14,6 +14,7 @@ use crate::{
     table::call::{AckedWaiters, Admitted, Attempt, Decision, Fingerprint},
 };
 
+const PARENT: u32 = 4_711;
 const LEASE: Duration = Duration::from_secs(60);
 const LIMITS: SessionLimits = SessionLimits {
     lease: LEASE,
@@ -26,7 +27,7 @@ const LIMITS: SessionLimits = SessionLimits {
 
 fn sessions(seed: u64) -> (Sessions<u32>, Instant) {
     let rng = ChaCha8Rng::seed_from_u64(seed);
-    (Sessions::new(LIMITS, rng), clock::now())
+    (Sessions::new(LIMITS, rng, Some(PARENT)), clock::now())
 }
 
 fn open(sessions: &Sessions<u32>, now: Instant) -> Option<Arc<Session<u32>>> {
@@ -152,7 +153,7 @@ fn room_is_made_however_many_others_have_come_back_or_left_something_behind() {
         max_sessions: 201,
         ..LIMITS
     };
-    let sessions = Sessions::<u32>::new(limits, ChaCha8Rng::seed_from_u64(8));
+    let sessions = Sessions::<u32>::new(limits, ChaCha8Rng::seed_from_u64(8), None);
     let now = clock::now();
     let opened: Vec<_> = (0..201).map(|_| open(&sessions, now).unwrap()).collect();
     for session in &opened[..100] {
@@ -227,6 +228,38 @@ fn another_table_knows_no_session_of_this_one() {
     let session = open(&one, now).unwrap();
     assert!(other.attach(session.id(), now).is_none());
     assert!(other.attach(SessionId::from_bits(7), now).is_none());
+}
+
+/// The copy knows no session of before, names itself anew, and opens none that the other one does.
+#[test]
+fn a_forked_table_is_another_table() {
+    let ((parent, now), (child, _)) = (sessions(5), sessions(5));
+    assert_eq!(parent.table(), child.table());
+    let before = open(&parent, now).unwrap();
+    assert_eq!(open(&child, now).unwrap().id(), before.id());
+    assert!(child.is_of(PARENT) && !child.is_of(PARENT + 1));
+    for (sessions, process) in [(&parent, PARENT), (&child, PARENT + 1)] {
+        sessions.renew(&Origin::new(process, 0, [0; 32]));
+    }
+    assert!(parent.attach(before.id(), now).is_some());
+    assert!(child.attach(before.id(), now).is_none());
+    assert_eq!(child.len(), 0);
+    assert_ne!(parent.table(), child.table());
+    let (of_parent, of_child) = (open(&parent, now).unwrap(), open(&child, now).unwrap());
+    assert_ne!(of_parent.id(), of_child.id());
+    assert!(child.is_of(PARENT + 1));
+}
+
+/// A restored machine: the process is the same, and so may be what the system draws.
+#[test]
+fn a_restored_table_draws_other_ids() {
+    let ((one, now), (other, _)) = (sessions(5), sessions(5));
+    one.renew(&Origin::new(PARENT, 1, [0; 32]));
+    other.renew(&Origin::new(PARENT, 2, [0; 32]));
+    assert_ne!(
+        open(&one, now).unwrap().id(),
+        open(&other, now).unwrap().id()
+    );
 }
 
 #[test]
