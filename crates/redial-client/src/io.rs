@@ -22,6 +22,7 @@ use crate::{
     cause::ConnectError,
     clock::{self, after},
     connector::Connector,
+    origin::Origin,
     shared::{Shared, SharedState, SpawnDriver},
 };
 
@@ -39,6 +40,7 @@ pub(crate) fn start<C: Connector>(
     io: Option<C::Io>,
 ) -> AbortHandle {
     let guard = DriverGuard {
+        forks: shared.forks(),
         shared,
         link,
         is_released: false,
@@ -53,11 +55,12 @@ struct DriverGuard {
     link: usize,
     /// The link was released: another driver may have it by now.
     is_released: bool,
+    forks: u32,
 }
 
 impl Drop for DriverGuard {
     fn drop(&mut self) {
-        if self.is_released {
+        if self.is_released || self.forks != self.shared.forks() {
             return;
         }
         let (shared, link) = (&self.shared, self.link);
@@ -110,7 +113,11 @@ where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     let now = clock::now();
-    let preamble = shared.with(|state| state.mux.handle_connected(link, now));
+    let origin = Origin::here();
+    let preamble = shared.with(|state| {
+        shared.mix_randomness(state, &origin);
+        state.mux.handle_connected(link, now)
+    });
     let mut connection = Connection::new(io, shared, link, preamble);
     let reason = poll_fn(|context| connection.poll(context)).await;
     let (now, written) = (clock::now(), connection.written());

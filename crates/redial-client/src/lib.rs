@@ -57,6 +57,12 @@
 //!   restarted and had its records in memory alone has lost them sooner, and may execute a retry.
 //! * `Unknown` comes with a [`CallToken`], with which this process or another can ask for the
 //!   outcome ([`Client::resolve`]).
+//! * A client that was made before a `fork` works in both processes, each with a session,
+//!   connections and ids of its own; the copy needs a runtime of its own, too, since tokio's can't be
+//!   forked. A call that was in flight is the parent's: awaited in the copy it ends as `Unknown`, or
+//!   as `NotExecuted`, or, with a plain id, is the same call once more.
+//! * A machine that is restored from a snapshot draws other plain ids than its copies from the
+//!   next connection on. It has their session, though: of such a machine only one copy may go on.
 //! * Dropping a call's future cancels the call if a server with sessions has not started it.
 //!   Otherwise it only ends the waiting: what was written may be executed.
 
@@ -72,6 +78,7 @@ mod error;
 mod inline_bytes;
 mod io;
 mod mux;
+mod origin;
 mod policy;
 mod random;
 mod report;

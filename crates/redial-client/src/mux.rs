@@ -10,6 +10,7 @@ pub(crate) mod attempt;
 pub(crate) mod call_ids;
 pub(crate) mod control;
 mod disconnect;
+mod fork;
 mod handle;
 mod handshake;
 mod handshake_wait;

@@ -1,4 +1,4 @@
-//! The one place that asks the system for random numbers. Everything else gets a generator as an argument.
+//! Where generators come from. Everything else gets one as an argument.
 
 use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,7 +1,10 @@
 //! What the calls, the drivers and the timer tasks of a client share, and the one lock around it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::Waker,
     time::Instant,
 };
@@ -9,8 +12,10 @@ use std::{
 use tokio::{runtime, task::AbortHandle};
 
 use crate::{
+    clock,
     config::Config,
     mux::{Mux, slab::Key},
+    origin::Origin,
     retry::context::RetryContext,
     tasks::Tasks,
     wake_list::WakeList,
@@ -27,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) peer: Arc<str>,
     spawner: Box<dyn SpawnDriver>,
+    /// How often this client has found itself in a forked process.
+    forks: AtomicU32,
 }
 
 /// What is behind the lock.
@@ -35,6 +42,8 @@ pub(crate) struct SharedState {
     pub(crate) retry: RetryContext,
     pub(crate) tasks: Tasks,
     is_closed: bool,
+    /// The process whose tasks, connections and sessions these are.
+    process: u32,
 }
 
 /// Starts drivers, whatever the type of their connections.
@@ -63,6 +72,7 @@ impl SharedState {
             retry,
             tasks: Tasks::new(links),
             is_closed: false,
+            process: std::process::id(),
         }
     }
 
@@ -98,7 +108,49 @@ impl Shared {
             config,
             peer: peer.into(),
             spawner,
+            forks: AtomicU32::new(0),
         }
+    }
+
+    /// A call is about to be awaited on a runtime. A forked process has to make one of its own, so
+    /// only a runtime that is new may be that of another process. Says whether it was.
+    pub(crate) fn enter(&self, state: &mut SharedState, runtime: runtime::Id) -> bool {
+        !state.tasks.knows(runtime) && self.enter_process(state, std::process::id(), Origin::here)
+    }
+
+    /// In a process that was forked from the one before, all that is in flight is that one's.
+    fn enter_process(
+        &self,
+        state: &mut SharedState,
+        process: u32,
+        origin: impl FnOnce() -> Origin,
+    ) -> bool {
+        if std::mem::replace(&mut state.process, process) == process {
+            return false;
+        }
+        self.forks.fetch_add(1, Relaxed);
+        self.mix_randomness(state, &origin());
+        let links = self.config.connections;
+        // To abort a task, or to wait for it, takes locks of a runtime that isn't here.
+        std::mem::forget(std::mem::replace(&mut state.tasks, Tasks::new(links)));
+        state.mux.handle_fork(&self.peer, clock::now());
+        true
+    }
+
+    /// Has what is random be drawn as no copy of this client draws it, unless a seed is to repeat.
+    pub(crate) fn mix_randomness(&self, state: &mut SharedState, origin: &Origin) {
+        if self.config.seed.is_some() {
+            return;
+        }
+        state.mux.mix_ids(origin);
+        if self.config.jitter_seed.is_none() {
+            origin.mix_into(&mut state.retry.jitter);
+        }
+    }
+
+    /// See the field. What belongs to a task of before a fork is not to be touched by it.
+    pub(crate) fn forks(&self) -> u32 {
+        self.forks.load(Relaxed)
     }
 
     /// The one way to the state. What is to be woken is woken outside the lock.
@@ -145,5 +197,32 @@ impl Shared {
             None
         });
         rejected.inspect(AbortHandle::abort);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    /// Says by its process whether it is a copy, once, and whatever the runtime.
+    #[test]
+    fn a_client_in_another_process_lets_go_of_what_is_the_first_ones() {
+        let client = Client::builder().connect_lazy("127.0.0.1:7077").unwrap();
+        let shared = client.shared();
+        let (own, other) = (std::process::id(), std::process::id() + 1);
+        let origin = || Origin::new(0, 0, [0; 32]);
+        shared.with(|state| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let runtime = runtime.unwrap().handle().id();
+            assert!(state.mux.claim_driver(0));
+            state.tasks.timer_of(runtime);
+            assert!(!shared.enter_process(state, own, origin));
+            assert!(state.tasks.knows(runtime) && !state.mux.claim_driver(0));
+            assert!(shared.enter_process(state, other, origin));
+            assert!(!state.tasks.knows(runtime) && state.mux.claim_driver(0));
+            assert!(!shared.enter_process(state, other, origin));
+        });
+        assert_eq!(shared.forks(), 1);
     }
 }

@@ -25,6 +25,12 @@ impl Tasks {
         }
     }
 
+    /// Whether calls were awaited on the runtime before.
+    pub(crate) fn knows(&self, runtime: runtime::Id) -> bool {
+        let mut known = self.timers.iter().flatten();
+        known.any(|task| task.runtime == runtime)
+    }
+
     /// The timer task of a runtime, and whether it is new and has to be started.
     pub(crate) fn timer_of(&mut self, runtime: runtime::Id) -> (usize, bool) {
         let is_its = |slot: &Option<TimerTask>| {

@@ -18,6 +18,7 @@ use crate::{clock, shared::Shared};
 /// Starts the timer task that the calls of this runtime need.
 pub(crate) fn start(shared: &Arc<Shared>, timer: usize) {
     let guard = TimerGuard {
+        forks: shared.forks(),
         shared: shared.clone(),
         timer,
     };
@@ -31,17 +32,24 @@ pub(crate) fn start(shared: &Arc<Shared>, timer: usize) {
 struct TimerGuard {
     shared: Arc<Shared>,
     timer: usize,
+    forks: u32,
 }
 
 impl Drop for TimerGuard {
     fn drop(&mut self) {
-        let Self { shared, timer } = self;
-        shared.with(|state| state.remove_timer_task(*timer));
+        let Self {
+            shared,
+            timer,
+            forks,
+        } = self;
+        if shared.forks() == *forks {
+            shared.with(|state| state.remove_timer_task(*timer));
+        }
     }
 }
 
 async fn run(guard: TimerGuard) {
-    let TimerGuard { shared, timer } = &guard;
+    let TimerGuard { shared, timer, .. } = &guard;
     let mut sleep = pin!(sleep_until(clock::now().into()));
     poll_fn(|context| -> Poll<()> {
         loop {

@@ -50,12 +50,24 @@ impl CallGuard {
             panic!("a call was polled after it had ended");
         };
         let (call, finished) = (&mut self.state, &mut self.finished);
+        let current = || Handle::try_current().map(|handle| handle.id());
+        let begins = call.retrier.started().is_none();
+        let runtime = begins.then(current);
         // One lock for everything: to begin, to decide, to set the timer, and to end.
         let next = client.shared.with(|state| {
+            if let Some(Ok(runtime)) = runtime {
+                client.shared.enter(state, runtime);
+            }
             let next = call.step(state, context.waker(), clock::now, finished);
             next.map_continue(|until| {
-                let runtime = Handle::try_current().map(|handle| handle.id());
-                let timer = runtime.map(|runtime| state.set_timer(runtime, call.key(), until));
+                let runtime = runtime.unwrap_or_else(current);
+                let timer = runtime.map(|runtime| {
+                    if client.shared.enter(state, runtime) {
+                        // It has begun in another process: much has changed for it.
+                        context.waker().wake_by_ref();
+                    }
+                    state.set_timer(runtime, call.key(), until)
+                });
                 (state.mux.driverless.take(), timer)
             })
         });

@@ -108,7 +108,7 @@ impl Mux {
 
     /// The session is gone: what was never written under it goes to the next one, and what may have
     /// been executed ends as *unknown*.
-    fn drop_session(&mut self, id: SessionId, now: Instant) {
+    pub(super) fn drop_session(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.remove(id) else {
             return;
         };
