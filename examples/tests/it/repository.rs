@@ -8,10 +8,11 @@ use std::{
 };
 
 /// Licences whose code may be linked into a program under any licence. The same as in deny.toml.
-const LICENCES: [&str; 7] = [
+const LICENCES: [&str; 8] = [
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
+    "BSD-3-Clause",
     "BSL-1.0",
     "MIT",
     "Unicode-3.0",
