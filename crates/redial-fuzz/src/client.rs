@@ -1,4 +1,4 @@
-//! A client that is told anything: every call ends in time, and no call is given a value that no
+//! A client whose server answers anything: every call ends in time, and no call gets a value that no
 //! reply to it had.
 
 use std::{
@@ -20,17 +20,17 @@ use crate::script::{Script, frame};
 
 const PIPE_BYTES: usize = 4096;
 const CALLS: u64 = 4;
-/// What bounds a call.
+/// The deadline of each call.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// How long it may take: timers are rounded up to milliseconds.
+/// By when it has to end: timers are rounded up to milliseconds.
 const LIMIT: Duration = Duration::from_millis(3010);
 
-/// Makes some calls to a peer that the bytes play.
+/// Makes some calls to a peer that follows the bytes as a script.
 ///
 /// # Panics
 ///
-/// If the client panics, if a call does not end by its deadline, or if it ends with a value that
-/// was not said to it.
+/// If the client panics, if a call does not end by its deadline, or if it ends with a value that no
+/// reply to it had.
 pub fn check(data: &[u8]) {
     run(data);
 }
@@ -48,13 +48,13 @@ fn run(data: &[u8]) -> u64 {
 async fn calls(data: &[u8]) -> u64 {
     let mut script = Script::new(data);
     let first = script.byte().unwrap_or(0);
-    let play = Arc::new(Mutex::new(Play {
+    let peer = Arc::new(Mutex::new(Peer {
         script: script.rest().to_vec(),
-        ..Play::default()
+        ..Peer::default()
     }));
     let client = Client::builder()
         .config(config(first))
-        .connect_lazy_with(connector(&play))
+        .connect_lazy_with(connector(&peer))
         .expect("its limits are right");
     let calls = (0..CALLS).map(|tag| {
         let call = client.request("inc", json!({"tag": tag}));
@@ -65,8 +65,8 @@ async fn calls(data: &[u8]) -> u64 {
         let ended = call.await.expect("a call panicked");
         let ended = ended.unwrap_or_else(|_| panic!("call {tag} did not end"));
         if let Ok(value) = ended {
-            let play = play.lock().expect("the peer does not panic");
-            assert!(play.has_said(tag as u64, &value), "call {tag}: {value}");
+            let peer = peer.lock().expect("the peer does not panic");
+            assert!(peer.has_sent(tag as u64, &value), "call {tag}: {value}");
             values += 1;
         }
     }
@@ -93,18 +93,18 @@ fn config(first: u8) -> Config {
 }
 
 fn connector(
-    play: &Arc<Mutex<Play>>,
+    peer: &Arc<Mutex<Peer>>,
 ) -> impl Fn() -> std::future::Ready<std::io::Result<DuplexStream>> + Send + Sync + 'static {
-    let play = Arc::clone(play);
+    let peer = Arc::clone(peer);
     move || {
         let (near, far) = duplex(PIPE_BYTES);
-        tokio::spawn(serve(far, Arc::clone(&play)));
+        tokio::spawn(serve(far, Arc::clone(&peer)));
         std::future::ready(Ok(near))
     }
 }
 
-/// The peer's side of one connection, until either end has had enough.
-async fn serve(mut io: DuplexStream, play: Arc<Mutex<Play>>) {
+/// The peer's side of one connection, until either end closes it.
+async fn serve(mut io: DuplexStream, peer: Arc<Mutex<Peer>>) {
     let mut decoder = FrameDecoder::new(1 << 20);
     let mut buffer = vec![0; PIPE_BYTES];
     while let Ok(read @ 1..) = io.read(&mut buffer).await {
@@ -114,70 +114,70 @@ async fn serve(mut io: DuplexStream, play: Arc<Mutex<Play>>) {
             let Some(body) = frame.expect("a client sends whole frames") else {
                 break;
             };
-            let act = play.lock().expect("it does not panic").answer(body);
-            if io.write_all(&act.bytes).await.is_err() || act.is_end {
+            let output = peer.lock().expect("it does not panic").answer(body);
+            if io.write_all(&output.bytes).await.is_err() || output.is_end {
                 return;
             }
         }
     }
 }
 
-/// What is said, and to whom.
+/// What the peer does, and what it has sent to whom.
 #[derive(Default)]
-struct Play {
+struct Peer {
     script: Vec<u8>,
     /// How much of the script has been played.
     played: usize,
     /// The ids that each call was sent under.
     names: HashMap<u64, Vec<String>>,
-    /// The results that were said to each id, as they were written.
-    said: HashMap<String, Vec<String>>,
+    /// The results that were sent to each id, as they were written.
+    sent: HashMap<String, Vec<String>>,
     /// Every reply that was honest.
     replies: Vec<Vec<u8>>,
 }
 
 /// What the peer does when a request has come.
 #[derive(Default)]
-struct Act {
+struct Output {
     bytes: Vec<u8>,
     is_end: bool,
 }
 
-impl Play {
-    /// Plays the next line of the script; without one the peer is honest.
-    fn answer(&mut self, request: &[u8]) -> Act {
+impl Peer {
+    /// Follows the next line of the script; without one the peer answers honestly.
+    fn answer(&mut self, request: &[u8]) -> Output {
         let limits = Limits::default();
         let Ok(Incoming::Request(request)) = Incoming::parse(request, &limits) else {
             panic!("no request: {}", String::from_utf8_lossy(request));
         };
         self.name(&request);
         let (line, piece) = self.line();
-        let mut act = Act::default();
+        let mut output = Output::default();
         let honest = honest(&request);
         match line {
-            None | Some(0..=63) => self.say(&mut act, honest),
+            None | Some(0..=63) => self.send(&mut output, honest),
             Some(64..=79) => {
-                self.say(&mut act, honest.clone());
-                self.say(&mut act, honest);
+                self.send(&mut output, honest.clone());
+                self.send(&mut output, honest);
             }
-            Some(80..=99) => self.say(&mut act, with_result(&request, &piece)),
-            Some(100..=119) => self.say(&mut act, error(&request, &piece)),
-            Some(120..=159) => self.say(&mut act, piece),
+            Some(80..=99) => self.send(&mut output, with_result(&request, &piece)),
+            Some(100..=119) => self.send(&mut output, error(&request, &piece)),
+            Some(120..=159) => self.send(&mut output, piece),
             // Not a frame, perhaps, or more than one, or half of one.
-            Some(160..=179) => self.say_raw(&mut act, &piece),
-            Some(180..=199) => self.say_again(&mut act, &piece),
-            Some(200..=209) => self.say_changed(&mut act, honest, &piece),
-            Some(210..=219) => act.is_end = true,
+            Some(160..=179) => self.send_raw(&mut output, &piece),
+            Some(180..=199) => self.send_again(&mut output, &piece),
+            Some(200..=209) => self.send_changed(&mut output, honest, &piece),
+            Some(210..=219) => output.is_end = true,
             Some(220..=229) => {
                 let whole = frame(&honest);
                 let cut = usize::from(piece.first().copied().unwrap_or(0)) % whole.len();
-                act.bytes = whole[..cut].to_vec();
-                act.is_end = true;
+                output.bytes = whole[..cut].to_vec();
+                output.is_end = true;
             }
             // Silence.
             Some(230..) => {}
         }
-        act
+        output
     }
 
     fn line(&mut self) -> (Option<u8>, Vec<u8>) {
@@ -185,9 +185,10 @@ impl Play {
         let before = script.len();
         let line = script.byte();
         let needs_piece = line.is_some_and(|byte| (80..=229).contains(&byte));
-        let piece = match needs_piece {
-            true => script.piece().to_vec(),
-            false => Vec::new(),
+        let piece = if needs_piece {
+            script.piece().to_vec()
+        } else {
+            Vec::new()
         };
         self.played += before - script.len();
         (line, piece)
@@ -201,51 +202,51 @@ impl Play {
         }
     }
 
-    fn say(&mut self, act: &mut Act, body: Vec<u8>) {
+    fn send(&mut self, output: &mut Output, body: Vec<u8>) {
         if let Ok(reply) = Reply::parse(&body)
             && let Ok(result) = reply.outcome
         {
-            let said = self.said.entry(name_of(&reply.id)).or_default();
-            said.push(result.to_owned());
+            let sent = self.sent.entry(name_of(&reply.id)).or_default();
+            sent.push(result.to_owned());
         }
-        act.bytes.extend(frame(&body));
+        output.bytes.extend(frame(&body));
         self.replies.push(body);
     }
 
     /// Whatever of it is a frame is one.
-    fn say_raw(&mut self, act: &mut Act, bytes: &[u8]) {
+    fn send_raw(&mut self, output: &mut Output, bytes: &[u8]) {
         let mut decoder = FrameDecoder::new(1 << 20);
         let mut input = bytes;
         while let Ok(Some(body)) = decoder.next_frame(&mut input) {
-            self.say(&mut Act::default(), body.to_vec());
+            self.send(&mut Output::default(), body.to_vec());
         }
-        act.bytes.extend_from_slice(bytes);
+        output.bytes.extend_from_slice(bytes);
         // What would follow would be read as the rest of it.
-        act.is_end = true;
+        output.is_end = true;
     }
 
-    fn say_again(&mut self, act: &mut Act, piece: &[u8]) {
+    fn send_again(&mut self, output: &mut Output, piece: &[u8]) {
         let which = usize::from(piece.first().copied().unwrap_or(0));
         let count = self.replies.len().max(1);
         if let Some(reply) = self.replies.get(which % count) {
-            act.bytes.extend(frame(reply));
+            output.bytes.extend(frame(reply));
         }
     }
 
     /// One byte of an honest reply becomes another one.
-    fn say_changed(&mut self, act: &mut Act, mut reply: Vec<u8>, piece: &[u8]) {
+    fn send_changed(&mut self, output: &mut Output, mut reply: Vec<u8>, piece: &[u8]) {
         if let [at, byte, ..] = piece {
             let at = usize::from(*at) % reply.len();
             reply[at] = *byte;
         }
-        self.say(act, reply);
+        self.send(output, reply);
     }
 
     /// Whether a reply to that call had this result.
-    fn has_said(&self, tag: u64, value: &Value) -> bool {
+    fn has_sent(&self, tag: u64, value: &Value) -> bool {
         let ids = self.names.get(&tag).into_iter().flatten();
-        let mut said = ids.filter_map(|id| self.said.get(id)).flatten();
-        said.any(|text| serde_json::from_str::<Value>(text).is_ok_and(|said| said == *value))
+        let mut sent = ids.filter_map(|id| self.sent.get(id)).flatten();
+        sent.any(|text| serde_json::from_str::<Value>(text).is_ok_and(|sent| sent == *value))
     }
 }
 
@@ -320,10 +321,10 @@ mod tests {
 
     #[test]
     fn what_was_not_said_to_a_call_is_not_its_value() {
-        let mut play = Play::default();
+        let mut peer = Peer::default();
         let request = br#"{"id":"a","method":"inc","params":{"tag":1}}"#;
-        play.answer(request);
-        assert!(play.has_said(1, &json!({"tag": 1})));
-        assert!(!play.has_said(1, &json!({"tag": 2})) && !play.has_said(2, &json!({"tag": 1})));
+        peer.answer(request);
+        assert!(peer.has_sent(1, &json!({"tag": 1})));
+        assert!(!peer.has_sent(1, &json!({"tag": 2})) && !peer.has_sent(2, &json!({"tag": 1})));
     }
 }

@@ -1,5 +1,5 @@
-//! A whole connection of a server that is fed any bytes: it answers or closes, says no more than
-//! it was asked for, and goes on serving others.
+//! A whole connection of a server that is fed any bytes: it answers or closes, sends no more than it
+//! was asked for, and goes on serving others.
 
 use std::{
     sync::{
@@ -33,8 +33,8 @@ const PING: &[u8] = br#"{"id":"p","method":"rpc.ping"}"#;
 ///
 /// # Panics
 ///
-/// If the server panics, hangs, says more than it may, says what is no reply, runs more handlers
-/// than there were requests, or no longer answers others.
+/// If the server panics, hangs, sends more than it may or what isn't a reply, runs more handlers than
+/// there were requests, or no longer answers others.
 pub fn check(data: &[u8]) {
     run(data);
 }
@@ -62,7 +62,7 @@ async fn feed(data: &[u8]) -> u64 {
     let requests = bytes.iter().filter(|byte| **byte == b'{').count();
     let replies = timeout(PATIENCE, exchange(near, bytes));
     let replies = replies.await.expect("the connection was never closed");
-    // Ten that are none may be answered, and one that is too long or not whole.
+    // Ten protocol errors may be answered, and one frame that is too long or incomplete.
     let most = (requests + 11) * MAX_REPLY_BYTES;
     assert!(
         replies.len() <= most,
@@ -117,7 +117,7 @@ fn stream(data: &[u8]) -> Vec<u8> {
     match script.byte() {
         Some(first) if first % 2 == 1 => {
             let mut bytes = Vec::new();
-            while !script.is_over() {
+            while !script.is_finished() {
                 bytes.extend(frame(script.piece()));
             }
             bytes

@@ -1,5 +1,5 @@
-//! The parser of messages: it never panics, refuses what is no JSON, and what it takes is written
-//! and read again as the same.
+//! The readers of messages: they never panic, refuse what isn't JSON, and what they take is the same
+//! after it was written and read again.
 
 use redial_protocol::{Incoming, Limits, Rejection, Request, RequestReader, write_request};
 use serde_json::value::RawValue;
@@ -12,8 +12,8 @@ const MAX_ERROR_BYTES: usize = 2048;
 ///
 /// # Panics
 ///
-/// If they are taken and are no JSON, if what is taken is not the same after it was written and
-/// read again, if they are read in two ways, or if a refusal says more than it may.
+/// If bytes that aren't JSON are taken, if what is taken is not the same after it was written and
+/// read again, if a message is read in two ways, or if a refusal is longer than it may be.
 pub fn check(data: &[u8]) {
     let limits = Limits::default();
     check_both_ways(data, &limits);

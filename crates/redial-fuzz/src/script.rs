@@ -33,7 +33,7 @@ impl<'a> Script<'a> {
         self.0.len()
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.0.is_empty()
     }
 }

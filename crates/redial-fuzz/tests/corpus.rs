@@ -13,7 +13,7 @@ fn all_of(target: &str, check: fn(&[u8])) {
     files.sort();
     assert!(files.len() >= 5, "{folder:?} holds {} cases", files.len());
     for file in files {
-        // A panic below tells what is wrong, and this tells with what.
+        // Names the case that a panic below is about.
         println!("{}", file.display());
         check(&fs::read(&file).unwrap());
     }

@@ -19,7 +19,7 @@ pub struct ErrorData {
     /// How long to wait before another attempt, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// The session that the server doesn't know, if that is what is wrong.
+    /// The session that the server doesn't know, if that is the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_session: Option<SessionId>,
     /// What was wrong and what was expected, for people. Repeats at most 200 bytes of the input.

@@ -6,14 +6,14 @@
 
 use thiserror::Error;
 
-/// The bytes of a frame's header.
+/// The size of a frame's header, in bytes.
 pub const FRAME_HEADER_BYTES: usize = 4;
 
 /// How far the gathering buffer may be allocated ahead of the bytes that have arrived.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
 
-/// The gathering buffer is given back after a frame if it grew beyond this: a connection that
-/// once received a large frame should not go on paying for it.
+/// A gathering buffer that grew beyond this is freed after its frame: a connection that once received
+/// a large frame should not go on paying for it.
 const KEEP_BYTES: usize = 1024;
 
 /// A length that no frame may have. The stream can't be resynchronised after it.
@@ -26,7 +26,7 @@ pub enum FrameError {
     /// The length is over the limit.
     #[error(
         "frame of {len_bytes} bytes; at most {max_bytes} are allowed{}",
-        if is_http(*len_bytes) { " (it begins as HTTP does, and this is no HTTP port)" } else { "" }
+        if is_http(*len_bytes) { " (these are the first bytes of an HTTP request, and this is not an HTTP port)" } else { "" }
     )]
     TooLarge {
         /// The length that was announced or about to be written, in bytes.
@@ -36,7 +36,7 @@ pub enum FrameError {
     },
 }
 
-/// Whether a length is the first letters of an HTTP request (RFC 9110, RFC 5789; the last is the
+/// Whether a length is the first four letters of an HTTP request (RFC 9110, RFC 5789; the last is the
 /// preface of RFC 9113).
 fn is_http(len_bytes: usize) -> bool {
     const METHODS: [&[u8; FRAME_HEADER_BYTES]; 10] = [
@@ -262,20 +262,22 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_told_that_this_is_no_http_port() {
-        let told = |start: &[u8]| {
+    fn a_browser_hears_that_this_is_not_an_http_port() {
+        let error_of = |start: &[u8]| {
             let error = frames(&mut FrameDecoder::new(1 << 20), start).unwrap_err();
             error.to_string()
         };
         for start in ["GET / HTTP/1.1", "POST / HTTP/1.1", "PRI * HTTP/2.0"] {
-            let text = told(start.as_bytes());
+            let text = error_of(start.as_bytes());
             assert!(
-                text.ends_with("(it begins as HTTP does, and this is no HTTP port)"),
+                text.ends_with(
+                    "(these are the first bytes of an HTTP request, and this is not an HTTP port)"
+                ),
                 "{text}"
             );
         }
         assert_eq!(
-            told(b"GOT /"),
+            error_of(b"GOT /"),
             "frame of 1196381216 bytes; at most 1048576 are allowed"
         );
     }
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_of_a_large_frame_is_given_back() {
+    fn the_buffer_of_a_large_frame_is_freed() {
         let mut wire = Vec::new();
         write_frame(&mut wire, 1 << 20, |out| {
             out.resize(out.len() + 100_000, b' ')

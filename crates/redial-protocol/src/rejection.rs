@@ -1,4 +1,4 @@
-//! What is answered to a message that is refused.
+//! The answer to a message that is refused.
 
 use std::fmt;
 
@@ -21,12 +21,12 @@ pub struct Rejection<'a> {
 }
 
 impl<'a> Rejection<'a> {
-    /// -32700, with what is wrong.
+    /// -32700 with `detail`: what is wrong, and what was expected.
     pub(crate) fn parse_error(detail: impl fmt::Display) -> Self {
         Self::new(ErrorCode::PARSE_ERROR, detail)
     }
 
-    /// -32600, with what is wrong.
+    /// -32600 with `detail`: what is wrong, and what was expected.
     pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
         Self::new(ErrorCode::INVALID_REQUEST, detail)
     }

@@ -89,7 +89,7 @@ pub enum ReplyError {
     Outcome {
         /// The id, as JSON.
         id: String,
-        /// What is wrong.
+        /// What is wrong with it.
         detail: String,
     },
 }

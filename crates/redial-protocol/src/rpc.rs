@@ -1,4 +1,4 @@
-//! The methods of the protocol itself: their names, and what is asked and answered.
+//! The methods of the protocol itself: their names, params and results.
 //!
 //! Any JSON-RPC client may call them; Redial's does so by itself.
 
@@ -26,8 +26,8 @@ pub const ACK: &str = "rpc.ack";
 /// Asks for the outcome of a call: takes [`CallParams`], answers [`Resolution`].
 pub const RESOLVE: &str = "rpc.resolve";
 
-/// Takes a call back if its handler has not begun: takes [`CallParams`], answers
-/// [`Cancellation`]. Meant to be a notification.
+/// Cancels a call whose handler has not begun: takes [`CallParams`], answers [`Cancellation`]. Meant
+/// to be a notification.
 pub const CANCEL: &str = "rpc.cancel";
 
 /// What `rpc.hello` takes. Without a session it asks for one.
@@ -64,11 +64,11 @@ pub struct Hello<'a> {
     pub max_in_flight: u64,
 }
 
-/// What `rpc.ack` takes: which calls of a session their caller is done with, for good.
+/// What `rpc.ack` takes: which calls of a session their caller acknowledges, for good.
 ///
-/// A request says the first half of this itself, as `"redial": {"ack": n}`. The second half is
-/// for calls that are over while an earlier one is not, so that one slow call does not pin the
-/// records of all that came after it.
+/// A request carries `ack` itself, as `"redial": {"ack": n}`. `above` is for calls that are
+/// acknowledged before an earlier one is, so that one slow call does not pin the records of all that
+/// came after it.
 ///
 /// ```
 /// use redial_protocol::rpc::AckParams;
@@ -86,15 +86,15 @@ pub struct AckParams {
     /// Every call below this number.
     #[serde(default)]
     pub ack: u64,
-    /// And every call from the first number of a pair to before the second. The pairs ascend and
-    /// don't overlap. From the first pair on that begins beyond the window none is taken, and the
-    /// answer is -32001; those before it are.
+    /// And every call from the first number of a pair up to, but not including, the second. The pairs
+    /// ascend and don't overlap. A pair that begins beyond the window is refused with -32001, and so
+    /// are those after it; those before it count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<(u64, u64)>,
 }
 
-/// What `rpc.resolve` and `rpc.cancel` take: the id of the call, if it is a string. One that is an
-/// integer may be asked for just as it was written.
+/// What `rpc.resolve` and `rpc.cancel` take: the id of the call, if it is a string. An id that is an
+/// integer is given as an integer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CallParams<'a> {
@@ -116,7 +116,7 @@ pub struct CallParams<'a> {
 /// ```
 #[derive(Clone, Debug, Deserialize)]
 pub struct Resolution {
-    /// What became of the call; never [`Running`](State::Running).
+    /// What happened to the call; never [`Running`](State::Running).
     pub state: State,
     /// If it is done: the result, as it was recorded.
     #[serde(default, deserialize_with = "present")]
@@ -129,11 +129,11 @@ pub struct Resolution {
 /// What `rpc.cancel` answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {
-    /// What became of the call.
+    /// What happened to the call.
     pub state: State,
 }
 
-/// What has become of a call that somebody asks about.
+/// What happened to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -145,7 +145,7 @@ pub enum State {
     Never,
 }
 
-/// A member that is `null` is there all the same: a result may be.
+/// A member that is `null` is present: a result may be `null`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }

@@ -1,6 +1,6 @@
 //! Sessions on the wire: a session's id, and the names of the calls that are numbered in it.
 //!
-//! A call of a session is a UUID like any other to whoever has never heard of sessions. Its
+//! To a program that has never heard of sessions such a name is a UUID like any other. Its
 //! version is 8, which RFC 9562 (section 5.8) leaves to each application: the session stands in
 //! the 60 high custom bits and the call's number in the 62 low ones. So the server finds a call's
 //! record by counting instead of hashing, as RIFL (Lee et al., SOSP 2015, section 4) does with
@@ -30,13 +30,13 @@ const VARIANT: u128 = 0b10;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
-/// A text that is no session's id.
+/// A text that is not a session's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a session's id has 15 hex digits in lower case")]
+#[error("not a session's id; expected 15 hex digits in lower case")]
 pub struct SessionIdError;
 
 impl SessionId {
-    /// The session with these bits; the 4 highest are left out.
+    /// The session with these 60 bits; the 4 highest of the 64 are dropped.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits & ((1 << SESSION_BITS) - 1))
@@ -66,12 +66,11 @@ impl FromStr for SessionId {
 
     fn from_str(text: &str) -> Result<Self, SessionIdError> {
         let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        match text.len() == 15 && text.bytes().all(is_digit) {
-            true => u64::from_str_radix(text, 16)
-                .map(Self)
-                .map_err(|_| SessionIdError),
-            false => Err(SessionIdError),
+        if text.len() != 15 || !text.bytes().all(is_digit) {
+            return Err(SessionIdError);
         }
+        let bits = u64::from_str_radix(text, 16).map_err(|_| SessionIdError)?;
+        Ok(Self(bits))
     }
 }
 
@@ -102,7 +101,7 @@ impl<'de> Deserialize<'de> for SessionId {
 pub struct SessionCall {
     /// The session.
     pub session: SessionId,
-    /// The call's place in it, counted from 0 and below 2^62.
+    /// Which call of the session it is, counted from 0 and below 2^62.
     pub number: u64,
 }
 
@@ -125,7 +124,7 @@ impl SessionCall {
         })
     }
 
-    /// The call's id: a UUID of version 8. Of the number only the low 62 bits are taken.
+    /// The call's id: a UUID of version 8. Of the number only the low 62 bits count.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         let session = u128::from(self.session.0);
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_session_id_is_refused() {
+    fn what_is_not_a_session_id_is_refused() {
         for text in [
             "",
             "123",

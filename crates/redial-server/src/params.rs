@@ -41,7 +41,7 @@ fn is_empty(text: &str) -> bool {
     inside.is_some_and(|inside| inside.trim().is_empty())
 }
 
-/// Says what is wrong with params that can't be decoded, with the path of the field.
+/// Why params can't be decoded, with the path of the field.
 fn why_not<P: DeserializeOwned>(text: &str) -> String {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, P>(&mut deserializer) {

@@ -1,4 +1,4 @@
-//! Ids and keys: what is one, what is refused, and which two are the same.
+//! Which values are ids, which are keys, and which two are the same.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -131,10 +131,11 @@ fn text() -> impl Strategy<Value = String> {
         "6b1f0e1[cd]?-7f51-[48]f5c[-_]?[89c]d0e-0a5d1c2b3a49",
         any::<bool>(),
     );
-    let uuid = uuid.prop_map(|(uuid, is_upper)| match is_upper {
-        true => uuid.to_uppercase(),
-        false => uuid,
-    });
+    let uuid = uuid.prop_map(
+        |(uuid, is_upper)| {
+            if is_upper { uuid.to_uppercase() } else { uuid }
+        },
+    );
     prop_oneof![5 => uuid, 1 => "-?[0-2]", 1 => r#"[a"\\é/\n😀]{1,2}"#]
 }
 

@@ -33,7 +33,7 @@ use super::{MAX_DEPTH, skip};
 ///
 /// ```
 /// assert_eq!(redial_protocol::read_json("[1, 2]"), Some(vec![1, 2]));
-/// // An escape, a fraction, what is no JSON: for serde_json to read, or to refuse.
+/// // An escape, a fraction, broken JSON: for serde_json to read, or to refuse.
 /// assert_eq!(redial_protocol::read_json::<String>(r#""\u0061""#), None);
 /// ```
 #[inline]
@@ -53,7 +53,7 @@ static NUMBERS_ARE_TEXT: LazyLock<bool> = LazyLock::new(|| {
     number.is_ok_and(|number| number.to_string() == "1.00")
 });
 
-/// What is left to read after a refusal: no value begins so.
+/// What is left to read after a refusal: no value begins with it.
 const REFUSED: &[u8] = b"\0";
 
 struct Reader<'de> {

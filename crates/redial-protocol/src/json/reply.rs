@@ -11,7 +11,7 @@ const HEADS: [&[u8]; 2] = [br#"{"jsonrpc":"2.0","id":"#, br#"{"id":"#];
 /// What stands between the id and the result.
 const MIDDLE: &[u8] = br#","result":"#;
 
-/// A larger frame is left to serde_json: what is saved is the work for what is around the result.
+/// A larger frame is left to serde_json: what is saved is work on what stands around the result.
 const MAX_FRAME_BYTES: usize = 4096;
 
 /// A result under a UUID, without Redial's own member.

@@ -72,8 +72,8 @@ fn digits(rest: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
-/// Skips an integer without a sign, and says which it is. Refuses more digits than
-/// fit into 64 bits whichever they are.
+/// Skips an integer without a sign, and returns it. It may have 19 digits, which always fit into 64
+/// bits.
 #[inline(always)]
 pub(super) fn count(rest: &[u8]) -> Option<(u64, &[u8])> {
     const MAX_DIGITS: usize = 19;
@@ -92,7 +92,7 @@ pub(super) fn count(rest: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// Skips a string that is a UUID in its 36-character form (RFC 9562, section 4), in either case, and
-/// says which it is.
+/// returns it.
 #[inline(always)]
 pub(super) fn uuid(rest: &[u8]) -> Option<(Uuid, &[u8])> {
     let ([b'"', uuid @ .., b'"'], rest) = rest.split_at_checked(38)? else {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unusual_or_wrong_is_not() {
+    fn what_is_unusual_or_wrong_is_refused() {
         for text in [
             "",
             " ",
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_nests_as_deep_as_is_said_and_no_deeper() {
+    fn a_value_nests_as_deep_as_allowed_and_no_deeper() {
         let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
         assert!(is_value(&nested(MAX_DEPTH)));
         assert!(!is_value(&nested(MAX_DEPTH + 1)));

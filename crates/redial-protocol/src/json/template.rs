@@ -78,7 +78,7 @@ impl RequestTemplate {
     /// like it.
     pub(crate) fn learn(&mut self, text: &str, request: &Request<'_>, max_depth: usize) {
         let learnt = self.try_learn(text, request);
-        // Behind the params there must be nothing but what is looked for there.
+        // Behind the params there may only be what `read` looks for there.
         if learnt.is_none() || self.read(text, max_depth).is_none() {
             self.len = 0;
         }

@@ -1,4 +1,4 @@
-//! What is a request, what isn't, and how the latter is answered.
+//! Which messages are requests, and how the others are answered.
 
 use proptest::prelude::*;
 
