@@ -178,16 +178,20 @@ fn value(json: &str) -> (Value, bool) {
     match serde_json::from_str(json).unwrap() {
         Value::String(text) => {
             let is_hyphen = |at: usize| [8, 13, 18, 23].contains(&at);
-            let fits = |(at, byte): (usize, u8)| match is_hyphen(at) {
-                true => byte == b'-',
-                false => byte.is_ascii_hexdigit(),
+            let fits = |(at, byte): (usize, u8)| {
+                if is_hyphen(at) {
+                    byte == b'-'
+                } else {
+                    byte.is_ascii_hexdigit()
+                }
             };
             let is_uuid = text.len() == 36 && text.bytes().enumerate().all(fits);
             let is_of_a_session =
                 is_uuid && &text[14..15] == "8" && "89abAB".contains(&text[19..20]);
-            match is_of_a_session {
-                true => (Value::String(text.to_lowercase()), true),
-                false => (Value::String(text), is_uuid),
+            if is_of_a_session {
+                (Value::String(text.to_lowercase()), true)
+            } else {
+                (Value::String(text), is_uuid)
             }
         }
         // Beyond 64 bits `Value` is a float.
