@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_the_contract() {
+    fn each_row_of_the_table_of_codes() {
         let again = Verdict::Again {
             no_sooner_than: Duration::ZERO,
         };
@@ -56,7 +56,7 @@ mod tests {
             (-32004, Verdict::Unknown),
             (-32005, Verdict::Refused),
             (-32006, again),
-            (-32007, Verdict::Failed),
+            (-32007, Verdict::Unknown),
             (-32008, Verdict::Unknown),
             (-32050, Verdict::Unknown),
             (42, Verdict::Failed),
