@@ -78,15 +78,15 @@ mod tests {
 
     #[test]
     fn behaves_like_a_stack() {
-        let mut few = SmallVec::new();
-        assert_eq!((few.pop(), few.last()), (None, None));
-        (1..=3).for_each(|n| few.push(n));
-        assert_eq!(few.iter().copied().collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(few.last_mut(), Some(&mut 3));
+        let mut list = SmallVec::new();
+        assert_eq!((list.pop(), list.last()), (None, None));
+        (1..=3).for_each(|n| list.push(n));
+        assert_eq!(list.iter().copied().collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(list.last_mut(), Some(&mut 3));
         assert_eq!(
-            (few.pop(), few.pop(), few.last()),
+            (list.pop(), list.pop(), list.last()),
             (Some(3), Some(2), Some(&1))
         );
-        assert_eq!((few.pop(), few.pop()), (Some(1), None));
+        assert_eq!((list.pop(), list.pop()), (Some(1), None));
     }
 }
