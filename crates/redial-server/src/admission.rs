@@ -1,7 +1,7 @@
-//! Admission: how many calls run at once, how many wait for a place, and when to try again.
+//! Admission: how many calls run at once, how many are queued, and when to try again.
 //!
 //! Pure bookkeeping: what a job is, and how it is run, is the caller's business. The common case,
-//! a free place and nobody waiting, is two atomic steps without a lock.
+//! a free run permit and an empty queue, is two atomic steps without a lock.
 
 use std::{
     collections::VecDeque,
@@ -21,17 +21,17 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// What a call is assumed to take before any has ended.
 const ASSUMED_SERVICE: Duration = Duration::from_millis(50);
 
-/// A place that was given.
+/// How a call was admitted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ticket {
     /// Run now, and [`release`](Admission::release_run_permit) the permit in the end.
     Run,
-    /// A place in the queue is kept: [`enqueue`](Admission::enqueue) the job, or
-    /// [`release_queue_slot`](Admission::release_queue_slot).
+    /// A slot in the queue is reserved: [`enqueue`](Admission::enqueue) the job, or
+    /// [release](Admission::release_queue_slot) the slot.
     Queue,
 }
 
-/// No place: running ones and queue are full.
+/// All run permits and all slots of the queue are taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueueFull {
     pub(crate) retry_after: Duration,
@@ -42,10 +42,10 @@ pub(crate) struct Admission<J> {
     max_running: usize,
     max_queued: usize,
     running: AtomicUsize,
-    /// Places in the queue that are taken or kept.
+    /// Slots in the queue that are taken or reserved.
     queued: AtomicUsize,
     queue: Mutex<VecDeque<J>>,
-    /// A moving average of how long a waiting execution held its place; 0 before the first.
+    /// A moving average of how long executions on tasks held their run permits; 0 before the first.
     mean_service_us: AtomicU64,
 }
 
@@ -61,7 +61,7 @@ impl<J> Admission<J> {
         }
     }
 
-    /// Asks for a place. Nobody overtakes those who wait.
+    /// Takes a run permit, or reserves a slot in the queue. No call overtakes the queue.
     pub(crate) fn admit(&self) -> Result<Ticket, QueueFull> {
         if self.queued.load(SeqCst) == 0 && self.try_run() {
             return Ok(Ticket::Run);
@@ -77,28 +77,28 @@ impl<J> Admission<J> {
         }
     }
 
-    /// Puts the job in the place that was kept for it. Ask for the [`next_runnable`] afterwards: a
-    /// place may have become free since the ticket was given.
+    /// Puts the job into the slot that was reserved for it. Ask for the [`next_runnable`]
+    /// afterwards: a run permit may have become free since.
     ///
     /// [`next_runnable`]: Self::next_runnable
     pub(crate) fn enqueue(&self, job: J) {
         self.lock().push_back(job);
     }
 
-    /// Gives a kept place in the queue back.
+    /// Releases a reserved slot in the queue.
     pub(crate) fn release_queue_slot(&self) {
         self.queued.fetch_sub(1, SeqCst);
     }
 
-    /// Gives a running place back. Ask for the [`next_runnable`](Self::next_runnable) afterwards.
+    /// Releases a run permit. Ask for the [`next_runnable`](Self::next_runnable) afterwards.
     pub(crate) fn release_run_permit(&self) {
         self.running.fetch_sub(1, SeqCst);
     }
 
-    /// A job that has waited and may run now, with its place.
+    /// A queued job that may run now, with its run permit.
     pub(crate) fn next_runnable(&self) -> Option<J> {
-        // A place in the queue is counted before its job looks for a free one to run in, and that
-        // is freed before this looks at the count, so at least one of the two sees the other.
+        // A slot in the queue is counted before its job looks for a free run permit, and a permit is
+        // freed before this looks at the count, so at least one of the two sees the other.
         if self.queued.load(SeqCst) == 0 {
             return None;
         }
@@ -110,12 +110,12 @@ impl<J> Admission<J> {
         queue.pop_front()
     }
 
-    /// Takes a job out of the queue that is not wanted any more.
+    /// Takes a job out of the queue.
     pub(crate) fn remove(&self, is_it: impl Fn(&J) -> bool) -> Option<J> {
         let mut queue = self.lock();
-        let place = queue.iter().position(is_it)?;
+        let at = queue.iter().position(is_it)?;
         self.queued.fetch_sub(1, SeqCst);
-        queue.remove(place)
+        queue.remove(at)
     }
 
     /// Takes all jobs out of the queue, for a server that is about to stop.
@@ -125,7 +125,7 @@ impl<J> Admission<J> {
         jobs
     }
 
-    /// Takes note of how long an execution held its place.
+    /// Takes note of how long an execution held its run permit.
     pub(crate) fn record_service(&self, service: Duration) {
         let sample = u64::try_from(service.as_micros()).unwrap_or(u64::MAX);
         let mean = self.mean_service_us.load(SeqCst);
@@ -182,50 +182,50 @@ mod tests {
         runnable(admission)
     }
 
-    fn leave(admission: &Admission<u32>) -> Vec<u32> {
+    fn release(admission: &Admission<u32>) -> Vec<u32> {
         admission.release_run_permit();
         runnable(admission)
     }
 
     #[test]
-    fn places_are_given_until_both_limits_are_reached() {
+    fn calls_are_admitted_until_both_limits_are_reached() {
         let admission = Admission::<u32>::new(2, 1);
         assert_eq!(admission.admit(), Ok(Ticket::Run));
         assert_eq!(admission.admit(), Ok(Ticket::Run));
         assert_eq!(admission.admit(), Ok(Ticket::Queue));
         assert!(admission.admit().is_err());
         assert_eq!(enqueue(&admission, 7), Vec::<u32>::new());
-        assert_eq!(leave(&admission), [7]);
+        assert_eq!(release(&admission), [7]);
         assert_eq!((admission.running(), admission.queued()), (2, 0));
-        assert_eq!(leave(&admission), Vec::<u32>::new());
-        assert_eq!(leave(&admission), Vec::<u32>::new());
+        assert_eq!(release(&admission), Vec::<u32>::new());
+        assert_eq!(release(&admission), Vec::<u32>::new());
         assert_eq!((admission.running(), admission.queued()), (0, 0));
     }
 
     #[test]
-    fn a_place_that_became_free_before_the_job_was_queued_is_not_lost() {
+    fn a_permit_that_became_free_before_the_job_was_queued_is_not_lost() {
         let admission = Admission::<u32>::new(1, 1);
         assert_eq!(admission.admit(), Ok(Ticket::Run));
         assert_eq!(admission.admit(), Ok(Ticket::Queue));
-        assert_eq!(leave(&admission), Vec::<u32>::new());
+        assert_eq!(release(&admission), Vec::<u32>::new());
         assert_eq!(enqueue(&admission, 7), [7]);
         assert_eq!((admission.running(), admission.queued()), (1, 0));
     }
 
     #[test]
-    fn nobody_overtakes_the_queue() {
+    fn no_call_overtakes_the_queue() {
         let admission = Admission::<u32>::new(1, 2);
         assert_eq!(admission.admit(), Ok(Ticket::Run));
         assert_eq!(admission.admit(), Ok(Ticket::Queue));
-        assert_eq!(leave(&admission), Vec::<u32>::new());
+        assert_eq!(release(&admission), Vec::<u32>::new());
         assert_eq!(admission.admit(), Ok(Ticket::Queue));
         assert_eq!(enqueue(&admission, 1), [1]);
         assert_eq!(enqueue(&admission, 2), Vec::<u32>::new());
-        assert_eq!(leave(&admission), [2]);
+        assert_eq!(release(&admission), [2]);
     }
 
     #[test]
-    fn a_place_can_be_given_up_and_the_queue_be_emptied() {
+    fn a_slot_can_be_released_and_the_queue_be_emptied() {
         let admission = Admission::<u32>::new(1, 2);
         assert_eq!(admission.admit(), Ok(Ticket::Run));
         assert_eq!(admission.admit(), Ok(Ticket::Queue));
@@ -248,18 +248,18 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum AdmissionStep {
-        Enter,
-        Leave,
-        GiveUp,
+        Admit,
+        ReleasePermit,
+        ReleaseSlot,
         Remove(usize),
         Drain,
     }
 
     fn event() -> impl Strategy<Value = AdmissionStep> {
         prop_oneof![
-            4 => Just(AdmissionStep::Enter),
-            3 => Just(AdmissionStep::Leave),
-            1 => Just(AdmissionStep::GiveUp),
+            4 => Just(AdmissionStep::Admit),
+            3 => Just(AdmissionStep::ReleasePermit),
+            1 => Just(AdmissionStep::ReleaseSlot),
             1 => (0usize..8).prop_map(AdmissionStep::Remove),
             1 => Just(AdmissionStep::Drain),
         ]
@@ -268,10 +268,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
-        /// Against a number and a list: no limit is ever exceeded, nobody is overtaken, nobody who
-        /// waits is left behind when there is a place, and nothing is counted that isn't there.
+        /// Against a number and a list: no limit is ever exceeded, no job is overtaken, no job stays
+        /// queued while a permit is free, and nothing is counted that isn't there.
         #[test]
-        fn places_are_those_of_a_number_and_a_list(
+        fn it_behaves_like_a_number_and_a_list(
             (max_running, max_queued) in (1usize..4, 0usize..4),
             events in prop::collection::vec(event(), 0..60),
         ) {
@@ -279,7 +279,7 @@ mod tests {
             let (mut running, mut waiting) = (0, VecDeque::new());
             for (job, event) in (0..).zip(events) {
                 match event {
-                    AdmissionStep::Enter => match admission.admit() {
+                    AdmissionStep::Admit => match admission.admit() {
                         Ok(Ticket::Run) => {
                             prop_assert!(running < max_running && waiting.is_empty());
                             running += 1;
@@ -294,24 +294,24 @@ mod tests {
                             prop_assert!((MIN_RETRY_AFTER..=MAX_RETRY_AFTER).contains(&retry_after));
                         }
                     },
-                    AdmissionStep::Leave if running > 0 => {
+                    AdmissionStep::ReleasePermit if running > 0 => {
                         let next = waiting.pop_front();
                         running -= usize::from(next.is_none());
-                        prop_assert_eq!(leave(&admission), Vec::from_iter(next));
+                        prop_assert_eq!(release(&admission), Vec::from_iter(next));
                     }
-                    AdmissionStep::GiveUp if running == max_running && waiting.len() < max_queued => {
+                    AdmissionStep::ReleaseSlot if running == max_running && waiting.len() < max_queued => {
                         prop_assert_eq!(admission.admit(), Ok(Ticket::Queue));
                         admission.release_queue_slot();
                     }
-                    AdmissionStep::Remove(place) => {
-                        let job = waiting.get(place).copied().unwrap_or(u32::MAX);
-                        let expected = waiting.remove(place);
+                    AdmissionStep::Remove(at) => {
+                        let job = waiting.get(at).copied().unwrap_or(u32::MAX);
+                        let expected = waiting.remove(at);
                         prop_assert_eq!(admission.remove(|other| *other == job), expected);
                     }
                     AdmissionStep::Drain => {
                         prop_assert_eq!(std::mem::take(&mut waiting), admission.drain());
                     }
-                    AdmissionStep::Leave | AdmissionStep::GiveUp => {}
+                    AdmissionStep::ReleasePermit | AdmissionStep::ReleaseSlot => {}
                 }
                 prop_assert_eq!(admission.running(), running);
                 prop_assert_eq!(admission.queued(), waiting.len());

@@ -1,4 +1,4 @@
-//! The one place that asks what time it is. Everything else is told.
+//! The only file that reads the clock. Everything else gets the time as an argument.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The moment a time after another; a limit may be `Duration::MAX`, which no moment can be.
+/// A moment plus a time; a limit may be `Duration::MAX`, which can't be added to any moment.
 pub(crate) fn after(moment: Instant, time: Duration) -> Instant {
     moment + time.min(YEAR)
 }
 
-/// What a clock that is read seldom takes for quick: as long as a call takes less than this on the
-/// average, a connection's calls are told a time that is at most [`STEP`] calls old.
+/// What a coarse clock takes for quick: while a call takes less than this on average, a connection's
+/// calls get a reading that is at most [`STEP`] calls old.
 const QUICK: Duration = Duration::from_micros(20);
 
 /// How many calls of a connection have to be quick in a row before its clock is read seldom.
@@ -26,8 +26,8 @@ const TRUSTED: u32 = 256;
 /// How seldom the clock is read then.
 const STEP: u32 = 16;
 
-/// A connection's own clock. Reading the real one takes as long as looking a call up, so where
-/// calls have been quick it is read once in a while.
+/// A connection's own clock. Reading the real one takes as long as looking up a call, so where calls
+/// have been quick it is read once in a while.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CoarseClock {
     latest: Instant,
@@ -66,9 +66,10 @@ impl CoarseClock {
     pub(crate) fn read(&mut self, now: Instant) -> Instant {
         let took = now.saturating_duration_since(self.latest);
         let calls = self.calls.max(1);
-        self.quick = match took <= QUICK * calls {
-            true => self.quick.saturating_add(calls),
-            false => 0,
+        self.quick = if took <= QUICK * calls {
+            self.quick.saturating_add(calls)
+        } else {
+            0
         };
         self.set(now);
         now
@@ -79,7 +80,7 @@ impl CoarseClock {
 mod tests {
     use super::*;
 
-    /// Says how often the clock was read for calls that take so long.
+    /// How often the clock was read for calls that take so long.
     fn reads(coarse: &mut CoarseClock, real: &mut Instant, calls: u32, each: Duration) -> u32 {
         let mut reads = 0;
         for _ in 0..calls {

@@ -1,4 +1,4 @@
-//! Every limit of a server: its unit, its default, what it costs, and what happens at it.
+//! Every limit of a server: its unit, its default, its cost, and what happens when it is reached.
 
 use std::time::Duration;
 
@@ -36,24 +36,26 @@ pub struct Config {
     /// handler again, so this must be longer than any client goes on trying. Memory grows as
     /// rate x `ttl`. Calls of a session have no such window.
     pub ttl: Duration,
-    /// The most calls with plain ids on record, running and finished. Default 1,000,000, at about 180 bytes each
-    /// for short replies. So at most `max_records / ttl` new mutations a second can be taken on,
-    /// 100,000 with the defaults. At the limit: -32001 for new mutations; nothing is evicted.
+    /// The most calls with plain ids on record, running and finished. Default 1,000,000, at about
+    /// 180 bytes each for short replies. So at most `max_records / ttl` new mutations a second can
+    /// be admitted, 100,000 with the defaults. At the limit: -32001 for new mutations; nothing is
+    /// evicted.
     pub max_records: usize,
     /// The most memory that records may keep, in bytes. Default 256 MiB. Checked before a call is
-    /// taken on, so replies of calls that are already running may exceed it. At the limit: -32001.
+    /// admitted, so replies of calls that are already running may exceed it. At the limit: -32001.
     pub max_record_bytes: usize,
     /// How long a session is kept after its last connection has ended. Default 30 min, as in
-    /// MongoDB's retryable writes (`localLogicalSessionTimeoutMinutes`); 1 ms or more. A client that comes back later gets a new one, and is told of its unresolved calls
-    /// that nobody knows their outcome. A client that goes for good costs its records for so long.
+    /// MongoDB's retryable writes (`localLogicalSessionTimeoutMinutes`); 1 ms or more. A client that
+    /// comes back later gets a new one, and its unresolved calls end as unknown. A client that goes
+    /// for good costs its records for so long.
     pub session_lease: Duration,
     /// The most sessions at once. Default 10,000, at less than 1 KiB each without records. At the
-    /// limit a session goes whose last connection ended 10 s ago or earlier, and which has no call
-    /// under way and no outcome to tell; if there is none, new clients are refused (-32001). One
+    /// limit a session goes whose last connection ended 10 s ago or earlier, with no call in flight
+    /// and no outcome on record; if there isn't one, new clients are refused (-32001). One
     /// connection may open 16.
     pub max_sessions: usize,
     /// The most memory that the records of one session may keep, in bytes. Default 16 MiB.
-    /// Checked before a call is taken on. At the limit: -32001 for its new mutations, until it
+    /// Checked before a call is admitted. At the limit: -32001 for its new mutations, until it
     /// acknowledges some.
     pub max_session_bytes: usize,
     /// The same for all sessions together. Default 256 MiB.
@@ -62,7 +64,7 @@ pub struct Config {
     pub max_joined: usize,
     /// How many calls run at once. Default 256. Beyond, they queue.
     pub max_running: usize,
-    /// How many calls wait for a place. Default 1,024. Beyond: -32001, with a `retry_after_ms` that
+    /// How many calls are queued until others finish. Default 1,024. Beyond: -32001, with a `retry_after_ms` that
     /// grows with the queue.
     pub max_queued: usize,
     /// How many connections are open at once. Default 1,024, each at one partly received frame, a
@@ -70,17 +72,17 @@ pub struct Config {
     pub max_connections: usize,
     /// How many calls of one connection are unanswered at once, and how many of one session are
     /// unacknowledged: its window. Default 512. A session's window full of replies of 100 bytes
-    /// takes about 100 KiB. Clients are told the figure and wait at it; twice as many are let pass,
-    /// since acknowledgements may be on their way, then: -32001. At most 65,536. At the limit of a
-    /// connection the
-    /// server takes no more of them from that connection until an answer leaves: it holds back up
-    /// to 64 KiB of requests, among which it still answers `rpc.ping`, and then stops reading.
+    /// takes about 100 KiB. `rpc.hello` announces the figure, and clients wait at it; twice as many
+    /// are let pass, since acknowledgements may be on their way, then: -32001. At most 65,536. At
+    /// the limit of a connection the server dispatches no more of its requests until a reply
+    /// leaves: up to 64 KiB of them wait, among which `rpc.ping` is still answered, and then it
+    /// stops reading.
     pub max_in_flight: usize,
     /// How many unsent reply bytes stop the reading from a connection, those included that wait
     /// for the rest of their batch. Default 1 MiB. Calls that were read before may still answer,
     /// so a connection can come to hold this and `max_in_flight` replies.
     pub unsent_pause_bytes: usize,
-    /// How long a peer may take none of the bytes that wait for it. Default 10 s, then closed.
+    /// How long a peer may read none of the bytes that wait for it. Default 10 s, then closed.
     pub write_timeout: Duration,
     /// How long a frame may take from its first byte to its last. Default 10 s, then closed.
     pub frame_timeout: Duration,
@@ -90,10 +92,10 @@ pub struct Config {
     /// closed.
     pub max_protocol_errors: u32,
     /// How long a shutdown waits for running calls. Default 10 s; then they are cut off, and their
-    /// callers are told -32008.
+    /// callers get -32008.
     pub drain_timeout: Duration,
     /// Whether to listen on an address that other machines can reach, without TLS and without
-    /// asking anybody who they are. Default false: only loopback addresses are accepted.
+    /// authentication. Default false: only loopback addresses are accepted.
     pub insecure: bool,
 }
 

@@ -1,5 +1,5 @@
 //! Faults as part of the product: a seeded list of rules that decides, for each request that
-//! arrives, what the network will pretend to have done to it.
+//! arrives, what a bad network would have done to it.
 //!
 //! A rule names one fault, its probability and, if wanted, one method. For each kind of fault the
 //! first rule that fires wins. The verdict on the n-th request depends on the seed, n and the
@@ -23,25 +23,25 @@ use thiserror::Error;
 pub use delay::{Delay, MAX_DELAY};
 pub(crate) use verdict::{ReplyFault, RequestFault, Verdict};
 
-/// What is pretended to go wrong.
+/// One thing that goes wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The request is lost on its way in: nothing is executed, nothing is answered.
+    /// The request is lost on its way in: nothing is executed or answered.
     DropRequest,
     /// The reply is lost on its way out: the effect has happened and the caller can't know.
     DropReply,
-    /// Time passes before the execution, while the call holds its place among the running ones.
+    /// Time passes before the execution, while the call holds its run permit.
     DelayExecution(Delay),
     /// Time passes between the execution and the reply.
     DelayReply(Delay),
-    /// The connection breaks.
+    /// The connection is cut.
     Cut(CutPoint),
-    /// The request arrives twice. (Not for an entry of a batch, whose answer has one place.)
+    /// The request arrives twice. (Not for an entry of a batch, whose answer has one slot for it.)
     Duplicate,
 }
 
-/// When the connection breaks.
+/// When the connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutPoint {
     /// Before the request is read: nothing is executed.
@@ -54,11 +54,11 @@ pub enum CutPoint {
     AfterReply,
 }
 
-/// Why a rule can't be.
+/// Why a [`FaultRule`] is not possible.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum FaultRuleError {
-    /// The probability is none.
+    /// The probability is not a number from 0 to 1.
     #[error("probability {0}; expected a number from 0 to 1")]
     Probability(f64),
     /// The range of a uniform delay is upside down.
@@ -123,9 +123,9 @@ impl FaultRule {
     }
 
     fn fires(&self, method: &str, rng: &mut impl Rng) -> bool {
-        // Drawn in any case, so that a rule's luck doesn't depend on the rules before it.
-        let luck = rng.random::<f64>();
-        self.method.as_deref().is_none_or(|only| only == method) && luck < self.probability
+        // Drawn in any case, so that a rule's draw doesn't depend on the rules before it.
+        let draw = rng.random::<f64>();
+        self.method.as_deref().is_none_or(|only| only == method) && draw < self.probability
     }
 }
 
@@ -164,15 +164,15 @@ impl Faults {
         }))
     }
 
-    /// Puts these rules in the place of those in force, from the next request on.
+    /// Replaces the rules in force, from the next request on.
     pub fn set(&self, rules: impl IntoIterator<Item = FaultRule>) {
         let rules: Arc<[FaultRule]> = rules.into_iter().collect();
-        let mut place = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
         self.0.any.store(!rules.is_empty(), Ordering::Release);
-        *place = rules;
+        *in_force = rules;
     }
 
-    /// Takes all rules away.
+    /// Removes all rules.
     pub fn clear(&self) {
         self.set([]);
     }
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_make_no_sense_say_so() {
+    fn impossible_rules_are_refused() {
         for probability in [-0.1, 1.1, f64::NAN] {
             assert!(matches!(
                 FaultRule::new(Fault::DropReply, probability),

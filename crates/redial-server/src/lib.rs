@@ -25,36 +25,36 @@
 //! # What it promises
 //!
 //! * A *mutation* whose id is a key (any id but null in the notebook dialect, a UUID in JSON-RPC
-//!   2.0) has at most one execution as long as its record lives. The record is found or created
-//!   in one step, before anything else happens.
+//!   2.0) has at most one execution while its record lives. The record is found or created in one
+//!   step, before anything else happens.
 //! * The record of a call that belongs to a session lives until its caller acknowledges it; from
-//!   then on the call is refused (-32007). A session lives as long as a connection is attached to
-//!   it, and for [`Config::session_lease`] after that; calls of a session that is not known are
-//!   not executed (-32004).
+//!   then on the call is refused (-32007). A session lives while a connection is attached to it,
+//!   and for [`Config::session_lease`] after that; calls of an unknown session are not executed
+//!   (-32004).
 //! * The record of a call with any other id lives while the call runs, and for [`Config::ttl`]
-//!   after it ended, of time in which the server was awake. A duplicate that comes later is
+//!   after it has finished, of time in which the server was awake. A duplicate that comes later is
 //!   executed again.
 //! * A server that was made before a `fork` is another one in each process, with a table and sessions
 //!   of its own: records are not shared. Clients whose retries may reach either need sessions.
 //! * The execution belongs to the call. When the connection that brought it dies, it goes on, and
 //!   its outcome is recorded.
-//! * Whatever is refused says so, with a code, the reason, and whether anything was executed.
+//! * Every refusal has a code, a reason, and says whether anything was executed.
 //! * Nothing is evicted while it could still be asked for. A full table refuses new calls.
 //!
-//! It does not promise to remember across a restart: this table is in memory. A call of a session
-//! is then not executed again, but nobody knows what became of it; one with a plain id is.
+//! The table is in memory and does not survive a restart. A call of a session is not executed
+//! again after one, but its outcome is unknown; a call with a plain id is executed again.
 //!
 //! # The protocol's own methods
 //!
 //! `rpc.hello` opens a session or attaches a connection to one, `rpc.ack` acknowledges calls,
-//! `rpc.resolve` tells what became of a call or fences its id for ever, `rpc.cancel` takes a call
-//! back that has not begun, `rpc.ping` answers, `rpc.discover` names the methods. What they take
-//! and answer stands in [`redial_protocol::rpc`]. They pass every queue.
+//! `rpc.resolve` answers with the outcome of a call or fences its id for ever, `rpc.cancel` cancels
+//! a call that has not started, `rpc.ping` answers, `rpc.discover` lists the methods. Their params
+//! and results are in [`redial_protocol::rpc`]. They pass every queue.
 //!
 //! # Where to read on
 //!
-//! [`Server`] for the parts, [`Config`] for every limit, [`Abort`] for how a handler fails,
-//! [`Faults`] for making it all go wrong on purpose.
+//! [`Server`] for the parts, [`ServerBuilder`] for methods, [`Config`] for every limit, [`Abort`]
+//! for how a handler fails, [`Faults`] for making it all go wrong on purpose.
 
 mod abort;
 mod admission;

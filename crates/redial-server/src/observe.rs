@@ -5,7 +5,7 @@ use redial_protocol::ErrorCode;
 /// Something that happened to one attempt of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// What.
+    /// What happened.
     pub kind: EventKind,
     /// The id as it was written, as JSON; `None` for a notification.
     pub id: Option<&'a str>,
@@ -19,33 +19,33 @@ pub struct Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The call is new and has been taken on: from now on it is running, though it may wait for a
-    /// place or, if a fault rule says so, for a while.
+    /// The call is new and admitted: from now on it is running, though it may be queued, or delayed
+    /// by a fault rule.
     Accepted,
-    /// The handler of the call that this attempt brought begins.
+    /// The handler of the call that this attempt brought starts.
     Started,
     /// The call is running; this attempt will get the same reply.
     Joined,
     /// The call is finished; this attempt gets the recorded reply.
     Replayed,
-    /// The handler of the call that this attempt brought has ended.
+    /// The handler of the call that this attempt brought has finished.
     Finished,
     /// The attempt is refused, with this code. Nothing was executed for it.
     Refused(ErrorCode),
     /// The reply has been handed to the connection.
     Replied,
-    /// A fault rule lost the request.
+    /// A fault rule dropped the request.
     RequestDropped,
-    /// A fault rule lost the reply.
+    /// A fault rule dropped the reply.
     ReplyDropped,
-    /// A fault rule made a second request of it.
+    /// A fault rule duplicated the request.
     Duplicated,
-    /// A fault rule broke the connection.
+    /// A fault rule cut the connection.
     Cut,
 }
 
-/// Is told of every event. It is called on the path of each call, so it must not block. If it
-/// panics, the call goes on as if it had not.
+/// Sees every event. It is called on the path of each call, so it must not block. If it panics, the
+/// call goes on as if it had not.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +63,6 @@ pub enum EventKind {
 /// }
 /// ```
 pub trait Observer: Send + Sync + 'static {
-    /// Something happened to an attempt.
+    /// Called when something has happened to an attempt.
     fn observe(&self, event: &Event<'_>);
 }

@@ -1,4 +1,4 @@
-//! What the server has done so far, in numbers.
+//! Counts of what the server has done, and of what it holds.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,11 +8,11 @@ use crate::observe::EventKind;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Executions that began: queries, notifications and mutations.
+    /// Executions that started: queries, notifications and mutations.
     pub started: u64,
-    /// Executions that ended.
+    /// Executions that finished.
     pub finished: u64,
-    /// Attempts that waited for an execution that another attempt had set going.
+    /// Attempts that joined the execution of an earlier attempt.
     pub joined: u64,
     /// Attempts that were answered with a recorded reply.
     pub replayed: u64,
@@ -20,17 +20,17 @@ pub struct Stats {
     pub refused: u64,
     /// Mutations with plain ids on record now, running and finished.
     pub records: usize,
-    /// What they keep in memory, in bytes, by the table's own reckoning.
+    /// What they keep in memory, in bytes, as the table counts them.
     pub record_bytes: usize,
     /// Sessions now, with a connection or within their lease.
     pub sessions: usize,
     /// Calls of sessions that run now, or have an outcome that is not acknowledged.
     pub session_records: usize,
-    /// What the records of all sessions keep in memory, in bytes, by the table's own reckoning.
+    /// What the records of all sessions keep in memory, in bytes, as the table counts them.
     pub session_bytes: usize,
     /// Calls running now.
     pub running: usize,
-    /// Calls that wait for a place now.
+    /// Calls queued now.
     pub queued: usize,
     /// Connections open now.
     pub connections: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Counters {
     refused: AtomicU64,
 }
 
-/// Executions on one connection that have not been counted yet.
+/// Executions of one read that are not counted yet.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) started: u64,

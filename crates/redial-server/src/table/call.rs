@@ -57,7 +57,7 @@ pub(crate) struct Admitted<T> {
 /// What the table decides about an attempt.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Decision<T, R> {
-    /// The call is new and on record as running; whoever asked has to run it.
+    /// The call is new and on record as running; the caller of `begin` has to run it.
     Start(T),
     /// The call is running; the waiter was added.
     Joined,

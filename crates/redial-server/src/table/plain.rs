@@ -26,7 +26,7 @@ use self::{
 };
 use super::call::{Attempt, Decision, Resolved, TableWaiter, lock};
 
-/// The longest TTL that a record's expiry can be told by.
+/// The longest TTL that a record can have.
 pub(crate) const MAX_TTL: Duration = ttl::Millis::MAX_SPAN;
 
 /// The bounds of the calls with plain ids; see `Config` for what they mean to a user.
@@ -209,7 +209,7 @@ impl<W> PlainTable<W> {
         let now = self.at(now);
         let reclaim = |mut shard: MutexGuard<'_, Shard<W>>| {
             let gone = shard.expire_all(now, &self.usage);
-            gone.plus(shard.quota.give_back(&self.usage))
+            gone.plus(shard.quota.return_all(&self.usage))
         };
         self.all()
             .map(reclaim)

@@ -13,7 +13,7 @@ pub(crate) struct PlainKey {
 
 impl PlainKey {
     /// The hash is keyed, so that a peer can't choose ids that collide. Of a UUID its 16 bytes are
-    /// hashed and nothing else; what tells it from the other kinds is compared with the key.
+    /// hashed and nothing else; keys of other kinds with the same bytes differ when compared.
     pub(super) fn new(hasher: &RandomState, key: CallKey) -> Self {
         let mut state = hasher.build_hasher();
         match &key {

@@ -1,4 +1,4 @@
-//! Moments as the table of plain ids tells them: in 4 bytes.
+//! Moments as the table of plain ids stores them: in 4 bytes.
 
 use std::time::{Duration, Instant};
 
@@ -28,10 +28,7 @@ impl Millis {
 
     /// The later of two moments.
     pub(super) fn max(self, other: Self) -> Self {
-        match other.has_come(self) {
-            true => self,
-            false => other,
-        }
+        if other.has_come(self) { self } else { other }
     }
 
     /// Whether this moment has come.
@@ -44,11 +41,12 @@ impl Millis {
         self.0.wrapping_sub(earlier.0)
     }
 
-    /// What is left until this moment; nothing if it has come.
+    /// The time until this moment; zero if it has come.
     pub(super) fn left(self, now: Self) -> Duration {
-        match self.has_come(now) {
-            true => Duration::ZERO,
-            false => Duration::from_millis(self.millis_since(now).into()),
+        if self.has_come(now) {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(self.millis_since(now).into())
         }
     }
 }

@@ -1,8 +1,8 @@
 //! How much the table holds, over all shards, and how a shard asks whether it may hold more.
 //!
-//! A shard asks for more than it needs and keeps what it gives back, so that a call seldom touches
-//! what all threads share. Near a bound a shard asks for no more than it needs and keeps nothing,
-//! and before a call is refused what the others have in hand is gathered.
+//! A shard takes quota in portions and keeps what it frees, so that a call seldom touches what all
+//! threads share. Near a bound a shard takes no more than it needs and keeps nothing, and before a
+//! call is refused the quotas of the other shards are reclaimed.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -17,19 +17,19 @@ pub(super) struct Amount {
     pub(super) bytes: usize,
 }
 
-/// What a shard asks for at once.
+/// What a shard takes at once.
 const PORTION: Amount = Amount {
     records: 64,
     bytes: 16 * 1024,
 };
 
-/// A portion for every shard: where less is left, a bound is near.
+/// A portion for every shard: where less than this is left, a bound is near.
 const NEAR: Amount = Amount {
     records: SHARDS * PORTION.records,
     bytes: SHARDS * PORTION.bytes,
 };
 
-/// What all shards hold or have in hand.
+/// What all shards hold, together with their unused quotas.
 #[derive(Debug)]
 pub(super) struct Usage {
     records: AtomicUsize,
@@ -37,7 +37,7 @@ pub(super) struct Usage {
     max: Amount,
 }
 
-/// What a shard has in hand: it may hold so much more.
+/// How much more a shard may hold without asking.
 #[derive(Debug, Default)]
 pub(super) struct LocalQuota(Amount);
 
@@ -49,7 +49,7 @@ impl Amount {
         }
     }
 
-    /// Nothing where that would be less.
+    /// The difference; zero where it would be negative.
     pub(super) fn less(self, other: Self) -> Self {
         Self {
             records: self.records.saturating_sub(other.records),
@@ -79,7 +79,7 @@ impl Usage {
     }
 
     /// Whether outcomes, which are kept in any case, have taken more than there is.
-    fn is_over(&self) -> bool {
+    fn is_exceeded(&self) -> bool {
         self.bytes.load(Relaxed) > self.max.bytes
     }
 
@@ -91,8 +91,8 @@ impl Usage {
         self.taken().plus(amount).fits_into(self.max)
     }
 
-    /// Takes an amount if there is room for it. Where there is none, nobody else is kept from room
-    /// that is there, not even for a moment.
+    /// Takes an amount if there is room for it. If there isn't, no other shard is kept from the room
+    /// that there is, not even for a moment.
     fn try_take(&self, amount: Amount) -> bool {
         let (max, Amount { records, bytes }) = (self.max, amount);
         if !self.has_room(amount) || !try_add(&self.records, records, max.records) {
@@ -110,7 +110,7 @@ impl Usage {
         self.bytes.fetch_add(amount.bytes, Relaxed);
     }
 
-    fn give_back(&self, amount: Amount) {
+    fn release(&self, amount: Amount) {
         self.records.fetch_sub(amount.records, Relaxed);
         self.bytes.fetch_sub(amount.bytes, Relaxed);
     }
@@ -119,9 +119,9 @@ impl Usage {
 impl LocalQuota {
     /// Takes room for a new record, if there is any.
     pub(super) fn reserve(&mut self, new: Amount, usage: &Usage) -> bool {
-        if usage.is_over() {
-            // What is in hand is not there then.
-            self.give_back(usage);
+        if usage.is_exceeded() {
+            // The quota is not backed by room then.
+            self.return_all(usage);
         }
         let fits = self.get(new, usage);
         if fits {
@@ -130,7 +130,7 @@ impl LocalQuota {
         fits
     }
 
-    /// Takes room for an outcome, which has to be kept whether there is room or not.
+    /// Takes room for an outcome, which is stored whether there is room or not.
     pub(super) fn take(&mut self, bytes: usize, usage: &Usage) {
         let outcome = Amount { records: 0, bytes };
         if !self.get(outcome, usage) {
@@ -141,7 +141,7 @@ impl LocalQuota {
         self.0 = self.0.less(outcome);
     }
 
-    /// Gets at least so much into the hand. Says whether it could.
+    /// Makes sure of at least so much quota. Returns whether that was possible.
     fn get(&mut self, wanted: Amount, usage: &Usage) -> bool {
         wanted.fits_into(self.0) || self.ask(wanted, usage)
     }
@@ -158,26 +158,27 @@ impl LocalQuota {
         got.is_some()
     }
 
-    /// Room that is not needed any more. What is too much for a hand goes back.
+    /// Takes back room that was freed. What is too much for one shard is returned to all.
     pub(super) fn put(&mut self, amount: Amount, usage: &Usage) {
         self.0 = self.0.plus(amount);
-        let too_much = match usage.is_near() {
-            true => self.0,
-            false => Amount {
+        let too_much = if usage.is_near() {
+            self.0
+        } else {
+            Amount {
                 records: surplus(self.0.records, PORTION.records),
                 bytes: surplus(self.0.bytes, PORTION.bytes),
-            },
+            }
         };
         if too_much != Amount::default() {
             self.0 = self.0.less(too_much);
-            usage.give_back(too_much);
+            usage.release(too_much);
         }
     }
 
-    /// Everything in hand goes back. Says how much.
-    pub(super) fn give_back(&mut self, usage: &Usage) -> Amount {
+    /// Returns the whole quota to all shards. Returns how much that was.
+    pub(super) fn return_all(&mut self, usage: &Usage) -> Amount {
         let amount = std::mem::take(&mut self.0);
-        usage.give_back(amount);
+        usage.release(amount);
         amount
     }
 
@@ -194,9 +195,10 @@ fn try_add(total: &AtomicUsize, more: usize, max: usize) -> bool {
 
 /// All above one portion, once there are two.
 fn surplus(quota: usize, portion: usize) -> usize {
-    match quota > 2 * portion {
-        true => quota - portion,
-        false => 0,
+    if quota > 2 * portion {
+        quota - portion
+    } else {
+        0
     }
 }
 

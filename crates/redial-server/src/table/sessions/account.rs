@@ -35,7 +35,7 @@ struct Account<W> {
     taken_bytes: usize,
 }
 
-/// What became of an acknowledgement.
+/// How an acknowledgement went.
 pub(crate) struct AckResult<W> {
     /// False if a range lies further ahead than the window allows; those before it were taken.
     pub(crate) is_accepted: bool,
@@ -72,8 +72,8 @@ impl<W> Session<W> {
         result
     }
 
-    /// How many calls run, or have an outcome that is not acknowledged. For the registry, under
-    /// whose lock nothing else is done with a session.
+    /// How many calls run, or have an outcome that is not acknowledged. The only step on a session
+    /// that is taken under the registry's lock.
     pub(super) fn live(&self) -> usize {
         lock(&self.account).records.live()
     }

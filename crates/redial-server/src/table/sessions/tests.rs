@@ -87,7 +87,7 @@ fn a_session_lives_as_long_as_a_connection_and_then_its_lease() {
     assert!(sessions.attach(session.id(), before_end + LEASE).is_none());
 }
 
-/// Its calls have been sent again under another session, as whoever asked was told that they can't
+/// Its calls have been sent again under another session, since the peer has heard that they can't
 /// have been executed. Connections don't agree on the time to the microsecond.
 #[test]
 fn a_session_that_was_unknown_once_stays_so_at_an_earlier_time() {

@@ -13,7 +13,7 @@ fn fingerprint() -> Fingerprint {
     Fingerprint::new(5, "6")
 }
 
-/// Moments told by hand, as milliseconds.
+/// Records with a clock that is moved by hand, in milliseconds.
 struct FinishedWorld {
     finished: Finished,
     epoch: Instant,
@@ -154,7 +154,7 @@ fn keys_that_are_no_uuids_lie_with_their_outcomes_and_go_with_them() {
         text("1"),
         text(&"k".repeat(128)),
         uuid(12),
-        // What a short text would look like if it were not told from a UUID.
+        // What a short text would look like if it were taken for a UUID.
         CallKey::Uuid(4_u128.to_be_bytes()),
         text("é"),
     ];

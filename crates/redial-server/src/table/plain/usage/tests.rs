@@ -42,7 +42,7 @@ fn a_hand_is_not_left_with_much() {
     }
     hand.put(amount(2_000, 1_000_000), &usage);
     assert!(hand.amount().fits_into(PORTION.plus(PORTION)));
-    hand.give_back(&usage);
+    hand.return_all(&usage);
     assert_eq!(usage.taken(), Amount::default());
 }
 
@@ -65,7 +65,7 @@ proptest! {
                 }
                 2 => hand.put(std::mem::take(mine), &usage),
                 _ => {
-                    hand.give_back(&usage);
+                    hand.return_all(&usage);
                 }
             }
             let quota = hands.iter().map(LocalQuota::amount);
