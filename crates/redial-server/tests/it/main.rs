@@ -7,6 +7,7 @@ mod common;
 mod crowds;
 mod dialects;
 mod duplicates;
+mod every_refusal;
 mod faults;
 mod frozen;
 mod hostile;
