@@ -201,7 +201,9 @@ impl Dispatcher<'_> {
         self.scratch.deferred.finish(self.shared);
         let window = self.shared.table.sessions.limits().window;
         let result = session.acknowledge(ack, &[], window);
-        self.refuse_acknowledged(&session, result.waiters);
+        if let Some(waiters) = result.waiters {
+            self.refuse_acknowledged(&session, waiters);
+        }
     }
 
     /// Refuses those who wait for calls that their caller has acknowledged.

@@ -37,7 +37,7 @@ const KEEP_BYTES: usize = 1024;
 
 const ONE_TYPE: &str = "a slot belongs to one method, whose futures are of one type";
 
-/// What the first poll of a handler came to.
+/// What the first poll of a handler came to, or that there was none.
 pub(crate) enum FirstPoll {
     /// It has finished, and the outcome was appended to the buffer.
     Ready {
@@ -46,6 +46,8 @@ pub(crate) enum FirstPoll {
     },
     /// It waits for something.
     Pending(HandlerFuture),
+    /// The params could not be decoded: the handler did not start.
+    NotStarted(Box<ErrorObject>),
 }
 
 /// A handler with its types erased. What it throws is an outcome, or a refusal if it had not
@@ -64,7 +66,7 @@ pub(crate) trait ErasedHandler: Send + Sync {
         slot: &mut FutureSlot,
         out: &mut Vec<u8>,
         on_start: &mut dyn FnMut(),
-    ) -> Result<FirstPoll, ErrorObject>;
+    ) -> FirstPoll;
 }
 
 /// A handler with its types.
@@ -108,23 +110,26 @@ where
         slot: &mut FutureSlot,
         out: &mut Vec<u8>,
         on_start: &mut dyn FnMut(),
-    ) -> Result<FirstPoll, ErrorObject> {
+    ) -> FirstPoll {
         let mut is_started = false;
         let polled = panics::catch(|| {
-            let params: P = params::decode(params)?;
+            let params: P = match params::decode(params) {
+                Ok(params) => params,
+                Err(error) => return FirstPoll::NotStarted(Box::new(error)),
+            };
             is_started = true;
             on_start();
-            Ok(first_poll(slot, out, || self.handler.call(params, context)))
+            first_poll(slot, out, || self.handler.call(params, context))
         });
         polled.unwrap_or_else(|panic| {
             // Half a future may be there, and may panic once more.
             panics::drop_quietly(slot.take());
             if !is_started {
-                return Err(refusal::params_panicked(&panic));
+                return FirstPoll::NotStarted(Box::new(refusal::params_panicked(&panic)));
             }
             out.clear();
             encode_error(out, &refusal::handler_panicked(&panic));
-            Ok(FirstPoll::Ready { is_recorded: true })
+            FirstPoll::Ready { is_recorded: true }
         })
     }
 }

@@ -118,7 +118,9 @@ impl Dispatcher<'_> {
         check_ranges(&params.above, limits.window)?;
         let is_accepted = self.with_session(params.session, |session| {
             let result = session.acknowledge(params.ack, &params.above, limits.window);
-            self.refuse_acknowledged(session, result.waiters);
+            if let Some(waiters) = result.waiters {
+                self.refuse_acknowledged(session, waiters);
+            }
             result.is_accepted
         })?;
         is_accepted.then_some(true).ok_or_else(|| no_slot(limits))

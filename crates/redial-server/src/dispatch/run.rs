@@ -68,18 +68,20 @@ impl Dispatcher<'_> {
             return;
         }
         match self.first_poll(call, method) {
-            Err(error) => self.withdraw(call, key.as_ref(), &Ticket::Run, &error),
-            Ok(FirstPoll::Ready { is_recorded }) => self.finish_in_place(call, key, is_recorded),
-            Ok(FirstPoll::Pending(future)) => {
+            FirstPoll::Ready { is_recorded } => self.finish_in_place(call, key, is_recorded),
+            FirstPoll::Pending(future) => {
                 let stage = Stage::Started(self.awake);
                 execution::spawn(self.job(call, method, key, stage, future));
+            }
+            FirstPoll::NotStarted(error) => {
+                self.withdraw(call, key.as_ref(), &Ticket::Run, &error);
             }
         }
     }
 
     /// Decodes the params, calls the handler, and polls its future in the connection's slot for
     /// the method. If it is ready, its outcome is in the scratch.
-    fn first_poll(&mut self, call: &Call<'_, '_>, method: usize) -> Result<FirstPoll, ErrorObject> {
+    fn first_poll(&mut self, call: &Call<'_, '_>, method: usize) -> FirstPoll {
         let (context, shared) = (self.context(call), self.shared);
         let ConnectionScratch {
             future_slots,

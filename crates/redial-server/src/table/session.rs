@@ -312,11 +312,8 @@ impl<W> Slot<W> {
         is_full: bool,
         mut admit: impl FnMut() -> Result<Admitted<T>, R>,
     ) -> Decision<T, R> {
-        let refused = Self::Empty {
-            refused: attempt.number,
-        };
         if is_full {
-            *self = refused;
+            self.note_refused(attempt.number);
             let retry_after = RETRY_AFTER;
             return Decision::Full { retry_after };
         }
@@ -326,9 +323,15 @@ impl<W> Slot<W> {
                 Decision::Start(ticket)
             }
             Err(reason) => {
-                *self = refused;
+                self.note_refused(attempt.number);
                 Decision::Refused(reason)
             }
+        }
+    }
+
+    fn note_refused(&mut self, attempt: u32) {
+        if let Self::Empty { refused } = self {
+            *refused = attempt;
         }
     }
 }

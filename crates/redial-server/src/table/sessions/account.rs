@@ -39,7 +39,8 @@ struct Account<W> {
 pub(crate) struct AckResult<W> {
     /// False if a range lies further ahead than the window allows; those before it were taken.
     pub(crate) is_accepted: bool,
-    pub(crate) waiters: AckedWaiters<W>,
+    /// `None` if no acknowledged call was running.
+    pub(crate) waiters: Option<AckedWaiters<W>>,
 }
 
 impl<W> Session<W> {
@@ -125,7 +126,7 @@ impl<W: TableWaiter> Session<W> {
         });
         AckResult {
             is_accepted,
-            waiters: waiters.unwrap_or_default(),
+            waiters,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock,
-    table::call::{AckedWaiters, Admitted, Attempt, Decision, Fingerprint},
+    table::call::{Admitted, Attempt, Decision, Fingerprint},
 };
 
 const PARENT: u32 = 4_711;
@@ -271,7 +271,7 @@ fn the_totals_are_those_of_all_sessions() {
     assert_eq!(sessions.usage().records, 2);
     let result = one.acknowledge(1, &[], LIMITS.window);
     assert!(result.is_accepted);
-    assert_eq!(result.waiters, AckedWaiters::default());
+    assert_eq!(result.waiters, None);
     assert_eq!(sessions.usage().records, 1);
 }
 
