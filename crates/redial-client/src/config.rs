@@ -109,7 +109,7 @@ pub struct Config {
     pub reconnect: Backoff,
     /// How long a connection may be silent after something was written to it, whether or not a
     /// call still waits, before it is asked for a sign of life; silent for as long again, it
-    /// counts as lost. Default 10 s.
+    /// counts as lost. Default 10 s. A client that stood still itself reads before it judges.
     pub keepalive: Duration,
     /// The largest frame to send or to receive, in bytes. Default 1 MiB, at most 4,294,967,295. A
     /// server with sessions announces what it takes, which is obeyed too.
@@ -129,7 +129,9 @@ pub struct Config {
     /// How long after a request that may have arrived a call with a plain id may be sent again.
     /// Default 8 s, which is 2 s less than a server keeps its record of such a call by default:
     /// after that another attempt could be taken for a new call and be executed twice. Queries are
-    /// not bound by it, and neither are the calls of a [session](Self::sessions). Set it below the server's own figure by the longest delay of the network.
+    /// not bound by it, and neither are the calls of a [session](Self::sessions). Set it below the
+    /// server's own figure by the longest delay of the network. A machine that was suspended counts it
+    /// as over where it can know (Linux); a paused virtual machine can't, and needs a session.
     pub resend_window: Duration,
     /// Makes everything random repeat: ids, jitter. **Only for simulations**: two clients with
     /// one seed make the same ids, and a server takes the calls of one for those of the other.

@@ -133,6 +133,7 @@ fn disconnect(
     reason: &str,
     now: Instant,
 ) {
+    state.check_suspension(now);
     let peer = &shared.peer;
     state
         .mux

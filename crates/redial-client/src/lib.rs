@@ -86,6 +86,7 @@ mod resolve;
 mod retry;
 mod shared;
 mod small_vec;
+mod suspension;
 mod tasks;
 mod timer_task;
 mod token;

@@ -25,6 +25,7 @@ mod session_loss;
 pub(crate) mod sessions;
 pub(crate) mod slab;
 mod timers;
+mod write_limit;
 
 #[cfg(test)]
 mod model;
@@ -89,6 +90,8 @@ pub(crate) struct Mux {
     /// The link that has work and no driver. Whoever sent the request takes it, and starts one.
     pub(crate) driverless: Option<usize>,
     pub(crate) connects: u64,
+    /// When the machine was last suspended.
+    suspended_at: Option<Instant>,
     pub(crate) unmatched_replies: u64,
 }
 
@@ -120,6 +123,7 @@ impl Mux {
             wakers: Vec::new(),
             driverless: None,
             connects: 0,
+            suspended_at: None,
             unmatched_replies: 0,
         }
     }

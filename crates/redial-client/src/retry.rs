@@ -239,6 +239,9 @@ impl Retrier {
                 self.phase = Phase::Wait { until, hedge_at };
                 // It may be in the buffer still when it gets too late for it.
                 let resend_limit = self.resend_limit(mux);
+                if let Some(limit) = resend_limit {
+                    mux.limit_write(self.key(), limit);
+                }
                 let times = [Some(until), hedge_at, resend_limit, Some(self.deadline())];
                 Some(sleep(times.into_iter().flatten().min().unwrap_or(until)))
             }

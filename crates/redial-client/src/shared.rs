@@ -17,6 +17,7 @@ use crate::{
     mux::{Mux, slab::Key},
     origin::Origin,
     retry::context::RetryContext,
+    suspension::Suspension,
     tasks::Tasks,
     wake_list::WakeList,
 };
@@ -44,6 +45,7 @@ pub(crate) struct SharedState {
     is_closed: bool,
     /// The process whose tasks, connections and sessions these are.
     process: u32,
+    suspension: Suspension,
 }
 
 /// Starts drivers, whatever the type of their connections.
@@ -73,6 +75,7 @@ impl SharedState {
             tasks: Tasks::new(links),
             is_closed: false,
             process: std::process::id(),
+            suspension: Suspension::new(),
         }
     }
 
@@ -87,6 +90,13 @@ impl SharedState {
         let (timer, is_new) = self.tasks.timer_of(runtime);
         self.mux.set_timer(timer, key, at);
         is_new.then_some(timer)
+    }
+
+    /// To be called before calls are woken that may be sent again.
+    pub(crate) fn check_suspension(&mut self, now: Instant) {
+        if self.suspension.has_been() {
+            self.mux.handle_suspension(now);
+        }
     }
 
     /// A timer task is gone, with its runtime.

@@ -54,7 +54,10 @@ async fn run(guard: TimerGuard) {
     poll_fn(|context| -> Poll<()> {
         loop {
             let now = clock::now();
-            let next = shared.with(|state| state.mux.handle_timeout(*timer, now, context.waker()));
+            let next = shared.with(|state| {
+                state.check_suspension(now);
+                state.mux.handle_timeout(*timer, now, context.waker())
+            });
             let Some(next) = next else {
                 return Poll::Pending;
             };

@@ -170,6 +170,15 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
                 }
                 continue;
             }
+            if self.transmit.has_limits() {
+                if !self.transmit.skip_late(clock::now()) {
+                    let reason = "a retry was held up in its middle until it was too late for it";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+                }
+                if self.transmit.ready().is_empty() {
+                    continue;
+                }
+            }
             match Pin::new(&mut self.io).poll_write(context, self.transmit.ready()) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {

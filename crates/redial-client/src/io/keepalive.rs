@@ -15,6 +15,13 @@ use crate::{
     shared::Shared,
 };
 
+/// A timer that fires later than this fires in a process that stood still meanwhile, or had too
+/// much to do: what has arrived may not be known yet.
+const LATE: Duration = Duration::from_millis(5);
+
+/// How long such a process takes another look before it judges.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The silence of one server.
 pub(super) struct Keepalive {
     timer: Pin<Box<Sleep>>,
@@ -27,6 +34,8 @@ pub(super) struct Keepalive {
     /// up by now, which doesn't show that the connection works.
     has_written: bool,
     was_pinged: bool,
+    /// Until when another look is taken.
+    looks_until: Option<Instant>,
 }
 
 impl Keepalive {
@@ -37,6 +46,7 @@ impl Keepalive {
             since: None,
             has_written: false,
             was_pinged: false,
+            looks_until: None,
         }
     }
 
@@ -51,6 +61,7 @@ impl Keepalive {
         self.since = is_expecting.then_some(now);
         self.has_written = false;
         self.was_pinged = false;
+        self.looks_until = None;
     }
 
     /// Pings a silent server. Ready, with the reason, when it is to be given up.
@@ -65,13 +76,18 @@ impl Keepalive {
             let Some(since) = self.since else {
                 return Poll::Pending;
             };
-            let until = after(since, limit);
+            let until = self.looks_until.unwrap_or_else(|| after(since, limit));
             if !std::mem::replace(&mut self.is_armed, true) {
                 self.timer.as_mut().reset(until.into());
             }
             ready!(self.timer.as_mut().poll(context));
             self.is_armed = false;
-            if clock::now() < until {
+            let now = clock::now();
+            if now < until {
+                continue;
+            }
+            if self.was_pinged && now.saturating_duration_since(until) > LATE {
+                self.looks_until = Some(after(now, LOOK));
                 continue;
             }
             if self.was_pinged {

@@ -11,7 +11,7 @@ use std::{
 
 use redial_protocol::{FrameError, SessionId};
 
-use super::{control::PendingHello, slab::Key};
+use super::{control::PendingHello, slab::Key, write_limit::WriteLimit};
 
 /// A slot of the pool. It has at most one connection at a time, or one being made.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub(crate) struct Link {
     /// Frames that no driver has taken. Withdrawn ones among them are skipped.
     out: Vec<u8>,
     withdrawn: BTreeMap<u64, u64>,
+    /// Of frames in `out`.
+    pub(super) write_limits: Vec<WriteLimit>,
     /// How many frames lie in `out`.
     frames: usize,
     /// Offset of the end of `out`.
@@ -130,6 +132,7 @@ impl Link {
         transmit.base = self.committed;
         std::mem::swap(&mut transmit.bytes, &mut self.out);
         transmit.withdrawn = std::mem::take(&mut self.withdrawn);
+        transmit.write_limits.append(&mut self.write_limits);
         self.committed = self.appended;
         self.frames = 0;
     }
@@ -149,6 +152,7 @@ impl Link {
         self.out.clear();
         self.frames = 0;
         self.withdrawn.clear();
+        self.write_limits.clear();
         self.notifications.clear();
         (self.appended, self.committed, self.written) = (0, 0, 0);
         self.in_flight = 0;
@@ -181,7 +185,8 @@ pub(crate) struct Transmit {
     /// Offset in the stream of `bytes[0]`.
     base: u64,
     position: usize,
-    withdrawn: BTreeMap<u64, u64>,
+    pub(super) withdrawn: BTreeMap<u64, u64>,
+    pub(super) write_limits: Vec<WriteLimit>,
 }
 
 impl Transmit {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{clock, inline_bytes::InlineBytes};
 
-fn id(n: u128) -> Uuid {
+pub(super) fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 

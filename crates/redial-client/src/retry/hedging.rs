@@ -52,6 +52,9 @@ impl Retrier {
                 self.used = number;
                 // It may be in the buffer still when it gets too late for it.
                 let resend_limit = self.resend_limit_after(oldest, mux);
+                if let Some(limit) = resend_limit {
+                    mux.limit_write(self.key(), limit);
+                }
                 sleep(resend_limit.map_or(attempt_deadline, |at| attempt_deadline.min(at)))
             }
             SendStatus::Blocked | SendStatus::IdReserved | SendStatus::TooLarge(_) => {

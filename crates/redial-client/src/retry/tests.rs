@@ -471,6 +471,23 @@ fn a_hedge_is_withdrawn_when_it_gets_too_late_for_it() {
     assert_eq!((world.arrived.len(), world.retrier.used), (1, 1));
 }
 
+/// Its clock stood still, and the server's did not.
+#[test]
+fn after_a_suspension_no_call_is_sent_again_that_a_server_may_have_forgotten() {
+    let mut world = written();
+    world.retrier.resend_window = Some(ms(300));
+    world.now += ms(100);
+    world.mux.handle_suspension(world.now);
+    world.now += ms(1);
+    assert_eq!(
+        world.step(),
+        Some(world.retrier.deadline()),
+        "only listening"
+    );
+    world.write(usize::MAX);
+    assert_eq!((world.arrived.len(), world.retrier.used), (1, 1));
+}
+
 #[test]
 fn a_first_attempt_may_lie_in_the_buffer_for_as_long_as_the_deadline_allows() {
     let mut world = OneCallWorld::new(limits(), RetryBudget::unlimited());

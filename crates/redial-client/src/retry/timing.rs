@@ -72,6 +72,9 @@ impl Retrier {
     ) -> Option<Instant> {
         match (oldest, self.resend_window) {
             (Some(oldest), Some(window)) if mux.server_may_forget(self.key()) => {
+                if mux.was_suspended_after(oldest) {
+                    return Some(oldest);
+                }
                 Some(after(oldest, window))
             }
             _ => None,

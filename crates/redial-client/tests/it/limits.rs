@@ -265,6 +265,44 @@ async fn a_mutation_is_not_sent_again_once_the_server_may_have_forgotten_it() {
     );
 }
 
+/// Not even if it was taken to be written in time, and the transport had no room for it.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_could_not_be_written_in_time_is_not_written() {
+    let config = Config {
+        resend_window: ms(200),
+        ..config()
+    };
+    let (mut network, connector) = network(256);
+    let client = builder().config(config).connect_with(connector).await;
+    let client = client.unwrap();
+    let mut peer = network.accept().await;
+    let patient = |bytes: usize| {
+        let call = client.request("other", json!({"text": "x".repeat(bytes)}));
+        call.max_attempts(1).deadline(ms(60_000))
+    };
+    let call = inc(&client);
+    let first = peer.next().await;
+    // The first stops in the middle. What lies behind it, the retry too, is taken as soon as it
+    // is through, and stops in the middle of the second.
+    let one = start(patient(500));
+    tokio::time::sleep(ms(50)).await;
+    let other = start(patient(2_000));
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(peer.next().await.method, "other");
+    tokio::time::sleep(ms(1_000)).await;
+    assert_eq!(peer.next().await.method, "other");
+    assert!(peer.is_quiet_for(ms(5_000)).await, "the retry is too late");
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(error.executed(), Executed::Unknown);
+    // The connection goes on.
+    let next = start(client.request("inc", json!({})));
+    let request = peer.next().await;
+    assert_ne!(request.id, first.id);
+    peer.result(&request, json!(1)).await;
+    next.await.unwrap().unwrap();
+    drop((one, other));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_makes_calls_wait_no_longer_than_their_deadline() {
     let (mut network, connector) = network(64);

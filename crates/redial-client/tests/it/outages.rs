@@ -150,6 +150,30 @@ async fn a_silent_connection_is_pinged_and_then_closed() {
     );
 }
 
+/// A process that was stopped finds its timers due before it hears of what lies in its sockets.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_client_reads_before_it_takes_a_connection_for_dead() {
+    let config = Config {
+        keepalive: ms(1000),
+        ..config()
+    };
+    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let call = client.request("inc", json!({})).deadline(ms(60_000));
+    let call = start(call.attempt_timeout(ms(50_000)));
+    let first = peer.next().await;
+    let ping = peer.next().await;
+    tokio::time::sleep(ms(10)).await;
+    for _ in 0..3 {
+        tokio::time::advance(ms(5_000)).await;
+        tokio::time::sleep(ms(10)).await;
+    }
+    peer.error(&ping, -32601, json!(null)).await;
+    peer.result(&first, json!(1)).await;
+    let reply = call.await.unwrap().unwrap();
+    assert_eq!(ends(&reply.report), ["reply"]);
+    assert_eq!(client.stats().connects, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dead_connection_is_noticed_though_no_call_waits_on_it_for_long() {
     let config = Config {
