@@ -11,7 +11,7 @@ use std::{
 
 use redial_protocol::{FrameError, SessionId};
 
-use super::{control::PendingHello, slab::Key, write_limit::WriteLimit};
+use super::{control::PendingHello, slab::Key};
 
 /// A slot of the pool. It has at most one connection at a time, or one being made.
 #[derive(Debug, Default)]
@@ -227,6 +227,14 @@ impl Transmit {
     pub(crate) fn offset(&self) -> u64 {
         self.base + self.position as u64
     }
+}
+
+/// Until when a frame may be written, by its offsets in the stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WriteLimit {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) until: Instant,
 }
 
 #[cfg(test)]

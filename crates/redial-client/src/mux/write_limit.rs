@@ -6,17 +6,9 @@ use std::time::Instant;
 
 use super::{
     Mux,
-    link::{Transmit, WriteProgress, write_progress},
+    link::{Transmit, WriteLimit, WriteProgress, write_progress},
     slab::Key,
 };
-
-/// Until when a frame may be written, by its offsets in the stream.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct WriteLimit {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) until: Instant,
-}
 
 impl Mux {
     /// The call's latest attempt, which was sent just now, is not to be written after this.
