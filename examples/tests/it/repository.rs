@@ -179,3 +179,39 @@ fn every_dependency_has_a_licence_that_goes_with_ours() {
         assert!(is_allowed(licence), "{package} is under {licence:?}");
     }
 }
+
+/// The files of a library in the tree of crates/README.md, where two spaces are one folder.
+fn files_in_tree(page: &str, library: &str) -> Vec<String> {
+    let (_, behind) = page.split_once(&format!("\n{library}/src/\n")).unwrap();
+    let mut folders: Vec<String> = Vec::new();
+    let mut files = Vec::new();
+    for line in behind.lines().take_while(|line| line.starts_with("  ")) {
+        let name = line.split_whitespace().next().unwrap();
+        let depth = (line.len() - line.trim_start().len()) / 2 - 1;
+        folders.truncate(depth);
+        folders.push(name.trim_end_matches(".rs").to_owned());
+        files.push(folders.join("/"));
+    }
+    files
+}
+
+#[test]
+fn the_tree_in_the_readme_of_the_crates_shows_every_file_of_the_libraries() {
+    let page = fs::read_to_string(root().join("crates/README.md")).unwrap();
+    for library in ["redial-protocol", "redial-server", "redial-client"] {
+        let source = root().join("crates").join(library).join("src");
+        let paths = files(&source, ".rs").into_iter().map(|path| {
+            let path = path.strip_prefix(&source).unwrap().with_extension("");
+            path.to_string_lossy().into_owned()
+        });
+        // Tests, and the models they compare with, stand beside what they test.
+        let is_test = |part: &str| ["tests", "model", "chaos"].contains(&part);
+        let mut expected: Vec<String> = paths
+            .filter(|path| path != "lib" && !path.split('/').any(is_test))
+            .collect();
+        let mut shown = files_in_tree(&page, library);
+        expected.sort();
+        shown.sort();
+        assert_eq!(shown, expected, "{library}");
+    }
+}
