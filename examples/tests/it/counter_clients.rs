@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 /// What goes wrong: every n-th message of a kind, or none for 0.
 #[derive(Clone, Copy, Default)]
-struct Faults {
+pub(super) struct Faults {
     drop_request: u64,
     drop_reply: u64,
     cut: u64,
@@ -25,7 +25,7 @@ struct Faults {
 }
 
 #[derive(Default)]
-struct Service {
+pub(super) struct Service {
     faults: Faults,
     seen: u64,
     /// The dialect of the requests.
@@ -44,6 +44,10 @@ enum Verdict {
 }
 
 impl Service {
+    pub(super) fn executed(&self) -> u64 {
+        self.executed
+    }
+
     fn handle(&mut self, request: &Request<'_>) -> Verdict {
         self.seen += 1;
         self.dialects.push(request.dialect);
@@ -123,7 +127,7 @@ fn serve(mut stream: TcpStream, service: &Mutex<Service>) -> std::io::Result<()>
 }
 
 /// A server that lives as long as the test process.
-fn start(faults: Faults) -> (String, Arc<Mutex<Service>>) {
+pub(super) fn start(faults: Faults) -> (String, Arc<Mutex<Service>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let service = Arc::new(Mutex::new(Service {
@@ -171,7 +175,7 @@ fn run(mut client: Command, address: &str, flags: &str) -> (i32, Value) {
 
 const FAST: &str = "--attempt-timeout-ms 50 --max-attempts 10 --backoff-ms 5";
 
-fn lossy() -> Faults {
+pub(super) fn lossy() -> Faults {
     Faults {
         drop_request: 7,
         drop_reply: 5,

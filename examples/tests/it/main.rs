@@ -11,6 +11,7 @@ mod numbers;
 mod programs;
 mod repository;
 mod servers_memory;
+mod session_client;
 mod spellings;
 mod take_effect_once;
 mod whether_executed;

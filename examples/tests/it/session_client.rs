@@ -1,0 +1,269 @@
+//! The client with sessions in plain Python: every call counts once whatever is lost, and after a
+//! crash of either end it knows what can be known.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{self, Output, Stdio},
+    time::Duration,
+};
+
+use redial_examples::{
+    counters::Counters,
+    methods::{GetParams, Inc},
+};
+use redial_protocol::Method;
+use redial_server::{Event, EventKind, Fault, FaultRule, Observer, Server};
+use serde_json::Value;
+use tokio::{
+    process::{Child, Command},
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::counter_clients::{lossy, start};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const FAULTS: &str = "--drop-request 0.1 --drop-reply 0.1 --cut 0.1 --duplicate 0.2";
+
+/// The client; none where there is no Python.
+fn client(address: &str, flags: &str) -> Option<Command> {
+    if process::Command::new("python3")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        println!("skipped: there is no python3");
+        return None;
+    }
+    let mut command = Command::new("python3");
+    command
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("session_client.py"))
+        .args(["--server", address, "--attempt-timeout", "0.1"])
+        .args(flags.split_whitespace())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    Some(command)
+}
+
+async fn ended(child: Child) -> Output {
+    let output = child.wait_with_output();
+    timeout(PATIENCE, output).await.unwrap().unwrap()
+}
+
+fn summary(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("no summary: {text:?}"))
+}
+
+/// A file or folder of a test, which isn't there yet.
+fn path(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("session_client_{name}_{}", process::id()));
+    let _ = fs::remove_dir_all(&path);
+    let _ = fs::remove_file(&path);
+    path
+}
+
+/// The server's program, and the file in which each of its effects is a line.
+struct Program {
+    child: process::Child,
+    address: String,
+}
+
+impl Program {
+    fn start(address: &str, ledger: &Path) -> Self {
+        let mut child = process::Command::new(env!("CARGO_BIN_EXE_counter-server"))
+            .args(["--listen", address, "--seed", "7", "--ledger"])
+            .arg(ledger)
+            .args(FAULTS.split_whitespace())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().into();
+        Self { child, address }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn effects(ledger: &Path) -> u64 {
+    let text = fs::read_to_string(ledger).unwrap_or_default();
+    text.lines().count() as u64
+}
+
+#[tokio::test]
+async fn every_call_counts_once_whatever_is_lost_cut_or_duplicated() {
+    let (ledger, tokens) = (path("faults_ledger"), path("faults_tokens"));
+    let server = Program::start("127.0.0.1:0", &ledger);
+    let flags = format!("--calls 100 --tokens {}", tokens.display());
+    let Some(mut client) = client(&server.address, &flags) else {
+        return;
+    };
+    let output = ended(client.spawn().unwrap()).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(
+        (summary(&output)["rise"].as_u64(), effects(&ledger)),
+        (Some(100), 100)
+    );
+    let left = fs::read_dir(&tokens).unwrap().count();
+    assert_eq!(left, 0, "tokens of calls whose outcome is certain");
+    fs::remove_file(ledger).unwrap();
+    fs::remove_dir(tokens).unwrap();
+}
+
+/// `kill -9` on the server: the calls in flight end as unknown, each of them once or not at all.
+#[tokio::test]
+async fn a_server_that_is_killed_executes_no_call_twice() {
+    let (ledger, tokens) = (path("killed_ledger"), path("killed_tokens"));
+    let server = Program::start("127.0.0.1:0", &ledger);
+    let address = server.address.clone();
+    let flags = format!("--calls 150 --tokens {}", tokens.display());
+    let Some(mut client) = client(&address, &flags) else {
+        return;
+    };
+    let child = client.spawn().unwrap();
+    while effects(&ledger) < 50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(server);
+    let _restarted = Program::start(&address, &ledger);
+    let summary = summary(&ended(child).await);
+    let outcomes = |name: &str| summary[name].as_u64().unwrap_or(0);
+    let (once, unknown) = (outcomes("once"), outcomes("unknown"));
+    assert_eq!(once + unknown, 150, "{summary}");
+    assert!(unknown <= 4, "one for each thread: {summary}");
+    let effects = effects(&ledger);
+    assert!(
+        (once..=once + unknown).contains(&effects),
+        "{effects}, {summary}"
+    );
+    let left = fs::read_dir(&tokens).unwrap().count() as u64;
+    assert_eq!(left, unknown, "the tokens of the unknown calls are kept");
+    fs::remove_file(ledger).unwrap();
+    fs::remove_dir_all(tokens).unwrap();
+}
+
+/// Notifies the test of what happens to attempts of `inc`.
+struct Watch(mpsc::UnboundedSender<EventKind>);
+
+impl Observer for Watch {
+    fn observe(&self, event: &Event<'_>) {
+        if event.method == Inc::NAME {
+            let _ = self.0.send(event.kind);
+        }
+    }
+}
+
+/// The client is killed when this has happened to its call. Returns what `--resolve` prints in the
+/// next life, the counter, and how many calls the server remembers in the end.
+async fn resolved_after(fault: Fault, until: EventKind) -> Option<(String, i64, u64)> {
+    let counters = Counters::default();
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let builder = counters.register(Server::builder());
+    let server = builder.observer(Watch(sender)).build().unwrap();
+    let rule = FaultRule::new(fault, 1.0).unwrap().for_method(Inc::NAME);
+    server.faults().set([rule]);
+    let listener = server.bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serving = server.clone();
+    tokio::spawn(async move { serving.serve(listener).await });
+
+    let tokens = path(&format!("{until:?}"));
+    let folder = tokens.display();
+    let flags = format!("--calls 1 --threads 1 --tokens {folder}");
+    let mut child = client(&address, &flags)?.spawn().unwrap();
+    let seen = async { while events.recv().await.unwrap() != until {} };
+    timeout(PATIENCE, seen).await.unwrap();
+    child.kill().await.unwrap();
+    server.faults().clear();
+
+    let mut next = client(&address, &format!("--resolve {folder}"))?;
+    let output = ended(next.spawn().unwrap()).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    fs::remove_dir(&tokens).expect("no token is left");
+    let value = counters.get(GetParams { key: "k".into() }).value;
+    let text = String::from_utf8(output.stdout).unwrap();
+    Some((text, value, server.stats().session_records as u64))
+}
+
+#[tokio::test]
+async fn a_call_that_was_executed_before_the_crash_has_its_recorded_result() {
+    let resolved = resolved_after(Fault::DropReply, EventKind::ReplyDropped).await;
+    let Some((text, value, records)) = resolved else {
+        return;
+    };
+    assert!(
+        text.ends_with(": executed, {\"key\": \"k\", \"value\": 1}\n"),
+        "{text}"
+    );
+    assert_eq!((value, records), (1, 0), "and it is acknowledged");
+}
+
+#[tokio::test]
+async fn a_call_that_was_lost_before_the_crash_is_fenced() {
+    let resolved = resolved_after(Fault::DropRequest, EventKind::RequestDropped).await;
+    let Some((text, value, _)) = resolved else {
+        return;
+    };
+    assert!(
+        text.ends_with(": not executed, and never will be\n"),
+        "{text}"
+    );
+    assert_eq!(value, 0);
+}
+
+/// A server that knows ids again, and no `rpc.hello`.
+#[tokio::test]
+async fn a_server_without_sessions_gets_plain_ids() {
+    let (address, service) = start(lossy());
+    let Some(mut client) = client(&address, "--calls 50") else {
+        return;
+    };
+    let output = ended(client.spawn().unwrap()).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(service.lock().unwrap().executed(), 50);
+}
+
+/// The parts of the client that need no server, against the vectors.
+#[test]
+fn it_reads_and_writes_what_the_test_vectors_say() {
+    let script = "
+import json, sys, session_client as c
+vectors = json.load(open(sys.argv[1]))
+for one in vectors['session_ids']:
+    assert c.call_id(one['session'], one['number']) == one['id'], one
+    assert c.split_id(one['id']) == (one['session'], one['number']), one
+for id in vectors['not_session_ids']:
+    assert c.split_id(id) is None, id
+for one in vectors['requests']:
+    if one['dialect'] == '2.0':
+        id = json.loads(one.get('id', 'null'))
+        text = c.request(id, one['method'], one.get('params', 'null'), one.get('redial'))
+        assert json.loads(text) == {'params': None, **json.loads(one['text'])}, (text, one)
+for one in vectors['replies']:
+    if 'code' in one:
+        assert c.executed_of(json.loads(one['text'])['error']) == one['executed'], one
+";
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let vectors = here.join("../crates/redial-protocol/tests/vectors.json");
+    let mut python = process::Command::new("python3");
+    python
+        .args(["-B", "-c", script])
+        .arg(vectors)
+        .env("PYTHONPATH", here);
+    match python.output() {
+        Err(_) => println!("skipped: there is no python3"),
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+    }
+}
