@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Command, Output, Stdio},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -177,12 +178,20 @@ fn crash_safe() -> Option<Command> {
 }
 
 fn python() -> Option<Command> {
-    let is_there = Command::new("python3").arg("--version").output().is_ok();
-    if !is_there {
+    static INTERPRETER: LazyLock<Option<String>> = LazyLock::new(|| {
+        // Itself and not what may stand before it, which takes longer than it to start.
+        let mut command = Command::new("python3");
+        let output = command
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output();
+        let path = output.ok().filter(|output| output.status.success())?.stdout;
+        Some(String::from_utf8(path).ok()?.trim().to_owned())
+    });
+    let Some(interpreter) = &*INTERPRETER else {
         println!("skipped: there is no python3");
         return None;
-    }
-    let mut command = Command::new("python3");
+    };
+    let mut command = Command::new(interpreter);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("counter_client.py"));
     Some(command)
 }
