@@ -87,7 +87,7 @@ pub(crate) struct Mux {
     closer: Option<Waker>,
     /// To be woken once the lock is released.
     pub(crate) wakers: Vec<Waker>,
-    /// The link that has work and no driver. Whoever sent the request takes it, and starts one.
+    /// The link that has work and no driver. The sender of the request takes it, and starts one.
     pub(crate) driverless: Option<usize>,
     pub(crate) connects: u64,
     /// When the machine was last suspended.

@@ -60,7 +60,7 @@ async fn feed(data: &[u8]) -> u64 {
     let bytes = stream(data);
     // Every request begins with a brace of its own, and so does every entry of a batch.
     let requests = bytes.iter().filter(|byte| **byte == b'{').count();
-    let replies = timeout(PATIENCE, exchange(near, bytes));
+    let replies = timeout(PATIENCE, round_trip(near, bytes));
     let replies = replies.await.expect("the connection was never closed");
     // Ten protocol errors may be answered, and one frame that is too long or incomplete.
     let most = (requests + 11) * MAX_REPLY_BYTES;
@@ -127,7 +127,7 @@ fn stream(data: &[u8]) -> Vec<u8> {
 }
 
 /// Writes and reads at once, lest both ends wait for each other; everything that was answered.
-async fn exchange(near: DuplexStream, bytes: Vec<u8>) -> Vec<u8> {
+async fn round_trip(near: DuplexStream, bytes: Vec<u8>) -> Vec<u8> {
     let (mut from, mut to) = tokio::io::split(near);
     let writing = tokio::spawn(async move {
         // The server may close before it has read everything.
@@ -163,7 +163,7 @@ async fn expect_pong(server: &Server) {
     let (near, far) = duplex(PIPE_BYTES);
     let other = server.clone();
     let serving = tokio::spawn(async move { other.serve_connection(far).await });
-    let replies = timeout(PATIENCE, exchange(near, frame(PING)));
+    let replies = timeout(PATIENCE, round_trip(near, frame(PING)));
     let replies = replies.await.expect("others are not answered any more");
     assert_eq!(replies[4..], *br#"{"id":"p","result":"pong"}"#);
     serving.await.expect("the other connection panicked");

@@ -145,11 +145,11 @@ impl Measurement<'_> {
         let mut crowd = Crowd::new(self.server.address, sizes);
         crowd.idle()?;
         let idle = self.rss_kib()?;
-        let keeper = crowd.keep();
-        keeper.wait()?;
+        let renewal = crowd.keep();
+        renewal.wait()?;
         let among_them = self.rounds("among them");
         let all = self.rss_kib()?;
-        let (still, renewed) = keeper.stop()?;
+        let (still, renewed) = renewal.stop()?;
         let among_them = among_them?;
         alone.extend(self.rounds("alone again")?);
         let after = self.rss_kib()?;

@@ -134,7 +134,7 @@ pub enum RequestId<'a> {
     /// A UUID, written as a string in lower case: what names a call.
     Uuid(Uuid),
     /// JSON, written as it is: a string with its quotes, an integer or `null`.
-    Json(&'a str),
+    Text(&'a str),
 }
 
 impl From<Uuid> for RequestId<'_> {
@@ -145,13 +145,13 @@ impl From<Uuid> for RequestId<'_> {
 
 impl<'a> From<&'a str> for RequestId<'a> {
     fn from(json: &'a str) -> Self {
-        Self::Json(json)
+        Self::Text(json)
     }
 }
 
 impl<'a> From<Id<'a>> for RequestId<'a> {
     fn from(id: Id<'a>) -> Self {
-        Self::Json(id.raw())
+        Self::Text(id.raw())
     }
 }
 
@@ -197,7 +197,7 @@ pub fn write_request(
             id.hyphenated().encode_lower(&mut member[6..]);
             out.extend_from_slice(&member);
         }
-        Some(RequestId::Json(id)) => {
+        Some(RequestId::Text(id)) => {
             out.extend_from_slice(br#""id":"#);
             out.extend_from_slice(id.as_bytes());
             out.extend_from_slice(br#","method":"#);
@@ -263,7 +263,7 @@ mod tests {
             let text = text.as_ref().map(String::as_bytes);
             let uuid = Uuid::from_u128(id);
             let json = format!("\"{uuid}\"");
-            for id in [RequestId::Uuid(uuid), RequestId::Json(&json)] {
+            for id in [RequestId::Uuid(uuid), RequestId::Text(&json)] {
                 let mut out = Vec::new();
                 write_request(&mut out, dialect, Some(id), &method, text, &meta);
                 let written: Value = serde_json::from_slice(&out).unwrap();

@@ -3,7 +3,7 @@
 //! A process that is stopped, on a suspended machine, or stuck on a disk reads nothing. If that
 //! counted, a record would expire while the retry that asks for it lies in the socket, and the
 //! retry would execute the call once more. So a gap of the clock counts for no more than a moment,
-//! whoever is the first to look at the clock after it.
+//! no matter who reads the clock first after it.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -34,7 +34,7 @@ pub(crate) struct AwakeClock {
     seen: AtomicU64,
 }
 
-/// One word, so that nobody sees half of a gap.
+/// One word, so that no reader sees half of a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     /// When the clock was looked at last, in ticks since the epoch, modulo 2^32 (2 years).
@@ -110,7 +110,7 @@ impl Seen {
     /// What is known after a look at the clock. Of a gap no more than `max_gap` counts.
     fn look(self, since: u32, max_gap: u32) -> Self {
         let gap = since.wrapping_sub(self.latest);
-        // Somebody else may have looked later.
+        // Another thread may have read the clock later.
         if gap.cast_signed() <= 0 {
             return self;
         }
@@ -159,7 +159,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Time that nobody was there to read in does not count.
+    /// Time in which nothing could be read does not count.
     #[test]
     fn a_gap_counts_as_a_second_at_most() {
         let (clock, epoch) = clock(ms(10_000));
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// Whoever read the clock before a gap and judges after it.
+    /// A reader of the clock from before a gap judges after it.
     #[test]
     fn a_look_from_before_a_gap_is_not_set_back_by_it() {
         let (clock, epoch) = clock(ms(10_000));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a sum, whoever looks: it never runs back, never runs faster than the clock, and
+        /// Against a sum, in any order of readers: it never runs back, never runs faster than the clock, and
         /// of no gap more counts than may.
         #[test]
         fn it_is_the_sum_of_gaps_that_count(steps in prop::collection::vec(

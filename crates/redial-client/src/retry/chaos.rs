@@ -151,7 +151,7 @@ impl ChaosWorld {
             ChaosEvent::Serve(link, action) if !self.lines[link].arrived.is_empty() => {
                 let request = self.lines[link].arrived.remove(0);
                 if let Some(reply) = self.serve(&request, action) {
-                    self.deliver(link, reply);
+                    self.arrive(link, reply);
                 }
             }
             ChaosEvent::Late(at) if !self.late.is_empty() => {
@@ -213,7 +213,7 @@ impl ChaosWorld {
             .handle_disconnect(link, written, &"peer".into(), "cut", self.now);
     }
 
-    fn deliver(&mut self, link: usize, reply: ServerMessage) {
+    fn arrive(&mut self, link: usize, reply: ServerMessage) {
         let result = self.mux.handle_replies(link, &mut [reply].into(), self.now);
         if result.is_err() {
             self.lose(link, true);

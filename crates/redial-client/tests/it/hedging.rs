@@ -2,14 +2,14 @@
 //! reply ends it.
 
 use crate::peer::{
-    Peer, Seen, builder, builder_with, config, connected, ends, limits, ms, network,
+    Peer, SentRequest, builder, builder_with, config, connected, ends, limits, ms, network,
     session::Sessions, session_config, start, with_sessions_and,
 };
 use redial_client::{CallLimits, Client, Config, Executed, Hedge, RetryBudget};
 use serde_json::json;
 
 /// The next call on either connection, which is then the first of the two.
-async fn next_of(peers: &mut [Peer; 2], sessions: &mut Sessions) -> Seen {
+async fn next_of(peers: &mut [Peer; 2], sessions: &mut Sessions) -> SentRequest {
     let mut others = Sessions::new();
     let [first, second] = &mut *peers;
     tokio::select! {

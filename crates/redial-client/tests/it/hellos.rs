@@ -35,7 +35,7 @@ async fn crowded() -> (
 }
 
 /// The next hello; other `rpc.*` requests are answered.
-async fn next_hello(peer: &mut Peer, sessions: &mut Sessions) -> peer::Seen {
+async fn next_hello(peer: &mut Peer, sessions: &mut Sessions) -> peer::SentRequest {
     loop {
         let seen = peer.next().await;
         if seen.method == "rpc.hello" {

@@ -1,11 +1,11 @@
 //! A refusal counts for the attempt that it names: a copied request is refused twice.
 
-use crate::peer::{Peer, Seen, connected, ms, session::Sessions, start, with_sessions_and};
+use crate::peer::{Peer, SentRequest, connected, ms, session::Sessions, start, with_sessions_and};
 use redial_client::{CallError, ClientBuilder};
 use serde_json::json;
 
 /// Refuses an attempt as a server with sessions does.
-async fn refuse(peer: &mut Peer, request: &Seen, attempt: u32) {
+async fn refuse(peer: &mut Peer, request: &SentRequest, attempt: u32) {
     let reply = json!({
         "jsonrpc": "2.0",
         "id": serde_json::from_str::<serde_json::Value>(&request.id).unwrap(),

@@ -10,7 +10,7 @@ use redial_protocol::SessionId;
 use serde_json::{Value, json};
 
 /// Answers the next request, which must be `inc`.
-async fn answer(peer: &mut Peer, sessions: &mut Sessions) -> peer::Seen {
+async fn answer(peer: &mut Peer, sessions: &mut Sessions) -> peer::SentRequest {
     let request = peer.next_call(sessions).await;
     assert_eq!(request.method, "inc");
     peer.execute(sessions, &request, json!(1)).await;

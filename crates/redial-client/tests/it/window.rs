@@ -25,7 +25,7 @@ async fn calls_beyond_the_window_wait_in_their_order() {
         if unanswered.len() == 4 {
             let quiet = async { peer.serve_for(&mut sessions, ms(1)).await };
             quiet.await;
-            let request: peer::Seen = unanswered.pop_front().unwrap();
+            let request: peer::SentRequest = unanswered.pop_front().unwrap();
             peer.execute(&mut sessions, &request, json!(1)).await;
         }
         let request = peer.next_call(&mut sessions).await;

@@ -102,7 +102,7 @@ struct Unread {
 }
 
 /// A thread that opens again what the server closes.
-pub(super) struct Keeper {
+pub(super) struct Renewal {
     is_complete: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Crowd>>,
@@ -138,7 +138,7 @@ impl Crowd {
     }
 
     /// Lets the others come, and keeps their number up until it is stopped.
-    pub(super) fn keep(mut self) -> Keeper {
+    pub(super) fn keep(mut self) -> Renewal {
         let is_complete = Arc::new(AtomicBool::new(false));
         let stop = Arc::new(AtomicBool::new(false));
         let (complete, stopped) = (Arc::clone(&is_complete), Arc::clone(&stop));
@@ -150,7 +150,7 @@ impl Crowd {
             }
             Ok(self)
         });
-        Keeper {
+        Renewal {
             is_complete,
             stop,
             thread,
@@ -224,7 +224,7 @@ impl Door {
     }
 }
 
-impl Keeper {
+impl Renewal {
     /// Waits until all have come once.
     pub(super) fn wait(&self) -> Result<()> {
         let deadline = Deadline::after(LIFE * 6);

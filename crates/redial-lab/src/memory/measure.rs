@@ -90,8 +90,8 @@ pub(crate) fn measure(
     let mut flags = client_flags(ids, calls);
     flags.extend(["--json", "--connect"].map(str::to_owned));
     flags.push(server.address.to_string());
-    let mut watch = Watch::new(&server)?;
-    watch.look()?;
+    let mut probe = MemoryProbe::new(&server)?;
+    probe.look()?;
     let mut client = programs.start_client(&flags)?;
     let limit = Duration::from_secs(60 + calls / LEAST_CALLS_PER_S);
     let deadline = Deadline::after(limit);
@@ -101,10 +101,10 @@ pub(crate) fn measure(
             "the client had not ended within {limit:?}"
         );
         thread::sleep(pause);
-        watch.look()?;
+        probe.look()?;
     }
     let summary = client.summary(pause)?;
-    watch.look()?;
+    probe.look()?;
     server.stop()?;
     ids.check(summary.sessions)?;
     ensure!(
@@ -116,19 +116,19 @@ pub(crate) fn measure(
     Ok(Curve {
         ids,
         summary,
-        samples: watch.samples,
+        samples: probe.samples,
     })
 }
 
 /// Asks a server for its counter, and the system for the server's memory.
-struct Watch {
+struct MemoryProbe {
     wire: Wire,
     id: u32,
     start: std::time::Instant,
     samples: Vec<Sample>,
 }
 
-impl Watch {
+impl MemoryProbe {
     fn new(server: &Server) -> Result<Self> {
         let address: SocketAddr = server.address;
         Ok(Self {

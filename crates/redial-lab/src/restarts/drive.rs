@@ -31,13 +31,13 @@ pub(crate) fn drive(
     let mut clients = Clients::start(programs, plan, folder, lives.address)?;
     for kill in 1..=plan.kills {
         let share = plan.total() * kill as u64 / (plan.kills as u64 + 1);
-        if !reach(share, &mut clients, deadline, bar)? {
+        if !run_until(share, &mut clients, deadline, bar)? {
             break;
         }
         let away = Duration::from_millis(AWAY_MS[kill % AWAY_MS.len()]);
         server = lives.restart(|| server.kill(), away, &plan.server)?;
     }
-    reach(u64::MAX, &mut clients, deadline, bar)?;
+    run_until(u64::MAX, &mut clients, deadline, bar)?;
     let histories = clients.finish(plan, deadline)?;
     server.stop()?;
     Ok(CrashResults::judge(histories, lives.finish()?))
@@ -45,7 +45,12 @@ pub(crate) fn drive(
 
 /// Waits until so many calls have ended, or until all clients have, and returns whether any client is
 /// still running.
-fn reach(calls: u64, clients: &mut Clients, deadline: Deadline, bar: &ProgressBar) -> Result<bool> {
+fn run_until(
+    calls: u64,
+    clients: &mut Clients,
+    deadline: Deadline,
+    bar: &ProgressBar,
+) -> Result<bool> {
     loop {
         let running = clients.count_running()?;
         let ended = clients.count_ended_calls()?;

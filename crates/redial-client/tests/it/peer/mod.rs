@@ -45,7 +45,7 @@ pub(crate) struct Peer {
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct SentRequest {
     /// As JSON.
     pub(crate) id: String,
     pub(crate) dialect: Dialect,
@@ -185,7 +185,7 @@ impl Network {
 
 impl Peer {
     /// The next request, or `None` if the client closed the connection.
-    pub(crate) async fn request(&mut self) -> Option<Seen> {
+    pub(crate) async fn request(&mut self) -> Option<SentRequest> {
         loop {
             let mut rest = &self.input[self.position..];
             let before = rest.len();
@@ -202,23 +202,23 @@ impl Peer {
         }
     }
 
-    pub(crate) async fn next(&mut self) -> Seen {
+    pub(crate) async fn next(&mut self) -> SentRequest {
         self.request().await.expect("a request")
     }
 
-    pub(crate) async fn result(&mut self, request: &Seen, value: Value) {
+    pub(crate) async fn result(&mut self, request: &SentRequest, value: Value) {
         let mut outcome = Vec::new();
         encode_result(&mut outcome, &value).unwrap();
         self.outcome(request, &outcome).await;
     }
 
-    pub(crate) async fn error(&mut self, request: &Seen, code: i32, data: Value) {
+    pub(crate) async fn error(&mut self, request: &SentRequest, code: i32, data: Value) {
         let error = json!({"code": code, "message": "from the test", "data": data});
         let outcome = format!(r#""error":{error}"#);
         self.outcome(request, outcome.as_bytes()).await;
     }
 
-    async fn outcome(&mut self, request: &Seen, outcome: &[u8]) {
+    async fn outcome(&mut self, request: &SentRequest, outcome: &[u8]) {
         let mut body = Vec::new();
         let meta = redial_protocol::ReplyMeta::default();
         write_reply(&mut body, request.dialect, &request.id, outcome, meta);
@@ -242,7 +242,7 @@ impl Peer {
     }
 }
 
-fn seen(frame: &[u8]) -> Seen {
+fn seen(frame: &[u8]) -> SentRequest {
     let text = String::from_utf8(frame.to_vec()).unwrap();
     let Ok(Incoming::Request(request)) = Incoming::parse(frame, &Limits::default()) else {
         panic!("not a request: {text}");
@@ -253,7 +253,7 @@ fn seen(frame: &[u8]) -> Seen {
         .map(|text| text.into_owned().into());
     #[expect(clippy::disallowed_methods, reason = "the test's own clock is tokio's")]
     let at = Instant::now();
-    Seen {
+    SentRequest {
         id: request.id.map_or(String::new(), |id| id.raw().to_owned()),
         dialect: request.dialect,
         is_notification: request.id.is_none(),

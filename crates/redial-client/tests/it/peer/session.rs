@@ -7,7 +7,7 @@ use redial_client::{CallToken, Uuid};
 use redial_protocol::{SessionCall, SessionId};
 use serde_json::{Value, json};
 
-use super::{Peer, Seen};
+use super::{Peer, SentRequest};
 
 /// What a server keeps about its sessions.
 #[derive(Debug, Default)]
@@ -32,12 +32,12 @@ pub(crate) struct Table {
 }
 
 /// The number of a call of a session.
-pub(crate) fn number(seen: &Seen) -> u64 {
+pub(crate) fn number(seen: &SentRequest) -> u64 {
     call(seen).expect("a call of a session").number
 }
 
 /// The session and number of a request's id, if it has them.
-pub(crate) fn call(seen: &Seen) -> Option<SessionCall> {
+pub(crate) fn call(seen: &SentRequest) -> Option<SessionCall> {
     let id: Uuid = serde_json::from_str(&seen.id).ok()?;
     SessionCall::from_uuid(id)
 }
@@ -114,7 +114,7 @@ impl Sessions {
 
 impl Peer {
     /// The next request that is not `rpc.*`; those are answered as a server does.
-    pub(crate) async fn next_call(&mut self, sessions: &mut Sessions) -> Seen {
+    pub(crate) async fn next_call(&mut self, sessions: &mut Sessions) -> SentRequest {
         loop {
             let seen = self.next().await;
             if !self.serve(sessions, &seen).await {
@@ -124,7 +124,7 @@ impl Peer {
     }
 
     /// The next `rpc.resolve`, unanswered; every other `rpc.*` request is answered.
-    pub(crate) async fn next_resolve(&mut self, sessions: &mut Sessions) -> Seen {
+    pub(crate) async fn next_resolve(&mut self, sessions: &mut Sessions) -> SentRequest {
         loop {
             let seen = self.next().await;
             if seen.method == "rpc.resolve" {
@@ -142,7 +142,7 @@ impl Peer {
     }
 
     /// Answers a request if it is `rpc.*`.
-    pub(crate) async fn serve(&mut self, sessions: &mut Sessions, seen: &Seen) -> bool {
+    pub(crate) async fn serve(&mut self, sessions: &mut Sessions, seen: &SentRequest) -> bool {
         if let (Some(ack), Some(call)) = (seen.meta.ack, call(seen)) {
             let session = call.session.to_string();
             sessions.ack(&json!({"session": session, "ack": ack}));
@@ -193,7 +193,12 @@ impl Peer {
     }
 
     /// Executes a call of a session, or says that its session is unknown.
-    pub(crate) async fn execute(&mut self, sessions: &mut Sessions, seen: &Seen, value: Value) {
+    pub(crate) async fn execute(
+        &mut self,
+        sessions: &mut Sessions,
+        seen: &SentRequest,
+        value: Value,
+    ) {
         let id: String = serde_json::from_str(&seen.id).unwrap();
         match sessions.find(&id) {
             Some((table, number)) => {
