@@ -131,7 +131,7 @@ mod unix {
         Builder::new_current_thread().enable_all().build().unwrap()
     }
 
-    /// All alike: that two are one call can be told by their ids alone.
+    /// All alike: only their ids say which of them are one call.
     fn call_all(runtime: &Runtime, client: &Client) {
         runtime.block_on(async {
             for _ in 0..CALLS {

@@ -128,7 +128,7 @@ const DELAY_MS: Whole = 0..=redial_server::MAX_DELAY.as_millis() as i128;
 /// The same for the shortest of waits with a heavy tail.
 const PARETO_MS: RangeInclusive<f64> = 0.001..=600_000.0;
 
-/// How heavy the tail is: below 1 even the average has no end, at 1000 there is none.
+/// How light the tail is: below 1 even the average is infinite, at 1000 the tail is gone.
 const PARETO_SHAPE: RangeInclusive<f64> = 0.01..=1000.0;
 
 const PROBABILITY: RangeInclusive<f64> = 0.0..=1.0;

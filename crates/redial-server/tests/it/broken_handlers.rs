@@ -251,9 +251,10 @@ async fn one(
         broken(3),
         sound(3),
     ];
-    let bodies = match is_batch {
-        true => vec![Value::Array(requests.to_vec())],
-        false => requests.to_vec(),
+    let bodies = if is_batch {
+        vec![Value::Array(requests.to_vec())]
+    } else {
+        requests.to_vec()
     };
     let mut bytes = Vec::new();
     for body in bodies {

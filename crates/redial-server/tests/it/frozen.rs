@@ -148,7 +148,7 @@ async fn a_freeze_is_not_the_slowness_of_a_frame() {
     peer.io.write_all(&frame[..9]).await.unwrap();
     sleep(Duration::from_millis(10)).await;
     advance(seconds(60)).await;
-    // What the peer could not write while nobody read.
+    // The peer writes what it could not while the server was frozen.
     sleep(Duration::from_millis(10)).await;
     peer.io.write_all(&frame[9..]).await.unwrap();
     assert!(peer.receive_json().await["error"].is_null());

@@ -43,9 +43,10 @@ fn message(rng: &mut ChaCha8Rng, sessions: &[SessionId]) -> String {
         _ => Value::Null,
     };
     // Mostly the same method as other attempts of the number.
-    let method = match rng.random_ratio(1, 6) {
-        true => rng.random_range(0..NUMBERS),
-        false => number,
+    let method = if rng.random_ratio(1, 6) {
+        rng.random_range(0..NUMBERS)
+    } else {
+        number
     };
     let method = ["inc", "inc", "fail", "no_effect", "panic", "get"][method as usize];
     let mut redial = json!({"attempt": rng.random_range(1..4)});
@@ -74,13 +75,14 @@ fn message(rng: &mut ChaCha8Rng, sessions: &[SessionId]) -> String {
 
 fn frames(rng: &mut ChaCha8Rng, sessions: &[SessionId]) -> Vec<String> {
     let count = rng.random_range(1..40);
-    let mut frame = || match rng.random_ratio(1, 12) {
-        true => {
+    let mut frame = || {
+        if rng.random_ratio(1, 12) {
             let entries = rng.random_range(1..5);
             let entries: Vec<String> = (0..entries).map(|_| message(rng, sessions)).collect();
             format!("[{}]", entries.join(","))
+        } else {
+            message(rng, sessions)
         }
-        false => message(rng, sessions),
     };
     (0..count).map(|_| frame()).collect()
 }

@@ -180,9 +180,10 @@ async fn never_is_final_for_a_call_that_had_no_effect() {
         let effects = u64::from(waits_first);
         peer.send(attempt("flaky", session, 0, 1)).await;
         peer.send(ask("rpc.resolve", session, 0)).await;
-        let replies = match waits_first {
-            true => peer.receive_all::<3>().await.to_vec(),
-            false => peer.receive_all::<2>().await.to_vec(),
+        let replies = if waits_first {
+            peer.receive_all::<3>().await.to_vec()
+        } else {
+            peer.receive_all::<2>().await.to_vec()
         };
         let resolved = reply_to(&replies, "rpc.resolve");
         assert_eq!(resolved["result"], json!({"state": "never"}), "{replies:?}");
