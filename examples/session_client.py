@@ -561,17 +561,41 @@ def resolve(args: argparse.Namespace) -> int:
     return 1 if uncertain else 0
 
 
+def within(kind: type, least: float, most: float) -> Callable[[str], Any]:
+    """A parser of numbers in a range, which NaN is not."""
+
+    def parse(text: str) -> Any:
+        try:
+            if least <= (number := kind(text)) <= most:
+                return number
+        except ValueError:
+            pass
+        name = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"expected {name} from {least} to {most}")
+
+    return parse
+
+
+def address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if host and port.isdecimal() and 1 <= int(port[:6]) <= 65535:
+        return text
+    raise argparse.ArgumentTypeError("expected HOST:PORT, with a port from 1 to 65535")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Increments a counter, and checks how much it went up.",
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--server", default="127.0.0.1:7077", metavar="HOST:PORT",
+    parser.add_argument("--server", type=address, default="127.0.0.1:7077", metavar="HOST:PORT",
                         help="the server's address")
-    parser.add_argument("--calls", type=int, default=100, metavar="N", help="how many increments")
-    parser.add_argument("--threads", type=int, default=4, metavar="N", help="how many clients make them")
+    parser.add_argument("--calls", type=within(int, 0, 10_000_000), default=100, metavar="N",
+                        help="how many increments")
+    parser.add_argument("--threads", type=within(int, 1, 1024), default=4, metavar="N",
+                        help="how many clients make them")
     parser.add_argument("--key", default="k", help="the name of the counter")
-    parser.add_argument("--timeout", type=float, default=20.0, metavar="S",
+    parser.add_argument("--timeout", type=within(float, 1, 86_400), default=20.0, metavar="S",
                         help="the deadline of each increment")
-    parser.add_argument("--attempt-timeout", type=float, default=1.0, metavar="S",
+    parser.add_argument("--attempt-timeout", type=within(float, 0.01, 86_400), default=1.0, metavar="S",
                         help="how long to wait for a reply before the next attempt")
     parser.add_argument("--tokens", type=Path, metavar="DIR",
                         help="keep a token of each call in this folder while its outcome is not certain")

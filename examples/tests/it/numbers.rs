@@ -25,7 +25,7 @@ const HOSTILE: [&str; 8] = [
 const PATIENCE_MS: u64 = 1_000;
 
 /// How programs call the numbers in their help.
-const NUMBERS: [&str; 7] = ["N", "D", "F", "P", "MS", "MS:SHAPE", "PERCENT"];
+const NUMBERS: [&str; 8] = ["N", "D", "F", "P", "S", "MS", "MS:SHAPE", "PERCENT"];
 
 struct Program {
     command: fn() -> Option<Command>,
@@ -178,6 +178,14 @@ fn crash_safe() -> Option<Command> {
 }
 
 fn python() -> Option<Command> {
+    script("counter_client.py")
+}
+
+fn session_client() -> Option<Command> {
+    script("session_client.py")
+}
+
+fn script(name: &str) -> Option<Command> {
     static INTERPRETER: LazyLock<Option<String>> = LazyLock::new(|| {
         // Itself and not what may stand before it, which takes longer than it to start.
         let mut command = Command::new("python3");
@@ -192,7 +200,7 @@ fn python() -> Option<Command> {
         return None;
     };
     let mut command = Command::new(interpreter);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("counter_client.py"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(name));
     Some(command)
 }
 
@@ -272,6 +280,23 @@ fn the_python_clients_numbers_have_ranges() {
 }
 
 #[test]
+fn the_numbers_of_the_python_client_with_sessions_have_ranges() {
+    if python().is_none() {
+        return;
+    }
+    let counters = Counters::start();
+    let program = Program {
+        command: session_client,
+        base: vec![
+            ("--server", counters.1.clone()),
+            ("--calls", "20".to_owned()),
+        ],
+        run: run_to_the_end,
+    };
+    program.try_all(4);
+}
+
+#[test]
 fn a_port_is_a_number_too() {
     let refused = |command: Option<Command>, flag: &str, port: &str| {
         let Some(mut command) = command else { return };
@@ -302,6 +327,7 @@ fn a_port_is_a_number_too() {
         for command in [client(), crash_safe(), python()] {
             refused(command, "--connect", port);
         }
+        refused(session_client(), "--server", port);
     }
     // Something may listen on whatever port is free, but connect to none.
     for command in [client(), crash_safe(), python()] {
