@@ -189,7 +189,7 @@ impl ReplyReader {
     /// As [`Reply::parse`].
     pub fn read<'a>(&mut self, frame: &'a [u8]) -> Result<Reply<'a>, ReplyError> {
         let fast = FastReply::read(frame);
-        match fast.and_then(|reply| reply.text()) {
+        match fast.and_then(|reply| reply.text(frame)) {
             Some((id, result)) => Ok(Reply {
                 id,
                 outcome: Ok(result),

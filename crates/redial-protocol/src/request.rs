@@ -176,6 +176,7 @@ impl<'a> From<Id<'a>> for RequestId<'a> {
 /// assert_eq!(out, br#"{"id":"12345678-9abc-8def-8000-000000000007","method":"get"}"#);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[inline]
 pub fn write_request(
     out: &mut Vec<u8>,
     dialect: Dialect,
@@ -184,9 +185,6 @@ pub fn write_request(
     params: Option<&[u8]>,
     meta: &RequestMeta<'_>,
 ) {
-    /// What there is of a request but its method, its params and a long id, in bytes.
-    const REST_BYTES: usize = 200;
-    out.reserve(REST_BYTES + method.len() + params.map_or(0, <[u8]>::len));
     match dialect {
         Dialect::Notebook => out.push(b'{'),
         Dialect::JsonRpc2 => out.extend_from_slice(br#"{"jsonrpc":"2.0","#),

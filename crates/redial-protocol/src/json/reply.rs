@@ -28,8 +28,6 @@ const MAX_FRAME_BYTES: usize = 4096;
 pub struct FastReply<'a> {
     /// Which call it answers.
     pub id: Uuid,
-    /// The id as it was written, with its quotes.
-    raw_id: &'a [u8],
     /// The result, exactly as it was written: JSON in UTF-8.
     pub result: &'a [u8],
 }
@@ -43,19 +41,21 @@ impl<'a> FastReply<'a> {
         }
         let from_id = HEADS.iter().find_map(|head| frame.strip_prefix(*head))?;
         let (id, rest) = skip::uuid(from_id)?;
-        let raw_id = &from_id[..from_id.len() - rest.len()];
         let result = rest.strip_prefix(MIDDLE)?.strip_suffix(b"}")?;
         // The message around it is the first level.
         let is_whole = skip::value(result, MAX_DEPTH - 1)?.is_empty();
         let is_utf8 = result.is_ascii() || simdutf8::basic::from_utf8(result).is_ok();
-        (is_whole && is_utf8).then_some(Self { id, raw_id, result })
+        (is_whole && is_utf8).then_some(Self { id, result })
     }
 
-    /// The same id and result as text, for which the client has no use.
-    pub(crate) fn text(&self) -> Option<(Id<'a>, &'a str)> {
-        let raw_id = std::str::from_utf8(self.raw_id).ok()?;
-        let result = std::str::from_utf8(self.result).ok()?;
-        Some((Id::from_uuid_json(raw_id, self.id), result))
+    /// The id and the result as text, given the frame that this was read from.
+    pub(crate) fn text(self, frame: &'a [u8]) -> Option<(Id<'a>, &'a str)> {
+        const ID_BYTES: usize = 38;
+        let text = std::str::from_utf8(frame).ok()?;
+        let result_at = text.len() - 1 - self.result.len();
+        let id_end = result_at - MIDDLE.len();
+        let id = Id::from_uuid_json(&text[id_end - ID_BYTES..id_end], self.id);
+        Some((id, &text[result_at..text.len() - 1]))
     }
 }
 

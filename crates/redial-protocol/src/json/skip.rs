@@ -36,7 +36,7 @@ pub(super) fn string(rest: &[u8]) -> Option<&[u8]> {
 }
 
 /// Skips a number of any size and precision (RFC 8259, section 6).
-#[inline]
+#[inline(always)]
 pub(super) fn number(rest: &[u8]) -> Option<&[u8]> {
     let rest = token(rest, "-").unwrap_or(rest);
     let rest = match rest {
