@@ -253,7 +253,7 @@ impl Dispatcher<'_> {
         let (mut notify, is_recorded) = (ToNotify::default(), attempt.deferred.is_some());
         let decision = shared.table.begin(
             &key,
-            attempt,
+            &attempt,
             || permit.admit_mutation(shared, call),
             || call.waiter(outbox, &shared.router.method(method).name, ReplyKind::Reply),
             outcome,

@@ -46,7 +46,7 @@ impl<W: TableWaiter> Table<W> {
     pub(crate) fn begin<T, R>(
         &self,
         key: &TableKey<W>,
-        attempt: Attempt<'_>,
+        attempt: &Attempt<'_>,
         mut admit: impl FnMut() -> Result<Admitted<T>, R>,
         waiter: impl FnMut() -> W,
         replay: &mut Vec<u8>,

@@ -72,7 +72,7 @@ impl<W> PlainTable<W> {
     pub(crate) fn begin<T, R>(
         &self,
         key: &PlainKey,
-        attempt: Attempt<'_>,
+        attempt: &Attempt<'_>,
         mut admit: impl FnMut() -> Result<T, R>,
         mut waiter: impl FnMut() -> W,
         replay: &mut Vec<u8>,
@@ -91,7 +91,7 @@ impl<W> PlainTable<W> {
     fn step<T, R>(
         &self,
         key: &PlainKey,
-        attempt: Attempt<'_>,
+        attempt: &Attempt<'_>,
         admit: &mut impl FnMut() -> Result<T, R>,
         waiter: &mut impl FnMut() -> W,
         replay: &mut Vec<u8>,

@@ -107,7 +107,7 @@ impl<W: TableWaiter> Records<W> {
     pub(super) fn begin<T, R>(
         &mut self,
         number: u64,
-        attempt: Attempt<'_>,
+        attempt: &Attempt<'_>,
         room: Room<'_>,
         admit: impl FnMut() -> Result<Admitted<T>, R>,
         waiter: impl FnMut() -> W,
@@ -287,7 +287,7 @@ impl<W> Records<W> {
 impl<W: TableWaiter> RunningSlot<W> {
     fn begin<T, R>(
         &mut self,
-        attempt: Attempt<'_>,
+        attempt: &Attempt<'_>,
         max_joined: usize,
         mut waiter: impl FnMut() -> W,
     ) -> Decision<T, R> {
@@ -308,7 +308,7 @@ impl<W> Slot<W> {
     /// Lets an empty slot's call start, or notes that this attempt of it was refused.
     fn start<T, R>(
         &mut self,
-        attempt: Attempt<'_>,
+        attempt: &Attempt<'_>,
         is_full: bool,
         mut admit: impl FnMut() -> Result<Admitted<T>, R>,
     ) -> Decision<T, R> {

@@ -1,11 +1,10 @@
-//! Finished calls in the order in which they ended, which is the order in which they expire.
+//! Finished calls in the order in which they finished, which is the order in which they expire.
 //!
 //! All live equally long, so the oldest is always in front, and expiry never scans. It does not
-//! even look at the records: those that end within a short while of each other are a group, and a
-//! group goes as a whole once the last of it has expired. Until then those of it that have expired
-//! are there and are not found. What else a record has, the outcome and any key that is not a
-//! UUID, lies in a ring of bytes in the same order, so that it costs no allocation of its own and
-//! leaves no hole.
+//! even look at the records: those that finish within a short while of each other are a group, and
+//! a group goes as a whole once the last of it has expired. Until then its expired records exist
+//! and are not found. The rest of a record, the outcome and any key that is not a UUID, lies in a
+//! ring of bytes in the same order, so that it costs no allocation of its own and leaves no hole.
 
 use std::{collections::VecDeque, mem::size_of, time::Duration};
 
@@ -19,13 +18,13 @@ use super::{
 };
 use crate::table::call::Fingerprint;
 
-/// What is taken beside a record: its part of the index, and what is allocated ahead.
+/// The memory beside a record: its part of the index, and what is allocated ahead, in bytes.
 const BESIDE_BYTES: usize = 24;
 
-/// Within what part of its life a record may have to wait for others that go together with it.
+/// A record may outlive its TTL, unseen, by one part in so many.
 const GROUPS_PER_LIFE: u32 = 64;
 
-/// Nothing in it has to be dropped one by one.
+/// Plain data, so that records are not dropped one by one.
 #[derive(Clone, Copy, Debug)]
 struct Record {
     key: ShortKey,
@@ -40,7 +39,7 @@ struct Record {
 /// A UUID's bytes, or of another key which kind it is and how long; its text lies with the outcome.
 type ShortKey = [u8; 16];
 
-/// Records that go together.
+/// Records that expire together.
 #[derive(Debug)]
 struct Group {
     /// The number of the record behind the last.
@@ -51,7 +50,7 @@ struct Group {
     to: Millis,
 }
 
-/// A call that has ended.
+/// A call that has finished.
 #[derive(Debug)]
 pub(super) struct NewRecord<'a> {
     pub(super) key: &'a CallKey,
@@ -60,11 +59,11 @@ pub(super) struct NewRecord<'a> {
     pub(super) outcome: &'a [u8],
 }
 
-/// What is kept of a call that was found.
+/// The record of a call, as a look-up finds it.
 #[derive(Debug)]
 pub(super) struct FoundRecord<'a> {
     pub(super) fingerprint: Fingerprint,
-    /// In the two pieces that the ring may have made of it.
+    /// In the two pieces that the end of the ring may have made of it.
     pub(super) outcome: [&'a [u8]; 2],
 }
 
@@ -141,29 +140,29 @@ impl Finished {
         }
     }
 
-    pub(super) fn push(&mut self, ended: &NewRecord<'_>, expires: Millis) {
+    pub(super) fn push(&mut self, new: &NewRecord<'_>, expires: Millis) {
         let expires = self.join_group(expires);
-        let (key, text) = parts(ended.key);
+        let (key, text) = parts(new.key);
         let start = self.first_start + self.bytes.len() as u64;
         if !self.index.has_room(self.records.len()) {
             let hashes = self.records.iter().map(|record| record.hash);
             self.index.rebuild(self.first, hashes);
         }
-        self.index.insert(ended.hash, self.live());
+        self.index.insert(new.hash, self.live());
         self.records.push(Record {
             key,
-            fingerprint: ended.fingerprint,
+            fingerprint: new.fingerprint,
             start: start << 1 | u64::from(text.is_none()),
-            hash: ended.hash,
+            hash: new.hash,
             expires,
         });
         let text = text.unwrap_or_default();
         self.bytes.extend(text);
-        self.bytes.extend(ended.outcome);
+        self.bytes.extend(new.outcome);
     }
 
-    /// Finds a group for the next record. Says when it expires: not before the one in front of it,
-    /// though two threads may have looked at the clock the other way round.
+    /// Finds a group for the next record. Returns when it expires: not before the one in front of it,
+    /// though two threads may have read the clock the other way round.
     fn join_group(&mut self, expires: Millis) -> Millis {
         let end = self.first.wrapping_add(self.records.len() as u32 + 1);
         let latest = self.groups.back_mut();
@@ -184,7 +183,7 @@ impl Finished {
         expires
     }
 
-    /// Takes the groups away that have expired. Says what they kept.
+    /// Removes the groups that have expired. Returns what they took.
     pub(super) fn expire(&mut self, now: Millis) -> Amount {
         let mut end = self.first;
         while let Some(group) = self.groups.pop_front_if(|group| group.to.has_come(now)) {
@@ -193,7 +192,7 @@ impl Finished {
         self.drop_front(end.wrapping_sub(self.first) as usize)
     }
 
-    /// Takes all records away that have expired, though others of their group have not.
+    /// Removes all records that have expired, though others of their group have not.
     pub(super) fn expire_all(&mut self, now: Millis) -> Amount {
         let whole = self.expire(now);
         let expired = self
@@ -206,7 +205,7 @@ impl Finished {
         whole.plus(part)
     }
 
-    /// Looks at none of them.
+    /// Removes the first records, without a look at them.
     fn drop_front(&mut self, records: usize) -> Amount {
         if records == 0 {
             return Amount::default();
@@ -227,7 +226,7 @@ impl Finished {
         Some(self.records.get(0)?.expires.left(now))
     }
 
-    /// Gives memory back that a busier time has left behind.
+    /// Returns memory that a busier time has left behind.
     pub(super) fn shrink(&mut self) {
         let len = self.records.len();
         self.records.shrink();
@@ -249,7 +248,7 @@ impl Record {
     }
 }
 
-/// What a record keeps of a key in itself, and what beside itself, which a UUID has nothing of.
+/// What a record stores of a key inline, and what beside it, which is nothing for a UUID.
 fn parts(key: &CallKey) -> (ShortKey, Option<&[u8]>) {
     let (kind, text) = match key {
         CallKey::Uuid(uuid) => return (*uuid, None),
@@ -261,10 +260,10 @@ fn parts(key: &CallKey) -> (ShortKey, Option<&[u8]>) {
     (number.to_be_bytes(), Some(text.as_bytes()))
 }
 
-/// What a record keeps in memory beside its bytes.
+/// The memory of a record without its bytes, in bytes.
 const RECORD_BYTES: usize = size_of::<Record>() + BESIDE_BYTES;
 
-/// What a record with an outcome of this length keeps in memory.
+/// The memory of a record with an outcome of this length, in bytes.
 pub(super) fn record_bytes(key: &CallKey, outcome_bytes: usize) -> usize {
     RECORD_BYTES + key.heap_bytes() + outcome_bytes
 }

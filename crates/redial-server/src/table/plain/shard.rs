@@ -36,7 +36,7 @@ impl<W> Shard<W> {
         }
     }
 
-    /// Takes away what goes without a look at it.
+    /// Removes the expired records that go without a look at them.
     pub(super) fn expire(&mut self, now: Millis, usage: &Usage) {
         let gone = self.finished.expire(now);
         if gone.records > 0 {
@@ -44,7 +44,7 @@ impl<W> Shard<W> {
         }
     }
 
-    /// Takes away all that has expired. Says what it kept.
+    /// Removes all expired records. Returns what they took.
     pub(super) fn expire_all(&mut self, now: Millis, usage: &Usage) -> Amount {
         let gone = self.finished.expire_all(now);
         self.quota.put(gone, usage);
@@ -73,19 +73,19 @@ impl<W> Shard<W> {
         }
     }
 
-    pub(super) fn start(&mut self, key: &PlainKey, attempt: Attempt<'_>) {
+    pub(super) fn start(&mut self, key: &PlainKey, attempt: &Attempt<'_>) {
         self.running.add(RunningCall::new(key.clone(), attempt));
     }
 
     pub(super) fn finish(&mut self, key: &PlainKey, outcome: &[u8], expires: Millis) -> Vec<W> {
         let running = self.take(key);
-        let ended = NewRecord {
+        let record = NewRecord {
             key: &key.key,
             hash: key.short_hash(),
             fingerprint: running.fingerprint,
             outcome,
         };
-        self.finished.push(&ended, expires);
+        self.finished.push(&record, expires);
         running.interest.waiters
     }
 
@@ -99,6 +99,6 @@ impl<W> Shard<W> {
 
     fn take(&mut self, key: &PlainKey) -> RunningCall<W> {
         let running = self.running.take(key);
-        running.expect("only the one execution of a call ends it, and only once")
+        running.expect("only the one execution of a call finishes it, and only once")
     }
 }

@@ -80,7 +80,7 @@ impl PlainWorld {
         let mut replay = Vec::new();
         let begin = self.table.begin(
             &self.key(name),
-            attempt,
+            &attempt,
             || admitted,
             || waiter,
             &mut replay,

@@ -31,7 +31,7 @@ pub(super) struct RunningSlot<W> {
 }
 
 impl<W> RunningSlot<W> {
-    pub(super) fn new(attempt: Attempt<'_>, is_started: bool) -> Self {
+    pub(super) fn new(attempt: &Attempt<'_>, is_started: bool) -> Self {
         Self {
             fingerprint: attempt.fingerprint,
             interest: Interest::new(attempt.deadline),
@@ -40,7 +40,7 @@ impl<W> RunningSlot<W> {
         }
     }
 
-    pub(super) fn join(&mut self, waiter: W, attempt: Attempt<'_>) {
+    pub(super) fn join(&mut self, waiter: W, attempt: &Attempt<'_>) {
         self.interest.join(waiter, attempt.deadline);
         self.attempt = self.attempt.max(attempt.number);
     }

@@ -77,7 +77,7 @@ impl RecordsWorld {
         };
         let begin = self
             .records
-            .begin(number, attempt, ROOM, admit, || 7, &mut replay);
+            .begin(number, &attempt, ROOM, admit, || 7, &mut replay);
         (begin, replay)
     }
 

@@ -65,7 +65,7 @@ fn start(session: &Session<u32>, number: u64) {
             limits: &LIMITS,
             is_full: false,
         };
-        let begin = records.begin(number, attempt, room, admit, || 1, &mut replay);
+        let begin = records.begin(number, &attempt, room, admit, || 1, &mut replay);
         assert_eq!(begin, Decision::Start(()));
     });
 }

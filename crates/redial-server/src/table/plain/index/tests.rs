@@ -127,8 +127,8 @@ enum IndexStep {
 }
 
 fn steps() -> impl Strategy<Value = Vec<IndexStep>> {
-    // Few places, so that many meet there, and few ways to tell them apart.
-    let crowded = (0u32..4, 0u32..3).prop_map(|(place, tag)| place << 30 | tag);
+    // Few buckets, so that many collide there, and few tags.
+    let crowded = (0u32..4, 0u32..3).prop_map(|(bucket, tag)| bucket << 30 | tag);
     let hash = prop_oneof![2 => crowded, 1 => any::<u32>()];
     let step = prop_oneof![
         6 => prop::collection::vec(hash, 0..60).prop_map(IndexStep::Push),

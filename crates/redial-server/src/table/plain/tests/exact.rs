@@ -166,7 +166,7 @@ impl Exact {
         let admit = || Ok::<(), &'static str>(());
         let did = self
             .table
-            .begin(&key(name), attempt, admit, || 7, &mut replay);
+            .begin(&key(name), &attempt, admit, || 7, &mut replay);
         assert_eq!(did, should, "{name} at {} ms", self.ms());
         match self.known.get(&name) {
             Some(Known::Finished { outcome, .. }) if did == Decision::Replayed => {

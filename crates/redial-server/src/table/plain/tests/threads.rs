@@ -13,7 +13,7 @@ fn table(max_records: usize) -> (PlainTable<u32>, Instant) {
     (table, now)
 }
 
-/// A call begins and has no effect. Says whether it could begin.
+/// A call starts and has no effect. Returns whether it could start.
 fn come_and_go(table: &PlainTable<u32>, number: u128, now: Instant) -> bool {
     let key = table.key(CallKey::Uuid(number.to_be_bytes()));
     let attempt = Attempt {
@@ -24,7 +24,7 @@ fn come_and_go(table: &PlainTable<u32>, number: u128, now: Instant) -> bool {
         ack: None,
         deferred: None,
     };
-    let decision: PlainDecision = table.begin(&key, attempt, || Ok(()), || 1, &mut Vec::new());
+    let decision: PlainDecision = table.begin(&key, &attempt, || Ok(()), || 1, &mut Vec::new());
     let has_started = decision == Decision::Start(());
     if has_started {
         table.release(&key);

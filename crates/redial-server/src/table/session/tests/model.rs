@@ -142,7 +142,7 @@ proptest! {
                     let mut replay = Vec::new();
                     let admit = || admitted.map(|starts_now| Admitted { ticket: (), starts_now });
                     let room = Room { limits: &limits, is_full: false };
-                    let found = world.records.begin(number, attempt, room, admit, || 7, &mut replay);
+                    let found = world.records.begin(number, &attempt, room, admit, || 7, &mut replay);
                     prop_assert_eq!(found, naive.begin(number, attempt.number, admitted));
                 }
                 RecordsStep::StartCheck(ahead) => {

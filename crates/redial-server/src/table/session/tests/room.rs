@@ -63,7 +63,7 @@ fn a_copy_of_an_attempt_for_which_there_was_no_memory_never_runs() {
     let admit = || -> Result<Admitted<()>, &str> { panic!("there is no room for it") };
     let second = world.attempt("p", 2);
     let (records, replay) = (&mut world.records, &mut Vec::new());
-    let begin = records.begin(0, second, FULL, admit, || 7, replay);
+    let begin = records.begin(0, &second, FULL, admit, || 7, replay);
     assert!(matches!(begin, Decision::Full { .. }), "{begin:?}");
     world.acknowledge(1, 2);
     let refused = Decision::RefusedBefore { up_to: 2 };
@@ -93,7 +93,7 @@ fn a_copy_of_an_attempt_for_which_there_was_no_slot_never_runs() {
         let room = Room { is_full, ..ROOM };
         let second = world.attempt("p", 2);
         let (records, replay) = (&mut world.records, &mut Vec::new());
-        let begin = records.begin(number, second, room, admit, || 7, replay);
+        let begin = records.begin(number, &second, room, admit, || 7, replay);
         assert_eq!(begin, Decision::NoSlot, "{number} {by}");
         world.acknowledge_below(number.saturating_sub(1));
         match by {
@@ -133,7 +133,7 @@ fn a_waiter_whose_connection_is_gone_makes_room() {
         let admit = || Err::<Admitted<()>, _>(());
         let joined = world
             .records
-            .begin(0, attempt, ROOM, admit, || 0, &mut nothing);
+            .begin(0, &attempt, ROOM, admit, || 0, &mut nothing);
         assert_eq!(joined, Decision::Joined);
     }
     assert_eq!(world.begin(0), Decision::Joined);
