@@ -75,6 +75,10 @@ pub enum Cause {
     /// records in memory alone, the session's lease has ended, or this is another server.
     #[error("the server no longer knows the session of this call")]
     SessionLost,
+    /// There is no session, without which the call may not be sent: the server has not replied to
+    /// `rpc.hello`, or denies having sessions although it had them before.
+    #[error("no session: {0}")]
+    NoSession(Arc<str>),
     /// The id is that of another call of this client that is in flight.
     #[error("another call with this id is in flight")]
     IdInUse,

@@ -85,18 +85,17 @@ pub struct Config {
     /// In a session a call is executed at most once, however late a retry arrives and whatever
     /// happens to the server meanwhile. It costs one request per connection, for whose reply the
     /// first calls of the client wait, and at most one small notification per 20 ms of idling.
-    /// A server without sessions is recognised by its reply. A silent one is taken for one after
-    /// three hellos, each waited for as long as the [attempt_timeout](CallLimits::attempt_timeout)
-    /// of [`call`](Self::call), or after it has closed two connections on a hello; but never if it
-    /// had sessions before.
+    /// A server without sessions is recognised by its reply to the hello: -32601, or anything else
+    /// that is not a hello's. Silence and a closed connection show nothing, since a load balancer
+    /// may accept before its backend is up: the hello is sent again, on a new connection after three
+    /// without a reply, and calls wait until their deadline. A client that ever had a session never
+    /// does without: calls then wait for a server that knows sessions, whatever another one replies.
     pub sessions: bool,
-    /// Whether a server that is silent on hellos is taken for one without sessions, as described at
-    /// [`sessions`](Self::sessions). Default yes, for servers that don't answer what they don't
-    /// know. But a server that is flooded with connections, or is behind a network that fails at the
-    /// wrong moment, looks the same to a client that has just started, whose first calls then get
-    /// plain ids with their smaller guarantee. With no, only a reply shows that a server has no
-    /// sessions, and calls wait for one until their deadline.
-    pub assume_plain_on_silence: bool,
+    /// Says that the server has no sessions, so that it is not asked. Default no. Only for servers
+    /// that neither reply to a method that they don't know nor can be taught to: where such a one
+    /// is asked, no call is ever sent. All calls get plain ids, with their smaller guarantee, and
+    /// requests have no member of Redial's own.
+    pub assume_plain: bool,
     /// How many connections share the calls. Default 1, at most 65,536. Each costs a task, 64 KiB to
     /// read into, and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
     pub connections: usize,
@@ -147,7 +146,7 @@ impl Default for Config {
             dialect: Dialect::JsonRpc2,
             extensions: true,
             sessions: true,
-            assume_plain_on_silence: true,
+            assume_plain: false,
             connections: 1,
             connect_timeout: Duration::from_secs(5),
             reconnect: Backoff::default(),

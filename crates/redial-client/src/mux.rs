@@ -56,8 +56,8 @@ use crate::{
 };
 
 /// A hello is waited for as long as an attempt is by default, between these bounds: it is answered
-/// at once, so a longer wait gains nothing; and a server that is silent on three of them is taken
-/// for one without sessions, which a slow moment must not be enough for.
+/// at once, so a longer wait gains nothing; and a connection that is silent on three of them is
+/// closed, which a slow moment must not be enough for.
 const MIN_HELLO_TIMEOUT: Duration = Duration::from_millis(250);
 const MAX_HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -100,10 +100,7 @@ impl Mux {
         Self {
             calls: Slab::new(),
             by_id: HashMap::default(),
-            sessions: Sessions::new(
-                config.extensions && config.sessions,
-                config.assume_plain_on_silence,
-            ),
+            sessions: Sessions::new(config.extensions && config.sessions, config.assume_plain),
             links: (0..config.connections).map(|_| Link::default()).collect(),
             timers: Timers::default(),
             turn: config.connections.saturating_sub(1),

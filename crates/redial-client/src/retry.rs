@@ -270,8 +270,8 @@ impl Retrier {
             Some(latest) if latest.ended.is_none() => Some(Cause::NoReply(deadline)),
             _ => call.last_cause.take().map(|cause| *cause),
         };
-        let refused = || mux.hello_refusal().map(Cause::Server);
-        let cause = last_cause.or_else(refused);
+        let refusal = mux.hello_refusal(self.key());
+        let cause = refusal.or(last_cause);
         let cause = cause.unwrap_or(Cause::NotSent(deadline));
         Step::Complete(Completion::GiveUp { reason, cause })
     }

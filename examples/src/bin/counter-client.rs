@@ -115,9 +115,9 @@ struct Args {
     /// Use plain ids, which the server forgets after a time, even if it has sessions
     #[arg(long)]
     no_sessions: bool,
-    /// Wait for a session until the server grants one or says that it has none
+    /// Don't ask the server for a session: it has none, and doesn't answer what it doesn't know
     #[arg(long, conflicts_with_all = ["no_sessions", "naive"])]
-    insist_on_session: bool,
+    assume_plain: bool,
     /// Give every attempt a new id, as a hand-made retry loop does
     #[arg(long)]
     naive: bool,
@@ -175,7 +175,7 @@ impl Args {
             // A hand-made loop does not send its deadline either.
             extensions: !self.naive,
             sessions: !self.no_sessions,
-            assume_plain_on_silence: !self.insist_on_session,
+            assume_plain: self.assume_plain,
             ..Config::default()
         }
     }

@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use redial_client::{CallError, CallToken, Client, Config, Resolution};
+use redial_client::{CallError, CallToken, Client, Resolution};
 use redial_examples::{
     flags,
     methods::{Counter, Inc, IncParams},
@@ -54,15 +54,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
-    // Without a session there is no asking what happened to a call.
-    let config = Config {
-        assume_plain_on_silence: false,
-        ..Config::default()
-    };
-    let client = Client::builder()
-        .config(config)
-        .connect(args.connect.clone());
-    let client = client.await?;
+    let client = Client::connect(args.connect.clone()).await?;
     let (token, value) = match resolve(&client, args).await? {
         Some(found) => found,
         None => count(&client, args).await?,

@@ -40,6 +40,9 @@ impl CallState {
             Completion::Answer(Answer::SessionLost) => {
                 (GiveUpReason::Final, Cause::SessionLost, false)
             }
+            Completion::Answer(Answer::NoSessions(reason)) => {
+                (GiveUpReason::Final, Cause::NoSession(reason), false)
+            }
             Completion::GiveUp { reason, cause } => (reason, cause, false),
         };
         let details = self.details(Some(finished), reason, cause);

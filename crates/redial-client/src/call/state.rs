@@ -173,7 +173,8 @@ impl CallState {
         self.remove(disposition, &mut removed, shared);
         let answered = match &completion {
             Completion::Answer(Answer::Result(_, meta) | Answer::Error(_, _, meta)) => Some(*meta),
-            Completion::Answer(Answer::SessionLost) | Completion::GiveUp { .. } => None,
+            Completion::Answer(Answer::SessionLost | Answer::NoSessions(_))
+            | Completion::GiveUp { .. } => None,
             Completion::Answer(Answer::Written | Answer::Malformed(_)) | Completion::IdReserved => {
                 Some(ReplyMeta::default())
             }
@@ -289,7 +290,7 @@ impl CallState {
             Answer::Error(_, Verdict::Unknown, _) | Answer::Malformed(_) => true,
             // A fenced call was not executed and never will be, however often it was sent.
             Answer::Error(error, Verdict::Refused, _) if error.code == ErrorCode::STALE => false,
-            Answer::Error(..) | Answer::SessionLost => {
+            Answer::Error(..) | Answer::SessionLost | Answer::NoSessions(_) => {
                 self.may_be_executed || call.may_have_executed()
             }
         }

@@ -86,7 +86,9 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
 
     /// Ready, with the reason, when the connection is over.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<String> {
-        self.poll_timer(context);
+        if let Err(reason) = self.poll_timer(context) {
+            return Poll::Ready(reason);
+        }
         let written = self.poll_write(context);
         // What the server sent before it closed counts, so reading comes before giving up.
         if let Err(reason) = self.poll_read(context) {
@@ -117,21 +119,22 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
     }
 
     /// Does what is due besides reading and writing.
-    fn poll_timer(&mut self, context: &mut Context<'_>) {
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Result<(), String> {
         if self.timer_at.is_none() || self.timer.as_mut().poll(context).is_pending() {
-            return;
+            return Ok(());
         }
         self.timer_at = None;
         let now = clock::now();
         let acks_due = self.acks_at.take_if(|at| *at <= now).is_some();
         self.housekeeping = self.shared.with(|state| {
             let mux = &mut state.mux;
-            mux.handle_hello_timeout(self.link, now);
+            mux.handle_hello_timeout(self.link, now)?;
             if acks_due {
                 mux.flush_idle_acks(self.link, now);
             }
-            mux.housekeeping(self.link)
-        });
+            Ok::<_, String>(mux.housekeeping(self.link))
+        })?;
+        Ok(())
     }
 
     /// Sets the timer for what will be due next.

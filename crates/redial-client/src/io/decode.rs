@@ -45,7 +45,10 @@ fn parse(frame: &[u8]) -> Result<ServerMessage, ReplyError> {
         Ok(reply) => reply,
         Err(ReplyError::Outcome { id, detail }) => match serde_json::from_str::<Uuid>(&id) {
             Ok(id) => return Ok(ServerMessage::MalformedReply { id, detail }),
-            Err(_) => return Err(ReplyError::Outcome { id, detail }),
+            Err(_) => match hello_serial(&id) {
+                Some(serial) => return Ok(ServerMessage::Hello(serial, HelloReply::Invalid)),
+                None => return Err(ReplyError::Outcome { id, detail }),
+            },
         },
         Err(error) => return Err(error),
     };

@@ -1,7 +1,7 @@
 //! The protocol's own messages: the client's hellos, pings, acks and cancels as frames, and what a
 //! hello may be answered.
 
-use std::time::Instant;
+use std::{fmt, ops::RangeInclusive, time::Instant};
 
 use redial_protocol::{
     Dialect, ErrorObject, FrameError, RequestMeta, SessionId,
@@ -16,6 +16,9 @@ pub(crate) const PING_ID: &str = "\"redial-ping\"";
 
 /// How the ids of hellos begin. They are no UUIDs, so no call's and no keys in a table.
 pub(crate) const HELLO_ID: &str = "redial-hello-";
+
+/// The codes that only servers of Redial's protocol answer with: they have sessions.
+const RAISED_CODES: RangeInclusive<i32> = -32009..=-32001;
 
 /// A hello that has no reply yet.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,28 @@ pub(crate) enum HelloReply {
     Invalid,
     /// An error.
     Error(ErrorObject),
+}
+
+impl HelloReply {
+    /// Whether a server without sessions says this: that it knows no such request, or what no server
+    /// with sessions says. One that has them may also refuse a hello, by a code of its own.
+    pub(super) fn says_plain(&self) -> bool {
+        match self {
+            Self::Session { .. } => false,
+            Self::Invalid => true,
+            Self::Error(error) => !RAISED_CODES.contains(&i32::from(error.code)),
+        }
+    }
+}
+
+impl fmt::Display for HelloReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session { .. } => write!(f, "the server has another session"),
+            Self::Invalid => write!(f, "the server's reply to {} has no session", rpc::HELLO),
+            Self::Error(error) => write!(f, "the server answered {} with {error}", rpc::HELLO),
+        }
+    }
 }
 
 /// How the frames of one connection are written.

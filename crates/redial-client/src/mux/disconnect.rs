@@ -74,9 +74,7 @@ impl Mux {
         now: Instant,
         end: impl Fn() -> (AttemptEnd, Cause),
     ) {
-        if self.was_closed_on_hello(number) {
-            self.sessions.closed_on_hello += 1;
-        }
+        self.note_hello_lost(number, &end);
         let link = &mut self.links[number];
         let epoch = link.epoch;
         if !link.is_proven {

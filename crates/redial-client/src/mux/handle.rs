@@ -140,6 +140,7 @@ impl Mux {
             ServerMessage::ConnectionError(error) => {
                 self.links[link].server_error = Some(error.to_string());
                 self.unmatched_replies += 1;
+                self.handle_connection_error(link, &error, now)?;
             }
             ServerMessage::Unmatched => self.unmatched_replies += 1,
         }

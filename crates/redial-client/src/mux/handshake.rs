@@ -4,7 +4,10 @@
 //! With a session at hand the hello is a formality: calls follow it at once, and a server that
 //! doesn't know the session refuses each of them. Without one they wait for the reply.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redial_protocol::{ErrorCode, ErrorObject, SessionId, rpc};
 
@@ -13,33 +16,29 @@ use super::{
     control::{ControlWriter, HelloReply, PendingHello},
     session::Session,
     session_loss::UnknownSource,
+    slab::Key,
 };
 use crate::{
     cause::Cause,
     clock::after,
     policy::classify::{Verdict, classify},
+    report::AttemptEnd,
 };
 
-/// A server that leaves so many hellos in a row unanswered has no sessions, if it never had any.
+/// A connection that leaves so many hellos in a row unanswered, and brings nothing else, is replaced:
+/// a load balancer may have lost the server behind it.
 const MAX_UNANSWERED: u32 = 3;
-
-/// A server that closes so many connections in a row on a hello has no sessions, if it never had
-/// any.
-const MAX_CLOSED: u32 = 2;
 
 impl Mux {
     /// A connection stands. Gives what is to be written to it before everything else.
     pub(crate) fn handle_connected(&mut self, number: usize, now: Instant) -> Vec<u8> {
         self.connects += 1;
         let sessions = &self.sessions;
-        let seems_plain = sessions.may_assume_plain && sessions.closed_on_hello >= MAX_CLOSED;
-        let is_plain = !sessions.are_wanted || seems_plain;
+        let is_plain = !sessions.are_wanted || sessions.assume_plain;
         let link = &mut self.links[number];
         link.server_error = None;
         link.is_connected = true;
         if is_plain {
-            // The connection after this one is asked again.
-            self.sessions.closed_on_hello = self.sessions.closed_on_hello.min(MAX_CLOSED - 1);
             self.on_plain_server(number, now);
             return Vec::new();
         }
@@ -144,23 +143,32 @@ impl Mux {
         }
     }
 
-    /// The hello may have been lost: it is sent again, or the server is taken for a plain one.
-    pub(crate) fn handle_hello_timeout(&mut self, link: usize, now: Instant) {
+    /// The hello may have been lost: it is sent again.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is to be closed: nothing comes from it.
+    pub(crate) fn handle_hello_timeout(&mut self, link: usize, now: Instant) -> Result<(), String> {
+        let is_proven = self.links[link].is_proven;
         let due = self.links[link].hello.as_mut();
         let Some(hello) = due.filter(|hello| hello.again_at <= now) else {
-            return;
+            return Ok(());
         };
-        let may_be_plain = self.sessions.may_assume_plain && self.sessions.opened == 0;
-        if may_be_plain && hello.attach.is_none() && hello.unanswered >= MAX_UNANSWERED {
-            return self.on_plain_server(link, now);
+        if !is_proven && hello.unanswered >= MAX_UNANSWERED {
+            return Err(format!("no reply to {MAX_UNANSWERED} hellos"));
+        }
+        if hello.unanswered > 0 {
+            self.sessions.refusal = Some(no_reply(None));
         }
         hello.unanswered += 1;
-        hello.again_at = after(now, self.hello_timeout);
+        let pause = self.hello_backoff.ceiling(hello.unanswered);
+        hello.again_at = after(now, pause.max(self.hello_timeout));
         let (attach, mut frame) = (hello.attach, Vec::new());
         // The reply to this one says nothing of what was written since the first.
         self.links[link].hello_session = None;
         self.write_hello(attach, &mut frame);
         self.append_hello(link, &frame);
+        Ok(())
     }
 
     /// A hello was replied to.
@@ -194,31 +202,87 @@ impl Mux {
         if let HelloReply::Error(error) = &reply
             && let Verdict::Again { no_sooner_than } = classify(error)
         {
-            self.sessions.refusal = Some(error.clone());
+            self.sessions.refusal = Some(Cause::Server(error.clone()));
             self.postpone_hello(link, no_sooner_than, now);
             return Ok(());
         }
         match hello.attach {
-            None => self.on_plain_server(link, now),
-            Some(attach) if self.sessions.get(attach).is_some() => {
-                let source = if is_unknown {
-                    UnknownSource::Hello
-                } else {
-                    UnknownSource::NoSessions
-                };
-                return self.handle_unknown_session(link, attach, source, now);
+            Some(attach) if is_unknown && self.sessions.get(attach).is_some() => {
+                return self.handle_unknown_session(link, attach, UnknownSource::Hello, now);
             }
-            Some(_) => {
+            Some(_) if is_unknown => {
                 self.links[link].hello = None;
                 self.attach(link, now);
             }
+            _ if !reply.says_plain() => {
+                self.sessions.refusal = Some(Cause::NoSession(reply.to_string().into()));
+                self.postpone_hello(link, Duration::ZERO, now);
+            }
+            _ if self.sessions.opened == 0 => self.on_plain_server(link, now),
+            _ => return self.handle_denial(link, &reply, now),
         }
         Ok(())
     }
 
-    /// Why there is no session for calls that wait for one, if the server has said so.
-    pub(crate) fn hello_refusal(&self) -> Option<ErrorObject> {
-        self.sessions.refusal.clone()
+    /// A server says that it has no sessions, at an address where there were some. It is another one,
+    /// or an older one: nothing is sent to it, and it is asked again, on a new connection if it can be.
+    fn handle_denial(
+        &mut self,
+        number: usize,
+        reply: &HelloReply,
+        now: Instant,
+    ) -> Result<(), String> {
+        let reason = format!("{reply}, but there were sessions at this address before");
+        let shared: Arc<str> = reason.as_str().into();
+        self.sessions.refusal = Some(Cause::NoSession(shared.clone()));
+        self.links
+            .iter_mut()
+            .for_each(|link| link.must_attach = true);
+        if self.links[number].attached.is_none() {
+            self.fail_calls_on(number, &shared);
+            if !self.awaits_replies(number) {
+                // So that the next one is not made without pause.
+                self.links[number].is_proven = false;
+                return Err(reason);
+            }
+        }
+        self.postpone_hello(number, Duration::ZERO, now);
+        Ok(())
+    }
+
+    /// Whether the link's connection owes a reply to a mutation.
+    fn awaits_replies(&mut self, number: usize) -> bool {
+        let link = &self.links[number];
+        self.calls.values_mut().any(|call| {
+            let mut attempts = call.attempts.iter();
+            let is_waiting = call.answer.is_none() && !call.flags.is_query;
+            is_waiting && attempts.any(|attempt| attempt.can_be_answered(number, link))
+        })
+    }
+
+    /// Takes what a server says about the connection as a whole for its reply to the hello, if it has
+    /// got nothing else and can't read that.
+    pub(super) fn handle_connection_error(
+        &mut self,
+        link: usize,
+        error: &ErrorObject,
+        now: Instant,
+    ) -> Result<(), String> {
+        let is_about_hello = self.sessions.opened == 0 && is_bad_request(error.code);
+        match self.links[link].hello {
+            Some(hello) if is_about_hello => {
+                let reply = HelloReply::Error(error.clone());
+                self.handle_hello_reply(link, hello.first_serial, reply, now)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why there is no session for a call that waits for one, if that is known.
+    pub(crate) fn hello_refusal(&self, key: Key) -> Option<Cause> {
+        let call = self.calls.get(key)?;
+        let is_waiting = call.handshake_wait.is_some() || call.attempts.is_empty();
+        self.sessions.refusal.clone().filter(|_| is_waiting)
     }
 
     /// The server has no time for a hello now.
@@ -241,10 +305,10 @@ impl Mux {
         else {
             return;
         };
-        self.sessions.closed_on_hello = 0;
         self.sessions.refusal = None;
         self.links[number].hello = None;
         self.links[number].attached = Some(id);
+        self.links[number].must_attach = false;
         if is_new {
             self.sessions.opener = None;
             self.sessions.opened += 1;
@@ -263,7 +327,10 @@ impl Mux {
     /// Attaches the other connections to a new session.
     fn attach_others(&mut self, opener: usize, session: SessionId, now: Instant) {
         for other in 0..self.links.len() {
-            let link = &self.links[other];
+            let link = &mut self.links[other];
+            if std::mem::take(&mut link.is_plain) {
+                link.must_attach = true;
+            }
             let is_free = link.is_connected && !link.is_plain && link.hello.is_none();
             if other != opener && is_free {
                 self.send_hello(other, Some(session), now);
@@ -310,13 +377,42 @@ impl Mux {
         }
     }
 
-    /// Whether the server closed the connection on a hello that was to open a session, without a
-    /// reply.
-    pub(super) fn was_closed_on_hello(&self, link: usize) -> bool {
+    /// A connection is gone, or could not be made. If it owed a reply to a hello, that is why calls
+    /// have no session.
+    pub(super) fn note_hello_lost(
+        &mut self,
+        link: usize,
+        end: impl FnOnce() -> (AttemptEnd, Cause),
+    ) {
         let link = &self.links[link];
-        let was_opening = link.hello.is_some_and(|hello| hello.attach.is_none());
-        let never_had_sessions = self.sessions.opened == 0;
-        let is_silent = link.is_preamble_written && !link.is_proven;
-        link.is_connected && is_silent && was_opening && never_had_sessions
+        if !link.is_connected {
+            self.sessions.refusal = None;
+        } else if link.hello.is_some_and(|hello| hello.refusals == 0) {
+            let (_, cause) = end();
+            let is_denied =
+                matches!(self.sessions.refusal, Some(Cause::NoSession(_))) && link.must_attach;
+            if !is_denied {
+                self.sessions.refusal = Some(no_reply(Some(&cause)));
+            }
+        }
     }
+}
+
+fn is_bad_request(code: ErrorCode) -> bool {
+    let codes = [
+        ErrorCode::PARSE_ERROR,
+        ErrorCode::INVALID_REQUEST,
+        ErrorCode::METHOD_NOT_FOUND,
+        ErrorCode::INVALID_PARAMS,
+    ];
+    codes.contains(&code)
+}
+
+fn no_reply(lost: Option<&Cause>) -> Cause {
+    let lost = lost.map_or(String::new(), |cause| format!(": {cause}"));
+    let text = format!(
+        "no reply to {}{lost} (a server that never replies to it needs `assume_plain`)",
+        rpc::HELLO
+    );
+    Cause::NoSession(text.into())
 }

@@ -45,10 +45,12 @@ impl Mux {
 
     /// Whether the call may be sent on the link, as far as its server is known. A call of a session
     /// that may have been executed is kept from servers without sessions, which would execute it
-    /// again.
+    /// again, and every one where some server has said that it has none.
     pub(super) fn may_send_on(&mut self, key: Key, link: usize, now: Instant) -> bool {
+        let (is_barred, are_wanted) = (self.links[link].is_barred(), self.sessions.are_wanted);
         let call = self.call(key);
-        if !call.id.is_of_a_session() || !call.must_not_repeat() || !self.sessions.are_wanted {
+        let is_of_a_session = call.id.is_of_a_session() && are_wanted;
+        if !is_of_a_session || !is_barred && !call.must_not_repeat() {
             return true;
         }
         if self.links[link].attached.is_some() {

@@ -53,8 +53,6 @@ pub(crate) struct Link {
     pub(super) server_error: Option<String>,
     /// There is a connection.
     pub(super) is_connected: bool,
-    /// All of the preamble has been written.
-    pub(super) is_preamble_written: bool,
     /// The hello that has no reply yet.
     pub(super) hello: Option<PendingHello>,
     /// A session that the server at the other end is known to know.
@@ -62,6 +60,9 @@ pub(crate) struct Link {
     /// The session that the hello of the connection's first frame was for: all else was written
     /// after it.
     pub(super) hello_session: Option<SessionId>,
+    /// Nothing is written to a connection that is not attached to a session: some server at this
+    /// address has said that it has none.
+    pub(super) must_attach: bool,
     /// That server has no sessions, or they are not wanted.
     pub(super) is_plain: bool,
     /// The watermark that was last written on this connection.
@@ -90,6 +91,11 @@ impl Link {
         self.appended += (self.out.len() - before) as u64;
         self.frames += 1;
         Ok((start, self.appended))
+    }
+
+    /// Whether calls have to wait until the connection is attached to a session.
+    pub(super) fn is_barred(&self) -> bool {
+        self.must_attach && self.attached.is_none()
     }
 
     /// How many bytes wait to be written.
@@ -157,7 +163,7 @@ impl Link {
         (self.appended, self.committed, self.written) = (0, 0, 0);
         self.in_flight = 0;
         self.is_proven = false;
-        (self.is_connected, self.is_preamble_written, self.is_plain) = (false, false, false);
+        (self.is_connected, self.is_plain) = (false, false);
         (self.hello, self.attached, self.acked) = (None, None, None);
         self.hello_session = None;
         written

@@ -1,6 +1,6 @@
 //! One pending call: its id, its attempts, and what has happened to them.
 
-use std::{task::Waker, time::Instant};
+use std::{sync::Arc, task::Waker, time::Instant};
 
 use redial_protocol::{ErrorObject, ReplyMeta, SessionCall};
 use uuid::Uuid;
@@ -129,6 +129,8 @@ pub(crate) enum Answer {
     Written,
     /// The session that it has a number in is gone.
     SessionLost,
+    /// It was written to a server that says it has no sessions.
+    NoSessions(Arc<str>),
 }
 
 impl Answer {

@@ -31,7 +31,6 @@ impl Mux {
     ) -> bool {
         self.handle_written(link, transmit.offset());
         let link = &mut self.links[link];
-        link.is_preamble_written = true;
         if link.has_output() {
             link.hand_out(transmit);
             return true;

@@ -54,7 +54,7 @@ impl Mux {
         let chosen = self.choose_link(key);
         // A numbered call that was never sent may go anywhere: almost every request.
         let is_unsent = self.call(key).is_unsent();
-        let may_go = is_unsent
+        let may_go = is_unsent && !self.links[chosen].is_barred()
             || self.ensure_call_id(key, chosen, now) && self.may_send_on(key, chosen, now);
         if !may_go {
             self.request_driver(chosen);
@@ -131,7 +131,7 @@ impl Mux {
         let turn = self.turn;
         let rank = |number: usize| {
             let link = &self.links[number];
-            let lacks_session = needs_session && link.is_plain;
+            let lacks_session = needs_session && (link.is_plain || link.is_barred());
             let is_full = link.in_flight >= max;
             let is_same = Some(number) == avoid;
             (lacks_session, link.failures > 0, is_full, is_same)

@@ -2,7 +2,7 @@
 //! lease has ended. Decides which of the session's calls can still be sent, and which end as
 //! *unknown*.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use redial_protocol::SessionId;
 
@@ -22,8 +22,6 @@ pub(super) enum UnknownSource {
     Hello,
     /// It refused a call of it.
     Call,
-    /// It has no sessions.
-    NoSessions,
 }
 
 impl Mux {
@@ -47,7 +45,6 @@ impl Mux {
             }
             // It may have known it until now, and have executed even this attempt, or a copy.
             UnknownSource::Hello | UnknownSource::Call => {}
-            UnknownSource::NoSessions => self.fail_calls_on(number, session),
         }
         let mut others = self.links.iter().enumerate();
         if others.any(|(other, link)| other != number && link.attached == Some(session)) {
@@ -65,13 +62,14 @@ impl Mux {
 
     /// What was written to the link's connection may have been executed by a server that has no
     /// sessions: another one has no record of it, and would execute it again.
-    fn fail_calls_on(&mut self, number: usize, session: SessionId) {
-        let epoch = self.links[number].epoch;
-        for key in self.calls_of(session) {
-            let call = self.calls.get_mut(key).expect("it has a number");
+    pub(super) fn fail_calls_on(&mut self, number: usize, reason: &Arc<str>) {
+        let link = &self.links[number];
+        for call in self.calls.values_mut() {
             let mut attempts = call.attempts.iter();
-            if !call.flags.is_query && attempts.any(|attempt| attempt.is_on(number, epoch)) {
-                call.answer.get_or_insert(Answer::SessionLost);
+            let is_numbered = call.id.is_of_a_session() && !call.flags.is_query;
+            if is_numbered && attempts.any(|attempt| attempt.can_be_answered(number, link)) {
+                let answer = Answer::NoSessions(reason.clone());
+                call.answer.get_or_insert(answer);
                 self.wakers.extend(call.waker.take());
             }
         }

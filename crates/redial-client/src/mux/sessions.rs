@@ -3,16 +3,17 @@
 
 use std::collections::VecDeque;
 
-use redial_protocol::{ErrorObject, SessionId};
+use redial_protocol::SessionId;
 
 use super::{link::Link, pending::CallId, session::Session, slab::Key};
+use crate::cause::Cause;
 
 /// The sessions of a client, and how it comes by them.
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) are_wanted: bool,
-    /// Whether a silent server may be taken for one without sessions.
-    pub(super) may_assume_plain: bool,
+    /// The program says that the server has none.
+    pub(super) assume_plain: bool,
     pub(super) current: Option<Session<Key>>,
     pub(super) retired: Vec<Session<Key>>,
     /// Calls that wait for a number, in the order in which they came.
@@ -21,8 +22,6 @@ pub(super) struct Sessions {
     pub(super) opener: Option<usize>,
     /// The link whose driver sends acks when nothing else has been written for a while.
     pub(super) ack_link: Option<usize>,
-    /// Connections in a row that the server closed on a hello, without a reply.
-    pub(super) closed_on_hello: u32,
     /// The serial number of the next hello.
     pub(super) serial: u64,
     /// Counts frames, to see whether anything was sent.
@@ -30,8 +29,8 @@ pub(super) struct Sessions {
     pub(super) seen_appends: u64,
     pub(super) opened: u64,
     pub(super) lost: u64,
-    /// The server's reply to the latest hello, if that was a refusal.
-    pub(super) refusal: Option<ErrorObject>,
+    /// Why the latest hello has brought no session, for the errors of calls that wait for one.
+    pub(super) refusal: Option<Cause>,
 }
 
 /// What happens to the number of a call that has ended.
@@ -44,16 +43,15 @@ pub(crate) enum Disposition {
 }
 
 impl Sessions {
-    pub(super) fn new(are_wanted: bool, may_assume_plain: bool) -> Self {
+    pub(super) fn new(are_wanted: bool, assume_plain: bool) -> Self {
         Self {
             are_wanted,
-            may_assume_plain,
+            assume_plain,
             current: None,
             retired: Vec::new(),
             queue: VecDeque::new(),
             opener: None,
             ack_link: None,
-            closed_on_hello: 0,
             serial: 0,
             appends: 0,
             seen_appends: 0,

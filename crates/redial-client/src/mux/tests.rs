@@ -362,10 +362,8 @@ fn a_call_that_may_have_been_executed_goes_only_where_its_session_is_known() {
         assert_eq!((sent, mux.driverless), (SendStatus::Queued, Some(0)));
         write_all(&mut mux, 0, &mut Transmit::default());
         mux.handle_disconnect(0, None, &"peer".into(), "cut", now);
-        if is_plain {
-            mux.sessions.closed_on_hello = u32::MAX;
-        }
         mux.handle_connected(next, now);
+        mux.links[next].is_plain = is_plain;
         let sent = mux.send(&request(written), now);
         assert!(matches!(sent, SendStatus::Blocked), "{sent:?}");
         let answer = &mux.call(written).answer;
@@ -389,7 +387,6 @@ fn a_call_that_got_another_name_while_it_waited_for_a_number_keeps_it() {
     let mut mux = Mux::new(&config, ChaCha8Rng::seed_from_u64(1));
     let now = clock::now();
     mux.handle_connected(0, now);
-    mux.sessions.closed_on_hello = u32::MAX;
     mux.handle_connected(1, now);
     let session = HelloReply::Session {
         id: redial_protocol::SessionId::from_bits(7),
@@ -398,6 +395,7 @@ fn a_call_that_got_another_name_while_it_waited_for_a_number_keeps_it() {
     };
     mux.handle_replies(0, &mut [ServerMessage::Hello(0, session)].into(), now)
         .unwrap();
+    mux.links[1].is_plain = true;
     let [first, second] = [(); 2].map(|()| mux.open(None, CallFlags::default()).unwrap());
     assert!(mux.ensure_call_id(first, 0, now));
     assert!(!mux.ensure_call_id(second, 0, now), "the window is 1");

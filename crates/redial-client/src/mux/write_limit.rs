@@ -80,7 +80,9 @@ mod tests {
 
     /// Three frames, the second with a limit, all taken by the driver; how long each is.
     fn taken(mux: &mut Mux, now: Instant) -> (Transmit, usize) {
-        (1..=3).for_each(|n| drop(send(mux, n, now)));
+        for n in 1..=3 {
+            send(mux, n, now);
+        }
         let key = mux.find(id(2)).unwrap();
         mux.limit_write(key, now + LATE);
         let mut transmit = Transmit::default();

@@ -132,7 +132,9 @@ impl ChaosWorld {
             ChaosEvent::Advance(millis) => {
                 self.now += Duration::from_millis(millis);
                 for link in 0..LINKS {
-                    self.mux.handle_hello_timeout(link, self.now);
+                    if self.mux.handle_hello_timeout(link, self.now).is_err() {
+                        self.lose(link, true);
+                    }
                     self.mux.flush_idle_acks(link, self.now);
                 }
             }

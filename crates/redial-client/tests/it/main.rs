@@ -12,6 +12,7 @@ mod limits;
 mod outages;
 mod peer;
 mod peers;
+mod plain_servers;
 mod refusals;
 mod resolving;
 mod runtimes;

@@ -1,13 +1,13 @@
 //! A client uses a session where the server has them, and does without where it hasn't.
 
 use crate::peer::{
-    self, Peer, config, connected, inc, lazy, ms, network,
+    self, Peer, config, connected, inc, ms, network,
     session::{Sessions, call, number},
     start, with_sessions, with_sessions_and,
 };
-use redial_client::{CallError, Cause, Config, Uuid};
+use redial_client::{CallError, Cause, Config};
 use redial_protocol::SessionId;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Answers the next request, which must be `inc`.
 async fn answer(peer: &mut Peer, sessions: &mut Sessions) -> peer::SentRequest {
@@ -96,108 +96,6 @@ async fn a_retry_that_could_repeat_an_effect_waits_until_the_server_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_has_no_such_method_gets_plain_ids_and_no_member() {
-    let (client, mut peer, mut network) = connected(with_sessions()).await;
-    for code in [-32601, -32600, -32000] {
-        let calls = [inc(&client), inc(&client)];
-        let hello = peer.next().await;
-        assert_eq!(hello.method, "rpc.hello", "each connection is asked");
-        peer.error(&hello, code, Value::Null).await;
-        for _ in &calls {
-            let request = peer.next().await;
-            let id: Uuid = serde_json::from_str(&request.id).unwrap();
-            assert_eq!(id.get_version_num(), 4);
-            assert!(!request.text.contains("redial\""), "{}", request.text);
-            peer.result(&request, json!(1)).await;
-        }
-        for call in calls {
-            assert_eq!(call.await.unwrap().unwrap().report.replayed(), None);
-        }
-        let again = inc(&client);
-        let request = peer.next().await;
-        assert_eq!(request.method, "inc", "and only once");
-        peer.result(&request, json!(1)).await;
-        again.await.unwrap().unwrap();
-        assert!(peer.is_quiet_for(ms(5000)).await, "nothing to acknowledge");
-        drop(peer);
-        tokio::time::sleep(ms(1)).await;
-        let dropped = inc(&client);
-        peer = network.accept().await;
-        dropped.abort();
-        assert!(dropped.await.is_err());
-    }
-    assert_eq!(client.stats().sessions_opened, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hello_reply_without_a_session_means_a_plain_server() {
-    for result in [json!(true), json!({"session": "nonsense"}), Value::Null] {
-        let (client, mut peer, _network) = connected(with_sessions()).await;
-        let call = inc(&client);
-        let hello = peer.next().await;
-        peer.result(&hello, result).await;
-        let request = peer.next().await;
-        assert!(peer::session::call(&request).is_none());
-        peer.result(&request, json!(1)).await;
-        call.await.unwrap().unwrap();
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_that_closes_on_every_hello_gets_no_more_hellos() {
-    let (client, mut network) = lazy(with_sessions());
-    let call = inc(&client);
-    for _ in 0..2 {
-        let mut peer = network.accept().await;
-        assert_eq!(peer.next().await.method, "rpc.hello");
-        drop(peer);
-    }
-    let mut peer = network.accept().await;
-    let request = peer.next().await;
-    assert_eq!((request.method.as_str(), request.meta.attempt), ("inc", 1));
-    peer.result(&request, json!(1)).await;
-    let reply = call.await.unwrap().unwrap();
-    assert_eq!(reply.report.attempts(), 1);
-    // The server may have been restarted by the next time.
-    drop(peer);
-    tokio::time::sleep(ms(1)).await;
-    let call = inc(&client);
-    let mut peer = network.accept().await;
-    answer(&mut peer, &mut Sessions::new()).await;
-    call.await.unwrap().unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_that_had_sessions_is_not_taken_for_plain_because_it_closes() {
-    let (client, mut peer, mut network) = connected(with_sessions()).await;
-    let mut sessions = Sessions::new();
-    let call = inc(&client);
-    answer(&mut peer, &mut sessions).await;
-    call.await.unwrap().unwrap();
-    // The server restarts, and has forgotten the session; then it closes every connection for a
-    // while.
-    drop(peer);
-    sessions.known.clear();
-    tokio::time::sleep(ms(1)).await;
-    let call = start(client.request("inc", json!({})).deadline(ms(60_000)));
-    for _ in 0..6 {
-        let mut peer = network.accept().await;
-        let hello = peer.next().await;
-        assert_eq!(hello.method, "rpc.hello");
-        if hello.params["session"].is_string() {
-            peer.serve(&mut sessions, &hello).await;
-            let request = peer.next().await;
-            assert_eq!(request.method, "inc");
-            assert_eq!(peer.next().await.method, "rpc.hello");
-        }
-    }
-    let mut peer = network.accept().await;
-    let request = answer(&mut peer, &mut sessions).await;
-    assert_eq!(number(&request), 0);
-    call.await.unwrap().unwrap();
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_lost_hello_is_sent_again_and_blocks_no_call() {
     let (client, mut peer, _network) = connected(with_sessions()).await;
     let call = inc(&client);
@@ -217,67 +115,6 @@ async fn a_lost_hello_is_sent_again_and_blocks_no_call() {
     assert_eq!((number(&next), sessions.opened), (1, 2));
     assert_eq!(client.stats().sessions_opened, 1);
     call.await.unwrap().unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn three_unanswered_hellos_mean_a_plain_server() {
-    let (client, mut peer, _network) = connected(with_sessions()).await;
-    let call = inc(&client);
-    let mut first = None;
-    for _ in 0..3 {
-        let hello = peer.next().await;
-        assert_eq!(hello.method, "rpc.hello");
-        first.get_or_insert(hello.at);
-    }
-    let request = peer.next().await;
-    assert_eq!(request.method, "inc");
-    assert_eq!(request.at - first.unwrap(), ms(750));
-    peer.result(&request, json!(1)).await;
-    call.await.unwrap().unwrap();
-}
-
-/// A server that closes connections under load, or a network that loses hellos, must not cost the
-/// first calls of a client the guarantees of a session.
-#[tokio::test(start_paused = true)]
-async fn a_client_that_may_not_assume_plain_waits_for_a_reply() {
-    let (client, mut network) = lazy(with_sessions_and(|config| {
-        config.assume_plain_on_silence = false
-    }));
-    let call = inc(&client);
-    for _ in 0..5 {
-        let mut peer = network.accept().await;
-        assert_eq!(peer.next().await.method, "rpc.hello");
-        drop(peer);
-    }
-    let mut peer = network.accept().await;
-    for _ in 0..5 {
-        assert_eq!(peer.next().await.method, "rpc.hello", "and no call");
-    }
-    let mut sessions = Sessions::new();
-    let hello = peer.next().await;
-    peer.serve(&mut sessions, &hello).await;
-    let request = answer(&mut peer, &mut sessions).await;
-    assert_eq!(number(&request), 0);
-    call.await.unwrap().unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_that_never_gets_a_session_was_not_executed() {
-    let (client, mut peer, _network) = connected(with_sessions_and(|config| {
-        config.assume_plain_on_silence = false
-    }))
-    .await;
-    let call = inc(&client);
-    let silence = async {
-        loop {
-            assert_eq!(peer.next().await.method, "rpc.hello");
-        }
-    };
-    let error = tokio::select! {
-        ended = call => ended.unwrap().unwrap_err(),
-        () = silence => unreachable!("it has no end"),
-    };
-    assert_eq!(error.executed(), redial_client::Executed::No);
 }
 
 #[tokio::test(start_paused = true)]

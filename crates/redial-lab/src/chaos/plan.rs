@@ -49,9 +49,7 @@ impl ChaosPlan {
         let client = format!(
             "--calls 1000000000 --concurrency 4 --backoff-ms 10 --backoff-cap-ms 200 --seed {seed} \
              {}",
-            // A flood may close the first connections of a client, which must not make it go on
-            // without a session.
-            ids.flag().unwrap_or("--insist-on-session")
+            ids.flag().unwrap_or_default()
         );
         Self {
             seconds,
