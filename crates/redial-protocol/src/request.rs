@@ -176,7 +176,6 @@ impl<'a> From<Id<'a>> for RequestId<'a> {
 /// assert_eq!(out, br#"{"id":"12345678-9abc-8def-8000-000000000007","method":"get"}"#);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[inline]
 pub fn write_request(
     out: &mut Vec<u8>,
     dialect: Dialect,

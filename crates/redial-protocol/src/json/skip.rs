@@ -171,8 +171,8 @@ pub(super) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit));
     let mut rest = bytes;
-    // Eight bytes in one step: Mycroft's test for a zero byte, which is exact for the lowest that
-    // passes it.
+    // Eight bytes in one step, since strings may be long: Mycroft's test for a zero byte, which is exact
+    // for the lowest that passes it.
     while let Some((chunk, after)) = rest.split_first_chunk() {
         let word = u64::from_le_bytes(*chunk);
         // With that bit flipped a quote comes right after the control characters.
