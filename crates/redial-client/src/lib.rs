@@ -77,6 +77,7 @@ mod connector;
 mod error;
 mod inline_bytes;
 mod io;
+mod lateness;
 mod mux;
 mod origin;
 mod policy;

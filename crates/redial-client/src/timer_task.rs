@@ -2,7 +2,8 @@
 //! one runtime, which then need none of their own.
 //!
 //! It runs where the calls are awaited, and not beside a connection, so that they end by their
-//! deadlines even if the runtime of the connections stands still or is gone.
+//! deadlines even if the runtime of the connections stands still or is gone. If it comes late, it has
+//! the connections read first.
 
 use std::{
     future::{Future, poll_fn},
@@ -13,7 +14,11 @@ use std::{
 
 use tokio::{task::AbortHandle, time::sleep_until};
 
-use crate::{clock, shared::Shared};
+use crate::{
+    clock,
+    lateness::{is_late, look_until},
+    shared::Shared,
+};
 
 /// Starts the timer task that the calls of this runtime need.
 pub(crate) fn start(shared: &Arc<Shared>, timer: usize) {
@@ -51,10 +56,19 @@ impl Drop for TimerGuard {
 async fn run(guard: TimerGuard) {
     let TimerGuard { shared, timer, .. } = &guard;
     let mut sleep = pin!(sleep_until(clock::now().into()));
+    let mut looks_until = None;
     poll_fn(|context| -> Poll<()> {
         loop {
             let now = clock::now();
             let next = shared.with(|state| {
+                let due = state.mux.timer_due(*timer);
+                if let Some(due) = due.filter(|due| is_late(*due, now)) {
+                    let until = *looks_until.get_or_insert_with(|| look_until(due, now));
+                    if now < until {
+                        return Some(until);
+                    }
+                }
+                looks_until = None;
                 state.check_suspension(now);
                 state.mux.handle_timeout(*timer, now, context.waker())
             });

@@ -102,7 +102,11 @@ impl CallState {
                 Some(at) => at,
                 None => {
                     shared.mux.listen(key, waker);
-                    now()
+                    let now = now();
+                    if let Some(at) = shared.mux.overdue_since(key, now) {
+                        return ControlFlow::Continue(at);
+                    }
+                    now
                 }
             },
             None => {

@@ -123,6 +123,8 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         if self.timer_at.is_none() || self.timer.as_mut().poll(context).is_pending() {
             return Ok(());
         }
+        // A reply that has arrived counts, however late this fires.
+        self.poll_read(context)?;
         self.timer_at = None;
         let now = clock::now();
         let acks_due = self.acks_at.take_if(|at| *at <= now).is_some();

@@ -12,15 +12,9 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::{
     clock::{self, after},
+    lateness::{is_late, look_until},
     shared::Shared,
 };
-
-/// A timer that fires later than this fires in a process that stood still meanwhile, or had too
-/// much to do: what has arrived may not be known yet.
-const LATE: Duration = Duration::from_millis(5);
-
-/// How long such a process takes another look before it judges.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// The silence of one server.
 pub(super) struct Keepalive {
@@ -86,8 +80,8 @@ impl Keepalive {
             if now < until {
                 continue;
             }
-            if self.was_pinged && now.saturating_duration_since(until) > LATE {
-                self.looks_until = Some(after(now, LOOK));
+            if self.was_pinged && is_late(until, now) {
+                self.looks_until = Some(look_until(until, now));
                 continue;
             }
             if self.was_pinged {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Mux, link::Transmit, slab::Key};
-use crate::wake_list::replace_waker;
+use crate::{lateness::is_late, wake_list::replace_waker};
 
 /// What a driver has to do besides reading and writing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,18 @@ impl Mux {
     pub(crate) fn set_timer(&mut self, task: usize, key: Key, at: Instant) {
         let waker = self.timers.set(task, key, at, &mut self.calls);
         self.wakers.extend(waker);
+    }
+
+    /// When the task is to come back, if it is.
+    pub(crate) fn timer_due(&self, task: usize) -> Option<Instant> {
+        self.timers.due(task)
+    }
+
+    /// When the call's time came, if its timer task has not seen that yet, though it should have by
+    /// now: it is about to have the connections read, and will then wake the call.
+    pub(crate) fn overdue_since(&self, key: Key, now: Instant) -> Option<Instant> {
+        let (_, at) = self.calls.get(key)?.timer_entry?;
+        is_late(at, now).then_some(at)
     }
 
     /// Wakes the calls whose time has come, and gives the next time for the task to come back. With

@@ -96,6 +96,11 @@ impl Timers {
         list.sleeps_until
     }
 
+    /// When the task is to fire, if it is.
+    pub(super) fn due(&self, task: usize) -> Option<Instant> {
+        self.0.get(task)?.sleeps_until
+    }
+
     /// The task is gone, with its runtime. Wakes the calls that relied on it, so that they find
     /// another.
     pub(super) fn remove_task(

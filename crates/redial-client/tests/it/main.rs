@@ -5,6 +5,7 @@ mod cancelling;
 mod closing;
 mod connections;
 mod forgetting;
+mod frozen_clients;
 mod hedging;
 mod hellos;
 mod late_replies;
