@@ -1,5 +1,5 @@
-//! A timer that fires late fires in a process that stood still meanwhile, or had too much to do. Replies
-//! may have arrived that it doesn't know yet, so it reads before it judges what has expired.
+//! Timers that fire late: what has arrived is read before what has expired is judged. The process stood
+//! still, or had too much to do, and may not know of its replies yet.
 
 use std::time::{Duration, Instant};
 

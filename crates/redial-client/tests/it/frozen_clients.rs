@@ -70,6 +70,7 @@ async fn a_deadline_is_judged_after_a_look_that_found_nothing() {
     let (client, mut peer, _network) = connected(builder()).await;
     let call = start(client.request("inc", json!({})).deadline(ms(1000)));
     peer.next().await;
+    #[expect(clippy::disallowed_methods, reason = "the test's own clock is tokio's")]
     let before = tokio::time::Instant::now();
     tokio::time::advance(ms(1200)).await;
     let error = call.await.unwrap().unwrap_err();
