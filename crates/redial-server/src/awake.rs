@@ -67,17 +67,30 @@ impl AwakeClock {
     }
 
     /// The time awake at a moment that is now, as a moment that is as much earlier as time was lost.
+    #[inline]
     pub(crate) fn at(&self, now: Instant) -> Instant {
-        let since = ticks(now.saturating_duration_since(self.epoch));
-        let mut word = self.seen.load(Relaxed);
+        let since = ticks(now.saturating_duration_since(self.epoch)) as u32;
+        let word = self.seen.load(Relaxed);
+        let is_up_to_date = Seen {
+            latest: since,
+            lost: 0,
+        };
+        // Each call that ends looks at the clock, nearly always within the tick of the one before.
+        if word == u64::from(is_up_to_date) {
+            return now;
+        }
+        self.look(now, since, word)
+    }
+
+    fn look(&self, now: Instant, since: u32, mut word: u64) -> Instant {
         loop {
             let seen = Seen::from(word);
-            let next = seen.look(since as u32, self.max_gap);
+            let next = seen.look(since, self.max_gap);
             if next == seen {
-                return self.awake(now, seen, since as u32);
+                return self.awake(now, seen, since);
             }
             match (self.seen).compare_exchange_weak(word, next.into(), Relaxed, Relaxed) {
-                Ok(_) => return self.awake(now, next, since as u32),
+                Ok(_) => return self.awake(now, next, since),
                 Err(changed) => word = changed,
             }
         }

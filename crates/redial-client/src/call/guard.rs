@@ -8,13 +8,19 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id, TryCurrentError};
 use uuid::Uuid;
 
 use super::{finished::Finished, state::CallState};
 use crate::{
-    clock, error::CallError, inline_bytes::InlineBytes, mux::pending::CallId, report::Report,
-    shared::ClientHandle, timer_task, token::Retention,
+    clock,
+    error::CallError,
+    inline_bytes::InlineBytes,
+    mux::pending::CallId,
+    report::Report,
+    shared::{ClientHandle, SharedState},
+    timer_task,
+    token::Retention,
 };
 
 /// A call with its client. However its future ends, the call is pending no longer.
@@ -50,24 +56,25 @@ impl CallGuard {
             panic!("a call was polled after it had ended");
         };
         let (call, finished) = (&mut self.state, &mut self.finished);
-        let current = || Handle::try_current().map(|handle| handle.id());
         let begins = call.retrier.started().is_none();
-        let runtime = begins.then(current);
+        let enter = |state: &mut SharedState| -> Result<(Id, bool), TryCurrentError> {
+            let runtime = Handle::try_current()?.id();
+            Ok((runtime, client.shared.enter(state, runtime)))
+        };
         // One lock for everything: to begin, to decide, to set the timer, and to end.
         let next = client.shared.with(|state| {
-            if let Some(Ok(runtime)) = runtime {
-                client.shared.enter(state, runtime);
-            }
+            let entered = begins.then(|| enter(state));
             let next = call.step(state, context.waker(), clock::now, finished);
             next.map_continue(|until| {
-                let runtime = runtime.unwrap_or_else(current);
-                let timer = runtime.map(|runtime| {
-                    if client.shared.enter(state, runtime) {
+                let entered = entered.unwrap_or_else(|| {
+                    let entered = enter(state);
+                    if let Ok((_, true)) = entered {
                         // It has begun in another process: much has changed for it.
                         context.waker().wake_by_ref();
                     }
-                    state.set_timer(runtime, call.key(), until)
+                    entered
                 });
+                let timer = entered.map(|(runtime, _)| state.set_timer(runtime, call.key(), until));
                 (state.mux.driverless.take(), timer)
             })
         });
