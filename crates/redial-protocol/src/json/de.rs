@@ -36,7 +36,7 @@ use super::{MAX_DEPTH, skip};
 /// // An escape, a fraction, broken JSON: for serde_json to read, or to refuse.
 /// assert_eq!(redial_protocol::read_json::<String>(r#""\u0061""#), None);
 /// ```
-#[inline]
+#[inline(never)]
 pub fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Option<T> {
     let mut reader = Reader::new(text);
     let value = T::deserialize(&mut reader).ok()?;
@@ -54,13 +54,11 @@ static NUMBERS_ARE_TEXT: LazyLock<bool> = LazyLock::new(|| {
 });
 
 /// What is left to read after a refusal: no value begins with it.
-const REFUSED: &[u8] = b"\0";
+const REFUSED: &str = "\0";
 
 struct Reader<'de> {
-    /// The text from its start.
-    text: &'de str,
     /// What has not been read yet.
-    rest: &'de [u8],
+    rest: &'de str,
     /// How many more levels may be opened.
     depth: usize,
 }
@@ -69,8 +67,7 @@ impl<'de> Reader<'de> {
     #[inline(always)]
     fn new(text: &'de str) -> Self {
         Self {
-            text,
-            rest: text.as_bytes(),
+            rest: text,
             // The message around it is the first level.
             depth: MAX_DEPTH - 1,
         }
@@ -78,7 +75,21 @@ impl<'de> Reader<'de> {
 
     #[inline(always)]
     fn is_at_end(&mut self) -> bool {
-        skip::spaces(self.rest).is_empty()
+        self.skip_spaces();
+        self.rest.is_empty()
+    }
+
+    #[inline(always)]
+    fn skip_spaces(&mut self) {
+        self.go_on_with(skip::spaces(self.rest.as_bytes()));
+    }
+
+    /// Goes on with an end of what is left.
+    #[inline(always)]
+    fn go_on_with(&mut self, end: &[u8]) {
+        if end.len() < self.rest.len() {
+            self.rest = &self.rest[self.rest.len() - end.len()..];
+        }
     }
 
     #[cold]
@@ -96,50 +107,53 @@ impl<'de> Reader<'de> {
     /// Goes past spaces, and says which byte comes next.
     #[inline(always)]
     fn peek(&mut self) -> u8 {
-        self.rest = skip::spaces(self.rest);
-        self.rest.first().copied().unwrap_or_default()
+        self.skip_spaces();
+        self.rest.bytes().next().unwrap_or_default()
     }
 
     /// Goes past spaces and a token, which must be there.
     #[inline(always)]
     fn expect(&mut self, token: &str) -> Result<(), Error> {
-        match skip::token(skip::spaces(self.rest), token) {
-            Some(rest) => {
-                self.rest = rest;
-                Ok(())
-            }
-            None => self.refuse(),
-        }
+        self.skip_spaces();
+        let Some(rest) = self.rest.strip_prefix(token) else {
+            return self.refuse();
+        };
+        self.rest = rest;
+        Ok(())
     }
 
     #[inline(always)]
     fn string<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        let from = skip::spaces(self.rest);
-        let Some(rest) = skip::string(from) else {
+        self.expect("\"")?;
+        let plain_len = skip::plain_len(self.rest.as_bytes());
+        let Some((string, rest)) = self.rest.split_at_checked(plain_len) else {
+            return self.refuse();
+        };
+        let Some(rest) = rest.strip_prefix('"') else {
             return self.refuse();
         };
         self.rest = rest;
-        let visited = visitor.visit_borrowed_str(skip::unquoted(self.text, from, rest));
+        let visited = visitor.visit_borrowed_str(string);
         self.checked(visited)
     }
 
     /// Integers only; to read a fraction exactly is serde_json's business.
     #[inline(always)]
     fn number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        let from = skip::spaces(self.rest);
-        let without_sign = skip::token(from, "-");
-        let Some((count, rest)) = skip::count(without_sign.unwrap_or(from)) else {
+        let is_negative = self.peek() == b'-';
+        let digits = self.rest.strip_prefix('-').unwrap_or(self.rest);
+        let Some((count, rest)) = skip::count(digits.as_bytes()) else {
             return self.refuse();
         };
-        self.rest = rest;
-        let visited = if without_sign.is_none() {
-            visitor.visit_u64(count)
-        } else {
+        self.go_on_with(rest);
+        let visited = if is_negative {
             match 0_i64.checked_sub_unsigned(count) {
                 // Too low for 64 bits; and -0 is a float to serde_json.
                 None | Some(0) => return self.refuse(),
                 Some(number) => visitor.visit_i64(number),
             }
+        } else {
+            visitor.visit_u64(count)
         };
         self.checked(visited)
     }
@@ -262,9 +276,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match skip::value(skip::spaces(self.rest), self.depth) {
+        match skip::value(skip::spaces(self.rest.as_bytes()), self.depth) {
             Some(rest) => {
-                self.rest = rest;
+                self.go_on_with(rest);
                 visitor.visit_unit()
             }
             None => self.refuse(),
