@@ -213,7 +213,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             // A reply can only be to what is known to be written.
             state.mux.handle_written(self.link, self.transmit.offset());
             // A client that closes has to be noticed although nothing can be written.
-            state.mux.watch_for_close(self.link, context.waker());
+            state.mux.handle_stuck(self.link, context.waker());
             state.mux.housekeeping(self.link)
         });
     }

@@ -79,6 +79,7 @@ impl Mux {
         replies: &mut Replies,
         now: Instant,
     ) -> Result<(), String> {
+        (self.links[link].heard_at, self.links[link].is_suspect) = (Some(now), false);
         let all = self.handle_each(link, replies, now);
         replies.clear();
         all

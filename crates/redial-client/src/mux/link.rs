@@ -49,6 +49,12 @@ pub(crate) struct Link {
     pub(super) not_before: Option<Instant>,
     /// This connection has brought a reply.
     pub(super) is_proven: bool,
+    /// Nothing was heard on the connection for as long as an attempt was waited for there.
+    pub(super) is_suspect: bool,
+    /// When something was last heard on the connection.
+    pub(super) heard_at: Option<Instant>,
+    /// The transport takes nothing for now, although something waits to be written.
+    pub(super) is_stuck: bool,
     /// What the server said about the connection as a whole.
     pub(super) server_error: Option<String>,
     /// There is a connection.
@@ -98,6 +104,11 @@ impl Link {
         self.must_attach && self.attached.is_none()
     }
 
+    /// Whether the connection does what it can be expected to.
+    pub(super) fn works(&self) -> bool {
+        self.is_connected && !self.is_suspect && !self.is_stuck
+    }
+
     /// How many bytes wait to be written.
     pub(super) fn unsent(&self) -> u64 {
         self.appended - self.written
@@ -128,6 +139,9 @@ impl Link {
     }
 
     pub(super) fn set_written(&mut self, offset: u64) {
+        if offset > self.written {
+            self.is_stuck = false;
+        }
         self.written = offset;
     }
 
@@ -162,7 +176,8 @@ impl Link {
         self.notifications.clear();
         (self.appended, self.committed, self.written) = (0, 0, 0);
         self.in_flight = 0;
-        self.is_proven = false;
+        (self.is_proven, self.is_suspect, self.is_stuck) = (false, false, false);
+        self.heard_at = None;
         (self.is_connected, self.is_plain) = (false, false);
         (self.hello, self.attached, self.acked) = (None, None, None);
         self.hello_session = None;

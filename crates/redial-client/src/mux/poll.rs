@@ -40,8 +40,9 @@ impl Mux {
     }
 
     /// The driver has more to write than the transport takes: it is woken when the client closes.
-    pub(crate) fn watch_for_close(&mut self, link: usize, waker: &Waker) {
+    pub(crate) fn handle_stuck(&mut self, link: usize, waker: &Waker) {
         let link = &mut self.links[link];
+        link.is_stuck = true;
         self.wakers.extend(replace_waker(&mut link.driver, waker));
     }
 

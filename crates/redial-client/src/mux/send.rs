@@ -108,7 +108,8 @@ impl Mux {
     }
 
     /// The link that has a permit reserved for the call; otherwise the one whose turn it is, where
-    /// a link that works goes before one that doesn't, one with a permit to spare before one
+    /// a link that works goes before one that doesn't, or that has brought nothing for an attempt's
+    /// timeout, or that takes nothing; one with a permit to spare before one
     /// without, and any other before the one that the call was sent on last.
     fn choose_link(&mut self, key: Key) -> usize {
         let count = self.links.len();
@@ -134,9 +135,17 @@ impl Mux {
             let lacks_session = needs_session && (link.is_plain || link.is_barred());
             let is_full = link.in_flight >= max;
             let is_same = Some(number) == avoid;
-            (lacks_session, link.failures > 0, is_full, is_same)
+            let has_failed = link.failures > 0;
+            (
+                lacks_session,
+                link.is_suspect,
+                has_failed,
+                link.is_stuck,
+                is_full,
+                is_same,
+            )
         };
-        if rank(turn) == (false, false, false, false) {
+        if rank(turn) == (false, false, false, false, false, false) {
             return turn;
         }
         let chosen = (0..count)
@@ -192,11 +201,30 @@ impl Mux {
 
     /// The attempts have been waited for long enough. Their replies still count.
     pub(crate) fn time_out(&mut self, key: Key, now: Instant) {
-        for attempt in self.call(key).attempts.iter_mut().rev() {
-            if attempt.ended.is_none() {
-                attempt.finish(now, AttemptEnd::Timeout);
+        let Self { calls, links, .. } = self;
+        let call = calls.get_mut(key).expect("the call is pending");
+        for attempt in call.attempts.iter_mut().rev() {
+            if attempt.ended.is_some() {
+                continue;
+            }
+            attempt.finish(now, AttemptEnd::Timeout);
+            let link = &mut links[attempt.link];
+            let is_silent = link.heard_at.is_none_or(|heard| heard < attempt.started);
+            if is_silent && attempt.is_on(attempt.link, link.epoch) {
+                link.is_suspect = true;
             }
         }
+    }
+
+    /// Whether the latest attempt waits to be written to a connection that takes nothing, beside one
+    /// that would.
+    pub(crate) fn can_move(&self, key: Key) -> bool {
+        let latest = self.calls.get(key).and_then(|call| call.attempts.last());
+        latest.is_some_and(|latest| {
+            let mut links = self.links.iter().enumerate();
+            let others = links.any(|(number, link)| number != latest.link && link.works());
+            self.links[latest.link].is_stuck && others
+        })
     }
 
     /// Withdraws the latest attempt if nothing of it has been handed to the driver, and says

@@ -32,7 +32,9 @@ impl Retrier {
                 self.withdraw(mux);
                 return Some(self.give_up(mux, context, GiveUpReason::Deadline));
             }
-            None if self.is_unsent(mux) => return self.wait_unsent(mux, context, until, now),
+            None if self.is_unsent(mux) => {
+                return self.wait_unsent(mux, context, until, hedge_at, now);
+            }
             None if self.is_copy_expired(mux, now) && self.withdraw(mux) => self.refund(context),
             None if now >= until => self.time_out(mux, context, now),
             None => return Some(self.wait_in_flight(mux, context, until, hedge_at, now)),
@@ -79,14 +81,25 @@ impl Retrier {
     }
 
     /// The request lies in the buffer: another copy would lie behind it, so it is only kept from
-    /// leaving too late.
+    /// leaving too late, or moved to a connection that takes it.
     fn wait_unsent(
         &mut self,
         mux: &mut Mux,
-        context: &RetryContext,
+        context: &mut RetryContext,
         until: Instant,
+        hedge_at: Option<Instant>,
         now: Instant,
     ) -> Option<Step> {
+        let move_at = hedge_at.map_or(until, |at| at.min(until));
+        if now >= move_at && !self.is_notification && mux.can_move(self.key()) {
+            if self.withdraw(mux) {
+                self.phase = Phase::Send { at: now };
+            } else {
+                // The driver has it, and may write it yet: it counts as sent.
+                self.time_out(mux, context, now);
+            }
+            return None;
+        }
         let resend_limit = self.resend_limit(mux);
         if resend_limit.is_some_and(|limit| now >= limit) && self.withdraw(mux) {
             self.stop_sending(GiveUpReason::Window);
@@ -100,9 +113,10 @@ impl Retrier {
             };
             return None;
         }
+        let next = if now < move_at { move_at } else { until };
         let wake = match resend_limit {
-            Some(limit) if limit > now => until.min(limit),
-            _ => until,
+            Some(limit) if limit > now => next.min(limit),
+            _ => next,
         };
         Some(sleep(wake.min(self.deadline())))
     }

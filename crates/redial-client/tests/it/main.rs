@@ -14,6 +14,7 @@ mod outages;
 mod peer;
 mod peers;
 mod plain_servers;
+mod poor_connections;
 mod refusals;
 mod resolving;
 mod runtimes;
