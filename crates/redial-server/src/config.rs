@@ -1,6 +1,6 @@
 //! Every limit of a server: its unit, its default, its cost, and what happens when it is reached.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
 use redial_protocol::{Limits, encode_error};
 
@@ -127,22 +127,17 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether every limit lets something through and can be kept.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        let max_ttl = MAX_TTL;
-        if self.ttl < Duration::from_millis(1) || self.ttl > max_ttl {
-            return Err(BuildError::Limit {
-                name: "ttl",
-                found: format!("{:?}", self.ttl),
-                expected: "1 ms to 20 days",
-            });
-        }
-        if self.session_lease < Duration::from_millis(1) {
-            return Err(BuildError::Limit {
-                name: "session_lease",
-                found: format!("{:?}", self.session_lease),
-                expected: "1 ms or more",
-            });
-        }
+        let (least, ttl) = (Duration::from_millis(1), self.ttl);
+        require(
+            (least..=MAX_TTL).contains(&ttl),
+            "ttl",
+            ttl,
+            "1 ms to 20 days",
+        )?;
+        let lease = self.session_lease;
+        require(lease >= least, "session_lease", lease, "1 ms or more")?;
         let at_least_one = [
             ("limits.max_frame_bytes", self.limits.max_frame_bytes),
             ("limits.max_batch_entries", self.limits.max_batch_entries),
@@ -159,29 +154,20 @@ impl Config {
             ("max_protocol_errors", self.max_protocol_errors as usize),
         ];
         for (name, value) in at_least_one {
-            if value == 0 {
-                return Err(BuildError::Limit {
-                    name,
-                    found: "0".to_owned(),
-                    expected: "1 or more",
-                });
-            }
+            require(value > 0, name, value, "1 or more")?;
         }
-        if self.max_in_flight > MAX_IN_FLIGHT {
-            return Err(BuildError::Limit {
-                name: "max_in_flight",
-                found: self.max_in_flight.to_string(),
-                expected: "at most 65536, since a session may take memory for all of them at once",
-            });
-        }
-        if self.limits.max_frame_bytes > u32::MAX as usize {
-            return Err(BuildError::Limit {
-                name: "limits.max_frame_bytes",
-                found: self.limits.max_frame_bytes.to_string(),
-                expected: "at most 4294967295, what 4 bytes can say",
-            });
-        }
-        Ok(())
+        require(
+            self.max_in_flight <= MAX_IN_FLIGHT,
+            "max_in_flight",
+            self.max_in_flight,
+            "at most 65536, since a session may take memory for all of them at once",
+        )?;
+        require(
+            self.limits.max_frame_bytes <= u32::MAX as usize,
+            "limits.max_frame_bytes",
+            self.limits.max_frame_bytes,
+            "at most 4294967295, what 4 bytes can hold",
+        )
     }
 
     /// Replaces an outcome that a peer with our own limits could not receive. The effect has
@@ -216,4 +202,20 @@ impl Config {
             max_joined: self.max_joined,
         }
     }
+}
+
+fn require(
+    is_met: bool,
+    name: &'static str,
+    found: impl Debug,
+    expected: &'static str,
+) -> Result<(), BuildError> {
+    if is_met {
+        return Ok(());
+    }
+    Err(BuildError::Limit {
+        name,
+        found: format!("{found:?}"),
+        expected,
+    })
 }

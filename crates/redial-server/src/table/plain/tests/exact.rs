@@ -131,11 +131,11 @@ impl Exact {
             None => {
                 let (records, bytes) = self.held();
                 let bytes = bytes + record_bytes(&key.key, 0);
-                match records < self.limits.max_records && bytes <= self.limits.max_bytes {
-                    true => Decision::Start(()),
-                    false => Decision::Full {
-                        retry_after: self.room_in(),
-                    },
+                if records < self.limits.max_records && bytes <= self.limits.max_bytes {
+                    Decision::Start(())
+                } else {
+                    let retry_after = self.room_in();
+                    Decision::Full { retry_after }
                 }
             }
         }
