@@ -11,8 +11,12 @@ use redial_protocol::cut;
 /// Runs `step`; a panic becomes its message, of at most 200 bytes.
 ///
 /// What the step has changed must be whole after a panic, or thrown away.
+#[inline]
 pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(step)).map_err(panic_message)
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(value) => Ok(value),
+        Err(payload) => Err(panic_message(payload)),
+    }
 }
 
 /// Drops what may panic as it goes. A second panic's payload is leaked, since dropping it might
@@ -23,6 +27,7 @@ pub(crate) fn drop_quietly<T>(value: T) {
     }
 }
 
+#[cold]
 fn panic_message(payload: Box<dyn Any + Send>) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied());

@@ -75,9 +75,7 @@ impl Shared {
                 attempt,
                 method,
             };
-            // In the middle of a call a panic would take its outcome, its permit and its waiters
-            // along.
-            let _: Result<(), String> = panics::catch(|| observer.observe(&event));
+            notify(&**observer, &event);
         }
     }
 
@@ -182,6 +180,13 @@ impl Shared {
             }
         });
     }
+}
+
+/// Out of line, since most servers have no observer. In the middle of a call a panic would take its
+/// outcome, its permit and its waiters along.
+#[inline(never)]
+fn notify(observer: &dyn Observer, event: &Event<'_>) {
+    let _: Result<(), String> = panics::catch(|| observer.observe(event));
 }
 
 /// If the runtime that sweeps ends, the next connection on another one starts anew.
