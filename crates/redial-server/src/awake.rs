@@ -101,6 +101,15 @@ impl AwakeClock {
         self.at(clock::now())
     }
 
+    /// A time awake in milliseconds, rounded down.
+    pub(crate) fn millis(&self, awake: Instant) -> u64 {
+        whole_millis(awake.saturating_duration_since(self.epoch))
+    }
+
+    pub(crate) fn moment(&self, millis: u64) -> Instant {
+        self.epoch + Duration::from_millis(millis)
+    }
+
     fn awake(&self, now: Instant, seen: Seen, since: u32) -> Instant {
         // A thread may have read the clock before a gap that others have seen the end of.
         let behind = TICK * seen.latest.wrapping_sub(since).cast_signed().max(0) as u32;
@@ -150,8 +159,12 @@ impl From<Seen> for u64 {
 }
 
 fn ticks(time: Duration) -> u64 {
-    // As `as_millis`, without its division of 128 bits.
-    (time.as_secs() * 1000 + u64::from(time.subsec_millis())) >> TICK_BITS
+    whole_millis(time) >> TICK_BITS
+}
+
+/// As `as_millis`, without its division of 128 bits.
+fn whole_millis(time: Duration) -> u64 {
+    time.as_secs() * 1000 + u64::from(time.subsec_millis())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod input;
 mod timers;
+mod unread;
 
 use std::{
     collections::VecDeque,
@@ -43,6 +44,13 @@ enum Phase {
     Lingering { until: Instant },
 }
 
+/// A frame that was read and waits.
+struct HeldFrame {
+    /// When it may have arrived at the earliest.
+    arrived: Instant,
+    bytes: Box<[u8]>,
+}
+
 pub(crate) struct Connection<S> {
     io: S,
     shared: Arc<Shared>,
@@ -52,7 +60,7 @@ pub(crate) struct Connection<S> {
     peer: Option<SocketAddr>,
     phase: Phase,
     /// Whole frames that were read and have to wait until some replies have left.
-    backlog: VecDeque<Box<[u8]>>,
+    backlog: VecDeque<HeldFrame>,
     backlog_bytes: usize,
     out: Vec<u8>,
     /// How much of `out` has been written.
@@ -65,6 +73,8 @@ pub(crate) struct Connection<S> {
     awake: Instant,
     /// When a byte last came or went.
     last_active: Instant,
+    /// Since when something may lie unread.
+    unread_since: Option<Instant>,
     /// Since when a frame has been incomplete.
     frame_since: Option<Instant>,
     /// Since when the peer has taken none of the bytes that wait for it.
@@ -100,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             now,
             awake,
             last_active: awake,
+            unread_since: None,
             frame_since: None,
             unsent_since: None,
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
@@ -115,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.read_clock();
+        self.begin_reading();
         loop {
             // Asked before the outbox is emptied: an execution that owes nothing any more, and a
             // shutdown that has seen the end of all executions, have put the last reply there
@@ -131,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.shrink();
             if self.poll_timer(cx)?.is_pending() {
+                self.end_reading();
                 return Poll::Pending;
             }
         }

@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use tokio::sync::Notify;
 
-use crate::outbox::Outbox;
+use crate::{awake::AwakeClock, outbox::Outbox};
 
 /// Cheap to clone; all clones are the same list.
 #[derive(Clone, Default)]
@@ -44,6 +45,13 @@ impl Connections {
 
     pub(crate) fn len(&self) -> usize {
         self.lock().outboxes.len()
+    }
+
+    /// Since when something may lie unread in any of them.
+    pub(crate) fn unread_since(&self, clock: &AwakeClock) -> Option<Instant> {
+        let open = self.lock();
+        let outboxes = open.outboxes.values();
+        outboxes.filter_map(|outbox| outbox.unread.get(clock)).min()
     }
 
     pub(crate) async fn all_closed(&self) {

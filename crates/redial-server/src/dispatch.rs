@@ -50,6 +50,8 @@ pub(crate) struct Dispatcher<'c> {
     pub(crate) now: Instant,
     /// The same in [time awake](crate::awake).
     pub(crate) awake: Instant,
+    /// When the message may have arrived at the earliest, in time awake.
+    pub(crate) arrived: Instant,
     /// A fault rule has cut the connection: the rest of what was read is lost.
     pub(crate) is_cut: bool,
 }
@@ -242,7 +244,7 @@ impl Dispatcher<'_> {
         let attempt = Attempt {
             fingerprint: fingerprint(shared, method, call.request),
             deadline: call.deadline,
-            now: self.awake,
+            now: self.arrived,
             number: call.request.meta.attempt.max(1),
             ack: call.request.meta.ack,
             deferred: match &key {
@@ -291,6 +293,7 @@ impl Dispatcher<'_> {
             Decision::Full { retry_after } => refusal::table_full(retry_after),
             Decision::Refused(reason) => reason.error(self.shared),
             Decision::RefusedBefore { up_to } => refusal::refused_before(up_to),
+            Decision::Forgotten => refusal::call_unknown(),
             Decision::NoSlot => refusal::window_full(limits.window, limits.max_bytes),
             Decision::Acknowledged => refusal::acknowledged(),
             Decision::Fenced => refusal::fenced(),

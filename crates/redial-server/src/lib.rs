@@ -84,6 +84,7 @@ mod server;
 mod shared;
 mod stats;
 mod table;
+mod unread;
 mod waiter;
 
 pub use abort::{Abort, Failure};

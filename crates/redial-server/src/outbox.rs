@@ -9,9 +9,13 @@ use std::{
     task::Waker,
 };
 
+use crate::unread::UnreadSince;
+
 /// One connection's replies, shared with every execution that owes it one.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
+    /// Since when something may lie unread in the connection.
+    pub(crate) unread: UnreadSince,
     /// Replies that are still owed.
     in_flight: AtomicUsize,
     /// Bytes of replies that wait for the rest of their batch.

@@ -145,7 +145,8 @@ impl Shared {
     /// Removes a bounded number of expired records and sessions. Returns how many.
     fn sweep(self: &Arc<Self>) -> usize {
         let now = self.awake.now();
-        let records = self.table.plain.expire(now);
+        let unread_since = self.connections.unread_since(&self.awake);
+        let records = self.table.plain.expire(now, unread_since);
         let sessions = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
         self.refuse_forgotten(sessions.waiters);
         records + sessions.count

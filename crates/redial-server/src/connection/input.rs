@@ -5,12 +5,13 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use redial_protocol::{Dialect, ErrorObject, FrameDecoder, Id, Incoming, encode_error, rpc};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Connection, Phase};
+use super::{Connection, HeldFrame, Phase};
 use crate::{
     dispatch::Dispatcher,
     observe::EventKind,
@@ -93,10 +94,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     any_whole = true;
                     let is_next = self.backlog.is_empty() && self.has_room();
                     if is_next || !self.is_clogged() && self.passes_queues(frame) {
-                        self.dispatch_frame(frame);
+                        self.dispatch_frame(frame, self.arrival());
                     } else {
                         self.backlog_bytes += frame.len();
-                        self.backlog.push_back(frame.into());
+                        self.backlog.push_back(HeldFrame {
+                            arrived: self.arrival(),
+                            bytes: frame.into(),
+                        });
                     }
                 }
                 Ok(None) => break,
@@ -123,8 +127,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             && self.has_room()
             && let Some(frame) = self.backlog.pop_front()
         {
-            self.backlog_bytes -= frame.len();
-            self.dispatch_frame(&frame);
+            self.backlog_bytes -= frame.bytes.len();
+            self.dispatch_frame(&frame.bytes, frame.arrived);
         }
         self.scratch.end_read(&self.shared);
     }
@@ -136,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         matches!(parsed, Ok(Incoming::Request(request)) if passes(&request.method))
     }
 
-    fn dispatch_frame(&mut self, frame: &[u8]) {
+    fn dispatch_frame(&mut self, frame: &[u8], arrived: Instant) {
         let mut dispatcher = Dispatcher {
             shared: &self.shared,
             outbox: &self.outbox,
@@ -145,6 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             peer: self.peer,
             now: self.now,
             awake: self.awake,
+            arrived,
             is_cut: false,
         };
         let result = dispatcher.frame(frame);

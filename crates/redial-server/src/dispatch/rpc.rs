@@ -198,7 +198,7 @@ impl Dispatcher<'_> {
             key => {
                 let plain = &shared.table.plain;
                 let waiter = || waiter(ReplyKind::PlainResolution);
-                Ok(plain.resolve(&plain.key(key), self.awake, waiter, &mut outcome))
+                Ok(plain.resolve(&plain.key(key), self.arrived, waiter, &mut outcome))
             }
         };
         self.scratch.outcome = outcome;

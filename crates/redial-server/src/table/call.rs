@@ -30,6 +30,7 @@ impl Fingerprint {
 pub(crate) struct Attempt<'a> {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) deadline: Option<Instant>,
+    /// When it may have arrived at the earliest, in [time awake](crate::awake).
     pub(crate) now: Instant,
     /// Which sending of the call this is, from 1.
     pub(crate) number: u32,
@@ -73,6 +74,8 @@ pub(crate) enum Decision<T, R> {
     Refused(R),
     /// This very attempt was refused before, and its caller may know: all up to this number were.
     RefusedBefore { up_to: u32 },
+    /// A call that is new, or one that was forgotten while the attempt lay unread.
+    Forgotten,
     /// A new call beyond the window of its session, or its memory.
     NoSlot,
     /// The caller has acknowledged the call.

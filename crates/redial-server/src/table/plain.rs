@@ -4,6 +4,7 @@
 mod finished;
 mod index;
 mod key;
+mod patience;
 mod ring;
 mod running;
 mod shard;
@@ -21,13 +22,15 @@ use redial_protocol::CallKey;
 pub(crate) use self::key::PlainKey;
 use self::{
     finished::record_bytes,
+    patience::Patience,
     shard::{Found, Shard},
+    ttl::Millis,
     usage::{Amount, SHARDS, Usage},
 };
 use super::call::{Attempt, Decision, Resolved, TableWaiter, lock};
 
 /// The longest TTL that a record can have.
-pub(crate) const MAX_TTL: Duration = ttl::Millis::MAX_SPAN;
+pub(crate) const MAX_TTL: Duration = Millis::MAX_SPAN;
 
 /// The bounds of the calls with plain ids; see `Config` for what they mean to a user.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,7 @@ pub(crate) struct PlainTable<W> {
     limits: PlainLimits,
     epoch: Instant,
     usage: Usage,
+    patience: Patience,
 }
 
 impl<W> PlainTable<W> {
@@ -55,6 +59,7 @@ impl<W> PlainTable<W> {
                 .collect(),
             hasher: RandomState::new(),
             limits,
+            patience: Patience::new(limits.ttl),
             epoch,
             usage: Usage::new(Amount {
                 records: limits.max_records,
@@ -83,7 +88,7 @@ impl<W> PlainTable<W> {
         let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
         match step() {
             // Other shards may hold expired records, or spare room; collected only when needed.
-            Decision::Full { .. } if self.reclaim(attempt.now) != Amount::default() => step(),
+            Decision::Full { .. } if self.make_room(attempt.now) => step(),
             decided => decided,
         }
     }
@@ -101,7 +106,7 @@ impl<W> PlainTable<W> {
     {
         let now = self.at(attempt.now);
         let mut shard = self.shard(key);
-        shard.expire(now, &self.usage);
+        shard.expire(self.patience.horizon(now), &self.usage);
         match shard.find(key, Some(attempt.fingerprint), now) {
             Found::Running(running) => {
                 if running.interest.is_crowded(self.limits.max_joined) {
@@ -116,6 +121,7 @@ impl<W> PlainTable<W> {
                 return Decision::Replayed;
             }
             Found::OtherCall => return Decision::IdReused,
+            Found::Nothing if self.patience.may_have_forgotten(now) => return Decision::Forgotten,
             Found::Nothing => {}
         }
         if !shard.quota.reserve(reservation(key), &self.usage) {
@@ -173,7 +179,7 @@ impl<W> PlainTable<W> {
     {
         let now = self.at(now);
         let mut shard = self.shard(key);
-        shard.expire(now, &self.usage);
+        shard.expire(self.patience.horizon(now), &self.usage);
         match shard.find(key, None, now) {
             Found::Running(running) => {
                 if running.interest.is_crowded(self.limits.max_joined) {
@@ -191,10 +197,12 @@ impl<W> PlainTable<W> {
         }
     }
 
-    /// Removes expired records, and returns memory that is no longer needed. Returns how many
-    /// records went.
-    pub(crate) fn expire(&self, now: Instant) -> usize {
-        let now = self.at(now);
+    /// Removes expired records but those that a request which has lain unread since then may ask for,
+    /// and returns memory that is no longer needed. Returns how many records went.
+    pub(crate) fn expire(&self, now: Instant, unread_since: Option<Instant>) -> usize {
+        let unread_since = unread_since.map(|since| self.at(since));
+        self.patience.set_unread_since(unread_since);
+        let now = self.patience.horizon(self.at(now));
         let expire = |mut shard: MutexGuard<'_, Shard<W>>| {
             let gone = shard.expire_all(now, &self.usage);
             shard.finished.shrink();
@@ -203,10 +211,20 @@ impl<W> PlainTable<W> {
         self.all().map(expire).sum()
     }
 
+    /// Frees what the shards hold without need, and if that is nothing, what is kept only for
+    /// requests that have lain unread for long. False if nothing is to be had.
+    fn make_room(&self, now: Instant) -> bool {
+        let now = self.at(now);
+        if self.reclaim(self.patience.horizon(now)) != Amount::default() {
+            return true;
+        }
+        let horizon = self.patience.horizon_for_room(now);
+        horizon.is_some_and(|horizon| self.reclaim(horizon) != Amount::default())
+    }
+
     /// Frees all that the shards hold without need. Returns how much, or more: expired records are
     /// counted once as they go and once more in a shard's quota.
-    fn reclaim(&self, now: Instant) -> Amount {
-        let now = self.at(now);
+    fn reclaim(&self, now: Millis) -> Amount {
         let reclaim = |mut shard: MutexGuard<'_, Shard<W>>| {
             let gone = shard.expire_all(now, &self.usage);
             gone.plus(shard.quota.return_all(&self.usage))
@@ -244,8 +262,8 @@ impl<W> PlainTable<W> {
             .max(Duration::from_millis(1))
     }
 
-    fn at(&self, now: Instant) -> ttl::Millis {
-        ttl::Millis::since(self.epoch, now)
+    fn at(&self, now: Instant) -> Millis {
+        Millis::since(self.epoch, now)
     }
 
     fn shard(&self, key: &PlainKey) -> MutexGuard<'_, Shard<W>> {

@@ -230,3 +230,97 @@ async fn a_freeze_does_not_cut_a_drain_short() {
     assert_eq!(stopping.await.unwrap().interrupted, 0);
     assert!(peer.receive_json().await["error"].is_null());
 }
+
+/// One thread of several hangs, and with it the connection that it serves: the others go on, and
+/// so does the clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_retry_behind_a_handler_that_blocks_its_thread_is_replayed() {
+    let effects = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&effects);
+    let server = Server::builder()
+        .config(Config {
+            ttl: Duration::from_millis(400),
+            ..Config::default()
+        })
+        .mutation("run", move |(ms,): (u64,), _: Context| {
+            let count = counted.fetch_add(1, SeqCst);
+            std::thread::sleep(Duration::from_millis(ms));
+            async move { Ok(count) }
+        })
+        .build()
+        .unwrap();
+    let run = |number, ms: u64| json!({"id": uuid(number), "method": "run", "params": [ms]});
+    let mut peer = pipe(&server);
+    let first = peer.call(run(1, 0).to_string()).await;
+    peer.send(run(2, 1_500).to_string()).await;
+    peer.send(run(1, 0).to_string()).await;
+    peer.receive().await.unwrap();
+    assert_eq!(peer.receive().await, Some(first));
+    assert_eq!(effects.load(SeqCst), 2);
+    // Others have not been kept from anything.
+    sleep(Duration::from_millis(600)).await;
+    assert_eq!(server.stats().records, 0, "a record lives on");
+}
+
+/// As long as a connection is not read from because of its limit, what lies there is not late.
+#[tokio::test(start_paused = true)]
+async fn a_retry_behind_the_in_flight_limit_is_replayed() {
+    let service = Service::default();
+    let config = Config {
+        max_in_flight: 2,
+        ..Config::default()
+    };
+    let server = service.server(config);
+    let mut peer = pipe(&server);
+    let first = peer.call(inc(&uuid(1))).await;
+    for number in [2, 3] {
+        let slow = json!({"id": uuid(number), "method": "slow_inc", "params": {"ms": 60_000}});
+        peer.send(slow.to_string()).await;
+    }
+    // More than is read ahead.
+    for _ in 0..2_000 {
+        peer.send(inc(&uuid(1))).await;
+    }
+    sleep(seconds(61)).await;
+    peer.receive().await.unwrap();
+    peer.receive().await.unwrap();
+    for _ in 0..2_000 {
+        assert_eq!(peer.receive().await.as_ref(), Some(&first));
+    }
+    assert_eq!(service.effects(), 3);
+    sleep(seconds(11)).await;
+    assert_eq!(server.stats().records, 0, "a record lives on");
+}
+
+/// No peer can keep others from a full table by not being read from. What it asks for then may
+/// have been executed or not.
+#[tokio::test(start_paused = true)]
+async fn what_lay_unread_until_room_was_needed_is_unknown_and_not_executed() {
+    let service = Service::default();
+    let config = Config {
+        max_in_flight: 1,
+        max_records: 20,
+        ..Config::default()
+    };
+    let server = service.server(config);
+    let mut peer = pipe(&server);
+    peer.call(inc(&uuid(1))).await;
+    peer.send(r#"{"id":null,"method":"slow_inc","params":{"ms":60000}}"#)
+        .await;
+    peer.send(inc(&uuid(1))).await;
+    let mut other = pipe(&server);
+    for round in 0..4 {
+        sleep(seconds(13)).await;
+        for number in 0..20 {
+            let new = inc(&uuid(100 + 20 * round + number));
+            let reply = other.call_json(new).await;
+            assert!(reply["error"].is_null(), "another peer is refused: {reply}");
+        }
+    }
+    peer.receive().await.unwrap();
+    let reply = peer.receive_json().await;
+    assert_eq!((code(&reply), executed(&reply)), (-32004, "unknown"));
+    assert_eq!(service.effects(), 1 + 1 + 80);
+    sleep(seconds(11)).await;
+    assert!(peer.call_json(inc(&uuid(2))).await["error"].is_null());
+}

@@ -363,7 +363,7 @@ fn an_idle_table_falls_back_to_nothing() {
         world.finish(name, b"done");
     }
     world.pass(TTL + Duration::from_millis(2));
-    assert_eq!(world.table.expire(world.now), 3_000);
+    assert_eq!(world.table.expire(world.now, None), 3_000);
     assert_eq!((world.table.records(), world.table.bytes()), (0, 0));
 }
 
@@ -461,7 +461,7 @@ proptest! {
                     }
                 }
                 PlainStep::Pass(ms) => world.pass(Duration::from_millis(ms)),
-                PlainStep::Expire => { world.table.expire(world.now); }
+                PlainStep::Expire => { world.table.expire(world.now, None); }
             }
         }
     }

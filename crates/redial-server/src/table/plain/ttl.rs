@@ -26,6 +26,19 @@ impl Millis {
         Self(self.0.wrapping_add(whole).wrapping_add(rest + 1))
     }
 
+    /// A moment so much earlier.
+    pub(super) fn minus(self, span: Duration) -> Self {
+        Self(self.0.wrapping_sub(span.as_millis() as u32))
+    }
+
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// The later of two moments.
     pub(super) fn max(self, other: Self) -> Self {
         if other.has_come(self) { self } else { other }

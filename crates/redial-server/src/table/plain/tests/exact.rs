@@ -204,7 +204,7 @@ impl Exact {
     }
 
     fn sweep(&mut self) {
-        self.table.expire(self.now);
+        self.table.expire(self.now, None);
         self.forget_expired();
         assert_eq!((self.table.records(), self.table.bytes()), self.held());
     }
