@@ -33,10 +33,7 @@ use crate::{
 };
 
 /// One call: what is sent, and how far its attempts have come.
-// The params are written just before they are moved with the rest. In a layout where they are next to
-// padding, they would be moved along with that, in pieces that have to wait for what was written.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct Retrier {
     pub(crate) method: Cow<'static, str>,
     /// Empty, and no JSON, where they are left out.
@@ -229,7 +226,7 @@ impl Retrier {
             return Some(sleep(at));
         }
         let number = self.used + 1;
-        match mux.send(&self.outbound(context, number, false, now), now) {
+        match mux.send(&self.outbound(number, false, now), now) {
             SendStatus::Queued => {
                 self.used = number;
                 self.holds_token = false;
@@ -276,20 +273,14 @@ impl Retrier {
         Step::Complete(Completion::GiveUp { reason, cause })
     }
 
-    fn outbound(
-        &self,
-        context: &RetryContext,
-        number: u32,
-        is_hedge: bool,
-        now: Instant,
-    ) -> OutboundRequest<'_> {
+    fn outbound(&self, number: u32, is_hedge: bool, now: Instant) -> OutboundRequest<'_> {
         OutboundRequest {
             key: self.key(),
             method: &self.method,
             params: self.params.non_empty(),
             number,
             is_hedge,
-            timeout_ms: self.timeout_ms(context, now),
+            timeout_ms: self.timeout_ms(now),
             traceparent: self.traceparent.as_deref(),
         }
     }

@@ -30,11 +30,6 @@ impl<T> SmallVec<T> {
         }
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.first = None;
-        self.rest.clear();
-    }
-
     pub(crate) const fn is_empty(&self) -> bool {
         self.first.is_none()
     }

@@ -96,10 +96,10 @@ impl CallGuard {
     pub(super) fn read<O: DeserializeOwned>(&mut self) -> Result<O, CallError> {
         let Some(result) = self.finished.as_ref().and_then(Finished::result) else {
             let other = self.conclude()?;
-            let value = parse(other.get());
+            let value = serde_json::from_slice(other.get());
             return value.map_err(|error| self.wrong_type(&error));
         };
-        let value = parse(result.get());
+        let value = serde_json::from_slice(result.get());
         self.client = None;
         self.state.retention = None;
         value.map_err(|error| self.wrong_type(&error))
@@ -144,14 +144,6 @@ impl CallGuard {
             _ => Err(self.conclude().expect_err("it was not sent")),
         }
     }
-}
-
-/// As `serde_json::from_slice`, which however moves its reader once more.
-fn parse<O: DeserializeOwned>(text: &[u8]) -> serde_json::Result<O> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let value = O::deserialize(&mut reader)?;
-    reader.end()?;
-    Ok(value)
 }
 
 impl Drop for CallGuard {

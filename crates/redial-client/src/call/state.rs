@@ -21,8 +21,6 @@ use crate::{
 };
 
 /// A call's own state.
-// Laid out as [`Retrier`] is, and for the same reason.
-#[repr(C)]
 pub(super) struct CallState {
     pub(super) retrier: Retrier,
     /// Keeps the call's number from being acknowledged while a token of it lives.

@@ -70,9 +70,7 @@ impl Mux {
 
     /// A call that has no id yet.
     fn insert(&mut self, flags: CallFlags) -> Key {
-        let new = || PendingCall::new(flags);
-        let reuse = |old: &mut PendingCall| old.reuse(flags);
-        self.calls.insert_with(new, reuse)
+        self.calls.insert_with(|| PendingCall::new(flags))
     }
 
     /// The call that runs under an id.

@@ -175,36 +175,6 @@ impl PendingCall {
         }
     }
 
-    /// Makes a new call of what is left of one that has ended: cheaper than to build one and to copy
-    /// it here, since most calls need little of it.
-    pub(super) fn reuse(&mut self, flags: CallFlags) {
-        let Self {
-            id,
-            flags: old_flags,
-            waker,
-            attempts,
-            answer,
-            answered_at,
-            signal,
-            rolled_back,
-            last_cause,
-            not_before,
-            is_blocked,
-            is_queued,
-            handshake_wait,
-            permit,
-            wake_at,
-            timer_entry,
-        } = self;
-        (*id, *old_flags) = (CallId::Unassigned, flags);
-        attempts.clear();
-        (*waker, *answer, *last_cause) = (None, None, None);
-        (*signal, *rolled_back) = (None, 0);
-        (*answered_at, *not_before, *handshake_wait, *wake_at) = (None, None, None, None);
-        (*is_blocked, *is_queued) = (false, false);
-        (*permit, *timer_entry) = (None, None);
-    }
-
     /// Moves out what may not be dropped under the lock, and what is of use after the call.
     pub(super) fn move_into(&mut self, removed: &mut RemovedCall) {
         removed.id = self.id;

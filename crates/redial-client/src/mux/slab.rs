@@ -30,19 +30,9 @@ impl<T> Slab<T> {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn insert(&mut self, value: T) -> Key {
-        let value = std::cell::Cell::new(Some(value));
-        let take = || value.take().expect("it is put in once");
-        self.insert_with(take, |entry| *entry = take())
-    }
-
-    /// Puts a value into a free entry, or a new one. To build it where it stays is cheaper.
-    pub(super) fn insert_with(
-        &mut self,
-        new: impl FnOnce() -> T,
-        reuse: impl FnOnce(&mut T),
-    ) -> Key {
+    /// Puts a value into a free entry, or a new one. It is built where it stays.
+    #[inline]
+    pub(super) fn insert_with(&mut self, new: impl FnOnce() -> T) -> Key {
         let Some(index) = self.free.pop() else {
             let index = u32::try_from(self.entries.len()).expect("fewer than 2^32 calls at once");
             let (generation, is_free) = (0, false);
@@ -55,7 +45,7 @@ impl<T> Slab<T> {
         };
         let entry = &mut self.entries[index as usize];
         entry.is_free = false;
-        reuse(&mut entry.value);
+        entry.value = new();
         Key {
             index,
             generation: entry.generation,
@@ -103,11 +93,11 @@ mod tests {
     #[test]
     fn an_entry_is_used_again_and_its_key_is_not() {
         let mut slab = Slab::new();
-        let (a, b) = (slab.insert('a'), slab.insert('b'));
+        let (a, b) = (slab.insert_with(|| 'a'), slab.insert_with(|| 'b'));
         assert_eq!(slab.remove(a), Some(&mut 'a'));
         assert_eq!(slab.remove(a), None);
         assert_eq!((slab.get(a), slab.len()), (None, 1));
-        let c = slab.insert('c');
+        let c = slab.insert_with(|| 'c');
         assert_eq!((a.index, slab.get_mut(a)), (c.index, None));
         assert_eq!(slab.get(c), Some(&'c'));
         assert_eq!(slab.get(b), Some(&'b'));
@@ -130,7 +120,7 @@ mod tests {
                         let (key, there) = &mut all[at];
                         prop_assert_eq!(slab.remove(*key).copied(), there.take());
                     }
-                    _ => all.push((slab.insert(value), Some(value))),
+                    _ => all.push((slab.insert_with(|| value), Some(value))),
                 }
                 for (key, there) in &mut all {
                     prop_assert_eq!(slab.get(*key), there.as_ref());

@@ -87,11 +87,6 @@ impl TokenBucket {
     /// A call begins.
     #[inline]
     pub(crate) fn deposit(&mut self) {
-        // As it is while all goes well.
-        let is_full = self.tokens >= self.budget.burst;
-        if is_full {
-            return;
-        }
         self.add(self.budget.percent_of_calls / 100.0);
     }
 

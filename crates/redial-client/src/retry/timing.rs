@@ -1,11 +1,11 @@
 //! When the next attempt of a call may be made, and what forbids it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Phase, Retrier, context::RetryContext};
 use crate::{
     cause::GiveUpReason,
-    clock::{LONGEST_WAIT, after},
+    clock::after,
     mux::{Mux, pending::Uncertain},
 };
 
@@ -90,13 +90,8 @@ impl Retrier {
     }
 
     /// What is left of the time until the deadline.
-    pub(super) fn timeout_ms(&self, context: &RetryContext, now: Instant) -> u64 {
-        // What almost every first attempt has left is known without a subtraction.
-        let left: Duration = if self.started() == Some(now) {
-            self.limits(context).deadline.min(LONGEST_WAIT)
-        } else {
-            self.deadline().saturating_duration_since(now)
-        };
+    pub(super) fn timeout_ms(&self, now: Instant) -> u64 {
+        let left = self.deadline().saturating_duration_since(now);
         left.as_secs() * 1000 + u64::from(left.subsec_millis())
     }
 }
