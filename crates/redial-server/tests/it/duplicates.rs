@@ -1,10 +1,11 @@
 //! A retry is safe: a call has one effect however often it is sent, and every attempt gets the same
 //! bytes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::common::{Service, code, connect, executed, listen, pipe, until, uuid};
 use redial_server::{Config, Delay, Fault, FaultRule};
+use tokio::sync::Barrier;
 
 fn inc(id: &str) -> String {
     format!(r#"{{"id":"{id}","method":"inc","params":{{"key":"k"}}}}"#)
@@ -244,10 +245,13 @@ async fn an_attempt_without_a_deadline_never_hears_that_its_deadline_passed() {
     let service = Service::default();
     let server = service.server(Config::default());
     let address = listen(&server).await;
-    let ask = move |member: &'static str| async move {
+    // Side by side at every id, or one of them may be ahead of the other throughout.
+    let start = Arc::new(Barrier::new(2));
+    let ask = move |member: &'static str, start: Arc<Barrier>| async move {
         let mut peer = connect(address).await;
         let mut codes = Vec::new();
         for number in 0..3_000 {
+            start.wait().await;
             let id = uuid(number);
             let request = format!(r#"{{"id":"{id}","method":"inc"{member}}}"#);
             let reply = peer.call_json(request).await;
@@ -255,8 +259,8 @@ async fn an_attempt_without_a_deadline_never_hears_that_its_deadline_passed() {
         }
         codes
     };
-    let hasty = tokio::spawn(ask(r#","redial":{"timeout_ms":0}"#));
-    let patient = tokio::spawn(ask(""));
+    let hasty = tokio::spawn(ask(r#","redial":{"timeout_ms":0}"#, start.clone()));
+    let patient = tokio::spawn(ask("", start));
     assert!(
         hasty.await.unwrap().contains(&Some(-32002)),
         "the race was never run"
