@@ -24,7 +24,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -37,6 +37,7 @@ const STEPS: [Step; 13] = [
         "redial-protocol, as packaged",
         "package --offline --allow-dirty -p redial-protocol",
     ),
+    step("circles of imports", "xtask circles"),
     step("redial-server alone", "build -p redial-server"),
     step("redial-client alone", "build -p redial-client"),
     // Not built: cargo keeps what it unpacked of a version, and would build yesterday's redial-protocol.

@@ -88,7 +88,10 @@ fn code(text: &str) -> String {
         .unwrap_or(text);
     let lines = before_tests.lines();
     let code = lines.map(|line| line.split("//").next().unwrap_or_default());
-    code.collect::<Vec<_>>().join("\n")
+    // Where a thing may be seen is not an import.
+    code.collect::<Vec<_>>()
+        .join("\n")
+        .replace("pub(in crate::", "pub(")
 }
 
 /// Which module imports which.
@@ -153,13 +156,7 @@ fn paths(code: &str) -> Vec<Module> {
         let length = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         if length > 0 {
             if !is_joined {
-                found.push(
-                    [
-                        prefixes.last().cloned().unwrap_or_default(),
-                        std::mem::take(&mut path),
-                    ]
-                    .concat(),
-                );
+                end_path(&prefixes, &mut path, &mut found);
             }
             path.push(rest[..length].to_owned());
             (is_joined, rest) = (false, &rest[length..]);
@@ -172,7 +169,7 @@ fn paths(code: &str) -> Vec<Module> {
                 '{' if is_joined => prefixes.push([prefix, std::mem::take(&mut path)].concat()),
                 '{' => prefixes.push(Module::new()),
                 '}' => {
-                    found.push([prefix, std::mem::take(&mut path)].concat());
+                    end_path(&prefixes, &mut path, &mut found);
                     prefixes.pop();
                 }
                 _ => {}
@@ -181,9 +178,17 @@ fn paths(code: &str) -> Vec<Module> {
             rest = &rest[first.len_utf8()..];
         }
     }
-    found.push(path);
+    end_path(&prefixes, &mut path, &mut found);
     found.retain(|path| path.len() > 1);
     found
+}
+
+/// Keeps a path that leads anywhere, with what stands before the braces around it.
+fn end_path(prefixes: &[Module], path: &mut Module, found: &mut Vec<Module>) {
+    let path = std::mem::take(path);
+    if !path.is_empty() {
+        found.push([prefixes.last().cloned().unwrap_or_default(), path].concat());
+    }
 }
 
 /// The sets of modules that reach each other, the largest first.
@@ -235,11 +240,14 @@ mod tests {
                 "a",
                 "use crate::{b::{self, B}, c::d::D};\nmod tests {}\n// crate::e::E",
             ),
-            ("b", "fn f() -> super::c::C { crate::e::new::<u8>() }"),
+            (
+                "b",
+                "pub(in crate::a) fn f() -> super::c::C { crate::e::new::<u8>() }",
+            ),
             ("c", "mod d;\npub use d::D;"),
             (
                 "c::d",
-                "use std::{io, fmt::Write};\nuse super::super::a::A;",
+                "use std::{io, fmt::Write};\nuse super::super::{\n    a::{A, B},\n};",
             ),
             (
                 "e",
