@@ -4,9 +4,9 @@
 PROTOCOL.md describes every step. A call is sent again, over new connections too, until its outcome is certain
 or its deadline has passed. `Client.call` returns the result or raises Failed, NotExecuted or Unknown.
 
-    session_client.py --server 127.0.0.1:7077 --calls 100 --tokens DIR
+    session_client.py --connect 127.0.0.1:7077 --calls 100 --tokens DIR
         increments a counter and checks how much it went up; keeps a token of each call in DIR meanwhile
-    session_client.py --server 127.0.0.1:7077 --resolve DIR
+    session_client.py --connect 127.0.0.1:7077 --resolve DIR
         after a crash: asks what happened to the calls whose tokens are in DIR
 """
 
@@ -525,12 +525,12 @@ def get(client: Client, key: str, timeout: float) -> int:
 
 def count(args: argparse.Namespace) -> int:
     def work(calls: int) -> Counter[str]:
-        client = Client(args.server, args.attempt_timeout)
+        client = Client(args.connect, args.attempt_timeout)
         outcomes = Counter(increment(client, args.key, args.timeout, args.tokens) for _ in range(calls))
         client.close()
         return outcomes
 
-    reader = Client(args.server, args.attempt_timeout)
+    reader = Client(args.connect, args.attempt_timeout)
     before = get(reader, args.key, args.timeout)
     with ThreadPoolExecutor(args.threads) as pool:
         shares = [len(range(thread, args.calls, args.threads)) for thread in range(args.threads)]
@@ -542,7 +542,7 @@ def count(args: argparse.Namespace) -> int:
 
 
 def resolve(args: argparse.Namespace) -> int:
-    client, uncertain = Client(args.server, args.attempt_timeout), 0
+    client, uncertain = Client(args.connect, args.attempt_timeout), 0
     for path in sorted(args.resolve.glob("*.json")):
         id = path.stem
         try:
@@ -586,7 +586,7 @@ def address(text: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Increments a counter, and checks how much it went up.",
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--server", type=address, default="127.0.0.1:7077", metavar="HOST:PORT",
+    parser.add_argument("--connect", type=address, default="127.0.0.1:7077", metavar="HOST:PORT",
                         help="the server's address")
     parser.add_argument("--calls", type=within(int, 0, 10_000_000), default=100, metavar="N",
                         help="how many increments")

@@ -288,7 +288,7 @@ fn the_numbers_of_the_python_client_with_sessions_have_ranges() {
     let program = Program {
         command: session_client,
         base: vec![
-            ("--server", counters.1.clone()),
+            ("--connect", counters.1.clone()),
             ("--calls", "20".to_owned()),
         ],
         run: run_to_the_end,
@@ -327,7 +327,7 @@ fn a_port_is_a_number_too() {
         for command in [client(), crash_safe(), python()] {
             refused(command, "--connect", port);
         }
-        refused(session_client(), "--server", port);
+        refused(session_client(), "--connect", port);
     }
     // Something may listen on whatever port is free, but connect to none.
     for command in [client(), crash_safe(), python()] {

@@ -41,7 +41,7 @@ fn client(address: &str, flags: &str) -> Option<Command> {
     let mut command = Command::new("python3");
     command
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("session_client.py"))
-        .args(["--server", address, "--attempt-timeout", "0.1"])
+        .args(["--connect", address, "--attempt-timeout", "0.1"])
         .args(flags.split_whitespace())
         .stdout(Stdio::piped())
         .kill_on_drop(true);
