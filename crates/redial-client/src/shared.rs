@@ -80,7 +80,7 @@ impl SharedState {
     }
 
     /// Has the timer task of the runtime wake the call then. Gives the timer task that is to be
-    /// started for that, if there is none yet.
+    /// started for that, unless it runs already.
     pub(crate) fn set_timer(
         &mut self,
         runtime: runtime::Id,

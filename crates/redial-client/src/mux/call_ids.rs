@@ -114,7 +114,7 @@ impl Mux {
         self.by_id.insert(id, key);
     }
 
-    /// Gives the call a number. False if there is none.
+    /// Gives the call a number. False if none is free.
     fn assign_number(&mut self, key: Key) -> bool {
         let session = self.sessions.current.as_mut();
         let Some(session) = session.filter(|session| session.has_room()) else {

@@ -21,7 +21,7 @@ impl Retrier {
         }
     }
 
-    /// When the next attempt is to be made, or why there is none.
+    /// When the next attempt is to be made, or why no more is made.
     fn next_attempt(
         &mut self,
         mux: &mut Mux,
