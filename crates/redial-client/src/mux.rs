@@ -132,6 +132,7 @@ impl Mux {
     }
 
     /// Wakes the call, from now on by this waker, when something happens to it.
+    #[inline]
     pub(crate) fn listen(&mut self, key: Key, waker: &Waker) {
         let call = self.calls.get_mut(key).expect("the call is pending");
         self.wakers.extend(replace_waker(&mut call.waker, waker));

@@ -9,7 +9,10 @@ use std::{
     time::Instant,
 };
 
-use tokio::{runtime, task::AbortHandle};
+use tokio::{
+    runtime::{self, TryCurrentError},
+    task::AbortHandle,
+};
 
 use crate::{
     clock,
@@ -48,6 +51,13 @@ pub(crate) struct SharedState {
     suspension: Suspension,
 }
 
+/// The runtime on which a call is awaited, and the client's timer task there, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entered {
+    runtime: runtime::Id,
+    timer: Option<usize>,
+}
+
 /// Starts drivers, whatever the type of their connections.
 pub(crate) trait SpawnDriver: Send + Sync {
     fn spawn(&self, shared: Arc<Shared>, link: usize) -> AbortHandle;
@@ -81,15 +91,16 @@ impl SharedState {
 
     /// Has the timer task of the runtime wake the call then. Gives the timer task that is to be
     /// started for that, unless it runs already.
-    pub(crate) fn set_timer(
-        &mut self,
-        runtime: runtime::Id,
-        key: Key,
-        at: Instant,
-    ) -> Option<usize> {
-        let (timer, is_new) = self.tasks.timer_of(runtime);
-        self.mux.set_timer(timer, key, at);
-        is_new.then_some(timer)
+    #[inline]
+    pub(crate) fn set_timer(&mut self, entered: Entered, key: Key, at: Instant) -> Option<usize> {
+        let new = entered
+            .timer
+            .is_none()
+            .then(|| self.tasks.add_timer(entered.runtime));
+        if let Some(timer) = entered.timer.or(new) {
+            self.mux.set_timer(timer, key, at);
+        }
+        new
     }
 
     /// To be called before calls are woken that may be sent again.
@@ -122,10 +133,28 @@ impl Shared {
         }
     }
 
-    /// A call is about to be awaited on a runtime. A forked process has to make one of its own, so
-    /// only a runtime that is new may be that of another process. Says whether it was.
-    pub(crate) fn enter(&self, state: &mut SharedState, runtime: runtime::Id) -> bool {
-        !state.tasks.knows(runtime) && self.enter_process(state, std::process::id(), Origin::here)
+    /// A call is about to be awaited on the runtime that polls it. A forked process has to make one of
+    /// its own, so only a runtime that is new may be that of another process. A call that has begun
+    /// in the one before is woken, since much has changed for it.
+    #[inline(always)]
+    pub(crate) fn enter(
+        &self,
+        state: &mut SharedState,
+        waker: &Waker,
+    ) -> Result<Entered, TryCurrentError> {
+        let runtime = runtime::Handle::try_current()?.id();
+        let timer = state.tasks.find_timer(runtime);
+        if timer.is_none() {
+            self.enter_runtime(state, waker);
+        }
+        Ok(Entered { runtime, timer })
+    }
+
+    #[cold]
+    fn enter_runtime(&self, state: &mut SharedState, waker: &Waker) {
+        if self.enter_process(state, std::process::id(), Origin::here) {
+            waker.wake_by_ref();
+        }
     }
 
     /// In a process that was forked from the one before, all that is in flight is that one's.
@@ -226,11 +255,11 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build();
             let runtime = runtime.unwrap().handle().id();
             assert!(state.mux.claim_driver(0));
-            state.tasks.timer_of(runtime);
+            state.tasks.add_timer(runtime);
             assert!(!shared.enter_process(state, own, origin));
-            assert!(state.tasks.knows(runtime) && !state.mux.claim_driver(0));
+            assert!(state.tasks.find_timer(runtime).is_some() && !state.mux.claim_driver(0));
             assert!(shared.enter_process(state, other, origin));
-            assert!(!state.tasks.knows(runtime) && state.mux.claim_driver(0));
+            assert!(state.tasks.find_timer(runtime).is_none() && state.mux.claim_driver(0));
             assert!(!shared.enter_process(state, other, origin));
         });
         assert_eq!(shared.forks(), 1);

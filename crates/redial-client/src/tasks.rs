@@ -25,31 +25,27 @@ impl Tasks {
         }
     }
 
-    /// Whether calls were awaited on the runtime before.
-    pub(crate) fn knows(&self, runtime: runtime::Id) -> bool {
-        let mut known = self.timers.iter().flatten();
-        known.any(|task| task.runtime == runtime)
-    }
-
-    /// The timer task of a runtime, and whether it is new and has to be started.
-    pub(crate) fn timer_of(&mut self, runtime: runtime::Id) -> (usize, bool) {
-        let is_its = |slot: &Option<TimerTask>| {
+    /// The timer task of a runtime, if calls were awaited there before.
+    #[inline]
+    pub(crate) fn find_timer(&self, runtime: runtime::Id) -> Option<usize> {
+        self.timers.iter().position(|slot| {
             let task = slot.as_ref();
             task.is_some_and(|task| task.runtime == runtime)
-        };
-        if let Some(index) = self.timers.iter().position(is_its) {
-            return (index, false);
-        }
+        })
+    }
+
+    /// Makes room for the timer task of a runtime that has none. It has to be started.
+    pub(crate) fn add_timer(&mut self, runtime: runtime::Id) -> usize {
         let task = Some(TimerTask {
             runtime,
             handle: None,
         });
         let Some(free) = self.timers.iter().position(Option::is_none) else {
             self.timers.push(task);
-            return (self.timers.len() - 1, true);
+            return self.timers.len() - 1;
         };
         self.timers[free] = task;
-        (free, true)
+        free
     }
 
     /// Takes the handle of a timer task, unless the task has been removed.

@@ -8,19 +8,12 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use tokio::runtime::{Handle, Id, TryCurrentError};
 use uuid::Uuid;
 
 use super::{finished::Finished, state::CallState};
 use crate::{
-    clock,
-    error::CallError,
-    inline_bytes::InlineBytes,
-    mux::pending::CallId,
-    report::Report,
-    shared::{ClientHandle, SharedState},
-    timer_task,
-    token::Retention,
+    clock, error::CallError, inline_bytes::InlineBytes, mux::pending::CallId, report::Report,
+    shared::ClientHandle, timer_task, token::Retention,
 };
 
 /// A call with its client. However its future ends, the call is pending no longer.
@@ -57,24 +50,14 @@ impl CallGuard {
         };
         let (call, finished) = (&mut self.state, &mut self.finished);
         let begins = call.retrier.started().is_none();
-        let enter = |state: &mut SharedState| -> Result<(Id, bool), TryCurrentError> {
-            let runtime = Handle::try_current()?.id();
-            Ok((runtime, client.shared.enter(state, runtime)))
-        };
+        let shared = &client.shared;
         // One lock for everything: to begin, to decide, to set the timer, and to end.
-        let next = client.shared.with(|state| {
-            let entered = begins.then(|| enter(state));
+        let next = shared.with(|state| {
+            let entered = begins.then(|| shared.enter(state, context.waker()));
             let next = call.step(state, context.waker(), clock::now, finished);
             next.map_continue(|until| {
-                let entered = entered.unwrap_or_else(|| {
-                    let entered = enter(state);
-                    if let Ok((_, true)) = entered {
-                        // It has begun in another process: much has changed for it.
-                        context.waker().wake_by_ref();
-                    }
-                    entered
-                });
-                let timer = entered.map(|(runtime, _)| state.set_timer(runtime, call.key(), until));
+                let entered = entered.unwrap_or_else(|| shared.enter(state, context.waker()));
+                let timer = entered.map(|entered| state.set_timer(entered, call.key(), until));
                 (state.mux.driverless.take(), timer)
             })
         });
@@ -82,11 +65,11 @@ impl CallGuard {
             return Poll::Ready(());
         };
         if let Some(link) = driverless {
-            client.shared.start_driver(link);
+            shared.start_driver(link);
         }
         match timer {
             Ok(None) => {}
-            Ok(Some(timer)) => timer_task::start(&client.shared, timer),
+            Ok(Some(timer)) => timer_task::start(shared, timer),
             Err(error) => panic!("a call has to be awaited on a tokio runtime: {error}"),
         }
         Poll::Pending

@@ -56,6 +56,7 @@ impl Retrier {
     }
 
     /// From when on the server may have forgotten the call; `None` if it never does.
+    #[inline]
     pub(super) fn resend_limit(&self, mux: &mut Mux) -> Option<Instant> {
         if !mux.server_may_forget(self.key()) {
             return None;
