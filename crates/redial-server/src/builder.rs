@@ -247,6 +247,7 @@ impl ServerBuilder {
                 closed: Default::default(),
                 interrupted: Default::default(),
                 connections: Default::default(),
+                goodbyes: Default::default(),
                 sweeping: Default::default(),
             }),
         })

@@ -68,7 +68,11 @@ pub struct Config {
     /// grows with the queue.
     pub max_queued: usize,
     /// How many connections are open at once. Default 1,024, each at one partly received frame, a
-    /// bounded write buffer and a socket. Beyond: closed at once.
+    /// bounded write buffer and a socket. At the limit a new connection takes the place of the
+    /// longest idle one of the peer that holds most, if its own peer holds fewer, or of one of its
+    /// own peer that has been idle for 10 s; else it is refused. Both hear why (-32001, id null)
+    /// before they are closed, 64 refused ones at a time. A peer is an IPv4 address, the first 64
+    /// bits of an IPv6 address, or all transports without addresses.
     pub max_connections: usize,
     /// How many calls of one connection are unanswered at once, and how many of one session are
     /// unacknowledged: its window. Default 512. A session's window full of replies of 100 bytes

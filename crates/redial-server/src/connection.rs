@@ -158,6 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.written += count;
                     self.unsent_since = None;
                     self.last_active = self.awake;
+                    self.outbox.activity.note();
                 }
                 Poll::Pending => {
                     self.unsent_since.get_or_insert(self.awake);

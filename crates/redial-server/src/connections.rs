@@ -1,14 +1,22 @@
-//! The connections that are open, so that all of them end with the server.
+//! The connections that are open, so that all of them end with the server, and so that no peer holds
+//! all of them.
+//!
+//! A full server makes room by max-min fairness: the peer that holds most gives up the connection
+//! that has been idle longest, to a peer that holds fewer. A peer that holds most itself gets
+//! another one only in place of one that it has left idle.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
-use crate::{awake::AwakeClock, outbox::Outbox};
+use crate::{awake::AwakeClock, outbox::Outbox, peer::Peer};
+
+/// How long a connection has been idle that goes to make room for another one of its own peer.
+const SPARE_AFTER: Duration = Duration::from_secs(10);
 
 /// Cheap to clone; all clones are the same list.
 #[derive(Clone, Default)]
@@ -24,34 +32,54 @@ struct ConnectionList {
 struct OpenConnections {
     next: u64,
     /// In the order in which they were opened, so that the end of a server repeats in a simulation.
-    outboxes: BTreeMap<u64, Arc<Outbox>>,
+    outboxes: BTreeMap<u64, (Peer, Arc<Outbox>)>,
+    /// The numbers of those of each peer.
+    by_peer: BTreeMap<Peer, BTreeSet<u64>>,
 }
 
 impl Connections {
-    /// Adds a connection, unless there are `max` already.
-    pub(crate) fn open(&self, outbox: &Arc<Outbox>, max: usize) -> Option<Registration> {
+    /// Adds a connection. If there are `max` already, another one has to go, and is returned; if
+    /// none may, there is no registration.
+    pub(crate) fn open(
+        &self,
+        outbox: &Arc<Outbox>,
+        peer: Peer,
+        max: usize,
+        clock: &AwakeClock,
+    ) -> (Option<Registration>, Option<Arc<Outbox>>) {
+        let now = clock.now();
+        outbox.activity.note();
+        outbox.activity.look(clock, now);
         let mut open = self.lock();
+        let mut displaced = None;
         if open.outboxes.len() >= max {
-            return None;
+            let Some(number) = open.dispensable_for(peer, clock, now) else {
+                return (None, None);
+            };
+            displaced = open.remove(number);
         }
-        let number = open.next;
-        open.next += 1;
-        open.outboxes.insert(number, Arc::clone(outbox));
-        Some(Registration {
+        let number = open.add(outbox, peer);
+        let registration = Registration {
             connections: self.clone(),
             number,
-        })
+            outbox: Arc::clone(outbox),
+        };
+        (Some(registration), displaced)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.lock().outboxes.len()
     }
 
-    /// Since when something may lie unread in any of them.
+    /// Since when something may lie unread in any of them. Notes which are idle.
     pub(crate) fn unread_since(&self, clock: &AwakeClock) -> Option<Instant> {
-        let open = self.lock();
+        let (now, open) = (clock.now(), self.lock());
         let outboxes = open.outboxes.values();
-        outboxes.filter_map(|outbox| outbox.unread.get(clock)).min()
+        let since = |(_, outbox): &(Peer, Arc<Outbox>)| {
+            outbox.activity.look(clock, now);
+            outbox.unread.get(clock)
+        };
+        outboxes.filter_map(since).min()
     }
 
     pub(crate) async fn all_closed(&self) {
@@ -61,8 +89,8 @@ impl Connections {
     }
 
     pub(crate) fn wake_all(&self) {
-        let open: Vec<Arc<Outbox>> = self.lock().outboxes.values().cloned().collect();
-        for outbox in open {
+        let open: Vec<_> = self.lock().outboxes.values().cloned().collect();
+        for (_, outbox) in open {
             outbox.wake();
         }
     }
@@ -72,18 +100,59 @@ impl Connections {
     }
 }
 
+impl OpenConnections {
+    fn add(&mut self, outbox: &Arc<Outbox>, peer: Peer) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.outboxes.insert(number, (peer, Arc::clone(outbox)));
+        self.by_peer.entry(peer).or_default().insert(number);
+        number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Arc<Outbox>> {
+        let (peer, outbox) = self.outboxes.remove(&number)?;
+        if let Entry::Occupied(mut numbers) = self.by_peer.entry(peer) {
+            numbers.get_mut().remove(&number);
+            if numbers.get().is_empty() {
+                numbers.remove();
+            }
+        }
+        Some(outbox)
+    }
+
+    /// The connection that a full server gives up for a new one of this peer. Looks at every
+    /// connection of one peer.
+    fn dispensable_for(&self, peer: Peer, clock: &AwakeClock, now: Instant) -> Option<u64> {
+        let held = self.by_peer.get(&peer).map_or(0, BTreeSet::len);
+        let (most, numbers) = self.by_peer.iter().max_by_key(|(_, held)| held.len())?;
+        let is_others = *most != peer && numbers.len() > held + 1;
+        let numbers = if is_others {
+            numbers
+        } else {
+            self.by_peer.get(&peer)?
+        };
+        let candidates = numbers.iter().filter_map(|number| {
+            let (_, outbox) = self.outboxes.get(number)?;
+            let is_waiting = outbox.in_flight() > 0;
+            Some((is_waiting, outbox.activity.idle_since(clock, now), *number))
+        });
+        let (is_waiting, since, number) = candidates.min()?;
+        let is_spare = !is_waiting && now.saturating_duration_since(since) >= SPARE_AFTER;
+        (is_others || is_spare).then_some(number)
+    }
+}
+
 /// An open connection's entry; dropping it closes the connection's outbox.
 pub(crate) struct Registration {
     connections: Connections,
     number: u64,
+    outbox: Arc<Outbox>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let outbox = self.connections.lock().outboxes.remove(&self.number);
-        if let Some(outbox) = outbox {
-            outbox.close();
-        }
+        self.connections.lock().remove(self.number);
+        self.outbox.close();
         self.connections.0.one_closed.notify_one();
     }
 }

@@ -57,6 +57,7 @@
 //! for how a handler fails, [`Faults`] for making it all go wrong on purpose.
 
 mod abort;
+mod activity;
 mod admission;
 mod awake;
 mod batch;
@@ -72,12 +73,14 @@ mod error;
 mod execution;
 mod fault;
 mod function;
+mod goodbye;
 mod handler;
 mod observe;
 mod origin;
 mod outbox;
 mod panics;
 mod params;
+mod peer;
 mod refusal;
 mod router;
 mod server;

@@ -9,13 +9,14 @@ use std::{
     task::Waker,
 };
 
-use crate::unread::UnreadSince;
+use crate::{activity::Activity, unread::UnreadSince};
 
 /// One connection's replies, shared with every execution that owes it one.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Since when something may lie unread in the connection.
     pub(crate) unread: UnreadSince,
+    pub(crate) activity: Activity,
     /// Replies that are still owed.
     in_flight: AtomicUsize,
     /// Bytes of replies that wait for the rest of their batch.
@@ -71,6 +72,12 @@ impl Outbox {
         let mut inner = self.lock();
         inner.cut = true;
         wake(inner);
+    }
+
+    /// Cuts the connection, which another one takes the place of, after these last words.
+    pub(crate) fn displace(&self, words: &[u8]) {
+        self.send(|out| out.extend_from_slice(words));
+        self.cut();
     }
 
     /// Wakes the connection, because something beside replies has changed.

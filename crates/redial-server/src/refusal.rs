@@ -139,6 +139,26 @@ pub(crate) fn sessions_full(max: usize) -> ErrorObject {
     overloaded(&detail, Duration::from_secs(1))
 }
 
+/// To a connection that is closed at once.
+pub(crate) fn connections_full(max: usize) -> ErrorObject {
+    let detail = format!(
+        "connection limit reached ({}), and no peer that holds more of them than this one has one \
+         to spare",
+        grouped(max)
+    );
+    overloaded(&detail, Duration::from_secs(1))
+}
+
+/// To an open connection, which is closed after this. Calls of it may be running.
+pub(crate) fn connection_displaced(max: usize) -> ErrorObject {
+    let detail = format!(
+        "connection limit reached ({}): this one, the longest idle of the peer with the most \
+         connections, closes to make room for another",
+        grouped(max)
+    );
+    overloaded(&detail, Duration::from_secs(1)).with_executed(Executed::Unknown)
+}
+
 fn overloaded(detail: &str, retry_after: Duration) -> ErrorObject {
     let retry_after_ms = u64::try_from(retry_after.as_millis())
         .unwrap_or(u64::MAX)

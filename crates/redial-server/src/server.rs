@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{Address, unmapped};
+use redial_protocol::{Address, ErrorCode, Id, unmapped};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
-    connection::Connection, error::ServeError, fault::Faults, outbox::Outbox, shared::Shared,
-    stats::Stats,
+    connection::Connection, connections::Registration, error::ServeError, fault::Faults, goodbye,
+    observe::EventKind, outbox::Outbox, refusal, shared::Shared, stats::Stats,
 };
 
 /// How long accepting pauses when the system has no descriptors left.
@@ -125,12 +125,22 @@ impl Server {
         Ok(())
     }
 
-    /// Serves one connection over any transport until it ends.
+    /// Serves one connection over any transport until it ends. As far as shares of the limits go,
+    /// all such connections are those of one peer.
     pub async fn serve_connection<S>(&self, transport: S)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.connection(transport, None).await;
+    }
+
+    /// The same for a transport whose peer has an address, such as one that a proxy has handed on:
+    /// its shares of the limits are those of that address.
+    pub async fn serve_connection_from<S>(&self, transport: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.connection(transport, Some(unmapped(peer))).await;
     }
 
     /// Shuts down: admits no new calls (-32006), lets the running ones finish for up to
@@ -213,12 +223,35 @@ impl Server {
     {
         self.shared.start_sweeping();
         let outbox = Arc::new(Outbox::default());
-        let max = self.shared.config.max_connections;
-        let Some(_registration) = self.shared.connections.open(&outbox, max) else {
+        let Some(_registration) = self.register(&outbox, peer) else {
+            let error = refusal::connections_full(self.shared.config.max_connections);
+            self.shared.goodbyes.say(transport, &error).await;
             return;
         };
         // Not moved into `run`, whose future would then have room for it twice.
         let mut connection = Connection::new(transport, Arc::clone(&self.shared), outbox, peer);
         connection.run().await;
+    }
+
+    /// Enters a connection, if need be in place of another.
+    fn register(&self, outbox: &Arc<Outbox>, peer: Option<SocketAddr>) -> Option<Registration> {
+        let (shared, max) = (&self.shared, self.shared.config.max_connections);
+        let (registration, displaced) =
+            shared
+                .connections
+                .open(outbox, peer.into(), max, &shared.awake);
+        let refused = match &displaced {
+            Some(displaced) => {
+                let error = refusal::connection_displaced(max);
+                displaced.displace(&goodbye::frame(&error));
+                true
+            }
+            None => registration.is_none(),
+        };
+        if refused {
+            let refused = EventKind::Refused(ErrorCode::OVERLOADED);
+            shared.emit(refused, Some(Id::NULL.raw()), 1, "");
+        }
+        registration
     }
 }

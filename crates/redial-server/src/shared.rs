@@ -18,6 +18,7 @@ use crate::{
     connections::Connections,
     execution::Job,
     fault::Faults,
+    goodbye::Goodbyes,
     observe::{Event, EventKind, Observer},
     panics, refusal,
     router::Router,
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     /// Executions that were cut off after their handler had started.
     pub(crate) interrupted: AtomicUsize,
     pub(crate) connections: Connections,
+    pub(crate) goodbyes: Goodbyes,
     pub(crate) sweeping: AtomicBool,
 }
 

@@ -66,6 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Poll::Ready(Ok(())) => {
                 self.last_active = self.awake;
+                self.outbox.activity.note();
                 self.on_read(&buffer[..count]);
                 Ok(Poll::Ready(()))
             }

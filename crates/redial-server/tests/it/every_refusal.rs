@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::common::{
-    Service, pipe,
+    Service, pipe, pipe_from,
     session::{
         HELLO, ack, ack_request, ask, ask_for, attach, attempt, client, config, inc, one_at_a_time,
         open, reply_to, request,
@@ -170,6 +170,25 @@ async fn beyond_the_limits(all: &mut Refusals) {
     let _held = client(&server).await;
     let words = "session limit reached (1)";
     all.expect(&pipe(&server).call_json(HELLO).await, -32001, No, words);
+
+    let server = Service::default().server(Config {
+        max_connections: 1,
+        ..Config::default()
+    });
+    let mut only = pipe(&server);
+    only.call(r#"{"id":"1","method":"rpc.ping"}"#).await;
+    let words = "no peer that holds more";
+    all.expect(&pipe(&server).receive_json().await, -32001, No, words);
+    let server = Service::default().server(Config {
+        max_connections: 2,
+        ..Config::default()
+    });
+    let (mut one, mut two) = (pipe(&server), pipe(&server));
+    one.call(r#"{"id":"1","method":"rpc.ping"}"#).await;
+    two.call(r#"{"id":"1","method":"rpc.ping"}"#).await;
+    let _other = pipe_from(&server, "192.0.2.2");
+    let words = "closes to make room for another";
+    all.expect(&one.receive_json().await, -32001, Unknown, words);
 
     // Twice the window is let pass.
     let (mut peer, session) = client(&Service::default().server(Config {

@@ -4,6 +4,7 @@ mod acknowledging;
 mod addresses;
 mod broken_handlers;
 mod common;
+mod connection_shares;
 mod crowds;
 mod dialects;
 mod duplicates;

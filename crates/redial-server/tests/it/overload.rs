@@ -215,7 +215,9 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
     let ping = r#"{"id":"1","method":"rpc.ping"}"#;
     one.call(ping).await;
     two.call(ping).await;
-    pipe(&server).expect_end().await;
+    let mut third = pipe(&server);
+    assert_eq!(code(&third.receive_json().await), -32001);
+    third.expect_end().await;
     drop(one);
     until("the connection is closed", || {
         server.stats().connections == 1

@@ -178,6 +178,14 @@ pub fn pipe_of(server: &Server, bytes: usize) -> Peer<DuplexStream> {
     Peer { io }
 }
 
+/// A connection of a peer with an address, through a pipe in memory.
+pub fn pipe_from(server: &Server, peer: &str) -> Peer<DuplexStream> {
+    let (io, transport) = tokio::io::duplex(1024 * 1024);
+    let (server, peer) = (server.clone(), format!("{peer}:1").parse().unwrap());
+    tokio::spawn(async move { server.serve_connection_from(transport, peer).await });
+    Peer { io }
+}
+
 /// Serves on loopback; the address is for [`connect`].
 pub async fn listen(server: &Server) -> std::net::SocketAddr {
     let listener = server.bind("127.0.0.1:0").await.unwrap();
