@@ -7,6 +7,7 @@ mod delay_queue;
 mod drive;
 mod event_log;
 mod frame_fault;
+mod freeze;
 mod hostile_peers;
 mod page;
 mod plan;
@@ -45,7 +46,8 @@ pub(crate) struct Chaos {
     /// Decides what the proxy does, which clients are killed and when, and the server's own faults
     #[arg(long, default_value_t = 1, value_parser = whole(SEEDS), allow_negative_numbers = true)]
     seed: u64,
-    /// How many clients there are at any time; half of them are behind the proxy
+    /// How many clients there are at any time; of eight, three are behind the proxy, three behind the
+    /// balancer, and two have plain ids
     #[arg(long, default_value_t = 8, value_parser = whole(2..=64), allow_negative_numbers = true)]
     clients: u64,
     /// How the clients name their calls; plain and naive ids are expected to fail
@@ -106,6 +108,8 @@ impl ChaosResults {
         let mut counts = vec![
             count("server_kills", "kills of the server", kills),
             of(ChaosEvent::ServerDrained),
+            of(ChaosEvent::ServerFrozen),
+            of(ChaosEvent::ClientFrozen),
             of(ChaosEvent::ClientKilled),
             of(ChaosEvent::TokenClientKilled),
             count("resolved", "calls resolved in a later life", self.resolved),
@@ -135,7 +139,7 @@ impl ChaosResults {
     }
 
     /// The server's, and that of each kind of client.
-    fn commands(&self) -> [String; 4] {
+    fn commands(&self) -> [String; 5] {
         let client = |number| {
             let own = self.plan.own_flags(number);
             format!(
@@ -145,7 +149,7 @@ impl ChaosResults {
             )
         };
         let server = format!("counter-server {}", self.plan.server.join(" "));
-        [server, client(0), client(2), client(3)]
+        [server, client(0), client(2), client(3), client(7)]
     }
 }
 

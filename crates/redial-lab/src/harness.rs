@@ -1,6 +1,7 @@
 //! What every experiment stands on: programs that are built, started and never left behind, and what
 //! they say.
 
+pub(crate) mod balancer;
 pub(crate) mod clock;
 pub(crate) mod command_line;
 pub(crate) mod events;

@@ -115,6 +115,10 @@ struct Args {
     /// Use plain ids, which the server forgets after a time, even if it has sessions
     #[arg(long)]
     no_sessions: bool,
+    /// How long after its first attempt a call with a plain id is sent again, in milliseconds: less
+    /// than the server's --ttl-ms
+    #[arg(long, value_name = "N", default_value_t = 8000, allow_negative_numbers = true, value_parser = whole::<u64>(WAITS_MS))]
+    resend_window_ms: u64,
     /// Don't ask the server for a session: it has none, and doesn't answer what it doesn't know
     #[arg(long, conflicts_with_all = ["no_sessions", "naive"])]
     assume_plain: bool,
@@ -172,6 +176,7 @@ impl Args {
             jitter_seed: self.seed,
             retry_budget: self.retry_budget,
             connections: self.connections,
+            resend_window: Duration::from_millis(self.resend_window_ms),
             // A hand-made loop does not send its deadline either.
             extensions: !self.naive,
             sessions: !self.no_sessions,

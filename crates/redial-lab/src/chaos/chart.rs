@@ -3,6 +3,7 @@
 use super::event_log::{ChaosEvent, TimedEvent};
 use crate::{
     crash::chart::{BINS, LEFT, RIGHT, Time, WIDTH},
+    harness::balancer::Trick,
     report::svg::{Anchor, Svg},
 };
 
@@ -10,10 +11,23 @@ const TOP: f64 = 8.0;
 const LANE: f64 = 30.0;
 
 /// What shares a lane, and its name.
-const LANES: [(&str, &[ChaosEvent]); 6] = [
+const LANES: [(&str, &[ChaosEvent]); 8] = [
     (
         "clients killed",
         &[ChaosEvent::ClientKilled, ChaosEvent::TokenClientKilled],
+    ),
+    (
+        "server or clients frozen",
+        &[ChaosEvent::ServerFrozen, ChaosEvent::ClientFrozen],
+    ),
+    (
+        "backends late or down behind the balancer",
+        &[
+            ChaosEvent::Balanced(Trick::Late),
+            ChaosEvent::Balanced(Trick::Closed),
+            ChaosEvent::Balanced(Trick::Reset),
+            ChaosEvent::Balanced(Trick::Held),
+        ],
     ),
     (
         "connections cut, frames truncated",

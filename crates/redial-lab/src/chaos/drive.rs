@@ -1,4 +1,4 @@
-//! Keeps a server and its clients going, and kills them.
+//! Keeps a server and its clients going, freezes them, and kills them.
 
 use std::{
     ops::Range,
@@ -21,8 +21,9 @@ use super::{
     delay_queue::DelayQueue,
     event_log::{ChaosEvent, EventLog},
     frame_fault,
+    freeze::Frost,
     hostile_peers::HostilePeers,
-    plan::{self, ChaosPlan},
+    plan::{self, ChaosPlan, Route},
     proxy::{FaultPlan, Proxy},
     token_client::{TokenClient, TokenRecord, TokenSetup},
 };
@@ -33,6 +34,7 @@ use crate::{
         results::CrashResults,
     },
     harness::{
+        balancer::Balancer,
         clock::{self, Deadline},
         events::{self, Call},
         programs::{Client, Programs, Server},
@@ -41,15 +43,30 @@ use crate::{
 
 /// How often to look whether it is time for the next kill.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long nothing is frozen at first.
+const FIRST_FREEZE: Duration = Duration::from_millis(700);
 /// How long the clients may take to end their calls once they are asked to, and how long what was
 /// held back may take to come through.
 const END: Duration = Duration::from_secs(30);
 
 /// A client that runs.
 struct ClientLife {
+    client: Client,
+    record: ClientRecord,
+    frost: Frost,
+}
+
+/// Which client it is, and where it writes its calls down.
+struct ClientRecord {
+    number: usize,
     prefix: String,
     events: PathBuf,
-    client: Client,
+}
+
+/// Whether a client ended because it got no connection at its start: while the server is frozen, the
+/// system has room for so many that have not been accepted.
+fn never_connected(calls: &[Call], stderr: &str) -> bool {
+    calls.is_empty() && stderr.contains("connect")
 }
 
 /// A server, its clients, and all that goes wrong.
@@ -59,12 +76,17 @@ struct Driver<'a> {
     folder: &'a Path,
     lives: ServerLives<'a>,
     proxy: Proxy,
+    balancer: Balancer,
     later: DelayQueue,
     log: EventLog,
     rng: ChaCha8Rng,
     /// How many lives clients have had.
     started: usize,
     histories: Vec<History>,
+    server_frost: Frost,
+    /// When the server is frozen next, and when a client is.
+    server_freezes: Instant,
+    client_freezes: Instant,
 }
 
 /// Runs the plan. Ledgers and event files are left in `folder`.
@@ -82,11 +104,12 @@ pub(crate) fn drive(
     let stop = Arc::new(AtomicBool::new(false));
     let token_clients = driver.token_clients(&stop);
     let hostile = HostilePeers::start(driver.lives.address, plan.seed, driver.log.clone());
-    let server = driver.kill_and_restart(server, &mut clients, bar)?;
+    let server = driver.kill_and_freeze(server, &mut clients, bar)?;
     // Peace: everyone ends what has begun, and what was held back comes through.
     stop.store(true, Ordering::Release);
     hostile.stop();
     driver.proxy.be_honest();
+    driver.balancer.be_prompt();
     let mut resolved = 0;
     for client in token_clients {
         let record = client.join();
@@ -125,6 +148,10 @@ impl<'a> Driver<'a> {
             programs,
             plan,
             folder,
+            balancer: Balancer::start(lives.address, plan.seed, {
+                let log = log.clone();
+                move |trick| log.record(ChaosEvent::Balanced(trick))
+            })?,
             proxy: Proxy::start(lives.address, faults)?,
             lives,
             later,
@@ -132,6 +159,9 @@ impl<'a> Driver<'a> {
             rng: ChaCha8Rng::seed_from_u64(plan.seed),
             started: 0,
             histories: Vec::new(),
+            server_frost: Frost::default(),
+            server_freezes: clock::now() + FIRST_FREEZE,
+            client_freezes: clock::now() + FIRST_FREEZE,
         })
     }
 
@@ -140,6 +170,9 @@ impl<'a> Driver<'a> {
         let mut flags = self.plan.server.clone();
         if self.rng.random_bool(plan::SHORT_LEASES) {
             flags.extend(["--lease-ms".to_owned(), plan::LEASE_MS.to_string()]);
+        }
+        if self.rng.random_bool(plan::SHORT_TTLS) {
+            flags.extend(["--ttl-ms".to_owned(), plan::TTL_MS.to_string()]);
         }
         flags
     }
@@ -156,18 +189,22 @@ impl<'a> Driver<'a> {
             .programs
             .start_recorded_client(flags, &prefix, server, &events)?;
         Ok(ClientLife {
-            prefix,
-            events,
             client,
+            record: ClientRecord {
+                number,
+                prefix,
+                events,
+            },
+            frost: Frost::default(),
         })
     }
 
     /// Where client or token client `number` finds the server.
     fn address_for(&self, number: usize) -> std::net::SocketAddr {
-        if ChaosPlan::is_proxied(number) {
-            self.proxy.address
-        } else {
-            self.lives.address
+        match ChaosPlan::route(number) {
+            Route::Proxy => self.proxy.address,
+            Route::Balancer => self.balancer.address,
+            Route::Direct => self.lives.address,
         }
     }
 
@@ -186,8 +223,8 @@ impl<'a> Driver<'a> {
         (0..plan::TOKEN_CLIENTS).map(start).collect()
     }
 
-    /// Kills one or the other until the time is up.
-    fn kill_and_restart(
+    /// Kills and freezes one or the other until the time is up.
+    fn kill_and_freeze(
         &mut self,
         mut server: Server,
         clients: &mut [ClientLife],
@@ -199,9 +236,14 @@ impl<'a> Driver<'a> {
         let mut client_due = self.after(start, plan::CLIENT_KILLS_MS);
         while !deadline.has_passed() {
             let now = clock::now();
+            self.freeze_server(&server, now)?;
+            self.freeze_clients(clients, now)?;
             if now >= server_due {
-                server = self.restart(server)?;
-                server_due = self.after(clock::now(), plan::SERVER_KILLS_MS);
+                if self.may_end_server() {
+                    server = self.restart(server)?;
+                }
+                let last = self.server_frost.thaws_at().unwrap_or_else(clock::now);
+                server_due = self.after(last, plan::SERVER_KILLS_MS);
             }
             if now >= client_due {
                 let number = self.rng.random_range(0..clients.len());
@@ -213,7 +255,50 @@ impl<'a> Driver<'a> {
             bar.set_position(clock::now().duration_since(start).as_secs());
             thread::sleep(LOOK);
         }
+        self.server_frost.end(|| server.thaw())?;
+        for life in clients {
+            life.frost.end(|| life.client.thaw())?;
+        }
         Ok(server)
+    }
+
+    /// Has the server thaw or freeze, if it is time for that.
+    fn freeze_server(&mut self, server: &Server, now: Instant) -> Result<()> {
+        if self.server_frost.is_over(now) {
+            self.server_frost.end(|| server.thaw())?;
+            self.server_freezes = self.after(now, plan::SERVER_FREEZES_MS);
+        }
+        if now < self.server_freezes || self.server_frost.is_frozen() {
+            return Ok(());
+        }
+        let time = plan::frozen(&mut self.rng);
+        self.log.record(ChaosEvent::ServerFrozen);
+        self.server_frost.begin(now, time, || server.freeze())
+    }
+
+    /// The same for the clients.
+    fn freeze_clients(&mut self, clients: &mut [ClientLife], now: Instant) -> Result<()> {
+        for life in &mut *clients {
+            if life.frost.is_over(now) {
+                life.frost.end(|| life.client.thaw())?;
+            }
+        }
+        if now < self.client_freezes {
+            return Ok(());
+        }
+        self.client_freezes = self.after(now, plan::CLIENT_FREEZES_MS);
+        let life = &mut clients[self.rng.random_range(0..clients.len())];
+        if life.frost.is_frozen() {
+            return Ok(());
+        }
+        let time = plan::frozen(&mut self.rng);
+        self.log.record(ChaosEvent::ClientFrozen);
+        life.frost.begin(now, time, || life.client.freeze())
+    }
+
+    /// Whether it is to end now. A frozen server mostly thaws first.
+    fn may_end_server(&mut self) -> bool {
+        !self.server_frost.is_frozen() || self.rng.random_bool(plan::KILLED_FROZEN)
     }
 
     fn after(&mut self, now: Instant, ms: Range<u64>) -> Instant {
@@ -222,7 +307,8 @@ impl<'a> Driver<'a> {
 
     fn restart(&mut self, server: Server) -> Result<Server> {
         let away = Duration::from_millis(self.rng.random_range(plan::AWAY_MS));
-        let is_drained = self.rng.random_bool(plan::DRAINS);
+        let is_frozen = std::mem::take(&mut self.server_frost).is_frozen();
+        let is_drained = !is_frozen && self.rng.random_bool(plan::DRAINS);
         let flags = self.server_flags();
         let log = &self.log;
         let end = || {
@@ -232,44 +318,66 @@ impl<'a> Driver<'a> {
             log.record(ChaosEvent::ServerDrained);
             server.stop()
         };
-        self.lives.restart(end, away, &flags)
+        let server = self.lives.restart(end, away, &flags)?;
+        self.server_freezes = self.after(clock::now(), plan::SERVER_FREEZES_MS);
+        Ok(server)
     }
 
-    fn kill(&mut self, mut life: ClientLife) -> Result<()> {
+    fn kill(&mut self, life: ClientLife) -> Result<()> {
+        let ClientLife {
+            mut client,
+            record,
+            frost,
+        } = life;
+        let has_ended = client.has_ended()?;
+        let stderr = client.kill()?;
+        let calls = events::read_until_killed(&record.events)?;
         ensure!(
-            !life.client.has_ended()?,
-            "{} had ended by itself",
-            life.prefix
+            !has_ended || never_connected(&calls, &stderr),
+            "{} had ended by itself{stderr}",
+            record.prefix
         );
-        life.client.kill()?;
         self.log.record(ChaosEvent::ClientKilled);
-        let calls = events::read_until_killed(&life.events)?;
-        self.keep(life.prefix, calls, ClientEnd::Killed);
+        self.keep(record, calls, ClientEnd::Killed, &frost);
         Ok(())
     }
 
     /// Lets a client end its calls.
     fn stop(&mut self, life: ClientLife) -> Result<()> {
-        life.client.interrupt()?;
-        let summary = life.client.summary(END)?;
-        let calls: Vec<Call> = events::read(&life.events)?;
+        let ClientLife {
+            mut client,
+            record,
+            frost,
+        } = life;
+        if client.has_ended()? {
+            return self.kill(ClientLife {
+                client,
+                record,
+                frost,
+            });
+        }
+        client.interrupt()?;
+        let summary = client.summary(END)?;
+        let calls: Vec<Call> = events::read(&record.events)?;
         ensure!(
             calls.len() as u64 == summary.calls,
             "{} made {} calls and wrote {} down",
-            life.prefix,
+            record.prefix,
             summary.calls,
             calls.len()
         );
         // One that was started during an outage may have met no server.
         if summary.sessions.is_some() {
-            self.plan.ids.check(summary.sessions)?;
+            self.plan.ids_of(record.number).check(summary.sessions)?;
         }
-        self.keep(life.prefix, calls, ClientEnd::Stopped);
+        self.keep(record, calls, ClientEnd::Stopped, &frost);
         Ok(())
     }
 
-    fn keep(&mut self, prefix: String, calls: Vec<Call>, end: ClientEnd) {
-        let history = History::new(prefix, calls, end, plan::LIMIT);
-        self.histories.push(history);
+    fn keep(&mut self, record: ClientRecord, calls: Vec<Call>, end: ClientEnd, frost: &Frost) {
+        let promise = self.plan.promise(record.number);
+        // Time in which it was frozen is not the call's.
+        let history = History::new(record.prefix, calls, end, plan::LIMIT + frost.total);
+        self.histories.push(history.under(promise));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::harness::clock;
+use crate::harness::{balancer::Trick, clock};
 
 /// Something that was done to the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,12 @@ pub(crate) enum ChaosEvent {
     ClientKilled,
     /// A client was killed that had saved the token of its call.
     TokenClientKilled,
+    /// The server was stopped in the middle of whatever it did (SIGSTOP), for a while.
+    ServerFrozen,
+    /// A client was.
+    ClientFrozen,
+    /// The balancer did this to a connection.
+    Balanced(Trick),
     /// A connection was cut, at any byte of a frame or between two.
     Cut,
     /// The rest of a frame and everything after it were lost, while the other direction goes on.
@@ -43,8 +49,12 @@ pub(crate) enum ChaosEvent {
 }
 
 impl ChaosEvent {
-    /// Those that the proxy and the hostile peers cause, in the order in which they are shown.
-    pub(crate) const ON_THE_WIRE: [Self; 13] = [
+    /// Those that the balancer, the proxy and the hostile peers cause, in the order in which they are shown.
+    pub(crate) const ON_THE_WIRE: [Self; 17] = [
+        Self::Balanced(Trick::Late),
+        Self::Balanced(Trick::Closed),
+        Self::Balanced(Trick::Reset),
+        Self::Balanced(Trick::Held),
         Self::Cut,
         Self::Truncated,
         Self::Duplicated,
@@ -66,6 +76,9 @@ impl ChaosEvent {
             Self::ServerDrained => "server_drains",
             Self::ClientKilled => "client_kills",
             Self::TokenClientKilled => "saver_kills",
+            Self::ServerFrozen => "server_freezes",
+            Self::ClientFrozen => "client_freezes",
+            Self::Balanced(trick) => trick.name(),
             Self::Cut => "cuts",
             Self::Truncated => "truncated",
             Self::Duplicated => "duplicated",
@@ -88,6 +101,9 @@ impl ChaosEvent {
             Self::ServerDrained => "drains of the server",
             Self::ClientKilled => "kills of clients",
             Self::TokenClientKilled => "kills of clients that save their calls",
+            Self::ServerFrozen => "freezes of the server",
+            Self::ClientFrozen => "freezes of clients",
+            Self::Balanced(trick) => trick.text(),
             Self::Cut => "connections cut",
             Self::Truncated => "frames truncated",
             Self::Duplicated => "requests doubled at once",

@@ -53,7 +53,9 @@ fn header(results: &ChaosResults) -> String {
          (<code>kill -9</code>) again and again. Half of the clients are behind a proxy that cuts \
          connections at any byte, truncates frames, doubles requests and replies, stalls a \
          direction, and holds requests back to let them through seconds later on another \
-         connection, perhaps to the next server. The server itself loses requests and replies. \
+         connection, perhaps to the next server. Others are behind a balancer, which accepts although \
+         its backend is late or down. All are stopped in the middle of whatever they do, for \
+         milliseconds or for longer than the server keeps what it knows (<code>SIGSTOP</code>). The server itself loses requests and replies. \
          Hostile peers flood it with connections, half-open frames and garbage, or ask for \
          megabytes and read nothing. Some clients save each call before they send it, and ask in their next \
          life what happened to it. Afterwards the ledgers of all servers were compared with \

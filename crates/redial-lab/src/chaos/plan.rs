@@ -2,7 +2,12 @@
 
 use std::{ops::Range, time::Duration};
 
-use crate::harness::{command_line::words, mode::Mode};
+use rand::{Rng, RngExt};
+
+use crate::{
+    crash::check::Promise,
+    harness::{command_line::words, mode::Mode},
+};
 
 /// What bounds each call.
 const DEADLINE_MS: u64 = 10_000;
@@ -22,8 +27,40 @@ pub(crate) const SHORT_LEASES: f64 = 0.4;
 pub(crate) const LEASE_MS: u64 = 20;
 /// Between two kills of clients, in milliseconds.
 pub(crate) const CLIENT_KILLS_MS: Range<u64> = 200..1200;
+/// How many servers forget records of plain ids so soon that a freeze can be longer, and for how
+/// long they keep them.
+pub(crate) const SHORT_TTLS: f64 = 0.5;
+pub(crate) const TTL_MS: u64 = 4000;
+/// How long clients with plain ids send a call again: with the wait of a late balancer well within
+/// the shorter of both times.
+const RESEND_WINDOW_MS: u64 = 1000;
+/// Between the end of one freeze of the server and the next one, in milliseconds; and of any client.
+pub(crate) const SERVER_FREEZES_MS: Range<u64> = 300..2500;
+pub(crate) const CLIENT_FREEZES_MS: Range<u64> = 500..3000;
+/// A server that is to be killed while it is frozen is killed so in this share of cases; else it
+/// thaws first.
+pub(crate) const KILLED_FROZEN: f64 = 0.3;
 /// How long a server stays away: sometimes its clients hardly notice.
 pub(crate) const AWAY_MS: Range<u64> = 0..250;
+
+/// How a client's connections reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Proxy,
+    Balancer,
+    Direct,
+}
+
+/// How long a process is frozen: mostly for some attempts, and at times for longer than a lease, a
+/// short TTL, a call's deadline or the usual TTL.
+pub(crate) fn frozen(rng: &mut impl Rng) -> Duration {
+    let ms = match rng.random_range(0..100) {
+        0..60 => rng.random_range(20..800),
+        60..97 => rng.random_range(TTL_MS + 200..TTL_MS + 1500),
+        _ => rng.random_range(10_500..12_000),
+    };
+    Duration::from_millis(ms)
+}
 
 /// What to do.
 pub(crate) struct ChaosPlan {
@@ -61,9 +98,32 @@ impl ChaosPlan {
         }
     }
 
-    /// Whether a client's connections lead through the proxy.
-    pub(crate) fn is_proxied(client: usize) -> bool {
-        client.is_multiple_of(2)
+    /// How client number `client` reaches the server.
+    pub(crate) fn route(client: usize) -> Route {
+        match client % 8 {
+            0 | 2 | 4 => Route::Proxy,
+            1 | 6 | 7 => Route::Balancer,
+            _ => Route::Direct,
+        }
+    }
+
+    /// How client number `client` names its calls. Where sessions are asked for, some have plain ids
+    /// all the same. None of them is behind the proxy, which holds requests back for longer than a
+    /// server knows such an id.
+    pub(crate) fn ids_of(&self, client: usize) -> Mode {
+        if self.ids == Mode::Session && matches!(client % 8, 5 | 7) {
+            return Mode::Plain;
+        }
+        self.ids
+    }
+
+    /// What is promised to client number `client`. If all are to have other ids than those of
+    /// sessions, they are judged as if they had them, and fail.
+    pub(crate) fn promise(&self, client: usize) -> Promise {
+        match (self.ids, self.ids_of(client)) {
+            (Mode::Session, Mode::Plain) => Promise::Plain,
+            (ids, _) => Promise::of(ids),
+        }
     }
 
     /// The flags that only some clients have: most are patient; some send copies on a second
@@ -76,6 +136,11 @@ impl ChaosPlan {
             3 => "--attempt-timeout-ms 30 --max-attempts 4 --deadline-ms 1000".to_owned(),
             _ => patient,
         };
-        words(&flags)
+        let mut flags = words(&flags);
+        if self.promise(client) == Promise::Plain {
+            let window = format!("--no-sessions --resend-window-ms {RESEND_WINDOW_MS}");
+            flags.extend(words(&window));
+        }
+        flags
     }
 }

@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::harness::events::{Call, Outcome};
+use crate::harness::{
+    events::{Call, Outcome},
+    mode::Mode,
+};
 
 /// The lives, counted from 1, in which each key was counted up, one for each effect.
 #[derive(Default)]
@@ -70,6 +73,8 @@ pub(crate) enum Violation {
     Missing(String),
     /// The call ended more than once.
     Again(String),
+    /// So many attempts of a client with a session were sent under ids outside of it.
+    LeftSession(String, u64),
 }
 
 impl fmt::Display for Violation {
@@ -88,6 +93,12 @@ impl fmt::Display for Violation {
             Self::Late(key, us) => write!(f, "{key}: took {:.3} s", *us as f64 / 1e6),
             Self::Missing(key) => write!(f, "{key}: never ended"),
             Self::Again(key) => write!(f, "{key}: ended more than once"),
+            Self::LeftSession(client, attempts) => {
+                write!(
+                    f,
+                    "{client}: {attempts} attempts under ids outside its session"
+                )
+            }
         }
     }
 }
@@ -104,6 +115,33 @@ pub(crate) struct History {
     pub(crate) limit: Duration,
     /// How many of the calls were sent more than once.
     pub(crate) retried: u64,
+    /// How many attempts were sent under ids outside a session.
+    pub(crate) outside: u64,
+    /// Which promise the calls have.
+    promise: Promise,
+}
+
+/// What holds for the calls of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// At most one effect, and all that the caller hears is true. It doesn't matter how the calls
+    /// are named.
+    Exact,
+    /// The same, with every attempt under an id of a session.
+    Session,
+    /// At most one effect in each life of the server. A refusal is not recorded, so that a copy of
+    /// the request may run after it.
+    Plain,
+}
+
+impl Promise {
+    /// What is held against clients that name their calls so.
+    pub(crate) fn of(ids: Mode) -> Self {
+        match ids {
+            Mode::Session => Self::Session,
+            Mode::Plain | Mode::Naive => Self::Exact,
+        }
+    }
 }
 
 impl History {
@@ -113,6 +151,9 @@ impl History {
         end: ClientEnd,
         limit: Duration,
     ) -> Self {
+        let attempts = calls.iter().flat_map(|call| &call.attempts);
+        let outside = attempts.filter(|attempt| !is_of_session(&attempt.id));
+        let outside = outside.count() as u64;
         let is_retried = |call: &&Call| call.attempts.len() > 1;
         let retried = calls.iter().filter(is_retried).count() as u64;
         for call in &mut calls {
@@ -124,8 +165,20 @@ impl History {
             end,
             limit,
             retried,
+            outside,
+            promise: Promise::Exact,
         }
     }
+
+    /// Has the calls judged by this promise.
+    pub(crate) fn under(self, promise: Promise) -> Self {
+        Self { promise, ..self }
+    }
+}
+
+/// Whether an id is a number in a session: a UUID of version 8.
+fn is_of_session(id: &str) -> bool {
+    id.len() == 36 && id.as_bytes()[14] == b'8'
 }
 
 /// How a client ended, which decides what is known of the calls that it did not write down.
@@ -144,10 +197,16 @@ pub(crate) fn violations(histories: &[History], mut effects: Effects) -> Vec<Vio
     let mut found = Vec::new();
     for history in histories {
         found.extend(recorded(history, &mut effects));
+        if history.promise == Promise::Session && history.outside > 0 {
+            found.push(Violation::LeftSession(
+                history.prefix.clone(),
+                history.outside,
+            ));
+        }
     }
     let ends = histories
         .iter()
-        .map(|history| (&*history.prefix, history.end));
+        .map(|history| (&*history.prefix, (history.end, history.promise)));
     found.extend(unrecorded(&ends.collect(), effects));
     found
 }
@@ -169,7 +228,7 @@ fn recorded(history: &History, effects: &mut Effects) -> Vec<Violation> {
         let lives = effects.lives.remove(&key).unwrap_or_default();
         match calls[..] {
             [] => found.push(Violation::Missing(key)),
-            [call] => found.extend(judge(call, key, lives, history.limit)),
+            [call] => found.extend(judge(call, key, lives, history)),
             _ => found.push(Violation::Again(key)),
         }
     }
@@ -177,14 +236,19 @@ fn recorded(history: &History, effects: &mut Effects) -> Vec<Violation> {
 }
 
 /// What is wrong about the effects of calls that no client wrote down.
-fn unrecorded(ends: &HashMap<&str, ClientEnd>, effects: Effects) -> Vec<Violation> {
+fn unrecorded(ends: &HashMap<&str, (ClientEnd, Promise)>, effects: Effects) -> Vec<Violation> {
     let mut rest: Vec<_> = effects.lives.into_iter().collect();
     rest.sort();
     let judged = rest.into_iter().map(|(key, lives)| {
         let client = key.rsplit_once('-').map_or(&*key, |(prefix, _)| prefix);
-        let was_killed = ends.get(client) == Some(&ClientEnd::Killed);
+        let end = ends
+            .get(client)
+            .filter(|(end, _)| *end == ClientEnd::Killed);
+        let was_killed = end.is_some();
         match lives[..] {
-            [_, _, ..] if was_killed => Some(Violation::Doubled(key, lives)),
+            _ if end.is_some_and(|(_, promise)| are_doubled(&lives, *promise)) => {
+                Some(Violation::Doubled(key, lives))
+            }
             _ if was_killed => None,
             _ => Some(Violation::Stray(key)),
         }
@@ -192,189 +256,28 @@ fn unrecorded(ends: &HashMap<&str, ClientEnd>, effects: Effects) -> Vec<Violatio
     judged.flatten().collect()
 }
 
+/// Whether these are more effects of one call than there may be.
+fn are_doubled(lives: &[usize], promise: Promise) -> bool {
+    match promise {
+        Promise::Exact | Promise::Session => lives.len() > 1,
+        // In the order of the lives, since that is the order of the ledgers.
+        Promise::Plain => lives.windows(2).any(|pair| pair[0] == pair[1]),
+    }
+}
+
 /// What is wrong about one call.
-fn judge(call: &Call, key: String, lives: Vec<usize>, limit: Duration) -> Option<Violation> {
+fn judge(call: &Call, key: String, lives: Vec<usize>, history: &History) -> Option<Violation> {
     let took = call.took_us();
+    let is_plain = history.promise == Promise::Plain;
     match (call.outcome, &lives[..]) {
-        (_, [_, _, ..]) => Some(Violation::Doubled(key, lives)),
+        _ if are_doubled(&lives, history.promise) => Some(Violation::Doubled(key, lives)),
         (Outcome::Ok, []) => Some(Violation::Lost(key)),
-        (Outcome::NotExecuted, [life]) => Some(Violation::Ghost(key, *life)),
-        (Outcome::Ok, [_]) if call.value != Some(1) => Some(Violation::Value(key, call.value)),
-        _ if u128::from(took) > limit.as_micros() => Some(Violation::Late(key, took)),
+        (Outcome::NotExecuted, [life, ..]) if !is_plain => Some(Violation::Ghost(key, *life)),
+        (Outcome::Ok, [_, ..]) if call.value != Some(1) => Some(Violation::Value(key, call.value)),
+        _ if u128::from(took) > history.limit.as_micros() => Some(Violation::Late(key, took)),
         _ => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMIT: Duration = Duration::from_millis(1);
-
-    fn key(client: usize, number: u64) -> String {
-        format!("client{client}-{number}")
-    }
-
-    fn history(client: usize, calls: Vec<Call>, end: ClientEnd) -> History {
-        History::new(format!("client{client}"), calls, end, LIMIT)
-    }
-
-    fn call(number: u64, outcome: Outcome) -> Call {
-        Call {
-            number,
-            outcome,
-            start_us: 5,
-            end_us: 1005,
-            value: (outcome == Outcome::Ok).then_some(1),
-            attempts: Vec::new(),
-        }
-    }
-
-    /// The ledgers of two lives, each effect as client and call.
-    fn effects(lives: [&[(usize, u64)]; 2]) -> Effects {
-        let mut effects = Effects::default();
-        for (index, entries) in lives.into_iter().enumerate() {
-            let lines = entries.iter().map(|&(client, number)| {
-                format!(
-                    "{{\"key\":\"{}\",\"delta\":1,\"value\":1}}\n",
-                    key(client, number)
-                )
-            });
-            let text: String = lines.collect();
-            effects.add(index + 1, &text).unwrap();
-        }
-        effects
-    }
-
-    fn one_client(calls: Vec<Call>, lives: [&[(usize, u64)]; 2]) -> Vec<Violation> {
-        let end = ClientEnd::Planned(calls.len() as u64);
-        violations(&[history(0, calls, end)], effects(lives))
-    }
-
-    #[test]
-    fn nothing_is_wrong_where_nothing_is() {
-        let calls = vec![
-            call(3, Outcome::Failed),
-            call(0, Outcome::Ok),
-            call(1, Outcome::NotExecuted),
-            call(2, Outcome::Unknown),
-            call(4, Outcome::Unknown),
-            call(5, Outcome::Ok),
-        ];
-        assert_eq!(one_client(calls, [&[(0, 0), (0, 2)], &[(0, 5)]]), []);
-        let both =
-            [0, 1].map(|client| history(client, vec![call(0, Outcome::Ok)], ClientEnd::Planned(1)));
-        assert_eq!(violations(&both, effects([&[(1, 0)], &[(0, 0)]])), []);
-    }
-
-    #[test]
-    fn a_doubled_effect_is_caught_whatever_the_caller_heard() {
-        for outcome in [
-            Outcome::Ok,
-            Outcome::Unknown,
-            Outcome::Failed,
-            Outcome::NotExecuted,
-        ] {
-            let found = one_client(vec![call(0, outcome)], [&[(0, 0)], &[(0, 0)]]);
-            assert_eq!(
-                found,
-                [Violation::Doubled("client0-0".to_owned(), vec![1, 2])]
-            );
-            let found = one_client(vec![call(0, outcome)], [&[], &[(0, 0), (0, 0)]]);
-            assert_eq!(
-                found,
-                [Violation::Doubled("client0-0".to_owned(), vec![2, 2])]
-            );
-        }
-    }
-
-    #[test]
-    fn a_lost_effect_is_caught() {
-        let found = one_client(
-            vec![call(0, Outcome::Ok), call(1, Outcome::Ok)],
-            [&[(0, 1)], &[]],
-        );
-        assert_eq!(found, [Violation::Lost("client0-0".to_owned())]);
-        assert_eq!(found[0].to_string(), "client0-0: ok, and no effect");
-    }
-
-    #[test]
-    fn a_ghost_effect_is_caught() {
-        let found = one_client(vec![call(0, Outcome::NotExecuted)], [&[], &[(0, 0)]]);
-        assert_eq!(found, [Violation::Ghost("client0-0".to_owned(), 2)]);
-        // Of another client, or of a number that was never called.
-        let found = one_client(vec![call(0, Outcome::Ok)], [&[(0, 0), (1, 0)], &[(0, 1)]]);
-        let strays = ["client0-1", "client1-0"].map(|key| Violation::Stray(key.to_owned()));
-        assert_eq!(found, strays);
-    }
-
-    #[test]
-    fn a_call_that_is_late_or_missing_or_ended_twice_or_misinformed_is_caught() {
-        let mut late = call(0, Outcome::Unknown);
-        late.end_us += 1;
-        let mut wrong = call(1, Outcome::Ok);
-        wrong.value = Some(2);
-        let calls = vec![late, wrong, call(2, Outcome::Ok), call(2, Outcome::Ok)];
-        let found = one_client(calls, [&[(0, 1), (0, 2)], &[]]);
-        let key = |number| key(0, number);
-        assert_eq!(
-            found,
-            [
-                Violation::Late(key(0), 1001),
-                Violation::Value(key(1), Some(2)),
-                Violation::Again(key(2)),
-                Violation::Missing(key(3)),
-            ]
-        );
-    }
-
-    /// The history of client 0, judged beside one that was stopped without a call.
-    fn ended(end: ClientEnd, calls: &[Call], lives: [&[(usize, u64)]; 2]) -> Vec<Violation> {
-        let histories = [
-            history(0, calls.to_vec(), end),
-            history(1, Vec::new(), ClientEnd::Stopped),
-        ];
-        violations(&histories, effects(lives))
-    }
-
-    #[test]
-    fn of_a_killed_clients_unrecorded_calls_only_the_second_effect_is_wrong() {
-        let calls = [call(0, Outcome::Ok), call(7, Outcome::Ok)];
-        let lives = [&[(0, 0), (0, 1)][..], &[(0, 7), (0, 3)]];
-        assert_eq!(ended(ClientEnd::Killed, &calls, lives), []);
-        let strays = [1, 3].map(|number| Violation::Stray(key(0, number)));
-        assert_eq!(ended(ClientEnd::Stopped, &calls, lives), strays);
-        assert_eq!(
-            ended(ClientEnd::Killed, &calls, [&[(0, 0), (0, 1)], &[(0, 1)]]),
-            [
-                Violation::Lost(key(0, 7)),
-                Violation::Doubled(key(0, 1), vec![1, 2])
-            ]
-        );
-        let other = [&[(1, 0)][..], &[]];
-        assert_eq!(
-            ended(ClientEnd::Killed, &[], other),
-            [Violation::Stray(key(1, 0))]
-        );
-    }
-
-    #[test]
-    fn a_line_that_the_kill_cut_off_is_no_effect_and_a_bad_one_is_named() {
-        let mut effects = Effects::default();
-        let whole = r#"{"key":"a","delta":1,"value":1}"#;
-        effects
-            .add(1, &format!("{whole}\n{{\"key\":\"b\",\"del"))
-            .unwrap();
-        assert_eq!(effects.count(), 1);
-        effects.add(2, "").unwrap();
-        let error = effects.add(3, &format!("nonsense\n{whole}\n")).unwrap_err();
-        assert!(error.to_string().contains("nonsense"), "{error}");
-        let error = effects.add(3, &whole.replace("\"delta\":1", "\"delta\":2"));
-        assert!(error.is_ok(), "the last line is not whole");
-        let error = effects.add(
-            3,
-            &format!("{}\n", whole.replace("\"delta\":1", "\"delta\":2")),
-        );
-        assert!(error.unwrap_err().to_string().contains("an effect of 2"));
-    }
-}
+mod tests;

@@ -102,9 +102,15 @@ impl Process {
     /// Ends it as `kill -9` does, and waits until it is gone. Returns the lines of stdout that have not
     /// been read yet.
     pub(crate) fn kill(mut self) -> Result<Vec<String>> {
+        self.end()?;
+        Ok(self.rest())
+    }
+
+    /// The same, for those who want to know more of it.
+    pub(crate) fn end(&mut self) -> Result<()> {
         self.child.0.kill()?;
         self.child.0.wait()?;
-        Ok(self.rest())
+        Ok(())
     }
 
     /// Waits for the end, at most `limit`. Returns the exit status and the lines of stdout that have

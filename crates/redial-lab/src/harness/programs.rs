@@ -105,9 +105,20 @@ impl Client {
         self.0.signal("INT")
     }
 
-    /// Ends it as `kill -9` does.
-    pub(crate) fn kill(self) -> Result<()> {
-        self.0.kill().map(drop)
+    /// Ends it as `kill -9` does, and returns the end of its stderr.
+    pub(crate) fn kill(mut self) -> Result<String> {
+        self.0.end()?;
+        Ok(self.0.stderr())
+    }
+
+    /// Stops it in the middle of whatever it does, until [`thaw`](Self::thaw).
+    pub(crate) fn freeze(&self) -> Result<()> {
+        self.0.signal("STOP")
+    }
+
+    /// Has it go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        self.0.signal("CONT")
     }
 
     /// Waits for its end, at most `limit`, and reads the summary on its last line.
@@ -130,6 +141,16 @@ impl Server {
     /// Lets it drain and end, so that its event file is complete.
     pub(crate) fn stop(self) -> Result<()> {
         self.process.stop(DRAIN)
+    }
+
+    /// Stops it in the middle of whatever it does, until [`thaw`](Self::thaw).
+    pub(crate) fn freeze(&self) -> Result<()> {
+        self.process.signal("STOP")
+    }
+
+    /// Has it go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        self.process.signal("CONT")
     }
 
     /// Its process's id.
