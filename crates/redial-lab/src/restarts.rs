@@ -16,6 +16,7 @@ use crate::{
     crash::results::CrashResults,
     experiment::{Experiment, Lab, Report},
     harness::{
+        balancer::Trick,
         clock,
         flags::{SEEDS, whole},
         mode::Mode,
@@ -46,14 +47,19 @@ pub(crate) struct Restarts {
     #[arg(long, value_enum, default_value_t = Mode::Session)]
     ids: Mode,
     /// Let the server refuse some calls as well, as it does without room for them
-    #[arg(long)]
+    #[arg(long, conflicts_with = "balancer")]
     refusals: bool,
+    /// Put a TCP balancer before the server, which accepts although its backend is late or down, and
+    /// start both programs with all their defaults
+    #[arg(long)]
+    balancer: bool,
 }
 
 /// What the kills did to the calls.
 pub(crate) struct RestartsResults {
     plan: RestartPlan,
     crash: CrashResults,
+    tricks: Vec<Trick>,
     took: Duration,
 }
 
@@ -69,11 +75,12 @@ impl Experiment for Restarts {
         let plan = self.plan();
         let start = clock::now();
         let bar = progress::bar(plan.total(), "{human_pos}/{human_len} calls");
-        let crash = drive::drive(&programs, &folder, &plan, &bar)?;
+        let driven = drive::drive(&programs, &folder, &plan, &bar)?;
         bar.finish_and_clear();
         Ok(RestartsResults {
             plan,
-            crash,
+            crash: driven.crash,
+            tricks: driven.tricks,
             took: clock::now().duration_since(start),
         })
     }
@@ -81,10 +88,10 @@ impl Experiment for Restarts {
 
 impl Restarts {
     fn plan(&self) -> RestartPlan {
-        let trouble = if self.refusals {
-            plan::REFUSALS
-        } else {
-            plan::LOSSES
+        let trouble = match (self.balancer, self.refusals) {
+            (true, _) => plan::DEFAULTS,
+            (false, true) => plan::REFUSALS,
+            (false, false) => plan::LOSSES,
         };
         let load = Load {
             calls: self.calls,
@@ -92,14 +99,23 @@ impl Restarts {
             kills: self.restarts as usize,
             seed: self.seed,
         };
-        RestartPlan::new(Self::NAME, self.ids, trouble, load)
+        RestartPlan {
+            is_balanced: self.balancer,
+            ..RestartPlan::new(Self::NAME, self.ids, trouble, load)
+        }
     }
 }
 
 impl RestartsResults {
+    fn count(&self, trick: Trick) -> u64 {
+        self.tricks.iter().filter(|done| **done == trick).count() as u64
+    }
+
     /// What was counted, with what it is.
     fn figures(&self) -> Vec<(&'static str, String)> {
         let counts = self.crash.counts();
+        let tricks = Trick::ALL.map(|trick| (trick.text(), self.count(trick)));
+        let tricks = tricks.iter().filter(|_| self.plan.is_balanced);
         let numbers = [
             ("kills and restarts", self.crash.outages.len() as u64),
             ("calls", self.plan.total()),
@@ -108,9 +124,12 @@ impl RestartsResults {
             ("failed", counts.failed),
             ("unknown", counts.unknown),
             ("sent more than once", self.crash.retried()),
+            ("attempts outside a session", self.crash.outside()),
             ("effects, all lives together", self.crash.effects),
+            ("calls doubled", self.crash.doubled()),
         ];
-        let mut figures = numbers.map(|(name, n)| (name, thousands(n))).to_vec();
+        let numbers = tricks.chain(&numbers);
+        let mut figures: Vec<_> = numbers.map(|(name, n)| (*name, thousands(*n))).collect();
         figures.push(("longest call", duration(counts.longest_us as f64)));
         let violations = self.crash.violations.len() as u64;
         figures.push(("violations", thousands(violations)));
@@ -140,7 +159,7 @@ impl Report for RestartsResults {
 
     fn json(&self, page: &Path) -> Result<String> {
         let counts = self.crash.counts();
-        let json = json!({
+        let mut json = json!({
             "passed": self.problems().is_empty(),
             "problems": self.problems(),
             "calls": self.plan.total(),
@@ -152,6 +171,8 @@ impl Report for RestartsResults {
             "unknown": counts.unknown,
             "retried": self.crash.retried(),
             "effects": self.crash.effects,
+            "doubled": self.crash.doubled(),
+            "outside_session": self.crash.outside(),
             "violations": self.crash.violations.len(),
             "longest_call_us": counts.longest_us,
             "elapsed_s": self.took.as_secs_f64(),
@@ -159,6 +180,9 @@ impl Report for RestartsResults {
             "commands": self.commands(),
             "page": page,
         });
+        for trick in Trick::ALL.into_iter().filter(|_| self.plan.is_balanced) {
+            json[trick.name()] = self.count(trick).into();
+        }
         Ok(json.to_string())
     }
 

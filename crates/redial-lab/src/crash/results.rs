@@ -64,6 +64,17 @@ impl CrashResults {
         self.histories.iter().map(|history| history.retried).sum()
     }
 
+    /// How many calls had more effects than they may have.
+    pub(crate) fn doubled(&self) -> u64 {
+        let doubled = |violation: &&Violation| matches!(violation, Violation::Doubled(..));
+        self.violations.iter().filter(doubled).count() as u64
+    }
+
+    /// How many attempts were sent under ids outside a session.
+    pub(crate) fn outside(&self) -> u64 {
+        self.histories.iter().map(|history| history.outside).sum()
+    }
+
     /// The violations in words: each of the first few, and how many there are beside them.
     pub(crate) fn problems(&self) -> impl Iterator<Item = String> + '_ {
         const SHOWN: usize = 10;

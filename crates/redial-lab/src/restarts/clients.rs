@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::plan::RestartPlan;
 use crate::{
-    crash::check::{ClientEnd, History},
+    crash::check::{ClientEnd, History, Promise},
     harness::{
         clock::Deadline,
         events,
@@ -84,7 +84,8 @@ impl Clients {
             plan.ids.check(summary.sessions)?;
             let calls = events::read(&client.path)?;
             let end = ClientEnd::Planned(plan.calls);
-            Ok(History::new(client.prefix, calls, end, plan.call_limit))
+            let history = History::new(client.prefix, calls, end, plan.call_limit);
+            Ok(history.under(Promise::of(plan.ids)))
         });
         histories.collect()
     }

@@ -1,6 +1,11 @@
 //! Servers that are killed in the middle of the load of several clients.
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use indicatif::ProgressBar;
@@ -8,7 +13,11 @@ use indicatif::ProgressBar;
 use super::{clients::Clients, plan::RestartPlan};
 use crate::{
     crash::{lives::ServerLives, results::CrashResults},
-    harness::{clock::Deadline, programs::Programs},
+    harness::{
+        balancer::{Balancer, Trick},
+        clock::Deadline,
+        programs::Programs,
+    },
 };
 
 /// How often to look whether it is time for the next kill.
@@ -17,18 +26,32 @@ const LOOK: Duration = Duration::from_millis(2);
 /// of them lose their connections and wait.
 const AWAY_MS: [u64; 4] = [0, 20, 200, 60];
 
+/// How a run went.
+pub(crate) struct Driven {
+    pub(crate) crash: CrashResults,
+    /// What the balancer did, if there was one.
+    pub(crate) tricks: Vec<Trick>,
+}
+
 /// Runs the plan. Ledgers and event files are left in `folder`.
 pub(crate) fn drive(
     programs: &Programs,
     folder: &Path,
     plan: &RestartPlan,
     bar: &ProgressBar,
-) -> Result<CrashResults> {
+) -> Result<Driven> {
     let deadline = Deadline::after(plan.limit);
     let ledger = format!("{}-ledger", plan.name);
     let mut lives = ServerLives::new(programs, folder, &ledger)?;
     let mut server = lives.start(&plan.server)?;
-    let mut clients = Clients::start(programs, plan, folder, lives.address)?;
+    let tricks = Arc::<Mutex<Vec<Trick>>>::default();
+    let observed = Arc::clone(&tricks);
+    let observe = move |trick| lock(&observed).push(trick);
+    let balancer = (plan.is_balanced)
+        .then(|| Balancer::start(lives.address, plan.seed, observe))
+        .transpose()?;
+    let address = balancer.map_or(lives.address, |balancer| balancer.address);
+    let mut clients = Clients::start(programs, plan, folder, address)?;
     for kill in 1..=plan.kills {
         let share = plan.total() * kill as u64 / (plan.kills as u64 + 1);
         if !run_until(share, &mut clients, deadline, bar)? {
@@ -40,7 +63,15 @@ pub(crate) fn drive(
     run_until(u64::MAX, &mut clients, deadline, bar)?;
     let histories = clients.finish(plan, deadline)?;
     server.stop()?;
-    Ok(CrashResults::judge(histories, lives.finish()?))
+    let tricks = std::mem::take(&mut *lock(&tricks));
+    Ok(Driven {
+        crash: CrashResults::judge(histories, lives.finish()?),
+        tricks,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until so many calls have ended, or until all clients have, and returns whether any client is

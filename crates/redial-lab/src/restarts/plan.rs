@@ -16,6 +16,9 @@ pub(crate) struct RestartPlan {
     pub(crate) clients: usize,
     pub(crate) ids: Mode,
     pub(crate) kills: usize,
+    pub(crate) seed: u64,
+    /// Whether the clients reach the server through a balancer.
+    pub(crate) is_balanced: bool,
     /// The server's flags, beside those of its address and its ledger.
     pub(crate) server: Vec<String>,
     /// The flags of each client, beside those of its calls and its files.
@@ -64,6 +67,13 @@ pub(crate) const REFUSALS: Trouble = Trouble {
     deadline_ms: 1000,
 };
 
+/// Nothing but the kills, and both programs with all their defaults.
+pub(crate) const DEFAULTS: Trouble = Trouble {
+    server: "",
+    client: "",
+    deadline_ms: 10_000,
+};
+
 impl RestartPlan {
     /// This load, in this trouble. The files' names begin with `name`.
     pub(crate) fn new(name: &str, ids: Mode, trouble: Trouble, load: Load) -> Self {
@@ -74,16 +84,24 @@ impl RestartPlan {
         } = trouble;
         let seed = load.seed;
         let flag = ids.flag().unwrap_or_default();
+        let (server_flags, client_flags) = if client.is_empty() {
+            (String::new(), flag.to_owned())
+        } else {
+            (
+                format!("{server} --seed {seed}"),
+                format!("{client} --deadline-ms {deadline_ms} --seed {seed} {flag}"),
+            )
+        };
         Self {
             name: name.to_owned(),
             calls: load.calls.div_ceil(load.clients),
             clients: load.clients as usize,
             ids,
             kills: load.kills,
-            server: words(&format!("{server} --seed {seed}")),
-            client: words(&format!(
-                "{client} --deadline-ms {deadline_ms} --seed {seed} {flag}"
-            )),
+            seed,
+            is_balanced: false,
+            server: words(&server_flags),
+            client: words(&client_flags),
             call_limit: Duration::from_millis(deadline_ms) + SLACK,
             limit: Duration::from_millis(120_000 + load.calls / 2 + load.kills as u64 * 2000),
         }

@@ -62,9 +62,8 @@ pub(crate) fn watch(
     };
     let name = format!("restart-{}", mode.name());
     let plan = RestartPlan::new(&name, mode, LOSSES, load);
-    let crash = drive::drive(programs, folder, &plan, &ProgressBar::hidden())?;
+    let crash = drive::drive(programs, folder, &plan, &ProgressBar::hidden())?.crash;
     let counts = crash.counts();
-    let doubled = |violation: &&Violation| matches!(violation, Violation::Doubled(..));
     Ok(Restarted {
         mode,
         calls: plan.total(),
@@ -72,7 +71,7 @@ pub(crate) fn watch(
         ok: counts.ok,
         unknown: counts.unknown,
         effects: crash.effects,
-        doubled: crash.violations.iter().filter(doubled).count() as u64,
+        doubled: crash.doubled(),
         violations: crash.violations,
     })
 }
