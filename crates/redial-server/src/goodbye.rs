@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{Dialect, ErrorObject, Id, encode_error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::waiter::{ReplyKind, write_framed_reply};
 
 /// How many connections beyond `max_connections` hear why at a time.
 const MAX_AT_A_TIME: usize = 64;
@@ -30,8 +27,8 @@ const DISCARD_BYTES: usize = 1024;
 pub(crate) struct Goodbyes(AtomicUsize);
 
 impl Goodbyes {
-    /// Sends the error and closes, unless too many are being sent.
-    pub(crate) async fn say<S>(&self, mut io: S, error: &ErrorObject)
+    /// Sends the frame and closes, unless too many are being sent.
+    pub(crate) async fn say<S>(&self, mut io: S, frame: &[u8])
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -41,7 +38,7 @@ impl Goodbyes {
         }
         let _place = Place(self);
         let _: Result<io::Result<()>, _> =
-            tokio::time::timeout(PATIENCE, say(&mut io, &frame(error))).await;
+            tokio::time::timeout(PATIENCE, say(&mut io, frame)).await;
     }
 }
 
@@ -51,15 +48,6 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
     }
-}
-
-/// An error that answers no request, in its frame.
-pub(crate) fn frame(error: &ErrorObject) -> Vec<u8> {
-    let (mut outcome, mut frame) = (Vec::new(), Vec::new());
-    encode_error(&mut outcome, error);
-    let (id, kind) = (Id::NULL.raw(), ReplyKind::Reply);
-    write_framed_reply(&mut frame, Dialect::JsonRpc2, id, &outcome, kind);
-    frame
 }
 
 async fn say<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S, frame: &[u8]) -> io::Result<()> {

@@ -7,15 +7,16 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{Address, ErrorCode, Id, unmapped};
+use redial_protocol::{Address, ErrorCode, ErrorObject, Id, unmapped};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
-    connection::Connection, connections::Registration, error::ServeError, fault::Faults, goodbye,
+    connection::Connection, connections::Registration, error::ServeError, fault::Faults,
     observe::EventKind, outbox::Outbox, refusal, shared::Shared, stats::Stats,
+    waiter::write_unasked_error,
 };
 
 /// How long accepting pauses when the system has no descriptors left.
@@ -225,7 +226,7 @@ impl Server {
         let outbox = Arc::new(Outbox::default());
         let Some(_registration) = self.register(&outbox, peer) else {
             let error = refusal::connections_full(self.shared.config.max_connections);
-            self.shared.goodbyes.say(transport, &error).await;
+            self.shared.goodbyes.say(transport, &frame(&error)).await;
             return;
         };
         // Not moved into `run`, whose future would then have room for it twice.
@@ -243,7 +244,7 @@ impl Server {
         let refused = match &displaced {
             Some(displaced) => {
                 let error = refusal::connection_displaced(max);
-                displaced.displace(&goodbye::frame(&error));
+                displaced.displace(&frame(&error));
                 true
             }
             None => registration.is_none(),
@@ -254,4 +255,11 @@ impl Server {
         }
         registration
     }
+}
+
+/// An error that answers no request, in its frame.
+fn frame(error: &ErrorObject) -> Vec<u8> {
+    let mut frame = Vec::new();
+    write_unasked_error(&mut frame, error);
+    frame
 }

@@ -209,6 +209,14 @@ impl ReplyKind {
     }
 }
 
+/// Appends an error that answers no request, in its frame.
+pub(crate) fn write_unasked_error(out: &mut Vec<u8>, error: &ErrorObject) {
+    let mut outcome = Vec::new();
+    encode_error(&mut outcome, error);
+    let (id, kind) = (Id::NULL.raw(), ReplyKind::Reply);
+    write_framed_reply(out, Dialect::JsonRpc2, id, &outcome, kind);
+}
+
 /// Appends a reply in its frame. Outcomes are made to fit when they are recorded, so that no
 /// limit needs to be held against them here.
 pub(crate) fn write_framed_reply(

@@ -8,16 +8,11 @@ use std::{
     time::Instant,
 };
 
-use redial_protocol::{Dialect, ErrorObject, FrameDecoder, Id, Incoming, encode_error, rpc};
+use redial_protocol::{ErrorObject, FrameDecoder, Id, Incoming, rpc};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, HeldFrame, Phase};
-use crate::{
-    dispatch::Dispatcher,
-    observe::EventKind,
-    refusal,
-    waiter::{ReplyKind, write_framed_reply},
-};
+use crate::{dispatch::Dispatcher, observe::EventKind, refusal, waiter::write_unasked_error};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -177,12 +172,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends an error after which the stream can't go on, and closes the connection.
     fn on_protocol_error(&mut self, error: &ErrorObject) {
-        let mut outcome = Vec::new();
-        encode_error(&mut outcome, error);
-        let (id, kind) = (Id::NULL.raw(), ReplyKind::Reply);
-        write_framed_reply(&mut self.out, Dialect::JsonRpc2, id, &outcome, kind);
-        self.shared
-            .emit(EventKind::Refused(error.code), Some(id), 1, "");
+        write_unasked_error(&mut self.out, error);
+        let (kind, id) = (EventKind::Refused(error.code), Id::NULL.raw());
+        self.shared.emit(kind, Some(id), 1, "");
         self.frame_since = None;
         self.phase = Phase::Closing;
     }
