@@ -50,15 +50,21 @@ pub struct Config {
     /// for good costs its records for so long.
     pub session_lease: Duration,
     /// The most sessions at once. Default 10,000, at less than 1 KiB each without records. At the
-    /// limit a session goes whose last connection ended 10 s ago or earlier, with no call in flight
-    /// and no outcome on record; if there isn't one, new clients are refused (-32001). One
-    /// connection may open 16.
+    /// limit a session goes whose last connection ended 10 s ago or earlier: one with no call in
+    /// flight and no outcome on record, else the longest abandoned one of the peer that has most,
+    /// if the new one's peer has fewer or is that peer. If that peer has abandoned more than three
+    /// quarters of its share, the 10 s don't count. What goes is unknown from then on, and its calls
+    /// are never executed again. If there isn't one, or if the peer has 15 of 16 parts of what
+    /// others leave attached to connections, new clients are refused (-32001). One connection may
+    /// open 16.
     pub max_sessions: usize,
     /// The most memory that the records of one session may keep, in bytes. Default 16 MiB.
     /// Checked before a call is admitted. At the limit: -32001 for its new mutations, until it
     /// acknowledges some.
     pub max_session_bytes: usize,
-    /// The same for all sessions together. Default 256 MiB.
+    /// The same for all sessions together. Default 256 MiB. Those of one peer may keep 15 of 16
+    /// parts of what others leave, and 31 of 32 where a session has a 1,024th of the limit or less;
+    /// calls that run count as long as the session's latest outcomes. Beyond: -32001.
     pub max_all_session_bytes: usize,
     /// How many attempts may wait for one running call. Default 64. Beyond: -32001.
     pub max_joined: usize,

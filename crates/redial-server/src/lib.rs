@@ -84,6 +84,7 @@ mod peer;
 mod refusal;
 mod router;
 mod server;
+mod share;
 mod shared;
 mod stats;
 mod table;

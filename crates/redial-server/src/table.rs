@@ -58,7 +58,7 @@ impl<W: TableWaiter> Table<W> {
                 self.plain.begin(key, attempt, admit, waiter, replay)
             }
             TableKey::Session(session, number) => {
-                let room = self.sessions.room();
+                let room = self.sessions.room(session);
                 session.with(|records| {
                     if let Some(deferred) = attempt.deferred {
                         notify.joined = records.finish(deferred.number, deferred.outcome);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use redial_protocol::SessionId;
 
-use crate::{origin::Origin, shared::Shared, table::Session, waiter::Waiter};
+use crate::{origin::Origin, peer::Peer, shared::Shared, table::Session, waiter::Waiter};
 
 /// The session's lease begins when the last of its attachments is dropped.
 pub(super) struct Attachment {
@@ -14,10 +14,10 @@ pub(super) struct Attachment {
 
 impl Attachment {
     /// Makes a session. `None` if there is no room for another.
-    pub(super) fn open(shared: &Arc<Shared>, now: Instant) -> Option<Self> {
+    pub(super) fn open(shared: &Arc<Shared>, peer: Peer, now: Instant) -> Option<Self> {
         let mut waiters = Vec::new();
         shared.table.sessions.renew(&Origin::here());
-        let session = shared.table.sessions.open(now, &mut waiters);
+        let session = shared.table.sessions.open(peer, now, &mut waiters);
         shared.refuse_forgotten(waiters);
         Some(Self::new(shared, session?))
     }

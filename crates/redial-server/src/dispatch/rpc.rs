@@ -95,7 +95,7 @@ impl Dispatcher<'_> {
             return Err(refusal::connection_sessions_full(MAX_SESSIONS));
         }
         let max = self.shared.config.max_sessions;
-        let opened = Attachment::open(self.shared, self.awake);
+        let opened = Attachment::open(self.shared, self.peer.into(), self.awake);
         self.keep_attached(opened.ok_or_else(|| refusal::sessions_full(max))?)
     }
 
@@ -139,7 +139,7 @@ impl Dispatcher<'_> {
         let (shared, number) = (self.shared, named.number);
         let sessions = &shared.table.sessions;
         self.with_session(named.session, |session| {
-            match session.cancel(number, sessions.room()) {
+            match session.cancel(number, sessions.room(session)) {
                 Cancelled::Never(waiting) => {
                     // Only a call that had arrived can be queued.
                     if let Some(waiters) = waiting {
@@ -189,8 +189,9 @@ impl Dispatcher<'_> {
         outcome.clear();
         let resolved = match key {
             CallKey::Session(named) => {
-                let (room, number) = (shared.table.sessions.room(), named.number);
+                let (sessions, number) = (&shared.table.sessions, named.number);
                 self.with_session(named.session, |session| {
+                    let room = sessions.room(session);
                     let waiter = || waiter(ReplyKind::Resolution);
                     session.resolve(number, room, waiter, &mut outcome)
                 })

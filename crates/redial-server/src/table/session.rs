@@ -58,7 +58,7 @@ pub(crate) struct SessionLimits {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room<'a> {
     pub(super) limits: &'a SessionLimits,
-    /// All sessions together keep as many bytes as they may.
+    /// All sessions together keep as many bytes as they may, or those of one peer its share.
     pub(super) is_full: bool,
 }
 
@@ -143,7 +143,9 @@ impl<W: TableWaiter> Records<W> {
             }
             Slot::Empty { .. } => {
                 let decision = slot.start(attempt, is_full, admit);
-                self.totals.live += usize::from(matches!(decision, Decision::Start(_)));
+                let started = usize::from(matches!(decision, Decision::Start(_)));
+                self.totals.live += started;
+                self.totals.running += started;
                 decision
             }
         }
@@ -198,6 +200,7 @@ impl<W: TableWaiter> Records<W> {
                 let waiters = std::mem::take(&mut running.interest.waiters);
                 *slot = Slot::Fenced;
                 self.totals.live -= 1;
+                self.totals.running -= 1;
                 Cancelled::Never(Some(waiters))
             }
             Slot::Empty { .. } | Slot::Fenced => {
@@ -223,6 +226,7 @@ impl<W: TableWaiter> Records<W> {
             };
         }
         self.totals.live -= 1;
+        self.totals.running -= 1;
         waiters
     }
 
@@ -263,7 +267,7 @@ impl<W> Records<W> {
         {
             stored.fill(outcome, &mut self.totals.pool);
         }
-        self.totals.outcome_bytes += outcome.len();
+        self.totals.finish(outcome.len());
         waiters
     }
 
@@ -279,8 +283,17 @@ impl<W> Records<W> {
 
     /// What it all takes, in bytes: outcomes and slots.
     pub(crate) fn bytes(&self) -> usize {
+        self.totals.outcome_bytes + self.slot_bytes()
+    }
+
+    /// What it all takes once the running calls have ended, as far as can be known, in bytes.
+    pub(super) fn claimed_bytes(&self) -> usize {
+        self.totals.expected_bytes() + self.slot_bytes()
+    }
+
+    fn slot_bytes(&self) -> usize {
         let ring = self.ring.len() * size_of::<Slot<W>>();
-        self.totals.outcome_bytes + ring + self.stragglers.len() * STRAGGLER_BYTES
+        ring + self.stragglers.len() * STRAGGLER_BYTES
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod account;
 mod registry;
+mod shares;
 
 use std::{
     sync::{
@@ -25,7 +26,14 @@ use super::{
     call::lock,
     session::{Records, Room, SessionLimits},
 };
-use crate::origin::Origin;
+use crate::{origin::Origin, peer::Peer, share::Share};
+
+/// What the sessions of one peer may keep of the bytes for all.
+const KEPT: Share = Share::all_but_one_in(16);
+
+/// A session that has no more than one part in so many goes on when others of its peer have taken the
+/// peer's share: one client behind an address doesn't stop the others.
+const SMALL_PART: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Sessions<W> {
@@ -83,24 +91,34 @@ impl<W> Sessions<W> {
         &self.limits
     }
 
-    pub(crate) fn room(&self) -> Room<'_> {
-        let taken = self.taken.load(Relaxed);
+    /// Not to be asked while the session is worked on.
+    pub(crate) fn room(&self, session: &Session<W>) -> Room<'_> {
+        let (taken, max) = (self.taken.load(Relaxed), self.limits.max_total_bytes);
         Room {
             limits: &self.limits,
-            is_full: taken >= self.limits.max_total_bytes,
+            // Nothing is short as long as no peer could have its share.
+            is_full: taken > max / 2 && is_full(session, max, max.saturating_sub(taken)),
         }
     }
 
-    /// Makes a session and attaches a connection to it. `None` if there are too many that could
-    /// still be asked for something. To `waiters` are added those who wait for a call of a session
-    /// that has made room.
-    pub(crate) fn open(&self, now: Instant, waiters: &mut Vec<W>) -> Option<Arc<Session<W>>> {
-        let mut registry = lock(&self.registry);
-        let is_full = registry.len() >= self.limits.max_sessions;
-        if is_full && !registry.make_room(self.limits.lease, now, waiters) {
+    /// Makes a session and attaches a connection of its peer to it. `None` if the peer has its share,
+    /// or if there are too many that don't go for one of it. To `waiters` are added those who wait for
+    /// a call of a session that has made room.
+    pub(crate) fn open(
+        &self,
+        peer: Peer,
+        now: Instant,
+        waiters: &mut Vec<W>,
+    ) -> Option<Arc<Session<W>>> {
+        let (mut registry, limits) = (lock(&self.registry), &self.limits);
+        if !registry.allows(peer, limits.max_sessions) {
             return None;
         }
-        Some(registry.open(now, &self.taken))
+        let is_full = registry.len() >= limits.max_sessions;
+        if is_full && !registry.make_room(peer, limits, now, waiters) {
+            return None;
+        }
+        Some(registry.open(peer, now, &self.taken))
     }
 
     /// Attaches a connection to a session, if it is known and its lease has not ended.
@@ -153,6 +171,16 @@ impl<W> Sessions<W> {
         }
         usage
     }
+}
+
+/// Whether a session may keep no more where so many bytes of `max` are free: its peer has its share,
+/// and so has the session of what is left to a peer that has.
+#[cold]
+fn is_full<W>(session: &Session<W>, max: usize, free: usize) -> bool {
+    let (of_peer, own) = session.taken_bytes();
+    let is_small = own <= max / SMALL_PART;
+    let may = KEPT.allows(of_peer, free) || is_small && KEPT.larger().allows(of_peer, free);
+    !may
 }
 
 #[cfg(test)]

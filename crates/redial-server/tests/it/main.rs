@@ -23,6 +23,7 @@ mod resolving;
 mod said_once;
 mod session_limits;
 mod session_room;
+mod session_shares;
 mod sessions;
 mod shutdown;
 mod specification;

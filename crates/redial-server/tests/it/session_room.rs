@@ -102,7 +102,7 @@ async fn eviction_passes_over_sessions_with_records() {
 /// 16 is enough for any client, and too few to lock others out.
 #[tokio::test]
 async fn one_connection_cannot_open_every_session() {
-    let server = server_of(17);
+    let server = server_of(20);
     let mut greedy = pipe(&server);
     for _ in 0..16 {
         let session = open(&mut greedy).await;

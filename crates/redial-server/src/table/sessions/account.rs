@@ -26,6 +26,8 @@ pub(crate) struct Session<W> {
     account: Mutex<Account<W>>,
     /// What all sessions have taken, in bytes.
     total_taken: Arc<AtomicUsize>,
+    /// What those of its peer have.
+    peer_taken: Arc<AtomicUsize>,
 }
 
 /// A session's records, and the room that was taken for them.
@@ -44,7 +46,11 @@ pub(crate) struct AckResult<W> {
 }
 
 impl<W> Session<W> {
-    pub(super) fn new(id: SessionId, total_taken: &Arc<AtomicUsize>) -> Arc<Self> {
+    pub(super) fn new(
+        id: SessionId,
+        total_taken: &Arc<AtomicUsize>,
+        peer_taken: Arc<AtomicUsize>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             account: Mutex::new(Account {
@@ -52,6 +58,7 @@ impl<W> Session<W> {
                 taken_bytes: 0,
             }),
             total_taken: Arc::clone(total_taken),
+            peer_taken,
         })
     }
 
@@ -64,11 +71,12 @@ impl<W> Session<W> {
     pub(in crate::table) fn with<T>(&self, access: impl FnOnce(&mut Records<W>) -> T) -> T {
         let account = &mut *lock(&self.account);
         let result = access(&mut account.records);
-        let bytes = account.records.bytes();
+        let bytes = account.records.claimed_bytes();
         let (taken, too_much) = (account.taken_bytes, 2 * PORTION_BYTES);
         if bytes > taken || taken - bytes >= too_much || bytes == 0 && taken > 0 {
             account.taken_bytes = bytes.next_multiple_of(PORTION_BYTES);
             replace(&self.total_taken, taken, account.taken_bytes);
+            replace(&self.peer_taken, taken, account.taken_bytes);
         }
         result
     }
@@ -77,6 +85,12 @@ impl<W> Session<W> {
     /// that is taken under the registry's lock.
     pub(super) fn live(&self) -> usize {
         lock(&self.account).records.live()
+    }
+
+    /// What the sessions of its peer have taken, and what it has itself, in bytes.
+    pub(super) fn taken_bytes(&self) -> (usize, usize) {
+        let own = lock(&self.account).taken_bytes;
+        (self.peer_taken.load(Relaxed), own)
     }
 
     /// See [`Records::finish`].

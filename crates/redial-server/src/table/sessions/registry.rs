@@ -14,8 +14,12 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::SessionId;
 
-use super::account::Session;
-use crate::{origin::Origin, table::session::Records};
+use super::{account::Session, shares::SessionShares};
+use crate::{
+    origin::Origin,
+    peer::Peer,
+    table::session::{Records, SessionLimits},
+};
 
 /// How long a session has to be without a connection before it may go to make room: those whose
 /// connection was lost just now are about to come back.
@@ -28,6 +32,7 @@ pub(super) struct Registry<W> {
     idle: BTreeSet<(Instant, SessionId)>,
     /// Those of them that keep no outcome and run no call.
     empty: BTreeSet<(Instant, SessionId)>,
+    shares: SessionShares,
     rng: ChaCha8Rng,
     table: Box<str>,
     /// The process whose sessions these are; `None` if that doesn't matter.
@@ -37,6 +42,8 @@ pub(super) struct Registry<W> {
 #[derive(Debug)]
 struct Entry<W> {
     session: Arc<Session<W>>,
+    /// Who has opened it.
+    peer: Peer,
     /// How many connections are attached.
     connections: usize,
     /// When the last connection detached; of no meaning while one is attached.
@@ -52,6 +59,7 @@ impl<W> Registry<W> {
             by_id: HashMap::default(),
             idle: BTreeSet::new(),
             empty: BTreeSet::new(),
+            shares: SessionShares::default(),
             table: table_name(&mut rng),
             rng,
             process,
@@ -80,6 +88,7 @@ impl<W> Registry<W> {
         self.by_id.clear();
         self.idle.clear();
         self.empty.clear();
+        self.shares.clear();
         self.table = table_name(&mut self.rng);
         self.process = Some(origin.process());
         true
@@ -94,11 +103,17 @@ impl<W> Registry<W> {
     }
 
     /// Makes a session with one connection.
-    pub(super) fn open(&mut self, now: Instant, taken: &Arc<AtomicUsize>) -> Arc<Session<W>> {
+    pub(super) fn open(
+        &mut self,
+        peer: Peer,
+        now: Instant,
+        taken: &Arc<AtomicUsize>,
+    ) -> Arc<Session<W>> {
         let id = self.new_id();
-        let session = Session::new(id, taken);
+        let session = Session::new(id, taken, self.shares.open(peer));
         let entry = Entry {
             session: Arc::clone(&session),
+            peer,
             connections: 1,
             idle_since: now,
             is_expired: false,
@@ -120,8 +135,10 @@ impl<W> Registry<W> {
             if entry.is_expired {
                 return None;
             }
-            self.idle.remove(&(entry.idle_since, id));
-            self.empty.remove(&(entry.idle_since, id));
+            let abandoned = (entry.idle_since, id);
+            self.idle.remove(&abandoned);
+            self.empty.remove(&abandoned);
+            self.shares.attach(entry.peer, abandoned);
         }
         entry.connections += 1;
         Some(Arc::clone(&entry.session))
@@ -135,25 +152,47 @@ impl<W> Registry<W> {
         if entry.connections == 0 {
             entry.idle_since = now;
             self.idle.insert((now, id));
+            self.shares.abandon(entry.peer, (now, id));
             if is_empty {
                 self.empty.insert((now, id));
             }
         }
     }
 
+    /// Whether a peer may have another session with a connection, of so many.
+    pub(super) fn allows(&self, peer: Peer, max: usize) -> bool {
+        self.shares.allows(peer, max)
+    }
+
     /// Forgets a session whose lease has ended, or else one that has no connection, no call and no
-    /// outcome: its calls are not executed either once it is unknown. False if there isn't one. To
-    /// `waiters` are added those who wait for a call of the session that has gone.
+    /// outcome, or else the longest abandoned one of the peer that has most: its calls are not
+    /// executed either once it is unknown. False if there isn't one. To `waiters` are added those who
+    /// wait for a call of the session that has gone.
     pub(super) fn make_room(
         &mut self,
-        lease: Duration,
+        peer: Peer,
+        limits: &SessionLimits,
         now: Instant,
         waiters: &mut Vec<W>,
     ) -> bool {
-        if let Some(session) = self.forget_expired(lease, now) {
-            waiters.extend(session.with(Records::clear));
-            return true;
-        }
+        let gone = self
+            .forget_expired(limits.lease, now)
+            .or_else(|| self.forget_empty(now))
+            .or_else(|| {
+                let id = self
+                    .shares
+                    .dispensable_for(peer, limits.max_sessions, now)?;
+                self.forget(id)
+            });
+        let Some(session) = gone else {
+            return false;
+        };
+        waiters.extend(session.with(Records::clear));
+        true
+    }
+
+    /// Forgets a session that has had no connection for a while, and no call and no outcome.
+    fn forget_empty(&mut self, now: Instant) -> Option<Arc<Session<W>>> {
         while let Some((since, id)) = self.empty.first().copied()
             && has_passed(since, GRACE, now)
         {
@@ -162,13 +201,9 @@ impl<W> Registry<W> {
             if entry.is_some_and(|entry| entry.session.live() > 0) {
                 continue;
             }
-            self.idle.remove(&(since, id));
-            if let Some(entry) = self.by_id.remove(&id.bits()) {
-                entry.session.with(Records::clear);
-            }
-            return true;
+            return self.forget(id);
         }
-        false
+        None
     }
 
     pub(super) fn forget_expired(
@@ -177,12 +212,17 @@ impl<W> Registry<W> {
         now: Instant,
     ) -> Option<Arc<Session<W>>> {
         let (since, id) = *self.idle.first()?;
-        if !has_passed(since, lease, now) {
-            return None;
-        }
-        self.idle.remove(&(since, id));
-        self.empty.remove(&(since, id));
-        Some(self.by_id.remove(&id.bits())?.session)
+        has_passed(since, lease, now).then(|| self.forget(id))?
+    }
+
+    /// Forgets a session without a connection.
+    fn forget(&mut self, id: SessionId) -> Option<Arc<Session<W>>> {
+        let entry = self.by_id.remove(&id.bits())?;
+        let abandoned = (entry.idle_since, id);
+        self.idle.remove(&abandoned);
+        self.empty.remove(&abandoned);
+        self.shares.forget(entry.peer, abandoned);
+        Some(entry.session)
     }
 
     fn new_id(&mut self) -> SessionId {
