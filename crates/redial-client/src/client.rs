@@ -44,9 +44,15 @@ pub struct Stats {
     pub in_flight: usize,
     /// Connections that were made, the first included.
     pub connects: u64,
-    /// Messages that were no reply to a call in flight: late replies to calls that had ended,
-    /// replies to ids of other clients, and a peer's own requests and notifications.
+    /// Replies to no call in flight: late ones to calls that had ended, and those to ids of other
+    /// clients.
     pub unmatched_replies: u64,
+    /// Requests and notifications that servers sent. They are ignored, since a client has no
+    /// methods; requests are answered with -32601.
+    pub peer_requests: u64,
+    /// Frames from servers that held no message: not JSON, or neither an id nor a method in it.
+    /// They are ignored up to [`max_protocol_errors`](crate::Config::max_protocol_errors).
+    pub protocol_errors: u64,
     /// Sessions that servers opened for this client. More than one means that a session was
     /// lost, or that tokens retained half of its window.
     pub sessions_opened: u64,
@@ -170,6 +176,8 @@ impl Client {
             in_flight: state.mux.in_flight(),
             connects: state.mux.connects,
             unmatched_replies: state.mux.unmatched_replies,
+            peer_requests: state.mux.peer_requests,
+            protocol_errors: state.mux.protocol_errors,
             sessions_opened: state.mux.sessions_opened(),
             sessions_lost: state.mux.sessions_lost(),
             retained_calls: state.mux.retained_calls(),

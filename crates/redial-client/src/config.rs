@@ -113,6 +113,10 @@ pub struct Config {
     /// The largest frame to send or to receive, in bytes. Default 1 MiB, at most 4,294,967,295. A
     /// server with sessions announces what it takes, which is obeyed too.
     pub max_frame_bytes: usize,
+    /// How many frames of one connection may hold no message: no JSON, or neither an id nor a method
+    /// in it. Default 10, then the connection is closed, since a server that sends so much of it is
+    /// hardly one. Fewer take a connection, and the replies to all calls on it, for less.
+    pub max_protocol_errors: u32,
     /// How much of what is to be sent may wait in memory per connection, in bytes. Default
     /// 1 MiB; one frame may go over it. At the limit calls wait for room.
     pub max_buffered_bytes: usize,
@@ -152,6 +156,7 @@ impl Default for Config {
             reconnect: Backoff::default(),
             keepalive: Duration::from_secs(10),
             max_frame_bytes: Limits::default().max_frame_bytes,
+            max_protocol_errors: 10,
             max_buffered_bytes: 1024 * 1024,
             max_in_flight: 512,
             retry_budget: RetryBudget::default(),
@@ -178,6 +183,7 @@ impl Config {
             _ if self.max_frame_bytes > MAX_FRAME_BYTES => {
                 above("max_frame_bytes", self.max_frame_bytes, MAX_FRAME_BYTES)
             }
+            _ if self.max_protocol_errors == 0 => zero("max_protocol_errors"),
             _ if self.max_buffered_bytes == 0 => zero("max_buffered_bytes"),
             _ if self.max_in_flight == 0 => zero("max_in_flight"),
             _ => self.call.problem().or_else(|| {
@@ -201,13 +207,14 @@ mod tests {
     #[test]
     fn every_zero_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 10] = [
+        let changes: [(&str, Change); 11] = [
             ("connections", |c| c.connections = 0),
             ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
             ("keepalive", |c| c.keepalive = Duration::ZERO),
             ("max_frame_bytes", |c| c.max_frame_bytes = 0),
             ("max_buffered_bytes", |c| c.max_buffered_bytes = 0),
             ("max_in_flight", |c| c.max_in_flight = 0),
+            ("max_protocol_errors", |c| c.max_protocol_errors = 0),
             ("attempt_timeout", |c| {
                 c.call.attempt_timeout = Duration::ZERO
             }),

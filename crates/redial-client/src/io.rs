@@ -1,5 +1,6 @@
 //! The drivers: one task per link, which makes its connections and serves them one after another.
 
+mod batch;
 mod connection;
 mod decode;
 mod keepalive;

@@ -15,6 +15,7 @@ mod handle;
 mod handshake;
 mod handshake_wait;
 pub(crate) mod link;
+mod no_reply;
 pub(crate) mod pending;
 mod permits;
 pub(crate) mod poll;
@@ -93,6 +94,12 @@ pub(crate) struct Mux {
     /// When the machine was last suspended.
     suspended_at: Option<Instant>,
     pub(crate) unmatched_replies: u64,
+    /// Requests and notifications of servers.
+    pub(crate) peer_requests: u64,
+    /// Frames that held no message.
+    pub(crate) protocol_errors: u64,
+    /// At how many of them a connection is closed.
+    max_protocol_errors: u32,
 }
 
 impl Mux {
@@ -122,6 +129,9 @@ impl Mux {
             connects: 0,
             suspended_at: None,
             unmatched_replies: 0,
+            peer_requests: 0,
+            protocol_errors: 0,
+            max_protocol_errors: config.max_protocol_errors,
         }
     }
 

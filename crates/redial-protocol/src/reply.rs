@@ -81,7 +81,15 @@ pub enum ReplyError {
     /// Not JSON in UTF-8, or not an object.
     #[error("the reply is not a JSON object: {0}")]
     NotAnObject(String),
-    /// The id is of no legal kind, or missing.
+    /// A request or a notification: it has a method, whatever else it has.
+    #[error("it is no reply but a request or a notification, since it has a method")]
+    Request {
+        /// How it is spelled.
+        dialect: Dialect,
+        /// The id, as JSON, if there is a usable one.
+        id: Option<String>,
+    },
+    /// The id is of no legal kind, there twice, or missing.
     #[error("the reply has no usable id: {0}")]
     Id(String),
     /// Neither a result nor an error, or both, or a malformed error.
@@ -109,13 +117,19 @@ impl<'a> Reply<'a> {
     /// # Errors
     ///
     /// [`ReplyError`] if the frame is not a reply; [`ReplyError::Outcome`] names the call that it
-    /// was about.
+    /// was about. What has a `method` is no reply, though it carry the id of a call and a result.
     pub fn parse(frame: &'a [u8]) -> Result<Self, ReplyError> {
         let not_an_object =
             |error: &dyn fmt::Display| ReplyError::NotAnObject(cut(&error.to_string()).to_owned());
         let text = std::str::from_utf8(frame).map_err(|error| not_an_object(&error))?;
         let members: Members<'a> =
             serde_json::from_str(text).map_err(|error| not_an_object(&error))?;
+        if members.method.is_some() {
+            return Err(request(&members));
+        }
+        if members.duplicate.as_deref() == Some("id") {
+            return Err(ReplyError::Id("the member is there twice".to_owned()));
+        }
         let id = match members.id.map(Id::parse) {
             Some(id) => id.map_err(|error| ReplyError::Id(error.to_string()))?,
             None => return Err(ReplyError::Id("the member is missing".to_owned())),
@@ -133,6 +147,19 @@ impl<'a> Reply<'a> {
             outcome,
             meta: meta.unwrap_or_default(),
         })
+    }
+}
+
+/// What has a method, whoever sent it.
+fn request(members: &Members<'_>) -> ReplyError {
+    let dialect = match members.jsonrpc {
+        Some(_) => Dialect::JsonRpc2,
+        None => Dialect::Notebook,
+    };
+    let id = members.id.and_then(|id| Id::parse(id).ok());
+    ReplyError::Request {
+        dialect,
+        id: id.map(|id| id.raw().to_owned()),
     }
 }
 
@@ -257,9 +284,46 @@ mod tests {
                 "the error",
             ),
             (r#"{"id":1,"result":1,"result":2}"#, "twice"),
+            (r#"{"id":1,"id":2,"result":1}"#, "no usable id"),
+            (r#"{"id":1,"method":"m"}"#, "a method"),
         ] {
             let error = Reply::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    /// A client that assumes too much: what a peer sends under the id of a call need not be its reply.
+    #[test]
+    fn what_has_a_method_is_no_reply() {
+        for (text, expected, expected_id) in [
+            (
+                r#"{"jsonrpc":"2.0","id":"a","method":"m"}"#,
+                Dialect::JsonRpc2,
+                Some("\"a\""),
+            ),
+            (
+                r#"{"id":7,"result":1,"method":"m"}"#,
+                Dialect::Notebook,
+                Some("7"),
+            ),
+            (
+                r#"{"m\u0065thod":null,"id":null,"error":{}}"#,
+                Dialect::Notebook,
+                Some("null"),
+            ),
+            (r#"{"jsonrpc":"2.0","method":"m"}"#, Dialect::JsonRpc2, None),
+            (
+                r#"{"jsonrpc":"2.0","method":"m","method":"n","id":1.5}"#,
+                Dialect::JsonRpc2,
+                None,
+            ),
+        ] {
+            match Reply::parse(text.as_bytes()) {
+                Err(ReplyError::Request { dialect, id }) => {
+                    assert_eq!((dialect, id.as_deref()), (expected, expected_id), "{text}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
         }
     }
 

@@ -246,11 +246,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         let mut input = &self.buffer[..count];
         let broken = loop {
             match self.decoder.next_frame(&mut input) {
-                Ok(Some(frame)) => {
-                    if let Err(error) = decode(frame, &mut self.replies) {
-                        break Some(error.to_string());
-                    }
-                }
+                Ok(Some(frame)) => decode(frame, &mut self.replies),
                 Ok(None) => break None,
                 Err(error) => break Some(error.to_string()),
             }

@@ -3,20 +3,20 @@
 use redial_protocol::{ErrorObject, FastReply, Reply, ReplyError, ReplyMeta, rpc::Hello};
 use uuid::Uuid;
 
+use super::batch;
 use crate::{
     inline_bytes::InlineBytes,
     mux::{
         control::{HELLO_ID, HelloReply, PING_ID},
-        replies::{Replies, ServerMessage},
+        replies::{PeerRequest, Replies, ServerMessage},
     },
 };
 
 /// Reads a frame and copies what it holds out of the buffer.
-pub(super) fn decode(frame: &[u8], replies: &mut Replies) -> Result<(), ReplyError> {
+pub(super) fn decode(frame: &[u8], replies: &mut Replies) {
     match FastReply::read(frame) {
         Some(reply) if InlineBytes::is_inline(reply.result) => {
             replies.push_short(reply.id, reply.result);
-            Ok(())
         }
         fast => push_other(fast, frame, replies),
     }
@@ -24,49 +24,66 @@ pub(super) fn decode(frame: &[u8], replies: &mut Replies) -> Result<(), ReplyErr
 
 /// Apart from the rest, so that a short result is not built like these and then moved.
 #[inline(never)]
-fn push_other(
-    fast: Option<FastReply<'_>>,
-    frame: &[u8],
-    replies: &mut Replies,
-) -> Result<(), ReplyError> {
-    replies.push(match fast {
-        Some(reply) => ServerMessage::Reply {
+fn push_other(fast: Option<FastReply<'_>>, frame: &[u8], replies: &mut Replies) {
+    match fast {
+        Some(reply) => replies.push(ServerMessage::Reply {
             id: reply.id,
             outcome: Ok(reply.result.into()),
             meta: ReplyMeta::default(),
-        },
-        None => parse(frame)?,
-    });
-    Ok(())
+        }),
+        None if batch::is_array(frame) => push_batch(frame, replies),
+        None => replies.push(parse(frame)),
+    }
 }
 
-fn parse(frame: &[u8]) -> Result<ServerMessage, ReplyError> {
-    let reply = match Reply::parse(frame) {
-        Ok(reply) => reply,
-        Err(ReplyError::Outcome { id, detail }) => match serde_json::from_str::<Uuid>(&id) {
-            Ok(id) => return Ok(ServerMessage::MalformedReply { id, detail }),
-            Err(_) => match hello_serial(&id) {
-                Some(serial) => return Ok(ServerMessage::Hello(serial, HelloReply::Invalid)),
-                None => return Err(ReplyError::Outcome { id, detail }),
-            },
-        },
-        Err(error) => return Err(error),
-    };
+/// Each entry is a message of its own; what is wrong with them counts once.
+fn push_batch(frame: &[u8], replies: &mut Replies) {
+    let mut wrong = None;
+    let all = batch::for_each(frame, |entry| match parse(entry.as_bytes()) {
+        ServerMessage::Unusable(detail) => drop(wrong.get_or_insert(detail)),
+        message => replies.push(message),
+    });
+    if let Some(detail) = all.err().or(wrong) {
+        replies.push(ServerMessage::Unusable(detail));
+    }
+}
+
+fn parse(frame: &[u8]) -> ServerMessage {
+    match Reply::parse(frame) {
+        Ok(reply) => read(reply),
+        Err(ReplyError::Outcome { id, detail }) => malformed(&id, detail),
+        Err(ReplyError::Request { dialect, id }) => {
+            ServerMessage::Request(PeerRequest { dialect, id })
+        }
+        Err(error) => ServerMessage::Unusable(error.to_string()),
+    }
+}
+
+fn malformed(id: &str, detail: String) -> ServerMessage {
+    match (serde_json::from_str::<Uuid>(id), hello_serial(id)) {
+        (Ok(id), _) => ServerMessage::MalformedReply { id, detail },
+        (_, Some(serial)) => ServerMessage::Hello(serial, HelloReply::Invalid),
+        _ if id == PING_ID => ServerMessage::Pong,
+        _ => ServerMessage::Unmatched,
+    }
+}
+
+fn read(reply: Reply<'_>) -> ServerMessage {
     let Some(id) = reply.id.as_uuid() else {
-        return Ok(match reply.outcome {
+        return match reply.outcome {
             Err(error) if reply.id.is_null() => ServerMessage::ConnectionError(error),
             _ if reply.id.raw() == PING_ID => ServerMessage::Pong,
             outcome => match hello_serial(reply.id.raw()) {
                 Some(serial) => ServerMessage::Hello(serial, hello_reply(outcome)),
                 None => ServerMessage::Unmatched,
             },
-        });
+        };
     };
-    Ok(ServerMessage::Reply {
+    ServerMessage::Reply {
         id,
         outcome: reply.outcome.map(|result| result.as_bytes().into()),
         meta: reply.meta,
-    })
+    }
 }
 
 /// The serial number in the id of a hello.
@@ -103,8 +120,8 @@ mod tests {
                 let frame = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":"{text}"}}"#);
                 let frame = frame.as_bytes();
                 let (mut fast, mut slow) = (Replies::default(), Replies::default());
-                decode(frame, &mut fast).unwrap();
-                match parse(frame).unwrap() {
+                decode(frame, &mut fast);
+                match parse(frame) {
                     ServerMessage::Reply { id, outcome: Ok(result), meta } => {
                         prop_assert_eq!(meta, ReplyMeta::default());
                         let result = result.get();

@@ -1,12 +1,12 @@
-//! The protocol's own messages: the client's hellos, pings, acks and cancels as frames, and what a
-//! hello may be answered.
+//! The protocol's own messages: the client's hellos, pings, acks, cancels and refusals as frames, and
+//! what a hello may be answered.
 
 use std::{fmt, ops::RangeInclusive, time::Instant};
 
 use redial_protocol::{
-    Dialect, ErrorObject, FrameError, RequestMeta, SessionId,
+    Dialect, ErrorCode, ErrorObject, FrameError, ReplyMeta, RequestMeta, SessionId, encode_error,
     rpc::{self, HelloParams},
-    write_frame, write_request,
+    write_frame, write_reply, write_request,
 };
 use serde::Serialize;
 use serde_json::value::to_raw_value;
@@ -68,6 +68,21 @@ impl fmt::Display for HelloReply {
             Self::Error(error) => write!(f, "the server answered {} with {error}", rpc::HELLO),
         }
     }
+}
+
+/// The answer to a request of the server's own, as a frame.
+pub(super) fn refusal(
+    dialect: Dialect,
+    id: &str,
+    max_frame_bytes: usize,
+) -> Result<Vec<u8>, FrameError> {
+    let error = ErrorObject::raised(ErrorCode::METHOD_NOT_FOUND, "a client has no methods");
+    let (mut outcome, mut frame) = (Vec::new(), Vec::new());
+    encode_error(&mut outcome, &error);
+    write_frame(&mut frame, max_frame_bytes, |out| {
+        write_reply(out, dialect, id, &outcome, ReplyMeta::default());
+    })?;
+    Ok(frame)
 }
 
 /// How the frames of one connection are written.

@@ -72,7 +72,7 @@ impl Mux {
     ///
     /// # Errors
     ///
-    /// What is wrong with a reply that belongs to no call: the stream can't be trusted.
+    /// Why the connection is to be closed.
     pub(crate) fn handle_replies(
         &mut self,
         link: usize,
@@ -119,10 +119,14 @@ impl Mux {
         message: ServerMessage,
         now: Instant,
     ) -> Result<(), String> {
-        // The reply to a hello doesn't prove that the connection is of use.
+        // What answers no call doesn't prove that the connection is of use, nor does the reply to a
+        // hello.
         if !matches!(
             message,
-            ServerMessage::Hello(..) | ServerMessage::ConnectionError(_)
+            ServerMessage::Hello(..)
+                | ServerMessage::ConnectionError(_)
+                | ServerMessage::Request(_)
+                | ServerMessage::Unusable(_)
         ) {
             self.links[link].mark_useful();
         }
@@ -132,7 +136,7 @@ impl Mux {
             }
             ServerMessage::MalformedReply { id, detail } => match self.find(id) {
                 Some(key) => self.complete(link, key, Answer::Malformed(detail), now),
-                None => return Err(detail),
+                None => self.unmatched_replies += 1,
             },
             ServerMessage::Hello(serial, reply) => {
                 self.handle_hello_reply(link, serial, reply, now)?;
@@ -144,6 +148,8 @@ impl Mux {
                 self.handle_connection_error(link, &error, now)?;
             }
             ServerMessage::Unmatched => self.unmatched_replies += 1,
+            ServerMessage::Request(request) => self.handle_peer_request(link, &request),
+            ServerMessage::Unusable(detail) => return self.handle_unusable(link, detail),
         }
         Ok(())
     }

@@ -55,6 +55,10 @@ pub(crate) struct Link {
     pub(super) heard_at: Option<Instant>,
     /// The transport takes nothing for now, although something waits to be written.
     pub(super) is_stuck: bool,
+    /// How many frames of the connection held no message.
+    pub(super) protocol_errors: u32,
+    /// The answers to requests of the server's own that wait to be written.
+    pub(super) refusals: Refusals,
     /// What the server said about the connection as a whole.
     pub(super) server_error: Option<String>,
     /// There is a connection.
@@ -73,6 +77,15 @@ pub(crate) struct Link {
     pub(super) is_plain: bool,
     /// The watermark that was last written on this connection.
     pub(super) acked: Option<(SessionId, u64)>,
+}
+
+/// The answers that wait to be written on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// How many bytes of them were appended since none of them waited.
+    pub(super) bytes: u64,
+    /// Offset of the end of the latest in the stream.
+    pub(super) end: u64,
 }
 
 /// How much of a frame has been written.
@@ -107,6 +120,11 @@ impl Link {
     /// Whether the connection does what it can be expected to.
     pub(super) fn works(&self) -> bool {
         self.is_connected && !self.is_suspect && !self.is_stuck
+    }
+
+    /// Whether everything before this offset is known to be written.
+    pub(super) fn is_written(&self, offset: u64) -> bool {
+        self.written >= offset
     }
 
     /// How many bytes wait to be written.
@@ -181,6 +199,7 @@ impl Link {
         (self.is_connected, self.is_plain) = (false, false);
         (self.hello, self.attached, self.acked) = (None, None, None);
         self.hello_session = None;
+        (self.protocol_errors, self.refusals) = (0, Refusals::default());
         written
     }
 }

@@ -1,6 +1,6 @@
 //! The replies of one read, on their way from the frames to the calls.
 
-use redial_protocol::{ErrorObject, ReplyMeta};
+use redial_protocol::{Dialect, ErrorObject, ReplyMeta};
 use uuid::Uuid;
 
 use super::control::HelloReply;
@@ -46,6 +46,18 @@ pub(crate) enum ServerMessage {
     ConnectionError(ErrorObject),
     /// A reply with an id that this client doesn't make.
     Unmatched,
+    /// A request or a notification of the server's own.
+    Request(PeerRequest),
+    /// No message at all, and why.
+    Unusable(String),
+}
+
+/// A request or a notification of the server's own, whatever it asks for.
+#[derive(Debug)]
+pub(crate) struct PeerRequest {
+    pub(crate) dialect: Dialect,
+    /// As JSON; `None` if it is a notification, or can't be answered.
+    pub(crate) id: Option<String>,
 }
 
 impl Replies {

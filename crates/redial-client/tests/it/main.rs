@@ -10,6 +10,7 @@ mod hedging;
 mod hellos;
 mod late_replies;
 mod limits;
+mod no_replies;
 mod outages;
 mod peer;
 mod peers;

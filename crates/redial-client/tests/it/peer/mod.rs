@@ -186,10 +186,20 @@ impl Network {
 impl Peer {
     /// The next request, or `None` if the client closed the connection.
     pub(crate) async fn request(&mut self) -> Option<SentRequest> {
+        self.read_frame(seen).await
+    }
+
+    /// The next frame, whatever it holds.
+    pub(crate) async fn text(&mut self) -> String {
+        let text = |frame: &[u8]| String::from_utf8(frame.to_vec()).unwrap();
+        self.read_frame(text).await.expect("a frame")
+    }
+
+    async fn read_frame<T>(&mut self, read: impl Fn(&[u8]) -> T) -> Option<T> {
         loop {
             let mut rest = &self.input[self.position..];
             let before = rest.len();
-            let found = self.decoder.next_frame(&mut rest).unwrap().map(seen);
+            let found = self.decoder.next_frame(&mut rest).unwrap().map(&read);
             self.position += before - rest.len();
             if found.is_some() {
                 return found;
