@@ -6,8 +6,9 @@ use crate::session::SessionCall;
 
 /// The name of a call: two attempts with the same key are attempts of one call.
 ///
-/// Two keys are equal exactly if the ids are the same JSON value: `"a"` and `"\u0061"` are one;
-/// `1` and `"1"` are two, and so are a UUID in lower case and in upper case. A UUID of version 8 is
+/// Two keys are equal exactly if the ids are the same string, or integers of the same text: `"a"` and
+/// `"\u0061"` are one; `1` and `"1"` are two, and so are `0` and `-0`, and a UUID in lower case and in
+/// upper case. A UUID of version 8 is
 /// the name of a session's call in either case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallKey {
@@ -17,7 +18,7 @@ pub enum CallKey {
     Uuid([u8; 16]),
     /// Any other string.
     Text(Box<str>),
-    /// An integer, as its digits.
+    /// An integer, as its text.
     Integer(Box<str>),
 }
 
@@ -49,10 +50,9 @@ impl CallKey {
         }
     }
 
-    /// The key of an integer, given as its digits.
+    /// The key of an integer, given as its text.
     pub(crate) fn of_integer(digits: &str) -> Self {
-        // JavaScript writes -0 as 0 when it passes a message on.
-        Self::Integer(if digits == "-0" { "0" } else { digits }.into())
+        Self::Integer(digits.into())
     }
 
     /// What the key keeps on the heap, in bytes.
