@@ -28,6 +28,10 @@ impl Limits {
     /// The longest id, in bytes: a string without its quotes, or the digits of an integer.
     pub const MAX_ID_BYTES: usize = 128;
 
+    /// The highest number of an attempt. A server keeps which attempts of a call it has refused, and takes
+    /// no lower one after them: so a number beyond what any client needs is refused before it is kept.
+    pub const MAX_ATTEMPT: u32 = 1_000_000;
+
     /// How much of a peer's input an error's text may repeat, in bytes.
     pub const MAX_ECHO_BYTES: usize = 200;
 }

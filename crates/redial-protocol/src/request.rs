@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    dialect::Dialect, id::Id, json::string, members::Members, meta::RequestMeta,
+    dialect::Dialect, id::Id, json::string, limits::Limits, members::Members, meta::RequestMeta,
     rejection::Rejection, text::cut,
 };
 
@@ -21,6 +21,9 @@ pub struct Request<'a> {
     pub method: Cow<'a, str>,
     /// The JSON text of an object or an array, exactly as it was written. `null` counts as absent.
     pub params: Option<&'a str>,
+    /// The member `redial` was there: the client has Redial's extensions, and numbers the attempts of
+    /// a call. Without it a repeated request is the next attempt, and its bytes are those of the first.
+    pub is_extended: bool,
     /// Redial's own member.
     pub meta: RequestMeta<'a>,
 }
@@ -74,6 +77,7 @@ impl<'a> Request<'a> {
             id,
             method: method_name(members.method)?,
             params: structured(members.params)?,
+            is_extended: members.redial.is_some(),
             meta: request_meta(members.redial)?,
         })
     }
@@ -120,12 +124,20 @@ fn request_meta(raw: Option<&RawValue>) -> Result<RequestMeta<'_>, Rejection<'_>
             cut(raw.get())
         )));
     }
-    serde_json::from_str(raw.get()).map_err(|error| {
+    let meta: RequestMeta<'_> = serde_json::from_str(raw.get()).map_err(|error| {
         Rejection::invalid(format_args!(
             "the member redial: {}",
             cut(&error.to_string())
         ))
-    })
+    })?;
+    if meta.attempt > Limits::MAX_ATTEMPT {
+        return Err(Rejection::invalid(format_args!(
+            "the member redial: attempt is {}; expected at most {}",
+            meta.attempt,
+            Limits::MAX_ATTEMPT
+        )));
+    }
+    Ok(meta)
 }
 
 /// The id that a request is sent under.

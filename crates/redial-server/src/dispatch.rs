@@ -246,6 +246,7 @@ impl Dispatcher<'_> {
             deadline: call.deadline,
             now: self.arrived,
             number: call.request.meta.attempt.max(1),
+            is_numbered: call.request.is_extended,
             ack: call.request.meta.ack,
             deferred: match &key {
                 TableKey::Session(session, _) => deferred.of(session),
@@ -295,6 +296,7 @@ impl Dispatcher<'_> {
             Decision::RefusedBefore { up_to } => refusal::refused_before(up_to),
             Decision::Forgotten => refusal::call_unknown(),
             Decision::NoSlot => refusal::window_full(limits.window, limits.max_bytes),
+            Decision::FarBeyondWindow => refusal::far_beyond_window(limits.window),
             Decision::Acknowledged => refusal::acknowledged(),
             Decision::Fenced => refusal::fenced(),
         };

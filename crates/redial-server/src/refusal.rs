@@ -74,8 +74,10 @@ pub(crate) fn unordered_ranges() -> ErrorObject {
 }
 
 pub(crate) fn id_reused() -> ErrorObject {
-    let detail = "the id belongs to a call with another method or other params; \
-                  expected the same call again, or a new id";
+    let detail = "the id belongs to a call with another method or other params, which runs or has \
+                  run; params are compared as they are written. This attempt was not executed, \
+                  but if the params only mean the same, the call was; expected the bytes of the \
+                  first attempt, or a new id";
     ErrorObject::raised(ErrorCode::ID_REUSED, detail)
 }
 
@@ -90,10 +92,12 @@ pub(crate) fn queue_full(max_running: usize, max_queued: usize, after: Duration)
     overloaded(&detail, after)
 }
 
-/// Nothing is executed for this attempt, but its call is running.
+/// Nothing is executed for this attempt, but its call is running: a reason to come back, and to
+/// conclude nothing.
 pub(crate) fn too_many_joined(max: usize) -> ErrorObject {
     let detail = format!(
-        "the call is running and {} attempts already wait for its reply, the limit",
+        "the call is running, and {} attempts already wait for its reply, the limit; expected \
+         another attempt later, which will be replayed the outcome",
         grouped(max)
     );
     overloaded(&detail, Duration::from_millis(100)).with_executed(Executed::Unknown)
@@ -120,6 +124,17 @@ pub(crate) fn window_full(window: usize, max_bytes: usize) -> ErrorObject {
         grouped(max_bytes)
     );
     overloaded(&detail, Duration::from_millis(50))
+}
+
+/// Nothing is noted of the attempt, so a copy of it may run once there is room.
+pub(crate) fn far_beyond_window(window: usize) -> ErrorObject {
+    let detail = format!(
+        "the call's number is far beyond the session's window of {} calls; expected every number \
+         in turn, and earlier calls to be acknowledged first. This attempt was not executed; a \
+         copy of it may be, later",
+        grouped(window)
+    );
+    overloaded(&detail, Duration::from_millis(50)).with_executed(Executed::Unknown)
 }
 
 /// The same for a question: nothing was done for it, and the call itself may be anywhere.

@@ -29,7 +29,8 @@ pub(crate) struct Attempt {
 pub(super) enum AttemptState {
     /// Its connection stands: it may be both.
     Live,
-    /// It was wholly written to a connection that is gone: it may be executed.
+    /// It was wholly written to a connection that is gone, or refused while another attempt may be
+    /// running: the call may be executed.
     Orphaned,
     /// Neither: it was refused, or never arrived whole.
     Void,

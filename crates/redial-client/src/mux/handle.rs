@@ -189,7 +189,8 @@ impl Mux {
         Ok(())
     }
 
-    /// An attempt was not executed.
+    /// There is nothing more to expect of an attempt: it was not executed, or the server had no room to
+    /// let it wait for another attempt of the call.
     fn handle_refusal(
         &mut self,
         number: usize,
@@ -207,10 +208,13 @@ impl Mux {
             return;
         };
         let was_waited_for = attempt.ended.is_none();
-        attempt.state = AttemptState::Void;
+        attempt.state = match verdict {
+            Verdict::Busy { .. } => AttemptState::Orphaned,
+            _ => AttemptState::Void,
+        };
         attempt.finish(now, AttemptEnd::Refused);
         self.wakers.extend(call.waker.take());
-        if let Verdict::Again { no_sooner_than } = verdict {
+        if let Verdict::Again { no_sooner_than } | Verdict::Busy { no_sooner_than } = verdict {
             call.not_before = call.not_before.max(Some(after(now, no_sooner_than)));
             call.signal_end(was_waited_for, Signal::Ended, Cause::Server(error));
         } else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_protocol::{ErrorObject, Executed};
+use redial_protocol::{ErrorCode, ErrorObject, Executed};
 
 /// What to do about an error reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,16 +15,24 @@ pub(crate) enum Verdict {
     Refused,
     /// It did not run, and may if it is sent again, no sooner than after this.
     Again { no_sooner_than: Duration },
+    /// There was no room for this attempt while another one may be running. It may be sent again, no sooner
+    /// than after this.
+    Busy { no_sooner_than: Duration },
 }
 
 /// Classifies an error reply.
 pub(crate) fn classify(error: &ErrorObject) -> Verdict {
+    let no_sooner_than = Duration::from_millis(error.retry_after_ms().unwrap_or(0));
     match error.executed() {
         Executed::Yes => Verdict::Failed,
+        // Without Redial's data the code is another server's, and says nothing.
+        Executed::Unknown
+            if error.code == ErrorCode::OVERLOADED && error.redial_data().is_some() =>
+        {
+            Verdict::Busy { no_sooner_than }
+        }
         Executed::Unknown => Verdict::Unknown,
-        Executed::No if error.code.is_retryable() => Verdict::Again {
-            no_sooner_than: Duration::from_millis(error.retry_after_ms().unwrap_or(0)),
-        },
+        Executed::No if error.code.is_retryable() => Verdict::Again { no_sooner_than },
         Executed::No => Verdict::Refused,
     }
 }
@@ -32,8 +40,6 @@ pub(crate) fn classify(error: &ErrorObject) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redial_protocol::ErrorCode;
-
     fn of(code: i32) -> Verdict {
         classify(&ErrorObject::raised(ErrorCode::from(code), ""))
     }
@@ -52,7 +58,7 @@ mod tests {
             (-32000, Verdict::Failed),
             (-32001, again),
             (-32002, Verdict::Refused),
-            (-32003, Verdict::Refused),
+            (-32003, Verdict::Unknown),
             (-32004, Verdict::Unknown),
             (-32005, Verdict::Refused),
             (-32006, again),
@@ -71,7 +77,11 @@ mod tests {
         assert_eq!(classify(&no), Verdict::Refused);
         let unknown =
             ErrorObject::raised(ErrorCode::OVERLOADED, "").with_executed(Executed::Unknown);
-        assert_eq!(classify(&unknown), Verdict::Unknown);
+        let no_sooner_than = Duration::ZERO;
+        assert_eq!(classify(&unknown), Verdict::Busy { no_sooner_than });
+        let bare = r#"{"code":-32001,"message":""}"#;
+        let foreign: ErrorObject = serde_json::from_str(bare).unwrap();
+        assert_eq!(classify(&foreign), Verdict::Unknown);
     }
 
     #[test]

@@ -253,7 +253,7 @@ fn events() -> impl Strategy<Value = Vec<OneCallEvent>> {
         Just(OneCallServe::Answer),
         Just(OneCallServe::ExecuteSilently),
         Just(OneCallServe::Ignore),
-        prop::sample::select(vec![-32001, -32006, -32600, -32602, -32003])
+        prop::sample::select(vec![-32001, -32006, -32600, -32602, -32002])
             .prop_map(OneCallServe::Refuse),
     ];
     let event = prop_oneof![

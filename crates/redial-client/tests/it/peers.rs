@@ -68,7 +68,7 @@ async fn each_error_says_whether_the_call_was_executed() {
         (-32601, Value::Null, Executed::No),
         (-32602, Value::Null, Executed::No),
         (-32002, json!({"executed": "no"}), Executed::No),
-        (-32003, json!({"executed": "no"}), Executed::No),
+        (-32003, json!({"executed": "unknown"}), Executed::Unknown),
         (-32000, json!({"executed": "yes"}), Executed::Yes),
         (-32603, Value::Null, Executed::Yes),
         (-32007, json!({"executed": "yes"}), Executed::Yes),

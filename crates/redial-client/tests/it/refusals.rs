@@ -67,3 +67,51 @@ async fn two_late_refusals_of_one_attempt_count_once() {
     assert_eq!(call.await.unwrap().unwrap().value, json!(1));
     assert_eq!(client.stats().unmatched_replies, 1);
 }
+
+/// No room to wait for a running call is a reason to come back, not an end: the outcome is yet to come.
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_on_if_there_is_no_room_to_wait_for_its_running_attempt() {
+    let (client, mut peer, _network) = connected(with_sessions_and(|config| {
+        config.call.max_attempts = 100;
+    }))
+    .await;
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    for _ in 0..3 {
+        let request = peer.next_call(&mut sessions).await;
+        let busy = json!({"executed": "unknown", "retry_after_ms": 100});
+        peer.error(&request, -32001, busy).await;
+    }
+    let replayed = peer.next_call(&mut sessions).await;
+    peer.execute(&mut sessions, &replayed, json!(1)).await;
+    assert_eq!(call.await.unwrap().unwrap().value, json!(1));
+}
+
+/// But nothing is concluded from it: the call may have been executed.
+#[tokio::test(start_paused = true)]
+async fn a_call_without_room_to_wait_is_unknown_at_its_deadline() {
+    let (client, mut peer, _network) = connected(two_attempts()).await;
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    for data in [
+        json!({"executed": "unknown", "retry_after_ms": 10}),
+        json!({"executed": "no"}),
+    ] {
+        let request = peer.next_call(&mut sessions).await;
+        peer.error(&request, -32001, data).await;
+    }
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+}
+
+/// A bare -32001 is another server's, and says nothing.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_without_redials_data_ends_the_call_as_unknown() {
+    let (client, mut peer, _network) = connected(two_attempts()).await;
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    let request = peer.next_call(&mut sessions).await;
+    peer.error(&request, -32001, json!(null)).await;
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+}

@@ -32,11 +32,13 @@ impl ErrorCode {
     pub const INTERNAL_ERROR: Self = Self(-32603);
     /// -32000: the handler returned an error. Executed, and recorded.
     pub const HANDLER_ERROR: Self = Self(-32000);
-    /// -32001: no room now. Not executed; may be tried again after `retry_after_ms`.
+    /// -32001: no room now. This attempt was not executed, and may be followed by another after
+    /// `retry_after_ms`. `data.executed` speaks of the call: unknown, if an earlier attempt of it runs.
     pub const OVERLOADED: Self = Self(-32001);
     /// -32002: the caller's deadline passed before the call started. Not executed.
     pub const DEADLINE_PASSED: Self = Self(-32002);
-    /// -32003: the id belongs to a call with another method or other params. Not executed.
+    /// -32003: the id belongs to a call with another method or other params, which runs or has run. Whether
+    /// that is this call under other bytes is unknown.
     pub const ID_REUSED: Self = Self(-32003);
     /// -32004: the record is gone or never was here. Executed: unknown.
     pub const OUTCOME_UNKNOWN: Self = Self(-32004);
@@ -64,7 +66,6 @@ impl ErrorCode {
             | Self::INVALID_PARAMS
             | Self::OVERLOADED
             | Self::DEADLINE_PASSED
-            | Self::ID_REUSED
             | Self::UNAUTHENTICATED
             | Self::SHUTTING_DOWN => Executed::No,
             Self::INTERNAL_ERROR | Self::HANDLER_ERROR => Executed::Yes,
@@ -156,7 +157,7 @@ mod tests {
         (-32000, Executed::Yes, false),
         (-32001, Executed::No, true),
         (-32002, Executed::No, false),
-        (-32003, Executed::No, false),
+        (-32003, Executed::Unknown, false),
         (-32004, Executed::Unknown, false),
         (-32005, Executed::No, false),
         (-32006, Executed::No, true),

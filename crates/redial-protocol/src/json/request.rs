@@ -6,7 +6,7 @@ use super::{
     MAX_DEPTH,
     skip::{self, between, token, unquoted},
 };
-use crate::{dialect::Dialect, id::Id, meta::RequestMeta, request::Request};
+use crate::{dialect::Dialect, id::Id, limits::Limits, meta::RequestMeta, request::Request};
 
 /// Reads a whole message as a request; `None` leaves it to serde_json.
 pub(crate) fn read(text: &str, max_depth: usize) -> Option<Request<'_>> {
@@ -52,6 +52,7 @@ pub(crate) fn read(text: &str, max_depth: usize) -> Option<Request<'_>> {
         id,
         method: Cow::Borrowed(method?),
         params,
+        is_extended: meta.is_some(),
         meta: meta.unwrap_or_default(),
     })
 }
@@ -90,7 +91,11 @@ pub(super) fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMe
         } else if let Some(value) = named(name, r#""attempt":"#) {
             let count;
             (count, rest) = skip::count(value)?;
-            once(&mut attempt, count.try_into().ok()?)?;
+            let number = u32::try_from(count).ok();
+            once(
+                &mut attempt,
+                number.filter(|number| *number <= Limits::MAX_ATTEMPT)?,
+            )?;
         } else {
             let value = named(name, r#""traceparent":"#)?;
             rest = skip::string(value)?;

@@ -56,7 +56,8 @@ impl RequestTemplate {
         let value = after_id.strip_prefix(middle)?;
         let rest = skip::container(value, depth)?;
         let params = between(text, value, rest);
-        let (meta, rest) = match token(rest, r#","redial":"#) {
+        let extended = token(rest, r#","redial":"#);
+        let (meta, rest) = match extended {
             Some(value) => read_meta(text, value)?,
             None => (RequestMeta::default(), rest),
         };
@@ -70,6 +71,7 @@ impl RequestTemplate {
             id: Some(id),
             method: Cow::Borrowed(&text[from..to]),
             params: Some(params),
+            is_extended: extended.is_some(),
             meta,
         })
     }

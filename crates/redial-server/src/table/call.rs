@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redial_protocol::Limits;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 /// A hash of a method and its params; two attempts with different ones are not one call.
@@ -34,10 +35,21 @@ pub(crate) struct Attempt<'a> {
     pub(crate) now: Instant,
     /// Which sending of the call this is, from 1.
     pub(crate) number: u32,
+    /// Its client numbers attempts. One that doesn't repeats the bytes of the first, and by sending
+    /// them again withdraws what it concluded from a refusal.
+    pub(crate) is_numbered: bool,
     /// The caller has acknowledged every call of the session below this number.
     pub(crate) ack: Option<u64>,
     /// Another call of the same session, to be recorded in the same step.
     pub(crate) deferred: Option<DeferredOutcome<'a>>,
+}
+
+impl Attempt<'_> {
+    /// What is kept of its number if it is refused. A number above that is left, so that some attempt
+    /// can always be made.
+    pub(crate) fn notable(&self) -> u32 {
+        self.number.min(Limits::MAX_ATTEMPT - 1)
+    }
 }
 
 /// A call of a session that has finished and is not on record yet.
@@ -78,6 +90,8 @@ pub(crate) enum Decision<T, R> {
     Forgotten,
     /// A new call beyond the window of its session, or its memory.
     NoSlot,
+    /// A new call so far beyond the window that it is not even noted as refused.
+    FarBeyondWindow,
     /// The caller has acknowledged the call.
     Acknowledged,
     /// The call was cancelled or resolved before it ran, and never will run.

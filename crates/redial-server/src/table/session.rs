@@ -35,6 +35,10 @@ const RING_SLOTS: usize = 2;
 /// requests on another.
 const SLACK: usize = 2;
 
+/// How far beyond the end of the ring a refused number is noted, in windows: a client that counts its
+/// window is never further ahead, and what is noted holds for all numbers up to that one.
+const NOTABLE: usize = 4;
+
 /// What a straggler takes: its slot, its number, and its share of the tree.
 const STRAGGLER_BYTES: usize = 128;
 
@@ -118,7 +122,11 @@ impl<W: TableWaiter> Records<W> {
             Ok(slot) => slot,
             Err(NoSlot::Acknowledged) => return Decision::Acknowledged,
             Err(NoSlot::OutOfRoom) => {
-                self.refused_without_slot.add(number, attempt.number);
+                let notable = NOTABLE.saturating_mul(room.limits.window) as u64;
+                if number - self.end() >= notable {
+                    return Decision::FarBeyondWindow;
+                }
+                self.refused_without_slot.add(number, attempt.notable());
                 return Decision::NoSlot;
             }
         };
@@ -138,7 +146,7 @@ impl<W: TableWaiter> Records<W> {
             }
             // A copy of a refused attempt, made on the way. Its caller may know that nothing was
             // executed, so nothing is.
-            Slot::Empty { refused } if attempt.number <= *refused => {
+            Slot::Empty { refused } if attempt.is_numbered && attempt.number <= *refused => {
                 Decision::RefusedBefore { up_to: *refused }
             }
             Slot::Empty { .. } => {
@@ -306,7 +314,7 @@ impl<W: TableWaiter> RunningSlot<W> {
     ) -> Decision<T, R> {
         if self.fingerprint != attempt.fingerprint {
             // If the call is released, a copy of this attempt must not run in its place.
-            self.attempt = self.attempt.max(attempt.number);
+            self.attempt = self.attempt.max(attempt.notable());
             return Decision::IdReused;
         }
         if self.interest.is_crowded(max_joined) {
@@ -326,25 +334,29 @@ impl<W> Slot<W> {
         mut admit: impl FnMut() -> Result<Admitted<T>, R>,
     ) -> Decision<T, R> {
         if is_full {
-            self.note_refused(attempt.number);
+            self.note_refused(attempt);
             let retry_after = RETRY_AFTER;
             return Decision::Full { retry_after };
         }
         match admit() {
             Ok(Admitted { ticket, starts_now }) => {
-                *self = Self::Running(RunningSlot::new(attempt, starts_now));
+                let mut running = RunningSlot::new(attempt, starts_now);
+                if let Self::Empty { refused } = self {
+                    running.attempt = running.attempt.max(*refused);
+                }
+                *self = Self::Running(running);
                 Decision::Start(ticket)
             }
             Err(reason) => {
-                self.note_refused(attempt.number);
+                self.note_refused(attempt);
                 Decision::Refused(reason)
             }
         }
     }
 
-    fn note_refused(&mut self, attempt: u32) {
+    fn note_refused(&mut self, attempt: &Attempt<'_>) {
         if let Self::Empty { refused } = self {
-            *refused = attempt;
+            *refused = attempt.notable().max(*refused);
         }
     }
 }

@@ -80,13 +80,13 @@ async fn the_same_id_for_another_call_is_refused_in_flight_and_after() {
     peer.send(slow_inc(&uuid(1), 50)).await;
     for request in [&other_params, &other_method] {
         let reply = peer.call_json(request).await;
-        assert_eq!((code(&reply), executed(&reply)), (-32003, "no"));
+        assert_eq!((code(&reply), executed(&reply)), (-32003, "unknown"));
     }
     let first = peer.receive().await.unwrap();
     other_params.push(' ');
     for request in [&other_params, &other_method] {
         let reply = peer.call_json(request).await;
-        assert_eq!((code(&reply), executed(&reply)), (-32003, "no"));
+        assert_eq!((code(&reply), executed(&reply)), (-32003, "unknown"));
     }
     assert_eq!(
         peer.call(slow_inc(&uuid(1), 50)).await,

@@ -120,7 +120,7 @@ async fn senseless(all: &mut Refusals) {
 
     peer.call(inc(session, 0)).await;
     let other = peer.call_json(attempt("fail", session, 0, 1)).await;
-    all.expect(&other, -32003, No, "another method or other params");
+    all.expect(&other, -32003, Unknown, "another method or other params");
 }
 
 /// What there is no room for.

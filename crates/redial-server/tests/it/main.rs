@@ -12,6 +12,7 @@ mod every_refusal;
 mod faults;
 mod frozen;
 mod hostile;
+mod kept_values;
 mod leases;
 mod nested;
 mod not_executed;

@@ -65,7 +65,7 @@ async fn a_copy_of_an_attempt_that_was_another_call_never_runs() {
     peer.send(attempt("nothing", session, 0, 1)).await;
     let other = attempt("inc", session, 0, 2);
     let refused = peer.call_json(&other).await;
-    assert_eq!((code(&refused), executed(&refused)), (-32003, "no"));
+    assert_eq!((code(&refused), executed(&refused)), (-32003, "unknown"));
     assert_eq!(executed(&peer.receive_json().await), "no");
     let copy = peer.call_json(&other).await;
     assert_eq!((code(&copy), executed(&copy)), (-32001, "no"));
@@ -166,4 +166,57 @@ async fn no_effect_is_about_the_attempt_that_the_reply_names() {
         named.push(reply["redial"]["attempt"].as_u64());
     }
     assert_eq!(named, [Some(1), Some(1), Some(3)]);
+}
+
+/// A client without Redial's extensions, which sends the bytes of its refused request again. By that
+/// it withdraws what it concluded from the refusal, so there is no promise to keep.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_numbers_no_attempts_repeats_its_bytes_until_there_is_room() {
+    let service = Service::default();
+    let server = service.server(Config {
+        max_queued: 0,
+        ..one_at_a_time()
+    });
+    let (mut peer, session) = client(&server).await;
+    peer.send(attempt("slow_inc", session, 0, 1)).await;
+    let calls = [
+        json!({"jsonrpc": "2.0", "id": id(session, 1), "method": "inc"}),
+        json!({"id": id(session, 2), "method": "inc"}),
+        json!({"id": "plain", "method": "inc"}),
+    ];
+    for call in &calls {
+        for _ in 0..2 {
+            let refused = peer.call_json(call.to_string()).await;
+            assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
+            let detail = refused["error"]["data"]["detail"].as_str().unwrap();
+            assert!(detail.contains("calls are running"), "{detail}");
+        }
+    }
+    peer.receive_json().await;
+    for (call, value) in calls.iter().zip(2..) {
+        for _ in 0..2 {
+            let reply = peer.call_json(call.to_string()).await;
+            assert_eq!(reply["result"]["value"], value, "{reply}");
+        }
+    }
+    assert_eq!(service.effects(), 4);
+}
+
+/// The same for whatever else a call is refused for: its time was up, or it had no effect.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_numbers_no_attempts_may_repeat_after_any_refusal() {
+    let service = Service::default();
+    let (mut peer, session) = client(&service.server(config())).await;
+    let call = json!({"jsonrpc": "2.0", "id": id(session, 0), "method": "no_effect"}).to_string();
+    for tried in 1..3 {
+        let reply = peer.call_json(&call).await;
+        assert_eq!(reply["error"]["message"], format!("try {tried}"), "{reply}");
+    }
+    // What it numbers is held to its numbers, whoever asked before.
+    let late = request("inc", session, 1, json!({"attempt": 3, "timeout_ms": 0}));
+    assert_eq!(code(&peer.call_json(late).await), -32002);
+    let copy = peer.call_json(attempt("inc", session, 1, 3)).await;
+    assert_eq!((code(&copy), executed(&copy)), (-32001, "no"));
+    let bare = json!({"jsonrpc": "2.0", "id": id(session, 1), "method": "inc"}).to_string();
+    assert_eq!(peer.call_json(bare).await["result"]["value"], 1);
 }

@@ -74,6 +74,7 @@ impl PlainWorld {
             deadline,
             now: self.now,
             number: 1,
+            is_numbered: true,
             ack: None,
             deferred: None,
         };

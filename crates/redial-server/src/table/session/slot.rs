@@ -35,13 +35,13 @@ impl<W> RunningSlot<W> {
         Self {
             fingerprint: attempt.fingerprint,
             interest: Interest::new(attempt.deadline),
-            attempt: attempt.number,
+            attempt: attempt.notable(),
             is_started,
         }
     }
 
     pub(super) fn join(&mut self, waiter: W, attempt: &Attempt<'_>) {
         self.interest.join(waiter, attempt.deadline);
-        self.attempt = self.attempt.max(attempt.number);
+        self.attempt = self.attempt.max(attempt.notable());
     }
 }

@@ -57,6 +57,7 @@ impl RecordsWorld {
             deadline: None,
             now: self.now,
             number,
+            is_numbered: true,
             ack: None,
             deferred: None,
         }

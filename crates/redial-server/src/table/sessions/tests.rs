@@ -51,6 +51,7 @@ fn start(session: &Session<u32>, number: u64) {
             deadline: None,
             now: clock::now(),
             number: 1,
+            is_numbered: true,
             ack: None,
             deferred: None,
         };

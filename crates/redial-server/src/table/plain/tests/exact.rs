@@ -159,6 +159,7 @@ impl Exact {
             deadline: None,
             now: self.now,
             number: 1,
+            is_numbered: true,
             ack: None,
             deferred: None,
         };

@@ -21,6 +21,7 @@ fn come_and_go(table: &PlainTable<u32>, number: u128, now: Instant) -> bool {
         deadline: None,
         now,
         number: 1,
+        is_numbered: true,
         ack: None,
         deferred: None,
     };

@@ -9,7 +9,7 @@ fn a_call_beyond_the_window_is_refused_and_nothing_is_allocated_for_it() {
     assert_eq!(world.begin(last), Decision::Start(()));
     assert_eq!(world.begin(last + 1), Decision::NoSlot);
     for number in [1 << 40, SessionCall::MAX_NUMBER] {
-        assert_eq!(world.begin(number), Decision::NoSlot);
+        assert_eq!(world.begin(number), Decision::FarBeyondWindow);
         assert_eq!(world.resolve(number).0, Resolved::NoSlot);
         assert_eq!(world.cancel(number), Cancelled::NoSlot);
         assert!(!world.acknowledge(number, number + 1));
