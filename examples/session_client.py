@@ -191,9 +191,11 @@ class Client:
         reply = self._insist("rpc.resolve", {"id": id}, timeout)
         if not reply or "error" in reply:
             raise Unknown(id, reply and reply["error"])
-        answer = reply["result"]
-        if answer["state"] == "never":
+        answer = reply["result"] if isinstance(reply["result"], dict) else {}
+        if answer.get("state") == "never":
             raise NotExecuted(id)
+        if answer.get("state") != "done" or not ("result" in answer or isinstance(answer.get("error"), dict)):
+            raise Unknown(id)  # no answer to this
         if "error" in answer:
             raise (Unknown if executed_of(answer["error"]) == "unknown" else Failed)(id, answer["error"])
         return answer["result"]

@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use redial_protocol::SessionCall;
-use serde::{Deserialize, Serialize, Serializer};
+use redial_protocol::{SessionCall, deserialize_object};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -27,16 +27,14 @@ use crate::shared::Shared;
 /// with [`Client::forget`](crate::Client::forget), or with the session's lease. Until then the call
 /// takes up room in the session's window; when half of the window is taken this way, the client
 /// opens a new session and leaves the old one to its lease.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct CallToken {
     /// The call's id.
     pub id: Uuid,
     /// The method's name.
     pub method: String,
     /// The params, byte for byte: the server compares a fingerprint of them.
-    #[serde(default)]
     pub params: Option<Box<RawValue>>,
-    #[serde(skip)]
     pub(crate) retention: Option<Arc<Retention>>,
 }
 
@@ -65,6 +63,25 @@ impl Serialize for CallToken {
             params: self.params.as_deref(),
         };
         members.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CallToken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Members {
+            id: Uuid,
+            method: String,
+            #[serde(default)]
+            params: Option<Box<RawValue>>,
+        }
+        let Members { id, method, params } = deserialize_object(deserializer)?;
+        Ok(Self {
+            id,
+            method,
+            params,
+            retention: None,
+        })
     }
 }
 
@@ -106,5 +123,22 @@ impl Drop for Retention {
                 state.mux.drop_token(self.call, is_exported);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Foreign objects read by position.
+    #[test]
+    fn a_stored_token_is_an_object() {
+        let id = "12345678-9abc-8def-8000-000000000007";
+        let token = format!(r#"{{"id":"{id}","method":"inc","params":[1, 2]}}"#);
+        let token: CallToken = serde_json::from_str(&token).unwrap();
+        assert_eq!(token.params.unwrap().get(), "[1, 2]");
+        let array = format!(r#"["{id}","inc",[1, 2]]"#);
+        let error = serde_json::from_str::<CallToken>(&array).unwrap_err();
+        assert!(error.to_string().contains("expected an object"), "{error}");
     }
 }

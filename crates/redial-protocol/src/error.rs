@@ -9,43 +9,51 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 pub use self::code::{ErrorCode, Executed};
-use crate::{session::SessionId, text::cut};
+use crate::{
+    json::object::{deserialize_object, objects},
+    session::SessionId,
+    text::cut,
+};
 
-/// The `data` of every error that Redial itself raises.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorData {
-    /// Whether the call was executed.
-    pub executed: Executed,
-    /// How long to wait before another attempt, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after_ms: Option<u64>,
-    /// The session that the server doesn't know, if that is the error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unknown_session: Option<SessionId>,
-    /// What was wrong and what was expected, for people. Repeats at most 200 bytes of the input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+objects! {
+    /// The `data` of every error that Redial itself raises.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+    pub struct ErrorData {
+        /// Whether the call was executed.
+        pub executed: Executed,
+        /// How long to wait before another attempt, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub retry_after_ms: Option<u64>,
+        /// The session that the server doesn't know, if that is the error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub unknown_session: Option<SessionId>,
+        /// What was wrong and what was expected, for people. Repeats at most 200 bytes of the input.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub detail: Option<String>,
+    }
 }
 
-/// The `error` member of a reply.
-///
-/// ```
-/// use redial_protocol::{ErrorCode, ErrorObject, Executed};
-///
-/// let error = ErrorObject::raised(ErrorCode::OVERLOADED, "the queue of 8 is full")
-///     .with_retry_after_ms(40);
-/// assert_eq!(error.executed(), Executed::No);
-/// assert_eq!(error.retry_after_ms(), Some(40));
-/// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ErrorObject {
-    /// Which error.
-    pub code: ErrorCode,
-    /// One sentence.
-    pub message: String,
-    /// Whatever else the sender had to say, as JSON; [`ErrorData`] if Redial raised the error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Box<RawValue>>,
+objects! {
+    /// The `error` member of a reply.
+    ///
+    /// ```
+    /// use redial_protocol::{ErrorCode, ErrorObject, Executed};
+    ///
+    /// let error = ErrorObject::raised(ErrorCode::OVERLOADED, "the queue of 8 is full")
+    ///     .with_retry_after_ms(40);
+    /// assert_eq!(error.executed(), Executed::No);
+    /// assert_eq!(error.retry_after_ms(), Some(40));
+    /// ```
+    #[derive(Clone, Debug, Serialize)]
+    pub struct ErrorObject {
+        /// Which error.
+        pub code: ErrorCode,
+        /// One sentence.
+        pub message: String,
+        /// Whatever else the sender had to say, as JSON; [`ErrorData`] if Redial raised the error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub data: Option<Box<RawValue>>,
+    }
 }
 
 impl ErrorObject {
@@ -123,7 +131,8 @@ impl ErrorObject {
             #[serde(borrow)]
             detail: Option<&'a RawValue>,
         }
-        let lenient: Lenient<'_> = serde_json::from_str(self.data.as_ref()?.get()).ok()?;
+        let mut data = serde_json::Deserializer::from_str(self.data.as_ref()?.get());
+        let lenient: Lenient<'_> = deserialize_object(&mut data).ok()?;
         let number = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
         let session = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
         let text = |raw: &RawValue| serde_json::from_str(raw.get()).ok();

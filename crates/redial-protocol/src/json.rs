@@ -16,11 +16,13 @@
 //! | [`de`] | params into a type |
 //! | [`string`] | strings with escapes, and writes them |
 //! | [`depth`] | how deep any text nests |
+//! | [`object`] | objects by the names of their members, with what serde derives |
 //!
 //! Property tests beside each reader, and the targets of `redial-fuzz`, hold it against serde_json.
 
 pub(crate) mod de;
 pub(crate) mod depth;
+pub(crate) mod object;
 pub(crate) mod reply;
 pub(crate) mod request;
 mod skip;

@@ -67,6 +67,7 @@ pub use dialect::Dialect;
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FRAME_HEADER_BYTES, FrameDecoder, FrameError, write_frame};
 pub use id::{Id, IdError};
+pub use json::object::deserialize_object;
 pub use key::CallKey;
 pub use limits::Limits;
 pub use message::{Batch, Incoming, RequestReader};

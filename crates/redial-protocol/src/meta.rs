@@ -3,36 +3,38 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::json::string;
+use crate::json::{object::objects, string};
 
-/// The `redial` member of a request.
-///
-/// ```
-/// use redial_protocol::RequestMeta;
-///
-/// let meta = RequestMeta { attempt: 2, ..RequestMeta::default() };
-/// assert_eq!(serde_json::to_string(&meta)?, r#"{"attempt":2}"#);
-/// assert!(RequestMeta::default().is_empty());
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RequestMeta<'a> {
-    /// Which sending of the call this is, from 1; left out for the first.
-    #[serde(default = "first", skip_serializing_if = "is_first")]
-    pub attempt: u32,
-    /// What is left of the caller's deadline, in milliseconds. Relative, so that the clocks of
-    /// two machines are never compared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-    /// Every call below this number, of the session that the id belongs to, has been delivered to
-    /// its caller.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ack: Option<u64>,
-    /// The trace that the call belongs to (W3C Trace Context, section 3.2).
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<Cow<'a, str>>,
+objects! {
+    /// The `redial` member of a request.
+    ///
+    /// ```
+    /// use redial_protocol::RequestMeta;
+    ///
+    /// let meta = RequestMeta { attempt: 2, ..RequestMeta::default() };
+    /// assert_eq!(serde_json::to_string(&meta)?, r#"{"attempt":2}"#);
+    /// assert!(RequestMeta::default().is_empty());
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+    pub struct RequestMeta<'a> {
+        /// Which sending of the call this is, from 1; left out for the first.
+        #[serde(default = "first", skip_serializing_if = "is_first")]
+        pub attempt: u32,
+        /// What is left of the caller's deadline, in milliseconds. Relative, so that the clocks of
+        /// two machines are never compared.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub timeout_ms: Option<u64>,
+        /// Every call below this number, of the session that the id belongs to, has been delivered to
+        /// its caller.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub ack: Option<u64>,
+        /// The trace that the call belongs to (W3C Trace Context, section 3.2).
+        #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+        pub traceparent: Option<Cow<'a, str>>,
+    }
 }
 
 impl Default for RequestMeta<'_> {
@@ -96,17 +98,19 @@ fn write_number<const N: usize>(out: &mut Vec<u8>, separator: &mut u8, name: [u8
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// The `redial` member of a reply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplyMeta {
-    /// The reply was recorded by an earlier attempt and is sent again. Left out if the server
-    /// doesn't say, which is not the same as no.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replayed: Option<bool>,
-    /// Which attempt of a session's call is refused, so that a refusal that comes twice is not
-    /// taken for that of a later attempt. Left out of all other replies.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<u32>,
+objects! {
+    /// The `redial` member of a reply.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+    pub struct ReplyMeta {
+        /// The reply was recorded by an earlier attempt and is sent again. Left out if the server
+        /// doesn't say, which is not the same as no.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub replayed: Option<bool>,
+        /// Which attempt of a session's call is refused, so that a refusal that comes twice is not
+        /// taken for that of a later attempt. Left out of all other replies.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub attempt: Option<u32>,
+    }
 }
 
 fn first() -> u32 {

@@ -117,13 +117,6 @@ fn request_meta(raw: Option<&RawValue>) -> Result<RequestMeta<'_>, Rejection<'_>
     let Some(raw) = raw else {
         return Ok(RequestMeta::default());
     };
-    // A derived deserialiser would take an array for the object.
-    if !raw.get().starts_with('{') {
-        return Err(Rejection::invalid(format_args!(
-            "redial is {}; expected an object",
-            cut(raw.get())
-        )));
-    }
     let meta: RequestMeta<'_> = serde_json::from_str(raw.get()).map_err(|error| {
         Rejection::invalid(format_args!(
             "the member redial: {}",

@@ -4,10 +4,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::value::RawValue;
 
-use crate::{error::ErrorObject, session::SessionId};
+use crate::{error::ErrorObject, json::object::objects, session::SessionId, text::cut};
 
 /// Answers `"pong"`, past every queue.
 pub const PING: &str = "rpc.ping";
@@ -30,111 +30,124 @@ pub const RESOLVE: &str = "rpc.resolve";
 /// to be a notification.
 pub const CANCEL: &str = "rpc.cancel";
 
-/// What `rpc.hello` takes. Without a session it asks for one.
-///
-/// ```
-/// use redial_protocol::rpc::HelloParams;
-///
-/// let open: HelloParams = serde_json::from_str("{}")?;
-/// assert_eq!(open.session, None);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HelloParams {
-    /// The session to attach the connection to. An unknown one is answered with -32004.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<SessionId>,
+objects! {
+    /// What `rpc.hello` takes. Without a session it asks for one.
+    ///
+    /// ```
+    /// use redial_protocol::rpc::HelloParams;
+    ///
+    /// let open: HelloParams = serde_json::from_str("{}")?;
+    /// assert_eq!(open.session, None);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+    pub struct HelloParams #[serde(deny_unknown_fields)] {
+        /// The session to attach the connection to. An unknown one is answered with -32004.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub session: Option<SessionId>,
+    }
 }
 
-/// What `rpc.hello` answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello<'a> {
-    /// The session.
-    pub session: SessionId,
-    /// Which table of calls it is a session of: another text after a restart of a server whose
-    /// table is in memory.
-    #[serde(borrow)]
-    pub table: Cow<'a, str>,
-    /// How long the session outlives its last connection, in milliseconds.
-    pub lease_ms: u64,
-    /// The largest frame that the server takes, in bytes without its header.
-    pub max_frame: u64,
-    /// How many calls of the session may be unacknowledged at once: the window.
-    pub max_in_flight: u64,
+objects! {
+    /// What `rpc.hello` answers.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+    pub struct Hello<'a> {
+        /// The session.
+        pub session: SessionId,
+        /// Which table of calls it is a session of: another text after a restart of a server whose
+        /// table is in memory.
+        #[serde(borrow)]
+        pub table: Cow<'a, str>,
+        /// How long the session outlives its last connection, in milliseconds.
+        pub lease_ms: u64,
+        /// The largest frame that the server takes, in bytes without its header.
+        pub max_frame: u64,
+        /// How many calls of the session may be unacknowledged at once: the window.
+        pub max_in_flight: u64,
+    }
 }
 
-/// What `rpc.ack` takes: which calls of a session their caller acknowledges, for good.
-///
-/// A request carries `ack` itself, as `"redial": {"ack": n}`. `above` is for calls that are
-/// acknowledged before an earlier one is, so that one slow call does not pin the records of all that
-/// came after it.
-///
-/// ```
-/// use redial_protocol::rpc::AckParams;
-///
-/// let text = r#"{"session":"123456789abcdef","ack":7,"above":[[8,512]]}"#;
-/// let params: AckParams = serde_json::from_str(text)?;
-/// assert_eq!((params.ack, params.above), (7, vec![(8, 512)]));
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AckParams {
-    /// The session.
-    pub session: SessionId,
-    /// Every call below this number.
-    #[serde(default)]
-    pub ack: u64,
-    /// And every call from the first number of a pair up to, but not including, the second. The pairs
-    /// ascend and don't overlap. A pair that begins beyond the window is refused with -32001, and so
-    /// are those after it; those before it count.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub above: Vec<(u64, u64)>,
+objects! {
+    /// What `rpc.ack` takes: which calls of a session their caller acknowledges, for good.
+    ///
+    /// A request carries `ack` itself, as `"redial": {"ack": n}`. `above` is for calls that are
+    /// acknowledged before an earlier one is, so that one slow call does not pin the records of all that
+    /// came after it.
+    ///
+    /// ```
+    /// use redial_protocol::rpc::AckParams;
+    ///
+    /// let text = r#"{"session":"123456789abcdef","ack":7,"above":[[8,512]]}"#;
+    /// let params: AckParams = serde_json::from_str(text)?;
+    /// assert_eq!((params.ack, params.above), (7, vec![(8, 512)]));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+    pub struct AckParams #[serde(deny_unknown_fields)] {
+        /// The session.
+        pub session: SessionId,
+        /// Every call below this number.
+        #[serde(default)]
+        pub ack: u64,
+        /// And every call from the first number of a pair up to, but not including, the second. The pairs
+        /// ascend and don't overlap. A pair that begins beyond the window is refused with -32001, and so
+        /// are those after it; those before it count.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub above: Vec<(u64, u64)>,
+    }
 }
 
-/// What `rpc.resolve` and `rpc.cancel` take: the id of the call, if it is a string. An id that is an
-/// integer is given as an integer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CallParams<'a> {
-    /// The id.
-    #[serde(borrow)]
-    pub id: Cow<'a, str>,
+objects! {
+    /// What `rpc.resolve` and `rpc.cancel` take: the id of the call, if it is a string. An id that is an
+    /// integer is given as an integer.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+    pub struct CallParams<'a> #[serde(deny_unknown_fields)] {
+        /// The id.
+        #[serde(borrow)]
+        pub id: Cow<'a, str>,
+    }
 }
 
-/// What `rpc.resolve` answers. It waits for a call that is running.
-///
-/// ```
-/// use redial_protocol::rpc::{Resolution, State};
-///
-/// let text = r#"{"state":"done","result":{"value":1}}"#;
-/// let resolution: Resolution = serde_json::from_str(text)?;
-/// assert_eq!(resolution.state, State::Done);
-/// assert_eq!(resolution.result.unwrap().get(), r#"{"value":1}"#);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, Deserialize)]
-pub struct Resolution {
-    /// What happened to the call; never [`Running`](State::Running).
-    pub state: State,
-    /// If it is done: the result, as it was recorded.
-    #[serde(default, deserialize_with = "present")]
-    pub result: Option<Box<RawValue>>,
-    /// If it is done: the handler's error, as it was recorded.
-    #[serde(default)]
-    pub error: Option<ErrorObject>,
+objects! {
+    /// What `rpc.resolve` answers. It waits for a call that is running.
+    ///
+    /// ```
+    /// use redial_protocol::rpc::{Resolution, State};
+    ///
+    /// let text = r#"{"state":"done","result":{"value":1}}"#;
+    /// let resolution: Resolution = serde_json::from_str(text)?;
+    /// assert_eq!(resolution.state, State::Done);
+    /// assert_eq!(resolution.result.unwrap().get(), r#"{"value":1}"#);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Debug, Serialize)]
+    pub struct Resolution {
+        /// What happened to the call; never [`Running`](State::Running).
+        pub state: State,
+        /// If it is done: the result, as it was recorded.
+        #[serde(
+            default,
+            deserialize_with = "present",
+            skip_serializing_if = "Option::is_none"
+        )]
+        pub result: Option<Box<RawValue>>,
+        /// If it is done: the handler's error, as it was recorded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub error: Option<ErrorObject>,
+    }
 }
 
-/// What `rpc.cancel` answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cancellation {
-    /// What happened to the call.
-    pub state: State,
+objects! {
+    /// What `rpc.cancel` answers.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+    pub struct Cancellation {
+        /// What happened to the call.
+        pub state: State,
+    }
 }
 
 /// What happened to a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It was executed, and its outcome is on record.
@@ -143,6 +156,21 @@ pub enum State {
     Running,
     /// It was not executed and never will be: its id is fenced.
     Never,
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A derived deserialiser would take `{"never":null}`, too.
+        match &*Cow::<str>::deserialize(deserializer)? {
+            "done" => Ok(Self::Done),
+            "running" => Ok(Self::Running),
+            "never" => Ok(Self::Never),
+            other => Err(D::Error::unknown_variant(
+                cut(other),
+                &["done", "running", "never"],
+            )),
+        }
+    }
 }
 
 /// A member that is `null` is present: a result may be `null`.

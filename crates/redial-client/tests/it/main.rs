@@ -4,6 +4,7 @@ mod acknowledgements;
 mod cancelling;
 mod closing;
 mod connections;
+mod foreign_objects;
 mod forgetting;
 mod frozen_clients;
 mod hedging;

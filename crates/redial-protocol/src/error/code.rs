@@ -1,8 +1,10 @@
 //! Error codes, and what each says about whether the call was executed.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+
+use crate::text::cut;
 
 /// A JSON-RPC error code: any `i32`, the known ones as constants.
 ///
@@ -129,7 +131,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// Whether a call took effect, as far as its server can know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Executed {
     /// Certainly not.
@@ -138,6 +140,21 @@ pub enum Executed {
     Yes,
     /// It may have, and it may not.
     Unknown,
+}
+
+impl<'de> Deserialize<'de> for Executed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A derived deserialiser would take `{"no":null}`, too.
+        match &*Cow::<str>::deserialize(deserializer)? {
+            "no" => Ok(Self::No),
+            "yes" => Ok(Self::Yes),
+            "unknown" => Ok(Self::Unknown),
+            other => Err(D::Error::unknown_variant(
+                cut(other),
+                &["no", "yes", "unknown"],
+            )),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use redial_protocol::{
-    CallKey, Dialect, ErrorObject, Id, SessionCall, SessionId, encode_error, encode_result, rpc,
+    CallKey, Dialect, ErrorObject, Id, SessionCall, SessionId, deserialize_object, encode_error,
+    encode_result, rpc,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -259,6 +260,6 @@ fn check_ranges(ranges: &[(u64, u64)], window: usize) -> Result<(), ErrorObject>
 }
 
 fn read<'a, P: Deserialize<'a>>(params: Option<&'a str>) -> Result<P, ErrorObject> {
-    serde_json::from_str(params.unwrap_or("{}"))
-        .map_err(|error| refusal::invalid_params(&error.to_string()))
+    let mut params = serde_json::Deserializer::from_str(params.unwrap_or("{}"));
+    deserialize_object(&mut params).map_err(|error| refusal::invalid_params(&error.to_string()))
 }

@@ -108,7 +108,9 @@ async fn a_version_is_2_0_and_nothing_else() {
 #[tokio::test]
 async fn the_redial_member_is_an_object_with_typed_members() {
     let mut world = World::new().await;
-    for redial in VALUES.iter().filter(|value| **value != "{}") {
+    let by_position = ["[2]", "[2,null,7,null]"];
+    let values = VALUES.iter().filter(|value| **value != "{}");
+    for redial in values.chain(&by_position) {
         let message = format!(r#"{{"id":7,"method":"inc","redial":{redial}}}"#);
         world.expect_invalid(&message, "7").await;
     }
@@ -123,6 +125,26 @@ async fn the_redial_member_is_an_object_with_typed_members() {
     ] {
         let message = format!(r#"{{"id":7,"method":"inc","redial":{{"{name}":{value}}}}}"#);
         world.expect_invalid(&message, "7").await;
+    }
+}
+
+/// Foreign objects read by position.
+#[tokio::test]
+async fn the_params_of_the_protocols_own_methods_are_objects() {
+    let mut world = World::new().await;
+    let call = r#"["12345678-9abc-8def-8000-000000000007"]"#;
+    for (method, params) in [
+        ("rpc.hello", "[]"),
+        ("rpc.hello", r#"["123456789abcdef"]"#),
+        ("rpc.ack", r#"["123456789abcdef",7,[]]"#),
+        ("rpc.resolve", call),
+        ("rpc.cancel", call),
+    ] {
+        let message = format!(r#"{{"id":7,"method":"{method}","params":{params}}}"#);
+        let reply: Value = world.peer.call_json(&message).await;
+        let said = (code(&reply), executed(&reply));
+        assert_eq!(said, (-32602, "no"), "{message}: {reply}");
+        assert!(reply.to_string().contains("expected an object"), "{reply}");
     }
 }
 
