@@ -105,6 +105,7 @@ class Session:
     """The numbers of one session, and which of them are acknowledged."""
 
     id: str
+    table: str  # the server's table of calls
     window: int
     max_frame: int
     next: int = 0
@@ -336,9 +337,9 @@ class Client:
             reply = self._ask("rpc.hello", {"session": session.id} if session else {}, wait) or {}
             hello, error = reply.get("result"), reply.get("error", {})
             opened = hello.get("session") if isinstance(hello, dict) else None
-            if isinstance(opened, str) and opened == (session.id if session else opened):
+            if isinstance(opened, str) and (not session or (opened, hello.get("table")) == (session.id, session.table)):
                 self.attached = True
-                self.session = session or Session(opened, hello["max_in_flight"], hello["max_frame"])
+                self.session = session or Session(opened, *map(hello.get, ("table", "max_in_flight", "max_frame")))
                 self._send_acks()  # on the last connection they may have been lost
             elif not reply or error.get("code") in (-32001, -32006):
                 failures += 1

@@ -96,6 +96,7 @@ fn hello_reply(outcome: Result<&str, ErrorObject>) -> HelloReply {
     match outcome.map(serde_json::from_str::<Hello<'_>>) {
         Ok(Ok(hello)) => HelloReply::Session {
             id: hello.session,
+            table: hello.table.into(),
             window: hello.max_in_flight,
             max_frame_bytes: hello.max_frame,
         },

@@ -39,6 +39,7 @@ pub(crate) enum HelloReply {
     /// It has opened the session, or attached the connection to it.
     Session {
         id: SessionId,
+        table: Box<str>,
         window: u64,
         max_frame_bytes: u64,
     },

@@ -62,6 +62,7 @@ mod tests {
     fn session(id: u64) -> HelloReply {
         HelloReply::Session {
             id: SessionId::from_bits(id),
+            table: "t".into(),
             window: 8,
             max_frame_bytes: 1_000,
         }

@@ -193,6 +193,12 @@ impl Mux {
             (HelloReply::Session { .. }, None) => true,
             _ => false,
         };
+        if let Some(attach) = hello.attach
+            && is_attached
+            && self.is_of_another_table(attach, &reply)
+        {
+            return self.handle_other_table(link, attach, now);
+        }
         if is_attached {
             self.on_session(link, reply, hello.attach.is_none(), now);
             return Ok(());
@@ -299,6 +305,7 @@ impl Mux {
     fn on_session(&mut self, number: usize, reply: HelloReply, is_new: bool, now: Instant) {
         let HelloReply::Session {
             id,
+            table,
             window,
             max_frame_bytes,
         } = reply
@@ -312,7 +319,7 @@ impl Mux {
         if is_new {
             self.sessions.opener = None;
             self.sessions.opened += 1;
-            let session = Session::new(id, window, max_frame_bytes);
+            let session = Session::new(id, table, window, max_frame_bytes);
             let retired = self.sessions.current.replace(session);
             self.sessions.retired.extend(retired);
             self.attach_others(number, id, now);

@@ -157,6 +157,7 @@ impl ModelWorld {
         self.server.entry(id).or_default();
         let welcome = HelloReply::Session {
             id,
+            table: "t".into(),
             window: self.window,
             max_frame_bytes: 1 << 20,
         };

@@ -24,6 +24,8 @@ const MAX_WINDOW: u64 = 1 << 16;
 #[derive(Debug)]
 pub(crate) struct Session<K> {
     pub(crate) id: SessionId,
+    /// The server's table of calls that it is a session of, as an opaque text.
+    pub(crate) table: Box<str>,
     /// The largest frame that the server takes, in bytes.
     pub(crate) max_frame_bytes: usize,
     window: usize,
@@ -59,9 +61,10 @@ enum Slot<K> {
 }
 
 impl<K: Copy> Session<K> {
-    pub(crate) fn new(id: SessionId, window: u64, max_frame_bytes: u64) -> Self {
+    pub(crate) fn new(id: SessionId, table: Box<str>, window: u64, max_frame_bytes: u64) -> Self {
         Self {
             id,
+            table,
             max_frame_bytes: usize::try_from(max_frame_bytes).unwrap_or(usize::MAX),
             window: window.clamp(1, MAX_WINDOW) as usize,
             watermark: 0,
@@ -283,7 +286,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn session(window: u64) -> Session<u32> {
-        Session::new(SessionId::from_bits(7), window, 1000)
+        Session::new(SessionId::from_bits(7), "t".into(), window, 1000)
     }
 
     #[test]

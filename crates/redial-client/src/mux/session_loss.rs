@@ -9,6 +9,7 @@ use redial_protocol::SessionId;
 use super::{
     Mux,
     attempt::AttemptState,
+    control::HelloReply,
     pending::{Answer, CallId, Signal},
     session::Session,
     slab::Key,
@@ -58,6 +59,34 @@ impl Mux {
             self.attach(number, now);
         }
         Ok(())
+    }
+
+    /// Whether a server that has attached a connection to a session of this client has another table
+    /// of calls than the one that opened it.
+    pub(super) fn is_of_another_table(&self, session: SessionId, reply: &HelloReply) -> bool {
+        let HelloReply::Session { table, .. } = reply else {
+            return false;
+        };
+        let known = self.sessions.get(session);
+        known.is_some_and(|known| known.table != *table)
+    }
+
+    /// The server at the other end of the link has another table, in which nothing is known of the
+    /// session's calls. It took the session for one of its own, and what followed the hello may have
+    /// been executed there.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is to be closed, if another one shows that the session stands.
+    pub(super) fn handle_other_table(
+        &mut self,
+        number: usize,
+        session: SessionId,
+        now: Instant,
+    ) -> Result<(), String> {
+        let reason = "the server has another table of calls than the one that opened the session";
+        self.fail_calls_on(number, &reason.into());
+        self.handle_unknown_session(number, session, UnknownSource::Call, now)
     }
 
     /// What was written to the link's connection may have been executed by a server that has no

@@ -352,6 +352,7 @@ fn a_call_that_may_have_been_executed_goes_only_where_its_session_is_known() {
         mux.handle_connected(0, now);
         let session = HelloReply::Session {
             id: redial_protocol::SessionId::from_bits(7),
+            table: "t".into(),
             window: 9,
             max_frame_bytes: 1 << 20,
         };
@@ -390,6 +391,7 @@ fn a_call_that_got_another_name_while_it_waited_for_a_number_keeps_it() {
     mux.handle_connected(1, now);
     let session = HelloReply::Session {
         id: redial_protocol::SessionId::from_bits(7),
+        table: "t".into(),
         window: 1,
         max_frame_bytes: 1 << 20,
     };

@@ -12,6 +12,7 @@ mod hellos;
 mod late_replies;
 mod limits;
 mod no_replies;
+mod other_tables;
 mod outages;
 mod peer;
 mod peers;

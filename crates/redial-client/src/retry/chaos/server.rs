@@ -115,6 +115,7 @@ impl ChaosServer {
         }
         HelloReply::Session {
             id,
+            table: "t".into(),
             window: WINDOW,
             max_frame_bytes: 1 << 20,
         }

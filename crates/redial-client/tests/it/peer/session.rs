@@ -18,6 +18,8 @@ pub(crate) struct Sessions {
     /// The window that it announces.
     pub(crate) window: u64,
     pub(crate) max_frame: u64,
+    /// The name of the table that they are in.
+    pub(crate) table: &'static str,
 }
 
 /// What it keeps about one session.
@@ -55,6 +57,7 @@ impl Sessions {
         Self {
             window: 512,
             max_frame: 1 << 20,
+            table: "t",
             ..Self::default()
         }
     }
@@ -85,7 +88,7 @@ impl Sessions {
     }
 
     fn hello(&self, session: &str) -> Value {
-        json!({"session": session, "table": "t", "lease_ms": 60_000,
+        json!({"session": session, "table": self.table, "lease_ms": 60_000,
             "max_frame": self.max_frame, "max_in_flight": self.window})
     }
 
