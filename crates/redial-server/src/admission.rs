@@ -1,16 +1,26 @@
-//! Admission: how many calls run at once, how many are queued, and when to try again.
+//! Admission: how many calls run at once, how many are queued, whose turn it is, and when to try
+//! again.
 //!
-//! Pure bookkeeping: what a job is, and how it is run, is the caller's business. The common case,
-//! a free run permit and an empty queue, is two atomic steps without a lock.
+//! Pure bookkeeping: what a job is, and how it is run, is the caller's business. Calls of one method
+//! that one peer sends are a *lane*. A lane has a [`Share`] of the run permits, so that handlers that
+//! hang, or a peer that sends without end, leave some for others; freed permits go round the methods
+//! and, within a method, round the peers. In a full queue a lane that holds more gives up its newest
+//! call, which has not started, to one that holds less.
+
+mod peers;
+mod queue;
 
 use std::{
-    collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
+
+pub(crate) use self::peers::{Lane, PeerSlot};
+use self::{peers::Peers, queue::Turns};
+use crate::{peer::Peer, share::Share};
 
 /// The shortest time a refused caller is asked to stay away.
 const MIN_RETRY_AFTER: Duration = Duration::from_millis(10);
@@ -31,97 +41,157 @@ pub(crate) enum Ticket {
     Queue,
 }
 
-/// All run permits and all slots of the queue are taken.
+/// There is no run permit for the call, and no slot in the queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueueFull {
     pub(crate) retry_after: Duration,
 }
 
+/// A queued job whose slot has gone to another one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Displaced<J> {
+    pub(crate) job: J,
+    pub(crate) retry_after: Duration,
+}
+
+/// The bounds of what runs and what is queued; see `Config` for what they mean to a user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdmissionLimits {
+    pub(crate) max_running: usize,
+    pub(crate) max_queued: usize,
+    /// How many per cent of the run permits that others leave a lane leaves.
+    pub(crate) reserve_percent: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Admission<J> {
-    max_running: usize,
-    max_queued: usize,
-    running: AtomicUsize,
-    /// Slots in the queue that are taken or reserved.
+    limits: AdmissionLimits,
+    state: Mutex<State<J>>,
+    /// Slots in the queue that are taken or reserved: the same as in the state, to be read without
+    /// its lock.
     queued: AtomicUsize,
-    queue: Mutex<VecDeque<J>>,
     /// A moving average of how long executions on tasks held their run permits; 0 before the first.
     mean_service_us: AtomicU64,
 }
 
+#[derive(Debug)]
+struct State<J> {
+    running: usize,
+    /// Run permits by method.
+    running_of: Box<[usize]>,
+    /// Slots in the queue that are taken or reserved.
+    queued: usize,
+    peers: Peers<J>,
+    turns: Turns,
+}
+
 impl<J> Admission<J> {
-    pub(crate) fn new(max_running: usize, max_queued: usize) -> Self {
+    pub(crate) fn new(limits: AdmissionLimits, methods: usize) -> Self {
         Self {
-            max_running,
-            max_queued,
-            running: AtomicUsize::new(0),
+            limits,
+            state: Mutex::new(State {
+                running: 0,
+                running_of: vec![0; methods].into(),
+                queued: 0,
+                peers: Peers::new(methods),
+                turns: Turns::new(methods),
+            }),
             queued: AtomicUsize::new(0),
-            queue: Mutex::new(VecDeque::new()),
             mean_service_us: AtomicU64::new(0),
         }
     }
 
-    /// Takes a run permit, or reserves a slot in the queue. No call overtakes the queue.
-    pub(crate) fn admit(&self) -> Result<Ticket, QueueFull> {
-        if self.queued.load(SeqCst) == 0 && self.try_run() {
-            return Ok(Ticket::Run);
+    /// A connection of a peer is open.
+    pub(crate) fn enter(&self, peer: Peer) -> PeerSlot {
+        self.lock().peers.enter(peer)
+    }
+
+    /// A connection of a peer is gone.
+    pub(crate) fn leave(&self, slot: PeerSlot) {
+        self.lock().peers.leave(slot);
+    }
+
+    /// Takes a run permit, or reserves a slot in the queue, if need be that of a job that is returned.
+    /// No call overtakes those of its lane.
+    pub(crate) fn admit(&self, lane: Lane) -> Result<(Ticket, Option<Displaced<J>>), QueueFull> {
+        let mut state = self.lock();
+        if state.peers.lane(lane).queued == 0 && state.may_run(&self.limits, lane) {
+            state.run(lane);
+            return Ok((Ticket::Run, None));
         }
-        match self
-            .queued
-            .try_update(SeqCst, SeqCst, |n| (n < self.max_queued).then_some(n + 1))
-        {
-            Ok(_) => Ok(Ticket::Queue),
-            Err(_) => Err(QueueFull {
-                retry_after: self.retry_after(),
-            }),
+        let mut displaced = None;
+        if state.queued >= self.limits.max_queued {
+            let retry_after = self.retry_after(state.queued);
+            let Some(job) = state.displace_for(lane) else {
+                return Err(QueueFull { retry_after });
+            };
+            displaced = Some(Displaced { job, retry_after });
         }
+        state.queued += 1;
+        state.peers.reserve(lane);
+        self.queued.store(state.queued, SeqCst);
+        Ok((Ticket::Queue, displaced))
     }
 
     /// Puts the job into the slot that was reserved for it. Ask for the [`next_runnable`]
     /// afterwards: a run permit may have become free since.
     ///
     /// [`next_runnable`]: Self::next_runnable
-    pub(crate) fn enqueue(&self, job: J) {
-        self.lock().push_back(job);
+    pub(crate) fn enqueue(&self, lane: Lane, job: J) {
+        let state = &mut *self.lock();
+        if state.peers.push(lane, job) {
+            state.turns.add(lane);
+        }
     }
 
     /// Releases a reserved slot in the queue.
-    pub(crate) fn release_queue_slot(&self) {
-        self.queued.fetch_sub(1, SeqCst);
+    pub(crate) fn release_queue_slot(&self, lane: Lane) {
+        let mut state = self.lock();
+        state.peers.unreserve(lane);
+        state.queued -= 1;
+        self.queued.store(state.queued, SeqCst);
     }
 
     /// Releases a run permit. Ask for the [`next_runnable`](Self::next_runnable) afterwards.
-    pub(crate) fn release_run_permit(&self) {
-        self.running.fetch_sub(1, SeqCst);
+    pub(crate) fn release_run_permit(&self, lane: Lane) {
+        let state = &mut *self.lock();
+        state.running -= 1;
+        state.running_of[lane.method] -= 1;
+        state.peers.stop(lane);
     }
 
     /// A queued job that may run now, with its run permit.
     pub(crate) fn next_runnable(&self) -> Option<J> {
         // A slot in the queue is counted before its job looks for a free run permit, and a permit is
         // freed before this looks at the count, so at least one of the two sees the other.
-        if self.queued.load(SeqCst) == 0 {
+        if self.queued() == 0 {
             return None;
         }
-        let mut queue = self.lock();
-        if queue.is_empty() || !self.try_run() {
-            return None;
-        }
-        self.queued.fetch_sub(1, SeqCst);
-        queue.pop_front()
+        let mut state = self.lock();
+        let lane = state.next_lane(&self.limits)?;
+        // First, or the peer would be forgotten for a moment.
+        state.run(lane);
+        let job = state.take_out(lane, |jobs| jobs.pop_front());
+        self.queued.store(state.queued, SeqCst);
+        job
     }
 
     /// Takes a job out of the queue.
     pub(crate) fn remove(&self, is_it: impl Fn(&J) -> bool) -> Option<J> {
-        let mut queue = self.lock();
-        let at = queue.iter().position(is_it)?;
-        self.queued.fetch_sub(1, SeqCst);
-        queue.remove(at)
+        let mut state = self.lock();
+        let (lane, at) = state.peers.find(is_it)?;
+        let job = state.take_out(lane, |jobs| jobs.remove(at));
+        self.queued.store(state.queued, SeqCst);
+        job
     }
 
     /// Takes all jobs out of the queue, for a server that is about to stop.
     pub(crate) fn drain(&self) -> Vec<J> {
-        let jobs: Vec<J> = self.lock().drain(..).collect();
-        self.queued.fetch_sub(jobs.len(), SeqCst);
+        let (mut state, mut jobs) = (self.lock(), Vec::new());
+        while let Some((lane, at)) = state.peers.find(|_| true) {
+            jobs.extend(state.take_out(lane, |jobs| jobs.remove(at)));
+        }
+        self.queued.store(state.queued, SeqCst);
         jobs
     }
 
@@ -138,22 +208,16 @@ impl<J> Admission<J> {
     }
 
     pub(crate) fn running(&self) -> usize {
-        self.running.load(SeqCst)
+        self.lock().running
     }
 
     pub(crate) fn queued(&self) -> usize {
         self.queued.load(SeqCst)
     }
 
-    fn try_run(&self) -> bool {
-        self.running
-            .try_update(SeqCst, SeqCst, |n| (n < self.max_running).then_some(n + 1))
-            .is_ok()
-    }
-
     /// How long the queue as it stands will take: it grows with the queue (Little's law).
-    fn retry_after(&self) -> Duration {
-        let rounds = self.queued().div_ceil(self.max_running.max(1)).max(1);
+    fn retry_after(&self, queued: usize) -> Duration {
+        let rounds = queued.div_ceil(self.limits.max_running.max(1)).max(1);
         let mean = match self.mean_service_us.load(SeqCst) {
             0 => ASSUMED_SERVICE,
             mean_us => Duration::from_micros(mean_us),
@@ -162,160 +226,81 @@ impl<J> Admission<J> {
         wait.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<J>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AdmissionLimits {
+    /// What a lane may have of the run permits; all lanes of one peer, and all of one method, may
+    /// have the [larger](Share::larger) share.
+    fn share(&self) -> Share {
+        Share::all_but_percent(self.reserve_percent)
+    }
+}
+
+impl<J> State<J> {
+    /// Whether there is a run permit for a call of the lane.
+    fn may_run(&self, limits: &AdmissionLimits, lane: Lane) -> bool {
+        self.method_may_run(limits, lane.method) && self.peer_may_run(limits, lane)
+    }
+
+    fn method_may_run(&self, limits: &AdmissionLimits, method: usize) -> bool {
+        let free = limits.max_running - self.running;
+        limits
+            .share()
+            .larger()
+            .allows(self.running_of[method], free)
+    }
+
+    fn peer_may_run(&self, limits: &AdmissionLimits, lane: Lane) -> bool {
+        let free = limits.max_running - self.running;
+        let share = limits.share();
+        let of_peer = self.peers.running(lane.peer);
+        let of_lane = self.peers.lane(lane).running;
+        share.allows(of_lane, free) && share.larger().allows(of_peer, free)
+    }
+
+    /// Takes a run permit.
+    fn run(&mut self, lane: Lane) {
+        self.running += 1;
+        self.running_of[lane.method] += 1;
+        self.peers.start(lane);
+    }
+
+    /// Whose turn it is. Passes over those that have their share: at most as many as hold three
+    /// permits or more.
+    fn next_lane(&mut self, limits: &AdmissionLimits) -> Option<Lane> {
+        let mut turns = std::mem::take(&mut self.turns);
+        let next = turns.next(
+            |method| self.method_may_run(limits, method),
+            |lane| self.peer_may_run(limits, lane),
+        );
+        self.turns = turns;
+        next
+    }
+
+    /// Takes a job out of a lane's queue.
+    fn take_out(
+        &mut self,
+        lane: Lane,
+        take: impl FnOnce(&mut std::collections::VecDeque<J>) -> Option<J>,
+    ) -> Option<J> {
+        let (job, is_empty) = self.peers.take(lane, take)?;
+        self.queued -= 1;
+        if is_empty {
+            self.turns.remove(lane);
+        }
+        Some(job)
+    }
+
+    /// Takes the newest job of the peer that has most of them in the queue out of it, for a call of a
+    /// peer that has fewer; or else that of the same peer's longest lane.
+    fn displace_for(&mut self, lane: Lane) -> Option<J> {
+        let longest = self.peers.longest_for(lane)?;
+        self.take_out(longest, |jobs| jobs.pop_back())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// All that may run now.
-    fn runnable(admission: &Admission<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| admission.next_runnable()).collect()
-    }
-
-    fn enqueue(admission: &Admission<u32>, job: u32) -> Vec<u32> {
-        admission.enqueue(job);
-        runnable(admission)
-    }
-
-    fn release(admission: &Admission<u32>) -> Vec<u32> {
-        admission.release_run_permit();
-        runnable(admission)
-    }
-
-    #[test]
-    fn calls_are_admitted_until_both_limits_are_reached() {
-        let admission = Admission::<u32>::new(2, 1);
-        assert_eq!(admission.admit(), Ok(Ticket::Run));
-        assert_eq!(admission.admit(), Ok(Ticket::Run));
-        assert_eq!(admission.admit(), Ok(Ticket::Queue));
-        assert!(admission.admit().is_err());
-        assert_eq!(enqueue(&admission, 7), Vec::<u32>::new());
-        assert_eq!(release(&admission), [7]);
-        assert_eq!((admission.running(), admission.queued()), (2, 0));
-        assert_eq!(release(&admission), Vec::<u32>::new());
-        assert_eq!(release(&admission), Vec::<u32>::new());
-        assert_eq!((admission.running(), admission.queued()), (0, 0));
-    }
-
-    #[test]
-    fn a_permit_that_became_free_before_the_job_was_queued_is_not_lost() {
-        let admission = Admission::<u32>::new(1, 1);
-        assert_eq!(admission.admit(), Ok(Ticket::Run));
-        assert_eq!(admission.admit(), Ok(Ticket::Queue));
-        assert_eq!(release(&admission), Vec::<u32>::new());
-        assert_eq!(enqueue(&admission, 7), [7]);
-        assert_eq!((admission.running(), admission.queued()), (1, 0));
-    }
-
-    #[test]
-    fn no_call_overtakes_the_queue() {
-        let admission = Admission::<u32>::new(1, 2);
-        assert_eq!(admission.admit(), Ok(Ticket::Run));
-        assert_eq!(admission.admit(), Ok(Ticket::Queue));
-        assert_eq!(release(&admission), Vec::<u32>::new());
-        assert_eq!(admission.admit(), Ok(Ticket::Queue));
-        assert_eq!(enqueue(&admission, 1), [1]);
-        assert_eq!(enqueue(&admission, 2), Vec::<u32>::new());
-        assert_eq!(release(&admission), [2]);
-    }
-
-    #[test]
-    fn a_slot_can_be_released_and_the_queue_be_emptied() {
-        let admission = Admission::<u32>::new(1, 2);
-        assert_eq!(admission.admit(), Ok(Ticket::Run));
-        assert_eq!(admission.admit(), Ok(Ticket::Queue));
-        assert_eq!(admission.admit(), Ok(Ticket::Queue));
-        admission.release_queue_slot();
-        assert_eq!(enqueue(&admission, 3), Vec::<u32>::new());
-        assert_eq!(admission.drain(), [3]);
-        assert_eq!((admission.running(), admission.queued()), (1, 0));
-    }
-
-    #[test]
-    fn the_longer_the_queue_the_later_the_retry() {
-        let waits = [4, 40].map(|max_queued| {
-            let admission = Admission::<u32>::new(2, max_queued);
-            while admission.admit().is_ok() {}
-            admission.admit().unwrap_err().retry_after
-        });
-        assert_eq!(waits, [Duration::from_millis(100), Duration::from_secs(1)]);
-    }
-
-    #[derive(Clone, Copy, Debug)]
-    enum AdmissionStep {
-        Admit,
-        ReleasePermit,
-        ReleaseSlot,
-        Remove(usize),
-        Drain,
-    }
-
-    fn event() -> impl Strategy<Value = AdmissionStep> {
-        prop_oneof![
-            4 => Just(AdmissionStep::Admit),
-            3 => Just(AdmissionStep::ReleasePermit),
-            1 => Just(AdmissionStep::ReleaseSlot),
-            1 => (0usize..8).prop_map(AdmissionStep::Remove),
-            1 => Just(AdmissionStep::Drain),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
-
-        /// Against a number and a list: no limit is ever exceeded, no job is overtaken, no job stays
-        /// queued while a permit is free, and nothing is counted that isn't there.
-        #[test]
-        fn it_behaves_like_a_number_and_a_list(
-            (max_running, max_queued) in (1usize..4, 0usize..4),
-            events in prop::collection::vec(event(), 0..60),
-        ) {
-            let admission = Admission::<u32>::new(max_running, max_queued);
-            let (mut running, mut waiting) = (0, VecDeque::new());
-            for (job, event) in (0..).zip(events) {
-                match event {
-                    AdmissionStep::Admit => match admission.admit() {
-                        Ok(Ticket::Run) => {
-                            prop_assert!(running < max_running && waiting.is_empty());
-                            running += 1;
-                        }
-                        Ok(Ticket::Queue) => {
-                            prop_assert!(running == max_running && waiting.len() < max_queued);
-                            waiting.push_back(job);
-                            prop_assert_eq!(enqueue(&admission, job), Vec::<u32>::new());
-                        }
-                        Err(QueueFull { retry_after }) => {
-                            prop_assert_eq!((running, waiting.len()), (max_running, max_queued));
-                            prop_assert!((MIN_RETRY_AFTER..=MAX_RETRY_AFTER).contains(&retry_after));
-                        }
-                    },
-                    AdmissionStep::ReleasePermit if running > 0 => {
-                        let next = waiting.pop_front();
-                        running -= usize::from(next.is_none());
-                        prop_assert_eq!(release(&admission), Vec::from_iter(next));
-                    }
-                    AdmissionStep::ReleaseSlot if running == max_running && waiting.len() < max_queued => {
-                        prop_assert_eq!(admission.admit(), Ok(Ticket::Queue));
-                        admission.release_queue_slot();
-                    }
-                    AdmissionStep::Remove(at) => {
-                        let job = waiting.get(at).copied().unwrap_or(u32::MAX);
-                        let expected = waiting.remove(at);
-                        prop_assert_eq!(admission.remove(|other| *other == job), expected);
-                    }
-                    AdmissionStep::Drain => {
-                        prop_assert_eq!(std::mem::take(&mut waiting), admission.drain());
-                    }
-                    AdmissionStep::ReleasePermit | AdmissionStep::ReleaseSlot => {}
-                }
-                prop_assert_eq!(admission.running(), running);
-                prop_assert_eq!(admission.queued(), waiting.len());
-            }
-        }
-    }
-}
+mod tests;

@@ -226,7 +226,8 @@ impl ServerBuilder {
             plain: PlainTable::new(self.config.plain_limits(), epoch),
             sessions: Sessions::new(self.config.session_limits(), rng, process),
         };
-        let admission = Admission::new(self.config.max_running, self.config.max_queued);
+        let limits = self.config.admission_limits();
+        let admission = Admission::new(limits, self.router.methods().len());
         self.config.fit_to_frame(&mut discover);
         Ok(Server {
             shared: Arc::new(Shared {

@@ -5,6 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use redial_protocol::{Limits, encode_error};
 
 use crate::{
+    admission::AdmissionLimits,
     error::BuildError,
     refusal,
     table::{MAX_TTL, PlainLimits, SessionLimits},
@@ -12,6 +13,9 @@ use crate::{
 
 /// The largest window that a session may have.
 const MAX_IN_FLIGHT: usize = 64 * 1024;
+
+/// The most that one method and one peer may be made to leave to others.
+const MAX_RESERVE_PERCENT: u32 = 90;
 
 /// The limits of a server. All have defaults that suit a small service.
 ///
@@ -68,10 +72,20 @@ pub struct Config {
     pub max_all_session_bytes: usize,
     /// How many attempts may wait for one running call. Default 64. Beyond: -32001.
     pub max_joined: usize,
-    /// How many calls run at once. Default 256. Beyond, they queue.
+    /// How many calls run at once. Default 256. Beyond, they queue. Freed permits go round the
+    /// methods, and within a method round the peers.
     pub max_running: usize,
+    /// What the calls of one method that one peer sends leave to others, in per cent of the run
+    /// permits that those don't have; all calls of a peer, and all of a method, leave half of that.
+    /// Default 25: alone they get three quarters of `max_running` (192; 3 of 4; all of 3 or fewer), and
+    /// handlers that hang leave room for other methods. The larger, the fewer calls of one kind
+    /// run at once on a server with nothing else to do. 0 to 90; 0 reserves nothing. Beyond, calls
+    /// queue.
+    pub running_reserve_percent: u32,
     /// How many calls are queued until others finish. Default 1,024. Beyond: -32001, with a `retry_after_ms` that
-    /// grows with the queue.
+    /// grows with the queue. A full queue takes a call of a peer that has fewer in it than another,
+    /// or of a method that its peer has fewer of, in place of the newest of the larger number, which
+    /// is refused without having been executed.
     pub max_queued: usize,
     /// How many connections are open at once. Default 1,024, each at one partly received frame, a
     /// bounded write buffer and a socket. At the limit a new connection takes the place of the
@@ -122,6 +136,7 @@ impl Default for Config {
             max_all_session_bytes: 256 * 1024 * 1024,
             max_joined: 64,
             max_running: 256,
+            running_reserve_percent: 25,
             max_queued: 1_024,
             max_connections: 1_024,
             max_in_flight: 512,
@@ -167,6 +182,12 @@ impl Config {
             require(value > 0, name, value, "1 or more")?;
         }
         require(
+            self.running_reserve_percent <= MAX_RESERVE_PERCENT,
+            "running_reserve_percent",
+            self.running_reserve_percent,
+            "at most 90, or hardly a call could run",
+        )?;
+        require(
             self.max_in_flight <= MAX_IN_FLIGHT,
             "max_in_flight",
             self.max_in_flight,
@@ -201,6 +222,14 @@ impl Config {
             max_bytes: self.max_session_bytes,
             max_total_bytes: self.max_all_session_bytes,
             max_joined: self.max_joined,
+        }
+    }
+
+    pub(crate) fn admission_limits(&self) -> AdmissionLimits {
+        AdmissionLimits {
+            max_running: self.max_running,
+            max_queued: self.max_queued,
+            reserve_percent: self.running_reserve_percent,
         }
     }
 

@@ -96,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             io,
             outbox,
-            scratch: ConnectionScratch::new(shared.config.limits, now),
+            scratch: ConnectionScratch::new(&shared, peer.into(), now),
             decoder: FrameDecoder::new(shared.config.limits.max_frame_bytes),
             shared,
             peer,

@@ -223,9 +223,12 @@ impl Dispatcher<'_> {
 
     /// A call that leaves no record: a query, a notification, or an id that only correlates.
     fn unrecorded(&mut self, call: &Call<'_, '_>, method: usize) {
-        self.scratch.permit.yield_to_queue(self.shared);
-        match self.scratch.permit.admit(self.shared) {
-            Ok(ticket) => self.start(call, method, None, ticket),
+        self.scratch.permits.yield_to_queue();
+        match self.scratch.permits.admit(method) {
+            Ok(ticket) => {
+                self.scratch.permits.refuse_displaced();
+                self.start(call, method, None, ticket);
+            }
             Err(reason) => self.refuse(call, &reason.error(self.shared)),
         }
     }
@@ -233,11 +236,11 @@ impl Dispatcher<'_> {
     /// A call with a name: found or created in one step, before any delay, queue or handler.
     fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: TableKey<Waiter>) {
         let (shared, outbox) = (self.shared, self.outbox);
-        self.scratch.permit.yield_to_queue(shared);
+        self.scratch.permits.yield_to_queue();
         let ConnectionScratch {
             outcome,
             deferred,
-            permit,
+            permits,
             ..
         } = &mut *self.scratch;
         outcome.clear();
@@ -257,11 +260,12 @@ impl Dispatcher<'_> {
         let decision = shared.table.begin(
             &key,
             &attempt,
-            || permit.admit_mutation(shared, call),
+            || permits.admit_mutation(method, call),
             || call.waiter(outbox, &shared.router.method(method).name, ReplyKind::Reply),
             outcome,
             &mut notify,
         );
+        permits.refuse_displaced();
         if is_recorded {
             self.scratch.deferred.recorded(shared, notify.joined);
         }

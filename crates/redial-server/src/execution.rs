@@ -11,6 +11,7 @@ use std::{
 use redial_protocol::ErrorObject;
 
 use crate::{
+    admission::Lane,
     clock::{self, CoarseClock},
     handler::{Completion, HandlerFuture},
     observe::EventKind,
@@ -31,8 +32,8 @@ pub(crate) struct Job {
 /// Who is owed the outcome, and where it is recorded.
 pub(crate) struct Execution {
     pub(crate) shared: Arc<Shared>,
-    /// The method's index in the router.
-    pub(crate) method: usize,
+    /// What is called by whom: whose permit it holds.
+    pub(crate) lane: Lane,
     /// The call's entry in the table; `None` for a query, a notification, or an id that is no key.
     pub(crate) key: Option<TableKey<Waiter>>,
     /// The attempt that brought the call; `None` for a notification.
@@ -150,7 +151,7 @@ impl Execution {
         if let Stage::Admitted(since) | Stage::Started(since) = stage {
             let service = self.shared.awake.now().saturating_duration_since(since);
             self.shared.admission.record_service(service);
-            release_permit(&self.shared);
+            release_permit(&self.shared, self.lane);
         }
     }
 
@@ -158,7 +159,7 @@ impl Execution {
         match &self.origin {
             Some(origin) => origin.emit(&self.shared, kind),
             None => {
-                let method = self.shared.router.method(self.method);
+                let method = self.shared.router.method(self.lane.method);
                 self.shared.emit(kind, None, 1, &method.name);
             }
         }
@@ -225,8 +226,8 @@ pub(crate) fn remove_queued(shared: &Shared, session: &Arc<Session<Waiter>>, num
 }
 
 /// Releases a run permit, and starts queued calls with it.
-pub(crate) fn release_permit(shared: &Shared) {
-    shared.admission.release_run_permit();
+pub(crate) fn release_permit(shared: &Shared, lane: Lane) {
+    shared.admission.release_run_permit(lane);
     spawn_runnable(shared);
 }
 

@@ -92,6 +92,16 @@ pub(crate) fn queue_full(max_running: usize, max_queued: usize, after: Duration)
     overloaded(&detail, after)
 }
 
+/// To a call that was queued and has not started.
+pub(crate) fn displaced(max_queued: usize, after: Duration) -> ErrorObject {
+    let detail = format!(
+        "{} calls are queued, the limit of this server, and this one, of the peer or the method with \
+         the most of them, made room for another",
+        grouped(max_queued)
+    );
+    overloaded(&detail, after)
+}
+
 /// Nothing is executed for this attempt, but its call is running: a reason to come back, and to
 /// conclude nothing.
 pub(crate) fn too_many_joined(max: usize) -> ErrorObject {

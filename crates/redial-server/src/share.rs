@@ -20,10 +20,6 @@ impl Share {
     }
 
     /// All but so many per cent.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the run permits have no shares yet")
-    )]
     pub(crate) const fn all_but_percent(spare: u32) -> Self {
         Self { of: 100, spare }
     }

@@ -90,6 +90,10 @@ struct Args {
     /// The most calls that run at once
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RUNNING))]
     max_running: usize,
+    /// What the calls of one method from one address leave to others, in per cent of the places to
+    /// run that those don't have
+    #[arg(long, value_name = "PERCENT", default_value = "25", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u32>(RESERVES))]
+    running_reserve: u32,
     /// The most calls that wait to run
     #[arg(
         long,
@@ -158,6 +162,9 @@ const FRAME_BYTES: Whole = 256..=u32::MAX as i128;
 /// Calls that run at once.
 const RUNNING: Whole = 1..=1_000_000;
 
+/// What is left to others, in per cent.
+const RESERVES: Whole = 0..=90;
+
 /// Calls that wait for it.
 const QUEUED: Whole = 0..=10_000_000;
 
@@ -206,6 +213,7 @@ impl Args {
             session_lease: Duration::from_millis(self.lease_ms),
             max_sessions: self.max_sessions,
             max_running: self.max_running,
+            running_reserve_percent: self.running_reserve,
             max_queued: self.queue,
             max_connections: self.max_connections,
             drain_timeout: Duration::from_millis(self.drain_ms),

@@ -1,21 +1,30 @@
-//! The run permit that the calls of one read pass on to each other, so that calls that finish at
-//! once touch the server's counters once per read.
+//! What a connection has to do with admission: its peer's place there, and the run permit that the
+//! calls of one read pass on to each other, so that calls that finish at once touch what all
+//! connections share once per read.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use redial_protocol::ErrorObject;
 
 use super::call::Call;
 use crate::{
-    admission::{QueueFull, Ticket},
-    execution, refusal,
+    admission::{Displaced, Lane, PeerSlot, QueueFull, Ticket},
+    execution::{self, Job},
+    panics,
+    peer::Peer,
+    refusal,
     shared::Shared,
     table::Admitted,
 };
 
-/// A run permit of the call before, if there is one.
-#[derive(Default)]
-pub(super) struct SparePermit(Cell<bool>);
+pub(super) struct Permits {
+    shared: Arc<Shared>,
+    peer: PeerSlot,
+    /// The method of the call before, if that has left its run permit.
+    spare: Cell<Option<usize>>,
+    /// A queued call that an admitted one has displaced. It is refused once nothing is locked.
+    displaced: Cell<Option<Displaced<Job>>>,
+}
 
 /// Why a new call is not admitted.
 pub(super) enum NotAdmitted {
@@ -23,48 +32,94 @@ pub(super) enum NotAdmitted {
     QueueFull { retry_after: Duration },
 }
 
-impl SparePermit {
+impl Permits {
+    pub(super) fn new(shared: &Arc<Shared>, peer: Peer) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            peer: shared.admission.enter(peer),
+            spare: Cell::new(None),
+            displaced: Cell::new(None),
+        }
+    }
+
+    /// The calls of a method that come from this peer.
+    pub(super) fn lane(&self, method: usize) -> Lane {
+        let peer = self.peer;
+        Lane { peer, method }
+    }
+
     /// A run permit for a new call, or a slot in the queue.
-    pub(super) fn admit(&self, shared: &Shared) -> Result<Ticket, NotAdmitted> {
-        if shared.is_draining() {
+    pub(super) fn admit(&self, method: usize) -> Result<Ticket, NotAdmitted> {
+        if self.shared.is_draining() {
             return Err(NotAdmitted::ShuttingDown);
         }
-        if self.0.take() {
+        if self.spare.get() == Some(method) {
+            self.spare.set(None);
             return Ok(Ticket::Run);
         }
-        let admitted = shared.admission.admit();
-        admitted.map_err(|QueueFull { retry_after }| NotAdmitted::QueueFull { retry_after })
+        self.release();
+        match self.shared.admission.admit(self.lane(method)) {
+            Ok((ticket, displaced)) => {
+                if displaced.is_some() {
+                    self.displaced.set(displaced);
+                }
+                Ok(ticket)
+            }
+            Err(QueueFull { retry_after }) => Err(NotAdmitted::QueueFull { retry_after }),
+        }
     }
 
     /// The same, for a call that goes on record.
     pub(super) fn admit_mutation(
         &self,
-        shared: &Shared,
+        method: usize,
         call: &Call<'_, '_>,
     ) -> Result<Admitted<Ticket>, NotAdmitted> {
-        let ticket = self.admit(shared)?;
+        let ticket = self.admit(method)?;
         let starts_now = ticket == Ticket::Run && call.verdict.delay_execution.is_none();
         Ok(Admitted { ticket, starts_now })
     }
 
+    /// Refuses the call that had to leave the queue for one that was admitted, if there is one.
+    pub(super) fn refuse_displaced(&self) {
+        if let Some(Displaced {
+            mut job,
+            retry_after,
+        }) = self.displaced.take()
+        {
+            let max = self.shared.config.max_queued;
+            job.execution.refuse(&refusal::displaced(max, retry_after));
+            // Its future is the program's, and may panic.
+            panics::drop_quietly(job);
+        }
+    }
+
     /// Keeps the permit of a call that has finished for the next call of this read.
-    pub(super) fn keep(&self, shared: &Shared) {
-        if self.0.replace(true) {
-            execution::release_permit(shared);
+    pub(super) fn keep(&self, method: usize) {
+        if let Some(other) = self.spare.replace(Some(method)) {
+            execution::release_permit(&self.shared, self.lane(other));
         }
     }
 
     /// Releases the permit if calls are queued: they come first.
-    pub(super) fn yield_to_queue(&self, shared: &Shared) {
-        if shared.admission.queued() > 0 {
-            self.release(shared);
+    pub(super) fn yield_to_queue(&self) {
+        if self.shared.admission.queued() > 0 {
+            self.release();
         }
     }
 
-    pub(super) fn release(&self, shared: &Shared) {
-        if self.0.take() {
-            execution::release_permit(shared);
+    pub(super) fn release(&self) {
+        if let Some(method) = self.spare.take() {
+            execution::release_permit(&self.shared, self.lane(method));
         }
+    }
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        self.release();
+        self.refuse_displaced();
+        self.shared.admission.leave(self.peer);
     }
 }
 

@@ -40,7 +40,7 @@ impl Dispatcher<'_> {
         let handler = &self.shared.router.method(method).handler;
         let future = match handler.prepare(call.request.params, self.context(call)) {
             Ok(future) => future,
-            Err(error) => return self.withdraw(call, key.as_ref(), &ticket, &error),
+            Err(error) => return self.withdraw(call, method, key.as_ref(), &ticket, &error),
         };
         match ticket {
             Ticket::Run => {
@@ -49,7 +49,8 @@ impl Dispatcher<'_> {
             }
             Ticket::Queue => {
                 let job = self.job(call, method, key, Stage::Queued, future);
-                self.shared.admission.enqueue(job);
+                let lane = job.execution.lane;
+                self.shared.admission.enqueue(lane, job);
                 execution::spawn_runnable(self.shared);
                 // A server that began to stop in the meantime has emptied its queue before this.
                 if self.shared.is_draining() {
@@ -64,17 +65,20 @@ impl Dispatcher<'_> {
         let (own, clock) = (call.deadline, &mut self.scratch.clock);
         let check = execution::check_start_in_place(self.shared, key.as_ref(), own, clock);
         if let StartCheck::Expired(joined) = check {
-            self.refuse_all(call, joined, &Ticket::Run, &refusal::deadline_passed());
+            let error = refusal::deadline_passed();
+            self.refuse_all(call, method, joined, &Ticket::Run, &error);
             return;
         }
         match self.first_poll(call, method) {
-            FirstPoll::Ready { is_recorded } => self.finish_in_place(call, key, is_recorded),
+            FirstPoll::Ready { is_recorded } => {
+                self.finish_in_place(call, method, key, is_recorded);
+            }
             FirstPoll::Pending(future) => {
                 let stage = Stage::Started(self.awake);
                 execution::spawn(self.job(call, method, key, stage, future));
             }
             FirstPoll::NotStarted(error) => {
-                self.withdraw(call, key.as_ref(), &Ticket::Run, &error);
+                self.withdraw(call, method, key.as_ref(), &Ticket::Run, &error);
             }
         }
     }
@@ -103,7 +107,13 @@ impl Dispatcher<'_> {
         )
     }
 
-    fn finish_in_place(&mut self, call: &Call<'_, '_>, key: Option<Key>, is_recorded: bool) {
+    fn finish_in_place(
+        &mut self,
+        call: &Call<'_, '_>,
+        method: usize,
+        key: Option<Key>,
+        is_recorded: bool,
+    ) {
         self.scratch.tally.finished += 1;
         call.observe(self.shared, EventKind::Finished);
         match key {
@@ -117,7 +127,7 @@ impl Dispatcher<'_> {
             }
             key => self.record(call, key.as_ref(), is_recorded),
         }
-        self.scratch.permit.keep(self.shared);
+        self.scratch.permits.keep(method);
     }
 
     /// Records an outcome now, or forgets the call if it had no effect, and answers all waiters.
@@ -171,7 +181,7 @@ impl Dispatcher<'_> {
         Job {
             execution: Execution {
                 shared: Arc::clone(self.shared),
-                method,
+                lane: self.scratch.permits.lane(method),
                 key,
                 origin,
                 deadline: call.deadline,
@@ -186,18 +196,20 @@ impl Dispatcher<'_> {
     fn withdraw(
         &mut self,
         call: &Call<'_, '_>,
+        method: usize,
         key: Option<&Key>,
         ticket: &Ticket,
         error: &ErrorObject,
     ) {
         let joined = key.map(|key| self.shared.table.release(key));
-        self.refuse_all(call, joined.unwrap_or_default(), ticket, error);
+        self.refuse_all(call, method, joined.unwrap_or_default(), ticket, error);
     }
 
     /// Refuses all who wait for a call whose entry is gone already.
     fn refuse_all(
         &mut self,
         call: &Call<'_, '_>,
+        method: usize,
         joined: Vec<Waiter>,
         ticket: &Ticket,
         error: &ErrorObject,
@@ -207,8 +219,11 @@ impl Dispatcher<'_> {
             waiter.refuse(self.shared, error);
         }
         match ticket {
-            Ticket::Run => self.scratch.permit.keep(self.shared),
-            Ticket::Queue => self.shared.admission.release_queue_slot(),
+            Ticket::Run => self.scratch.permits.keep(method),
+            Ticket::Queue => {
+                let lane = self.scratch.permits.lane(method);
+                self.shared.admission.release_queue_slot(lane);
+            }
         }
     }
 }

@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use redial_protocol::{Limits, RequestReader, SessionId};
+use redial_protocol::{RequestReader, SessionId};
 
-use super::{attachment::Attachment, deferred::DeferredRecord, permit::SparePermit};
+use super::{attachment::Attachment, deferred::DeferredRecord, permit::Permits};
 use crate::{
-    clock::CoarseClock, handler::FutureSlot, shared::Shared, stats::Tally, table::Session,
-    waiter::Waiter,
+    clock::CoarseClock, handler::FutureSlot, peer::Peer, shared::Shared, stats::Tally,
+    table::Session, waiter::Waiter,
 };
 
 /// What has gathered during a read is given out by [`end_read`](Self::end_read).
@@ -24,7 +24,7 @@ pub(crate) struct ConnectionScratch {
     pub(super) other_session: Option<Attachment>,
     /// The method of the latest call.
     pub(super) latest_method: usize,
-    pub(super) permit: SparePermit,
+    pub(super) permits: Permits,
     /// Executions of this read that are not counted yet.
     pub(super) tally: Tally,
     pub(super) deferred: DeferredRecord,
@@ -32,15 +32,15 @@ pub(crate) struct ConnectionScratch {
 }
 
 impl ConnectionScratch {
-    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, peer: Peer, now: Instant) -> Self {
         Self {
-            reader: RequestReader::new(limits),
+            reader: RequestReader::new(shared.config.limits),
             future_slots: Vec::new(),
             outcome: Vec::new(),
             sessions: Vec::new(),
             other_session: None,
             latest_method: 0,
-            permit: SparePermit::default(),
+            permits: Permits::new(shared, peer),
             tally: Tally::default(),
             deferred: DeferredRecord::default(),
             clock: CoarseClock::new(now),
@@ -63,7 +63,7 @@ impl ConnectionScratch {
     pub(crate) fn end_read(&mut self, shared: &Arc<Shared>) {
         self.deferred.finish(shared);
         shared.counters.add(std::mem::take(&mut self.tally));
-        self.permit.release(shared);
+        self.permits.release();
     }
 
     /// Frees buffers that large replies have left behind.

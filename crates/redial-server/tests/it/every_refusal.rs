@@ -139,6 +139,20 @@ async fn beyond_the_limits(all: &mut Refusals) {
     let words = "1 calls are running and 0 are queued";
     all.expect(&peer.call_json(call("inc", 2)).await, -32001, No, words);
 
+    let server = Service::default().server(Config {
+        max_running: 1,
+        max_queued: 2,
+        ..Config::default()
+    });
+    let mut peer = pipe(&server);
+    for number in 1..=3 {
+        peer.send(call("slow_inc", number)).await;
+    }
+    until("the queue is full", || server.stats().queued == 2).await;
+    pipe_from(&server, "192.0.2.2").send(call("inc", 4)).await;
+    let words = "2 calls are queued, the limit of this server, and this one";
+    all.expect(&peer.receive_json().await, -32001, No, words);
+
     let mut peer = of(Config {
         max_joined: 1,
         ..Config::default()

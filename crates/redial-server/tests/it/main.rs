@@ -21,6 +21,7 @@ mod one_write;
 mod overload;
 mod races;
 mod resolving;
+mod running_shares;
 mod said_once;
 mod session_limits;
 mod session_room;

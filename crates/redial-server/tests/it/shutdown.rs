@@ -169,6 +169,7 @@ fn dropping_a_runtime_with_a_full_queue_answers_all_and_does_not_overflow() {
     let server = Service::default().server(Config {
         max_running: 8,
         max_queued: 20_000,
+        running_reserve_percent: 0,
         max_in_flight: 20_000,
         ..Config::default()
     });
