@@ -1,6 +1,6 @@
 //! How a server is put together.
 
-use std::sync::Arc;
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
@@ -20,7 +20,7 @@ use crate::{
     observe::Observer,
     router::Router,
     server::Server,
-    shared::Shared,
+    shared::{Shared, SpawnBackground},
     table::{PlainTable, Sessions, Table},
 };
 
@@ -57,6 +57,7 @@ pub struct ServerBuilder {
     observer: Option<Box<dyn Observer>>,
     info: ServiceInfo,
     session_seed: Option<u64>,
+    spawn_background: Option<SpawnBackground>,
     /// The first thing that was wrong.
     error: Option<BuildError>,
 }
@@ -202,6 +203,19 @@ impl ServerBuilder {
         }
     }
 
+    /// Spawns with `spawn` what the server does beside serving connections, instead of on the runtime
+    /// that serves the first of them. **Only for simulations**, which stop a server while time goes on.
+    #[must_use]
+    pub fn spawn_background(
+        self,
+        spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            spawn_background: Some(Box::new(spawn)),
+            ..self
+        }
+    }
+
     /// Makes the server.
     ///
     /// # Errors
@@ -250,6 +264,9 @@ impl ServerBuilder {
                 connections: Default::default(),
                 goodbyes: Default::default(),
                 sweeping: Default::default(),
+                spawn_background: self
+                    .spawn_background
+                    .unwrap_or_else(|| Box::new(|task| drop(tokio::spawn(task)))),
             }),
         })
     }

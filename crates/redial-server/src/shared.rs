@@ -1,6 +1,8 @@
 //! What all connections and executions of one server have in common.
 
 use std::{
+    future::Future,
+    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -30,6 +32,10 @@ use crate::{
 /// How many sessions whose lease has ended are forgotten before other tasks get their turn.
 const SESSIONS_PER_SWEEP: usize = 256;
 
+/// Spawns what the server does beside serving connections.
+pub(crate) type SpawnBackground =
+    Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
+
 pub(crate) struct Shared {
     pub(crate) awake: AwakeClock,
     pub(crate) config: Config,
@@ -58,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) goodbyes: Goodbyes,
     pub(crate) sweeping: AtomicBool,
+    pub(crate) spawn_background: SpawnBackground,
 }
 
 impl Shared {
@@ -170,7 +177,7 @@ impl Shared {
         let period = self.awake.period();
         let shared = Arc::downgrade(self);
         let sweeping = Sweeping(Weak::clone(&shared));
-        tokio::spawn(async move {
+        (self.spawn_background)(Box::pin(async move {
             let _sweeping = sweeping;
             loop {
                 tokio::time::sleep(period).await;
@@ -181,7 +188,7 @@ impl Shared {
                     tokio::task::yield_now().await;
                 }
             }
-        });
+        }));
     }
 }
 

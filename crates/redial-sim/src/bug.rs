@@ -35,11 +35,17 @@ pub enum Bug {
     LostUpdates,
     /// The client's calls end after their deadlines.
     Overdue,
+    /// The server counts the time in which it stood still against the records of plain ids.
+    WallClockTtl,
+    /// The client takes a message of the peer's own for the reply to the call with the same id.
+    MessageMeansReply,
+    /// The client takes silence after its hello for a server without sessions.
+    SilenceMeansPlain,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -55,6 +61,9 @@ impl Bug {
         Self::OldValues,
         Self::LostUpdates,
         Self::Overdue,
+        Self::WallClockTtl,
+        Self::MessageMeansReply,
+        Self::SilenceMeansPlain,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -76,6 +85,9 @@ impl Bug {
             Self::OldValues => "old-values",
             Self::LostUpdates => "lost-updates",
             Self::Overdue => "overdue",
+            Self::WallClockTtl => "wall-clock-ttl",
+            Self::MessageMeansReply => "message-means-reply",
+            Self::SilenceMeansPlain => "silence-means-plain",
         }
     }
 
@@ -83,7 +95,11 @@ impl Bug {
     pub(crate) fn is_in_client(self) -> bool {
         matches!(
             self,
-            Self::EarlyAck | Self::BrokenMeansNotExecuted | Self::Overdue
+            Self::EarlyAck
+                | Self::BrokenMeansNotExecuted
+                | Self::Overdue
+                | Self::MessageMeansReply
+                | Self::SilenceMeansPlain
         )
     }
 }

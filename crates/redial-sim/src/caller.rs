@@ -23,6 +23,7 @@ use crate::{
     early_ack::EarlyAck,
     host::Subject,
     journal::{End, Method, Way},
+    meddler::{Meddler, Misreading},
     rng::{Rng, Stream},
     scenario::ClientPlan,
     world::World,
@@ -123,6 +124,12 @@ fn connect(world: &Arc<World>, number: u32, life: u32, plan: &ClientPlan) -> Cli
     let builder = Client::builder().config(config);
     let client = match world.subject {
         Subject::Buggy(Bug::EarlyAck) => builder.connect_lazy_with(EarlyAck(dialer)),
+        Subject::Buggy(Bug::MessageMeansReply) => {
+            builder.connect_lazy_with(Meddler(dialer, Misreading::Messages))
+        }
+        Subject::Buggy(Bug::SilenceMeansPlain) => {
+            builder.connect_lazy_with(Meddler(dialer, Misreading::Silence))
+        }
         _ => builder.connect_lazy_with(dialer),
     };
     client.expect("the scenario makes sense")
@@ -131,7 +138,8 @@ fn connect(world: &Arc<World>, number: u32, life: u32, plan: &ClientPlan) -> Cli
 impl Process<'_> {
     /// Works until all calls are made, or until the process dies. True if all were made.
     async fn lives_until(self, death: Option<Instant>) -> bool {
-        let work = self.work();
+        let frost = self.world.frosts[self.number as usize].clone();
+        let work = frost.around(self.work());
         let death = death.map(|death| death.max(clock::now()));
         let death = async {
             match death {
@@ -284,7 +292,8 @@ impl Connector for Dialer {
             world.net.dial(number, &mut rng)?
         };
         sleep(delay).await;
-        let (near, far) = world.net.connection(Some(number));
+        let frost = &world.frosts[number as usize];
+        let (near, far) = world.net.connection(Some(number), frost);
         if world.host.accept(far) {
             Ok(near)
         } else {

@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     bug::Bug,
+    frost::Frost,
     journal::{Event, Journal, Method},
     model::Model,
     net::{Net, Wire},
@@ -42,6 +43,7 @@ struct HostShared {
     journal: Journal,
     ledger: Ledger,
     net: Net,
+    frost: Frost,
     state: Mutex<HostState>,
 }
 
@@ -73,8 +75,14 @@ impl Host {
             journal: journal.clone(),
             ledger: Ledger::new(journal),
             net: net.clone(),
+            frost: Frost::default(),
             state: Mutex::default(),
         }))
+    }
+
+    /// Holds the server's process.
+    pub(crate) fn frost(&self) -> &Frost {
+        &self.0.frost
     }
 
     /// Starts the server, unless it is running.
@@ -85,7 +93,7 @@ impl Host {
         }
         state.life += 1;
         let life = state.life;
-        let service = self.0.ledger.open(life);
+        let service = self.0.ledger.open(life, &self.0.frost);
         let seed = self.0.seed.wrapping_mul(1000) + u64::from(life);
         let bug = match self.0.subject {
             Subject::Buggy(bug) => Some(bug).filter(|bug| !bug.is_in_client()),
@@ -93,7 +101,7 @@ impl Host {
         };
         state.running = Some(match (self.0.subject, bug) {
             (Subject::Model, _) | (_, Some(_)) => {
-                Running::Model(Model::new(&self.0.plan, service, bug, seed))
+                Running::Model(Model::new(&self.0.plan, service, bug, seed, &self.0.frost))
             }
             _ => Running::Real(self.real(service, life, seed)),
         });
@@ -110,6 +118,10 @@ impl Host {
         let mut builder = Server::builder()
             .config(self.0.plan.config.clone())
             .session_seed(seed)
+            .spawn_background({
+                let frost = self.0.frost.clone();
+                move |task| drop(tokio::spawn(frost.clone().around(task)))
+            })
             .faults(faults)
             .observer(JournalObserver {
                 journal: self.0.journal.clone(),
@@ -135,11 +147,12 @@ impl Host {
         let Some(running) = state.running.clone() else {
             return false;
         };
+        let frost = self.0.frost.clone();
         let task = match running {
             Running::Real(server) => {
-                tokio::spawn(async move { server.serve_connection(wire).await })
+                tokio::spawn(frost.around(async move { server.serve_connection(wire).await }))
             }
-            Running::Model(model) => tokio::spawn(model.serve(wire)),
+            Running::Model(model) => tokio::spawn(frost.around(model.serve(wire))),
         };
         state.connections.retain(|task| !task.is_finished());
         state.connections.push(task.abort_handle());

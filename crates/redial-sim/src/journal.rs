@@ -25,6 +25,8 @@ pub struct Entry {
 pub enum Event {
     /// In the world: a crash, a cut, a released copy.
     Remark(String),
+    /// Something stands still from now on, for this time.
+    Froze(Frozen, Duration),
     /// A caller begins to wait.
     Invoked(Invocation),
     /// A caller's wait has ended.
@@ -81,6 +83,17 @@ pub enum Event {
     },
 }
 
+/// What stands still while time goes on and bytes go on arriving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    /// The server's process.
+    Server,
+    /// The process of the client with this number.
+    Client(u32),
+    /// The machine that all of them run on.
+    All,
+}
+
 /// A change of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -109,6 +122,8 @@ pub struct Invocation {
     pub key: u32,
     /// How long the wait may last.
     pub deadline: Duration,
+    /// Whether the client wants sessions.
+    pub sessions: bool,
     /// For how long a call with a plain id may be sent again.
     pub resend_window: Duration,
 }
@@ -265,6 +280,7 @@ impl fmt::Display for Entry {
         write!(f, "{:>10.3} ms  ", self.at.as_secs_f64() * 1e3)?;
         match &self.event {
             Event::Remark(text) => write!(f, "world    {text}"),
+            Event::Froze(what, time) => write!(f, "world    {what} stands still for {time:?}"),
             Event::Invoked(what) => what.fmt(f),
             Event::Ended { op, tag, end } => write!(f, "caller   call {tag}: {end} (wait {op})"),
             Event::Sent(frame) => write!(f, "wire {:<4}-> {}", frame.wire, frame.text),
@@ -290,6 +306,16 @@ impl fmt::Display for Entry {
             Event::Finished { tag, life } => {
                 write!(f, "handler  of call {tag} ends (life {life})")
             }
+        }
+    }
+}
+
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("the server"),
+            Self::Client(number) => write!(f, "client {number}"),
+            Self::All => f.write_str("the machine"),
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    frost::Frost,
     host::Host,
     journal::{Frame, Journal, numbered},
     net::{Capture, Net, tap},
@@ -148,7 +149,7 @@ impl Middlebox {
     }
 
     async fn release(&self, bodies: &[Vec<u8>]) {
-        let (mut near, far) = self.net.connection(None);
+        let (mut near, far) = self.net.connection(None, &Frost::default());
         if !self.host.accept(far) {
             return;
         }

@@ -15,13 +15,14 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc::{UnboundedSender, unbounded_channel},
     task::AbortHandle,
-    time::{Duration, sleep},
+    time::{Duration, Instant, sleep},
 };
 
 use self::table::{Arrival, Key, Resolved, Table, encoded, raised};
 use crate::{
     bug::Bug,
     clock,
+    frost::Frost,
     journal::Method,
     net::Wire,
     rng::{Rng, Stream},
@@ -39,6 +40,7 @@ struct ModelShared {
     service: Service,
     bug: Option<Bug>,
     window: usize,
+    frost: Frost,
     state: Mutex<ModelState>,
 }
 
@@ -75,15 +77,17 @@ impl Model {
         mut service: Service,
         bug: Option<Bug>,
         seed: u64,
+        frost: &Frost,
     ) -> Self {
         service.answers_old_values = bug == Some(Bug::OldValues);
         service.loses_updates = bug == Some(Bug::LostUpdates);
         let config = &plan.config;
-        let table = Table::new(bug, config.session_lease, config.max_running);
+        let table = Table::new(bug, config);
         Self(Arc::new(ModelShared {
             service,
             bug,
             window: config.max_in_flight,
+            frost: frost.clone(),
             state: Mutex::new(ModelState {
                 table,
                 sessions: Rng::new(seed, Stream::Scenario),
@@ -120,7 +124,7 @@ impl Model {
         }
         let mut state = self.lock();
         for session in connection.attached {
-            state.table.detach(session, clock::now());
+            state.table.detach(session, self.now());
         }
     }
 
@@ -128,6 +132,14 @@ impl Model {
     pub(crate) fn kill(&self) {
         let executions = std::mem::take(&mut self.lock().executions);
         executions.iter().for_each(AbortHandle::abort);
+    }
+
+    /// Time in which the process stood still does not count: nothing was read.
+    fn now(&self) -> Instant {
+        match self.0.bug {
+            Some(Bug::WallClockTtl) => clock::now(),
+            _ => clock::now() - self.0.frost.total(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, ModelState> {
@@ -166,7 +178,7 @@ impl Model {
         let params: rpc::HelloParams = read(request.params).unwrap_or_default();
         let mut state = self.lock();
         let session = match params.session {
-            Some(session) if state.table.attach(session, clock::now()) => session,
+            Some(session) if state.table.attach(session, self.now()) => session,
             Some(_) => return raised(ErrorCode::OUTCOME_UNKNOWN),
             None => {
                 let session = SessionId::from_bits(state.sessions.seed());
@@ -189,7 +201,7 @@ impl Model {
         let Some(Key::Numbered(session, _)) = request.id.map(|id| key(id.raw())) else {
             return;
         };
-        if !attached.contains(&session) && self.lock().table.attach(session, clock::now()) {
+        if !attached.contains(&session) && self.lock().table.attach(session, self.now()) {
             attached.push(session);
         }
     }
@@ -200,14 +212,14 @@ impl Model {
             let mut state = self.lock();
             state
                 .table
-                .acknowledge(params.session, ack, above, clock::now());
+                .acknowledge(params.session, ack, above, self.now());
         }
     }
 
     fn cancel(&self, request: &Request<'_>) {
         if let Some(params) = read::<CallParams>(request.params) {
             let key = key(params.id.get());
-            self.lock().table.cancel(&key, clock::now());
+            self.lock().table.cancel(&key, self.now());
         }
     }
 
@@ -216,7 +228,7 @@ impl Model {
             return;
         };
         let key = key(params.id.get());
-        let resolved = self.lock().table.resolve(&key, waiter, clock::now());
+        let resolved = self.lock().table.resolve(&key, waiter, self.now());
         match resolved {
             Resolved::Joined => {}
             Resolved::Done(outcome) => caller.reply(&resolution(&outcome)),
@@ -238,12 +250,12 @@ impl Model {
         let attempt = request.meta.attempt;
         let mut state = self.lock();
         if let (Key::Numbered(session, _), Some(ack)) = (&key, request.meta.ack) {
-            state.table.acknowledge(*session, ack, &[], clock::now());
+            state.table.acknowledge(*session, ack, &[], self.now());
         }
         let arrival =
             state
                 .table
-                .arrive(&key, &fingerprint, attempt, || caller.clone(), clock::now());
+                .arrive(&key, &fingerprint, attempt, || caller.clone(), self.now());
         drop(state);
         match arrival {
             Arrival::Execute => self.execute(Some(key), method, params, caller),
@@ -264,7 +276,7 @@ impl Model {
             }
             let joined = key.map_or_else(Vec::new, |key| {
                 let mut state = model.lock();
-                state.table.finish(&key, &outcome, has_effect, clock::now())
+                state.table.finish(&key, &outcome, has_effect, model.now())
             });
             if model.0.bug != Some(Bug::RecordAfterReply) {
                 caller.reply(&outcome);

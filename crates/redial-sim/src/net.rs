@@ -2,6 +2,7 @@
 //! every request to the middlebox.
 
 pub(crate) mod tap;
+mod unasked;
 mod wire;
 
 use std::{
@@ -16,8 +17,9 @@ use std::{
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 pub(crate) use self::wire::Wire;
-use self::wire::{Cut, Link};
+use self::wire::{Cut, CutKind, Link};
 use crate::{
+    frost::Frost,
     journal::{Frame, Journal},
     rng::{Rng, Stream},
     scenario::{Latency, NetPlan},
@@ -72,17 +74,24 @@ impl Net {
         }))
     }
 
-    /// Two ends of a new connection: a client's, or the middlebox's own.
-    pub(crate) fn connection(&self, client: Option<u32>) -> (Wire, Wire) {
+    /// Two ends of a new connection: a client's, whose process may be frozen, or the middlebox's own.
+    pub(crate) fn connection(&self, client: Option<u32>, frost: &Frost) -> (Wire, Wire) {
         let number = self.0.wires.fetch_add(1, Relaxed) + 1;
         let mut rng = Rng::new(self.0.seed, Stream::Wire(number));
         let is_cut = client.is_some() && !self.is_calm() && rng.happens(self.0.plan.cut);
         let cut = is_cut.then(|| Cut {
             lane: rng.pick(&[0, 1]),
             after_bytes: rng.number(0..=CUT_WITHIN_BYTES) as usize,
-            is_silent: rng.happens(self.0.plan.silent_cut),
+            kind: if rng.happens(self.0.plan.silent_cut) {
+                CutKind::Silent
+            } else {
+                CutKind::Break
+            },
         });
-        let (near, far, link) = Link::pair(self, number, client, rng, cut);
+        let mut odd = Rng::new(self.0.seed, Stream::OddWire(number));
+        let cut = cut.or_else(|| self.hole(client, &mut odd));
+        let (mut near, far, link) = Link::pair(self, number, client, [rng, odd], cut);
+        near.frost = frost.clone();
         let mut links = lock(&self.0.links);
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(&link));
@@ -92,6 +101,26 @@ impl Net {
             .journal
             .remark(format!("wire {number} of {whose} is connected"));
         (near, far)
+    }
+
+    /// Whether the connection swallows bytes, and from where on: many do so from the first byte.
+    fn hole(&self, client: Option<u32>, odd: &mut Rng) -> Option<Cut> {
+        let is_hole = client.is_some() && !self.is_calm() && odd.happens(self.0.plan.hole);
+        is_hole.then(|| Cut {
+            lane: odd.pick(&[0, 1]),
+            after_bytes: odd.pick(&[0, 1]) * odd.number(0..=CUT_WITHIN_BYTES) as usize,
+            kind: odd.pick(&[CutKind::Silent, CutKind::Swallow]),
+        })
+    }
+
+    /// A message that the client has not asked for, if there is one now.
+    fn unasked(&self, wire: u32, odd: &mut Rng, asked: Option<&str>) -> Option<String> {
+        let speaks = !self.is_calm() && odd.happens(self.0.plan.unasked);
+        let body = speaks.then(|| unasked::draw(odd, asked))?;
+        self.0.journal.remark(format!(
+            "wire {wire} carries what was not asked for: {body}"
+        ));
+        Some(body)
     }
 
     /// Whether a client may connect now, and how long that takes.
@@ -138,8 +167,12 @@ impl Net {
         &self.0.journal
     }
 
-    fn note_cut(&self, wire: u32, is_silent: bool) {
-        let how = if is_silent { ", silently" } else { "" };
+    fn note_cut(&self, wire: u32, kind: CutKind) {
+        let how = match kind {
+            CutKind::Break => "",
+            CutKind::Silent => ", silently",
+            CutKind::Swallow => " in one direction, silently",
+        };
         self.0.journal.remark(format!("wire {wire} is cut{how}"));
     }
 

@@ -12,6 +12,7 @@ mod history;
 mod once;
 mod order;
 mod replies;
+mod sessions;
 
 use std::fmt;
 
@@ -50,6 +51,7 @@ pub fn judge(run: &Run) -> Vec<Violation> {
     order::check(&history, &mut found);
     acks::check(&history, &mut found);
     answers::check(&history, &mut found);
+    sessions::check(&history, &mut found);
     found
 }
 

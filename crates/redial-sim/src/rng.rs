@@ -17,6 +17,10 @@ pub(crate) enum Stream {
     /// A client, its life, and its worker.
     Worker(u32, u32, u32),
     Wire(u32),
+    /// What is odd about a connection.
+    OddWire(u32),
+    /// What freezes, which connections are black holes, and who speaks unasked.
+    Oddities,
 }
 
 impl Rng {
@@ -29,6 +33,8 @@ impl Rng {
                 2 << 32 | u64::from(client) << 20 | u64::from(life) << 10 | u64::from(worker)
             }
             Stream::Wire(wire) => 3 << 32 | u64::from(wire),
+            Stream::OddWire(wire) => 4 << 32 | u64::from(wire),
+            Stream::Oddities => 5 << 32,
         });
         Self(rng)
     }

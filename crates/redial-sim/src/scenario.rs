@@ -9,7 +9,10 @@ use redial_client::{
 };
 use redial_server::{Config as ServerConfig, CutPoint, Delay, Fault};
 
-use crate::rng::{Rng, Stream};
+use crate::{
+    journal::Frozen,
+    rng::{Rng, Stream},
+};
 
 /// The plan of a world.
 #[derive(Clone)]
@@ -58,6 +61,11 @@ pub(crate) struct NetPlan {
     /// end notices.
     pub(crate) cut: f64,
     pub(crate) silent_cut: f64,
+    /// The share of connections that swallow the bytes of one direction, or of both, from some point
+    /// on, without an end.
+    pub(crate) hole: f64,
+    /// How many messages that no client asked for there are for each that a server sends.
+    pub(crate) unasked: f64,
     pub(crate) refuse: f64,
     pub(crate) partitions: Vec<Partition>,
     /// The share of requests that are copied, and how long a copy is held back at most.
@@ -94,12 +102,21 @@ pub(crate) enum Disaster {
     Restart { at: Duration, down: Duration },
     /// Every connection breaks.
     BreakAll { at: Duration },
+    /// Something stands still for `time`.
+    Freeze {
+        at: Duration,
+        what: Frozen,
+        time: Duration,
+    },
 }
 
 impl Disaster {
     pub(crate) fn at(self) -> Duration {
         match self {
-            Self::Crash { at, .. } | Self::Restart { at, .. } | Self::BreakAll { at } => at,
+            Self::Crash { at, .. }
+            | Self::Restart { at, .. }
+            | Self::BreakAll { at }
+            | Self::Freeze { at, .. } => at,
         }
     }
 }
@@ -113,13 +130,27 @@ impl Scenario {
         let clients = rng.small(1..=4);
         let clients = (0..clients).map(|_| client(rng)).collect::<Vec<_>>();
         let busy = clients.iter().map(ClientPlan::busy_ms).max().unwrap_or(0);
-        Self {
+        let mut scenario = Self {
             keys: rng.small(1..=3),
             net: net(rng, clients.len() as u32, busy),
             server: server(rng, lease),
             disasters: disasters(rng, busy),
             clients,
+        };
+        scenario.add_oddities(&mut Rng::new(seed, Stream::Oddities), busy);
+        scenario
+    }
+
+    /// Draws what stands still, which connections swallow bytes, and who speaks unasked.
+    fn add_oddities(&mut self, rng: &mut Rng, busy_ms: u64) {
+        self.net.hole = rng.pick(&[0.0, 0.0, 0.1, 0.4]);
+        self.net.unasked = rng.pick(&[0.0, 0.0, 0.05, 0.3]);
+        let clients = self.clients.len() as u32;
+        for _ in 0..rng.pick(&[0, 0, 1, 3]) {
+            let freeze = freeze(rng, &self.server.config, clients, busy_ms);
+            self.disasters.push(freeze);
         }
+        self.disasters.sort_by_key(|disaster| disaster.at());
     }
 }
 
@@ -271,12 +302,31 @@ fn net(rng: &mut Rng, clients: u32, busy_ms: u64) -> NetPlan {
         splits_writes: rng.happens(0.6),
         cut: rng.pick(&[0.0, 0.3, 0.7]),
         silent_cut: rng.pick(&[0.0, 0.3]),
+        hole: 0.0,
+        unasked: 0.0,
         refuse: rng.pick(&[0.0, 0.0, 0.2]),
         copy: rng.pick(&[0.0, 0.1, 0.4]),
         hold_ms: rng.pick(&[5, 100, 4000, 60_000]),
         forge: rng.pick(&[0.0, 0.0, 0.05]),
         cancel: rng.pick(&[0.0, 0.0, 0.05]),
     }
+}
+
+/// For some attempts, or for longer than the server keeps a session or a plain id.
+fn freeze(rng: &mut Rng, server: &ServerConfig, clients: u32, busy_ms: u64) -> Disaster {
+    let what = match rng.number(0..=4) {
+        0 | 1 => Frozen::Server,
+        2 | 3 => Frozen::Client(rng.small(0..=clients - 1)),
+        _ => Frozen::All,
+    };
+    let beyond = |time: Duration, rng: &mut Rng| time.mul_f64(1.05 + rng.unit());
+    let time = match rng.number(0..=3) {
+        0 => rng.ms(10..=400),
+        1 => beyond(server.session_lease.min(server.ttl), rng),
+        _ => beyond(server.ttl, rng),
+    };
+    let at = rng.ms(5..=busy_ms.max(6));
+    Disaster::Freeze { at, what, time }
 }
 
 fn disasters(rng: &mut Rng, busy_ms: u64) -> Vec<Disaster> {

@@ -10,6 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
+use crate::frost::Frost;
 use crate::journal::{Change, Event, Journal, Method};
 
 /// The params of every method.
@@ -88,6 +89,7 @@ struct LedgerState {
 pub(crate) struct Service {
     ledger: Ledger,
     life: u32,
+    frost: Frost,
     pub(crate) answers_old_values: bool,
     pub(crate) loses_updates: bool,
 }
@@ -101,11 +103,12 @@ impl Ledger {
     }
 
     /// The handlers of the next life. Those of the life before change nothing any more.
-    pub(crate) fn open(&self, life: u32) -> Service {
+    pub(crate) fn open(&self, life: u32, frost: &Frost) -> Service {
         self.state().life = life;
         Service {
             ledger: self.clone(),
             life,
+            frost: frost.clone(),
             answers_old_values: false,
             loses_updates: false,
         }
@@ -122,8 +125,12 @@ impl Ledger {
 }
 
 impl Service {
-    /// Runs a method.
+    /// Runs a method, while the process is not frozen.
     pub(crate) async fn run(self, method: Method, params: Params) -> Outcome {
+        self.frost.clone().around(self.handle(method, params)).await
+    }
+
+    async fn handle(self, method: Method, params: Params) -> Outcome {
         let (tag, life) = (params.call, self.life);
         if method != Method::Get {
             self.ledger.journal.note(Event::Began { tag, life });

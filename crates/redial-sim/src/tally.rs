@@ -55,6 +55,10 @@ tally! {
     server_ends,
     /// Deaths of clients.
     client_deaths,
+    /// Times that a server, a client or all of them stood still.
+    freezes,
+    /// Messages that no client had asked for.
+    unasked,
     /// Attempts that joined a running call.
     joined,
     /// Attempts that got the recorded reply.
@@ -87,6 +91,7 @@ impl Tally {
                 End::Unknown(_) => &mut self.unknown,
                 End::Dropped | End::Crashed => &mut self.abandoned,
             },
+            Event::Froze(..) => &mut self.freezes,
             Event::Effect { .. } => &mut self.effects,
             Event::Sent(frame) if frame.is_copy => &mut self.copies,
             Event::Sent(_) => &mut self.requests,
@@ -103,6 +108,7 @@ impl Tally {
                     &mut self.server_ends
                 }
                 ["client", _, "dies"] => &mut self.client_deaths,
+                ["wire", _, "carries", ..] => &mut self.unasked,
                 _ => return,
             },
             Event::Answered(_)

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write};
 
 use crate::{
-    journal::{Entry, Event, Frame},
+    journal::{Entry, Event, Frame, Frozen},
     world::Run,
 };
 
@@ -82,6 +82,8 @@ impl Participants {
             Event::Closed { wire } => self.wires.contains(wire),
             Event::Server { id, .. } => id.as_ref().is_some_and(|id| self.ids.contains(id)),
             Event::Remark(text) => self.concerns(text),
+            Event::Froze(Frozen::Client(client), _) => self.client == Some(*client),
+            Event::Froze(..) => true,
         }
     }
 

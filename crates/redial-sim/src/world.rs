@@ -15,8 +15,9 @@ use tokio::{
 
 use crate::{
     caller, clock,
+    frost::Frost,
     host::{Host, Subject},
-    journal::{Entry, Journal},
+    journal::{Entry, Event, Frozen, Journal},
     middlebox::Middlebox,
     net::{Capture, Net},
     panics,
@@ -35,6 +36,8 @@ pub(crate) struct World {
     pub(crate) journal: Journal,
     pub(crate) net: Net,
     pub(crate) host: Host,
+    /// Of each client.
+    pub(crate) frosts: Vec<Frost>,
     tags: AtomicU32,
     ops: AtomicU32,
 }
@@ -120,6 +123,7 @@ async fn run_disasters(world: Arc<World>) {
                 world.journal.remark("all connections break");
                 world.net.break_all(None);
             }
+            Disaster::Freeze { what, time, .. } => world.freeze(what, time).await,
             Disaster::Crash { down, .. } => {
                 world.host.crash();
                 sleep(down).await;
@@ -146,10 +150,29 @@ impl World {
             journal,
             net,
             host,
+            frosts: scenario.clients.iter().map(|_| Frost::default()).collect(),
             scenario,
             tags: AtomicU32::new(0),
             ops: AtomicU32::new(0),
         }
+    }
+
+    /// Has something stand still.
+    async fn freeze(&self, what: Frozen, time: Duration) {
+        self.journal.note(Event::Froze(what, time));
+        let frost = match what {
+            Frozen::Server => self.host.frost(),
+            Frozen::Client(number) => &self.frosts[number as usize],
+            Frozen::All => {
+                // All timers fire late, and all that is in flight arrives before. Nothing runs in between.
+                self.host.frost().thaw(time);
+                tokio::time::advance(time).await;
+                return;
+            }
+        };
+        frost.freeze();
+        sleep(time).await;
+        frost.thaw(time);
     }
 
     /// The number of the next call.

@@ -37,6 +37,7 @@ impl<'a> WaitGuard<'a> {
             method: saved.method,
             key: saved.key,
             deadline: process.plan.config.call.deadline * times,
+            sessions: process.plan.config.sessions && process.plan.config.extensions,
             resend_window: process.plan.config.resend_window,
         }));
         Self {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use redial_protocol::{ErrorCode, ErrorObject, Executed, SessionId, encode_error};
+use redial_server::Config;
 use tokio::time::Instant;
 
 use super::Waiter;
@@ -21,6 +22,8 @@ const RETRY_AFTER_MS: u64 = 5;
 pub(super) struct Table {
     pub(super) bug: Option<Bug>,
     pub(super) lease: Duration,
+    /// How long a finished call with a plain id is known.
+    ttl: Duration,
     pub(super) max_running: usize,
     running: usize,
     sessions: BTreeMap<SessionId, Session>,
@@ -42,6 +45,7 @@ struct Session {
 struct Record {
     fingerprint: String,
     state: CallState,
+    finished_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -85,11 +89,12 @@ pub(super) enum Resolved {
 }
 
 impl Table {
-    pub(super) fn new(bug: Option<Bug>, lease: Duration, max_running: usize) -> Self {
+    pub(super) fn new(bug: Option<Bug>, config: &Config) -> Self {
         Self {
             bug,
-            lease,
-            max_running,
+            lease: config.session_lease,
+            ttl: config.ttl,
+            max_running: config.max_running,
             running: 0,
             sessions: BTreeMap::new(),
             plain: BTreeMap::new(),
@@ -226,6 +231,7 @@ impl Table {
             CallState::Running { waiters, attempt } => (waiters, attempt),
             _ => (Vec::new(), 1),
         };
+        record.finished_at = Some(now);
         let is_resolved = waiters.iter().any(|waiter| waiter.resolves);
         record.state = match (has_effect, is_resolved) {
             _ if bug == Some(Bug::NoDedup) => CallState::Empty,
@@ -303,7 +309,11 @@ impl Table {
     /// The record of a call, or the refusal if there cannot be one.
     fn record(&mut self, key: &Key, now: Instant) -> Result<&mut Record, Vec<u8>> {
         let (id, number) = match key {
-            Key::Plain(id) => return Ok(self.plain.entry(id.clone()).or_default()),
+            Key::Plain(id) => {
+                let record = self.plain.entry(id.clone()).or_default();
+                record.expire(now, self.ttl);
+                return Ok(record);
+            }
             Key::Numbered(id, number) => (*id, *number),
         };
         let session = self.session(id, now);
@@ -325,6 +335,14 @@ impl CallState {
 }
 
 impl Record {
+    /// Forgets an outcome that has been known for long enough.
+    fn expire(&mut self, now: Instant, ttl: Duration) {
+        let is_old = self.finished_at.is_some_and(|at| at + ttl <= now);
+        if is_old && matches!(self.state, CallState::Finished(_)) {
+            *self = Self::default();
+        }
+    }
+
     fn is_reused(&self, fingerprint: &str) -> bool {
         let has_run = matches!(
             self.state,

@@ -15,6 +15,11 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
+    /// Whether no frame has begun and not ended.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The bodies of the frames that these bytes complete.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.bytes.extend_from_slice(bytes);

@@ -20,7 +20,12 @@ use super::{
     Net,
     tap::{self, Splitter},
 };
-use crate::{clock, journal::Event, rng::Rng};
+use crate::{
+    clock,
+    frost::Frost,
+    journal::{Event, Frame},
+    rng::Rng,
+};
 
 /// How many bytes may be in flight in one direction before the writer has to wait.
 const WINDOW_BYTES: usize = 64 * 1024;
@@ -30,6 +35,8 @@ pub(crate) struct Wire {
     link: Arc<Link>,
     side: usize,
     timer: Pin<Box<Sleep>>,
+    /// Holds the process at this end.
+    pub(super) frost: Frost,
 }
 
 /// A connection: what both ends share.
@@ -43,12 +50,14 @@ pub(crate) struct Link {
 
 struct LinkState {
     rng: Rng,
+    /// For what is odd about it.
+    odd: Rng,
+    /// The id of the latest call.
+    asked: Option<String>,
     /// From the client, and to it.
     lanes: [Lane; 2],
     /// Nothing gets through any more, and both ends see an error.
     is_broken: bool,
-    /// Nothing gets through any more, and neither end notices.
-    is_stalled: bool,
     /// The journal has its `Event::Closed`.
     is_closed: bool,
     cut: Option<Cut>,
@@ -59,7 +68,18 @@ struct LinkState {
 pub(super) struct Cut {
     pub(super) lane: usize,
     pub(super) after_bytes: usize,
-    pub(super) is_silent: bool,
+    pub(super) kind: CutKind,
+}
+
+/// What happens then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutKind {
+    /// Both ends notice.
+    Break,
+    /// Nothing gets through any more, and neither end notices.
+    Silent,
+    /// The same in this one direction; the other goes on.
+    Swallow,
 }
 
 #[derive(Default)]
@@ -67,6 +87,8 @@ struct Lane {
     in_flight: VecDeque<Piece>,
     bytes_in_flight: usize,
     carried: usize,
+    /// Nothing gets through any more.
+    is_swallowed: bool,
     /// When the last piece arrives: bytes stay in order.
     last: Option<Instant>,
     /// When the reader sees the end of the stream.
@@ -89,7 +111,7 @@ impl Link {
         net: &Net,
         number: u32,
         client: Option<u32>,
-        rng: Rng,
+        [rng, odd]: [Rng; 2],
         cut: Option<Cut>,
     ) -> (Wire, Wire, Arc<Self>) {
         let link = Arc::new(Self {
@@ -98,9 +120,10 @@ impl Link {
             net: net.clone(),
             state: Mutex::new(LinkState {
                 rng,
+                odd,
+                asked: None,
                 lanes: [Lane::default(), Lane::default()],
                 is_broken: false,
-                is_stalled: false,
                 is_closed: false,
                 cut,
             }),
@@ -109,6 +132,7 @@ impl Link {
             link: link.clone(),
             side,
             timer: Box::pin(sleep_until(clock::now())),
+            frost: Frost::default(),
         };
         (wire(0), wire(1), link.clone())
     }
@@ -144,7 +168,23 @@ impl Link {
         });
         let carried = &bytes[..bytes.len().min(room)];
         state.lanes[lane].carried += carried.len();
-        let pieces = self.net.split(&mut state.rng, carried);
+        self.put_in_flight(state, lane, carried);
+        self.tap(state, lane, carried);
+        if lane == 1 && self.client.is_some() && state.lanes[lane].splitter.is_between_frames() {
+            let unasked = self
+                .net
+                .unasked(self.number, &mut state.odd, state.asked.as_deref());
+            if let Some(body) = unasked {
+                self.put_in_flight(state, lane, &tap::framed(body.as_bytes()));
+            }
+        }
+        if let Some(cut) = cut.filter(|_| carried.len() < bytes.len()) {
+            self.cut_off(state, lane, cut.kind);
+        }
+    }
+
+    fn put_in_flight(&self, state: &mut LinkState, lane: usize, bytes: &[u8]) {
+        let pieces = self.net.split(&mut state.rng, bytes);
         for piece in pieces {
             let at = self.arrival(state, lane);
             let lane = &mut state.lanes[lane];
@@ -155,21 +195,19 @@ impl Link {
                 taken: 0,
             });
         }
-        self.tap(state, lane, carried);
-        if carried.len() < bytes.len() {
-            self.cut_off(state, lane, cut.is_some_and(|cut| cut.is_silent));
-        }
     }
 
     /// Cuts the connection: new bytes are lost at once, and the two ends notice when what is in
     /// flight has arrived.
-    fn cut_off(self: &Arc<Self>, state: &mut LinkState, lane: usize, is_silent: bool) {
-        state.is_stalled = true;
+    fn cut_off(self: &Arc<Self>, state: &mut LinkState, lane: usize, kind: CutKind) {
+        for (index, other) in state.lanes.iter_mut().enumerate() {
+            other.is_swallowed |= index == lane || kind != CutKind::Swallow;
+        }
         state.cut = None;
         self.note_closed(state);
         let (number, net) = (self.number, &self.net);
-        net.note_cut(number, is_silent);
-        if is_silent {
+        net.note_cut(number, kind);
+        if kind != CutKind::Break {
             return;
         }
         let (link, at) = (self.clone(), state.lanes[lane].last);
@@ -189,13 +227,26 @@ impl Link {
         }
     }
 
+    /// A client answers what the peer has asked.
+    fn refused(&self, frame: &Frame) {
+        let text = format!("wire {} -> an answer: {}", self.number, frame.text);
+        self.net.journal().remark(text);
+    }
+
     fn tap(&self, state: &mut LinkState, lane: usize, bytes: &[u8]) {
         for body in state.lanes[lane].splitter.feed(bytes) {
             let mut frame = tap::read(self.number, self.client.is_none(), &body);
             frame.arrives = self.net.age_at(state.lanes[lane].last);
+            if lane == 0 && frame.method.is_none() {
+                self.refused(&frame);
+                continue;
+            }
             let frame = Arc::new(frame);
             match lane {
                 0 => {
+                    if frame.tag.is_some() {
+                        state.asked.clone_from(&frame.id);
+                    }
                     self.net.journal().note(Event::Sent(frame.clone()));
                     if self.client.is_some() {
                         self.net.overhear(&frame, &body);
@@ -253,6 +304,9 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let lane = 1 - this.side;
+        if this.frost.holds(context) {
+            return Poll::Pending;
+        }
         loop {
             let mut state = this.link.lock();
             if state.is_broken {
@@ -285,12 +339,15 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.frost.holds(context) {
+            return Poll::Pending;
+        }
         let mut state = self.link.lock();
         let lane = self.side;
         if state.is_broken || state.lanes[lane].is_unread {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if state.is_stalled {
+        if state.lanes[lane].is_swallowed {
             // As on a dead link, writes succeed until the send buffer is full.
             state.lanes[lane].bytes_in_flight += bytes.len();
         }
@@ -299,7 +356,7 @@ impl AsyncWrite for Wire {
             return Poll::Pending;
         }
         let count = self.link.net.accepts(&mut state.rng, bytes.len());
-        if !state.is_stalled {
+        if !state.lanes[lane].is_swallowed {
             self.link.carry(&mut state, lane, &bytes[..count]);
         }
         let reader = state.lanes[lane].reader.take();
@@ -316,7 +373,7 @@ impl AsyncWrite for Wire {
         let link = &self.link;
         let mut state = link.lock();
         link.note_closed(&mut state);
-        if state.lanes[self.side].end.is_none() && !state.is_stalled {
+        if state.lanes[self.side].end.is_none() && !state.lanes[self.side].is_swallowed {
             state.lanes[self.side].end = Some(link.arrival(&mut state, self.side));
         }
         let reader = state.lanes[self.side].reader.take();
@@ -332,7 +389,7 @@ impl Drop for Wire {
         let link = &self.link;
         let mut state = link.lock();
         link.note_closed(&mut state);
-        if state.lanes[self.side].end.is_none() && !state.is_stalled {
+        if state.lanes[self.side].end.is_none() && !state.lanes[self.side].is_swallowed {
             state.lanes[self.side].end = Some(link.arrival(&mut state, self.side));
         }
         let other = &mut state.lanes[1 - self.side];

@@ -11,7 +11,7 @@ use super::{
     history::{CallHistory, History, Position, Wait},
     violation,
 };
-use crate::journal::{Frame, Way, numbered};
+use crate::journal::{Frame, Frozen, Way, numbered};
 
 /// How long after the end of its call a request may wait for its reply: a fault may delay it, and a
 /// connection at its limits is not read from, or cannot be written to, for a while.
@@ -84,6 +84,8 @@ fn is_owed(history: &History, request: &Frame) -> bool {
         Some(ended) => ended.max(request.arrives) + GRACE,
         None => request.arrives + LONG,
     };
+    let (frozen, _) = history.frozen(Frozen::Server, Duration::ZERO, history.lasted);
+    let due = due + frozen;
     let closed = history.closed.get(&request.wire).copied();
     due < closed.unwrap_or(history.lasted)
 }

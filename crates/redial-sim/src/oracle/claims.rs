@@ -7,10 +7,14 @@ use super::{
     history::{CallHistory, History, Position, Wait},
     violation,
 };
-use crate::journal::{End, Method, Way};
+use crate::journal::{End, Frozen, Method, Way};
 
 /// How late a wait may end: timers count in milliseconds.
 const SLACK: Duration = Duration::from_millis(1);
+
+/// How long a client that stood still looks for what has arrived. A call that begins meanwhile ends
+/// no sooner.
+const LOOK: Duration = Duration::from_millis(51);
 
 /// Found in replies that say that a call was not executed, and never will be.
 const NEVER: &str = r#""state":"never""#;
@@ -31,7 +35,7 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
             if let Some(detail) = untruth {
                 found.push(violation(rule, *tag, detail));
             }
-            found.extend(overdue(*tag, wait));
+            found.extend(overdue(history, *tag, wait));
         }
     }
     untruths_in_replies(history, found);
@@ -68,10 +72,12 @@ fn rule(end: &End) -> &'static str {
     }
 }
 
-fn overdue(tag: u32, wait: &Wait) -> Option<Violation> {
+fn overdue(history: &History, tag: u32, wait: &Wait) -> Option<Violation> {
     let (when, end) = wait.end.as_ref()?;
     let took = when.at - wait.from.at;
-    let limit = wait.what.deadline + SLACK;
+    let client = Frozen::Client(wait.what.client);
+    let (frozen, freezes) = history.frozen(client, wait.from.at.saturating_sub(LOOK), when.at);
+    let limit = wait.what.deadline + SLACK + frozen + LOOK * freezes;
     (took > limit).then(|| {
         let detail = format!(
             "{end} after {took:?}; the deadline was {:?}",

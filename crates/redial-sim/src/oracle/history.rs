@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    journal::{Ack, Change, End, Event, Frame, Invocation, Method, numbered},
+    journal::{Ack, Change, End, Event, Frame, Frozen, Invocation, Method, numbered},
     world::Run,
 };
 
@@ -77,6 +77,8 @@ pub(super) struct History {
     pub(super) acks: Vec<(Position, Ack)>,
     pub(super) replies: Vec<(Position, Arc<Frame>)>,
     pub(super) ttl: Duration,
+    /// What stood still, from when, and until when.
+    pub(super) freezes: Vec<(Frozen, Duration, Duration)>,
 }
 
 impl CallHistory {
@@ -101,11 +103,26 @@ impl History {
             history.add(when, &entry.event);
             match &entry.event {
                 Event::Sent(frame) => history.requests.push((position, entry.at, frame.clone())),
+                Event::Froze(what, time) => {
+                    (history.freezes).push((*what, entry.at, entry.at + *time));
+                }
                 Event::Closed { wire } => drop(history.closed.insert(*wire, entry.at)),
                 _ => {}
             }
         }
         history
+    }
+
+    /// How much of this time something stood still, and how often.
+    pub(super) fn frozen(&self, what: Frozen, from: Duration, to: Duration) -> (Duration, u32) {
+        let is_it = |frozen: Frozen| frozen == what || frozen == Frozen::All;
+        let freezes = self.freezes.iter().filter(|(frozen, ..)| is_it(*frozen));
+        let overlaps =
+            freezes.map(|(_, begin, end)| (*end).min(to).saturating_sub((*begin).max(from)));
+        let overlaps = overlaps.filter(|overlap| !overlap.is_zero());
+        overlaps.fold((Duration::ZERO, 0), |(sum, count), overlap| {
+            (sum + overlap, count + 1)
+        })
     }
 
     fn call(&mut self, tag: u32, position: Position) -> &mut CallHistory {
@@ -117,7 +134,7 @@ impl History {
     fn add(&mut self, when: impl Fn(u32) -> Occurrence, event: &Event) {
         let position = when(0).position;
         match event {
-            Event::Remark(_) | Event::Closed { .. } => {}
+            Event::Remark(_) | Event::Froze(..) | Event::Closed { .. } => {}
             Event::Invoked(what) => {
                 let call = self.call(what.tag, position);
                 call.method = Some(what.method);

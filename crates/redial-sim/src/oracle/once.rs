@@ -1,11 +1,20 @@
 //! A call has at most one execution, and at most one effect.
 
+use std::time::Duration;
+
 use super::{
     Violation,
     history::{CallHistory, History, Occurrence},
     violation,
 };
-use crate::journal::Method;
+use crate::journal::{Frozen, Method};
+
+/// A gap of a server's clock counts for an eighth of the TTL, within these bounds.
+const LEAST_MOMENT: Duration = Duration::from_millis(80);
+const MOST_MOMENT: Duration = Duration::from_secs(1);
+
+/// How long a fault delays something at most.
+const FAULTS: Duration = Duration::from_millis(120);
 
 pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     for (tag, call) in &history.calls {
@@ -51,7 +60,15 @@ fn is_excused(history: &History, call: &CallHistory, pair: &[Occurrence]) -> boo
     let mut ends =
         ends.filter(|end| end.position > pair[0].position && end.position < pair[1].position);
     ends.next()
-        .is_some_and(|end| pair[1].at.saturating_sub(end.at) >= history.ttl)
+        .is_some_and(|end| awake_at_most(history, end.at, pair[1].at) >= history.ttl)
+}
+
+/// How much of this time a server may have counted. Of a gap of its clock it counts a moment, and the
+/// timer of a fault may wake it once while it is frozen.
+fn awake_at_most(history: &History, from: Duration, to: Duration) -> Duration {
+    let (frozen, freezes) = history.frozen(Frozen::Server, from, to);
+    let moment = (history.ttl / 8).clamp(LEAST_MOMENT, MOST_MOMENT) + FAULTS;
+    to.saturating_sub(from) - frozen + frozen.min(moment * freezes)
 }
 
 /// An id names one call, whatever else is requested under it.

@@ -53,6 +53,7 @@ impl HistoryBuilder {
             method,
             key: 0,
             deadline: Duration::from_secs(1),
+            sessions: false,
             resend_window: Duration::from_millis(200),
         }))
     }

@@ -39,6 +39,8 @@ impl NetPlan {
         let copied = format!("of requests copied (held up to {} ms)", self.hold_ms);
         for (share, what) in [
             (self.refuse, "of connections refused"),
+            (self.hole, "of connections swallow bytes"),
+            (self.unasked, "messages unasked for"),
             (self.cut, &cut),
             (self.copy, &copied),
             (self.forge, "of requests forged"),
@@ -133,6 +135,9 @@ impl Disaster {
                 format!("to come: server restarts at {at:?}, down for {down:?}")
             }
             Self::BreakAll { at } => format!("to come: all connections break at {at:?}"),
+            Self::Freeze { at, what, time } => {
+                format!("to come: {what} stands still at {at:?}, for {time:?}")
+            }
         }
     }
 }

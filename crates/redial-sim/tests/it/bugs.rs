@@ -1,14 +1,18 @@
-//! The oracle finds each deliberate bug within 200 seeds, by the rule that it breaks. Without a
+//! The oracle finds each deliberate bug within some hundred seeds, by the rule that it breaks. Without a
 //! bug the same server passes (`seeds.rs`).
 
 use redial_sim::{Bug, Subject, judge, run, trace};
 
 const SEEDS: u64 = 200;
 
+/// The same for a bug that needs a rare world: a server that stands still for longer than it keeps plain
+/// ids, while a retry is on its way.
+const MORE_SEEDS: u64 = 1000;
+
 /// After how many seeds the bug is found at all, and after how many by this rule.
 fn found(bug: Bug, rule: &str) -> Option<(u64, u64)> {
     let mut first = None;
-    for seed in 1..=SEEDS {
+    for seed in 1..=seeds(bug) {
         let run = run(seed, Subject::Buggy(bug));
         let violations = judge(&run);
         if first.is_none()
@@ -28,6 +32,13 @@ fn found(bug: Bug, rule: &str) -> Option<(u64, u64)> {
     None
 }
 
+fn seeds(bug: Bug) -> u64 {
+    match bug {
+        Bug::WallClockTtl => MORE_SEEDS,
+        _ => SEEDS,
+    }
+}
+
 /// The rule that must find the bug.
 fn rule(bug: Bug) -> &'static str {
     match bug {
@@ -39,17 +50,19 @@ fn rule(bug: Bug) -> &'static str {
         Bug::ReplyMadeAnew => "one id has one outcome",
         Bug::OldValues => "linearizable",
         Bug::LostUpdates => "additions add up",
+        Bug::MessageMeansReply => "ok means exactly one effect",
+        Bug::SilenceMeansPlain => "a client with sessions stays one",
         Bug::Overdue => "every call ends by its deadline",
         _ => "at most one effect",
     }
 }
 
 #[test]
-fn every_bug_is_found_within_200_seeds_by_its_own_rule() {
+fn every_bug_is_found_by_its_own_rule() {
     for bug in Bug::ALL {
         let (name, rule) = (bug.name(), rule(bug));
         let Some((first, seed)) = found(bug, rule) else {
-            panic!("{name}: not found as {rule:?} in {SEEDS} seeds");
+            panic!("{name}: not found as {rule:?} in {} seeds", seeds(bug));
         };
         println!("{name:<26} found after {first:>3} seeds, as {rule:?} after {seed:>3}");
     }

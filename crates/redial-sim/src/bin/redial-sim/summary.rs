@@ -13,8 +13,8 @@ const MS_PER_HOUR: f64 = 3.6e6;
 const GROUPS: [(&str, &str); 4] = [
     ("callers", "waits ok failed not_executed unknown abandoned"),
     ("the server", "effects joined replayed refused"),
-    ("the network", "connections requests copies cuts"),
-    ("the world", "server_ends client_deaths"),
+    ("the network", "connections requests copies cuts unasked"),
+    ("the world", "server_ends client_deaths freezes"),
 ];
 
 /// The results of many seeds.
@@ -147,7 +147,7 @@ mod tests {
         for part in [
             "1,200 seeds in 4.0 s (300 a second), 2.0 simulated hours\n",
             "\n  callers     5,000 waits, 0 ok",
-            "2 client deaths\n",
+            "2 client deaths, 0 freezes\n",
         ] {
             assert!(text.contains(part), "{text}");
         }
