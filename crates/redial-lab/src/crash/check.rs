@@ -152,7 +152,7 @@ impl History {
         limit: Duration,
     ) -> Self {
         let attempts = calls.iter().flat_map(|call| &call.attempts);
-        let outside = attempts.filter(|attempt| !is_of_session(&attempt.id));
+        let outside = attempts.filter(|attempt| is_outside_session(&attempt.id));
         let outside = outside.count() as u64;
         let is_retried = |call: &&Call| call.attempts.len() > 1;
         let retried = calls.iter().filter(is_retried).count() as u64;
@@ -176,9 +176,11 @@ impl History {
     }
 }
 
-/// Whether an id is a number in a session: a UUID of version 8.
-fn is_of_session(id: &str) -> bool {
-    id.len() == 36 && id.as_bytes()[14] == b'8'
+/// Whether an id is no number in a session, which is a UUID of version 8. An attempt that found no
+/// connection has none yet, which is written as zeros.
+fn is_outside_session(id: &str) -> bool {
+    let is_numbered = id.len() == 36 && id.as_bytes()[14] == b'8';
+    !is_numbered && id.chars().any(|char| !matches!(char, '0' | '-'))
 }
 
 /// How a client ended, which decides what is known of the calls that it did not write down.

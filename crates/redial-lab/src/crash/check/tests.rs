@@ -153,6 +153,7 @@ fn an_attempt_outside_the_session_is_caught() {
     ok.attempts = vec![
         id("0f2d5a1c-3b4e-8c7d-9a0b-1c2d3e4f5a6b"),
         id("0f2d5a1c-3b4e-4c7d-9a0b-1c2d3e4f5a6b"),
+        id("00000000-0000-0000-0000-000000000000"),
     ];
     let history = history(0, vec![ok], ClientEnd::Planned(1));
     let judged = |promise| {
