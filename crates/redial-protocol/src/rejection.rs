@@ -18,6 +18,9 @@ pub struct Rejection<'a> {
     pub id: Id<'a>,
     /// The answer.
     pub error: ErrorObject,
+    /// The message is a reply to what was not asked. It is not answered: a peer that has a call of its
+    /// own in flight under that id would take the answer for the reply to it.
+    pub is_reply: bool,
 }
 
 impl<'a> Rejection<'a> {
@@ -29,6 +32,14 @@ impl<'a> Rejection<'a> {
     /// -32600 with `detail`: what is wrong, and what was expected.
     pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
         Self::new(ErrorCode::INVALID_REQUEST, detail)
+    }
+
+    /// A reply in the place of a request.
+    pub(crate) fn reply() -> Self {
+        Self {
+            is_reply: true,
+            ..Self::invalid("it is a reply, and nothing was asked; expected a request")
+        }
     }
 
     /// What serde_json says of a text that is not JSON, or is JSON of another kind.
@@ -45,6 +56,7 @@ impl<'a> Rejection<'a> {
             dialect: Dialect::JsonRpc2,
             id: Id::NULL,
             error: ErrorObject::raised(code, detail),
+            is_reply: false,
         }
     }
 

@@ -72,6 +72,10 @@ impl<'a> Request<'a> {
                 cut(version.get())
             )));
         }
+        let is_reply = members.result.is_some() || members.error.is_some();
+        if is_reply && members.method.is_none() {
+            return Err(Rejection::reply());
+        }
         Ok(Self {
             dialect,
             id,

@@ -69,8 +69,14 @@ impl Dispatcher<'_> {
                 Ok(())
             }
             Ok(Incoming::Batch(batch)) => self.batch(batch),
-            Err(Rejection { dialect, id, error }) => {
+            Err(rejection) => {
+                let Rejection {
+                    dialect, id, error, ..
+                } = rejection;
                 self.emit_rejection(id.raw(), error);
+                if rejection.is_reply {
+                    return Err(ProtocolError);
+                }
                 let outcome = encoded(error);
                 write_framed_reply(self.out, *dialect, id.raw(), &outcome, ReplyKind::Reply);
                 Err(ProtocolError)
@@ -91,7 +97,14 @@ impl Dispatcher<'_> {
                 // The connection was cut before it.
                 Ok(_) if self.is_cut => entry_of.slot().skip(),
                 Ok(request) => self.request(&request, Some(entry_of)),
-                Err(Rejection { dialect, id, error }) => {
+                Err(rejection) if rejection.is_reply => {
+                    self.emit_rejection(rejection.id.raw(), &rejection.error);
+                    entry_of.slot().skip();
+                    result = Err(ProtocolError);
+                }
+                Err(Rejection {
+                    dialect, id, error, ..
+                }) => {
                     self.emit_rejection(id.raw(), &error);
                     let (outcome, meta) = (encoded(&error), ReplyMeta::default());
                     let mut text = Vec::new();

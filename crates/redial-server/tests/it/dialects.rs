@@ -27,6 +27,24 @@ async fn a_notebook_message_gets_no_jsonrpc_member() {
     );
 }
 
+/// What is no request: a client's answer to what it was asked. It has the id of that question, and the
+/// client may have a call of its own in flight under the same one, which an answer would end.
+#[tokio::test]
+async fn a_reply_is_not_answered() {
+    let mut peer = pipe(&Service::default().server(Config::default()));
+    let refused = r#""error":{"code":-32601,"message":"Method not found"}"#;
+    let id = uuid(1);
+    for reply in [
+        format!(r#"{{"id":"{id}",{refused}}}"#),
+        format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":1}}"#),
+        format!(r#"[{{"jsonrpc":"2.0","id":"{id}",{refused}}}]"#),
+    ] {
+        peer.send(reply).await;
+        let next = peer.call(r#"{"id":"next","method":"get"}"#).await;
+        assert_eq!(next, r#"{"id":"next","result":0}"#);
+    }
+}
+
 #[tokio::test]
 async fn ids_are_echoed_exactly_as_they_were_written() {
     let mut peer = pipe(&Service::default().server(Config::default()));
