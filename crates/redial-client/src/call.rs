@@ -302,7 +302,7 @@ impl IntoFuture for Notification {
 
 /// Params as they go out: an object or an array, or left out.
 fn encode(params: &impl Serialize, json: &mut InlineBytes) -> Result<(), Cause> {
-    serde_json::to_writer(&mut *json, params)
+    redial_protocol::write_json(&mut *json, params)
         .map_err(|error| Cause::BadParams(error.to_string()))?;
     match json.get() {
         b"null" => *json = InlineBytes::EMPTY,

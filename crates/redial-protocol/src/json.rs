@@ -18,10 +18,13 @@
 //! | [`depth`] | how deep any text nests |
 //! | [`object`] | objects by the names of their members, with what serde derives |
 //!
+//! And one writer, [`finite`], which takes no number that JSON has not.
+//!
 //! Property tests beside each reader, and the targets of `redial-fuzz`, hold it against serde_json.
 
 pub(crate) mod de;
 pub(crate) mod depth;
+pub(crate) mod finite;
 pub(crate) mod object;
 pub(crate) mod reply;
 pub(crate) mod request;

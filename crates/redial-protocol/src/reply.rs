@@ -8,23 +8,28 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::{
-    dialect::Dialect, error::ErrorObject, id::Id, json::reply::FastReply, members::Members,
-    meta::ReplyMeta, text::cut,
+    dialect::Dialect,
+    error::ErrorObject,
+    id::Id,
+    json::{finite, reply::FastReply},
+    members::Members,
+    meta::ReplyMeta,
+    text::cut,
 };
 
 /// Appends a result as an outcome: `"result":` and the value.
 ///
 /// # Errors
 ///
-/// [`serde_json::Error`] if the value can't be written as JSON, for example a map whose keys are
-/// not strings; `out` is then as it was.
+/// [`serde_json::Error`] if the value can't be written as JSON, for example a NaN, or a map whose keys
+/// are not strings; `out` is then as it was.
 pub fn encode_result<T: Serialize + ?Sized>(
     out: &mut Vec<u8>,
     value: &T,
 ) -> Result<(), serde_json::Error> {
     let start = out.len();
     out.extend_from_slice(br#""result":"#);
-    serde_json::to_writer(&mut *out, value).inspect_err(|_| out.truncate(start))
+    finite::write(&mut *out, value).inspect_err(|_| out.truncate(start))
 }
 
 /// Appends an error as an outcome: `"error":` and the object.

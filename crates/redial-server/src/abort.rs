@@ -1,6 +1,6 @@
 //! How a handler says that a call has no result, and whether that is for good.
 
-use redial_protocol::{ErrorCode, ErrorObject, Executed};
+use redial_protocol::{ErrorCode, ErrorObject, Executed, write_json};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -57,9 +57,11 @@ impl Abort {
     ///
     /// # Errors
     ///
-    /// [`serde_json::Error`] if the data can't be written as JSON.
+    /// [`serde_json::Error`] if the data can't be written as JSON, for example a NaN.
     pub fn data(mut self, data: &impl Serialize) -> Result<Self, serde_json::Error> {
-        self.failure().data = Some(to_raw_value(data)?);
+        let mut json = Vec::new();
+        write_json(&mut json, data)?;
+        self.failure().data = Some(serde_json::from_slice(&json)?);
         Ok(self)
     }
 

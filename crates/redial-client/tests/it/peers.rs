@@ -236,3 +236,19 @@ async fn two_calls_of_one_id_are_kept_apart() {
     first.await.unwrap().unwrap();
     assert!(peer.is_quiet_for(ms(1000)).await);
 }
+
+/// Params that JSON has no number for: serde_json would send null, and the server could not know.
+#[tokio::test(start_paused = true)]
+async fn params_that_json_has_no_number_for_are_not_sent() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    for number in [f64::NAN, f64::INFINITY] {
+        let error = client.request("inc", [number]).await.unwrap_err();
+        assert_eq!(error.executed(), Executed::No);
+        assert!(error.to_string().contains("JSON has no number"), "{error}");
+    }
+    let call = start(client.request("inc", [1.5]));
+    let request = peer.next().await;
+    assert_eq!(request.params, json!([1.5]));
+    peer.result(&request, json!(1)).await;
+    call.await.unwrap().unwrap();
+}
