@@ -1,10 +1,14 @@
-//! The one answer to a batch: gathered as the entries end, sent when the last one has.
+//! The one answer to a batch: gathered as the entries end, sent when the last one has. It fits into
+//! one frame: the largest answers give way to an error that says what was executed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redial_protocol::write_frame;
+use redial_protocol::{Dialect, Reply, encode_error, write_frame, write_reply};
 
-use crate::outbox::Outbox;
+use crate::{outbox::Outbox, refusal};
+
+/// What the answer to one entry takes at most once it has given way, beside its id.
+pub(crate) const LEAST_ANSWER_BYTES: usize = 512;
 
 /// A batch that is being answered.
 #[derive(Debug)]
@@ -65,32 +69,60 @@ impl BatchAnswer {
         self.outbox.gathered(answers.iter().map(Vec::len).sum());
         // Nothing for a batch of notifications (JSON-RPC 2.0, section 6).
         if !answers.is_empty() {
-            self.outbox
-                .send(|out| write_arrays(out, &answers, self.max_frame_bytes));
+            let answers = fitted(answers, self.max_frame_bytes);
+            self.outbox.send(|out| write_array(out, &answers));
         }
     }
 }
 
-/// Writes the answers as one array or, where that would be larger than any peer takes, as several:
-/// a client that matches by id loses nothing.
-fn write_arrays(out: &mut Vec<u8>, answers: &[Vec<u8>], max_frame_bytes: usize) {
-    let mut rest = answers;
-    while !rest.is_empty() {
-        let mut bytes = 1;
-        let fits = |answer: &&Vec<u8>| {
-            bytes += answer.len() + 1;
-            bytes <= max_frame_bytes
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (now, later) = rest.split_at(count);
-        let array = |out: &mut Vec<u8>| {
-            out.push(b'[');
-            out.extend_from_slice(&now.join(&b','));
-            out.push(b']');
-        };
-        write_frame(out, u32::MAX as usize, array).expect("outcomes are made to fit into a frame");
-        rest = later;
+fn write_array(out: &mut Vec<u8>, answers: &[Vec<u8>]) {
+    let array = |out: &mut Vec<u8>| {
+        out.push(b'[');
+        out.extend_from_slice(&answers.join(&b','));
+        out.push(b']');
+    };
+    write_frame(out, u32::MAX as usize, array).expect("the answers fit into a frame");
+}
+
+/// Makes the answers fit into one frame, the largest first. The outcomes stay on record.
+fn fitted(mut answers: Vec<Vec<u8>>, max_frame_bytes: usize) -> Vec<Vec<u8>> {
+    let mut bytes = 1 + answers.iter().map(|answer| answer.len() + 1).sum::<usize>();
+    if bytes <= max_frame_bytes {
+        return answers;
     }
+    let mut largest_first: Vec<usize> = (0..answers.len()).collect();
+    largest_first.sort_by_key(|index| std::cmp::Reverse(answers[*index].len()));
+    for index in largest_first {
+        let answer = &mut answers[index];
+        if bytes <= max_frame_bytes {
+            break;
+        }
+        if let Some(short) = shortened(answer, max_frame_bytes)
+            && short.len() < answer.len()
+        {
+            bytes -= answer.len() - short.len();
+            *answer = short;
+        }
+    }
+    answers
+}
+
+/// The same answer without what makes it large, and with what was executed.
+fn shortened(answer: &[u8], max_frame_bytes: usize) -> Option<Vec<u8>> {
+    let reply = Reply::parse(answer).ok()?;
+    let dialect = if answer.starts_with(br#"{"jsonrpc""#) {
+        Dialect::JsonRpc2
+    } else {
+        Dialect::Notebook
+    };
+    let error = match &reply.outcome {
+        Ok(result) => refusal::result_too_large_for_batch(result.len(), max_frame_bytes),
+        Err(error) => refusal::error_too_large_for_batch(error),
+    };
+    let (mut outcome, mut out) = (Vec::new(), Vec::new());
+    encode_error(&mut outcome, &error);
+    write_reply(&mut out, dialect, reply.id.raw(), &outcome, reply.meta);
+    Some(out)
 }
 
 /// One entry's slot in the answer, to be filled or skipped: all of the batch waits for it.
@@ -115,28 +147,76 @@ impl BatchSlot {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use redial_protocol::{ErrorObject, Executed, ReplyMeta, encode_result};
 
-    fn sent(answers: &[&str], max_frame_bytes: usize) -> Vec<String> {
-        let answers: Vec<Vec<u8>> = answers
+    /// Whatever the outcomes are, what is left of them is no more than was reckoned with.
+    #[test]
+    fn answers_leave_as_one_array_that_fits_into_a_frame() {
+        let id = format!("\"{}\"", "\\u0001".repeat(128));
+        let meta = ReplyMeta {
+            replayed: Some(true),
+            attempt: Some(u32::MAX),
+        };
+        let long = "\u{1}".repeat(9_000);
+        let error = ErrorObject::raised(i32::MIN.into(), &long)
+            .with_executed(Executed::Unknown)
+            .with_retry_after_ms(u64::MAX)
+            .with_unknown_session("123456789abcdef".parse().unwrap());
+        let handlers = ErrorObject {
+            code: 7.into(),
+            message: long.clone(),
+            data: None,
+        };
+        let mut outcomes = [Vec::new(), Vec::new(), Vec::new()];
+        encode_result(&mut outcomes[0], &long).unwrap();
+        encode_error(&mut outcomes[1], &error);
+        encode_error(&mut outcomes[2], &handlers);
+        let answers = outcomes.map(|outcome| {
+            let mut out = Vec::new();
+            write_reply(&mut out, Dialect::JsonRpc2, &id, &outcome, meta);
+            out
+        });
+        let max = 3 * (id.len() + LEAST_ANSWER_BYTES);
+        let fitted = fitted(answers.to_vec(), max);
+        let replies: Vec<_> = fitted
             .iter()
-            .map(|text| text.as_bytes().to_vec())
+            .map(|answer| Reply::parse(answer).unwrap())
             .collect();
-        let mut out = Vec::new();
-        write_arrays(&mut out, &answers, max_frame_bytes);
-        let mut decoder = redial_protocol::FrameDecoder::new(1024);
-        let mut input = out.as_slice();
-        let mut frames = Vec::new();
-        while let Some(frame) = decoder.next_frame(&mut input).unwrap() {
-            frames.push(String::from_utf8(frame.to_vec()).unwrap());
-        }
-        frames
+        let said: Vec<_> = replies
+            .iter()
+            .map(|reply| {
+                let error = reply.outcome.as_ref().unwrap_err();
+                (
+                    i32::from(error.code),
+                    error.executed(),
+                    error.retry_after_ms(),
+                )
+            })
+            .collect();
+        let expected = [
+            (-32603, Executed::Yes, None),
+            (i32::MIN, Executed::Unknown, Some(u64::MAX)),
+            (7, Executed::Yes, None),
+        ];
+        assert_eq!(said, expected);
+        assert!(
+            fitted
+                .iter()
+                .all(|answer| answer.len() <= id.len() + LEAST_ANSWER_BYTES)
+        );
     }
 
     #[test]
-    fn answers_leave_as_one_array_unless_no_peer_would_take_it() {
-        assert_eq!(sent(&["{1}", "{2}", "{3}"], 13), ["[{1},{2},{3}]"]);
-        assert_eq!(sent(&["{1}", "{2}", "{3}"], 12), ["[{1},{2}]", "[{3}]"]);
-        assert_eq!(sent(&["{1}", "{2}"], 2), ["[{1}]", "[{2}]"]);
+    fn only_as_many_answers_give_way_as_have_to_and_the_largest_first() {
+        let answer = |id: u32, bytes: usize| {
+            format!(r#"{{"id":{id},"result":"{}"}}"#, "x".repeat(bytes)).into_bytes()
+        };
+        let answers = vec![answer(1, 900), answer(2, 2_000), answer(3, 900)];
+        let exact = 1 + answers.iter().map(|answer| answer.len() + 1).sum::<usize>();
+        assert_eq!(fitted(answers.clone(), exact), answers);
+        let fitted = fitted(answers.clone(), exact - 1);
+        assert_eq!((&fitted[0], &fitted[2]), (&answers[0], &answers[2]));
+        assert!(Reply::parse(&fitted[1]).unwrap().outcome.is_err());
     }
 
     /// How one entry ends.
@@ -154,19 +234,16 @@ mod tests {
             .prop_shuffle()
     }
 
-    /// Answers of these lengths, in as few arrays as they can be put into one after the other.
-    fn expected(lengths: &[(usize, usize)], max_frame_bytes: usize) -> String {
-        let mut arrays: Vec<String> = Vec::new();
-        for (index, length) in lengths {
-            let answer = answer(*index, *length);
-            match arrays.last_mut() {
-                Some(array) if array.len() + 1 + answer.len() < max_frame_bytes => {
-                    *array += &format!(",{answer}");
-                }
-                _ => arrays.push(format!("[{answer}")),
-            }
+    fn expected(lengths: &[(usize, usize)]) -> String {
+        let answers: Vec<_> = lengths
+            .iter()
+            .map(|(at, length)| answer(*at, *length))
+            .collect();
+        if answers.is_empty() {
+            String::new()
+        } else {
+            format!("[{}]\n", answers.join(","))
         }
-        arrays.iter().map(|array| format!("{array}]\n")).collect()
     }
 
     fn answer(index: usize, length: usize) -> String {
@@ -193,10 +270,9 @@ mod tests {
         fn a_batch_is_answered_when_its_last_entry_has_ended(
             ends in ends(),
             read_at in 0usize..12,
-            max_frame_bytes in 2usize..120,
         ) {
             let outbox = Arc::new(Outbox::default());
-            let batch = BatchAnswer::new(ends.len(), &outbox, max_frame_bytes);
+            let batch = BatchAnswer::new(ends.len(), &outbox, 1024);
             let mut answered = Vec::new();
             let slots: Vec<_> = ends.iter().map(|(index, _)| batch.slot(*index)).collect();
             let read_at = read_at.min(ends.len());
@@ -221,7 +297,7 @@ mod tests {
                 batch.all_read();
             }
             answered.sort_unstable();
-            prop_assert_eq!(collect(&outbox), expected(&answered, max_frame_bytes));
+            prop_assert_eq!(collect(&outbox), expected(&answered));
             prop_assert_eq!(outbox.gathering(), 0);
         }
     }

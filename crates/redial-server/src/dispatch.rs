@@ -16,8 +16,8 @@ use std::{
 };
 
 use redial_protocol::{
-    Batch, CallKey, ErrorObject, Incoming, MethodKind, Rejection, ReplyMeta, Request, SessionId,
-    encode_error, write_reply,
+    Batch, CallKey, Dialect, ErrorObject, Incoming, MethodKind, Rejection, ReplyMeta, Request,
+    SessionId, encode_error, write_reply,
 };
 
 pub(crate) use self::scratch::ConnectionScratch;
@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     admission::Ticket,
-    batch::BatchAnswer,
+    batch::{BatchAnswer, LEAST_ANSWER_BYTES},
     execution,
     fault::RequestFault,
     observe::EventKind,
@@ -86,6 +86,15 @@ impl Dispatcher<'_> {
 
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), ProtocolError> {
         let max_frame_bytes = self.shared.config.limits.max_frame_bytes;
+        let (answers, bytes) = least_answer(batch);
+        if bytes > max_frame_bytes {
+            let error = refusal::batch_too_large(answers, bytes, max_frame_bytes);
+            self.emit_rejection("null", &error);
+            let outcome = encoded(&error);
+            let (dialect, kind) = (Dialect::JsonRpc2, ReplyKind::Reply);
+            write_framed_reply(self.out, dialect, "null", &outcome, kind);
+            return Err(ProtocolError);
+        }
         let answer = BatchAnswer::new(batch.len(), self.outbox, max_frame_bytes);
         let mut result = Ok(());
         for (index, entry) in batch.requests().enumerate() {
@@ -360,6 +369,17 @@ fn replay_kind(key: &TableKey<Waiter>) -> ReplyKind {
 fn deadline(request: &Request<'_>, now: Instant) -> Option<Instant> {
     let timeout = Duration::from_millis(request.meta.timeout_ms?);
     now.checked_add(timeout)
+}
+
+/// How many answers a batch has, and how many bytes they take together if all of them give way.
+fn least_answer(batch: &Batch<'_>) -> (usize, usize) {
+    let ids = batch.requests().filter_map(|entry| match entry {
+        Ok(request) => request.id.map(|id| id.raw().len()),
+        Err(rejection) => Some(rejection.id.raw().len()),
+    });
+    ids.fold((0, 1), |(answers, bytes), id| {
+        (answers + 1, bytes + id + LEAST_ANSWER_BYTES + 1)
+    })
 }
 
 fn fingerprint(shared: &Shared, method: usize, request: &Request<'_>) -> Fingerprint {

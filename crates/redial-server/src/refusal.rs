@@ -22,6 +22,17 @@ pub(crate) fn incomplete_frame(why: &str, got: usize, of: Option<usize>) -> Erro
     ErrorObject::raised(ErrorCode::INVALID_REQUEST, detail)
 }
 
+/// Not even what says that the answers are too large would fit.
+pub(crate) fn batch_too_large(answers: usize, bytes: usize, max: usize) -> ErrorObject {
+    let detail = format!(
+        "the answer to this batch of {answers} requests may take {} bytes, and max_frame is {}; \
+         expected fewer requests; none of them was executed",
+        grouped(bytes),
+        grouped(max)
+    );
+    ErrorObject::raised(ErrorCode::INVALID_REQUEST, detail)
+}
+
 // What was asked for makes no sense.
 
 pub(crate) fn method_not_found<'a>(
@@ -270,6 +281,32 @@ pub(crate) fn outcome_too_large(bytes: usize, max: usize) -> ErrorObject {
         grouped(max)
     );
     ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail)
+}
+
+/// The call has a result, and the one array that answers its batch has no room for it.
+pub(crate) fn result_too_large_for_batch(bytes: usize, max: usize) -> ErrorObject {
+    let detail = format!(
+        "the call was executed, but its result of {} bytes does not fit into the answer to its batch, \
+         which has at most {}; expected the request again, alone and under the same id",
+        grouped(bytes),
+        grouped(max)
+    );
+    ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail)
+}
+
+/// The same for an error, of which its code and what it says of the execution are left.
+pub(crate) fn error_too_large_for_batch(error: &ErrorObject) -> ErrorObject {
+    let detail = "the error does not fit into the answer to its batch, and is shortened; expected \
+                  the request again, alone and under the same id";
+    let mut short = ErrorObject::raised(error.code, detail).with_executed(error.executed());
+    let data = error.redial_data();
+    if let Some(ms) = data.as_ref().and_then(|data| data.retry_after_ms) {
+        short = short.with_retry_after_ms(ms);
+    }
+    match data.and_then(|data| data.unknown_session) {
+        Some(session) => short.with_unknown_session(session),
+        None => short,
+    }
 }
 
 /// For those who only ask about a call whose handler answered `Abort::NoEffect`.

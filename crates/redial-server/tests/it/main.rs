@@ -2,6 +2,7 @@
 
 mod acknowledging;
 mod addresses;
+mod batches;
 mod broken_handlers;
 mod common;
 mod connection_shares;
