@@ -47,9 +47,9 @@ struct Args {
     /// with probability (MS/x)^SHAPE
     #[arg(long, value_name = "MS:SHAPE", value_parser = pareto, conflicts_with = "reply_delay_ms", help_heading = "Faults")]
     reply_delay_pareto: Option<Delay>,
-    /// Probability that a reply waits, with --reply-delay-ms or --reply-delay-pareto
-    #[arg(long, value_name = "P", default_value = "1", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
-    reply_delay_p: f64,
+    /// Probability that a reply waits, with --reply-delay-ms or --reply-delay-pareto [default: 1]
+    #[arg(long, value_name = "P", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
+    reply_delay_p: Option<f64>,
     /// Probability that the connection breaks: before the execution, before the reply, or in the
     /// middle of it, a third each, of those whose request or reply is not lost
     #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
@@ -222,7 +222,26 @@ impl Args {
         })
     }
 
+    /// What each flag takes alone, and all of them together don't mean.
+    fn check_faults(&self) -> anyhow::Result<()> {
+        let lost = self.drop_request + self.drop_reply + self.cut;
+        // Tenths add up to a little more than they should.
+        anyhow::ensure!(
+            lost <= 1.0 + 1e-9,
+            "--drop-request, --drop-reply and --cut are {lost} together; expected at most 1, since \
+             a call is lost in one way"
+        );
+        let has_delay = self.reply_delay_ms > 0 || self.reply_delay_pareto.is_some();
+        anyhow::ensure!(
+            has_delay || self.reply_delay_p.is_none(),
+            "--reply-delay-p says how often a reply waits, and nothing says how long; expected \
+             --reply-delay-ms or --reply-delay-pareto beside it"
+        );
+        Ok(())
+    }
+
     fn fault_rules(&self) -> anyhow::Result<Vec<FaultRule>> {
+        self.check_faults()?;
         let fixed = |ms| Delay::Fixed(Duration::from_millis(ms));
         let some = |delay| f64::from(u8::from(delay != fixed(0)));
         let delay = fixed(self.delay_ms);
@@ -247,7 +266,7 @@ impl Args {
             (Fault::DelayExecution(delay), some(delay)),
             (
                 Fault::DelayReply(reply_delay),
-                some(reply_delay) * self.reply_delay_p,
+                some(reply_delay) * self.reply_delay_p.unwrap_or(1.0),
             ),
         ];
         let active = rules.into_iter().filter(|(_, p)| *p > 0.0);

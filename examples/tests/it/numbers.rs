@@ -246,7 +246,11 @@ impl Drop for Counters {
 fn the_servers_numbers_have_ranges() {
     let program = Program {
         command: server,
-        base: vec![("--listen", "127.0.0.1:0".to_owned())],
+        base: vec![
+            ("--listen", "127.0.0.1:0".to_owned()),
+            // Without it there is nothing for --reply-delay-p to say.
+            ("--reply-delay-ms", "1".to_owned()),
+        ],
         run: run_server,
     };
     program.try_all(18);

@@ -257,6 +257,16 @@ fn a_wrong_flag_is_named_with_what_would_be_right() {
             "--max-frame",
             "number from 256 to 4294967295",
         ),
+        (
+            "--reply-delay-p 0.5",
+            "--reply-delay-p",
+            "--reply-delay-ms or",
+        ),
+        (
+            "--drop-request 0.6 --drop-reply 0.6",
+            "--drop-request, --drop-reply and --cut",
+            "expected at most 1",
+        ),
         ("--queue -1", "--queue", "expected a whole number from 0"),
         ("--max-sessions 0", "--max-sessions", "from 1"),
         ("--max-running 0", "--max-running", "from 1"),
