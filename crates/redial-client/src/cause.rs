@@ -65,6 +65,10 @@ pub enum Cause {
     /// the server takes.
     #[error("the request is too large: {0}")]
     TooLarge(FrameError),
+    /// The reply is larger than [`max_frame_bytes`](crate::Config::max_frame_bytes), and was passed
+    /// over. If it has a result, the call was executed; of an error that large it is not known.
+    #[error("the reply is larger than max_frame_bytes of this client: {0}")]
+    ReplyTooLarge(FrameError),
     /// The params can't be sent.
     #[error("bad params: {0}")]
     BadParams(String),

@@ -111,8 +111,14 @@ pub struct Config {
     /// counts as lost. Default 10 s. A client that stood still itself reads before it judges.
     pub keepalive: Duration,
     /// The largest frame to send or to receive, in bytes. Default 1 MiB, at most 4,294,967,295. A
-    /// server with sessions announces what it takes, which is obeyed too.
+    /// server with sessions announces what it takes, which is obeyed too. A larger reply is passed
+    /// over, without a buffer for it, and ends the one call that it answers: it was executed, and is
+    /// not sent again.
     pub max_frame_bytes: usize,
+    /// The largest frame that is passed over if it is larger than that, in bytes. Default 128 MiB: a
+    /// larger one closes the connection, since the first four letters of any text, taken for a length,
+    /// say more. The time that it takes to arrive is what it costs. 0 passes none over.
+    pub max_skipped_frame_bytes: usize,
     /// How many frames of one connection may hold no message: no JSON, or neither an id nor a method
     /// in it. Default 10, then the connection is closed, since a server that sends so much of it is
     /// hardly one. Fewer take a connection, and the replies to all calls on it, for less.
@@ -156,6 +162,7 @@ impl Default for Config {
             reconnect: Backoff::default(),
             keepalive: Duration::from_secs(10),
             max_frame_bytes: Limits::default().max_frame_bytes,
+            max_skipped_frame_bytes: 128 * 1024 * 1024,
             max_protocol_errors: 10,
             max_buffered_bytes: 1024 * 1024,
             max_in_flight: 512,

@@ -38,7 +38,7 @@ pub enum CallError {
         details: Box<Details>,
     },
     /// Executed, without a value for the caller: the handler returned an error or panicked, or its
-    /// result is of another type.
+    /// result is of another type, or larger than the client takes.
     #[error("{} failed; {details}", details.method)]
     Failed {
         /// Why, and how it went.

@@ -4,6 +4,7 @@ mod batch;
 mod connection;
 mod decode;
 mod keepalive;
+mod oversized;
 
 use std::{
     future::poll_fn,

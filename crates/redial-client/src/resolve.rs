@@ -48,8 +48,8 @@ pub enum Resolution<T> {
 /// # Errors
 ///
 /// Awaiting it gives [`CallError::Failed`] with the handler's own error, if that is the outcome;
-/// [`CallError::Unknown`], with the token, if the server doesn't know the call's session, or can't
-/// be reached within the deadline. It is never `NotExecuted`: that is [`Resolution::Never`].
+/// [`CallError::Unknown`], with the token, if the server doesn't know the call's session, can't be
+/// reached within the deadline, or has more to say than this client takes. It is never `NotExecuted`: that is [`Resolution::Never`].
 #[must_use = "the question is sent when it is awaited"]
 pub struct Resolve<T> {
     client: Arc<ClientHandle>,

@@ -88,7 +88,8 @@ impl FrameDecoder {
     /// # Errors
     ///
     /// [`FrameError`] for a length of 0 or over the limit. Nothing has been allocated for it,
-    /// and the decoder is of no further use.
+    /// and the decoder is of no further use, unless the frame is passed over
+    /// ([`skip_header`](Self::skip_header)).
     pub fn next_frame<'a, 'b: 'a>(
         &'a mut self,
         input: &mut &'b [u8],
@@ -102,6 +103,15 @@ impl FrameDecoder {
             return Ok(Some(frame));
         }
         self.gather(input)
+    }
+
+    /// Takes the header that was refused off the front of `input`: its body begins there, to be passed
+    /// over by the caller ([`OversizedFrame`](crate::OversizedFrame)), and the next frame behind that.
+    pub fn skip_header(&mut self, input: &mut &[u8]) {
+        // Whatever of it came before has been gathered, and of this frame nothing else.
+        let gathered = self.partial.len();
+        *input = &input[FRAME_HEADER_BYTES.saturating_sub(gathered)..];
+        self.partial.clear();
     }
 
     /// Whether a frame has begun and has not ended.
@@ -280,6 +290,31 @@ mod tests {
             error_of(b"GOT /"),
             "frame of 1196381216 bytes; at most 1048576 are allowed"
         );
+    }
+
+    #[test]
+    fn a_frame_that_is_passed_over_is_followed_by_the_next_in_any_split() {
+        let wire = b"\0\0\0\x02ok\0\0\0\x09123456789\0\0\0\x02go";
+        for first in 0..wire.len() {
+            let mut decoder = FrameDecoder::new(8);
+            let (mut found, mut left) = (Vec::new(), 0);
+            for mut input in [&wire[..first], &wire[first..]] {
+                loop {
+                    let skipped = left.min(input.len());
+                    (input, left) = (&input[skipped..], left - skipped);
+                    match decoder.next_frame(&mut input) {
+                        Ok(Some(frame)) => found.push(frame.to_vec()),
+                        Ok(None) => break,
+                        Err(_) => {
+                            decoder.skip_header(&mut input);
+                            left = 9;
+                        }
+                    }
+                }
+            }
+            assert_eq!(found, [b"ok", b"go"], "split at {first}");
+            assert!(!decoder.is_mid_frame());
+        }
     }
 
     #[test]

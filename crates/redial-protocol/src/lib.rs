@@ -43,6 +43,7 @@
 
 mod address;
 mod dialect;
+mod ends;
 mod error;
 mod frame;
 mod id;
@@ -53,6 +54,7 @@ mod members;
 mod message;
 mod meta;
 mod method;
+mod oversized;
 mod rejection;
 mod reply;
 mod request;
@@ -64,6 +66,7 @@ mod text;
 
 pub use address::{Address, AddressError};
 pub use dialect::Dialect;
+pub use ends::MessageEnds;
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FRAME_HEADER_BYTES, FrameDecoder, FrameError, write_frame};
 pub use id::{Id, IdError};
@@ -73,6 +76,7 @@ pub use limits::Limits;
 pub use message::{Batch, Incoming, RequestReader};
 pub use meta::{ReplyMeta, RequestMeta};
 pub use method::{Method, MethodKind};
+pub use oversized::OversizedFrame;
 pub use rejection::Rejection;
 pub use reply::{Reply, ReplyError, ReplyReader, encode_error, encode_result, write_reply};
 pub use request::{Request, RequestId, write_request};

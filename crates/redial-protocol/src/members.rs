@@ -24,6 +24,21 @@ pub(crate) struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
+    /// Those that are there, by name.
+    pub(crate) fn known_ones(&self) -> impl Iterator<Item = (&'static str, &'a RawValue)> {
+        let all = [
+            ("jsonrpc", self.jsonrpc),
+            ("id", self.id),
+            ("method", self.method),
+            ("params", self.params),
+            ("result", self.result),
+            ("error", self.error),
+            ("redial", self.redial),
+        ];
+        let present = |(name, value): (_, Option<_>)| value.map(|value| (name, value));
+        all.into_iter().filter_map(present)
+    }
+
     fn known(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
         Some(match name {
             "jsonrpc" => &mut self.jsonrpc,
@@ -73,4 +88,4 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
 /// A member's name, borrowed unless it has escapes. (serde reads a bare `Cow` as owned.)
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Name<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);

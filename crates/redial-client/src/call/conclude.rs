@@ -37,6 +37,9 @@ impl CallState {
             Completion::Answer(Answer::Malformed(detail)) => {
                 (GiveUpReason::Final, Cause::MalformedReply(detail), false)
             }
+            Completion::Answer(Answer::Oversized(error, is_result)) => {
+                (GiveUpReason::Final, Cause::ReplyTooLarge(error), is_result)
+            }
             Completion::Answer(Answer::SessionLost) => {
                 (GiveUpReason::Final, Cause::SessionLost, false)
             }

@@ -177,9 +177,8 @@ impl CallState {
             Completion::Answer(Answer::Result(_, meta) | Answer::Error(_, _, meta)) => Some(*meta),
             Completion::Answer(Answer::SessionLost | Answer::NoSessions(_))
             | Completion::GiveUp { .. } => None,
-            Completion::Answer(Answer::Written | Answer::Malformed(_)) | Completion::IdReserved => {
-                Some(ReplyMeta::default())
-            }
+            Completion::Answer(Answer::Written | Answer::Malformed(_) | Answer::Oversized(..))
+            | Completion::IdReserved => Some(ReplyMeta::default()),
         };
         Finished {
             completion: Some(completion),
@@ -289,6 +288,7 @@ impl CallState {
         };
         match answer {
             Answer::Result(..) | Answer::Written | Answer::Error(_, Verdict::Failed, _) => false,
+            Answer::Oversized(_, is_result) => !is_result,
             Answer::Error(_, Verdict::Unknown, _) | Answer::Malformed(_) => true,
             // A fenced call was not executed and never will be, however often it was sent.
             Answer::Error(error, Verdict::Refused, _) if error.code == ErrorCode::STALE => false,

@@ -15,7 +15,7 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-use super::{decode::decode, keepalive::Keepalive};
+use super::{decode::decode, keepalive::Keepalive, oversized::Oversized};
 use crate::{
     clock::{self, after},
     mux::{link::Transmit, poll::Housekeeping, replies::Replies},
@@ -43,6 +43,7 @@ pub(super) struct Connection<'a, Io> {
     /// Something was written that may still lie in the transport.
     needs_flush: bool,
     decoder: FrameDecoder,
+    oversized: Oversized,
     buffer: Vec<u8>,
     replies: Replies,
     /// The calls of one read, woken all at once.
@@ -67,6 +68,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             transmit: Transmit::with_preamble(preamble),
             needs_flush: false,
             decoder: FrameDecoder::new(shared.config.max_frame_bytes),
+            oversized: Oversized::new(&shared.config),
             buffer: vec![0; READ_BYTES],
             replies: Replies::default(),
             wakers: Vec::new(),
@@ -228,7 +230,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             }
             let count = buffer.filled().len();
             if count == 0 {
-                let place = if self.decoder.is_mid_frame() {
+                let place = if self.decoder.is_mid_frame() || self.oversized.is_mid_frame() {
                     " in the middle of a reply"
                 } else {
                     ""
@@ -244,11 +246,18 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
     /// Hands out the replies in the first `count` bytes of the buffer.
     fn on_read(&mut self, count: usize) -> Result<(), String> {
         let mut input = &self.buffer[..count];
+        self.oversized.skip(&mut input, &mut self.replies);
         let broken = loop {
             match self.decoder.next_frame(&mut input) {
                 Ok(Some(frame)) => decode(frame, &mut self.replies),
                 Ok(None) => break None,
-                Err(error) => break Some(error.to_string()),
+                Err(error) => {
+                    let (decoder, replies) = (&mut self.decoder, &mut self.replies);
+                    let begun = self.oversized.begin(error, decoder, &mut input, replies);
+                    if let Err(error) = begun {
+                        break Some(error.to_string());
+                    }
+                }
             }
         };
         let now = clock::now();

@@ -1,6 +1,8 @@
 //! Frames from the server, read as messages.
 
-use redial_protocol::{ErrorObject, FastReply, Reply, ReplyError, ReplyMeta, rpc::Hello};
+use redial_protocol::{
+    ErrorObject, FastReply, MessageEnds, Reply, ReplyError, ReplyMeta, rpc::Hello,
+};
 use uuid::Uuid;
 
 use super::batch;
@@ -55,16 +57,53 @@ fn parse(frame: &[u8]) -> ServerMessage {
         Err(ReplyError::Request { dialect, id }) => {
             ServerMessage::Request(PeerRequest { dialect, id })
         }
+        Err(error @ ReplyError::NotAnObject(_)) => not_json(frame, error.to_string()),
         Err(error) => ServerMessage::Unusable(error.to_string()),
     }
 }
 
 fn malformed(id: &str, detail: String) -> ServerMessage {
-    match (serde_json::from_str::<Uuid>(id), hello_serial(id)) {
-        (Ok(id), _) => ServerMessage::MalformedReply { id, detail },
-        (_, Some(serial)) => ServerMessage::Hello(serial, HelloReply::Invalid),
-        _ if id == PING_ID => ServerMessage::Pong,
-        _ => ServerMessage::Unmatched,
+    match Addressee::of(id) {
+        Addressee::Call(id) => ServerMessage::MalformedReply { id, detail },
+        Addressee::Hello(serial) => ServerMessage::Hello(serial, HelloReply::Invalid),
+        Addressee::Ping => ServerMessage::Pong,
+        Addressee::Unknown => ServerMessage::Unmatched,
+    }
+}
+
+/// A server that writes `NaN`, or bytes that are no UTF-8, into a result will do so each time, so the
+/// call that it answers ends. A hello is asked again: this says nothing about sessions.
+fn not_json(frame: &[u8], detail: String) -> ServerMessage {
+    match MessageEnds::of(frame) {
+        Some(MessageEnds::Request { dialect, id }) => {
+            ServerMessage::Request(PeerRequest { dialect, id })
+        }
+        Some(MessageEnds::Result { id } | MessageEnds::Error { id }) => match Addressee::of(&id) {
+            Addressee::Call(id) => ServerMessage::MalformedReply { id, detail },
+            _ => ServerMessage::Unusable(detail),
+        },
+        None => ServerMessage::Unusable(detail),
+    }
+}
+
+/// What a reply with an id, given as JSON, is a reply to.
+pub(super) enum Addressee {
+    Call(Uuid),
+    /// The hello with this serial number.
+    Hello(u64),
+    Ping,
+    /// Nothing of this client's.
+    Unknown,
+}
+
+impl Addressee {
+    pub(super) fn of(id: &str) -> Self {
+        match (serde_json::from_str(id), hello_serial(id)) {
+            (Ok(id), _) => Self::Call(id),
+            (_, Some(serial)) => Self::Hello(serial),
+            _ if id == PING_ID => Self::Ping,
+            _ => Self::Unknown,
+        }
     }
 }
 

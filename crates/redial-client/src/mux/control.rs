@@ -45,6 +45,8 @@ pub(crate) enum HelloReply {
     },
     /// A result that describes no session.
     Invalid,
+    /// A reply that is larger than the client takes.
+    TooLarge(FrameError),
     /// An error.
     Error(ErrorObject),
 }
@@ -54,7 +56,8 @@ impl HelloReply {
     /// with sessions says. One that has them may also refuse a hello, by a code of its own.
     pub(super) fn says_plain(&self) -> bool {
         match self {
-            Self::Session { .. } => false,
+            // What can't be read says nothing.
+            Self::Session { .. } | Self::TooLarge(_) => false,
             Self::Invalid => true,
             Self::Error(error) => !RAISED_CODES.contains(&i32::from(error.code)),
         }
@@ -66,6 +69,13 @@ impl fmt::Display for HelloReply {
         match self {
             Self::Session { .. } => write!(f, "the server has another session"),
             Self::Invalid => write!(f, "the server's reply to {} has no session", rpc::HELLO),
+            Self::TooLarge(error) => {
+                write!(
+                    f,
+                    "the server's reply to {} is too large: {error}",
+                    rpc::HELLO
+                )
+            }
             Self::Error(error) => write!(f, "the server answered {} with {error}", rpc::HELLO),
         }
     }

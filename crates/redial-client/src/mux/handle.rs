@@ -138,6 +138,14 @@ impl Mux {
                 Some(key) => self.complete(link, key, Answer::Malformed(detail), now),
                 None => self.unmatched_replies += 1,
             },
+            ServerMessage::OversizedReply {
+                id,
+                error,
+                is_result,
+            } => match self.find(id) {
+                Some(key) => self.complete(link, key, Answer::Oversized(error, is_result), now),
+                None => self.unmatched_replies += 1,
+            },
             ServerMessage::Hello(serial, reply) => {
                 self.handle_hello_reply(link, serial, reply, now)?;
             }

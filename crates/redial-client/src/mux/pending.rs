@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Waker, time::Instant};
 
-use redial_protocol::{ErrorObject, ReplyMeta, SessionCall};
+use redial_protocol::{ErrorObject, FrameError, ReplyMeta, SessionCall};
 use uuid::Uuid;
 
 use super::{
@@ -125,6 +125,8 @@ pub(crate) enum Answer {
     Error(ErrorObject, Verdict, ReplyMeta),
     /// A reply to this call that has no usable outcome.
     Malformed(String),
+    /// A reply to this call that is larger than the client takes, and whether it has a result.
+    Oversized(FrameError, bool),
     /// A notification was written.
     Written,
     /// The session that it has a number in is gone.

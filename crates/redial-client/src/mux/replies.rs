@@ -1,6 +1,6 @@
 //! The replies of one read, on their way from the frames to the calls.
 
-use redial_protocol::{Dialect, ErrorObject, ReplyMeta};
+use redial_protocol::{Dialect, ErrorObject, FrameError, ReplyMeta};
 use uuid::Uuid;
 
 use super::control::HelloReply;
@@ -38,6 +38,13 @@ pub(crate) enum ServerMessage {
     },
     /// A reply to a call that has no usable outcome.
     MalformedReply { id: Uuid, detail: String },
+    /// A reply to a call that is larger than the client takes.
+    OversizedReply {
+        id: Uuid,
+        error: FrameError,
+        /// It has a result, so the call was executed.
+        is_result: bool,
+    },
     /// The reply to a hello, by its serial number.
     Hello(u64, HelloReply),
     /// The reply to a ping.

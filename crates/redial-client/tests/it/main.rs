@@ -14,6 +14,7 @@ mod limits;
 mod no_replies;
 mod other_tables;
 mod outages;
+mod oversized;
 mod peer;
 mod peers;
 mod plain_servers;
