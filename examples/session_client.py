@@ -75,14 +75,22 @@ def datum(error: dict, name: str) -> Any:
     return data.get(name) if isinstance(data, dict) else None
 
 
-def executed_of(error: dict) -> str:
+def executed_of(error: dict, is_plain: bool = False) -> str:
     """Whether the call that was answered so was executed: "yes", "no" or "unknown"."""
-    if datum(error, "executed") in ("yes", "no", "unknown"):
+    if not is_plain and datum(error, "executed") in ("yes", "no", "unknown"):
         return datum(error, "executed")
     code = error["code"]
     if code in (-32700, -32600, -32601, -32602):
         return "no"
     return "yes" if code in (-32603, -32000) or not -32768 <= code <= -32000 else "unknown"
+
+
+def unmarked(error: dict) -> dict:
+    """The error as the handler gave it, if it is a handler's and the server has marked it."""
+    if datum(error, "executed") != "yes" or datum(error, "detail") is not None:
+        return error
+    own = {name: value for name, value in error.items() if name != "data"}
+    return {**own, "data": error["data"]["data"]} if "data" in error["data"] else own
 
 
 def request(id: str | None, method: str, params: str, redial: dict | None = None) -> str:
@@ -198,7 +206,7 @@ class Client:
         if answer.get("state") != "done" or not ("result" in answer or isinstance(answer.get("error"), dict)):
             raise Unknown(id)  # no answer to this
         if "error" in answer:
-            raise (Unknown if executed_of(answer["error"]) == "unknown" else Failed)(id, answer["error"])
+            raise (Unknown if executed_of(answer["error"]) == "unknown" else Failed)(id, unmarked(answer["error"]))
         return answer["result"]
 
     def cancel(self, id: str, timeout: float = 2.0) -> str:
@@ -283,10 +291,10 @@ class Client:
 
     def _error(self, call: Call, reply: dict) -> bool:
         """Applies an error to the call; raises if that ends it. True if another attempt is asked for."""
-        error, executed = reply["error"], executed_of(reply["error"])
+        error, executed = reply["error"], executed_of(reply["error"], self.plain)
         if executed == "yes":
             self._end(call)
-            raise Failed(call.id, error)
+            raise Failed(call.id, error if self.plain else unmarked(error))
         if executed == "unknown":
             if call.session and datum(error, "unknown_session") == call.session.id:
                 self._lose_session(call)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use redial_protocol::{
-    ErrorCode, Executed, MethodKind,
+    ErrorCode, ErrorObject, Executed, MethodKind,
     rpc::{self, CallParams},
 };
 use serde::de::DeserializeOwned;
@@ -163,7 +163,8 @@ fn read<T: DeserializeOwned>(
             return Err(unknown(token, Cause::MalformedReply(text), report));
         }
     };
-    let cause = match (resolution.state, resolution.result, resolution.error) {
+    let error = resolution.error.map(ErrorObject::unmarked);
+    let cause = match (resolution.state, resolution.result, error) {
         (rpc::State::Never, ..) => return Ok(Resolution::Never),
         // The record itself may be *unknown*: the server stopped while the handler ran.
         (rpc::State::Done, None, Some(error)) if error.executed() != Executed::Yes => {
@@ -196,7 +197,7 @@ fn refused<T>(token: CallToken, error: CallError) -> Result<Resolution<T>, CallE
     let stale = error
         .server_error()
         .filter(|error| error.code == ErrorCode::STALE);
-    let executed = stale.map(redial_protocol::ErrorObject::executed);
+    let executed = stale.map(ErrorObject::executed);
     let inner = error.details();
     let mut details = Box::new(details(&token, inner.cause.clone(), inner.report.clone()));
     details.reason = inner.reason;

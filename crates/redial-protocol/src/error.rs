@@ -2,6 +2,7 @@
 //! executed.
 
 mod code;
+mod handler;
 
 use std::fmt;
 
@@ -53,7 +54,22 @@ objects! {
         /// Whatever else the sender had to say, as JSON; [`ErrorData`] if Redial raised the error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub data: Option<Box<RawValue>>,
+        /// Whose word the code and the data are.
+        #[serde(skip)]
+        author: Author,
     }
+}
+
+/// Whose word an error is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Author {
+    /// Redial's server's, as far as its data says whether the call was executed.
+    #[default]
+    Server,
+    /// A handler's, which ran.
+    Handler,
+    /// A server's that is not Redial's.
+    Foreign,
 }
 
 impl ErrorObject {
@@ -72,6 +88,7 @@ impl ErrorObject {
             code,
             message: code.name().to_owned(),
             data: Some(raw(&data)),
+            author: Author::Server,
         }
     }
 
@@ -93,6 +110,7 @@ impl ErrorObject {
     #[must_use]
     pub fn executed(&self) -> Executed {
         match (self.redial_data(), i32::from(self.code)) {
+            _ if self.author == Author::Handler => Executed::Yes,
             (Some(data), _) => data.executed,
             (None, -32008..=-32001) => Executed::Unknown,
             (None, _) => self.code.executed(),
@@ -121,6 +139,9 @@ impl ErrorObject {
     /// taken if it can be read.
     #[must_use]
     pub fn redial_data(&self) -> Option<ErrorData> {
+        if self.author != Author::Server {
+            return None;
+        }
         #[derive(Deserialize)]
         struct Lenient<'a> {
             executed: Executed,
@@ -172,7 +193,8 @@ impl std::error::Error for ErrorObject {}
 impl PartialEq for ErrorObject {
     fn eq(&self, other: &Self) -> bool {
         let text = |error: &Self| error.data.as_ref().map(|data| data.get().to_owned());
-        self.code == other.code && self.message == other.message && text(self) == text(other)
+        (self.code, &self.message, self.author) == (other.code, &other.message, other.author)
+            && text(self) == text(other)
     }
 }
 

@@ -1,8 +1,8 @@
 //! How a handler says that a call has no result, and whether that is for good.
 
-use redial_protocol::{ErrorCode, ErrorObject, Executed, write_json};
+use redial_protocol::{ErrorCode, ErrorObject, write_json};
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 /// How a handler ends without a result.
 ///
@@ -45,15 +45,17 @@ impl Abort {
 
     /// The same, with a code of the application's own in place of -32000. Codes from -32768 to
     /// -32000 belong to JSON-RPC and to Redial, and clients draw conclusions from them; stay
-    /// outside. One from inside goes out with data that says whether the call was executed, since
-    /// -32001, say, would otherwise mean that it was not.
+    /// outside. One from inside goes out marked as a handler's, since -32001, say, would otherwise
+    /// mean that the call was not executed; Redial's client takes the mark off again.
     #[must_use]
     pub fn code(mut self, code: impl Into<ErrorCode>) -> Self {
         self.failure().code = code.into();
         self
     }
 
-    /// The same, with data for the caller. `NoEffect` sends it inside Redial's own data.
+    /// The same, with data for the caller, which is never read as the server's own word: data with a
+    /// member `executed` goes out marked, and reaches the caller of Redial's client unchanged. `NoEffect`
+    /// sends it inside Redial's own data.
     ///
     /// # Errors
     ///
@@ -82,39 +84,11 @@ impl Failure {
     }
 
     pub(crate) fn recorded(self) -> ErrorObject {
-        // What a handler says with a code that means "not executed" must not be taken for that.
-        if self.code.executed() == Executed::Yes {
-            return ErrorObject {
-                code: self.code,
-                message: self.message,
-                data: self.data,
-            };
-        }
-        self.saying(Executed::Yes)
+        ErrorObject::by_handler(self.code, self.message, self.data)
     }
 
     pub(crate) fn released(self) -> ErrorObject {
-        self.saying(Executed::No)
-    }
-
-    /// With the handler's own data inside of Redial's.
-    fn saying(self, executed: Executed) -> ErrorObject {
-        #[derive(Serialize)]
-        struct Data<'a> {
-            executed: Executed,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            data: Option<&'a RawValue>,
-        }
-        let data = Data {
-            executed,
-            data: self.data.as_deref(),
-        };
-        let data = to_raw_value(&data).expect("plain members and raw JSON can't fail");
-        ErrorObject {
-            code: self.code,
-            message: self.message,
-            data: Some(data),
-        }
+        ErrorObject::without_effect(self.code, self.message, self.data)
     }
 }
 
@@ -127,6 +101,8 @@ impl<E: std::error::Error> From<E> for Abort {
 
 #[cfg(test)]
 mod tests {
+    use redial_protocol::Executed;
+
     use super::*;
 
     #[test]

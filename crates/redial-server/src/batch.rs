@@ -162,11 +162,7 @@ mod tests {
             .with_executed(Executed::Unknown)
             .with_retry_after_ms(u64::MAX)
             .with_unknown_session("123456789abcdef".parse().unwrap());
-        let handlers = ErrorObject {
-            code: 7.into(),
-            message: long.clone(),
-            data: None,
-        };
+        let handlers = ErrorObject::by_handler(7.into(), long.clone(), None);
         let mut outcomes = [Vec::new(), Vec::new(), Vec::new()];
         encode_result(&mut outcomes[0], &long).unwrap();
         encode_error(&mut outcomes[1], &error);

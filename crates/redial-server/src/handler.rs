@@ -259,6 +259,36 @@ mod tests {
         );
     }
 
+    /// A handler's words read as the server's.
+    #[test]
+    fn what_a_handler_says_of_execution_goes_out_marked() {
+        for (code, given, expected) in [
+            (
+                -32000,
+                r#"{"executed":"no"}"#,
+                r#"{"executed":"yes","data":{"executed":"no"}}"#,
+            ),
+            (
+                7,
+                r#"{"executed":"yes"}"#,
+                r#"{"executed":"yes","data":{"executed":"yes"}}"#,
+            ),
+            (-32001, r#"{"a":1}"#, r#"{"executed":"yes","data":{"a":1}}"#),
+            (
+                7,
+                r#"{"a":{"executed":"no"}}"#,
+                r#"{"a":{"executed":"no"}}"#,
+            ),
+        ] {
+            let data: serde_json::Value = serde_json::from_str(given).unwrap();
+            let abort = Abort::failed("m").code(code).data(&data).unwrap();
+            let mut out = Vec::new();
+            assert!(encode::<()>(&mut out, Err(abort)));
+            let expected = format!(r#""error":{{"code":{code},"message":"m","data":{expected}}}"#);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
     #[test]
     fn a_result_that_is_not_json_is_recorded_as_an_internal_error() {
         let mut out = Vec::new();

@@ -255,11 +255,9 @@ pub(crate) fn cancelled() -> ErrorObject {
 }
 
 fn stale_and_not_executed(message: &str, detail: &str) -> ErrorObject {
-    let error = ErrorObject::raised(ErrorCode::STALE, detail).with_executed(Executed::No);
-    ErrorObject {
-        message: message.to_owned(),
-        ..error
-    }
+    let mut error = ErrorObject::raised(ErrorCode::STALE, detail).with_executed(Executed::No);
+    message.clone_into(&mut error.message);
+    error
 }
 
 // The handler ran, or may have.

@@ -179,7 +179,8 @@ impl Mux {
                 self.complete(link, key, Answer::Result(result, meta), now);
                 return Ok(());
             }
-            Err(error) => error,
+            Err(error) if self.links[link].is_foreign => error.untrusted(),
+            Err(error) => error.unmarked(),
         };
         let id = self.call(key).id;
         if let CallId::Session(call) = id

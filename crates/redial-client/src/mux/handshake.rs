@@ -316,6 +316,7 @@ impl Mux {
         self.links[number].hello = None;
         self.links[number].attached = Some(id);
         self.links[number].must_attach = false;
+        self.links[number].is_foreign = false;
         if is_new {
             self.sessions.opener = None;
             self.sessions.opened += 1;
@@ -350,6 +351,8 @@ impl Mux {
     fn on_plain_server(&mut self, number: usize, now: Instant) {
         self.links[number].hello = None;
         self.links[number].is_plain = true;
+        // Without sessions wanted it was not asked, and may be Redial's.
+        self.links[number].is_foreign = self.sessions.are_wanted || self.sessions.assume_plain;
         if self.sessions.opener == Some(number) {
             self.sessions.opener = None;
         }

@@ -75,6 +75,9 @@ pub(crate) struct Link {
     pub(super) must_attach: bool,
     /// That server has no sessions, or they are not wanted.
     pub(super) is_plain: bool,
+    /// The server says, or the program, that it has no sessions: nothing in the data of its errors is
+    /// Redial's word.
+    pub(super) is_foreign: bool,
     /// The watermark that was last written on this connection.
     pub(super) acked: Option<(SessionId, u64)>,
 }
@@ -197,6 +200,7 @@ impl Link {
         (self.is_proven, self.is_suspect, self.is_stuck) = (false, false, false);
         self.heard_at = None;
         (self.is_connected, self.is_plain) = (false, false);
+        self.is_foreign = false;
         (self.hello, self.attached, self.acked) = (None, None, None);
         self.hello_session = None;
         (self.protocol_errors, self.refusals) = (0, Refusals::default());

@@ -7,6 +7,7 @@ mod connections;
 mod foreign_objects;
 mod forgetting;
 mod frozen_clients;
+mod handlers_errors;
 mod hedging;
 mod hellos;
 mod late_replies;
