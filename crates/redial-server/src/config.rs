@@ -46,7 +46,8 @@ pub struct Config {
     /// evicted.
     pub max_records: usize,
     /// The most memory that records may keep, in bytes. Default 256 MiB. Checked before a call is
-    /// admitted, so replies of calls that are already running may exceed it. At the limit: -32001.
+    /// admitted, when running calls count as long as the latest outcomes, if those have 4 KiB or
+    /// more; so the first long outcomes after short ones may exceed it. At the limit: -32001.
     pub max_record_bytes: usize,
     /// How long a session is kept after its last connection has ended. Default 30 min, as in
     /// MongoDB's retryable writes (`localLogicalSessionTimeoutMinutes`); 1 ms or more. A client that

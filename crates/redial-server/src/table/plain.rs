@@ -124,18 +124,20 @@ impl<W> PlainTable<W> {
             Found::Nothing if self.patience.may_have_forgotten(now) => return Decision::Forgotten,
             Found::Nothing => {}
         }
-        if !shard.quota.reserve(reservation(key), &self.usage) {
+        let expected_bytes = self.usage.expected_outcome();
+        let reservation = reservation(key, expected_bytes);
+        if !shard.quota.reserve(reservation, &self.usage) {
             drop(shard);
             let retry_after = self.next_room_in(attempt.now);
             return Decision::Full { retry_after };
         }
         match admit() {
             Ok(ticket) => {
-                shard.start(key, attempt);
+                shard.start(key, attempt, expected_bytes);
                 Decision::Start(ticket)
             }
             Err(refused) => {
-                shard.quota.put(reservation(key), &self.usage);
+                shard.quota.put(reservation, &self.usage);
                 Decision::Refused(refused)
             }
         }
@@ -145,15 +147,17 @@ impl<W> PlainTable<W> {
     pub(crate) fn finish(&self, key: &PlainKey, outcome: &[u8], now: Instant) -> Vec<W> {
         let expires = self.at(now).plus(self.limits.ttl);
         let mut shard = self.shard(key);
-        shard.quota.take(outcome.len(), &self.usage);
-        shard.finish(key, outcome, expires)
+        let (waiters, expected_bytes) = shard.finish(key, outcome, expires);
+        shard
+            .quota
+            .settle(expected_bytes, outcome.len(), &self.usage);
+        waiters
     }
 
     /// The call never started, or had no effect: its id is as good as new. Returns its waiters.
     pub(crate) fn release(&self, key: &PlainKey) -> Vec<W> {
         let mut shard = self.shard(key);
-        shard.quota.put(reservation(key), &self.usage);
-        shard.release(key)
+        self.release_in(&mut shard, key)
     }
 
     /// [Releases](Self::release) a running call if the deadlines of all its attempts have passed.
@@ -162,8 +166,14 @@ impl<W> PlainTable<W> {
         if shard.deadline(key).is_none_or(|deadline| deadline > now) {
             return None;
         }
-        shard.quota.put(reservation(key), &self.usage);
-        Some(shard.release(key))
+        Some(self.release_in(&mut shard, key))
+    }
+
+    fn release_in(&self, shard: &mut Shard<W>, key: &PlainKey) -> Vec<W> {
+        let (waiters, expected_bytes) = shard.release(key);
+        let reservation = reservation(key, expected_bytes);
+        shard.quota.put(reservation, &self.usage);
+        waiters
     }
 
     /// Finds the outcome of a call. One that isn't here may have expired.
@@ -277,10 +287,10 @@ impl<W> PlainTable<W> {
 }
 
 /// What is reserved for a call until the length of its outcome is known.
-fn reservation(key: &PlainKey) -> Amount {
+fn reservation(key: &PlainKey, expected_bytes: usize) -> Amount {
     Amount {
         records: 1,
-        bytes: record_bytes(&key.key, 0),
+        bytes: record_bytes(&key.key, expected_bytes),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::io::DuplexStream;
 use crate::common::{
     Peer, Service, code, executed, pipe_from,
     session::{HELLO, attempt, config, connections_left, inc, open, request_with},
+    uuid,
 };
 use redial_protocol::SessionId;
 
@@ -119,6 +120,7 @@ fn large_results(service: &Service, max_session_bytes: usize) -> Server {
     let config = Config {
         max_session_bytes,
         max_all_session_bytes: MAX_BYTES,
+        max_record_bytes: MAX_BYTES,
         ..config()
     };
     builder
@@ -206,4 +208,28 @@ async fn large_calls_that_run_at_once_stay_within_their_bytes() {
     }
     assert!((200..=256).contains(&served), "{served}");
     assert!(server.stats().session_bytes <= MAX_BYTES);
+}
+
+/// The same under plain ids, which the table keeps for all peers together.
+#[tokio::test(start_paused = true)]
+async fn large_calls_with_plain_ids_that_run_at_once_stay_within_their_bytes() {
+    let server = large_results(&Service::default(), MAX_BYTES);
+    let mut peer = pipe_from(&server, HOG);
+    let call = |number: u32| {
+        let id = uuid(number);
+        format!(r#"{{"id":"{id}","method":"large","params":{{"ms":100}}}}"#)
+    };
+    peer.call(call(0)).await;
+    for number in 1..=400 {
+        peer.send(call(number)).await;
+    }
+    let mut served = 1;
+    for _ in 0..400 {
+        served += usize::from(peer.receive_json().await.get("result").is_some());
+    }
+    assert!((200..=256).contains(&served), "{served}");
+    assert!(server.stats().record_bytes <= MAX_BYTES);
+    // What was reserved and not needed is free again.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(server.stats().record_bytes, 0);
 }

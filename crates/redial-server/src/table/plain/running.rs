@@ -11,17 +11,20 @@ pub(super) struct RunningCall<W> {
     key: PlainKey,
     pub(super) fingerprint: Fingerprint,
     pub(super) interest: Interest<W>,
+    /// How many bytes are reserved for its outcome.
+    pub(super) expected_bytes: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct RunningCalls<W>(HashTable<RunningCall<W>>);
 
 impl<W> RunningCall<W> {
-    pub(super) fn new(key: PlainKey, attempt: &Attempt<'_>) -> Self {
+    pub(super) fn new(key: PlainKey, attempt: &Attempt<'_>, expected_bytes: usize) -> Self {
         Self {
             key,
             fingerprint: attempt.fingerprint,
             interest: Interest::new(attempt.deadline),
+            expected_bytes,
         }
     }
 }

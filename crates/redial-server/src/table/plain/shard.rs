@@ -73,11 +73,18 @@ impl<W> Shard<W> {
         }
     }
 
-    pub(super) fn start(&mut self, key: &PlainKey, attempt: &Attempt<'_>) {
-        self.running.add(RunningCall::new(key.clone(), attempt));
+    pub(super) fn start(&mut self, key: &PlainKey, attempt: &Attempt<'_>, expected_bytes: usize) {
+        let running = RunningCall::new(key.clone(), attempt, expected_bytes);
+        self.running.add(running);
     }
 
-    pub(super) fn finish(&mut self, key: &PlainKey, outcome: &[u8], expires: Millis) -> Vec<W> {
+    /// Records an outcome. Returns the waiters, and how many bytes were reserved for it.
+    pub(super) fn finish(
+        &mut self,
+        key: &PlainKey,
+        outcome: &[u8],
+        expires: Millis,
+    ) -> (Vec<W>, usize) {
         let running = self.take(key);
         let record = NewRecord {
             key: &key.key,
@@ -86,11 +93,13 @@ impl<W> Shard<W> {
             outcome,
         };
         self.finished.push(&record, expires);
-        running.interest.waiters
+        (running.interest.waiters, running.expected_bytes)
     }
 
-    pub(super) fn release(&mut self, key: &PlainKey) -> Vec<W> {
-        self.take(key).interest.waiters
+    /// Forgets a call. Returns the waiters, and how many bytes were reserved for its outcome.
+    pub(super) fn release(&mut self, key: &PlainKey) -> (Vec<W>, usize) {
+        let running = self.take(key);
+        (running.interest.waiters, running.expected_bytes)
     }
 
     pub(super) fn deadline(&mut self, key: &PlainKey) -> Option<Instant> {

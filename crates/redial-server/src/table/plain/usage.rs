@@ -29,12 +29,17 @@ const NEAR: Amount = Amount {
     bytes: SHARDS * PORTION.bytes,
 };
 
+/// From which length on outcomes are expected to be of the same length again.
+const LARGE_BYTES: usize = 4096;
+
 /// What all shards hold, together with their unused quotas.
 #[derive(Debug)]
 pub(super) struct Usage {
     records: AtomicUsize,
     bytes: AtomicUsize,
     max: Amount,
+    /// How long the latest outcomes were, on average, if they are large.
+    large_bytes: AtomicUsize,
 }
 
 /// How much more a shard may hold without asking.
@@ -68,7 +73,28 @@ impl Usage {
             records: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             max,
+            large_bytes: AtomicUsize::new(0),
         }
+    }
+
+    /// What a call reserves for its outcome: nothing where outcomes are small, as most are. Large ones
+    /// of calls that run at once would otherwise end far beyond the bound.
+    pub(super) fn expected_outcome(&self) -> usize {
+        self.large_bytes.load(Relaxed)
+    }
+
+    fn note_outcome(&self, bytes: usize) {
+        let mean = self.large_bytes.load(Relaxed);
+        if mean == 0 && bytes < LARGE_BYTES {
+            return;
+        }
+        let mean = if mean == 0 {
+            bytes
+        } else {
+            mean - mean / 8 + bytes / 8
+        };
+        let mean = if mean < LARGE_BYTES { 0 } else { mean };
+        self.large_bytes.store(mean, Relaxed);
     }
 
     pub(super) fn taken(&self) -> Amount {
@@ -128,6 +154,16 @@ impl LocalQuota {
             self.0 = self.0.less(new);
         }
         fits
+    }
+
+    /// Takes room for an outcome in place of what was reserved for it.
+    pub(super) fn settle(&mut self, expected_bytes: usize, bytes: usize, usage: &Usage) {
+        usage.note_outcome(bytes);
+        self.0.bytes += expected_bytes;
+        self.take(bytes, usage);
+        if expected_bytes > 0 {
+            self.put(Amount::default(), usage);
+        }
     }
 
     /// Takes room for an outcome, which is stored whether there is room or not.
