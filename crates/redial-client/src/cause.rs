@@ -79,6 +79,9 @@ pub enum Cause {
     /// records in memory alone, the session's lease has ended, or this is another server.
     #[error("the server no longer knows the session of this call")]
     SessionLost,
+    /// The server shut down, and said that it had not read the request.
+    #[error("the server shut down before it read the request")]
+    Unread,
     /// There is no session, without which the call may not be sent: the server has not replied to
     /// `rpc.hello`, or denies having sessions although it had them before.
     #[error("no session: {0}")]

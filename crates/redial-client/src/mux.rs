@@ -11,6 +11,7 @@ pub(crate) mod call_ids;
 pub(crate) mod control;
 mod disconnect;
 mod fork;
+mod goaway;
 mod handle;
 mod handshake;
 mod handshake_wait;

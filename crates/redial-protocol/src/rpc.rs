@@ -30,7 +30,28 @@ pub const RESOLVE: &str = "rpc.resolve";
 /// to be a notification.
 pub const CANCEL: &str = "rpc.cancel";
 
+/// A server that shuts down says so, in a notification to connections that said hello: takes
+/// [`GoAway`].
+pub const GOAWAY: &str = "rpc.goaway";
+
 objects! {
+    /// What `rpc.goaway` takes.
+    ///
+    /// ```
+    /// use redial_protocol::rpc::GoAway;
+    ///
+    /// let params: GoAway = serde_json::from_str(r#"{"last":true}"#)?;
+    /// assert!(params.last);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+    pub struct GoAway {
+        /// This is the last frame of the connection, and every request that was read from it has
+        /// been answered: one that has no reply was not read, and is not executed.
+        #[serde(default)]
+        pub last: bool,
+    }
+
     /// What `rpc.hello` takes. Without a session it asks for one.
     ///
     /// ```

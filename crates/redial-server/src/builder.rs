@@ -254,6 +254,7 @@ impl ServerBuilder {
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
                 observer: self.observer,
                 counters: Default::default(),
+                listeners: Default::default(),
                 executions: Default::default(),
                 is_draining: Default::default(),
                 draining: Default::default(),

@@ -2,6 +2,7 @@
 //! have gathered in one write. One task, one timer, no lock held across a wait; bytes are read into
 //! a buffer that belongs to the thread, so that an idle connection keeps none.
 
+mod drain;
 mod input;
 mod timers;
 mod unread;
@@ -79,6 +80,10 @@ pub(crate) struct Connection<S> {
     frame_since: Option<Instant>,
     /// Since when the peer has taken none of the bytes that wait for it.
     unsent_since: Option<Instant>,
+    /// The peer has heard that the server shuts down.
+    has_announced: bool,
+    /// Since when all calls have ended and the peer may have a last word.
+    closing_since: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
 }
@@ -113,6 +118,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             unread_since: None,
             frame_since: None,
             unsent_since: None,
+            has_announced: false,
+            closing_since: None,
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
             timer_at,
         }
@@ -133,6 +140,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // before.
             let (settled, closing) = (self.outbox.in_flight() == 0, self.shared.is_closing());
             self.is_cut |= self.outbox.collect(&mut self.out, cx.waker());
+            if self.phase == Phase::Open && self.shared.is_draining() {
+                self.drain(settled, closing);
+            }
             let flushed = self.poll_flush(cx)?;
             if self.is_cut || self.is_finished(flushed, settled) {
                 return Poll::Ready(Ok(()));
@@ -183,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn advance(&mut self, flushed: Poll<()>, closing: bool) {
-        if closing && matches!(self.phase, Phase::Open | Phase::HalfClosed) {
+        if closing && self.phase == Phase::HalfClosed {
             self.phase = Phase::Closing;
         }
         if self.phase == Phase::Closing && flushed.is_ready() {

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::Waker,
 };
@@ -21,6 +21,8 @@ pub(crate) struct Outbox {
     in_flight: AtomicUsize,
     /// Bytes of replies that wait for the rest of their batch.
     gathering: AtomicUsize,
+    /// A fault rule has kept back a reply.
+    has_withheld: AtomicBool,
     inner: Mutex<OutboxState>,
 }
 
@@ -51,6 +53,15 @@ impl Outbox {
     /// Replies that waited for the rest of their batch wait no more.
     pub(crate) fn gathered(&self, bytes: usize) {
         self.gathering.fetch_sub(bytes, SeqCst);
+    }
+
+    /// A reply is not sent: that a request has none no longer says that it was not read.
+    pub(crate) fn withhold(&self) {
+        self.has_withheld.store(true, SeqCst);
+    }
+
+    pub(crate) fn has_withheld(&self) -> bool {
+        self.has_withheld.load(SeqCst)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

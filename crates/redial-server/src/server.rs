@@ -12,6 +12,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
     connection::Connection, connections::Registration, error::ServeError, fault::Faults,
@@ -22,8 +23,13 @@ use crate::{
 /// How long accepting pauses when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a shutdown waits for connections to take their last replies.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a shutdown waits for connections to take their last replies: somewhat longer than each
+/// takes at most.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a shutdown waits for listeners to hand over the connections that the system has
+/// accepted. They do so at once where [`Server::serve`] is polled.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server: methods, the table of calls, and the limits. Made by
 /// [`builder`](Self::builder). Cheap to clone; all clones are the same server.
@@ -110,6 +116,7 @@ impl Server {
     /// connection that can't be accepted is one connection less.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), ServeError> {
         self.check(&listener)?;
+        let listening = self.shared.listeners.token();
         loop {
             tokio::select! {
                 biased;
@@ -121,7 +128,8 @@ impl Server {
                 },
             }
         }
-        drop(listener);
+        self.accept_rest(listener);
+        drop(listening);
         self.shared.closed.cancelled().await;
         Ok(())
     }
@@ -132,7 +140,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connection(transport, None).await;
+        self.connection(transport, None, None).await;
     }
 
     /// The same for a transport whose peer has an address, such as one that a proxy has handed on:
@@ -141,13 +149,14 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connection(transport, Some(unmapped(peer))).await;
+        self.connection(transport, Some(unmapped(peer)), None).await;
     }
 
     /// Shuts down: admits no new calls (-32006), lets the running ones finish for up to
     /// [`Config::drain_timeout`](crate::Config::drain_timeout), cuts off what still runs (-32008),
     /// sends all replies, and closes the connections. Recorded replies are still replayed while it
-    /// drains.
+    /// drains. Clients that said `rpc.hello` hear of it, and which of their requests were not read
+    /// (`rpc.goaway`); others are answered until they fall silent, for a second at most.
     ///
     /// ```no_run
     /// # async fn f(server: redial_server::Server) -> Result<(), Box<dyn std::error::Error>> {
@@ -167,6 +176,12 @@ impl Server {
         let shared = &self.shared;
         shared.drain();
         shared.refuse_queued();
+        tokio::select! {
+            biased;
+            () = shared.listeners.wait() => {}
+            () = shared.awake.sleep(HAND_OVER_TIMEOUT) => {}
+        }
+        shared.connections.wake_all();
         shared.executions.close();
         // Whether in time or not: what is left is cut off, and awaited.
         tokio::select! {
@@ -214,12 +229,37 @@ impl Server {
         // Replies leave in one write as it is; waiting for more would only delay them. If the
         // option can't be set, the connection is slower and no worse.
         let _: io::Result<()> = stream.set_nodelay(true);
-        let server = self.clone();
-        tokio::spawn(async move { server.connection(stream, Some(unmapped(peer))).await });
+        let (server, opening) = (self.clone(), self.shared.listeners.token());
+        tokio::spawn(async move {
+            let peer = Some(unmapped(peer));
+            server.connection(stream, peer, Some(opening)).await;
+        });
     }
 
-    async fn connection<S>(&self, transport: S, peer: Option<SocketAddr>)
-    where
+    /// Accepts what the system has accepted already. Peers whose requests lie there hear that the
+    /// server shuts down, where the end of the listener would reset their connections.
+    fn accept_rest(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        for _ in 0..self.shared.config.max_connections {
+            let Ok((stream, peer)) = listener.accept() else {
+                return;
+            };
+            let stream = stream.set_nonblocking(true).map(|()| stream);
+            if let Ok(stream) = stream.and_then(TcpStream::from_std) {
+                self.accept(stream, peer);
+            }
+        }
+    }
+
+    /// `opening` is there until the connection is entered, so that a shutdown waits for it.
+    async fn connection<S>(
+        &self,
+        transport: S,
+        peer: Option<SocketAddr>,
+        opening: Option<TaskTrackerToken>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.shared.start_sweeping();
@@ -229,6 +269,7 @@ impl Server {
             self.shared.goodbyes.say(transport, &frame(&error)).await;
             return;
         };
+        drop(opening);
         // Not moved into `run`, whose future would then have room for it twice.
         let mut connection = Connection::new(transport, Arc::clone(&self.shared), outbox, peer);
         connection.run().await;

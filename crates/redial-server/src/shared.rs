@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) discover: Vec<u8>,
     pub(crate) observer: Option<Box<dyn Observer>>,
     pub(crate) counters: Counters,
+    /// What accepts connections.
+    pub(crate) listeners: TaskTracker,
     /// Executions and delayed replies.
     pub(crate) executions: TaskTracker,
     /// No new calls are admitted. Asked for every call, which the token would take a lock for.
@@ -126,6 +128,7 @@ impl Shared {
     pub(crate) fn drain(&self) {
         self.is_draining.store(true, SeqCst);
         self.draining.cancel();
+        self.listeners.close();
     }
 
     pub(crate) fn is_draining(&self) -> bool {

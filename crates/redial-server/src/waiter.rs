@@ -133,6 +133,7 @@ impl Waiter {
             ReplyFault::None => self.send(shared, outcome),
             ReplyFault::Drop => {
                 self.emit(shared, EventKind::ReplyDropped);
+                outbox.withhold();
                 if let Some(slot) = self.batch {
                     slot.skip();
                 }

@@ -12,6 +12,7 @@ mod programs;
 mod repository;
 mod servers_memory;
 mod session_client;
+mod shutdowns;
 mod spellings;
 mod take_effect_once;
 mod whether_executed;

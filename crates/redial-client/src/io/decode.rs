@@ -1,7 +1,8 @@
 //! Frames from the server, read as messages.
 
 use redial_protocol::{
-    ErrorObject, FastReply, MessageEnds, Reply, ReplyError, ReplyMeta, rpc::Hello,
+    ErrorObject, FastReply, Incoming, Limits, MessageEnds, Reply, ReplyError, ReplyMeta,
+    rpc::{self, GoAway, Hello},
 };
 use uuid::Uuid;
 
@@ -55,7 +56,7 @@ fn parse(frame: &[u8]) -> ServerMessage {
         Ok(reply) => read(reply),
         Err(ReplyError::Outcome { id, detail }) => malformed(&id, detail),
         Err(ReplyError::Request { dialect, id }) => {
-            ServerMessage::Request(PeerRequest { dialect, id })
+            read_goaway(frame).unwrap_or(ServerMessage::Request(PeerRequest { dialect, id }))
         }
         Err(error @ ReplyError::NotAnObject(_)) => not_json(frame, error.to_string()),
         Err(error) => ServerMessage::Unusable(error.to_string()),
@@ -123,6 +124,17 @@ fn read(reply: Reply<'_>) -> ServerMessage {
         outcome: reply.outcome.map(|result| result.as_bytes().into()),
         meta: reply.meta,
     }
+}
+
+/// A notification that the server shuts down.
+fn read_goaway(frame: &[u8]) -> Option<ServerMessage> {
+    let Ok(Incoming::Request(request)) = Incoming::parse(frame, &Limits::default()) else {
+        return None;
+    };
+    let is_it = request.is_notification() && request.method == rpc::GOAWAY;
+    let params = request.params.map(serde_json::from_str::<GoAway>);
+    let GoAway { last: is_last } = params.and_then(Result::ok).unwrap_or_default();
+    is_it.then_some(ServerMessage::GoAway { is_last })
 }
 
 /// The serial number in the id of a hello.

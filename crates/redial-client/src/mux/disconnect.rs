@@ -42,7 +42,11 @@ impl Mux {
             Some(error) => format!("{reason}, after the server said {error}").into(),
             None => reason.into(),
         };
+        let is_unread = self.links[link].is_unread;
         self.end_connection(link, written, now, || {
+            if is_unread {
+                return (AttemptEnd::Refused, Cause::Unread);
+            }
             let (peer, reason) = (peer.clone(), reason.clone());
             (
                 AttemptEnd::ConnectionLost,
@@ -109,17 +113,21 @@ fn end_attempts(
 ) -> bool {
     let was_running = call.has_running_attempt();
     let (mut last_end, mut is_unsent) = (None, false);
+    // What is replied to an attempt of a call that has its answer is not looked at.
+    let is_answered = call.answer.is_some();
     for attempt in call.attempts.iter_mut() {
         is_unsent = false;
         if !on_connection(attempt) {
             continue;
         }
+        let (end, cause) = end();
         let progress = write_progress(attempt.start, attempt.end, written);
         attempt.state = match progress {
-            WriteProgress::Complete => AttemptState::Orphaned,
-            WriteProgress::Partial | WriteProgress::Unwritten => AttemptState::Void,
+            WriteProgress::Complete if is_answered || end != AttemptEnd::Refused => {
+                AttemptState::Orphaned
+            }
+            _ => AttemptState::Void,
         };
-        let (end, cause) = end();
         last_end = Some((end, cause));
         if attempt.ended.is_none() {
             attempt.finish(now, end);
@@ -133,7 +141,7 @@ fn end_attempts(
         // It was the latest, and doesn't count as one.
         let latest = call.attempts.pop();
         match latest {
-            Some(latest) if end != AttemptEnd::ConnectionLost => {
+            Some(latest) if end == AttemptEnd::ConnectFailed => {
                 call.record_connect_failure(latest.started, now, cause);
             }
             _ => call.last_cause = Some(cause.into()),

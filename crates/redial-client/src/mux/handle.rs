@@ -109,7 +109,7 @@ impl Mux {
             // What was answered is about to be acknowledged, by requests or alone.
             self.elect_ack_link(Some(link));
         }
-        Ok(())
+        self.check_leaving(link)
     }
 
     /// A message that is not just a short result.
@@ -127,6 +127,7 @@ impl Mux {
                 | ServerMessage::ConnectionError(_)
                 | ServerMessage::Request(_)
                 | ServerMessage::Unusable(_)
+                | ServerMessage::GoAway { .. }
         ) {
             self.links[link].mark_useful();
         }
@@ -150,6 +151,7 @@ impl Mux {
                 self.handle_hello_reply(link, serial, reply, now)?;
             }
             ServerMessage::Pong => {}
+            ServerMessage::GoAway { is_last } => self.handle_goaway(link, is_last)?,
             ServerMessage::ConnectionError(error) => {
                 self.links[link].server_error = Some(error.to_string());
                 self.unmatched_replies += 1;
@@ -217,6 +219,7 @@ impl Mux {
             return;
         };
         let was_waited_for = attempt.ended.is_none();
+        let is_leaving = error.code == ErrorCode::SHUTTING_DOWN;
         attempt.state = match verdict {
             Verdict::Busy { .. } => AttemptState::Orphaned,
             _ => AttemptState::Void,
@@ -229,6 +232,9 @@ impl Mux {
         } else {
             call.answer
                 .get_or_insert(Answer::Error(error, verdict, meta));
+        }
+        if is_leaving {
+            self.send_no_more(number);
         }
         self.release_permit(number);
     }

@@ -208,6 +208,9 @@ impl Mux {
         if let HelloReply::Error(error) = &reply
             && let Verdict::Again { no_sooner_than } = classify(error)
         {
+            if error.code == ErrorCode::SHUTTING_DOWN {
+                self.send_no_more(link);
+            }
             self.sessions.refusal = Some(Cause::Server(error.clone()));
             self.postpone_hello(link, no_sooner_than, now);
             return Ok(());

@@ -51,6 +51,10 @@ pub(crate) struct Link {
     pub(super) is_proven: bool,
     /// Nothing was heard on the connection for as long as an attempt was waited for there.
     pub(super) is_suspect: bool,
+    /// The server shuts down: nothing more is sent on this connection.
+    pub(super) is_leaving: bool,
+    /// What has no reply on this connection was not read.
+    pub(super) is_unread: bool,
     /// When something was last heard on the connection.
     pub(super) heard_at: Option<Instant>,
     /// The transport takes nothing for now, although something waits to be written.
@@ -122,7 +126,7 @@ impl Link {
 
     /// Whether the connection does what it can be expected to.
     pub(super) fn works(&self) -> bool {
-        self.is_connected && !self.is_suspect && !self.is_stuck
+        self.is_connected && !self.is_suspect && !self.is_stuck && !self.is_leaving
     }
 
     /// Whether everything before this offset is known to be written.
@@ -199,6 +203,7 @@ impl Link {
         self.in_flight = 0;
         (self.is_proven, self.is_suspect, self.is_stuck) = (false, false, false);
         self.heard_at = None;
+        (self.is_leaving, self.is_unread) = (false, false);
         (self.is_connected, self.is_plain) = (false, false);
         self.is_foreign = false;
         (self.hello, self.attached, self.acked) = (None, None, None);

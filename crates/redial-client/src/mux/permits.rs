@@ -12,7 +12,7 @@ impl Mux {
         // A retry of an attempt that was never answered needs no permit: if lost requests could
         // fill the window, their retries would wait for each other.
         let has_permit = link.in_flight < max || call.permit.is_some() || call.may_be_answered();
-        if has_permit && link.unsent() < self.max_buffered_bytes {
+        if has_permit && !link.is_leaving && link.unsent() < self.max_buffered_bytes {
             return true;
         }
         if !std::mem::replace(&mut call.is_blocked, true) {
@@ -48,7 +48,7 @@ impl Mux {
     fn admit_blocked_calls(&mut self, number: usize) {
         let max = self.max_in_flight();
         let link = &mut self.links[number];
-        if link.unsent() >= self.max_buffered_bytes {
+        if link.is_leaving || link.unsent() >= self.max_buffered_bytes {
             return;
         }
         while let Some(key) = link.blocked.front() {

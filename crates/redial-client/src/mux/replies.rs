@@ -49,6 +49,8 @@ pub(crate) enum ServerMessage {
     Hello(u64, HelloReply),
     /// The reply to a ping.
     Pong,
+    /// The server shuts down; `is_last` if this is the connection's last frame.
+    GoAway { is_last: bool },
     /// An error about the connection as a whole.
     ConnectionError(ErrorObject),
     /// A reply with an id that this client doesn't make.

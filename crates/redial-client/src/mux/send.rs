@@ -133,7 +133,7 @@ impl Mux {
         let rank = |number: usize| {
             let link = &self.links[number];
             let lacks_session = needs_session && (link.is_plain || link.is_barred());
-            let is_full = link.in_flight >= max;
+            let is_full = link.in_flight >= max || link.is_leaving;
             let is_same = Some(number) == avoid;
             let has_failed = link.failures > 0;
             (

@@ -46,6 +46,8 @@ struct OneCallWorld {
     /// Requests of connections that are gone: it may still look at them.
     stranded: usize,
     executed: bool,
+    /// Something was read from this connection and not answered.
+    has_unanswered: bool,
     /// Requests that were thrown away without a word: the client can't know.
     ignored: usize,
     finished: Option<Completion>,
@@ -67,6 +69,7 @@ enum OneCallEvent {
     FailToConnect,
     Write(usize),
     Lose { is_offset_known: bool },
+    GoAway { is_last: bool },
     Serve(OneCallServe),
 }
 
@@ -110,6 +113,7 @@ impl OneCallWorld {
             arrived: Vec::new(),
             stranded: 0,
             executed: false,
+            has_unanswered: false,
             ignored: 0,
             finished: None,
         }
@@ -153,6 +157,7 @@ impl OneCallWorld {
             OneCallEvent::Lose { is_offset_known } if self.is_connected => {
                 self.lose(is_offset_known)
             }
+            OneCallEvent::GoAway { is_last } if self.is_connected => self.go_away(is_last),
             OneCallEvent::Serve(serve) if self.is_connected && !self.arrived.is_empty() => {
                 self.arrived.remove(0);
                 self.serve(serve);
@@ -197,17 +202,40 @@ impl OneCallWorld {
         self.arrived.clear();
         self.transmit = Transmit::default();
         self.decoder = FrameDecoder::new(4096);
+        self.has_unanswered = false;
         self.is_connected = false;
+    }
+
+    /// The server shuts down. What has arrived was not read, and never is. It says so only if it has
+    /// answered all that it has read.
+    fn go_away(&mut self, is_last: bool) {
+        // A call that has ended is pending no more, but here.
+        if is_last && (self.has_unanswered || self.finished.is_some()) {
+            return;
+        }
+        if is_last {
+            self.arrived.clear();
+        }
+        self.receive(ServerMessage::GoAway { is_last });
+    }
+
+    fn receive(&mut self, message: ServerMessage) {
+        let result = self.mux.handle_replies(0, &mut [message].into(), self.now);
+        if result.is_err() {
+            self.lose(true);
+        }
     }
 
     fn serve(&mut self, serve: OneCallServe) {
         let outcome = match serve {
             OneCallServe::Ignore => {
                 self.ignored += 1;
+                self.has_unanswered = true;
                 return;
             }
             OneCallServe::ExecuteSilently => {
                 self.executed = true;
+                self.has_unanswered = true;
                 return;
             }
             OneCallServe::Answer => {
@@ -217,14 +245,11 @@ impl OneCallWorld {
             OneCallServe::Refuse(code) => Err(ErrorObject::raised(ErrorCode::from(code), "")),
         };
         let meta = ReplyMeta::default();
-        let reply = ServerMessage::Reply {
+        self.receive(ServerMessage::Reply {
             id: ID,
             outcome,
             meta,
-        };
-        self.mux
-            .handle_replies(0, &mut [reply].into(), self.now)
-            .unwrap();
+        });
     }
 
     /// Lets time pass until the call has ended, and then everything leave that still can.
@@ -262,6 +287,7 @@ fn events() -> impl Strategy<Value = Vec<OneCallEvent>> {
         1 => Just(OneCallEvent::FailToConnect),
         4 => prop_oneof![1usize..300, Just(100_000)].prop_map(OneCallEvent::Write),
         2 => any::<bool>().prop_map(|is_offset_known| OneCallEvent::Lose { is_offset_known }),
+        1 => any::<bool>().prop_map(|is_last| OneCallEvent::GoAway { is_last }),
         3 => serve.prop_map(OneCallEvent::Serve),
     ];
     prop::collection::vec(event, 0..60)

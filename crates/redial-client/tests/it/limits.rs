@@ -52,7 +52,7 @@ async fn a_call_with_refusals_alone_is_not_executed() {
     let call = start(client.request("inc", json!({})).max_attempts(3));
     for _ in 0..3 {
         let request = peer.next().await;
-        peer.error(&request, -32006, json!({"executed": "no"}))
+        peer.error(&request, -32001, json!({"executed": "no"}))
             .await;
     }
     let error = call.await.unwrap().unwrap_err();

@@ -11,6 +11,7 @@ mod handlers_errors;
 mod hedging;
 mod hellos;
 mod late_replies;
+mod leaving;
 mod limits;
 mod no_replies;
 mod other_tables;

@@ -138,7 +138,7 @@ async fn a_server_without_room_for_a_session_is_asked_again_after_its_retry_afte
         (again.method.as_str(), again.at - hello.at),
         ("rpc.hello", ms(700))
     );
-    peer.error(&again, -32006, json!({"executed": "no"})).await;
+    peer.error(&again, -32001, json!({"executed": "no"})).await;
     let third = peer.next().await;
     assert_eq!(third.at - again.at, ms(100), "no sooner than a backoff");
     let mut sessions = Sessions::new();

@@ -64,14 +64,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .unsent_since
             .map(|since| clock::after(since, config.write_timeout));
         let far = clock::after(self.awake, config.idle_timeout);
-        [idle, frame, write]
+        let drained = self.drained_at().filter(|_| self.phase == Phase::Open);
+        [idle, frame, write, drained]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(far)
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.out.is_empty() && self.outbox.in_flight() == 0 && self.backlog.is_empty()
     }
 

@@ -26,7 +26,10 @@ impl Dispatcher<'_> {
         match &*call.request.method {
             rpc::PING => self.reply_with(call, br#""result":"pong""#),
             rpc::DISCOVER => self.reply_with(call, &self.shared.discover),
-            rpc::HELLO => self.answer(call, Self::hello),
+            rpc::HELLO => {
+                self.scratch.said_hello = Some(call.request.dialect);
+                self.answer(call, Self::hello);
+            }
             rpc::ACK => self.answer(call, Self::ack),
             rpc::CANCEL => self.answer(call, Self::cancel),
             rpc::RESOLVE => self.resolve(call),

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use redial_protocol::{RequestReader, SessionId};
+use redial_protocol::{Dialect, RequestReader, SessionId};
 
 use super::{attachment::Attachment, deferred::DeferredRecord, permit::Permits};
 use crate::{
@@ -20,6 +20,8 @@ pub(crate) struct ConnectionScratch {
     pub(super) outcome: Vec<u8>,
     /// The sessions that the connection has said hello to. They live as long as it does.
     pub(super) sessions: Vec<Attachment>,
+    /// The dialect of the latest hello, if there was one.
+    pub(crate) said_hello: Option<Dialect>,
     /// The session of the latest call that belonged to another one.
     pub(super) other_session: Option<Attachment>,
     /// The method of the latest call.
@@ -38,6 +40,7 @@ impl ConnectionScratch {
             future_slots: Vec::new(),
             outcome: Vec::new(),
             sessions: Vec::new(),
+            said_hello: None,
             other_session: None,
             latest_method: 0,
             permits: Permits::new(shared, peer),

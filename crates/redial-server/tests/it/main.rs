@@ -8,6 +8,7 @@ mod common;
 mod connection_shares;
 mod crowds;
 mod dialects;
+mod draining;
 mod duplicates;
 mod every_refusal;
 mod faults;
