@@ -72,3 +72,42 @@ async fn a_handlers_own_error_is_its_outcome_and_takes_no_session_down() {
     let stats = client.stats();
     assert_eq!((stats.sessions_opened, stats.sessions_lost), (1, 0));
 }
+
+/// A handler's words read as the server's: a gateway passes on what another server refused.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_a_handler_passes_on_arrives_unchanged_and_was_executed() {
+    let refused = json!({"executed": "no", "retry_after_ms": 5});
+    let lost = json!({"executed": "unknown", "unknown_session": "123456789abcdef"});
+    let marked = json!({"executed": "yes", "data": {"executed": "no"}});
+    let world = World::new(Config::default(), ms(10));
+    let with_session = world.client(patient()).await;
+    let mut effects = 0;
+    for (code, data) in [-32000, -32603, 7, -32001, -32004, -32007, -32008]
+        .into_iter()
+        .flat_map(|code| [(code, &refused), (code, &lost), (code, &marked)])
+    {
+        let expect = |error: redial_client::CallError| {
+            let said = error.server_error().expect("the handler's");
+            let unchanged = said.data.as_ref().map(|data| data.get().to_owned());
+            assert_eq!(
+                (i32::from(said.code), unchanged),
+                (code, Some(data.to_string()))
+            );
+            assert_eq!(
+                (error.executed(), said.executed()),
+                (Executed::Yes, Executed::Yes)
+            );
+        };
+        let params = json!({"code": code, "data": data});
+        let mut call = with_session.request("fail", params);
+        let token = call.token().await.unwrap();
+        // So that its record is kept.
+        serde_json::to_string(&token).unwrap();
+        expect(call.await.unwrap_err());
+        expect(with_session.resume(token.clone()).await.unwrap_err());
+        expect(with_session.resolve(token).await.unwrap_err());
+        effects += 1;
+        assert_eq!(world.effects(), effects);
+    }
+    assert_eq!(with_session.stats().sessions_lost, 0);
+}

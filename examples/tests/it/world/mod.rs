@@ -27,7 +27,7 @@ const PIPE_BYTES: usize = 64 * 1024;
 const MAX_CONNECTIONS: u64 = 500;
 
 /// A server whose `inc` counts, whose `slow` counts and takes long, and whose `fail` counts and
-/// fails with one of Redial's own codes.
+/// fails with the code and the data of its params, or with one of Redial's own codes.
 pub(crate) struct World {
     pub(crate) server: Server,
     effects: Arc<AtomicU64>,
@@ -75,9 +75,16 @@ impl World {
             .config(config)
             .mutation("inc", counter(Duration::ZERO))
             .mutation("slow", counter(slow_for))
-            .mutation("fail", move |_: Value, _| {
+            .mutation("fail", move |params: Value, _| {
                 failing.fetch_add(1, SeqCst);
-                async { Err::<u64, _>(Abort::failed("the handler's own").code(-32004)) }
+                async move {
+                    let code = params["code"].as_i64().unwrap_or(-32004);
+                    let abort = Abort::failed("the handler's own").code(code as i32);
+                    Err::<u64, _>(match params.get("data") {
+                        Some(data) => abort.data(data)?,
+                        None => abort,
+                    })
+                }
             })
             .build()
             .unwrap();
