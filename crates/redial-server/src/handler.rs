@@ -222,7 +222,7 @@ impl Completion {
 }
 
 /// Appends the outcome. Returns whether it is recorded.
-fn encode<T: Serialize>(out: &mut Vec<u8>, result: Result<T, Abort>) -> bool {
+pub(crate) fn encode<T: Serialize>(out: &mut Vec<u8>, result: Result<T, Abort>) -> bool {
     match result {
         Ok(value) => {
             if let Err(error) = encode_result(out, &value) {

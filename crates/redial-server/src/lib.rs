@@ -87,6 +87,7 @@ mod server;
 mod share;
 mod shared;
 mod stats;
+pub mod store;
 mod table;
 mod unread;
 mod waiter;

@@ -9,8 +9,12 @@ const NOTHING: [&str; 3] = ["null", "{}", "[]"];
 
 /// Decodes params. Absent ones are read from `null`, `{}` or `[]`, and so are empty ones that the type
 /// can't read as they are: many clients never leave params out.
+///
+/// # Errors
+///
+/// -32602, with the path of the field and what was expected there.
 #[inline(always)]
-pub(crate) fn decode<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
+pub fn decode<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
     match params.and_then(read_json) {
         Some(decoded) => Ok(decoded),
         None => decode_slowly(params),
