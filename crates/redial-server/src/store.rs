@@ -13,7 +13,11 @@
 //! In both the claim decides: [`Executed::Recorded`] and the others are the answers to a call that is
 //! not to run. Nothing here waits. What takes time ends by calling back, on a thread of the store's.
 
-use std::{any::Any, fmt, time::Duration};
+use std::{
+    any::{Any, TypeId},
+    fmt,
+    time::Duration,
+};
 
 use redial_protocol::{CallKey, ErrorObject, SessionId, encode_error};
 use serde::Serialize;
@@ -26,7 +30,7 @@ use crate::{abort::Abort, context::Context, handler, panics, refusal};
 ///
 /// Whatever a method is given to call back is called exactly once, whatever happens, on any thread but
 /// never before the method has returned.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Any + Send + Sync {
     /// A name that no other table has, made with the table and stored with it. Clients compare it to
     /// know whether two servers share their records.
     fn table(&self) -> String;
@@ -44,7 +48,8 @@ pub trait Store: Send + Sync + 'static {
     fn execute(&self, call: StoreCall, transaction: Box<dyn Any + Send>, done: Done<Executed>);
 
     /// Claims the id of a `mutation` method before its handler starts: the intent is durable when
-    /// `done` is called with [`Begun::Start`].
+    /// `done` is called with [`Begun::Start`]. A resumable call that is on record as started, and
+    /// whose process is gone, starts again.
     fn begin(&self, call: StoreCall, intent: Intent, done: Done<Begun>);
 
     /// Records the outcome of a call that [`begin`](Self::begin) has let start; `None` if it had no
@@ -89,10 +94,13 @@ pub type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 /// A call that is to be claimed and recorded.
 #[derive(Debug)]
 pub struct StoreCall {
-    /// The call's name.
-    pub key: CallKey,
+    /// The call's name. `None` for a call of a `transaction` method that has none, such as a
+    /// notification: it runs, and nothing is recorded.
+    pub key: Option<CallKey>,
     /// A hash of the method and the params.
     pub fingerprint: u128,
+    /// The longest outcome that a reply has room for, in bytes; see [`Outcome::of`].
+    pub max_outcome_bytes: usize,
     /// What the call's session has acknowledged by now. Of no meaning for plain ids.
     pub acknowledged: Acknowledged,
     /// How long the server has been awake; see [`Store::tick`].
@@ -153,6 +161,8 @@ pub enum Claimed {
     Acknowledged,
     /// The call was fenced.
     Fenced,
+    /// Its handler started, and the process that ran it is gone; it is not resumable.
+    Interrupted,
     /// The session is not, or no longer, known.
     SessionUnknown,
 }
@@ -229,6 +239,9 @@ impl StoreError {
 /// A `transaction` method as the store's crate registers it. The handler's types are erased: what
 /// [`prepare`](Self::prepare) returns is handed to [`Store::execute`] of the same store.
 pub trait TransactionMethod: Send + Sync + 'static {
+    /// The type of the store that runs it.
+    fn store_type(&self) -> TypeId;
+
     /// Decodes the params, so that bad ones are refused before anything is claimed.
     ///
     /// # Errors
@@ -260,16 +273,17 @@ pub enum Ending {
 }
 
 impl Outcome {
-    /// Runs a handler. A panic is an error (-32603), like a result that can't be written as JSON.
+    /// Runs a handler. A panic is an error (-32603), like a result that can't be written as JSON, and
+    /// so is one of more than `max_bytes`, which its caller could not receive.
     ///
     /// ```
     /// use redial_server::{Abort, store::{Ending, Outcome}};
     ///
-    /// let outcome = Outcome::of(|| Ok(7));
+    /// let outcome = Outcome::of(1024, || Ok(7));
     /// assert_eq!((outcome.ending(), outcome.bytes()), (Ending::Result, &br#""result":7"#[..]));
-    /// assert_eq!(Outcome::of(|| Err::<(), _>(Abort::failed("no"))).ending(), Ending::Failed);
+    /// assert_eq!(Outcome::of(1024, || Err::<(), _>(Abort::failed("no"))).ending(), Ending::Failed);
     /// ```
-    pub fn of<T: Serialize>(handler: impl FnOnce() -> Result<T, Abort>) -> Self {
+    pub fn of<T: Serialize>(max_bytes: usize, handler: impl FnOnce() -> Result<T, Abort>) -> Self {
         let mut bytes = Vec::new();
         let encoded = panics::catch(|| {
             let result = handler();
@@ -286,6 +300,11 @@ impl Outcome {
             encode_error(&mut bytes, &refusal::handler_panicked(&panic));
             Ending::Failed
         });
+        let len = bytes.len();
+        if len > max_bytes {
+            bytes.clear();
+            encode_error(&mut bytes, &refusal::outcome_too_large(len, max_bytes));
+        }
         Self { bytes, ending }
     }
 
