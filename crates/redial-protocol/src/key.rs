@@ -1,5 +1,7 @@
 //! The key of a call in the server's table.
 
+use std::fmt;
+
 use uuid::Uuid;
 
 use crate::session::SessionCall;
@@ -20,6 +22,17 @@ pub enum CallKey {
     Text(Box<str>),
     /// An integer, as its text.
     Integer(Box<str>),
+}
+
+/// The id as a text: a UUID in lower case, any other string without its quotes, or digits.
+impl fmt::Display for CallKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(call) => call.uuid().fmt(f),
+            Self::Uuid(bytes) => Uuid::from_bytes(*bytes).fmt(f),
+            Self::Text(text) | Self::Integer(text) => text.fmt(f),
+        }
+    }
 }
 
 impl CallKey {

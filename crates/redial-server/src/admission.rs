@@ -144,6 +144,11 @@ impl<J> Admission<J> {
         }
     }
 
+    /// Takes a run permit for a call that is run whether there is room or not.
+    pub(crate) fn take_run_permit(&self, lane: Lane) {
+        self.lock().run(lane);
+    }
+
     /// Releases a reserved slot in the queue.
     pub(crate) fn release_queue_slot(&self, lane: Lane) {
         let mut state = self.lock();
@@ -246,7 +251,7 @@ impl<J> State<J> {
     }
 
     fn method_may_run(&self, limits: &AdmissionLimits, method: usize) -> bool {
-        let free = limits.max_running - self.running;
+        let free = limits.max_running.saturating_sub(self.running);
         limits
             .share()
             .larger()
@@ -254,7 +259,7 @@ impl<J> State<J> {
     }
 
     fn peer_may_run(&self, limits: &AdmissionLimits, lane: Lane) -> bool {
-        let free = limits.max_running - self.running;
+        let free = limits.max_running.saturating_sub(self.running);
         let share = limits.share();
         let of_peer = self.peers.running(lane.peer);
         let of_lane = self.peers.lane(lane).running;

@@ -101,6 +101,11 @@ impl AwakeClock {
         self.at(clock::now())
     }
 
+    /// How long the server has been awake since it was made.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.now().saturating_duration_since(self.epoch)
+    }
+
     /// A time awake in milliseconds, rounded down.
     pub(crate) fn millis(&self, awake: Instant) -> u64 {
         whole_millis(awake.saturating_duration_since(self.epoch))

@@ -1,6 +1,10 @@
 //! How a server is put together.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
 
 use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,9 +22,11 @@ use crate::{
     function::{AsyncHandler, ContextHandler, ParamsHandler},
     handler::TypedHandler,
     observe::Observer,
-    router::Router,
+    recovery,
+    router::{MethodBody, Router},
     server::Server,
     shared::{Shared, SpawnBackground},
+    store::{Store, TransactionMethod},
     table::{PlainTable, Sessions, Table},
 };
 
@@ -58,6 +64,7 @@ pub struct ServerBuilder {
     info: ServiceInfo,
     session_seed: Option<u64>,
     spawn_background: Option<SpawnBackground>,
+    store: Option<Arc<dyn Store>>,
     /// The first thing that was wrong.
     error: Option<BuildError>,
 }
@@ -161,6 +168,55 @@ impl ServerBuilder {
         self.add(name, MethodKind::Mutation, handler)
     }
 
+    /// Keeps the record of every mutation in a durable table, too: a call that was acknowledged is then
+    /// never lost, and a client finds its session and its calls after a restart.
+    ///
+    /// A call of a [`mutation`](Self::mutation) is recorded twice, before its handler starts and after
+    /// it has ended. One whose process dies in between ends as *interrupted* (-32008), unless its
+    /// method is [`resumable`](Self::resumable). A store offers a third kind of method, whose effect
+    /// and record are one transaction; see its own crate.
+    #[must_use]
+    pub fn store(self, store: impl Store) -> Self {
+        Self {
+            store: Some(Arc::new(store)),
+            ..self
+        }
+    }
+
+    /// Adds a method that runs inside a transaction of the [store](Self::store). The store's crate has
+    /// typed methods for it.
+    #[must_use]
+    pub fn transaction_method(mut self, name: &str, method: Arc<dyn TransactionMethod>) -> Self {
+        let body = MethodBody::Transaction(method);
+        let added = self.router.add(name, MethodKind::Mutation, body);
+        self.error = self.error.or(added.err());
+        self
+    }
+
+    /// Has calls of a mutation that a crash has interrupted run again, under the same id, when a
+    /// server is made on the same [store](Self::store). So a handler may run more than once; it is
+    /// safe to mark one that passes its call's id on as its own idempotency key
+    /// ([`Context::call_id`](crate::Context::call_id)). Without a store it changes nothing.
+    ///
+    /// ```
+    /// use redial_server::{Context, Server};
+    ///
+    /// let builder = Server::builder()
+    ///     .mutation("pay", async |(cents,): (u64,), context: Context| {
+    ///         let _key = context.call_id();
+    ///         Ok(cents)
+    ///     })
+    ///     .resumable("pay");
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn resumable(mut self, name: &str) -> Self {
+        let marked = self.router.set_resumable(name);
+        self.error = self.error.or(marked.err());
+        self
+    }
+
     /// Lets requests and replies go wrong by these rules, which can be changed at any time
     /// through a clone of `faults`. Without this the server has rules of its own, none of them
     /// set: see [`Server::faults`].
@@ -221,12 +277,14 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// [`BuildError`] if a method has two handlers or a reserved name, if a limit lets nothing
-    /// through, or if the system has no random numbers.
+    /// through, if a transaction has no store, if the store can't be read, or if the system has no
+    /// random numbers.
     pub fn build(self) -> Result<Server, BuildError> {
         if let Some(error) = self.error {
             return Err(error);
         }
         self.config.check()?;
+        self.check_transactions()?;
         let rng = match self.session_seed {
             Some(seed) => ChaCha8Rng::seed_from_u64(seed),
             None => ChaCha8Rng::try_from_rng(&mut SysRng)
@@ -240,6 +298,10 @@ impl ServerBuilder {
             plain: PlainTable::new(self.config.plain_limits(), epoch),
             sessions: Sessions::new(self.config.session_limits(), rng, process),
         };
+        let interrupted = match &self.store {
+            Some(store) => recovery::recover(&**store, &table, epoch)?,
+            None => Vec::new(),
+        };
         let limits = self.config.admission_limits();
         let admission = Admission::new(limits, self.router.methods().len());
         self.config.fit_to_frame(&mut discover);
@@ -249,6 +311,8 @@ impl ServerBuilder {
                 discover,
                 router: self.router,
                 table,
+                store: self.store,
+                interrupted_calls: Mutex::new(interrupted),
                 admission,
                 config: self.config,
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
@@ -283,9 +347,22 @@ impl ServerBuilder {
         P: DeserializeOwned + Send + 'static,
         T: Serialize + 'static,
     {
-        let handler = Box::new(TypedHandler::new(handler));
-        let added = self.router.add(name, kind, handler);
+        let body = MethodBody::Handler(Box::new(TypedHandler::new(handler)));
+        let added = self.router.add(name, kind, body);
         self.error = self.error.or(added.err());
         self
+    }
+
+    /// Every transaction has the store that it was registered for.
+    fn check_transactions(&self) -> Result<(), BuildError> {
+        let store_type = self.store.as_ref().map(|store| (**store).type_id());
+        for method in self.router.methods() {
+            if let MethodBody::Transaction(transaction) = &method.body
+                && store_type != Some(transaction.store_type())
+            {
+                return Err(BuildError::NoStore(method.name.to_string()));
+            }
+        }
+        Ok(())
     }
 }

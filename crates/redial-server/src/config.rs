@@ -205,14 +205,19 @@ impl Config {
     /// Replaces an outcome that a peer with our own limits could not receive. The effect has
     /// happened, so the call must not look as if it had not.
     pub(crate) fn fit_to_frame(&self, outcome: &mut Vec<u8>) {
-        let max = self.limits.max_frame_bytes;
-        // What is wrapped around an outcome is little, except that an id may be all escapes.
-        let room = max.saturating_sub(1024).max(max / 2);
+        let room = self.max_outcome_bytes();
         let bytes = outcome.len();
         if bytes > room {
             outcome.clear();
             encode_error(outcome, &refusal::outcome_too_large(bytes, room));
         }
+    }
+
+    /// The longest outcome that fits into a frame, in bytes. What is wrapped around it is little,
+    /// except that an id may be all escapes.
+    pub(crate) fn max_outcome_bytes(&self) -> usize {
+        let max = self.limits.max_frame_bytes;
+        max.saturating_sub(1024).max(max / 2)
     }
 
     pub(crate) fn session_limits(&self) -> SessionLimits {

@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr};
 use redial_protocol::{Address, AddressError};
 use thiserror::Error;
 
+use crate::store::StoreError;
+
 /// Why a server can't be built. The program is to blame.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -27,6 +29,20 @@ pub enum BuildError {
         /// What it may be.
         expected: &'static str,
     },
+    /// A method runs in a transaction, and there is no store, or one of another type.
+    #[error(
+        "the method \"{0}\" runs in a transaction of a store that the server doesn't have; \
+         expected `store(...)` with the store that it was registered for"
+    )]
+    NoStore(String),
+    /// What is marked as resumable is no mutation with a handler of its own.
+    #[error(
+        "\"{0}\" can't be resumable; expected the name of a mutation that was registered before"
+    )]
+    NotResumable(String),
+    /// The store can't be read.
+    #[error("the store can't be recovered: {0}")]
+    Store(#[from] StoreError),
     /// The system has no random numbers, without which the ids of sessions could be guessed.
     #[error("no random numbers from the system: {0}")]
     NoRandomness(String),

@@ -3,6 +3,7 @@
 //! outcome gets one.
 
 use std::{
+    any::Any,
     cell::Cell,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
@@ -13,20 +14,39 @@ use redial_protocol::ErrorObject;
 use crate::{
     admission::Lane,
     clock::{self, CoarseClock},
+    durable::{self, Ended},
     handler::{Completion, HandlerFuture},
     observe::EventKind,
     panics, refusal,
     shared::Shared,
-    table::{Session, StartCheck, TableKey},
+    store::Resumable,
+    table::{Fingerprint, Session, StartCheck, TableKey},
     waiter::Waiter,
 };
 
 /// An execution that could not finish in place: its handler waits, or it has to wait itself.
 pub(crate) struct Job {
     pub(crate) execution: Execution,
-    pub(crate) future: HandlerFuture,
+    pub(crate) work: Work,
     /// How long a fault rule wants it to wait first.
     pub(crate) delay: Option<Duration>,
+}
+
+/// What an execution runs.
+pub(crate) enum Work {
+    /// A handler whose outcome is recorded in memory, or not at all.
+    Handler(HandlerFuture),
+    /// A handler whose intent and outcome are recorded in the store.
+    Recorded {
+        future: HandlerFuture,
+        fingerprint: Fingerprint,
+        resumable: Option<Resumable>,
+    },
+    /// A handler that runs inside a transaction of the store.
+    Transaction {
+        transaction: Box<dyn Any + Send>,
+        fingerprint: Fingerprint,
+    },
 }
 
 /// Who is owed the outcome, and where it is recorded.
@@ -67,18 +87,23 @@ pub(crate) fn spawn(mut job: Job) {
 async fn run(job: Job) {
     let Job {
         mut execution,
-        mut future,
+        work,
         delay,
     } = job;
     let cut_off = execution.shared.cut_off.clone();
     // At the cut-off, dropping the execution answers its waiters.
     let result = tokio::select! {
         biased;
-        result = execution.run_handler(&mut future, delay) => result,
+        result = execution.run_work(work, delay) => result,
         () = cut_off.cancelled() => return,
     };
     match result {
-        Ok(completion) => execution.complete(completion),
+        Ok(Ended::Completed(completion)) => execution.complete(completion),
+        Ok(Ended::Claimed(claimed)) => execution.end_claimed(claimed),
+        Ok(Ended::StoreFailed(error)) => execution.end_failed(&error),
+        Ok(Ended::InTransaction(transaction, fingerprint)) => {
+            durable::submit(execution, transaction, fingerprint);
+        }
         Err(NotStarted::Expired(joined)) => {
             execution.refuse_all(joined, &refusal::deadline_passed());
         }
@@ -93,11 +118,7 @@ enum NotStarted {
 }
 
 impl Execution {
-    async fn run_handler(
-        &mut self,
-        future: &mut HandlerFuture,
-        delay: Option<Duration>,
-    ) -> Result<Completion, NotStarted> {
+    async fn run_work(&mut self, work: Work, delay: Option<Duration>) -> Result<Ended, NotStarted> {
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
@@ -110,7 +131,18 @@ impl Execution {
             self.emit(EventKind::Started);
             self.stage = Stage::Started(since);
         }
-        Ok(future.await)
+        Ok(match work {
+            Work::Handler(future) => Ended::Completed(future.await),
+            Work::Recorded {
+                future,
+                fingerprint,
+                resumable,
+            } => self.run_recorded(future, fingerprint, resumable).await,
+            Work::Transaction {
+                transaction,
+                fingerprint,
+            } => Ended::InTransaction(transaction, fingerprint),
+        })
     }
 
     /// The handler has not started and will not: refuses all waiters, and frees the id.
@@ -121,7 +153,7 @@ impl Execution {
     }
 
     /// The handler has finished: records the outcome and answers all waiters.
-    fn complete(&mut self, completion: Completion) {
+    pub(crate) fn complete(&mut self, completion: Completion) {
         self.emit(EventKind::Finished);
         let Completion {
             mut outcome,
@@ -138,7 +170,7 @@ impl Execution {
     }
 
     /// Refuses all who wait for a call whose entry is gone already.
-    fn refuse_all(&mut self, joined: Vec<Waiter>, error: &ErrorObject) {
+    pub(crate) fn refuse_all(&mut self, joined: Vec<Waiter>, error: &ErrorObject) {
         for waiter in self.origin.take().into_iter().chain(joined) {
             waiter.refuse(&self.shared, error);
         }

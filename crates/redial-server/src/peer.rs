@@ -14,6 +14,8 @@ pub(crate) enum Peer {
     /// The first 64 bits of an IPv6 address: the least that a network hands out, within which a host
     /// takes as many addresses as it likes (RFC 8981).
     V6Network(u64),
+    /// The clients of sessions that a store has kept, which don't say where they came from.
+    Recovered,
 }
 
 impl From<Option<SocketAddr>> for Peer {

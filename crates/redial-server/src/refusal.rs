@@ -216,6 +216,24 @@ pub(crate) fn shutting_down() -> ErrorObject {
     ErrorObject::raised(ErrorCode::SHUTTING_DOWN, detail)
 }
 
+/// Nothing can be recorded, so nothing new is run.
+pub(crate) fn store_unavailable(why: &str) -> ErrorObject {
+    let detail = format!(
+        "the store takes no calls: {}; the call was not executed",
+        cut(why)
+    );
+    ErrorObject::raised(ErrorCode::SHUTTING_DOWN, detail)
+}
+
+/// The store failed at a moment when the call may have become durable.
+pub(crate) fn store_uncertain(why: &str) -> ErrorObject {
+    let detail = format!(
+        "the store failed while it recorded the call, which may be on record: {}",
+        cut(why)
+    );
+    ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail)
+}
+
 pub(crate) fn session_unknown(id: SessionId) -> ErrorObject {
     let detail = format!(
         "unknown session {id}: its lease has ended, or it belongs to another table; expected one \

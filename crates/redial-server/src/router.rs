@@ -4,13 +4,25 @@ use std::{collections::HashMap, sync::Arc};
 
 use redial_protocol::MethodKind;
 
-use crate::{error::BuildError, handler::ErasedHandler, table::Fingerprint};
+use crate::{
+    error::BuildError, handler::ErasedHandler, store::TransactionMethod, table::Fingerprint,
+};
+
+/// What a method runs.
+pub(crate) enum MethodBody {
+    /// A handler.
+    Handler(Box<dyn ErasedHandler>),
+    /// A handler inside a transaction of the store.
+    Transaction(Arc<dyn TransactionMethod>),
+}
 
 /// One method that the program has registered.
 pub(crate) struct Registered {
     pub(crate) name: Arc<str>,
     pub(crate) kind: MethodKind,
-    pub(crate) handler: Box<dyn ErasedHandler>,
+    pub(crate) body: MethodBody,
+    /// A call that a crash has interrupted may be run again under its id.
+    pub(crate) is_resumable: bool,
     /// What the method contributes to the fingerprints of its calls.
     pub(crate) fingerprint_seed: u64,
 }
@@ -28,7 +40,7 @@ impl Router {
         &mut self,
         name: &str,
         kind: MethodKind,
-        handler: Box<dyn ErasedHandler>,
+        body: MethodBody,
     ) -> Result<(), BuildError> {
         if name.is_empty() || name.starts_with("rpc.") {
             return Err(BuildError::ReservedMethod(name.to_owned()));
@@ -45,10 +57,28 @@ impl Router {
         self.methods.push(Registered {
             name,
             kind,
-            handler,
+            body,
+            is_resumable: false,
             fingerprint_seed,
         });
         Ok(())
+    }
+
+    /// Marks a mutation as resumable.
+    pub(crate) fn set_resumable(&mut self, name: &str) -> Result<(), BuildError> {
+        let method = self.find(name).map(|index| &mut self.methods[index]);
+        match method {
+            Some(Registered {
+                kind: MethodKind::Mutation,
+                body: MethodBody::Handler(_),
+                is_resumable,
+                ..
+            }) => {
+                *is_resumable = true;
+                Ok(())
+            }
+            _ => Err(BuildError::NotResumable(name.to_owned())),
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<usize> {

@@ -16,7 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
     connection::Connection, connections::Registration, error::ServeError, fault::Faults,
-    observe::EventKind, outbox::Outbox, refusal, shared::Shared, stats::Stats,
+    observe::EventKind, outbox::Outbox, recovery, refusal, shared::Shared, stats::Stats,
     waiter::write_unasked_error,
 };
 
@@ -198,6 +198,10 @@ impl Server {
             () = shared.connections.all_closed() => {}
             () = shared.awake.sleep(CLOSE_TIMEOUT) => {}
         }
+        if let Some(store) = shared.store.clone() {
+            // It waits for what it was given to become durable.
+            let _: Result<(), _> = tokio::task::spawn_blocking(move || store.close()).await;
+        }
         shared.closed.cancel();
         Shutdown {
             interrupted: shared.interrupted.load(SeqCst),
@@ -263,6 +267,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.shared.start_sweeping();
+        recovery::resume(&self.shared);
         let outbox = Arc::new(Outbox::default());
         let Some(_registration) = self.register(&outbox, peer) else {
             let error = refusal::connections_full(self.shared.config.max_connections);

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -22,9 +22,12 @@ use crate::{
     fault::Faults,
     goodbye::Goodbyes,
     observe::{Event, EventKind, Observer},
-    panics, refusal,
+    panics,
+    recovery::InterruptedCall,
+    refusal,
     router::Router,
     stats::{Counters, Stats},
+    store::Store,
     table::{Table, TableKey},
     waiter::Waiter,
 };
@@ -41,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) router: Router,
     pub(crate) table: Table<Waiter>,
+    /// The durable table behind the one in memory, if there is one.
+    pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) admission: Admission<Job>,
     pub(crate) faults: Faults,
     /// The outcome of `rpc.discover`.
@@ -67,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) goodbyes: Goodbyes,
     pub(crate) sweeping: AtomicBool,
     pub(crate) spawn_background: SpawnBackground,
+    /// Calls of the server before this one that are to be run again.
+    pub(crate) interrupted_calls: Mutex<Vec<InterruptedCall>>,
 }
 
 impl Shared {
@@ -105,6 +112,11 @@ impl Shared {
             Some(key) => self.table.release(key),
             None => Vec::new(),
         }
+    }
+
+    pub(crate) fn lock_interrupted(&self) -> MutexGuard<'_, Vec<InterruptedCall>> {
+        let calls = &self.interrupted_calls;
+        calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses all queued calls.
@@ -160,8 +172,22 @@ impl Shared {
         let unread_since = self.connections.unread_since(&self.awake);
         let records = self.table.plain.expire(now, unread_since);
         let sessions = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
+        self.forget_sessions();
+        if let Some(store) = &self.store {
+            store.tick(self.awake.elapsed());
+        }
         self.refuse_forgotten(sessions.waiters);
         records + sessions.count
+    }
+
+    /// Lets the store know which sessions are forgotten by now.
+    pub(crate) fn forget_sessions(&self) {
+        let forgotten = self.table.sessions.take_forgotten();
+        if let Some(store) = &self.store {
+            for session in forgotten {
+                store.forget_session(session);
+            }
+        }
     }
 
     /// Answers those who wait for calls of sessions that are forgotten now.

@@ -14,10 +14,12 @@ pub(crate) mod sessions;
 
 use std::{sync::Arc, time::Instant};
 
+use redial_protocol::{CallKey, SessionCall};
+
 pub(crate) use self::{
     call::{
         AckedWaiters, Admitted, Attempt, Cancelled, Decision, DeferredOutcome, Fingerprint,
-        Resolved, StartCheck, TableWaiter, ToNotify,
+        Resolved, Restored, RestoredCall, StartCheck, TableWaiter, ToNotify,
     },
     plain::{MAX_TTL, PlainKey, PlainLimits, PlainTable},
     session::SessionLimits,
@@ -113,6 +115,19 @@ impl<W: TableWaiter> Table<W> {
         match key {
             TableKey::Plain(key) => self.plain.release(key),
             TableKey::Session(session, number) => session.with(|records| records.release(*number)),
+        }
+    }
+}
+
+impl<W> TableKey<W> {
+    /// The call's name.
+    pub(crate) fn call_key(&self) -> CallKey {
+        match self {
+            Self::Plain(key) => key.name().clone(),
+            Self::Session(session, number) => CallKey::Session(SessionCall {
+                session: session.id(),
+                number: *number,
+            }),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     peer::Peer,
     refusal,
     shared::Shared,
+    store::StoreError,
     table::Admitted,
 };
 
@@ -29,7 +30,11 @@ pub(super) struct Permits {
 /// Why a new call is not admitted.
 pub(super) enum NotAdmitted {
     ShuttingDown,
-    QueueFull { retry_after: Duration },
+    QueueFull {
+        retry_after: Duration,
+    },
+    /// Nothing can be recorded.
+    StoreFailed(StoreError),
 }
 
 impl Permits {
@@ -75,6 +80,9 @@ impl Permits {
         method: usize,
         call: &Call<'_, '_>,
     ) -> Result<Admitted<Ticket>, NotAdmitted> {
+        if let Some(problem) = self.shared.store.as_ref().and_then(|store| store.problem()) {
+            return Err(NotAdmitted::StoreFailed(problem));
+        }
         let ticket = self.admit(method)?;
         let starts_now = ticket == Ticket::Run && call.verdict.delay_execution.is_none();
         Ok(Admitted { ticket, starts_now })
@@ -128,6 +136,7 @@ impl NotAdmitted {
         match self {
             Self::ShuttingDown => refusal::shutting_down(),
             Self::QueueFull { retry_after } => shared.queue_full(*retry_after),
+            Self::StoreFailed(problem) => refusal::store_unavailable(&problem.message),
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::{Dispatcher, attachment::Attachment, call::Call};
 use crate::{
     execution, refusal,
+    store::{Claimed, Done, Fenced},
     table::{Cancelled, Resolved, Session, SessionLimits},
     waiter::{NEVER, ReplyKind, Waiter},
 };
@@ -28,10 +29,10 @@ impl Dispatcher<'_> {
             rpc::DISCOVER => self.reply_with(call, &self.shared.discover),
             rpc::HELLO => {
                 self.scratch.said_hello = Some(call.request.dialect);
-                self.answer(call, Self::hello);
+                self.hello(call);
             }
             rpc::ACK => self.answer(call, Self::ack),
-            rpc::CANCEL => self.answer(call, Self::cancel),
+            rpc::CANCEL => self.cancel(call),
             rpc::RESOLVE => self.resolve(call),
             name => {
                 let methods = self.shared.router.methods().iter();
@@ -54,31 +55,71 @@ impl Dispatcher<'_> {
         method: impl FnOnce(&mut Self, P) -> Result<T, ErrorObject>,
     ) {
         match read(call.request.params).and_then(|params| method(self, params)) {
-            Ok(value) => {
-                let outcome = &mut self.scratch.outcome;
-                outcome.clear();
-                if let Err(error) = encode_result(outcome, &value) {
-                    encode_error(outcome, &refusal::result_not_json(error));
-                }
-                self.reply(call, ReplyKind::Reply);
-            }
+            Ok(value) => self.reply_value(call, &value),
             Err(error) => self.refuse(call, &error),
         }
     }
 
-    /// Opens a session, or attaches the connection to one.
-    fn hello(&mut self, params: rpc::HelloParams) -> Result<rpc::Hello<'static>, ErrorObject> {
-        let session = match params.session {
-            Some(id) => self.attach_for_good(id)?,
-            None => self.open_session()?,
+    fn reply_value(&mut self, call: &Call<'_, '_>, value: &impl Serialize) {
+        self.scratch.outcome = encoded_result(value);
+        self.reply(call, ReplyKind::Reply);
+    }
+
+    /// Opens a session, or attaches the connection to one. A client hears of a session when that is
+    /// as durable as its calls will be.
+    fn hello(&mut self, call: &Call<'_, '_>) {
+        let params = match read::<rpc::HelloParams>(call.request.params) {
+            Ok(params) => params,
+            Err(error) => return self.refuse(call, &error),
+        };
+        let (session, is_new) = match params.session {
+            Some(id) => (self.attach_for_good(id), false),
+            None => (self.open_session(), true),
+        };
+        let session = match session {
+            Ok(session) => session,
+            Err(error) => return self.refuse(call, &error),
         };
         let (sessions, config) = (&self.shared.table.sessions, &self.shared.config);
-        Ok(rpc::Hello {
+        let hello = rpc::Hello {
             session: session.id(),
             table: sessions.table().into_string().into(),
             lease_ms: u64::try_from(config.session_lease.as_millis()).unwrap_or(u64::MAX),
             max_frame: config.limits.max_frame_bytes as u64,
             max_in_flight: config.max_in_flight as u64,
+        };
+        if is_new && let Some(store) = self.shared.store.clone() {
+            self.shared.forget_sessions();
+            let done =
+                self.when_durable(call, move |()| (encoded_result(&hello), ReplyKind::Reply));
+            store.open_session(session.id(), done);
+            self.scratch.has_stored = true;
+        } else {
+            self.reply_value(call, &hello);
+        }
+    }
+
+    /// Answers an attempt when a step of the store is durable.
+    fn when_durable<T: 'static>(
+        &self,
+        call: &Call<'_, '_>,
+        outcome: impl FnOnce(T) -> (Vec<u8>, ReplyKind) + Send + 'static,
+    ) -> Done<T> {
+        let method = call.request.method.as_ref().into();
+        let mut waiter = call.waiter(self.outbox, &method, ReplyKind::Reply);
+        let shared = Arc::clone(self.shared);
+        let is_notification = call.request.is_notification();
+        if is_notification {
+            call.skip();
+        }
+        Box::new(move |result| match result {
+            _ if is_notification => {}
+            Ok(value) => {
+                let (outcome, kind) = outcome(value);
+                waiter.kind = kind;
+                waiter.reply(&shared, &outcome);
+            }
+            Err(error) => waiter.refuse(&shared, &refusal::store_unavailable(&error.message)),
         })
     }
 
@@ -125,18 +166,54 @@ impl Dispatcher<'_> {
             if let Some(waiters) = result.waiters {
                 self.refuse_acknowledged(session, waiters);
             }
+            if let Some(store) = &self.shared.store {
+                store.acknowledge(session.id(), session.acknowledged());
+            }
             result.is_accepted
         })?;
         is_accepted.then_some(true).ok_or_else(|| no_slot(limits))
     }
 
     /// Cancels a call that has not started.
-    fn cancel(&mut self, params: CallIdParams<'_>) -> Result<rpc::Cancellation, ErrorObject> {
-        let CallKey::Session(named) = params.key()? else {
-            return Err(refusal::not_a_session_call(params.id.get()));
+    fn cancel(&mut self, call: &Call<'_, '_>) {
+        let named = read::<CallIdParams<'_>>(call.request.params).and_then(|params| {
+            match params.key()? {
+                CallKey::Session(named) => Ok(named),
+                _ => Err(refusal::not_a_session_call(params.id.get())),
+            }
+        });
+        let state = named.and_then(|named| Ok((named, self.cancel_call(named)?)));
+        match state {
+            Ok((named, rpc::State::Never)) if self.shared.store.is_some() => {
+                let never = encoded_result(&rpc::Cancellation {
+                    state: rpc::State::Never,
+                });
+                let done = encoded_result(&rpc::Cancellation {
+                    state: rpc::State::Done,
+                });
+                self.fence(call, CallKey::Session(named), move |fenced| match fenced {
+                    Fenced::Never => (never, ReplyKind::Reply),
+                    Fenced::Claimed(_) => (done, ReplyKind::Reply),
+                });
+            }
+            Ok((_, state)) => self.reply_value(call, &rpc::Cancellation { state }),
+            Err(error) => self.refuse(call, &error),
+        }
+    }
+
+    /// Has the store make sure that a call never runs, and answers then.
+    fn fence(
+        &mut self,
+        call: &Call<'_, '_>,
+        key: CallKey,
+        outcome: impl FnOnce(Fenced) -> (Vec<u8>, ReplyKind) + Send + 'static,
+    ) {
+        let Some(store) = self.shared.store.clone() else {
+            return;
         };
-        let state = self.cancel_call(named)?;
-        Ok(rpc::Cancellation { state })
+        let done = self.when_durable(call, outcome);
+        store.fence(key, done);
+        self.scratch.has_stored = true;
     }
 
     fn cancel_call(&mut self, named: SessionCall) -> Result<rpc::State, ErrorObject> {
@@ -172,7 +249,17 @@ impl Dispatcher<'_> {
         let params = read::<CallIdParams<'_>>(call.request.params);
         let key = params.and_then(|params| params.key());
         let limits = self.shared.table.sessions.limits();
+        let session_key = key
+            .clone()
+            .ok()
+            .filter(|key| matches!(key, CallKey::Session(_)));
         let error = match key.and_then(|key| self.look_up(call, key)) {
+            Ok(Resolved::Never)
+                if self.shared.store.is_some()
+                    && let Some(key) = session_key =>
+            {
+                return self.fence(call, key, resolution);
+            }
             Ok(Resolved::Joined) => return,
             Ok(Resolved::Done) => return self.reply(call, ReplyKind::Resolution),
             Ok(Resolved::Never) => return self.reply_with(call, NEVER),
@@ -223,6 +310,32 @@ impl Dispatcher<'_> {
                 .ok_or_else(|| refusal::session_unknown(id)),
         }
     }
+}
+
+/// What `rpc.resolve` answers for a call that was fenced, or found to be on record after all.
+fn resolution(fenced: Fenced) -> (Vec<u8>, ReplyKind) {
+    let claimed = match fenced {
+        Fenced::Never => return (NEVER.to_vec(), ReplyKind::Reply),
+        Fenced::Claimed(claimed) => claimed,
+    };
+    let error = match claimed {
+        Claimed::Recorded(outcome) => return (outcome, ReplyKind::Resolution),
+        Claimed::Fenced => return (NEVER.to_vec(), ReplyKind::Reply),
+        Claimed::Acknowledged => refusal::acknowledged(),
+        Claimed::Interrupted => refusal::interrupted(),
+        Claimed::IdReused | Claimed::SessionUnknown => refusal::call_unknown(),
+    };
+    let mut outcome = Vec::new();
+    encode_error(&mut outcome, &error);
+    (outcome, ReplyKind::Reply)
+}
+
+fn encoded_result(value: &impl Serialize) -> Vec<u8> {
+    let mut outcome = Vec::new();
+    if let Err(error) = encode_result(&mut outcome, value) {
+        encode_error(&mut outcome, &refusal::result_not_json(error));
+    }
+    outcome
 }
 
 /// The id of another call, as it was written.

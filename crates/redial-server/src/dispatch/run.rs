@@ -7,16 +7,20 @@ use redial_protocol::ErrorObject;
 use super::{
     Dispatcher,
     call::Call,
+    fingerprint,
     scratch::{ConnectionScratch, future_slot},
 };
 use crate::{
     admission::Ticket,
     clock,
     context::Context,
-    execution::{self, Execution, Job, Stage},
-    handler::{FirstPoll, HandlerFuture},
+    durable,
+    execution::{self, Execution, Job, Stage, Work},
+    handler::{ErasedHandler, FirstPoll},
     observe::EventKind,
     refusal,
+    router::MethodBody,
+    store::Resumable,
     table::{StartCheck, TableKey},
     waiter::{ReplyKind, Waiter},
 };
@@ -35,20 +39,25 @@ impl Dispatcher<'_> {
         call.emit(self.shared, EventKind::Accepted);
         let is_delayed = call.verdict.delay_execution.is_some();
         if ticket == Ticket::Run && !is_delayed {
-            return self.run_in_place(call, method, key);
+            let is_stored = key.is_some() && self.shared.store.is_some();
+            return match &self.shared.router.method(method).body {
+                MethodBody::Handler(handler) if !is_stored => {
+                    self.run_in_place(call, method, &**handler, key);
+                }
+                _ => self.run_stored(call, method, key),
+            };
         }
-        let handler = &self.shared.router.method(method).handler;
-        let future = match handler.prepare(call.request.params, self.context(call)) {
-            Ok(future) => future,
+        let work = match self.work(call, method, key.as_ref()) {
+            Ok(work) => work,
             Err(error) => return self.withdraw(call, method, key.as_ref(), &ticket, &error),
         };
         match ticket {
             Ticket::Run => {
                 let stage = Stage::Admitted(self.awake);
-                execution::spawn(self.job(call, method, key, stage, future));
+                execution::spawn(self.job(call, method, key, stage, work));
             }
             Ticket::Queue => {
-                let job = self.job(call, method, key, Stage::Queued, future);
+                let job = self.job(call, method, key, Stage::Queued, work);
                 let lane = job.execution.lane;
                 self.shared.admission.enqueue(lane, job);
                 execution::spawn_runnable(self.shared);
@@ -60,8 +69,41 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// The fast path: polls the handler once in place. If it has to wait, it moves to a task.
-    fn run_in_place(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>) {
+    /// What there is to run for a call that is not run in place.
+    fn work(
+        &self,
+        call: &Call<'_, '_>,
+        method: usize,
+        key: Option<&Key>,
+    ) -> Result<Work, ErrorObject> {
+        let (params, context) = (call.request.params, self.context(call, key));
+        let registered = self.shared.router.method(method);
+        let fingerprint = || fingerprint(self.shared, method, call.request);
+        match &registered.body {
+            MethodBody::Transaction(transaction) => Ok(Work::Transaction {
+                transaction: transaction.prepare(params, context)?,
+                fingerprint: fingerprint(),
+            }),
+            MethodBody::Handler(handler) => {
+                let future = handler.prepare(params, context)?;
+                if key.is_none() || self.shared.store.is_none() {
+                    return Ok(Work::Handler(future));
+                }
+                let resumable = registered.is_resumable.then(|| Resumable {
+                    method: registered.name.to_string(),
+                    params: params.map(str::to_owned),
+                });
+                Ok(Work::Recorded {
+                    future,
+                    fingerprint: fingerprint(),
+                    resumable,
+                })
+            }
+        }
+    }
+
+    /// Hands a call to the store, together with the others of this read.
+    fn run_stored(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>) {
         let (own, clock) = (call.deadline, &mut self.scratch.clock);
         let check = execution::check_start_in_place(self.shared, key.as_ref(), own, clock);
         if let StartCheck::Expired(joined) = check {
@@ -69,13 +111,46 @@ impl Dispatcher<'_> {
             self.refuse_all(call, method, joined, &Ticket::Run, &error);
             return;
         }
-        match self.first_poll(call, method) {
+        let work = match self.work(call, method, key.as_ref()) {
+            Ok(work) => work,
+            Err(error) => return self.withdraw(call, method, key.as_ref(), &Ticket::Run, &error),
+        };
+        self.scratch.tally.started += 1;
+        call.observe(self.shared, EventKind::Started);
+        self.scratch.has_stored = true;
+        let stage = Stage::Started(self.awake);
+        let job = self.job(call, method, key, stage, work);
+        match job.work {
+            Work::Transaction {
+                transaction,
+                fingerprint,
+            } => durable::submit(job.execution, transaction, fingerprint),
+            _ => execution::spawn(job),
+        }
+    }
+
+    /// The fast path: polls the handler once in place. If it has to wait, it moves to a task.
+    fn run_in_place(
+        &mut self,
+        call: &Call<'_, '_>,
+        method: usize,
+        handler: &dyn ErasedHandler,
+        key: Option<Key>,
+    ) {
+        let (own, clock) = (call.deadline, &mut self.scratch.clock);
+        let check = execution::check_start_in_place(self.shared, key.as_ref(), own, clock);
+        if let StartCheck::Expired(joined) = check {
+            let error = refusal::deadline_passed();
+            self.refuse_all(call, method, joined, &Ticket::Run, &error);
+            return;
+        }
+        match self.first_poll(call, method, handler, key.as_ref()) {
             FirstPoll::Ready { is_recorded } => {
                 self.finish_in_place(call, method, key, is_recorded);
             }
             FirstPoll::Pending(future) => {
-                let stage = Stage::Started(self.awake);
-                execution::spawn(self.job(call, method, key, stage, future));
+                let (stage, work) = (Stage::Started(self.awake), Work::Handler(future));
+                execution::spawn(self.job(call, method, key, stage, work));
             }
             FirstPoll::NotStarted(error) => {
                 self.withdraw(call, method, key.as_ref(), &Ticket::Run, &error);
@@ -85,8 +160,14 @@ impl Dispatcher<'_> {
 
     /// Decodes the params, calls the handler, and polls its future in the connection's slot for
     /// the method. If it is ready, its outcome is in the scratch.
-    fn first_poll(&mut self, call: &Call<'_, '_>, method: usize) -> FirstPoll {
-        let (context, shared) = (self.context(call), self.shared);
+    fn first_poll(
+        &mut self,
+        call: &Call<'_, '_>,
+        method: usize,
+        handler: &dyn ErasedHandler,
+        key: Option<&Key>,
+    ) -> FirstPoll {
+        let (context, shared) = (self.context(call, key), self.shared);
         let ConnectionScratch {
             future_slots,
             outcome,
@@ -98,7 +179,7 @@ impl Dispatcher<'_> {
             tally.started += 1;
             call.observe(shared, EventKind::Started);
         };
-        shared.router.method(method).handler.start(
+        handler.start(
             call.request.params,
             context,
             future_slot(future_slots, method),
@@ -152,12 +233,13 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn context(&self, call: &Call<'_, '_>) -> Context {
+    fn context(&self, call: &Call<'_, '_>, key: Option<&Key>) -> Context {
         Context {
             attempt: call.request.meta.attempt,
             deadline: call.deadline,
             traceparent: call.request.meta.traceparent.as_deref().map(Into::into),
             peer: self.peer,
+            call: key.map(TableKey::call_key),
         }
     }
 
@@ -168,7 +250,7 @@ impl Dispatcher<'_> {
         method: usize,
         key: Option<Key>,
         stage: Stage,
-        future: HandlerFuture,
+        work: Work,
     ) -> Job {
         let name = &self.shared.router.method(method).name;
         let origin = if call.request.is_notification() {
@@ -187,7 +269,7 @@ impl Dispatcher<'_> {
                 deadline: call.deadline,
                 stage,
             },
-            future,
+            work,
             delay: delay.filter(|_| !matches!(stage, Stage::Started(_))),
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct ConnectionScratch {
     /// Executions of this read that are not counted yet.
     pub(super) tally: Tally,
     pub(super) deferred: DeferredRecord,
+    /// Calls of this read were handed to the store.
+    pub(super) has_stored: bool,
     pub(super) clock: CoarseClock,
 }
 
@@ -46,6 +48,7 @@ impl ConnectionScratch {
             permits: Permits::new(shared, peer),
             tally: Tally::default(),
             deferred: DeferredRecord::default(),
+            has_stored: false,
             clock: CoarseClock::new(now),
         }
     }
@@ -67,6 +70,11 @@ impl ConnectionScratch {
         self.deferred.finish(shared);
         shared.counters.add(std::mem::take(&mut self.tally));
         self.permits.release();
+        if std::mem::take(&mut self.has_stored)
+            && let Some(store) = &shared.store
+        {
+            store.flush();
+        }
     }
 
     /// Frees buffers that large replies have left behind.

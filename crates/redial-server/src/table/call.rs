@@ -20,10 +20,40 @@ impl Fingerprint {
         Self([(hash >> 64) as u64, hash as u64])
     }
 
+    /// The same as a number, as a store keeps it.
+    pub(crate) fn bits(self) -> u128 {
+        u128::from(self.0[0]) << 64 | u128::from(self.0[1])
+    }
+
+    pub(crate) fn from_bits(bits: u128) -> Self {
+        Self([(bits >> 64) as u64, bits as u64])
+    }
+
     /// The part that depends on the method alone, computed once per method.
     pub(crate) fn seed(method: &str) -> u64 {
         xxh3_64(method.as_bytes())
     }
+}
+
+/// A call that a store has kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RestoredCall<'a> {
+    Finished(Fingerprint, &'a [u8]),
+    /// It will never run.
+    Fenced,
+    /// It is about to be run again.
+    Running(Fingerprint),
+}
+
+/// What has come of taking a call back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restored {
+    /// It is on record again.
+    Placed,
+    /// It was acknowledged meanwhile, and is left out.
+    Acknowledged,
+    /// Its number lies further ahead than any window allows.
+    TooFar,
 }
 
 /// One attempt of a call, as the table sees it.

@@ -27,7 +27,7 @@ use self::{
     ttl::Millis,
     usage::{Amount, SHARDS, Usage},
 };
-use super::call::{Attempt, Decision, Resolved, TableWaiter, lock};
+use super::call::{Attempt, Decision, Fingerprint, Resolved, TableWaiter, lock};
 
 /// The longest TTL that a record can have.
 pub(crate) const MAX_TTL: Duration = Millis::MAX_SPAN;
@@ -141,6 +141,23 @@ impl<W> PlainTable<W> {
                 Decision::Refused(refused)
             }
         }
+    }
+
+    /// Takes back a call that a store has kept, as running. To be [finished](Self::finish) with its
+    /// outcome, if it has one.
+    pub(crate) fn restore(&self, key: &PlainKey, fingerprint: Fingerprint, now: Instant) {
+        let attempt = Attempt {
+            fingerprint,
+            deadline: None,
+            now,
+            number: 1,
+            ack: None,
+            deferred: None,
+            is_numbered: false,
+        };
+        let mut shard = self.shard(key);
+        shard.quota.take_all(reservation(key, 0), &self.usage);
+        shard.start(key, &attempt, 0);
     }
 
     /// The execution finished: records its outcome, and returns its waiters.

@@ -12,6 +12,7 @@
 //! necessary; a straggler is found in the logarithm of at most twice the window.
 
 mod outcome;
+mod restore;
 mod slot;
 mod slots;
 mod totals;

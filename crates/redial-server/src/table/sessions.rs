@@ -26,7 +26,7 @@ use super::{
     call::lock,
     session::{Records, Room, SessionLimits},
 };
-use crate::{origin::Origin, peer::Peer, share::Share};
+use crate::{origin::Origin, peer::Peer, share::Share, store::Acknowledged};
 
 /// What the sessions of one peer may keep of the bytes for all.
 const KEPT: Share = Share::all_but_one_in(16);
@@ -121,6 +121,24 @@ impl<W> Sessions<W> {
         Some(registry.open(peer, now, &self.taken))
     }
 
+    /// Takes the name of a table that a store has kept.
+    pub(crate) fn set_table(&self, name: String) {
+        lock(&self.registry).set_table(name.into());
+    }
+
+    /// Takes back a session that a store has kept, attached until it is
+    /// [detached](Self::detach).
+    pub(crate) fn restore(
+        &self,
+        id: SessionId,
+        acknowledged: &Acknowledged,
+        now: Instant,
+    ) -> Arc<Session<W>> {
+        let session = lock(&self.registry).restore(id, now, &self.taken);
+        session.restore(acknowledged);
+        session
+    }
+
     /// Attaches a connection to a session, if it is known and its lease has not ended.
     pub(crate) fn attach(&self, id: SessionId, now: Instant) -> Option<Arc<Session<W>>> {
         lock(&self.registry).attach(id, self.limits.lease, now)
@@ -153,6 +171,11 @@ impl<W> Sessions<W> {
             count: expired.len(),
             waiters: waiters.collect(),
         }
+    }
+
+    /// The sessions that were forgotten since this was asked last.
+    pub(crate) fn take_forgotten(&self) -> Vec<SessionId> {
+        lock(&self.registry).take_forgotten()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -26,6 +26,11 @@ impl PlainKey {
         }
     }
 
+    /// The call's name.
+    pub(crate) fn name(&self) -> &CallKey {
+        &self.key
+    }
+
     /// What a record keeps of the hash: the part that did not choose the shard.
     pub(super) fn short_hash(&self) -> u32 {
         self.hash as u32

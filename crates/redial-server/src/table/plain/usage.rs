@@ -168,7 +168,11 @@ impl LocalQuota {
 
     /// Takes room for an outcome, which is stored whether there is room or not.
     pub(super) fn take(&mut self, bytes: usize, usage: &Usage) {
-        let outcome = Amount { records: 0, bytes };
+        self.take_all(Amount { records: 0, bytes }, usage);
+    }
+
+    /// Takes an amount whether there is room or not.
+    pub(super) fn take_all(&mut self, outcome: Amount, usage: &Usage) {
         if !self.get(outcome, usage) {
             let missing = outcome.less(self.0);
             usage.take(missing);

@@ -10,9 +10,12 @@ use std::{
 
 use redial_protocol::SessionId;
 
-use crate::table::{
-    call::{AckedWaiters, Cancelled, Resolved, TableWaiter, lock},
-    session::{Records, Room},
+use crate::{
+    store::Acknowledged,
+    table::{
+        call::{AckedWaiters, Cancelled, Resolved, Restored, RestoredCall, TableWaiter, lock},
+        session::{Records, Room},
+    },
 };
 
 /// In what portions a session takes room for its records, in bytes: the sum over all sessions is
@@ -91,6 +94,21 @@ impl<W> Session<W> {
     pub(super) fn taken_bytes(&self) -> (usize, usize) {
         let own = lock(&self.account).taken_bytes;
         (self.peer_taken.load(Relaxed), own)
+    }
+
+    /// What its client has acknowledged.
+    pub(crate) fn acknowledged(&self) -> Acknowledged {
+        lock(&self.account).records.acknowledged()
+    }
+
+    /// See [`Records::restore`].
+    pub(super) fn restore(&self, acknowledged: &Acknowledged) {
+        self.with(|records| records.restore(acknowledged));
+    }
+
+    /// See [`Records::restore_call`].
+    pub(crate) fn restore_call(&self, number: u64, call: RestoredCall<'_>) -> Restored {
+        self.with(|records| records.restore_call(number, call))
     }
 
     /// See [`Records::finish`].

@@ -33,6 +33,8 @@ pub(super) struct Registry<W> {
     /// Those of them that keep no outcome and run no call.
     empty: BTreeSet<(Instant, SessionId)>,
     shares: SessionShares,
+    /// Those that were forgotten, until a store hears of it.
+    forgotten: Vec<SessionId>,
     rng: ChaCha8Rng,
     table: Box<str>,
     /// The process whose sessions these are; `None` if that doesn't matter.
@@ -60,6 +62,7 @@ impl<W> Registry<W> {
             idle: BTreeSet::new(),
             empty: BTreeSet::new(),
             shares: SessionShares::default(),
+            forgotten: Vec::new(),
             table: table_name(&mut rng),
             rng,
             process,
@@ -110,6 +113,26 @@ impl<W> Registry<W> {
         taken: &Arc<AtomicUsize>,
     ) -> Arc<Session<W>> {
         let id = self.new_id();
+        self.insert(id, peer, now, taken)
+    }
+
+    /// Takes back a session that a store has kept, with one connection.
+    pub(super) fn restore(
+        &mut self,
+        id: SessionId,
+        now: Instant,
+        taken: &Arc<AtomicUsize>,
+    ) -> Arc<Session<W>> {
+        self.insert(id, Peer::Recovered, now, taken)
+    }
+
+    fn insert(
+        &mut self,
+        id: SessionId,
+        peer: Peer,
+        now: Instant,
+        taken: &Arc<AtomicUsize>,
+    ) -> Arc<Session<W>> {
         let session = Session::new(id, taken, self.shares.open(peer));
         let entry = Entry {
             session: Arc::clone(&session),
@@ -120,6 +143,11 @@ impl<W> Registry<W> {
         };
         self.by_id.insert(id.bits(), entry);
         session
+    }
+
+    /// Takes the name of a table that a store has kept.
+    pub(super) fn set_table(&mut self, name: Box<str>) {
+        self.table = name;
     }
 
     pub(super) fn attach(
@@ -222,7 +250,12 @@ impl<W> Registry<W> {
         self.idle.remove(&abandoned);
         self.empty.remove(&abandoned);
         self.shares.forget(entry.peer, abandoned);
+        self.forgotten.push(id);
         Some(entry.session)
+    }
+
+    pub(super) fn take_forgotten(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.forgotten)
     }
 
     fn new_id(&mut self) -> SessionId {

@@ -1,0 +1,88 @@
+//! The records of a session as a store has kept them: what they were acknowledged up to, and how they
+//! come back.
+
+use super::{
+    Records,
+    outcome::Outcome,
+    slot::{RunningSlot, Slot},
+};
+use crate::{
+    store::Acknowledged,
+    table::call::{Fingerprint, Interest, Restored, RestoredCall},
+};
+
+/// How far beyond the first number that is not acknowledged a record may lie: more than any window
+/// allows. What is further is no record that this server has written.
+const MAX_SPAN: u64 = 1 << 20;
+
+impl<W> Records<W> {
+    /// What is acknowledged by now.
+    pub(in crate::table) fn acknowledged(&self) -> Acknowledged {
+        Acknowledged {
+            below: self.base,
+            open: self.stragglers.keys().copied().collect(),
+        }
+    }
+
+    /// Begins anew with what was acknowledged.
+    pub(in crate::table) fn restore(&mut self, acknowledged: &Acknowledged) {
+        self.base = acknowledged.below;
+        let open = acknowledged.open.iter();
+        self.stragglers = open
+            .map(|number| (*number, Slot::Empty { refused: 0 }))
+            .collect();
+        self.totals.open = self.stragglers.len();
+    }
+
+    /// Takes one call back.
+    pub(in crate::table) fn restore_call(
+        &mut self,
+        number: u64,
+        call: RestoredCall<'_>,
+    ) -> Restored {
+        if number.saturating_sub(self.base) > MAX_SPAN {
+            return Restored::TooFar;
+        }
+        while self.end() <= number {
+            self.ring.push_back(Slot::Empty { refused: 0 });
+            self.totals.open += 1;
+        }
+        let (restored, outcome_bytes) = match call {
+            RestoredCall::Finished(fingerprint, bytes) => {
+                let mut outcome = Outcome::default();
+                outcome.fill(bytes, &mut self.totals.pool);
+                (
+                    Slot::Finished {
+                        fingerprint,
+                        outcome,
+                    },
+                    bytes.len(),
+                )
+            }
+            RestoredCall::Fenced => (Slot::Fenced, 0),
+            RestoredCall::Running(fingerprint) => {
+                (Slot::Running(RunningSlot::resumed(fingerprint)), 0)
+            }
+        };
+        let is_live = !matches!(restored, Slot::Fenced);
+        let Some(slot) = self.slot(number) else {
+            return Restored::Acknowledged;
+        };
+        *slot = restored;
+        self.totals.live += usize::from(is_live);
+        self.totals.outcome_bytes += outcome_bytes;
+        Restored::Placed
+    }
+}
+
+impl<W> RunningSlot<W> {
+    /// A call that is run again without an attempt having asked for it.
+    fn resumed(fingerprint: Fingerprint) -> Self {
+        Self {
+            fingerprint,
+            interest: Interest::new(None),
+            attempt: 0,
+            is_started: true,
+        }
+    }
+}
