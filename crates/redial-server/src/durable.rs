@@ -6,7 +6,7 @@ use std::any::Any;
 use tokio::sync::oneshot;
 
 use crate::{
-    execution::Execution,
+    execution::{Ended, Execution},
     handler::{Completion, HandlerFuture},
     refusal,
     store::{
@@ -16,51 +16,39 @@ use crate::{
     table::{Fingerprint, TableKey},
 };
 
-/// What an execution came to.
-pub(crate) enum Ended {
-    /// Its handler has finished.
-    Completed(Completion),
-    /// Its id was claimed before: the handler did not run.
-    Claimed(Claimed),
-    /// The store could not do its part.
-    StoreFailed(StoreError),
-    /// It goes on inside a transaction of the store.
-    InTransaction(Box<dyn Any + Send>, Fingerprint),
-}
+impl Execution {
+    /// Hands a transaction to the store, which ends the execution. To be flushed.
+    pub(crate) fn submit(mut self, transaction: Box<dyn Any + Send>, fingerprint: Fingerprint) {
+        let Some(store) = self.shared.store.clone() else {
+            return self.end_failed(&StoreError::nothing_done("there is no store"));
+        };
+        let call = self.store_call(fingerprint);
+        // The shutdown waits for it as for any other execution.
+        let token = self.shared.executions.token();
+        // With a permit that becomes free, a queued call may start, which takes a runtime.
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let done: Done<Executed> = Box::new(move |executed| {
+            let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+            self.end_transaction(executed);
+            drop(token);
+        });
+        store.execute(call, transaction, done);
+    }
 
-/// Hands a transaction to the store, which ends the execution. To be flushed.
-pub(crate) fn submit(
-    mut execution: Execution,
-    transaction: Box<dyn Any + Send>,
-    fingerprint: Fingerprint,
-) {
-    let Some(store) = execution.shared.store.clone() else {
-        return execution.end_failed(&StoreError::nothing_done("there is no store"));
-    };
-    let call = execution.store_call(fingerprint);
-    // The shutdown waits for it as for any other execution.
-    let token = execution.shared.executions.token();
-    // With a permit that becomes free, a queued call may start, which takes a runtime.
-    let runtime = tokio::runtime::Handle::try_current().ok();
-    let done: Done<Executed> = Box::new(move |executed| {
-        let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+    fn end_transaction(&mut self, executed: Result<Executed, StoreError>) {
         match executed {
             Ok(Executed::New(outcome)) => {
                 let is_recorded = outcome.ending() != Ending::NoEffect;
-                execution.complete(Completion {
+                self.complete(Completion {
                     outcome: outcome.into_bytes(),
                     is_recorded,
                 });
             }
-            Ok(Executed::Claimed(claimed)) => execution.end_claimed(claimed),
-            Err(error) => execution.end_failed(&error),
+            Ok(Executed::Claimed(claimed)) => self.end_claimed(claimed),
+            Err(error) => self.end_failed(&error),
         }
-        drop(token);
-    });
-    store.execute(call, transaction, done);
-}
+    }
 
-impl Execution {
     /// Runs a handler between its intent and its outcome, both durable.
     pub(crate) async fn run_recorded(
         &mut self,

@@ -14,12 +14,11 @@ use redial_protocol::ErrorObject;
 use crate::{
     admission::Lane,
     clock::{self, CoarseClock},
-    durable::{self, Ended},
     handler::{Completion, HandlerFuture},
     observe::EventKind,
     panics, refusal,
     shared::Shared,
-    store::Resumable,
+    store::{Claimed, Resumable, StoreError},
     table::{Fingerprint, Session, StartCheck, TableKey},
     waiter::Waiter,
 };
@@ -63,6 +62,13 @@ pub(crate) struct Execution {
     pub(crate) stage: Stage,
 }
 
+/// A call whose handler a crash has interrupted, and which may run again.
+pub(crate) struct InterruptedCall {
+    pub(crate) key: TableKey<Waiter>,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) resumable: Resumable,
+}
+
 /// How far an execution has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -91,6 +97,7 @@ async fn run(job: Job) {
         delay,
     } = job;
     let cut_off = execution.shared.cut_off.clone();
+    let store = execution.shared.store.clone();
     // At the cut-off, dropping the execution answers its waiters.
     let result = tokio::select! {
         biased;
@@ -102,13 +109,28 @@ async fn run(job: Job) {
         Ok(Ended::Claimed(claimed)) => execution.end_claimed(claimed),
         Ok(Ended::StoreFailed(error)) => execution.end_failed(&error),
         Ok(Ended::InTransaction(transaction, fingerprint)) => {
-            durable::submit(execution, transaction, fingerprint);
+            execution.submit(transaction, fingerprint);
+            if let Some(store) = store {
+                store.flush();
+            }
         }
         Err(NotStarted::Expired(joined)) => {
             execution.refuse_all(joined, &refusal::deadline_passed());
         }
         Err(NotStarted::Cancelled) => execution.refuse_all(Vec::new(), &refusal::cancelled()),
     }
+}
+
+/// What an execution came to.
+pub(crate) enum Ended {
+    /// Its handler has finished.
+    Completed(Completion),
+    /// Its id was claimed before: the handler did not run.
+    Claimed(Claimed),
+    /// The store could not do its part.
+    StoreFailed(StoreError),
+    /// It goes on inside a transaction of the store.
+    InTransaction(Box<dyn Any + Send>, Fingerprint),
 }
 
 /// Why a call did not start after all.

@@ -8,7 +8,7 @@ use redial_protocol::{CallKey, SessionCall, SessionId};
 use crate::{
     admission::Lane,
     context::Context,
-    execution::{self, Execution, Job, Stage, Work},
+    execution::{self, Execution, InterruptedCall, Job, Stage, Work},
     handler::Completion,
     peer::Peer,
     refusal,
@@ -18,13 +18,6 @@ use crate::{
     table::{Fingerprint, Restored, RestoredCall, Session, Table, TableKey},
     waiter::Waiter,
 };
-
-/// A call whose handler a crash has interrupted, and which may run again.
-pub(crate) struct InterruptedCall {
-    key: TableKey<Waiter>,
-    fingerprint: Fingerprint,
-    resumable: Resumable,
-}
 
 /// Fills the table in memory with what the store has kept.
 pub(crate) fn recover(

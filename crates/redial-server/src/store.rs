@@ -10,7 +10,7 @@
 //! * shared by several servers (PostgreSQL): it recovers little, and its own claim, made before the
 //!   call runs, finds out what another server has recorded.
 //!
-//! In both the claim decides: [`Executed::Recorded`] and the others are the answers to a call that is
+//! In both the claim decides: [`Claimed`] has the answers to a call that is
 //! not to run. Nothing here waits. What takes time ends by calling back, on a thread of the store's.
 
 use std::{
@@ -246,7 +246,7 @@ pub trait TransactionMethod: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What [`decode`](crate::store::decode) says.
+    /// What [`decode`] says.
     fn prepare(
         &self,
         params: Option<&str>,

@@ -14,7 +14,6 @@ use crate::{
     admission::Ticket,
     clock,
     context::Context,
-    durable,
     execution::{self, Execution, Job, Stage, Work},
     handler::{ErasedHandler, FirstPoll},
     observe::EventKind,
@@ -124,7 +123,7 @@ impl Dispatcher<'_> {
             Work::Transaction {
                 transaction,
                 fingerprint,
-            } => durable::submit(job.execution, transaction, fingerprint),
+            } => job.execution.submit(transaction, fingerprint),
             _ => execution::spawn(job),
         }
     }
