@@ -164,18 +164,6 @@ async fn a_message_is_an_object_or_an_array_of_them() {
 }
 
 #[tokio::test]
-async fn an_unrequested_reply_is_no_request() {
-    let mut world = World::new().await;
-    for reply in [
-        r#"{"id":7,"result":{"value":1}}"#,
-        r#"{"jsonrpc":"2.0","id":7,"result":null}"#,
-        r#"{"id":7,"error":{"code":-32000,"message":"no"}}"#,
-    ] {
-        world.expect_invalid(reply, "7").await;
-    }
-}
-
-#[tokio::test]
 async fn a_duplicate_member_is_refused_whichever_it_is() {
     let mut world = World::new().await;
     for twice in [
