@@ -133,7 +133,7 @@ impl ClientBuilder {
             limits: config.call,
         };
         let mux = Mux::new(&config, rng(config.seed, 0)?);
-        let state = SharedState::new(mux, retry, config.connections);
+        let state = SharedState::new(mux, retry);
         let shared = Shared::new(state, config, connector.peer(), Box::new(connector));
         Ok(Client::new(Arc::new(shared)))
     }

@@ -97,7 +97,8 @@ pub struct Config {
     /// requests have no member of Redial's own.
     pub assume_plain: bool,
     /// How many connections share the calls. Default 1, at most 65,536. Each costs a task, 64 KiB to
-    /// read into, and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes).
+    /// read into, and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes). Where nothing is
+    /// heard on any of them for an attempt's timeout there is one more for a while.
     pub connections: usize,
     /// How long making one connection may take: looking a name up, and trying its addresses.
     /// Default 5 s. One that can't be made costs no call
@@ -108,7 +109,9 @@ pub struct Config {
     pub reconnect: Backoff,
     /// How long a connection may be silent after something was written to it, whether or not a
     /// call still waits, before it is asked for a sign of life; silent for as long again, it
-    /// counts as lost. Default 10 s. A client that stood still itself reads before it judges.
+    /// counts as lost. Default 10 s; less where calls in flight have less time: a quarter of the
+    /// shortest deadline among them, but at least a second, so that a dead peer is found before they
+    /// end. A client that stood still itself reads before it judges.
     pub keepalive: Duration,
     /// The largest frame to send or to receive, in bytes. Default 1 MiB, at most 4,294,967,295. A
     /// server with sessions announces what it takes, which is obeyed too. A larger reply is passed

@@ -26,6 +26,7 @@ mod session;
 mod session_loss;
 pub(crate) mod sessions;
 pub(crate) mod slab;
+pub(crate) mod spare;
 mod timers;
 mod write_limit;
 
@@ -70,7 +71,12 @@ pub(crate) struct Mux {
     /// The calls whose id is no number in a session of this client.
     by_id: HashMap<Uuid, Key, BuildHasherDefault<IdHasher>>,
     sessions: Sessions,
+    /// Those of the pool, and after them the spare.
     links: Vec<Link>,
+    /// How many links the pool has.
+    pool: usize,
+    /// How long the spare's connection may have nothing to do.
+    spare_idle: Duration,
     timers: Timers,
     /// The link that had the latest turn.
     turn: usize,
@@ -109,7 +115,9 @@ impl Mux {
             calls: Slab::new(),
             by_id: HashMap::default(),
             sessions: Sessions::new(config.extensions && config.sessions, config.assume_plain),
-            links: (0..config.connections).map(|_| Link::default()).collect(),
+            links: (0..=config.connections).map(|_| Link::default()).collect(),
+            pool: config.connections,
+            spare_idle: config.keepalive,
             timers: Timers::default(),
             turn: config.connections.saturating_sub(1),
             ids,

@@ -243,8 +243,10 @@ impl Retrier {
                 Some(sleep(times.into_iter().flatten().min().unwrap_or(until)))
             }
             SendStatus::Blocked => {
-                let resend_limit = self.resend_limit(mux).unwrap_or(self.deadline());
-                Some(sleep(resend_limit.min(self.deadline())))
+                let look_again = mux.spare_patience(self.key()).filter(|at| *at > now);
+                let times = [self.resend_limit(mux), look_again];
+                let times = times.into_iter().flatten();
+                Some(sleep(times.fold(self.deadline(), Instant::min)))
             }
             SendStatus::IdReserved => Some(Step::Complete(Completion::IdReserved)),
             SendStatus::TooLarge(error) => Some(Step::Complete(Completion::GiveUp {

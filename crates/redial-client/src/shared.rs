@@ -78,11 +78,11 @@ impl Drop for ClientHandle {
 }
 
 impl SharedState {
-    pub(crate) fn new(mux: Mux, retry: RetryContext, links: usize) -> Self {
+    pub(crate) fn new(mux: Mux, retry: RetryContext) -> Self {
         Self {
+            tasks: Tasks::new(mux.link_count()),
             mux,
             retry,
-            tasks: Tasks::new(links),
             is_closed: false,
             process: std::process::id(),
             suspension: Suspension::new(),
@@ -169,7 +169,7 @@ impl Shared {
         }
         self.forks.fetch_add(1, Relaxed);
         self.mix_randomness(state, &origin());
-        let links = self.config.connections;
+        let links = state.mux.link_count();
         // To abort a task, or to wait for it, takes locks of a runtime that isn't here.
         std::mem::forget(std::mem::replace(&mut state.tasks, Tasks::new(links)));
         state.mux.handle_fork(&self.peer, clock::now());

@@ -18,7 +18,7 @@ use tokio::{
 use super::{decode::decode, keepalive::Keepalive, oversized::Oversized};
 use crate::{
     clock::{self, after},
-    mux::{link::Transmit, poll::Housekeeping, replies::Replies},
+    mux::{link::Transmit, poll::Housekeeping, replies::Replies, spare::keepalive},
     shared::Shared,
 };
 
@@ -103,7 +103,9 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             return Poll::Ready("the client was closed".to_owned());
         }
         self.arm_timer(context);
-        self.keepalive.poll(self.shared, self.link, context)
+        let configured = self.shared.config.keepalive;
+        let limit = keepalive(configured, self.housekeeping.shortest_deadline_ms);
+        self.keepalive.poll(self.shared, self.link, limit, context)
     }
 
     /// Ready when the client is gone and everything is written, or has had its time.
@@ -133,6 +135,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         self.housekeeping = self.shared.with(|state| {
             let mux = &mut state.mux;
             mux.handle_hello_timeout(self.link, now)?;
+            mux.handle_surplus(self.link, now)?;
             if acks_due {
                 mux.flush_idle_acks(self.link, now);
             }
@@ -149,7 +152,8 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         } else {
             self.acks_at = None;
         }
-        let next = [self.housekeeping.hello_at, self.acks_at, self.close_at];
+        let (hello_at, surplus_at) = (self.housekeeping.hello_at, self.housekeeping.surplus_at);
+        let next = [hello_at, surplus_at, self.acks_at, self.close_at];
         let next = next.into_iter().flatten().min();
         if next != self.timer_at
             && let Some(at) = next

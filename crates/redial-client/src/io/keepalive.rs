@@ -19,8 +19,9 @@ use crate::{
 /// The silence of one server.
 pub(super) struct Keepalive {
     timer: Pin<Box<Sleep>>,
-    /// The timer runs. It is left to run while replies come in, and set anew only when it fires.
-    is_armed: bool,
+    /// When the timer fires, if it runs. It is left to run while replies come in, and set anew only
+    /// when it fires, or for an earlier time.
+    armed_for: Option<Instant>,
     /// Since when: the first byte written after the last one received, or the last one received
     /// if a call still waits. `None` if nothing is expected.
     since: Option<Instant>,
@@ -36,7 +37,7 @@ impl Keepalive {
     pub(super) fn new() -> Self {
         Self {
             timer: Box::pin(sleep_until(clock::now().into())),
-            is_armed: false,
+            armed_for: None,
             since: None,
             has_written: false,
             was_pinged: false,
@@ -58,24 +59,26 @@ impl Keepalive {
         self.looks_until = None;
     }
 
-    /// Pings a silent server. Ready, with the reason, when it is to be given up.
+    /// Pings a server that has been silent for `limit`. Ready, with the reason, when it is to be given
+    /// up.
     pub(super) fn poll(
         &mut self,
         shared: &Shared,
         link: usize,
+        limit: Duration,
         context: &mut Context<'_>,
     ) -> Poll<String> {
-        let limit: Duration = shared.config.keepalive;
         loop {
             let Some(since) = self.since else {
                 return Poll::Pending;
             };
             let until = self.looks_until.unwrap_or_else(|| after(since, limit));
-            if !std::mem::replace(&mut self.is_armed, true) {
+            if self.armed_for.is_none_or(|at| until < at) {
+                self.armed_for = Some(until);
                 self.timer.as_mut().reset(until.into());
             }
             ready!(self.timer.as_mut().poll(context));
-            self.is_armed = false;
+            self.armed_for = None;
             let now = clock::now();
             if now < until {
                 continue;

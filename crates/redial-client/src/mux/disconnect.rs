@@ -78,6 +78,7 @@ impl Mux {
         now: Instant,
         end: impl Fn() -> (AttemptEnd, Cause),
     ) {
+        let is_spare = self.is_spare(number);
         self.note_hello_lost(number, &end);
         let link = &mut self.links[number];
         let epoch = link.epoch;
@@ -87,18 +88,24 @@ impl Mux {
         let written = link.reset(written);
         self.wakers.extend(self.closer.take());
         for call in self.calls.values_mut() {
+            if is_spare && call.permit.take_if(|link| *link == number).is_some() {
+                self.wakers.extend(call.waker.take());
+            }
             // A reserved permit is as good on the next connection.
             self.links[number].in_flight += usize::from(call.permit == Some(number));
             let on_connection = |attempt: &Attempt| attempt.is_on(number, epoch);
-            if end_attempts(call, on_connection, written, now, &end) {
+            if end_attempts(call, on_connection, written, now, is_spare, &end) {
                 self.wakers.extend(call.waker.take());
             }
         }
         // The latest acks may not have arrived.
         self.sessions.iter_mut().for_each(Session::unsend_acks);
         let (end, cause) = end();
-        let cause = (end == AttemptEnd::ConnectFailed).then_some(cause);
-        self.end_handshake(number, cause.as_ref(), now);
+        let is_outage = end == AttemptEnd::ConnectFailed && !is_spare;
+        self.end_handshake(number, is_outage.then_some(&cause), now);
+        if is_spare {
+            self.unblock(number);
+        }
         self.admit_blocked(number);
     }
 }
@@ -109,6 +116,7 @@ fn end_attempts(
     on_connection: impl Fn(&Attempt) -> bool,
     written: u64,
     now: Instant,
+    is_spare: bool,
     end: impl Fn() -> (AttemptEnd, Cause),
 ) -> bool {
     let was_running = call.has_running_attempt();
@@ -141,6 +149,8 @@ fn end_attempts(
         // It was the latest, and doesn't count as one.
         let latest = call.attempts.pop();
         match latest {
+            // Another connection takes it.
+            _ if is_spare => {}
             Some(latest) if end == AttemptEnd::ConnectFailed => {
                 call.record_connect_failure(latest.started, now, cause);
             }

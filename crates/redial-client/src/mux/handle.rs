@@ -31,8 +31,9 @@ impl Mux {
     /// The driver has no connection: it is released if there is nothing to make one for. Says
     /// whether it was.
     pub(crate) fn release_idle_driver(&mut self, link: usize) -> bool {
+        let opens_session = !self.is_spare(link) && self.has_number_queue();
         let has_work =
-            self.links[link].has_output() || self.awaits_handshake(link) || self.has_number_queue();
+            self.links[link].has_output() || self.awaits_handshake(link) || opens_session;
         self.links[link].has_driver = has_work;
         !has_work
     }
@@ -80,6 +81,7 @@ impl Mux {
         now: Instant,
     ) -> Result<(), String> {
         (self.links[link].heard_at, self.links[link].is_suspect) = (Some(now), false);
+        self.links[link].is_heard = true;
         let all = self.handle_each(link, replies, now);
         replies.clear();
         all

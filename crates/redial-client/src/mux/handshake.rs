@@ -38,6 +38,7 @@ impl Mux {
         let link = &mut self.links[number];
         link.server_error = None;
         link.is_connected = true;
+        self.watch_surplus(number, now);
         if is_plain {
             self.on_plain_server(number, now);
             return Vec::new();
@@ -157,7 +158,8 @@ impl Mux {
         if !is_proven && hello.unanswered >= MAX_UNANSWERED {
             return Err(format!("no reply to {MAX_UNANSWERED} hellos"));
         }
-        if hello.unanswered > 0 {
+        let is_unanswered = hello.unanswered > 0;
+        if is_unanswered {
             self.sessions.refusal = Some(no_reply(None));
         }
         hello.unanswered += 1;
@@ -168,6 +170,10 @@ impl Mux {
         self.links[link].hello_session = None;
         self.write_hello(attach, &mut frame);
         self.append_hello(link, &frame);
+        if is_unanswered && attach.is_some() && self.links[link].heard_at.is_none() {
+            // The calls of a session that waits to be attached look for another connection.
+            self.suspect(link);
+        }
         Ok(())
     }
 
@@ -373,7 +379,8 @@ impl Mux {
             let Some(call) = self.calls.get_mut(key) else {
                 continue;
             };
-            if let Some(since) = call.handshake_wait.take() {
+            let is_its = |(_, link): &mut (Instant, usize)| *link == number;
+            if let Some((since, _)) = call.handshake_wait.take_if(is_its) {
                 if let Some(cause) = cause {
                     call.record_connect_failure(since, now, cause.clone());
                 }

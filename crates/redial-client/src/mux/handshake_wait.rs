@@ -9,7 +9,7 @@ impl Mux {
     pub(super) fn wake_waiting(&mut self, link: usize) {
         for key in std::mem::take(&mut self.links[link].waiting) {
             if let Some(call) = self.calls.get_mut(key)
-                && call.handshake_wait.take().is_some()
+                && call.handshake_wait.take_if(|(_, on)| *on == link).is_some()
             {
                 self.wakers.extend(call.waker.take());
             }
@@ -23,13 +23,14 @@ impl Mux {
         while let Some(first) = waiting.front()
             && calls
                 .get(*first)
-                .is_none_or(|call| call.handshake_wait.is_none())
+                .is_none_or(|call| !call.awaits_handshake_of(link))
         {
             waiting.pop_front();
         }
         let call = calls.get_mut(key).expect("the call is pending");
-        if call.handshake_wait.is_none() {
-            call.handshake_wait = Some(now);
+        if !call.awaits_handshake_of(link) {
+            let since = call.handshake_wait.map_or(now, |(since, _)| since);
+            call.handshake_wait = Some((since, link));
             waiting.push_back(key);
         }
     }
@@ -39,7 +40,7 @@ impl Mux {
         let mut waiting = self.links[link].waiting.iter();
         waiting.any(|key| {
             let call = self.calls.get(*key);
-            call.is_some_and(|call| call.handshake_wait.is_some())
+            call.is_some_and(|call| call.awaits_handshake_of(link))
         })
     }
 

@@ -57,6 +57,14 @@ pub(crate) struct Link {
     pub(super) is_unread: bool,
     /// When something was last heard on the connection.
     pub(super) heard_at: Option<Instant>,
+    /// Something was heard since a request was last appended.
+    pub(super) is_heard: bool,
+    /// The shortest deadline of the calls that may be in flight, in milliseconds from their attempt.
+    pub(super) shortest_deadline_ms: Option<u64>,
+    /// Of the spare: since when a call wants its connection, which has been of no use yet.
+    pub(super) wanted_since: Option<Instant>,
+    /// Of the spare: when to look whether it is still needed.
+    pub(super) surplus_at: Option<Instant>,
     /// The transport takes nothing for now, although something waits to be written.
     pub(super) is_stuck: bool,
     /// How many frames of the connection held no message.
@@ -134,6 +142,19 @@ impl Link {
         self.written >= offset
     }
 
+    /// A request was appended whose call ends after so many milliseconds.
+    pub(super) fn note_deadline(&mut self, deadline_ms: u64) {
+        let is_first = std::mem::take(&mut self.is_heard) && self.in_flight == 0;
+        let shortest = self.shortest_deadline_ms.filter(|_| !is_first);
+        self.shortest_deadline_ms = Some(shortest.map_or(deadline_ms, |ms| ms.min(deadline_ms)));
+    }
+
+    /// The shortest deadline of the requests to which nothing was heard, if there are some.
+    pub(super) fn shortest_deadline_ms(&self) -> Option<u64> {
+        let is_waiting = self.in_flight > 0 || !self.is_heard;
+        self.shortest_deadline_ms.filter(|_| is_waiting)
+    }
+
     /// How many bytes wait to be written.
     pub(super) fn unsent(&self) -> u64 {
         self.appended - self.written
@@ -203,6 +224,8 @@ impl Link {
         self.in_flight = 0;
         (self.is_proven, self.is_suspect, self.is_stuck) = (false, false, false);
         self.heard_at = None;
+        (self.is_heard, self.shortest_deadline_ms) = (false, None);
+        (self.wanted_since, self.surplus_at) = (None, None);
         (self.is_leaving, self.is_unread) = (false, false);
         (self.is_connected, self.is_plain) = (false, false);
         self.is_foreign = false;

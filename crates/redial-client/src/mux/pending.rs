@@ -83,8 +83,8 @@ pub(crate) struct PendingCall {
     pub(super) is_blocked: bool,
     /// It is in the list of those that wait for a number.
     pub(super) is_queued: bool,
-    /// It is in the list of those that wait for a handshake, since then.
-    pub(super) handshake_wait: Option<Instant>,
+    /// It is in the list of those that wait for the handshake of a link, since when, and which.
+    pub(super) handshake_wait: Option<(Instant, usize)>,
     /// The link that has a permit reserved for this call. Without it, a call that was sent later
     /// would take the room before this one has woken.
     pub(super) permit: Option<usize>,
@@ -183,6 +183,11 @@ impl PendingCall {
         std::mem::swap(&mut removed.attempts, &mut self.attempts);
         removed._waker = self.waker.take();
         removed._last_cause = self.last_cause.take();
+    }
+
+    /// It waits to know whether the link's server has sessions.
+    pub(super) fn awaits_handshake_of(&self, link: usize) -> bool {
+        self.handshake_wait.is_some_and(|(_, on)| on == link)
     }
 
     /// It has a number, and was never sent.

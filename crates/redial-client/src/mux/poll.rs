@@ -16,6 +16,10 @@ pub(crate) struct Housekeeping {
     pub(crate) hello_at: Option<Instant>,
     /// Whether this driver sends acks when nothing has been written for a while.
     pub(crate) sends_acks: bool,
+    /// When to look whether the connection is still needed.
+    pub(crate) surplus_at: Option<Instant>,
+    /// The shortest deadline of the calls that may be in flight, in milliseconds.
+    pub(crate) shortest_deadline_ms: Option<u64>,
     /// The client is gone: when everything is written, the connection is closed.
     pub(crate) is_closing: bool,
 }
@@ -47,10 +51,13 @@ impl Mux {
     }
 
     pub(crate) fn housekeeping(&self, link: usize) -> Housekeeping {
-        let hello = self.links[link].hello.as_ref();
+        let sends_acks = self.sessions.ack_link == Some(link);
+        let link = &self.links[link];
         Housekeeping {
-            hello_at: hello.map(|hello| hello.again_at),
-            sends_acks: self.sessions.ack_link == Some(link),
+            hello_at: link.hello.as_ref().map(|hello| hello.again_at),
+            sends_acks,
+            surplus_at: link.surplus_at,
+            shortest_deadline_ms: link.shortest_deadline_ms(),
             is_closing: self.is_closing,
         }
     }

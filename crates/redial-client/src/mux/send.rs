@@ -14,7 +14,7 @@ use super::{
     sessions::Disposition,
     slab::Key,
 };
-use crate::report::AttemptEnd;
+use crate::{report::AttemptEnd, small_vec::SmallVec};
 
 /// How many requests in a row go to one connection of a pool at most. One more would save little,
 /// and the others would wait for it.
@@ -51,7 +51,7 @@ impl Mux {
     /// Appends a request to the buffer of one of the connections.
     pub(crate) fn send(&mut self, request: &OutboundRequest<'_>, now: Instant) -> SendStatus {
         let key = request.key;
-        let chosen = self.choose_link(key);
+        let chosen = self.choose_link(key, now);
         // A numbered call that was never sent may go anywhere: almost every request.
         let is_unsent = self.call(key).is_unsent();
         let may_go = is_unsent && !self.links[chosen].is_barred()
@@ -85,6 +85,7 @@ impl Mux {
             state: AttemptState::Live,
         };
         self.wakers.extend(link.driver.take());
+        link.note_deadline(request.timeout_ms);
         let call = self.calls.get_mut(key).expect("the call is pending");
         if call.flags.is_notification {
             link.notifications.push_back((end, key));
@@ -94,6 +95,7 @@ impl Mux {
             link.in_flight += 1;
         }
         call.is_blocked = false;
+        call.handshake_wait = None;
         call.attempts.push(attempt);
         self.request_driver(chosen);
         SendStatus::Queued
@@ -107,20 +109,32 @@ impl Mux {
         }
     }
 
+    /// The link that the call goes to: the spare, if those of the pool have gone silent.
+    fn choose_link(&mut self, key: Key, now: Instant) -> usize {
+        let chosen = self.choose_pooled(key);
+        let link = &self.links[chosen];
+        if !link.is_suspect && link.failures == 0 {
+            return chosen;
+        }
+        let spare = self.spare_instead_of(chosen, key, now);
+        spare.unwrap_or(chosen)
+    }
+
     /// The link that has a permit reserved for the call; otherwise the one whose turn it is, where
     /// a link that works goes before one that doesn't, or that has brought nothing for an attempt's
     /// timeout, or that takes nothing; one with a permit to spare before one
     /// without, and any other before the one that the call was sent on last.
-    fn choose_link(&mut self, key: Key) -> usize {
-        let count = self.links.len();
+    fn choose_pooled(&mut self, key: Key) -> usize {
+        let count = self.pool;
+        let call = self.calls.get(key).expect("the call is pending");
+        if let Some(link) = call.permit {
+            return link;
+        }
         if count == 1 {
             return 0;
         }
         let max = self.max_in_flight();
         let call = self.calls.get(key).expect("the call is pending");
-        if let Some(link) = call.permit {
-            return link;
-        }
         let needs_session = call.id.is_of_a_session();
         let avoid = call.attempts.last().map(|attempt| attempt.link);
         // Calls that are ready together leave in one write: a link keeps its turn until its driver
@@ -203,27 +217,29 @@ impl Mux {
     pub(crate) fn time_out(&mut self, key: Key, now: Instant) {
         let Self { calls, links, .. } = self;
         let call = calls.get_mut(key).expect("the call is pending");
+        let mut silent = SmallVec::new();
         for attempt in call.attempts.iter_mut().rev() {
             if attempt.ended.is_some() {
                 continue;
             }
             attempt.finish(now, AttemptEnd::Timeout);
-            let link = &mut links[attempt.link];
+            let link = &links[attempt.link];
             let is_silent = link.heard_at.is_none_or(|heard| heard < attempt.started);
             if is_silent && attempt.is_on(attempt.link, link.epoch) {
-                link.is_suspect = true;
+                silent.push(attempt.link);
             }
         }
+        silent.iter().for_each(|link| self.suspect(*link));
     }
 
-    /// Whether the latest attempt waits to be written to a connection that takes nothing, beside one
-    /// that would.
+    /// Whether the latest attempt waits to be written to a connection that takes nothing or is still
+    /// to be made, beside one that would take it.
     pub(crate) fn can_move(&self, key: Key) -> bool {
         let latest = self.calls.get(key).and_then(|call| call.attempts.last());
         latest.is_some_and(|latest| {
             let mut links = self.links.iter().enumerate();
             let others = links.any(|(number, link)| number != latest.link && link.works());
-            self.links[latest.link].is_stuck && others
+            self.links[latest.link].is_stuck && others || self.awaits_spare(latest.link)
         })
     }
 

@@ -263,6 +263,8 @@ fn a_retry_needs_no_permit() {
         ..Config::default()
     };
     let (mut mux, now) = mux(config);
+    // There is no other connection.
+    mux.delay_reconnect(1, now + Duration::from_secs(1_000));
     send(&mut mux, 1, now);
     write_all(&mut mux, 0, &mut Transmit::default());
     mux.time_out(key(&mux, 1), now);

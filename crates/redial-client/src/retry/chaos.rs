@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-const LINKS: usize = 2;
+const LINKS: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum ChaosEvent {
@@ -79,7 +79,7 @@ struct ChaosWorld {
 impl ChaosWorld {
     fn new() -> Self {
         let config = Config {
-            connections: LINKS,
+            connections: LINKS - 1,
             ..Config::default()
         };
         let now = clock::now();

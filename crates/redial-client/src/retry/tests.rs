@@ -90,6 +90,8 @@ impl OneCallWorld {
     fn with(config: &Config, limits: CallLimits, budget: RetryBudget) -> Self {
         let now = clock::now();
         let mut mux = Mux::new(config, ChaCha8Rng::seed_from_u64(2));
+        // There is no other connection than the one.
+        mux.delay_reconnect(1, now + ms(1_000_000_000));
         let key = mux.open(Some(ID), CallFlags::default()).unwrap();
         let context = RetryContext {
             bucket: TokenBucket::new(budget, now),

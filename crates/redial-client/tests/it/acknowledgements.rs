@@ -2,7 +2,7 @@
 //! any more: not before, and not much later.
 
 use crate::peer::{
-    Peer, Running, connected, inc, ms,
+    Peer, Running, connected, connected_once, inc, ms,
     session::{Sessions, number},
     start, with_sessions,
 };
@@ -256,7 +256,7 @@ async fn an_unsent_call_is_acknowledged_when_call_and_token_are_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn half_a_window_of_unknown_calls_is_left_for_a_new_session() {
-    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let (client, mut peer, _network) = connected_once(with_sessions()).await;
     let mut sessions = Sessions::with_window(8);
     let mut tokens = Vec::new();
     for expected in 0..4 {

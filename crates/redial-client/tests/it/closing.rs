@@ -110,7 +110,8 @@ async fn a_server_that_stopped_reading_before_delays_close_by_a_second() {
     let mut sessions = Sessions::new();
     one_call(&client, &mut peer, &mut sessions).await;
     // A part of this is in the pipe, so it must be written to its end.
-    let stuck = start(client.request("inc", json!({"text": "x".repeat(1000)})));
+    let stuck = client.request("inc", json!({"text": "x".repeat(1000)}));
+    let stuck = start(stuck.deadline(ms(60_000)));
     tokio::time::sleep(ms(10)).await;
     stuck.abort();
     stuck.await.unwrap_err();

@@ -140,6 +140,7 @@ async fn a_copy_that_never_left_is_no_attempt_and_never_leaves() {
     let (mut network, connector) = network(200);
     let client = builder().connect_with(connector).await.unwrap();
     let mut peer = network.accept().await;
+    network.refuse(true);
     let call = inc(&client);
     let request = peer.next().await;
     // Another call fills the pipe, so that the second attempt stays in the buffer.

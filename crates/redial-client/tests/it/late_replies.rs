@@ -1,6 +1,6 @@
 //! A reply completes its call, whichever attempt it belongs to and whenever it comes.
 
-use crate::peer::{builder, builder_with, connected, ends, inc, ms, start};
+use crate::peer::{builder, builder_with, connected, connected_once, ends, inc, ms, start};
 use redial_client::Executed;
 use serde_json::json;
 use tokio::time::sleep;
@@ -22,7 +22,7 @@ async fn a_delay_longer_than_the_timeout_costs_no_call() {
 
 #[tokio::test(start_paused = true)]
 async fn the_reply_to_the_first_attempt_completes_the_call_while_the_second_runs() {
-    let (client, mut peer, _network) = connected(builder()).await;
+    let (client, mut peer, _network) = connected_once(builder()).await;
     let call = inc(&client);
     let first = peer.next().await;
     let second = peer.next().await;
@@ -74,7 +74,7 @@ async fn a_late_reply_to_the_last_attempt_counts_too() {
 
 #[tokio::test(start_paused = true)]
 async fn after_the_last_attempt_only_the_deadline_ends_the_wait() {
-    let (client, mut peer, _network) = connected(builder()).await;
+    let (client, mut peer, _network) = connected_once(builder()).await;
     let call = client
         .request("inc", json!({"key": "k"}))
         .max_attempts(2)
@@ -95,8 +95,9 @@ async fn after_the_last_attempt_only_the_deadline_ends_the_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_after_the_call_is_ignored_and_counted() {
-    let (client, mut peer, _network) = connected(builder()).await;
-    let call = start(client.request("inc", json!({})).max_attempts(1));
+    let (client, mut peer, _network) = connected_once(builder()).await;
+    let call = client.request("inc", json!({})).max_attempts(1);
+    let call = start(call.deadline(ms(500)));
     let request = peer.next().await;
     call.await.unwrap().unwrap_err();
     peer.result(&request, json!(1)).await;

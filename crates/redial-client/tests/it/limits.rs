@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::peer::{
-    builder, builder_with, config, connected, ends, inc, lazy, limits, ms, network, start,
+    builder, builder_with, config, connected, connected_once, ends, inc, lazy, limits, ms, network,
+    start,
 };
 use redial_client::{
     CallError, CallLimits, Cause, Config, Executed, GiveUpReason, Method, MethodKind, RetryBudget,
@@ -67,7 +68,7 @@ async fn a_call_with_refusals_alone_is_not_executed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_attempt_among_refusals_makes_the_call_unknown() {
-    let (client, mut peer, _network) = connected(builder()).await;
+    let (client, mut peer, _network) = connected_once(builder()).await;
     let call = client.request("inc", json!({}));
     let call = start(call.max_attempts(2).deadline(ms(700)));
     peer.next().await;
@@ -82,7 +83,7 @@ async fn a_silent_attempt_among_refusals_makes_the_call_unknown() {
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_bounds_attempts() {
-    let (client, mut peer, _network) = connected(builder()).await;
+    let (client, mut peer, _network) = connected_once(builder()).await;
     let call = client.request("inc", json!({})).deadline(ms(250));
     let call = start(call.max_attempts(1000).attempt_timeout(ms(100)));
     let first = peer.next().await;
@@ -148,7 +149,7 @@ fn spent(min_per_second: f64) -> Config {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_waits_for_a_token() {
-    let (client, mut peer, _network) = connected(builder().config(spent(1.0))).await;
+    let (client, mut peer, _network) = connected_once(builder().config(spent(1.0))).await;
     let call = inc(&client);
     let mut times = Vec::new();
     for _ in 0..3 {
@@ -165,7 +166,7 @@ async fn a_retry_waits_for_a_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_reply_counts_while_a_retry_waits_for_a_token() {
-    let (client, mut peer, _network) = connected(builder().config(spent(0.0))).await;
+    let (client, mut peer, _network) = connected_once(builder().config(spent(0.0))).await;
     let call = inc(&client);
     peer.next().await;
     let second = peer.next().await;
@@ -177,10 +178,11 @@ async fn a_late_reply_counts_while_a_retry_waits_for_a_token() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_token_a_call_listens_to_its_deadline_or_gives_up_at_once() {
-    let (client, mut peer, _network) = connected(builder().config(spent(0.0))).await;
+    let (client, mut peer, _network) = connected_once(builder().config(spent(0.0))).await;
     let call = inc(&client);
     peer.next().await;
     peer.next().await;
+    assert!(peer.is_quiet_for(ms(2500)).await);
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(
         (error.details().reason, error.executed()),
@@ -210,7 +212,7 @@ async fn an_outage_is_not_multiplied_by_its_retries() {
         retry_budget: budget,
         ..config()
     };
-    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let (client, mut peer, _network) = connected_once(builder().config(config)).await;
     let calls: Vec<_> = (0..100).map(|_| inc(&client)).collect();
     let mut requests = 0;
     while let Ok(seen) = tokio::time::timeout(ms(5000), peer.request()).await {
@@ -237,7 +239,7 @@ async fn a_mutation_is_not_sent_again_once_the_server_may_have_forgotten_it() {
         resend_window: ms(200),
         ..config()
     };
-    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let (client, mut peer, _network) = connected_once(builder().config(config)).await;
     let call = inc(&client);
     peer.next().await;
     peer.next().await;
@@ -276,6 +278,7 @@ async fn a_retry_that_could_not_be_written_in_time_is_not_written() {
     let client = builder().config(config).connect_with(connector).await;
     let client = client.unwrap();
     let mut peer = network.accept().await;
+    network.refuse(true);
     let patient = |bytes: usize| {
         let call = client.request("other", json!({"text": "x".repeat(bytes)}));
         call.max_attempts(1).deadline(ms(60_000))

@@ -27,4 +27,5 @@ mod runtimes;
 mod session_lost;
 mod sessions;
 mod sharing;
+mod silent_peers;
 mod window;

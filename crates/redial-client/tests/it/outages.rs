@@ -2,7 +2,9 @@
 
 use std::{io, time::Duration};
 
-use crate::peer::{builder, builder_with, config, connected, ends, inc, lazy, ms, start};
+use crate::peer::{
+    builder, builder_with, config, connected, connected_once, ends, inc, lazy, ms, start,
+};
 use redial_client::{CallError, Config, RetryBudget};
 use serde_json::json;
 use tokio::io::DuplexStream;
@@ -79,6 +81,7 @@ async fn a_retry_that_found_no_connection_gives_its_token_back() {
     network.refuse(false);
     let call = inc(&client);
     let mut peer = network.accept().await;
+    network.refuse(true);
     let first = peer.next().await;
     let second = peer.next().await;
     assert_eq!((first.id == second.id, second.meta.attempt), (true, 2));
@@ -114,6 +117,7 @@ async fn a_silent_connection_is_pinged_and_then_closed() {
         ..config()
     };
     let (client, mut peer, mut network) = connected(builder().config(config)).await;
+    peer.shows_pings = true;
     let call = client.request("inc", json!({})).deadline(ms(60_000));
     let call = start(call.attempt_timeout(ms(50_000)));
     let first = peer.next().await;
@@ -158,6 +162,7 @@ async fn a_frozen_client_reads_before_it_takes_a_connection_for_dead() {
         ..config()
     };
     let (client, mut peer, _network) = connected(builder().config(config)).await;
+    peer.shows_pings = true;
     let call = client.request("inc", json!({})).deadline(ms(60_000));
     let call = start(call.attempt_timeout(ms(50_000)));
     let first = peer.next().await;
@@ -180,7 +185,8 @@ async fn a_dead_connection_is_noticed_though_no_call_waits_on_it_for_long() {
         keepalive: ms(1000),
         ..config()
     };
-    let (client, mut peer, mut network) = connected(builder().config(config)).await;
+    let (client, mut peer, mut network) = connected_once(builder().config(config)).await;
+    peer.shows_pings = true;
     let hasty = || client.request("inc", json!({})).deadline(ms(500));
     let call = start(hasty());
     let request = peer.next().await;
@@ -201,6 +207,7 @@ async fn a_dead_connection_is_noticed_though_no_call_waits_on_it_for_long() {
     let end = within_a_minute(peer.request()).await;
     assert!(end.is_none(), "silent for as long again");
     call.await.unwrap().unwrap_err();
+    network.refuse(false);
     let call = start(hasty());
     let mut peer = network.accept().await;
     let request = peer.next().await;
@@ -221,7 +228,8 @@ async fn a_write_right_after_a_reply_is_watched_too() {
         keepalive: ms(1000),
         ..config()
     };
-    let (client, mut peer, _network) = connected(builder().config(config)).await;
+    let (client, mut peer, _network) = connected_once(builder().config(config)).await;
+    peer.shows_pings = true;
     let hasty = |ms| {
         client
             .request("inc", json!({}))

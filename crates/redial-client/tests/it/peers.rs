@@ -1,6 +1,6 @@
 //! Every kind of server works: plain JSON-RPC 2.0, the notebook's, and ones that send nonsense.
 
-use crate::peer::{builder, builder_with, connected, inc, ms, start};
+use crate::peer::{builder, builder_with, connected, connected_once, inc, ms, start};
 use redial_client::{CallError, CallToken, Cause, Dialect, Executed, Uuid};
 use serde_json::{Value, json};
 
@@ -196,8 +196,9 @@ async fn unmatched_replies_are_ignored_and_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_of_unknown_outcome_is_resumed_under_its_id() {
-    let (client, mut peer, _network) = connected(builder()).await;
-    let mut call = client.request("inc", json!({"key": "k"})).max_attempts(1);
+    let (client, mut peer, _network) = connected_once(builder()).await;
+    let call = client.request("inc", json!({"key": "k"}));
+    let mut call = call.max_attempts(1).deadline(ms(500));
     let before = serde_json::to_string(&call.token().await.unwrap()).unwrap();
     let call = start(call);
     let first = peer.next().await;

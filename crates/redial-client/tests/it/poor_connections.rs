@@ -85,6 +85,7 @@ async fn a_silent_connection_gets_no_calls_until_something_is_heard_on_it() {
         let call = start(client.request("inc", json!({})));
         assert_eq!(call.await.unwrap().unwrap().report.attempts(), 1);
     }
+    assert_eq!(client.stats().connects, 2, "the other one does");
     // Late, and of no use to its call, but a sign of life.
     silent.result(&lost, json!(1)).await;
     tokio::spawn(serve(silent));

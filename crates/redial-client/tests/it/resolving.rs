@@ -2,7 +2,7 @@
 //! another.
 
 use crate::peer::{
-    Network, Peer, connected, inc, ms,
+    Network, Peer, connected, connected_once, inc, ms,
     session::{Sessions, number},
     start, with_sessions,
 };
@@ -41,7 +41,7 @@ fn spawn(
 
 #[tokio::test(start_paused = true)]
 async fn resolving_returns_the_recorded_result_and_frees_the_record() {
-    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let (client, mut peer, _network) = connected_once(with_sessions()).await;
     let mut sessions = Sessions::new();
     let token = unknown(&client, &mut peer, &mut sessions).await;
     sessions
@@ -63,7 +63,7 @@ async fn resolving_returns_the_recorded_result_and_frees_the_record() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_never_arrived_resolves_to_never() {
-    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let (client, mut peer, _network) = connected_once(with_sessions()).await;
     let mut sessions = Sessions::new();
     let token = unknown(&client, &mut peer, &mut sessions).await;
     let resolve = spawn(&client, token);

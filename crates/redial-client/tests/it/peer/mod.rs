@@ -33,6 +33,7 @@ const MAX: usize = 1 << 20;
 pub(crate) struct Network {
     connections: mpsc::UnboundedReceiver<DuplexStream>,
     refuses: Arc<AtomicBool>,
+    stalls: Arc<AtomicBool>,
 }
 
 /// One connection, from the server's side.
@@ -41,6 +42,8 @@ pub(crate) struct Peer {
     decoder: FrameDecoder,
     input: Vec<u8>,
     position: usize,
+    /// Pings are left to the test. Otherwise they are answered, and not shown to it.
+    pub(crate) shows_pings: bool,
 }
 
 /// A request as it arrived.
@@ -66,16 +69,25 @@ pub(crate) fn ms(ms: u64) -> Duration {
 pub(crate) fn network(capacity: usize) -> (Network, impl Connector) {
     let (sender, connections) = mpsc::unbounded_channel();
     let refuses = Arc::new(AtomicBool::new(false));
-    let refusing = refuses.clone();
+    let stalls = Arc::new(AtomicBool::new(false));
+    let (refusing, stalling) = (refuses.clone(), stalls.clone());
     let connector = move || {
         let (ours, theirs) = tokio::io::duplex(capacity);
         let refused = refusing.load(Ordering::SeqCst) || sender.send(theirs).is_err();
         let error = || io::Error::new(io::ErrorKind::ConnectionRefused, "refused by the test");
-        std::future::ready(if refused { Err(error()) } else { Ok(ours) })
+        let made = if refused { Err(error()) } else { Ok(ours) };
+        let is_stalled = stalling.load(Ordering::SeqCst);
+        async move {
+            if is_stalled {
+                std::future::pending::<()>().await;
+            }
+            made
+        }
     };
     let network = Network {
         connections,
         refuses,
+        stalls,
     };
     (network, connector)
 }
@@ -147,6 +159,13 @@ pub(crate) async fn connected(builder: ClientBuilder) -> (Client, Peer, Network)
     (client, peer, network)
 }
 
+/// The same, where no other connection can be had than the one that there is.
+pub(crate) async fn connected_once(builder: ClientBuilder) -> (Client, Peer, Network) {
+    let (client, peer, network) = connected(builder).await;
+    network.refuse(true);
+    (client, peer, network)
+}
+
 pub(crate) type Running = JoinHandle<Result<Reply<Value>, CallError>>;
 
 /// Starts `inc` with the client's limits.
@@ -170,11 +189,17 @@ impl Network {
             decoder: FrameDecoder::new(MAX),
             input: Vec::new(),
             position: 0,
+            shows_pings: false,
         }
     }
 
     pub(crate) fn refuse(&self, refuse: bool) {
         self.refuses.store(refuse, Ordering::SeqCst);
+    }
+
+    /// New connections are neither made nor refused.
+    pub(crate) fn stall(&self) {
+        self.stalls.store(true, Ordering::SeqCst);
     }
 
     /// Whether every connection that arrived was accepted.
@@ -186,7 +211,15 @@ impl Network {
 impl Peer {
     /// The next request, or `None` if the client closed the connection.
     pub(crate) async fn request(&mut self) -> Option<SentRequest> {
-        self.read_frame(seen).await
+        loop {
+            let found = self.read_frame(seen).await;
+            match found {
+                Some(ping) if ping.method == "rpc.ping" && !self.shows_pings => {
+                    self.result(&ping, json!("pong")).await;
+                }
+                found => return found,
+            }
+        }
     }
 
     /// The next frame, whatever it holds.
