@@ -154,7 +154,7 @@ impl Retrier {
                 Phase::Ready => self.send(mux, context, now, now),
                 Phase::Send { at } => self.send(mux, context, at, now),
                 Phase::Wait { until, hedge_at } => self.wait(mux, context, until, hedge_at, now),
-                Phase::Listen { reason } => Some(self.listen(mux, context, reason, now)),
+                Phase::Listen { reason } => self.listen(mux, context, reason, now),
             };
             if let Some(step) = step {
                 return step;

@@ -227,6 +227,7 @@ impl Mux {
             _ => AttemptState::Void,
         };
         attempt.finish(now, AttemptEnd::Refused);
+        call.unplaced += u32::from(matches!(verdict, Verdict::Busy { .. }));
         self.wakers.extend(call.waker.take());
         if let Verdict::Again { no_sooner_than } | Verdict::Busy { no_sooner_than } = verdict {
             call.not_before = call.not_before.max(Some(after(now, no_sooner_than)));

@@ -212,7 +212,8 @@ impl Mux {
         let unknown = ErrorCode::OUTCOME_UNKNOWN;
         let is_unknown = matches!(&reply, HelloReply::Error(error) if error.code == unknown);
         if let HelloReply::Error(error) = &reply
-            && let Verdict::Again { no_sooner_than } = classify(error)
+            && let Verdict::Again { no_sooner_than } | Verdict::Busy { no_sooner_than } =
+                classify(error)
         {
             if error.code == ErrorCode::SHUTTING_DOWN {
                 self.send_no_more(link);

@@ -75,6 +75,8 @@ pub(crate) struct PendingCall {
     /// Attempts that a server refused because it never knew the session, if the call hasn't seen it
     /// yet: they don't count.
     pub(crate) rolled_back: u32,
+    /// Attempts that found no place to wait for the call: they don't count.
+    pub(crate) unplaced: u32,
     /// What happened last, for the error.
     pub(crate) last_cause: Option<Box<Cause>>,
     /// The server asked for no attempt before this.
@@ -166,6 +168,7 @@ impl PendingCall {
             answered_at: None,
             signal: None,
             rolled_back: 0,
+            unplaced: 0,
             last_cause: None,
             not_before: None,
             is_blocked: false,

@@ -28,11 +28,10 @@ impl Retrier {
         context: &mut RetryContext,
         now: Instant,
     ) -> Result<Instant, GiveUpReason> {
-        let limits = self.limits(context);
-        if self.used >= limits.max_attempts {
+        if !self.has_attempts_left(mux, context) {
             return Err(GiveUpReason::Attempts);
         }
-        let backoff = limits.backoff;
+        let backoff = self.limits(context).backoff;
         let delay = backoff.delay(self.used, self.previous_delay, &mut context.jitter);
         self.previous_delay = delay;
         let asked = mux.call(self.key()).not_before;
@@ -42,6 +41,13 @@ impl Retrier {
         self.holds_token = token.is_some();
         let at = at.max(token.ok_or(GiveUpReason::Budget)?);
         self.check_attempt_at(mux, at).map(|()| at)
+    }
+
+    /// Whether fewer attempts were made than are allowed. One that found no place to wait for the call
+    /// doesn't count.
+    pub(super) fn has_attempts_left(&self, mux: &mut Mux, context: &RetryContext) -> bool {
+        let unplaced = mux.call(self.key()).unplaced;
+        self.used.saturating_sub(unplaced) < self.limits(context).max_attempts
     }
 
     /// Whether the deadline and the server's memory leave room for an attempt at that time.

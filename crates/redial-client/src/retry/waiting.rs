@@ -124,13 +124,18 @@ impl Retrier {
     pub(super) fn listen(
         &mut self,
         mux: &mut Mux,
-        context: &RetryContext,
+        context: &mut RetryContext,
         reason: GiveUpReason,
         now: Instant,
-    ) -> Step {
+    ) -> Option<Step> {
         if now < self.deadline() && mux.call(self.key()).may_be_answered() {
-            return sleep(self.deadline());
+            return Some(sleep(self.deadline()));
         }
-        self.give_up(mux, context, reason)
+        if reason == GiveUpReason::Attempts && self.has_attempts_left(mux, context) {
+            // The last one has found no place to wait for the call, after its time was up.
+            self.plan_retry(mux, context, now);
+            return None;
+        }
+        Some(self.give_up(mux, context, reason))
     }
 }

@@ -115,3 +115,83 @@ async fn a_refusal_without_redials_data_ends_the_call_as_unknown() {
     let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error, CallError::Unknown { .. }), "{error}");
 }
+
+/// Says that so many attempts wait for the call already.
+async fn leave_without_place(peer: &mut Peer, request: &SentRequest, retry_after_ms: u64) {
+    let data = json!({"executed": "unknown", "retry_after_ms": retry_after_ms});
+    peer.error(request, -32001, data).await;
+}
+
+/// A reason to wait, in the words of a server that says when to come back, and of one that doesn't.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_runs_is_asked_for_again_where_there_was_no_place_to_wait_for_it() {
+    for retry_after_ms in [0, 100] {
+        let (client, mut peer, _network) = connected(two_attempts()).await;
+        let mut sessions = Sessions::new();
+        let call = start(client.request("inc", json!({})));
+        for attempt in 1..=6 {
+            let request = peer.next_call(&mut sessions).await;
+            assert_eq!(request.meta.attempt, attempt, "it doesn't count");
+            leave_without_place(&mut peer, &request, retry_after_ms).await;
+        }
+        let last = peer.next_call(&mut sessions).await;
+        peer.execute(&mut sessions, &last, json!(1)).await;
+        assert_eq!(call.await.unwrap().unwrap().value, json!(1));
+    }
+}
+
+/// Its time was up before the refusal came, and it was the last.
+#[tokio::test(start_paused = true)]
+async fn a_last_attempt_that_found_no_place_late_is_made_again() {
+    let (client, mut peer, network) = connected(two_attempts()).await;
+    network.refuse(true);
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    let requests = [
+        peer.next_call(&mut sessions).await,
+        peer.next_call(&mut sessions).await,
+    ];
+    tokio::time::sleep(ms(500)).await;
+    for request in &requests {
+        leave_without_place(&mut peer, request, 100).await;
+    }
+    let third = peer.next_call(&mut sessions).await;
+    peer.execute(&mut sessions, &third, json!(1)).await;
+    assert_eq!(call.await.unwrap().unwrap().value, json!(1));
+}
+
+/// What waits is waited for to the end, which is then unknown.
+#[tokio::test(start_paused = true)]
+async fn a_call_without_place_ends_as_unknown_at_its_deadline() {
+    let (client, mut peer, _network) = connected(two_attempts()).await;
+    let mut sessions = Sessions::new();
+    let call = start(client.request("inc", json!({})));
+    let serving = tokio::spawn(async move {
+        while let Some(request) = peer.request().await {
+            if !peer.serve(&mut sessions, &request).await {
+                leave_without_place(&mut peer, &request, 500).await;
+            }
+        }
+    });
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+    assert!(error.report().total() >= ms(2500), "{error:?}");
+    drop(client);
+    serving.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_found_no_place_is_asked_again() {
+    let (client, mut peer, _network) = connected(two_attempts()).await;
+    let mut sessions = Sessions::new();
+    let session = sessions.foreign();
+    let token = crate::peer::session::foreign_token(&session, 0);
+    let question = tokio::spawn(client.resolve(token).into_future());
+    for _ in 0..4 {
+        let question = peer.next_resolve(&mut sessions).await;
+        leave_without_place(&mut peer, &question, 100).await;
+    }
+    peer.serve_for(&mut sessions, ms(500)).await;
+    let resolution = question.await.unwrap().unwrap();
+    assert_eq!(resolution, redial_client::Resolution::Never);
+}
