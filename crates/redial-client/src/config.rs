@@ -136,6 +136,14 @@ pub struct Config {
     /// and pings need none. A server with sessions announces its own limit, and the lower one
     /// counts; for a server without, set it no higher than that server's.
     pub max_in_flight: usize,
+    /// How many calls that have ended keep their record at the server because a token of them lives,
+    /// or was serialised and not [forgotten](crate::Client::forget). Default 1,024; each costs the
+    /// server a record. When they take half of a session's window, new calls get another session; of
+    /// 15 the oldest goes, and where the server has no room for another they take three quarters of
+    /// the window at most, so that new calls always find room. At the limit the call that ended first
+    /// is let go: its record is acknowledged, and who asks for its outcome hears that it is unknown.
+    /// To drop tokens that are not needed, or to forget them, makes room for others.
+    pub max_retained_calls: usize,
     /// How many retries all calls together may make.
     pub retry_budget: RetryBudget,
     /// How long after a request that may have arrived a call with a plain id may be sent again.
@@ -169,6 +177,7 @@ impl Default for Config {
             max_protocol_errors: 10,
             max_buffered_bytes: 1024 * 1024,
             max_in_flight: 512,
+            max_retained_calls: 1_024,
             retry_budget: RetryBudget::default(),
             resend_window: Duration::from_secs(8),
             seed: None,

@@ -21,6 +21,7 @@ pub(crate) mod pending;
 mod permits;
 pub(crate) mod poll;
 pub(crate) mod replies;
+mod retention;
 pub(crate) mod send;
 mod session;
 mod session_loss;
@@ -86,6 +87,7 @@ pub(crate) struct Mux {
     max_frame_bytes: usize,
     max_buffered_bytes: u64,
     max_in_flight: usize,
+    max_retained_calls: usize,
     /// How long a hello is waited for before it is sent again.
     hello_timeout: Duration,
     hello_backoff: Backoff,
@@ -126,6 +128,7 @@ impl Mux {
             max_frame_bytes: config.max_frame_bytes,
             max_buffered_bytes: config.max_buffered_bytes as u64,
             max_in_flight: config.max_in_flight,
+            max_retained_calls: config.max_retained_calls,
             hello_timeout: config
                 .call
                 .attempt_timeout

@@ -24,9 +24,11 @@ use crate::shared::Shared;
 /// **Serialising a token keeps the record**, whatever happens to the call, because the token then
 /// lives where this process doesn't see it: a program that dies after the call has ended and before
 /// it has stored the outcome asks again when it restarts, and gets the same answer. The record goes
-/// with [`Client::forget`](crate::Client::forget), or with the session's lease. Until then the call
-/// takes up room in the session's window; when half of the window is taken this way, the client
-/// opens a new session and leaves the old one to its lease.
+/// with [`Client::forget`](crate::Client::forget), or with the session's lease.
+///
+/// Records are kept for so many tokens as
+/// [`Config::max_retained_calls`](crate::Config::max_retained_calls) says. Beyond that the call that
+/// ended first is let go, whoever holds its token: resolving it ends as *unknown*.
 #[derive(Clone, Debug)]
 pub struct CallToken {
     /// The call's id.

@@ -234,7 +234,7 @@ fn call_limits(rng: &mut Rng) -> CallLimits {
 
 fn server(rng: &mut Rng, lease_ms: u64) -> ServerPlan {
     let ms = Duration::from_millis;
-    let config = ServerConfig {
+    let mut config = ServerConfig {
         ttl: ms(rng.pick(&[500, 3000, 10_000])),
         session_lease: ms(lease_ms),
         max_in_flight: rng.pick(&[4, 16, 512, 512]),
@@ -247,6 +247,10 @@ fn server(rng: &mut Rng, lease_ms: u64) -> ServerPlan {
         drain_timeout: ms(rng.pick(&[0, 20, 1000])),
         ..ServerConfig::default()
     };
+    if config.max_in_flight < 512 {
+        // With a small window and no other session, a client lets go of calls that are asked for later.
+        config.max_sessions = 10_000;
+    }
     let fault_rate = rng.pick(&[0.0, 0.03, 0.12]);
     let faults = if fault_rate == 0.0 {
         Vec::new()

@@ -226,8 +226,10 @@ impl CallState {
             completion,
             Completion::Answer(Answer::Result(..) | Answer::Error(_, Verdict::Failed, _))
         );
-        let is_reserved = matches!(completion, Completion::IdReserved);
-        if is_unknown || is_reserved || self.has_token() && !has_outcome {
+        if matches!(completion, Completion::IdReserved) {
+            return Disposition::Reserve;
+        }
+        if is_unknown || self.has_token() && !has_outcome {
             return Disposition::Retain;
         }
         self.disposition_of_outcome()

@@ -11,7 +11,6 @@ use super::{
     Mux,
     attempt::{Attempt, AttemptState},
     pending::{CallFlags, CallId, PendingCall},
-    session::Session,
     sessions::Disposition,
     slab::Key,
 };
@@ -194,7 +193,11 @@ impl Mux {
         };
         match disposition {
             Disposition::Acknowledge => drop(session.finish(call.number)),
-            Disposition::Retain => session.retain(call.number),
+            Disposition::Retain => {
+                session.retain(call.number);
+                self.bound_retention();
+            }
+            Disposition::Reserve => session.reserve(call.number),
         }
         self.on_numbers_ended(call.session);
     }
@@ -206,6 +209,7 @@ impl Mux {
         };
         if is_exported {
             session.export(call.number);
+            self.bound_retention();
         } else {
             session.release(call.number);
         }
@@ -240,11 +244,6 @@ impl Mux {
         {
             self.send_cancel(link, id.uuid());
         }
-    }
-
-    /// Ended calls whose record the server keeps for a token.
-    pub(crate) fn retained_calls(&self) -> usize {
-        self.sessions.iter().map(Session::retained).sum()
     }
 
     pub(crate) fn sessions_opened(&self) -> u64 {

@@ -220,6 +220,7 @@ impl Mux {
             }
             self.sessions.refusal = Some(Cause::Server(error.clone()));
             self.postpone_hello(link, no_sooner_than, now);
+            self.bound_retention();
             return Ok(());
         }
         match hello.attach {
@@ -333,6 +334,7 @@ impl Mux {
             let session = Session::new(id, table, window, max_frame_bytes);
             let retired = self.sessions.current.replace(session);
             self.sessions.retired.extend(retired);
+            self.bound_retention();
             self.attach_others(number, id, now);
         }
         self.wake_waiting(number);

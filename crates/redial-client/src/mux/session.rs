@@ -37,6 +37,9 @@ pub(crate) struct Session<K> {
     retained: usize,
     /// Numbers in [`Slot::Exported`].
     exported: usize,
+    /// Retained and exported numbers of calls that have ended, in the order of their ends, and some
+    /// that are neither any more.
+    kept: VecDeque<u64>,
     /// Numbers in [`Slot::Acked`].
     acked: usize,
     /// Numbers in [`Slot::Unsent`].
@@ -72,6 +75,7 @@ impl<K: Copy> Session<K> {
             running: 0,
             retained: 0,
             exported: 0,
+            kept: VecDeque::new(),
             acked: 0,
             unsent: 0,
             unsent_numbers: Vec::new(),
@@ -140,18 +144,52 @@ impl<K: Copy> Session<K> {
         })
     }
 
-    /// The number's call ended, and a token of it lives.
-    pub(crate) fn retain(&mut self, number: u64) {
+    /// The number was only reserved for a call, which is still to come.
+    pub(crate) fn reserve(&mut self, number: u64) {
         self.change(number, Slot::Retained, |slot| {
             matches!(slot, Slot::Running(_))
         });
     }
 
+    /// The number's call ended, and a token of it lives.
+    pub(crate) fn retain(&mut self, number: u64) {
+        self.reserve(number);
+        self.keep(number);
+    }
+
+    fn keep(&mut self, number: u64) {
+        self.kept.push_back(number);
+        if self.kept.len() > 2 * self.retained() + 64 {
+            let (ring, watermark) = (&self.ring, self.watermark);
+            self.kept.retain(|number| {
+                let index = number.checked_sub(watermark).map(|index| index as usize);
+                let slot = index.and_then(|index| ring.get(index));
+                matches!(slot, Some(Slot::Retained | Slot::Exported))
+            });
+        }
+    }
+
+    /// Finishes the retained number whose call ended first. False if there is none.
+    pub(crate) fn let_go_oldest(&mut self) -> bool {
+        while let Some(number) = self.kept.pop_front() {
+            if matches!(self.slot(number), Some(Slot::Retained | Slot::Exported)) {
+                return self.finish(number);
+            }
+        }
+        false
+    }
+
+    /// Whether retained numbers leave new calls less than a quarter of the window.
+    pub(crate) fn is_cramped(&self) -> bool {
+        self.retained() * 4 > self.window * 3
+    }
+
     /// This process dropped its last token of a retained number, and other processes have one.
     pub(crate) fn export(&mut self, number: u64) {
-        self.change(number, Slot::Exported, |slot| {
-            matches!(slot, Slot::Retained)
-        });
+        let is_retained = |slot: &Slot<K>| matches!(slot, Slot::Retained);
+        if self.change(number, Slot::Exported, is_retained) {
+            self.keep(number);
+        }
     }
 
     /// The last token of a retained number is gone. False if the number is not retained.

@@ -15,6 +15,7 @@ pub(super) struct Sessions {
     /// The program says that the server has none.
     pub(super) assume_plain: bool,
     pub(super) current: Option<Session<Key>>,
+    /// The oldest first.
     pub(super) retired: Vec<Session<Key>>,
     /// Calls that wait for a number, in the order in which they came.
     pub(super) queue: VecDeque<Key>,
@@ -40,6 +41,8 @@ pub(crate) enum Disposition {
     Acknowledge,
     /// A token may still ask for its outcome, so the server has to keep its record.
     Retain,
+    /// It was only reserved: the call is still to come.
+    Reserve,
 }
 
 impl Sessions {
@@ -95,7 +98,7 @@ impl Sessions {
         }
         let mut retired = self.retired.iter();
         let index = retired.position(|session| session.id == id)?;
-        Some(self.retired.swap_remove(index))
+        Some(self.retired.remove(index))
     }
 
     /// The watermark that a request under this id should carry, if the connection has not carried

@@ -10,6 +10,7 @@ mod frozen_clients;
 mod handlers_errors;
 mod hedging;
 mod hellos;
+mod kept_errors;
 mod late_replies;
 mod leaving;
 mod limits;

@@ -18,6 +18,8 @@ pub(crate) struct Sessions {
     /// The window that it announces.
     pub(crate) window: u64,
     pub(crate) max_frame: u64,
+    /// It opens no more than so many.
+    pub(crate) max_sessions: u64,
     /// The name of the table that they are in.
     pub(crate) table: &'static str,
 }
@@ -57,6 +59,7 @@ impl Sessions {
         Self {
             window: 512,
             max_frame: 1 << 20,
+            max_sessions: u64::MAX,
             table: "t",
             ..Self::default()
         }
@@ -154,6 +157,11 @@ impl Peer {
         match seen.method.as_str() {
             "rpc.hello" => {
                 let session = match seen.params["session"].as_str() {
+                    None if sessions.opened >= sessions.max_sessions => {
+                        let busy = json!({"executed": "no", "retry_after_ms": 1000});
+                        self.error(seen, -32001, busy).await;
+                        return true;
+                    }
                     None => sessions.open(),
                     Some(known) if sessions.known.contains_key(known) => known.to_owned(),
                     Some(_) => {
@@ -178,6 +186,9 @@ impl Peer {
             }
             "rpc.resolve" => match sessions.find(seen.params["id"].as_str().unwrap()) {
                 None => self.error(seen, -32004, unknown).await,
+                Some((table, number)) if number < table.ack || table.above.contains(&number) => {
+                    self.error(seen, -32007, unknown).await;
+                }
                 Some((table, number)) => {
                     let answer = match table.executed.get(&number) {
                         Some(value) => json!({"state": "done", "result": value}),
