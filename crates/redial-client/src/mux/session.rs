@@ -17,7 +17,7 @@ const CROWDED_SPAN: usize = 1 << 18;
 /// When the next number is this far above the watermark, none is assigned any more.
 const MAX_SPAN: usize = 1 << 20;
 
-/// A larger window than this, from a server, is cut to it.
+/// A larger window, from a server, is cut to this.
 const MAX_WINDOW: u64 = 1 << 16;
 
 /// The numbers of one session. `K` identifies the call that runs under a number.
@@ -37,8 +37,7 @@ pub(crate) struct Session<K> {
     retained: usize,
     /// Numbers in [`Slot::Exported`].
     exported: usize,
-    /// Retained and exported numbers of calls that have ended, in the order of their ends, and some
-    /// that are neither any more.
+    /// Retained and exported numbers in the order in which their calls ended, and former ones.
     kept: VecDeque<u64>,
     /// Numbers in [`Slot::Acked`].
     acked: usize,
@@ -146,8 +145,8 @@ impl<K: Copy> Session<K> {
 
     /// The number was only reserved for a call, which is still to come.
     pub(crate) fn reserve(&mut self, number: u64) {
-        self.change(number, Slot::Retained, |slot| {
-            matches!(slot, Slot::Running(_))
+        self.change(number, Slot::Retained, |old| {
+            matches!(old, Slot::Running(_))
         });
     }
 
@@ -162,8 +161,8 @@ impl<K: Copy> Session<K> {
         if self.kept.len() > 2 * self.retained() + 64 {
             let (ring, watermark) = (&self.ring, self.watermark);
             self.kept.retain(|number| {
-                let index = number.checked_sub(watermark).map(|index| index as usize);
-                let slot = index.and_then(|index| ring.get(index));
+                let index = number.checked_sub(watermark);
+                let slot = index.and_then(|index| ring.get(index as usize));
                 matches!(slot, Some(Slot::Retained | Slot::Exported))
             });
         }
