@@ -145,9 +145,8 @@ impl<K: Copy> Session<K> {
 
     /// The number was only reserved for a call, which is still to come.
     pub(crate) fn reserve(&mut self, number: u64) {
-        self.change(number, Slot::Retained, |old| {
-            matches!(old, Slot::Running(_))
-        });
+        let is_running = |old: &Slot<K>| matches!(old, Slot::Running(_));
+        self.change(number, Slot::Retained, is_running);
     }
 
     /// The number's call ended, and a token of it lives.
@@ -185,8 +184,7 @@ impl<K: Copy> Session<K> {
 
     /// This process dropped its last token of a retained number, and other processes have one.
     pub(crate) fn export(&mut self, number: u64) {
-        let is_retained = |slot: &Slot<K>| matches!(slot, Slot::Retained);
-        if self.change(number, Slot::Exported, is_retained) {
+        if self.change(number, Slot::Exported, |old| matches!(old, Slot::Retained)) {
             self.keep(number);
         }
     }
