@@ -42,6 +42,8 @@ pub enum Event {
     Sent(Arc<Frame>),
     /// The last byte of a reply was written to a connection.
     Answered(Arc<Frame>),
+    /// The last byte of a notification of the server's was written to a connection.
+    Notified(Arc<Frame>),
     /// A connection has closed, at one end at least: from here on no reply is due on it.
     Closed {
         /// The number of the connection.
@@ -198,6 +200,8 @@ pub struct Frame {
     pub ack: Option<Ack>,
     /// Of `rpc.resolve` and `rpc.cancel`: the id of the call in question.
     pub about: Option<String>,
+    /// Of `rpc.goaway`: whether it is the last that the server says.
+    pub is_last: bool,
     /// Of a reply: `result` or `error` with its value, byte for byte.
     pub outcome: Option<String>,
     /// Of a reply: the code of the error.
@@ -284,7 +288,9 @@ impl fmt::Display for Entry {
             Event::Invoked(what) => what.fmt(f),
             Event::Ended { op, tag, end } => write!(f, "caller   call {tag}: {end} (wait {op})"),
             Event::Sent(frame) => write!(f, "wire {:<4}-> {}", frame.wire, frame.text),
-            Event::Answered(frame) => write!(f, "wire {:<4}<- {}", frame.wire, frame.text),
+            Event::Answered(frame) | Event::Notified(frame) => {
+                write!(f, "wire {:<4}<- {}", frame.wire, frame.text)
+            }
             Event::Closed { wire } => write!(f, "wire {wire:<4}   is closed"),
             Event::Server {
                 life,

@@ -8,6 +8,7 @@
 mod acks;
 mod answers;
 mod claims;
+mod goodbyes;
 mod history;
 mod once;
 mod order;
@@ -52,6 +53,7 @@ pub fn judge(run: &Run) -> Vec<Violation> {
     acks::check(&history, &mut found);
     answers::check(&history, &mut found);
     sessions::check(&history, &mut found);
+    goodbyes::check(&history, &mut found);
     found
 }
 

@@ -59,6 +59,8 @@ tally! {
     freezes,
     /// Messages that no client had asked for.
     unasked,
+    /// Connections on which the server said that it has read nothing more.
+    goodbyes,
     /// Attempts that joined a running call.
     joined,
     /// Attempts that got the recorded reply.
@@ -111,7 +113,9 @@ impl Tally {
                 ["wire", _, "carries", ..] => &mut self.unasked,
                 _ => return,
             },
+            Event::Notified(frame) if frame.is_last => &mut self.goodbyes,
             Event::Answered(_)
+            | Event::Notified(_)
             | Event::Closed { .. }
             | Event::Began { .. }
             | Event::Finished { .. } => return,

@@ -79,6 +79,7 @@ impl Participants {
             | Event::Effect { tag, .. }
             | Event::Finished { tag, .. } => *tag == self.tag,
             Event::Sent(frame) | Event::Answered(frame) => self.involves(frame),
+            Event::Notified(frame) => self.wires.contains(&frame.wire),
             Event::Closed { wire } => self.wires.contains(wire),
             Event::Server { id, .. } => id.as_ref().is_some_and(|id| self.ids.contains(id)),
             Event::Remark(text) => self.concerns(text),

@@ -84,6 +84,13 @@ struct AboutParams {
     id: String,
 }
 
+/// The params of `rpc.goaway`.
+#[derive(Deserialize)]
+struct GoawayParams {
+    #[serde(default)]
+    last: bool,
+}
+
 #[derive(Deserialize)]
 struct CallMember {
     call: u32,
@@ -133,6 +140,12 @@ pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
     if matches!(frame.method.as_deref(), Some("rpc.cancel" | "rpc.resolve")) {
         let about = |params: AboutParams| format!("\"{}\"", params.id);
         frame.about = members.params.and_then(|raw| some(raw, about));
+    }
+    if frame.method.as_deref() == Some("rpc.goaway") {
+        let is_last = members
+            .params
+            .and_then(|raw| some(raw, |params: GoawayParams| params.last));
+        frame.is_last = is_last.unwrap_or_default();
     }
     frame.code = members
         .error
@@ -211,5 +224,15 @@ mod tests {
             br#"{"id":"a","error":{"code":-32001,"message":"m"}}"#,
         );
         assert_eq!((error.value, error.code), (None, Some(-32001)));
+    }
+
+    #[test]
+    fn the_last_word_of_a_server_is_known_by_its_params() {
+        let is_last = |params: &str| {
+            let body = format!(r#"{{"method":"rpc.goaway"{params}}}"#);
+            read(3, false, body.as_bytes()).is_last
+        };
+        assert!(is_last(r#","params":{"last":true}"#));
+        assert!(!is_last(r#","params":{"last":false}"#) && !is_last(""));
     }
 }

@@ -252,6 +252,9 @@ impl Link {
                         self.net.overhear(&frame, &body);
                     }
                 }
+                _ if frame.method.is_some() && frame.id.is_none() => {
+                    self.net.journal().note(Event::Notified(frame));
+                }
                 _ => {
                     if frame.text.contains(r#""state":"never""#) {
                         self.net.overhear(&frame, &body);

@@ -76,6 +76,8 @@ pub(super) struct History {
     /// What clients acknowledged, and where.
     pub(super) acks: Vec<(Position, Ack)>,
     pub(super) replies: Vec<(Position, Arc<Frame>)>,
+    /// What servers said without being asked.
+    pub(super) notifications: Vec<(Position, Arc<Frame>)>,
     pub(super) ttl: Duration,
     /// What stood still, from when, and until when.
     pub(super) freezes: Vec<(Frozen, Duration, Duration)>,
@@ -152,6 +154,7 @@ impl History {
             }
             Event::Sent(frame) => self.sent(position, frame),
             Event::Answered(frame) => self.replies.push((position, frame.clone())),
+            Event::Notified(frame) => self.notifications.push((position, frame.clone())),
             Event::Server { what, id, .. } => {
                 let id = id.as_deref().unwrap_or_default();
                 match what.as_str() {

@@ -128,6 +128,22 @@ impl HistoryBuilder {
         self.note(Event::Answered(Arc::new(Frame { wire: 1, ..frame })))
     }
 
+    fn notifies(self, method: &str, is_last: bool) -> Self {
+        self.note(Event::Notified(Arc::new(Frame {
+            wire: 1,
+            method: Some(method.to_owned()),
+            is_last,
+            ..Frame::default()
+        })))
+    }
+
+    fn says_hello(self) -> Self {
+        self.sends_frame(Frame {
+            method: Some("rpc.hello".to_owned()),
+            ..Frame::default()
+        })
+    }
+
     fn runs(self, tag: u32, life: u32, value: i64) -> Self {
         let change = Change {
             key: 0,
@@ -392,6 +408,36 @@ fn values_out_of_order_and_reads_of_old_and_of_unknown_values() {
     read(2).breaks(&["linearizable"]);
     let history = HistoryBuilder::new().good(1, FIRST, 1).good(2, SECOND, 1);
     history.breaks(&["additions add up", "linearizable"]);
+}
+
+#[test]
+fn an_execution_that_the_last_word_left_out() {
+    let rules = ["what the last word leaves out never runs"];
+    let said = |history: HistoryBuilder| history.says_hello().calls(1, Method::Inc).sends(1, FIRST);
+    let unknown = || End::Unknown("lost".into());
+    let early = said(HistoryBuilder::new()).runs(1, 1, 1);
+    let early = early.notifies("rpc.goaway", true).ends(1, unknown());
+    early.breaks(&rules);
+    let late = said(HistoryBuilder::new()).notifies("rpc.goaway", true);
+    late.runs(1, 1, 1).ends(1, unknown()).breaks(&rules);
+    // Answered, or not the last word.
+    let history = said(HistoryBuilder::new()).runs(1, 1, 1).answers(FIRST, 1);
+    let history = history.notifies("rpc.goaway", true);
+    history.ends(1, End::Ok(1)).breaks(&[]);
+    let history = said(HistoryBuilder::new()).notifies("rpc.goaway", false);
+    history.runs(1, 1, 1).ends(1, unknown()).breaks(&[]);
+}
+
+#[test]
+fn a_notification_that_no_client_expects_and_a_frame_after_the_last_word() {
+    let announces = ["a server announces its end to those who said hello, and nothing else"];
+    let goaway = |history: HistoryBuilder| history.notifies("rpc.goaway", true);
+    goaway(HistoryBuilder::new()).breaks(&announces);
+    let history = HistoryBuilder::new().says_hello();
+    history.notifies("news", false).breaks(&announces);
+    goaway(HistoryBuilder::new().says_hello()).breaks(&[]);
+    let twice = goaway(goaway(HistoryBuilder::new().says_hello()));
+    twice.breaks(&["nothing follows the last word"]);
 }
 
 #[test]
