@@ -41,11 +41,13 @@ pub enum Bug {
     MessageMeansReply,
     /// The client takes silence after its hello for a server without sessions.
     SilenceMeansPlain,
+    /// The server says its last word while a call that it has read is still running.
+    LastTooEarly,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -64,6 +66,7 @@ impl Bug {
         Self::WallClockTtl,
         Self::MessageMeansReply,
         Self::SilenceMeansPlain,
+        Self::LastTooEarly,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -88,6 +91,7 @@ impl Bug {
             Self::WallClockTtl => "wall-clock-ttl",
             Self::MessageMeansReply => "message-means-reply",
             Self::SilenceMeansPlain => "silence-means-plain",
+            Self::LastTooEarly => "last-too-early",
         }
     }
 

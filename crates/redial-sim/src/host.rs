@@ -190,9 +190,13 @@ impl Host {
                     .journal
                     .remark(format!("server is down, {interrupted} calls interrupted"));
             }
-            Some(model) => {
-                self.lock().running = Some(model);
-                self.crash();
+            Some(Running::Model(model)) => {
+                self.0.journal.remark("server is shut down");
+                model.shut_down(self.0.plan.config.drain_timeout).await;
+                self.0.ledger.close();
+                let connections = std::mem::take(&mut self.lock().connections);
+                connections.iter().for_each(AbortHandle::abort);
+                self.0.journal.remark("server is down");
             }
             None => {}
         }

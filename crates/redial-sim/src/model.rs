@@ -2,6 +2,7 @@
 //! except `redial-protocol`. Each rule can be switched off. With all of them on it must pass like
 //! the real server, or finding the bugs would prove nothing.
 
+mod goodbye;
 mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,10 @@ use redial_protocol::{
 use serde_json::{json, value::RawValue};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedSender, unbounded_channel},
+        watch,
+    },
     task::AbortHandle,
     time::{Duration, Instant, sleep},
 };
@@ -41,6 +45,8 @@ struct ModelShared {
     bug: Option<Bug>,
     window: usize,
     frost: Frost,
+    /// True once the server shuts down. Every connection and every execution listens to it.
+    closing: watch::Sender<bool>,
     state: Mutex<ModelState>,
 }
 
@@ -64,6 +70,8 @@ pub(super) struct Waiter {
 struct Connection {
     to: UnboundedSender<Vec<u8>>,
     attached: Vec<SessionId>,
+    /// The dialect of the peer's latest hello.
+    said_hello: Option<Dialect>,
 }
 
 #[derive(serde::Deserialize)]
@@ -88,6 +96,7 @@ impl Model {
             bug,
             window: config.max_in_flight,
             frost: frost.clone(),
+            closing: watch::Sender::new(false),
             state: Mutex::new(ModelState {
                 table,
                 sessions: Rng::new(seed, Stream::Scenario),
@@ -102,7 +111,9 @@ impl Model {
         let mut connection = Connection {
             to,
             attached: Vec::new(),
+            said_hello: None,
         };
+        let mut closing = self.0.closing.subscribe();
         let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
         let mut buffer = vec![0; 4096];
         loop {
@@ -112,6 +123,11 @@ impl Model {
                     if wire.write_all(&reply).await.is_err() {
                         break;
                     }
+                }
+                () = goodbye::is_due(&mut closing) => {
+                    drop(connection.to);
+                    self.say_goodbye(&mut wire, &mut replies, connection.said_hello).await;
+                    break;
                 }
                 read = wire.read(&mut buffer) => {
                     let Ok(count @ 1..) = read else { break };
@@ -160,7 +176,10 @@ impl Model {
         };
         let caller = waiter(false);
         let outcome = match (&*request.method, Method::named(&request.method)) {
-            (rpc::HELLO, _) => self.hello(&mut connection.attached, &request),
+            (rpc::HELLO, _) => {
+                connection.said_hello = Some(request.dialect);
+                self.hello(&mut connection.attached, &request)
+            }
             (rpc::ACK, _) => return self.ack(&request),
             (rpc::CANCEL, _) => return self.cancel(&request),
             (rpc::RESOLVE, _) => return self.resolve(&request, || waiter(true), &caller),
@@ -265,8 +284,9 @@ impl Model {
     }
 
     fn execute(&self, key: Option<Key>, method: Method, params: Params, caller: Waiter) {
-        let model = self.clone();
+        let (model, is_open) = (self.clone(), self.0.closing.subscribe());
         let task = tokio::spawn(async move {
+            let _is_open = is_open;
             let outcome = model.0.service.clone().run(method, params).await;
             let has_effect = outcome != Outcome::NoEffect;
             let outcome = model.with_time(encode(outcome));

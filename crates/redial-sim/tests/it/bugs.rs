@@ -53,6 +53,7 @@ fn rule(bug: Bug) -> &'static str {
         Bug::MessageMeansReply => "ok means exactly one effect",
         Bug::SilenceMeansPlain => "a client with sessions stays one",
         Bug::Overdue => "every call ends by its deadline",
+        Bug::LastTooEarly => "what the last word leaves out never runs",
         _ => "at most one effect",
     }
 }
