@@ -43,11 +43,13 @@ pub enum Bug {
     SilenceMeansPlain,
     /// The server says its last word while a call that it has read is still running.
     LastTooEarly,
+    /// The server sends a handler's error as it is, though it reads like a refusal of its own.
+    Unmarked,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -67,6 +69,7 @@ impl Bug {
         Self::MessageMeansReply,
         Self::SilenceMeansPlain,
         Self::LastTooEarly,
+        Self::Unmarked,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -92,6 +95,7 @@ impl Bug {
             Self::MessageMeansReply => "message-means-reply",
             Self::SilenceMeansPlain => "silence-means-plain",
             Self::LastTooEarly => "last-too-early",
+            Self::Unmarked => "unmarked",
         }
     }
 

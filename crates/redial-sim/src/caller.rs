@@ -67,7 +67,8 @@ struct Process<'a> {
 fn next_method(rng: &mut Rng) -> Method {
     match rng.number(0..=19) {
         0..=10 => Method::Inc,
-        11..=14 => Method::Get,
+        11..=13 => Method::Get,
+        14 => Method::PassOn,
         15 => Method::FailAfter,
         16 => Method::FailBefore,
         17 => Method::Panic,

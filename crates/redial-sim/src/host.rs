@@ -8,7 +8,7 @@ use std::{
 };
 
 use redial_server::{Abort, Context, Event as ServerEvent, FaultRule, Faults, Observer, Server};
-
+use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
 
 use crate::{
@@ -213,6 +213,11 @@ fn reply(outcome: Outcome) -> Result<Counter, Abort> {
     match outcome {
         Outcome::Value(value) => Ok(Counter { value }),
         Outcome::Failed => Err(Abort::failed("it failed")),
+        Outcome::PassedOn(code, data) => {
+            let data: &RawValue = serde_json::from_str(data).expect("it is JSON");
+            let error = Abort::failed("passed on").code(code);
+            Err(error.data(&data).expect("JSON can be written"))
+        }
         Outcome::NoEffect => Err(Abort::no_effect("rolled back")),
         // Unwinds past the panic hook, so nothing is printed.
         Outcome::Panic => panic::resume_unwind(Box::new("it panicked")),

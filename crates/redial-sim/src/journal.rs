@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::clock;
@@ -152,6 +153,8 @@ pub enum Method {
     FailAfter,
     /// Fails without effect.
     FailBefore,
+    /// Adds to a counter and passes on an error that reads like a server's own refusal.
+    PassOn,
     /// Adds to a counter and panics.
     Panic,
     /// Aborts the first execution without effect; another one would add to a counter.
@@ -163,8 +166,8 @@ pub enum Method {
 pub enum End {
     /// A value.
     Ok(i64),
-    /// The handler's error.
-    Failed(i32),
+    /// The handler's error: its code, and its data as JSON.
+    Failed(i32, Option<String>),
     /// Certain that nothing was executed.
     NotExecuted(String),
     /// Certain that nothing was executed, and never will be.
@@ -206,8 +209,22 @@ pub struct Frame {
     pub outcome: Option<String>,
     /// Of a reply: the code of the error.
     pub code: Option<i32>,
+    /// Of a reply: what the error says about execution. A handler's always says yes, whatever it holds.
+    pub executed: Option<Executed>,
     /// Of a reply: the value of the counter.
     pub value: Option<i64>,
+}
+
+/// Whether a call was executed, as an error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Executed {
+    /// It was, and failed.
+    Yes,
+    /// It was not.
+    No,
+    /// The server can't know.
+    Unknown,
 }
 
 /// The calls that a client acknowledges.
@@ -350,7 +367,8 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ok(value) => write!(f, "OK {value}"),
-            Self::Failed(code) => write!(f, "FAILED {code}"),
+            Self::Failed(code, None) => write!(f, "FAILED {code}"),
+            Self::Failed(code, Some(data)) => write!(f, "FAILED {code} {data}"),
             Self::NotExecuted(why) => write!(f, "NOT EXECUTED: {why}"),
             Self::Never => write!(f, "NEVER"),
             Self::Unknown(why) => write!(f, "UNKNOWN: {why}"),

@@ -34,7 +34,9 @@ mod world;
 
 pub use bug::Bug;
 pub use host::Subject;
-pub use journal::{Ack, Change, End, Entry, Event, Frame, Frozen, Invocation, Method, Way, log};
+pub use journal::{
+    Ack, Change, End, Entry, Event, Executed, Frame, Frozen, Invocation, Method, Way, log,
+};
 pub use oracle::{Violation, judge};
 pub use tally::Tally;
 pub use trace::{calls, trace};

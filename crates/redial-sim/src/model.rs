@@ -8,7 +8,7 @@ mod table;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redial_protocol::{
-    Dialect, ErrorCode, ErrorObject, Executed, FrameDecoder, Incoming, Limits, ReplyMeta, Request,
+    Dialect, ErrorCode, ErrorObject, FrameDecoder, Incoming, Limits, ReplyMeta, Request,
     SessionCall, SessionId, encode_result, rpc, write_frame, write_reply,
 };
 use serde_json::{json, value::RawValue};
@@ -289,7 +289,7 @@ impl Model {
             let _is_open = is_open;
             let outcome = model.0.service.clone().run(method, params).await;
             let has_effect = outcome != Outcome::NoEffect;
-            let outcome = model.with_time(encode(outcome));
+            let outcome = model.with_time(encode(outcome, model.0.bug));
             if model.0.bug == Some(Bug::RecordAfterReply) {
                 caller.reply(&outcome);
                 sleep(Duration::from_millis(20)).await;
@@ -365,14 +365,29 @@ fn result(value: &impl serde::Serialize) -> Vec<u8> {
     outcome
 }
 
-fn encode(outcome: Outcome) -> Vec<u8> {
-    let error =
-        |code, text, executed| encoded(&ErrorObject::raised(code, text).with_executed(executed));
+fn encode(outcome: Outcome, bug: Option<Bug>) -> Vec<u8> {
+    let (failed, text) = (ErrorCode::HANDLER_ERROR, str::to_owned);
     match outcome {
         Outcome::Value(value) => result(&json!({"value": value})),
-        Outcome::Failed => error(ErrorCode::HANDLER_ERROR, "it failed", Executed::Yes),
-        Outcome::NoEffect => error(ErrorCode::HANDLER_ERROR, "rolled back", Executed::No),
-        Outcome::Panic => error(ErrorCode::INTERNAL_ERROR, "it panicked", Executed::Yes),
+        Outcome::Failed => encoded(&ErrorObject::by_handler(failed, text("it failed"), None)),
+        Outcome::PassedOn(code, data) if bug == Some(Bug::Unmarked) => {
+            let error = format!(r#"{{"code":{code},"message":"passed on","data":{data}}}"#);
+            format!(r#""error":{error}"#).into_bytes()
+        }
+        Outcome::PassedOn(code, data) => {
+            let data = serde_json::from_str(data).expect("it is JSON");
+            let error = ErrorObject::by_handler(code.into(), text("passed on"), Some(data));
+            encoded(&error)
+        }
+        Outcome::NoEffect => encoded(&ErrorObject::without_effect(
+            failed,
+            text("rolled back"),
+            None,
+        )),
+        Outcome::Panic => encoded(&ErrorObject::raised(
+            ErrorCode::INTERNAL_ERROR,
+            "it panicked",
+        )),
     }
 }
 

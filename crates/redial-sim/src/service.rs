@@ -36,16 +36,30 @@ pub(crate) struct Counter {
 pub(crate) enum Outcome {
     Value(i64),
     Failed,
+    /// With this code and this data.
+    PassedOn(i32, &'static str),
     NoEffect,
     Panic,
 }
 
+/// The data of errors that a handler passes on: a refusal of another server's, one that went through two
+/// gateways, and one that ends a session.
+const PASSED_ON_DATA: [&str; 3] = [
+    r#"{"executed":"no"}"#,
+    r#"{"executed":"yes","data":{"executed":"no"}}"#,
+    r#"{"executed":"unknown","unknown_session":"123456789abcdef"}"#,
+];
+
+/// The codes of such errors: handlers' own ones, and a server's.
+const PASSED_ON_CODES: [i32; 6] = [-32000, 7, -32603, -32001, -32004, -32007];
+
 impl Method {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Inc,
         Self::Get,
         Self::FailAfter,
         Self::FailBefore,
+        Self::PassOn,
         Self::Panic,
         Self::NoEffect,
     ];
@@ -56,6 +70,7 @@ impl Method {
             Self::Get => "get",
             Self::FailAfter => "fail_after",
             Self::FailBefore => "fail_before",
+            Self::PassOn => "pass_on",
             Self::Panic => "panic",
             Self::NoEffect => "no_effect",
         }
@@ -144,6 +159,12 @@ impl Service {
             Method::FailAfter => {
                 self.add(params, read);
                 Outcome::Failed
+            }
+            Method::PassOn => {
+                self.add(params, read);
+                let (codes, tag) = (PASSED_ON_CODES.len(), tag as usize);
+                let data = PASSED_ON_DATA[tag / codes % PASSED_ON_DATA.len()];
+                Outcome::PassedOn(PASSED_ON_CODES[tag % codes], data)
             }
             Method::Panic => {
                 self.add(params, read);

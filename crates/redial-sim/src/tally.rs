@@ -88,7 +88,7 @@ impl Tally {
             Event::Invoked(_) => &mut self.waits,
             Event::Ended { end, .. } => match end {
                 End::Ok(_) => &mut self.ok,
-                End::Failed(_) => &mut self.failed,
+                End::Failed(..) => &mut self.failed,
                 End::NotExecuted(_) | End::Never => &mut self.not_executed,
                 End::Unknown(_) => &mut self.unknown,
                 End::Dropped | End::Crashed => &mut self.abandoned,

@@ -114,7 +114,7 @@ impl<'a> WaitGuard<'a> {
             Err(CallError::NotExecuted { details }) => {
                 (End::NotExecuted(details.to_string()), None)
             }
-            Err(CallError::Failed { details }) => (End::Failed(code(&details.cause)), None),
+            Err(CallError::Failed { details }) => (failed(&details.cause), None),
             Err(CallError::Unknown { details, .. })
                 if bug == Some(Bug::BrokenMeansNotExecuted) && is_broken(&details.cause) =>
             {
@@ -153,11 +153,14 @@ impl Drop for WaitGuard<'_> {
     }
 }
 
-/// The code of the server's error; 0, which no server here uses, if there isn't one.
-fn code(cause: &Cause) -> i32 {
+/// The server's error, as its caller has it; 0, which no server here uses, if there isn't one.
+fn failed(cause: &Cause) -> End {
     match cause {
-        Cause::Server(error) => error.code.into(),
-        _ => 0,
+        Cause::Server(error) => {
+            let data = error.data.as_ref().map(|data| data.get().to_owned());
+            End::Failed(error.code.into(), data)
+        }
+        _ => End::Failed(0, None),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Reads along on a connection. Frames are parsed here by hand: an oracle that used the decoder
 //! under test would share its errors.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
-use crate::journal::{Ack, Frame, numbered};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use crate::journal::{Ack, Executed, Frame, numbered};
 
 const HEADER_BYTES: usize = 4;
 
@@ -102,8 +104,10 @@ struct ValueMember {
 }
 
 #[derive(Deserialize)]
-struct CodeMember {
+struct ErrorMembers<'a> {
     code: i32,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
 }
 
 /// Parses the body of a frame.
@@ -147,14 +151,28 @@ pub(super) fn read(wire: u32, is_copy: bool, body: &[u8]) -> Frame {
             .and_then(|raw| some(raw, |params: GoawayParams| params.last));
         frame.is_last = is_last.unwrap_or_default();
     }
-    frame.code = members
-        .error
-        .and_then(|raw| some(raw, |member: CodeMember| member.code));
+    let error = |error: ErrorMembers<'_>| (error.code, executed(&error));
+    if let Some((code, executed)) = members.error.and_then(|raw| some(raw, error)) {
+        (frame.code, frame.executed) = (Some(code), Some(executed));
+    }
     frame.value = members
         .result
         .and_then(|raw| some(raw, |member: ValueMember| member.value));
     frame.text = text;
     frame
+}
+
+/// What an error says about execution: its data, never anything within that, or else its code.
+fn executed(error: &ErrorMembers<'_>) -> Executed {
+    let members = |data: &RawValue| serde_json::from_str::<BTreeMap<String, Value>>(data.get());
+    let data = error.data.and_then(|data| members(data).ok());
+    let said = data.and_then(|mut data| serde_json::from_value(data.remove("executed")?).ok());
+    said.unwrap_or(match error.code {
+        -32700 | -32602..=-32600 => Executed::No,
+        -32603 | -32000 => Executed::Yes,
+        -32768..=-32001 => Executed::Unknown,
+        _ => Executed::Yes,
+    })
 }
 
 /// What a request acknowledges, as `rpc.ack` or in its `redial` member.
@@ -224,6 +242,27 @@ mod tests {
             br#"{"id":"a","error":{"code":-32001,"message":"m"}}"#,
         );
         assert_eq!((error.value, error.code), (None, Some(-32001)));
+    }
+
+    #[test]
+    fn an_error_says_by_its_own_data_or_by_its_code_whether_it_was_executed() {
+        let of = |error: &str| {
+            let body = format!(r#"{{"id":"a","error":{error}}}"#);
+            read(3, false, body.as_bytes()).executed
+        };
+        let refused = r#"{"code":-32001,"data":{"executed":"no","detail":"full"}}"#;
+        assert_eq!(of(refused), Some(Executed::No));
+        let marked = r#"{"code":-32001,"data":{"executed":"yes","data":{"executed":"no"}}}"#;
+        assert_eq!(of(marked), Some(Executed::Yes));
+        assert_eq!(
+            of(r#"{"code":-32001,"data":["no"]}"#),
+            Some(Executed::Unknown)
+        );
+        assert_eq!(of(r#"{"code":-32601}"#), Some(Executed::No));
+        assert_eq!(
+            of(r#"{"code":7,"data":{"executed":1}}"#),
+            Some(Executed::Yes)
+        );
     }
 
     #[test]

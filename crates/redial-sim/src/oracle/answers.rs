@@ -11,7 +11,7 @@ use super::{
     history::{CallHistory, History, Position, Wait},
     violation,
 };
-use crate::journal::{Frame, Frozen, Way, numbered};
+use crate::journal::{Executed, Frame, Frozen, Way, numbered};
 
 /// How long after the end of its call a request may wait for its reply: a fault may delay it, and a
 /// connection at its limits is not read from, or cannot be written to, for a while.
@@ -103,7 +103,7 @@ fn sent_too_late(history: &History, found: &mut Vec<Violation>) {
     let refused: BTreeSet<_> = history
         .replies
         .iter()
-        .filter(|(_, reply)| reply.text.contains(r#""executed":"no""#))
+        .filter(|(_, reply)| reply.executed == Some(Executed::No))
         .filter_map(|(_, reply)| reply.id.as_deref())
         .collect();
     let mut first: BTreeMap<&str, Duration> = BTreeMap::new();
@@ -137,8 +137,8 @@ fn sent_too_late(history: &History, found: &mut Vec<Violation>) {
 
 /// A reply says that a call was acknowledged, and it was not.
 fn not_acknowledged(history: &History, position: Position, reply: &Frame) -> Option<Violation> {
-    // A fenced call was not executed, and its reply says so.
-    if reply.code != Some(STALE) || reply.text.contains(r#""executed":"no""#) {
+    // A fenced call was not executed, and its reply says so; a handler may pass on anything.
+    if reply.code != Some(STALE) || reply.executed != Some(Executed::Unknown) {
         return None;
     }
     let own = reply.id.clone()?;

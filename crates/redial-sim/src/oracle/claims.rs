@@ -7,7 +7,7 @@ use super::{
     history::{CallHistory, History, Position, Wait},
     violation,
 };
-use crate::journal::{End, Frozen, Method, Way};
+use crate::journal::{End, Executed, Frozen, Method, Way};
 
 /// How late a wait may end: timers count in milliseconds.
 const SLACK: Duration = Duration::from_millis(1);
@@ -16,11 +16,18 @@ const SLACK: Duration = Duration::from_millis(1);
 /// no sooner.
 const LOOK: Duration = Duration::from_millis(51);
 
-/// Found in replies that say that a call was not executed, and never will be.
+/// Found in replies that say that a call will never be executed.
 const NEVER: &str = r#""state":"never""#;
-const NOT_EXECUTED: &str = r#""executed":"no""#;
 const STALE: i32 = -32007;
 const NEVER_RULE: &str = "never means no effect";
+
+/// What [`Method::PassOn`] passes on.
+const PASSED_ON: [i32; 6] = [-32000, 7, -32603, -32001, -32004, -32007];
+const PASSED_ON_DATA: [&str; 3] = [
+    r#"{"executed":"no"}"#,
+    r#"{"executed":"yes","data":{"executed":"no"}}"#,
+    r#"{"executed":"unknown","unknown_session":"123456789abcdef"}"#,
+];
 
 const HANDLER_ERROR: i32 = -32000;
 const INTERNAL_ERROR: i32 = -32603;
@@ -45,7 +52,7 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
 fn untruths_in_replies(history: &History, found: &mut Vec<Violation>) {
     for (_, reply) in &history.replies {
         let Some(id) = &reply.id else { continue };
-        let is_fenced = reply.code == Some(STALE) && reply.text.contains(NOT_EXECUTED);
+        let is_fenced = reply.code == Some(STALE) && reply.executed == Some(Executed::No);
         let about = history.about.get(&(reply.wire, id.clone()));
         let about = about.filter(|_| reply.text.contains(NEVER));
         let about = about.or(is_fenced.then_some(id));
@@ -65,7 +72,7 @@ fn untruths_in_replies(history: &History, found: &mut Vec<Violation>) {
 fn rule(end: &End) -> &'static str {
     match end {
         End::Ok(_) => "ok means exactly one effect",
-        End::Failed(_) => "failed means that the handler failed",
+        End::Failed(..) => "failed means that the handler failed",
         End::NotExecuted(_) => "not executed means no effect",
         End::Never => NEVER_RULE,
         End::Unknown(_) | End::Dropped | End::Crashed => "nothing is said",
@@ -91,7 +98,7 @@ fn overdue(history: &History, tag: u32, wait: &Wait) -> Option<Violation> {
 /// call's id, the outcome may be that of the forgery.
 fn untruth_of_any(history: &History, call: &CallHistory, wait: &Wait, end: &End) -> Option<String> {
     let untruth = untruth(call, wait, end)?;
-    let asks = wait.what.way == Way::Resolve && matches!(end, End::Ok(_) | End::Failed(_));
+    let asks = wait.what.way == Way::Resolve && matches!(end, End::Ok(_) | End::Failed(..));
     let tags = call.ids.iter().filter_map(|id| history.tags.get(id));
     let mut others = tags.flatten().filter_map(|tag| history.calls.get(tag));
     let is_true = |other: &CallHistory| self::untruth(other, wait, end).is_none();
@@ -103,7 +110,7 @@ fn untruth(call: &CallHistory, wait: &Wait, end: &End) -> Option<String> {
     match end {
         End::Ok(_) if call.is_query() => None,
         End::Ok(value) => no_such_effect(call, wait, *value),
-        End::Failed(code) => not_so_failed(call, wait, *code),
+        End::Failed(code, data) => not_so_failed(call, wait, *code, data.as_deref()),
         End::NotExecuted(_) | End::Never => executed_after_all(call),
         End::Unknown(_) | End::Dropped | End::Crashed => None,
     }
@@ -127,7 +134,7 @@ fn no_such_effect(call: &CallHistory, wait: &Wait, value: i64) -> Option<String>
     })
 }
 
-fn not_so_failed(call: &CallHistory, wait: &Wait, code: i32) -> Option<String> {
+fn not_so_failed(call: &CallHistory, wait: &Wait, code: i32, data: Option<&str>) -> Option<String> {
     let to = wait.end.as_ref()?.0.position;
     let effects = call
         .effects
@@ -136,13 +143,21 @@ fn not_so_failed(call: &CallHistory, wait: &Wait, code: i32) -> Option<String> {
         .count();
     let has_begun = call.begun.iter().any(|when| when.position < to);
     let is_so = match (call.method?, code) {
-        (Method::FailAfter, HANDLER_ERROR) | (Method::Panic, INTERNAL_ERROR) => effects > 0,
-        (Method::FailBefore, HANDLER_ERROR) => has_begun && effects == 0,
+        (Method::FailAfter, HANDLER_ERROR) => effects > 0 && data.is_none(),
+        (Method::FailBefore, HANDLER_ERROR) => has_begun && effects == 0 && data.is_none(),
+        (Method::Panic, INTERNAL_ERROR) => effects > 0,
+        (Method::PassOn, _) => {
+            effects > 0
+                && PASSED_ON.contains(&code)
+                && data.is_some_and(|data| PASSED_ON_DATA.contains(&data))
+        }
         _ => false,
     };
     (!is_so).then(|| {
         let method = call.method;
-        format!("the caller heard {code} of {method:?}, begun: {has_begun}, effects: {effects}")
+        format!(
+            "the caller heard {code} {data:?} of {method:?}, begun: {has_begun}, effects: {effects}"
+        )
     })
 }
 

@@ -7,7 +7,7 @@ use super::{
     history::{CallHistory, History},
     violation,
 };
-use crate::journal::Frame;
+use crate::journal::{Executed, Frame};
 
 pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     let mut outcomes: BTreeMap<&str, &str> = BTreeMap::new();
@@ -47,11 +47,7 @@ fn executions(history: &History, id: &str) -> usize {
 
 /// Results and errors of handlers are recorded; refusals are not.
 fn is_recorded(reply: &Frame) -> bool {
-    match reply.code {
-        None => true,
-        Some(-32000 | -32603) => !reply.text.contains(r#""executed":"no""#),
-        Some(_) => false,
-    }
+    matches!(reply.executed, None | Some(Executed::Yes))
 }
 
 /// A reply carries a value that its request did not produce.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::judge;
 use crate::{
-    journal::{Ack, Change, End, Entry, Event, Frame, Invocation, Method, Way},
+    journal::{Ack, Change, End, Entry, Event, Executed, Frame, Invocation, Method, Way},
     world::Run,
 };
 
@@ -119,6 +119,11 @@ impl HistoryBuilder {
             id: Some(id.to_owned()),
             outcome: Some(text.clone()),
             code: Some(code),
+            executed: Some(match executed {
+                "yes" => Executed::Yes,
+                "no" => Executed::No,
+                _ => Executed::Unknown,
+            }),
             text,
             ..Frame::default()
         })
@@ -197,7 +202,7 @@ fn a_second_execution_without_effect() {
         history = history.note(Event::Began { tag: 1, life: 1 });
     }
     let history = history.refuses(FIRST, -32000, "yes");
-    let history = history.ends(1, End::Failed(-32000));
+    let history = history.ends(1, End::Failed(-32000, None));
     history.breaks(&["at most one execution"]);
 }
 
@@ -280,8 +285,24 @@ fn a_failure_of_a_handler_that_succeeded() {
     let history = HistoryBuilder::new().calls(1, Method::Inc).sends(1, FIRST);
     let history = history.runs(1, 1, 1).answers(FIRST, 1);
     history
-        .ends(1, End::Failed(-32000))
+        .ends(1, End::Failed(-32000, None))
         .breaks(&["failed means that the handler failed"]);
+}
+
+#[test]
+fn a_handlers_error_that_reaches_its_caller_changed_or_as_a_refusal() {
+    let passed_on = || {
+        let history = HistoryBuilder::new()
+            .calls(1, Method::PassOn)
+            .sends(1, FIRST);
+        history.runs(1, 1, 1).refuses(FIRST, -32001, "yes")
+    };
+    let failed = |data: &str| passed_on().ends(1, End::Failed(-32001, Some(data.to_owned())));
+    failed(r#"{"executed":"no"}"#).breaks(&[]);
+    let rules = ["failed means that the handler failed"];
+    failed(r#"{"executed":"yes","data":{"executed":"unknown"}}"#).breaks(&rules);
+    let refused = passed_on().ends(1, End::NotExecuted("busy".into()));
+    refused.breaks(&["not executed means no effect"]);
 }
 
 #[test]

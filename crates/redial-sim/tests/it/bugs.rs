@@ -44,6 +44,7 @@ fn rule(bug: Bug) -> &'static str {
     match bug {
         Bug::EarlyAck => "acknowledged means delivered",
         Bug::NoFingerprint => "a reply is about what was asked",
+        Bug::Unmarked => "not executed means no effect",
         Bug::BrokenMeansNotExecuted => "not executed means no effect",
         Bug::RefusalForgotten => "not executed means no effect",
         Bug::NeverNotFenced => "never means no effect",
