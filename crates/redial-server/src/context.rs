@@ -2,20 +2,79 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use redial_protocol::{CallKey, SessionId};
+use redial_protocol::{CallKey, SessionCall, SessionId};
+
+use crate::table::TableKey;
 
 /// What a handler may want to know about the call beside its params.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
-    pub(crate) attempt: u32,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) traceparent: Option<Box<str>>,
-    pub(crate) peer: Option<SocketAddr>,
-    /// The call's name, if its id is one.
-    pub(crate) call: Option<CallKey>,
+    attempt: u32,
+    deadline: Option<Instant>,
+    peer: Option<SocketAddr>,
+    name: ShortName,
+    rare: Option<Box<Rare>>,
+}
+
+/// A call's name, where it needs no heap: a context is moved for every call.
+#[derive(Clone, Copy, Debug, Default)]
+enum ShortName {
+    #[default]
+    None,
+    Session(SessionCall),
+    Uuid([u8; 16]),
+}
+
+/// What few calls have.
+#[derive(Clone, Debug)]
+struct Rare {
+    traceparent: Option<Box<str>>,
+    /// The call's name, if its id is another string or an integer.
+    name: Option<Box<str>>,
 }
 
 impl Context {
+    pub(crate) fn new(
+        attempt: u32,
+        deadline: Option<Instant>,
+        peer: Option<SocketAddr>,
+        traceparent: Option<&str>,
+    ) -> Self {
+        let rare = traceparent.map(|text| Rare {
+            traceparent: Some(text.into()),
+            name: None,
+        });
+        Self {
+            attempt,
+            deadline,
+            peer,
+            name: ShortName::None,
+            rare: rare.map(Box::new),
+        }
+    }
+
+    /// Of a call with a name.
+    pub(crate) fn set_name<W>(&mut self, key: &TableKey<W>) {
+        self.name = match key {
+            TableKey::Session(session, number) => ShortName::Session(SessionCall {
+                session: session.id(),
+                number: *number,
+            }),
+            TableKey::Plain(key) => match key.name() {
+                CallKey::Session(call) => ShortName::Session(*call),
+                CallKey::Uuid(bytes) => ShortName::Uuid(*bytes),
+                CallKey::Text(text) | CallKey::Integer(text) => return self.set_long_name(text),
+            },
+        };
+    }
+
+    #[cold]
+    fn set_long_name(&mut self, name: &str) {
+        let traceparent = self.rare.take().and_then(|rare| rare.traceparent);
+        let name = Some(name.into());
+        self.rare = Some(Box::new(Rare { traceparent, name }));
+    }
+
     /// Which sending of the call reached the server first, from 1. Above 1 it means that earlier
     /// ones were lost, never that the handler has run before.
     #[must_use]
@@ -33,7 +92,7 @@ impl Context {
     /// The trace that the call belongs to (W3C Trace Context), as the caller sent it.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
-        self.traceparent.as_deref()
+        self.rare.as_ref()?.traceparent.as_deref()
     }
 
     /// The call's id, the same in every attempt and after a restart of the server: what to pass on as
@@ -51,15 +110,19 @@ impl Context {
     /// ```
     #[must_use]
     pub fn call_id(&self) -> Option<String> {
-        self.call.as_ref().map(CallKey::to_string)
+        match self.name {
+            ShortName::Session(call) => Some(CallKey::Session(call).to_string()),
+            ShortName::Uuid(bytes) => Some(CallKey::Uuid(bytes).to_string()),
+            ShortName::None => Some(self.rare.as_ref()?.name.as_ref()?.to_string()),
+        }
     }
 
     /// The session that the call belongs to; `None` for a call with a plain id.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
-        match &self.call {
-            Some(CallKey::Session(call)) => Some(call.session),
-            _ => None,
+        match self.name {
+            ShortName::Session(call) => Some(call.session),
+            ShortName::Uuid(_) | ShortName::None => None,
         }
     }
 

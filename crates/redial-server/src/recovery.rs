@@ -172,11 +172,10 @@ fn resume_call(shared: &Arc<Shared>, call: InterruptedCall) {
         deadline: None,
         stage: Stage::Started(shared.awake.now()),
     };
-    let context = Context {
-        attempt: 1,
-        call: execution.key.as_ref().map(TableKey::call_key),
-        ..Context::default()
-    };
+    let mut context = Context::new(1, None, None, None);
+    if let Some(key) = &execution.key {
+        context.set_name(key);
+    }
     let future = method.and_then(|method| match &shared.router.method(method).body {
         MethodBody::Handler(handler) => handler.prepare(resumable.params.as_deref(), context).ok(),
         MethodBody::Transaction(_) => None,

@@ -233,13 +233,13 @@ impl Dispatcher<'_> {
     }
 
     fn context(&self, call: &Call<'_, '_>, key: Option<&Key>) -> Context {
-        Context {
-            attempt: call.request.meta.attempt,
-            deadline: call.deadline,
-            traceparent: call.request.meta.traceparent.as_deref().map(Into::into),
-            peer: self.peer,
-            call: key.map(TableKey::call_key),
+        let meta = &call.request.meta;
+        let traceparent = meta.traceparent.as_deref();
+        let mut context = Context::new(meta.attempt, call.deadline, self.peer, traceparent);
+        if let Some(key) = key {
+            context.set_name(key);
         }
+        context
     }
 
     /// What is left of a call that does not finish in place.
