@@ -202,8 +202,8 @@ impl Dispatcher<'_> {
     /// The session, to which the connection is attached from now on, if there is such a session.
     /// It stays attached to those that it has said hello to.
     fn attach(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
-        if let Some(session) = self.scratch.session(id) {
-            return Some(Arc::clone(session));
+        if let Some(session) = self.scratch.hold_session(id) {
+            return Some(session);
         }
         self.scratch.deferred.finish(self.shared);
         let attachment = Attachment::to(self.shared, id, self.awake)?;

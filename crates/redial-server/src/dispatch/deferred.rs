@@ -16,6 +16,9 @@ pub(super) struct DeferredRecord {
     call: Option<DeferredCall>,
     /// The call's outcome; an empty buffer if there is no call.
     outcome: Vec<u8>,
+    /// The session of the call before, for the next one: to count another holder of it, and then one
+    /// less, for each call takes as long as a tenth of the call.
+    spare: Option<Arc<Session<Waiter>>>,
 }
 
 struct DeferredCall {
@@ -37,6 +40,12 @@ impl DeferredRecord {
         self.call = Some(DeferredCall { session, number });
     }
 
+    /// Another holder of a session: the one of the call before, if that was one of it.
+    pub(super) fn hold(&mut self, session: &Arc<Session<Waiter>>) -> Arc<Session<Waiter>> {
+        let spare = self.spare.take_if(|spare| Arc::ptr_eq(spare, session));
+        spare.unwrap_or_else(|| Arc::clone(session))
+    }
+
     /// The call, if it is one of this session, whose next step is about to record it.
     pub(super) fn of(&self, session: &Arc<Session<Waiter>>) -> Option<DeferredOutcome<'_>> {
         let call = self.call.as_ref()?;
@@ -48,7 +57,9 @@ impl DeferredRecord {
 
     /// The call is on record: answers those who have joined it.
     pub(super) fn recorded(&mut self, shared: &Arc<Shared>, joined: Vec<Waiter>) {
-        self.call = None;
+        if let Some(call) = self.call.take() {
+            self.spare = Some(call.session);
+        }
         for waiter in joined {
             waiter.complete(shared, &self.outcome, true);
         }
@@ -63,6 +74,7 @@ impl DeferredRecord {
     }
 
     pub(super) fn shrink(&mut self, keep_bytes: usize) {
+        self.spare = None;
         if self.outcome.capacity() > keep_bytes {
             self.outcome = Vec::new();
         }

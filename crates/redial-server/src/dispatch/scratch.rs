@@ -61,6 +61,14 @@ impl ConnectionScratch {
         sessions.find(|session| session.id() == id)
     }
 
+    /// The same, held for one call.
+    pub(super) fn hold_session(&mut self, id: SessionId) -> Option<Arc<Session<Waiter>>> {
+        let attached = self.sessions.iter().rev().chain(&self.other_session);
+        let mut sessions = attached.map(Attachment::session);
+        let session = sessions.find(|session| session.id() == id)?;
+        Some(self.deferred.hold(session))
+    }
+
     pub(crate) fn begin_read(&mut self, now: Instant) {
         self.clock.set(now);
     }
