@@ -13,7 +13,10 @@ const MS_PER_HOUR: f64 = 3.6e6;
 const GROUPS: [(&str, &str); 4] = [
     ("callers", "waits ok failed not_executed unknown abandoned"),
     ("the server", "effects joined replayed refused"),
-    ("the network", "connections requests copies cuts unasked goodbyes"),
+    (
+        "the network",
+        "connections requests copies cuts unasked goodbyes",
+    ),
     ("the world", "server_ends client_deaths freezes"),
 ];
 
