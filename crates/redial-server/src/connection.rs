@@ -140,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // before.
             let (settled, closing) = (self.outbox.in_flight() == 0, self.shared.is_closing());
             self.is_cut |= self.outbox.collect(&mut self.out, cx.waker());
-            if self.phase == Phase::Open && self.shared.is_draining() {
+            if self.phase == Phase::Open && self.shared.is_draining() && !self.is_cut {
                 self.drain(settled, closing);
             }
             let flushed = self.poll_flush(cx)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redial_server::{Config, CutPoint, Fault, FaultRule, Server, Shutdown};
 use serde_json::{Value, json};
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{io::AsyncReadExt, task::JoinHandle, time::sleep};
 
 use crate::common::{
     PATIENCE, Service, code, connect, executed, listen, pipe, pipe_of,
@@ -98,6 +98,34 @@ async fn after_a_cut_there_is_no_last_frame() {
     let stopping = stop(&server);
     peer.expect_end().await;
     stopping.await.unwrap();
+}
+
+/// A reply that a fault cuts off while the server drains is no end that the last frame could follow.
+#[tokio::test(start_paused = true)]
+async fn after_a_cut_in_a_drain_there_is_no_last_frame() {
+    for point in [
+        CutPoint::BeforeReply,
+        CutPoint::MidReply,
+        CutPoint::AfterReply,
+    ] {
+        let service = Service::default();
+        let server = service.server(Config::default());
+        let (mut peer, session) = client(&server).await;
+        let cut = FaultRule::new(Fault::Cut(point), 1.0).unwrap();
+        server.faults().set([cut.for_method("slow_inc")]);
+        let slow = request_with("slow_inc", session, 0, (json!({"ms": 500}), json!({})));
+        peer.send(slow).await;
+        until("it runs", || server.stats().running == 1).await;
+        let stopping = stop(&server);
+        assert_eq!(peer.receive_json().await, goaway(false), "{point:?}");
+        let mut rest = Vec::new();
+        peer.io.read_to_end(&mut rest).await.unwrap();
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(!rest.contains("rpc.goaway"), "{point:?}: {rest}");
+        assert_eq!(rest.is_empty(), point == CutPoint::BeforeReply, "{rest}");
+        stopping.await.unwrap();
+        assert_eq!(service.effects(), 1, "{point:?}");
+    }
 }
 
 /// Clients that never said hello know nothing of notifications.
