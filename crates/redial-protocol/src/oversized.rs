@@ -8,7 +8,7 @@ use crate::ends::{END_BYTES, MessageEnds};
 /// use redial_protocol::{FrameDecoder, FrameError, MessageEnds, OversizedFrame};
 ///
 /// let mut decoder = FrameDecoder::new(20);
-/// let mut input = &b"\0\0\0\x19{\"id\":1,\"result\":\"0123\"}   \0\0\0\x01x"[..];
+/// let mut input = &b"\0\0\0\x1b{\"id\":1,\"result\":\"0123\"}   \0\0\0\x01x"[..];
 /// let Err(FrameError::TooLarge { len_bytes, .. }) = decoder.next_frame(&mut input) else {
 ///     panic!();
 /// };
