@@ -228,6 +228,8 @@ class Client:
         with self.lock:
             if self.session and self.session.acknowledged():
                 self._insist("rpc.ack", self.session.ack_params(), 2.0)
+            if self.session and self.session.watermark == self.session.next:  # no call of it can be asked for
+                self._send(request(None, "rpc.goodbye", json.dumps({"session": self.session.id})))
             self.session = None
             self._drop()
 

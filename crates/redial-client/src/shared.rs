@@ -220,6 +220,12 @@ impl Shared {
         result
     }
 
+    /// The driver of a link is dropped while its connection stands. Whether there may be something that
+    /// should still be written: the last acks, and the goodbye of a client that is gone.
+    pub(crate) fn end_link(&self, link: usize) -> bool {
+        self.with(|state| state.is_closed || state.mux.flush_last_acks(link))
+    }
+
     /// Starts the driver of a link that has work and no driver.
     pub(crate) fn start_driver(self: &Arc<Self>, link: usize) {
         let task = self.spawner.spawn(self.clone(), link);

@@ -23,6 +23,10 @@ pub const HELLO: &str = "rpc.hello";
 /// notification.
 pub const ACK: &str = "rpc.ack";
 
+/// Says that a session is needed no longer: takes [`GoodbyeParams`], answers `true`. Meant to be a
+/// notification.
+pub const GOODBYE: &str = "rpc.goodbye";
+
 /// Asks for the outcome of a call: takes [`CallParams`], answers [`Resolution`].
 pub const RESOLVE: &str = "rpc.resolve";
 
@@ -66,6 +70,16 @@ objects! {
         /// The session to attach the connection to. An unknown one is answered with -32004.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub session: Option<SessionId>,
+    }
+}
+
+objects! {
+    /// What `rpc.goodbye` takes: a session that its client needs no longer. It is forgotten with all
+    /// its records when its last connection ends, and not only with its lease.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+    pub struct GoodbyeParams #[serde(deny_unknown_fields)] {
+        /// The session.
+        pub session: SessionId,
     }
 }
 

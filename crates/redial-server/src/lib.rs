@@ -48,8 +48,9 @@
 //!
 //! `rpc.hello` opens a session or attaches a connection to one, `rpc.ack` acknowledges calls,
 //! `rpc.resolve` answers with the outcome of a call or fences its id for ever, `rpc.cancel` cancels
-//! a call that has not started, `rpc.ping` answers, `rpc.discover` lists the methods. Their params
-//! and results are in [`redial_protocol::rpc`]. They pass every queue.
+//! a call that has not started, `rpc.goodbye` ends a session with its last connection, `rpc.ping`
+//! answers, `rpc.discover` lists the methods. Their params and results are in
+//! [`redial_protocol::rpc`]. They pass every queue.
 //!
 //! # Where to read on
 //!

@@ -63,8 +63,8 @@ pub trait Store: Any + Send + Sync {
     /// Makes a session durable, before its client hears of it.
     fn open_session(&self, session: SessionId, done: Done<()>);
 
-    /// The session's lease has ended: it and its records may go. Lost in a crash, it costs memory for
-    /// another lease.
+    /// The session's lease has ended, or its client has said goodbye: it and its records may go. Lost
+    /// in a crash, it costs memory for another lease.
     fn forget_session(&self, session: SessionId);
 
     /// All calls that are ready have been handed over: what waits may start as one batch. A store need

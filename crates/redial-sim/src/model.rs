@@ -183,6 +183,8 @@ impl Model {
             (rpc::ACK, _) => return self.ack(&request),
             (rpc::CANCEL, _) => return self.cancel(&request),
             (rpc::RESOLVE, _) => return self.resolve(&request, || waiter(true), &caller),
+            // Its sessions end with their lease.
+            (rpc::GOODBYE, _) => return,
             (rpc::PING, _) => br#""result":"pong""#.to_vec(),
             (_, Some(method)) => {
                 self.keep_session(&mut connection.attached, &request);

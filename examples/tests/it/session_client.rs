@@ -165,6 +165,15 @@ impl Observer for Watch {
     }
 }
 
+/// Serves from now on. Returns the address.
+async fn serve(server: &Server) -> String {
+    let listener = server.bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serving = server.clone();
+    tokio::spawn(async move { serving.serve(listener).await });
+    address
+}
+
 /// The client is killed when this has happened to its call. Returns what `--resolve` prints in the
 /// next life, the counter, and how many calls the server remembers in the end.
 async fn resolved_after(fault: Fault, until: EventKind) -> Option<(String, i64, u64)> {
@@ -174,10 +183,7 @@ async fn resolved_after(fault: Fault, until: EventKind) -> Option<(String, i64, 
     let server = builder.observer(Watch(sender)).build().unwrap();
     let rule = FaultRule::new(fault, 1.0).unwrap().for_method(Inc::NAME);
     server.faults().set([rule]);
-    let listener = server.bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let serving = server.clone();
-    tokio::spawn(async move { serving.serve(listener).await });
+    let address = serve(&server).await;
 
     let tokens = path(&format!("{until:?}"));
     let folder = tokens.display();
@@ -221,6 +227,27 @@ async fn a_call_that_was_lost_before_the_crash_is_fenced() {
         "{text}"
     );
     assert_eq!(value, 0);
+}
+
+/// A client that needs its session no longer leaves nothing behind.
+#[tokio::test]
+async fn a_client_that_has_ended_has_no_session() {
+    let counters = Counters::default();
+    let server = counters.register(Server::builder()).build().unwrap();
+    let address = serve(&server).await;
+    let Some(mut client) = client(&address, "--calls 20") else {
+        return;
+    };
+    let output = ended(client.spawn().unwrap()).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let gone = async {
+        while server.stats().connections > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.unwrap();
+    let stats = server.stats();
+    assert_eq!((stats.sessions, stats.session_records), (0, 0));
 }
 
 /// A server that knows ids again, and no `rpc.hello`.

@@ -35,7 +35,7 @@ const ACK_IDLE: Duration = Duration::from_millis(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One connection that stands.
-pub(super) struct Connection<'a, Io> {
+pub(super) struct Connection<'a, Io: AsyncRead + AsyncWrite + Unpin> {
     io: Io,
     shared: &'a Shared,
     link: usize,
@@ -57,6 +57,21 @@ pub(super) struct Connection<'a, Io> {
     acks_at: Option<Instant>,
     /// When the connection is closed, whether or not everything is written.
     close_at: Option<Instant>,
+    is_over: bool,
+    /// The process that has made it.
+    process: u32,
+}
+
+/// The driver is dropped with its runtime, as when `main` returns: what is due is written if the
+/// transport takes it at once. The connections of a process that this one was forked from are not to
+/// be touched.
+impl<Io: AsyncRead + AsyncWrite + Unpin> Drop for Connection<'_, Io> {
+    fn drop(&mut self) {
+        let is_open = !self.is_over && self.process == std::process::id();
+        if is_open && self.shared.end_link(self.link) {
+            let _ = self.poll_write(&mut Context::from_waker(Waker::noop()));
+        }
+    }
 }
 
 impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
@@ -78,6 +93,8 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             timer_at: None,
             acks_at: None,
             close_at: None,
+            is_over: false,
+            process: std::process::id(),
         }
     }
 
@@ -88,6 +105,12 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
 
     /// Ready, with the reason, when the connection is over.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<String> {
+        let polled = self.poll_open(context);
+        self.is_over = polled.is_ready();
+        polled
+    }
+
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<String> {
         if let Err(reason) = self.poll_timer(context) {
             return Poll::Ready(reason);
         }

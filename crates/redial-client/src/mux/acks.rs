@@ -9,7 +9,7 @@ use std::{borrow::Cow, time::Instant};
 
 use redial_protocol::{
     SessionCall, SessionId,
-    rpc::{self, AckParams, CallParams},
+    rpc::{self, AckParams, CallParams, GoodbyeParams},
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -70,14 +70,19 @@ impl Mux {
             sessions.ack_link = None;
             self.flush_acks(link);
             let is_done = |session: &Session<_>| session.is_unused() && !session.has_unsent_acks();
-            self.sessions.retired.retain(|session| !is_done(session));
+            let over = self
+                .sessions
+                .retired
+                .extract_if(.., |session| is_done(session));
+            let over: Vec<_> = over.filter(Session::is_over).collect();
+            self.say_goodbye(over.iter().map(|session| session.id));
         }
         self.sessions.seen_appends = self.sessions.appends;
         self.elect_opener(now);
     }
 
-    /// The client is gone. Gives the link on which the last acks are to be written, if there are
-    /// any: without them its server would keep the records for a whole lease.
+    /// The client is gone. Gives the link on which the last acks and the goodbye are to be written, if
+    /// there are any: without them its server would keep session and records for a whole lease.
     pub(crate) fn begin_close(&mut self) -> Option<usize> {
         self.is_closing = true;
         let has_unsent_acks = self.sessions.iter().any(Session::has_unsent_acks);
@@ -85,8 +90,35 @@ impl Mux {
         if has_unsent_acks {
             self.flush_acks(link);
         }
+        let over = self.sessions.iter().filter(|session| session.is_over());
+        for session in over.map(|session| session.id).collect::<Vec<_>>() {
+            self.send_notification(link, rpc::GOODBYE, &GoodbyeParams { session });
+        }
         self.wakers.extend(self.links[link].driver.take());
         (self.links[link].unsent() > 0).then_some(link)
+    }
+
+    /// Tells the server on all connections, which may be attached, that sessions are needed no longer.
+    fn say_goodbye(&mut self, sessions: impl Iterator<Item = SessionId>) {
+        for session in sessions {
+            for link in 0..self.links.len() {
+                if self.links[link].is_connected && !self.links[link].is_plain {
+                    self.send_notification(link, rpc::GOODBYE, &GoodbyeParams { session });
+                }
+            }
+        }
+    }
+
+    /// The link's driver is about to go, and the connection with it. Whether there are acks for it, and
+    /// nothing else, to be written.
+    pub(crate) fn flush_last_acks(&mut self, number: usize) -> bool {
+        let link = &self.links[number];
+        let may_ack = link.attached.is_some() && link.unsent() == 0;
+        if !may_ack || !self.sessions.iter().any(Session::has_unsent_acks) {
+            return false;
+        }
+        self.flush_acks(number);
+        true
     }
 
     /// Sends acks now if they are many, or if a call waits for the room that they make.

@@ -145,6 +145,7 @@ impl ModelWorld {
                 self.welcome(serial, params["session"].as_str());
             }
             "rpc.ack" => self.acknowledged(&params),
+            "rpc.goodbye" => self.ended(&params),
             _ => self.arrived(&id, request.meta.ack),
         }
     }
@@ -174,6 +175,19 @@ impl ModelWorld {
         let range = |pair: &Value| pair[0].as_u64().unwrap()..pair[1].as_u64().unwrap();
         let above = above.into_iter().flatten().flat_map(range);
         self.record_acks(session, (0..ack).chain(above).collect());
+    }
+
+    /// Only a session whose calls have all been acknowledged is needed no longer.
+    fn ended(&mut self, params: &Value) {
+        let session = params["session"].as_str().unwrap().parse().unwrap();
+        let records = self.server.get(&session).expect("it was opened");
+        let mut open = (0..records.end).filter(|number| !records.acknowledged.contains(number));
+        assert_eq!(open.next(), None, "{session} is not over");
+        let mut names = self.calls.iter().filter(|call| {
+            let is_of_it = call.id.is_some_and(|name| name.session == session);
+            is_of_it && call.state != ModelState::Done
+        });
+        assert!(names.next().is_none(), "a call of {session} is open");
     }
 
     /// Only what has ended may be acknowledged.

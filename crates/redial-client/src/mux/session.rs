@@ -112,6 +112,11 @@ impl<K: Copy> Session<K> {
         self.running + self.retained == 0
     }
 
+    /// Whether no call of it is needed any more, here or elsewhere.
+    pub(crate) fn is_over(&self) -> bool {
+        self.running + self.retained() == 0
+    }
+
     /// Assigns the next number to a call. There must be room.
     pub(crate) fn take(&mut self, key: K) -> u64 {
         debug_assert!(self.has_room());

@@ -32,6 +32,15 @@ async fn one_call(client: &Client, peer: &mut Peer, sessions: &mut Sessions) {
     call.await.unwrap().unwrap();
 }
 
+/// The one session is needed no longer, and the connection is closed.
+async fn hear_goodbye(peer: &mut Peer, sessions: &mut Sessions) {
+    let goodbye = peer.next().await;
+    assert_eq!(goodbye.method, "rpc.goodbye");
+    peer.serve(sessions, &goodbye).await;
+    assert!(sessions.known.keys().eq(&sessions.ended));
+    assert!(peer.request().await.is_none(), "the connection is closed");
+}
+
 fn close(client: Client) -> JoinHandle<Duration> {
     tokio::spawn(async move {
         let before = now();
@@ -63,7 +72,7 @@ async fn acknowledgements_are_written_before_close_returns() {
     );
     peer.serve(&mut sessions, &ack).await;
     assert_eq!(sessions.only().ack, 3);
-    assert!(peer.request().await.is_none(), "the connection is closed");
+    hear_goodbye(&mut peer, &mut sessions).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +85,7 @@ async fn dropping_the_last_clone_acknowledges_too() {
     assert_eq!((ack.method.as_str(), ack.at), ("rpc.ack", now()));
     peer.serve(&mut sessions, &ack).await;
     assert_eq!(sessions.only().ack, 1);
-    assert!(peer.request().await.is_none(), "the connection is closed");
+    hear_goodbye(&mut peer, &mut sessions).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +214,51 @@ async fn a_record_that_is_kept_for_a_token_elsewhere_outlives_the_client() {
     while let Some(seen) = peer.request().await {
         assert!(peer.serve(&mut sessions, &seen).await);
     }
+    assert!(sessions.ended.is_empty(), "it may be asked for elsewhere");
     let table = sessions.only();
     assert!(table.executed.contains_key(&0));
     assert_eq!((table.ack, table.above.len()), (0, 0));
+}
+
+/// `main` returns after the last reply: no task has another turn.
+#[test]
+fn a_runtime_that_ends_at_once_leaves_neither_session_nor_record() {
+    for is_closed_first in [true, false] {
+        let (mut network, connector) = network(1 << 16);
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().build().unwrap()
+        };
+        let (clients, servers) = (runtime(), runtime());
+        let mut sessions = Sessions::new();
+        let builder = peer::with_sessions();
+        let client = clients.block_on(builder.connect_with(connector)).unwrap();
+        let mut peer = servers.block_on(network.accept());
+        let call = clients.spawn(client.request("inc", json!({})).into_future());
+        let served = std::thread::spawn(move || {
+            servers.block_on(one_served(&mut peer, &mut sessions));
+            (servers, peer, sessions)
+        });
+        clients.block_on(call).unwrap().unwrap();
+        if is_closed_first {
+            drop(client);
+            drop(clients);
+        } else {
+            drop(clients);
+            drop(client);
+        }
+        let (servers, mut peer, mut sessions) = served.join().unwrap();
+        servers.block_on(async {
+            while let Some(seen) = peer.request().await {
+                assert!(peer.serve(&mut sessions, &seen).await);
+            }
+        });
+        assert_eq!(sessions.only().ack, 1);
+        assert_eq!(sessions.ended.len(), usize::from(is_closed_first));
+    }
+}
+
+async fn one_served(peer: &mut Peer, sessions: &mut Sessions) {
+    let request = peer.next_call(sessions).await;
+    peer.execute(sessions, &request, json!(1)).await;
 }

@@ -6,7 +6,7 @@ use redial_protocol::SessionId;
 
 use crate::{origin::Origin, peer::Peer, shared::Shared, table::Session, waiter::Waiter};
 
-/// The session's lease begins when the last of its attachments is dropped.
+/// The session's lease begins when the last of its attachments is dropped, or it ends then.
 pub(super) struct Attachment {
     shared: Arc<Shared>,
     session: Arc<Session<Waiter>>,
@@ -44,6 +44,8 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let sessions = &self.shared.table.sessions;
-        sessions.detach(&self.session, self.shared.awake.now());
+        if sessions.detach(&self.session, self.shared.awake.now()) {
+            self.shared.forget_sessions();
+        }
     }
 }

@@ -33,6 +33,7 @@ impl Dispatcher<'_> {
             }
             rpc::ACK => self.answer(call, Self::ack),
             rpc::CANCEL => self.cancel(call),
+            rpc::GOODBYE => self.answer(call, Self::goodbye),
             rpc::RESOLVE => self.resolve(call),
             name => {
                 let methods = self.shared.router.methods().iter();
@@ -155,6 +156,20 @@ impl Dispatcher<'_> {
         let session = Arc::clone(attachment.session());
         self.scratch.sessions.push(attachment);
         Ok(session)
+    }
+
+    /// The client needs a session no longer: this connection keeps it alive no more. An unknown one
+    /// has ended before.
+    fn goodbye(&mut self, params: rpc::GoodbyeParams) -> Result<bool, ErrorObject> {
+        self.scratch.deferred.finish(self.shared);
+        let sessions = &self.shared.table.sessions;
+        let _ = self.with_session(params.session, |session| sessions.end(session.id()));
+        let is_it = |attached: &mut Attachment| attached.session().id() == params.session;
+        self.scratch
+            .sessions
+            .retain_mut(|attached| !is_it(attached));
+        self.scratch.other_session.take_if(is_it);
+        Ok(true)
     }
 
     /// Forgets what the caller acknowledges.

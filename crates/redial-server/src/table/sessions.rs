@@ -144,15 +144,24 @@ impl<W> Sessions<W> {
         lock(&self.registry).attach(id, self.limits.lease, now)
     }
 
-    /// A connection is gone: if it was the last one, the lease begins.
-    pub(crate) fn detach(&self, session: &Session<W>, now: Instant) {
+    /// A connection is gone: if it was the last one, the lease begins, or the session is forgotten, if
+    /// its client has said goodbye. True if it is.
+    pub(crate) fn detach(&self, session: &Session<W>, now: Instant) -> bool {
         // Outside the registry's lock. If another connection changes it meanwhile, that one
         // detaches later, or the search for room finds out.
         let is_empty = session.with(|records| {
             records.shrink();
             records.live() == 0
         });
-        lock(&self.registry).detach(session.id(), is_empty, now);
+        let ended = lock(&self.registry).detach(session.id(), is_empty, now);
+        // Nothing of it runs, so nobody waits.
+        ended.is_some_and(|session| session.with(Records::clear).is_empty())
+    }
+
+    /// The client needs a session no longer: it ends with its last connection, and not only with its
+    /// lease, if no call of it runs or has an outcome that is not acknowledged by then.
+    pub(crate) fn end(&self, id: SessionId) {
+        lock(&self.registry).end(id);
     }
 
     /// Forgets up to `at_most` sessions whose lease has ended.

@@ -13,6 +13,7 @@ mod duplicates;
 mod every_refusal;
 mod faults;
 mod frozen;
+mod goodbyes;
 mod hostile;
 mod kept_values;
 mod leases;

@@ -137,6 +137,7 @@ async fn the_params_of_the_protocols_own_methods_are_objects() {
         ("rpc.hello", "[]"),
         ("rpc.hello", r#"["123456789abcdef"]"#),
         ("rpc.ack", r#"["123456789abcdef",7,[]]"#),
+        ("rpc.goodbye", r#"["123456789abcdef"]"#),
         ("rpc.resolve", call),
         ("rpc.cancel", call),
     ] {

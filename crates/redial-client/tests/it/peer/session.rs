@@ -15,6 +15,8 @@ pub(crate) struct Sessions {
     pub(crate) known: BTreeMap<String, Table>,
     /// How many were opened.
     pub(crate) opened: u64,
+    /// Of those it has opened, the ones that are needed no longer.
+    pub(crate) ended: BTreeSet<String>,
     /// The window that it announces.
     pub(crate) window: u64,
     pub(crate) max_frame: u64,
@@ -175,6 +177,11 @@ impl Peer {
             "rpc.ack" => {
                 assert!(seen.is_notification);
                 sessions.ack(&seen.params);
+            }
+            "rpc.goodbye" => {
+                assert!(seen.is_notification);
+                let session = seen.params["session"].as_str().unwrap();
+                sessions.ended.insert(session.to_owned());
             }
             "rpc.cancel" => {
                 assert!(seen.is_notification);

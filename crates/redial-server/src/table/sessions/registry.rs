@@ -53,6 +53,8 @@ struct Entry<W> {
     /// A peer has heard that the session is unknown, and it stays so, whatever time it is for
     /// others: each connection goes by the time of its latest read.
     is_expired: bool,
+    /// Its client has said that it needs it no longer.
+    is_ended: bool,
 }
 
 impl<W> Registry<W> {
@@ -140,6 +142,7 @@ impl<W> Registry<W> {
             connections: 1,
             idle_since: now,
             is_expired: false,
+            is_ended: false,
         };
         self.by_id.insert(id.bits(), entry);
         session
@@ -172,10 +175,22 @@ impl<W> Registry<W> {
         Some(Arc::clone(&entry.session))
     }
 
-    pub(super) fn detach(&mut self, id: SessionId, is_empty: bool, now: Instant) {
-        let Some(entry) = self.by_id.get_mut(&id.bits()) else {
-            return;
-        };
+    /// Its client needs a session no longer.
+    pub(super) fn end(&mut self, id: SessionId) {
+        if let Some(entry) = self.by_id.get_mut(&id.bits()) {
+            entry.is_ended = true;
+        }
+    }
+
+    /// Gives the session, if it is forgotten now: a goodbye that came before its time takes no call
+    /// along.
+    pub(super) fn detach(
+        &mut self,
+        id: SessionId,
+        is_empty: bool,
+        now: Instant,
+    ) -> Option<Arc<Session<W>>> {
+        let entry = self.by_id.get_mut(&id.bits())?;
         entry.connections -= 1;
         if entry.connections == 0 {
             entry.idle_since = now;
@@ -184,7 +199,12 @@ impl<W> Registry<W> {
             if is_empty {
                 self.empty.insert((now, id));
             }
+            // Asked again, now that no connection can change it.
+            if entry.is_ended && entry.session.live() == 0 {
+                return self.forget(id);
+            }
         }
+        None
     }
 
     /// Whether a peer may have another session with a connection, of so many.
