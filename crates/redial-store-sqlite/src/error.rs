@@ -1,0 +1,187 @@
+//! Why a store can't be opened, and how SQLite's errors are told apart.
+
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use redial_server::store::StoreError;
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// Why a store can't be opened. Each message names the file and says what to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The folder of the file does not exist.
+    #[error("{}: no such folder; create it, or name a file in another one", .0.display())]
+    NoFolder(PathBuf),
+    /// The folder or the file can't be written.
+    #[error("{}: {why}; the store needs to write this file and others beside it, so make both writable, or name a file elsewhere", .path.display())]
+    ReadOnly {
+        /// The file that can't be written.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// Another store has the file open.
+    #[error("{}: in use by {owner}; stop that one first, or name another file", .path.display())]
+    InUse {
+        /// The store's file.
+        path: PathBuf,
+        /// Who has it open.
+        owner: Owner,
+    },
+    /// The file system has no locks, as some network file systems don't, or no shared memory.
+    #[error("{}: the file system can't lock this file ({why}), so two servers could write it; name a file on a local disk", .path.display())]
+    NoLocks {
+        /// The store's file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// The file is of another program.
+    #[error("{}: {why}; nothing was changed; name another file, or move this one away", .path.display())]
+    Foreign {
+        /// The store's file.
+        path: PathBuf,
+        /// How it is known.
+        why: String,
+    },
+    /// A newer version of this crate has written the file.
+    #[error("{}: its tables have version {found}, and this program knows version {known}; nothing was changed; use the newer program, or restore a backup", .path.display())]
+    Newer {
+        /// The store's file.
+        path: PathBuf,
+        /// The version of its tables.
+        found: i64,
+        /// The version that this crate writes.
+        known: i64,
+    },
+    /// The file is damaged.
+    #[error("{}: damaged ({why}); restore a backup, or save what can be saved with `sqlite3 FILE .recover`", .path.display())]
+    Damaged {
+        /// The store's file.
+        path: PathBuf,
+        /// What SQLite says.
+        why: String,
+    },
+    /// The program's own [`migrate`](crate::SqliteOptions::migrate) has failed; nothing that it did was kept.
+    #[error("{}: the program's migration failed, and nothing of it was kept: {source}", .path.display())]
+    Migration {
+        /// The store's file.
+        path: PathBuf,
+        /// What it failed with.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The system can't do what is needed.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// SQLite can't do what is needed.
+    #[error("{}: {source}", .path.display())]
+    Sqlite {
+        /// The store's file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+/// Who has a store's file open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A process.
+    Process(u32),
+    /// Another store of this process.
+    ThisProcess,
+    /// Its process has not written its number yet.
+    Unknown,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(id) => write!(f, "process {id}"),
+            Self::ThisProcess => f.write_str("another store of this process"),
+            Self::Unknown => f.write_str("another process"),
+        }
+    }
+}
+
+impl OpenError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let path = path.to_owned();
+        if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem) {
+            return Self::ReadOnly {
+                path,
+                why: source.to_string(),
+            };
+        }
+        Self::Io { path, source }
+    }
+
+    pub(crate) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::Foreign {
+                path,
+                why: "not an SQLite database".to_owned(),
+            },
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged {
+                path,
+                why: source.to_string(),
+            },
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly {
+                path,
+                why: source.to_string(),
+            },
+            _ => Self::Sqlite { path, source },
+        }
+    }
+}
+
+/// What failed, with the file's name and what to do.
+pub(crate) fn describe(path: &Path, error: &rusqlite::Error) -> String {
+    let advice = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "make room on its disk; the store then goes on by itself",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "it is damaged: stop the server and restore a backup"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program writes to it: stop that one; the store then goes on by itself"
+        }
+        _ => "look at its disk; the store tries again by itself",
+    };
+    format!("{}: {error}; {advice}", path.display())
+}
+
+/// An error of a step that was rolled back for certain.
+pub(crate) fn nothing_done(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::nothing_done(describe(path, error))
+}
+
+/// SQLite's own words for what is no fault of the handler that met it.
+const STORAGE_FAILURES: [&str; 8] = [
+    "database or disk is full",
+    "disk I/O error",
+    "database disk image is malformed",
+    "attempt to write a readonly database",
+    "unable to open database file",
+    "database is locked",
+    "out of memory",
+    "file is not a database",
+];
+
+/// Whether a handler's error is about the storage. The text is all that is left of it: a handler may
+/// have wrapped the error of SQLite in one of its own.
+pub(crate) fn is_storage_failure(outcome: &[u8]) -> bool {
+    let text = std::str::from_utf8(outcome).unwrap_or_default();
+    STORAGE_FAILURES.iter().any(|words| text.contains(words))
+}

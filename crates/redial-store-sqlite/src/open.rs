@@ -1,0 +1,221 @@
+//! How a file is opened: what is refused, what is made, and how SQLite is set.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::{
+    error::OpenError,
+    guard::Guard,
+    options::SqliteOptions,
+    schema::{self, APPLICATION_ID, VERSION},
+};
+
+/// How long the writer waits while another program writes to the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many prepared statements of handlers are kept.
+const KEPT_STATEMENTS: usize = 128;
+
+/// How SQLite is set for the writer. `fullfsync` matters on macOS only, where `fsync` alone does not
+/// reach the disk.
+const SETUP: &str = "
+    PRAGMA foreign_keys = ON;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA cache_size = -16384;
+    PRAGMA journal_size_limit = 16777216;
+    PRAGMA fullfsync = ON;
+    PRAGMA checkpoint_fullfsync = ON;
+    PRAGMA trusted_schema = OFF;
+";
+
+/// The writer's connection.
+pub(crate) struct Writable {
+    pub(crate) connection: Connection,
+    pub(crate) guard: Guard,
+    /// The name of the table of calls.
+    pub(crate) table: String,
+}
+
+/// The file's whole name, so that a change of the working folder changes nothing.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(OpenError::NoFolder(folder.to_owned()));
+    }
+    // Two names of one file are one lock.
+    if let Ok(whole) = fs::canonicalize(path) {
+        return Ok(whole);
+    }
+    let whole = fs::canonicalize(folder).map_err(|error| OpenError::io(folder, error))?;
+    Ok(whole.join(path.file_name().unwrap_or_default()))
+}
+
+/// Opens the file for writing, and makes it if there is none. The lock is held.
+pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable, OpenError> {
+    let is_new = fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
+    check_application(&connection, path)?;
+    set_up(&connection, path, options)?;
+    let sqlite = |error| OpenError::sqlite(path, error);
+    let guard = Guard::install(&mut connection).map_err(sqlite)?;
+    if schema::read_meta(&connection).map_err(sqlite)?.is_none() {
+        make(&connection, path)?;
+    }
+    if is_new {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        sync_folder(folder).map_err(|error| OpenError::io(folder, error))?;
+    }
+    let table = check_version(&connection, path)?;
+    migrate(&connection, &guard, path, options)?;
+    Ok(Writable { connection, guard, table })
+}
+
+/// Opens a file that was open before, to find out whether it can be used again. It is never made anew.
+pub(crate) fn reopen(path: &Path, options: &SqliteOptions) -> Result<Writable, OpenError> {
+    let mut connection = connect(path, OpenFlags::empty())?;
+    check_application(&connection, path)?;
+    set_up(&connection, path, options)?;
+    let sqlite = |error| OpenError::sqlite(path, error);
+    let guard = Guard::install(&mut connection).map_err(sqlite)?;
+    let table = check_version(&connection, path)?;
+    Ok(Writable { connection, guard, table })
+}
+
+fn connect(path: &Path, more: OpenFlags) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+    let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let is_read_only = connection.is_readonly("main")?;
+        Ok((connection, is_read_only))
+    });
+    match opened {
+        Ok((connection, false)) => Ok(connection),
+        Ok((_, true)) => Err(OpenError::ReadOnly {
+            path: path.to_owned(),
+            why: "read-only file".to_owned(),
+        }),
+        Err(error) => Err(OpenError::sqlite(path, error)),
+    }
+}
+
+/// Refuses the files of other programs, before anything is changed.
+fn check_application(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |error| OpenError::sqlite(path, error);
+    let id: i64 = connection
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(sqlite)?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(sqlite)?;
+    let why = match (id, tables) {
+        (APPLICATION_ID, _) | (0, 0) => return Ok(()),
+        (0, _) => "a database of another program, which has tables but none of Redial's".to_owned(),
+        (id, _) => format!("a database of another program (its application_id is {id})"),
+    };
+    Err(OpenError::Foreign { path: path.to_owned(), why })
+}
+
+fn set_up(connection: &Connection, path: &Path, options: &SqliteOptions) -> Result<(), OpenError> {
+    let sqlite = |error| OpenError::sqlite(path, error);
+    let mode = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+        .map_err(|error| no_shared_memory(path, error))?;
+    if mode != "wal" {
+        return Err(OpenError::NoLocks {
+            path: path.to_owned(),
+            why: format!("SQLite keeps its journal mode at {mode}, and can't switch to wal"),
+        });
+    }
+    connection.execute_batch(SETUP).map_err(sqlite)?;
+    let synchronous = if options.is_synced { "FULL" } else { "OFF" };
+    connection.pragma_update(None, "synchronous", synchronous).map_err(sqlite)?;
+    if let Some(bytes) = options.max_bytes {
+        let page: u32 = connection
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .map_err(sqlite)?;
+        let pages = bytes / u64::from(page).max(1);
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX - 2).max(1);
+        connection
+            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            .map_err(sqlite)?;
+    }
+    connection.set_prepared_statement_cache_capacity(KEPT_STATEMENTS);
+    Ok(())
+}
+
+/// A file system without shared memory or locks shows here.
+fn no_shared_memory(path: &Path, error: rusqlite::Error) -> OpenError {
+    let is_about_locks = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::FileLockingProtocolFailed | ErrorCode::SystemIoFailure)
+    );
+    if !is_about_locks {
+        return OpenError::sqlite(path, error);
+    }
+    OpenError::NoLocks {
+        path: path.to_owned(),
+        why: error.to_string(),
+    }
+}
+
+fn make(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let made = connection.unchecked_transaction().and_then(|transaction| {
+        schema::create(&transaction)?;
+        transaction.commit()
+    });
+    made.map_err(|error| OpenError::sqlite(path, error))
+}
+
+/// A new file survives a power cut only if its folder was synced.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn check_version(connection: &Connection, path: &Path) -> Result<String, OpenError> {
+    let meta = schema::read_meta(connection).map_err(|error| OpenError::sqlite(path, error))?;
+    let path = path.to_owned();
+    match meta {
+        Some((VERSION, table)) => Ok(table),
+        Some((found, _)) if found > VERSION => Err(OpenError::Newer { path, found, known: VERSION }),
+        _ => Err(OpenError::Damaged {
+            path,
+            why: "the row of redial_meta is missing or makes no sense".to_owned(),
+        }),
+    }
+}
+
+/// Runs the program's migration in a transaction of its own.
+fn migrate(
+    connection: &Connection,
+    guard: &Guard,
+    path: &Path,
+    options: &mut SqliteOptions,
+) -> Result<(), OpenError> {
+    let Some(migration) = options.migration.take() else {
+        return Ok(());
+    };
+    let sqlite = |error| OpenError::sqlite(path, error);
+    let transaction = connection.unchecked_transaction().map_err(sqlite)?;
+    guard
+        .migration(|| migration(&transaction))
+        .map_err(|source| OpenError::Migration { path: path.to_owned(), source })?;
+    if transaction.is_autocommit() {
+        return Err(OpenError::Migration {
+            path: path.to_owned(),
+            source: "its SQL has rolled the transaction back".into(),
+        });
+    }
+    transaction.commit().map_err(sqlite)
+}
