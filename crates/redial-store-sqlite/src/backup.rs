@@ -5,7 +5,11 @@ use std::{
     path::Path,
 };
 
-use rusqlite::{Connection, Result, backup::{Backup, StepResult}, ffi};
+use rusqlite::{
+    Connection, Result,
+    backup::{Backup, StepResult},
+    ffi,
+};
 
 use crate::{open::sync_folder, readers::Readers};
 
@@ -14,7 +18,9 @@ pub(crate) fn write(readers: &Readers, path: &Path) -> Result<()> {
     let made = OpenOptions::new().write(true).create_new(true).open(path);
     made.map_err(|error| failed(path, &error.to_string()))?;
     readers.read_without_snapshot(|source| copy(source, path))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let synced = File::open(path).and_then(|file| file.sync_all());
     let synced = synced.and_then(|()| sync_folder(folder.unwrap_or(Path::new("."))));
     synced.map_err(|error| failed(path, &error.to_string()))

@@ -6,7 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use redial_server::{Abort, store::{Ending, Outcome, StoreError}};
+use redial_server::{
+    Abort,
+    store::{Ending, Outcome, StoreError},
+};
 use rusqlite::{Connection, ErrorCode};
 
 use crate::{
@@ -109,9 +112,12 @@ impl Witness {
                 stored.is_some_and(|stored| stored.call == call && stored.state == state)
             }
             Self::NoSlot(slot) => statements.get(slot)?.is_none(),
-            Self::Plain { generation, row, state, fingerprint } => {
-                statements.get_plain(generation, row)? == Some((state, fingerprint))
-            }
+            Self::Plain {
+                generation,
+                row,
+                state,
+                fingerprint,
+            } => statements.get_plain(generation, row)? == Some((state, fingerprint)),
             Self::NoPlain { generation, row } => statements.get_plain(generation, row)?.is_none(),
             Self::Session { id, is_there } => statements.has_session(id)? == is_there,
         })
@@ -127,7 +133,11 @@ impl From<rusqlite::Error> for Stop {
 impl Batch<'_, '_> {
     /// Runs jobs from the front, as many as one transaction may hold, and commits them. Returns how many
     /// there were; their replies are in `replies`.
-    pub(crate) fn run(&mut self, jobs: &mut [Job], replies: &mut Replies) -> Result<usize, Trouble> {
+    pub(crate) fn run(
+        &mut self,
+        jobs: &mut [Job],
+        replies: &mut Replies,
+    ) -> Result<usize, Trouble> {
         let mut count = jobs.len().min(MAX_JOBS);
         let mut how = How::Bare;
         loop {
@@ -197,9 +207,11 @@ impl Batch<'_, '_> {
                 replies.push(Err(StoreError::nothing_done(error)));
                 Ok(1)
             }
-            Breach::RolledBack(outcome) if outcome.ending() == Ending::Result => {
-                self.fail_first(jobs, replies, "the handler's SQL has rolled its transaction back")
-            }
+            Breach::RolledBack(outcome) if outcome.ending() == Ending::Result => self.fail_first(
+                jobs,
+                replies,
+                "the handler's SQL has rolled its transaction back",
+            ),
             Breach::RolledBack(outcome) => self.record_first(jobs, replies, outcome),
         }
     }
@@ -250,7 +262,10 @@ impl Batch<'_, '_> {
     fn roll_back(&mut self) -> Result<(), Trouble> {
         self.memory.roll_back();
         let rolled_back = self.statements.roll_back();
-        rolled_back.map_err(|error| Trouble { error, is_uncertain: false })
+        rolled_back.map_err(|error| Trouble {
+            error,
+            is_uncertain: false,
+        })
     }
 
     fn give_up(&mut self, error: rusqlite::Error, is_commit: bool) -> Trouble {

@@ -46,7 +46,10 @@ pub(crate) fn open_numbers(acknowledged: &Acknowledged) -> String {
 /// What a session has acknowledged, as it was written; `None` if that is damaged.
 pub(crate) fn acknowledged(below: i64, open: &str) -> Option<Acknowledged> {
     let numbers = open.strip_prefix('[')?.strip_suffix(']')?;
-    let numbers = numbers.split(',').map(str::trim).filter(|number| !number.is_empty());
+    let numbers = numbers
+        .split(',')
+        .map(str::trim)
+        .filter(|number| !number.is_empty());
     Some(Acknowledged {
         below: u64::try_from(below).ok()?,
         open: numbers.map(str::parse).collect::<Result<_, _>>().ok()?,
@@ -65,8 +68,16 @@ pub(crate) fn merge(known: &mut Acknowledged, other: &Acknowledged) -> bool {
         return false;
     }
     let before = (known.below, known.open.len());
-    let mut merged = if other.below > known.below { other.clone() } else { known.clone() };
-    let less = if other.below > known.below { &*known } else { other };
+    let mut merged = if other.below > known.below {
+        other.clone()
+    } else {
+        known.clone()
+    };
+    let less = if other.below > known.below {
+        &*known
+    } else {
+        other
+    };
     merged.open.retain(|number| !is_acknowledged(less, *number));
     let is_new = before != (merged.below, merged.open.len());
     if is_new {
@@ -80,7 +91,10 @@ mod tests {
     use super::*;
 
     fn acks(below: u64, open: &[u64]) -> Acknowledged {
-        Acknowledged { below, open: open.to_vec() }
+        Acknowledged {
+            below,
+            open: open.to_vec(),
+        }
     }
 
     #[test]

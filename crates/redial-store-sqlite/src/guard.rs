@@ -95,10 +95,14 @@ fn is_allowed(action: &AuthAction<'_>) -> bool {
         | AuthAction::Attach { .. }
         | AuthAction::Detach { .. }
         | AuthAction::Unknown { .. } => false,
-        AuthAction::Pragma { pragma_name, pragma_value } => {
+        AuthAction::Pragma {
+            pragma_name,
+            pragma_value,
+        } => {
             let is = |name: &&str| name.eq_ignore_ascii_case(pragma_name);
             HARMLESS_PRAGMAS.iter().any(|name| is(name))
-                || pragma_value.is_none() && ["user_version", "foreign_keys"].iter().any(|name| is(name))
+                || pragma_value.is_none()
+                    && ["user_version", "foreign_keys"].iter().any(|name| is(name))
         }
         AuthAction::Read { table_name, .. }
         | AuthAction::Insert { table_name }
@@ -124,7 +128,11 @@ fn is_allowed(action: &AuthAction<'_>) -> bool {
 fn is_allowed_at_open(action: &AuthAction<'_>) -> bool {
     match *action {
         AuthAction::Savepoint { .. } => true,
-        AuthAction::Pragma { pragma_name, .. } if pragma_name.eq_ignore_ascii_case("user_version") => true,
+        AuthAction::Pragma { pragma_name, .. }
+            if pragma_name.eq_ignore_ascii_case("user_version") =>
+        {
+            true
+        }
         _ => is_allowed(action),
     }
 }

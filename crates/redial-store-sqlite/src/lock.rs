@@ -20,7 +20,9 @@ impl Lock {
         let name = lock_path(path);
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false);
-        let mut file = opened.open(&name).map_err(|error| OpenError::io(&name, error))?;
+        let mut file = opened
+            .open(&name)
+            .map_err(|error| OpenError::io(&name, error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

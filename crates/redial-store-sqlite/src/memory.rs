@@ -45,12 +45,33 @@ pub(crate) struct Session {
 /// A step, with what it takes to undo it.
 #[derive(Debug)]
 enum Undo {
-    Recorded { session: SessionId, number: u64 },
-    Changed { session: SessionId, number: u64, before: Live },
-    Removed { session: SessionId, number: u64, before: Live },
-    Released { session: SessionId, number: u64, before: Live },
-    Watermark { session: SessionId, before: Acknowledged },
-    Saved { session: SessionId, slots: usize },
+    Recorded {
+        session: SessionId,
+        number: u64,
+    },
+    Changed {
+        session: SessionId,
+        number: u64,
+        before: Live,
+    },
+    Removed {
+        session: SessionId,
+        number: u64,
+        before: Live,
+    },
+    Released {
+        session: SessionId,
+        number: u64,
+        before: Live,
+    },
+    Watermark {
+        session: SessionId,
+        before: Acknowledged,
+    },
+    Saved {
+        session: SessionId,
+        slots: usize,
+    },
     Opened(SessionId),
     Forgotten(SessionId, Session),
     Grown,
@@ -79,9 +100,14 @@ impl Memory {
     /// acknowledged.
     pub(crate) fn inherit(&mut self, before: &Self) {
         for (id, old) in &before.sessions {
-            let Some(session) = self.sessions.get_mut(id) else { continue };
+            let Some(session) = self.sessions.get_mut(id) else {
+                continue;
+            };
             for (number, live) in &mut session.live {
-                let runs = old.live.get(number).is_some_and(|old| old.state == State::Running);
+                let runs = old
+                    .live
+                    .get(number)
+                    .is_some_and(|old| old.state == State::Running);
                 if runs && matches!(live.state, State::Interrupted { .. }) {
                     live.state = State::Running;
                 }
@@ -115,14 +141,26 @@ impl Memory {
             Undo::Recorded { session, number } => {
                 self.session(session).live.remove(&number);
             }
-            Undo::Changed { session, number, before } => {
+            Undo::Changed {
+                session,
+                number,
+                before,
+            } => {
                 self.session(session).live.insert(number, before);
             }
-            Undo::Removed { session, number, before } => {
+            Undo::Removed {
+                session,
+                number,
+                before,
+            } => {
                 self.free.pop();
                 self.session(session).live.insert(number, before);
             }
-            Undo::Released { session, number, before } => {
+            Undo::Released {
+                session,
+                number,
+                before,
+            } => {
                 self.pending -= 1;
                 let session = self.session(session);
                 session.pending.pop();
@@ -142,7 +180,13 @@ impl Memory {
                 let slots = session.live.len() + session.pending.len();
                 self.free.truncate(self.free.len() - slots);
                 self.pending += session.pending.len();
-                self.sessions.insert(id, Session { is_queued: false, ..session });
+                self.sessions.insert(
+                    id,
+                    Session {
+                        is_queued: false,
+                        ..session
+                    },
+                );
                 self.queue(id);
             }
             Undo::Grown => self.next_slot -= 1,
@@ -203,7 +247,10 @@ impl Memory {
             // One that was forgotten has nothing to save.
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.is_queued = false;
-                self.undo.push(Undo::Saved { session: id, slots: 0 });
+                self.undo.push(Undo::Saved {
+                    session: id,
+                    slots: 0,
+                });
                 return Some(id);
             }
         }
@@ -212,7 +259,9 @@ impl Memory {
 
     /// The session's acknowledgements are written in this batch: its slots may be used again in it.
     pub(crate) fn saved(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         let slots = session.pending.len();
         self.pending -= slots;
         self.free.append(&mut session.pending);
@@ -230,7 +279,9 @@ impl Memory {
 
     /// Takes in what a session has acknowledged.
     pub(crate) fn acknowledge(&mut self, id: SessionId, acknowledged: &Acknowledged) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         if session.acknowledged == *acknowledged {
             return;
         }
@@ -238,7 +289,10 @@ impl Memory {
         if !merge(&mut session.acknowledged, acknowledged) {
             return;
         }
-        self.undo.push(Undo::Watermark { session: id, before });
+        self.undo.push(Undo::Watermark {
+            session: id,
+            before,
+        });
         let below = session.acknowledged.below;
         let mut from = 0;
         while let Some((&number, &before)) = session.live.range(from..below).next() {
@@ -247,7 +301,11 @@ impl Memory {
                 session.live.remove(&number);
                 session.pending.push(before.slot);
                 self.pending += 1;
-                self.undo.push(Undo::Released { session: id, number, before });
+                self.undo.push(Undo::Released {
+                    session: id,
+                    number,
+                    before,
+                });
             }
         }
         self.queue(id);
@@ -261,17 +319,27 @@ impl Memory {
 
     /// A call that was on record has another state.
     pub(crate) fn change(&mut self, session: SessionId, number: u64, state: State) {
-        let Some(live) = self.session(session).live.get_mut(&number) else { return };
+        let Some(live) = self.session(session).live.get_mut(&number) else {
+            return;
+        };
         let before = *live;
         live.state = state;
-        self.undo.push(Undo::Changed { session, number, before });
+        self.undo.push(Undo::Changed {
+            session,
+            number,
+            before,
+        });
     }
 
     /// A call is not on record any more, and its row is deleted.
     pub(crate) fn remove(&mut self, session: SessionId, number: u64) {
         if let Some(before) = self.session(session).live.remove(&number) {
             self.free.push(before.slot);
-            self.undo.push(Undo::Removed { session, number, before });
+            self.undo.push(Undo::Removed {
+                session,
+                number,
+                before,
+            });
         }
     }
 
@@ -283,9 +351,12 @@ impl Memory {
 
     /// A session's row is deleted in this batch, so that its records don't count any more.
     pub(crate) fn forget(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.remove(&id) else { return };
+        let Some(session) = self.sessions.remove(&id) else {
+            return;
+        };
         self.pending -= session.pending.len();
-        self.free.extend(session.live.values().map(|live| live.slot));
+        self.free
+            .extend(session.live.values().map(|live| live.slot));
         self.free.extend(&session.pending);
         self.undo.push(Undo::Forgotten(id, session));
     }

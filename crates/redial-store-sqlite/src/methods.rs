@@ -2,11 +2,11 @@
 
 use std::{any::TypeId, marker::PhantomData, sync::Arc};
 
+use redial_protocol::ErrorObject;
 use redial_server::{
     Abort, Context, Method, MethodKind, ServerBuilder,
     store::{TransactionMethod, decode},
 };
-use redial_protocol::ErrorObject;
 use rusqlite::Connection;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -24,7 +24,8 @@ pub trait SqliteMethods: Sized {
     /// record. It is synchronous, and all such handlers run one after another on the store's thread:
     /// keep them short.
     #[must_use]
-    fn transaction<M: Method>(self, handler: impl TransactionHandler<M::Params, M::Output>) -> Self;
+    fn transaction<M: Method>(self, handler: impl TransactionHandler<M::Params, M::Output>)
+    -> Self;
 
     /// The same under a name.
     #[must_use]
@@ -38,8 +39,11 @@ pub trait SqliteMethods: Sized {
     /// place, where the connection that brought the call stands: one that reads for long should be a
     /// [`query`](ServerBuilder::query) that calls [`SqliteStore::read`] on a thread of its own.
     #[must_use]
-    fn read<M: Method>(self, store: &SqliteStore, handler: impl ReadHandler<M::Params, M::Output>)
-    -> Self;
+    fn read<M: Method>(
+        self,
+        store: &SqliteStore,
+        handler: impl ReadHandler<M::Params, M::Output>,
+    ) -> Self;
 
     /// The same under a name.
     #[must_use]
@@ -73,7 +77,10 @@ impl SqliteMethods for ServerBuilder {
                 "a transaction is a method with effect: its kind is MethodKind::Mutation"
             );
         }
-        self.transaction_method(M::NAME, transaction_method::<M::Params, M::Output, _>(handler))
+        self.transaction_method(
+            M::NAME,
+            transaction_method::<M::Params, M::Output, _>(handler),
+        )
     }
 
     fn transaction_named<P, T, H>(self, name: &str, handler: H) -> Self

@@ -76,7 +76,11 @@ pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable,
     }
     let table = check_version(&connection, path)?;
     migrate(&connection, &guard, path, options)?;
-    Ok(Writable { connection, guard, table })
+    Ok(Writable {
+        connection,
+        guard,
+        table,
+    })
 }
 
 /// Opens a file that was open before, to find out whether it can be used again. It is never made anew.
@@ -87,7 +91,11 @@ pub(crate) fn reopen(path: &Path, options: &SqliteOptions) -> Result<Writable, O
     let sqlite = |error| OpenError::sqlite(path, error);
     let guard = Guard::install(&mut connection).map_err(sqlite)?;
     let table = check_version(&connection, path)?;
-    Ok(Writable { connection, guard, table })
+    Ok(Writable {
+        connection,
+        guard,
+        table,
+    })
 }
 
 fn connect(path: &Path, more: OpenFlags) -> Result<Connection, OpenError> {
@@ -121,7 +129,10 @@ fn check_application(connection: &Connection, path: &Path) -> Result<(), OpenErr
         (0, _) => "a database of another program, which has tables but none of Redial's".to_owned(),
         (id, _) => format!("a database of another program (its application_id is {id})"),
     };
-    Err(OpenError::Foreign { path: path.to_owned(), why })
+    Err(OpenError::Foreign {
+        path: path.to_owned(),
+        why,
+    })
 }
 
 fn set_up(connection: &Connection, path: &Path, options: &SqliteOptions) -> Result<(), OpenError> {
@@ -137,7 +148,9 @@ fn set_up(connection: &Connection, path: &Path, options: &SqliteOptions) -> Resu
     }
     connection.execute_batch(SETUP).map_err(sqlite)?;
     let synchronous = if options.is_synced { "FULL" } else { "OFF" };
-    connection.pragma_update(None, "synchronous", synchronous).map_err(sqlite)?;
+    connection
+        .pragma_update(None, "synchronous", synchronous)
+        .map_err(sqlite)?;
     if let Some(bytes) = options.max_bytes {
         let page: u32 = connection
             .pragma_query_value(None, "page_size", |row| row.get(0))
@@ -188,7 +201,11 @@ fn check_version(connection: &Connection, path: &Path) -> Result<String, OpenErr
     let path = path.to_owned();
     match meta {
         Some((VERSION, table)) => Ok(table),
-        Some((found, _)) if found > VERSION => Err(OpenError::Newer { path, found, known: VERSION }),
+        Some((found, _)) if found > VERSION => Err(OpenError::Newer {
+            path,
+            found,
+            known: VERSION,
+        }),
         _ => Err(OpenError::Damaged {
             path,
             why: "the row of redial_meta is missing or makes no sense".to_owned(),
@@ -210,7 +227,10 @@ fn migrate(
     let transaction = connection.unchecked_transaction().map_err(sqlite)?;
     guard
         .migration(|| migration(&transaction))
-        .map_err(|source| OpenError::Migration { path: path.to_owned(), source })?;
+        .map_err(|source| OpenError::Migration {
+            path: path.to_owned(),
+            source,
+        })?;
     if transaction.is_autocommit() {
         return Err(OpenError::Migration {
             path: path.to_owned(),

@@ -6,8 +6,7 @@ use rusqlite::Connection;
 
 use crate::{error::OpenError, store::SqliteStore};
 
-type Migration =
-    Box<dyn FnOnce(&Connection) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
+type Migration = Box<dyn FnOnce(&Connection) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
 
 /// What can be chosen about a [`SqliteStore`]. Made by [`SqliteStore::options`].
 ///
@@ -60,7 +59,9 @@ impl SqliteOptions {
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        self.migration = Some(Box::new(|connection| migration(connection).map_err(Into::into)));
+        self.migration = Some(Box::new(|connection| {
+            migration(connection).map_err(Into::into)
+        }));
         self
     }
 

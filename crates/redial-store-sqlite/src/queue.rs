@@ -72,7 +72,9 @@ impl Job {
 
 /// A defect of this crate, said rather than thrown on the writer's thread.
 fn mixed_up() -> StoreError {
-    StoreError::uncertain("the store has mixed up its answers; this is a bug in redial-store-sqlite")
+    StoreError::uncertain(
+        "the store has mixed up its answers; this is a bug in redial-store-sqlite",
+    )
 }
 
 /// How the writer's thread is to go on.
@@ -180,10 +182,15 @@ impl Queue {
 
     /// Waits until there is something to do, or for so long, and takes it. `due` is when the writer wants
     /// to be woken although nothing was handed in.
-    pub(crate) fn take(&self, jobs: &mut Vec<Job>, due: Duration, limit: Option<Duration>) -> Taken {
+    pub(crate) fn take(
+        &self,
+        jobs: &mut Vec<Job>,
+        due: Duration,
+        limit: Option<Duration>,
+    ) -> Taken {
         self.due.store(nanoseconds(due), Relaxed);
         let mut inner = self.lock();
-        if !inner.is_ready {
+        if !inner.is_ready && inner.course == Course::On {
             inner = self.wait(inner, limit);
             inner = self.gather(inner);
         }
@@ -195,11 +202,18 @@ impl Queue {
         }
     }
 
-    fn wait<'a>(&self, mut inner: MutexGuard<'a, Inner>, limit: Option<Duration>) -> MutexGuard<'a, Inner> {
+    fn wait<'a>(
+        &self,
+        mut inner: MutexGuard<'a, Inner>,
+        limit: Option<Duration>,
+    ) -> MutexGuard<'a, Inner> {
         inner.is_writer_idle = true;
         let waits = |inner: &mut Inner| !inner.is_ready;
         let mut inner = match limit {
-            None => self.changed.wait_while(inner, waits).unwrap_or_else(PoisonError::into_inner),
+            None => self
+                .changed
+                .wait_while(inner, waits)
+                .unwrap_or_else(PoisonError::into_inner),
             Some(limit) => {
                 let waited = self.changed.wait_timeout_while(inner, limit, waits);
                 waited.unwrap_or_else(PoisonError::into_inner).0

@@ -41,7 +41,9 @@ impl Readers {
         if connection.is_autocommit() {
             return read;
         }
-        let ended = connection.prepare_cached("ROLLBACK").and_then(|mut end| end.execute([]));
+        let ended = connection
+            .prepare_cached("ROLLBACK")
+            .and_then(|mut end| end.execute([]));
         if ended.is_ok() {
             self.give_back(connection);
         }
@@ -75,8 +77,14 @@ impl Readers {
     fn take(&self) -> Result<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(connections) = idle.as_mut() else {
-            let error = ffi::Error { code: ErrorCode::ApiMisuse, extended_code: ffi::SQLITE_MISUSE };
-            return Err(rusqlite::Error::SqliteFailure(error, Some("the store is closed".to_owned())));
+            let error = ffi::Error {
+                code: ErrorCode::ApiMisuse,
+                extended_code: ffi::SQLITE_MISUSE,
+            };
+            return Err(rusqlite::Error::SqliteFailure(
+                error,
+                Some("the store is closed".to_owned()),
+            ));
         };
         if let Some(connection) = connections.pop() {
             return Ok(connection);

@@ -15,7 +15,8 @@ use crate::{
 
 /// Reads what the writer has to know.
 pub(crate) fn load(connection: &Connection, plain: Plain) -> Result<Memory> {
-    let mut memory = Memory { plain, ..Memory::default() };
+    let mut memory = Memory::default();
+    memory.plain = plain;
     for (id, known) in sessions(connection)? {
         memory.recover_session(id, known);
     }
@@ -27,8 +28,8 @@ pub(crate) fn load(connection: &Connection, plain: Plain) -> Result<Memory> {
         let call = call_of(row, 1)?;
         let state = state_of(row.get(3)?, row.get(4)?)?;
         let session = memory.sessions.get(&call.session);
-        let counts = session
-            .is_some_and(|session| !is_acknowledged(&session.acknowledged, call.number));
+        let counts =
+            session.is_some_and(|session| !is_acknowledged(&session.acknowledged, call.number));
         let record = counts.then_some((call.session, call.number, state));
         memory.recover_slot(row.get(0)?, record);
     }
@@ -41,15 +42,23 @@ fn load_plain(connection: &Connection, plain: &mut Plain) -> Result<()> {
     let mut has_rows = [false; GENERATIONS];
     for (generation, has_rows) in has_rows.iter_mut().enumerate() {
         let table = format!("redial_plain_{generation}");
-        *has_rows = connection.prepare(&format!("SELECT 1 FROM {table}"))?.exists([])?;
+        *has_rows = connection
+            .prepare(&format!("SELECT 1 FROM {table}"))?
+            .exists([])?;
         let mut rows = connection.prepare(&format!(
             "SELECT id, key, method IS NOT NULL FROM {table} WHERE state = {STARTED}"
         ))?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let key = row.get_ref(1)?.as_blob()?.into();
-            let state = State::Interrupted { is_resumable: row.get(2)? };
-            let row = plain::Row { generation, row: row.get(0)?, state };
+            let state = State::Interrupted {
+                is_resumable: row.get(2)?,
+            };
+            let row = plain::Row {
+                generation,
+                row: row.get(0)?,
+                state,
+            };
             plain.started.insert(key, row);
         }
     }

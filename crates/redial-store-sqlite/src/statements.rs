@@ -191,7 +191,9 @@ impl<'c> Statements<'c> {
     }
 
     pub(crate) fn delete_session(&mut self, id: SessionId) -> Result<()> {
-        self.delete_session.execute([encoding::session(id)]).map(drop)
+        self.delete_session
+            .execute([encoding::session(id)])
+            .map(drop)
     }
 
     pub(crate) fn has_session(&mut self, id: SessionId) -> Result<bool> {
@@ -225,7 +227,9 @@ impl<'c> Statements<'c> {
     /// The state and the fingerprint of a row.
     pub(crate) fn get_plain(&mut self, generation: usize, row: i64) -> Result<Option<(i64, u128)>> {
         let get = &mut self.plain(generation)?.get;
-        let found = get.query_row([row], |row| Ok((row.get(0)?, u128::from_be_bytes(row.get(1)?))));
+        let found = get.query_row([row], |row| {
+            Ok((row.get(0)?, u128::from_be_bytes(row.get(1)?)))
+        });
         found.optional()
     }
 

@@ -120,10 +120,15 @@ impl Writer {
         mut replies: Replies,
         witness: Option<Witness>,
     ) -> Exit {
-        self.shared.set_problem(Some(nothing_done(&self.path, &trouble.error)));
+        self.shared
+            .set_problem(Some(nothing_done(&self.path, &trouble.error)));
         if trouble.is_uncertain {
             let jobs = todo.drain(..replies.len()).collect();
-            return Exit::Failed(Some(Unsettled { jobs, replies, witness }));
+            return Exit::Failed(Some(Unsettled {
+                jobs,
+                replies,
+                witness,
+            }));
         }
         replies.clear();
         let count = todo.len().min(MAX_JOBS);
@@ -134,12 +139,17 @@ impl Writer {
     }
 
     fn failed(&self, error: rusqlite::Error) -> Exit {
-        self.shared.set_problem(Some(nothing_done(&self.path, &error)));
+        self.shared
+            .set_problem(Some(nothing_done(&self.path, &error)));
         Exit::Failed(None)
     }
 
     /// Opens the file again, until that works or the store is closed.
-    fn recover(&mut self, mut unsettled: Option<Unsettled>, todo: &mut Vec<Job>) -> Option<Writable> {
+    fn recover(
+        &mut self,
+        mut unsettled: Option<Unsettled>,
+        todo: &mut Vec<Job>,
+    ) -> Option<Writable> {
         let mut wait = RETRY;
         loop {
             match self.try_again(unsettled.as_ref()) {
@@ -151,7 +161,8 @@ impl Writer {
                     return Some(writable);
                 }
                 Err(why) => {
-                    self.shared.set_problem(Some(StoreError::nothing_done(&*why)));
+                    self.shared
+                        .set_problem(Some(StoreError::nothing_done(&*why)));
                     if let Some(unsettled) = unsettled.take() {
                         for job in unsettled.jobs {
                             job.end(Err(StoreError::uncertain(&*why)));
@@ -172,13 +183,19 @@ impl Writer {
 
     /// Opens the file, makes sure that it can be written, and looks whether the batch is in it. What the
     /// error says is for people.
-    fn try_again(&mut self, unsettled: Option<&Unsettled>) -> Result<(Writable, Option<bool>), String> {
+    fn try_again(
+        &mut self,
+        unsettled: Option<&Unsettled>,
+    ) -> Result<(Writable, Option<bool>), String> {
         // Without any connection the file is read anew, and not as it was left in memory.
         self.shared.readers.drop_idle();
-        let writable = open::reopen(&self.path, &self.options).map_err(|error| error.to_string())?;
+        let writable =
+            open::reopen(&self.path, &self.options).map_err(|error| error.to_string())?;
         if writable.table != self.shared.table {
             let file = self.path.display();
-            return Err(format!("{file}: replaced by another file; restart the server"));
+            return Err(format!(
+                "{file}: replaced by another file; restart the server"
+            ));
         }
         let checked = self.check(&writable.connection, unsettled);
         let is_there = checked.map_err(|error| describe(&self.path, &error))?;
@@ -213,7 +230,10 @@ impl Writer {
         for (job, reply) in unsettled.jobs.into_iter().zip(unsettled.replies) {
             let failed = |is_uncertain| StoreError {
                 is_uncertain,
-                message: format!("{}: the commit failed; look at its disk", self.path.display()),
+                message: format!(
+                    "{}: the commit failed; look at its disk",
+                    self.path.display()
+                ),
             };
             job.end(match is_there {
                 Some(true) => reply,

@@ -71,14 +71,21 @@ impl Batch<'_, '_> {
     }
 
     /// Runs a handler. Unless it has a result, what it wrote is undone.
-    fn run_handler(&mut self, call: &StoreCall, prepared: &mut Prepared, how: How) -> Step<Outcome> {
+    fn run_handler(
+        &mut self,
+        call: &StoreCall,
+        prepared: &mut Prepared,
+        how: How,
+    ) -> Step<Outcome> {
         let has_savepoint = how == How::Savepoints || prepared.failures.are_likely();
         if has_savepoint {
             self.statements.savepoint()?;
         }
         let connection = self.connection;
         let before = connection.total_changes();
-        let outcome = self.guard.handler(|| prepared.run(connection, call.max_outcome_bytes));
+        let outcome = self
+            .guard
+            .handler(|| prepared.run(connection, call.max_outcome_bytes));
         if connection.is_autocommit() {
             return Err(Stop::Breaks(Breach::RolledBack(outcome)));
         }
@@ -115,7 +122,11 @@ impl Batch<'_, '_> {
             self.statements.put(slot, call, record)?;
             let live = Live { slot, state };
             self.memory.record(call.session, call.number, live);
-            self.wrote(|| Witness::Slot { slot, call, state: record.state });
+            self.wrote(|| Witness::Slot {
+                slot,
+                call,
+                state: record.state,
+            });
             return Ok(());
         }
         let key = plain_key(key).unwrap_or_default();
@@ -128,7 +139,11 @@ impl Batch<'_, '_> {
             fingerprint: record.fingerprint,
         });
         if state == State::Running {
-            let row = Row { generation, row, state };
+            let row = Row {
+                generation,
+                row,
+                state,
+            };
             self.memory.start_plain(key.into_boxed_slice(), row);
         }
         Ok(())
@@ -145,8 +160,12 @@ impl Batch<'_, '_> {
     /// Saves acknowledgements until so many slots are free, or all are saved.
     pub(crate) fn save(&mut self, slots: usize) -> rusqlite::Result<()> {
         while self.memory.free_slots() < slots {
-            let Some(id) = self.memory.next_unsaved() else { break };
-            let Some(session) = self.memory.sessions.get(&id) else { continue };
+            let Some(id) = self.memory.next_unsaved() else {
+                break;
+            };
+            let Some(session) = self.memory.sessions.get(&id) else {
+                continue;
+            };
             self.statements.save_session(id, &session.acknowledged)?;
             self.memory.saved(id);
         }
@@ -176,12 +195,16 @@ impl Batch<'_, '_> {
     /// The intent is in the file already.
     fn resume(&mut self, key: &CallKey) {
         if let CallKey::Session(call) = key {
-            self.memory.change(call.session, call.number, State::Running);
+            self.memory
+                .change(call.session, call.number, State::Running);
         } else if let Some(key) = plain_key(key)
             && let Some(row) = self.memory.plain.started.get(&*key).copied()
         {
             self.memory.end_plain(&key);
-            let row = Row { state: State::Running, ..row };
+            let row = Row {
+                state: State::Running,
+                ..row
+            };
             self.memory.start_plain(key.into_boxed_slice(), row);
         }
     }
@@ -198,13 +221,22 @@ impl Batch<'_, '_> {
         let session = self.memory.sessions.get(&call.session);
         let live = session.and_then(|session| session.live.get(&call.number));
         // Its session may be gone, or its client may have acknowledged it without waiting.
-        let Some(Live { slot, state: State::Running | State::Interrupted { .. } }) = live.copied() else {
+        let Some(Live {
+            slot,
+            state: State::Running | State::Interrupted { .. },
+        }) = live.copied()
+        else {
             return Ok(());
         };
         if let Some(outcome) = outcome {
             self.statements.finish(slot, outcome)?;
-            self.memory.change(call.session, call.number, State::Finished);
-            self.wrote(|| Witness::Slot { slot, call, state: FINISHED });
+            self.memory
+                .change(call.session, call.number, State::Finished);
+            self.wrote(|| Witness::Slot {
+                slot,
+                call,
+                state: FINISHED,
+            });
         } else {
             self.statements.delete(slot)?;
             self.memory.remove(call.session, call.number);
@@ -226,7 +258,10 @@ impl Batch<'_, '_> {
             let record = Record::finished(fingerprint, outcome);
             self.statements.append(to, key, record)?;
         }
-        self.wrote(|| Witness::NoPlain { generation: row.generation, row: row.row });
+        self.wrote(|| Witness::NoPlain {
+            generation: row.generation,
+            row: row.row,
+        });
         Ok(())
     }
 
@@ -260,7 +295,10 @@ impl Batch<'_, '_> {
         if self.memory.sessions.contains_key(&id) {
             self.statements.delete_session(id)?;
             self.memory.forget(id);
-            self.wrote(|| Witness::Session { id, is_there: false });
+            self.wrote(|| Witness::Session {
+                id,
+                is_there: false,
+            });
         }
         Ok(Ok(Reply::Done))
     }
@@ -291,14 +329,14 @@ impl Batch<'_, '_> {
             return Ok(Claim::Taken(Claimed::Fenced));
         }
         let stored = self.statements.get(slot)?;
-        let stored = stored.filter(|stored| stored.call == *call).ok_or_else(lost)?;
+        let stored = stored
+            .filter(|stored| stored.call == *call)
+            .ok_or_else(lost)?;
         if acknowledged.is_some() && stored.fingerprint != fingerprint {
             return Ok(Claim::Taken(Claimed::IdReused));
         }
         Ok(match state {
-            State::Finished => {
-                Claim::Taken(Claimed::Recorded(stored.outcome.ok_or_else(lost)?))
-            }
+            State::Finished => Claim::Taken(Claimed::Recorded(stored.outcome.ok_or_else(lost)?)),
             state => unfinished(state),
         })
     }
@@ -323,7 +361,9 @@ impl Batch<'_, '_> {
 fn unfinished(state: State) -> Claim {
     match state {
         State::Interrupted { is_resumable: true } => Claim::Resumable,
-        State::Interrupted { is_resumable: false } => Claim::Taken(Claimed::Interrupted),
+        State::Interrupted {
+            is_resumable: false,
+        } => Claim::Taken(Claimed::Interrupted),
         State::Fenced => Claim::Taken(Claimed::Fenced),
         State::Running | State::Finished => Claim::Running,
     }
