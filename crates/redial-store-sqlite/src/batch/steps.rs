@@ -86,12 +86,12 @@ impl Batch<'_, '_> {
         let outcome = self
             .guard
             .handler(|| prepared.run(connection, call.max_outcome_bytes));
-        if connection.is_autocommit() {
-            return Err(Stop::Breaks(Breach::RolledBack(outcome)));
-        }
         let is_kept = outcome.ending() == Ending::Result;
         if !is_kept && is_storage_failure(outcome.bytes()) {
             return Err(Stop::Breaks(Breach::Storage(outcome)));
+        }
+        if connection.is_autocommit() {
+            return Err(Stop::Breaks(Breach::RolledBack(outcome)));
         }
         let has_undo = !is_kept && connection.total_changes() != before;
         prepared.failures.count(has_undo);

@@ -1,4 +1,11 @@
 //! The store through its public interface.
 
+mod backups;
 mod conformance;
+mod full;
+mod growth;
+mod guarded;
+mod opening;
 mod rig;
+mod unruly;
+mod workbench;

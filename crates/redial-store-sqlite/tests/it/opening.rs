@@ -1,0 +1,184 @@
+//! The kind of fault: a file that can't be used is used, harmed, or refused without a word of what to do.
+
+use std::fs;
+
+use redial_store_sqlite::{OpenError, Owner, SqliteStore, rusqlite::Connection};
+
+use crate::{rig::Folder, workbench::Workbench};
+
+#[test]
+fn a_second_store_is_told_who_has_the_file() {
+    let bench = Workbench::new(SqliteStore::options());
+    let refused = SqliteStore::open(bench.file()).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            OpenError::InUse {
+                owner: Owner::ThisProcess,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    // By any of its names.
+    let other = bench
+        .folder()
+        .join("..")
+        .join(bench.folder().file_name().unwrap())
+        .join("it.db");
+    assert!(matches!(
+        SqliteStore::open(other).unwrap_err(),
+        OpenError::InUse { .. }
+    ));
+    #[cfg(unix)]
+    {
+        let link = bench.folder.file("link.db");
+        std::os::unix::fs::symlink(bench.file(), &link).unwrap();
+        assert!(matches!(
+            SqliteStore::open(link).unwrap_err(),
+            OpenError::InUse { .. }
+        ));
+    }
+    let Workbench { store, folder, .. } = bench;
+    drop(store);
+    SqliteStore::open(folder.file("it.db")).unwrap();
+}
+
+#[test]
+fn another_process_is_named() {
+    let folder = Folder::new();
+    let lock = fs::File::create(folder.file("it.db.lock")).unwrap();
+    lock.lock().unwrap();
+    let refused = SqliteStore::open(folder.file("it.db")).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            OpenError::InUse {
+                owner: Owner::Unknown,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    fs::write(folder.file("it.db.lock"), "12345\n").unwrap();
+    let refused = SqliteStore::open(folder.file("it.db")).unwrap_err();
+    assert!(
+        refused.to_string().contains("in use by process 12345"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_folder_that_is_missing_is_named() {
+    let folder = Folder::new();
+    let refused = SqliteStore::open(folder.file("none/it.db")).unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::NoFolder(path) if path.ends_with("none")),
+        "{refused}"
+    );
+}
+
+#[test]
+fn the_files_of_other_programs_stay_as_they_are() {
+    let folder = Folder::new();
+    let file = folder.file("it.db");
+    for sql in ["CREATE TABLE theirs (x)", "PRAGMA application_id = 7"] {
+        drop(fs::remove_file(&file));
+        Connection::open(&file).unwrap().execute_batch(sql).unwrap();
+        let before = fs::read(&file).unwrap();
+        let refused = SqliteStore::open(&file).unwrap_err();
+        assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+        assert_eq!(fs::read(&file).unwrap(), before, "{sql}");
+    }
+    fs::write(
+        &file,
+        "a text of some length, which is no database at all".repeat(99),
+    )
+    .unwrap();
+    let before = fs::read(&file).unwrap();
+    let refused = SqliteStore::open(&file).unwrap_err();
+    assert!(
+        refused.to_string().contains("not an SQLite database"),
+        "{refused}"
+    );
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn a_file_of_a_newer_version_names_both() {
+    let folder = Folder::new();
+    let file = folder.file("it.db");
+    drop(SqliteStore::open(&file).unwrap());
+    Connection::open(&file)
+        .unwrap()
+        .execute("UPDATE redial_meta SET version = 9", [])
+        .unwrap();
+    let refused = SqliteStore::open(&file).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            OpenError::Newer {
+                found: 9,
+                known: 1,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_damaged_file_is_not_used() {
+    let folder = Folder::new();
+    let file = folder.file("it.db");
+    drop(SqliteStore::open(&file).unwrap());
+    let whole = fs::read(&file).unwrap();
+    for from in (1..whole.len() / 4096).map(|page| page * 4096) {
+        let mut damaged = whole.clone();
+        damaged[from..from + 100].fill(0xee);
+        fs::write(&file, damaged).unwrap();
+        // Some pages are not looked at before they are needed.
+        if let Err(refused) = SqliteStore::open(&file) {
+            assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+            assert!(refused.to_string().contains("it.db"), "{refused}");
+        }
+    }
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let refused = SqliteStore::open(&file).unwrap_err();
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+}
+
+#[test]
+fn a_migration_that_fails_leaves_nothing_and_can_be_run_again() {
+    let folder = Folder::new();
+    let file = folder.file("it.db");
+    let refused = SqliteStore::options()
+        .migrate(|connection| connection.execute_batch("CREATE TABLE t (x); SELECT * FROM none"))
+        .open(&file)
+        .unwrap_err();
+    assert!(matches!(refused, OpenError::Migration { .. }), "{refused}");
+    let table = |sql: &'static str| {
+        let opened =
+            SqliteStore::options().migrate(move |connection| connection.execute_batch(sql));
+        opened.open(&file)
+    };
+    drop(table("CREATE TABLE t (x)").unwrap());
+    assert!(table("CREATE TABLE t (x)").is_err(), "it was there already");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_can_not_be_written_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::new();
+    let file = folder.file("it.db");
+    drop(SqliteStore::open(&file).unwrap());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+    // Root may write everywhere.
+    if fs::OpenOptions::new().write(true).open(&file).is_ok() {
+        return;
+    }
+    let refused = SqliteStore::open(&file).unwrap_err();
+    assert!(matches!(refused, OpenError::ReadOnly { .. }), "{refused}");
+}
