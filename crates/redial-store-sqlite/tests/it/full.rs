@@ -33,16 +33,14 @@ fn what_no_longer_fits_is_not_executed_and_the_rest_goes_on() {
     assert!(!refused.is_uncertain, "{refused}");
     assert!(refused.message.contains("full"), "{refused}");
     // In one batch with others.
-    let before =
-        bench.hand_in(|transaction| Ok(transaction.execute("UPDATE counter SET value = 2", [])?));
+    let before = bench.hand_in(|transaction| Ok(fill(transaction, 10)?));
     let too_large = bench.hand_in(|transaction| fill(transaction, 100_000));
-    let after =
-        bench.hand_in(|transaction| Ok(transaction.execute("UPDATE counter SET value = 3", [])?));
+    let after = bench.hand_in(|transaction| Ok(fill(transaction, 10)?));
     bench.store.flush();
     assert_eq!(wait(&before).unwrap().ending(), Ending::Result);
     assert!(wait(&too_large).is_err_and(|error| !error.is_uncertain));
     assert_eq!(wait(&after).unwrap().ending(), Ending::Result);
-    assert_eq!(bench.number("SELECT count(*) FROM counter"), filled);
+    assert_eq!(bench.number("SELECT count(*) FROM counter"), filled + 2);
     // Room is made, and it goes on.
     bench
         .run(|transaction| Ok(transaction.execute("DELETE FROM counter", [])?))
