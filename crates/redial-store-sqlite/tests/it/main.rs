@@ -2,6 +2,7 @@
 
 mod backups;
 mod conformance;
+mod disk;
 mod full;
 mod growth;
 mod guarded;
