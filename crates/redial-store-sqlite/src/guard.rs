@@ -99,10 +99,12 @@ fn is_allowed(action: &AuthAction<'_>) -> bool {
             pragma_name,
             pragma_value,
         } => {
-            let is = |name: &&str| name.eq_ignore_ascii_case(pragma_name);
-            HARMLESS_PRAGMAS.iter().any(|name| is(name))
-                || pragma_value.is_none()
-                    && ["user_version", "foreign_keys"].iter().any(|name| is(name))
+            let is_one_of = |names: &[&str]| {
+                let is_it = |name: &&str| name.eq_ignore_ascii_case(pragma_name);
+                names.iter().any(is_it)
+            };
+            is_one_of(&HARMLESS_PRAGMAS)
+                || pragma_value.is_none() && is_one_of(&["user_version", "foreign_keys"])
         }
         AuthAction::Read { table_name, .. }
         | AuthAction::Insert { table_name }

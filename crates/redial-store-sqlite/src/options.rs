@@ -52,16 +52,11 @@ impl SqliteOptions {
     /// transaction of its own: if it fails, nothing that it did is kept, and the store does not open.
     /// `PRAGMA user_version` is the program's, to note how far it has come; names that begin with
     /// `redial_` are not.
-    pub fn migrate<E>(
+    pub fn migrate(
         mut self,
-        migration: impl FnOnce(&Connection) -> Result<(), E> + Send + 'static,
-    ) -> Self
-    where
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
-        self.migration = Some(Box::new(|connection| {
-            migration(connection).map_err(Into::into)
-        }));
+        migration: impl FnOnce(&Connection) -> Result<(), Box<dyn Error + Send + Sync>> + Send + 'static,
+    ) -> Self {
+        self.migration = Some(Box::new(migration));
         self
     }
 

@@ -52,8 +52,11 @@ pub struct InMemoryStore {
     /// Which life of the store this is: what an earlier one has started is interrupted.
     life: u64,
     waiting: Mutex<Vec<Step>>,
-    worker: Mutex<Option<(mpsc::Sender<Vec<Step>>, thread::JoinHandle<()>)>>,
+    worker: Mutex<Option<Worker>>,
 }
+
+/// Where batches go, and the thread that works on them.
+type Worker = (mpsc::Sender<Vec<Step>>, thread::JoinHandle<()>);
 
 /// Ends a step, given whether the store is still there.
 type Step = Box<dyn FnOnce(Result<&mut Disk, StoreError>) -> Call + Send>;

@@ -33,9 +33,9 @@ fn what_no_longer_fits_is_not_executed_and_the_rest_goes_on() {
     assert!(!refused.is_uncertain, "{refused}");
     assert!(refused.message.contains("full"), "{refused}");
     // In one batch with others.
-    let before = bench.hand_in(|transaction| Ok(fill(transaction, 10)?));
+    let before = bench.hand_in(|transaction| fill(transaction, 10));
     let too_large = bench.hand_in(|transaction| fill(transaction, 100_000));
-    let after = bench.hand_in(|transaction| Ok(fill(transaction, 10)?));
+    let after = bench.hand_in(|transaction| fill(transaction, 10));
     bench.store.flush();
     assert_eq!(wait(&before).unwrap().ending(), Ending::Result);
     assert!(wait(&too_large).is_err_and(|error| !error.is_uncertain));

@@ -115,7 +115,8 @@ fn a_migration_keeps_a_version_of_its_own_and_leaves_redials_tables_alone() {
             ] {
                 assert!(connection.execute_batch(forbidden).is_err(), "{forbidden}");
             }
-            connection.pragma_update(None, "user_version", 7)
+            connection.pragma_update(None, "user_version", 7)?;
+            Ok(())
         }),
     );
     assert_eq!(bench.number("PRAGMA user_version"), 7);

@@ -153,13 +153,15 @@ fn a_migration_that_fails_leaves_nothing_and_can_be_run_again() {
     let folder = Folder::new();
     let file = folder.file("it.db");
     let refused = SqliteStore::options()
-        .migrate(|connection| connection.execute_batch("CREATE TABLE t (x); SELECT * FROM none"))
+        .migrate(|connection| {
+            Ok(connection.execute_batch("CREATE TABLE t (x); SELECT * FROM none")?)
+        })
         .open(&file)
         .unwrap_err();
     assert!(matches!(refused, OpenError::Migration { .. }), "{refused}");
     let table = |sql: &'static str| {
         let opened =
-            SqliteStore::options().migrate(move |connection| connection.execute_batch(sql));
+            SqliteStore::options().migrate(move |connection| Ok(connection.execute_batch(sql)?));
         opened.open(&file)
     };
     drop(table("CREATE TABLE t (x)").unwrap());

@@ -55,7 +55,8 @@ pub(crate) fn options() -> SqliteOptions {
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS counter (key TEXT PRIMARY KEY, value INTEGER NOT NULL)
              WITHOUT ROWID",
-        )
+        )?;
+        Ok(())
     })
 }
 

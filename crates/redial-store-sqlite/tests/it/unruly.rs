@@ -84,7 +84,8 @@ fn a_constraint_that_breaks_at_the_commit_fails_its_call_alone() {
         connection.execute_batch(
             "CREATE TABLE counter (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
              CREATE TABLE part (of TEXT REFERENCES counter (key) DEFERRABLE INITIALLY DEFERRED)",
-        )
+        )?;
+        Ok(())
     }));
     let part = |of: &'static str| {
         move |transaction: &Transaction<'_>| {
