@@ -79,6 +79,7 @@ fn main() -> Result<(), Failure> {
         println!("{name:<29}{medians}");
     }
     drop(subjects);
+    opening(&folder.join("opening.db"))?;
     fs::remove_dir_all(&folder)?;
     Ok(())
 }
@@ -101,6 +102,26 @@ fn measure(subject: &mut Subject, size: usize) -> Result<f64, Failure> {
         calls += size;
     }
     Ok(calls as f64 / start.elapsed().as_secs_f64())
+}
+
+/// How long it takes to open a file with a million records of plain ids that have not expired.
+fn opening(path: &Path) -> Result<(), Failure> {
+    drop(SqliteStore::open(path)?);
+    Connection::open(path)?.execute_batch(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+         INSERT INTO redial_plain_3 (key, state, fingerprint, outcome)
+         SELECT CAST(x'01' || randomblob(16) AS BLOB), 2, randomblob(16),
+             CAST('\"result\":' || i AS BLOB) FROM n",
+    )?;
+    let start = now();
+    let store = SqliteStore::open(path)?;
+    let mut records = 0;
+    store.recover(&mut |_| records += 1)?;
+    println!(
+        "{records} records of plain ids are opened in {:.0?}",
+        start.elapsed()
+    );
+    Ok(())
 }
 
 fn plain(path: &Path, has_index: bool) -> Result<Subject, Failure> {

@@ -1,7 +1,7 @@
 //! A copy of the file, written while the store goes on.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     path::Path,
 };
 
@@ -17,7 +17,12 @@ use crate::{open::sync_folder, readers::Readers};
 pub(crate) fn write(readers: &Readers, path: &Path) -> Result<()> {
     let made = OpenOptions::new().write(true).create_new(true).open(path);
     made.map_err(|error| failed(path, &error.to_string()))?;
-    readers.read_without_snapshot(|source| copy(source, path))?;
+    let copied = readers.read_without_snapshot(|source| copy(source, path));
+    if copied.is_err() {
+        // Half a copy is of no use. That it can't be removed either says nothing new.
+        drop(fs::remove_file(path));
+    }
+    copied?;
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());

@@ -354,6 +354,10 @@ impl Memory {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
+        // What stands in the queue of those that are gone must not pile up.
+        if self.unsaved.len() > 64 + 2 * self.sessions.len() {
+            self.unsaved.retain(|id| self.sessions.contains_key(id));
+        }
         self.pending -= session.pending.len();
         self.free
             .extend(session.live.values().map(|live| live.slot));

@@ -62,8 +62,10 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
 /// Opens the file for writing, and makes it if there is none. The lock is held.
 pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable, OpenError> {
     let is_new = fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
+    if !is_new {
+        check_application(path)?;
+    }
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
-    check_application(&connection, path)?;
     set_up(&connection, path, options)?;
     let sqlite = |error| OpenError::sqlite(path, error);
     let guard = Guard::install(&mut connection).map_err(sqlite)?;
@@ -85,8 +87,8 @@ pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable,
 
 /// Opens a file that was open before, to find out whether it can be used again. It is never made anew.
 pub(crate) fn reopen(path: &Path, options: &SqliteOptions) -> Result<Writable, OpenError> {
+    check_application(path)?;
     let mut connection = connect(path, OpenFlags::empty())?;
-    check_application(&connection, path)?;
     set_up(&connection, path, options)?;
     let sqlite = |error| OpenError::sqlite(path, error);
     let guard = Guard::install(&mut connection).map_err(sqlite)?;
@@ -115,9 +117,12 @@ fn connect(path: &Path, more: OpenFlags) -> Result<Connection, OpenError> {
     }
 }
 
-/// Refuses the files of other programs, before anything is changed.
-fn check_application(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// Refuses the files of other programs. A connection that writes would move their log when it is closed.
+fn check_application(path: &Path) -> Result<(), OpenError> {
     let sqlite = |error| OpenError::sqlite(path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     let id: i64 = connection
         .pragma_query_value(None, "application_id", |row| row.get(0))
         .map_err(sqlite)?;

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use redial_server::store::StoreError;
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use crate::{
     batch::{Batch, MAX_JOBS, Replies, Trouble, Witness},
@@ -47,9 +47,24 @@ struct Unsettled {
     witness: Option<Witness>,
 }
 
+/// The end of the writer's thread, after which each job is refused.
+struct Leave(Arc<Shared>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.readers.close();
+        self.0.queue.end(Course::Abandon);
+        let mut left = Vec::new();
+        self.0.queue.take(&mut left, Duration::MAX, None);
+        abandon(&mut left);
+    }
+}
+
 impl Writer {
     /// Runs until the store is closed.
     pub(crate) fn run(mut self, first: Writable) {
+        // Also if a defect of this crate makes it panic.
+        let _leave = Leave(Arc::clone(&self.shared));
         let mut todo = Vec::new();
         let mut next = Some(first);
         while let Some(writable) = next.take() {
@@ -60,7 +75,6 @@ impl Writer {
                 Exit::Failed(unsettled) => next = self.recover(unsettled, &mut todo),
             }
         }
-        self.shared.readers.close();
         drop(self.lock);
     }
 
@@ -209,7 +223,11 @@ impl Writer {
     ) -> rusqlite::Result<Option<bool>> {
         // What the log holds moves to the file and is synced there. A commit on top then makes sure that
         // what is left of a commit that failed can't come back.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        let is_busy: bool =
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if is_busy && unsettled.is_some() {
+            return Err(in_use());
+        }
         let mut statements = Statements::new(connection)?;
         statements.begin()?;
         statements.probe()?;
@@ -259,6 +277,14 @@ impl Writer {
         drop(writable.connection.query_row(truncate, [], |_| Ok(())));
         Exit::Ended
     }
+}
+
+/// A read that lasts keeps the log from being moved, so that what it holds may not be on the disk.
+fn in_use() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        ffi::Error::new(ffi::SQLITE_BUSY),
+        Some("a read is in the way of a checkpoint".to_owned()),
+    )
 }
 
 /// The program has dropped the store, or has closed it while it could not be written.
