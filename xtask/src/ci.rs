@@ -43,7 +43,7 @@ const STEPS: [Step; 14] = [
     // Not built: cargo keeps what it unpacked of a version, and would build yesterday's redial-protocol.
     step(
         "packages",
-        "package --offline --allow-dirty --no-verify -p redial -p redial-protocol -p redial-server -p redial-client",
+        "package --offline --allow-dirty --no-verify -p redial -p redial-protocol -p redial-server -p redial-client -p redial-store-sqlite",
     ),
     step("tests", "test --workspace"),
     step("simulation", "xtask sim --seeds 500"),
