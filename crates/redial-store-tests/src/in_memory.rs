@@ -46,7 +46,7 @@ pub struct InMemoryRig {
     lives: Arc<Mutex<u64>>,
 }
 
-/// See the [module](self).
+/// A store as plain as can be, whose disk is its rig's memory.
 pub struct InMemoryStore {
     disk: Arc<Mutex<Disk>>,
     /// Which life of the store this is: what an earlier one has started is interrupted.
