@@ -61,8 +61,8 @@
 //!
 //! # When the disk fails
 //!
-//! Nothing is acknowledged that isn't durable. When a commit fails the file is opened again, and what
-//! became of the batch is looked up there; if that works, each call is answered for certain. Until it
+//! Nothing is acknowledged that isn't durable. When a commit fails the file is opened again, to see
+//! whether the batch is in it; if that works, each call is answered for certain. Until it
 //! works new mutations are refused, queries go on where they can, and the file is tried again: with each
 //! call that is handed in, and after at most 5 seconds.
 //!

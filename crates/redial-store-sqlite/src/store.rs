@@ -103,7 +103,7 @@ impl SqliteStore {
         })
     }
 
-    /// Reads what is durable, in one snapshot: a value once read is not taken back by a crash.
+    /// Reads what is durable, in one snapshot: no crash undoes a value that was read.
     ///
     /// It blocks for as long as `step` takes. A short read may run in an async handler; a long one belongs
     /// on a thread of its own (`spawn_blocking`). While one lasts the `-wal` file can't shrink.
