@@ -1,17 +1,18 @@
 //! The counters: a map in memory behind the two methods, and an optional ledger of every effect.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fmt,
     fs::File,
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Write},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redial_server::{Abort, ServerBuilder};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::methods::{Counter, Get, GetParams, Inc, IncParams};
 
@@ -34,12 +35,17 @@ pub struct Counters(Arc<Mutex<State>>);
 struct State {
     values: HashMap<String, i64>,
     ledger: Option<File>,
+    /// What each call that is honoured by its id has come to.
+    by_id: HashMap<String, i64>,
 }
 
 /// One line of a ledger.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Entry<'a> {
-    key: &'a str,
+    /// The call's id, where the counters go by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<Cow<'a, str>>,
+    key: Cow<'a, str>,
     delta: i64,
     value: i64,
 }
@@ -90,21 +96,46 @@ impl Counters {
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
+    /// Takes back what the ledger says, as a service outside would that outlives this one.
+    ///
+    /// # Errors
+    ///
+    /// The system's, if the file cannot be read. A line that was cut off counts for nothing.
+    pub fn recover(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        for line in BufReader::new(File::open(path)?).split(b'\n') {
+            if let Ok(Entry { id, key, value, .. }) = serde_json::from_slice::<Entry<'_>>(&line?) {
+                state.by_id.extend(id.map(|id| (id.into_owned(), value)));
+                state.values.insert(key.into_owned(), value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to a counter, once for each id however often it is asked: as a service outside does that
+    /// honours idempotency keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`inc`](Self::inc).
+    pub fn inc_once(&self, id: String, params: IncParams) -> Result<Counter, Unchanged> {
+        let mut state = self.lock();
+        if let Some(value) = state.by_id.get(&id).copied() {
+            let key = params.key;
+            return Ok(Counter { key, value });
+        }
+        let counter = state.inc(params, Some(&id))?;
+        state.by_id.insert(id, counter.value);
+        Ok(counter)
+    }
+
     /// Adds to a counter.
     ///
     /// # Errors
     ///
     /// [`Unchanged`] if the sum does not fit into 64 bits, or the ledger cannot be written.
     pub fn inc(&self, params: IncParams) -> Result<Counter, Unchanged> {
-        let IncParams { key, delta } = params;
-        let mut state = self.lock();
-        let value = state.values.get(&key).copied().unwrap_or(0);
-        let value = value
-            .checked_add(delta)
-            .ok_or(Unchanged::Overflow { value, delta })?;
-        state.append(&key, delta, value)?;
-        state.values.insert(key.clone(), value);
-        Ok(Counter { key, value })
+        self.lock().inc(params, None)
     }
 
     /// A counter's value, 0 for an unused key.
@@ -119,6 +150,27 @@ impl Counters {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, with an `inc` that passes the call's id on.
+    #[must_use]
+    pub fn register_by_id(&self, server: ServerBuilder) -> ServerBuilder {
+        let (for_inc, for_get) = (self.clone(), self.clone());
+        server
+            .method_with_context::<Inc>(move |params, context| {
+                let counters = for_inc.clone();
+                async move {
+                    let id = context.call_id().ok_or_else(|| {
+                        Abort::failed("the call has no id; expected a UUID, or one of a session")
+                    })?;
+                    let counter = counters.inc_once(id, params);
+                    counter.map_err(|error| Abort::failed(error.to_string()))
+                }
+            })
+            .method::<Get>(move |params| {
+                let counters = for_get.clone();
+                async move { Ok(counters.get(params)) }
+            })
     }
 
     /// Registers `inc` and `get` with a server.
@@ -142,12 +194,27 @@ impl Counters {
 }
 
 impl State {
-    fn append(&mut self, key: &str, delta: i64, value: i64) -> Result<(), Unchanged> {
+    fn inc(&mut self, params: IncParams, id: Option<&str>) -> Result<Counter, Unchanged> {
+        let IncParams { key, delta } = params;
+        let value = self.values.get(&key).copied().unwrap_or(0);
+        let value = value
+            .checked_add(delta)
+            .ok_or(Unchanged::Overflow { value, delta })?;
+        self.append(&Entry {
+            id: id.map(Cow::Borrowed),
+            key: key.as_str().into(),
+            delta,
+            value,
+        })?;
+        self.values.insert(key.clone(), value);
+        Ok(Counter { key, value })
+    }
+
+    fn append(&mut self, entry: &Entry<'_>) -> Result<(), Unchanged> {
         let Some(ledger) = &mut self.ledger else {
             return Ok(());
         };
-        let entry = Entry { key, delta, value };
-        let mut line = serde_json::to_vec(&entry).expect("plain members are always JSON");
+        let mut line = serde_json::to_vec(entry).expect("plain members are always JSON");
         line.push(b'\n');
         let written = ledger.write_all(&line);
         written.map_err(|error| Unchanged::Ledger(error.to_string()))

@@ -6,3 +6,4 @@ pub mod events;
 pub mod flags;
 pub mod load;
 pub mod methods;
+pub mod stored;

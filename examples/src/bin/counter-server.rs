@@ -11,6 +11,7 @@ use redial_examples::{
     counters::Counters,
     events::{EventLog, unix_us},
     flags::{DAY_MS, SEEDS, Whole, number, whole},
+    stored::{self, IncKind},
 };
 use redial_server::{
     Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, ServeError, Server, Shutdown, Stats,
@@ -117,6 +118,24 @@ struct Args {
         value_parser = whole::<u64>(DRAINS_MS)
     )]
     drain_ms: u64,
+
+    /// Keep the record of each call, and the counters, in this SQLite file: they survive kill -9 and power
+    /// cuts
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    store: Option<PathBuf>,
+    /// What kind of method `inc` is, with --store
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_enum,
+        default_value = "transaction",
+        requires = "store",
+        help_heading = "Store"
+    )]
+    inc_as: IncKind,
+    /// Keep each effect as a row of the table `effects`, with --store and counters in it
+    #[arg(long, requires = "store", help_heading = "Store")]
+    keep_effects: bool,
 
     /// Append every effect to this file, as a line of JSON, before any client hears of it
     #[arg(long, value_name = "FILE")]
@@ -275,6 +294,25 @@ impl Args {
             .collect::<Result<_, _>>()?)
     }
 
+    /// With counters outside the store the ledger is that outside, and outlives this process.
+    fn recover_ledger(&self, counters: &Counters) -> anyhow::Result<()> {
+        let is_outside = self.inc_as != IncKind::Transaction;
+        anyhow::ensure!(
+            is_outside || self.ledger.is_none(),
+            "--ledger is written outside the store, and could hold effects that a crash has undone; \
+             expected --keep-effects, or --inc-as mutation or resumable"
+        );
+        anyhow::ensure!(
+            !is_outside || !self.keep_effects,
+            "--keep-effects is for counters in the store; expected --inc-as transaction, or --ledger FILE"
+        );
+        if let Some(path) = self.ledger.as_ref().filter(|_| is_outside) {
+            let recovered = counters.recover(path);
+            recovered.with_context(|| format!("cannot read --ledger {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     fn server(&self) -> anyhow::Result<Server> {
         let rules = self.fault_rules()?;
         let seed = self.seed.unwrap_or_else(unix_us);
@@ -288,8 +326,16 @@ impl Args {
             Some(path) => Counters::with_ledger(path)
                 .with_context(|| format!("cannot write --ledger {}", path.display()))?,
         };
-        let builder = counters
-            .register(Server::builder())
+        let builder = match &self.store {
+            None => counters.register(Server::builder()),
+            Some(path) => {
+                let store = stored::open(path, Duration::from_millis(self.ttl_ms))?;
+                self.recover_ledger(&counters)?;
+                let (kind, builder) = (self.inc_as, Server::builder());
+                stored::register(builder, &store, kind, &counters, self.keep_effects)
+            }
+        };
+        let builder = builder
             .config(self.config()?)
             .info("counter", env!("CARGO_PKG_VERSION"))
             .faults(faults);
