@@ -3,6 +3,7 @@
 mod counter_clients;
 mod crash_safe;
 mod doubles;
+mod durable;
 mod extremes;
 mod fault_injection;
 mod frozen_programs;

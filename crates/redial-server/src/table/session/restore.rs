@@ -65,11 +65,13 @@ impl<W> Records<W> {
             }
         };
         let is_live = !matches!(restored, Slot::Fenced);
+        let is_running = matches!(restored, Slot::Running(_));
         let Some(slot) = self.slot(number) else {
             return Restored::Acknowledged;
         };
         *slot = restored;
         self.totals.live += usize::from(is_live);
+        self.totals.running += usize::from(is_running);
         self.totals.outcome_bytes += outcome_bytes;
         Restored::Placed
     }
