@@ -48,12 +48,26 @@ objects! {
     /// assert!(params.last);
     /// # Ok::<(), serde_json::Error>(())
     /// ```
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
     pub struct GoAway {
         /// This is the last frame of the connection, and every request that was read from it has
-        /// been answered: one that has no reply was not read, and is not executed.
+        /// been answered: one that has no reply was not read.
         #[serde(default)]
         pub last: bool,
+        /// Of each session of the connection, the calls that the server knows all the same, since
+        /// copies of them came on other connections. The others are not executed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub known: Vec<KnownCalls>,
+    }
+
+    /// Calls of a session that run or have run.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+    pub struct KnownCalls {
+        /// The session.
+        pub session: SessionId,
+        /// From the first number of a pair up to, but not including, the second; they ascend.
+        #[serde(default)]
+        pub calls: Vec<(u64, u64)>,
     }
 
     /// What `rpc.hello` takes. Without a session it asks for one.

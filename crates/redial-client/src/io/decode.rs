@@ -133,8 +133,8 @@ fn read_goaway(frame: &[u8]) -> Option<ServerMessage> {
     };
     let is_it = request.is_notification() && request.method == rpc::GOAWAY;
     let params = request.params.map(serde_json::from_str::<GoAway>);
-    let GoAway { last: is_last } = params.and_then(Result::ok).unwrap_or_default();
-    is_it.then_some(ServerMessage::GoAway { is_last })
+    let goaway = params.and_then(Result::ok).unwrap_or_default();
+    is_it.then_some(ServerMessage::GoAway(goaway))
 }
 
 /// The serial number in the id of a hello.

@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Mux,
     attempt::{Attempt, AttemptState},
+    goaway::is_not_executed,
     link::{WriteProgress, write_progress},
-    pending::{PendingCall, Signal},
+    pending::{CallId, PendingCall, Signal},
     session::Session,
 };
 use crate::{
@@ -24,7 +25,7 @@ impl Mux {
         error: &ConnectError,
         now: Instant,
     ) {
-        self.end_connection(link, Some(0), now, || {
+        self.end_connection(link, Some(0), now, |_| {
             (AttemptEnd::ConnectFailed, Cause::Connect(error.clone()))
         });
     }
@@ -42,9 +43,12 @@ impl Mux {
             Some(error) => format!("{reason}, after the server said {error}").into(),
             None => reason.into(),
         };
-        let is_unread = self.links[link].is_unread;
-        self.end_connection(link, written, now, || {
-            if is_unread {
+        let unread = self.links[link].unread.take();
+        self.end_connection(link, written, now, |id| {
+            if unread
+                .as_ref()
+                .is_some_and(|known| is_not_executed(known, id))
+            {
                 return (AttemptEnd::Refused, Cause::Unread);
             }
             let (peer, reason) = (peer.clone(), reason.clone());
@@ -76,10 +80,11 @@ impl Mux {
         number: usize,
         written: Option<u64>,
         now: Instant,
-        end: impl Fn() -> (AttemptEnd, Cause),
+        end: impl Fn(CallId) -> (AttemptEnd, Cause),
     ) {
         let is_spare = self.is_spare(number);
-        self.note_hello_lost(number, &end);
+        let end_of_all = || end(CallId::Unassigned);
+        self.note_hello_lost(number, end_of_all);
         let link = &mut self.links[number];
         let epoch = link.epoch;
         if !link.is_proven {
@@ -94,13 +99,14 @@ impl Mux {
             // A reserved permit is as good on the next connection.
             self.links[number].in_flight += usize::from(call.permit == Some(number));
             let on_connection = |attempt: &Attempt| attempt.is_on(number, epoch);
-            if end_attempts(call, on_connection, written, now, is_spare, &end) {
+            let id = call.id;
+            if end_attempts(call, on_connection, written, now, is_spare, || end(id)) {
                 self.wakers.extend(call.waker.take());
             }
         }
         // The latest acks may not have arrived.
         self.sessions.iter_mut().for_each(Session::unsend_acks);
-        let (end, cause) = end();
+        let (end, cause) = end_of_all();
         let is_outage = end == AttemptEnd::ConnectFailed && !is_spare;
         self.end_handshake(number, is_outage.then_some(&cause), now);
         if is_spare {

@@ -3,9 +3,12 @@
 //! It says so itself (`rpc.goaway`), or refuses a request because of it. Then no request goes out on
 //! the connection any more, so that none is on its way when the server ends the stream; the
 //! connection is closed once nothing is owed on it. With its last frame a server says that all it has
-//! read has been answered: what has no reply was not read.
+//! read has been answered: what has no reply was not read. Copies of it may have come on another
+//! connection, so the server says which calls it knows all the same.
 
-use super::{Mux, attempt::Attempt};
+use redial_protocol::rpc::{GoAway, KnownCalls};
+
+use super::{Mux, attempt::Attempt, pending::CallId};
 
 const REASON: &str = "the server is shutting down";
 
@@ -15,14 +18,14 @@ impl Mux {
     /// # Errors
     ///
     /// Why the connection is to be closed: this was its last frame.
-    pub(super) fn handle_goaway(&mut self, number: usize, is_last: bool) -> Result<(), String> {
+    pub(super) fn handle_goaway(&mut self, number: usize, goaway: GoAway) -> Result<(), String> {
         self.send_no_more(number);
-        if !is_last {
+        if !goaway.last {
             return Ok(());
         }
         // A frame that was no message may have been a reply.
         let link = &mut self.links[number];
-        link.is_unread = link.protocol_errors == 0;
+        link.unread = (link.protocol_errors == 0).then_some(goaway.known);
         Err(REASON.to_owned())
     }
 
@@ -59,4 +62,18 @@ impl Mux {
         }
         Err(REASON.to_owned())
     }
+}
+
+/// Whether a call that was not read on its connection is not executed, as far as the last frame says:
+/// of a session that it doesn't name nothing is said.
+pub(super) fn is_not_executed(known: &[KnownCalls], id: CallId) -> bool {
+    let CallId::Session(call) = id else {
+        return true;
+    };
+    let mut sessions = known.iter();
+    let session = sessions.find(|known| known.session == call.session);
+    session.is_some_and(|known| {
+        let mut ranges = known.calls.iter();
+        !ranges.any(|(from, to)| (*from..*to).contains(&call.number))
+    })
 }

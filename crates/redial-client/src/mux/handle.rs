@@ -129,7 +129,7 @@ impl Mux {
                 | ServerMessage::ConnectionError(_)
                 | ServerMessage::Request(_)
                 | ServerMessage::Unusable(_)
-                | ServerMessage::GoAway { .. }
+                | ServerMessage::GoAway(_)
         ) {
             self.links[link].mark_useful();
         }
@@ -153,7 +153,7 @@ impl Mux {
                 self.handle_hello_reply(link, serial, reply, now)?;
             }
             ServerMessage::Pong => {}
-            ServerMessage::GoAway { is_last } => self.handle_goaway(link, is_last)?,
+            ServerMessage::GoAway(goaway) => self.handle_goaway(link, goaway)?,
             ServerMessage::ConnectionError(error) => {
                 self.links[link].server_error = Some(error.to_string());
                 self.unmatched_replies += 1;

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use redial_protocol::{FrameError, SessionId};
+use redial_protocol::{FrameError, SessionId, rpc::KnownCalls};
 
 use super::{control::PendingHello, slab::Key};
 
@@ -53,8 +53,8 @@ pub(crate) struct Link {
     pub(super) is_suspect: bool,
     /// The server shuts down: nothing more is sent on this connection.
     pub(super) is_leaving: bool,
-    /// What has no reply on this connection was not read.
-    pub(super) is_unread: bool,
+    /// What has no reply on this connection was not read; of that, what the server knows all the same.
+    pub(super) unread: Option<Vec<KnownCalls>>,
     /// When something was last heard on the connection.
     pub(super) heard_at: Option<Instant>,
     /// Something was heard since a request was last appended.
@@ -226,7 +226,7 @@ impl Link {
         self.heard_at = None;
         (self.is_heard, self.shortest_deadline_ms) = (false, None);
         (self.wanted_since, self.surplus_at) = (None, None);
-        (self.is_leaving, self.is_unread) = (false, false);
+        (self.is_leaving, self.unread) = (false, None);
         (self.is_connected, self.is_plain) = (false, false);
         self.is_foreign = false;
         (self.hello, self.attached, self.acked) = (None, None, None);

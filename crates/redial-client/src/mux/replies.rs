@@ -1,6 +1,6 @@
 //! The replies of one read, on their way from the frames to the calls.
 
-use redial_protocol::{Dialect, ErrorObject, FrameError, ReplyMeta};
+use redial_protocol::{Dialect, ErrorObject, FrameError, ReplyMeta, rpc::GoAway};
 use uuid::Uuid;
 
 use super::control::HelloReply;
@@ -49,8 +49,8 @@ pub(crate) enum ServerMessage {
     Hello(u64, HelloReply),
     /// The reply to a ping.
     Pong,
-    /// The server shuts down; `is_last` if this is the connection's last frame.
-    GoAway { is_last: bool },
+    /// The server shuts down, and this may be the connection's last frame.
+    GoAway(GoAway),
     /// An error about the connection as a whole.
     ConnectionError(ErrorObject),
     /// A reply with an id that this client doesn't make.

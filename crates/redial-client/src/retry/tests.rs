@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::{ErrorCode, ErrorObject, FrameDecoder, ReplyMeta};
+use redial_protocol::{ErrorCode, ErrorObject, FrameDecoder, ReplyMeta, rpc::GoAway};
 
 use super::*;
 use crate::{
@@ -218,7 +218,11 @@ impl OneCallWorld {
         if is_last {
             self.arrived.clear();
         }
-        self.receive(ServerMessage::GoAway { is_last });
+        let known = Vec::new();
+        self.receive(ServerMessage::GoAway(GoAway {
+            last: is_last,
+            known,
+        }));
     }
 
     fn receive(&mut self, message: ServerMessage) {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::peer::{
     Peer, SentRequest, builder, connected, ends, inc, ms,
-    session::{Sessions, number},
+    session::{Sessions, call, number},
     with_sessions,
 };
 
@@ -30,10 +30,13 @@ async fn what_has_no_reply_at_the_last_frame_is_sent_to_the_next_server() {
     answer(&mut peer, &mut sessions).await;
     first.await.unwrap().unwrap();
     let calls: Vec<_> = (0..20).map(|_| inc(&client)).collect();
+    let mut session = None;
     for _ in 0..20 {
-        peer.next().await;
+        session = call(&peer.next().await).map(|call| call.session);
     }
-    goaway(&mut peer, r#"{"last":true}"#).await;
+    let known = json!([{"session": session, "calls": [[0, 1]]}]);
+    let last = json!({"last": true, "known": known});
+    goaway(&mut peer, &last.to_string()).await;
     let (mut peer, mut sessions) = (network.accept().await, Sessions::new());
     for _ in 0..20 {
         // Behind the hello, which says that the session is unknown here.
@@ -70,6 +73,30 @@ async fn without_the_last_frame_what_has_no_reply_is_unknown() {
         peer.serve(&mut sessions, &hello).await;
         let error = call.await.unwrap().unwrap_err();
         assert_eq!(error.executed(), Executed::Unknown, "{params}: {error}");
+    }
+}
+
+/// A copy of a request, which came on another connection, may have been executed before this one lay
+/// unread: the server names the calls that it knows, of each session that it can speak of.
+#[tokio::test(start_paused = true)]
+async fn what_a_server_that_shuts_down_knows_or_does_not_speak_of_is_unknown() {
+    for is_named in [true, false] {
+        let (client, mut peer, mut network) = connected(with_sessions()).await;
+        let mut sessions = Sessions::new();
+        let first = inc(&client);
+        answer(&mut peer, &mut sessions).await;
+        first.await.unwrap().unwrap();
+        let copied = inc(&client);
+        let session = call(&peer.next().await).map(|call| call.session);
+        let calls = json!({"session": session, "calls": [[0, 2]]});
+        let known = if is_named { json!([calls]) } else { json!([]) };
+        let last = json!({"last": true, "known": known});
+        goaway(&mut peer, &last.to_string()).await;
+        let (mut peer, mut sessions) = (network.accept().await, Sessions::new());
+        let hello = peer.next().await;
+        peer.serve(&mut sessions, &hello).await;
+        let error = copied.await.unwrap().unwrap_err();
+        assert_eq!(error.executed(), Executed::Unknown, "{is_named}: {error}");
     }
 }
 

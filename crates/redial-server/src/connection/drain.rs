@@ -9,7 +9,11 @@
 
 use std::time::{Duration, Instant};
 
-use redial_protocol::{Dialect, RequestMeta, rpc, write_frame, write_request};
+use redial_protocol::{
+    Dialect, RequestMeta,
+    rpc::{self, GoAway},
+    write_frame, write_request,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, Phase};
@@ -58,15 +62,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn write_goaway(&mut self, dialect: Dialect, last: bool) {
-        let params = if last {
-            r#"{"last":true}"#
+        // New calls have been refused everywhere for a while, so no more become known.
+        let known = if last {
+            self.scratch.known()
         } else {
-            r#"{"last":false}"#
+            Vec::new()
         };
+        let params = serde_json::to_vec(&GoAway { last, known }).expect("plain members can't fail");
         let (method, meta) = (rpc::GOAWAY, RequestMeta::default());
         write_frame(&mut self.out, u32::MAX as usize, |out| {
-            write_request(out, dialect, None, method, Some(params.as_bytes()), &meta);
+            write_request(out, dialect, None, method, Some(&params), &meta);
         })
-        .expect("it is short");
+        .expect("no frame is too large");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use redial_protocol::{Dialect, RequestReader, SessionId};
+use redial_protocol::{Dialect, RequestReader, SessionId, rpc::KnownCalls};
 
 use super::{attachment::Attachment, deferred::DeferredRecord, permit::Permits};
 use crate::{
@@ -59,6 +59,17 @@ impl ConnectionScratch {
         let attached = self.sessions.iter().rev().chain(&self.other_session);
         let mut sessions = attached.map(Attachment::session);
         sessions.find(|session| session.id() == id)
+    }
+
+    /// What the table knows of each session that the connection is attached to.
+    pub(crate) fn known(&self) -> Vec<KnownCalls> {
+        let attached = self.sessions.iter().chain(&self.other_session);
+        let sessions = attached.map(Attachment::session);
+        let known = sessions.map(|session| KnownCalls {
+            session: session.id(),
+            calls: session.known(),
+        });
+        known.collect()
     }
 
     /// The same, held for one call.

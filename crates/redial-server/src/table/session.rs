@@ -290,6 +290,21 @@ impl<W> Records<W> {
         self.totals.live
     }
 
+    /// The numbers of the calls that run, or have an outcome that is not acknowledged, in ascending
+    /// ranges.
+    pub(super) fn known(&self) -> Vec<(u64, u64)> {
+        let stragglers = self.stragglers.iter().map(|(number, slot)| (*number, slot));
+        let slots = stragglers.chain((self.base..).zip(&self.ring));
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for (number, _) in slots.filter(|(_, slot)| slot.is_live()) {
+            match ranges.last_mut() {
+                Some((_, end)) if *end == number => *end += 1,
+                _ => ranges.push((number, number + 1)),
+            }
+        }
+        ranges
+    }
+
     /// What it all takes, in bytes: outcomes and slots.
     pub(crate) fn bytes(&self) -> usize {
         self.totals.outcome_bytes + self.slot_bytes()

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use redial_protocol::SessionId;
 use redial_server::{Config, CutPoint, Fault, FaultRule, Server, Shutdown};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, task::JoinHandle, time::sleep};
@@ -22,8 +23,15 @@ fn stop(server: &Server) -> JoinHandle<Shutdown> {
     tokio::spawn(async move { server.shutdown().await })
 }
 
-fn goaway(last: bool) -> Value {
-    json!({"jsonrpc": "2.0", "method": "rpc.goaway", "params": {"last": last}})
+fn goaway() -> Value {
+    json!({"jsonrpc": "2.0", "method": "rpc.goaway", "params": {"last": false}})
+}
+
+/// The last frame, to a client of this session, with the calls that the server knows.
+fn last_goaway(session: SessionId, calls: &[(u64, u64)]) -> Value {
+    let known = json!([{"session": session, "calls": calls}]);
+    let params = json!({"last": true, "known": known});
+    json!({"jsonrpc": "2.0", "method": "rpc.goaway", "params": params})
 }
 
 /// Whatever arrives behind the last frame is not executed, as the last frame says.
@@ -36,11 +44,11 @@ async fn all_that_was_read_is_answered_before_the_last_frame_and_nothing_is_read
     peer.send(slow).await;
     until("it runs", || server.stats().running == 1).await;
     let stopping = stop(&server);
-    assert_eq!(peer.receive_json().await, goaway(false));
+    assert_eq!(peer.receive_json().await, goaway());
     let refused = peer.call_json(inc(session, 1)).await;
     assert_eq!((code(&refused), executed(&refused)), (-32006, "no"));
     assert!(peer.receive_json().await["error"].is_null());
-    assert_eq!(peer.receive_json().await, goaway(true));
+    assert_eq!(peer.receive_json().await, last_goaway(session, &[(0, 1)]));
     for number in 2..100 {
         peer.send(inc(session, number)).await;
     }
@@ -56,18 +64,39 @@ async fn a_connection_ends_when_nothing_is_owed_on_it() {
     let service = Service::default();
     let server = service.server(Config::default());
     let (mut busy, session) = client(&server).await;
-    let (mut idle, _) = client(&server).await;
+    let (mut idle, other) = client(&server).await;
     let slow = request_with("slow_inc", session, 0, (json!({"ms": 5_000}), json!({})));
     busy.send(slow).await;
     until("it runs", || server.stats().running == 1).await;
     let stopping = stop(&server);
-    assert_eq!(idle.receive_json().await, goaway(true));
+    assert_eq!(idle.receive_json().await, last_goaway(other, &[]));
     idle.expect_end().await;
     assert_eq!(server.stats().running, 1);
-    assert_eq!(busy.receive_json().await, goaway(false));
+    assert_eq!(busy.receive_json().await, goaway());
     assert!(busy.receive_json().await["error"].is_null());
-    assert_eq!(busy.receive_json().await, goaway(true));
+    assert_eq!(busy.receive_json().await, last_goaway(session, &[(0, 1)]));
     drop((busy, idle));
+    stopping.await.unwrap();
+}
+
+/// A copy of a call came on another connection and ran; whatever of the call lies unread here, the last
+/// frame says that it is known.
+#[tokio::test(start_paused = true)]
+async fn the_last_frame_names_the_calls_that_ran_for_another_connection() {
+    let service = Service::default();
+    let server = service.server(Config::default());
+    let (mut peer, session) = client(&server).await;
+    let mut other = pipe(&server);
+    for number in [1, 2, 4] {
+        other.call_json(inc(session, number)).await;
+    }
+    let slow = request_with("slow_inc", session, 6, (json!({"ms": 500}), json!({})));
+    other.send(slow).await;
+    until("it runs", || server.stats().running == 1).await;
+    let stopping = stop(&server);
+    let known = [(1, 3), (4, 5), (6, 7)];
+    assert_eq!(peer.receive_json().await, last_goaway(session, &known));
+    drop((peer, other));
     stopping.await.unwrap();
 }
 
@@ -117,7 +146,7 @@ async fn after_a_cut_in_a_drain_there_is_no_last_frame() {
         peer.send(slow).await;
         until("it runs", || server.stats().running == 1).await;
         let stopping = stop(&server);
-        assert_eq!(peer.receive_json().await, goaway(false), "{point:?}");
+        assert_eq!(peer.receive_json().await, goaway(), "{point:?}");
         let mut rest = Vec::new();
         peer.io.read_to_end(&mut rest).await.unwrap();
         let rest = String::from_utf8_lossy(&rest);

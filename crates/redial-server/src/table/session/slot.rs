@@ -20,6 +20,13 @@ pub(super) enum Slot<W> {
     Acknowledged,
 }
 
+impl<W> Slot<W> {
+    /// The call runs, or has an outcome.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Self::Running(_) | Self::Finished { .. })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct RunningSlot<W> {
     pub(super) fingerprint: Fingerprint,

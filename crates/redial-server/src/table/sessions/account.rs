@@ -90,6 +90,11 @@ impl<W> Session<W> {
         lock(&self.account).records.live()
     }
 
+    /// See [`Records::known`].
+    pub(crate) fn known(&self) -> Vec<(u64, u64)> {
+        lock(&self.account).records.known()
+    }
+
     /// What the sessions of its peer have taken, and what it has itself, in bytes.
     pub(super) fn taken_bytes(&self) -> (usize, usize) {
         let own = lock(&self.account).taken_bytes;
