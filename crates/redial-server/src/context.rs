@@ -4,8 +4,6 @@ use std::{net::SocketAddr, time::Instant};
 
 use redial_protocol::{CallKey, SessionCall, SessionId};
 
-use crate::table::TableKey;
-
 /// What a handler may want to know about the call beside its params.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
@@ -53,18 +51,17 @@ impl Context {
         }
     }
 
-    /// Of a call with a name.
-    pub(crate) fn set_name<W>(&mut self, key: &TableKey<W>) {
+    /// Of a call of a session.
+    pub(crate) fn set_session_call(&mut self, call: SessionCall) {
+        self.name = ShortName::Session(call);
+    }
+
+    /// Of a call with a plain id.
+    pub(crate) fn set_name(&mut self, key: &CallKey) {
         self.name = match key {
-            TableKey::Session(session, number) => ShortName::Session(SessionCall {
-                session: session.id(),
-                number: *number,
-            }),
-            TableKey::Plain(key) => match key.name() {
-                CallKey::Session(call) => ShortName::Session(*call),
-                CallKey::Uuid(bytes) => ShortName::Uuid(*bytes),
-                CallKey::Text(text) | CallKey::Integer(text) => return self.set_long_name(text),
-            },
+            CallKey::Session(call) => ShortName::Session(*call),
+            CallKey::Uuid(bytes) => ShortName::Uuid(*bytes),
+            CallKey::Text(text) | CallKey::Integer(text) => return self.set_long_name(text),
         };
     }
 

@@ -174,7 +174,7 @@ fn resume_call(shared: &Arc<Shared>, call: InterruptedCall) {
     };
     let mut context = Context::new(1, None, None, None);
     if let Some(key) = &execution.key {
-        context.set_name(key);
+        key.name_in(&mut context);
     }
     let future = method.and_then(|method| match &shared.router.method(method).body {
         MethodBody::Handler(handler) => handler.prepare(resumable.params.as_deref(), context).ok(),

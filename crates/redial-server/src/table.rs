@@ -16,6 +16,8 @@ use std::{sync::Arc, time::Instant};
 
 use redial_protocol::{CallKey, SessionCall};
 
+use crate::context::Context;
+
 pub(crate) use self::{
     call::{
         AckedWaiters, Admitted, Attempt, Cancelled, Decision, DeferredOutcome, Fingerprint,
@@ -120,6 +122,18 @@ impl<W: TableWaiter> Table<W> {
 }
 
 impl<W> TableKey<W> {
+    /// Lets a handler know the call's name.
+    #[inline]
+    pub(crate) fn name_in(&self, context: &mut Context) {
+        match self {
+            Self::Plain(key) => context.set_name(key.name()),
+            Self::Session(session, number) => context.set_session_call(SessionCall {
+                session: session.id(),
+                number: *number,
+            }),
+        }
+    }
+
     /// The call's name.
     pub(crate) fn call_key(&self) -> CallKey {
         match self {

@@ -108,10 +108,10 @@ fn with_a_key_per_call_every_value_is_checked() {
     let hasty = "--calls 400 --concurrency 32 --attempt-timeout-ms 30 --backoff-ms 2 --delta 3";
     let (code, summary) = server.run(&format!("{hasty} --key-per-call one --connections 2"));
     assert_eq!((code, &summary["violations"]), (0, &0.into()), "{summary}");
-    assert_eq!(
-        (&summary["value"], &summary["connects"]),
-        (&Value::Null, &2.into())
-    );
+    assert_eq!(summary["value"], Value::Null);
+    // Where both are silent for an attempt's timeout, one more is made, and no other after it.
+    let connects = summary["connects"].as_u64();
+    assert!(matches!(connects, Some(2 | 3)), "{summary}");
     let (code, naive) = server.run(&format!("{hasty} --key-per-call many --naive"));
     assert_eq!(code, 1, "{naive}");
     assert!(naive["violations"].as_u64() > Some(10), "{naive}");

@@ -237,7 +237,7 @@ impl Dispatcher<'_> {
         let traceparent = meta.traceparent.as_deref();
         let mut context = Context::new(meta.attempt, call.deadline, self.peer, traceparent);
         if let Some(key) = key {
-            context.set_name(key);
+            key.name_in(&mut context);
         }
         context
     }
