@@ -24,7 +24,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -52,6 +52,10 @@ const STEPS: [Step; 14] = [
     step(
         "restarts",
         "xtask restarts --refusals --calls 20000 --clients 4 --restarts 4",
+    ),
+    step(
+        "restarts with a store",
+        "xtask restarts --store --calls 20000 --clients 4 --restarts 20",
     ),
     step("chaos", "xtask chaos --seconds 10"),
 ];

@@ -3,5 +3,8 @@
 
 pub(crate) mod chart;
 pub(crate) mod check;
+pub(crate) mod effects;
+pub(crate) mod excuse;
 pub(crate) mod lives;
 pub(crate) mod results;
+pub(crate) mod stored;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use self::plan::{Load, RestartPlan};
 use crate::{
-    crash::results::CrashResults,
+    crash::{results::CrashResults, stored::IncKind},
     experiment::{Experiment, Lab, Report},
     harness::{
         balancer::Trick,
@@ -41,8 +41,20 @@ pub(crate) struct Restarts {
     #[arg(long, default_value_t = 8, value_parser = whole(1..=64), allow_negative_numbers = true)]
     clients: u64,
     /// How often the server is killed and started again
-    #[arg(long, default_value_t = 20, value_parser = whole(1..=200), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 20, value_parser = whole(1..=10_000), allow_negative_numbers = true)]
     restarts: u64,
+    /// Have the server keep its calls in a store, so that no call ends as unknown but for want of time
+    #[arg(long, conflicts_with_all = ["balancer", "refusals"])]
+    store: bool,
+    /// What kind of method `inc` is, with --store
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_enum,
+        default_value = "transaction",
+        requires = "store"
+    )]
+    inc_as: IncKind,
     /// How the clients name their calls; plain and naive ids are expected to fail
     #[arg(long, value_enum, default_value_t = Mode::Session)]
     ids: Mode,
@@ -60,6 +72,8 @@ pub(crate) struct RestartsResults {
     plan: RestartPlan,
     crash: CrashResults,
     tricks: Vec<Trick>,
+    /// How many successors were killed before they listened, or just after.
+    young: usize,
     took: Duration,
 }
 
@@ -81,6 +95,7 @@ impl Experiment for Restarts {
             plan,
             crash: driven.crash,
             tricks: driven.tricks,
+            young: driven.young,
             took: clock::now().duration_since(start),
         })
     }
@@ -88,10 +103,11 @@ impl Experiment for Restarts {
 
 impl Restarts {
     fn plan(&self) -> RestartPlan {
-        let trouble = match (self.balancer, self.refusals) {
-            (true, _) => plan::DEFAULTS,
-            (false, true) => plan::REFUSALS,
-            (false, false) => plan::LOSSES,
+        let trouble = match (self.balancer, self.refusals, self.store) {
+            (true, ..) => plan::DEFAULTS,
+            (_, true, _) => plan::REFUSALS,
+            (.., true) => plan::STORED,
+            _ => plan::LOSSES,
         };
         let load = Load {
             calls: self.calls,
@@ -101,6 +117,7 @@ impl Restarts {
         };
         RestartPlan {
             is_balanced: self.balancer,
+            store: self.store.then_some(self.inc_as),
             ..RestartPlan::new(Self::NAME, self.ids, trouble, load)
         }
     }
@@ -128,7 +145,15 @@ impl RestartsResults {
             ("effects, all lives together", self.crash.effects),
             ("calls doubled", self.crash.doubled()),
         ];
-        let numbers = tricks.chain(&numbers);
+        let stored = [
+            ("killed while they started", self.young as u64),
+            (
+                "interrupted (-32008), of the unknown",
+                self.crash.interrupted(),
+            ),
+        ];
+        let stored = stored.iter().filter(|_| self.plan.store.is_some());
+        let numbers = tricks.chain(&numbers).chain(stored);
         let mut figures: Vec<_> = numbers.map(|(name, n)| (*name, thousands(*n))).collect();
         figures.push(("longest call", duration(counts.longest_us as f64)));
         let violations = self.crash.violations.len() as u64;
@@ -138,8 +163,10 @@ impl RestartsResults {
 
     /// The command lines of the server and of each client.
     fn commands(&self) -> [String; 2] {
+        let store = |kind: IncKind| format!(" --store FILE --inc-as {}", kind.name());
+        let store = self.plan.store.map(store).unwrap_or_default();
         [
-            format!("counter-server {}", self.plan.server.join(" ")),
+            format!("counter-server {}{store}", self.plan.server.join(" ")),
             format!("counter-client {}", self.plan.client.join(" ")),
         ]
     }
@@ -165,10 +192,13 @@ impl Report for RestartsResults {
             "calls": self.plan.total(),
             "clients": self.plan.clients,
             "kills": self.crash.outages.len(),
+            "killed_young": self.young,
+            "store": self.plan.store,
             "ok": counts.ok,
             "not_executed": counts.not_executed,
             "failed": counts.failed,
             "unknown": counts.unknown,
+            "interrupted": self.crash.interrupted(),
             "retried": self.crash.retried(),
             "effects": self.crash.effects,
             "doubled": self.crash.doubled(),

@@ -318,7 +318,7 @@ impl<'a> Driver<'a> {
             log.record(ChaosEvent::ServerDrained);
             server.stop()
         };
-        let server = self.lives.restart(end, away, &flags)?;
+        let server = self.lives.restart(end, None, away, &flags)?;
         self.server_freezes = self.after(clock::now(), plan::SERVER_FREEZES_MS);
         Ok(server)
     }

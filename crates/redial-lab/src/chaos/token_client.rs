@@ -131,6 +131,7 @@ impl TokenClient {
                 start_us,
                 end_us: clock::unix_us(),
                 value,
+                error: None,
                 attempts: Vec::new(),
             });
         }

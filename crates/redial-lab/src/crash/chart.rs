@@ -187,6 +187,7 @@ mod tests {
             start_us: end_us - 900,
             end_us,
             value: None,
+            error: None,
             attempts: Vec::new(),
         };
         let calls = [

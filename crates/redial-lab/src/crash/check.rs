@@ -7,52 +7,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
-
+use super::{effects::Effects, excuse::Excuse};
 use crate::harness::{
     events::{Call, Outcome},
     mode::Mode,
 };
-
-/// The lives, counted from 1, in which each key was counted up, one for each effect.
-#[derive(Default)]
-pub(crate) struct Effects {
-    lives: HashMap<String, Vec<usize>>,
-    count: u64,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    key: String,
-    delta: i64,
-}
-
-impl Effects {
-    /// Adds the ledger of one more life.
-    pub(super) fn add(&mut self, life: usize, text: &str) -> Result<()> {
-        // The kill may have come in the middle of a write. Then the counter had not changed yet, and
-        // no caller had heard of it.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        for line in whole.lines() {
-            let entry: Entry = serde_json::from_str(line).with_context(|| line.to_owned())?;
-            ensure!(
-                entry.delta == 1,
-                "an effect of {} under {}",
-                entry.delta,
-                entry.key
-            );
-            self.lives.entry(entry.key).or_default().push(life);
-            self.count += 1;
-        }
-        Ok(())
-    }
-
-    /// How many there are.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-}
 
 /// A broken promise.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +34,12 @@ pub(crate) enum Violation {
     Again(String),
     /// So many attempts of a client with a session were sent under ids outside of it.
     LeftSession(String, u64),
+    /// The call ended neither ok nor failed, for no reason that a client of this server has to accept.
+    Unsettled(String, String),
+    /// More effects than one carry this id.
+    SameId(String),
+    /// The counter has this value, and so many effects.
+    Sum(String, i64, usize),
 }
 
 impl fmt::Display for Violation {
@@ -99,6 +64,14 @@ impl fmt::Display for Violation {
                     "{client}: {attempts} attempts under ids outside its session"
                 )
             }
+            Self::Unsettled(key, error) => write!(f, "{key}: not settled: {error}"),
+            Self::SameId(id) => write!(f, "{id}: the id of more effects than one"),
+            Self::Sum(key, value, effects) => {
+                write!(
+                    f,
+                    "{key}: the counter is {value}, and has {effects} effects"
+                )
+            }
         }
     }
 }
@@ -119,6 +92,8 @@ pub(crate) struct History {
     pub(crate) outside: u64,
     /// Which promise the calls have.
     promise: Promise,
+    /// What excuses a call that ended neither ok nor failed.
+    excuse: Excuse,
 }
 
 /// What holds for the calls of a client.
@@ -167,12 +142,18 @@ impl History {
             retried,
             outside,
             promise: Promise::Exact,
+            excuse: Excuse::Any,
         }
     }
 
     /// Has the calls judged by this promise.
     pub(crate) fn under(self, promise: Promise) -> Self {
         Self { promise, ..self }
+    }
+
+    /// Has calls that ended neither ok nor failed excused by nothing else.
+    pub(crate) fn excused_by(self, excuse: Excuse) -> Self {
+        Self { excuse, ..self }
     }
 }
 
@@ -196,7 +177,7 @@ pub(crate) enum ClientEnd {
 
 /// Compares what each client wrote down with the effects.
 pub(crate) fn violations(histories: &[History], mut effects: Effects) -> Vec<Violation> {
-    let mut found = Vec::new();
+    let mut found = std::mem::take(&mut effects.violations);
     for history in histories {
         found.extend(recorded(history, &mut effects));
         if history.promise == Promise::Session && history.outside > 0 {
@@ -277,6 +258,10 @@ fn judge(call: &Call, key: String, lives: Vec<usize>, history: &History) -> Opti
         (Outcome::NotExecuted, [life, ..]) if !is_plain => Some(Violation::Ghost(key, *life)),
         (Outcome::Ok, [_, ..]) if call.value != Some(1) => Some(Violation::Value(key, call.value)),
         _ if u128::from(took) > history.limit.as_micros() => Some(Violation::Late(key, took)),
+        _ if !history.excuse.covers(call) => {
+            let error = call.error.clone().unwrap_or_default();
+            Some(Violation::Unsettled(key, error))
+        }
         _ => None,
     }
 }

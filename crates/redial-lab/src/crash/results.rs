@@ -64,6 +64,12 @@ impl CrashResults {
         self.histories.iter().map(|history| history.retried).sum()
     }
 
+    /// How many calls ended as interrupted: their server was killed in the middle of them, and said so.
+    pub(crate) fn interrupted(&self) -> u64 {
+        let is_interrupted = |call: &&Call| call.is_interrupted();
+        self.calls().filter(is_interrupted).count() as u64
+    }
+
     /// How many calls had more effects than they may have.
     pub(crate) fn doubled(&self) -> u64 {
         let doubled = |violation: &&Violation| matches!(violation, Violation::Doubled(..));

@@ -239,6 +239,7 @@ mod tests {
             start_us: 1000,
             end_us: 31_000,
             value: None,
+            error: None,
             attempts: attempts.collect(),
         }
     }

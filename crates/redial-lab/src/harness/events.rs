@@ -70,6 +70,9 @@ pub(crate) struct Call {
     pub(crate) end_us: u64,
     /// The counter as the call left it, if the call was ok.
     pub(crate) value: Option<i64>,
+    /// Why there is none.
+    #[serde(default)]
+    pub(crate) error: Option<String>,
     pub(crate) attempts: Vec<Attempt>,
 }
 
@@ -77,6 +80,12 @@ impl Call {
     /// How long the caller waited.
     pub(crate) fn took_us(&self) -> u64 {
         self.end_us.saturating_sub(self.start_us)
+    }
+
+    /// Whether its caller heard that the server was stopped in the middle of it (-32008).
+    pub(crate) fn is_interrupted(&self) -> bool {
+        let says_so = |error: &String| error.contains("-32008");
+        self.outcome == Outcome::Unknown && self.error.as_ref().is_some_and(says_so)
     }
 }
 

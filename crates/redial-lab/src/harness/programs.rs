@@ -4,7 +4,7 @@ use std::{
     env,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process,
+    process, thread,
     time::Duration,
 };
 
@@ -51,6 +51,20 @@ impl Programs {
         let process = Process::start("counter-server", self.program("counter-server"), &all)?;
         let address = listening(&process)?;
         Ok(Server { process, address })
+    }
+
+    /// Starts a server and kills it so long after, whether it listens by then or not.
+    pub(crate) fn kill_young(
+        &self,
+        address: SocketAddr,
+        args: &[String],
+        after: Duration,
+    ) -> Result<()> {
+        let mut all = vec!["--listen".to_owned(), address.to_string()];
+        all.extend_from_slice(args);
+        let process = Process::start("counter-server", self.program("counter-server"), &all)?;
+        thread::sleep(after);
+        process.kill().map(drop)
     }
 
     /// Starts a client, which is to print its summary as JSON.

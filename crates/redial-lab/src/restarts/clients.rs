@@ -11,7 +11,11 @@ use anyhow::{Context, Result};
 
 use super::plan::RestartPlan;
 use crate::{
-    crash::check::{ClientEnd, History, Promise},
+    crash::{
+        check::{ClientEnd, History, Promise},
+        excuse::Excuse,
+        stored::IncKind,
+    },
     harness::{
         clock::Deadline,
         events,
@@ -85,7 +89,9 @@ impl Clients {
             let calls = events::read(&client.path)?;
             let end = ClientEnd::Planned(plan.calls);
             let history = History::new(client.prefix, calls, end, plan.call_limit);
-            Ok(history.under(Promise::of(plan.ids)))
+            let excuse = |kind: IncKind| kind.excuse(plan.deadline);
+            let excuse = plan.store.map_or(Excuse::Any, excuse);
+            Ok(history.under(Promise::of(plan.ids)).excused_by(excuse))
         });
         histories.collect()
     }

@@ -26,11 +26,17 @@ const LOOK: Duration = Duration::from_millis(2);
 /// of them lose their connections and wait.
 const AWAY_MS: [u64; 4] = [0, 20, 200, 60];
 
+/// Of so many successors of a server with a store, one is killed while it starts, 0 to 9 ms old: in the
+/// middle of its recovery, if it has come so far.
+const YOUNG_EVERY: usize = 4;
+
 /// How a run went.
 pub(crate) struct Driven {
     pub(crate) crash: CrashResults,
     /// What the balancer did, if there was one.
     pub(crate) tricks: Vec<Trick>,
+    /// How many servers were killed while they started.
+    pub(crate) young: usize,
 }
 
 /// Runs the plan. Ledgers and event files are left in `folder`.
@@ -42,7 +48,7 @@ pub(crate) fn drive(
 ) -> Result<Driven> {
     let deadline = Deadline::after(plan.limit);
     let ledger = format!("{}-ledger", plan.name);
-    let mut lives = ServerLives::new(programs, folder, &ledger)?;
+    let mut lives = ServerLives::new(programs, folder, &ledger)?.with_store(plan.store);
     let mut server = lives.start(&plan.server)?;
     let tricks = Arc::<Mutex<Vec<Trick>>>::default();
     let observed = Arc::clone(&tricks);
@@ -58,13 +64,16 @@ pub(crate) fn drive(
             break;
         }
         let away = Duration::from_millis(AWAY_MS[kill % AWAY_MS.len()]);
-        server = lives.restart(|| server.kill(), away, &plan.server)?;
+        let young = plan.store.is_some() && kill.is_multiple_of(YOUNG_EVERY);
+        let young = young.then(|| Duration::from_millis((kill / YOUNG_EVERY % 10) as u64));
+        server = lives.restart(|| server.kill(), young, away, &plan.server)?;
     }
     run_until(u64::MAX, &mut clients, deadline, bar)?;
     let histories = clients.finish(plan, deadline)?;
     server.stop()?;
     let tricks = std::mem::take(&mut *lock(&tricks));
     Ok(Driven {
+        young: lives.killed_young(),
         crash: CrashResults::judge(histories, lives.finish()?),
         tricks,
     })

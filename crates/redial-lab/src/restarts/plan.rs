@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::harness::{command_line::words, mode::Mode};
+use crate::{
+    crash::stored::IncKind,
+    harness::{command_line::words, mode::Mode},
+};
 
 /// How much later than its deadline a call may end: a timer ends it, on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
@@ -17,12 +20,16 @@ pub(crate) struct RestartPlan {
     pub(crate) ids: Mode,
     pub(crate) kills: usize,
     pub(crate) seed: u64,
+    /// What `inc` is, if the server keeps its calls in a store.
+    pub(crate) store: Option<IncKind>,
     /// Whether the clients reach the server through a balancer.
     pub(crate) is_balanced: bool,
     /// The server's flags, beside those of its address and its ledger.
     pub(crate) server: Vec<String>,
     /// The flags of each client, beside those of its calls and its files.
     pub(crate) client: Vec<String>,
+    /// The deadline of each call.
+    pub(crate) deadline: Duration,
     /// How long a call may take.
     pub(crate) call_limit: Duration,
     /// How long all of it may take.
@@ -67,6 +74,15 @@ pub(crate) const REFUSALS: Trouble = Trouble {
     deadline_ms: 1000,
 };
 
+/// The same losses for a server with a store, and clients that wait for as many restarts as it takes: no
+/// call is to end unsettled.
+pub(crate) const STORED: Trouble = Trouble {
+    server: LOSSES.server,
+    client: "--concurrency 16 --connections 2 --attempt-timeout-ms 150 --max-attempts 10000 \
+             --backoff-ms 10 --backoff-cap-ms 200",
+    deadline_ms: 30_000,
+};
+
 /// Nothing but the kills, and both programs with all their defaults.
 pub(crate) const DEFAULTS: Trouble = Trouble {
     server: "",
@@ -99,9 +115,11 @@ impl RestartPlan {
             ids,
             kills: load.kills,
             seed,
+            store: None,
             is_balanced: false,
             server: words(&server_flags),
             client: words(&client_flags),
+            deadline: Duration::from_millis(deadline_ms),
             call_limit: Duration::from_millis(deadline_ms) + SLACK,
             limit: Duration::from_millis(120_000 + load.calls / 2 + load.kills as u64 * 2000),
         }

@@ -20,6 +20,7 @@ fn call(number: u64, outcome: Outcome) -> Call {
         start_us: 5,
         end_us: 1005,
         value: (outcome == Outcome::Ok).then_some(1),
+        error: None,
         attempts: Vec::new(),
     }
 }
@@ -213,4 +214,30 @@ fn a_line_that_the_kill_cut_off_is_no_effect_and_a_bad_one_is_named() {
         &format!("{}\n", whole.replace("\"delta\":1", "\"delta\":2")),
     );
     assert!(error.unwrap_err().to_string().contains("an effect of 2"));
+}
+
+#[test]
+fn a_call_that_is_not_settled_needs_an_excuse() {
+    let mut interrupted = call(0, Outcome::Unknown);
+    interrupted.error = Some("the server answered -32008 Interrupted".to_owned());
+    let mut lost = call(1, Outcome::Unknown);
+    lost.error = Some("the connection was lost".to_owned());
+    let refused = call(2, Outcome::NotExecuted);
+    let calls = vec![interrupted, lost, refused, call(3, Outcome::Failed)];
+    let judged = |excuse| {
+        let history = history(0, calls.clone(), ClientEnd::Planned(4)).excused_by(excuse);
+        let found = violations(&[history], effects([&[], &[]]));
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let lost = "client0-1: not settled: the connection was lost";
+    let refused = "client0-2: not settled: ";
+    let interrupted = "client0-0: not settled: the server answered -32008 Interrupted";
+    assert_eq!(judged(Excuse::Any), [""; 0]);
+    let (took, longer) = (Duration::from_millis(1), Duration::from_millis(2));
+    assert_eq!(judged(Excuse::Deadline(took)), [""; 0]);
+    assert_eq!(
+        judged(Excuse::Deadline(longer)),
+        [interrupted, lost, refused]
+    );
+    assert_eq!(judged(Excuse::Interrupted(longer)), [lost, refused]);
 }

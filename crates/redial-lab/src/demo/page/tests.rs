@@ -46,6 +46,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
         start_us: 0,
         end_us: 12_000,
         value: None,
+        error: None,
         attempts: vec![attempt(0, 0, AttemptEnd::Timeout), attempt(1, 7000, last)],
     };
     let verdict = |index: usize, t_us, event| events::ServerEvent {
