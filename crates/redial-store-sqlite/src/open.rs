@@ -1,13 +1,13 @@
 //! How a file is opened: what is refused, what is made, and how SQLite is set.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::{
     error::OpenError,
@@ -64,6 +64,7 @@ pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable,
     let is_new = fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
     if !is_new {
         check_application(path)?;
+        sync_log(path, options)?;
     }
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
     set_up(&connection, path, options)?;
@@ -117,18 +118,45 @@ fn connect(path: &Path, more: OpenFlags) -> Result<Connection, OpenError> {
     }
 }
 
-/// Refuses the files of other programs. A connection that writes would move their log when it is closed.
+/// Syncs what a process that was killed has written to the log and did not come to sync. This one takes it for
+/// durable: SQLite reads it, and outcomes in it are sent.
+fn sync_log(path: &Path, options: &SqliteOptions) -> Result<(), OpenError> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let log = Path::new(&log);
+    if !options.is_synced || !log.exists() {
+        return Ok(());
+    }
+    // The locks lie on other files, so that closing this one releases none.
+    let synced = OpenOptions::new().write(true).open(log);
+    synced
+        .and_then(|file| file.sync_all())
+        .and_then(|()| sync_folder(path.parent().unwrap_or(Path::new("."))))
+        .map_err(|error| OpenError::io(log, error))
+}
+
+/// Refuses the files of other programs. A connection that writes would move their log when it is closed, so
+/// that one is made only where nothing can be read without: a rollback is due, as after a power cut while
+/// the file was made.
 fn check_application(path: &Path) -> Result<(), OpenError> {
-    let sqlite = |error| OpenError::sqlite(path, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
-    let id: i64 = connection
-        .pragma_query_value(None, "application_id", |row| row.get(0))
-        .map_err(sqlite)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(sqlite)?;
+    let read = |access| {
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let tables = "SELECT count(*) FROM sqlite_schema";
+        let tables: i64 = connection.query_row(tables, [], |row| row.get(0))?;
+        Ok((id, tables))
+    };
+    let found = match read(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        Err(rusqlite::Error::SqliteFailure(error, _))
+            if error.extended_code == ffi::SQLITE_READONLY_ROLLBACK =>
+        {
+            read(OpenFlags::SQLITE_OPEN_READ_WRITE)
+        }
+        found => found,
+    };
+    let (id, tables) = found.map_err(|error| OpenError::sqlite(path, error))?;
     let why = match (id, tables) {
         (APPLICATION_ID, _) | (0, 0) => return Ok(()),
         (0, _) => "a database of another program, which has tables but none of Redial's".to_owned(),

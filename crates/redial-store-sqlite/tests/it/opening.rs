@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use redial_store_sqlite::{OpenError, Owner, SqliteStore, rusqlite::Connection};
+use redial_store_sqlite::{
+    OpenError, Owner, SqliteStore,
+    rusqlite::{self, Connection},
+};
 
 use crate::{rig::Folder, workbench::Workbench};
 
@@ -183,4 +186,32 @@ fn a_file_that_can_not_be_written_is_refused() {
     }
     let refused = SqliteStore::open(&file).unwrap_err();
     assert!(matches!(refused, OpenError::ReadOnly { .. }), "{refused}");
+}
+
+/// A power cut while the file is made leaves a rollback to be done, and a connection that only reads can't.
+#[test]
+fn a_file_whose_making_was_cut_off_is_made_anew() {
+    let folder = Folder::new();
+    let connection = Connection::open(folder.file("whole.db")).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA cache_size = 1;
+             BEGIN;
+             CREATE TABLE blob (bytes BLOB);
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+             INSERT INTO blob SELECT randomblob(4000) FROM n",
+        )
+        .unwrap();
+    fs::copy(folder.file("whole.db"), folder.file("it.db")).unwrap();
+    fs::copy(
+        folder.file("whole.db-journal"),
+        folder.file("it.db-journal"),
+    )
+    .unwrap();
+    assert!(fs::metadata(folder.file("it.db")).unwrap().len() > 0);
+    let store = SqliteStore::open(folder.file("it.db")).unwrap();
+    let blobs = "SELECT count(*) FROM sqlite_schema WHERE name = 'blob'";
+    let count: rusqlite::Result<i64> =
+        store.read(|connection| connection.query_row(blobs, [], |row| row.get(0)));
+    assert_eq!(count.unwrap(), 0);
 }
