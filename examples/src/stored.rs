@@ -1,6 +1,6 @@
 //! The counters behind a durable store: in the store itself, or outside it under the call's id.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -27,13 +27,17 @@ pub enum IncKind {
     Resumable,
 }
 
-/// Opens the store, with the tables of the counters in it.
+/// Opens the store, with the tables of the counters in it. Unsynced it loses acknowledged calls in a power cut.
 ///
 /// # Errors
 ///
 /// What is wrong with the file, and what to do about it.
-pub fn open(path: &Path, ttl: std::time::Duration) -> anyhow::Result<SqliteStore> {
-    let store = SqliteStore::options()
+pub fn open(path: &Path, ttl: Duration, is_synced: bool) -> anyhow::Result<SqliteStore> {
+    let mut options = SqliteStore::options();
+    if !is_synced {
+        options = options.dangerously_without_sync();
+    }
+    let store = options
         .ttl(ttl)
         .migrate(|connection| {
             connection.execute_batch(

@@ -24,7 +24,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -58,6 +58,7 @@ const STEPS: [Step; 15] = [
         "xtask restarts --store --calls 20000 --clients 4 --restarts 20",
     ),
     step("chaos", "xtask chaos --seconds 10"),
+    step("power cuts", "xtask power --cuts 40 --calls 500 --kills 3"),
 ];
 
 /// Runs the steps until one fails, whose exit code becomes this command's own.

@@ -29,6 +29,8 @@ enum Task {
     Hostile(Forwarded),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(Forwarded),
+    /// Power cuts, rebuilt from the system calls of a server with a store.
+    Power(Forwarded),
     /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
     Sim(Forwarded),
     /// What a safe call costs, next to a bare echo of the same bytes.
@@ -65,6 +67,7 @@ impl Task {
             Self::Chaos(flags) => flags.experiment("chaos"),
             Self::Hostile(flags) => flags.experiment("hostile"),
             Self::Memory(flags) => flags.experiment("memory"),
+            Self::Power(flags) => flags.experiment("power"),
             Self::Bench(flags) => flags.experiment("bench"),
             Self::Sim(flags) => workspace::run("redial-sim", &["--release"], &flags.args),
             Self::Instructions(args) => instructions::run(&args),

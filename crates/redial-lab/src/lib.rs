@@ -2,7 +2,7 @@
 //! them, and reports what happened to their calls.
 //!
 //! `cargo xtask demo` and the like run them. The crate links neither end of the protocol, so what it
-//! measures is what a user gets.
+//! measures is what a user gets. `power` alone opens what a server has left with the store.
 
 mod bench;
 mod chaos;
@@ -12,6 +12,7 @@ mod experiment;
 mod harness;
 mod hostile;
 mod memory;
+mod power;
 mod report;
 mod restarts;
 mod sweep;
@@ -38,6 +39,10 @@ enum Command {
     Hostile(Flags<hostile::Hostile>),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(Flags<memory::Memory>),
+    /// What power cuts leave of a store, rebuilt from a server's system calls at many points.
+    ///
+    /// Needs strace; without it nothing is tried, which is an error if REDIAL_REQUIRE_SERVICES is set.
+    Power(Flags<power::Power>),
     /// What a safe call costs, next to a bare echo of the same bytes.
     ///
     /// Takes six minutes after a build of two, and writes target/redial/bench.html. Let the machine
@@ -55,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Chaos(flags) => conduct(&flags),
         Command::Hostile(flags) => conduct(&flags),
         Command::Memory(flags) => conduct(&flags),
+        Command::Power(flags) => conduct(&flags),
         Command::Bench(flags) => conduct(&flags),
     };
     done.unwrap_or_else(|error| {
@@ -89,6 +95,7 @@ mod tests {
                 "a whole number from 1 to 86400",
             ),
             (&["hostile", "--rounds", "x"], "--rounds"),
+            (&["power", "--cuts", "0"], "a whole number from 1 to 100000"),
             (&["bench", "--rounds", "0"], "a whole number from 1 to 99"),
             (&["bench", "--seconds", "0"], "seconds from 0.1 to 60"),
             (&["dmeo"], "dmeo"),

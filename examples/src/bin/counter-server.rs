@@ -136,6 +136,10 @@ struct Args {
     /// Keep each effect as a row of the table `effects`, with --store and counters in it
     #[arg(long, requires = "store", help_heading = "Store")]
     keep_effects: bool,
+    /// BREAKS THE PROMISE: sync nothing, so that a power cut loses acknowledged calls and may destroy the
+    /// file. Here to prove that tests of power cuts find such losses
+    #[arg(long, requires = "store", hide = true)]
+    dangerously_without_sync: bool,
 
     /// Append every effect to this file, as a line of JSON, before any client hears of it
     #[arg(long, value_name = "FILE")]
@@ -329,7 +333,11 @@ impl Args {
         let builder = match &self.store {
             None => counters.register(Server::builder()),
             Some(path) => {
-                let store = stored::open(path, Duration::from_millis(self.ttl_ms))?;
+                let store = stored::open(
+                    path,
+                    Duration::from_millis(self.ttl_ms),
+                    !self.dangerously_without_sync,
+                )?;
                 self.recover_ledger(&counters)?;
                 let (kind, builder) = (self.inc_as, Server::builder());
                 stored::register(builder, &store, kind, &counters, self.keep_effects)

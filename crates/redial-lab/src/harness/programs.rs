@@ -67,6 +67,28 @@ impl Programs {
         process.kill().map(drop)
     }
 
+    /// Starts a server at this address under strace, which writes these system calls to a file: threads and
+    /// descriptors named, all data as `\x` escapes. Killed is the server; strace ends with it.
+    pub(crate) fn traced_server(
+        &self,
+        address: SocketAddr,
+        args: &[String],
+        calls: &str,
+        file: &Path,
+    ) -> Result<Server> {
+        let calls = format!("trace={calls}");
+        let file = file.display().to_string();
+        let strace = ["-D", "-f", "-y", "-xx", "-s", "10000000", "-e", &calls];
+        let mut all: Vec<_> = strace.map(str::to_owned).to_vec();
+        all.extend(["-o".to_owned(), file, "--".to_owned()]);
+        all.push(self.program("counter-server").display().to_string());
+        all.extend(["--listen".to_owned(), address.to_string()]);
+        all.extend_from_slice(args);
+        let process = Process::start("counter-server under strace", "strace", &all)?;
+        let address = listening(&process)?;
+        Ok(Server { process, address })
+    }
+
     /// Starts a client, which is to print its summary as JSON.
     pub(crate) fn start_client(&self, args: &[String]) -> Result<Client> {
         Process::start("counter-client", self.program("counter-client"), args).map(Client)

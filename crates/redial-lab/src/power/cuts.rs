@@ -1,0 +1,229 @@
+//! Cuts the power of a recorded run at many points, and has each time the files checked.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use rand::{Rng, RngExt, SeedableRng, seq::IndexedRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::{
+    check::{self, Broken},
+    disk::Base,
+    record::{Acknowledged, Recording},
+};
+use crate::harness::progress;
+
+/// What is cut, and how often.
+pub(crate) struct Cuts<'a> {
+    pub(crate) recording: &'a Recording,
+    /// Where the files are rebuilt.
+    pub(crate) folder: &'a Path,
+    pub(crate) seed: u64,
+    pub(crate) count: u64,
+}
+
+/// How many replies of a life are its first ones.
+const FIRST: usize = 8;
+
+/// What was found.
+#[derive(Default, Serialize)]
+pub(crate) struct Findings {
+    /// How many calls were acknowledged in the whole run.
+    pub(crate) calls: u64,
+    /// How many system calls synced.
+    pub(crate) syncs: u64,
+    /// How often the power was cut.
+    pub(crate) cuts: u64,
+    /// How many calls had been acknowledged before each cut, all cuts together.
+    pub(crate) acknowledged: u64,
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    /// How many cuts broke a promise.
+    pub(crate) broken: u64,
+    pub(crate) problems: Vec<String>,
+}
+
+/// What a cut leaves of the changes that were not synced.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// Nothing.
+    Lost,
+    /// All, as after `kill -9`.
+    Kept,
+    /// What was written up to some moment.
+    Prefix,
+    /// All of some files, nothing of others.
+    ByFile,
+    /// For pages of 4 KiB each a moment of its own.
+    ByPage,
+    /// The same for sectors.
+    BySector,
+    /// Nearly everything.
+    FewLost,
+    /// Nearly nothing.
+    FewKept,
+}
+
+const FATES: [Fate; 8] = [
+    Fate::Lost,
+    Fate::Kept,
+    Fate::Prefix,
+    Fate::ByFile,
+    Fate::ByPage,
+    Fate::BySector,
+    Fate::FewLost,
+    Fate::FewKept,
+];
+
+impl Cuts<'_> {
+    pub(crate) fn run(&self) -> Result<Findings> {
+        let recording = self.recording;
+        let mut findings = Findings {
+            calls: recording.acknowledged.len() as u64,
+            syncs: recording.disk.syncs(),
+            ..Findings::default()
+        };
+        let mut bases: Vec<Base> = Vec::new();
+        bases.resize_with(recording.disk.files.len(), Base::default);
+        let bar = progress::bar(self.count, "{pos}/{len} power cuts");
+        for (number, cut) in self.points().into_iter().enumerate() {
+            let fate = FATES[number % FATES.len()];
+            self.rebuild(cut, fate, number as u64, &mut bases)?;
+            let is_before = |reply: &Acknowledged| reply.at < cut;
+            let before = recording.acknowledged.partition_point(is_before);
+            let (acknowledged, later) = recording.acknowledged.split_at(before);
+            findings.cuts += 1;
+            findings.acknowledged += acknowledged.len() as u64;
+            let broken = check::broken(self.folder, acknowledged, later);
+            if !broken.is_empty() {
+                self.report(&mut findings, cut, fate, &broken)?;
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(findings)
+    }
+
+    /// The system calls before which the power is cut, in order: as soon as a reply has left, or one of
+    /// the first after a restart; or anywhere.
+    fn points(&self) -> Vec<usize> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let recording = self.recording;
+        let points = (0..self.count).map(|number| {
+            let life = *recording.lives.choose(&mut rng).unwrap_or(&0);
+            let replies = &recording.acknowledged;
+            let first = &replies[replies.partition_point(|reply| reply.at < life)..];
+            let reply = match number % 4 {
+                0 => first[..first.len().min(FIRST)].choose(&mut rng),
+                1 | 2 => replies.choose(&mut rng),
+                _ => None,
+            };
+            let anywhere = rng.random_range(0..=recording.events);
+            reply.map_or(anywhere, |reply| reply.at + 1)
+        });
+        let mut points: Vec<_> = points.collect();
+        points.sort_unstable();
+        points
+    }
+
+    /// Writes the files as the cut leaves them.
+    fn rebuild(&self, cut: usize, fate: Fate, number: u64, bases: &mut [Base]) -> Result<()> {
+        let disk = &self.recording.disk;
+        if self.folder.exists() {
+            fs::remove_dir_all(self.folder)?;
+        }
+        fs::create_dir_all(self.folder)
+            .with_context(|| format!("can't make {}", self.folder.display()))?;
+        for (file, base) in disk.files.iter().zip(&mut *bases) {
+            file.advance(base, cut);
+        }
+        let dice = Dice {
+            seed: self.seed ^ number << 20,
+            fate,
+            number,
+        };
+        let names = disk.names_at(cut, |open| dice.moment(u64::MAX, Some(0), open));
+        for (name, index) in names {
+            let file = index as u64;
+            let bytes = disk.files[index].after_cut(
+                &bases[index],
+                cut,
+                |sector, open| dice.moment(file, sector, open),
+                |sector| dice.fill(sector),
+            );
+            let path = self.folder.join(name);
+            fs::write(&path, bytes).with_context(|| format!("can't write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Counts what was broken, and keeps the first files of that kind.
+    fn report(
+        &self,
+        findings: &mut Findings,
+        cut: usize,
+        fate: Fate,
+        broken: &[Broken],
+    ) -> Result<()> {
+        findings.broken += 1;
+        let count = |is: fn(&&Broken) -> bool| broken.iter().filter(is).count() as u64;
+        findings.lost += count(|broken| matches!(broken, Broken::Lost(..)));
+        findings.doubled += count(|broken| matches!(broken, Broken::Doubled(..)));
+        let whole = format!("power cut before system call {cut}, unsynced writes {fate:?}");
+        let more = broken.len() - 1;
+        findings
+            .problems
+            .push(format!("{whole}: {} (and {more} more)", broken[0]));
+        let kept = self.folder.with_extension(format!("{cut}-{fate:?}"));
+        if findings.broken <= 3 && !kept.exists() {
+            fs::rename(self.folder, kept)?;
+            fs::create_dir_all(self.folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Chooses by hash, so that what is chosen of one sector does not depend on any other.
+struct Dice {
+    seed: u64,
+    fate: Fate,
+    number: u64,
+}
+
+impl Dice {
+    /// How many of `open` changes are on the disk, of this sector or of this file's length.
+    fn moment(&self, file: u64, sector: Option<usize>, open: usize) -> usize {
+        let sector = sector.map_or(u64::MAX, |sector| sector as u64);
+        let any = |unit: u64| (self.roll(file, unit) % (open as u64 + 1)) as usize;
+        let one_in_ten = self.roll(file, sector).is_multiple_of(10);
+        match self.fate {
+            Fate::Lost => 0,
+            Fate::Kept => open,
+            // One moment for all sectors, not one of each file: other files have other changes.
+            Fate::Prefix => any(1),
+            Fate::ByFile if self.roll(file, 2).is_multiple_of(2) => 0,
+            Fate::ByFile => open,
+            Fate::ByPage => any(sector / 8),
+            Fate::BySector => any(sector),
+            Fate::FewLost if one_in_ten => 0,
+            Fate::FewLost => open,
+            Fate::FewKept if one_in_ten => open,
+            Fate::FewKept => 0,
+        }
+    }
+
+    /// What lies where nothing was written: zeros, or at times what was there before.
+    fn fill(&self, sector: usize) -> u8 {
+        if self.number.is_multiple_of(3) {
+            (self.roll(7, sector as u64) % 256) as u8
+        } else {
+            0
+        }
+    }
+
+    fn roll(&self, file: u64, unit: u64) -> u64 {
+        let mixed = self.seed ^ file.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ unit << 1;
+        ChaCha8Rng::seed_from_u64(mixed).next_u64()
+    }
+}
