@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How many steps the chapters are on a progress bar.
-pub(crate) const STEPS: usize = 1 + restart::MODES.len() + hedging::POLICIES.len() + 2;
+pub(crate) const STEPS: usize = 1 + restart::WAYS.len() + hedging::POLICIES.len() + 2;
 
 /// A run of these has this many times the calls of a scenario's, and at least so many.
 const RESTART_CALLS: (u64, u64) = (20, 1200);
@@ -53,10 +53,10 @@ pub(crate) fn watch(
     let late = late::watch(programs).context("the late retries")?;
     bar.inc(1);
     let mut restarted = Vec::new();
-    for mode in restart::MODES {
-        bar.set_message(format!("restarts, {}", mode.text()));
-        let run = restart::watch(programs, folder, mode, times(RESTART_CALLS), seed);
-        restarted.push(run.with_context(|| format!("restarts, {}", mode.text()))?);
+    for way in &restart::WAYS {
+        bar.set_message(format!("restarts, {}", way.name));
+        let run = restart::watch(programs, folder, way, times(RESTART_CALLS), seed);
+        restarted.push(run.with_context(|| format!("restarts, {}", way.name))?);
         bar.inc(1);
     }
     let mut hedged = Vec::new();
@@ -99,14 +99,10 @@ impl Chapters {
     /// Where it went better without a session than it had to.
     pub(crate) fn surprises(&self) -> Vec<String> {
         let late = self.late.surprise();
-        let lucky = |run: &&Restarted| run.mode != Mode::Session && run.doubled == 0;
+        let lucky = |run: &&Restarted| run.way.ids != Mode::Session && run.doubled == 0;
         let restarted = self.restarted.iter().filter(lucky);
-        let restarted = restarted.map(|run| {
-            format!(
-                "restarts, {}: nothing was doubled this time",
-                run.mode.text()
-            )
-        });
+        let restarted = restarted
+            .map(|run| format!("restarts, {}: nothing was doubled this time", run.way.name));
         late.into_iter().chain(restarted).collect()
     }
 

@@ -1,41 +1,73 @@
 //! A server that is killed and started again in the middle of a run, a few times.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::{
-    crash::check::Violation,
+    crash::{check::Violation, stored::IncKind},
     harness::{mode::Mode, programs::Programs},
     report::scale::{between, thousands},
     restarts::{
         drive,
-        plan::{LOSSES, Load, RestartPlan},
+        plan::{LOSSES, Load, RestartPlan, STORED},
     },
 };
 
-/// All three ways: what it takes two of them to be wrong is one restart.
-pub(crate) const MODES: [Mode; 3] = [Mode::Session, Mode::Plain, Mode::Naive];
+/// How the calls of a run are named, and where its server keeps them.
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    pub(crate) ids: Mode,
+    /// What `inc` is in the server's store; without one, the calls are kept in its memory.
+    store: Option<IncKind>,
+}
+
+/// All four ways: what it takes two of them to be wrong is one restart, and one has nothing to leave open.
+pub(crate) static WAYS: [Way; 4] = [
+    Way {
+        name: "session, store",
+        ids: Mode::Session,
+        store: Some(IncKind::Transaction),
+    },
+    Way {
+        name: "session, memory",
+        ids: Mode::Session,
+        store: None,
+    },
+    Way {
+        name: "plain ids",
+        ids: Mode::Plain,
+        store: None,
+    },
+    Way {
+        name: "naively",
+        ids: Mode::Naive,
+        store: None,
+    },
+];
 /// How often the server is killed in each run.
 pub(crate) const KILLS: usize = 4;
 const CLIENTS: u64 = 2;
 
 /// What the columns are called.
 pub(crate) const HEADINGS: [&str; 7] = [
-    "ids",
+    "ids, table",
     "calls",
     "ok",
     "unknown",
-    "effects expected",
-    "effects found",
-    "calls doubled",
+    "effects due",
+    "effects",
+    "doubled",
 ];
 
 /// The results of one run.
 pub(crate) struct Restarted {
-    pub(crate) mode: Mode,
+    pub(crate) way: &'static Way,
     pub(crate) calls: u64,
     pub(crate) kills: usize,
     pub(crate) ok: u64,
@@ -46,11 +78,11 @@ pub(crate) struct Restarted {
     violations: Vec<Violation>,
 }
 
-/// Runs it. The clients' files and the ledgers are left in `folder`.
+/// Runs it. The clients' files, and the ledgers or the store, are left in `folder`.
 pub(crate) fn watch(
     programs: &Programs,
     folder: &Path,
-    mode: Mode,
+    way: &'static Way,
     calls: u64,
     seed: u64,
 ) -> Result<Restarted> {
@@ -60,12 +92,19 @@ pub(crate) fn watch(
         kills: KILLS,
         seed,
     };
-    let name = format!("restart-{}", mode.name());
-    let plan = RestartPlan::new(&name, mode, LOSSES, load);
+    let (name, trouble) = match way.store {
+        Some(_) => ("restart-store".to_owned(), STORED),
+        None => (format!("restart-{}", way.ids.name()), LOSSES),
+    };
+    let folder = &empty(&folder.join(&name))?;
+    let plan = RestartPlan {
+        store: way.store,
+        ..RestartPlan::new(&name, way.ids, trouble, load)
+    };
     let crash = drive::drive(programs, folder, &plan, &ProgressBar::hidden())?.crash;
     let counts = crash.counts();
     Ok(Restarted {
-        mode,
+        way,
         calls: plan.total(),
         kills: crash.outages.len(),
         ok: counts.ok,
@@ -76,20 +115,29 @@ pub(crate) fn watch(
     })
 }
 
+/// An empty folder: a store goes on where the last one on its file has ended.
+fn empty(folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("can't empty {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+    Ok(folder.to_owned())
+}
+
 impl Restarted {
     /// Which promise was broken, if any.
     pub(crate) fn problem(&self) -> Option<String> {
         if self.kills < KILLS {
             return Some(format!(
                 "restarts, {}: the load ended after {} of {KILLS} kills, so the others tested nothing",
-                self.mode.text(),
-                self.kills
+                self.way.name, self.kills
             ));
         }
         let first = self.violations.first()?;
-        (self.mode == Mode::Session).then(|| {
+        (self.way.ids == Mode::Session).then(|| {
             format!(
-                "restarts, with a session: {} violations, the first: {first}",
+                "restarts, {}: {} violations, the first: {first}",
+                self.way.name,
                 self.violations.len()
             )
         })
@@ -97,7 +145,7 @@ impl Restarted {
 
     pub(crate) fn row(&self) -> [String; 7] {
         [
-            self.mode.text().to_owned(),
+            self.way.name.to_owned(),
             thousands(self.calls),
             thousands(self.ok),
             thousands(self.unknown),
@@ -109,7 +157,8 @@ impl Restarted {
 
     pub(crate) fn json(&self) -> Value {
         json!({
-            "ids": self.mode,
+            "ids": self.way.ids,
+            "store": self.way.store,
             "kills": self.kills,
             "calls": self.calls,
             "ok": self.ok,
@@ -126,10 +175,10 @@ impl Restarted {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn restarted(mode: Mode, doubled: u64) -> Restarted {
+    pub(crate) fn restarted(way: &'static Way, doubled: u64) -> Restarted {
         let violation = |n: u64| Violation::Doubled(format!("k-{n}"), vec![1, 2]);
         Restarted {
-            mode,
+            way,
             calls: 1000,
             kills: KILLS,
             ok: 990,
@@ -142,15 +191,35 @@ pub(crate) mod tests {
 
     #[test]
     fn a_doubled_call_is_a_problem_with_a_session_only() {
-        assert_eq!(restarted(Mode::Session, 0).problem(), None);
-        assert_eq!(restarted(Mode::Plain, 5).problem(), None);
-        let problem = restarted(Mode::Session, 2).problem().unwrap();
+        let [_, session, plain, naive] = &WAYS;
+        assert_eq!(restarted(session, 0).problem(), None);
+        assert_eq!(restarted(plain, 5).problem(), None);
+        let problem = restarted(session, 2).problem().unwrap();
         assert!(problem.contains("2 violations") && problem.contains("k-0: 2 effects"));
         let few = Restarted {
             kills: 1,
-            ..restarted(Mode::Naive, 0)
+            ..restarted(naive, 0)
         };
         assert!(few.problem().unwrap().contains("1 of 4 kills"));
-        assert_eq!(restarted(Mode::Naive, 7).row()[4], "990 to 1,000");
+        assert_eq!(restarted(naive, 7).row()[4], "990 to 1,000");
+    }
+
+    #[test]
+    fn the_table_fits_into_a_terminal() {
+        let rows = WAYS.iter().map(|way| restarted(way, 12_345));
+        let rows: Vec<_> = rows
+            .map(|run| Restarted {
+                calls: 6000,
+                ok: 5872,
+                unknown: 128,
+                ..run
+            })
+            .collect();
+        let text = super::super::table(&HEADINGS, rows.iter().map(Restarted::row), 1);
+        let widest = text
+            .lines()
+            .map(|line| line.trim_end().chars().count())
+            .max();
+        assert!(widest <= Some(80), "{widest:?}:\n{text}");
     }
 }

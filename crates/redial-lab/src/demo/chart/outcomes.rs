@@ -40,7 +40,7 @@ pub(crate) fn draw(runs: &[Restarted]) -> String {
 }
 
 fn draw_row(svg: &mut Svg, run: &Restarted, x: Scale, y: f64) {
-    let name = run.mode.text();
+    let name = run.way.name;
     svg.text("label", (LEFT - 14.0, y + 4.5), Anchor::End, name);
     let top = y - BAR / 2.0;
     let parts = [
@@ -73,8 +73,8 @@ fn describe(runs: &[Restarted]) -> String {
     let one = |run: &Restarted| {
         let numbers = [run.effects, run.calls, run.doubled].map(thousands);
         let [effects, calls, doubled] = numbers;
-        let mode = run.mode.text();
-        format!("{mode}: {effects} effects of {calls} calls, {doubled} doubled")
+        let way = run.way.name;
+        format!("{way}: {effects} effects of {calls} calls, {doubled} doubled")
     };
     runs.iter().map(one).collect::<Vec<_>>().join("; ")
 }

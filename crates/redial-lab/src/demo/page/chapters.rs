@@ -25,12 +25,15 @@ pub(super) fn html(chapters: &Chapters) -> String {
 
 fn restarts(runs: &[Restarted]) -> String {
     let lead = format!(
-        "The server, which has its table of calls in memory, is killed (<code>kill -9</code>) and \
-         started again {} times in the middle of the calls; it loses some replies as well. Each \
-         life writes its effects to a ledger that survives. A retry that reaches the next life is \
+        "The server is killed (<code>kill -9</code>) and \
+         started again {} times in the middle of the calls; it loses some replies as well. With \
+         its table of calls in memory, a retry that reaches the next life is \
          a new call to it, if ids are all it has. A call of a session is not: the next life does \
          not know the session, so it does nothing, and the caller hears that the outcome is \
-         unknown.",
+         unknown. With a store, the next life knows the session and what each of its calls has \
+         come to, since effect and record were one transaction: it replays the reply, or executes \
+         the call for the first time. Nothing is left unknown. The effects were counted in a ledger \
+         that outlives the server, or in the store.",
         restart::KILLS
     );
     let legend = "<p class=\"legend\"><span><i class=\"key square lost-bar\"></i>calls that took \

@@ -119,10 +119,11 @@ fn chapters() -> Chapters {
             rss_kib,
         }],
     };
-    let restarted = |mode, doubled| chapters::restart::tests::restarted(mode, doubled);
+    let [_, session, _, naive] = &chapters::restart::WAYS;
+    let restarted = |way, doubled| chapters::restart::tests::restarted(way, doubled);
     Chapters {
         late: chapters::late::tests::late(),
-        restarted: vec![restarted(Mode::Session, 0), restarted(Mode::Naive, 17)],
+        restarted: vec![restarted(session, 0), restarted(naive, 17)],
         hedged: POLICIES
             .iter()
             .map(|policy| chapters::hedging::tests::hedged(policy, 4))
