@@ -329,6 +329,7 @@ impl ServerBuilder {
                 connections: Default::default(),
                 goodbyes: Default::default(),
                 sweeping: Default::default(),
+                next_look: Default::default(),
                 spawn_background: self
                     .spawn_background
                     .unwrap_or_else(|| Box::new(|task| drop(tokio::spawn(task)))),

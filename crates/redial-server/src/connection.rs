@@ -4,6 +4,7 @@
 
 mod drain;
 mod input;
+mod socket_age;
 mod timers;
 mod unread;
 
@@ -24,6 +25,7 @@ use tokio::{
     time::Sleep,
 };
 
+use self::socket_age::SocketAge;
 use crate::{clock, dispatch::ConnectionScratch, outbox::Outbox, shared::Shared};
 
 /// The write buffer is freed if it is empty and larger than this when there is nothing to do.
@@ -74,7 +76,9 @@ pub(crate) struct Connection<S> {
     awake: Instant,
     /// When a byte last came or went.
     last_active: Instant,
-    /// Since when something may lie unread.
+    /// Since when something may lie unread in the socket.
+    socket: SocketAge,
+    /// Since when something may lie unread, as the table knows it.
     unread_since: Option<Instant>,
     /// Since when a frame has been incomplete.
     frame_since: Option<Instant>,
@@ -115,6 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             now,
             awake,
             last_active: awake,
+            socket: SocketAge::default(),
             unread_since: None,
             frame_since: None,
             unsent_since: None,

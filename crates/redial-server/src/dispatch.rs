@@ -34,7 +34,7 @@ use crate::{
     observe::EventKind,
     outbox::Outbox,
     refusal,
-    shared::Shared,
+    shared::{ROOM_LAG, Shared},
     table::{AckedWaiters, Attempt, Decision, Fingerprint, Session, TableKey, ToNotify},
     waiter::{ReplyKind, Waiter, write_framed_reply},
 };
@@ -284,6 +284,7 @@ impl Dispatcher<'_> {
             &attempt,
             || permits.admit_mutation(method, call),
             || call.waiter(outbox, &shared.router.method(method).name, ReplyKind::Reply),
+            || shared.look_for_room(),
             outcome,
             &mut notify,
         );
@@ -317,7 +318,7 @@ impl Dispatcher<'_> {
             }
             Decision::IdReused => refusal::id_reused(),
             Decision::TooManyJoined => refusal::too_many_joined(limits.max_joined),
-            Decision::Full { retry_after } => refusal::table_full(retry_after),
+            Decision::Full { retry_after } => refusal::table_full(retry_after + ROOM_LAG),
             Decision::Refused(reason) => reason.error(self.shared),
             Decision::RefusedBefore { up_to } => refusal::refused_before(up_to),
             Decision::Forgotten => refusal::call_unknown(),

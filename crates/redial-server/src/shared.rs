@@ -5,7 +5,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -32,6 +35,16 @@ use crate::{
 
 /// How many sessions whose lease has ended are forgotten before other tasks get their turn.
 const SESSIONS_PER_SWEEP: usize = 256;
+
+/// How long a connection may take from its look at the clock to its note that something may be unread
+/// since then.
+const NOTING: Duration = Duration::from_millis(16);
+
+/// How seldom a full table has a look at all connections.
+const LOOK_EVERY: Duration = Duration::from_millis(16);
+
+/// How long after its end a record may still take room.
+pub(crate) const ROOM_LAG: Duration = NOTING.saturating_add(LOOK_EVERY);
 
 /// Spawns what the server does beside serving connections.
 pub(crate) type SpawnBackground =
@@ -69,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) goodbyes: Goodbyes,
     pub(crate) sweeping: AtomicBool,
+    /// When a full table may next have a look at all connections, in milliseconds awake.
+    pub(crate) next_look: AtomicU64,
     pub(crate) spawn_background: SpawnBackground,
     /// Calls of the server before this one that are to be run again.
     pub(crate) interrupted_calls: Mutex<Vec<InterruptedCall>>,
@@ -167,8 +182,8 @@ impl Shared {
     /// Removes a bounded number of expired records and sessions. Returns how many.
     fn sweep(self: &Arc<Self>) -> usize {
         let now = self.awake.now();
-        let unread_since = self.connections.unread_since(&self.awake);
-        let records = self.table.plain.expire(now, unread_since);
+        self.look_for_unread(now);
+        let records = self.table.plain.expire();
         let sessions = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
         self.forget_sessions();
         if let Some(store) = &self.store {
@@ -176,6 +191,32 @@ impl Shared {
         }
         self.refuse_forgotten(sessions.waiters);
         records + sessions.count
+    }
+
+    /// Lets records go that nothing unread can ask for.
+    fn look_for_unread(&self, now: Instant) {
+        let noted = now.checked_sub(NOTING);
+        let noted = noted.unwrap_or(self.awake.moment(0));
+        let unread = self.connections.unread_since(&self.awake);
+        let horizon = unread.map_or(noted, |unread| unread.min(noted));
+        self.table.plain.set_horizon(horizon);
+    }
+
+    /// The same where room is needed; looks at all connections once in a while at most. Returns what
+    /// time it is.
+    #[cold]
+    pub(crate) fn look_for_room(&self) -> Instant {
+        let now = self.awake.now();
+        let (next, millis) = (self.next_look.load(Relaxed), self.awake.millis(now));
+        let after = millis + LOOK_EVERY.as_millis() as u64;
+        let is_due = next <= millis
+            && (self.next_look)
+                .compare_exchange(next, after, Relaxed, Relaxed)
+                .is_ok();
+        if is_due {
+            self.look_for_unread(now);
+        }
+        now
     }
 
     /// Lets the store know which sessions are forgotten by now.
@@ -201,6 +242,8 @@ impl Shared {
         if self.sweeping.swap(true, SeqCst) {
             return;
         }
+        // The last look may have been long ago.
+        self.look_for_unread(self.awake.now());
         let period = self.awake.period();
         let shared = Arc::downgrade(self);
         let sweeping = Sweeping(Weak::clone(&shared));

@@ -45,21 +45,27 @@ pub(crate) struct Table<W> {
 impl<W: TableWaiter> Table<W> {
     /// One attempt of a call arrives. `admit` is asked only for a call that is new and has room;
     /// `waiter` only for one that is running; `replay` takes the outcome of one that is finished.
+    /// `look` lets the table of plain ids know what may go, and when it is.
     /// The attempt's deferred outcome and its `ack` come first; `notify` takes those who wait for
     /// the calls that they end.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is asked at another step, and most calls ask for one or two"
+    )]
     pub(crate) fn begin<T, R>(
         &self,
         key: &TableKey<W>,
         attempt: &Attempt<'_>,
         mut admit: impl FnMut() -> Result<Admitted<T>, R>,
         waiter: impl FnMut() -> W,
+        look: impl FnOnce() -> Instant,
         replay: &mut Vec<u8>,
         notify: &mut ToNotify<W>,
     ) -> Decision<T, R> {
         match key {
             TableKey::Plain(key) => {
                 let admit = || admit().map(|admitted| admitted.ticket);
-                self.plain.begin(key, attempt, admit, waiter, replay)
+                self.plain.begin(key, attempt, admit, waiter, look, replay)
             }
             TableKey::Session(session, number) => {
                 let room = self.sessions.room(session);

@@ -35,6 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Phase::Open if self.is_clogged() || self.backlog_bytes >= BACKLOG_BYTES => {
                 // The rest of a frame that is not read can't be late.
                 self.frame_since = None;
+                self.socket.on_pause(self.awake);
                 Ok(Poll::Pending)
             }
             Phase::Open => {
@@ -62,11 +63,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Poll::Ready(Ok(())) => {
                 self.last_active = self.awake;
                 self.outbox.activity.note();
+                self.socket.on_read(count, self.awake);
                 self.on_read(&buffer[..count]);
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Ok(Poll::Pending),
+            Poll::Pending => {
+                self.on_nothing_read();
+                Ok(Poll::Pending)
+            }
         };
         READ_BUFFER.set(buffer);
         polled

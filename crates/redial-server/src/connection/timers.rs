@@ -64,8 +64,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .unsent_since
             .map(|since| clock::after(since, config.write_timeout));
         let far = clock::after(self.awake, config.idle_timeout);
-        let drained = self.drained_at().filter(|_| self.phase == Phase::Open);
-        [idle, frame, write, drained]
+        let is_open = self.phase == Phase::Open;
+        let drained = self.drained_at().filter(|_| is_open);
+        let empty = self.socket.next_look().filter(|_| is_open);
+        [idle, frame, write, drained, empty]
             .into_iter()
             .flatten()
             .min()

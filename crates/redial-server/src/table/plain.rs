@@ -74,12 +74,14 @@ impl<W> PlainTable<W> {
 
     /// One attempt of a call arrives. `admit` is asked only for a call that is new and has room;
     /// `waiter` only for one that is running; `replay` takes the outcome of one that is finished.
+    /// `look` [sets the horizon](Self::set_horizon) if the table is full.
     pub(crate) fn begin<T, R>(
         &self,
         key: &PlainKey,
         attempt: &Attempt<'_>,
         mut admit: impl FnMut() -> Result<T, R>,
         mut waiter: impl FnMut() -> W,
+        look: impl FnOnce() -> Instant,
         replay: &mut Vec<u8>,
     ) -> Decision<T, R>
     where
@@ -88,7 +90,7 @@ impl<W> PlainTable<W> {
         let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
         match step() {
             // Other shards may hold expired records, or spare room; collected only when needed.
-            Decision::Full { .. } if self.make_room(attempt.now) => step(),
+            Decision::Full { .. } if self.make_room(look()) => step(),
             decided => decided,
         }
     }
@@ -106,7 +108,7 @@ impl<W> PlainTable<W> {
     {
         let now = self.at(attempt.now);
         let mut shard = self.shard(key);
-        shard.expire(self.patience.horizon(now), &self.usage);
+        shard.expire(self.patience.horizon(), &self.usage);
         match shard.find(key, Some(attempt.fingerprint), now) {
             Found::Running(running) => {
                 if running.interest.is_crowded(self.limits.max_joined) {
@@ -206,7 +208,7 @@ impl<W> PlainTable<W> {
     {
         let now = self.at(now);
         let mut shard = self.shard(key);
-        shard.expire(self.patience.horizon(now), &self.usage);
+        shard.expire(self.patience.horizon(), &self.usage);
         match shard.find(key, None, now) {
             Found::Running(running) => {
                 if running.interest.is_crowded(self.limits.max_joined) {
@@ -224,14 +226,18 @@ impl<W> PlainTable<W> {
         }
     }
 
-    /// Removes expired records but those that a request which has lain unread since then may ask for,
-    /// and returns memory that is no longer needed. Returns how many records went.
-    pub(crate) fn expire(&self, now: Instant, unread_since: Option<Instant>) -> usize {
-        let unread_since = unread_since.map(|since| self.at(since));
-        self.patience.set_unread_since(unread_since);
-        let now = self.patience.horizon(self.at(now));
+    /// Until when records that have expired may go: what has arrived before is read, in every
+    /// connection.
+    pub(crate) fn set_horizon(&self, horizon: Instant) {
+        self.patience.set_horizon(self.at(horizon));
+    }
+
+    /// Removes the records that have expired before the horizon, and returns memory that is no longer
+    /// needed. Returns how many records went.
+    pub(crate) fn expire(&self) -> usize {
+        let horizon = self.patience.horizon();
         let expire = |mut shard: MutexGuard<'_, Shard<W>>| {
-            let gone = shard.expire_all(now, &self.usage);
+            let gone = shard.expire_all(horizon, &self.usage);
             shard.finished.shrink();
             gone.records
         };
@@ -241,11 +247,10 @@ impl<W> PlainTable<W> {
     /// Frees what the shards hold without need, and if that is nothing, what is kept only for
     /// requests that have lain unread for long. False if nothing is to be had.
     fn make_room(&self, now: Instant) -> bool {
-        let now = self.at(now);
-        if self.reclaim(self.patience.horizon(now)) != Amount::default() {
+        if self.reclaim(self.patience.horizon()) != Amount::default() {
             return true;
         }
-        let horizon = self.patience.horizon_for_room(now);
+        let horizon = self.patience.horizon_for_room(self.at(now));
         horizon.is_some_and(|horizon| self.reclaim(horizon) != Amount::default())
     }
 

@@ -32,6 +32,7 @@ mod session_shares;
 mod sessions;
 mod shutdown;
 mod specification;
+mod unread;
 mod vectors;
 mod waiters;
 mod wrong_types;

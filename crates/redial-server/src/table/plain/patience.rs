@@ -3,7 +3,7 @@
 //! request from before may have been a retry.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -12,10 +12,13 @@ use super::ttl::Millis;
 /// Where room is needed, a request may lie unread for this part of the TTL.
 const PART: u32 = 4;
 
+/// And for no less than this, which is more than the last look at the connections is old.
+const MIN_GRACE: Duration = Duration::from_millis(64);
+
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// When the oldest unread request may have arrived.
-    unread_since: Moment,
+    /// What had expired by then is asked for by no request that is unread.
+    horizon: AtomicU32,
     /// What had expired by then was forgotten, though something from before is unread.
     forgotten_until: Moment,
     grace: Duration,
@@ -24,32 +27,30 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(ttl: Duration) -> Self {
         Self {
-            unread_since: Moment::none(),
+            horizon: AtomicU32::new(Millis::default().bits()),
             forgotten_until: Moment::none(),
-            grace: ttl / PART,
+            grace: (ttl / PART).max(MIN_GRACE),
         }
     }
 
-    /// When the oldest unread request may have arrived, if there may be one.
-    pub(super) fn set_unread_since(&self, since: Option<Millis>) {
-        self.unread_since.set(since);
+    pub(super) fn set_horizon(&self, horizon: Millis) {
+        self.horizon.store(horizon.bits(), Relaxed);
         let until = self.forgotten_until.get();
-        let is_unread = |until: Millis| since.is_some_and(|since| !until.has_come(since));
-        if !until.is_some_and(is_unread) {
+        if until.is_some_and(|until| until.has_come(horizon)) {
             self.forgotten_until.set(None);
         }
     }
 
-    /// What has expired by this moment is asked for by no request that is unread.
-    pub(super) fn horizon(&self, now: Millis) -> Millis {
-        let since = self.unread_since.get();
-        since.filter(|since| since.has_come(now)).unwrap_or(now)
+    /// What has expired by this moment is asked for by no request that is unread. It is as old as
+    /// the last look at the connections: any of them may have stopped reading since.
+    pub(super) fn horizon(&self) -> Millis {
+        Millis::from_bits(self.horizon.load(Relaxed))
     }
 
     /// The same where room is needed, if that makes a difference.
     pub(super) fn horizon_for_room(&self, now: Millis) -> Option<Millis> {
         let horizon = now.minus(self.grace);
-        let is_later = !horizon.has_come(self.horizon(now));
+        let is_later = !horizon.has_come(self.horizon());
         is_later.then(|| {
             self.forgotten_until.set(Some(horizon));
             horizon
@@ -63,7 +64,7 @@ impl Patience {
     }
 }
 
-/// Read for every call, and written by the sweep.
+/// Read for every call that is new, and written where room is needed.
 #[derive(Debug)]
 struct Moment(AtomicU64);
 
@@ -98,20 +99,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_that_something_unread_may_ask_for() {
-        let patience = patience();
-        assert_eq!(patience.horizon(at(5_000)), at(5_000));
-        patience.set_unread_since(Some(at(3_000)));
-        assert_eq!(patience.horizon(at(5_000)), at(3_000));
-        assert_eq!(patience.horizon(at(2_000)), at(2_000));
-        patience.set_unread_since(None);
-        assert_eq!(patience.horizon(at(5_000)), at(5_000));
-    }
-
-    #[test]
     fn what_goes_for_room_is_remembered_for_as_long_as_something_may_ask_for_it() {
         let patience = patience();
-        patience.set_unread_since(Some(at(3_000)));
+        patience.set_horizon(at(3_000));
         assert_eq!(
             patience.horizon_for_room(at(5_000)),
             None,
@@ -120,17 +110,17 @@ mod tests {
         assert_eq!(patience.horizon_for_room(at(9_000)), Some(at(6_500)));
         let forgotten = [5_999, 6_499, 6_500].map(|ms| patience.may_have_forgotten(at(ms)));
         assert_eq!(forgotten, [true, true, false]);
-        patience.set_unread_since(Some(at(6_400)));
+        patience.set_horizon(at(6_400));
         assert!(patience.may_have_forgotten(at(6_400)));
-        patience.set_unread_since(Some(at(6_500)));
-        assert!(!patience.may_have_forgotten(at(6_400)), "nobody can ask");
+        patience.set_horizon(at(6_500));
+        assert!(!patience.may_have_forgotten(at(6_400)), "nothing can ask");
     }
 
     #[test]
     fn moments_are_compared_by_their_difference() {
         let patience = patience();
-        patience.set_unread_since(Some(at(u32::MAX - 10)));
-        assert_eq!(patience.horizon(at(10)), at(u32::MAX - 10));
+        patience.set_horizon(at(u32::MAX - 10));
+        assert_eq!(patience.horizon_for_room(at(2_400)), None);
         assert_eq!(patience.horizon_for_room(at(9_000)), Some(at(6_500)));
     }
 }

@@ -87,11 +87,14 @@ impl Exact {
     )]
     fn new(limits: PlainLimits, is_expired: bool) -> Self {
         let epoch = Instant::now();
+        let now = if is_expired { epoch + LATE } else { epoch };
+        let table = PlainTable::new(limits, epoch);
+        table.set_horizon(now);
         Self {
-            table: PlainTable::new(limits, epoch),
+            table,
             limits,
             epoch,
-            now: if is_expired { epoch + LATE } else { epoch },
+            now,
             known: std::collections::BTreeMap::new(),
         }
     }
@@ -165,9 +168,13 @@ impl Exact {
         };
         let (should, mut replay) = (self.expected(name, params), Vec::new());
         let admit = || Ok::<(), &'static str>(());
+        let look = || {
+            self.table.set_horizon(self.now);
+            self.now
+        };
         let did = self
             .table
-            .begin(&key(name), &attempt, admit, || 7, &mut replay);
+            .begin(&key(name), &attempt, admit, || 7, look, &mut replay);
         assert_eq!(did, should, "{name} at {} ms", self.ms());
         match self.known.get(&name) {
             Some(Known::Finished { outcome, .. }) if did == Decision::Replayed => {
@@ -205,7 +212,8 @@ impl Exact {
     }
 
     fn sweep(&mut self) {
-        self.table.expire(self.now, None);
+        self.table.set_horizon(self.now);
+        self.table.expire();
         self.forget_expired();
         assert_eq!((self.table.records(), self.table.bytes()), self.held());
     }

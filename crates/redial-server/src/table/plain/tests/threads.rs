@@ -25,7 +25,8 @@ fn come_and_go(table: &PlainTable<u32>, number: u128, now: Instant) -> bool {
         ack: None,
         deferred: None,
     };
-    let decision: PlainDecision = table.begin(&key, &attempt, || Ok(()), || 1, &mut Vec::new());
+    let decision: PlainDecision =
+        table.begin(&key, &attempt, || Ok(()), || 1, || now, &mut Vec::new());
     let has_started = decision == Decision::Start(());
     if has_started {
         table.release(&key);
