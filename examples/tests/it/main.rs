@@ -15,6 +15,7 @@ mod servers_memory;
 mod session_client;
 mod shutdowns;
 mod spellings;
+mod stored_server;
 mod take_effect_once;
 mod whether_executed;
 mod world;
