@@ -14,6 +14,7 @@
 //! | [`template`] | a request that is spelled like the one before it |
 //! | [`reply`] | a reply |
 //! | [`de`] | params into a type |
+//! | [`reread`] | what serde_json has refused: why, and whether `-0` is all that was wrong |
 //! | [`string`] | strings with escapes, and writes them |
 //! | [`depth`] | how deep any text nests |
 //! | [`object`] | objects by the names of their members, with what serde derives |
@@ -28,6 +29,7 @@ pub(crate) mod finite;
 pub(crate) mod object;
 pub(crate) mod reply;
 pub(crate) mod request;
+pub(crate) mod reread;
 mod skip;
 pub(crate) mod string;
 pub(crate) mod template;

@@ -86,7 +86,12 @@ pub use session::{SessionCall, SessionId, SessionIdError};
 #[doc(hidden)]
 pub use address::unmapped;
 #[doc(hidden)]
-pub use json::{de::read as read_json, finite::write as write_json, reply::FastReply};
+pub use json::{
+    de::read as read_json,
+    finite::write as write_json,
+    reply::FastReply,
+    reread::{Misfit, reread as reread_json},
+};
 #[doc(hidden)]
 pub use text::cut;
 

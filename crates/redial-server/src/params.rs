@@ -1,8 +1,10 @@
 //! How params become a handler's type: what an absent or empty value stands for, and what an error
 //! says.
 
-use redial_protocol::{ErrorCode, ErrorObject, cut, read_json};
+use redial_protocol::{ErrorObject, read_json, reread_json};
 use serde::de::DeserializeOwned;
+
+use crate::refusal;
 
 /// What absent params are read from, the plainest first.
 const NOTHING: [&str; 3] = ["null", "{}", "[]"];
@@ -12,7 +14,7 @@ const NOTHING: [&str; 3] = ["null", "{}", "[]"];
 ///
 /// # Errors
 ///
-/// -32602, with the path of the field and what was expected there.
+/// -32602, with what was found, where, and what was expected there.
 #[inline(always)]
 pub fn decode<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
     match params.and_then(read_json) {
@@ -24,18 +26,21 @@ pub fn decode<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObjec
 /// The same for params of any spelling; out of line, since few are unusual.
 #[inline(never)]
 fn decode_slowly<P: DeserializeOwned>(params: Option<&str>) -> Result<P, ErrorObject> {
-    let text = params.unwrap_or("{}");
-    if params.is_some() {
+    if let Some(text) = params {
         match serde_json::from_str(text) {
             Ok(decoded) => return Ok(decoded),
             Err(_) if is_empty(text) => {}
-            Err(_) => return Err(invalid_params(&why_not::<P>(text))),
+            Err(_) => return reread_json(text).map_err(|misfit| refusal::misfit(&misfit)),
         }
     }
-    NOTHING
-        .iter()
-        .find_map(|nothing| serde_json::from_str(nothing).ok())
-        .ok_or_else(|| invalid_params(&why_not::<P>(text)))
+    let nothing = |nothing: &&str| serde_json::from_str(nothing).ok();
+    if let Some(decoded) = NOTHING.iter().find_map(nothing) {
+        return Ok(decoded);
+    }
+    reread_json(params.unwrap_or("{}")).map_err(|misfit| match params {
+        Some(_) => refusal::misfit(&misfit),
+        None => refusal::misfit(&misfit.of_nothing()),
+    })
 }
 
 /// Whether this is `{}` or `[]`, however much white space is in it.
@@ -45,27 +50,10 @@ fn is_empty(text: &str) -> bool {
     inside.is_some_and(|inside| inside.trim().is_empty())
 }
 
-/// Why params can't be decoded, with the path of the field.
-fn why_not<P: DeserializeOwned>(text: &str) -> String {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    match serde_path_to_error::deserialize::<_, P>(&mut deserializer) {
-        Ok(_) => match deserializer.end() {
-            Ok(()) => "the type refused them once and took them the second time".to_owned(),
-            Err(error) => error.to_string(),
-        },
-        Err(error) if error.path().iter().len() == 0 => error.into_inner().to_string(),
-        Err(error) => format!("{}: {}", error.path(), error.inner()),
-    }
-}
-
-fn invalid_params(why: &str) -> ErrorObject {
-    ErrorObject::raised(ErrorCode::INVALID_PARAMS, cut(why))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redial_protocol::Executed;
+    use redial_protocol::{ErrorCode, Executed};
     use serde::Deserialize;
     use serde_json::Value;
 
@@ -142,11 +130,46 @@ mod tests {
 
     #[test]
     fn a_wrong_field_is_named() {
-        assert!(why(r#"{"delta":1.5}"#).starts_with("delta: "));
-        assert!(why(r#"{"delta":9223372036854775808}"#).starts_with("delta: "));
-        assert!(why(r#"{"delta":"1"}"#).starts_with("delta: "));
-        assert!(why(r#"{"key":7}"#).starts_with("key: "));
+        assert!(why(r#"{"delta":1.5}"#).starts_with("at delta: "));
+        assert!(why(r#"{"delta":9223372036854775808}"#).starts_with("at delta: "));
+        assert!(why(r#"{"delta":"1"}"#).starts_with("at delta: "));
+        assert!(why(r#"{"key":7}"#).starts_with("at key: "));
         assert!(why(r#"{"other":7}"#).contains("other"));
-        assert!(why(&format!(r#"{{"key":["{}"]}}"#, "x".repeat(999))).len() <= 200);
+    }
+
+    /// An integer that is refused for its spelling.
+    #[test]
+    fn minus_zero_is_an_integer() {
+        for text in [r#"{"delta":-0}"#, r#"{"key":"","delta":-0}"#, r#"["",-0]"#] {
+            assert_eq!(decoded::<Params>(text).unwrap().delta, 0, "{text}");
+        }
+        assert_eq!(decoded::<(i64,)>("[-0]").unwrap(), (0,));
+        assert!(decoded::<Value>("[-0]").unwrap()[0].is_f64());
+        assert!(why(r#"{"delta":-0.0}"#).contains("found the number -0.0; expected an integer"));
+    }
+
+    /// An error that is nothing but an echo, or none of whose words the peer knows.
+    #[test]
+    fn an_error_says_what_was_found_and_expected_however_long_the_params() {
+        let long = "z".repeat(2_000);
+        for text in [
+            format!(r#"{{"key":["{long}"]}}"#),
+            format!(r#"{{"delta":"{long}"}}"#),
+            format!(r#"{{"{long}":1}}"#),
+            format!("{:?}", long),
+        ] {
+            let why = why(&text);
+            assert!(why.contains("expected "), "{why}");
+            assert!(why.ends_with("; nothing was executed"), "{why}");
+            assert!(why.matches('z').count() <= 200, "{why}");
+            for noise in ["struct ", "i64", "line 1"] {
+                assert!(!why.contains(noise), "{why}");
+            }
+        }
+        let nothing = decode::<(u8,)>(None).unwrap_err().detail().unwrap();
+        assert_eq!(
+            nothing,
+            "found nothing; expected an array of 1 element; nothing was executed"
+        );
     }
 }

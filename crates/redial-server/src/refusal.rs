@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, time::Duration};
 
-use redial_protocol::{ErrorCode, ErrorObject, Executed, SessionId, cut};
+use redial_protocol::{ErrorCode, ErrorObject, Executed, Misfit, SessionId, cut};
 
 // A frame or a message that can't be followed.
 
@@ -55,6 +55,22 @@ pub(crate) fn method_not_found<'a>(
 
 pub(crate) fn invalid_params(why: &str) -> ErrorObject {
     ErrorObject::raised(ErrorCode::INVALID_PARAMS, cut(why))
+}
+
+/// Params that their method doesn't take.
+pub(crate) fn misfit(misfit: &Misfit) -> ErrorObject {
+    let detail = format!("{misfit}; nothing was executed");
+    ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail)
+}
+
+/// The same error, which names the method if it is about params.
+pub(crate) fn of_method(name: &str, error: ErrorObject) -> ErrorObject {
+    match error.detail() {
+        Some(detail) if error.code == ErrorCode::INVALID_PARAMS => {
+            ErrorObject::raised(error.code, format!("params of {name}: {detail}"))
+        }
+        _ => error,
+    }
 }
 
 pub(crate) fn params_panicked(message: &str) -> ErrorObject {

@@ -44,11 +44,11 @@ pub fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Option<T> {
 }
 
 /// The newtype by which serde_json's `RawValue` asks for the text of a value.
-const RAW_VALUE: &str = "$serde_json::private::RawValue";
+pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// Whether a type that takes any value gets a number as its text. Any crate of a program may switch
 /// that on, by serde_json's feature `arbitrary_precision`.
-static NUMBERS_ARE_TEXT: LazyLock<bool> = LazyLock::new(|| {
+pub(super) static NUMBERS_ARE_TEXT: LazyLock<bool> = LazyLock::new(|| {
     let number = serde_json::from_str::<Number>("1.00");
     number.is_ok_and(|number| number.to_string() == "1.00")
 });

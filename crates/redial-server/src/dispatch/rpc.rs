@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use redial_protocol::{
     CallKey, Dialect, ErrorObject, Id, SessionCall, SessionId, deserialize_object, encode_error,
-    encode_result, rpc,
+    encode_result, reread_json, rpc,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Dispatcher, attachment::Attachment, call::Call};
@@ -55,7 +55,7 @@ impl Dispatcher<'_> {
         call: &Call<'_, 'a>,
         method: impl FnOnce(&mut Self, P) -> Result<T, ErrorObject>,
     ) {
-        match read(call.request.params).and_then(|params| method(self, params)) {
+        match read(call).and_then(|params| method(self, params)) {
             Ok(value) => self.reply_value(call, &value),
             Err(error) => self.refuse(call, &error),
         }
@@ -69,7 +69,7 @@ impl Dispatcher<'_> {
     /// Opens a session, or attaches the connection to one. A client hears of a session when that is
     /// as durable as its calls will be.
     fn hello(&mut self, call: &Call<'_, '_>) {
-        let params = match read::<rpc::HelloParams>(call.request.params) {
+        let params = match read::<rpc::HelloParams>(call) {
             Ok(params) => params,
             Err(error) => return self.refuse(call, &error),
         };
@@ -191,11 +191,9 @@ impl Dispatcher<'_> {
 
     /// Cancels a call that has not started.
     fn cancel(&mut self, call: &Call<'_, '_>) {
-        let named = read::<CallIdParams<'_>>(call.request.params).and_then(|params| {
-            match params.key()? {
-                CallKey::Session(named) => Ok(named),
-                _ => Err(refusal::not_a_session_call(params.id.get())),
-            }
+        let named = read::<CallIdParams<'_>>(call).and_then(|params| match params.key()? {
+            CallKey::Session(named) => Ok(named),
+            _ => Err(refusal::not_a_session_call(params.id.get())),
         });
         let state = named.and_then(|named| Ok((named, self.cancel_call(named)?)));
         match state {
@@ -261,7 +259,7 @@ impl Dispatcher<'_> {
             call.skip();
             return;
         }
-        let params = read::<CallIdParams<'_>>(call.request.params);
+        let params = read::<CallIdParams<'_>>(call);
         let key = params.and_then(|params| params.key());
         let limits = self.shared.table.sessions.limits();
         let session_key = key
@@ -390,7 +388,21 @@ fn check_ranges(ranges: &[(u64, u64)], window: usize) -> Result<(), ErrorObject>
     }
 }
 
-fn read<'a, P: Deserialize<'a>>(params: Option<&'a str>) -> Result<P, ErrorObject> {
-    let mut params = serde_json::Deserializer::from_str(params.unwrap_or("{}"));
-    deserialize_object(&mut params).map_err(|error| refusal::invalid_params(&error.to_string()))
+fn read<'a, P: Deserialize<'a>>(call: &Call<'_, 'a>) -> Result<P, ErrorObject> {
+    let text = call.request.params.unwrap_or("{}");
+    let read = deserialize_object(&mut serde_json::Deserializer::from_str(text));
+    read.or_else(|_| {
+        let read = reread_json::<ByName<P>>(text);
+        read.map(|ByName(params)| params)
+            .map_err(|misfit| refusal::of_method(&call.request.method, refusal::misfit(&misfit)))
+    })
+}
+
+/// Params that are read as an object or not at all.
+struct ByName<P>(P);
+
+impl<'de, P: Deserialize<'de>> Deserialize<'de> for ByName<P> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize_object(deserializer).map(Self)
+    }
 }

@@ -78,13 +78,14 @@ impl Dispatcher<'_> {
         let (params, context) = (call.request.params, self.context(call, key));
         let registered = self.shared.router.method(method);
         let fingerprint = || fingerprint(self.shared, method, call.request);
+        let named = |error| refusal::of_method(&registered.name, error);
         match &registered.body {
             MethodBody::Transaction(transaction) => Ok(Work::Transaction {
-                transaction: transaction.prepare(params, context)?,
+                transaction: transaction.prepare(params, context).map_err(named)?,
                 fingerprint: fingerprint(),
             }),
             MethodBody::Handler(handler) => {
-                let future = handler.prepare(params, context)?;
+                let future = handler.prepare(params, context).map_err(named)?;
                 if key.is_none() || self.shared.store.is_none() {
                     return Ok(Work::Handler(future));
                 }
@@ -152,6 +153,7 @@ impl Dispatcher<'_> {
                 execution::spawn(self.job(call, method, key, stage, work));
             }
             FirstPoll::NotStarted(error) => {
+                let error = refusal::of_method(&call.request.method, *error);
                 self.withdraw(call, method, key.as_ref(), &Ticket::Run, &error);
             }
         }

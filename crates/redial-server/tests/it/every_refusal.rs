@@ -100,12 +100,20 @@ async fn senseless(all: &mut Refusals) {
         "no method \"missing\"; this server has:",
     );
     let wrong = request_of("big", json!(["x"])).await;
-    all.expect(&wrong, -32602, No, "invalid type");
+    let words = "params of big: at [0]: found the string \"x\"; expected an integer";
+    all.expect(&wrong, -32602, No, words);
     let panicking = request_of("undecodable", json!([])).await;
-    let words = "decoding the params panicked: not today";
+    let words = "params of undecodable: decoding the params panicked: not today";
     all.expect(&panicking, -32602, No, words);
     let nothing = request_of("rpc.resolve", json!({})).await;
-    all.expect(&nothing, -32602, No, "missing field `id`");
+    all.expect(&nothing, -32602, No, "without the member \"id\"");
+    let other = request_of("rpc.ack", json!({"session": 7})).await;
+    all.expect(
+        &other,
+        -32602,
+        No,
+        "params of rpc.ack: at session: found the number 7",
+    );
     let null = request_of("rpc.resolve", json!({"id": null})).await;
     all.expect(&null, -32602, No, "a null id names no call");
     let plain = request_of("rpc.cancel", json!({"id": uuid(1)})).await;
