@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{
     Load, Mode,
+    peer::value_of,
     slots::{Replied, Slots},
     template::{ID_AT, ID_BYTES, REQUEST, RESULT, Template, number_of},
 };
@@ -216,7 +217,7 @@ fn check(body: &[u8], number: u32, mode: Mode) -> Result<()> {
     let id = reply["id"].as_str().unwrap_or_default();
     let is_named = id.len() == ID_BYTES && id.ends_with(&format!("{number:08x}"));
     let is_named = is_named && body[ID_AT..].starts_with(id.as_bytes());
-    let has_value = mode == Mode::Echo || reply["result"].is_i64();
+    let has_value = mode == Mode::Echo || value_of(&reply["result"]).is_some();
     ensure!(
         is_named && has_value,
         "expected a number for call {number}, got {}",

@@ -72,9 +72,17 @@ impl Peer {
         }
         let mut stream = connect(&self.load)?;
         let answer = ask(&mut stream, "get", &json!({"key": self.key}))?;
-        serde_json::from_str(&answer)
-            .with_context(|| format!("expected a number from get, got {answer}"))
+        let value = serde_json::from_str(&answer).ok();
+        value
+            .as_ref()
+            .and_then(value_of)
+            .with_context(|| format!("expected a counter from get, got {answer}"))
     }
+}
+
+/// The value of a counter: a number, or an object that has it among its members.
+pub(super) fn value_of(result: &Value) -> Option<i64> {
+    result.as_i64().or_else(|| result["value"].as_i64())
 }
 
 /// Bits that no other connection has, in this run or in another.

@@ -1,0 +1,82 @@
+//! The limit: plain SQLite in this process, with the SQL of `counter-server`, and a row for each
+//! call that is only appended. It finds no duplicates, and undoes no single call.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use rusqlite::{Connection, params};
+
+use super::{KEY, Records, Subject, outcome};
+
+const TABLES: &str = "
+    CREATE TABLE counters (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE record (id BLOB NOT NULL, fingerprint BLOB NOT NULL, outcome BLOB)";
+
+const UPSERT: &str = "INSERT INTO counters VALUES (?1, ?2)
+    ON CONFLICT (key) DO UPDATE SET value = value + ?2 RETURNING value";
+
+/// What the store sets. Without the third line SQLite keeps what `RETURNING`
+/// returns in a temporary file, which costs more than all the rest.
+const SETUP: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA cache_size = -16384;
+    PRAGMA journal_size_limit = 16777216";
+
+/// A file with counters and records.
+pub struct Sqlite {
+    connection: Connection,
+    records: Records,
+}
+
+impl Sqlite {
+    /// Makes the file.
+    ///
+    /// # Errors
+    ///
+    /// If that fails.
+    pub fn create(folder: &Path) -> Result<Self> {
+        let path = folder.join("limit.db");
+        for end in ["", "-wal", "-shm"] {
+            drop(fs::remove_file(format!("{}{end}", path.display())));
+        }
+        let connection =
+            Connection::open(&path).with_context(|| format!("can't make {}", path.display()))?;
+        connection.execute_batch(SETUP)?;
+        connection.execute_batch(TABLES)?;
+        Ok(Self {
+            connection,
+            records: Records::new(),
+        })
+    }
+
+    fn call(&mut self) -> Result<()> {
+        let record = self.records.next();
+        let mut upsert = self.connection.prepare_cached(UPSERT)?;
+        let value: i64 = upsert.query_row(params![KEY, 1], |row| row.get(0))?;
+        let mut insert = self
+            .connection
+            .prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3)")?;
+        let outcome = outcome(value);
+        insert.execute(params![
+            &record.id[..],
+            &record.fingerprint[..],
+            outcome.as_bytes()
+        ])?;
+        Ok(())
+    }
+}
+
+impl Subject for Sqlite {
+    fn run(&mut self, batch: usize) -> Result<()> {
+        self.connection
+            .prepare_cached("BEGIN IMMEDIATE")?
+            .execute([])?;
+        for _ in 0..batch {
+            self.call()?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+}
