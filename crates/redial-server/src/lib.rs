@@ -94,6 +94,7 @@ pub mod store;
 mod table;
 mod unread;
 mod waiter;
+mod wakes;
 
 pub use abort::{Abort, Failure};
 pub use builder::ServerBuilder;

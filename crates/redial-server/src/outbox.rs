@@ -9,7 +9,7 @@ use std::{
     task::Waker,
 };
 
-use crate::{activity::Activity, unread::UnreadSince};
+use crate::{activity::Activity, unread::UnreadSince, wakes};
 
 /// One connection's replies, shared with every execution that owes it one.
 #[derive(Debug, Default)]
@@ -127,7 +127,8 @@ impl Outbox {
 
 /// Wakes outside the lock, since the connection's first step is to take it.
 fn wake(inner: MutexGuard<'_, OutboxState>) {
-    let waker = inner.waker.clone();
+    let waker = inner.waker.as_ref().filter(|waker| !wakes::postpone(waker));
+    let waker = waker.cloned();
     drop(inner);
     if let Some(waker) = waker {
         waker.wake();

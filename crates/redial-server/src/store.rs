@@ -23,13 +23,14 @@ use redial_protocol::{CallKey, ErrorObject, SessionId, encode_error};
 use serde::Serialize;
 use thiserror::Error;
 
-pub use crate::params::decode;
 use crate::{abort::Abort, context::Context, handler, panics, refusal};
+pub use crate::{params::decode, wakes::together};
 
 /// A durable table. See the [module](self) for its place, and `redial-store-sqlite` for one.
 ///
 /// Whatever a method is given to call back is called exactly once, whatever happens, on any thread but
-/// never before the method has returned.
+/// never before the method has returned. What one commit makes durable is best called back
+/// [`together`].
 pub trait Store: Any + Send + Sync {
     /// A name that no other table has, made with the table and stored with it. Clients compare it to
     /// know whether two servers share their records.

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use redial_server::store::StoreError;
+use redial_server::store::{StoreError, together};
 use rusqlite::{Connection, ffi};
 
 use crate::{
@@ -113,11 +113,11 @@ impl Writer {
                 witness: None,
             };
             match batch.run(todo, &mut replies) {
-                Ok(count) => {
+                Ok(count) => together(|| {
                     for (job, reply) in todo.drain(..count).zip(replies.drain(..)) {
                         job.end(reply);
                     }
-                }
+                }),
                 Err(trouble) => {
                     let witness = batch.witness.take();
                     return self.unsettled(trouble, todo, replies, witness);
