@@ -2,6 +2,7 @@
 //! whose measurements take turns.
 
 mod chart;
+mod durable;
 mod goals;
 mod measure;
 mod page;
@@ -48,6 +49,9 @@ pub(crate) struct Bench {
     /// One short round, to check that it works: don't trust its figures
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
+    /// Measure durable calls instead, on a server with a store, next to SQLite in process
+    #[arg(long)]
+    durable: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -70,15 +74,27 @@ impl Experiment for Bench {
     const NAME: &'static str = "bench";
     const RUNS_ALONE: bool = true;
 
-    type Results = BenchResults;
+    type Results = Box<dyn Report>;
 
-    fn run(&self, lab: &Lab<'_>) -> Result<BenchResults> {
-        let folder = lab.build("redial-bench", PROFILE)?;
+    fn page(&self) -> &'static str {
+        if self.durable {
+            "bench-durable"
+        } else {
+            Self::NAME
+        }
+    }
+
+    fn run(&self, lab: &Lab<'_>) -> Result<Self::Results> {
         let (seconds, warmup, rounds) = if self.quick {
             (QUICK, QUICK, 1)
         } else {
             (self.seconds, WARMUP, self.rounds as usize)
         };
+        if self.durable {
+            let results = durable::run(lab, [seconds, warmup], rounds)?;
+            return Ok(Box::new(results));
+        }
+        let folder = lab.build("redial-bench", PROFILE)?;
         let setup = Setup {
             folder,
             cores: measure::two_cores(),
@@ -86,12 +102,12 @@ impl Experiment for Bench {
             warmup,
         };
         let measurements = measure_all(&setup, rounds)?;
-        Ok(BenchResults {
+        Ok(Box::new(BenchResults {
             goals: goals::goals(&measurements),
             how: how(&setup, rounds, measurements.can_be_compared()),
             setup,
             measurements,
-        })
+        }))
     }
 }
 

@@ -20,6 +20,11 @@ pub(crate) trait Experiment: clap::Args {
     /// Whether a second run would spoil the files or the figures of the first.
     const RUNS_ALONE: bool = false;
 
+    /// What its page is called.
+    fn page(&self) -> &'static str {
+        Self::NAME
+    }
+
     /// What it finds.
     type Results: Report;
 
@@ -40,6 +45,24 @@ pub(crate) trait Report {
 
     /// Which promises were broken, one in each line.
     fn problems(&self) -> Vec<String>;
+}
+
+impl Report for Box<dyn Report> {
+    fn text(&self, page: &Path) -> String {
+        (**self).text(page)
+    }
+
+    fn json(&self, page: &Path) -> Result<String> {
+        (**self).json(page)
+    }
+
+    fn html(&self) -> Option<String> {
+        (**self).html()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        (**self).problems()
+    }
 }
 
 /// An experiment's flags, behind those that every experiment has.
@@ -114,7 +137,7 @@ pub(crate) fn conduct<E: Experiment>(flags: &Flags<E>) -> Result<ExitCode> {
         flags: &flags.common,
     };
     let results = flags.experiment.run(&lab)?;
-    let page = lab.output.join(format!("{}.html", E::NAME));
+    let page = lab.output.join(format!("{}.html", flags.experiment.page()));
     if let Some(html) = results.html() {
         report::page::write(&page, &html)?;
     }

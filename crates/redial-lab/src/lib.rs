@@ -46,7 +46,8 @@ enum Command {
     /// What a safe call costs, next to a bare echo of the same bytes.
     ///
     /// Takes six minutes after a build of two, and writes target/redial/bench.html. Let the machine
-    /// do nothing else meanwhile.
+    /// do nothing else meanwhile. With --durable, what a durable call costs next to SQLite in process, in
+    /// target/redial/bench-durable.html.
     Bench(Flags<bench::Bench>),
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Goal {
 
 /// A bound on a ratio.
 #[derive(Clone, Copy)]
-enum Bound {
+pub(crate) enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
@@ -82,25 +82,30 @@ pub(crate) fn goals(results: &Measurements) -> Vec<Goal> {
 }
 
 fn goal(text: &str, shape: Shape, measured: Option<Spread>, bound: Bound) -> Goal {
-    let (wanted, is_within): (_, Box<dyn Fn(f64) -> bool>) = match bound {
-        AtLeast(least) => (
-            format!("at least {least:.2}"),
-            Box::new(move |value| value >= least),
-        ),
-        AtMost(most) => (
-            format!("at most {most:.2}"),
-            Box::new(move |value| value <= most),
-        ),
-    };
-    Goal {
-        text: format!("{}: {text}", shape.name()),
-        wanted,
-        measured,
-        is_reached: measured.map(|spread| is_within(spread.median)),
-    }
+    Goal::new(format!("{}: {text}", shape.name()), measured, bound)
 }
 
 impl Goal {
+    /// Holds what was measured against a bound.
+    pub(crate) fn new(text: String, measured: Option<Spread>, bound: Bound) -> Self {
+        let (wanted, is_within): (_, Box<dyn Fn(f64) -> bool>) = match bound {
+            AtLeast(least) => (
+                format!("at least {least:.2}"),
+                Box::new(move |value| value >= least),
+            ),
+            AtMost(most) => (
+                format!("at most {most:.2}"),
+                Box::new(move |value| value <= most),
+            ),
+        };
+        Self {
+            text,
+            wanted,
+            measured,
+            is_reached: measured.map(|spread| is_within(spread.median)),
+        }
+    }
+
     /// In a word.
     pub(crate) fn verdict(&self) -> &'static str {
         match self.is_reached {

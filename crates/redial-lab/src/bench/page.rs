@@ -56,12 +56,14 @@ pub(crate) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String 
     page("Redial: what a safe call costs", &body.concat())
 }
 
-fn reached(goals: &[Goal]) -> String {
+/// How many were reached.
+pub(super) fn reached(goals: &[Goal]) -> String {
     let reached = goals.iter().filter(|goal| goal.is_reached == Some(true));
     format!("{} of {} goals reached", reached.count(), goals.len())
 }
 
-fn goal_table(goals: &[Goal]) -> String {
+/// A table of them.
+pub(super) fn goal_table(goals: &[Goal]) -> String {
     let rows = goals.iter().map(|goal| {
         let class = match goal.is_reached {
             Some(true) => "exact",

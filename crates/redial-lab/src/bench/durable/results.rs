@@ -1,0 +1,175 @@
+//! The measurements of all rounds, what follows from them, and the goals they are held against.
+
+use serde::Serialize;
+
+use super::{Cell, What, measure::Sample};
+use crate::bench::{
+    goals::{
+        Bound::{AtLeast, AtMost},
+        Goal,
+    },
+    stats::Spread,
+};
+
+/// How many rounds it takes for medians to say something.
+const COMPARED_FROM: usize = 3;
+
+/// Every cell with its rounds.
+pub(super) struct Measurements {
+    pub(super) rows: Vec<Row>,
+}
+
+/// One cell, and what was measured in each round.
+pub(super) struct Row {
+    pub(super) cell: Cell,
+    pub(super) samples: Vec<Sample>,
+}
+
+/// A row in figures: the middle of all rounds, and how far apart they were.
+#[derive(Serialize)]
+pub(super) struct Figures {
+    #[serde(flatten)]
+    pub(super) cell: Cell,
+    pub(super) calls_per_s: Spread,
+    /// Calls per second in those of SQLite in process, with batches of that size.
+    pub(super) of_sqlite: Option<Spread>,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    /// CPU seconds per million calls.
+    pub(super) server_cpu: Option<Spread>,
+}
+
+impl Measurements {
+    fn can_be_compared(&self) -> bool {
+        let mut rows = self.rows.iter();
+        rows.all(|row| row.samples.len() >= COMPARED_FROM)
+    }
+
+    fn values(&self, cell: Cell, figure: impl Fn(&Sample) -> Option<f64>) -> Vec<f64> {
+        let row = self.rows.iter().find(|row| row.cell == cell);
+        let samples = row.into_iter().flat_map(|row| &row.samples);
+        samples.filter_map(figure).collect()
+    }
+
+    /// One in the other, round by round.
+    fn ratio(
+        &self,
+        whats: [What; 2],
+        batch: usize,
+        figure: impl Fn(&Sample) -> Option<f64>,
+    ) -> Option<Spread> {
+        let [one, other] = whats.map(|what| self.values(Cell { what, batch }, &figure));
+        Spread::of_ratios(&one, &other)
+    }
+
+    /// Calls per second of one in those of the other.
+    pub(super) fn speed_ratio(&self, whats: [What; 2], batch: usize) -> Option<Spread> {
+        self.ratio(whats, batch, |sample| Some(sample.calls_per_s))
+    }
+
+    /// All rows in figures.
+    pub(super) fn figures(&self) -> Vec<Figures> {
+        let cells = self.rows.iter().map(|row| row.cell);
+        cells.filter_map(|cell| self.figures_of(cell)).collect()
+    }
+
+    fn figures_of(&self, cell: Cell) -> Option<Figures> {
+        let of = |figure: fn(&Sample) -> Option<f64>| Spread::of(self.values(cell, figure));
+        Some(Figures {
+            cell,
+            calls_per_s: of(|sample| Some(sample.calls_per_s))?,
+            of_sqlite: self.speed_ratio([cell.what, What::Sqlite], cell.batch),
+            p50_us: of(|sample| Some(sample.p50_us))?.median,
+            p99_us: of(|sample| Some(sample.p99_us))?.median,
+            server_cpu: of(|sample| sample.server_cpu),
+        })
+    }
+}
+
+/// All goals that these results can be held against.
+pub(super) fn goals(results: &Measurements) -> Vec<Goal> {
+    let speed = |what: What, to: What, batch, least| {
+        let text = format!("{batch}: {}, calls/s of {}", what.name(), to.name());
+        let measured = results.speed_ratio([what, to], batch);
+        Goal::new(text, measured, AtLeast(least))
+    };
+    let cpu = |what: What| {
+        let text = format!("64: {}, server CPU of SQLite's", what.name());
+        let measured = results.ratio([what, What::Sqlite], 64, |sample| sample.server_cpu);
+        Goal::new(text, measured, AtMost(1.3))
+    };
+    let ours = [What::Session, What::Plain];
+    let of_sqlite = [1, 64, 256]
+        .into_iter()
+        .flat_map(|batch| ours.map(|what| speed(what, What::Sqlite, batch, 0.7)));
+    let of_redis = [(64, 1.2), (256, 1.0)]
+        .into_iter()
+        .flat_map(|(batch, least)| ours.map(|what| speed(what, What::Redis, batch, least)));
+    let mut goals: Vec<Goal> = of_sqlite.chain(ours.map(cpu)).chain(of_redis).collect();
+    if !results.can_be_compared() {
+        goals.iter_mut().for_each(|goal| goal.is_reached = None);
+    }
+    goals
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::bench::durable::cells;
+
+    /// Rounds in which SQLite has these speeds, and everything else a share of them.
+    pub(in super::super) fn results(speeds: &[f64]) -> Measurements {
+        let sample = |what, speed: f64| {
+            let (share, cpu) = match what {
+                What::Sqlite => (1.0, 10.0),
+                What::Session => (0.8, 12.0),
+                _ => (0.5, 14.0),
+            };
+            Sample {
+                calls_per_s: speed * share,
+                p50_us: 800.0,
+                p99_us: 1500.0,
+                server_cpu: Some(cpu),
+            }
+        };
+        let row = |cell: Cell| Row {
+            cell,
+            samples: speeds.iter().map(|it| sample(cell.what, *it)).collect(),
+        };
+        Measurements {
+            rows: cells(false).into_iter().map(row).collect(),
+        }
+    }
+
+    fn verdict(goals: &[Goal], text: &str) -> &'static str {
+        let goal = goals.iter().find(|goal| goal.text.starts_with(text));
+        goal.expect("it is a goal").verdict()
+    }
+
+    #[test]
+    fn goals_are_held_against_ratios_of_each_round() {
+        // A machine that is ten times slower in one round.
+        let goals = goals(&results(&[80e3, 8e3, 60e3]));
+        assert_eq!(
+            verdict(&goals, "64: Redial, sessions, calls/s of SQLite"),
+            "ok"
+        );
+        assert_eq!(verdict(&goals, "64: Redial, sessions, server CPU"), "ok");
+        assert_eq!(
+            verdict(&goals, "256: Redial, plain ids, calls/s of SQLite"),
+            "missed"
+        );
+        assert_eq!(
+            verdict(&goals, "64: Redial, plain ids, server CPU"),
+            "missed"
+        );
+        let redis = "64: Redial, sessions, calls/s of Redis";
+        assert_eq!(verdict(&goals, redis), "not known here");
+    }
+
+    #[test]
+    fn too_few_rounds_are_judged_by_no_goal() {
+        let goals = goals(&results(&[80e3]));
+        assert!(goals.iter().all(|goal| goal.is_reached.is_none()));
+    }
+}

@@ -1,0 +1,98 @@
+//! The tables for the terminal, of 80 columns at most.
+
+use std::path::Path;
+
+use super::results::{Figures, Measurements};
+use crate::{
+    bench::{goals::Goal, stats::Spread},
+    report::{
+        scale::{rate, thousands},
+        terminal,
+    },
+};
+
+/// The width of a line.
+const COLUMNS: usize = 80;
+
+pub(super) const HEADINGS: [&str; 6] = [
+    "in flight",
+    "",
+    "calls/s",
+    "of SQLite",
+    "p50 / p99 us",
+    "CPU us",
+];
+
+pub(super) const LEGEND: &str = "Medians of all rounds. In flight: also the size of a batch where there is no server. Of SQLite: \
+     calls/s in those of SQLite in process, least and most in brackets. CPU: of one core per call, of the server, or of the program where \
+     there is none.";
+
+pub(super) fn row(row: &Figures) -> [String; 6] {
+    let two = |ratio: f64| format!("{ratio:.2}");
+    [
+        row.cell.batch.to_string(),
+        row.cell.what.name().to_owned(),
+        rate(row.calls_per_s.median),
+        row.of_sqlite
+            .map_or_else(String::new, |it| it.text(two, two)),
+        [row.p50_us, row.p99_us]
+            .map(|us| thousands(us as u64))
+            .join(" / "),
+        row.server_cpu
+            .map_or_else(String::new, |it: Spread| format!("{:.1}", it.median)),
+    ]
+}
+
+/// Everything.
+pub(super) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> String {
+    let mut figures = terminal::table(&HEADINGS);
+    for figure in results.figures() {
+        figures.add_row(row(&figure));
+    }
+    terminal::numbers_from(&mut figures, 2);
+    let mut wanted = terminal::table(&["goal", "wanted", "measured", "verdict"]);
+    for goal in goals {
+        wanted.add_row([&*goal.text, &goal.wanted, &goal.found(), goal.verdict()]);
+    }
+    let tables = [figures, wanted].map(|mut table| table.set_width(COLUMNS as u16).to_string());
+    let [figures, wanted] = tables;
+    format!(
+        "{figures}\n{}\n\n{wanted}\nBars: {}",
+        wrap(LEGEND),
+        page.display()
+    )
+}
+
+/// Breaks a text into lines.
+pub(super) fn wrap(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is one");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.len() + 1 + word.len() <= COLUMNS {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::durable::results::{goals, tests::results};
+
+    #[test]
+    fn everything_is_shown_in_eighty_columns() {
+        let results = results(&[80e3, 8e3, 60e3]);
+        let text = text(&results, &goals(&results), Path::new("bench-durable.html"));
+        for needle in ["SQLite in process", "0.80", "missed", "800 / 1,500", "12.0"] {
+            assert!(text.contains(needle), "{needle}: {text}");
+        }
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(COLUMNS), "{text}");
+    }
+}
