@@ -59,6 +59,17 @@ impl What {
             Self::Redis => "Redis, always",
         }
     }
+
+    /// In a word or two, for a ratio.
+    fn short_name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Sqlite => "SQLite",
+            Self::Session => "sessions",
+            Self::Plain => "plain ids",
+            Self::Redis => "Redis",
+        }
+    }
 }
 
 /// One measurement, made in every round.

@@ -51,7 +51,7 @@ pub(super) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String 
         section(
             "All figures",
             &escape(LEGEND),
-            &table::html(&HEADINGS, rows, 2),
+            &table::html(&HEADINGS, rows, 1),
         ),
     ];
     page("Redial: what a durable call costs", &body.concat())

@@ -5,21 +5,17 @@ use std::path::Path;
 use super::results::{Figures, Measurements};
 use crate::{
     bench::{goals::Goal, stats::Spread},
-    report::{
-        scale::{rate, thousands},
-        terminal,
-    },
+    report::{scale::rate, terminal},
 };
 
 /// The width of a line.
 const COLUMNS: usize = 80;
 
-pub(super) const HEADINGS: [&str; 6] = [
-    "in flight",
-    "",
+pub(super) const HEADINGS: [&str; 5] = [
+    "calls in flight",
     "calls/s",
     "of SQLite",
-    "p50 / p99 us",
+    "p50 / p99 ms",
     "CPU us",
 ];
 
@@ -27,16 +23,15 @@ pub(super) const LEGEND: &str = "Medians of all rounds. In flight: also the size
      calls/s in those of SQLite in process, least and most in brackets. CPU: of one core per call, of the server, or of the program where \
      there is none.";
 
-pub(super) fn row(row: &Figures) -> [String; 6] {
+pub(super) fn row(row: &Figures) -> [String; 5] {
     let two = |ratio: f64| format!("{ratio:.2}");
     [
-        row.cell.batch.to_string(),
-        row.cell.what.name().to_owned(),
+        format!("{} {}", row.cell.batch, row.cell.what.name()),
         rate(row.calls_per_s.median),
         row.of_sqlite
             .map_or_else(String::new, |it| it.text(two, two)),
         [row.p50_us, row.p99_us]
-            .map(|us| thousands(us as u64))
+            .map(|us| format!("{:.2}", us / 1e3))
             .join(" / "),
         row.server_cpu
             .map_or_else(String::new, |it: Spread| format!("{:.1}", it.median)),
@@ -49,13 +44,12 @@ pub(super) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> Strin
     for figure in results.figures() {
         figures.add_row(row(&figure));
     }
-    terminal::numbers_from(&mut figures, 2);
-    let mut wanted = terminal::table(&["goal", "wanted", "measured", "verdict"]);
+    terminal::numbers_from(&mut figures, 1);
+    let mut wanted = terminal::table(&["one / the other", "wanted", "measured", "verdict"]);
     for goal in goals {
-        wanted.add_row([&*goal.text, &goal.wanted, &goal.found(), goal.verdict()]);
+        let bound = goal.wanted.replace("at least", "≥").replace("at most", "≤");
+        wanted.add_row([&*goal.text, &bound, &goal.found(), goal.verdict()]);
     }
-    let tables = [figures, wanted].map(|mut table| table.set_width(COLUMNS as u16).to_string());
-    let [figures, wanted] = tables;
     format!(
         "{figures}\n{}\n\n{wanted}\nBars: {}",
         wrap(LEGEND),
@@ -89,7 +83,7 @@ mod tests {
     fn everything_is_shown_in_eighty_columns() {
         let results = results(&[80e3, 8e3, 60e3]);
         let text = text(&results, &goals(&results), Path::new("bench-durable.html"));
-        for needle in ["SQLite in process", "0.80", "missed", "800 / 1,500", "12.0"] {
+        for needle in ["SQLite in process", "0.80", "missed", "0.80 / 1.50", "12.0"] {
             assert!(text.contains(needle), "{needle}: {text}");
         }
         let widest = text.lines().map(|line| line.chars().count()).max();
