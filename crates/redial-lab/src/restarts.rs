@@ -55,7 +55,7 @@ pub(crate) struct Restarts {
         requires = "store"
     )]
     inc_as: IncKind,
-    /// How the clients name their calls; plain and naive ids are expected to fail
+    /// How the clients name their calls; naive ids are expected to fail, and plain ones without a store
     #[arg(long, value_enum, default_value_t = Mode::Session)]
     ids: Mode,
     /// Let the server refuse some calls as well, as it does without room for them
