@@ -79,7 +79,33 @@ impl Client {
     }
 
     /// Prepares a call of a method by its name. `params` must be an object, an array or nothing
-    /// (`()` or `null`) as JSON. The method is taken for a mutation.
+    /// (`()` or `null`) as JSON: one positional param is a tuple, `(1,)`. The method is taken for a
+    /// mutation.
+    ///
+    /// The result is a [`Value`]; [`returning`](Call::returning) reads it as a type. A method that is
+    /// a type itself goes with [`call`](Self::call), and needs neither.
+    ///
+    /// ```no_run
+    /// # async fn f(client: redial_client::Client) -> Result<(), redial_client::CallError> {
+    /// #[derive(serde::Serialize)]
+    /// struct IncParams {
+    ///     key: String,
+    ///     delta: i64,
+    /// }
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Counter {
+    ///     value: i64,
+    /// }
+    ///
+    /// let params = IncParams { key: "k".into(), delta: 2 };
+    /// let counter = client.request("inc", params).returning::<Counter>().await?;
+    /// println!("{}", counter.value);
+    /// let total = client.request("add", (2,)).returning::<i64>().await?;
+    /// println!("{total}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn request(
         &self,
         method: impl Into<Cow<'static, str>>,
@@ -90,6 +116,14 @@ impl Client {
 
     /// Prepares a call of a method without effect by its name. As [`request`](Self::request), but
     /// it may be sent again for as long as its limits allow, since a second execution does no harm.
+    ///
+    /// ```no_run
+    /// # async fn f(client: redial_client::Client) -> Result<(), redial_client::CallError> {
+    /// let names = client.query("names", ()).returning::<Vec<String>>().await?;
+    /// println!("{}", names.join(", "));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn query(
         &self,
         method: impl Into<Cow<'static, str>>,

@@ -145,8 +145,37 @@ impl ServerBuilder {
         self.add(M::NAME, M::KIND, handler)
     }
 
-    /// Adds a method without effect under a name, for example with [`serde_json::Value`] in and
-    /// out. It is never recorded, and runs again for every attempt.
+    /// Adds a method without effect under a name. It is never recorded, and runs again for every
+    /// attempt.
+    ///
+    /// The params of a call are an object or an array. A type with named fields takes either, its
+    /// values in the fields' order if it is an array; a tuple takes an array, so one positional param
+    /// is `(i64,)`, not `i64`; `()` takes none; a [`serde_json::Value`] takes any. What doesn't fit is
+    /// refused with -32602 before the handler starts. A handler refuses what it doesn't like with
+    /// [`Abort::failed`](crate::Abort::failed).
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use redial_server::{Abort, Server};
+    /// use serde::Deserialize;
+    ///
+    /// #[derive(Deserialize)]
+    /// struct AtParams {
+    ///     index: usize,
+    /// }
+    ///
+    /// let names = Arc::new(Mutex::new(vec!["Ada".to_owned()]));
+    /// let builder = Server::builder().query("at", move |params: AtParams| {
+    ///     // One clone for each call, which its future takes along.
+    ///     let names = Arc::clone(&names);
+    ///     async move {
+    ///         let name = names.lock().unwrap().get(params.index).cloned();
+    ///         name.ok_or_else(|| Abort::failed("no name there"))
+    ///     }
+    /// });
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
     #[must_use]
     pub fn query<A, P, T>(self, name: &str, handler: impl AsyncHandler<A, P, T>) -> Self
     where
@@ -157,7 +186,28 @@ impl ServerBuilder {
         self.add(name, MethodKind::Query, handler)
     }
 
-    /// Adds a method with effect under a name. It runs at most once per call.
+    /// Adds a method with effect under a name. It runs at most once per call, and its outcome is
+    /// recorded, an [`Abort::failed`](crate::Abort::failed) like any other: a retry gets it again. A
+    /// handler that has certainly done nothing may say so with
+    /// [`Abort::no_effect`](crate::Abort::no_effect). For its params see [`query`](Self::query).
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicI64, Ordering::Relaxed}};
+    /// use redial_server::{Abort, Server};
+    ///
+    /// let total = Arc::new(AtomicI64::new(0));
+    /// let builder = Server::builder().mutation("add", move |(delta,): (i64,)| {
+    ///     let total = Arc::clone(&total);
+    ///     async move {
+    ///         if delta < 0 {
+    ///             return Err(Abort::failed("expected a delta from 0").code(7));
+    ///         }
+    ///         Ok(total.fetch_add(delta, Relaxed) + delta)
+    ///     }
+    /// });
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
     #[must_use]
     pub fn mutation<A, P, T>(self, name: &str, handler: impl AsyncHandler<A, P, T>) -> Self
     where
