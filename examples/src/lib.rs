@@ -2,6 +2,7 @@
 //! implements and a client calls, and what its programs share.
 
 pub mod counters;
+pub mod descriptors;
 pub mod events;
 pub mod flags;
 pub mod load;

@@ -85,6 +85,7 @@ mod params;
 mod peer;
 mod recovery;
 mod refusal;
+mod reserve;
 mod router;
 mod server;
 mod share;

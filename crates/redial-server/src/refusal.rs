@@ -1,7 +1,10 @@
 //! Every error that the server itself answers with: its code, its words, and whether the call was
 //! executed. The ground floor: it takes numbers and names, and imports nothing of this crate.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
 
 use redial_protocol::{ErrorCode, ErrorObject, Executed, Misfit, SessionId, cut};
 
@@ -191,22 +194,40 @@ pub(crate) fn sessions_full(max: usize) -> ErrorObject {
     overloaded(&detail, Duration::from_secs(1))
 }
 
+/// What bounds the connections of a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ConnectionLimit {
+    /// So many are allowed.
+    Configured(usize),
+    /// So many are open, and the system gives the server no descriptor for another one.
+    Descriptors(usize),
+}
+
+impl Display for ConnectionLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configured(max) => write!(f, "connection limit reached ({})", grouped(*max)),
+            Self::Descriptors(open) => write!(
+                f,
+                "the server is out of file descriptors, with {} connections open",
+                grouped(*open)
+            ),
+        }
+    }
+}
+
 /// To a connection that is closed at once.
-pub(crate) fn connections_full(max: usize) -> ErrorObject {
-    let detail = format!(
-        "connection limit reached ({}), and no peer that holds more of them than this one has one \
-         to spare",
-        grouped(max)
-    );
+pub(crate) fn connections_full(limit: ConnectionLimit) -> ErrorObject {
+    let detail =
+        format!("{limit}, and no peer that holds more of them than this one has one to spare");
     overloaded(&detail, Duration::from_secs(1))
 }
 
 /// To an open connection, which is closed after this. Calls of it may be running.
-pub(crate) fn connection_displaced(max: usize) -> ErrorObject {
+pub(crate) fn connection_displaced(limit: ConnectionLimit) -> ErrorObject {
     let detail = format!(
-        "connection limit reached ({}): this one, the longest idle of the peer with the most \
-         connections, closes to make room for another",
-        grouped(max)
+        "{limit}: this one, the longest idle of the peer with the most connections, closes to make \
+         room for another"
     );
     overloaded(&detail, Duration::from_secs(1)).with_executed(Executed::Unknown)
 }

@@ -1,7 +1,7 @@
 //! Start reading here: a server accepts connections, serves them, and shuts down.
 
 use std::{
-    io,
+    io::{self, Write},
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
@@ -15,13 +15,19 @@ use tokio::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
-    connection::Connection, connections::Registration, error::ServeError, fault::Faults,
-    observe::EventKind, outbox::Outbox, recovery, refusal, shared::Shared, stats::Stats,
+    connection::Connection,
+    connections::Registration,
+    error::ServeError,
+    fault::Faults,
+    observe::EventKind,
+    outbox::Outbox,
+    recovery,
+    refusal::{self, ConnectionLimit},
+    reserve::{Accepted, Reserve},
+    shared::Shared,
+    stats::Stats,
     waiter::write_unasked_error,
 };
-
-/// How long accepting pauses when the system has no descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a shutdown waits for connections to take their last replies: somewhat longer than each
 /// takes at most.
@@ -117,17 +123,22 @@ impl Server {
     pub async fn serve(&self, listener: TcpListener) -> Result<(), ServeError> {
         self.check(&listener)?;
         let listening = self.shared.listeners.token();
+        let mut reserve = Reserve::default();
         loop {
             tokio::select! {
                 biased;
                 () = self.shared.draining.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.accept(stream, peer),
-                    // Out of descriptors, mostly. Those that are open go on, and free some.
-                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-                },
+                accepted = reserve.accept(&listener) => {
+                    let Accepted { stream, peer, is_last } = accepted;
+                    if is_last {
+                        self.accept_last(stream, peer);
+                    } else {
+                        self.accept(stream, peer);
+                    }
+                }
             }
         }
+        drop(reserve);
         self.accept_rest(listener);
         drop(listening);
         self.shared.closed.cancelled().await;
@@ -240,6 +251,30 @@ impl Server {
         });
     }
 
+    /// Accepts a connection that has the last descriptor: either another one makes room for it, as in a
+    /// server with so many connections as are open, or it is closed at once.
+    fn accept_last(&self, stream: TcpStream, peer: SocketAddr) {
+        let _: io::Result<()> = stream.set_nodelay(true);
+        let peer = Some(unmapped(peer));
+        self.shared.start_sweeping();
+        recovery::resume(&self.shared);
+        let outbox = Arc::new(Outbox::default());
+        let limit = ConnectionLimit::Descriptors(self.shared.connections.len());
+        let Some(registration) = self.register(&outbox, peer, limit) else {
+            let frame = frame(&refusal::connections_full(limit));
+            // Not awaited: what is written to a socket that is new finds room.
+            let _ = stream
+                .into_std()
+                .and_then(|mut stream| stream.write(&frame));
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let _registration = registration;
+            Connection::new(stream, shared, outbox, peer).run().await;
+        });
+    }
+
     /// Accepts what the system has accepted already. Peers whose requests lie there hear that the
     /// server shuts down, where the end of the listener would reset their connections.
     fn accept_rest(&self, listener: TcpListener) {
@@ -269,8 +304,9 @@ impl Server {
         self.shared.start_sweeping();
         recovery::resume(&self.shared);
         let outbox = Arc::new(Outbox::default());
-        let Some(_registration) = self.register(&outbox, peer) else {
-            let error = refusal::connections_full(self.shared.config.max_connections);
+        let limit = ConnectionLimit::Configured(self.shared.config.max_connections);
+        let Some(_registration) = self.register(&outbox, peer, limit) else {
+            let error = refusal::connections_full(limit);
             self.shared.goodbyes.say(transport, &frame(&error)).await;
             return;
         };
@@ -281,15 +317,21 @@ impl Server {
     }
 
     /// Enters a connection, if need be in place of another.
-    fn register(&self, outbox: &Arc<Outbox>, peer: Option<SocketAddr>) -> Option<Registration> {
-        let (shared, max) = (&self.shared, self.shared.config.max_connections);
+    fn register(
+        &self,
+        outbox: &Arc<Outbox>,
+        peer: Option<SocketAddr>,
+        limit: ConnectionLimit,
+    ) -> Option<Registration> {
+        let (ConnectionLimit::Configured(max) | ConnectionLimit::Descriptors(max)) = limit;
+        let shared = &self.shared;
         let (registration, displaced) =
             shared
                 .connections
                 .open(outbox, peer.into(), max, &shared.awake);
         let refused = match &displaced {
             Some(displaced) => {
-                let error = refusal::connection_displaced(max);
+                let error = refusal::connection_displaced(limit);
                 displaced.displace(&frame(&error));
                 true
             }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use redial_examples::{
     counters::Counters,
+    descriptors::raise_limit,
     events::{EventLog, unix_us},
     flags::{DAY_MS, SEEDS, Whole, number, whole},
     stored::{self, IncKind},
@@ -361,6 +362,9 @@ impl Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
+    if let Err(warning) = raise_limit(args.max_connections) {
+        log(&format!("warning: {warning}"));
+    }
     let server = match args.server() {
         Ok(server) => server,
         Err(error) => return fail(&error, 2),

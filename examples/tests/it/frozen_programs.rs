@@ -59,7 +59,7 @@ impl Drop for Server {
     }
 }
 
-fn send(stream: &mut TcpStream, request: &Value) {
+pub(crate) fn send(stream: &mut TcpStream, request: &Value) {
     let text = request.to_string();
     let header = (text.len() as u32).to_be_bytes();
     stream
@@ -67,7 +67,7 @@ fn send(stream: &mut TcpStream, request: &Value) {
         .unwrap();
 }
 
-fn receive(stream: &mut TcpStream) -> String {
+pub(crate) fn receive(stream: &mut TcpStream) -> String {
     let mut header = [0; 4];
     stream.read_exact(&mut header).unwrap();
     let mut text = vec![0; u32::from_be_bytes(header) as usize];

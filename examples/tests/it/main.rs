@@ -2,6 +2,8 @@
 
 mod counter_clients;
 mod crash_safe;
+#[cfg(unix)]
+mod descriptors;
 mod doubles;
 mod durable;
 mod extremes;
