@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use redial_protocol::{
-    CallKey, Dialect, ErrorObject, Executed, Id, ReplyMeta, encode_error, write_frame, write_reply,
+    CallKey, Dialect, ErrorCode, ErrorObject, Executed, Id, Limits, ReplyMeta, encode_error,
+    write_frame, write_reply,
 };
 use serde_json::value::RawValue;
 
@@ -194,6 +195,10 @@ impl ReplyKind {
                 wrapped = [br#""result":{"state":"done","#, outcome, b"}"].concat();
                 &wrapped
             }
+            Self::Refusal { attempt } if attempt >= Limits::MAX_ATTEMPT => {
+                wrapped = unnoted(outcome);
+                &wrapped
+            }
             _ => outcome,
         };
         write_reply(out, dialect, id, outcome, self.meta());
@@ -207,6 +212,31 @@ impl ReplyKind {
             _ => {}
         }
         meta
+    }
+}
+
+/// What a refusal of the highest attempt says: it is noted as the one below, so that an attempt is left
+/// to be made, and a copy of it may run. What no attempt runs under is refused for good.
+#[cold]
+fn unnoted(outcome: &[u8]) -> Vec<u8> {
+    let text = outcome.strip_prefix(br#""error":"#);
+    let error = text.and_then(|text| serde_json::from_slice::<ErrorObject>(text).ok());
+    let is_final = |code| {
+        let for_good = [
+            ErrorCode::STALE,
+            ErrorCode::INVALID_REQUEST,
+            ErrorCode::METHOD_NOT_FOUND,
+            ErrorCode::INVALID_PARAMS,
+        ];
+        for_good.contains(&code)
+    };
+    match error {
+        Some(error) if error.executed() == Executed::No && !is_final(error.code) => {
+            let mut outcome = Vec::new();
+            encode_error(&mut outcome, &error.with_executed(Executed::Unknown));
+            outcome
+        }
+        _ => outcome.to_vec(),
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// What is kept of its number if it is refused. A number above that is left, so that some attempt
-    /// can always be made.
+    /// can always be made: a refusal of that one says that the call may be executed.
     pub(crate) fn notable(&self) -> u32 {
         self.number.min(Limits::MAX_ATTEMPT - 1)
     }

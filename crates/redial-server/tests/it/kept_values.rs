@@ -33,7 +33,7 @@ async fn after_the_highest_attempt_another_one_can_be_made() {
     peer.send(attempt("slow_inc", session, 0, 1)).await;
     let highest = attempt("inc", session, 1, Limits::MAX_ATTEMPT);
     let refused = peer.call_json(&highest).await;
-    assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
+    assert_eq!((code(&refused), executed(&refused)), (-32001, "unknown"));
     peer.receive_json().await;
     let low = peer.call_json(attempt("inc", session, 1, 2)).await;
     let hint = low["error"]["data"]["detail"].as_str().unwrap();
@@ -42,6 +42,40 @@ async fn after_the_highest_attempt_another_one_can_be_made() {
         "{hint}"
     );
     assert_eq!(peer.call_json(&highest).await["result"]["value"], 2);
+}
+
+/// Kind: a refusal that says *not executed*, of which not enough is kept. Instance: a copy of the highest
+/// attempt, whose mark can't be kept, runs.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_says_not_executed_only_if_no_copy_of_the_attempt_can_run() {
+    let service = Service::default();
+    let server = service.server(Config {
+        max_in_flight: 4,
+        ..config()
+    });
+    let (mut peer, session) = client(&server).await;
+    for (number, highest) in [(0, Limits::MAX_ATTEMPT), (1, Limits::MAX_ATTEMPT - 1)] {
+        for (method, redial) in [
+            ("inc", json!({"attempt": highest, "timeout_ms": 0})),
+            ("no_effect", json!({"attempt": highest})),
+            ("inc", json!({"attempt": highest})),
+        ] {
+            let at = number + if method == "inc" { 0 } else { 2 };
+            let far = request(method, session, at, redial);
+            let refused = peer.call_json(&far).await;
+            let before = service.effects();
+            let _copy = peer.call_json(attempt("inc", session, at, highest)).await;
+            let ran = service.effects() > before;
+            assert!(
+                !ran || refused["error"].is_null() || executed(&refused) == "unknown",
+                "{method} {highest}: {refused}"
+            );
+        }
+    }
+    // Beyond the window, where the mark is for every number up to that one.
+    let beyond = attempt("inc", session, 12, Limits::MAX_ATTEMPT);
+    let refused = peer.call_json(&beyond).await;
+    assert_eq!((code(&refused), executed(&refused)), (-32001, "unknown"));
 }
 
 /// A number that no client counts to is not noted as refused, or every number below it would be.
