@@ -21,6 +21,8 @@ pub(crate) struct Members<'a> {
     pub(crate) redial: Option<&'a RawValue>,
     /// The first member that was there twice, known or not.
     pub(crate) duplicate: Option<String>,
+    /// The id was there twice.
+    pub(crate) has_two_ids: bool,
 }
 
 impl<'a> Members<'a> {
@@ -79,6 +81,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 None => !others.insert(name.clone()),
             };
             if is_duplicate {
+                members.has_two_ids |= name == "id";
                 members.duplicate.get_or_insert(name.into_owned());
             }
         }

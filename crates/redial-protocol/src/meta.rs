@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::json::{object::objects, string};
 
@@ -25,14 +25,14 @@ objects! {
         pub attempt: u32,
         /// What is left of the caller's deadline, in milliseconds. Relative, so that the clocks of
         /// two machines are never compared.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub timeout_ms: Option<u64>,
         /// Every call below this number, of the session that the id belongs to, has been delivered to
         /// its caller.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub ack: Option<u64>,
         /// The trace that the call belongs to (W3C Trace Context, section 3.2).
-        #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+        #[serde(default, borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub traceparent: Option<Cow<'a, str>>,
     }
 }
@@ -111,6 +111,13 @@ objects! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub attempt: Option<u32>,
     }
+}
+
+/// A member that is there has a value: `null` is of the wrong type.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 fn first() -> u32 {

@@ -45,7 +45,9 @@ impl<'a> Request<'a> {
             (None, Some(_)) => Dialect::Notebook,
             _ => Dialect::JsonRpc2,
         };
-        let id = match members.id.map(Id::parse).transpose() {
+        // Of two ids neither is known to be the sender's.
+        let id = members.id.filter(|_| !members.has_two_ids).map(Id::parse);
+        let id = match id.transpose() {
             Ok(id) => id,
             Err(error) => return Err(Rejection::invalid(error).answered_as(dialect, None)),
         };
@@ -127,9 +129,9 @@ fn request_meta(raw: Option<&RawValue>) -> Result<RequestMeta<'_>, Rejection<'_>
             cut(&error.to_string())
         ))
     })?;
-    if meta.attempt > Limits::MAX_ATTEMPT {
+    if !(1..=Limits::MAX_ATTEMPT).contains(&meta.attempt) {
         return Err(Rejection::invalid(format_args!(
-            "the member redial: attempt is {}; expected at most {}",
+            "the member redial: attempt is {}; expected 1 to {}",
             meta.attempt,
             Limits::MAX_ATTEMPT
         )));

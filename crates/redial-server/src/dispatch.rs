@@ -270,7 +270,7 @@ impl Dispatcher<'_> {
             fingerprint: fingerprint(shared, method, call.request),
             deadline: call.deadline,
             now: self.arrived,
-            number: call.request.meta.attempt.max(1),
+            number: call.request.meta.attempt,
             is_numbered: call.request.is_extended,
             ack: call.request.meta.ack,
             deferred: match &key {

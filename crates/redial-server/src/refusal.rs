@@ -99,6 +99,11 @@ pub(crate) fn too_many_ranges(found: usize, max: usize) -> ErrorObject {
     ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail)
 }
 
+pub(crate) fn beyond_all_numbers(found: u64, most: u64) -> ErrorObject {
+    let detail = format!("no call has a number up to {found}; expected at most {most}");
+    ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail)
+}
+
 pub(crate) fn unordered_ranges() -> ErrorObject {
     invalid_params("expected ranges that ascend, do not overlap and are not empty")
 }

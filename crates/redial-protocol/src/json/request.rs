@@ -94,7 +94,7 @@ pub(super) fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMe
             let number = u32::try_from(count).ok();
             once(
                 &mut attempt,
-                number.filter(|number| *number <= Limits::MAX_ATTEMPT)?,
+                number.filter(|number| (1..=Limits::MAX_ATTEMPT).contains(number))?,
             )?;
         } else {
             let value = named(name, r#""traceparent":"#)?;

@@ -25,8 +25,8 @@ impl Dispatcher<'_> {
     /// A method that no handler is registered for.
     pub(super) fn protocol_method(&mut self, call: &Call<'_, '_>) {
         match &*call.request.method {
-            rpc::PING => self.reply_with(call, br#""result":"pong""#),
-            rpc::DISCOVER => self.reply_with(call, &self.shared.discover),
+            rpc::PING => self.reply_without_params(call, br#""result":"pong""#),
+            rpc::DISCOVER => self.reply_without_params(call, &self.shared.discover),
             rpc::HELLO => {
                 self.scratch.said_hello = Some(call.request.dialect);
                 self.hello(call);
@@ -40,6 +40,14 @@ impl Dispatcher<'_> {
                 let known = methods.map(|method| &*method.name);
                 self.refuse(call, &refusal::method_not_found(name, known));
             }
+        }
+    }
+
+    /// The answer of a method that takes nothing.
+    fn reply_without_params(&mut self, call: &Call<'_, '_>, outcome: &[u8]) {
+        match read::<NoParams>(call) {
+            Ok(NoParams {}) => self.reply_with(call, outcome),
+            Err(error) => self.refuse(call, &error),
         }
     }
 
@@ -175,6 +183,7 @@ impl Dispatcher<'_> {
     /// Forgets what the caller acknowledges.
     fn ack(&mut self, params: rpc::AckParams) -> Result<bool, ErrorObject> {
         let limits = self.shared.table.sessions.limits();
+        check_numbers(params.ack, &params.above)?;
         check_ranges(&params.above, limits.window)?;
         let is_accepted = self.with_session(params.session, |session| {
             let result = session.acknowledge(params.ack, &params.above, limits.window);
@@ -351,6 +360,10 @@ fn encoded_result(value: &impl Serialize) -> Vec<u8> {
     outcome
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParams {}
+
 /// The id of another call, as it was written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -371,6 +384,17 @@ impl CallIdParams<'_> {
 /// Nothing was done for the question, which says nothing of the call.
 fn no_slot(limits: &SessionLimits) -> ErrorObject {
     refusal::window_full_to_ask(limits.window, limits.max_bytes)
+}
+
+/// What is acknowledged are numbers of calls.
+fn check_numbers(ack: u64, above: &[(u64, u64)]) -> Result<(), ErrorObject> {
+    let highest = above.iter().map(|(_, end)| *end).fold(ack, u64::max);
+    let most = SessionCall::MAX_NUMBER + 1;
+    if highest <= most {
+        Ok(())
+    } else {
+        Err(refusal::beyond_all_numbers(highest, most))
+    }
 }
 
 /// Ranges that ascend take one pass over the session's records, however many they are.

@@ -132,11 +132,11 @@ async fn an_attempt_that_a_refused_one_overtook_hears_of_that_one() {
 }
 
 #[tokio::test]
-async fn an_attempt_0_is_the_first() {
+async fn there_is_no_attempt_0() {
     let service = Service::default();
     let (mut peer, session) = client(&service.server(config())).await;
     let reply = peer.call_json(attempt("inc", session, 0, 0)).await;
-    assert_eq!(reply["result"]["value"], 1, "{reply}");
+    assert_eq!((code(&reply), executed(&reply)), (-32600, "no"), "{reply}");
 }
 
 /// A handler's `no_effect` is about one attempt, too: the next may run, and the reply to a copy of

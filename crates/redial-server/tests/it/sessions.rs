@@ -215,7 +215,8 @@ async fn a_call_beyond_the_window_is_overload() {
     let again = request("inc", session, 15, json!({"attempt": 2}));
     assert_eq!(peer.call_json(again).await["result"]["value"], 1);
     // Acknowledging everything is the client's own decision.
-    peer.send(ack(session, u64::MAX, &json!([]))).await;
+    peer.send(ack(session, SessionCall::MAX_NUMBER + 1, &json!([])))
+        .await;
     let reply = peer.call_json(inc(session, SessionCall::MAX_NUMBER)).await;
     assert_eq!(code(&reply), -32007);
     assert_eq!(open(&mut pipe(&server)).await.to_string().len(), 15);

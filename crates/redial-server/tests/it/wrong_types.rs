@@ -115,7 +115,13 @@ async fn the_redial_member_is_an_object_with_typed_members() {
         world.expect_invalid(&message, "7").await;
     }
     for (name, value) in [
+        ("attempt", "0"),
         ("attempt", "-1"),
+        ("attempt", "1000001"),
+        ("attempt", "null"),
+        ("timeout_ms", "null"),
+        ("ack", "null"),
+        ("traceparent", "null"),
         ("attempt", "4294967296"),
         ("attempt", r#""2""#),
         ("timeout_ms", "1.5"),
@@ -149,6 +155,52 @@ async fn the_params_of_the_protocols_own_methods_are_objects() {
     }
 }
 
+/// Kind: what a page says of all methods, and one of them is left out. Instance: a ping takes any params.
+#[tokio::test]
+async fn a_method_of_the_protocol_that_takes_nothing_takes_nothing() {
+    let mut world = World::new().await;
+    for method in ["rpc.ping", "rpc.discover"] {
+        for params in ["[]", "[1]", r#"{"x":1}"#] {
+            let message = format!(r#"{{"id":7,"method":"{method}","params":{params}}}"#);
+            let reply: Value = world.peer.call_json(&message).await;
+            let said = (code(&reply), executed(&reply));
+            assert_eq!(said, (-32602, "no"), "{message}: {reply}");
+        }
+        for params in ["", r#","params":{}"#, r#","params":null"#] {
+            let message = format!(r#"{{"id":7,"method":"{method}"{params}}}"#);
+            let reply: Value = world.peer.call_json(&message).await;
+            assert!(reply.get("result").is_some(), "{message}: {reply}");
+        }
+    }
+}
+
+/// Kind: a number that is out of its range and taken. Instance: an acknowledgement beyond all calls.
+#[tokio::test]
+async fn an_acknowledgement_is_of_numbers_that_calls_may_have() {
+    let mut world = World::new().await;
+    let hello: Value = world
+        .peer
+        .call_json(r#"{"id":1,"method":"rpc.hello"}"#)
+        .await;
+    let session = &hello["result"]["session"];
+    let most = 1_u64 << 62;
+    for members in [
+        format!(r#""ack":{}"#, most + 1),
+        format!(r#""ack":{}"#, u64::MAX),
+        format!(r#""above":[[1,{}]]"#, most + 1),
+        r#""ack":null"#.to_owned(),
+    ] {
+        let message =
+            format!(r#"{{"id":7,"method":"rpc.ack","params":{{"session":{session},{members}}}}}"#);
+        let reply: Value = world.peer.call_json(&message).await;
+        let said = (code(&reply), executed(&reply));
+        assert_eq!(said, (-32602, "no"), "{message}: {reply}");
+    }
+    let all =
+        format!(r#"{{"id":7,"method":"rpc.ack","params":{{"session":{session},"ack":{most}}}}}"#);
+    assert_eq!(world.peer.call_json(&all).await["result"], true);
+}
+
 #[tokio::test]
 async fn a_message_is_an_object_or_an_array_of_them() {
     let mut world = World::new().await;
@@ -169,6 +221,8 @@ async fn a_duplicate_member_is_refused_whichever_it_is() {
     let mut world = World::new().await;
     for twice in [
         r#"{"id":7,"id":8,"method":"inc"}"#,
+        r#"{"id":7,"method":"inc","id":8}"#,
+        r#"{"id":7,"method":"inc","x":1,"x":2,"i\u0064":1,"id":8}"#,
         r#"{"id":7,"method":"get","method":"inc"}"#,
         r#"{"id":7,"method":"inc","m\u0065thod":"inc"}"#,
         r#"{"id":7,"method":"inc","params":{},"params":{}}"#,
@@ -178,6 +232,8 @@ async fn a_duplicate_member_is_refused_whichever_it_is() {
     ] {
         let reply = world.peer.call_json(twice).await;
         assert_eq!((code(&reply), executed(&reply)), (-32600, "no"), "{twice}");
+        let has_two_ids = twice.contains(r#""id":8"#);
+        assert_eq!(reply["id"].is_null(), has_two_ids, "{twice}: {reply}");
     }
     assert_eq!(world.service.effects(), 0);
 }
