@@ -318,16 +318,33 @@ impl Dispatcher<'_> {
             }
             Decision::IdReused => refusal::id_reused(),
             Decision::TooManyJoined => refusal::too_many_joined(limits.max_joined),
-            Decision::Full { retry_after } => refusal::table_full(retry_after + ROOM_LAG),
+            Decision::Full { retry_after } => match &key {
+                TableKey::Session(session, _) => self.session_full(session),
+                TableKey::Plain(_) => refusal::table_full(retry_after + ROOM_LAG),
+            },
             Decision::Refused(reason) => reason.error(self.shared),
             Decision::RefusedBefore { up_to } => refusal::refused_before(up_to),
             Decision::Forgotten => refusal::call_unknown(),
-            Decision::NoSlot => refusal::window_full(limits.window, limits.max_bytes),
+            Decision::NoSlot => match &key {
+                TableKey::Session(session, _) => self.session_full(session),
+                TableKey::Plain(_) => refusal::window_full(limits.window, limits.max_bytes),
+            },
             Decision::FarBeyondWindow => refusal::far_beyond_window(limits.window),
             Decision::Acknowledged => refusal::acknowledged(),
             Decision::Fenced => refusal::fenced(),
         };
         self.refuse(call, &error);
+    }
+
+    /// Which limit a call of the session, or its record, would go beyond.
+    fn session_full(&self, session: &Session<Waiter>) -> ErrorObject {
+        let sessions = &self.shared.table.sessions;
+        let limits = sessions.limits();
+        if sessions.is_full(session) {
+            refusal::session_share_full(limits.max_total_bytes)
+        } else {
+            refusal::window_full(limits.window, limits.max_bytes)
+        }
     }
 
     fn refuse(&mut self, call: &Call<'_, '_>, error: &ErrorObject) {

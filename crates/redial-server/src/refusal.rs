@@ -171,6 +171,16 @@ pub(crate) fn window_full(window: usize, max_bytes: usize) -> ErrorObject {
     overloaded(&detail, Duration::from_millis(50))
 }
 
+/// The session itself may have room.
+pub(crate) fn session_share_full(max_total_bytes: usize) -> ErrorObject {
+    let detail = format!(
+        "the sessions of this peer keep as many bytes as its share of the {} for all sessions; expected \
+         calls of any of them to be acknowledged first",
+        grouped(max_total_bytes)
+    );
+    overloaded(&detail, Duration::from_millis(50))
+}
+
 /// Nothing is noted of the attempt, so a copy of it may run once there is room.
 pub(crate) fn far_beyond_window(window: usize) -> ErrorObject {
     let detail = format!(
@@ -180,11 +190,6 @@ pub(crate) fn far_beyond_window(window: usize) -> ErrorObject {
         grouped(window)
     );
     overloaded(&detail, Duration::from_millis(50)).with_executed(Executed::Unknown)
-}
-
-/// The same for a question: nothing was done for it, and the call itself may be anywhere.
-pub(crate) fn window_full_to_ask(window: usize, max_bytes: usize) -> ErrorObject {
-    window_full(window, max_bytes).with_executed(Executed::Unknown)
 }
 
 pub(crate) fn connection_sessions_full(max: usize) -> ErrorObject {
@@ -219,6 +224,16 @@ impl Display for ConnectionLimit {
             ),
         }
     }
+}
+
+/// There are sessions left, for other peers.
+pub(crate) fn sessions_share_full(max: usize) -> ErrorObject {
+    let detail = format!(
+        "this peer has its share of the {} sessions of the server; expected one of its own to be used, or \
+         its clients to close connections",
+        grouped(max)
+    );
+    overloaded(&detail, Duration::from_secs(1))
 }
 
 /// To a connection that is closed at once.
@@ -416,7 +431,6 @@ mod tests {
     #[test]
     fn what_says_that_nothing_was_executed_never_says_so_of_a_running_call() {
         assert_eq!(too_many_joined(64).executed(), Executed::Unknown);
-        assert_eq!(window_full_to_ask(1, 1).executed(), Executed::Unknown);
         assert_eq!(acknowledged().executed(), Executed::Unknown);
         for error in [fenced(), cancelled(), no_effect()] {
             assert_eq!(error.executed(), Executed::No, "{error}");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use redial_protocol::{
-    CallKey, Dialect, ErrorObject, Id, SessionCall, SessionId, deserialize_object, encode_error,
-    encode_result, reread_json, rpc,
+    CallKey, Dialect, ErrorObject, Executed, Id, SessionCall, SessionId, deserialize_object,
+    encode_error, encode_result, reread_json, rpc,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -13,7 +13,7 @@ use super::{Dispatcher, attachment::Attachment, call::Call};
 use crate::{
     execution, refusal,
     store::{Claimed, Done, Fenced},
-    table::{Cancelled, Resolved, Session, SessionLimits},
+    table::{Cancelled, Resolved, Session},
     waiter::{NEVER, ReplyKind, Waiter},
 };
 
@@ -149,8 +149,17 @@ impl Dispatcher<'_> {
             return Err(refusal::connection_sessions_full(MAX_SESSIONS));
         }
         let max = self.shared.config.max_sessions;
-        let opened = Attachment::open(self.shared, self.peer.into(), self.awake);
-        self.keep_attached(opened.ok_or_else(|| refusal::sessions_full(max))?)
+        let peer = self.peer.into();
+        let Some(opened) = Attachment::open(self.shared, peer, self.awake) else {
+            let has_share = self.shared.table.sessions.has_share(peer);
+            let why = if has_share {
+                refusal::sessions_share_full
+            } else {
+                refusal::sessions_full
+            };
+            return Err(why(max));
+        };
+        self.keep_attached(opened)
     }
 
     /// Holds the session for as long as the connection lives: calls of it may be in flight.
@@ -195,7 +204,10 @@ impl Dispatcher<'_> {
             }
             result.is_accepted
         })?;
-        is_accepted.then_some(true).ok_or_else(|| no_slot(limits))
+        // Only for the window: what is acknowledged takes no bytes.
+        let window_full = || refusal::window_full(limits.window, limits.max_bytes);
+        let no_slot = || window_full().with_executed(Executed::Unknown);
+        is_accepted.then_some(true).ok_or_else(no_slot)
     }
 
     /// Cancels a call that has not started.
@@ -256,7 +268,7 @@ impl Dispatcher<'_> {
                 Cancelled::Running => Ok(rpc::State::Running),
                 Cancelled::Done => Ok(rpc::State::Done),
                 Cancelled::Acknowledged => Err(refusal::acknowledged()),
-                Cancelled::NoSlot => Err(no_slot(sessions.limits())),
+                Cancelled::NoSlot => Err(self.no_slot(session)),
             }
         })?
     }
@@ -287,7 +299,7 @@ impl Dispatcher<'_> {
             Ok(Resolved::Never) => return self.reply_with(call, NEVER),
             Ok(Resolved::Acknowledged) => refusal::acknowledged(),
             Ok(Resolved::TooManyJoined) => refusal::too_many_joined(limits.max_joined),
-            Ok(Resolved::NoSlot) => no_slot(limits),
+            Ok(Resolved::NoSlot) => self.no_slot_for(session_key),
             Ok(Resolved::Unknown) => refusal::call_unknown(),
             Err(error) => error,
         };
@@ -317,6 +329,19 @@ impl Dispatcher<'_> {
         };
         self.scratch.outcome = outcome;
         resolved
+    }
+
+    /// Nothing was done for the question, which says nothing of the call.
+    fn no_slot(&self, session: &Session<Waiter>) -> ErrorObject {
+        self.session_full(session).with_executed(Executed::Unknown)
+    }
+
+    fn no_slot_for(&self, key: Option<CallKey>) -> ErrorObject {
+        let Some(CallKey::Session(named)) = key else {
+            return refusal::call_unknown();
+        };
+        let error = self.with_session(named.session, |session| self.no_slot(session));
+        error.unwrap_or_else(|unknown| unknown)
     }
 
     /// Does something with a session, to which the connection is attached meanwhile.
@@ -379,11 +404,6 @@ impl CallIdParams<'_> {
         id.key(Dialect::Notebook)
             .ok_or_else(refusal::null_names_no_call)
     }
-}
-
-/// Nothing was done for the question, which says nothing of the call.
-fn no_slot(limits: &SessionLimits) -> ErrorObject {
-    refusal::window_full_to_ask(limits.window, limits.max_bytes)
 }
 
 /// What is acknowledged are numbers of calls.

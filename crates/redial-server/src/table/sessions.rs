@@ -101,6 +101,17 @@ impl<W> Sessions<W> {
         }
     }
 
+    /// Whether the session may keep no more although its own limits allow it: all sessions keep as much
+    /// as they may, or those of its peer its share. Not to be asked while the session is worked on.
+    pub(crate) fn is_full(&self, session: &Session<W>) -> bool {
+        self.room(session).is_full
+    }
+
+    /// Whether this peer gets no session because it has its share, while there are some for others.
+    pub(crate) fn has_share(&self, peer: Peer) -> bool {
+        lock(&self.registry).has_share(peer, self.limits.max_sessions)
+    }
+
     /// Makes a session and attaches a connection of its peer to it. `None` if the peer has its share,
     /// or if there are too many that don't go for one of it. To `waiters` are added those who wait for
     /// a call of a session that has made room.

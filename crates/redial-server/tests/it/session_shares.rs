@@ -79,6 +79,9 @@ async fn sessions_with_connections_leave_some_for_others() {
         }
     };
     assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
+    // Kind: a refusal that names another limit than the one that was reached.
+    let detail = refused["error"]["data"]["detail"].as_str().unwrap();
+    assert!(detail.contains("its share of the 32 sessions"), "{detail}");
     assert_eq!(server.stats().sessions, 30);
     client_from(&server, OTHER).await;
 }
@@ -141,8 +144,15 @@ async fn filled(server: &Server) -> Vec<Peer<DuplexStream>> {
         {
             number += 1;
         }
+        let is_full = number == 0;
+        if is_full {
+            // It is the peer's share that is full, and not its window.
+            let refused = peer.call_json(attempt("large", session, 0, 2)).await;
+            let detail = refused["error"]["data"]["detail"].as_str().unwrap();
+            assert!(detail.contains("its share of the 16,777,216"), "{detail}");
+        }
         held.push(peer);
-        if number == 0 {
+        if is_full {
             return held;
         }
     }

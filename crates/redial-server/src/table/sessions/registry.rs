@@ -212,6 +212,10 @@ impl<W> Registry<W> {
         self.shares.allows(peer, max)
     }
 
+    pub(super) fn has_share(&self, peer: Peer, max: usize) -> bool {
+        self.shares.attached() < max && !self.allows(peer, max)
+    }
+
     /// Forgets a session whose lease has ended, or else one that has no connection, no call and no
     /// outcome, or else the longest abandoned one of the peer that has most: its calls are not
     /// executed either once it is unknown. False if there isn't one. To `waiters` are added those who

@@ -47,6 +47,11 @@ impl SessionShares {
         ATTACHED.allows(attached, max.saturating_sub(self.attached))
     }
 
+    /// How many sessions have a connection.
+    pub(super) fn attached(&self) -> usize {
+        self.attached
+    }
+
     /// A session is opened, with a connection. Returns what counts the bytes that those of the peer
     /// have taken.
     pub(super) fn open(&mut self, peer: Peer) -> Arc<AtomicUsize> {
