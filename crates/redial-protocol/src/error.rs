@@ -3,6 +3,7 @@
 
 mod code;
 mod handler;
+mod names;
 
 use std::fmt;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 pub use self::code::{ErrorCode, Executed};
+use self::names::Names;
 use crate::{
     json::object::{deserialize_object, objects},
     session::SessionId,
@@ -112,9 +114,17 @@ impl ErrorObject {
         match (self.redial_data(), i32::from(self.code)) {
             _ if self.author == Author::Handler => Executed::Yes,
             (Some(data), _) => data.executed,
+            _ if self.contradicts_itself() => Executed::Unknown,
             (None, -32008..=-32001) => Executed::Unknown,
             (None, _) => self.code.executed(),
         }
+    }
+
+    /// The data says whether the call was executed, and has a member twice: which of them holds, and what
+    /// happened to it on its way, can't be known.
+    fn contradicts_itself(&self) -> bool {
+        let data = self.data.as_ref().filter(|_| self.author == Author::Server);
+        data.is_some_and(|data| Names::of(data).is_some_and(|names| names.contradict()))
     }
 
     /// The same error, raised because its sender doesn't know this session.
@@ -154,6 +164,9 @@ impl ErrorObject {
         }
         let mut data = serde_json::Deserializer::from_str(self.data.as_ref()?.get());
         let lenient: Lenient<'_> = deserialize_object(&mut data).ok()?;
+        if self.contradicts_itself() {
+            return None;
+        }
         let number = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
         let session = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
         let text = |raw: &RawValue| serde_json::from_str(raw.get()).ok();

@@ -104,11 +104,11 @@ objects! {
     pub struct ReplyMeta {
         /// The reply was recorded by an earlier attempt and is sent again. Left out if the server
         /// doesn't say, which is not the same as no.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub replayed: Option<bool>,
         /// Which attempt of a session's call is refused, so that a refusal that comes twice is not
         /// taken for that of a later attempt. Left out of all other replies.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub attempt: Option<u32>,
     }
 }

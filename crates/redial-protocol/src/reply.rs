@@ -143,16 +143,24 @@ impl<'a> Reply<'a> {
             id: id.raw().to_owned(),
             detail,
         })?;
-        // What the member says is never worth a reply.
-        let meta = members
-            .redial
-            .and_then(|raw| serde_json::from_str(raw.get()).ok());
-        Ok(Self {
-            id,
-            outcome,
-            meta: meta.unwrap_or_default(),
-        })
+        let meta = match members.redial.map(|raw| serde_json::from_str(raw.get())) {
+            Some(Ok(meta)) => meta,
+            // Which attempt it refuses can't be known.
+            Some(Err(error)) if outcome.is_err() && is_object(members.redial) => {
+                return Err(ReplyError::Outcome {
+                    id: id.raw().to_owned(),
+                    detail: format!("the member redial: {}", cut(&error.to_string())),
+                });
+            }
+            // What the member says is never worth a result.
+            _ => ReplyMeta::default(),
+        };
+        Ok(Self { id, outcome, meta })
     }
+}
+
+fn is_object(raw: Option<&RawValue>) -> bool {
+    raw.is_some_and(|raw| raw.get().starts_with('{'))
 }
 
 /// What has a method, whoever sent it.
@@ -236,6 +244,34 @@ impl ReplyReader {
 mod tests {
     use super::*;
     use crate::error::ErrorCode;
+
+    /// Kind: a member that can't be read, and counts as absent, which says something else. Instance: the
+    /// attempt that an error refuses is no number.
+    #[test]
+    fn an_error_that_refuses_no_one_can_say_which_attempt_is_unusable() {
+        let error = r#""error":{"code":-32001,"message":"","data":{"executed":"no"}}"#;
+        for redial in [
+            r#"{"attempt":"1"}"#,
+            r#"{"attempt":1.5}"#,
+            r#"{"attempt":-1}"#,
+            r#"{"attempt":4294967296}"#,
+            r#"{"attempt":null}"#,
+            r#"{"attempt":1,"attempt":2}"#,
+            r#"{"replayed":7,"attempt":1}"#,
+        ] {
+            let text = format!(r#"{{"id":1,{error},"redial":{redial}}}"#);
+            let read = Reply::parse(text.as_bytes());
+            assert!(matches!(read, Err(ReplyError::Outcome { .. })), "{text}");
+            let text = format!(r#"{{"id":1,"result":2,"redial":{redial}}}"#);
+            let reply = Reply::parse(text.as_bytes()).unwrap();
+            assert_eq!(reply.outcome.unwrap(), "2", "{text}");
+        }
+        for redial in ["[1]", "null", "7", "{}"] {
+            let text = format!(r#"{{"id":1,{error},"redial":{redial}}}"#);
+            let reply = Reply::parse(text.as_bytes()).unwrap();
+            assert_eq!(reply.meta, ReplyMeta::default(), "{text}");
+        }
+    }
 
     #[test]
     fn both_dialects_are_read() {
