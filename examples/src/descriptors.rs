@@ -1,5 +1,10 @@
 //! How many files and sockets the system lets a program have open at once.
 
+use anyhow::Context;
+
+/// How many descriptors a program has open at least that has a runtime and one connection.
+const LEAST: usize = 12;
+
 /// What a server has open beside its connections, and a little more.
 const OTHERS: usize = 64;
 
@@ -42,4 +47,21 @@ pub fn raise_limit(max_connections: usize) -> Result<(), String> {
 #[cfg(not(unix))]
 pub fn raise_limit(_max_connections: usize) -> Result<(), String> {
     Ok(())
+}
+
+/// A runtime of tokio's: what `#[tokio::main]` makes, which panics where the system gives no descriptors
+/// for it.
+///
+/// # Errors
+///
+/// The system's, with what to do.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let least = format!("it takes about {LEAST} file descriptors (ulimit -n)");
+    // The runtime's driver of signals, which is made when it is first used, panics without any.
+    let spare: Result<Vec<_>, _> = (0..LEAST)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0"))
+        .collect();
+    drop(spare.with_context(|| least.clone())?);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context(least)
 }

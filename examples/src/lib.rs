@@ -4,6 +4,7 @@
 pub mod counters;
 pub mod descriptors;
 pub mod events;
+pub mod files;
 pub mod flags;
 pub mod load;
 pub mod methods;

@@ -20,6 +20,7 @@ use redial_client::{
     Backoff, BackoffError, CallLimits, Client, Config, Hedge, Jitter, RetryBudget,
 };
 use redial_examples::{
+    descriptors::runtime,
     flags::{DAY_MS, SEEDS, Whole, address, number, whole},
     load::{Key, Load, summary::Summary, value},
 };
@@ -214,8 +215,7 @@ fn retry_budget(text: &str) -> Result<RetryBudget, String> {
     })
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
     let limits = args.limits().unwrap_or_else(|error| {
         let flag = match error {
@@ -223,29 +223,50 @@ async fn main() -> ExitCode {
             BackoffError::Factor(_) => "--factor",
             _ => "--backoff-ms",
         };
-        let error = format!("{flag}: {error}");
-        // Built, because only then does the usage line have the program's name.
-        let mut command = Args::command();
-        command.build();
-        command.error(ErrorKind::ValueValidation, error).exit()
+        refuse(format!("{flag}: {error}"))
     });
-    match run(&args, limits).await {
+    if args.key_per_call.is_some() && args.delta == 0 {
+        let error = "--key-per-call checks what each call adds, and --delta 0 adds nothing; expected another \
+                     --delta";
+        refuse(error.to_owned());
+    }
+    let events = args.events.as_ref().map(|path| {
+        File::create(path).with_context(|| format!("cannot write --events {}", path.display()))
+    });
+    let events = match events.transpose() {
+        Ok(events) => events,
+        Err(error) => return fail(&error, 2),
+    };
+    match runtime() {
+        Ok(runtime) => runtime.block_on(calls(&args, limits, events)),
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Ends the program, for flags that each are right and together are not.
+fn refuse(error: String) -> ! {
+    // Built, because only then does the usage line have the program's name.
+    let mut command = Args::command();
+    command.build();
+    command.error(ErrorKind::ValueValidation, error).exit()
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    ExitCode::from(code)
+}
+
+async fn calls(args: &Args, limits: CallLimits, events: Option<File>) -> ExitCode {
+    match run(args, limits, events).await {
         Ok(summary) if summary.ok == args.calls && summary.violations.unwrap_or(0) == 0 => {
             ExitCode::SUCCESS
         }
         Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error, 1),
     }
 }
 
-async fn run(args: &Args, limits: CallLimits) -> anyhow::Result<Summary> {
-    let events = args.events.as_ref().map(|path| {
-        File::create(path).with_context(|| format!("cannot write --events {}", path.display()))
-    });
-    let events = events.transpose()?;
+async fn run(args: &Args, limits: CallLimits, events: Option<File>) -> anyhow::Result<Summary> {
     let client = Client::builder()
         .config(args.config(limits))
         .connect(args.connect.clone())

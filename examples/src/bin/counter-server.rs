@@ -9,8 +9,9 @@ use anyhow::Context;
 use clap::Parser;
 use redial_examples::{
     counters::Counters,
-    descriptors::raise_limit,
+    descriptors::{raise_limit, runtime},
     events::{EventLog, unix_us},
+    files::one_for_each,
     flags::{DAY_MS, SEEDS, Whole, number, whole},
     stored::{self, IncKind},
 };
@@ -318,7 +319,22 @@ impl Args {
         Ok(())
     }
 
+    /// Before anything is bound, whose port would be in the error.
+    fn check_address(&self) -> anyhow::Result<()> {
+        if self.insecure || redial_protocol::unmapped(self.listen).ip().is_loopback() {
+            return Ok(());
+        }
+        let error = ServeError::NotLoopback(self.listen);
+        anyhow::bail!("--listen: {error}; to allow it, add --insecure")
+    }
+
     fn server(&self) -> anyhow::Result<Server> {
+        self.check_address()?;
+        one_for_each(&[
+            ("--ledger", self.ledger.as_deref()),
+            ("--events", self.events.as_deref()),
+            ("--store", self.store.as_deref()),
+        ])?;
         let rules = self.fault_rules()?;
         let seed = self.seed.unwrap_or_else(unix_us);
         if !rules.is_empty() {
@@ -359,9 +375,15 @@ impl Args {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
+    match runtime() {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => fail(&error, 1),
+    }
+}
+
+async fn run(args: Args) -> ExitCode {
     if let Err(warning) = raise_limit(args.max_connections) {
         log(&format!("warning: {warning}"));
     }
@@ -382,15 +404,7 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> {
-    let listener = server
-        .bind(&address.to_string())
-        .await
-        .map_err(|error| match error {
-            ServeError::NotLoopback(_) => {
-                anyhow::anyhow!("--listen: {error}; to allow it, add --insecure")
-            }
-            _ => error.into(),
-        })?;
+    let listener = server.bind(&address.to_string()).await?;
     // Before a reader of the address can send a signal.
     let mut signals = Signals::new()?;
     let mut stdout = std::io::stdout();

@@ -1,5 +1,6 @@
 //! The example programs, run as a user runs them, and real clients against real servers.
 
+mod command_lines;
 mod counter_clients;
 mod crash_safe;
 #[cfg(unix)]
