@@ -104,6 +104,35 @@ async fn a_call_without_room_to_wait_is_unknown_at_its_deadline() {
     assert!(matches!(error, CallError::Unknown { .. }), "{error}");
 }
 
+/// Kind: *not executed* that speaks of a message, taken for the call. Instance: an attempt that was
+/// changed on its way is refused, under the id of a call whose first attempt has run.
+#[tokio::test(start_paused = true)]
+async fn a_refused_message_says_nothing_of_an_earlier_attempt() {
+    for code in [-32700, -32600, -32601, -32602] {
+        for names_attempt in [true, false] {
+            let (client, mut peer, _network) = connected(two_attempts()).await;
+            let mut sessions = Sessions::new();
+            let call = start(client.request("inc", json!({})));
+            let _runs = peer.next_call(&mut sessions).await;
+            let changed = peer.next_call(&mut sessions).await;
+            let mut reply = json!({
+                "jsonrpc": "2.0",
+                "id": serde_json::from_str::<serde_json::Value>(&changed.id).unwrap(),
+                "error": {"code": code, "message": "", "data": {"executed": "no"}},
+            });
+            if names_attempt {
+                reply["redial"] = json!({"attempt": 2});
+            }
+            peer.frame(reply.to_string().as_bytes()).await;
+            let error = call.await.unwrap().unwrap_err();
+            assert!(
+                matches!(error, CallError::Unknown { .. }),
+                "{code}: {error}"
+            );
+        }
+    }
+}
+
 /// A bare -32001 is another server's, and says nothing.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_without_redials_data_ends_the_call_as_unknown() {
