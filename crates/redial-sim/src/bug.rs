@@ -45,11 +45,21 @@ pub enum Bug {
     LastTooEarly,
     /// The server sends a handler's error as it is, though it reads like a refusal of its own.
     Unmarked,
+    /// The store calls back before its commit is synced.
+    ReplyBeforeCommit,
+    /// The store records a call one commit after its effect.
+    RecordAfterEffect,
+    /// The store takes calls for acknowledged whose replies have not been delivered.
+    AckBeforeDelivery,
+    /// The store uses the slots of records again that are not acknowledged.
+    SlotReused,
+    /// The store keeps no intents.
+    IntentForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 25] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -70,6 +80,11 @@ impl Bug {
         Self::SilenceMeansPlain,
         Self::LastTooEarly,
         Self::Unmarked,
+        Self::ReplyBeforeCommit,
+        Self::RecordAfterEffect,
+        Self::AckBeforeDelivery,
+        Self::SlotReused,
+        Self::IntentForgotten,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -96,6 +111,11 @@ impl Bug {
             Self::SilenceMeansPlain => "silence-means-plain",
             Self::LastTooEarly => "last-too-early",
             Self::Unmarked => "unmarked",
+            Self::ReplyBeforeCommit => "reply-before-commit",
+            Self::RecordAfterEffect => "record-after-effect",
+            Self::AckBeforeDelivery => "ack-before-delivery",
+            Self::SlotReused => "slot-reused",
+            Self::IntentForgotten => "intent-forgotten",
         }
     }
 
@@ -108,6 +128,18 @@ impl Bug {
                 | Self::Overdue
                 | Self::MessageMeansReply
                 | Self::SilenceMeansPlain
+        )
+    }
+
+    /// Whether the bug is in the store of the real server.
+    pub(crate) fn is_in_store(self) -> bool {
+        matches!(
+            self,
+            Self::ReplyBeforeCommit
+                | Self::RecordAfterEffect
+                | Self::AckBeforeDelivery
+                | Self::SlotReused
+                | Self::IntentForgotten
         )
     }
 }

@@ -200,7 +200,12 @@ impl Process<'_> {
     }
 
     async fn call(&self, rng: &mut Rng) {
-        let method = next_method(rng);
+        let mut method = next_method(rng);
+        let is_transactional = self.world.subject.is_transactional(self.world.seed);
+        if is_transactional && !matches!(method, Method::Get | Method::FailBefore) {
+            // A transaction that fails has no effect.
+            method = Method::Inc;
+        }
         let tag = self.world.new_tag();
         let key = rng.small(0..=self.world.scenario.keys - 1);
         let params = self.params(tag, key, rng);

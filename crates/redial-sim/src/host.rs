@@ -17,8 +17,10 @@ use crate::{
     journal::{Event, Journal, Method},
     model::Model,
     net::{Net, Wire},
+    rng::{Rng, Stream},
     scenario::ServerPlan,
     service::{Counter, Ledger, Outcome, Params, Service},
+    store::{Disk, DiskStore, Transactional},
 };
 
 /// What is simulated: the server, and the client where the bug is there.
@@ -26,10 +28,25 @@ use crate::{
 pub enum Subject {
     /// The real server and real clients.
     Real,
+    /// The same, the server with a store on a disk that the power may leave.
+    Stored,
     /// The model server of this crate, without a bug.
     Model,
     /// A bug: in the model server, or in clients of the real one.
     Buggy(Bug),
+}
+
+impl Subject {
+    /// Whether the server has a store.
+    #[must_use]
+    pub fn is_stored(self) -> bool {
+        matches!(self, Self::Stored) || matches!(self, Self::Buggy(bug) if bug.is_in_store())
+    }
+
+    /// Whether the effects of its calls lie in that store in this world, or beside it.
+    pub(crate) fn is_transactional(self, seed: u64) -> bool {
+        self.is_stored() && seed.is_multiple_of(2)
+    }
 }
 
 /// The machine. All clones are the same one.
@@ -44,6 +61,7 @@ struct HostShared {
     ledger: Ledger,
     net: Net,
     frost: Frost,
+    disk: Disk,
     state: Mutex<HostState>,
 }
 
@@ -51,6 +69,7 @@ struct HostShared {
 struct HostState {
     life: u32,
     running: Option<Running>,
+    store: Option<DiskStore>,
     connections: Vec<AbortHandle>,
 }
 
@@ -76,6 +95,7 @@ impl Host {
             ledger: Ledger::new(journal),
             net: net.clone(),
             frost: Frost::default(),
+            disk: Disk::default(),
             state: Mutex::default(),
         }))
     }
@@ -96,19 +116,35 @@ impl Host {
         let service = self.0.ledger.open(life, &self.0.frost);
         let seed = self.0.seed.wrapping_mul(1000) + u64::from(life);
         let bug = match self.0.subject {
-            Subject::Buggy(bug) => Some(bug).filter(|bug| !bug.is_in_client()),
+            Subject::Buggy(bug) => {
+                Some(bug).filter(|bug| !bug.is_in_client() && !bug.is_in_store())
+            }
             _ => None,
         };
         state.running = Some(match (self.0.subject, bug) {
             (Subject::Model, _) | (_, Some(_)) => {
                 Running::Model(Model::new(&self.0.plan, service, bug, seed, &self.0.frost))
             }
-            _ => Running::Real(self.real(service, life, seed)),
+            _ => {
+                state.store = self.0.subject.is_stored().then(|| self.store(life));
+                Running::Real(self.real(service, life, seed, state.store.clone()))
+            }
         });
         self.0.journal.remark(format!("server starts, life {life}"));
     }
 
-    fn real(&self, service: Service, life: u32, seed: u64) -> Server {
+    /// What the next life finds on the disk.
+    fn store(&self, life: u32) -> DiskStore {
+        let host = &*self.0;
+        let bug = match host.subject {
+            Subject::Buggy(bug) => Some(bug),
+            _ => None,
+        };
+        let rng = Rng::new(host.seed, Stream::Disk(life));
+        DiskStore::open(&host.disk, &host.ledger, &host.frost, life, rng, bug)
+    }
+
+    fn real(&self, service: Service, life: u32, seed: u64, store: Option<DiskStore>) -> Server {
         let faults = Faults::new(seed);
         let rules = self.0.plan.faults.iter().map(|fault| {
             FaultRule::new(*fault, self.0.plan.fault_rate)
@@ -127,7 +163,16 @@ impl Host {
                 journal: self.0.journal.clone(),
                 life,
             });
+        if let Some(store) = store {
+            builder = builder.store(store);
+        }
+        let is_transactional = self.0.subject.is_transactional(self.0.seed);
         for method in Method::ALL {
+            if is_transactional && method != Method::Get {
+                let transaction = Arc::new(Transactional(method));
+                builder = builder.transaction_method(method.name(), transaction);
+                continue;
+            }
             let service = service.clone();
             let handler = move |params: Params, _: Context| {
                 let run = service.clone().run(method, params);
@@ -169,6 +214,11 @@ impl Host {
             .journal
             .remark(format!("server dies, life {}", state.life));
         self.0.ledger.close();
+        if let Some(store) = state.store.take() {
+            store.die();
+            let mut rng = Rng::new(self.0.seed, Stream::PowerCut(state.life));
+            self.0.disk.crash(&mut rng);
+        }
         self.0.net.break_all(None);
         state.connections.drain(..).for_each(|task| task.abort());
         match running {

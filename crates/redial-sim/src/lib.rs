@@ -28,6 +28,7 @@ mod panics;
 mod rng;
 mod scenario;
 mod service;
+mod store;
 mod tally;
 mod trace;
 mod world;

@@ -21,6 +21,10 @@ pub(crate) enum Stream {
     OddWire(u32),
     /// What freezes, which connections are black holes, and who speaks unasked.
     Oddities,
+    /// How long a life's store takes.
+    Disk(u32),
+    /// What the end of a life leaves on the disk.
+    PowerCut(u32),
 }
 
 impl Rng {
@@ -35,6 +39,8 @@ impl Rng {
             Stream::Wire(wire) => 3 << 32 | u64::from(wire),
             Stream::OddWire(wire) => 4 << 32 | u64::from(wire),
             Stream::Oddities => 5 << 32,
+            Stream::Disk(life) => 6 << 32 | u64::from(life),
+            Stream::PowerCut(life) => 7 << 32 | u64::from(life),
         });
         Self(rng)
     }

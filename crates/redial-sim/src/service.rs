@@ -134,6 +134,17 @@ impl Ledger {
         self.state().life = 0;
     }
 
+    /// A transaction is durable that changed this, if anything.
+    pub(crate) fn committed(&self, life: u32, tag: u32, change: Option<Change>) {
+        self.journal.note(Event::Began { tag, life });
+        if let Some(change) = change {
+            let Change { key, value, .. } = change;
+            self.state().counters.insert(key, value);
+            self.journal.note(Event::Effect { tag, life, change });
+        }
+        self.journal.note(Event::Finished { tag, life });
+    }
+
     fn state(&self) -> MutexGuard<'_, LedgerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -53,6 +53,8 @@ pub struct Run {
     pub lasted: Duration,
     /// How long a server keeps the outcome of a call with a plain id.
     pub ttl: Duration,
+    /// Whether the server has a store.
+    pub is_stored: bool,
     /// Panics other than those of handlers that are meant to panic.
     pub panics: Vec<String>,
 }
@@ -110,6 +112,7 @@ async fn play(seed: u64, subject: Subject) -> Run {
         lasted: journal.elapsed(),
         entries: journal.take(),
         ttl: world.scenario.server.config.ttl,
+        is_stored: subject.is_stored(),
         panics: Vec::new(),
     }
 }

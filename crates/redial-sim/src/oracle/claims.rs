@@ -30,6 +30,7 @@ const PASSED_ON_DATA: [&str; 3] = [
 ];
 
 const HANDLER_ERROR: i32 = -32000;
+const INTERRUPTED: i32 = -32008;
 const INTERNAL_ERROR: i32 = -32603;
 
 pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
@@ -98,6 +99,11 @@ fn overdue(history: &History, tag: u32, wait: &Wait) -> Option<Violation> {
 /// call's id, the outcome may be that of the forgery.
 fn untruth_of_any(history: &History, call: &CallHistory, wait: &Wait, end: &End) -> Option<String> {
     let untruth = untruth(call, wait, end)?;
+    // The next life on a store has the session, and knows no refusal: a copy of a refused attempt may run.
+    let is_refusal = matches!(end, End::NotExecuted(_));
+    if history.is_stored && is_refusal && executed_before(call, call.copied).is_none() {
+        return None;
+    }
     let asks = wait.what.way == Way::Resolve && matches!(end, End::Ok(_) | End::Failed(..));
     let tags = call.ids.iter().filter_map(|id| history.tags.get(id));
     let mut others = tags.flatten().filter_map(|tag| history.calls.get(tag));
@@ -146,6 +152,8 @@ fn not_so_failed(call: &CallHistory, wait: &Wait, code: i32, data: Option<&str>)
         (Method::FailAfter, HANDLER_ERROR) => effects > 0 && data.is_none(),
         (Method::FailBefore, HANDLER_ERROR) => has_begun && effects == 0 && data.is_none(),
         (Method::Panic, INTERNAL_ERROR) => effects > 0,
+        // A crash may come between the intent and the handler.
+        (_, INTERRUPTED) => data.is_none(),
         (Method::PassOn, _) => {
             effects > 0
                 && PASSED_ON.contains(&code)
@@ -164,7 +172,12 @@ fn not_so_failed(call: &CallHistory, wait: &Wait, code: i32, data: Option<&str>)
 fn executed_after_all(call: &CallHistory) -> Option<String> {
     // A copy of a refused call with a plain id may run: refusals are not recorded there.
     let copied = call.copied.filter(|_| call.is_plain);
-    let until = copied.unwrap_or(Position::MAX);
+    executed_before(call, copied)
+}
+
+/// What the call did before this position, or ever.
+fn executed_before(call: &CallHistory, until: Option<Position>) -> Option<String> {
+    let until = until.unwrap_or(Position::MAX);
     if let Some((when, effect)) = call.effects.iter().find(|(when, _)| when.position < until) {
         return Some(format!("it had an effect at {:?}: {effect:?}", when.at));
     }

@@ -79,6 +79,8 @@ pub(super) struct History {
     /// What servers said without being asked.
     pub(super) notifications: Vec<(Position, Arc<Frame>)>,
     pub(super) ttl: Duration,
+    /// Whether the server has a store, which knows in each life what it knew in the one before.
+    pub(super) is_stored: bool,
     /// What stood still, from when, and until when.
     pub(super) freezes: Vec<(Frozen, Duration, Duration)>,
 }
@@ -93,6 +95,7 @@ impl History {
     pub(super) fn new(run: &Run) -> Self {
         let mut history = Self {
             ttl: run.ttl,
+            is_stored: run.is_stored,
             lasted: run.lasted,
             ..Self::default()
         };

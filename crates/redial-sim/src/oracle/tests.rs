@@ -27,6 +27,7 @@ impl HistoryBuilder {
             entries: Vec::new(),
             lasted: Duration::ZERO,
             ttl: Duration::from_millis(50),
+            is_stored: false,
             panics: Vec::new(),
         };
         let at = Duration::ZERO;

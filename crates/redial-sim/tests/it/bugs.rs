@@ -54,6 +54,8 @@ fn rule(bug: Bug) -> &'static str {
         Bug::MessageMeansReply => "ok means exactly one effect",
         Bug::SilenceMeansPlain => "a client with sessions stays one",
         Bug::Overdue => "every call ends by its deadline",
+        Bug::ReplyBeforeCommit => "ok means exactly one effect",
+        Bug::AckBeforeDelivery => "stale means acknowledged",
         Bug::LastTooEarly => "what the last word leaves out never runs",
         _ => "at most one effect",
     }

@@ -22,3 +22,8 @@ fn the_real_client_and_server_pass() {
 fn the_model_without_a_bug_passes() {
     passes(1..=60, Subject::Model);
 }
+
+#[test]
+fn a_server_with_a_store_keeps_its_promises_over_all_lives() {
+    passes(1..=60, Subject::Stored);
+}

@@ -42,8 +42,8 @@ struct Args {
     /// Of the one seed, show only what concerns this call
     #[arg(long, requires = "seed", value_parser = whole::<u32>(0, u32::MAX.into()), allow_negative_numbers = true)]
     call: Option<u32>,
-    /// What to simulate: real, model (a small server with the same rules), or a deliberate bug by
-    /// its name, which the oracle must find; a wrong name lists them all
+    /// What to simulate: real, stored (the same with a durable store, on a disk that power cuts hit),
+    /// model (a small server with the same rules), or a deliberate bug by its name, which the oracle must find; a wrong name lists them all
     #[arg(long, default_value = "real", value_parser = subject)]
     subject: Subject,
     /// How many seeds to play at once, each on a thread of its own
@@ -97,6 +97,7 @@ fn subject(name: &str) -> Result<Subject, String> {
     let bugs = Bug::ALL.into_iter();
     match name {
         "real" => Ok(Subject::Real),
+        "stored" => Ok(Subject::Stored),
         "model" => Ok(Subject::Model),
         _ => bugs
             .clone()
@@ -104,7 +105,10 @@ fn subject(name: &str) -> Result<Subject, String> {
             .map(Subject::Buggy)
             .ok_or_else(|| {
                 let names: Vec<_> = bugs.map(Bug::name).collect();
-                format!("expected real, model, or a bug: {}", names.join(", "))
+                format!(
+                    "expected real, stored, model, or a bug: {}",
+                    names.join(", ")
+                )
             }),
     }
 }
