@@ -28,7 +28,7 @@ use crate::shared::Shared;
 ///
 /// Records are kept for so many tokens as
 /// [`Config::max_retained_calls`](crate::Config::max_retained_calls) says. Beyond that the call that
-/// ended first is let go, whoever holds its token: resolving it ends as *unknown*.
+/// ended first is let go, even if a token of it lives: resolving it ends as *unknown*.
 #[derive(Clone, Debug)]
 pub struct CallToken {
     /// The call's id.

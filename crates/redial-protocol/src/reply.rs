@@ -163,7 +163,7 @@ fn is_object(raw: Option<&RawValue>) -> bool {
     raw.is_some_and(|raw| raw.get().starts_with('{'))
 }
 
-/// What has a method, whoever sent it.
+/// What has a method, on either end.
 fn request(members: &Members<'_>) -> ReplyError {
     let dialect = match members.jsonrpc {
         Some(_) => Dialect::JsonRpc2,

@@ -1,7 +1,7 @@
 //! How much of a limit that all have in common one of them may take: up to a fixed part of what the
 //! others leave (a dynamic threshold, as Choudhury and Hahne have it for the buffers of a switch).
 //!
-//! So one who is alone has nearly everything, something is free for whoever comes next, and nothing
+//! So one who is alone has nearly everything, something is free for the one that comes next, and nothing
 //! has to be known of the others but how much is left.
 
 /// A part of what the others leave.

@@ -165,7 +165,7 @@ impl<W> Sessions<W> {
             records.live() == 0
         });
         let ended = lock(&self.registry).detach(session.id(), is_empty, now);
-        // Nothing of it runs, so nobody waits.
+        // Nothing of it runs, so nothing waits.
         ended.is_some_and(|session| session.with(Records::clear).is_empty())
     }
 

@@ -212,7 +212,7 @@ async fn a_client_that_numbers_no_attempts_may_repeat_after_any_refusal() {
         let reply = peer.call_json(&call).await;
         assert_eq!(reply["error"]["message"], format!("try {tried}"), "{reply}");
     }
-    // What it numbers is held to its numbers, whoever asked before.
+    // What it numbers is held to its numbers, whatever asked before.
     let late = request("inc", session, 1, json!({"attempt": 3, "timeout_ms": 0}));
     assert_eq!(code(&peer.call_json(late).await), -32002);
     let copy = peer.call_json(attempt("inc", session, 1, 3)).await;
