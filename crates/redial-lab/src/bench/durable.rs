@@ -176,6 +176,7 @@ impl Report for DurableResults {
         let cells = cells.map(|(figures, rounds)| json!({"median": figures, "rounds": rounds}));
         let json = json!({
             "how": self.how,
+            "noise": self.measurements.noise(),
             "cells": cells.collect::<Vec<_>>(),
             "goals": self.goals,
         });

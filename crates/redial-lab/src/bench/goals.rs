@@ -16,6 +16,9 @@ pub(crate) struct Goal {
     pub(crate) wanted: String,
     pub(crate) measured: Option<Spread>,
     pub(crate) is_reached: Option<bool>,
+    /// Why it is not judged, if it was measured and isn't.
+    #[serde(skip)]
+    pub(crate) unjudged: &'static str,
 }
 
 /// A bound on a ratio.
@@ -103,6 +106,7 @@ impl Goal {
             wanted,
             measured,
             is_reached: measured.map(|spread| is_within(spread.median)),
+            unjudged: "too few rounds",
         }
     }
 
@@ -111,7 +115,7 @@ impl Goal {
         match self.is_reached {
             Some(true) => "ok",
             Some(false) => "missed",
-            None if self.measured.is_some() => "too few rounds",
+            None if self.measured.is_some() => self.unjudged,
             None => "not known here",
         }
     }

@@ -32,10 +32,13 @@ const WHAT: &str = "Each call adds to a counter and is recorded, and its reply l
 
 /// The whole page.
 pub(super) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String {
+    let noise = results.noise();
+    let noise = noise.map(|noise| format!("<p class=\"problem\">{}</p>", escape(&noise)));
     let header = format!(
         "<header><p class=\"brand\">Redial bench</p><h1>What a durable call costs, next to SQLite in \
-         process: {}.</h1><p>{}</p></header>\n",
+         process: {}.</h1>{}<p>{}</p></header>\n",
         reached(goals),
+        noise.unwrap_or_default(),
         escape(how),
     );
     let figures = results.figures();
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_page_is_whole() {
-        let results = results(&[80e3, 8e3, 60e3]);
+        let results = results(&[80e3, 70e3, 60e3]);
         let page = html(&results, &goals(&results), "how <it> was done");
         for needle in ["how &lt;it&gt;", "256 in flight", "goals reached", "missed"] {
             assert!(page.contains(needle), "{needle}");

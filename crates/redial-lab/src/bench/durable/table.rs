@@ -24,12 +24,15 @@ pub(super) const LEGEND: &str = "Medians of all rounds. In flight: also the size
      there is none.";
 
 pub(super) fn row(row: &Figures) -> [String; 5] {
-    let two = |ratio: f64| format!("{ratio:.2}");
+    let short = |ratio: f64| match ratio {
+        9.995.. => format!("{ratio:.1}"),
+        _ => format!("{ratio:.2}"),
+    };
     [
         format!("{} {}", row.cell.batch, row.cell.what.name()),
         rate(row.calls_per_s.median),
         row.of_sqlite
-            .map_or_else(String::new, |it| it.text(two, two)),
+            .map_or_else(String::new, |it| it.text(short, short)),
         [row.p50_us, row.p99_us]
             .map(|us| format!("{:.2}", us / 1e3))
             .join(" / "),
@@ -50,8 +53,10 @@ pub(super) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> Strin
         let bound = goal.wanted.replace("at least", "≥").replace("at most", "≤");
         wanted.add_row([&*goal.text, &bound, &goal.found(), goal.verdict()]);
     }
+    let noise = results.noise().map(|noise| wrap(&noise) + "\n");
+    let noise = noise.unwrap_or_default();
     format!(
-        "{figures}\n{}\n\n{wanted}\nBars: {}",
+        "{figures}\n{}\n{noise}\n{wanted}\nBars: {}",
         wrap(LEGEND),
         page.display()
     )
@@ -81,7 +86,7 @@ mod tests {
 
     #[test]
     fn everything_is_shown_in_eighty_columns() {
-        let results = results(&[80e3, 8e3, 60e3]);
+        let results = results(&[80e3, 70e3, 60e3]);
         let text = text(&results, &goals(&results), Path::new("bench-durable.html"));
         for needle in ["SQLite in process", "0.80", "missed", "0.80 / 1.50", "12.0"] {
             assert!(text.contains(needle), "{needle}: {text}");
