@@ -2,7 +2,7 @@
 //! once, in the SQL tables of the program and in one commit with the call's record.
 //!
 //! ```console
-//! $ cargo run --example orders -- /tmp/orders.db
+//! $ cargo run --example orders -- orders.db
 //! listening on 127.0.0.1:7077
 //! ```
 
