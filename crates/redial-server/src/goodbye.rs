@@ -1,4 +1,4 @@
-//! The last words to a connection that there is no room for: it hears why, and when to come back,
+//! The refusal of a connection that there is no room for: it hears why, and when to come back,
 //! before it is closed. Only so many hear that at a time; the others are closed without a word.
 
 use std::{

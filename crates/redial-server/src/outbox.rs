@@ -85,7 +85,7 @@ impl Outbox {
         wake(inner);
     }
 
-    /// Cuts the connection, which another one takes the place of, after these last words.
+    /// Cuts the connection, which makes room for another, after this refusal.
     pub(crate) fn displace(&self, words: &[u8]) {
         self.send(|out| out.extend_from_slice(words));
         self.cut();

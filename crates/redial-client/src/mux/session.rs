@@ -172,7 +172,7 @@ impl<K: Copy> Session<K> {
         }
     }
 
-    /// Finishes the retained number whose call ended first. False if there is none.
+    /// Finishes the retained number whose call ended first. False if no number is retained.
     pub(crate) fn let_go_oldest(&mut self) -> bool {
         while let Some(number) = self.kept.pop_front() {
             if matches!(self.slot(number), Some(Slot::Retained | Slot::Exported)) {

@@ -20,8 +20,8 @@ pub(super) const HEADINGS: [&str; 5] = [
 ];
 
 pub(super) const LEGEND: &str = "Medians of all rounds. In flight: also the size of a batch where there is no server. Of SQLite: \
-     calls/s in those of SQLite in process, least and most in brackets. CPU: of one core per call, of the server, or of the program where \
-     there is none.";
+     calls/s in those of SQLite in process, least and most in brackets. CPU: of one core per call, of the server, or of the program itself \
+     otherwise.";
 
 pub(super) fn row(row: &Figures) -> [String; 5] {
     let short = |ratio: f64| match ratio {

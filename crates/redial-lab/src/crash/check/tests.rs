@@ -1,4 +1,4 @@
-//! Every kind of broken promise is found in a history that has it, and none where there is none.
+//! Every kind of broken promise is found in a history that has it, and a history that keeps them all passes.
 
 use super::*;
 use crate::harness::events::{Attempt, AttemptEnd};
