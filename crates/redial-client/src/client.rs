@@ -48,7 +48,8 @@ pub struct Stats {
     /// clients.
     pub unmatched_replies: u64,
     /// Requests and notifications that servers sent. They are ignored, since a client has no
-    /// methods; requests are answered with -32601.
+    /// methods; requests are answered with -32601, but under no id that a reply to this client could
+    /// have.
     pub peer_requests: u64,
     /// Frames from servers that held no message: not JSON, or neither an id nor a method in it.
     /// They are ignored up to [`max_protocol_errors`](crate::Config::max_protocol_errors).

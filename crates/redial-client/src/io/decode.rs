@@ -10,7 +10,7 @@ use super::batch;
 use crate::{
     inline_bytes::InlineBytes,
     mux::{
-        control::{HELLO_ID, HelloReply, PING_ID},
+        control::{HelloReply, PING_ID, hello_serial},
         replies::{PeerRequest, Replies, ServerMessage},
     },
 };
@@ -135,12 +135,6 @@ fn read_goaway(frame: &[u8]) -> Option<ServerMessage> {
     let params = request.params.map(serde_json::from_str::<GoAway>);
     let goaway = params.and_then(Result::ok).unwrap_or_default();
     is_it.then_some(ServerMessage::GoAway(goaway))
-}
-
-/// The serial number in the id of a hello.
-fn hello_serial(id: &str) -> Option<u64> {
-    let id = id.strip_prefix('"')?.strip_suffix('"')?;
-    id.strip_prefix(HELLO_ID)?.parse().ok()
 }
 
 fn hello_reply(outcome: Result<&str, ErrorObject>) -> HelloReply {

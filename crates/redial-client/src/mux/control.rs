@@ -17,6 +17,12 @@ pub(crate) const PING_ID: &str = "\"redial-ping\"";
 /// How the ids of hellos begin. They are no UUIDs, so no call's and no keys in a table.
 pub(crate) const HELLO_ID: &str = "redial-hello-";
 
+/// The serial number in the id of a hello, given as JSON.
+pub(crate) fn hello_serial(id: &str) -> Option<u64> {
+    let id = id.strip_prefix('"')?.strip_suffix('"')?;
+    id.strip_prefix(HELLO_ID)?.parse().ok()
+}
+
 /// The codes that only servers of Redial's protocol answer with: they have sessions.
 const RAISED_CODES: RangeInclusive<i32> = -32009..=-32001;
 

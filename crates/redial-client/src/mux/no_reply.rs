@@ -1,9 +1,12 @@
 //! What a server sends besides replies: it costs a count, an answer if one was asked for, and no call
 //! anything.
 
-use redial_protocol::Dialect;
-
-use super::{Mux, control::refusal, link::Refusals, replies::PeerRequest};
+use super::{
+    Mux,
+    control::{PING_ID, hello_serial, refusal},
+    link::Refusals,
+    replies::PeerRequest,
+};
 
 /// How many bytes of answers to a server's requests may wait to be written. A server that asks on
 /// without reading them gets no more until these are gone.
@@ -13,11 +16,9 @@ impl Mux {
     /// The server asks or tells something. A client has no methods.
     pub(super) fn handle_peer_request(&mut self, number: usize, request: &PeerRequest) {
         self.peer_requests += 1;
-        let id = match (&request.id, request.dialect) {
-            // A notification of JSON-RPC 1.0, which has no `jsonrpc` member either.
-            (Some(id), Dialect::Notebook) if id == "null" => return,
-            (Some(id), _) => id,
-            (None, _) => return,
+        let id = match &request.id {
+            Some(id) if !self.reads_replies_to(id) => id,
+            _ => return,
         };
         // A limit of a few bytes has no room for it, nor for any call.
         let Ok(answer) = refusal(request.dialect, id, self.max_frame_bytes(number)) else {
@@ -43,6 +44,17 @@ impl Mux {
         self.wakers.extend(link.driver.take());
     }
 
+    /// Whether a reply with this id, given as JSON, could be one to this client. An answer with such an
+    /// id must not go out: a peer that sends back what it gets, or passes it on, would end with it
+    /// the call, or the hello, that it never answered.
+    fn reads_replies_to(&self, id: &str) -> bool {
+        // With null come errors of the connection. A request with it is a notification in JSON-RPC 1.0.
+        id == "null"
+            || id == PING_ID
+            || hello_serial(id).is_some()
+            || serde_json::from_str(id).is_ok_and(|id| self.find(id).is_some())
+    }
+
     /// What came in a frame is no message.
     ///
     /// # Errors
@@ -64,6 +76,8 @@ impl Mux {
 
 #[cfg(test)]
 mod tests {
+    use redial_protocol::Dialect;
+
     use super::*;
     use crate::{
         config::Config,

@@ -74,8 +74,8 @@ async fn a_request_of_the_server_is_refused_in_its_dialect() {
         ),
         (r#"{"id":7,"method":"m","params":[]}"#, "7", None),
         (
-            r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
-            "null",
+            r#"{"jsonrpc":"2.0","id":"00000000-0000-4000-8000-000000000000","method":"m"}"#,
+            r#""00000000-0000-4000-8000-000000000000""#,
             Some("2.0"),
         ),
     ] {
@@ -103,11 +103,51 @@ async fn what_has_a_method_never_ends_the_call_whose_id_it_carries() {
         let request = peer.next().await;
         let body = format!(r#"{{"method":"inc","id":{}{member}}}"#, request.id);
         peer.frame(body.as_bytes()).await;
-        assert!(peer.text().await.contains("-32601"));
+        assert!(peer.is_quiet_for(ms(50)).await, "it was answered");
         peer.result(&request, json!(1)).await;
         let reply = call.await.unwrap().unwrap();
         assert_eq!((reply.value, reply.report.attempts()), (json!(1), 1));
         assert_eq!(counts(&client), (1, 0, 0));
+    }
+}
+
+/// An answer that comes back: a peer that sends everything back is asked, and says so in every form in
+/// which a request comes.
+#[tokio::test(start_paused = true)]
+async fn no_answer_goes_out_that_could_be_read_as_a_reply_to_the_client() {
+    for dialect in ["", r#""jsonrpc":"2.0","#] {
+        let (client, mut peer, _network) = connected(with_sessions()).await;
+        let mut sessions = Sessions::new();
+        let call = inc(&client);
+        let hello = peer.next().await;
+        let ask = |id: &str, more: &str| format!(r#"{{{dialect}"id":{id},"method":"m"{more}}}"#);
+        let own = [&*hello.id, "\"redial-hello-0\"", "\"redial-ping\"", "null"];
+        for id in own {
+            peer.frame(ask(id, "").as_bytes()).await;
+        }
+        assert!(peer.is_quiet_for(ms(50)).await, "it was answered");
+        assert!(peer.serve(&mut sessions, &hello).await);
+        let request = peer.next_call(&mut sessions).await;
+        let id = &*request.id;
+        let bodies = [
+            ask(id, ""),
+            ask(&id.to_uppercase(), ""),
+            ask(id, r#","params":NaN"#),
+            ask(id, &format!(r#","params":["{}"]"#, "x".repeat(2 << 20))),
+            format!("[{}]", ask(id, "")),
+        ];
+        for body in &bodies {
+            let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+            peer.raw(&[&length, body.as_bytes()].concat()).await;
+        }
+        assert!(peer.is_quiet_for(ms(50)).await, "it was answered");
+        let count = (own.len() + bodies.len()) as u64;
+        assert_eq!(counts(&client), (count, 0, 0));
+        peer.execute(&mut sessions, &request, json!(1)).await;
+        assert_eq!(call.await.unwrap().unwrap().report.attempts(), 1);
+        // It is another's id from now on.
+        peer.frame(ask(id, "").as_bytes()).await;
+        while !peer.text().await.contains("-32601") {}
     }
 }
 
@@ -237,7 +277,12 @@ async fn a_server_of_the_notebook_dialect_may_talk_too() {
     let request = peer.next().await;
     peer.frame(format!(r#"{{"id":{},"method":"inc","params":{{}}}}"#, request.id).as_bytes())
         .await;
-    assert!(!peer.text().await.contains("jsonrpc"));
+    peer.frame(br#"{"id":1,"method":"inc","params":{}}"#).await;
+    let answer = peer.text().await;
+    assert!(
+        !answer.contains("jsonrpc") && answer.contains(r#""id":1,"#),
+        "{answer}"
+    );
     peer.result(&request, json!(1)).await;
     call.await.unwrap().unwrap();
 }
