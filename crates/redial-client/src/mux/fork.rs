@@ -25,7 +25,7 @@ impl Mux {
         }
         self.timers = Timers::default();
         for call in self.calls.values_mut() {
-            call.timer_entry = None;
+            call.wake_at = None;
             self.wakers.extend(call.waker.take());
         }
         self.driverless = None;

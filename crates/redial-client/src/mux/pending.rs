@@ -90,10 +90,8 @@ pub(crate) struct PendingCall {
     /// The link that has a permit reserved for this call. Without it, a call that was sent later
     /// would take the room before this one has woken.
     pub(super) permit: Option<usize>,
-    /// When the call is to be woken, whatever happens.
-    pub(super) wake_at: Option<Instant>,
-    /// Which list of timers has it, and for when: that time or earlier.
-    pub(super) timer_entry: Option<(usize, Instant)>,
+    /// When the call is to be woken, whatever happens, and by which timer task.
+    pub(super) wake_at: Option<(usize, Instant)>,
 }
 
 /// What is left of a call that has ended. Not to be dropped under the lock: with a waker a task may
@@ -176,7 +174,6 @@ impl PendingCall {
             handshake_wait: None,
             permit: None,
             wake_at: None,
-            timer_entry: None,
         }
     }
 

@@ -85,7 +85,7 @@ impl Mux {
     /// When the call's time came, if its timer task has not seen that yet, though it should have by
     /// now: it is about to have the connections read, and will then wake the call.
     pub(crate) fn overdue_since(&self, key: Key, now: Instant) -> Option<Instant> {
-        let (_, at) = self.calls.get(key)?.timer_entry?;
+        let (_, at) = self.calls.get(key)?.wake_at?;
         is_late(at, now).then_some(at)
     }
 

@@ -7,6 +7,13 @@ pub(crate) struct Key {
     generation: u32,
 }
 
+impl Key {
+    /// The entry's index, which the keys of later values have, too.
+    pub(super) fn slot(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// Values in entries that are used again.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
@@ -60,6 +67,12 @@ impl<T> Slab<T> {
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.index as usize)?;
         (entry.generation == key.generation).then_some(&mut entry.value)
+    }
+
+    /// The value that is in the entry now, whatever its key.
+    pub(super) fn get_slot_mut(&mut self, slot: usize) -> Option<&mut T> {
+        let entry = self.entries.get_mut(slot)?;
+        (!entry.is_free).then_some(&mut entry.value)
     }
 
     /// Frees the entry of a value. What is not taken out of it is dropped when the entry is used

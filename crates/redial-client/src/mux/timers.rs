@@ -1,8 +1,9 @@
 //! When calls are to be woken whatever happens: their timeouts, deadlines and pauses.
 //!
 //! Almost every call is answered long before its time, so a timer for each would be set in vain.
-//! One task per runtime keeps a list instead and sleeps until its earliest entry; an entry that its
-//! call has replaced by then is skipped.
+//! One task per runtime keeps a list instead and sleeps until its earliest entry. An entry belongs
+//! to a slot of the slab, and outlives the call that set it: most calls have a time that is no
+//! earlier than that of the call before them in their slot, and set nothing.
 
 use std::{cmp::Reverse, collections::BinaryHeap, task::Waker, time::Instant};
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::wake_list::replace_waker;
 
-/// A list is swept when it has more than two entries per call, and this many.
+/// A list is swept when it has more than two entries per slot, and this many.
 const SLACK: usize = 64;
 
 /// The timers of all calls, one list per timer task.
@@ -22,9 +23,11 @@ pub(super) struct Timers(Vec<TimerList>);
 /// When the calls of one runtime are to be woken.
 #[derive(Debug, Default)]
 struct TimerList {
-    /// An entry counts if it is the `timer_entry` of its call.
-    entries: BinaryHeap<Reverse<(Instant, Key)>>,
-    /// The task that waits for the earliest entry, and until when it sleeps.
+    /// By time, each with its slot. An entry counts if it is the slot's earliest.
+    entries: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// The earliest entry of each slot.
+    earliest: Vec<Option<Instant>>,
+    /// The task that waits for the earliest entry of all, and until when it sleeps.
     task: Option<Waker>,
     sleeps_until: Option<Instant>,
 }
@@ -32,6 +35,7 @@ struct TimerList {
 impl Timers {
     /// Has the timer task wake the call then, and not at the time that was set before. Gives the
     /// task's waker if it sleeps for too long.
+    #[inline]
     pub(super) fn set(
         &mut self,
         task: usize,
@@ -40,27 +44,13 @@ impl Timers {
         calls: &mut Slab<PendingCall>,
     ) -> Option<Waker> {
         let call = calls.get_mut(key).expect("the call is pending");
-        call.wake_at = Some(at);
-        // A later time gets its entry when the earlier one has come.
-        let is_covered = |(list, first)| list == task && first <= at;
-        if call.timer_entry.is_some_and(is_covered) {
-            return None;
-        }
-        call.timer_entry = Some((task, at));
+        call.wake_at = Some((task, at));
         let list = self.list(task);
-        list.entries.push(Reverse((at, key)));
-        let mut waker = None;
-        if list.sleeps_until.is_none_or(|until| at < until) {
-            list.sleeps_until = Some(at);
-            waker = list.task.take();
+        match list.earliest.get(key.slot()) {
+            // A later time gets its entry when the earlier one has come.
+            Some(Some(first)) if *first <= at => None,
+            _ => list.insert(key.slot(), at),
         }
-        if list.entries.len() > 2 * calls.len() + SLACK {
-            list.entries.retain(|Reverse((at, key))| {
-                let call = calls.get(*key);
-                call.is_some_and(|call| call.timer_entry == Some((task, *at)))
-            });
-        }
-        waker
     }
 
     /// Wakes the calls whose time has come, and gives the time of the task's next entry. With none
@@ -74,21 +64,26 @@ impl Timers {
         wakers: &mut Vec<Waker>,
     ) -> Option<Instant> {
         let list = self.list(task);
-        while let Some(Reverse((at, key))) = list.entries.peek().copied()
+        while let Some(Reverse((at, slot))) = list.entries.peek().copied()
             && at <= now
         {
             list.entries.pop();
-            let call = calls.get_mut(key);
-            let Some(call) = call.filter(|call| call.timer_entry == Some((task, at))) else {
+            if list.earliest[slot].take_if(|first| *first == at).is_none() {
+                continue;
+            }
+            let Some(call) = calls.get_slot_mut(slot) else {
                 continue;
             };
-            call.timer_entry = None;
             match call.wake_at {
-                Some(later) if later > now => {
-                    call.timer_entry = Some((task, later));
-                    list.entries.push(Reverse((later, key)));
+                Some((by, later)) if by == task && later > now => {
+                    list.earliest[slot] = Some(later);
+                    list.entries.push(Reverse((later, slot)));
                 }
-                _ => wakers.extend(call.waker.take()),
+                Some((by, _)) if by == task => {
+                    call.wake_at = None;
+                    wakers.extend(call.waker.take());
+                }
+                _ => {}
             }
         }
         list.sleeps_until = list.entries.peek().map(|Reverse((at, _))| *at);
@@ -114,11 +109,7 @@ impl Timers {
         };
         wakers.extend(std::mem::take(list).task);
         for call in calls.values_mut() {
-            if call
-                .timer_entry
-                .take_if(|(list, _)| *list == task)
-                .is_some()
-            {
+            if call.wake_at.take_if(|(by, _)| *by == task).is_some() {
                 wakers.extend(call.waker.take());
             }
         }
@@ -133,6 +124,27 @@ impl Timers {
     }
 }
 
+impl TimerList {
+    /// Makes an entry. Gives the task's waker if it sleeps for too long.
+    fn insert(&mut self, slot: usize, at: Instant) -> Option<Waker> {
+        if self.earliest.len() <= slot {
+            self.earliest.resize(slot + 1, None);
+        }
+        self.earliest[slot] = Some(at);
+        self.entries.push(Reverse((at, slot)));
+        if self.entries.len() > 2 * self.earliest.len() + SLACK {
+            let earliest = &self.earliest;
+            self.entries
+                .retain(|Reverse((at, slot))| earliest[*slot] == Some(*at));
+        }
+        if self.sleeps_until.is_some_and(|until| until <= at) {
+            return None;
+        }
+        self.sleeps_until = Some(at);
+        self.task.take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -143,6 +155,8 @@ mod tests {
         task::Wake,
         time::Duration,
     };
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::mux::{
@@ -205,22 +219,71 @@ mod tests {
     #[test]
     fn the_list_does_not_grow_with_calls_that_are_over() {
         let (mut mux, now) = mux(crate::config::Config::default());
-        let slow = open(&mut mux, 0);
-        mux.set_timer(0, slow, now + Duration::from_secs(1));
+        // Each call has less time than the one before it, so that each makes an entry.
         for n in 1..10_000 {
-            let key = open(&mut mux, n);
-            mux.set_timer(0, key, now + Duration::from_secs(1));
+            let key = open(&mut mux, n.into());
+            mux.set_timer(0, key, now + Duration::from_secs(u64::from(20_000_u32 - n)));
             mux.remove(key, crate::mux::sessions::Disposition::Acknowledge);
-            assert!(
-                mux.timers.0[0].entries.len() <= SLACK + 8,
-                "after {n} calls"
-            );
+            let entries = mux.timers.0[0].entries.len();
+            assert!(entries <= SLACK + 2, "{entries} after {n} calls");
         }
-        let later = now + Duration::from_secs(2);
-        mux.listen(slow, &Waker::from(Arc::new(Count::default())));
-        mux.wakers.clear();
-        assert_eq!(mux.handle_timeout(0, later, Waker::noop()), None);
-        assert_eq!(mux.wakers.len(), 1, "the slow one is still there");
+    }
+
+    /// What happens to three slots, each of which always has a call.
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// The slot's call is to be woken by this task in so many milliseconds.
+        Set(usize, usize, u64),
+        /// The slot's call ends, and the next one begins.
+        Next(usize),
+        /// So many milliseconds pass.
+        Pass(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => (0..3usize, 0..2usize, 1..40u64).prop_map(|(slot, task, ms)| Event::Set(slot, task, ms)),
+            2 => (0..3usize).prop_map(Event::Next),
+            1 => (1..30u64).prop_map(Event::Pass),
+        ]
+    }
+
+    proptest! {
+        /// A timer that fires for a call that has ended, or not for the one that came after it in its
+        /// slot.
+        #[test]
+        fn each_call_is_woken_at_its_own_time(events in prop::collection::vec(event(), 0..300)) {
+            let (mut mux, mut now) = mux(crate::config::Config::default());
+            let mut keys = [0, 1, 2].map(|n| open(&mut mux, n));
+            let mut times: [Option<(usize, Instant)>; 3] = [None; 3];
+            let wakers = [(); 3].map(|()| Waker::from(Arc::new(Count::default())));
+            for (n, event) in (3..).zip(events) {
+                match event {
+                    Event::Set(slot, task, ms) => {
+                        let at = now + Duration::from_millis(ms);
+                        mux.set_timer(task, keys[slot], at);
+                        times[slot] = Some((task, at));
+                    }
+                    Event::Next(slot) => {
+                        mux.remove(keys[slot], crate::mux::sessions::Disposition::Acknowledge);
+                        (keys[slot], times[slot]) = (open(&mut mux, n), None);
+                    }
+                    Event::Pass(ms) => now += Duration::from_millis(ms),
+                }
+                keys.iter().zip(&wakers).for_each(|(key, waker)| mux.listen(*key, waker));
+                for task in [0, 1] {
+                    mux.wakers.clear();
+                    let next = mux.handle_timeout(task, now, Waker::noop());
+                    for (time, waker) in times.iter_mut().zip(&wakers) {
+                        let is_due = time.take_if(|(by, at)| *by == task && *at <= now).is_some();
+                        let is_woken = mux.wakers.iter().any(|woken| woken.will_wake(waker));
+                        prop_assert_eq!(is_woken, is_due);
+                    }
+                    let mine = times.iter().flatten().filter(|(by, _)| *by == task);
+                    prop_assert!(mine.clone().all(|(_, at)| next.is_some_and(|next| next <= *at)));
+                }
+            }
+        }
     }
 
     #[test]
