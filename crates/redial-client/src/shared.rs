@@ -193,6 +193,7 @@ impl Shared {
     }
 
     /// The one way to the state. What is to be woken is woken outside the lock.
+    #[inline]
     pub(crate) fn with<T>(&self, access: impl FnOnce(&mut SharedState) -> T) -> T {
         // A panic under the lock is a bug, but not one to hang every other call for.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
