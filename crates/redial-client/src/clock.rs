@@ -12,7 +12,7 @@ pub(crate) fn now() -> Instant {
 }
 
 /// A year: longer than any wait is meant to be, and short enough to be added to any time.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A time after `now`, for waits of any length.
 pub(crate) fn after(now: Instant, wait: Duration) -> Instant {

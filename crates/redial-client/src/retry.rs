@@ -216,7 +216,8 @@ impl Retrier {
         }
         let not_before = mux.call(self.key()).not_before;
         let at = not_before.map_or(at, |asked| at.max(asked));
-        if let Err(reason) = self.check_attempt_at(mux, at.max(now)) {
+        let resend_limit = self.resend_limit(mux);
+        if let Err(reason) = self.check_attempt_at(at.max(now), resend_limit) {
             self.refund(context);
             mux.stop_waiting(self.key());
             self.stop_sending(reason);
@@ -226,7 +227,7 @@ impl Retrier {
             return Some(sleep(at));
         }
         let number = self.used + 1;
-        match mux.send(&self.outbound(number, false, now), now) {
+        match mux.send(&self.outbound(number, false, context, now), now) {
             SendStatus::Queued => {
                 self.used = number;
                 self.holds_token = false;
@@ -235,18 +236,15 @@ impl Retrier {
                 let hedge_at = self.hedge_at(context, now);
                 self.phase = Phase::Wait { until, hedge_at };
                 // It may be in the buffer still when it gets too late for it.
-                let resend_limit = self.resend_limit(mux);
                 if let Some(limit) = resend_limit {
                     mux.limit_write(self.key(), limit);
                 }
-                let times = [Some(until), hedge_at, resend_limit, Some(self.deadline())];
-                Some(sleep(times.into_iter().flatten().min().unwrap_or(until)))
+                let until = until.min(self.deadline());
+                Some(sleep(earliest(until, [hedge_at, resend_limit])))
             }
             SendStatus::Blocked => {
                 let look_again = mux.spare_patience(self.key()).filter(|at| *at > now);
-                let times = [self.resend_limit(mux), look_again];
-                let times = times.into_iter().flatten();
-                Some(sleep(times.fold(self.deadline(), Instant::min)))
+                Some(sleep(earliest(self.deadline(), [resend_limit, look_again])))
             }
             SendStatus::IdReserved => Some(Step::Complete(Completion::IdReserved)),
             SendStatus::TooLarge(error) => Some(Step::Complete(Completion::GiveUp {
@@ -275,17 +273,28 @@ impl Retrier {
         Step::Complete(Completion::GiveUp { reason, cause })
     }
 
-    fn outbound(&self, number: u32, is_hedge: bool, now: Instant) -> OutboundRequest<'_> {
+    #[inline]
+    fn outbound(
+        &self,
+        number: u32,
+        is_hedge: bool,
+        context: &RetryContext,
+        now: Instant,
+    ) -> OutboundRequest<'_> {
         OutboundRequest {
             key: self.key(),
             method: &self.method,
             params: self.params.non_empty(),
             number,
             is_hedge,
-            timeout_ms: self.timeout_ms(now),
+            timeout_ms: self.timeout_ms(context, now),
             traceparent: self.traceparent.as_deref(),
         }
     }
+}
+
+fn earliest(first: Instant, others: [Option<Instant>; 2]) -> Instant {
+    others.into_iter().flatten().fold(first, Instant::min)
 }
 
 fn sleep(until: Instant) -> Step {

@@ -47,7 +47,7 @@ impl Retrier {
             return sleep(attempt_deadline);
         }
         let number = self.used + 1;
-        match mux.send(&self.outbound(number, true, now), now) {
+        match mux.send(&self.outbound(number, true, context, now), now) {
             SendStatus::Queued => {
                 self.used = number;
                 // It may be in the buffer still when it gets too late for it.

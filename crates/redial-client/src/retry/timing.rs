@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Phase, Retrier, context::RetryContext};
 use crate::{
     cause::GiveUpReason,
-    clock::after,
+    clock::{LONGEST_WAIT, after},
     mux::{Mux, pending::Uncertain},
 };
 
@@ -36,11 +36,12 @@ impl Retrier {
         self.previous_delay = delay;
         let asked = mux.call(self.key()).not_before;
         let at = asked.map_or(after(now, delay), |asked| asked.max(after(now, delay)));
-        self.check_attempt_at(mux, at)?;
+        let resend_limit = self.resend_limit(mux);
+        self.check_attempt_at(at, resend_limit)?;
         let token = context.bucket.reserve(now, self.deadline());
         self.holds_token = token.is_some();
         let at = at.max(token.ok_or(GiveUpReason::Budget)?);
-        self.check_attempt_at(mux, at).map(|()| at)
+        self.check_attempt_at(at, resend_limit).map(|()| at)
     }
 
     /// Whether fewer attempts were made than are allowed. One that found no place to wait for the call
@@ -51,10 +52,14 @@ impl Retrier {
     }
 
     /// Whether the deadline and the server's memory leave room for an attempt at that time.
-    pub(super) fn check_attempt_at(&self, mux: &mut Mux, at: Instant) -> Result<(), GiveUpReason> {
+    pub(super) fn check_attempt_at(
+        &self,
+        at: Instant,
+        resend_limit: Option<Instant>,
+    ) -> Result<(), GiveUpReason> {
         if at >= self.deadline() {
             Err(GiveUpReason::Deadline)
-        } else if self.resend_limit(mux).is_some_and(|limit| at >= limit) {
+        } else if resend_limit.is_some_and(|limit| at >= limit) {
             Err(GiveUpReason::Window)
         } else {
             Ok(())
@@ -97,8 +102,13 @@ impl Retrier {
     }
 
     /// What is left of the time until the deadline.
-    pub(super) fn timeout_ms(&self, now: Instant) -> u64 {
-        let left = self.deadline().saturating_duration_since(now);
+    pub(super) fn timeout_ms(&self, context: &RetryContext, now: Instant) -> u64 {
+        let left = if self.started() == Some(now) {
+            // All of it, as for almost every first attempt.
+            self.limits(context).deadline.min(LONGEST_WAIT)
+        } else {
+            self.deadline().saturating_duration_since(now)
+        };
         left.as_secs() * 1000 + u64::from(left.subsec_millis())
     }
 }
