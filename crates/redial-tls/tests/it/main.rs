@@ -1,0 +1,10 @@
+//! TLS as both ends of Redial use it, over pipes in memory.
+
+mod common;
+mod errors;
+mod hostile;
+mod names;
+mod reloading;
+mod revoking;
+mod streams;
+mod trust;
