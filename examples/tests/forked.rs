@@ -13,11 +13,15 @@ fn main() {
 fn main() {}
 
 #[cfg(unix)]
+#[path = "it/counter_server.rs"]
+mod counter_server;
+
+#[cfg(unix)]
 mod unix {
     use std::{
-        io::{BufRead, BufReader, Read, Write},
+        io::{Read, Write},
         net::{TcpListener, TcpStream},
-        process::{Child, Command, Stdio, exit},
+        process::{Command, exit},
         time::Duration,
     };
 
@@ -26,6 +30,8 @@ mod unix {
     use redial_server::Server;
     use serde_json::{Value, json};
     use tokio::runtime::{Builder, Runtime};
+
+    use super::counter_server::CounterServer;
 
     const CALLS: u64 = 50;
 
@@ -46,9 +52,9 @@ mod unix {
 
     /// Its randomness, its connections and its session were made, or not, before the fork.
     fn a_client_counts_its_calls_in_each_process(config: &Config, used_before: bool) {
-        let server = CounterServer::start();
+        let server = CounterServer::start([""; 0]);
         let before = runtime();
-        let client = server.client(config);
+        let client = client(&server, config);
         let mut expected = 0;
         if used_before {
             call_all(&before, &client);
@@ -69,9 +75,9 @@ mod unix {
     }
 
     fn a_copy_that_ends_takes_nothing_along(config: &Config) {
-        let server = CounterServer::start();
+        let server = CounterServer::start([""; 0]);
         let runtime = runtime();
-        let client = server.client(config);
+        let client = client(&server, config);
         call_all(&runtime, &client);
         let child = child(|| drop(client.clone()));
         assert_eq!(waitpid(child).unwrap(), 0);
@@ -152,39 +158,10 @@ mod unix {
         }
     }
 
-    /// A counter server, killed at the latest when the test ends.
-    struct CounterServer {
-        child: Child,
-        address: String,
-    }
-
-    impl CounterServer {
-        fn start() -> Self {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_counter-server"))
-                .args(["--listen", "127.0.0.1:0"])
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("the server starts");
-            let mut line = String::new();
-            BufReader::new(child.stdout.take().unwrap())
-                .read_line(&mut line)
-                .unwrap();
-            let address = line.trim().strip_prefix("listening on ").unwrap().into();
-            Self { child, address }
-        }
-
-        fn client(&self, config: &Config) -> Client {
-            let mut config = config.clone();
-            config.call.deadline = Duration::from_secs(30);
-            let builder = Client::builder().config(config);
-            builder.connect_lazy(self.address.as_str()).unwrap()
-        }
-    }
-
-    impl Drop for CounterServer {
-        fn drop(&mut self) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+    fn client(server: &CounterServer, config: &Config) -> Client {
+        let mut config = config.clone();
+        config.call.deadline = Duration::from_secs(30);
+        let builder = Client::builder().config(config);
+        builder.connect_lazy(server.address.as_str()).unwrap()
     }
 }

@@ -1,51 +1,30 @@
 //! The system gives a program fewer descriptors than it would take.
 
 use std::{
-    io::{BufRead, BufReader},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
-use crate::frozen_programs::{receive, send};
+use crate::{
+    counter_server::CounterServer,
+    frozen_programs::{receive, send},
+};
 
-/// A counter server with so many descriptors, killed at the latest when the test ends.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(limit: &str) -> Self {
-        let program = env!("CARGO_BIN_EXE_counter-server");
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("{limit}; exec \"$0\" --listen 127.0.0.1:0")])
-            .arg(program)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap().into();
-        Self { child, address }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A counter server with so many descriptors.
+fn start(limit: &str) -> CounterServer {
+    let script = format!("{limit}; exec \"$0\" --listen 127.0.0.1:0");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    command.arg(env!("CARGO_BIN_EXE_counter-server"));
+    CounterServer::spawn(command.stderr(Stdio::piped()))
 }
 
 /// A connection from this address of the machine.
-async fn connect(from: &str, server: &Server) -> TcpStream {
+async fn connect(from: &str, server: &CounterServer) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
     let connected = socket.connect(server.address.parse().unwrap()).await;
@@ -61,7 +40,7 @@ async fn connect(from: &str, server: &Server) -> TcpStream {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn one_address_that_takes_all_descriptors_shuts_no_other_one_out() {
-    let server = Server::start("ulimit -n 40");
+    let server = start("ulimit -n 40");
     let mut held = Vec::new();
     for _ in 0..60 {
         held.push(connect("127.0.0.1", &server).await);
@@ -97,7 +76,7 @@ async fn one_address_that_takes_all_descriptors_shuts_no_other_one_out() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_server_takes_all_descriptors_that_it_may_have() {
-    let server = Server::start("ulimit -Sn 40");
+    let server = start("ulimit -Sn 40");
     let mut held = Vec::new();
     for number in 0..80 {
         let mut stream = connect("127.0.0.1", &server).await;

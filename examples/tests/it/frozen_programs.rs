@@ -4,59 +4,30 @@
 #![cfg(unix)]
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::counter_server::CounterServer;
+
 const TTL: Duration = Duration::from_millis(2_000);
 
 const CONNECTIONS: usize = 8;
 const CALLS: usize = 50;
 
-/// A counter server, killed at the latest when the test ends.
-struct Server {
-    child: Child,
-    address: String,
+pub(crate) fn signal(server: &CounterServer, signal: Signal) {
+    kill_process(Pid::from_child(&server.child), signal).unwrap();
 }
 
-impl Server {
-    fn start() -> Self {
-        let ttl = TTL.as_millis().to_string();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_counter-server"))
-            .args(["--listen", "127.0.0.1:0", "--ttl-ms", &ttl])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap().into();
-        Self { child, address }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        let patience = Some(Duration::from_secs(30));
-        stream.set_read_timeout(patience).unwrap();
-        stream
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn connect(server: &CounterServer) -> TcpStream {
+    let stream = TcpStream::connect(&server.address).unwrap();
+    let patience = Some(Duration::from_secs(30));
+    stream.set_read_timeout(patience).unwrap();
+    stream
 }
 
 pub(crate) fn send(stream: &mut TcpStream, request: &Value) {
@@ -95,18 +66,18 @@ fn receive_all(streams: &mut [TcpStream]) -> Vec<Vec<String>> {
 /// Time passes while a process is stopped, and lies in its clock when it goes on.
 #[test]
 fn a_stopped_server_replays_what_lay_in_its_sockets() {
-    let server = Server::start();
-    let mut streams: Vec<TcpStream> = (0..CONNECTIONS).map(|_| server.connect()).collect();
+    let server = CounterServer::start(["--ttl-ms", &TTL.as_millis().to_string()]);
+    let mut streams: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect(&server)).collect();
     send_all(&mut streams);
     let first = receive_all(&mut streams);
     for freeze in 0..2 {
-        server.signal(Signal::STOP);
+        signal(&server, Signal::STOP);
         send_all(&mut streams);
         std::thread::sleep(TTL + TTL / 4);
-        server.signal(Signal::CONT);
+        signal(&server, Signal::CONT);
         assert_eq!(receive_all(&mut streams), first, "after freeze {freeze}");
     }
-    let mut stream = server.connect();
+    let mut stream = connect(&server);
     send(
         &mut stream,
         &json!({"id": "g", "method": "get", "params": {"key": "k"}}),

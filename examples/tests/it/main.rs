@@ -2,6 +2,7 @@
 
 mod command_lines;
 mod counter_clients;
+mod counter_server;
 mod crash_safe;
 #[cfg(unix)]
 mod descriptors;

@@ -1,38 +1,16 @@
 //! The two programs together: whatever is lost, every call counts once.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// A counter server on its own port, killed when the test ends.
-struct Server {
-    child: Child,
-    address: String,
+use crate::counter_server::CounterServer;
+
+fn start(flags: &str) -> CounterServer {
+    CounterServer::start(flags.split_whitespace())
 }
 
-impl Server {
-    fn start(flags: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_counter-server"))
-            .args(["--listen", "127.0.0.1:0"])
-            .args(flags.split_whitespace())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .expect("its first line")
-            .to_owned();
-        Self { child, address }
-    }
-
+impl CounterServer {
     fn client(&self, flags: &str) -> Command {
         let mut client = Command::new(env!("CARGO_BIN_EXE_counter-client"));
         client
@@ -44,25 +22,6 @@ impl Server {
     /// Runs the client to its end: its exit code and its output.
     fn run(&self, flags: &str) -> (i32, Value) {
         outcome(self.client(flags).output().unwrap())
-    }
-
-    #[cfg(unix)]
-    fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -78,7 +37,7 @@ fn outcome(output: std::process::Output) -> (i32, Value) {
 /// call); with twelve, in one of two million.
 #[test]
 fn the_notebooks_demo_succeeds_although_every_reply_is_later_than_the_timeout() {
-    let server = Server::start("--delay-ms 120 --drop-request 0.2 --seed 1");
+    let server = start("--delay-ms 120 --drop-request 0.2 --seed 1");
     let (code, summary) =
         server.run("--attempt-timeout-ms 100 --max-attempts 12 --backoff-ms 30 --calls 100");
     assert_eq!(code, 0, "{summary}");
@@ -91,7 +50,7 @@ fn the_notebooks_demo_succeeds_although_every_reply_is_later_than_the_timeout() 
 
 #[test]
 fn lost_replies_and_cut_connections_count_once_with_one_id_and_more_often_naively() {
-    let server = Server::start("--drop-reply 0.3 --cut 0.1 --seed 2");
+    let server = start("--drop-reply 0.3 --cut 0.1 --seed 2");
     // A connection lives for ten requests or so, and the calls of all 32 callers break with it.
     let hasty = "--calls 1000 --concurrency 32 --attempt-timeout-ms 30 --backoff-ms 2 \
                  --max-attempts 100 --deadline-ms 30000";
@@ -104,7 +63,7 @@ fn lost_replies_and_cut_connections_count_once_with_one_id_and_more_often_naivel
 
 #[test]
 fn with_a_key_per_call_every_value_is_checked() {
-    let server = Server::start("--drop-reply 0.3 --seed 3");
+    let server = start("--drop-reply 0.3 --seed 3");
     let hasty = "--calls 400 --concurrency 32 --attempt-timeout-ms 30 --backoff-ms 2 --delta 3";
     let (code, summary) = server.run(&format!("{hasty} --key-per-call one --connections 2"));
     assert_eq!((code, &summary["violations"]), (0, &0.into()), "{summary}");
@@ -120,14 +79,14 @@ fn with_a_key_per_call_every_value_is_checked() {
 /// The seed of the delays is fixed; a tenth of the replies waits 200 ms.
 #[test]
 fn delays_follow_their_distribution() {
-    let server = Server::start("--reply-delay-ms 200 --reply-delay-p 0.1 --seed 4");
+    let server = start("--reply-delay-ms 200 --reply-delay-p 0.1 --seed 4");
     let (_, summary) = server.run("--calls 200 --attempt-timeout-ms 5000");
     let latency = |which: &str| summary["latency_us"][which].as_u64().unwrap();
     assert!(
         latency("p50") < 200_000 && latency("p99") >= 200_000,
         "{summary}"
     );
-    let server = Server::start("--reply-delay-pareto 20:1.5 --seed 4");
+    let server = start("--reply-delay-pareto 20:1.5 --seed 4");
     let (_, summary) = server.run("--calls 200 --concurrency 50 --attempt-timeout-ms 5000");
     let latency = |which: &str| summary["latency_us"][which].as_u64().unwrap();
     assert!(latency("p50") >= 20_000, "{summary}");
@@ -140,7 +99,7 @@ fn delays_follow_their_distribution() {
 /// connection's hello waits, the first calls have no copies: they are few of 3000.
 #[test]
 fn hedged_calls_overtake_slow_replies_and_count_once() {
-    let server = Server::start("--reply-delay-ms 300 --reply-delay-p 0.05 --seed 5");
+    let server = start("--reply-delay-ms 300 --reply-delay-p 0.05 --seed 5");
     let patient = "--attempt-timeout-ms 5000 --connections 2";
     let (_, alone) = server.run(&format!("{patient} --calls 400 --key alone"));
     let (_, hedged) = server.run(&format!(
@@ -163,7 +122,7 @@ fn hedged_calls_overtake_slow_replies_and_count_once() {
 
 #[test]
 fn the_summary_says_whether_there_was_a_session() {
-    let server = Server::start("");
+    let server = start("");
     for (flags, sessions) in [("", true), ("--no-sessions", false), ("--naive", false)] {
         let (code, summary) = server.run(&format!("--calls 20 {flags}"));
         assert_eq!(
@@ -181,7 +140,7 @@ fn the_ledger_outlives_a_killed_server() {
     let _ = std::fs::remove_file(&ledger);
     let flags = format!("--ledger {}", ledger.display());
     for key in ["first", "second"] {
-        let mut server = Server::start(&flags);
+        let mut server = start(&flags);
         let (_, summary) = server.run(&format!("--calls 50 --delta 2 --key {key}"));
         assert_eq!(summary["ok"], 50, "{summary}");
         server.child.kill().unwrap();
@@ -198,14 +157,14 @@ fn the_ledger_outlives_a_killed_server() {
 
 #[test]
 fn duplicated_requests_count_once() {
-    let server = Server::start("--duplicate 1 --delay-ms 2");
+    let server = start("--duplicate 1 --delay-ms 2");
     let (code, summary) = server.run("--calls 200");
     assert_eq!((code, &summary["value"]), (0, &200.into()), "{summary}");
 }
 
 #[test]
 fn an_overloaded_server_refuses_and_every_call_still_ends_ok_once() {
-    let server = Server::start("--max-running 2 --queue 2 --delay-ms 2");
+    let server = start("--max-running 2 --queue 2 --delay-ms 2");
     let (code, summary) = server.run("--calls 200 --concurrency 32 --max-attempts 1000");
     assert_eq!((code, &summary["value"]), (0, &200.into()), "{summary}");
     assert!(
@@ -218,7 +177,7 @@ fn an_overloaded_server_refuses_and_every_call_still_ends_ok_once() {
 #[test]
 fn a_terminated_server_finishes_what_runs_and_exits_with_0() {
     let events = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("terminated.jsonl");
-    let mut server = Server::start(&format!("--delay-ms 500 --events {}", events.display()));
+    let mut server = start(&format!("--delay-ms 500 --events {}", events.display()));
     let mut client = server.client("--calls 4 --concurrency 4 --max-attempts 1 --deadline-ms 2000");
     let client = client.stdout(Stdio::piped()).spawn().unwrap();
     let count = |event: &str| {
@@ -230,7 +189,7 @@ fn a_terminated_server_finishes_what_runs_and_exits_with_0() {
     while count("\"accepted\"") < 4 {
         std::thread::yield_now();
     }
-    server.terminate();
+    crate::frozen_programs::signal(&server, rustix::process::Signal::TERM);
     let (_, summary) = outcome(client.wait_with_output().unwrap());
     assert_eq!(summary["ok"], 4, "{summary}");
     assert_eq!(server.child.wait().unwrap().code(), Some(0));

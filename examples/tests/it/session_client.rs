@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{self, Output, Stdio},
     time::Duration,
@@ -22,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::counter_clients::{lossy, start};
+use super::{
+    counter_clients::{lossy, start},
+    counter_server::CounterServer,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,34 +69,11 @@ fn path(name: &str) -> PathBuf {
     path
 }
 
-/// The server's program, and the file in which each of its effects is a line.
-struct Program {
-    child: process::Child,
-    address: String,
-}
-
-impl Program {
-    fn start(address: &str, ledger: &Path) -> Self {
-        let mut child = process::Command::new(env!("CARGO_BIN_EXE_counter-server"))
-            .args(["--listen", address, "--seed", "7", "--ledger"])
-            .arg(ledger)
-            .args(FAULTS.split_whitespace())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap().into();
-        Self { child, address }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The server, and the file in which each of its effects is a line.
+fn start_server(address: &str, ledger: &Path) -> CounterServer {
+    let mut command = CounterServer::command(address);
+    command.args(["--seed", "7", "--ledger"]).arg(ledger);
+    CounterServer::spawn(command.args(FAULTS.split_whitespace()))
 }
 
 fn effects(ledger: &Path) -> u64 {
@@ -105,7 +84,7 @@ fn effects(ledger: &Path) -> u64 {
 #[tokio::test]
 async fn every_call_counts_once_whatever_is_lost_cut_or_duplicated() {
     let (ledger, tokens) = (path("faults_ledger"), path("faults_tokens"));
-    let server = Program::start("127.0.0.1:0", &ledger);
+    let server = start_server("127.0.0.1:0", &ledger);
     let flags = format!("--calls 100 --tokens {}", tokens.display());
     let Some(mut client) = client(&server.address, &flags) else {
         return;
@@ -126,7 +105,7 @@ async fn every_call_counts_once_whatever_is_lost_cut_or_duplicated() {
 #[tokio::test]
 async fn a_server_that_is_killed_executes_no_call_twice() {
     let (ledger, tokens) = (path("killed_ledger"), path("killed_tokens"));
-    let server = Program::start("127.0.0.1:0", &ledger);
+    let server = start_server("127.0.0.1:0", &ledger);
     let address = server.address.clone();
     let flags = format!("--calls 150 --tokens {}", tokens.display());
     let Some(mut client) = client(&address, &flags) else {
@@ -137,7 +116,7 @@ async fn a_server_that_is_killed_executes_no_call_twice() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(server);
-    let _restarted = Program::start(&address, &ledger);
+    let _restarted = start_server(&address, &ledger);
     let summary = summary(&ended(child).await);
     let outcomes = |name: &str| summary[name].as_u64().unwrap_or(0);
     let (once, unknown) = (outcomes("once"), outcomes("unknown"));

@@ -4,9 +4,8 @@
 #![cfg(unix)]
 
 use std::{
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -14,47 +13,25 @@ use std::{
 };
 
 use redial_client::{CallError, Client};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::{counter_server::CounterServer, frozen_programs::signal};
 
 const CALLERS: u64 = 64;
 const CALLS_EACH: u64 = 64;
 
-/// A counter server, killed at the latest when the test ends.
-struct Server {
-    child: Child,
-    address: String,
+fn start(address: &str, ledger: &Path) -> CounterServer {
+    let mut command = CounterServer::command(address);
+    command.args(["--delay-ms", "2", "--ledger"]).arg(ledger);
+    CounterServer::spawn(command.stderr(Stdio::null()))
 }
 
-impl Server {
-    fn start(address: &str, ledger: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_counter-server"))
-            .args(["--listen", address, "--delay-ms", "2", "--ledger"])
-            .arg(ledger)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap().into();
-        Self { child, address }
-    }
-
-    /// Asks it to stop, and waits until it has.
-    fn stop(&mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success(), "calls were cut off");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Asks it to stop, and waits until it has.
+fn stop(server: &mut CounterServer) {
+    signal(server, Signal::TERM);
+    let status = server.child.wait().unwrap();
+    assert!(status.success(), "calls were cut off");
 }
 
 async fn make_calls(client: Client, done: Arc<AtomicU64>) -> Result<(), CallError> {
@@ -69,7 +46,7 @@ async fn make_calls(client: Client, done: Arc<AtomicU64>) -> Result<(), CallErro
 async fn no_call_of_a_session_is_lost_to_a_restart() {
     let ledger = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shutdowns.ledger");
     let _ = std::fs::remove_file(&ledger);
-    let mut server = Server::start("127.0.0.1:0", &ledger);
+    let mut server = start("127.0.0.1:0", &ledger);
     let client = Client::connect(server.address.as_str()).await.unwrap();
     let done = Arc::new(AtomicU64::new(0));
     let callers: Vec<_> = (0..CALLERS)
@@ -81,8 +58,8 @@ async fn no_call_of_a_session_is_lost_to_a_restart() {
         }
         let ledger = ledger.clone();
         let restarted = tokio::task::spawn_blocking(move || {
-            server.stop();
-            Server::start(&server.address, &ledger)
+            stop(&mut server);
+            start(&server.address, &ledger)
         });
         server = restarted.await.unwrap();
     }

@@ -5,9 +5,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use redial_client::{Client, Executed};
 use redial_examples::methods::{Get, GetParams, Inc, IncParams};
 use redial_store_sqlite::rusqlite::Connection;
 
-const SERVER: &str = env!("CARGO_BIN_EXE_counter-server");
+use crate::counter_server::CounterServer;
 
 /// A folder of its own, gone at the end.
 struct Folder(PathBuf);
@@ -39,46 +38,19 @@ impl Drop for Folder {
     }
 }
 
-/// A server with this store, killed at the end.
-struct Server {
-    child: Child,
-    address: String,
-}
-
 fn command(file: &Path) -> Command {
-    let mut command = Command::new(SERVER);
-    command
-        .args(["--listen", "127.0.0.1:0", "--keep-effects", "--store"])
-        .arg(file);
+    let mut command = CounterServer::command("127.0.0.1:0");
+    command.args(["--keep-effects", "--store"]).arg(file);
     command
 }
 
-impl Server {
-    fn start(file: &Path) -> Self {
-        let mut child = command(file).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ");
-        let address = address.expect("its first line").to_owned();
-        Self { child, address }
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect(self.address.as_str()).await.unwrap()
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+/// A server with this store.
+fn start(file: &Path) -> CounterServer {
+    CounterServer::spawn(&mut command(file))
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+async fn connect(server: &CounterServer) -> Client {
+    Client::connect(server.address.as_str()).await.unwrap()
 }
 
 /// That a server with this store says all of this and ends with exit code 2.
@@ -99,8 +71,8 @@ fn inc(key: &str) -> IncParams {
 }
 
 /// Adds 1 to these counters.
-async fn count(server: &Server, keys: std::ops::Range<usize>) {
-    let client = server.client().await;
+async fn count(server: &CounterServer, keys: std::ops::Range<usize>) {
+    let client = connect(server).await;
     for key in keys {
         let counter = client.call::<Inc>(inc(&format!("k{key}"))).await.unwrap();
         assert_eq!(counter.value, 1);
@@ -127,16 +99,16 @@ fn once_each(keys: std::ops::Range<usize>) -> BTreeMap<String, i64> {
 #[tokio::test]
 async fn a_second_server_names_the_first_and_takes_nothing_from_it() {
     let folder = Folder::new("second");
-    let first = Server::start(&folder.file());
+    let first = start(&folder.file());
     count(&first, 0..3).await;
     let owner = format!("in use by process {}", first.child.id());
     let second = command(&folder.file()).output().unwrap();
     assert_refused(&second, &["calls.db", &owner, "stop that one first"]);
     count(&first, 3..6).await;
-    first.kill();
-    let next = Server::start(&folder.file());
+    drop(first);
+    let next = start(&folder.file());
     count(&next, 6..9).await;
-    next.kill();
+    drop(next);
     assert_eq!(effects(&folder.file()), once_each(0..9));
 }
 
@@ -144,9 +116,9 @@ async fn a_second_server_names_the_first_and_takes_nothing_from_it() {
 async fn a_file_that_is_damaged_newer_or_foreign_is_left_as_it_is() {
     let folder = Folder::new("files");
     let file = folder.file();
-    let server = Server::start(&file);
+    let server = start(&file);
     count(&server, 0..20).await;
-    server.kill();
+    drop(server);
     // With all that is in its log.
     drop(Connection::open(&file).unwrap().query_row(
         "SELECT count(*) FROM effects",
@@ -191,9 +163,9 @@ async fn a_file_that_is_damaged_newer_or_foreign_is_left_as_it_is() {
         &["calls.db", &newer, "use the newer program"],
     );
     version(known);
-    let server = Server::start(&file);
+    let server = start(&file);
     count(&server, 20..25).await;
-    server.kill();
+    drop(server);
     assert_eq!(effects(&file), once_each(0..25));
 }
 
@@ -235,7 +207,11 @@ fn a_read_only_folder_is_told_at_the_start() {
         return;
     };
     let server = command(&folder.file());
-    let output = shell.arg(SERVER).args(server.get_args()).output().unwrap();
+    let output = shell
+        .arg(server.get_program())
+        .args(server.get_args())
+        .output()
+        .unwrap();
     assert_refused(&output, &["calls.db", "make both writable"]);
 }
 
@@ -283,11 +259,11 @@ fn fill(ballast: &Path) {
 async fn on_a_small_disk() {
     let folder = PathBuf::from(std::env::var_os(FOLDER).expect("it is run by another test"));
     let (file, ballast) = (folder.join("calls.db"), folder.join("ballast"));
-    let server = Server::start(&file);
+    let server = start(&file);
     count(&server, 0..20).await;
     let mut expected = once_each(0..21);
     // A session can't be opened on a full disk.
-    let client = server.client().await;
+    let client = connect(&server).await;
     assert_eq!(client.call::<Inc>(inc("k20")).await.unwrap().value, 1);
     fill(&ballast);
     // What was room in the log already holds a few calls more.
@@ -329,11 +305,11 @@ async fn on_a_small_disk() {
     let (late, ()) = tokio::join!(late, async { fs::remove_file(&ballast).unwrap() });
     assert_eq!(late.unwrap().value, 1);
     expected.insert(key, 1);
-    server.kill();
+    drop(server);
     assert_eq!(effects(&file), expected);
-    let server = Server::start(&file);
+    let server = start(&file);
     count(&server, 21..30).await;
-    server.kill();
+    drop(server);
     expected.extend(once_each(21..30));
     assert_eq!(effects(&file), expected);
 }
