@@ -12,7 +12,6 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,7 +25,7 @@ use tokio::{
 };
 
 use self::socket_age::SocketAge;
-use crate::{clock, dispatch::ConnectionScratch, outbox::Outbox, shared::Shared};
+use crate::{caller::Caller, clock, dispatch::ConnectionScratch, outbox::Outbox, shared::Shared};
 
 /// The write buffer is freed if it is empty and larger than this when there is nothing to do.
 const KEEP_BYTES: usize = 4 * 1024;
@@ -60,7 +59,7 @@ pub(crate) struct Connection<S> {
     outbox: Arc<Outbox>,
     scratch: ConnectionScratch,
     decoder: FrameDecoder,
-    peer: Option<SocketAddr>,
+    caller: Caller,
     phase: Phase,
     /// Whole frames that were read and have to wait until some replies have left.
     backlog: VecDeque<HeldFrame>,
@@ -93,22 +92,17 @@ pub(crate) struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(crate) fn new(
-        io: S,
-        shared: Arc<Shared>,
-        outbox: Arc<Outbox>,
-        peer: Option<SocketAddr>,
-    ) -> Self {
+    pub(crate) fn new(io: S, shared: Arc<Shared>, outbox: Arc<Outbox>, caller: Caller) -> Self {
         let now = clock::now();
         let awake = shared.awake.at(now);
         let timer_at = clock::after(now, shared.config.idle_timeout);
         Self {
             io,
             outbox,
-            scratch: ConnectionScratch::new(&shared, peer.into(), now),
+            scratch: ConnectionScratch::new(&shared, caller.peer(), now),
             decoder: FrameDecoder::new(shared.config.limits.max_frame_bytes),
             shared,
-            peer,
+            caller,
             phase: Phase::Open,
             backlog: VecDeque::new(),
             backlog_bytes: 0,

@@ -1,8 +1,10 @@
 //! What a handler may want to know about its call.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
 
-use redial_protocol::{CallKey, SessionCall, SessionId};
+use redial_protocol::{CallKey, Principal, SessionCall, SessionId};
+
+use crate::caller::Known;
 
 /// What a handler may want to know about the call beside its params.
 #[derive(Clone, Debug, Default)]
@@ -24,11 +26,13 @@ enum ShortName {
 }
 
 /// What few calls have.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Rare {
     traceparent: Option<Box<str>>,
     /// The call's name, if its id is another string or an integer.
     name: Option<Box<str>>,
+    /// What is known of the caller beside its address.
+    known: Option<Arc<Known>>,
 }
 
 impl Context {
@@ -40,7 +44,7 @@ impl Context {
     ) -> Self {
         let rare = traceparent.map(|text| Rare {
             traceparent: Some(text.into()),
-            name: None,
+            ..Rare::default()
         });
         Self {
             attempt,
@@ -67,9 +71,13 @@ impl Context {
 
     #[cold]
     fn set_long_name(&mut self, name: &str) {
-        let traceparent = self.rare.take().and_then(|rare| rare.traceparent);
-        let name = Some(name.into());
-        self.rare = Some(Box::new(Rare { traceparent, name }));
+        self.rare.get_or_insert_default().name = Some(name.into());
+    }
+
+    /// Of a connection of which more is known than its peer's address.
+    #[cold]
+    pub(crate) fn set_known(&mut self, known: &Arc<Known>) {
+        self.rare.get_or_insert_default().known = Some(Arc::clone(known));
     }
 
     /// Which sending of the call reached the server first, from 1. Above 1 it means that earlier
@@ -128,5 +136,23 @@ impl Context {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Who calls: the principal of the connection that brought the attempt which is being run. `None` if
+    /// it has none.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Principal> {
+        self.known()?.principal.as_ref()
+    }
+
+    /// What the program knows of that connection, by its type; see
+    /// [`Server::serve_connection_with`](crate::Server::serve_connection_with).
+    #[must_use]
+    pub fn extension<T: Any>(&self) -> Option<&T> {
+        self.known()?.extensions.as_ref()?.get()
+    }
+
+    fn known(&self) -> Option<&Known> {
+        self.rare.as_ref()?.known.as_deref()
     }
 }

@@ -10,7 +10,6 @@ mod run;
 mod scratch;
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,6 +28,7 @@ use self::{
 use crate::{
     admission::Ticket,
     batch::{BatchAnswer, LEAST_ANSWER_BYTES},
+    caller::Caller,
     execution,
     fault::RequestFault,
     observe::EventKind,
@@ -46,7 +46,7 @@ pub(crate) struct Dispatcher<'c> {
     /// Replies that are ready at once go here, and leave in one write.
     pub(crate) out: &'c mut Vec<u8>,
     pub(crate) scratch: &'c mut ConnectionScratch,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) caller: &'c Caller,
     pub(crate) now: Instant,
     /// The same in [time awake](crate::awake).
     pub(crate) awake: Instant,

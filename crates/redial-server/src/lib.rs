@@ -63,6 +63,7 @@ mod admission;
 mod awake;
 mod batch;
 mod builder;
+mod caller;
 mod clock;
 mod config;
 mod connection;
@@ -73,6 +74,7 @@ mod dispatch;
 mod durable;
 mod error;
 mod execution;
+mod extensions;
 mod fault;
 mod function;
 mod goodbye;
@@ -102,10 +104,13 @@ pub use builder::ServerBuilder;
 pub use config::Config;
 pub use context::Context;
 pub use error::{BuildError, ServeError};
+pub use extensions::Extensions;
 pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
 pub use function::{AsyncHandler, ContextHandler, ParamsHandler, TakesContext, TakesParams};
 pub use observe::{Event, EventKind, Observer};
-pub use redial_protocol::{ErrorCode, Executed, Limits, Method, MethodKind, SessionId};
+pub use redial_protocol::{
+    ErrorCode, Executed, Limits, Method, MethodKind, Principal, PrincipalError, SessionId,
+};
 pub use server::{Server, Shutdown};
 pub use stats::Stats;
 

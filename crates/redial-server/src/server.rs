@@ -15,9 +15,11 @@ use tokio::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
+    caller::Caller,
     connection::Connection,
     connections::Registration,
     error::ServeError,
+    extensions::Extensions,
     fault::Faults,
     observe::EventKind,
     outbox::Outbox,
@@ -151,7 +153,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connection(transport, None, None).await;
+        self.connection(transport, Caller::default(), None).await;
     }
 
     /// The same for a transport whose peer has an address, such as one that a proxy has handed on:
@@ -160,7 +162,42 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connection(transport, Some(unmapped(peer)), None).await;
+        self.connection(transport, Caller::at(peer), None).await;
+    }
+
+    /// The same for a transport of which the program knows more. A [`Principal`](crate::Principal)
+    /// among the extensions is who calls, for as long as the connection lives, and a [`SocketAddr`] is
+    /// where its peer is; handlers find the others with
+    /// [`Context::extension`](crate::Context::extension).
+    ///
+    /// ```
+    /// use redial_server::{Context, Extensions, Principal, Server};
+    /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::builder()
+    ///     .query("who", async |(): (), context: Context| {
+    ///         Ok(context.principal().map(|principal| principal.to_string()))
+    ///     })
+    ///     .build()?;
+    /// let (mut client, transport) = tokio::io::duplex(1024);
+    /// let mut extensions = Extensions::new();
+    /// extensions.insert(Principal::new("cert:billing.example")?);
+    /// tokio::spawn(async move { server.serve_connection_with(transport, extensions).await });
+    ///
+    /// client.write_all(b"\0\0\0\x19{\"id\":\"a\",\"method\":\"who\"}").await?;
+    /// let mut reply = [0; 4 + 42];
+    /// client.read_exact(&mut reply).await?;
+    /// assert_eq!(&reply[4..], br#"{"id":"a","result":"cert:billing.example"}"#);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn serve_connection_with<S>(&self, transport: S, extensions: Extensions)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.connection(transport, extensions.into(), None).await;
     }
 
     /// Shuts down: admits no new calls (-32006), lets the running ones finish for up to
@@ -246,8 +283,8 @@ impl Server {
         let _: io::Result<()> = stream.set_nodelay(true);
         let (server, opening) = (self.clone(), self.shared.listeners.token());
         tokio::spawn(async move {
-            let peer = Some(unmapped(peer));
-            server.connection(stream, peer, Some(opening)).await;
+            let caller = Caller::at(peer);
+            server.connection(stream, caller, Some(opening)).await;
         });
     }
 
@@ -255,12 +292,12 @@ impl Server {
     /// server with so many connections as are open, or it is closed at once.
     fn accept_last(&self, stream: TcpStream, peer: SocketAddr) {
         let _: io::Result<()> = stream.set_nodelay(true);
-        let peer = Some(unmapped(peer));
+        let caller = Caller::at(peer);
         self.shared.start_sweeping();
         recovery::resume(&self.shared);
         let outbox = Arc::new(Outbox::default());
         let limit = ConnectionLimit::Descriptors(self.shared.connections.len());
-        let Some(registration) = self.register(&outbox, peer, limit) else {
+        let Some(registration) = self.register(&outbox, &caller, limit) else {
             let frame = frame(&refusal::connections_full(limit));
             // Not awaited: what is written to a socket that is new finds room.
             let _ = stream
@@ -271,7 +308,7 @@ impl Server {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let _registration = registration;
-            Connection::new(stream, shared, outbox, peer).run().await;
+            Connection::new(stream, shared, outbox, caller).run().await;
         });
     }
 
@@ -293,26 +330,22 @@ impl Server {
     }
 
     /// `opening` is there until the connection is entered, so that a shutdown waits for it.
-    async fn connection<S>(
-        &self,
-        transport: S,
-        peer: Option<SocketAddr>,
-        opening: Option<TaskTrackerToken>,
-    ) where
+    async fn connection<S>(&self, transport: S, caller: Caller, opening: Option<TaskTrackerToken>)
+    where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.shared.start_sweeping();
         recovery::resume(&self.shared);
         let outbox = Arc::new(Outbox::default());
         let limit = ConnectionLimit::Configured(self.shared.config.max_connections);
-        let Some(_registration) = self.register(&outbox, peer, limit) else {
+        let Some(_registration) = self.register(&outbox, &caller, limit) else {
             let error = refusal::connections_full(limit);
             self.shared.goodbyes.say(transport, &frame(&error)).await;
             return;
         };
         drop(opening);
         // Not moved into `run`, whose future would then have room for it twice.
-        let mut connection = Connection::new(transport, Arc::clone(&self.shared), outbox, peer);
+        let mut connection = Connection::new(transport, Arc::clone(&self.shared), outbox, caller);
         connection.run().await;
     }
 
@@ -320,7 +353,7 @@ impl Server {
     fn register(
         &self,
         outbox: &Arc<Outbox>,
-        peer: Option<SocketAddr>,
+        caller: &Caller,
         limit: ConnectionLimit,
     ) -> Option<Registration> {
         let (ConnectionLimit::Configured(max) | ConnectionLimit::Descriptors(max)) = limit;
@@ -328,7 +361,7 @@ impl Server {
         let (registration, displaced) =
             shared
                 .connections
-                .open(outbox, peer.into(), max, &shared.awake);
+                .open(outbox, caller.peer(), max, &shared.awake);
         let refused = match &displaced {
             Some(displaced) => {
                 let error = refusal::connection_displaced(limit);

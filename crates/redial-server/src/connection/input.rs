@@ -147,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             outbox: &self.outbox,
             out: &mut self.out,
             scratch: &mut self.scratch,
-            peer: self.peer,
+            caller: &self.caller,
             now: self.now,
             awake: self.awake,
             arrived,

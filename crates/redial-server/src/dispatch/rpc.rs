@@ -149,7 +149,7 @@ impl Dispatcher<'_> {
             return Err(refusal::connection_sessions_full(MAX_SESSIONS));
         }
         let max = self.shared.config.max_sessions;
-        let peer = self.peer.into();
+        let peer = self.caller.peer();
         let Some(opened) = Attachment::open(self.shared, peer, self.awake) else {
             let has_share = self.shared.table.sessions.has_share(peer);
             let why = if has_share {

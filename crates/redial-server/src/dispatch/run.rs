@@ -237,7 +237,15 @@ impl Dispatcher<'_> {
     fn context(&self, call: &Call<'_, '_>, key: Option<&Key>) -> Context {
         let meta = &call.request.meta;
         let traceparent = meta.traceparent.as_deref();
-        let mut context = Context::new(meta.attempt, call.deadline, self.peer, traceparent);
+        let mut context = Context::new(
+            meta.attempt,
+            call.deadline,
+            self.caller.address,
+            traceparent,
+        );
+        if let Some(known) = self.caller.known() {
+            context.set_known(known);
+        }
         if let Some(key) = key {
             key.name_in(&mut context);
         }

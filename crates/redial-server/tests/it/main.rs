@@ -4,6 +4,7 @@ mod acknowledging;
 mod addresses;
 mod batches;
 mod broken_handlers;
+mod callers;
 mod common;
 mod connection_shares;
 mod crowds;

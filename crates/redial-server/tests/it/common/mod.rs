@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use redial_server::{Abort, Config, Context, Server, ServerBuilder};
+use redial_server::{Abort, Config, Context, Extensions, Server, ServerBuilder};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
@@ -183,6 +183,14 @@ pub fn pipe_from(server: &Server, peer: &str) -> Peer<DuplexStream> {
     let (io, transport) = tokio::io::duplex(1024 * 1024);
     let (server, peer) = (server.clone(), format!("{peer}:1").parse().unwrap());
     tokio::spawn(async move { server.serve_connection_from(transport, peer).await });
+    Peer { io }
+}
+
+/// A connection of which more is known, through a pipe in memory.
+pub fn pipe_with(server: &Server, extensions: Extensions) -> Peer<DuplexStream> {
+    let (io, transport) = tokio::io::duplex(1024 * 1024);
+    let server = server.clone();
+    tokio::spawn(async move { server.serve_connection_with(transport, extensions).await });
     Peer { io }
 }
 

@@ -1,0 +1,87 @@
+//! Who calls, by a name that something has vouched for.
+
+use std::{fmt, sync::Arc};
+
+use thiserror::Error;
+
+/// Who calls: a name that a transport or a verifier has vouched for, from 1 to 256 bytes. Cheap to
+/// clone.
+///
+/// By convention a name says where it comes from: `cert:NAME` for a client certificate, `uid:1000` for
+/// a Unix peer, `token:NAME` for a token.
+///
+/// ```
+/// use redial_protocol::Principal;
+///
+/// let principal = Principal::new("token:billing")?;
+/// assert_eq!(principal.as_str(), "token:billing");
+/// assert!(Principal::new("").is_err());
+/// # Ok::<(), redial_protocol::PrincipalError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Principal(Arc<str>);
+
+/// A name that no principal can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "a principal's name has {len} bytes; expected 1 to {}",
+    Principal::MAX_BYTES
+)]
+pub struct PrincipalError {
+    len: usize,
+}
+
+impl Principal {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 256;
+
+    /// The principal of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`PrincipalError`] if the name is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
+    pub fn new(name: &str) -> Result<Self, PrincipalError> {
+        match name.len() {
+            1..=Self::MAX_BYTES => Ok(Self(name.into())),
+            len => Err(PrincipalError { len }),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Principal({:?})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate may hold any text, of any length.
+    #[test]
+    fn a_name_has_from_1_to_256_bytes() {
+        for (len, is_name) in [(0, false), (1, true), (256, true), (257, false)] {
+            let name = "n".repeat(len);
+            assert_eq!(Principal::new(&name).is_ok(), is_name, "{len}");
+        }
+        let error = Principal::new("").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a principal's name has 0 bytes; expected 1 to 256"
+        );
+        assert!(Principal::new(&"é".repeat(129)).is_err());
+    }
+}
