@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use redial_protocol::Address;
 
+#[cfg(feature = "tls")]
+use crate::connect::Tls;
+#[cfg(unix)]
+use crate::connect::Unix;
 use crate::{
     cause::ConnectError,
     client::Client,
@@ -22,7 +26,8 @@ use crate::{
 };
 
 impl Client {
-    /// Connects over TCP, to an address such as `"127.0.0.1:7077"`, with the default [`Config`].
+    /// Connects to an address such as `"127.0.0.1:7077"` or `"unix:/run/counter.sock"`, with the default
+    /// [`Config`].
     ///
     /// # Errors
     ///
@@ -32,7 +37,7 @@ impl Client {
         Self::builder().connect(address).await
     }
 
-    /// Chooses a [`Config`], or another transport than TCP, before connecting.
+    /// Chooses a [`Config`], TLS, or another transport, before connecting.
     #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
@@ -54,6 +59,8 @@ impl Client {
 #[derive(Clone, Debug, Default)]
 pub struct ClientBuilder {
     config: Config,
+    #[cfg(feature = "tls")]
+    tls: Option<redial_tls::ClientTls>,
 }
 
 impl ClientBuilder {
@@ -64,7 +71,28 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects over TCP, to an address such as `"127.0.0.1:7077"`.
+    /// Speaks TLS over whatever it connects to. The server's certificate has to be for the host of the
+    /// address, or for the name that `tls` says.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// use redial_client::{Client, ClientTls};
+    ///
+    /// let tls = ClientTls::builder().roots_file("ca.pem").build()?;
+    /// let client = Client::builder().tls(tls).connect("counter.example:7077").await?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: redial_tls::ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Connects to an address: TCP, as in `"127.0.0.1:7077"`, or a Unix socket, as in
+    /// `"unix:/run/counter.sock"`.
     ///
     /// # Errors
     ///
@@ -73,10 +101,14 @@ impl ClientBuilder {
     pub async fn connect(self, address: impl Into<Address>) -> Result<Client, BuildError> {
         let address = address.into();
         address.check()?;
+        #[cfg(unix)]
+        if let Some(path) = address.unix_path() {
+            return self.connect_with(Unix::new(path)).await;
+        }
         self.connect_with(Tcp::new(address)).await
     }
 
-    /// Gives a client that connects over TCP when the first call needs it.
+    /// Gives a client that connects when the first call needs it.
     ///
     /// # Errors
     ///
@@ -84,15 +116,40 @@ impl ClientBuilder {
     pub fn connect_lazy(self, address: impl Into<Address>) -> Result<Client, BuildError> {
         let address = address.into();
         address.check()?;
+        #[cfg(unix)]
+        if let Some(path) = address.unix_path() {
+            return self.connect_lazy_with(Unix::new(path));
+        }
         self.connect_lazy_with(Tcp::new(address))
     }
 
-    /// Connects by other means than TCP.
+    /// Connects by other means.
     ///
     /// # Errors
     ///
     /// [`BuildError`] if the configuration makes no sense or a connection can't be made.
     pub async fn connect_with(self, connector: impl Connector) -> Result<Client, BuildError> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.tls.clone() {
+            return self.connect_by(Tls::new(connector, tls)?).await;
+        }
+        self.connect_by(connector).await
+    }
+
+    /// Gives a client that connects by other means when the first call needs it.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if the configuration makes no sense.
+    pub fn connect_lazy_with(self, connector: impl Connector) -> Result<Client, BuildError> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.tls.clone() {
+            return self.build(Arc::new(Tls::new(connector, tls)?));
+        }
+        self.build(Arc::new(connector))
+    }
+
+    async fn connect_by(self, connector: impl Connector) -> Result<Client, BuildError> {
         let connector = Arc::new(connector);
         let client = self.build(connector.clone())?;
         let shared = client.shared();
@@ -109,15 +166,6 @@ impl ClientBuilder {
             }
         }
         Ok(client)
-    }
-
-    /// Gives a client that connects by other means than TCP when the first call needs it.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] if the configuration makes no sense.
-    pub fn connect_lazy_with(self, connector: impl Connector) -> Result<Client, BuildError> {
-        self.build(Arc::new(connector))
     }
 
     fn build<C: Connector>(self, connector: Arc<C>) -> Result<Client, BuildError> {
@@ -148,7 +196,7 @@ mod tests {
         let error = Client::builder().connect_lazy("counter.example");
         assert_eq!(
             error.unwrap_err().to_string(),
-            r#""counter.example" is not an address: expected host:port, such as 127.0.0.1:7077"#,
+            r#""counter.example" is not an address: expected host:port, such as 127.0.0.1:7077, or unix:/path"#,
         );
     }
 }

@@ -1,7 +1,11 @@
-//! Ready-made connectors: TCP, and a pipe that is there already.
+//! Ready-made connectors: TCP, Unix sockets, TLS over any of them, and a pipe that is there already.
 
 mod dial;
 mod race;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(unix)]
+mod unix;
 
 use std::{
     io,
@@ -15,6 +19,10 @@ use tokio::{
     net::TcpStream,
 };
 
+#[cfg(feature = "tls")]
+pub use self::tls::Tls;
+#[cfg(unix)]
+pub use self::unix::Unix;
 use crate::connector::Connector;
 
 /// Connects over TCP, with `TCP_NODELAY`: the client gathers what is ready by itself.
@@ -51,6 +59,10 @@ impl Connector for Tcp {
 
     fn peer(&self) -> String {
         self.address.to_string()
+    }
+
+    fn host(&self) -> Option<String> {
+        self.address.host().map(str::to_owned)
     }
 }
 

@@ -46,6 +46,12 @@ pub trait Connector: Send + Sync + 'static {
     fn peer(&self) -> String {
         "the server".to_owned()
     }
+
+    /// The host at the other end, for which a server's certificate has to be where TLS is spoken.
+    /// `None`, the default, if there is no such name.
+    fn host(&self) -> Option<String> {
+        None
+    }
 }
 
 impl<F, Fut, Io> Connector for F

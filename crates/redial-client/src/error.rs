@@ -134,12 +134,18 @@ pub enum BuildError {
     /// A field of the configuration makes no sense.
     #[error("bad configuration: {0}")]
     Config(String),
-    /// The address is not of the form `host:port`.
+    /// The address is neither `host:port` nor a Unix socket's.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The first connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// TLS, and no name that the server's certificate has to be for.
+    #[error(
+        "no name for which the certificate of {0} has to be; expected one in the address, or as the \
+         server name of TLS"
+    )]
+    NoServerName(String),
     /// The system has no random numbers, without which ids would not be unique.
     #[error("no random numbers from the system: {0}")]
     NoRandomness(String),

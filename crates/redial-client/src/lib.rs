@@ -108,6 +108,8 @@ pub use policy::{
 pub use redial_protocol::{
     Address, AddressError, Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Method, MethodKind,
 };
+#[cfg(feature = "tls")]
+pub use redial_tls::{self as tls, ClientTls};
 pub use report::{AttemptEnd, AttemptReport, Reply, Report};
 pub use resolve::{Resolution, Resolve};
 pub use token::CallToken;

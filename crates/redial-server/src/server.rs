@@ -94,7 +94,7 @@ impl Server {
     /// let error = server.bind("localhost").await.unwrap_err();
     /// assert_eq!(
     ///     error.to_string(),
-    ///     r#"can't listen: "localhost" is not an address: expected host:port, such as 127.0.0.1:7077"#,
+    ///     r#"can't listen: "localhost" is not an address: expected host:port, such as 127.0.0.1:7077, or unix:/path"#,
     /// );
     /// # Ok(())
     /// # }

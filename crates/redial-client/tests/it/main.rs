@@ -4,6 +4,8 @@ mod acknowledgements;
 mod cancelling;
 mod closing;
 mod connections;
+#[cfg(feature = "tls")]
+mod encrypted;
 mod foreign_objects;
 mod forgetting;
 mod frozen_clients;
