@@ -61,6 +61,7 @@ pub struct ServerBuilder {
     router: Router,
     faults: Option<Faults>,
     observer: Option<Box<dyn Observer>>,
+    unix_principals: bool,
     info: ServiceInfo,
     session_seed: Option<u64>,
     spawn_background: Option<SpawnBackground>,
@@ -278,6 +279,16 @@ impl ServerBuilder {
         }
     }
 
+    /// Takes who connects to a Unix socket for a principal, `uid:` and the number of its user. Default
+    /// false: all of them are one peer without a name.
+    #[must_use]
+    pub fn unix_principals(self, has_principals: bool) -> Self {
+        Self {
+            unix_principals: has_principals,
+            ..self
+        }
+    }
+
     /// Calls the observer for whatever happens to each attempt.
     #[must_use]
     pub fn observer(self, observer: impl Observer) -> Self {
@@ -367,6 +378,7 @@ impl ServerBuilder {
                 config: self.config,
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
                 observer: self.observer,
+                unix_principals: self.unix_principals,
                 counters: Default::default(),
                 listeners: Default::default(),
                 executions: Default::default(),

@@ -31,6 +31,17 @@ impl Caller {
         }
     }
 
+    /// The same with a principal that the transport vouches for.
+    pub(crate) fn with_principal(mut self, principal: Principal) -> Self {
+        let mut known = self
+            .known
+            .take()
+            .map_or_else(Known::default, Arc::unwrap_or_clone);
+        known.principal = Some(principal);
+        self.known = Some(Arc::new(known));
+        self
+    }
+
     /// Whose share of the limits it takes.
     pub(crate) fn peer(&self) -> Peer {
         self.address.into()

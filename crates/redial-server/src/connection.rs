@@ -124,6 +124,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    #[cfg(feature = "tls")]
+    pub(crate) fn io_mut(&mut self) -> &mut S {
+        &mut self.io
+    }
+
     /// Serves the connection until it ends, for whatever reason. A transport error is only the
     /// end of this connection; the calls it brought go on.
     pub(crate) async fn run(&mut self) {
@@ -179,7 +184,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.out.clear();
         self.written = 0;
-        Ok(Pin::new(&mut self.io).poll_flush(cx)?)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx)?;
+        if flushed.is_pending() {
+            // A transport with a buffer of its own, such as TLS, holds what the peer does not take.
+            self.unsent_since.get_or_insert(self.awake);
+        } else {
+            self.unsent_since = None;
+        }
+        Ok(flushed)
     }
 
     /// Whether there is nothing left to do for this connection.

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr};
 use redial_protocol::{Address, AddressError};
 use thiserror::Error;
 
-use crate::store::StoreError;
+use crate::{exposure::Exposure, store::StoreError};
 
 /// Why a server can't be built. The program is to blame.
 #[derive(Debug, Error)]
@@ -52,7 +52,7 @@ pub enum BuildError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The address is not `host:port`.
+    /// The address is neither `host:port` nor a Unix socket's.
     #[error("can't listen: {0}")]
     Address(#[from] AddressError),
     /// The system refused the address.
@@ -66,11 +66,13 @@ pub enum ServeError {
     /// The listener can't say where it listens.
     #[error("the listener has no address: {0}")]
     Listener(io::Error),
-    /// Other machines could reach the server, and [`Config::insecure`](crate::Config::insecure) is
-    /// not set.
-    #[error(
-        "{0} can be reached from other machines, without TLS and without a token; \
-         expected a loopback address, or `insecure` in the configuration"
-    )]
-    NotLoopback(SocketAddr),
+    /// Other machines could reach the server without TLS or without showing who they are, and
+    /// [`Config::insecure`](crate::Config::insecure) is not set.
+    #[error("{address} can be reached from other machines, {exposure}")]
+    NotLoopback {
+        /// Where it would listen.
+        address: SocketAddr,
+        /// What there is of what is expected.
+        exposure: Exposure,
+    },
 }

@@ -58,6 +58,7 @@
 //! for how a handler fails, [`Faults`] for making it all go wrong on purpose.
 
 mod abort;
+mod accept;
 mod activity;
 mod admission;
 mod awake;
@@ -74,11 +75,13 @@ mod dispatch;
 mod durable;
 mod error;
 mod execution;
+mod exposure;
 mod extensions;
 mod fault;
 mod function;
 mod goodbye;
 mod handler;
+mod listener;
 mod observe;
 mod origin;
 mod outbox;
@@ -89,12 +92,16 @@ mod recovery;
 mod refusal;
 mod reserve;
 mod router;
+#[cfg(feature = "tls")]
+mod serve_tls;
 mod server;
 mod share;
 mod shared;
 mod stats;
 pub mod store;
 mod table;
+#[cfg(unix)]
+mod unix;
 mod unread;
 mod waiter;
 mod wakes;
@@ -104,13 +111,17 @@ pub use builder::ServerBuilder;
 pub use config::Config;
 pub use context::Context;
 pub use error::{BuildError, ServeError};
+pub use exposure::Exposure;
 pub use extensions::Extensions;
 pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
 pub use function::{AsyncHandler, ContextHandler, ParamsHandler, TakesContext, TakesParams};
+pub use listener::Listener;
 pub use observe::{Event, EventKind, Observer};
 pub use redial_protocol::{
     ErrorCode, Executed, Limits, Method, MethodKind, Principal, PrincipalError, SessionId,
 };
+#[cfg(feature = "tls")]
+pub use redial_tls::{self as tls, ServerTls};
 pub use server::{Server, Shutdown};
 pub use stats::Stats;
 

@@ -1,9 +1,11 @@
 //! A descriptor in reserve: a server that has none left still sees who knocks, and can make room for
 //! them.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
+
+use crate::{caller::Caller, listener::Accept};
 
 /// How long accepting pauses when the system gives no descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -19,16 +21,16 @@ pub(crate) struct Reserve(Option<TcpSocket>);
 
 /// A connection that was accepted.
 #[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
+pub(crate) struct Accepted<Io> {
+    pub(crate) io: Io,
+    pub(crate) caller: Caller,
     /// It has the last descriptor: another connection has to go, or this one.
     pub(crate) is_last: bool,
 }
 
 impl Reserve {
     /// Accepts a connection, as soon as there is a descriptor for it. Cancel safe.
-    pub(crate) async fn accept(&mut self, listener: &TcpListener) -> Accepted {
+    pub(crate) async fn accept<L: Accept>(&mut self, listener: &L) -> Accepted<L::Io> {
         loop {
             if !self.refill() {
                 tokio::time::sleep(PAUSE).await;
@@ -63,11 +65,11 @@ impl Reserve {
     }
 }
 
-impl Accepted {
-    fn new((stream, peer): (TcpStream, SocketAddr), is_last: bool) -> Self {
+impl<Io> Accepted<Io> {
+    fn new((io, caller): (Io, Caller), is_last: bool) -> Self {
         Self {
-            stream,
-            peer,
+            io,
+            caller,
             is_last,
         }
     }

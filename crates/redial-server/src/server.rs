@@ -1,34 +1,27 @@
 //! Start reading here: a server accepts connections, serves them, and shuts down.
 
 use std::{
-    io::{self, Write},
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
-use redial_protocol::{Address, ErrorCode, ErrorObject, Id, unmapped};
+use redial_protocol::Address;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
 };
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
+    accept::Plainly,
     caller::Caller,
-    connection::Connection,
-    connections::Registration,
     error::ServeError,
+    exposure::Exposure,
     extensions::Extensions,
     fault::Faults,
-    observe::EventKind,
-    outbox::Outbox,
-    recovery,
-    refusal::{self, ConnectionLimit},
-    reserve::{Accepted, Reserve},
+    listener::{Listener, ListenerKind},
     shared::Shared,
     stats::Stats,
-    waiter::write_unasked_error,
 };
 
 /// How long a shutdown waits for connections to take their last replies: somewhat longer than each
@@ -103,15 +96,65 @@ impl Server {
     /// # Errors
     ///
     /// [`ServeError::Address`] if it is not `host:port`, [`ServeError::Bind`] if the system refuses
-    /// it, [`ServeError::NotLoopback`] if other machines could connect and
-    /// [`Config::insecure`](crate::Config::insecure) is not set.
+    /// it.
     pub async fn bind(&self, address: impl Into<Address>) -> Result<TcpListener, ServeError> {
         let address = address.into();
         address.check()?;
         let bound = TcpListener::bind(address.as_str()).await;
-        let listener = bound.map_err(|reason| ServeError::Bind { address, reason })?;
-        self.check(&listener)?;
-        Ok(listener)
+        bound.map_err(|reason| ServeError::Bind { address, reason })
+    }
+
+    /// Listens on an address of either kind: TCP, or a Unix socket (`unix:/path`, `unix:@name`), to
+    /// whose file its owner alone may connect; see [`bind_unix`](Self::bind_unix).
+    ///
+    /// # Errors
+    ///
+    /// As those of [`bind`](Self::bind) and [`bind_unix`](Self::bind_unix).
+    pub async fn listen(&self, address: impl Into<Address>) -> Result<Listener, ServeError> {
+        let address = address.into();
+        address.check()?;
+        #[cfg(unix)]
+        if let Some(path) = address.unix_path() {
+            return self.bind_unix(path).await;
+        }
+        Ok(self.bind(address).await?.into())
+    }
+
+    /// Listens on a Unix socket with a file, to which its owner alone may connect (mode 0600). A file
+    /// that a server has left behind on which nothing listens any more is replaced; the file goes when
+    /// the server stops listening. A path that begins with NUL is a name in the abstract namespace of
+    /// Linux, to which every process of the machine may connect.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Bind`] if another server listens there, a file that is no socket has that name, or
+    /// the system refuses it.
+    #[cfg(unix)]
+    pub async fn bind_unix(
+        &self,
+        path: impl AsRef<std::path::Path>,
+    ) -> Result<Listener, ServeError> {
+        self.bind_unix_with_mode(path, 0o600).await
+    }
+
+    /// The same with another mode for the file: 0660 lets its group connect, 0666 all users.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`bind_unix`](Self::bind_unix).
+    #[cfg(unix)]
+    pub async fn bind_unix_with_mode(
+        &self,
+        path: impl AsRef<std::path::Path>,
+        mode: u32,
+    ) -> Result<Listener, ServeError> {
+        let path = path.as_ref();
+        let bound = crate::unix::UnixSource::bind(path, mode).await;
+        let bound = bound.map_err(|reason| ServeError::Bind {
+            address: Address::from_unix_path(path),
+            reason,
+        })?;
+        Ok(Listener(ListenerKind::Unix(bound)))
     }
 
     /// Accepts connections and serves them until [`shutdown`](Self::shutdown) has finished. Must be
@@ -120,30 +163,19 @@ impl Server {
     /// # Errors
     ///
     /// [`ServeError::NotLoopback`] if other machines could connect and
-    /// [`Config::insecure`](crate::Config::insecure) is not set. Once it serves it never fails: a
-    /// connection that can't be accepted is one connection less.
-    pub async fn serve(&self, listener: TcpListener) -> Result<(), ServeError> {
-        self.check(&listener)?;
-        let listening = self.shared.listeners.token();
-        let mut reserve = Reserve::default();
-        loop {
-            tokio::select! {
-                biased;
-                () = self.shared.draining.cancelled() => break,
-                accepted = reserve.accept(&listener) => {
-                    let Accepted { stream, peer, is_last } = accepted;
-                    if is_last {
-                        self.accept_last(stream, peer);
-                    } else {
-                        self.accept(stream, peer);
-                    }
-                }
+    /// [`Config::insecure`](crate::Config::insecure) is not set: they need TLS (`serve_tls`). Once it
+    /// serves it never fails: a connection that can't be accepted is one connection less.
+    pub async fn serve(&self, listener: impl Into<Listener>) -> Result<(), ServeError> {
+        let listener = listener.into();
+        self.check(&listener, Exposure::default())?;
+        match listener.0 {
+            ListenerKind::Tcp(listener) => self.accept_all(listener, Plainly).await,
+            #[cfg(unix)]
+            ListenerKind::Unix(mut listener) => {
+                listener.has_principals = self.shared.unix_principals;
+                self.accept_all(listener, Plainly).await;
             }
         }
-        drop(reserve);
-        self.accept_rest(listener);
-        drop(listening);
-        self.shared.closed.cancelled().await;
         Ok(())
     }
 
@@ -153,7 +185,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connection(transport, Caller::default(), None).await;
+        self.serve_one(transport, Caller::default()).await;
     }
 
     /// The same for a transport whose peer has an address, such as one that a proxy has handed on:
@@ -162,7 +194,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connection(transport, Caller::at(peer), None).await;
+        self.serve_one(transport, Caller::at(peer)).await;
     }
 
     /// The same for a transport of which the program knows more. A [`Principal`](crate::Principal)
@@ -197,7 +229,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connection(transport, extensions.into(), None).await;
+        self.serve_one(transport, extensions.into()).await;
     }
 
     /// Shuts down: admits no new calls (-32006), lets the running ones finish for up to
@@ -268,119 +300,12 @@ impl Server {
         self.shared.stats()
     }
 
-    fn check(&self, listener: &TcpListener) -> Result<(), ServeError> {
-        let address = listener.local_addr().map_err(ServeError::Listener)?;
-        if unmapped(address).ip().is_loopback() || self.shared.config.insecure {
-            Ok(())
-        } else {
-            Err(ServeError::NotLoopback(address))
+    /// Whether it may serve a listener that other machines reach.
+    pub(crate) fn check(&self, listener: &Listener, by: Exposure) -> Result<(), ServeError> {
+        let exposed = listener.exposed().map_err(ServeError::Listener)?;
+        match exposed {
+            Some(address) if !self.shared.config.insecure => by.check(address),
+            _ => Ok(()),
         }
     }
-
-    fn accept(&self, stream: TcpStream, peer: SocketAddr) {
-        // Replies leave in one write as it is; waiting for more would only delay them. If the
-        // option can't be set, the connection is slower and no worse.
-        let _: io::Result<()> = stream.set_nodelay(true);
-        let (server, opening) = (self.clone(), self.shared.listeners.token());
-        tokio::spawn(async move {
-            let caller = Caller::at(peer);
-            server.connection(stream, caller, Some(opening)).await;
-        });
-    }
-
-    /// Accepts a connection that has the last descriptor: either another one makes room for it, as in a
-    /// server with so many connections as are open, or it is closed at once.
-    fn accept_last(&self, stream: TcpStream, peer: SocketAddr) {
-        let _: io::Result<()> = stream.set_nodelay(true);
-        let caller = Caller::at(peer);
-        self.shared.start_sweeping();
-        recovery::resume(&self.shared);
-        let outbox = Arc::new(Outbox::default());
-        let limit = ConnectionLimit::Descriptors(self.shared.connections.len());
-        let Some(registration) = self.register(&outbox, &caller, limit) else {
-            let frame = frame(&refusal::connections_full(limit));
-            // Not awaited: what is written to a socket that is new finds room.
-            let _ = stream
-                .into_std()
-                .and_then(|mut stream| stream.write(&frame));
-            return;
-        };
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            let _registration = registration;
-            Connection::new(stream, shared, outbox, caller).run().await;
-        });
-    }
-
-    /// Accepts what the system has accepted already. Peers whose requests lie there hear that the
-    /// server shuts down, where the end of the listener would reset their connections.
-    fn accept_rest(&self, listener: TcpListener) {
-        let Ok(listener) = listener.into_std() else {
-            return;
-        };
-        for _ in 0..self.shared.config.max_connections {
-            let Ok((stream, peer)) = listener.accept() else {
-                return;
-            };
-            let stream = stream.set_nonblocking(true).map(|()| stream);
-            if let Ok(stream) = stream.and_then(TcpStream::from_std) {
-                self.accept(stream, peer);
-            }
-        }
-    }
-
-    /// `opening` is there until the connection is entered, so that a shutdown waits for it.
-    async fn connection<S>(&self, transport: S, caller: Caller, opening: Option<TaskTrackerToken>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        self.shared.start_sweeping();
-        recovery::resume(&self.shared);
-        let outbox = Arc::new(Outbox::default());
-        let limit = ConnectionLimit::Configured(self.shared.config.max_connections);
-        let Some(_registration) = self.register(&outbox, &caller, limit) else {
-            let error = refusal::connections_full(limit);
-            self.shared.goodbyes.say(transport, &frame(&error)).await;
-            return;
-        };
-        drop(opening);
-        // Not moved into `run`, whose future would then have room for it twice.
-        let mut connection = Connection::new(transport, Arc::clone(&self.shared), outbox, caller);
-        connection.run().await;
-    }
-
-    /// Enters a connection, if need be in place of another.
-    fn register(
-        &self,
-        outbox: &Arc<Outbox>,
-        caller: &Caller,
-        limit: ConnectionLimit,
-    ) -> Option<Registration> {
-        let (ConnectionLimit::Configured(max) | ConnectionLimit::Descriptors(max)) = limit;
-        let shared = &self.shared;
-        let (registration, displaced) =
-            shared
-                .connections
-                .open(outbox, caller.peer(), max, &shared.awake);
-        let refused = match &displaced {
-            Some(displaced) => {
-                let error = refusal::connection_displaced(limit);
-                displaced.displace(&frame(&error));
-                true
-            }
-            None => registration.is_none(),
-        };
-        if refused {
-            let refused = EventKind::Refused(ErrorCode::OVERLOADED);
-            shared.emit(refused, Some(Id::NULL.raw()), 1, "");
-        }
-        registration
-    }
-}
-
-/// An error that answers no request, in its frame.
-fn frame(error: &ErrorObject) -> Vec<u8> {
-    let mut frame = Vec::new();
-    write_unasked_error(&mut frame, error);
-    frame
 }

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     /// The outcome of `rpc.discover`.
     pub(crate) discover: Vec<u8>,
     pub(crate) observer: Option<Box<dyn Observer>>,
+    /// Whether who connects to a Unix socket is a principal.
+    pub(crate) unix_principals: bool,
     pub(crate) counters: Counters,
     /// What accepts connections.
     pub(crate) listeners: TaskTracker,

@@ -18,6 +18,8 @@ pub struct Stats {
     pub replayed: u64,
     /// Attempts that were refused before anything was executed.
     pub refused: u64,
+    /// TLS handshakes that came to nothing: garbage, certificates that can't be verified, time.
+    pub failed_handshakes: u64,
     /// Mutations with plain ids on record now, running and finished.
     pub records: usize,
     /// What they keep in memory, in bytes, as the table counts them.
@@ -43,6 +45,7 @@ pub(crate) struct Counters {
     joined: AtomicU64,
     replayed: AtomicU64,
     refused: AtomicU64,
+    failed_handshakes: AtomicU64,
 }
 
 /// Executions of one read that are not counted yet.
@@ -53,6 +56,11 @@ pub(crate) struct Tally {
 }
 
 impl Counters {
+    #[cfg(feature = "tls")]
+    pub(crate) fn count_failed_handshake(&self) {
+        self.failed_handshakes.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn add(&self, tally: Tally) {
         if tally.started > 0 {
             self.started.fetch_add(tally.started, Relaxed);
@@ -81,6 +89,7 @@ impl Counters {
             joined: self.joined.load(Relaxed),
             replayed: self.replayed.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            failed_handshakes: self.failed_handshakes.load(Relaxed),
             ..Stats::default()
         }
     }

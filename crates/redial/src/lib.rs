@@ -5,6 +5,8 @@
 //! |---|---|---|---|
 //! | `server` | on | [`server`] | `redial-server` |
 //! | `client` | on | [`client`] | `redial-client` |
+//! | `tls` | off | `server::ServerTls`, `client::ClientTls` | `redial-tls` |
+//! | `native-roots` | off | `client::ClientTls` | the system's certificate authorities |
 //! | | | [`protocol`] | `redial-protocol` |
 //!
 //! ```

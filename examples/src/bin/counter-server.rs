@@ -16,7 +16,8 @@ use redial_examples::{
     stored::{self, IncKind},
 };
 use redial_server::{
-    Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, ServeError, Server, Shutdown, Stats,
+    Config, CutPoint, Delay, Exposure, Fault, FaultRule, Faults, Limits, ServeError, Server,
+    Shutdown, Stats,
 };
 
 /// Serves the counters `inc {key, delta = 1}` and `get {key}`, each call at most once.
@@ -324,7 +325,10 @@ impl Args {
         if self.insecure || redial_protocol::unmapped(self.listen).ip().is_loopback() {
             return Ok(());
         }
-        let error = ServeError::NotLoopback(self.listen);
+        let error = ServeError::NotLoopback {
+            address: self.listen,
+            exposure: Exposure::default(),
+        };
         anyhow::bail!("--listen: {error}; to allow it, add --insecure")
     }
 

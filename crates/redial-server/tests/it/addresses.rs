@@ -1,7 +1,7 @@
 //! An address counts as what it means, however it is spelled: an IPv4 address mapped into IPv6 is
 //! that IPv4 address.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use redial_server::{Config, Context, ServeError, Server};
 use serde_json::Value;
@@ -42,11 +42,17 @@ async fn a_listener_is_loopback_if_what_it_maps_is() {
         "[::ffff:127.0.0.1]:0",
         "[::ffff:127.8.0.1]:0",
     ] {
-        server.bind(address).await.expect(address);
+        let listener = server.bind(address).await.expect(address);
+        let serving = tokio::time::timeout(Duration::from_millis(20), server.serve(listener));
+        serving.await.expect_err("it serves");
     }
     for address in ["0.0.0.0:0", "[::]:0", "[::ffff:0.0.0.0]:0"] {
-        let refused = server.bind(address).await.expect_err(address);
-        assert!(matches!(refused, ServeError::NotLoopback(_)), "{refused}");
+        let listener = server.bind(address).await.expect(address);
+        let refused = server.serve(listener).await.expect_err(address);
+        assert!(
+            matches!(refused, ServeError::NotLoopback { .. }),
+            "{refused}"
+        );
     }
 }
 

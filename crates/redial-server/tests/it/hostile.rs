@@ -1,12 +1,17 @@
 //! Bad input gets a clear error that says nothing was executed, or a closed connection; other
 //! connections are unaffected.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use crate::common::{self, Peer, Service, code, connect, executed, listen, pipe};
+use crate::common::{self, Peer, Service, code, connect, executed, listen, now, pipe};
 use redial_server::{Config, Limits};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 const PING: &str = r#"{"id":"1","method":"rpc.ping"}"#;
 
@@ -254,4 +259,55 @@ async fn timeouts_may_exceed_the_clock() {
         code(&serde_json::from_str(&peer.receive().await.unwrap()).unwrap()),
         -32600
     );
+}
+
+/// A transport with a buffer, such as TLS: it takes what it is given and passes nothing on.
+struct Holding(tokio::io::DuplexStream);
+
+impl AsyncRead for Holding {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Holding {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+/// What a transport holds is not taken by the peer, though the server has handed it over.
+#[tokio::test(start_paused = true)]
+async fn what_a_transport_holds_back_has_the_time_of_what_is_not_read() {
+    let server = Service::default().server(Config::default());
+    let (near, far) = tokio::io::duplex(1024);
+    let serving = async { server.serve_connection(Holding(far)).await };
+    let asking = async {
+        let mut peer = Peer { io: near };
+        peer.send(r#"{"id":"a","method":"inc"}"#).await;
+        std::future::pending::<()>().await;
+    };
+    let start = now();
+    tokio::select! {
+        () = serving => {}
+        () = asking => unreachable!("it waits"),
+    }
+    let write_timeout = Config::default().write_timeout;
+    assert_eq!(start.elapsed().as_secs(), write_timeout.as_secs());
 }

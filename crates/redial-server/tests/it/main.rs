@@ -11,7 +11,10 @@ mod crowds;
 mod dialects;
 mod draining;
 mod duplicates;
+#[cfg(feature = "tls")]
+mod encrypted;
 mod every_refusal;
+mod exposed;
 mod faults;
 mod frozen;
 mod goodbyes;
@@ -33,6 +36,8 @@ mod session_shares;
 mod sessions;
 mod shutdown;
 mod specification;
+#[cfg(unix)]
+mod unix_sockets;
 mod unread;
 mod vectors;
 mod waiters;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::common::{self, Service, code, connect, executed, listen, pipe, until, uuid};
-use redial_server::{Config, ServeError, Shutdown};
+use redial_server::{Config, Shutdown};
 use serde_json::Value;
 
 fn slow_inc(number: u32, ms: u64) -> String {
@@ -92,20 +92,6 @@ async fn serving_ends_with_the_shutdown_and_the_port_is_closed() {
     let ((), shutdown) = tokio::join!(peer.expect_end(), server.shutdown());
     assert_eq!(shutdown, Shutdown { interrupted: 0 });
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
-}
-
-#[tokio::test]
-async fn an_address_beyond_loopback_needs_consent() {
-    let server = Service::default().server(Config::default());
-    let refused = server.bind("0.0.0.0:0").await.unwrap_err();
-    assert!(matches!(refused, ServeError::NotLoopback(_)), "{refused}");
-    let insecure = Service::default().server(Config {
-        insecure: true,
-        ..Config::default()
-    });
-    insecure.bind("0.0.0.0:0").await.unwrap();
-    let nonsense = server.bind("nowhere").await.unwrap_err();
-    assert!(nonsense.to_string().contains("nowhere"), "{nonsense}");
 }
 
 /// The last reply and the close race each other: a client that sees the close has seen the reply.

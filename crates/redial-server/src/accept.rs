@@ -1,0 +1,184 @@
+//! How connections come in: each is entered among those that are open, if need be in place of another,
+//! and served until it ends.
+
+use std::{future::Future, sync::Arc};
+
+use redial_protocol::{ErrorCode, ErrorObject, Id};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::{
+    caller::Caller,
+    connection::Connection,
+    connections::Registration,
+    listener::Accept,
+    observe::EventKind,
+    outbox::Outbox,
+    recovery,
+    refusal::{self, ConnectionLimit},
+    reserve::{Accepted, Reserve},
+    server::Server,
+    waiter::write_unasked_error,
+};
+
+/// How a connection begins that has its place.
+pub(crate) trait Open<Io>: Clone + Send + Sync + 'static {
+    /// Serves it to its end.
+    fn serve(
+        self,
+        server: Server,
+        io: Io,
+        place: Place,
+        caller: Caller,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Whether a peer without a place can be told why.
+    const SPEAKS_AT_ONCE: bool;
+}
+
+/// A connection's place among those that are open.
+pub(crate) struct Place {
+    pub(crate) outbox: Arc<Outbox>,
+    _registration: Registration,
+}
+
+/// Requests come at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Plainly;
+
+impl<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static> Open<Io> for Plainly {
+    const SPEAKS_AT_ONCE: bool = true;
+
+    async fn serve(self, server: Server, io: Io, place: Place, caller: Caller) {
+        server.run(io, place, caller).await;
+    }
+}
+
+impl Server {
+    /// Accepts connections until the server shuts down, and waits for its end.
+    pub(crate) async fn accept_all<L: Accept>(&self, listener: L, open: impl Open<L::Io>) {
+        let listening = self.shared.listeners.token();
+        let mut reserve = Reserve::default();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shared.draining.cancelled() => break,
+                accepted = reserve.accept(&listener) => {
+                    let Accepted { io, caller, is_last } = accepted;
+                    if is_last {
+                        self.accept_last::<L, _>(io, caller, open.clone());
+                    } else {
+                        self.accept(io, caller, open.clone());
+                    }
+                }
+            }
+        }
+        drop(reserve);
+        // Peers whose requests lie there hear that the server shuts down, where the end of the
+        // listener would reset their connections.
+        let max = self.shared.config.max_connections;
+        listener.accept_rest(max, |io, caller| self.accept(io, caller, open.clone()));
+        drop(listening);
+        self.shared.closed.cancelled().await;
+    }
+
+    fn accept<Io>(&self, io: Io, caller: Caller, open: impl Open<Io>)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (server, opening) = (self.clone(), self.shared.listeners.token());
+        tokio::spawn(async move { server.begin(io, caller, opening, open).await });
+    }
+
+    /// Accepts a connection that has the last descriptor: either another one makes room for it, as in a
+    /// server with so many connections as are open, or it is closed at once.
+    fn accept_last<L: Accept, O: Open<L::Io>>(&self, io: L::Io, caller: Caller, open: O) {
+        let limit = ConnectionLimit::Descriptors(self.shared.connections.len());
+        match self.enter(&caller, limit) {
+            Ok(place) => {
+                tokio::spawn(open.serve(self.clone(), io, place, caller));
+            }
+            Err(error) if O::SPEAKS_AT_ONCE => L::dismiss(io, &frame(&error)),
+            Err(_) => {}
+        }
+    }
+
+    /// `opening` is there until the connection is entered, so that a shutdown waits for it.
+    async fn begin<Io, O: Open<Io>>(
+        &self,
+        io: Io,
+        caller: Caller,
+        opening: TaskTrackerToken,
+        open: O,
+    ) where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        match self.enter(&caller, self.most_connections()) {
+            Ok(place) => {
+                drop(opening);
+                open.serve(self.clone(), io, place, caller).await;
+            }
+            Err(error) if O::SPEAKS_AT_ONCE => {
+                self.shared.goodbyes.say(io, &frame(&error)).await;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Serves a connection that the program has made.
+    pub(crate) async fn serve_one<Io>(&self, io: Io, caller: Caller)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        match self.enter(&caller, self.most_connections()) {
+            Ok(place) => self.run(io, place, caller).await,
+            Err(error) => self.shared.goodbyes.say(io, &frame(&error)).await,
+        }
+    }
+
+    async fn run<Io>(&self, io: Io, place: Place, caller: Caller)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (shared, outbox) = (Arc::clone(&self.shared), Arc::clone(&place.outbox));
+        // Not moved into `run`, whose future would then have room for it twice.
+        let mut connection = Connection::new(io, shared, outbox, caller);
+        connection.run().await;
+    }
+
+    fn most_connections(&self) -> ConnectionLimit {
+        ConnectionLimit::Configured(self.shared.config.max_connections)
+    }
+
+    /// Gives a connection its place, if need be that of another.
+    fn enter(&self, caller: &Caller, limit: ConnectionLimit) -> Result<Place, ErrorObject> {
+        let shared = &self.shared;
+        shared.start_sweeping();
+        recovery::resume(shared);
+        let outbox = Arc::new(Outbox::default());
+        let (ConnectionLimit::Configured(max) | ConnectionLimit::Descriptors(max)) = limit;
+        let (registration, displaced) =
+            shared
+                .connections
+                .open(&outbox, caller.peer(), max, &shared.awake);
+        if let Some(displaced) = &displaced {
+            displaced.displace(&frame(&refusal::connection_displaced(limit)));
+        }
+        if displaced.is_some() || registration.is_none() {
+            let refused = EventKind::Refused(ErrorCode::OVERLOADED);
+            shared.emit(refused, Some(Id::NULL.raw()), 1, "");
+        }
+        let registration = registration.ok_or_else(|| refusal::connections_full(limit))?;
+        Ok(Place {
+            outbox,
+            _registration: registration,
+        })
+    }
+}
+
+/// An error that answers no request, in its frame.
+fn frame(error: &ErrorObject) -> Vec<u8> {
+    let mut frame = Vec::new();
+    write_unasked_error(&mut frame, error);
+    frame
+}

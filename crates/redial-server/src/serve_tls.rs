@@ -1,0 +1,144 @@
+//! TLS before the first request: a handshake has a connection's place from its beginning, and ends with
+//! it.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use redial_protocol::Principal;
+use redial_tls::{ClientCertificates, ServerTls, TlsStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+
+use crate::{
+    accept::{Open, Place},
+    caller::Caller,
+    connection::Connection,
+    error::ServeError,
+    exposure::Exposure,
+    listener::Listener,
+    server::Server,
+};
+
+/// Requests come after a handshake.
+#[derive(Clone)]
+struct Encrypted(ServerTls);
+
+impl Server {
+    /// Accepts connections with TLS and serves them until [`shutdown`](Self::shutdown) has finished;
+    /// see [`serve`](Self::serve). Files of certificates that change are read again meanwhile.
+    ///
+    /// A connection counts from the first byte of its handshake. Where clients show a certificate, what
+    /// it calls them is who calls: `cert:NAME`, its first DNS name or else its first URI.
+    ///
+    /// ```no_run
+    /// # async fn f(server: redial_server::Server) -> Result<(), Box<dyn std::error::Error>> {
+    /// use redial_server::ServerTls;
+    ///
+    /// let tls = ServerTls::builder()
+    ///     .certificate_files("counter.pem", "counter-key.pem")
+    ///     .client_ca_file("clients-ca.pem")
+    ///     .build()?;
+    /// let listener = server.bind("0.0.0.0:7077").await?;
+    /// server.serve_tls(listener, tls).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::NotLoopback`] if other machines could connect, clients need neither a certificate
+    /// nor a token, and [`Config::insecure`](crate::Config::insecure) is not set.
+    pub async fn serve_tls(&self, listener: TcpListener, tls: ServerTls) -> Result<(), ServeError> {
+        let listener = Listener::from(listener);
+        let exposure = Exposure {
+            has_tls: true,
+            authenticates: tls.client_certificates() == ClientCertificates::Required,
+        };
+        self.check(&listener, exposure)?;
+        let crate::listener::ListenerKind::Tcp(listener) = listener.0 else {
+            return Ok(());
+        };
+        let watching = tls.clone();
+        tokio::select! {
+            biased;
+            () = self.accept_all(listener, Encrypted(tls)) => {}
+            () = watching.watch() => {}
+        }
+        Ok(())
+    }
+}
+
+impl<Io> Open<Io> for Encrypted
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // What is said before the handshake is no TLS.
+    const SPEAKS_AT_ONCE: bool = false;
+
+    async fn serve(self, server: Server, io: Io, place: Place, caller: Caller) {
+        // Apart from the connection, so that its room is free afterwards.
+        let Some(stream) = Box::pin(shake_hands(&self.0, &server, io, &place)).await else {
+            return;
+        };
+        let caller = match principal(&stream) {
+            Some(principal) => caller.with_principal(principal),
+            None => caller,
+        };
+        let (shared, outbox) = (Arc::clone(&server.shared), Arc::clone(&place.outbox));
+        let mut connection = Connection::new(stream, shared, outbox, caller);
+        connection.run().await;
+        connection.end();
+    }
+}
+
+/// `None` if there is no handshake, or the connection's place is another's meanwhile. A server that
+/// shuts down still waits for it: the client may have sent its requests with its last word.
+async fn shake_hands<Io>(
+    tls: &ServerTls,
+    server: &Server,
+    io: Io,
+    place: &Place,
+) -> Option<TlsStream<Io>>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut handshake = pin!(tls.accept(io));
+    let shaken = poll_fn(|cx| {
+        // Whatever it holds can't be said before the handshake.
+        let is_cut = place.outbox.collect(&mut Vec::new(), cx.waker());
+        if is_cut || server.shared.is_closing() {
+            return Poll::Ready(None);
+        }
+        handshake.as_mut().poll(cx).map(Some)
+    })
+    .await;
+    match shaken {
+        Some(Ok(stream)) => Some(stream),
+        Some(Err(_)) => {
+            server.shared.counters.count_failed_handshake();
+            None
+        }
+        None => None,
+    }
+}
+
+/// A name that is too long is none.
+fn principal<Io>(stream: &TlsStream<Io>) -> Option<Principal> {
+    let name = stream.peer_name()?;
+    Principal::new(&format!("cert:{name}")).ok()
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<TlsStream<Io>> {
+    /// Says that the stream ends here, as far as there is room for it.
+    fn end(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let _: Poll<io::Result<()>> = Pin::new(self.io_mut()).poll_shutdown(&mut cx);
+    }
+}
