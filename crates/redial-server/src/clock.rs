@@ -47,19 +47,23 @@ impl CoarseClock {
         }
     }
 
-    /// The clock was read just now, and not because of a call.
+    /// The clock was read at this moment, and not because of a call.
     pub(crate) fn set(&mut self, now: Instant) {
-        self.latest = now;
-        self.calls = 0;
+        if now > self.latest {
+            self.latest = now;
+            self.calls = 0;
+        }
     }
 
-    /// The time after another call, to within [`STEP`] of them.
-    pub(crate) fn after_call(&mut self, read: impl FnOnce() -> Instant) -> Instant {
-        self.calls += 1;
-        if self.quick >= TRUSTED && self.calls < STEP {
-            return self.latest;
+    /// The time before another call, to within [`STEP`] of those that were quick. No call has come
+    /// since the latest reading: then that will do.
+    pub(crate) fn before_call(&mut self, read: impl FnOnce() -> Instant) -> Instant {
+        let is_trusted = self.quick >= TRUSTED && self.calls < STEP;
+        if self.calls > 0 && !is_trusted {
+            self.read(read());
         }
-        self.read(read())
+        self.calls += 1;
+        self.latest
     }
 
     /// The clock was read just now, because of a call for which the latest reading won't do.
@@ -71,7 +75,7 @@ impl CoarseClock {
         } else {
             0
         };
-        self.set(now);
+        (self.latest, self.calls) = (now, 0);
         now
     }
 }
@@ -84,12 +88,12 @@ mod tests {
     fn reads(coarse: &mut CoarseClock, real: &mut Instant, calls: u32, each: Duration) -> u32 {
         let mut reads = 0;
         for _ in 0..calls {
-            *real += each;
-            let read = coarse.after_call(|| {
+            let read = coarse.before_call(|| {
                 reads += 1;
                 *real
             });
             assert!(*real - read < each * STEP, "a reading was too old");
+            *real += each;
         }
         reads
     }
@@ -99,10 +103,30 @@ mod tests {
         let mut real = now();
         let mut coarse = CoarseClock::new(real);
         let (quick, slow) = (Duration::from_micros(1), Duration::from_millis(5));
-        assert_eq!(reads(&mut coarse, &mut real, TRUSTED, quick), TRUSTED);
+        assert_eq!(reads(&mut coarse, &mut real, TRUSTED, quick), TRUSTED - 1);
         assert_eq!(reads(&mut coarse, &mut real, 160, quick), 160 / STEP);
         // After the first reading that finds them slow, all are read.
         assert_eq!(reads(&mut coarse, &mut real, 100, slow), 100 - (STEP - 1));
         assert_eq!(reads(&mut coarse, &mut real, 100, quick), 100);
+    }
+
+    /// A reading that is as old as the call before, taken for one that was made after it.
+    #[test]
+    fn a_reading_will_do_only_if_no_call_has_come_since() {
+        let (start, slow) = (now(), Duration::from_millis(5));
+        let mut coarse = CoarseClock::new(start);
+        assert_eq!(coarse.before_call(|| unreachable!()), start);
+        // A second read of the same turn has the same moment, and the call before it took long.
+        coarse.set(start);
+        assert_eq!(coarse.before_call(|| start + slow), start + slow);
+        coarse.set(start + slow);
+        assert_eq!(coarse.before_call(|| start + 2 * slow), start + 2 * slow);
+        // The end of that call was noted.
+        assert_eq!(coarse.read(start + 3 * slow), start + 3 * slow);
+        let next = coarse.before_call(|| unreachable!());
+        assert_eq!(next, start + 3 * slow);
+        coarse.set(start + 4 * slow);
+        let next = coarse.before_call(|| unreachable!());
+        assert_eq!(next, start + 4 * slow);
     }
 }

@@ -261,7 +261,7 @@ pub(crate) fn check_start_in_place(
     coarse: &mut CoarseClock,
 ) -> StartCheck<Waiter> {
     match own {
-        Some(own) if own <= coarse.after_call(clock::now) => check_start(shared, key, Some(own)),
+        Some(own) if own <= coarse.before_call(clock::now) => check_start(shared, key, Some(own)),
         _ => StartCheck::Start,
     }
 }
