@@ -219,6 +219,9 @@ impl Dispatcher<'_> {
         let Some(CallKey::Session(named)) = call.key() else {
             return;
         };
+        if !self.scratch.is_news(named.session, ack) {
+            return;
+        }
         let Some(session) = self.attach(named.session) else {
             return;
         };

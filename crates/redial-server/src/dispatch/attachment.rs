@@ -10,6 +10,8 @@ use crate::{origin::Origin, peer::Peer, shared::Shared, table::Session, waiter::
 pub(super) struct Attachment {
     shared: Arc<Shared>,
     session: Arc<Session<Waiter>>,
+    /// Up to where queries have acknowledged its calls: most repeat the one before.
+    acknowledged: u64,
 }
 
 impl Attachment {
@@ -35,9 +37,20 @@ impl Attachment {
         &self.session
     }
 
+    /// Whether no query has brought this acknowledgement before, or one that goes further.
+    pub(super) fn is_news(&mut self, ack: u64) -> bool {
+        let before = self.acknowledged;
+        self.acknowledged = before.max(ack);
+        ack > before
+    }
+
     fn new(shared: &Arc<Shared>, session: Arc<Session<Waiter>>) -> Self {
         let shared = Arc::clone(shared);
-        Self { shared, session }
+        Self {
+            shared,
+            session,
+            acknowledged: 0,
+        }
     }
 }
 

@@ -80,6 +80,17 @@ impl ConnectionScratch {
         Some(self.deferred.hold(session))
     }
 
+    /// Whether an acknowledgement that rides on a query has to be looked at.
+    pub(super) fn is_news(&mut self, id: SessionId, ack: u64) -> bool {
+        let mut attached = self
+            .sessions
+            .iter_mut()
+            .rev()
+            .chain(&mut self.other_session);
+        let attachment = attached.find(|attachment| attachment.session().id() == id);
+        attachment.is_none_or(|attachment| attachment.is_news(ack))
+    }
+
     pub(crate) fn begin_read(&mut self, now: Instant) {
         self.clock.set(now);
     }

@@ -2,8 +2,8 @@
 //! changes nothing, and neither does one beyond the window.
 
 use crate::common::{
-    Service, code, executed,
-    session::{PING, ack, ack_request, attempt, client, config, inc, one_at_a_time},
+    Service, code, executed, pipe,
+    session::{PING, ack, ack_request, attempt, client, config, inc, one_at_a_time, open, request},
 };
 use redial_server::Config;
 use serde_json::json;
@@ -68,6 +68,38 @@ async fn an_acknowledgement_beyond_the_window_is_refused_and_changes_nothing() {
     peer.send(ack(session, 3, &json!([]))).await;
     let ninth = peer.call_json(inc(session, 9)).await;
     assert_eq!(ninth["result"]["value"], 4, "{ninth}");
+}
+
+/// What one query says taken for what another one has said already: one that goes further, or is of
+/// another session.
+#[tokio::test]
+async fn of_the_acknowledgements_of_queries_only_repeated_ones_are_passed_over() {
+    let service = Service::default();
+    let server = service.server(config());
+    let (mut peer, one) = client(&server).await;
+    let other = open(&mut peer).await;
+    let stranger = open(&mut pipe(&server)).await;
+    for number in 0..3 {
+        for session in [one, other, stranger] {
+            peer.call(inc(session, number)).await;
+        }
+    }
+    for (session, ack, left) in [
+        (one, 1, 8),
+        (one, 1, 8),
+        (other, 1, 7),
+        (stranger, 1, 6),
+        (one, 3, 4),
+        (stranger, 2, 3),
+        (other, 2, 2),
+        (one, 1, 2),
+        (other, 3, 1),
+        (stranger, 3, 0),
+    ] {
+        let get = request("get", session, 3, json!({"ack": ack}));
+        peer.call(get).await;
+        assert_eq!(server.stats().session_records, left, "{session} {ack}");
+    }
 }
 
 #[tokio::test]
