@@ -49,11 +49,9 @@ impl CallKey {
     /// kept as bytes, since the others are other strings.
     #[inline]
     pub(crate) fn from_uuid_text(uuid: Uuid, text: &str) -> Self {
-        // Looks at all bytes, many at a time, where `any` would look at one after the other.
-        let has_upper = |text: &str| {
-            text.bytes()
-                .fold(false, |found, byte| found | byte.is_ascii_uppercase())
-        };
+        // Of the bytes that a UUID may have, quotes included, only upper case has not this bit. Looks at
+        // many at a time, where `any` would look at one after the other.
+        let has_upper = |text: &str| text.bytes().fold(0x20, |all, byte| all & byte) == 0;
         if let Some(call) = SessionCall::from_uuid(uuid) {
             Self::Session(call)
         } else if has_upper(text) {
