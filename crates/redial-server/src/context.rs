@@ -36,6 +36,7 @@ struct Rare {
 }
 
 impl Context {
+    #[inline]
     pub(crate) fn new(
         attempt: u32,
         deadline: Option<Instant>,

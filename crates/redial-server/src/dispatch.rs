@@ -133,14 +133,13 @@ impl Dispatcher<'_> {
     }
 
     fn request(&mut self, request: &Request<'_>, batch: Option<BatchEntry<'_>>) {
-        let verdict = self.shared.faults.judge(&request.method);
         let call = Call {
             deadline: deadline(request, self.now),
             request,
-            verdict,
+            verdict: self.shared.faults.judge(&request.method),
             batch,
         };
-        match verdict.request {
+        match call.verdict.request {
             RequestFault::None => {}
             RequestFault::Drop => {
                 call.emit(self.shared, EventKind::RequestDropped);
@@ -155,7 +154,7 @@ impl Dispatcher<'_> {
             }
         }
         self.route(&call);
-        if verdict.duplicate && batch.is_none() {
+        if call.verdict.duplicate && batch.is_none() {
             call.emit(self.shared, EventKind::Duplicated);
             self.route(&call);
         }

@@ -188,10 +188,17 @@ impl Faults {
     }
 
     /// The verdict on the next request.
+    #[inline]
     pub(crate) fn judge(&self, method: &str) -> Verdict {
-        if !self.0.any.load(Ordering::Acquire) {
-            return Verdict::default();
+        if self.0.any.load(Ordering::Acquire) {
+            self.judge_by_rules(method)
+        } else {
+            Verdict::default()
         }
+    }
+
+    #[cold]
+    fn judge_by_rules(&self, method: &str) -> Verdict {
         let arrival = self.0.arrivals.fetch_add(1, Ordering::Relaxed);
         let mut rng = ChaCha8Rng::seed_from_u64(self.0.seed);
         rng.set_stream(arrival);

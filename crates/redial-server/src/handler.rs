@@ -57,15 +57,14 @@ pub(crate) trait ErasedHandler: Send + Sync {
     fn prepare(&self, params: Option<&str>, context: Context)
     -> Result<HandlerFuture, ErrorObject>;
 
-    /// As [`prepare`](Self::prepare), for a call that starts at once: after `on_start` the handler
-    /// is called and polled, and its outcome written to `out`, which is empty.
+    /// As [`prepare`](Self::prepare), for a call that starts at once: after `on_start`, which makes
+    /// its context, the handler is called and polled, and its outcome written to `out`, which is empty.
     fn start(
         &self,
         params: Option<&str>,
-        context: Context,
         slot: &mut FutureSlot,
         out: &mut Vec<u8>,
-        on_start: &mut dyn FnMut(),
+        on_start: &mut dyn FnMut() -> Context,
     ) -> FirstPoll;
 }
 
@@ -106,10 +105,9 @@ where
     fn start(
         &self,
         params: Option<&str>,
-        context: Context,
         slot: &mut FutureSlot,
         out: &mut Vec<u8>,
-        on_start: &mut dyn FnMut(),
+        on_start: &mut dyn FnMut() -> Context,
     ) -> FirstPoll {
         let mut is_started = false;
         let polled = panics::catch(|| {
@@ -118,8 +116,7 @@ where
                 Err(error) => return FirstPoll::NotStarted(Box::new(error)),
             };
             is_started = true;
-            on_start();
-            first_poll(slot, out, || self.handler.call(params, context))
+            first_poll(slot, out, || self.handler.call(params, on_start()))
         });
         polled.unwrap_or_else(|panic| {
             // Half a future may be there, and may panic once more.

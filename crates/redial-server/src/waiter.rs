@@ -188,7 +188,17 @@ impl ReplyKind {
         }
     }
 
+    #[inline]
     fn write(self, out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
+        if self == Self::Reply {
+            write_reply(out, dialect, id, outcome, ReplyMeta::default());
+        } else {
+            self.write_other(out, dialect, id, outcome);
+        }
+    }
+
+    #[inline(never)]
+    fn write_other(self, out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
         let wrapped;
         let outcome = match self {
             Self::Resolution | Self::PlainResolution => {
@@ -237,6 +247,21 @@ fn unnoted(outcome: &[u8]) -> Vec<u8> {
             outcome
         }
         _ => outcome.to_vec(),
+    }
+}
+
+/// Answers all attempts that have joined an execution. Nearly always there are none.
+#[inline]
+pub(crate) fn complete_all(
+    shared: &Arc<Shared>,
+    joined: Vec<Waiter>,
+    outcome: &[u8],
+    is_recorded: bool,
+) {
+    if !joined.is_empty() {
+        for waiter in joined {
+            waiter.complete(shared, outcome, is_recorded);
+        }
     }
 }
 

@@ -6,10 +6,13 @@ use redial_protocol::{CallKey, Id, Request};
 
 use crate::{
     batch::{BatchAnswer, BatchSlot},
+    caller::Caller,
+    context::Context,
     fault::Verdict,
     observe::EventKind,
     outbox::{Outbox, ReplyPermit},
     shared::Shared,
+    table::TableKey,
     waiter::{ReplyKind, Waiter},
 };
 
@@ -56,6 +59,21 @@ impl Call<'_, '_> {
     /// The call's name, if its id is one.
     pub(super) fn key(&self) -> Option<CallKey> {
         self.request.id?.key(self.request.dialect)
+    }
+
+    /// What a handler may want to know, of a call with this entry in the table.
+    #[inline]
+    pub(super) fn context(&self, entry: Option<&TableKey<Waiter>>, caller: &Caller) -> Context {
+        let meta = &self.request.meta;
+        let traceparent = meta.traceparent.as_deref();
+        let mut context = Context::new(meta.attempt, self.deadline, caller.address, traceparent);
+        if let Some(known) = caller.known() {
+            context.set_known(known);
+        }
+        if let Some(entry) = entry {
+            entry.name_in(&mut context);
+        }
+        context
     }
 
     /// The call is not answered, so that its batch must not wait for it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{
     shared::Shared,
     table::{DeferredOutcome, Session},
-    waiter::Waiter,
+    waiter::{Waiter, complete_all},
 };
 
 #[derive(Default)]
@@ -60,9 +60,7 @@ impl DeferredRecord {
         if let Some(call) = self.call.take() {
             self.spare = Some(call.session);
         }
-        for waiter in joined {
-            waiter.complete(shared, &self.outcome, true);
-        }
+        complete_all(shared, joined, &self.outcome, true);
     }
 
     /// Records the call now, if there is one.

@@ -13,7 +13,6 @@ use super::{
 use crate::{
     admission::Ticket,
     clock,
-    context::Context,
     execution::{self, Execution, Job, Stage, Work},
     handler::{ErasedHandler, FirstPoll},
     observe::EventKind,
@@ -21,7 +20,7 @@ use crate::{
     router::MethodBody,
     store::Resumable,
     table::{StartCheck, TableKey},
-    waiter::{ReplyKind, Waiter},
+    waiter::{ReplyKind, Waiter, complete_all},
 };
 
 type Key = TableKey<Waiter>;
@@ -75,7 +74,7 @@ impl Dispatcher<'_> {
         method: usize,
         key: Option<&Key>,
     ) -> Result<Work, ErrorObject> {
-        let (params, context) = (call.request.params, self.context(call, key));
+        let (params, context) = (call.request.params, call.context(key, self.caller));
         let registered = self.shared.router.method(method);
         let fingerprint = || fingerprint(self.shared, method, call.request);
         let named = |error| refusal::of_method(&registered.name, error);
@@ -168,7 +167,7 @@ impl Dispatcher<'_> {
         handler: &dyn ErasedHandler,
         key: Option<&Key>,
     ) -> FirstPoll {
-        let (context, shared) = (self.context(call, key), self.shared);
+        let (shared, caller) = (self.shared, self.caller);
         let ConnectionScratch {
             future_slots,
             outcome,
@@ -179,10 +178,10 @@ impl Dispatcher<'_> {
         let mut on_start = || {
             tally.started += 1;
             call.observe(shared, EventKind::Started);
+            call.context(key, caller)
         };
         handler.start(
             call.request.params,
-            context,
             future_slot(future_slots, method),
             outcome,
             &mut on_start,
@@ -229,27 +228,7 @@ impl Dispatcher<'_> {
             ReplyKind::refusal(call.key(), call.request.meta.attempt)
         };
         self.reply(call, kind);
-        for waiter in joined {
-            waiter.complete(self.shared, &self.scratch.outcome, is_recorded);
-        }
-    }
-
-    fn context(&self, call: &Call<'_, '_>, key: Option<&Key>) -> Context {
-        let meta = &call.request.meta;
-        let traceparent = meta.traceparent.as_deref();
-        let mut context = Context::new(
-            meta.attempt,
-            call.deadline,
-            self.caller.address,
-            traceparent,
-        );
-        if let Some(known) = self.caller.known() {
-            context.set_known(known);
-        }
-        if let Some(key) = key {
-            key.name_in(&mut context);
-        }
-        context
+        complete_all(self.shared, joined, &self.scratch.outcome, is_recorded);
     }
 
     /// What is left of a call that does not finish in place.
