@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::session::SessionCall;
+use crate::{principal::Principal, session::SessionCall};
 
 /// The name of a call: two attempts with the same key are attempts of one call.
 ///
@@ -22,15 +22,27 @@ pub enum CallKey {
     Text(Box<str>),
     /// An integer, as its text.
     Integer(Box<str>),
+    /// A plain id of a principal: another key than the same id of another principal, or of none.
+    Owned(Box<OwnedKey>),
 }
 
-/// The id as a text: a UUID in lower case, any other string without its quotes, or digits.
+/// A plain id, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OwnedKey {
+    /// Whose id it is.
+    pub principal: Principal,
+    /// The id as a key without a principal.
+    pub key: CallKey,
+}
+
+/// The id as a text, without its principal: a UUID in lower case, any other string without its quotes, or digits.
 impl fmt::Display for CallKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session(call) => call.uuid().fmt(f),
             Self::Uuid(bytes) => Uuid::from_bytes(*bytes).fmt(f),
             Self::Text(text) | Self::Integer(text) => text.fmt(f),
+            Self::Owned(owned) => owned.key.fmt(f),
         }
     }
 }
@@ -66,12 +78,46 @@ impl CallKey {
         Self::Integer(digits.into())
     }
 
+    /// The key of the same id of a principal. A call of a session stays what it is: its session is the
+    /// principal's.
+    ///
+    /// ```
+    /// use redial_protocol::{CallKey, Principal};
+    ///
+    /// let key = || CallKey::of_string("order 7");
+    /// let (one, other) = (Principal::new("token:one")?, Principal::new("token:other")?);
+    /// assert_ne!(key().owned_by(&one), key().owned_by(&other));
+    /// assert_ne!(key().owned_by(&one), key());
+    /// assert_eq!(key().owned_by(&one).to_string(), "order 7");
+    /// # Ok::<(), redial_protocol::PrincipalError>(())
+    /// ```
+    #[must_use]
+    pub fn owned_by(self, principal: &Principal) -> Self {
+        match self {
+            Self::Session(_) | Self::Owned(_) => self,
+            key => Self::Owned(Box::new(OwnedKey {
+                principal: principal.clone(),
+                key,
+            })),
+        }
+    }
+
+    /// Whose plain id it is, if it is that of a principal.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Owned(owned) => Some(&owned.principal),
+            _ => None,
+        }
+    }
+
     /// What the key keeps on the heap, in bytes.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         match self {
             Self::Session(_) | Self::Uuid(_) => 0,
             Self::Text(text) | Self::Integer(text) => text.len(),
+            Self::Owned(owned) => size_of::<OwnedKey>() + owned.key.heap_bytes(),
         }
     }
 }

@@ -72,7 +72,7 @@ pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FRAME_HEADER_BYTES, FrameDecoder, FrameError, write_frame};
 pub use id::{Id, IdError};
 pub use json::object::deserialize_object;
-pub use key::CallKey;
+pub use key::{CallKey, OwnedKey};
 pub use limits::Limits;
 pub use message::{Batch, Incoming, RequestReader};
 pub use meta::{ReplyMeta, RequestMeta};

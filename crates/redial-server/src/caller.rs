@@ -22,6 +22,16 @@ pub(crate) struct Known {
     pub(crate) extensions: Option<Arc<Extensions>>,
 }
 
+impl Known {
+    /// Of a call whose connection is gone.
+    pub(crate) fn of(principal: &Principal) -> Self {
+        Self {
+            principal: Some(principal.clone()),
+            extensions: None,
+        }
+    }
+}
+
 impl Caller {
     /// The peer of a transport, by its address.
     pub(crate) fn at(address: SocketAddr) -> Self {
@@ -40,6 +50,12 @@ impl Caller {
         known.principal = Some(principal);
         self.known = Some(Arc::new(known));
         self
+    }
+
+    /// Who calls, if something has vouched for it.
+    #[inline]
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        self.known.as_ref()?.principal.as_ref()
     }
 
     /// Whose share of the limits it takes.

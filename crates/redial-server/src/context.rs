@@ -67,6 +67,7 @@ impl Context {
             CallKey::Session(call) => ShortName::Session(*call),
             CallKey::Uuid(bytes) => ShortName::Uuid(*bytes),
             CallKey::Text(text) | CallKey::Integer(text) => return self.set_long_name(text),
+            CallKey::Owned(owned) => return self.set_name(&owned.key),
         };
     }
 
@@ -103,7 +104,8 @@ impl Context {
 
     /// The call's id, the same in every attempt and after a restart of the server: what to pass on as
     /// one's own idempotency key. `None` if the call has no id that names it: a notification, `null`,
-    /// or an id of JSON-RPC 2.0 that is no UUID.
+    /// or an id of JSON-RPC 2.0 that is no UUID. A plain id is its [principal's](Self::principal), and
+    /// another principal may have the same: a key that has to differ needs both.
     ///
     /// ```
     /// # use redial_server::{Abort, Context};

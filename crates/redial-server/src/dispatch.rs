@@ -35,7 +35,7 @@ use crate::{
     outbox::Outbox,
     refusal,
     shared::{ROOM_LAG, Shared},
-    table::{AckedWaiters, Attempt, Decision, Fingerprint, Session, TableKey, ToNotify},
+    table::{AckedWaiters, Attempt, Decision, Fingerprint, PlainKey, Session, TableKey, ToNotify},
     waiter::{ReplyKind, Waiter, write_framed_reply},
 };
 
@@ -182,11 +182,20 @@ impl Dispatcher<'_> {
                     None => self.refuse(call, &refusal::session_unknown(named.session)),
                 },
                 Some(key) => {
-                    let key = TableKey::Plain(self.shared.table.plain.key(key));
+                    let key = TableKey::Plain(self.plain_key(key));
                     self.mutation(call, method, key);
                 }
             },
         }
+    }
+
+    /// A plain id as the table looks it up: the caller's, and not that of another one who uses it too.
+    fn plain_key(&self, key: CallKey) -> PlainKey {
+        let key = match self.caller.principal() {
+            Some(principal) => key.owned_by(principal),
+            None => key,
+        };
+        self.shared.table.plain.key(key)
     }
 
     /// The index of a method in the router: most often that of the call before.
@@ -205,7 +214,7 @@ impl Dispatcher<'_> {
             return Some(session);
         }
         self.scratch.deferred.finish(self.shared);
-        let attachment = Attachment::to(self.shared, id, self.awake)?;
+        let attachment = Attachment::to(self.shared, id, self.caller.principal(), self.awake)?;
         let attachment = self.scratch.other_session.insert(attachment);
         Some(Arc::clone(attachment.session()))
     }

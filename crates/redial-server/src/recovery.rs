@@ -7,6 +7,7 @@ use redial_protocol::{CallKey, SessionCall, SessionId};
 
 use crate::{
     admission::Lane,
+    caller::Known,
     context::Context,
     execution::{self, Execution, InterruptedCall, Job, Stage, Work},
     handler::Completion,
@@ -66,13 +67,14 @@ impl Recovery<'_> {
         else {
             if let Recovered::Session {
                 session,
+                owner,
                 acknowledged,
             } = recovered
             {
                 let restored = self
                     .table
                     .sessions
-                    .restore(session, &acknowledged, self.now);
+                    .restore(session, owner, &acknowledged, self.now);
                 self.sessions.insert(session, restored);
             }
             return;
@@ -175,6 +177,9 @@ fn resume_call(shared: &Arc<Shared>, call: InterruptedCall) {
     let mut context = Context::new(1, None, None, None);
     if let Some(key) = &execution.key {
         key.name_in(&mut context);
+        if let Some(owner) = key.owner() {
+            context.set_known(&Arc::new(Known::of(owner)));
+        }
     }
     let future = method.and_then(|method| match &shared.router.method(method).body {
         MethodBody::Handler(handler) => handler.prepare(resumable.params.as_deref(), context).ok(),

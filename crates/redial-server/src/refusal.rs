@@ -293,7 +293,7 @@ pub(crate) fn store_uncertain(why: &str) -> ErrorObject {
 
 pub(crate) fn session_unknown(id: SessionId) -> ErrorObject {
     let detail = format!(
-        "unknown session {id}: its lease has ended, or it belongs to another table; expected one \
+        "unknown session {id}: its lease has ended, or it is of another table or another principal; expected one \
          that rpc.hello has opened (an id that is a UUID of version 8 names a session). This \
          attempt was not executed; earlier ones may have been"
     );

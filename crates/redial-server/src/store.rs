@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{CallKey, ErrorObject, SessionId, encode_error};
+use redial_protocol::{CallKey, ErrorObject, Principal, SessionId, encode_error};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -61,8 +61,8 @@ pub trait Store: Any + Send + Sync {
     /// `rpc.cancel` promise.
     fn fence(&self, key: CallKey, done: Done<Fenced>);
 
-    /// Makes a session durable, before its client hears of it.
-    fn open_session(&self, session: SessionId, done: Done<()>);
+    /// Makes a session durable, with the principal whose it is, before its client hears of it.
+    fn open_session(&self, session: SessionId, owner: Option<&Principal>, done: Done<()>);
 
     /// The session's lease has ended, or its client has said goodbye: it and its records may go. Lost
     /// in a crash, it costs memory for another lease.
@@ -95,7 +95,7 @@ pub type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 /// A call that is to be claimed and recorded.
 #[derive(Debug)]
 pub struct StoreCall {
-    /// The call's name. `None` for a call of a `transaction` method that has none, such as a
+    /// The call's name; a plain id of a principal is [one of its own](CallKey::Owned). `None` for a call of a `transaction` method that has none, such as a
     /// notification: it runs, and nothing is recorded.
     pub key: Option<CallKey>,
     /// A hash of the method and the params.
@@ -184,6 +184,8 @@ pub enum Recovered {
     Session {
         /// Its id.
         session: SessionId,
+        /// Whose it is, as [`open_session`](Store::open_session) was given it.
+        owner: Option<Principal>,
         /// What its client had acknowledged.
         acknowledged: Acknowledged,
     },

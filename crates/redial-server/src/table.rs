@@ -14,7 +14,7 @@ pub(crate) mod sessions;
 
 use std::{sync::Arc, time::Instant};
 
-use redial_protocol::{CallKey, SessionCall};
+use redial_protocol::{CallKey, Principal, SessionCall};
 
 use crate::context::Context;
 
@@ -137,6 +137,14 @@ impl<W> TableKey<W> {
                 session: session.id(),
                 number: *number,
             }),
+        }
+    }
+
+    /// The principal whose call it is.
+    pub(crate) fn owner(&self) -> Option<&Principal> {
+        match self {
+            Self::Plain(key) => key.name().principal(),
+            Self::Session(session, _) => session.owner(),
         }
     }
 

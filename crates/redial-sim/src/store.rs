@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{CallKey, ErrorObject, SessionId};
+use redial_protocol::{CallKey, ErrorObject, Principal, SessionId};
 use redial_server::{
     Abort, Context,
     store::{

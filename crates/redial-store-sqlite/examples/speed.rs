@@ -183,7 +183,8 @@ fn store(path: &Path, has_session: bool) -> Result<Subject, Failure> {
     let pending = Arc::new(Pending::default());
     pending.add(1);
     let opened = Arc::clone(&pending);
-    store.open_session(session, Box::new(move |result| opened.end(result.is_ok())));
+    let done = Box::new(move |result: Result<_, _>| opened.end(result.is_ok()));
+    store.open_session(session, None, done);
     store.flush();
     pending.wait();
     let mut number = 0_u64;

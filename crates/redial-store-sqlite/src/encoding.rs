@@ -1,16 +1,28 @@
 //! How ids and acknowledgements stand in the tables.
 
-use redial_protocol::{CallKey, SessionId};
+use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::Acknowledged;
 
 const UUID: u8 = 1;
 const TEXT: u8 = 2;
 const INTEGER: u8 = 3;
 
+/// Added to the tag of a principal's plain id. The principal's name comes last, behind a byte that no
+/// text has.
+const OWNED: u8 = 0x10;
+const SEPARATOR: u8 = 0xff;
+
 /// A plain id as bytes; `None` for a call of a session.
 pub(crate) fn plain_key(key: &CallKey) -> Option<Vec<u8>> {
     let (tag, bytes) = match key {
         CallKey::Session(_) => return None,
+        CallKey::Owned(owned) => {
+            let mut encoded = plain_key(&owned.key)?;
+            encoded[0] |= OWNED;
+            encoded.push(SEPARATOR);
+            encoded.extend_from_slice(owned.principal.as_str().as_bytes());
+            return Some(encoded);
+        }
         CallKey::Uuid(bytes) => (UUID, &bytes[..]),
         CallKey::Text(text) => (TEXT, text.as_bytes()),
         CallKey::Integer(digits) => (INTEGER, digits.as_bytes()),
@@ -24,8 +36,29 @@ pub(crate) fn plain_key(key: &CallKey) -> Option<Vec<u8>> {
 /// The plain id of these bytes, if they are one.
 pub(crate) fn key_of(bytes: &[u8]) -> Option<CallKey> {
     let (tag, bytes) = bytes.split_first()?;
+    if tag & OWNED != 0 {
+        return owned_key(tag & !OWNED, bytes);
+    }
+    plain_key_of(*tag, bytes)
+}
+
+fn owned_key(tag: u8, bytes: &[u8]) -> Option<CallKey> {
+    let is_separator = |byte: &u8| *byte == SEPARATOR;
+    let end = match tag {
+        UUID => 16,
+        _ => bytes.iter().position(is_separator)?,
+    };
+    let (id, owner) = bytes.split_at_checked(end)?;
+    let (_, owner) = owner
+        .split_first()
+        .filter(|(first, _)| is_separator(first))?;
+    let owner = Principal::new(std::str::from_utf8(owner).ok()?).ok()?;
+    Some(plain_key_of(tag, id)?.owned_by(&owner))
+}
+
+fn plain_key_of(tag: u8, bytes: &[u8]) -> Option<CallKey> {
     let text = || Some(Box::from(std::str::from_utf8(bytes).ok()?));
-    match *tag {
+    match tag {
         UUID => Some(CallKey::Uuid(bytes.try_into().ok()?)),
         TEXT => Some(CallKey::Text(text()?)),
         INTEGER => Some(CallKey::Integer(text()?)),
@@ -105,8 +138,19 @@ mod tests {
             CallKey::Text("ä7".into()),
             CallKey::Integer("-7".into()),
         ] {
-            assert_eq!(key_of(&plain_key(&key).unwrap()), Some(key));
+            assert_eq!(key_of(&plain_key(&key).unwrap()), Some(key.clone()));
+            let owned = |name: &str| key.clone().owned_by(&Principal::new(name).unwrap());
+            for key in [owned("a"), owned("token:ä")] {
+                assert_eq!(key_of(&plain_key(&key).unwrap()), Some(key));
+            }
         }
+        // A UUID may have the byte that separates, and a name may be damaged.
+        let owner = Principal::new("a").unwrap();
+        let key = CallKey::Uuid([SEPARATOR; 16]).owned_by(&owner);
+        assert_eq!(key_of(&plain_key(&key).unwrap()), Some(key));
+        assert_eq!(key_of(b"\x12id\xff"), None);
+        assert_eq!(key_of(b"\x12id"), None);
+        assert_eq!(key_of(b"\x11short\xffa"), None);
         assert_eq!(key_of(b"\x01short"), None);
         assert_eq!(key_of(b""), None);
     }

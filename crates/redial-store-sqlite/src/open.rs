@@ -77,6 +77,7 @@ pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable,
         let folder = path.parent().unwrap_or(Path::new("."));
         sync_folder(folder).map_err(|error| OpenError::io(folder, error))?;
     }
+    upgrade(&connection, path)?;
     let table = check_version(&connection, path)?;
     migrate(&connection, &guard, path, options)?;
     Ok(Writable {
@@ -219,6 +220,20 @@ fn make(connection: &Connection, path: &Path) -> Result<(), OpenError> {
         transaction.commit()
     });
     made.map_err(|error| OpenError::sqlite(path, error))
+}
+
+/// Brings the tables of an older version up to date. The version before is known no longer then.
+fn upgrade(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let meta = schema::read_meta(connection);
+    let upgraded = meta.and_then(|meta| match meta {
+        Some((1, _)) => {
+            let transaction = connection.unchecked_transaction()?;
+            schema::upgrade(&transaction)?;
+            transaction.commit()
+        }
+        _ => Ok(()),
+    });
+    upgraded.map_err(|error| OpenError::sqlite(path, error))
 }
 
 /// A new file survives a power cut only if its folder was synced.

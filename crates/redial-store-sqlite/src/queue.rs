@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{CallKey, SessionId};
+use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
     Acknowledged, Begun, Done, Executed, Fenced, Intent, StoreCall, StoreError,
 };
@@ -22,7 +22,7 @@ pub(crate) enum Job {
     Begin(StoreCall, Intent, Done<Begun>),
     Finish(CallKey, Option<Vec<u8>>, Done<()>),
     Fence(CallKey, Done<Fenced>),
-    Open(SessionId, Done<()>),
+    Open(SessionId, Option<Principal>, Done<()>),
     Forget(SessionId),
     Acknowledge(SessionId, Acknowledged),
 }
@@ -56,7 +56,7 @@ impl Job {
                 Reply::Fenced(fenced) => Ok(fenced),
                 _ => Err(mixed_up()),
             })),
-            (Self::Finish(.., done) | Self::Open(_, done), reply) => done(reply.map(drop)),
+            (Self::Finish(.., done) | Self::Open(.., done), reply) => done(reply.map(drop)),
             (Self::Forget(_) | Self::Acknowledge(..), _) => {}
         });
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use redial_protocol::{CallKey, SessionCall, SessionId};
+use redial_protocol::{CallKey, Principal, SessionCall, SessionId};
 use redial_server::store::{Acknowledged, Recovered, RecoveredState, Resumable};
 use rusqlite::{Connection, Result, Row, ffi};
 
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) fn load(connection: &Connection, plain: Plain) -> Result<Memory> {
     let mut memory = Memory::default();
     memory.plain = plain;
-    for (id, known) in sessions(connection)? {
+    for (id, known, _) in sessions(connection)? {
         memory.recover_session(id, known);
     }
     let mut rows = connection.prepare(
@@ -71,11 +71,13 @@ pub(crate) fn hand_over(
     connection: &Connection,
     recovered: &mut dyn FnMut(Recovered),
 ) -> Result<()> {
-    let known: HashMap<SessionId, Acknowledged> = sessions(connection)?.into_iter().collect();
-    for (session, acknowledged) in &known {
+    let mut known = HashMap::new();
+    for (session, acknowledged, owner) in sessions(connection)? {
+        known.insert(session, acknowledged.clone());
         recovered(Recovered::Session {
-            session: *session,
-            acknowledged: acknowledged.clone(),
+            session,
+            owner,
+            acknowledged,
         });
     }
     let mut rows = connection.prepare(
@@ -121,12 +123,15 @@ fn record(row: &Row<'_>, key: CallKey, at: usize) -> Result<Recovered> {
     })
 }
 
-fn sessions(connection: &Connection) -> Result<Vec<(SessionId, Acknowledged)>> {
-    let mut rows = connection.prepare("SELECT id, below, open FROM redial_session")?;
+/// Each session, what it has acknowledged, and whose it is.
+fn sessions(connection: &Connection) -> Result<Vec<(SessionId, Acknowledged, Option<Principal>)>> {
+    let mut rows = connection.prepare("SELECT id, below, open, principal FROM redial_session")?;
     let rows = rows.query_and_then([], |row| {
         let id = SessionId::from_bits(row.get::<_, i64>(0)?.cast_unsigned());
         let known = acknowledged(row.get(1)?, row.get_ref(2)?.as_str()?);
-        Ok((id, known.ok_or_else(damaged)?))
+        let owner = row.get_ref(3)?.as_str_or_null()?.map(Principal::new);
+        let owner = owner.transpose().map_err(|_| damaged())?;
+        Ok((id, known.ok_or_else(damaged)?, owner))
     })?;
     rows.collect()
 }

@@ -6,7 +6,8 @@ use rusqlite::{Connection, OptionalExtension};
 pub(crate) const APPLICATION_ID: i64 = 0x5244_4c31;
 
 /// The version of the tables. It lies in `redial_meta`, since `user_version` belongs to the program.
-pub(crate) const VERSION: i64 = 1;
+/// Version 2 has the principals of sessions and of plain ids.
+pub(crate) const VERSION: i64 = 2;
 
 /// How many tables there are for the records of plain ids.
 pub(crate) const GENERATIONS: usize = 16;
@@ -28,7 +29,9 @@ const TABLES: &str = "
     CREATE TABLE redial_session (
         id INTEGER PRIMARY KEY,
         below INTEGER NOT NULL,
-        open TEXT NOT NULL
+        open TEXT NOT NULL,
+        -- Whose it is; NULL if it is that of callers without a principal.
+        principal TEXT
     ) STRICT;
     -- A slot is used again when its call is acknowledged. So a row counts only if its session is there,
     -- and has not acknowledged its number.
@@ -46,12 +49,12 @@ const TABLES: &str = "
 
 /// What people look at.
 const VIEWS: &str = "
-    CREATE VIEW redial_calls (id, session, number, state, outcome, method, params) AS
+    CREATE VIEW redial_calls (id, session, number, state, outcome, method, params, principal) AS
     SELECT printf('%08x-%04x-8%03x-%04x-%012x', session >> 28, session >> 12 & 0xffff,
             session & 0xfff, number >> 48 | 0x8000, number & 0xffffffffffff),
         printf('%015x', session), number,
         CASE state WHEN 1 THEN 'started' WHEN 2 THEN 'finished' ELSE 'fenced' END,
-        CAST(outcome AS TEXT), method, params
+        CAST(outcome AS TEXT), method, params, principal
     FROM redial_record AS record JOIN redial_session AS known ON known.id = record.session
     WHERE number >= below OR number IN (SELECT value FROM json_each(known.open))
 ";
@@ -74,7 +77,6 @@ pub(crate) fn read_meta(connection: &Connection) -> rusqlite::Result<Option<(i64
 pub(crate) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.execute_batch(TABLES)?;
-    let mut views = VIEWS.to_owned();
     for generation in 0..GENERATIONS {
         connection.execute_batch(&format!(
             "CREATE TABLE redial_plain_{generation} (
@@ -87,22 +89,42 @@ pub(crate) fn create(connection: &Connection) -> rusqlite::Result<()> {
                 params TEXT
             ) STRICT"
         ))?;
-        views.push_str(&format!(
-            " UNION ALL SELECT
-                CASE substr(key, 1, 1) WHEN x'01' THEN lower(printf('%s-%s-%s-%s-%s',
-                    hex(substr(key, 2, 4)), hex(substr(key, 6, 2)), hex(substr(key, 8, 2)),
-                    hex(substr(key, 10, 2)), hex(substr(key, 12))))
-                ELSE CAST(substr(key, 2) AS TEXT) END,
-                NULL, NULL,
-                CASE state WHEN 1 THEN 'started' WHEN 2 THEN 'finished' ELSE 'fenced' END,
-                CAST(outcome AS TEXT), method, params
-            FROM redial_plain_{generation}"
-        ));
     }
-    connection.execute_batch(&views)?;
+    connection.execute_batch(&views())?;
     connection.execute(
         "INSERT INTO redial_meta VALUES (1, ?1, lower(hex(randomblob(16))), 0)",
         [VERSION],
     )?;
     Ok(())
+}
+
+/// Brings the tables of an older version up to date, in the transaction that is open.
+pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("ALTER TABLE redial_session ADD COLUMN principal TEXT")?;
+    connection.execute_batch("DROP VIEW redial_calls")?;
+    connection.execute_batch(&views())?;
+    connection.execute("UPDATE redial_meta SET version = ?1", [VERSION])?;
+    Ok(())
+}
+
+fn views() -> String {
+    let mut views = VIEWS.to_owned();
+    for generation in 0..GENERATIONS {
+        views.push_str(&format!(
+            " UNION ALL SELECT
+                CASE WHEN substr(key, 1, 1) IN (x'01', x'11') THEN lower(printf('%s-%s-%s-%s-%s',
+                    hex(substr(key, 2, 4)), hex(substr(key, 6, 2)), hex(substr(key, 8, 2)),
+                    hex(substr(key, 10, 2)), hex(substr(key, 12, 6))))
+                WHEN instr(key, x'ff') THEN CAST(substr(key, 2, instr(key, x'ff') - 2) AS TEXT)
+                ELSE CAST(substr(key, 2) AS TEXT) END,
+                NULL, NULL,
+                CASE state WHEN 1 THEN 'started' WHEN 2 THEN 'finished' ELSE 'fenced' END,
+                CAST(outcome AS TEXT), method, params,
+                CASE WHEN substr(key, 1, 1) = x'11' THEN CAST(substr(key, 19) AS TEXT)
+                WHEN substr(key, 1, 1) > x'11'
+                    THEN CAST(substr(key, instr(key, x'ff') + 1) AS TEXT) END
+            FROM redial_plain_{generation}"
+        ));
+    }
+    views
 }

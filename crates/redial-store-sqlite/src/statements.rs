@@ -1,7 +1,7 @@
 //! Redial's own SQL, prepared once. It is not in the connection's cache of statements, where a handler
 //! could get at it past the guard.
 
-use redial_protocol::{SessionCall, SessionId};
+use redial_protocol::{Principal, SessionCall, SessionId};
 use redial_server::store::{Acknowledged, Resumable};
 use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
@@ -22,6 +22,7 @@ pub(crate) struct Statements<'c> {
     finish: Statement<'c>,
     delete: Statement<'c>,
     get: Statement<'c>,
+    open_session: Statement<'c>,
     save_session: Statement<'c>,
     delete_session: Statement<'c>,
     has_session: Statement<'c>,
@@ -106,9 +107,11 @@ impl<'c> Statements<'c> {
                 "SELECT session, number, state, fingerprint, outcome FROM redial_record \
                  WHERE slot = ?1",
             )?,
-            save_session: prepare(
-                "INSERT OR REPLACE INTO redial_session (id, below, open) VALUES (?1, ?2, ?3)",
+            open_session: prepare(
+                "INSERT OR REPLACE INTO redial_session (id, below, open, principal) \
+                 VALUES (?1, 0, '[]', ?2)",
             )?,
+            save_session: prepare("UPDATE redial_session SET below = ?2, open = ?3 WHERE id = ?1")?,
             delete_session: prepare("DELETE FROM redial_session WHERE id = ?1")?,
             has_session: prepare("SELECT 1 FROM redial_session WHERE id = ?1")?,
             probe: prepare("UPDATE redial_meta SET probes = probes + 1")?,
@@ -179,6 +182,11 @@ impl<'c> Statements<'c> {
             })
         });
         stored.optional()
+    }
+
+    pub(crate) fn open_session(&mut self, id: SessionId, owner: Option<&Principal>) -> Result<()> {
+        let values = params![encoding::session(id), owner.map(Principal::as_str)];
+        self.open_session.execute(values).map(drop)
     }
 
     pub(crate) fn save_session(&mut self, id: SessionId, known: &Acknowledged) -> Result<()> {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{CallKey, SessionId};
+use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
     Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, Store, StoreCall, StoreError,
 };
@@ -182,8 +182,8 @@ impl Store for SqliteStore {
         self.queue().push(Job::Fence(key, done));
     }
 
-    fn open_session(&self, session: SessionId, done: Done<()>) {
-        self.queue().push(Job::Open(session, done));
+    fn open_session(&self, session: SessionId, owner: Option<&Principal>, done: Done<()>) {
+        self.queue().push(Job::Open(session, owner.cloned(), done));
     }
 
     fn forget_session(&self, session: SessionId) {

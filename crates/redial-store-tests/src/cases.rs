@@ -298,6 +298,7 @@ pub fn sessions_and_outcomes_survive_a_close(rig: &dyn Rig) {
     assert_eq!(client.recovered.len(), 2, "{:?}", client.recovered);
     let known = Recovered::Session {
         session: session(1),
+        owner: None,
         acknowledged: below(1),
     };
     assert_eq!(client.recovered[0], known);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{CallKey, SessionCall, SessionId};
+use redial_protocol::{CallKey, Principal, SessionCall, SessionId};
 use redial_server::store::{
     Acknowledged, Begun, Claimed, Done, Executed, Fenced, Intent, Outcome, Recovered, Resumable,
     Store, StoreCall, StoreError,
@@ -141,8 +141,13 @@ impl<'a> Client<'a> {
 
     /// Hands in a new session.
     pub fn hand_in_session(&self, session: SessionId) -> Answer<()> {
+        self.hand_in_session_of(session, None)
+    }
+
+    /// Hands in a new session of a principal.
+    pub fn hand_in_session_of(&self, session: SessionId, owner: Option<&Principal>) -> Answer<()> {
         let (done, answer) = reply();
-        self.store.open_session(session, done);
+        self.store.open_session(session, owner, done);
         answer
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{CallKey, SessionId};
+use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
     Acknowledged, Begun, Claimed, Done, Ending, Executed, Fenced, Intent, Outcome, Recovered,
     RecoveredState, Resumable, Store, StoreCall, StoreError,
@@ -21,6 +21,7 @@ use crate::{Effect, Rig};
 #[derive(Default)]
 struct Disk {
     sessions: HashMap<SessionId, Acknowledged>,
+    owners: HashMap<SessionId, Principal>,
     records: HashMap<CallKey, Record>,
     counters: HashMap<String, i64>,
 }
@@ -261,6 +262,7 @@ impl Store for InMemoryStore {
         for (session, acknowledged) in &disk.sessions {
             recovered(Recovered::Session {
                 session: *session,
+                owner: disk.owners.get(session).cloned(),
                 acknowledged: acknowledged.clone(),
             });
         }
@@ -311,9 +313,13 @@ impl Store for InMemoryStore {
         });
     }
 
-    fn open_session(&self, session: SessionId, done: Done<()>) {
+    fn open_session(&self, session: SessionId, owner: Option<&Principal>, done: Done<()>) {
+        let owner = owner.cloned();
         self.push(done, move |disk| {
             disk.sessions.entry(session).or_default();
+            if let Some(owner) = owner {
+                disk.owners.entry(session).or_insert(owner);
+            }
             Ok(())
         });
     }
@@ -321,6 +327,7 @@ impl Store for InMemoryStore {
     fn forget_session(&self, session: SessionId) {
         self.push(Box::new(drop), move |disk| {
             disk.sessions.remove(&session);
+            disk.owners.remove(&session);
             disk.records
                 .retain(|key, _| !matches!(key, CallKey::Session(call) if call.session == session));
             Ok(())

@@ -118,6 +118,8 @@ macro_rules! conformance {
             a_mutation_whose_session_is_gone_ends_quietly
             a_call_without_a_name_leaves_no_record
             plain_ids_are_recovered
+            the_same_plain_id_of_another_principal_is_another_call
+            a_session_stays_its_principals
             a_mutation_with_a_plain_id_is_recovered
             sessions_and_outcomes_survive_a_close
             outcomes_are_the_same_bytes_after_a_crash

@@ -262,6 +262,7 @@ impl Model {
             match one {
                 Recovered::Session {
                     session: id,
+                    owner: None,
                     acknowledged,
                 } => {
                     let of = (0..SESSIONS).find(|of| session(*of) == *id).unwrap();
@@ -287,7 +288,7 @@ impl Model {
                     let twice = calls.insert((of, call.number), (*fingerprint, known));
                     assert_eq!(twice, None, "one record for each call");
                 }
-                Recovered::Record { key, .. } => panic!("{key:?} was never used"),
+                other => panic!("{other:?} was never used"),
             }
         }
         for (_, state) in self.calls.values_mut() {

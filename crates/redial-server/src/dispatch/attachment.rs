@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use redial_protocol::SessionId;
+use redial_protocol::{Principal, SessionId};
 
-use crate::{origin::Origin, peer::Peer, shared::Shared, table::Session, waiter::Waiter};
+use crate::{caller::Caller, origin::Origin, shared::Shared, table::Session, waiter::Waiter};
 
 /// The session's lease begins when the last of its attachments is dropped, or it ends then.
 pub(super) struct Attachment {
@@ -15,21 +15,27 @@ pub(super) struct Attachment {
 }
 
 impl Attachment {
-    /// Makes a session. `None` if there is no room for another.
-    pub(super) fn open(shared: &Arc<Shared>, peer: Peer, now: Instant) -> Option<Self> {
+    /// Makes a session, which is the caller's. `None` if there is no room for another.
+    pub(super) fn open(shared: &Arc<Shared>, caller: &Caller, now: Instant) -> Option<Self> {
         let mut waiters = Vec::new();
         shared.table.sessions.renew(&Origin::here());
-        let session = shared.table.sessions.open(peer, now, &mut waiters);
+        let (sessions, owner) = (&shared.table.sessions, caller.principal());
+        let session = sessions.open(caller.peer(), owner, now, &mut waiters);
         shared.refuse_forgotten(waiters);
         Some(Self::new(shared, session?))
     }
 
-    /// Attaches to a session that exists.
-    pub(super) fn to(shared: &Arc<Shared>, id: SessionId, now: Instant) -> Option<Self> {
+    /// Attaches to a session that exists and belongs to this owner.
+    pub(super) fn to(
+        shared: &Arc<Shared>,
+        id: SessionId,
+        owner: Option<&Principal>,
+        now: Instant,
+    ) -> Option<Self> {
         let sessions = &shared.table.sessions;
         let session = sessions
             .is_of(std::process::id())
-            .then(|| sessions.attach(id, now))??;
+            .then(|| sessions.attach(id, owner, now))??;
         Some(Self::new(shared, session))
     }
 

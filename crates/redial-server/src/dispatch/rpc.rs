@@ -101,7 +101,7 @@ impl Dispatcher<'_> {
             self.shared.forget_sessions();
             let done =
                 self.when_durable(call, move |()| (encoded_result(&hello), ReplyKind::Reply));
-            store.open_session(session.id(), done);
+            store.open_session(session.id(), session.owner(), done);
             self.scratch.has_stored = true;
         } else {
             self.reply_value(call, &hello);
@@ -137,7 +137,8 @@ impl Dispatcher<'_> {
         if let Some(session) = known.find(|session| session.id() == id) {
             return Ok(Arc::clone(session));
         }
-        let attached = Attachment::to(self.shared, id, self.awake);
+        let owner = self.caller.principal();
+        let attached = Attachment::to(self.shared, id, owner, self.awake);
         self.keep_attached(attached.ok_or_else(|| refusal::session_unknown(id))?)
     }
 
@@ -150,7 +151,7 @@ impl Dispatcher<'_> {
         }
         let max = self.shared.config.max_sessions;
         let peer = self.caller.peer();
-        let Some(opened) = Attachment::open(self.shared, peer, self.awake) else {
+        let Some(opened) = Attachment::open(self.shared, self.caller, self.awake) else {
             let has_share = self.shared.table.sessions.has_share(peer);
             let why = if has_share {
                 refusal::sessions_share_full
@@ -324,7 +325,7 @@ impl Dispatcher<'_> {
             key => {
                 let plain = &shared.table.plain;
                 let waiter = || waiter(ReplyKind::PlainResolution);
-                Ok(plain.resolve(&plain.key(key), self.arrived, waiter, &mut outcome))
+                Ok(plain.resolve(&self.plain_key(key), self.arrived, waiter, &mut outcome))
             }
         };
         self.scratch.outcome = outcome;
@@ -352,7 +353,7 @@ impl Dispatcher<'_> {
     ) -> Result<T, ErrorObject> {
         match self.scratch.session(id) {
             Some(session) => Ok(access(session)),
-            None => Attachment::to(self.shared, id, self.awake)
+            None => Attachment::to(self.shared, id, self.caller.principal(), self.awake)
                 .map(|attached| access(attached.session()))
                 .ok_or_else(|| refusal::session_unknown(id)),
         }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::SessionId;
+use redial_protocol::{Principal, SessionId};
 
 pub(crate) use self::account::Session;
 use self::registry::Registry;
@@ -118,6 +118,7 @@ impl<W> Sessions<W> {
     pub(crate) fn open(
         &self,
         peer: Peer,
+        owner: Option<&Principal>,
         now: Instant,
         waiters: &mut Vec<W>,
     ) -> Option<Arc<Session<W>>> {
@@ -129,7 +130,7 @@ impl<W> Sessions<W> {
         if is_full && !registry.make_room(peer, limits, now, waiters) {
             return None;
         }
-        Some(registry.open(peer, now, &self.taken))
+        Some(registry.open(peer, owner.cloned(), now, &self.taken))
     }
 
     /// Takes the name of a table that a store has kept.
@@ -142,17 +143,23 @@ impl<W> Sessions<W> {
     pub(crate) fn restore(
         &self,
         id: SessionId,
+        owner: Option<Principal>,
         acknowledged: &Acknowledged,
         now: Instant,
     ) -> Arc<Session<W>> {
-        let session = lock(&self.registry).restore(id, now, &self.taken);
+        let session = lock(&self.registry).restore(id, owner, now, &self.taken);
         session.restore(acknowledged);
         session
     }
 
-    /// Attaches a connection to a session, if it is known and its lease has not ended.
-    pub(crate) fn attach(&self, id: SessionId, now: Instant) -> Option<Arc<Session<W>>> {
-        lock(&self.registry).attach(id, self.limits.lease, now)
+    /// Attaches a connection to a session of this owner, if it is known and its lease has not ended.
+    pub(crate) fn attach(
+        &self,
+        id: SessionId,
+        owner: Option<&Principal>,
+        now: Instant,
+    ) -> Option<Arc<Session<W>>> {
+        lock(&self.registry).attach(id, owner, self.limits.lease, now)
     }
 
     /// A connection is gone: if it was the last one, the lease begins, or the session is forgotten, if

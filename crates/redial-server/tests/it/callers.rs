@@ -20,7 +20,7 @@ fn known(context: &Context) -> Value {
 fn server() -> Server {
     Server::builder()
         .query("now", async |(): (), context: Context| Ok(known(&context)))
-        .query("later", async |(): (), context: Context| {
+        .mutation("later", async |(): (), context: Context| {
             tokio::task::yield_now().await;
             Ok(known(&context))
         })

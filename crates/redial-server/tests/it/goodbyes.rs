@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::{CallKey, SessionId};
+use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
     Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, Store, StoreCall, StoreError,
 };
@@ -194,7 +194,7 @@ impl Store for Forgetful {
         call_back(done, Fenced::Never);
     }
 
-    fn open_session(&self, _: SessionId, done: Done<()>) {
+    fn open_session(&self, _: SessionId, _: Option<&Principal>, done: Done<()>) {
         call_back(done, ());
     }
 

@@ -26,6 +26,7 @@ mod not_executed;
 mod one_read;
 mod one_write;
 mod overload;
+mod ownership;
 mod races;
 mod resolving;
 mod running_shares;

@@ -12,6 +12,7 @@ impl Store for DiskStore {
         for (session, acknowledged) in &table.sessions {
             recovered(Recovered::Session {
                 session: *session,
+                owner: None,
                 acknowledged: acknowledged.clone(),
             });
         }
@@ -65,7 +66,7 @@ impl Store for DiskStore {
         });
     }
 
-    fn open_session(&self, session: SessionId, done: Done<()>) {
+    fn open_session(&self, session: SessionId, _: Option<&Principal>, done: Done<()>) {
         self.push(done, move |state| {
             state.table.sessions.entry(session).or_default();
             Ok(())

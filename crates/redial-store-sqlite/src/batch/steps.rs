@@ -1,6 +1,6 @@
 //! What each kind of job does in its batch's transaction.
 
-use redial_protocol::{CallKey, SessionCall, SessionId};
+use redial_protocol::{CallKey, Principal, SessionCall, SessionId};
 use redial_server::store::{
     Acknowledged, Begun, Claimed, Ending, Executed, Fenced, Intent, Outcome, StoreCall, StoreError,
 };
@@ -39,7 +39,7 @@ impl Batch<'_, '_> {
             Job::Begin(call, intent, _) => self.begin(call, intent),
             Job::Finish(key, outcome, _) => self.finish(key, outcome.as_deref()),
             Job::Fence(key, _) => self.fence(key),
-            Job::Open(session, _) => self.open(*session),
+            Job::Open(session, owner, _) => self.open(*session, owner.as_ref()),
             Job::Forget(session) => self.forget(*session),
             Job::Acknowledge(session, acknowledged) => {
                 self.memory.acknowledge(*session, acknowledged);
@@ -282,9 +282,13 @@ impl Batch<'_, '_> {
         Ok(Ok(Reply::Fenced(fenced)))
     }
 
-    fn open(&mut self, id: SessionId) -> Step<Result<Reply, StoreError>> {
+    fn open(
+        &mut self,
+        id: SessionId,
+        owner: Option<&Principal>,
+    ) -> Step<Result<Reply, StoreError>> {
         if !self.memory.sessions.contains_key(&id) {
-            self.statements.save_session(id, &Acknowledged::default())?;
+            self.statements.open_session(id, owner)?;
             self.memory.open(id);
             self.wrote(|| Witness::Session { id, is_there: true });
         }

@@ -7,6 +7,7 @@ mod full;
 mod growth;
 mod guarded;
 mod opening;
+mod principals;
 mod rig;
 mod unruly;
 mod workbench;

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use redial_protocol::SessionId;
+use redial_server::store::{Acknowledged, Recovered, Store};
 use redial_store_sqlite::{
     OpenError, Owner, SqliteStore,
     rusqlite::{self, Connection},
@@ -122,12 +124,56 @@ fn a_file_of_a_newer_version_names_both() {
             refused,
             OpenError::Newer {
                 found: 9,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
         "{refused}"
     );
+}
+
+/// The tables as version 1 made them.
+const DOWNGRADE: &str = "
+    DROP VIEW redial_calls;
+    ALTER TABLE redial_session DROP COLUMN principal;
+    CREATE VIEW redial_calls (id) AS SELECT slot FROM redial_record;
+    INSERT INTO redial_session VALUES (7, 2, '[1]');
+    INSERT INTO redial_record VALUES (1, 7, 3, 2, randomblob(16), x'3132', NULL, NULL);
+    INSERT INTO redial_plain_0 VALUES (1, x'026964', 2, randomblob(16), x'3132', NULL, NULL);
+    UPDATE redial_meta SET version = 1;
+";
+
+/// A file of an older version loses what it knows, or is half upgraded.
+#[test]
+fn a_file_of_version_1_is_upgraded_once_and_keeps_everything() {
+    let folder = Folder::new();
+    let file = folder.file("it.db");
+    drop(SqliteStore::open(&file).unwrap());
+    let old = Connection::open(&file).unwrap();
+    old.execute_batch(DOWNGRADE).unwrap();
+    drop(old);
+    for _ in 0..2 {
+        let store = SqliteStore::open(&file).unwrap();
+        let mut recovered = Vec::new();
+        store.recover(&mut |one| recovered.push(one)).unwrap();
+        assert_eq!(recovered.len(), 3, "{recovered:?}");
+        assert_eq!(
+            recovered[0],
+            Recovered::Session {
+                session: SessionId::from_bits(7),
+                owner: None,
+                acknowledged: Acknowledged {
+                    below: 2,
+                    open: vec![1]
+                },
+            }
+        );
+    }
+    let connection = Connection::open(&file).unwrap();
+    let ids: rusqlite::Result<Vec<String>> = connection
+        .prepare("SELECT id FROM redial_calls WHERE principal IS NULL ORDER BY id")
+        .and_then(|mut rows| rows.query_map([], |row| row.get(0))?.collect());
+    assert_eq!(ids.unwrap(), ["00000000-0000-8007-8000-000000000003", "id"]);
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub(crate) fn open_session(store: &SqliteStore) {
     let (sender, opened) = channel();
     store.open_session(
         SESSION,
+        None,
         Box::new(move |result| sender.send(result).unwrap()),
     );
     store.flush();

@@ -1,12 +1,12 @@
 //! Cases of calls that are recorded twice, and of plain ids.
 
-use redial_protocol::CallKey;
+use redial_protocol::{CallKey, Principal};
 use redial_server::store::{Begun, Claimed, Fenced, Recovered, RecoveredState};
 
 use super::{add, open, recorded, resumable, state};
 use crate::{
     End, Rig,
-    client::{call, key, session},
+    client::{below, call, key, session},
 };
 
 pub fn an_interrupted_call_is_recovered_as_started(rig: &dyn Rig) {
@@ -122,6 +122,63 @@ fn plain() -> [CallKey; 3] {
         CallKey::Text("ä\0".into()),
         CallKey::Integer("-7".into()),
     ]
+}
+
+/// The same ids of two principals, and of none.
+pub fn the_same_plain_id_of_another_principal_is_another_call(rig: &dyn Rig) {
+    let mut client = open(rig);
+    let mut known = Vec::new();
+    for key in plain() {
+        let owned = ["token:one", "token:two"].map(principal);
+        let owned = owned.map(|principal| key.clone().owned_by(&principal));
+        for key in [key].into_iter().chain(owned) {
+            let fingerprint = known.len() as u128;
+            let outcome = client.run_new(call(key.clone(), fingerprint), add());
+            let begun = RecoveredState::Finished(outcome.into_bytes());
+            known.push((key, fingerprint, begun));
+        }
+    }
+    client = client.crash();
+    for (key, fingerprint, state) in known {
+        let record = Recovered::Record {
+            key,
+            fingerprint,
+            state,
+        };
+        assert!(client.recovered.contains(&record), "{record:?}");
+    }
+    assert_eq!(client.counter("k"), 9);
+}
+
+/// Whatever is written about a session later.
+pub fn a_session_stays_its_principals(rig: &dyn Rig) {
+    let client = open(rig);
+    let owner = principal("cert:billing.example");
+    client
+        .settle(&client.hand_in_session_of(session(2), Some(&owner)))
+        .unwrap();
+    let mut client = client.crash();
+    for number in 0..300 {
+        let mut call = call(key(2, number), 7);
+        call.acknowledged = below(number);
+        client.run_new(call, add());
+        if number % 100 == 99 {
+            client.store.acknowledge(session(2), below(number + 1));
+            client = client.close();
+        }
+        let owners = client.recovered.iter().filter_map(|one| match one {
+            Recovered::Session { session, owner, .. } => Some((*session, owner.clone())),
+            Recovered::Record { .. } => None,
+        });
+        let mut owners: Vec<_> = owners.collect();
+        owners.sort();
+        let expected = [(session(1), None), (session(2), Some(owner.clone()))];
+        assert_eq!(owners, expected, "{number}");
+    }
+}
+
+fn principal(name: &str) -> Principal {
+    Principal::new(name).expect("a short name")
 }
 
 pub fn plain_ids_are_recovered(rig: &dyn Rig) {

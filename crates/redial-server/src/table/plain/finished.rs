@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, mem::size_of, time::Duration};
 
-use redial_protocol::CallKey;
+use redial_protocol::{CallKey, OwnedKey};
 
 use super::{
     index::{Index, Live},
@@ -36,7 +36,8 @@ struct Record {
     expires: Millis,
 }
 
-/// A UUID's bytes, or of another key which kind it is and how long; its text lies with the outcome.
+/// A UUID's bytes, or of another key which kind it is and how long; its text lies with the outcome, and
+/// before it the name of its principal.
 type ShortKey = [u8; 16];
 
 /// Records that expire together.
@@ -119,17 +120,28 @@ impl Finished {
     /// The outcome of a record, if it is that of this call.
     fn outcome_of(&self, at: usize, key: &CallKey) -> Option<[&[u8]; 2]> {
         let record = self.records.get(at)?;
-        let (short, text) = parts(key);
-        let is_uuid = text.is_none();
-        if record.key != short || record.is_uuid() != is_uuid {
+        let parts = parts(key);
+        if record.key != parts.short || record.is_uuid() != parts.is_uuid() {
             return None;
         }
-        let text = text.unwrap_or_default();
         let start = (record.start() - self.first_start) as usize;
-        let outcome_start = start + text.len();
-        let [one, other] = self.bytes.pieces(start..outcome_start);
-        let is_it = text.starts_with(one) && text.ends_with(other);
+        let mut outcome_start = start;
+        let mut is_it = true;
+        if let Some(owner) = parts.owner {
+            is_it = self.is_at(outcome_start, owner);
+            outcome_start += owner.len();
+        }
+        if let Some(text) = parts.text {
+            is_it &= self.is_at(outcome_start, text);
+            outcome_start += text.len();
+        }
         is_it.then(|| self.bytes.pieces(outcome_start..self.end_of(at)))
+    }
+
+    /// Whether this text stands there.
+    fn is_at(&self, start: usize, text: &[u8]) -> bool {
+        let [one, other] = self.bytes.pieces(start..start + text.len());
+        text.starts_with(one) && text.ends_with(other)
     }
 
     /// Where the bytes of a record end, counted from those that are there.
@@ -142,7 +154,7 @@ impl Finished {
 
     pub(super) fn push(&mut self, new: &NewRecord<'_>, expires: Millis) {
         let expires = self.join_group(expires);
-        let (key, text) = parts(new.key);
+        let parts = parts(new.key);
         let start = self.first_start + self.bytes.len() as u64;
         if !self.index.has_room(self.records.len()) {
             let hashes = self.records.iter().map(|record| record.hash);
@@ -150,14 +162,15 @@ impl Finished {
         }
         self.index.insert(new.hash, self.live());
         self.records.push(Record {
-            key,
+            key: parts.short,
             fingerprint: new.fingerprint,
-            start: start << 1 | u64::from(text.is_none()),
+            start: start << 1 | u64::from(parts.is_uuid()),
             hash: new.hash,
             expires,
         });
-        let text = text.unwrap_or_default();
-        self.bytes.extend(text);
+        for text in parts.beside() {
+            self.bytes.extend(text);
+        }
         self.bytes.extend(new.outcome);
     }
 
@@ -248,16 +261,71 @@ impl Record {
     }
 }
 
-/// What a record stores of a key inline, and what beside it, which is nothing for a UUID.
-fn parts(key: &CallKey) -> (ShortKey, Option<&[u8]>) {
+/// What a record stores of a key.
+#[derive(Clone, Copy, Debug)]
+struct Parts<'k> {
+    /// Inline.
+    short: ShortKey,
+    /// Beside the record: the name of its principal, if it has one...
+    owner: Option<&'k [u8]>,
+    /// ...and its text. Nothing for a UUID that has none.
+    text: Option<&'k [u8]>,
+}
+
+impl<'k> Parts<'k> {
+    fn is_uuid(&self) -> bool {
+        self.text.is_none()
+    }
+
+    fn beside(self) -> impl Iterator<Item = &'k [u8]> {
+        self.owner.into_iter().chain(self.text)
+    }
+}
+
+fn parts(key: &CallKey) -> Parts<'_> {
     let (kind, text) = match key {
-        CallKey::Uuid(uuid) => return (*uuid, None),
-        CallKey::Session(call) => return (call.uuid().into_bytes(), None),
-        CallKey::Text(text) => (0, text),
-        CallKey::Integer(text) => (1, text),
+        CallKey::Uuid(uuid) => return uuid_parts(*uuid),
+        CallKey::Session(call) => return uuid_parts(call.uuid().into_bytes()),
+        CallKey::Text(text) => (0, text.as_bytes()),
+        CallKey::Integer(text) => (1, text.as_bytes()),
+        CallKey::Owned(owned) => return owned_parts(owned),
     };
-    let number = (text.len() as u128) << 1 | kind;
-    (number.to_be_bytes(), Some(text.as_bytes()))
+    Parts {
+        short: short(0, text, kind),
+        owner: None,
+        text: Some(text),
+    }
+}
+
+fn uuid_parts(uuid: ShortKey) -> Parts<'static> {
+    Parts {
+        short: uuid,
+        owner: None,
+        text: None,
+    }
+}
+
+#[cold]
+fn owned_parts(owned: &OwnedKey) -> Parts<'_> {
+    let owner = owned.principal.as_str().as_bytes();
+    let (kind, text): (_, &[u8]) = match &owned.key {
+        CallKey::Text(text) => (0, text.as_bytes()),
+        CallKey::Integer(text) => (1, text.as_bytes()),
+        CallKey::Uuid(uuid) => (2, uuid),
+        // A key of a principal is a plain id's.
+        CallKey::Session(_) | CallKey::Owned(_) => (3, &[]),
+    };
+    Parts {
+        short: short(owner.len(), text, kind),
+        owner: Some(owner),
+        text: Some(text),
+    }
+}
+
+/// Which kind of key it is, and how long what lies beside the record.
+fn short(owner_bytes: usize, text: &[u8], kind: u128) -> ShortKey {
+    let number = (owner_bytes as u128) << 64 | (text.len() as u128) << 2 | kind;
+    number.to_be_bytes()
 }
 
 /// The memory of a record without its bytes, in bytes.
@@ -265,7 +333,8 @@ const RECORD_BYTES: usize = size_of::<Record>() + BESIDE_BYTES;
 
 /// The memory of a record with an outcome of this length, in bytes.
 pub(super) fn record_bytes(key: &CallKey, outcome_bytes: usize) -> usize {
-    RECORD_BYTES + key.heap_bytes() + outcome_bytes
+    let beside = parts(key).beside().map(<[u8]>::len);
+    RECORD_BYTES + beside.sum::<usize>() + outcome_bytes
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use redial_protocol::SessionId;
+use redial_protocol::{Principal, SessionId};
 
 use crate::{
     store::Acknowledged,
@@ -26,6 +26,8 @@ const PORTION_BYTES: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Session<W> {
     id: SessionId,
+    /// Whose session it is.
+    owner: Option<Principal>,
     account: Mutex<Account<W>>,
     /// What all sessions have taken, in bytes.
     total_taken: Arc<AtomicUsize>,
@@ -51,11 +53,13 @@ pub(crate) struct AckResult<W> {
 impl<W> Session<W> {
     pub(super) fn new(
         id: SessionId,
+        owner: Option<Principal>,
         total_taken: &Arc<AtomicUsize>,
         peer_taken: Arc<AtomicUsize>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
+            owner,
             account: Mutex::new(Account {
                 records: Records::default(),
                 taken_bytes: 0,
@@ -67,6 +71,11 @@ impl<W> Session<W> {
 
     pub(crate) fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Whose session it is; `None` if it is that of callers without a principal.
+    pub(crate) fn owner(&self) -> Option<&Principal> {
+        self.owner.as_ref()
     }
 
     /// The one way to the records. Those who hold a session are attached to it, or run a call of

@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::SessionId;
+use redial_protocol::{Principal, SessionId};
 
 use super::{account::Session, shares::SessionShares};
 use crate::{
@@ -28,6 +28,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Registry<W> {
     by_id: HashMap<u64, Entry<W>, std::hash::RandomState>,
+    /// The sessions of each principal, where another one's are not even looked for: that would take
+    /// another time than to look for an unknown one.
+    owned: HashMap<Principal, HashSet<u64, std::hash::RandomState>, std::hash::RandomState>,
     /// Sessions without a connection, the one first whose lease ends first.
     idle: BTreeSet<(Instant, SessionId)>,
     /// Those of them that keep no outcome and run no call.
@@ -44,6 +47,8 @@ pub(super) struct Registry<W> {
 #[derive(Debug)]
 struct Entry<W> {
     session: Arc<Session<W>>,
+    /// It is a principal's.
+    is_owned: bool,
     /// Who has opened it.
     peer: Peer,
     /// How many connections are attached.
@@ -61,6 +66,7 @@ impl<W> Registry<W> {
     pub(super) fn new(mut rng: ChaCha8Rng, process: Option<u32>) -> Self {
         Self {
             by_id: HashMap::default(),
+            owned: HashMap::default(),
             idle: BTreeSet::new(),
             empty: BTreeSet::new(),
             shares: SessionShares::default(),
@@ -91,6 +97,7 @@ impl<W> Registry<W> {
         }
         // Those who wait for their calls are the other process's to answer.
         self.by_id.clear();
+        self.owned.clear();
         self.idle.clear();
         self.empty.clear();
         self.shares.clear();
@@ -111,33 +118,41 @@ impl<W> Registry<W> {
     pub(super) fn open(
         &mut self,
         peer: Peer,
+        owner: Option<Principal>,
         now: Instant,
         taken: &Arc<AtomicUsize>,
     ) -> Arc<Session<W>> {
         let id = self.new_id();
-        self.insert(id, peer, now, taken)
+        self.insert(id, owner, peer, now, taken)
     }
 
     /// Takes back a session that a store has kept, with one connection.
     pub(super) fn restore(
         &mut self,
         id: SessionId,
+        owner: Option<Principal>,
         now: Instant,
         taken: &Arc<AtomicUsize>,
     ) -> Arc<Session<W>> {
-        self.insert(id, Peer::Recovered, now, taken)
+        self.insert(id, owner, Peer::Recovered, now, taken)
     }
 
     fn insert(
         &mut self,
         id: SessionId,
+        owner: Option<Principal>,
         peer: Peer,
         now: Instant,
         taken: &Arc<AtomicUsize>,
     ) -> Arc<Session<W>> {
-        let session = Session::new(id, taken, self.shares.open(peer));
+        let is_owned = owner.is_some();
+        if let Some(owner) = &owner {
+            self.owned.entry_ref(owner).or_default().insert(id.bits());
+        }
+        let session = Session::new(id, owner, taken, self.shares.open(peer));
         let entry = Entry {
             session: Arc::clone(&session),
+            is_owned,
             peer,
             connections: 1,
             idle_since: now,
@@ -153,13 +168,22 @@ impl<W> Registry<W> {
         self.table = name;
     }
 
+    /// The session of this owner, with one connection more. Another owner's is as unknown as one that
+    /// never was.
     pub(super) fn attach(
         &mut self,
         id: SessionId,
+        owner: Option<&Principal>,
         lease: Duration,
         now: Instant,
     ) -> Option<Arc<Session<W>>> {
+        if let Some(owner) = owner {
+            self.owned.get(owner)?.get(&id.bits())?;
+        }
         let entry = self.by_id.get_mut(&id.bits())?;
+        if entry.is_owned != owner.is_some() {
+            return None;
+        }
         if entry.connections == 0 {
             // The sweep may not have come by yet.
             entry.is_expired |= has_passed(entry.idle_since, lease, now);
@@ -274,12 +298,29 @@ impl<W> Registry<W> {
         self.idle.remove(&abandoned);
         self.empty.remove(&abandoned);
         self.shares.forget(entry.peer, abandoned);
+        if let Some(owner) = entry.session.owner() {
+            self.disown(owner, id);
+        }
         self.forgotten.push(id);
         Some(entry.session)
     }
 
+    fn disown(&mut self, owner: &Principal, id: SessionId) {
+        if let Some(sessions) = self.owned.get_mut(owner) {
+            sessions.remove(&id.bits());
+            if sessions.is_empty() {
+                self.owned.remove(owner);
+            }
+        }
+    }
+
     pub(super) fn take_forgotten(&mut self) -> Vec<SessionId> {
         std::mem::take(&mut self.forgotten)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_disowned(&self) -> bool {
+        self.owned.is_empty()
     }
 
     fn new_id(&mut self) -> SessionId {

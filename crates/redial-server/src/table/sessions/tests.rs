@@ -32,7 +32,7 @@ fn sessions(seed: u64) -> (Sessions<u32>, Instant) {
 
 fn open(sessions: &Sessions<u32>, now: Instant) -> Option<Arc<Session<u32>>> {
     let mut gone = Vec::new();
-    let session = sessions.open(Peer::Local, now, &mut gone);
+    let session = sessions.open(Peer::Local, None, now, &mut gone);
     assert!(gone.is_empty(), "no one waits for anything");
     session
 }
@@ -76,16 +76,20 @@ fn a_session_lives_as_long_as_a_connection_and_then_its_lease() {
     let (sessions, now) = sessions(1);
     let session = open(&sessions, now).unwrap();
     let much_later = now + LEASE * 100;
-    let again = sessions.attach(session.id(), much_later).unwrap();
+    let again = sessions.attach(session.id(), None, much_later).unwrap();
     sessions.detach(&session, much_later);
     assert_eq!(sessions.expire(much_later + LEASE * 2, 10).count, 0);
     let gone = much_later + LEASE * 3;
     sessions.detach(&again, gone);
     // A moment before the end it is known, and the lease begins anew.
     let before_end = gone + LEASE - Duration::from_millis(1);
-    let third = sessions.attach(session.id(), before_end).unwrap();
+    let third = sessions.attach(session.id(), None, before_end).unwrap();
     sessions.detach(&third, before_end);
-    assert!(sessions.attach(session.id(), before_end + LEASE).is_none());
+    assert!(
+        sessions
+            .attach(session.id(), None, before_end + LEASE)
+            .is_none()
+    );
 }
 
 /// Its calls have been sent again under another session, since the peer has heard that they can't
@@ -96,9 +100,9 @@ fn a_session_that_was_unknown_once_stays_so_at_an_earlier_time() {
     let session = open(&sessions, now).unwrap();
     sessions.detach(&session, now);
     let end = now + LEASE;
-    assert!(sessions.attach(session.id(), end).is_none());
+    assert!(sessions.attach(session.id(), None, end).is_none());
     let just_before = end - Duration::from_micros(1);
-    assert!(sessions.attach(session.id(), just_before).is_none());
+    assert!(sessions.attach(session.id(), None, just_before).is_none());
     assert_eq!(sessions.expire(end, 10).count, 1);
 }
 
@@ -110,11 +114,11 @@ fn the_sweep_forgets_what_has_ended_and_nothing_else() {
     sessions.detach(&one, now);
     sessions.detach(&other, now);
     let half = now + LEASE / 2;
-    let other = sessions.attach(other.id(), half).unwrap();
+    let other = sessions.attach(other.id(), None, half).unwrap();
     sessions.detach(&other, half);
     sessions.expire(now + LEASE, 10);
     assert_eq!((sessions.len(), sessions.usage().records), (1, 0));
-    assert!(sessions.attach(one.id(), now + LEASE).is_none());
+    assert!(sessions.attach(one.id(), None, now + LEASE).is_none());
     sessions.expire(half + LEASE, 10);
     assert_eq!(sessions.len(), 0);
 }
@@ -124,7 +128,9 @@ fn a_session_that_is_attached_to_again_is_not_swept_with_its_old_lease() {
     let (sessions, now) = sessions(3);
     let session = open(&sessions, now).unwrap();
     sessions.detach(&session, now);
-    let _attached = sessions.attach(session.id(), now + LEASE / 2).unwrap();
+    let _attached = sessions
+        .attach(session.id(), None, now + LEASE / 2)
+        .unwrap();
     sessions.expire(now + LEASE * 10, 10);
     assert_eq!(sessions.len(), 1);
 }
@@ -142,12 +148,12 @@ fn room_is_made_by_what_is_empty_and_then_by_what_was_abandoned_first() {
     assert!(open(&sessions, now).is_none());
     let now = now + GRACE;
     let third = open(&sessions, now).unwrap();
-    assert!(sessions.attach(idle.id(), now).is_none());
+    assert!(sessions.attach(idle.id(), None, now).is_none());
     assert!(open(&sessions, now).is_some());
-    assert!(sessions.attach(unacknowledged.id(), now).is_none());
+    assert!(sessions.attach(unacknowledged.id(), None, now).is_none());
     assert!(open(&sessions, now).is_none());
-    assert!(sessions.attach(connected.id(), now).is_some());
-    assert!(sessions.attach(third.id(), now).is_some());
+    assert!(sessions.attach(connected.id(), None, now).is_some());
+    assert!(sessions.attach(third.id(), None, now).is_some());
 }
 
 #[test]
@@ -166,7 +172,7 @@ fn room_is_made_however_many_others_have_come_back_or_left_something_behind() {
     let opened: Vec<_> = (0..100).map(|_| open(&sessions, now).unwrap()).collect();
     for session in &opened {
         sessions.detach(session, now);
-        sessions.attach(session.id(), now).unwrap();
+        sessions.attach(session.id(), None, now).unwrap();
     }
     assert!(open(&sessions, now).is_none());
     sessions.detach(&opened[0], now);
@@ -186,7 +192,7 @@ fn a_session_that_holds_an_outcome_by_now_goes_after_those_that_hold_none() {
     run(&all[0]);
     run(&all[2]);
     assert!(open(&sessions, now + GRACE).is_some());
-    let is_known = all.map(|one| sessions.attach(one.id(), now + GRACE).is_some());
+    let is_known = all.map(|one| sessions.attach(one.id(), None, now + GRACE).is_some());
     assert_eq!(is_known, [true, false, true]);
 }
 
@@ -203,7 +209,7 @@ fn a_question_about_a_call_is_answered_when_its_session_makes_room() {
     }
     // The two that hold nothing may go at once; it is the one whose call runs that is awaited.
     for _ in 0..3 {
-        let opened = sessions.open(Peer::Local, now + LEASE, &mut gone);
+        let opened = sessions.open(Peer::Local, None, now + LEASE, &mut gone);
         assert!(opened.is_some());
     }
     assert_eq!(gone, [asker]);
@@ -216,7 +222,7 @@ fn a_session_that_comes_and_goes_is_forgotten_when_its_last_lease_ends() {
     let session = open(&sessions, now).unwrap();
     let last = (0..10).fold(now, |time, _| {
         sessions.detach(&session, time);
-        sessions.attach(session.id(), time).unwrap();
+        sessions.attach(session.id(), None, time).unwrap();
         time + LEASE / 3
     });
     sessions.detach(&session, last);
@@ -230,8 +236,33 @@ fn another_table_knows_no_session_of_this_one() {
     let ((one, now), (other, _)) = (sessions(5), sessions(6));
     assert_ne!(one.table(), other.table());
     let session = open(&one, now).unwrap();
-    assert!(other.attach(session.id(), now).is_none());
-    assert!(other.attach(SessionId::from_bits(7), now).is_none());
+    assert!(other.attach(session.id(), None, now).is_none());
+    assert!(other.attach(SessionId::from_bits(7), None, now).is_none());
+}
+
+/// Whose session it is counts for as long as there is one, and nothing is left of it then.
+#[test]
+fn a_session_is_unknown_to_all_but_its_owner() {
+    let (sessions, now) = sessions(5);
+    let [one, other] = ["one", "other"].map(|name| Principal::new(name).unwrap());
+    let open = |owner: Option<&Principal>| {
+        let opened = sessions.open(Peer::Local, owner, now, &mut Vec::new());
+        opened.unwrap()
+    };
+    let (of_one, of_none) = (open(Some(&one)), open(None));
+    for (session, owner) in [(&of_one, Some(&one)), (&of_none, None)] {
+        for asking in [None, Some(&one), Some(&other)] {
+            let attached = sessions.attach(session.id(), asking, now);
+            assert_eq!(attached.is_some(), asking == owner, "{asking:?}");
+            if let Some(session) = attached {
+                sessions.detach(&session, now);
+            }
+        }
+    }
+    sessions.detach(&of_one, now);
+    assert_eq!(sessions.expire(now + LEASE, 10).count, 1);
+    assert!(sessions.attach(of_one.id(), Some(&one), now).is_none());
+    assert!(lock(&sessions.registry).is_disowned());
 }
 
 /// The copy knows no session of before, names itself anew, and opens none that the other one does.
@@ -245,8 +276,8 @@ fn a_forked_table_is_another_table() {
     for (sessions, process) in [(&parent, PARENT), (&child, PARENT + 1)] {
         sessions.renew(&Origin::new(process, 0, [0; 32]));
     }
-    assert!(parent.attach(before.id(), now).is_some());
-    assert!(child.attach(before.id(), now).is_none());
+    assert!(parent.attach(before.id(), None, now).is_some());
+    assert!(child.attach(before.id(), None, now).is_none());
     assert_eq!(child.len(), 0);
     assert_ne!(parent.table(), child.table());
     let (of_parent, of_child) = (open(&parent, now).unwrap(), open(&child, now).unwrap());
@@ -422,7 +453,7 @@ impl SessionModel {
                 let is_idle = self.connections == 0;
                 self.is_expired |= is_idle && has_passed(self.idle_since, LEASE, now);
                 let is_known = !self.is_expired && !self.is_forgotten;
-                let found = sessions.attach(self.session.id(), now);
+                let found = sessions.attach(self.session.id(), None, now);
                 assert_eq!(found.is_some(), is_known, "{self:?}");
                 self.connections += usize::from(is_known);
             }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use proptest::prelude::*;
+use redial_protocol::Principal;
 
 use super::*;
 
@@ -62,12 +63,17 @@ fn hash_of(key: &CallKey) -> u32 {
     let bytes: &[u8] = match key {
         CallKey::Uuid(uuid) => uuid,
         CallKey::Text(text) | CallKey::Integer(text) => text.as_bytes(),
+        CallKey::Owned(owned) => return hash_of(&owned.key),
         CallKey::Session(_) => &[],
     };
     let all = bytes.iter().fold(7, |all: u32, byte| {
         all.wrapping_mul(31).wrapping_add((*byte).into())
     });
     all.wrapping_mul(0x9e37_79b9)
+}
+
+fn owned(key: CallKey, name: &str) -> CallKey {
+    key.owned_by(&Principal::new(name).unwrap())
 }
 
 fn uuid(number: u64) -> CallKey {
@@ -155,8 +161,15 @@ fn keys_that_are_no_uuids_lie_with_their_outcomes_and_go_with_them() {
         text(&"k".repeat(128)),
         uuid(12),
         // What a short text would look like if it were taken for a UUID.
-        CallKey::Uuid(4_u128.to_be_bytes()),
+        CallKey::Uuid(8_u128.to_be_bytes()),
         text("é"),
+        // The same bytes beside the record, or the same id.
+        owned(text("12"), "a"),
+        owned(text("12"), "a1"),
+        owned(text("112"), "a"),
+        owned(CallKey::Integer("12".into()), "a"),
+        owned(uuid(12), "a"),
+        owned(uuid(12), &"n".repeat(256)),
     ];
     let mut kept = 0;
     // Often enough to have the ring's end in the middle of each.
@@ -251,13 +264,18 @@ fn steps() -> impl Strategy<Value = Vec<FinishedStep>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// A third of them are texts, of which some are long, and a third integers; of few hashes, or of
-/// many.
+/// A third of them are texts, of which some are long, and a third integers; some are a principal's; of
+/// few hashes, or of many.
 fn named(name: u16, hashes: u32) -> (CallKey, u32) {
     let key = match name % 3 {
         0 => uuid(name.into()),
         1 => CallKey::Integer(name.to_string().into()),
         _ => CallKey::Text("k".repeat((name / 3 % 128 + 1).into()).into()),
+    };
+    let key = match name % 5 {
+        0 => owned(key, "k"),
+        1 => owned(key, "token:kk"),
+        _ => key,
     };
     let hash = (u32::from(name) % hashes).wrapping_mul(0x9e37_79b9);
     (key, hash)

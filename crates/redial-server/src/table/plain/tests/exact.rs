@@ -63,7 +63,7 @@ fn key(name: usize) -> PlainKey {
         4 => CallKey::Text((name - 1).to_string().into()),
         5 => CallKey::Text(format!("{}{name}", &long[..120]).into()),
         // What a short text would look like if it were taken for a UUID.
-        _ => CallKey::Uuid((u128::from(name as u8 % 3) << 1).to_be_bytes()),
+        _ => CallKey::Uuid((u128::from(name as u8 % 3) << 2).to_be_bytes()),
     };
     let (shard, hash) = (name as u64 % 2, name as u64 / 2 % 2);
     PlainKey {
