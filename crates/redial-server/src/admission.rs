@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::peers::{Lane, PeerSlot};
+pub(crate) use self::peers::{Lane, PeerSlot, Taken};
 use self::{peers::Peers, queue::Turns};
 use crate::{peer::Peer, share::Share};
 
@@ -79,6 +79,8 @@ struct State<J> {
     running: usize,
     /// Run permits by method.
     running_of: Box<[usize]>,
+    /// How many of those a method may have.
+    max_running_of: Box<[usize]>,
     /// Slots in the queue that are taken or reserved.
     queued: usize,
     peers: Peers<J>,
@@ -86,12 +88,15 @@ struct State<J> {
 }
 
 impl<J> Admission<J> {
-    pub(crate) fn new(limits: AdmissionLimits, methods: usize) -> Self {
+    /// With the run permits that each method may have.
+    pub(crate) fn new(limits: AdmissionLimits, max_running_of: Box<[usize]>) -> Self {
+        let methods = max_running_of.len();
         Self {
             limits,
             state: Mutex::new(State {
                 running: 0,
                 running_of: vec![0; methods].into(),
+                max_running_of,
                 queued: 0,
                 peers: Peers::new(methods),
                 turns: Turns::new(methods),
@@ -190,6 +195,26 @@ impl<J> Admission<J> {
         job
     }
 
+    /// Takes jobs out of the queue and leaves their slots reserved: [put back](Self::put_back) the jobs
+    /// that are to stay, and [release](Self::release_queue_slot) the slots of the others. With where
+    /// each was in its lane.
+    pub(crate) fn take_where(&self, is_it: impl Fn(&J) -> bool) -> Vec<Taken<J>> {
+        let state = &mut *self.lock();
+        let turns = &mut state.turns;
+        state
+            .peers
+            .take_where(is_it, |emptied| turns.remove(emptied))
+    }
+
+    /// Puts a job back to a place in its lane. Ask for the [`next_runnable`](Self::next_runnable)
+    /// afterwards.
+    pub(crate) fn put_back(&self, taken: Taken<J>) {
+        let (state, lane) = (&mut *self.lock(), taken.lane);
+        if state.peers.put_back(taken) {
+            state.turns.add(lane);
+        }
+    }
+
     /// Takes all jobs out of the queue, for a server that is about to stop.
     pub(crate) fn drain(&self) -> Vec<J> {
         let (mut state, mut jobs) = (self.lock(), Vec::new());
@@ -252,10 +277,8 @@ impl<J> State<J> {
 
     fn method_may_run(&self, limits: &AdmissionLimits, method: usize) -> bool {
         let free = limits.max_running.saturating_sub(self.running);
-        limits
-            .share()
-            .larger()
-            .allows(self.running_of[method], free)
+        let running = self.running_of[method];
+        running < self.max_running_of[method] && limits.share().larger().allows(running, free)
     }
 
     fn peer_may_run(&self, limits: &AdmissionLimits, lane: Lane) -> bool {

@@ -51,6 +51,7 @@ impl AwakeClock {
             config.idle_timeout,
             config.frame_timeout,
             config.write_timeout,
+            config.execution_timeout.unwrap_or(MAX_GAP * PART),
         ];
         let shortest = shortest.into_iter().min().unwrap_or(MAX_GAP);
         let max_gap = (shortest / PART).clamp(MIN_GAP, MAX_GAP);

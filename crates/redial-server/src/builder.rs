@@ -21,6 +21,7 @@ use crate::{
     fault::Faults,
     function::{AsyncHandler, ContextHandler, ParamsHandler},
     handler::TypedHandler,
+    method_limits::MethodLimits,
     observe::Observer,
     recovery,
     router::{MethodBody, Router},
@@ -268,6 +269,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Bounds the calls of one method: how long a handler may run, and how many run at once. So a method
+    /// whose handlers hang is left by its calls, and takes no more permits than it may.
+    #[must_use]
+    pub fn method_limits(mut self, name: &str, limits: MethodLimits) -> Self {
+        let set = self.router.set_limits(name, limits);
+        self.error = self.error.or(set.err());
+        self
+    }
+
     /// Lets requests and replies go wrong by these rules, which can be changed at any time
     /// through a clone of `faults`. Without this the server has rules of its own, none of them
     /// set: see [`Server::faults`].
@@ -337,15 +347,16 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] if a method has two handlers or a reserved name, if a limit lets nothing
-    /// through, if a transaction has no store, if the store can't be read, or if the system has no
+    /// [`BuildError`] if a method has two handlers or a reserved name, if a limit, of the server or of a
+    /// method, lets nothing through, if a transaction has no store, if the store can't be read, or if the system has no
     /// random numbers.
-    pub fn build(self) -> Result<Server, BuildError> {
+    pub fn build(mut self) -> Result<Server, BuildError> {
         if let Some(error) = self.error {
             return Err(error);
         }
         self.config.check()?;
         self.check_transactions()?;
+        (self.router).set_default_timeout(self.config.execution_timeout);
         let rng = match self.session_seed {
             Some(seed) => ChaCha8Rng::seed_from_u64(seed),
             None => ChaCha8Rng::try_from_rng(&mut SysRng)
@@ -364,7 +375,9 @@ impl ServerBuilder {
             None => Vec::new(),
         };
         let limits = self.config.admission_limits();
-        let admission = Admission::new(limits, self.router.methods().len());
+        let methods = self.router.methods().iter();
+        let max_running_of = methods.map(|method| method.limits.max_running.unwrap_or(usize::MAX));
+        let admission = Admission::new(limits, max_running_of.collect());
         self.config.fit_to_frame(&mut discover);
         Ok(Server {
             shared: Arc::new(Shared {
@@ -392,6 +405,7 @@ impl ServerBuilder {
                 goodbyes: Default::default(),
                 sweeping: Default::default(),
                 next_look: Default::default(),
+                next_clearing: Default::default(),
                 spawn_background: self
                     .spawn_background
                     .unwrap_or_else(|| Box::new(|task| drop(tokio::spawn(task)))),

@@ -76,6 +76,14 @@ pub struct Config {
     /// How many calls run at once. Default 256. Beyond, they queue. Freed permits go round the
     /// methods, and within a method round the peers.
     pub max_running: usize,
+    /// How long a handler may run, in time awake, where its method has no timeout of
+    /// [its own](crate::MethodLimits). Default `None`: as long as it likes. More than 0. Beyond, its
+    /// future is dropped and the call ends as -32008, which is recorded as its outcome: its run permit is
+    /// free, and no attempt executes it again. Counted from when it first waits, and only a handler that
+    /// waits can be stopped: one that computes, or a thread that it has started, goes on, and whatever
+    /// it comes to changes nothing. Handlers inside a transaction of a store have no timeout. Too short,
+    /// calls end with an effect that their callers don't know of.
+    pub execution_timeout: Option<Duration>,
     /// What the calls of one method that one peer sends leave to others, in per cent of the run
     /// permits that those don't have; all calls of a peer, and all of a method, leave half of that.
     /// Default 25: alone they get three quarters of `max_running` (192; 3 of 4; all of 3 or fewer), and
@@ -83,7 +91,8 @@ pub struct Config {
     /// run at once on a server with nothing else to do. 0 to 90; 0 reserves nothing. Beyond, calls
     /// queue.
     pub running_reserve_percent: u32,
-    /// How many calls are queued until others finish. Default 1,024. Beyond: -32001, with a `retry_after_ms` that
+    /// How many calls are queued until others finish. Default 1,024. A call whose deadline passes there,
+    /// or a query whose connection ends, leaves the queue unexecuted, within a second. Beyond: -32001, with a `retry_after_ms` that
     /// grows with the queue. A full queue takes a call of a peer that has fewer in it than another,
     /// or of a method that its peer has fewer of, in place of the newest of the larger number, which
     /// is refused without having been executed.
@@ -137,6 +146,7 @@ impl Default for Config {
             max_all_session_bytes: 256 * 1024 * 1024,
             max_joined: 64,
             max_running: 256,
+            execution_timeout: None,
             running_reserve_percent: 25,
             max_queued: 1_024,
             max_connections: 1_024,
@@ -164,6 +174,10 @@ impl Config {
         )?;
         let lease = self.session_lease;
         require(lease >= least, "session_lease", lease, "1 ms or more")?;
+        if let Some(timeout) = self.execution_timeout {
+            let is_met = timeout > Duration::ZERO;
+            require(is_met, "execution_timeout", timeout, "more than 0, or None")?;
+        }
         let at_least_one = [
             ("limits.max_frame_bytes", self.limits.max_frame_bytes),
             ("limits.max_batch_entries", self.limits.max_batch_entries),

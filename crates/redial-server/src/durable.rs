@@ -57,7 +57,7 @@ impl Execution {
         resumable: Option<Resumable>,
     ) -> Ended {
         let Some(store) = self.shared.store.clone() else {
-            return Ended::Completed(future.await);
+            return Ended::Completed(self.run_handler(future).await);
         };
         let call = self.store_call(fingerprint);
         let begun = ask(&*store, |store, done| {
@@ -68,7 +68,7 @@ impl Execution {
             Ok(Begun::Claimed(claimed)) => return Ended::Claimed(claimed),
             Err(error) => return Ended::StoreFailed(error),
         }
-        let mut completion = future.await;
+        let mut completion = self.run_handler(future).await;
         let Some(key) = self.key.as_ref().map(TableKey::call_key) else {
             return Ended::Completed(completion);
         };

@@ -40,6 +40,14 @@ pub enum BuildError {
         "\"{0}\" can't be resumable; expected the name of a mutation that was registered before"
     )]
     NotResumable(String),
+    /// Limits that a method can't have.
+    #[error("the limits of \"{method}\": {problem}")]
+    MethodLimits {
+        /// The method's name.
+        method: String,
+        /// What is wrong with them, and what was expected.
+        problem: &'static str,
+    },
     /// The store can't be read.
     #[error("the store can't be recovered: {0}")]
     Store(#[from] StoreError),

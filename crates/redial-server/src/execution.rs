@@ -9,17 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::ErrorObject;
+use redial_protocol::{ErrorObject, MethodKind};
 
 use crate::{
-    admission::Lane,
+    admission::{Lane, Taken},
     clock::{self, CoarseClock},
     handler::{Completion, HandlerFuture},
     observe::EventKind,
     panics, refusal,
+    router::Registered,
     shared::Shared,
     store::{Claimed, Resumable, StoreError},
-    table::{Fingerprint, Session, StartCheck, TableKey},
+    table::{Fingerprint, Session, StartCheck, TableKey, TableWaiter},
     waiter::Waiter,
 };
 
@@ -118,6 +119,7 @@ async fn run(job: Job) {
             execution.refuse_all(joined, &refusal::deadline_passed());
         }
         Err(NotStarted::Cancelled) => execution.refuse_all(Vec::new(), &refusal::cancelled()),
+        Err(NotStarted::Unheard) => execution.refuse_all(Vec::new(), &refusal::caller_gone()),
     }
 }
 
@@ -137,6 +139,8 @@ pub(crate) enum Ended {
 enum NotStarted {
     Expired(Vec<Waiter>),
     Cancelled,
+    /// See [`Execution::is_unheard`].
+    Unheard,
 }
 
 impl Execution {
@@ -145,6 +149,9 @@ impl Execution {
             tokio::time::sleep(delay).await;
         }
         if let Stage::Admitted(since) = self.stage {
+            if self.is_unheard() {
+                return Err(NotStarted::Unheard);
+            }
             match check_start(&self.shared, self.key.as_ref(), self.deadline) {
                 StartCheck::Start => {}
                 StartCheck::Expired(joined) => return Err(NotStarted::Expired(joined)),
@@ -154,7 +161,7 @@ impl Execution {
             self.stage = Stage::Started(since);
         }
         Ok(match work {
-            Work::Handler(future) => Ended::Completed(future.await),
+            Work::Handler(future) => Ended::Completed(self.run_handler(future).await),
             Work::Recorded {
                 future,
                 fingerprint,
@@ -165,6 +172,37 @@ impl Execution {
                 fingerprint,
             } => Ended::InTransaction(transaction, fingerprint),
         })
+    }
+
+    /// Runs a handler, for as long as its method may at most: then it is dropped, and the outcome says
+    /// so.
+    pub(crate) async fn run_handler(&self, mut future: HandlerFuture) -> Completion {
+        let Some(timeout) = self.method().limits.execution_timeout else {
+            return future.await;
+        };
+        tokio::select! {
+            biased;
+            completion = &mut future => completion,
+            () = self.shared.awake.sleep(timeout) => {
+                self.emit(EventKind::TimedOut);
+                // It is the program's, and may panic.
+                panics::drop_quietly(future);
+                Completion::recorded_error(&refusal::timed_out(timeout))
+            }
+        }
+    }
+
+    /// Whether the reply would reach no one, and the call has no other purpose: a query whose
+    /// connection is gone.
+    fn is_unheard(&self) -> bool {
+        let is_gone = |origin: &Waiter| !origin.is_connected();
+        self.key.is_none()
+            && self.origin.as_ref().is_some_and(is_gone)
+            && self.method().kind == MethodKind::Query
+    }
+
+    fn method(&self) -> &Registered {
+        self.shared.router.method(self.lane.method)
     }
 
     /// The handler has not started and will not: refuses all waiters, and frees the id.
@@ -212,10 +250,7 @@ impl Execution {
     fn emit(&self, kind: EventKind) {
         match &self.origin {
             Some(origin) => origin.emit(&self.shared, kind),
-            None => {
-                let method = self.shared.router.method(self.lane.method);
-                self.shared.emit(kind, None, 1, &method.name);
-            }
+            None => self.shared.emit(kind, None, 1, &self.method().name),
         }
     }
 }
@@ -276,6 +311,55 @@ pub(crate) fn remove_queued(shared: &Shared, session: &Arc<Session<Waiter>>, num
         job.execution.refuse_all(Vec::new(), &refusal::cancelled());
         // Its future is the program's, and may panic.
         panics::drop_quietly(job);
+    }
+}
+
+/// Refuses the queued calls whose callers have given up: all deadlines of their attempts have passed,
+/// or their reply would reach no one.
+pub(crate) fn drop_abandoned(shared: &Shared) {
+    let admission = &shared.admission;
+    if admission.queued() == 0 {
+        return;
+    }
+    let now = clock::now();
+    let is_late = |execution: &Execution| execution.deadline.is_some_and(|own| own <= now);
+    // Whether another attempt has time left is asked when the queue is not locked. A job is out of the
+    // queue first, so that no one else starts it.
+    let taken = admission.take_where(|job: &Job| {
+        let execution = &job.execution;
+        is_late(execution) || execution.is_unheard()
+    });
+    let (mut is_put_back, mut gone_of) = (false, None);
+    for mut taken in taken {
+        let execution = &mut taken.job.execution;
+        let (joined, error) = match &execution.key {
+            _ if !is_late(execution) => (Vec::new(), refusal::caller_gone()),
+            None => (Vec::new(), refusal::deadline_passed()),
+            Some(key) => match shared.table.check_queued(key, execution.deadline, now) {
+                StartCheck::Expired(joined) => (joined, refusal::deadline_passed()),
+                StartCheck::Cancelled => (Vec::new(), refusal::cancelled()),
+                StartCheck::Start => {
+                    let gone = gone_of.filter(|(lane, _)| *lane == taken.lane);
+                    taken.at -= gone.map_or(0, |(_, gone)| gone);
+                    admission.put_back(taken);
+                    is_put_back = true;
+                    continue;
+                }
+            },
+        };
+        let Taken { lane, mut job, .. } = taken;
+        let before = gone_of.filter(|(other, _)| *other == lane);
+        gone_of = Some((lane, before.map_or(1, |(_, gone)| gone + 1)));
+        admission.release_queue_slot(lane);
+        job.execution.refuse_all(joined, &error);
+        panics::drop_quietly(job);
+    }
+    if is_put_back {
+        spawn_runnable(shared);
+        // A server that began to stop in the meantime has emptied its queue before this.
+        if shared.is_draining() {
+            shared.refuse_queued();
+        }
     }
 }
 

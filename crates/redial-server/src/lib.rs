@@ -82,6 +82,7 @@ mod function;
 mod goodbye;
 mod handler;
 mod listener;
+mod method_limits;
 mod observe;
 mod origin;
 mod outbox;
@@ -116,6 +117,7 @@ pub use extensions::Extensions;
 pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
 pub use function::{AsyncHandler, ContextHandler, ParamsHandler, TakesContext, TakesParams};
 pub use listener::Listener;
+pub use method_limits::MethodLimits;
 pub use observe::{Event, EventKind, Observer};
 pub use redial_protocol::{
     ErrorCode, Executed, Limits, Method, MethodKind, Principal, PrincipalError, SessionId,

@@ -30,6 +30,9 @@ pub enum EventKind {
     Replayed,
     /// The handler of the call that this attempt brought has finished.
     Finished,
+    /// The handler of the call that this attempt brought ran into its
+    /// [`execution_timeout`](crate::Config::execution_timeout); `Finished` follows.
+    TimedOut,
     /// The attempt is refused, with this code. Nothing was executed for it.
     Refused(ErrorCode),
     /// The reply has been handed to the connection.

@@ -268,6 +268,14 @@ pub(crate) fn deadline_passed() -> ErrorObject {
     )
 }
 
+/// Of a query, which is of use to its caller alone.
+pub(crate) fn caller_gone() -> ErrorObject {
+    ErrorObject::raised(
+        ErrorCode::DEADLINE_PASSED,
+        "the caller's connection ended before the query started",
+    )
+}
+
 pub(crate) fn shutting_down() -> ErrorObject {
     let detail = "the server is shutting down and takes no new calls";
     ErrorObject::raised(ErrorCode::SHUTTING_DOWN, detail)
@@ -390,6 +398,14 @@ pub(crate) fn no_effect() -> ErrorObject {
 
 pub(crate) fn interrupted() -> ErrorObject {
     let detail = "the server stopped while the handler was running; how far it came is unknown";
+    ErrorObject::raised(ErrorCode::INTERRUPTED, detail)
+}
+
+pub(crate) fn timed_out(timeout: Duration) -> ErrorObject {
+    let detail = format!(
+        "the handler ran for {timeout:?}, its execution_timeout, and was stopped; how far it came is \
+         unknown, and the call is not executed again"
+    );
     ErrorObject::raised(ErrorCode::INTERRUPTED, detail)
 }
 

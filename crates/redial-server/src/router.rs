@@ -1,11 +1,12 @@
 //! Methods by name.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use redial_protocol::MethodKind;
 
 use crate::{
-    error::BuildError, handler::ErasedHandler, store::TransactionMethod, table::Fingerprint,
+    error::BuildError, handler::ErasedHandler, method_limits::MethodLimits,
+    store::TransactionMethod, table::Fingerprint,
 };
 
 /// What a method runs.
@@ -23,6 +24,8 @@ pub(crate) struct Registered {
     pub(crate) body: MethodBody,
     /// A call that a crash has interrupted may be run again under its id.
     pub(crate) is_resumable: bool,
+    /// Its own limits; `execution_timeout` is that which holds, once the server is built.
+    pub(crate) limits: MethodLimits,
     /// What the method contributes to the fingerprints of its calls.
     pub(crate) fingerprint_seed: u64,
 }
@@ -59,6 +62,7 @@ impl Router {
             kind,
             body,
             is_resumable: false,
+            limits: MethodLimits::default(),
             fingerprint_seed,
         });
         Ok(())
@@ -78,6 +82,46 @@ impl Router {
                 Ok(())
             }
             _ => Err(BuildError::NotResumable(name.to_owned())),
+        }
+    }
+
+    /// Gives a method limits of its own.
+    pub(crate) fn set_limits(
+        &mut self,
+        name: &str,
+        limits: MethodLimits,
+    ) -> Result<(), BuildError> {
+        let method = self.find(name).map(|index| &mut self.methods[index]);
+        let is_transaction = (method.as_ref())
+            .is_some_and(|method| matches!(method.body, MethodBody::Transaction(_)));
+        let problem = match (method, limits) {
+            (None, _) => "there is no such method; expected one that was registered before",
+            (_, limits) if limits.max_running == Some(0) => "max_running is 0; expected 1 or more",
+            (_, limits) if limits.execution_timeout == Some(Duration::ZERO) => {
+                "execution_timeout is 0; expected more"
+            }
+            (_, limits) if is_transaction && limits.execution_timeout.is_some() => {
+                "execution_timeout does not hold inside a transaction; expected none"
+            }
+            (Some(method), limits) => {
+                method.limits = limits;
+                return Ok(());
+            }
+        };
+        Err(BuildError::MethodLimits {
+            method: name.to_owned(),
+            problem,
+        })
+    }
+
+    /// The timeout for methods that have none of their own. What would never be reached is none.
+    pub(crate) fn set_default_timeout(&mut self, timeout: Option<Duration>) {
+        for method in &mut self.methods {
+            let timeout = match &method.body {
+                MethodBody::Handler(_) => method.limits.execution_timeout.or(timeout),
+                MethodBody::Transaction(_) => None,
+            };
+            method.limits.execution_timeout = timeout.filter(|timeout| *timeout < Duration::MAX);
         }
     }
 

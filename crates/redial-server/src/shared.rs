@@ -21,7 +21,7 @@ use crate::{
     awake::AwakeClock,
     config::Config,
     connections::Connections,
-    execution::{InterruptedCall, Job},
+    execution::{self, InterruptedCall, Job},
     fault::Faults,
     goodbye::Goodbyes,
     observe::{Event, EventKind, Observer},
@@ -40,7 +40,7 @@ const SESSIONS_PER_SWEEP: usize = 256;
 /// since then.
 const NOTING: Duration = Duration::from_millis(16);
 
-/// How seldom a full table has a look at all connections.
+/// How seldom a full table has a look at all connections, and a full queue at all its calls.
 const LOOK_EVERY: Duration = Duration::from_millis(16);
 
 /// How long after its end a record may still take room.
@@ -86,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) sweeping: AtomicBool,
     /// When a full table may next have a look at all connections, in milliseconds awake.
     pub(crate) next_look: AtomicU64,
+    /// When a full queue may next be cleared of calls whose callers have given up, likewise.
+    pub(crate) next_clearing: AtomicU64,
     pub(crate) spawn_background: SpawnBackground,
     /// Calls of the server before this one that are to be run again.
     pub(crate) interrupted_calls: Mutex<Vec<InterruptedCall>>,
@@ -185,6 +187,7 @@ impl Shared {
     fn sweep(self: &Arc<Self>) -> usize {
         let now = self.awake.now();
         self.look_for_unread(now);
+        execution::drop_abandoned(self);
         let records = self.table.plain.expire();
         let sessions = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
         self.forget_sessions();
@@ -209,16 +212,26 @@ impl Shared {
     #[cold]
     pub(crate) fn look_for_room(&self) -> Instant {
         let now = self.awake.now();
-        let (next, millis) = (self.next_look.load(Relaxed), self.awake.millis(now));
-        let after = millis + LOOK_EVERY.as_millis() as u64;
-        let is_due = next <= millis
-            && (self.next_look)
-                .compare_exchange(next, after, Relaxed, Relaxed)
-                .is_ok();
-        if is_due {
+        if self.is_due(&self.next_look, now) {
             self.look_for_unread(now);
         }
         now
+    }
+
+    /// The queue is full: lets calls go whose callers have given up, once in a while at most.
+    #[cold]
+    pub(crate) fn clear_queue(self: &Arc<Self>) {
+        if self.is_due(&self.next_clearing, self.awake.now()) {
+            execution::drop_abandoned(self);
+        }
+    }
+
+    /// Whether something may be done again that is done once in [`LOOK_EVERY`] at most.
+    fn is_due(&self, next: &AtomicU64, now: Instant) -> bool {
+        let (due, millis) = (next.load(Relaxed), self.awake.millis(now));
+        let after = millis + LOOK_EVERY.as_millis() as u64;
+        let replaced = || next.compare_exchange(due, after, Relaxed, Relaxed);
+        due <= millis && replaced().is_ok()
     }
 
     /// Lets the store know which sessions are forgotten by now.

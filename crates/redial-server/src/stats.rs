@@ -12,6 +12,9 @@ pub struct Stats {
     pub started: u64,
     /// Executions that finished.
     pub finished: u64,
+    /// Executions that ran into their [`execution_timeout`](crate::Config::execution_timeout); they
+    /// count as finished, too.
+    pub timed_out: u64,
     /// Attempts that joined the execution of an earlier attempt.
     pub joined: u64,
     /// Attempts that were answered with a recorded reply.
@@ -42,6 +45,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     started: AtomicU64,
     finished: AtomicU64,
+    timed_out: AtomicU64,
     joined: AtomicU64,
     replayed: AtomicU64,
     refused: AtomicU64,
@@ -74,6 +78,7 @@ impl Counters {
         let counter = match kind {
             EventKind::Started => &self.started,
             EventKind::Finished => &self.finished,
+            EventKind::TimedOut => &self.timed_out,
             EventKind::Joined => &self.joined,
             EventKind::Replayed => &self.replayed,
             EventKind::Refused(_) => &self.refused,
@@ -86,6 +91,7 @@ impl Counters {
         Stats {
             started: self.started.load(Relaxed),
             finished: self.finished.load(Relaxed),
+            timed_out: self.timed_out.load(Relaxed),
             joined: self.joined.load(Relaxed),
             replayed: self.replayed.load(Relaxed),
             refused: self.refused.load(Relaxed),

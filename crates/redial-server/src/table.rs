@@ -103,6 +103,21 @@ impl<W: TableWaiter> Table<W> {
         }
     }
 
+    /// The same of a call that stays queued if it may start: nothing is entered then.
+    pub(crate) fn check_queued(
+        &self,
+        key: &TableKey<W>,
+        own: Option<Instant>,
+        now: Instant,
+    ) -> StartCheck<W> {
+        match key {
+            TableKey::Plain(_) => self.check_start(key, own, now),
+            TableKey::Session(session, number) => {
+                session.with(|records| records.check_queued(*number, now))
+            }
+        }
+    }
+
     /// The execution finished: records its outcome, and returns its waiters. The clock is read
     /// only for a record that expires.
     pub(crate) fn finish(

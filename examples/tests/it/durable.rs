@@ -13,7 +13,7 @@ use std::{
 };
 
 use redial_protocol::{SessionCall, SessionId};
-use redial_server::{BuildError, Context, Server, ServerBuilder};
+use redial_server::{BuildError, Config, Context, MethodLimits, Server, ServerBuilder};
 use redial_store_sqlite::{OpenError, SqliteMethods, SqliteStore};
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::Notify};
@@ -249,6 +249,59 @@ fn an_interrupted_mutation_is_interrupted_for_good() {
         assert_eq!(reply["error"]["data"]["executed"], "unknown");
         life.crash();
     }
+}
+
+/// A handler that the server has stopped, resumable or not: the record says so in every life, and nothing
+/// runs again. Its timeout does not hold inside a transaction.
+#[test]
+fn a_mutation_that_ran_into_its_timeout_is_interrupted_for_good() {
+    for is_resumable in [false, true] {
+        let folder = Folder::new(&format!("timeout-{is_resumable}"));
+        let started = Arc::new(Notify::new());
+        let life = Life::begin(&folder.file(), |server| {
+            let server = stuck(&started)(server).config(Config {
+                execution_timeout: Some(Duration::from_millis(50)),
+                ..Config::default()
+            });
+            let server = server.transaction_named("slow", |(): (), _, _| {
+                // The test is about time that passes on the store's thread.
+                std::thread::sleep(Duration::from_millis(200));
+                Ok(1)
+            });
+            if is_resumable {
+                server.resumable("pay")
+            } else {
+                server
+            }
+        });
+        let mut peer = life.connect();
+        let (session, _) = peer.open();
+        let call = json!({"id": id(session, 0), "method": "pay"});
+        let reply = peer.ask(&call);
+        assert_eq!(reply["error"]["code"], -32008, "{reply}");
+        let slow = json!({"id": id(session, 1), "method": "slow"});
+        assert_eq!(peer.ask(&slow)["result"], 1);
+        life.crash();
+        let life = Life::begin(&folder.file(), |server| {
+            let server = server.mutation("pay", async |(): ()| Ok("it ran again"));
+            if is_resumable {
+                server.resumable("pay")
+            } else {
+                server
+            }
+        });
+        let again = life.connect().ask(&call);
+        assert_eq!(again["error"], reply["error"]);
+        assert_eq!(again["redial"]["replayed"], true);
+        life.crash();
+    }
+    let limits = MethodLimits {
+        execution_timeout: Some(Duration::from_secs(1)),
+        ..MethodLimits::default()
+    };
+    let server = Server::builder().transaction_named("add", |(): (), _, _| Ok(()));
+    let built = server.method_limits("add", limits).build();
+    assert!(matches!(built, Err(BuildError::MethodLimits { .. })));
 }
 
 /// The same where it is safe to run it again: the next life does so by itself, under the same id.

@@ -18,6 +18,15 @@ pub(crate) struct Lane {
     pub(crate) method: usize,
 }
 
+/// A job that was taken out of its slot, which is still reserved.
+#[derive(Debug)]
+pub(crate) struct Taken<J> {
+    pub(crate) lane: Lane,
+    /// How many of its lane came before it.
+    pub(crate) at: usize,
+    pub(crate) job: J,
+}
+
 #[derive(Debug)]
 pub(super) struct LaneState<J> {
     /// Run permits.
@@ -114,9 +123,19 @@ impl<J> Peers<J> {
 
     /// Puts a job into its slot. True if it is the only one of its lane.
     pub(super) fn push(&mut self, lane: Lane, job: J) -> bool {
+        self.place(lane, |jobs| jobs.push_back(job))
+    }
+
+    /// The same for one that was [taken](Self::take_where).
+    pub(super) fn put_back(&mut self, taken: Taken<J>) -> bool {
+        let Taken { lane, at, job } = taken;
+        self.place(lane, |jobs| jobs.insert(at.min(jobs.len()), job))
+    }
+
+    fn place(&mut self, lane: Lane, place: impl FnOnce(&mut VecDeque<J>)) -> bool {
         let peer = self.at(lane.peer);
         let jobs = &mut peer.lanes[lane.method].jobs;
-        jobs.push_back(job);
+        place(jobs);
         let is_first = jobs.len() == 1;
         peer.jobs += 1;
         let jobs = peer.jobs;
@@ -142,6 +161,40 @@ impl<J> Peers<J> {
         self.rank(lane.peer, jobs + 1, jobs);
         self.unreserve(lane);
         Some((job, is_empty))
+    }
+
+    /// Takes jobs out of their slots, which stay reserved. `emptied` hears of the lanes that have no
+    /// other.
+    pub(super) fn take_where(
+        &mut self,
+        is_it: impl Fn(&J) -> bool,
+        mut emptied: impl FnMut(Lane),
+    ) -> Vec<Taken<J>> {
+        let (mut taken, ranking) = (Vec::new(), self.ranking.clone());
+        for (before, peer) in ranking {
+            let state = self.at(peer);
+            for (method, lane) in state.lanes.iter_mut().enumerate() {
+                let named = Lane { peer, method };
+                let queued = lane.jobs.len();
+                for at in 0..queued {
+                    match lane.jobs.pop_front() {
+                        Some(job) if is_it(&job) => taken.push(Taken {
+                            lane: named,
+                            at,
+                            job,
+                        }),
+                        job => lane.jobs.extend(job),
+                    }
+                }
+                state.jobs -= queued - lane.jobs.len();
+                if queued > 0 && lane.jobs.is_empty() {
+                    emptied(named);
+                }
+            }
+            let jobs = state.jobs;
+            self.rank(peer, before, jobs);
+        }
+        taken
     }
 
     /// A job in the queue, and where in its lane it is.

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const METHODS: usize = 3;
+
 /// What an admission lets in, with nothing reserved for others.
 fn admission(max_running: usize, max_queued: usize) -> Admission<u32> {
     with_reserve(max_running, max_queued, 0)
@@ -17,7 +19,7 @@ fn with_reserve(max_running: usize, max_queued: usize, reserve_percent: u32) -> 
         max_queued,
         reserve_percent,
     };
-    Admission::new(limits, 3)
+    Admission::new(limits, [usize::MAX; METHODS].into())
 }
 
 fn peer(number: u8) -> Peer {
@@ -170,6 +172,49 @@ fn a_peer_with_all_methods_and_a_method_of_all_peers_leave_something() {
     assert_eq!(admit(&admission, lane(&admission, 1, 1)), Ok(Ticket::Run));
 }
 
+/// A method with a limit of its own: its calls wait while permits are free, and block no others.
+#[test]
+fn a_method_takes_no_more_permits_than_it_may() {
+    let limits = admission(4, 10).limits;
+    let admission = Admission::new(limits, [2, usize::MAX, 1].into());
+    let [one, other] = [1, 2].map(|number| lane(&admission, number, 0));
+    assert_eq!(admit(&admission, one), Ok(Ticket::Run));
+    assert_eq!(admit(&admission, other), Ok(Ticket::Run));
+    queue_all(&admission, one, 0..2);
+    queue_all(&admission, other, 2..3);
+    let free = lane(&admission, 1, 1);
+    assert_eq!(admit(&admission, free), Ok(Ticket::Run));
+    assert_eq!(admit(&admission, lane(&admission, 1, 2)), Ok(Ticket::Run));
+    assert_eq!(release(&admission, free), Vec::<u32>::new());
+    assert_eq!(release(&admission, other), [0]);
+    assert_eq!(release(&admission, one), [2]);
+}
+
+/// Jobs that are looked at: those that stay keep their places.
+#[test]
+fn what_is_put_back_keeps_its_place() {
+    let admission = admission(1, 10);
+    let one = lane(&admission, 1, 0);
+    assert_eq!(admit(&admission, one), Ok(Ticket::Run));
+    queue_all(&admission, one, 0..6);
+    let taken = admission.take_where(|job| job % 2 == 1);
+    assert_eq!((taken.len(), admission.queued()), (3, 6));
+    assert!(admission.take_where(|job| job % 2 == 1).is_empty());
+    let mut gone = 0;
+    for mut taken in taken {
+        if taken.job == 1 {
+            admission.release_queue_slot(taken.lane);
+            gone += 1;
+        } else {
+            taken.at -= gone;
+            admission.put_back(taken);
+        }
+    }
+    let order: Vec<u32> = (0..5).flat_map(|_| release(&admission, one)).collect();
+    assert_eq!(order, [0, 2, 3, 4, 5]);
+    assert_eq!((admission.running(), admission.queued()), (1, 0));
+}
+
 /// A peer with a long queue: another one's call runs next.
 #[test]
 fn freed_permits_go_round_the_peers_and_the_methods() {
@@ -239,6 +284,8 @@ enum AdmissionStep {
     ReleasePermit(usize),
     ReleaseSlot(u8, usize),
     Remove(usize),
+    /// Looks at every job of a peer, and lets every second one go.
+    Clear(u8),
     Drain,
 }
 
@@ -249,6 +296,7 @@ fn event() -> impl Strategy<Value = AdmissionStep> {
         6 => (0usize..8).prop_map(AdmissionStep::ReleasePermit),
         1 => lane().prop_map(|(peer, method)| AdmissionStep::ReleaseSlot(peer, method)),
         1 => (0usize..8).prop_map(AdmissionStep::Remove),
+        1 => (1u8..4).prop_map(AdmissionStep::Clear),
         1 => Just(AdmissionStep::Drain),
     ]
 }
@@ -257,6 +305,7 @@ fn event() -> impl Strategy<Value = AdmissionStep> {
 struct AdmissionWorld {
     admission: Admission<u32>,
     limits: AdmissionLimits,
+    max_running_of: [usize; METHODS],
     running: Vec<Lane>,
     waiting: VecDeque<(Lane, u32)>,
 }
@@ -270,9 +319,11 @@ impl AdmissionWorld {
     fn may_run(&self, lane: Lane) -> bool {
         let free = self.limits.max_running - self.running.len();
         let share = self.limits.share();
-        share.allows(self.running(|other| other == lane), free)
+        let of_method = self.running(|other| other.method == lane.method);
+        of_method < self.max_running_of[lane.method]
+            && share.allows(self.running(|other| other == lane), free)
             && (share.larger()).allows(self.running(|other| other.peer == lane.peer), free)
-            && (share.larger()).allows(self.running(|other| other.method == lane.method), free)
+            && (share.larger()).allows(of_method, free)
     }
 
     /// Lets everything run that may: each is the oldest of its lane, and nothing is left that could.
@@ -318,6 +369,28 @@ impl AdmissionWorld {
         }
     }
 
+    fn clear(&mut self, peer: PeerSlot) {
+        let queued = self.admission.queued();
+        let (waiting, mut gone) = (&mut self.waiting, Vec::new());
+        let is_it = |job: &u32| {
+            waiting
+                .iter()
+                .any(|one| one.1 == *job && one.0.peer == peer)
+        };
+        for (turn, mut taken) in self.admission.take_where(is_it).into_iter().enumerate() {
+            let before = gone.iter().filter(|(lane, _)| *lane == taken.lane);
+            taken.at -= before.count();
+            if turn % 2 == 0 {
+                gone.push((taken.lane, taken.job));
+                self.admission.release_queue_slot(taken.lane);
+            } else {
+                self.admission.put_back(taken);
+            }
+        }
+        waiting.retain(|one| !gone.contains(one));
+        assert_eq!(self.admission.queued(), queued - gone.len());
+    }
+
     /// It is the newest of its lane, and its peer, or its lane, has more than the one that came.
     fn displace(&mut self, by: Lane, job: u32) {
         let at = self.waiting.iter().position(|(_, other)| *other == job);
@@ -343,13 +416,14 @@ proptest! {
     fn it_behaves_like_two_lists(
         (max_running, max_queued) in (1usize..9, 0usize..6),
         reserve_percent in prop_oneof![Just(0u32), Just(25), Just(60)],
+        max_running_of in [0usize..9, 0usize..9, 0usize..9].prop_map(|of| of.map(|of| of.max(1))),
         events in prop::collection::vec(event(), 0..80),
     ) {
-        let admission = with_reserve(max_running, max_queued, reserve_percent);
-        let limits = admission.limits;
+        let limits = with_reserve(max_running, max_queued, reserve_percent).limits;
         let mut world = AdmissionWorld {
-            admission,
+            admission: Admission::new(limits, max_running_of.into()),
             limits,
+            max_running_of,
             running: Vec::new(),
             waiting: VecDeque::new(),
         };
@@ -378,6 +452,7 @@ proptest! {
                     let expected = world.waiting.remove(at).map(|(_, job)| job);
                     prop_assert_eq!(world.admission.remove(|other| *other == job), expected);
                 }
+                AdmissionStep::Clear(number) => world.clear(lane(&world.admission, number, 0).peer),
                 AdmissionStep::Drain => {
                     let mut drained = world.admission.drain();
                     drained.sort_unstable();

@@ -109,10 +109,15 @@ impl Permits {
         }
     }
 
-    /// Releases the permit if calls are queued: they come first.
+    /// Releases the permit if calls are queued: they come first. A full queue loses those that no
+    /// caller waits for.
     pub(super) fn yield_to_queue(&self) {
-        if self.shared.admission.queued() > 0 {
+        let queued = self.shared.admission.queued();
+        if queued > 0 {
             self.release();
+            if queued >= self.shared.config.max_queued {
+                self.shared.clear_queue();
+            }
         }
     }
 

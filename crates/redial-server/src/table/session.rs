@@ -251,6 +251,17 @@ impl<W: TableWaiter> Records<W> {
         running.is_started = true;
         StartCheck::Start
     }
+
+    /// See [`Table::check_queued`](super::Table::check_queued).
+    pub(super) fn check_queued(&mut self, number: u64, now: Instant) -> StartCheck<W> {
+        let Some(Slot::Running(running)) = self.slot(number) else {
+            return StartCheck::Cancelled;
+        };
+        match running.interest.deadline {
+            Some(deadline) if deadline <= now => StartCheck::Expired(self.release(number)),
+            _ => StartCheck::Start,
+        }
+    }
 }
 
 impl<W> Records<W> {

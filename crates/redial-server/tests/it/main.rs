@@ -19,6 +19,7 @@ mod faults;
 mod frozen;
 mod goodbyes;
 mod hostile;
+mod hung_handlers;
 mod kept_values;
 mod leases;
 mod nested;
