@@ -166,6 +166,13 @@ pub(crate) async fn connected_once(builder: ClientBuilder) -> (Client, Peer, Net
     (client, peer, network)
 }
 
+/// A test that waits for what never comes fails: the client's pings would keep virtual time going.
+async fn patiently<T>(waiting: impl Future<Output = T>) -> T {
+    const PATIENCE: Duration = Duration::from_secs(3600);
+    let outcome = tokio::time::timeout(PATIENCE, waiting).await;
+    outcome.expect("nothing has come for an hour")
+}
+
 pub(crate) type Running = JoinHandle<Result<Reply<Value>, CallError>>;
 
 /// Starts `inc` with the client's limits.
@@ -183,7 +190,8 @@ pub(crate) fn ends(report: &redial_client::Report) -> Vec<&'static str> {
 
 impl Network {
     pub(crate) async fn accept(&mut self) -> Peer {
-        let io = self.connections.recv().await.expect("the client is there");
+        let io = patiently(self.connections.recv()).await;
+        let io = io.expect("the client is there");
         Peer {
             io,
             decoder: FrameDecoder::new(MAX),
@@ -211,6 +219,10 @@ impl Network {
 impl Peer {
     /// The next request, or `None` if the client closed the connection.
     pub(crate) async fn request(&mut self) -> Option<SentRequest> {
+        patiently(self.unhurried_request()).await
+    }
+
+    async fn unhurried_request(&mut self) -> Option<SentRequest> {
         loop {
             let found = self.read_frame(seen).await;
             match found {
