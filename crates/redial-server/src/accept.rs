@@ -156,6 +156,7 @@ impl Server {
         shared.start_sweeping();
         recovery::resume(shared);
         let outbox = Arc::new(Outbox::default());
+        shared.note_arrival(&outbox);
         let (ConnectionLimit::Configured(max) | ConnectionLimit::Descriptors(max)) = limit;
         let (registration, displaced) =
             shared

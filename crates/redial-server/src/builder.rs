@@ -403,6 +403,7 @@ impl ServerBuilder {
                 interrupted: Default::default(),
                 connections: Default::default(),
                 goodbyes: Default::default(),
+                looked_at: 0.into(),
                 sweeping: Default::default(),
                 next_look: Default::default(),
                 next_clearing: Default::default(),

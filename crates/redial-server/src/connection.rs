@@ -2,6 +2,7 @@
 //! have gathered in one write. One task, one timer, no lock held across a wait; bytes are read into
 //! a buffer that belongs to the thread, so that an idle connection keeps none.
 
+mod arrival;
 mod drain;
 mod input;
 mod socket_age;
@@ -14,7 +15,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -24,7 +25,7 @@ use tokio::{
     time::Sleep,
 };
 
-use self::socket_age::SocketAge;
+use self::{arrival::arrival_waker, socket_age::SocketAge};
 use crate::{caller::Caller, clock, dispatch::ConnectionScratch, outbox::Outbox, shared::Shared};
 
 /// The write buffer is freed if it is empty and larger than this when there is nothing to do.
@@ -57,6 +58,8 @@ pub(crate) struct Connection<S> {
     io: S,
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
+    /// Wakes the task when something has arrived.
+    arrivals: Waker,
     scratch: ConnectionScratch,
     decoder: FrameDecoder,
     caller: Caller,
@@ -98,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let timer_at = clock::after(now, shared.config.idle_timeout);
         Self {
             io,
+            arrivals: arrival_waker(&shared, &outbox),
             outbox,
             scratch: ConnectionScratch::new(&shared, caller.peer(), now),
             decoder: FrameDecoder::new(shared.config.limits.max_frame_bytes),

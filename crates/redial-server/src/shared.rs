@@ -25,6 +25,7 @@ use crate::{
     fault::Faults,
     goodbye::Goodbyes,
     observe::{Event, EventKind, Observer},
+    outbox::Outbox,
     panics, refusal,
     router::Router,
     stats::{Counters, Stats},
@@ -84,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) goodbyes: Goodbyes,
     pub(crate) sweeping: AtomicBool,
+    /// When the runtime looked at all sockets last, for certain, in milliseconds awake.
+    pub(crate) looked_at: AtomicU64,
     /// When a full table may next have a look at all connections, in milliseconds awake.
     pub(crate) next_look: AtomicU64,
     /// When a full queue may next be cleared of calls whose callers have given up, likewise.
@@ -183,10 +186,11 @@ impl Shared {
         }
     }
 
-    /// Removes a bounded number of expired records and sessions. Returns how many.
-    fn sweep(self: &Arc<Self>) -> usize {
+    /// Removes a bounded number of expired records and sessions. Returns how many. All that arrived
+    /// before the `looked` moment has been noted by the connections.
+    fn sweep(self: &Arc<Self>, looked: Instant) -> usize {
         let now = self.awake.now();
-        self.look_for_unread(now);
+        self.look_for_unread(looked);
         execution::drop_abandoned(self);
         let records = self.table.plain.expire();
         let sessions = self.table.sessions.expire(now, SESSIONS_PER_SWEEP);
@@ -199,12 +203,22 @@ impl Shared {
     }
 
     /// Lets records go that nothing unread can ask for.
-    fn look_for_unread(&self, now: Instant) {
-        let noted = now.checked_sub(NOTING);
+    fn look_for_unread(&self, looked: Instant) {
+        let noted = looked.checked_sub(NOTING);
         let noted = noted.unwrap_or(self.awake.moment(0));
         let unread = self.connections.unread_since(&self.awake);
         let horizon = unread.map_or(noted, |unread| unread.min(noted));
         self.table.plain.set_horizon(horizon);
+    }
+
+    /// Something has arrived in a connection, whose task has not looked for it yet. It may have come at
+    /// any time since the runtime last looked at its sockets, which it does before it wakes the sweep.
+    pub(crate) fn note_arrival(&self, outbox: &Outbox) {
+        let now = self.awake.now();
+        let looked = self.awake.moment(self.looked_at.load(Relaxed));
+        let is_behind = now > looked + self.awake.period() + NOTING;
+        let at = if is_behind { looked } else { now };
+        outbox.unread.begin_arrival(&self.awake, at);
     }
 
     /// The same where room is needed; looks at all connections once in a while at most. Returns what
@@ -258,20 +272,27 @@ impl Shared {
             return;
         }
         // The last look may have been long ago.
-        self.look_for_unread(self.awake.now());
+        let now = self.awake.now();
+        self.look_for_unread(now);
+        self.looked_at.store(self.awake.millis(now), Relaxed);
         let period = self.awake.period();
         let shared = Arc::downgrade(self);
         let sweeping = Sweeping(Weak::clone(&shared));
         (self.spawn_background)(Box::pin(async move {
             let _sweeping = sweeping;
+            // What wakes this task has looked at all sockets before, and no sooner than this.
+            let mut looked = now + period;
             loop {
                 tokio::time::sleep(period).await;
                 let Some(shared) = shared.upgrade() else {
                     return;
                 };
-                while shared.sweep() > 0 {
+                let millis = shared.awake.millis(looked);
+                shared.looked_at.store(millis, Relaxed);
+                while shared.sweep(looked) > 0 {
                     tokio::task::yield_now().await;
                 }
+                looked = shared.awake.now() + period;
             }
         }));
     }

@@ -42,18 +42,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if self.decoder.is_mid_frame() {
                     self.frame_since.get_or_insert(self.awake);
                 }
-                self.poll_read(cx)
+                self.poll_read()
             }
             Phase::HalfClosed | Phase::Closing => Ok(Poll::Pending),
             Phase::Lingering { .. } => self.poll_linger(cx),
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    fn poll_read(&mut self) -> io::Result<Poll<()>> {
         let mut buffer = READ_BUFFER.take();
         buffer.resize(READ_BYTES, 0);
         let mut unfilled = ReadBuf::new(&mut buffer);
-        let polled = Pin::new(&mut self.io).poll_read(cx, &mut unfilled);
+        let mut cx = Context::from_waker(&self.arrivals);
+        let polled = Pin::new(&mut self.io).poll_read(&mut cx, &mut unfilled);
         let count = unfilled.filled().len();
         let polled = match polled {
             Poll::Ready(Ok(())) if count == 0 => {

@@ -1,5 +1,5 @@
 //! Since when something may lie unread in a connection, so that it is judged as if it had been read
-//! when it arrived: a connection that is at one of its limits, or whose thread hangs, keeps the
+//! when it arrived: a connection that is at one of its limits, or waits for a thread, keeps the
 //! requests of its peer waiting, and the server's clock goes on.
 
 use std::time::Instant;
@@ -11,9 +11,14 @@ use super::{Connection, Phase};
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Something may have arrived, now or at any time since the last look.
     pub(super) fn begin_reading(&mut self) {
-        self.socket.begin(self.awake);
-        if self.unread_since.is_none() {
-            self.set_unread_since(Some(self.awake));
+        let arrival = self.outbox.unread.arrival(&self.shared.awake);
+        let since = arrival.map_or(self.awake, |at| at.min(self.awake));
+        self.socket.begin(since);
+        if self.unread_since.is_none_or(|noted| since < noted) {
+            self.set_unread_since(Some(since));
+        }
+        if arrival.is_some() {
+            self.outbox.unread.end_arrival();
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
-use redial_server::{Config, Context, Server};
+use redial_server::{Config, Context, Server, ServerBuilder};
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt,
@@ -110,11 +110,9 @@ async fn what_a_pause_has_held_up_in_the_peers_buffer_is_as_old_as_the_pause() {
     assert_eq!(service.effects(), 2 * (1 + 1 + 500));
 }
 
-/// A task that has used up its turn reads nothing, though the socket is full.
-#[tokio::test(start_paused = true)]
-async fn a_socket_that_is_not_read_because_it_is_others_turn_is_not_empty() {
-    let service = Service::default();
-    let server = service
+/// A server with a query that holds up its thread for so many milliseconds.
+fn stalling(service: &Service) -> ServerBuilder {
+    service
         .builder()
         .query("stall", async |(ms,): (u64,), _: Context| {
             std::future::poll_fn(move |context| {
@@ -124,8 +122,45 @@ async fn a_socket_that_is_not_read_because_it_is_others_turn_is_not_empty() {
             })
             .await
         })
-        .build()
-        .unwrap();
+}
+
+/// Kind: what lay unread is taken for new. Instance: its connection was woken, and waited for a thread
+/// until the record had expired; idle, at its limit or in the middle of a frame.
+#[tokio::test(start_paused = true)]
+async fn what_arrives_while_the_thread_is_held_up_is_as_old_as_its_arrival() {
+    let service = Service::default();
+    let config = Config {
+        max_in_flight: 1,
+        ..Config::default()
+    };
+    let server = stalling(&service).config(config).build().unwrap();
+    for round in 0..3 {
+        let (mut peer, mut other) = (pipe(&server), pipe(&server));
+        let first = peer.call(inc(round)).await;
+        let retry = frame(&inc(round));
+        let (begin, rest) = retry.split_at(if round == 1 { 10 } else { 0 });
+        sleep(ms(9_700)).await;
+        peer.io.write_all(begin).await.unwrap();
+        if round == 2 {
+            peer.send(slow_inc(100, 3_000)).await;
+        }
+        sleep(ms(100)).await;
+        // It is woken first, and the sweep as soon as it has ended.
+        other
+            .send(r#"{"id":1,"method":"stall","params":[900]}"#)
+            .await;
+        peer.io.write_all(rest).await.unwrap();
+        let last = reply_to(&mut peer, &uuid(round)).await;
+        assert_eq!(last, first, "round {round}");
+    }
+    assert_eq!(service.effects(), 3 + 1);
+}
+
+/// A task that has used up its turn reads nothing, though the socket is full.
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_is_not_read_because_it_is_others_turn_is_not_empty() {
+    let service = Service::default();
+    let server = stalling(&service).build().unwrap();
     let (mut peer, mut stalling) = (pipe_of(&server, 16 << 20), pipe(&server));
     let first = peer.call(inc(1)).await;
     sleep(ms(9_500)).await;
