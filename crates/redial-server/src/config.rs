@@ -51,8 +51,9 @@ pub struct Config {
     pub max_record_bytes: usize,
     /// How long a session is kept after its last connection has ended. Default 30 min, as in
     /// MongoDB's retryable writes (`localLogicalSessionTimeoutMinutes`); 1 ms or more. A client that
-    /// comes back later gets a new one, and its unresolved calls end as unknown. A client that goes
-    /// for good costs its records for so long.
+    /// comes back later gets a new one, and its unresolved calls end as unknown. A client that
+    /// says goodbye costs nothing from then on. One that goes without a word (`process::exit`, a
+    /// crash) costs 500 bytes for so long, and the records of what it has not acknowledged.
     pub session_lease: Duration,
     /// The most sessions at once. Default 10,000, at less than 1 KiB each without records. At the
     /// limit a session goes whose last connection ended 10 s ago or earlier: one with no call in
