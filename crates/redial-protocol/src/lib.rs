@@ -42,6 +42,7 @@
 //! ```
 
 mod address;
+mod auth_token;
 mod dialect;
 mod ends;
 mod error;
@@ -66,6 +67,7 @@ pub mod specification {}
 mod text;
 
 pub use address::{Address, AddressError};
+pub use auth_token::AuthToken;
 pub use dialect::Dialect;
 pub use ends::MessageEnds;
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};

@@ -112,6 +112,10 @@ fn structured(raw: Option<&RawValue>) -> Result<Option<&str>, Rejection<'_>> {
     match raw.map(RawValue::get) {
         None | Some("null") => Ok(None),
         Some(text) if text.starts_with(['{', '[']) => Ok(Some(text)),
+        // It may be a secret.
+        Some(text) if text.starts_with('"') => Err(Rejection::invalid(
+            "the params are a string; expected an object or an array",
+        )),
         Some(text) => Err(Rejection::invalid(format_args!(
             "the params are {}; expected an object or an array",
             cut(text)

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::value::RawValue;
 
-use crate::{error::ErrorObject, json::object::objects, session::SessionId, text::cut};
+use crate::{
+    auth_token::AuthToken, error::ErrorObject, json::object::objects, session::SessionId, text::cut,
+};
 
 /// Answers `"pong"`, past every queue.
 pub const PING: &str = "rpc.ping";
@@ -18,6 +20,10 @@ pub const DISCOVER: &str = "rpc.discover";
 /// Opens a session, or attaches a connection to one: takes [`HelloParams`], answers [`Hello`].
 /// A peer that answers -32601 has no sessions.
 pub const HELLO: &str = "rpc.hello";
+
+/// Shows who calls: takes [`AuthParams`], answers [`Authenticated`]. A peer that answers -32601 doesn't
+/// ask for tokens.
+pub const AUTH: &str = "rpc.auth";
 
 /// Acknowledges calls outside a request: takes [`AckParams`], answers `true`. Meant to be a
 /// notification.
@@ -79,11 +85,45 @@ objects! {
     /// assert_eq!(open.session, None);
     /// # Ok::<(), serde_json::Error>(())
     /// ```
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
     pub struct HelloParams #[serde(deny_unknown_fields)] {
         /// The session to attach the connection to. An unknown one is answered with -32004.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub session: Option<SessionId>,
+        /// Shows who calls, where the server asks for that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub token: Option<AuthToken>,
+    }
+}
+
+objects! {
+    /// What `rpc.auth` takes.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+    pub struct AuthParams #[serde(deny_unknown_fields)] {
+        /// Shows who calls.
+        pub token: AuthToken,
+    }
+}
+
+objects! {
+    /// What `rpc.auth` answers.
+    ///
+    /// ```
+    /// use redial_protocol::rpc::Authenticated;
+    ///
+    /// let text = r#"{"principal":"token:billing","expires_ms":60000}"#;
+    /// let authenticated: Authenticated = serde_json::from_str(text)?;
+    /// assert_eq!(authenticated.principal, "token:billing");
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+    pub struct Authenticated<'a> {
+        /// Who the caller is to the server.
+        #[serde(borrow)]
+        pub principal: Cow<'a, str>,
+        /// How long the token counts, in milliseconds, if it expires.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub expires_ms: Option<u64>,
     }
 }
 
@@ -113,6 +153,9 @@ objects! {
         pub max_frame: u64,
         /// How many calls of the session may be unacknowledged at once: the window.
         pub max_in_flight: u64,
+        /// How long the token counts that came with the hello, in milliseconds, if it expires.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub expires_ms: Option<u64>,
     }
 }
 

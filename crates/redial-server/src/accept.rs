@@ -141,6 +141,10 @@ impl Server {
         Io: AsyncRead + AsyncWrite + Unpin,
     {
         let (shared, outbox) = (Arc::clone(&self.shared), Arc::clone(&place.outbox));
+        if caller.principal().is_some() {
+            // It may have come to light after the connection had its place.
+            shared.connections.move_to(&caller.peer(), &outbox);
+        }
         // Not moved into `run`, whose future would then have room for it twice.
         let mut connection = Connection::new(io, shared, outbox, caller);
         connection.run().await;
@@ -161,7 +165,7 @@ impl Server {
         let (registration, displaced) =
             shared
                 .connections
-                .open(&outbox, caller.peer(), max, &shared.awake);
+                .open(&outbox, &caller.peer(), max, &shared.awake);
         if let Some(displaced) = &displaced {
             displaced.displace(&frame(&refusal::connection_displaced(limit)));
         }

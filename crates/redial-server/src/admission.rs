@@ -107,7 +107,7 @@ impl<J> Admission<J> {
     }
 
     /// A connection of a peer is open.
-    pub(crate) fn enter(&self, peer: Peer) -> PeerSlot {
+    pub(crate) fn enter(&self, peer: &Peer) -> PeerSlot {
         self.lock().peers.enter(peer)
     }
 

@@ -8,11 +8,12 @@ use std::{
 
 use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::{Method, MethodKind};
+use redial_protocol::{Method, MethodKind, Principal};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     admission::Admission,
+    auth::{ErasedVerifier, Verifier},
     awake::AwakeClock,
     clock,
     config::Config,
@@ -26,7 +27,7 @@ use crate::{
     recovery,
     router::{MethodBody, Router},
     server::Server,
-    shared::{Shared, SpawnBackground},
+    shared::{Policy, Shared, SpawnBackground},
     store::{Store, TransactionMethod},
     table::{PlainTable, Sessions, Table},
 };
@@ -63,6 +64,8 @@ pub struct ServerBuilder {
     faults: Option<Faults>,
     observer: Option<Box<dyn Observer>>,
     unix_principals: bool,
+    verifier: Option<Arc<dyn ErasedVerifier>>,
+    policy: Option<Policy>,
     info: ServiceInfo,
     session_seed: Option<u64>,
     spawn_background: Option<SpawnBackground>,
@@ -308,6 +311,49 @@ impl ServerBuilder {
         }
     }
 
+    /// Asks callers for a token that shows who they are, unless their transport vouches for them: a
+    /// client certificate, or a Unix socket, whose peers have principals then. Until a connection has
+    /// shown one, only `rpc.auth`, `rpc.hello` with a token and `rpc.ping` are answered; all else is
+    /// -32005. It is closed after [`Config::auth_timeout`](crate::Config::auth_timeout).
+    ///
+    /// A connection has one principal for its life: a token of another is refused, and one of the same
+    /// renews it.
+    #[must_use]
+    pub fn authenticate(self, verifier: impl Verifier) -> Self {
+        Self {
+            verifier: Some(Arc::new(verifier)),
+            ..self
+        }
+    }
+
+    /// Lets a principal call a method only if this says so: else -32009, without effect or record. Asked
+    /// for each new call, on the connection's task, so it must not wait; outcomes on record are replayed
+    /// without it. The methods of the protocol itself are not asked about.
+    ///
+    /// ```
+    /// use redial_server::{Principal, Server};
+    ///
+    /// let builder = Server::builder()
+    ///     .mutation("refund", async |(cents,): (u64,)| Ok(cents))
+    ///     .policy(|principal, method| match principal.map(Principal::as_str) {
+    ///         Some("token:billing") => true,
+    ///         Some(_) => method != "refund",
+    ///         None => false,
+    ///     });
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn policy(
+        self,
+        policy: impl Fn(Option<&Principal>, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            policy: Some(Box::new(policy)),
+            ..self
+        }
+    }
+
     /// The name and the version of the service in the answer of `rpc.discover`. Default: Redial's.
     #[must_use]
     pub fn info(self, title: impl Into<String>, version: impl Into<String>) -> Self {
@@ -391,7 +437,9 @@ impl ServerBuilder {
                 config: self.config,
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
                 observer: self.observer,
-                unix_principals: self.unix_principals,
+                unix_principals: self.unix_principals || self.verifier.is_some(),
+                verifier: self.verifier,
+                policy: self.policy,
                 counters: Default::default(),
                 listeners: Default::default(),
                 executions: Default::default(),

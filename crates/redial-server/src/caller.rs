@@ -52,6 +52,11 @@ impl Caller {
         self
     }
 
+    /// It has shown who it is.
+    pub(crate) fn set_principal(&mut self, principal: Principal) {
+        *self = std::mem::take(self).with_principal(principal);
+    }
+
     /// Who calls, if something has vouched for it.
     #[inline]
     pub(crate) fn principal(&self) -> Option<&Principal> {
@@ -60,7 +65,10 @@ impl Caller {
 
     /// Whose share of the limits it takes.
     pub(crate) fn peer(&self) -> Peer {
-        self.address.into()
+        match self.principal() {
+            Some(principal) => Peer::Principal(principal.clone()),
+            None => self.address.into(),
+        }
     }
 
     /// What few connections have, if this one does.

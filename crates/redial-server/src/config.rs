@@ -126,6 +126,13 @@ pub struct Config {
     /// How many messages of one connection may be no requests (-32700, -32600). Default 10, then
     /// closed.
     pub max_protocol_errors: u32,
+    /// How long a connection may take to show who it is, where the server asks for that
+    /// ([`authenticate`](crate::ServerBuilder::authenticate)), at first and once its token has expired; and how
+    /// long the verification of a token may take. Default 10 s, then closed.
+    pub auth_timeout: Duration,
+    /// How many tokens of one connection may be rejected. Default 10, then closed. Each rejection comes
+    /// 100 ms later than the one before.
+    pub max_auth_failures: u32,
     /// How long a shutdown waits for running calls. Default 10 s; then they are cut off, and their
     /// callers get -32008.
     pub drain_timeout: Duration,
@@ -157,6 +164,8 @@ impl Default for Config {
             frame_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),
             max_protocol_errors: 10,
+            auth_timeout: Duration::from_secs(10),
+            max_auth_failures: 10,
             drain_timeout: Duration::from_secs(10),
             insecure: false,
         }
@@ -193,6 +202,7 @@ impl Config {
             ("max_in_flight", self.max_in_flight),
             ("unsent_pause_bytes", self.unsent_pause_bytes),
             ("max_protocol_errors", self.max_protocol_errors as usize),
+            ("max_auth_failures", self.max_auth_failures as usize),
         ];
         for (name, value) in at_least_one {
             require(value > 0, name, value, "1 or more")?;

@@ -4,6 +4,7 @@
 
 mod arrival;
 mod drain;
+mod entrance;
 mod input;
 mod socket_age;
 mod timers;
@@ -103,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             io,
             arrivals: arrival_waker(&shared, &outbox),
             outbox,
-            scratch: ConnectionScratch::new(&shared, caller.peer(), now),
+            scratch: ConnectionScratch::new(&shared, &caller, now, awake),
             decoder: FrameDecoder::new(shared.config.limits.max_frame_bytes),
             shared,
             caller,
@@ -156,6 +157,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Poll::Ready(Ok(()));
             }
             self.advance(flushed, closing);
+            if self.poll_entrance(cx).is_ready() {
+                continue;
+            }
             if self.poll_input(cx)?.is_ready() {
                 continue;
             }
@@ -220,7 +224,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether another call may be dispatched.
     fn has_room(&self) -> bool {
-        self.outbox.in_flight() < self.shared.config.max_in_flight && !self.is_clogged()
+        self.outbox.in_flight() < self.shared.config.max_in_flight
+            && !self.is_clogged()
+            && !self.is_held_back()
     }
 
     /// Whether the peer has to take replies before it may cause more of them.

@@ -43,7 +43,7 @@ impl Connections {
     pub(crate) fn open(
         &self,
         outbox: &Arc<Outbox>,
-        peer: Peer,
+        peer: &Peer,
         max: usize,
         clock: &AwakeClock,
     ) -> (Option<Registration>, Option<Arc<Outbox>>) {
@@ -65,6 +65,11 @@ impl Connections {
             outbox: Arc::clone(outbox),
         };
         (Some(registration), displaced)
+    }
+
+    /// A connection turns out to be another peer's.
+    pub(crate) fn move_to(&self, peer: &Peer, outbox: &Outbox) {
+        self.lock().move_to(peer, outbox.number());
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -101,12 +106,24 @@ impl Connections {
 }
 
 impl OpenConnections {
-    fn add(&mut self, outbox: &Arc<Outbox>, peer: Peer) -> u64 {
+    fn add(&mut self, outbox: &Arc<Outbox>, peer: &Peer) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.outboxes.insert(number, (peer, Arc::clone(outbox)));
-        self.by_peer.entry(peer).or_default().insert(number);
+        outbox.set_number(number);
+        self.insert(number, peer, Arc::clone(outbox));
         number
+    }
+
+    fn insert(&mut self, number: u64, peer: &Peer, outbox: Arc<Outbox>) {
+        self.outboxes.insert(number, (peer.clone(), outbox));
+        self.by_peer.entry(peer.clone()).or_default().insert(number);
+    }
+
+    /// One that has been given up meanwhile stays away.
+    fn move_to(&mut self, peer: &Peer, number: u64) {
+        if let Some(outbox) = self.remove(number) {
+            self.insert(number, peer, outbox);
+        }
     }
 
     fn remove(&mut self, number: u64) -> Option<Arc<Outbox>> {
@@ -122,14 +139,14 @@ impl OpenConnections {
 
     /// The connection that a full server gives up for a new one of this peer. Looks at every
     /// connection of one peer.
-    fn dispensable_for(&self, peer: Peer, clock: &AwakeClock, now: Instant) -> Option<u64> {
-        let held = self.by_peer.get(&peer).map_or(0, BTreeSet::len);
+    fn dispensable_for(&self, peer: &Peer, clock: &AwakeClock, now: Instant) -> Option<u64> {
+        let held = self.by_peer.get(peer).map_or(0, BTreeSet::len);
         let (most, numbers) = self.by_peer.iter().max_by_key(|(_, held)| held.len())?;
-        let is_others = *most != peer && numbers.len() > held + 1;
+        let is_others = most != peer && numbers.len() > held + 1;
         let numbers = if is_others {
             numbers
         } else {
-            self.by_peer.get(&peer)?
+            self.by_peer.get(peer)?
         };
         let candidates = numbers.iter().filter_map(|number| {
             let (_, outbox) = self.outboxes.get(number)?;

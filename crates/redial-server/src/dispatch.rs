@@ -1,6 +1,7 @@
 //! The way of one message through the server: read, routed, judged by the fault rules, looked up
 //! in the table, admitted, and run in place if its handler doesn't have to wait.
 
+mod admit;
 mod attachment;
 mod call;
 mod deferred;
@@ -33,7 +34,7 @@ use crate::{
     fault::RequestFault,
     observe::EventKind,
     outbox::Outbox,
-    refusal,
+    panics, refusal,
     shared::{ROOM_LAG, Shared},
     table::{AckedWaiters, Attempt, Decision, Fingerprint, PlainKey, Session, TableKey, ToNotify},
     waiter::{ReplyKind, Waiter, write_framed_reply},
@@ -161,6 +162,9 @@ impl Dispatcher<'_> {
     }
 
     fn route(&mut self, call: &Call<'_, '_>) {
+        if self.scratch.gate.is_some() && self.is_turned_away(call) {
+            return;
+        }
         let Some(method) = self.method(&call.request.method) else {
             // It may ask about the deferred call.
             self.scratch.deferred.finish(self.shared);
@@ -254,8 +258,16 @@ impl Dispatcher<'_> {
         }
     }
 
+    fn is_forbidden(&self, method: usize) -> bool {
+        is_forbidden(self.shared, self.caller, method)
+    }
+
     /// A call that leaves no record: a query, a notification, or an id that only correlates.
     fn unrecorded(&mut self, call: &Call<'_, '_>, method: usize) {
+        if self.is_forbidden(method) {
+            let forbidden = NotAdmitted::Forbidden(method);
+            return self.refuse(call, &forbidden.error(self.shared));
+        }
         self.scratch.permits.yield_to_queue();
         match self.scratch.permits.admit(method) {
             Ok(ticket) => {
@@ -268,7 +280,7 @@ impl Dispatcher<'_> {
 
     /// A call with a name: found or created in one step, before any delay, queue or handler.
     fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: TableKey<Waiter>) {
-        let (shared, outbox) = (self.shared, self.outbox);
+        let (shared, outbox, caller) = (self.shared, self.outbox, self.caller);
         self.scratch.permits.yield_to_queue();
         let ConnectionScratch {
             outcome,
@@ -293,7 +305,12 @@ impl Dispatcher<'_> {
         let decision = shared.table.begin(
             &key,
             &attempt,
-            || permits.admit_mutation(method, call),
+            || {
+                if is_forbidden(shared, caller, method) {
+                    return Err(NotAdmitted::Forbidden(method));
+                }
+                permits.admit_mutation(method, call)
+            },
             || call.waiter(outbox, &shared.router.method(method).name, ReplyKind::Reply),
             || shared.look_for_room(),
             outcome,
@@ -384,6 +401,16 @@ impl Dispatcher<'_> {
             waiter.reply(self.shared, outcome);
         }
     }
+}
+
+/// Whether the policy refuses a method to a caller. One that panics refuses it.
+#[inline]
+fn is_forbidden(shared: &Shared, caller: &Caller, method: usize) -> bool {
+    let Some(policy) = &shared.policy else {
+        return false;
+    };
+    let name = &shared.router.method(method).name;
+    !panics::catch(|| policy(caller.principal(), name)).unwrap_or(false)
 }
 
 /// Clients with a session hear what is a replay.

@@ -4,7 +4,10 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::Waker,
 };
@@ -17,6 +20,8 @@ pub(crate) struct Outbox {
     /// Since when something may lie unread in the connection.
     pub(crate) unread: UnreadSince,
     pub(crate) activity: Activity,
+    /// By which number the connection is entered.
+    number: AtomicU64,
     /// Replies that are still owed.
     in_flight: AtomicUsize,
     /// Bytes of replies that wait for the rest of their batch.
@@ -39,6 +44,15 @@ struct OutboxState {
 impl Outbox {
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(SeqCst)
+    }
+
+    /// By which number the connection is entered among those that are open.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.load(Relaxed)
+    }
+
+    pub(crate) fn set_number(&self, number: u64) {
+        self.number.store(number, Relaxed);
     }
 
     pub(crate) fn gathering(&self) -> usize {

@@ -3,18 +3,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use redial_protocol::unmapped;
+use redial_protocol::{Principal, unmapped};
 
 /// Whose share a connection, a session or a call counts towards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Peer {
-    /// All transports without addresses: pipes, Unix sockets.
+    /// All transports without addresses and without principals: pipes, Unix sockets.
     Local,
     V4(Ipv4Addr),
     /// The first 64 bits of an IPv6 address: the least that a network hands out, within which a host
     /// takes as many addresses as it likes (RFC 8981).
     V6Network(u64),
-    /// The clients of sessions that a store has kept, which don't say where they came from.
+    /// Wherever it calls from.
+    Principal(Principal),
+    /// The clients without principals of sessions that a store has kept, which don't say where they came from.
     Recovered,
 }
 

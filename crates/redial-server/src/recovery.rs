@@ -162,8 +162,11 @@ fn resume_call(shared: &Arc<Shared>, call: InterruptedCall) {
         resumable,
     } = call;
     let method = shared.router.find(&resumable.method);
+    let owner = key.owner().cloned();
     let lane = Lane {
-        peer: shared.admission.enter(Peer::Recovered),
+        peer: shared
+            .admission
+            .enter(&owner.map_or(Peer::Recovered, Peer::Principal)),
         method: method.unwrap_or_default(),
     };
     let mut execution = Execution {

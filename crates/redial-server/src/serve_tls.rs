@@ -59,7 +59,8 @@ impl Server {
         let listener = Listener::from(listener);
         let exposure = Exposure {
             has_tls: true,
-            authenticates: tls.client_certificates() == ClientCertificates::Required,
+            authenticates: self.shared.verifier.is_some()
+                || tls.client_certificates() == ClientCertificates::Required,
         };
         self.check(&listener, exposure)?;
         let crate::listener::ListenerKind::Tcp(listener) = listener.0 else {

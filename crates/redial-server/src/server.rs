@@ -167,7 +167,11 @@ impl Server {
     /// serves it never fails: a connection that can't be accepted is one connection less.
     pub async fn serve(&self, listener: impl Into<Listener>) -> Result<(), ServeError> {
         let listener = listener.into();
-        self.check(&listener, Exposure::default())?;
+        let exposure = Exposure {
+            has_tls: false,
+            authenticates: self.shared.verifier.is_some(),
+        };
+        self.check(&listener, exposure)?;
         match listener.0 {
             ListenerKind::Tcp(listener) => self.accept_all(listener, Plainly).await,
             #[cfg(unix)]

@@ -13,11 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::ErrorObject;
+use redial_protocol::{ErrorObject, Principal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
+    auth::ErasedVerifier,
     awake::AwakeClock,
     config::Config,
     connections::Connections,
@@ -47,6 +48,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(16);
 /// How long after its end a record may still take room.
 pub(crate) const ROOM_LAG: Duration = NOTING.saturating_add(LOOK_EVERY);
 
+/// Whether a principal may call a method.
+pub(crate) type Policy = Box<dyn Fn(Option<&Principal>, &str) -> bool + Send + Sync>;
+
 /// Spawns what the server does beside serving connections.
 pub(crate) type SpawnBackground =
     Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
@@ -65,6 +69,10 @@ pub(crate) struct Shared {
     pub(crate) observer: Option<Box<dyn Observer>>,
     /// Whether who connects to a Unix socket is a principal.
     pub(crate) unix_principals: bool,
+    /// Says whose a token is, if the server asks for tokens.
+    pub(crate) verifier: Option<Arc<dyn ErasedVerifier>>,
+    /// Who may call what.
+    pub(crate) policy: Option<Policy>,
     pub(crate) counters: Counters,
     /// What accepts connections.
     pub(crate) listeners: TaskTracker,

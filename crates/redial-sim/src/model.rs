@@ -214,6 +214,7 @@ impl Model {
             lease_ms: state.table.lease.as_millis() as u64,
             max_frame: MAX_FRAME_BYTES as u64,
             max_in_flight: self.0.window as u64,
+            expires_ms: None,
         })
     }
 

@@ -113,7 +113,15 @@ pub(super) struct ControlWriter {
 impl ControlWriter {
     pub(super) fn hello(self, serial: u64, session: Option<SessionId>, out: &mut Vec<u8>) {
         let id = format!("\"{HELLO_ID}{serial}\"");
-        let _ = self.request(Some(&id), rpc::HELLO, &HelloParams { session }, out);
+        let _ = self.request(
+            Some(&id),
+            rpc::HELLO,
+            &HelloParams {
+                session,
+                token: None,
+            },
+            out,
+        );
     }
 
     pub(super) fn ping(self, out: &mut Vec<u8>) -> Result<(), FrameError> {

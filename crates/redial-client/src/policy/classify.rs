@@ -64,6 +64,7 @@ mod tests {
             (-32006, again),
             (-32007, Verdict::Unknown),
             (-32008, Verdict::Unknown),
+            (-32009, Verdict::Refused),
             (-32050, Verdict::Unknown),
             (42, Verdict::Failed),
         ] {

@@ -54,6 +54,8 @@ impl ErrorCode {
     pub const STALE: Self = Self(-32007);
     /// -32008: it started and did not finish. Executed: unknown, since it may have come any way.
     pub const INTERRUPTED: Self = Self(-32008);
+    /// -32009: the principal may not call this method. Not executed.
+    pub const FORBIDDEN: Self = Self(-32009);
 
     /// Whether an attempt that was answered with this code was executed, as far as the code alone says;
     /// [`ErrorObject::executed`](crate::ErrorObject::executed) also looks at what comes with it. Codes of
@@ -69,7 +71,8 @@ impl ErrorCode {
             | Self::OVERLOADED
             | Self::DEADLINE_PASSED
             | Self::UNAUTHENTICATED
-            | Self::SHUTTING_DOWN => Executed::No,
+            | Self::SHUTTING_DOWN
+            | Self::FORBIDDEN => Executed::No,
             Self::INTERNAL_ERROR | Self::HANDLER_ERROR => Executed::Yes,
             Self(-32768..=-32000) => Executed::Unknown,
             Self(_) => Executed::Yes,
@@ -101,6 +104,7 @@ impl ErrorCode {
             Self::SHUTTING_DOWN => "Shutting down",
             Self::STALE => "Stale",
             Self::INTERRUPTED => "Interrupted",
+            Self::FORBIDDEN => "Forbidden",
             _ => "Application error",
         }
     }
@@ -165,7 +169,7 @@ mod tests {
     use crate::ErrorObject;
 
     /// The table of PROTOCOL.md: code, executed, whether a client may try again.
-    const TABLE: [(i32, Executed, bool); 14] = [
+    const TABLE: [(i32, Executed, bool); 15] = [
         (-32700, Executed::No, false),
         (-32600, Executed::No, false),
         (-32601, Executed::No, false),
@@ -180,6 +184,7 @@ mod tests {
         (-32006, Executed::No, true),
         (-32007, Executed::Unknown, false),
         (-32008, Executed::Unknown, false),
+        (-32009, Executed::No, false),
     ];
 
     #[test]

@@ -69,8 +69,8 @@ impl<J> Peers<J> {
         }
     }
 
-    pub(super) fn enter(&mut self, peer: Peer) -> PeerSlot {
-        let slot = match self.by_peer.get(&peer) {
+    pub(super) fn enter(&mut self, peer: &Peer) -> PeerSlot {
+        let slot = match self.by_peer.get(peer) {
             Some(slot) => *slot,
             None => self.add(peer),
         };
@@ -234,14 +234,14 @@ impl<J> Peers<J> {
         &mut self.slots[slot.0 as usize]
     }
 
-    fn add(&mut self, peer: Peer) -> PeerSlot {
+    fn add(&mut self, peer: &Peer) -> PeerSlot {
         let lanes = (0..self.methods).map(|_| LaneState {
             running: 0,
             queued: 0,
             jobs: VecDeque::new(),
         });
         let state = PeerState {
-            peer,
+            peer: peer.clone(),
             connections: 0,
             running: 0,
             queued: 0,
@@ -258,14 +258,14 @@ impl<J> Peers<J> {
                 PeerSlot(self.slots.len() as u32 - 1)
             }
         };
-        self.by_peer.insert(peer, slot);
+        self.by_peer.insert(peer.clone(), slot);
         slot
     }
 
     fn free_if_unused(&mut self, slot: PeerSlot) {
         let state = self.at(slot);
         if state.connections == 0 && state.running == 0 && state.queued == 0 {
-            let peer = state.peer;
+            let peer = state.peer.clone();
             state.lanes = Box::default();
             self.by_peer.remove(&peer);
             self.free.push(slot);

@@ -28,7 +28,7 @@ fn peer(number: u8) -> Peer {
 
 /// The calls of a method that a peer sends; the peer stays.
 fn lane(admission: &Admission<u32>, number: u8, method: usize) -> Lane {
-    let peer = admission.enter(peer(number));
+    let peer = admission.enter(&peer(number));
     Lane { peer, method }
 }
 
@@ -269,13 +269,13 @@ fn a_peer_is_known_while_it_has_connections_or_calls() {
     assert_eq!(admit(&admission, one), Ok(Ticket::Queue));
     admission.enqueue(one, 7);
     admission.leave(one.peer);
-    assert_eq!(admission.enter(peer(1)), one.peer);
+    assert_eq!(admission.enter(&peer(1)), one.peer);
     admission.leave(one.peer);
     assert_eq!(release(&admission, one), [7]);
     admission.release_run_permit(one);
     assert!(admission.lock().peers.is_empty());
     // Its slot is another peer's now.
-    assert_eq!(admission.enter(peer(2)), one.peer);
+    assert_eq!(admission.enter(&peer(2)), one.peer);
 }
 
 #[derive(Clone, Copy, Debug)]

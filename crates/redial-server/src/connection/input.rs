@@ -137,13 +137,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn passes_queues(&self, frame: &[u8]) -> bool {
         let parsed = Incoming::parse(frame, &self.shared.config.limits);
-        // All but the one that may be answered later, like a call.
-        let passes = |method: &str| method.starts_with("rpc.") && method != rpc::RESOLVE;
+        let is_held_back = self.is_held_back();
+        // All but the one that may be answered later, like a call; and while it is not known who calls,
+        // only what needs no caller.
+        let passes = |method: &str| match method {
+            rpc::PING => true,
+            rpc::RESOLVE => false,
+            method => !is_held_back && method.starts_with("rpc."),
+        };
         matches!(parsed, Ok(Incoming::Request(request)) if passes(&request.method))
     }
 
     fn dispatch_frame(&mut self, frame: &[u8], arrived: Instant) {
-        let mut dispatcher = Dispatcher {
+        let mut dispatcher = self.dispatcher(arrived);
+        let result = dispatcher.frame(frame);
+        let is_cut = dispatcher.is_cut;
+        self.is_cut |= is_cut;
+        self.protocol_errors += u32::from(result.is_err());
+        if self.protocol_errors >= self.shared.config.max_protocol_errors {
+            self.phase = Phase::Closing;
+        }
+    }
+
+    /// Goes on with what was dispatched before.
+    pub(super) fn dispatch(&mut self, go_on: impl FnOnce(&mut Dispatcher<'_>)) {
+        self.scratch.begin_read(self.now);
+        go_on(&mut self.dispatcher(self.awake));
+        self.scratch.end_read(&self.shared);
+    }
+
+    fn dispatcher(&mut self, arrived: Instant) -> Dispatcher<'_> {
+        Dispatcher {
             shared: &self.shared,
             outbox: &self.outbox,
             out: &mut self.out,
@@ -153,12 +177,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             awake: self.awake,
             arrived,
             is_cut: false,
-        };
-        let result = dispatcher.frame(frame);
-        self.is_cut |= dispatcher.is_cut;
-        self.protocol_errors += u32::from(result.is_err());
-        if self.protocol_errors >= self.shared.config.max_protocol_errors {
-            self.phase = Phase::Closing;
         }
     }
 
@@ -177,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Sends an error after which the stream can't go on, and closes the connection.
-    fn on_protocol_error(&mut self, error: &ErrorObject) {
+    pub(super) fn on_protocol_error(&mut self, error: &ErrorObject) {
         write_unasked_error(&mut self.out, error);
         let (kind, id) = (EventKind::Refused(error.code), Id::NULL.raw());
         self.shared.emit(kind, Some(id), 1, "");

@@ -64,14 +64,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .unsent_since
             .map(|since| clock::after(since, config.write_timeout));
         let far = clock::after(self.awake, config.idle_timeout);
+        let token = self.token_due();
         let is_open = self.phase == Phase::Open;
         let drained = self.drained_at().filter(|_| is_open);
         let empty = self.socket.next_look().filter(|_| is_open);
-        [idle, frame, write, drained, empty]
+        [idle, frame, write, drained, empty, token]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(far)
+    }
+
+    /// Until when the peer has to show who it is.
+    fn token_due(&self) -> Option<Instant> {
+        let is_open = matches!(self.phase, Phase::Open | Phase::HalfClosed);
+        self.scratch.gate.as_ref().filter(|_| is_open)?.due()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -89,6 +96,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if passed(self.frame_since, config.frame_timeout) {
             let why = format!("{:?} passed", config.frame_timeout);
             self.on_incomplete_frame(&why);
+            return Ok(());
+        }
+        if self.token_due().is_some_and(|due| due <= self.awake) {
+            self.on_no_token();
             return Ok(());
         }
         let is_idle = self.phase == Phase::Open && self.is_idle();

@@ -20,7 +20,7 @@ impl Attachment {
         let mut waiters = Vec::new();
         shared.table.sessions.renew(&Origin::here());
         let (sessions, owner) = (&shared.table.sessions, caller.principal());
-        let session = sessions.open(caller.peer(), owner, now, &mut waiters);
+        let session = sessions.open(&caller.peer(), owner, now, &mut waiters);
         shared.refuse_forgotten(waiters);
         Some(Self::new(shared, session?))
     }

@@ -35,16 +35,25 @@ pub(super) enum NotAdmitted {
     },
     /// Nothing can be recorded.
     StoreFailed(StoreError),
+    /// The policy refuses this method to its caller.
+    Forbidden(usize),
 }
 
 impl Permits {
-    pub(super) fn new(shared: &Arc<Shared>, peer: Peer) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, peer: &Peer) -> Self {
         Self {
             shared: Arc::clone(shared),
             peer: shared.admission.enter(peer),
             spare: Cell::new(None),
             displaced: Cell::new(None),
         }
+    }
+
+    /// From now on calls come from another peer.
+    pub(super) fn change_peer(&mut self, peer: &Peer) {
+        self.release();
+        let before = std::mem::replace(&mut self.peer, self.shared.admission.enter(peer));
+        self.shared.admission.leave(before);
     }
 
     /// The calls of a method that come from this peer.
@@ -141,6 +150,7 @@ impl NotAdmitted {
         match self {
             Self::ShuttingDown => refusal::shutting_down(),
             Self::QueueFull { retry_after } => shared.queue_full(*retry_after),
+            Self::Forbidden(method) => refusal::forbidden(&shared.router.method(*method).name),
             Self::StoreFailed(problem) => refusal::store_unavailable(&problem.message),
         }
     }

@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 
 use super::{Dispatcher, attachment::Attachment, call::Call};
 use crate::{
-    execution, refusal,
+    execution,
+    gate::Purpose,
+    refusal,
     store::{Claimed, Done, Fenced},
     table::{Cancelled, Resolved, Session},
     waiter::{NEVER, ReplyKind, Waiter},
@@ -20,6 +22,13 @@ use crate::{
 /// How many sessions one connection may say hello to. A client needs one, and another when it keeps
 /// many calls whose outcome it does not know.
 const MAX_SESSIONS: usize = 16;
+
+/// The answer to a hello.
+pub(super) struct Greeting {
+    hello: rpc::Hello<'static>,
+    /// A new session that a store has to keep first.
+    opened: Option<Arc<Session<Waiter>>>,
+}
 
 impl Dispatcher<'_> {
     /// A method that no handler is registered for.
@@ -31,6 +40,7 @@ impl Dispatcher<'_> {
                 self.scratch.said_hello = Some(call.request.dialect);
                 self.hello(call);
             }
+            rpc::AUTH if self.scratch.gate.is_some() => self.auth(call),
             rpc::ACK => self.answer(call, Self::ack),
             rpc::CANCEL => self.cancel(call),
             rpc::GOODBYE => self.answer(call, Self::goodbye),
@@ -74,20 +84,53 @@ impl Dispatcher<'_> {
         self.reply(call, ReplyKind::Reply);
     }
 
-    /// Opens a session, or attaches the connection to one. A client hears of a session when that is
-    /// as durable as its calls will be.
+    /// Opens a session, or attaches the connection to one.
     fn hello(&mut self, call: &Call<'_, '_>) {
         let params = match read::<rpc::HelloParams>(call) {
             Ok(params) => params,
-            Err(error) => return self.refuse(call, &error),
+            Err(error) => {
+                // Not said with words of the params, if those may hold a secret.
+                let text = call.request.params.unwrap_or_default();
+                let is_secret =
+                    text.contains("token") || text.contains('\\') || text.starts_with('[');
+                let error = if is_secret {
+                    refusal::no_token_in(rpc::HELLO)
+                } else {
+                    error
+                };
+                return self.refuse(call, &error);
+            }
         };
-        let (session, is_new) = match params.session {
-            Some(id) => (self.attach_for_good(id), false),
-            None => (self.open_session(), true),
-        };
-        let session = match session {
-            Ok(session) => session,
-            Err(error) => return self.refuse(call, &error),
+        if self.scratch.gate.is_some()
+            && let Some(token) = params.token
+        {
+            return self.verify(call, token, Purpose::Hello(params.session));
+        }
+        if !self.is_admitted() {
+            return self.refuse_unauthenticated(call);
+        }
+        match self.greet(params.session, None) {
+            Ok(Greeting {
+                hello,
+                opened: None,
+            }) => self.reply_value(call, &hello),
+            Ok(greeting) => {
+                let waiter = self.later(call);
+                self.answer_greeting(waiter, greeting);
+            }
+            Err(error) => self.refuse(call, &error),
+        }
+    }
+
+    /// What a hello is answered. Those of a new session have to be made durable first.
+    pub(super) fn greet(
+        &mut self,
+        session: Option<SessionId>,
+        expires_ms: Option<u64>,
+    ) -> Result<Greeting, ErrorObject> {
+        let (session, is_new) = match session {
+            Some(id) => (self.attach_for_good(id)?, false),
+            None => (self.open_session()?, true),
         };
         let (sessions, config) = (&self.shared.table.sessions, &self.shared.config);
         let hello = rpc::Hello {
@@ -96,39 +139,47 @@ impl Dispatcher<'_> {
             lease_ms: u64::try_from(config.session_lease.as_millis()).unwrap_or(u64::MAX),
             max_frame: config.limits.max_frame_bytes as u64,
             max_in_flight: config.max_in_flight as u64,
+            expires_ms,
         };
-        if is_new && let Some(store) = self.shared.store.clone() {
-            self.shared.forget_sessions();
-            let done =
-                self.when_durable(call, move |()| (encoded_result(&hello), ReplyKind::Reply));
-            store.open_session(session.id(), session.owner(), done);
-            self.scratch.has_stored = true;
-        } else {
-            self.reply_value(call, &hello);
-        }
+        let opened = (is_new && self.shared.store.is_some()).then_some(session);
+        Ok(Greeting { hello, opened })
+    }
+
+    /// A client hears of a session when that is as durable as its calls will be.
+    pub(super) fn answer_greeting(&mut self, waiter: Option<Waiter>, greeting: Greeting) {
+        let Greeting { hello, opened } = greeting;
+        let outcome = encoded_result(&hello);
+        let Some((session, store)) = opened.zip(self.shared.store.clone()) else {
+            if let Some(waiter) = waiter {
+                waiter.reply(self.shared, &outcome);
+            }
+            return;
+        };
+        self.shared.forget_sessions();
+        let done = self.when_durable(waiter, move |()| (outcome, ReplyKind::Reply));
+        store.open_session(session.id(), session.owner(), done);
+        self.scratch.has_stored = true;
     }
 
     /// Answers an attempt when a step of the store is durable.
     fn when_durable<T: 'static>(
         &self,
-        call: &Call<'_, '_>,
+        waiter: Option<Waiter>,
         outcome: impl FnOnce(T) -> (Vec<u8>, ReplyKind) + Send + 'static,
     ) -> Done<T> {
-        let method = call.request.method.as_ref().into();
-        let mut waiter = call.waiter(self.outbox, &method, ReplyKind::Reply);
         let shared = Arc::clone(self.shared);
-        let is_notification = call.request.is_notification();
-        if is_notification {
-            call.skip();
-        }
-        Box::new(move |result| match result {
-            _ if is_notification => {}
-            Ok(value) => {
-                let (outcome, kind) = outcome(value);
-                waiter.kind = kind;
-                waiter.reply(&shared, &outcome);
+        Box::new(move |result| {
+            let Some(mut waiter) = waiter else {
+                return;
+            };
+            match result {
+                Ok(value) => {
+                    let (outcome, kind) = outcome(value);
+                    waiter.kind = kind;
+                    waiter.reply(&shared, &outcome);
+                }
+                Err(error) => waiter.refuse(&shared, &refusal::store_unavailable(&error.message)),
             }
-            Err(error) => waiter.refuse(&shared, &refusal::store_unavailable(&error.message)),
         })
     }
 
@@ -152,7 +203,7 @@ impl Dispatcher<'_> {
         let max = self.shared.config.max_sessions;
         let peer = self.caller.peer();
         let Some(opened) = Attachment::open(self.shared, self.caller, self.awake) else {
-            let has_share = self.shared.table.sessions.has_share(peer);
+            let has_share = self.shared.table.sessions.has_share(&peer);
             let why = if has_share {
                 refusal::sessions_share_full
             } else {
@@ -246,7 +297,7 @@ impl Dispatcher<'_> {
         let Some(store) = self.shared.store.clone() else {
             return;
         };
-        let done = self.when_durable(call, outcome);
+        let done = self.when_durable(self.later(call), outcome);
         store.fence(key, done);
         self.scratch.has_stored = true;
     }
@@ -378,7 +429,7 @@ fn resolution(fenced: Fenced) -> (Vec<u8>, ReplyKind) {
     (outcome, ReplyKind::Reply)
 }
 
-fn encoded_result(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn encoded_result(value: &impl Serialize) -> Vec<u8> {
     let mut outcome = Vec::new();
     if let Err(error) = encode_result(&mut outcome, value) {
         encode_error(&mut outcome, &refusal::result_not_json(error));
@@ -433,7 +484,7 @@ fn check_ranges(ranges: &[(u64, u64)], window: usize) -> Result<(), ErrorObject>
     }
 }
 
-fn read<'a, P: Deserialize<'a>>(call: &Call<'_, 'a>) -> Result<P, ErrorObject> {
+pub(super) fn read<'a, P: Deserialize<'a>>(call: &Call<'_, 'a>) -> Result<P, ErrorObject> {
     let text = call.request.params.unwrap_or("{}");
     let read = deserialize_object(&mut serde_json::Deserializer::from_str(text));
     read.or_else(|_| {

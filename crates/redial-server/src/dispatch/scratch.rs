@@ -7,8 +7,8 @@ use redial_protocol::{Dialect, RequestReader, SessionId, rpc::KnownCalls};
 
 use super::{attachment::Attachment, deferred::DeferredRecord, permit::Permits};
 use crate::{
-    clock::CoarseClock, handler::FutureSlot, peer::Peer, shared::Shared, stats::Tally,
-    table::Session, waiter::Waiter,
+    caller::Caller, clock, clock::CoarseClock, gate::Gate, handler::FutureSlot, peer::Peer,
+    shared::Shared, stats::Tally, table::Session, waiter::Waiter,
 };
 
 /// What has gathered during a read is given out by [`end_read`](Self::end_read).
@@ -33,10 +33,12 @@ pub(crate) struct ConnectionScratch {
     /// Calls of this read were handed to the store.
     pub(super) has_stored: bool,
     pub(super) clock: CoarseClock,
+    /// Where the server asks for tokens.
+    pub(crate) gate: Option<Box<Gate>>,
 }
 
 impl ConnectionScratch {
-    pub(crate) fn new(shared: &Arc<Shared>, peer: Peer, now: Instant) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, caller: &Caller, now: Instant, awake: Instant) -> Self {
         Self {
             reader: RequestReader::new(shared.config.limits),
             future_slots: Vec::new(),
@@ -45,7 +47,11 @@ impl ConnectionScratch {
             said_hello: None,
             other_session: None,
             latest_method: 0,
-            permits: Permits::new(shared, peer),
+            permits: Permits::new(shared, &caller.peer()),
+            gate: shared.verifier.is_some().then(|| {
+                let due = clock::after(awake, shared.config.auth_timeout);
+                Box::new(Gate::new(caller, due))
+            }),
             tally: Tally::default(),
             deferred: DeferredRecord::default(),
             has_stored: false,
@@ -89,6 +95,11 @@ impl ConnectionScratch {
             .chain(&mut self.other_session);
         let attachment = attached.find(|attachment| attachment.session().id() == id);
         attachment.is_none_or(|attachment| attachment.is_news(ack))
+    }
+
+    /// The connection turns out to be another peer's.
+    pub(crate) fn change_peer(&mut self, peer: &Peer) {
+        self.permits.change_peer(peer);
     }
 
     pub(crate) fn begin_read(&mut self, now: Instant) {

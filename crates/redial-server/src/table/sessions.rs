@@ -108,7 +108,7 @@ impl<W> Sessions<W> {
     }
 
     /// Whether this peer gets no session because it has its share, while there are some for others.
-    pub(crate) fn has_share(&self, peer: Peer) -> bool {
+    pub(crate) fn has_share(&self, peer: &Peer) -> bool {
         lock(&self.registry).has_share(peer, self.limits.max_sessions)
     }
 
@@ -117,7 +117,7 @@ impl<W> Sessions<W> {
     /// a call of a session that has made room.
     pub(crate) fn open(
         &self,
-        peer: Peer,
+        peer: &Peer,
         owner: Option<&Principal>,
         now: Instant,
         waiters: &mut Vec<W>,

@@ -2,6 +2,7 @@
 
 mod acknowledging;
 mod addresses;
+mod authentication;
 mod batches;
 mod broken_handlers;
 mod callers;

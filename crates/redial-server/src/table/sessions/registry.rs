@@ -117,7 +117,7 @@ impl<W> Registry<W> {
     /// Makes a session with one connection.
     pub(super) fn open(
         &mut self,
-        peer: Peer,
+        peer: &Peer,
         owner: Option<Principal>,
         now: Instant,
         taken: &Arc<AtomicUsize>,
@@ -134,14 +134,15 @@ impl<W> Registry<W> {
         now: Instant,
         taken: &Arc<AtomicUsize>,
     ) -> Arc<Session<W>> {
-        self.insert(id, owner, Peer::Recovered, now, taken)
+        let peer = owner.clone().map_or(Peer::Recovered, Peer::Principal);
+        self.insert(id, owner, &peer, now, taken)
     }
 
     fn insert(
         &mut self,
         id: SessionId,
         owner: Option<Principal>,
-        peer: Peer,
+        peer: &Peer,
         now: Instant,
         taken: &Arc<AtomicUsize>,
     ) -> Arc<Session<W>> {
@@ -153,7 +154,7 @@ impl<W> Registry<W> {
         let entry = Entry {
             session: Arc::clone(&session),
             is_owned,
-            peer,
+            peer: peer.clone(),
             connections: 1,
             idle_since: now,
             is_expired: false,
@@ -193,7 +194,7 @@ impl<W> Registry<W> {
             let abandoned = (entry.idle_since, id);
             self.idle.remove(&abandoned);
             self.empty.remove(&abandoned);
-            self.shares.attach(entry.peer, abandoned);
+            self.shares.attach(&entry.peer, abandoned);
         }
         entry.connections += 1;
         Some(Arc::clone(&entry.session))
@@ -219,7 +220,7 @@ impl<W> Registry<W> {
         if entry.connections == 0 {
             entry.idle_since = now;
             self.idle.insert((now, id));
-            self.shares.abandon(entry.peer, (now, id));
+            self.shares.abandon(&entry.peer, (now, id));
             if is_empty {
                 self.empty.insert((now, id));
             }
@@ -232,11 +233,11 @@ impl<W> Registry<W> {
     }
 
     /// Whether a peer may have another session with a connection, of so many.
-    pub(super) fn allows(&self, peer: Peer, max: usize) -> bool {
+    pub(super) fn allows(&self, peer: &Peer, max: usize) -> bool {
         self.shares.allows(peer, max)
     }
 
-    pub(super) fn has_share(&self, peer: Peer, max: usize) -> bool {
+    pub(super) fn has_share(&self, peer: &Peer, max: usize) -> bool {
         self.shares.attached() < max && !self.allows(peer, max)
     }
 
@@ -246,7 +247,7 @@ impl<W> Registry<W> {
     /// wait for a call of the session that has gone.
     pub(super) fn make_room(
         &mut self,
-        peer: Peer,
+        peer: &Peer,
         limits: &SessionLimits,
         now: Instant,
         waiters: &mut Vec<W>,
@@ -297,7 +298,7 @@ impl<W> Registry<W> {
         let abandoned = (entry.idle_since, id);
         self.idle.remove(&abandoned);
         self.empty.remove(&abandoned);
-        self.shares.forget(entry.peer, abandoned);
+        self.shares.forget(&entry.peer, abandoned);
         if let Some(owner) = entry.session.owner() {
             self.disown(owner, id);
         }

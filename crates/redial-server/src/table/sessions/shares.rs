@@ -41,8 +41,8 @@ impl SessionShares {
     }
 
     /// Whether a peer may attach to one more of so many.
-    pub(super) fn allows(&self, peer: Peer, max: usize) -> bool {
-        let has = self.by_peer.get(&peer);
+    pub(super) fn allows(&self, peer: &Peer, max: usize) -> bool {
+        let has = self.by_peer.get(peer);
         let attached = has.map_or(0, |has| has.count - has.abandoned.len());
         ATTACHED.allows(attached, max.saturating_sub(self.attached))
     }
@@ -54,7 +54,7 @@ impl SessionShares {
 
     /// A session is opened, with a connection. Returns what counts the bytes that those of the peer
     /// have taken.
-    pub(super) fn open(&mut self, peer: Peer) -> Arc<AtomicUsize> {
+    pub(super) fn open(&mut self, peer: &Peer) -> Arc<AtomicUsize> {
         self.attached += 1;
         self.change(peer, |has| {
             has.count += 1;
@@ -63,7 +63,7 @@ impl SessionShares {
     }
 
     /// A session has a connection again.
-    pub(super) fn attach(&mut self, peer: Peer, abandoned: Abandoned) {
+    pub(super) fn attach(&mut self, peer: &Peer, abandoned: Abandoned) {
         self.attached += 1;
         self.change(peer, |has| {
             has.abandoned.remove(&abandoned);
@@ -71,7 +71,7 @@ impl SessionShares {
     }
 
     /// A session has lost its last connection.
-    pub(super) fn abandon(&mut self, peer: Peer, abandoned: Abandoned) {
+    pub(super) fn abandon(&mut self, peer: &Peer, abandoned: Abandoned) {
         self.attached -= 1;
         self.change(peer, |has| {
             has.abandoned.insert(abandoned);
@@ -79,7 +79,7 @@ impl SessionShares {
     }
 
     /// A session without a connection is forgotten.
-    pub(super) fn forget(&mut self, peer: Peer, abandoned: Abandoned) {
+    pub(super) fn forget(&mut self, peer: &Peer, abandoned: Abandoned) {
         self.change(peer, |has| {
             has.count -= 1;
             has.abandoned.remove(&abandoned);
@@ -91,15 +91,15 @@ impl SessionShares {
     /// that is most of what the peer should have at all.
     pub(super) fn dispensable_for(
         &self,
-        peer: Peer,
+        peer: &Peer,
         max: usize,
         now: Instant,
     ) -> Option<SessionId> {
-        let own = self.by_peer.get(&peer);
+        let own = self.by_peer.get(peer);
         let count = own.map_or(0, |own| own.count);
-        let (most, holder) = *self.ranking.last()?;
-        let from = if most > count + 1 {
-            self.by_peer.get(&holder)
+        let (most, holder) = self.ranking.last()?;
+        let from = if *most > count + 1 {
+            self.by_peer.get(holder)
         } else {
             own
         };
@@ -110,13 +110,13 @@ impl SessionShares {
         (is_crowd || has_passed(since, GRACE, now)).then_some(id)
     }
 
-    fn change<T>(&mut self, peer: Peer, change: impl FnOnce(&mut PeerSessions) -> T) -> T {
-        let has = self.by_peer.entry(peer).or_default();
+    fn change<T>(&mut self, peer: &Peer, change: impl FnOnce(&mut PeerSessions) -> T) -> T {
+        let has = self.by_peer.entry_ref(peer).or_default();
         let before = has.rank(peer);
         let result = change(has);
         let after = has.rank(peer);
         if has.count == 0 {
-            self.by_peer.remove(&peer);
+            self.by_peer.remove(peer);
         }
         if before != after {
             before.map(|rank| self.ranking.remove(&rank));
@@ -127,8 +127,8 @@ impl SessionShares {
 }
 
 impl PeerSessions {
-    fn rank(&self, peer: Peer) -> Option<(usize, Peer)> {
-        (!self.abandoned.is_empty()).then_some((self.count, peer))
+    fn rank(&self, peer: &Peer) -> Option<(usize, Peer)> {
+        (!self.abandoned.is_empty()).then(|| (self.count, peer.clone()))
     }
 }
 
@@ -159,28 +159,28 @@ mod tests {
             (HOG, now, 3),
             (OTHER, now, 4),
         ] {
-            shares.open(peer);
-            shares.abandon(peer, abandoned(at, number));
+            shares.open(&peer);
+            shares.abandon(&peer, abandoned(at, number));
         }
         let longest = Some(SessionId::from_bits(2));
         let after = now + GRACE;
         for peer in [OTHER, THIRD, HOG] {
-            assert_eq!(shares.dispensable_for(peer, 4, after), longest, "{peer:?}");
+            assert_eq!(shares.dispensable_for(&peer, 4, after), longest, "{peer:?}");
         }
         // What was abandoned just now stays, unless its peer has far too many.
-        assert_eq!(shares.dispensable_for(THIRD, 40, later), None);
-        assert_eq!(shares.dispensable_for(THIRD, 4, later), longest);
+        assert_eq!(shares.dispensable_for(&THIRD, 40, later), None);
+        assert_eq!(shares.dispensable_for(&THIRD, 4, later), longest);
         for number in [2, 3] {
-            shares.attach(HOG, abandoned(now, number));
+            shares.attach(&HOG, abandoned(now, number));
         }
         assert_eq!(
-            shares.dispensable_for(OTHER, 4, after + GRACE),
+            shares.dispensable_for(&OTHER, 4, after + GRACE),
             Some(SessionId::from_bits(1))
         );
-        shares.forget(HOG, abandoned(later, 1));
+        shares.forget(&HOG, abandoned(later, 1));
         // The hog has two with a connection, and the other none to give up to it.
-        assert_eq!(shares.dispensable_for(HOG, 4, after + GRACE), None);
-        shares.forget(OTHER, abandoned(now, 4));
+        assert_eq!(shares.dispensable_for(&HOG, 4, after + GRACE), None);
+        shares.forget(&OTHER, abandoned(now, 4));
         assert!(shares.ranking.is_empty() && shares.by_peer.len() == 1);
     }
 
@@ -189,9 +189,9 @@ mod tests {
     fn a_peer_has_a_part_of_what_others_leave() {
         let mut shares = SessionShares::default();
         let open = |shares: &mut SessionShares, peer| {
-            let may = shares.allows(peer, 160);
+            let may = shares.allows(&peer, 160);
             if may {
-                shares.open(peer);
+                shares.open(&peer);
             }
             may
         };

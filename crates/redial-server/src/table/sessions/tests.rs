@@ -32,7 +32,7 @@ fn sessions(seed: u64) -> (Sessions<u32>, Instant) {
 
 fn open(sessions: &Sessions<u32>, now: Instant) -> Option<Arc<Session<u32>>> {
     let mut gone = Vec::new();
-    let session = sessions.open(Peer::Local, None, now, &mut gone);
+    let session = sessions.open(&Peer::Local, None, now, &mut gone);
     assert!(gone.is_empty(), "no one waits for anything");
     session
 }
@@ -209,7 +209,7 @@ fn a_question_about_a_call_is_answered_when_its_session_makes_room() {
     }
     // The two that hold nothing may go at once; it is the one whose call runs that is awaited.
     for _ in 0..3 {
-        let opened = sessions.open(Peer::Local, None, now + LEASE, &mut gone);
+        let opened = sessions.open(&Peer::Local, None, now + LEASE, &mut gone);
         assert!(opened.is_some());
     }
     assert_eq!(gone, [asker]);
@@ -246,7 +246,7 @@ fn a_session_is_unknown_to_all_but_its_owner() {
     let (sessions, now) = sessions(5);
     let [one, other] = ["one", "other"].map(|name| Principal::new(name).unwrap());
     let open = |owner: Option<&Principal>| {
-        let opened = sessions.open(Peer::Local, owner, now, &mut Vec::new());
+        let opened = sessions.open(&Peer::Local, owner, now, &mut Vec::new());
         opened.unwrap()
     };
     let (of_one, of_none) = (open(Some(&one)), open(None));

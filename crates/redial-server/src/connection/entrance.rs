@@ -1,0 +1,84 @@
+//! How a connection shows who is at its other end.
+
+use std::task::{Context, Poll};
+
+use redial_protocol::Executed;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Connection, Phase};
+use crate::{
+    auth::{Verdict, VerifyError},
+    gate::Answer,
+    refusal,
+};
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Ready if a token was judged.
+    pub(super) fn poll_entrance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(gate) = &mut self.scratch.gate else {
+            return Poll::Pending;
+        };
+        let Poll::Ready((verdict, answer)) = gate.poll(cx) else {
+            return Poll::Pending;
+        };
+        self.on_verdict(verdict, answer);
+        Poll::Ready(())
+    }
+
+    fn on_verdict(&mut self, verdict: Verdict, answer: Answer) {
+        let error = match verdict {
+            Ok(verified) => {
+                let principal = self.caller.principal();
+                if principal.is_none_or(|principal| *principal == verified.principal) {
+                    if principal.is_none() {
+                        self.caller.set_principal(verified.principal);
+                        self.change_peer();
+                    }
+                    let patience = self.shared.config.auth_timeout;
+                    let (now, awake) = (self.now, self.awake);
+                    if let Some(gate) = &mut self.scratch.gate {
+                        gate.open(verified.expires, now, awake, patience);
+                    }
+                    return self.dispatch(|dispatcher| {
+                        dispatcher.accept_token(answer, verified.expires);
+                    });
+                }
+                refusal::other_principal()
+            }
+            Err(VerifyError::Rejected) => refusal::token_rejected(),
+            Err(VerifyError::Unavailable { retry_after }) => {
+                let error = refusal::verifier_unavailable(retry_after);
+                return self.dispatch(|dispatcher| dispatcher.refuse_token(answer, &error));
+            }
+        };
+        let failures = self.scratch.gate.as_mut().map(|gate| gate.fail());
+        self.dispatch(|dispatcher| dispatcher.refuse_token(answer, &error));
+        if failures.is_some_and(|failures| failures >= self.shared.config.max_auth_failures) {
+            self.phase = Phase::Closing;
+        }
+    }
+
+    /// From now on it takes its principal's shares.
+    fn change_peer(&mut self) {
+        let peer = self.caller.peer();
+        self.shared.connections.move_to(&peer, &self.outbox);
+        self.scratch.change_peer(&peer);
+    }
+
+    /// It has not shown who it is in time.
+    pub(super) fn on_no_token(&mut self) {
+        let patience = self.shared.config.auth_timeout;
+        let error = match self.caller.principal() {
+            // Calls of it may be running.
+            Some(_) => refusal::token_not_renewed(patience).with_executed(Executed::Unknown),
+            None => refusal::no_token(patience),
+        };
+        self.on_protocol_error(&error);
+    }
+
+    /// Whether what comes next has to wait for a token to be verified.
+    pub(super) fn is_held_back(&self) -> bool {
+        let gate = self.scratch.gate.as_ref();
+        gate.is_some_and(|gate| gate.holds_back(&self.caller, self.now))
+    }
+}

@@ -1,0 +1,116 @@
+//! How a caller shows who it is, and what is refused to one that has not.
+
+use std::{sync::Arc, time::Duration};
+
+use redial_protocol::{AuthToken, ErrorObject, rpc};
+
+use super::{Dispatcher, call::Call};
+use crate::{
+    auth,
+    gate::{Answer, Purpose},
+    refusal,
+    waiter::{ReplyKind, Waiter},
+};
+
+impl Dispatcher<'_> {
+    /// Whether the caller has shown who it is, or need not.
+    pub(super) fn is_admitted(&self) -> bool {
+        let gate = self.scratch.gate.as_ref();
+        gate.is_none_or(|gate| gate.is_open(self.caller, self.now))
+    }
+
+    /// Refuses a request of a caller that has not shown who it is, and may not make it before.
+    #[cold]
+    pub(super) fn is_turned_away(&mut self, call: &Call<'_, '_>) -> bool {
+        // A hello is looked into: it may bring a token.
+        let passes = [rpc::PING, rpc::AUTH, rpc::HELLO];
+        if passes.contains(&&*call.request.method) || self.is_admitted() {
+            return false;
+        }
+        self.refuse_unauthenticated(call);
+        true
+    }
+
+    pub(super) fn refuse_unauthenticated(&mut self, call: &Call<'_, '_>) {
+        let error = match self.caller.principal() {
+            Some(_) => refusal::token_expired(),
+            None => refusal::unauthenticated(),
+        };
+        self.refuse(call, &error);
+    }
+
+    /// `rpc.auth`, where the server asks for tokens.
+    pub(super) fn auth(&mut self, call: &Call<'_, '_>) {
+        // What is wrong with the params is not said with their words, which hold a secret.
+        match super::rpc::read::<rpc::AuthParams>(call) {
+            Ok(params) => self.verify(call, params.token, Purpose::Auth),
+            Err(_) => self.refuse(call, &refusal::no_token_in(rpc::AUTH)),
+        }
+    }
+
+    /// Has a token verified. Unless its caller is known already, what comes behind it waits.
+    pub(super) fn verify(&mut self, call: &Call<'_, '_>, token: AuthToken, purpose: Purpose) {
+        let (shared, waiter) = (self.shared, self.later(call));
+        let Some((gate, verifier)) = self.scratch.gate.as_mut().zip(shared.verifier.as_ref())
+        else {
+            return;
+        };
+        if gate.is_busy() {
+            let error = refusal::verification_pending();
+            return self.refuse_later(waiter, &error);
+        }
+        let (verifier, limit) = (Arc::clone(verifier), shared.config.auth_timeout);
+        let address = self.caller.address;
+        gate.begin(Answer { waiter, purpose }, |failures| {
+            auth::verify(verifier, token, address, limit, failures)
+        });
+    }
+
+    /// Who is owed an answer that is not ready yet; `None` if none is wanted.
+    pub(super) fn later(&self, call: &Call<'_, '_>) -> Option<Waiter> {
+        if call.request.is_notification() {
+            call.skip();
+            return None;
+        }
+        let method = call.request.method.as_ref().into();
+        Some(call.waiter(self.outbox, &method, ReplyKind::Reply))
+    }
+
+    /// The token was that of the caller: goes on with what it came with.
+    pub(crate) fn accept_token(&mut self, answer: Answer, expires: Option<Duration>) {
+        let Answer { waiter, purpose } = answer;
+        let expires_ms =
+            expires.map(|expires| u64::try_from(expires.as_millis()).unwrap_or(u64::MAX));
+        match purpose {
+            Purpose::Auth => {
+                let principal = self.caller.principal();
+                let authenticated = rpc::Authenticated {
+                    principal: principal.map_or("", |name| name.as_str()).into(),
+                    expires_ms,
+                };
+                self.answer_later(waiter, &super::rpc::encoded_result(&authenticated));
+            }
+            Purpose::Hello(session) => match self.greet(session, expires_ms) {
+                Ok(greeting) => self.answer_greeting(waiter, greeting),
+                Err(error) => self.refuse_later(waiter, &error),
+            },
+        }
+    }
+
+    /// The token was that of none, or of another.
+    pub(crate) fn refuse_token(&mut self, answer: Answer, error: &ErrorObject) {
+        self.refuse_later(answer.waiter, error);
+    }
+
+    fn refuse_later(&self, waiter: Option<Waiter>, error: &ErrorObject) {
+        if let Some(waiter) = waiter {
+            waiter.refuse(self.shared, error);
+        }
+    }
+
+    fn answer_later(&self, waiter: Option<Waiter>, outcome: &[u8]) {
+        if let Some(waiter) = waiter {
+            waiter.reply(self.shared, outcome);
+        }
+    }
+}
