@@ -111,9 +111,14 @@ impl<W> Records<W> {
         if is_full || missing > room as u64 {
             return Err(NoSlot::OutOfRoom);
         }
-        for new in self.end()..=number {
-            let refused = self.refused_without_slot.attempt_of(new);
-            self.push(Slot::Empty { refused }, window);
+        let refused = self.refused_without_slot;
+        let new = (self.end()..number + 1).map(|number| Slot::Empty {
+            refused: refused.attempt_of(number),
+        });
+        if self.ring.len() as u64 + missing <= RING_SLOTS.saturating_mul(window) as u64 {
+            self.ring.extend(new);
+        } else {
+            new.for_each(|slot| self.push(slot, window));
         }
         self.totals.open += missing as usize;
         Ok(&mut self.ring[(number - self.base) as usize])
