@@ -10,23 +10,24 @@ use redial_protocol::Limits;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 /// A hash of a method and its params; two attempts with different ones are not one call.
+///
+/// Two words rather than an array of them, which would go through memory where these stay in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fingerprint([u64; 2]);
+pub(crate) struct Fingerprint(u64, u64);
 
 impl Fingerprint {
     /// A 128-bit XXH3 of the raw params, seeded with the method's [`seed`](Self::seed).
     pub(crate) fn new(method_seed: u64, raw_params: &str) -> Self {
-        let hash = xxh3_128_with_seed(raw_params.as_bytes(), method_seed);
-        Self([(hash >> 64) as u64, hash as u64])
+        Self::from_bits(xxh3_128_with_seed(raw_params.as_bytes(), method_seed))
     }
 
     /// The same as a number, as a store keeps it.
     pub(crate) fn bits(self) -> u128 {
-        u128::from(self.0[0]) << 64 | u128::from(self.0[1])
+        u128::from(self.0) << 64 | u128::from(self.1)
     }
 
     pub(crate) fn from_bits(bits: u128) -> Self {
-        Self([(bits >> 64) as u64, bits as u64])
+        Self((bits >> 64) as u64, bits as u64)
     }
 
     /// The part that depends on the method alone, computed once per method.

@@ -367,11 +367,11 @@ impl<W> Slot<W> {
         }
         match admit() {
             Ok(Admitted { ticket, starts_now }) => {
-                let mut running = RunningSlot::new(attempt, starts_now);
-                if let Self::Empty { refused } = self {
-                    running.attempt = running.attempt.max(*refused);
-                }
-                *self = Self::Running(running);
+                let refused = match self {
+                    Self::Empty { refused } => *refused,
+                    _ => 0,
+                };
+                *self = Self::Running(RunningSlot::new(attempt, refused, starts_now));
                 Decision::Start(ticket)
             }
             Err(reason) => {

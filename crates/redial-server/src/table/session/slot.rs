@@ -38,11 +38,13 @@ pub(super) struct RunningSlot<W> {
 }
 
 impl<W> RunningSlot<W> {
-    pub(super) fn new(attempt: &Attempt<'_>, is_started: bool) -> Self {
+    /// After attempts up to a number have been refused.
+    #[inline]
+    pub(super) fn new(attempt: &Attempt<'_>, refused: u32, is_started: bool) -> Self {
         Self {
             fingerprint: attempt.fingerprint,
             interest: Interest::new(attempt.deadline),
-            attempt: attempt.notable(),
+            attempt: attempt.notable().max(refused),
             is_started,
         }
     }
