@@ -31,7 +31,7 @@ use crate::{
     batch::{BatchAnswer, LEAST_ANSWER_BYTES},
     caller::Caller,
     execution,
-    fault::RequestFault,
+    fault::{RequestFault, Verdict},
     observe::EventKind,
     outbox::Outbox,
     panics, refusal,
@@ -134,12 +134,15 @@ impl Dispatcher<'_> {
     }
 
     fn request(&mut self, request: &Request<'_>, batch: Option<BatchEntry<'_>>) {
-        let call = Call {
+        let mut call = Call {
             deadline: deadline(request, self.now),
             request,
-            verdict: self.shared.faults.judge(&request.method),
+            verdict: Verdict::default(),
             batch,
         };
+        if let Some(verdict) = self.shared.faults.judge(&request.method) {
+            call.verdict = verdict;
+        }
         match call.verdict.request {
             RequestFault::None => {}
             RequestFault::Drop => {
