@@ -67,15 +67,21 @@ pub fn number(
 ///
 /// # Errors
 ///
-/// For text that is not `HOST:PORT`, and for port 0, on which none listens.
+/// For text that is neither `HOST:PORT` nor a Unix socket's, and for port 0, on which none listens.
 pub fn address(text: &str) -> Result<Address, String> {
     let (address, (least, most)) = (Address::from(text), PORTS.into_inner());
+    if address.unix_path().is_some() {
+        return match address.check() {
+            Ok(()) => Ok(address),
+            Err(error) => Err(error.to_string()),
+        };
+    }
     let port = text.rsplit_once(':').map_or("", |(_, port)| port);
     if address.check().is_ok() && whole::<u16>(PORTS)(port).is_ok() {
         return Ok(address);
     }
     let expected = "expected HOST:PORT, such as 127.0.0.1:7077, with a port";
-    Err(format!("{expected} from {least} to {most}"))
+    Err(format!("{expected} from {least} to {most}, or unix:/path"))
 }
 
 fn expected<N: Display>(name: &str, range: &RangeInclusive<N>) -> String {
@@ -116,7 +122,12 @@ mod tests {
 
     #[test]
     fn an_address_to_connect_to_has_a_host_and_a_port() {
-        for right in ["127.0.0.1:1", "[::1]:7077", "localhost:65535"] {
+        for right in [
+            "127.0.0.1:1",
+            "[::1]:7077",
+            "localhost:65535",
+            "unix:/run/a.sock",
+        ] {
             assert_eq!(address(right), Ok(right.into()));
         }
         for wrong in [
@@ -128,6 +139,7 @@ mod tests {
             "a:65536",
             "a:-1",
             "a: 7",
+            "unix:a",
         ] {
             let error = address(wrong).unwrap_err();
             assert!(error.starts_with("expected HOST:PORT"), "{wrong}: {error}");

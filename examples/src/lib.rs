@@ -3,6 +3,7 @@
 
 pub mod counters;
 pub mod descriptors;
+pub mod doors;
 pub mod events;
 pub mod files;
 pub mod flags;

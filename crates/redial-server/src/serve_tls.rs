@@ -11,10 +11,7 @@ use std::{
 
 use redial_protocol::Principal;
 use redial_tls::{ClientCertificates, ServerTls, TlsStream};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     accept::{Open, Place},
@@ -22,7 +19,7 @@ use crate::{
     connection::Connection,
     error::ServeError,
     exposure::Exposure,
-    listener::Listener,
+    listener::{Listener, ListenerKind},
     server::Server,
 };
 
@@ -55,22 +52,30 @@ impl Server {
     ///
     /// [`ServeError::NotLoopback`] if other machines could connect, clients need neither a certificate
     /// nor a token, and [`Config::insecure`](crate::Config::insecure) is not set.
-    pub async fn serve_tls(&self, listener: TcpListener, tls: ServerTls) -> Result<(), ServeError> {
-        let listener = Listener::from(listener);
+    pub async fn serve_tls(
+        &self,
+        listener: impl Into<Listener>,
+        tls: ServerTls,
+    ) -> Result<(), ServeError> {
+        let listener = listener.into();
         let exposure = Exposure {
             has_tls: true,
             authenticates: self.shared.verifier.is_some()
                 || tls.client_certificates() == ClientCertificates::Required,
         };
         self.check(&listener, exposure)?;
-        let crate::listener::ListenerKind::Tcp(listener) = listener.0 else {
-            return Ok(());
+        let (open, watching) = (Encrypted(tls.clone()), tls.watch());
+        let accepting = async {
+            match listener.0 {
+                ListenerKind::Tcp(listener) => self.accept_all(listener, open).await,
+                #[cfg(unix)]
+                ListenerKind::Unix(listener) => self.accept_all(listener, open).await,
+            }
         };
-        let watching = tls.clone();
         tokio::select! {
             biased;
-            () = self.accept_all(listener, Encrypted(tls)) => {}
-            () = watching.watch() => {}
+            () = accepting => {}
+            () = watching => {}
         }
         Ok(())
     }

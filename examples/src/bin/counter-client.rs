@@ -21,10 +21,10 @@ use redial_client::{
 };
 use redial_examples::{
     descriptors::runtime,
-    flags::{DAY_MS, SEEDS, Whole, address, number, whole},
+    doors::ClientDoors,
+    flags::{DAY_MS, SEEDS, Whole, number, whole},
     load::{Key, Load, summary::Summary, value},
 };
-use redial_protocol::Address;
 
 /// How many calls.
 const CALLS: Whole = 0..=1_000_000_000_000;
@@ -57,9 +57,8 @@ const PERCENT: RangeInclusive<f64> = 0.0..=10_000.0;
 #[derive(Debug, Parser)]
 #[command(name = "counter-client", version)]
 struct Args {
-    /// The server's address, HOST:PORT
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = address)]
-    connect: Address,
+    #[command(flatten)]
+    doors: ClientDoors,
     /// How many calls to make
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = whole::<u64>(CALLS))]
     calls: u64,
@@ -267,10 +266,11 @@ async fn calls(args: &Args, limits: CallLimits, events: Option<File>) -> ExitCod
 }
 
 async fn run(args: &Args, limits: CallLimits, events: Option<File>) -> anyhow::Result<Summary> {
-    let client = Client::builder()
-        .config(args.config(limits))
-        .connect(args.connect.clone())
-        .await?;
+    let mut builder = Client::builder().config(args.config(limits));
+    if let Some(tls) = args.doors.tls()? {
+        builder = builder.tls(tls);
+    }
+    let client = builder.connect(args.doors.connect.clone()).await?;
     let progress = progress(args.calls);
     let (mut summary, written) = args.load(limits, &progress).run(&client, events).await;
     progress.finish_and_clear();

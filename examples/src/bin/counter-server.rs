@@ -1,23 +1,20 @@
 //! The counter service as a program, with faults on request.
 
-use std::{
-    io::Write, net::SocketAddr, ops::RangeInclusive, path::PathBuf, process::ExitCode,
-    time::Duration,
-};
+use std::{io::Write, ops::RangeInclusive, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
 use redial_examples::{
     counters::Counters,
     descriptors::{raise_limit, runtime},
+    doors::ServerDoors,
     events::{EventLog, unix_us},
     files::one_for_each,
     flags::{DAY_MS, SEEDS, Whole, number, whole},
     stored::{self, IncKind},
 };
 use redial_server::{
-    Config, CutPoint, Delay, Exposure, Fault, FaultRule, Faults, Limits, ServeError, Server,
-    Shutdown, Stats,
+    Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, Server, ServerTls, Shutdown, Stats,
 };
 
 /// Serves the counters `inc {key, delta = 1}` and `get {key}`, each call at most once.
@@ -28,12 +25,8 @@ use redial_server::{
 #[derive(Debug, Parser)]
 #[command(name = "counter-server", version)]
 struct Args {
-    /// Address to listen on; port 0 lets the system choose a port
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = address)]
-    listen: SocketAddr,
-    /// Allow an address that other machines can reach, without TLS and without authentication
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    doors: ServerDoors,
 
     /// Probability that a request is lost: nothing is executed
     #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
@@ -200,11 +193,6 @@ const CONNECTIONS: Whole = 1..=1_000_000;
 /// 30 minutes, in milliseconds.
 const LEASE_MS: u64 = 30 * 60 * 1000;
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let expected = "expected an IP address and a port, such as 127.0.0.1:7077 or [::1]:0";
-    text.parse().map_err(|_| expected.to_owned())
-}
-
 /// A Pareto distribution.
 fn pareto(text: &str) -> Result<Delay, String> {
     let read = || {
@@ -243,7 +231,7 @@ impl Args {
             max_queued: self.queue,
             max_connections: self.max_connections,
             drain_timeout: Duration::from_millis(self.drain_ms),
-            insecure: self.insecure,
+            insecure: self.doors.insecure,
             ..Config::default()
         })
     }
@@ -320,20 +308,8 @@ impl Args {
         Ok(())
     }
 
-    /// Before anything is bound, whose port would be in the error.
-    fn check_address(&self) -> anyhow::Result<()> {
-        if self.insecure || redial_protocol::unmapped(self.listen).ip().is_loopback() {
-            return Ok(());
-        }
-        let error = ServeError::NotLoopback {
-            address: self.listen,
-            exposure: Exposure::default(),
-        };
-        anyhow::bail!("--listen: {error}; to allow it, add --insecure")
-    }
-
     fn server(&self) -> anyhow::Result<Server> {
-        self.check_address()?;
+        self.doors.check()?;
         one_for_each(&[
             ("--ledger", self.ledger.as_deref()),
             ("--events", self.events.as_deref()),
@@ -367,7 +343,8 @@ impl Args {
         let builder = builder
             .config(self.config()?)
             .info("counter", env!("CARGO_PKG_VERSION"))
-            .faults(faults);
+            .faults(faults)
+            .unix_principals(true);
         Ok(match &self.events {
             None => builder.build()?,
             Some(path) => {
@@ -391,11 +368,14 @@ async fn run(args: Args) -> ExitCode {
     if let Err(warning) = raise_limit(args.max_connections) {
         log(&format!("warning: {warning}"));
     }
-    let server = match args.server() {
-        Ok(server) => server,
+    let ready = args
+        .server()
+        .and_then(|server| Ok((server, args.doors.tls(log)?)));
+    let (server, tls) = match ready {
+        Ok(ready) => ready,
         Err(error) => return fail(&error, 2),
     };
-    match serve(server, args.listen).await {
+    match serve(server, tls, &args.doors).await {
         Ok(Shutdown { interrupted: 0 }) => ExitCode::SUCCESS,
         Ok(Shutdown { .. }) => ExitCode::FAILURE,
         Err(error) => fail(&error, 1),
@@ -407,8 +387,12 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> {
-    let listener = server.bind(&address.to_string()).await?;
+async fn serve(
+    server: Server,
+    tls: Option<ServerTls>,
+    doors: &ServerDoors,
+) -> anyhow::Result<Shutdown> {
+    let listener = doors.bind(&server).await?;
     // Before a reader of the address can send a signal.
     let mut signals = Signals::new()?;
     let mut stdout = std::io::stdout();
@@ -428,7 +412,12 @@ async fn serve(server: Server, address: SocketAddr) -> anyhow::Result<Shutdown> 
             }
         }
     });
-    server.serve(listener).await?;
+    if let Some(tls) = tls {
+        tokio::spawn(reload_on_hangup(tls.clone()));
+        server.serve_tls(listener, tls).await?;
+    } else {
+        server.serve(listener).await?;
+    }
     let shutdown = stop.await?;
     let stats = counts(&server.stats());
     log(&format!(
@@ -457,6 +446,22 @@ fn counts(stats: &Stats) -> String {
          attempts joined {joined}, replayed {replayed}, refused {refused}"
     )
 }
+
+/// Reads the certificates again when SIGHUP asks for it; what is said of it comes by another way.
+#[cfg(unix)]
+async fn reload_on_hangup(tls: ServerTls) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        let tls = tls.clone();
+        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+    }
+}
+
+#[cfg(not(unix))]
+async fn reload_on_hangup(_: ServerTls) {}
 
 /// The signals that stop the program: Ctrl-C and, on Unix, SIGTERM.
 #[cfg(unix)]

@@ -6,6 +6,7 @@ mod counter_server;
 mod crash_safe;
 #[cfg(unix)]
 mod descriptors;
+mod doors;
 mod doubles;
 mod durable;
 mod extremes;

@@ -1,0 +1,220 @@
+//! The flags that say where a program listens or connects, and how each end shows who it is.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use redial_client::ClientTls;
+use redial_protocol::{Address, unmapped};
+use redial_server::{Exposure, Listener, ServeError, Server, ServerTls};
+
+/// How clients come in.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerDoors {
+    /// Address to listen on: IP:PORT, where port 0 lets the system choose, unix:/path, or unix:@name
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = listen_address)]
+    pub listen: Address,
+    /// Allow an address that other machines can reach, without TLS or without authentication
+    #[arg(long)]
+    pub insecure: bool,
+    /// Who may connect to a Unix socket, in octal: 600 its owner, 660 its group, 666 all users
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode, help_heading = "Doors")]
+    pub socket_mode: u32,
+    /// Speak TLS, with this certificate and those that signed it (PEM); read again when it changes, and
+    /// on SIGHUP
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        help_heading = "Doors"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        help_heading = "Doors"
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// Clients have to show a certificate that one of these authorities has signed (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        help_heading = "Doors"
+    )]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Certificates that these authorities have revoked (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_client_ca",
+        help_heading = "Doors"
+    )]
+    pub tls_client_crl: Option<PathBuf>,
+}
+
+/// How the server is reached.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ClientDoors {
+    /// The server's address: HOST:PORT, unix:/path, or unix:@name
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = crate::flags::address)]
+    pub connect: Address,
+    /// Speak TLS, with a server that one of these authorities has signed (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Doors")]
+    pub tls_ca: Option<PathBuf>,
+    /// Show this certificate to the server (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"], help_heading = "Doors")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        help_heading = "Doors"
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// The name that the server's certificate has to be for [default: the host of --connect]
+    #[arg(long, value_name = "NAME", requires = "tls_ca", help_heading = "Doors")]
+    pub tls_name: Option<String>,
+}
+
+impl ServerDoors {
+    /// Checks what the flags mean together, before anything is bound, whose port would be in the
+    /// error.
+    ///
+    /// # Errors
+    ///
+    /// Says what to give.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let is_unix = self.listen.unix_path().is_some();
+        anyhow::ensure!(
+            !(is_unix && self.tls_cert.is_some()),
+            "--tls-cert is for connections from other machines, and --listen is a Unix socket; \
+             expected IP:PORT, or no --tls-cert"
+        );
+        let address = match self.listen.as_str().parse() {
+            Ok(address) if !unmapped(address).ip().is_loopback() => address,
+            _ => return Ok(()),
+        };
+        let exposure = Exposure {
+            has_tls: self.tls_cert.is_some(),
+            authenticates: self.tls_client_ca.is_some(),
+        };
+        if self.insecure || exposure.has_tls && exposure.authenticates {
+            return Ok(());
+        }
+        let missing = match (exposure.has_tls, exposure.authenticates) {
+            (false, _) => "--tls-cert, --tls-key and --tls-client-ca",
+            (true, _) => "--tls-client-ca",
+        };
+        let error = ServeError::NotLoopback { address, exposure };
+        anyhow::bail!(
+            "--listen: {error}; to serve it, add {missing}; to allow it as it is, add --insecure"
+        )
+    }
+
+    /// Listens.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses it.
+    pub async fn bind(&self, server: &Server) -> Result<Listener, ServeError> {
+        #[cfg(unix)]
+        if let Some(path) = self.listen.unix_path() {
+            return server.bind_unix_with_mode(path, self.socket_mode).await;
+        }
+        server.listen(self.listen.clone()).await
+    }
+
+    /// What encrypts, if anything is to.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and the reason.
+    pub fn tls(
+        &self,
+        log: impl Fn(&str) + Send + Sync + 'static,
+    ) -> anyhow::Result<Option<ServerTls>> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        let mut builder = ServerTls::builder().certificate_files(certificate, key);
+        if let Some(path) = &self.tls_client_ca {
+            builder = builder.client_ca_file(path);
+        }
+        if let Some(path) = &self.tls_client_crl {
+            builder = builder.client_crl_file(path);
+        }
+        let builder = builder.on_reload(move |reloaded| match reloaded {
+            Ok(()) => log("the certificates were read again"),
+            Err(error) => log(&format!(
+                "the certificates from before stay in use: {error}"
+            )),
+        });
+        let tls = builder.build().context("--tls-cert and its like")?;
+        Ok(Some(tls))
+    }
+}
+
+impl ClientDoors {
+    /// What encrypts, if anything is to.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and the reason.
+    pub fn tls(&self) -> anyhow::Result<Option<ClientTls>> {
+        let Some(roots) = &self.tls_ca else {
+            return Ok(None);
+        };
+        let mut builder = ClientTls::builder().roots_file(roots);
+        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            builder = builder.certificate_files(certificate, key);
+        }
+        if let Some(name) = &self.tls_name {
+            builder = builder.server_name(name);
+        }
+        Ok(Some(builder.build().context("--tls-ca and its like")?))
+    }
+}
+
+fn listen_address(text: &str) -> Result<Address, String> {
+    let address = Address::from(text);
+    if address.unix_path().is_some() {
+        return address
+            .check()
+            .map(|()| address)
+            .map_err(|error| error.to_string());
+    }
+    let expected =
+        "expected an IP address and a port, such as 127.0.0.1:7077 or [::1]:0, or unix:/path";
+    let parsed = text.parse::<std::net::SocketAddr>();
+    parsed.map(Address::from).map_err(|_| expected.to_owned())
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    let mode = mode.filter(|mode| (0o1..=0o777).contains(mode) && text.len() <= 4);
+    mode.ok_or_else(|| "expected a mode in octal, such as 600 or 660".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_listens_on_ip_addresses_and_unix_sockets() {
+        for right in ["127.0.0.1:0", "[::1]:7077", "unix:/run/a.sock"] {
+            assert_eq!(listen_address(right), Ok(right.into()));
+        }
+        for wrong in ["localhost:1", "unix:a", "127.0.0.1", ""] {
+            let error = listen_address(wrong).unwrap_err();
+            assert!(error.starts_with("expected an IP address"), "{error}");
+        }
+        assert!(listen_address("unix:@").is_err());
+        assert_eq!((mode("600"), mode("0660")), (Ok(0o600), Ok(0o660)));
+        for wrong in ["", "0", "900", "1000", "rw", "+660000"] {
+            assert!(mode(wrong).is_err(), "{wrong}");
+        }
+    }
+}
