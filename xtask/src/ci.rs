@@ -24,7 +24,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -39,6 +39,10 @@ const STEPS: [Step; 16] = [
     ),
     step("circles of imports", "xtask circles"),
     step("redial-server alone", "build -p redial-server"),
+    step(
+        "redial-server with tokens",
+        "test -p redial-server --features tokens --test it token_files",
+    ),
     step("redial-client alone", "build -p redial-client"),
     // Not built: cargo keeps what it unpacked of a version, and would build yesterday's redial-protocol.
     step(

@@ -103,6 +103,8 @@ mod shared;
 mod stats;
 pub mod store;
 mod table;
+#[cfg(feature = "tokens")]
+mod token_file;
 #[cfg(unix)]
 mod unix;
 mod unread;
@@ -129,6 +131,8 @@ pub use redial_protocol::{
 pub use redial_tls::{self as tls, ServerTls};
 pub use server::{Server, Shutdown};
 pub use stats::Stats;
+#[cfg(feature = "tokens")]
+pub use token_file::{TokenFile, TokenFileError};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -150,14 +150,6 @@ pub(crate) fn no_token(after: Duration) -> ErrorObject {
     ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
 }
 
-/// The same of one whose token has expired. Calls of it may be running.
-pub(crate) fn token_not_renewed(after: Duration) -> ErrorObject {
-    let detail = format!(
-        "the caller's token has expired, and no other one came within {after:?}; the connection closes"
-    );
-    ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
-}
-
 /// Says nothing of what was found, which may be a secret.
 pub(crate) fn no_token_in(method: &str) -> ErrorObject {
     let session = if method == "rpc.hello" {

@@ -7,6 +7,7 @@
 //! | `client` | on | [`client`] | `redial-client` |
 //! | `tls` | off | `server::ServerTls`, `client::ClientTls` | `redial-tls` |
 //! | `native-roots` | off | `client::ClientTls` | the system's certificate authorities |
+//! | `tokens` | off | `server::TokenFile` | `sha2`, `subtle` |
 //! | | | [`protocol`] | `redial-protocol` |
 //!
 //! ```

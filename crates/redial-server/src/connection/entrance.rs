@@ -2,7 +2,6 @@
 
 use std::task::{Context, Poll};
 
-use redial_protocol::Executed;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, Phase};
@@ -67,13 +66,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// It has not shown who it is in time.
     pub(super) fn on_no_token(&mut self) {
+        if self.caller.principal().is_some() {
+            // Its token has expired. Calls of it may be running, so nothing is said of them.
+            self.phase = Phase::Closing;
+            return;
+        }
         let patience = self.shared.config.auth_timeout;
-        let error = match self.caller.principal() {
-            // Calls of it may be running.
-            Some(_) => refusal::token_not_renewed(patience).with_executed(Executed::Unknown),
-            None => refusal::no_token(patience),
-        };
-        self.on_protocol_error(&error);
+        self.on_protocol_error(&refusal::no_token(patience));
     }
 
     /// Whether what comes next has to wait for a token to be verified.

@@ -1,10 +1,10 @@
 //! Every error that the server raises by itself: its code, what it says of the execution and its
 //! words, held against the table of errors in PROTOCOL.md and against what `ErrorCode` says.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use redial_protocol::{ErrorCode, ErrorObject, Executed};
-use redial_server::{Config, Server};
+use redial_server::{Config, Principal, Server, Verified, Verifier, VerifyError};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, DuplexStream};
@@ -378,6 +378,64 @@ fn documented() -> Vec<Row> {
     rows.collect()
 }
 
+/// Knows one token.
+struct OneToken;
+
+impl Verifier for OneToken {
+    async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
+        match token {
+            "known" => Ok(Verified {
+                principal: Principal::new("token:known").unwrap(),
+                expires: Some(Duration::from_secs(60)),
+            }),
+            "other" => Ok(Verified {
+                principal: Principal::new("token:other").unwrap(),
+                expires: None,
+            }),
+            "later" => Err(VerifyError::Unavailable {
+                retry_after: Duration::from_millis(7),
+            }),
+            "hangs" => std::future::pending().await,
+            _ => Err(VerifyError::Rejected),
+        }
+    }
+}
+
+/// What is refused because of who calls.
+async fn unknown_callers(all: &mut Refusals) {
+    let server = Service::default()
+        .builder()
+        .authenticate(OneToken)
+        .policy(|_, method| method != "get")
+        .build()
+        .unwrap();
+    let auth = |token: &str| {
+        json!({"id": "a", "method": "rpc.auth", "params": {"token": token}}).to_string()
+    };
+    let get = r#"{"id":"g","method":"get"}"#;
+    let mut peer = pipe(&server);
+    let reply = peer.call_json(get).await;
+    all.expect(&reply, -32005, No, "has not shown who it is");
+    all.expect(&peer.call_json(auth("x")).await, -32005, No, "not valid");
+    let later = peer.call_json(auth("later")).await;
+    all.expect(&later, -32001, No, "can't be verified now");
+    let nothing = peer.call_json(r#"{"id":1,"method":"rpc.auth"}"#).await;
+    all.expect(&nothing, -32602, No, "expected an object with \"token\"");
+    peer.call_json(auth("known")).await;
+    all.expect(&peer.call_json(get).await, -32009, No, "may not call get");
+    let other = peer.call_json(auth("other")).await;
+    all.expect(&other, -32005, No, "another principal than the token");
+    peer.send(auth("hangs")).await;
+    let busy = peer.call_json(auth("known")).await;
+    all.expect(&busy, -32001, No, "another token of this connection");
+    let mut silent = pipe(&server);
+    let last = silent.receive_json().await;
+    all.expect(&last, -32005, No, "has not shown who it is within 10s");
+    tokio::time::sleep(Duration::from_secs(51)).await;
+    peer.receive_json().await;
+    all.expect(&peer.call_json(get).await, -32005, No, "token has expired");
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_refusal_is_documented_and_says_what_its_code_says() {
     let mut all = Refusals::default();
@@ -387,6 +445,7 @@ async fn every_refusal_is_documented_and_says_what_its_code_says() {
     out_of_time(&mut all).await;
     stale(&mut all).await;
     executed(&mut all).await;
+    unknown_callers(&mut all).await;
     shutting_down(&mut all).await;
 
     let documented = documented();

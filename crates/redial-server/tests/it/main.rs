@@ -39,6 +39,8 @@ mod session_shares;
 mod sessions;
 mod shutdown;
 mod specification;
+#[cfg(feature = "tokens")]
+mod token_files;
 #[cfg(unix)]
 mod unix_sockets;
 mod unread;
