@@ -98,7 +98,8 @@ pub struct Config {
     pub assume_plain: bool,
     /// How many connections share the calls. Default 1, at most 65,536. Each costs a task, 64 KiB to
     /// read into, and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes). Where nothing is
-    /// heard on any of them for an attempt's timeout there is one more for a while.
+    /// heard on any of them for an attempt's timeout, or where their servers shut down, there is one
+    /// more for a while.
     pub connections: usize,
     /// How long making one connection may take: looking a name up, and trying its addresses.
     /// Default 5 s. One that can't be made costs no call

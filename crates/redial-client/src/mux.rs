@@ -15,6 +15,7 @@ mod goaway;
 mod handle;
 mod handshake;
 mod handshake_wait;
+mod left_session;
 pub(crate) mod link;
 mod no_reply;
 pub(crate) mod pending;

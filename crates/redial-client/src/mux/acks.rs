@@ -14,7 +14,7 @@ use redial_protocol::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Mux, session::Session};
+use super::{Mux, link::Link, session::Session};
 
 /// How many ranges one frame carries at most.
 const RANGES_PER_FRAME: usize = 512;
@@ -45,14 +45,20 @@ impl Mux {
 
     /// Has some driver look after acks; the one that is `awake` need not be woken.
     pub(super) fn elect_ack_link(&mut self, awake: Option<usize>) {
-        if self.sessions.ack_link.is_some() {
+        let takes_more = |link: &usize| !self.links[*link].is_leaving;
+        let known = self.sessions.ack_link;
+        if known.as_ref().is_some_and(takes_more) {
             return;
         }
-        let connected = || self.links.iter().position(|link| link.is_connected);
-        self.sessions.ack_link = awake.or_else(connected);
+        let chosen = awake.filter(takes_more);
+        let chosen = chosen.or_else(|| self.best_link(|link| link.is_connected));
+        if known.is_some() && chosen == known {
+            return;
+        }
+        self.sessions.ack_link = chosen;
         self.sessions.seen_appends = self.sessions.appends;
-        if awake.is_none()
-            && let Some(link) = self.sessions.ack_link
+        if awake != chosen
+            && let Some(link) = chosen
         {
             self.wakers.extend(self.links[link].driver.take());
         }
@@ -190,7 +196,18 @@ impl Mux {
 
     /// A connection that stands and may have sessions at the other end.
     fn session_link(&self) -> Option<usize> {
-        let mut links = self.links.iter();
-        links.position(|link| link.is_connected && !link.is_plain)
+        self.best_link(|link| link.is_connected && !link.is_plain)
+    }
+
+    /// The first such link, of those whose server does not shut down if there is one.
+    fn best_link(&self, is_such: impl Fn(&Link) -> bool) -> Option<usize> {
+        let links = self
+            .links
+            .iter()
+            .enumerate()
+            .filter(|(_, link)| is_such(link));
+        links
+            .min_by_key(|(_, link)| link.is_leaving)
+            .map(|(number, _)| number)
     }
 }

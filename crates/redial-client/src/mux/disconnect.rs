@@ -113,6 +113,9 @@ impl Mux {
             self.unblock(number);
         }
         self.admit_blocked(number);
+        if !self.sessions.retired.is_empty() {
+            self.drop_left_sessions(now);
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! A server that shuts down: it is sent nothing more, and what it has not read is sent to another.
 //!
 //! It says so itself (`rpc.goaway`), or refuses a request because of it. Then no request goes out on
-//! the connection any more, so that none is on its way when the server ends the stream; the
-//! connection is closed once nothing is owed on it. With its last frame a server says that all it has
+//! the connection any more, so that none is on its way when the server ends the stream; new calls
+//! go out on another one at once, and the connection is closed once nothing is owed on it. With its last frame a server says that all it has
 //! read has been answered: what has no reply was not read. Copies of it may have come on another
 //! connection, so the server says which calls it knows all the same.
 
 use redial_protocol::rpc::{GoAway, KnownCalls};
 
-use super::{Mux, attempt::Attempt, pending::CallId};
+use super::{Mux, attempt::Attempt, pending::CallId, slab::Key};
 
 const REASON: &str = "the server is shutting down";
 
@@ -44,6 +44,14 @@ impl Mux {
                 self.wakers.extend(call.waker.take());
             }
         }
+    }
+
+    /// Whether a server that shuts down may still answer the call, which another one knows nothing of: it
+    /// would execute a call with a plain id once more.
+    pub(super) fn awaits_leaving_server(&mut self, key: Key) -> bool {
+        let call = self.calls.get(key).expect("the call is pending");
+        let is_plain = !call.id.is_of_a_session();
+        is_plain && call.must_not_repeat() && call.may_be_answered()
     }
 
     /// # Errors

@@ -14,6 +14,7 @@ use redial_protocol::{ErrorCode, ErrorObject, SessionId, rpc};
 use super::{
     Mux,
     control::{ControlWriter, HelloReply, PendingHello},
+    link::Link,
     session::Session,
     session_loss::UnknownSource,
     slab::Key,
@@ -90,8 +91,8 @@ impl Mux {
             return;
         }
         let mut links = self.links.iter();
-        let chosen =
-            links.position(|link| link.is_connected && !link.is_plain && link.hello.is_none());
+        let is_open = |link: &Link| link.is_connected && !link.is_leaving;
+        let chosen = links.position(|link| is_open(link) && !link.is_plain && link.hello.is_none());
         if let Some(link) = chosen {
             self.sessions.opener = Some(link);
             self.send_hello(link, None, now);
@@ -351,7 +352,8 @@ impl Mux {
             if std::mem::take(&mut link.is_plain) {
                 link.must_attach = true;
             }
-            let is_free = link.is_connected && !link.is_plain && link.hello.is_none();
+            let is_open = link.is_connected && !link.is_leaving;
+            let is_free = is_open && !link.is_plain && link.hello.is_none();
             if other != opener && is_free {
                 self.send_hello(other, Some(session), now);
             }

@@ -51,6 +51,9 @@ impl Mux {
     /// Appends a request to the buffer of one of the connections.
     pub(crate) fn send(&mut self, request: &OutboundRequest<'_>, now: Instant) -> SendStatus {
         let key = request.key;
+        if !self.sessions.retired.is_empty() && !self.may_send_number(key) {
+            return SendStatus::Blocked;
+        }
         let chosen = self.choose_link(key, now);
         // A numbered call that was never sent may go anywhere: almost every request.
         let is_unsent = self.call(key).is_unsent();
@@ -109,11 +112,15 @@ impl Mux {
         }
     }
 
-    /// The link that the call goes to: the spare, if those of the pool have gone silent.
+    /// The link that the call goes to: the spare, if those of the pool have gone silent, or are to
+    /// servers that shut down.
     fn choose_link(&mut self, key: Key, now: Instant) -> usize {
         let chosen = self.choose_pooled(key);
         let link = &self.links[chosen];
-        if !link.is_suspect && link.failures == 0 {
+        if !link.is_suspect && link.failures == 0 && !link.is_leaving {
+            return chosen;
+        }
+        if link.is_leaving && self.awaits_leaving_server(key) {
             return chosen;
         }
         let spare = self.spare_instead_of(chosen, key, now);

@@ -29,6 +29,8 @@ pub(crate) struct Session<K> {
     /// The largest frame that the server takes, in bytes.
     pub(crate) max_frame_bytes: usize,
     window: usize,
+    /// Only servers that shut down know it: nothing more is sent under it.
+    pub(crate) is_left: bool,
     /// Every number below it is finished.
     watermark: u64,
     /// The numbers from the watermark on.
@@ -69,6 +71,7 @@ impl<K: Copy> Session<K> {
             table,
             max_frame_bytes: usize::try_from(max_frame_bytes).unwrap_or(usize::MAX),
             window: window.clamp(1, MAX_WINDOW) as usize,
+            is_left: false,
             watermark: 0,
             ring: VecDeque::new(),
             running: 0,
@@ -220,13 +223,13 @@ impl<K: Copy> Session<K> {
 
     /// Whether some finished number is yet to be acknowledged.
     pub(crate) fn has_unsent_acks(&self) -> bool {
-        self.unsent > 0 || self.watermark > self.sent_watermark
+        !self.is_left && (self.unsent > 0 || self.watermark > self.sent_watermark)
     }
 
     /// Whether so many acks above the watermark are unsent that they should go out now. At the end
     /// of the window every one counts.
     pub(crate) fn needs_ack_now(&self) -> bool {
-        self.unsent > 0 && (self.unsent * 4 >= self.window || !self.has_room())
+        !self.is_left && self.unsent > 0 && (self.unsent * 4 >= self.window || !self.has_room())
     }
 
     /// The watermark, which goes out with a request.

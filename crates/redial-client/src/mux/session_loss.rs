@@ -38,14 +38,16 @@ impl Mux {
         source: UnknownSource,
         now: Instant,
     ) -> Result<(), String> {
-        let link = &self.links[number];
-        match source {
-            // It never knew it, since nothing was written before the hello.
-            UnknownSource::Hello if link.hello_session == Some(session) => {
-                self.roll_back_attempts(number, session, now);
-            }
-            // It may have known it until now, and have executed even this attempt, or a copy.
-            UnknownSource::Hello | UnknownSource::Call => {}
+        // It never knew it, since nothing was written before the hello. Otherwise it may have known it
+        // until now, and have executed even this attempt, or a copy.
+        let was_never_known = matches!(source, UnknownSource::Hello)
+            && self.links[number].hello_session == Some(session);
+        if was_never_known {
+            self.roll_back_attempts(number, session, now);
+        }
+        if was_never_known && self.is_left_behind(number, session) {
+            self.leave_session(number, session, now);
+            return Ok(());
         }
         let mut others = self.links.iter().enumerate();
         if others.any(|(other, link)| other != number && link.attached == Some(session)) {

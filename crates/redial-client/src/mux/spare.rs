@@ -1,7 +1,8 @@
-//! The spare: one connection beside those of the pool, made when all of them have gone silent.
+//! The spare: one connection beside those of the pool, made when all of them have gone silent, or are
+//! to servers that shut down.
 //!
 //! A peer that vanishes without a word leaves connections on which retries are lost one after the
-//! other. What the silent ones still bring counts, but the next attempt goes out on the spare. There
+//! other. A server that shuts down takes no new calls, and answers those that are open. What the silent ones still bring counts, but the next attempt goes out on the spare. There
 //! is one at most; where it can't be had, the silent ones have to do.
 
 use std::time::{Duration, Instant};
@@ -32,8 +33,8 @@ impl Mux {
         link == self.pool
     }
 
-    /// The spare, if the call should go there because the link that was `chosen` is silent, or can't
-    /// be connected.
+    /// The spare, if the call should go there because the link that was `chosen` is silent, can't be
+    /// connected, or takes no more calls.
     pub(super) fn spare_instead_of(
         &mut self,
         chosen: usize,
@@ -42,7 +43,8 @@ impl Mux {
     ) -> Option<usize> {
         let call = self.calls.get(key).expect("the call is pending");
         let needs_session = call.id.is_of_a_session();
-        let is_silent = self.links[chosen].is_suspect;
+        let (is_silent, is_leaving) =
+            (self.links[chosen].is_suspect, self.links[chosen].is_leaving);
         let (number, patience) = (self.pool, self.hello_timeout);
         let spare = &mut self.links[number];
         if spare.is_suspect || spare.is_stuck || spare.is_leaving {
@@ -51,7 +53,7 @@ impl Mux {
         if needs_session && (spare.is_plain || spare.is_barred()) {
             return None;
         }
-        let may_be_had = if spare.is_of_use() {
+        let may_be_had = if spare.is_of_use() || is_leaving {
             true
         } else if !is_silent || spare.not_before.is_some_and(|at| now < at) {
             false

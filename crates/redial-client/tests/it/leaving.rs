@@ -1,13 +1,13 @@
 //! A server that shuts down: what it says that it has not read is sent elsewhere, and what may have
 //! been executed is not.
 
-use redial_client::{CallError, Cause, Executed};
+use redial_client::{CallError, Cause, Client, Executed};
 use serde_json::json;
 
 use crate::peer::{
-    Peer, SentRequest, builder, connected, ends, inc, ms,
+    Network, Peer, Running, SentRequest, builder, builder_with, connected, ends, inc, ms, network,
     session::{Sessions, call, number},
-    with_sessions,
+    start, with_sessions, with_sessions_and,
 };
 
 async fn goaway(peer: &mut Peer, params: &str) {
@@ -128,24 +128,198 @@ async fn what_was_not_read_and_finds_no_other_server_is_not_executed() {
     assert!(matches!(error.cause(), Cause::Connect(_)), "{error}");
 }
 
-/// New calls wait for the next connection, and open ones for their replies on this one.
+/// Kind: new calls wait for old ones. Instance: a slow call is open on the only connection, to a server
+/// that shuts down; a second connection takes new calls at once, and the slow one is finished.
 #[tokio::test(start_paused = true)]
-async fn nothing_new_is_sent_to_a_server_that_shuts_down() {
+async fn new_calls_go_elsewhere_at_once_and_open_ones_are_finished() {
+    for connections in [1, 2] {
+        let (mut network, connector) = network(1 << 16);
+        let client = builder_with(|config| config.connections = connections);
+        let client = client.connect_with(connector).await.unwrap();
+        let mut peers = Vec::new();
+        for _ in 0..connections {
+            peers.push(network.accept().await);
+        }
+        let calls: Vec<_> = (0..connections).map(|_| slow(&client, 2_900)).collect();
+        let mut open = Vec::new();
+        for peer in &mut peers {
+            open.push(peer.next().await);
+            goaway(peer, r#"{"last":false}"#).await;
+        }
+        tokio::time::sleep(ms(1)).await;
+        let new: Vec<_> = (0..20).map(|_| inc(&client)).collect();
+        let mut next = network.accept().await;
+        for _ in 0..20 {
+            let request = next.next().await;
+            next.result(&request, json!(2)).await;
+        }
+        for call in new {
+            let report = call.await.unwrap().unwrap().report;
+            assert_eq!((ends(&report), report.total()), (vec!["reply"], ms(0)));
+        }
+        assert_eq!(client.stats().connects, connections as u64 + 1);
+        for (peer, request) in peers.iter_mut().zip(&open) {
+            assert!(peer.is_quiet_for(ms(600)).await, "a request was sent");
+            peer.result(request, json!(1)).await;
+            assert!(peer.request().await.is_none(), "the connection goes on");
+        }
+        for call in calls {
+            assert_eq!(ends(&call.await.unwrap().unwrap().report), ["reply"]);
+        }
+    }
+}
+
+fn slow(client: &Client, attempt_timeout: u64) -> Running {
+    let call = client.request("inc", json!({}));
+    start(call.attempt_timeout(ms(attempt_timeout)))
+}
+
+/// A client whose server shuts down while it runs a call.
+struct Leaving {
+    client: Client,
+    open: Running,
+    /// That server, and the call's request.
+    old: Peer,
+    request: SentRequest,
+    sessions: Sessions,
+    network: Network,
+}
+
+impl Leaving {
+    async fn new(attempt_timeout: u64) -> Self {
+        let (client, mut old, network) = connected(with_sessions()).await;
+        let mut sessions = Sessions::new();
+        let open = slow(&client, attempt_timeout);
+        let request = old.next_call(&mut sessions).await;
+        goaway(&mut old, r#"{"last":false}"#).await;
+        tokio::time::sleep(ms(1)).await;
+        Self {
+            client,
+            open,
+            old,
+            request,
+            sessions,
+            network,
+        }
+    }
+
+    /// The same, where new calls have been answered by another server, which knows nothing of the first
+    /// session. Gives that server, and its sessions.
+    async fn moved(attempt_timeout: u64) -> (Self, Peer, Sessions) {
+        let mut leaving = Self::new(attempt_timeout).await;
+        let mut elsewhere = Sessions::new();
+        elsewhere.foreign();
+        elsewhere.known.clear();
+        let new: Vec<_> = (0..3).map(|_| inc(&leaving.client)).collect();
+        let mut next = leaving.network.accept().await;
+        let mut numbers = Vec::new();
+        while numbers.len() < 3 {
+            // The first are behind the hello for the old session.
+            let request = answer(&mut next, &mut elsewhere).await;
+            let session = call(&request).unwrap().session.to_string();
+            let is_known = elsewhere.known.contains_key(&session);
+            numbers.extend(is_known.then(|| number(&request)));
+        }
+        for call in new {
+            call.await.unwrap().unwrap();
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, [0, 1, 2], "of a new session");
+        let is_quiet = leaving.old.is_quiet_for(ms(100)).await;
+        assert!(is_quiet, "something was sent to the old server");
+        (leaving, next, elsewhere)
+    }
+}
+
+/// The next server has the same table, and with it the session.
+#[tokio::test(start_paused = true)]
+async fn the_connection_beside_one_to_a_server_that_shuts_down_joins_its_session() {
+    let mut leaving = Leaving::new(2_900).await;
+    let new = inc(&leaving.client);
+    let mut next = leaving.network.accept().await;
+    let sessions = &mut leaving.sessions;
+    assert_eq!(number(&answer(&mut next, sessions).await), 1);
+    new.await.unwrap().unwrap();
+    leaving
+        .old
+        .execute(sessions, &leaving.request, json!(1))
+        .await;
+    leaving.open.await.unwrap().unwrap();
+    let stats = leaving.client.stats();
+    assert_eq!((stats.sessions_opened, stats.sessions_lost), (1, 0));
+}
+
+/// The next server knows nothing of the session, and the one that shuts down still owes a reply in it.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_left_at_once_and_what_is_open_in_it_is_finished() {
+    let (mut leaving, ..) = Leaving::moved(2_900).await;
+    let Leaving {
+        old,
+        request,
+        sessions,
+        ..
+    } = &mut leaving;
+    old.execute(sessions, request, json!(1)).await;
+    let report = leaving.open.await.unwrap().unwrap().report;
+    assert_eq!(ends(&report), ["reply"]);
+    assert!(leaving.old.request().await.is_none(), "it goes on");
+    assert_eq!(leaving.client.stats().connects, 2);
+}
+
+/// What it was asked last and has not read is a call of the next session; what it may have read is
+/// unknown.
+#[tokio::test(start_paused = true)]
+async fn what_is_open_in_a_session_that_was_left_ends_as_its_connection_does() {
+    for is_unread in [true, false] {
+        let (mut leaving, mut next, mut elsewhere) = Leaving::moved(2_900).await;
+        let session = call(&leaving.request).map(|call| call.session);
+        if is_unread {
+            let known = json!([{"session": session, "calls": []}]);
+            let last = json!({"last": true, "known": known});
+            goaway(&mut leaving.old, &last.to_string()).await;
+            assert!(leaving.old.request().await.is_none());
+            let again = answer(&mut next, &mut elsewhere).await;
+            assert_ne!(call(&again).map(|call| call.session), session);
+            let report = leaving.open.await.unwrap().unwrap().report;
+            assert_eq!(ends(&report), ["refused", "reply"]);
+        } else {
+            drop(leaving.old);
+            let error = leaving.open.await.unwrap().unwrap_err();
+            assert_eq!(error.executed(), Executed::Unknown, "{error}");
+        }
+    }
+}
+
+/// Its retry would be taken for the loss of a session by the next server.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_waited_for_no_longer_is_not_repeated_where_its_session_is_unknown() {
+    let (mut leaving, mut next, mut elsewhere) = Leaving::moved(150).await;
+    next.serve_for(&mut elsewhere, ms(250)).await;
+    let sessions = &mut leaving.sessions;
+    leaving
+        .old
+        .execute(sessions, &leaving.request, json!(1))
+        .await;
+    leaving.open.await.unwrap().unwrap();
+}
+
+/// With a plain id it would be executed there once more.
+#[tokio::test(start_paused = true)]
+async fn a_call_with_a_plain_id_is_not_repeated_elsewhere_while_it_may_be_answered() {
     let (client, mut peer, mut network) = connected(builder()).await;
-    let open = inc(&client);
+    let open = slow(&client, 150);
     let request = peer.next().await;
     goaway(&mut peer, r#"{"last":false}"#).await;
     tokio::time::sleep(ms(1)).await;
     let new = inc(&client);
-    assert!(peer.is_quiet_for(ms(50)).await, "a request was sent");
+    let mut next = network.accept().await;
+    let other = next.next().await;
+    assert_ne!(other.id, request.id);
+    next.result(&other, json!(2)).await;
+    new.await.unwrap().unwrap();
+    assert!(next.is_quiet_for(ms(500)).await, "it was repeated");
     peer.result(&request, json!(1)).await;
-    open.await.unwrap().unwrap();
-    assert!(peer.request().await.is_none(), "the connection goes on");
-    let mut peer = network.accept().await;
-    let request = peer.next().await;
-    peer.result(&request, json!(2)).await;
-    let reply = new.await.unwrap().unwrap();
-    assert_eq!(ends(&reply.report), ["reply"]);
+    assert_eq!(open.await.unwrap().unwrap().value, json!(1));
 }
 
 /// A server that knows no notification says it with its refusals.
@@ -177,4 +351,48 @@ async fn the_last_frame_says_nothing_after_one_that_was_no_message() {
     goaway(&mut peer, r#"{"last":true}"#).await;
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.executed(), Executed::Unknown, "{error}");
+}
+
+/// Answers what comes until nothing has come for a moment.
+async fn answer_all(peer: &mut Peer, sessions: &mut Sessions) {
+    while let Ok(Some(seen)) = tokio::time::timeout(ms(20), peer.request()).await {
+        if !peer.serve(sessions, &seen).await {
+            peer.execute(sessions, &seen, json!(1)).await;
+        }
+    }
+}
+
+/// Kind: one connection's news taken for all. Instance: two connections to a new server, one with calls behind
+/// its hello for a session that is unknown there; the answer to the other's hello ends none of them.
+#[tokio::test(start_paused = true)]
+async fn calls_behind_another_hello_for_a_lost_session_wait_for_its_answer() {
+    let (mut network, connector) = network(1 << 16);
+    let builder = with_sessions_and(|config| config.connections = 2);
+    let client = builder.connect_with(connector).await.unwrap();
+    let mut peers = [network.accept().await, network.accept().await];
+    let mut sessions = Sessions::new();
+    let first = inc(&client);
+    for _ in 0..2 {
+        for peer in &mut peers {
+            answer_all(peer, &mut sessions).await;
+        }
+    }
+    first.await.unwrap().unwrap();
+    drop(peers);
+    tokio::time::sleep(ms(1)).await;
+    let calls: Vec<_> = (0..20).map(|_| inc(&client)).collect();
+    let mut peers = [network.accept().await, network.accept().await];
+    let mut elsewhere = Sessions::new();
+    elsewhere.foreign();
+    elsewhere.known.clear();
+    for _ in 0..2 {
+        // All calls are on the first connection.
+        for peer in peers.iter_mut().rev() {
+            answer_all(peer, &mut elsewhere).await;
+        }
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(client.stats().sessions_opened, 2);
 }

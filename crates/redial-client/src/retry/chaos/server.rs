@@ -81,7 +81,7 @@ impl ChaosServer {
                 self.acknowledge(session, params["ack"].as_u64()?, above, has_finished);
                 return None;
             }
-            "rpc.cancel" => return None,
+            "rpc.cancel" | "rpc.goodbye" => return None,
             _ => {}
         }
         let id = Uuid::parse_str(id).unwrap();
