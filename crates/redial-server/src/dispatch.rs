@@ -35,7 +35,7 @@ use crate::{
     observe::EventKind,
     outbox::Outbox,
     panics, refusal,
-    shared::{ROOM_LAG, Shared},
+    shared::{Policy, ROOM_LAG, Shared},
     table::{AckedWaiters, Attempt, Decision, Fingerprint, PlainKey, Session, TableKey, ToNotify},
     waiter::{ReplyKind, Waiter, write_framed_reply},
 };
@@ -406,13 +406,16 @@ impl Dispatcher<'_> {
     }
 }
 
-/// Whether the policy refuses a method to a caller. One that panics refuses it.
+/// Whether the policy, if there is one, refuses a method to a caller.
 #[inline]
 fn is_forbidden(shared: &Shared, caller: &Caller, method: usize) -> bool {
-    let Some(policy) = &shared.policy else {
-        return false;
-    };
-    let name = &shared.router.method(method).name;
+    let policy = shared.policy.as_ref();
+    policy.is_some_and(|policy| refuses(policy, caller, &shared.router.method(method).name))
+}
+
+/// Out of line, since most servers have no policy. One that panics refuses everything.
+#[inline(never)]
+fn refuses(policy: &Policy, caller: &Caller, name: &str) -> bool {
     !panics::catch(|| policy(caller.principal(), name)).unwrap_or(false)
 }
 
