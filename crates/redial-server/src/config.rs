@@ -229,12 +229,11 @@ impl Config {
 
     /// Replaces an outcome that a peer with our own limits could not receive. The effect has
     /// happened, so the call must not look as if it had not.
+    #[inline]
     pub(crate) fn fit_to_frame(&self, outcome: &mut Vec<u8>) {
         let room = self.max_outcome_bytes();
-        let bytes = outcome.len();
-        if bytes > room {
-            outcome.clear();
-            encode_error(outcome, &refusal::outcome_too_large(bytes, room));
+        if outcome.len() > room {
+            replace_too_large(outcome, room);
         }
     }
 
@@ -288,4 +287,11 @@ fn require(
         found: format!("{found:?}"),
         expected,
     })
+}
+
+#[cold]
+fn replace_too_large(outcome: &mut Vec<u8>, room: usize) {
+    let bytes = outcome.len();
+    outcome.clear();
+    encode_error(outcome, &refusal::outcome_too_large(bytes, room));
 }

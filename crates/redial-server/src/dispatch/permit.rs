@@ -98,17 +98,23 @@ impl Permits {
     }
 
     /// Refuses the call that had to leave the queue for one that was admitted, if there is one.
+    #[inline]
     pub(super) fn refuse_displaced(&self) {
-        if let Some(Displaced {
+        if let Some(displaced) = self.displaced.take() {
+            self.refuse(displaced);
+        }
+    }
+
+    #[cold]
+    fn refuse(&self, displaced: Displaced<Job>) {
+        let Displaced {
             mut job,
             retry_after,
-        }) = self.displaced.take()
-        {
-            let max = self.shared.config.max_queued;
-            job.execution.refuse(&refusal::displaced(max, retry_after));
-            // Its future is the program's, and may panic.
-            panics::drop_quietly(job);
-        }
+        } = displaced;
+        let max = self.shared.config.max_queued;
+        job.execution.refuse(&refusal::displaced(max, retry_after));
+        // Its future is the program's, and may panic.
+        panics::drop_quietly(job);
     }
 
     /// Keeps the permit of a call that has finished for the next call of this read.
