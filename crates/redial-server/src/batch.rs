@@ -146,6 +146,7 @@ impl BatchSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::send_buffer::SendBuffer;
     use proptest::prelude::*;
     use redial_protocol::{ErrorObject, Executed, ReplyMeta, encode_result};
 
@@ -247,9 +248,9 @@ mod tests {
     }
 
     fn collect(outbox: &Outbox) -> String {
-        let mut out = Vec::new();
+        let mut out = SendBuffer::default();
         outbox.collect(&mut out, std::task::Waker::noop());
-        let (mut decoder, mut input) = (redial_protocol::FrameDecoder::new(1024), &*out);
+        let (mut decoder, mut input) = (redial_protocol::FrameDecoder::new(1024), out.front());
         let mut text = String::new();
         while let Some(frame) = decoder.next_frame(&mut input).unwrap() {
             text += &format!("{}\n", std::str::from_utf8(frame).unwrap());

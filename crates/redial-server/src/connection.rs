@@ -27,7 +27,10 @@ use tokio::{
 };
 
 use self::{arrival::arrival_waker, socket_age::SocketAge};
-use crate::{caller::Caller, clock, dispatch::ConnectionScratch, outbox::Outbox, shared::Shared};
+use crate::{
+    caller::Caller, clock, dispatch::ConnectionScratch, outbox::Outbox, send_buffer::SendBuffer,
+    shared::Shared,
+};
 
 /// The write buffer is freed if it is empty and larger than this when there is nothing to do.
 const KEEP_BYTES: usize = 4 * 1024;
@@ -68,9 +71,7 @@ pub(crate) struct Connection<S> {
     /// Whole frames that were read and have to wait until some replies have left.
     backlog: VecDeque<HeldFrame>,
     backlog_bytes: usize,
-    out: Vec<u8>,
-    /// How much of `out` has been written.
-    written: usize,
+    out: SendBuffer,
     /// A fault rule has cut the connection.
     is_cut: bool,
     protocol_errors: u32,
@@ -111,8 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             phase: Phase::Open,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
-            out: Vec::new(),
-            written: 0,
+            out: SendBuffer::default(),
             is_cut: false,
             protocol_errors: 0,
             now,
@@ -173,25 +173,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes what there is to write. Ready when nothing is left.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        while self.written < self.out.len() {
-            match Pin::new(&mut self.io).poll_write(cx, &self.out[self.written..])? {
+        while !self.out.is_empty() {
+            match Pin::new(&mut self.io).poll_write(cx, self.out.front())? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => {
-                    self.written += count;
+                    self.out.advance(count);
                     self.unsent_since = None;
                     self.last_active = self.awake;
                     self.outbox.activity.note();
                 }
                 Poll::Pending => {
                     self.unsent_since.get_or_insert(self.awake);
-                    self.out.drain(..self.written);
-                    self.written = 0;
                     return Ok(Poll::Pending);
                 }
             }
         }
-        self.out.clear();
-        self.written = 0;
         let flushed = Pin::new(&mut self.io).poll_flush(cx)?;
         if flushed.is_pending() {
             // A transport with a buffer of its own, such as TLS, holds what the peer does not take.
@@ -231,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether the peer has to take replies before it may cause more of them.
     fn is_clogged(&self) -> bool {
-        let unsent = self.out.len() - self.written + self.outbox.gathering();
+        let unsent = self.out.len() + self.outbox.gathering();
         unsent >= self.shared.config.unsent_pause_bytes
     }
 
@@ -250,9 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Frees what a busier time has left behind.
     fn shrink(&mut self) {
-        if self.out.is_empty() && self.out.capacity() > KEEP_BYTES {
-            self.out = Vec::new();
-        }
+        self.out.shrink(KEEP_BYTES);
         if self.backlog.is_empty() {
             self.backlog = VecDeque::new();
         }

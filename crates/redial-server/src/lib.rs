@@ -95,6 +95,7 @@ mod recovery;
 mod refusal;
 mod reserve;
 mod router;
+mod send_buffer;
 #[cfg(feature = "tls")]
 mod serve_tls;
 mod server;

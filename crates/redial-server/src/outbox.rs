@@ -12,7 +12,7 @@ use std::{
     task::Waker,
 };
 
-use crate::{activity::Activity, unread::UnreadSince, wakes};
+use crate::{activity::Activity, send_buffer::SendBuffer, unread::UnreadSince, wakes};
 
 /// One connection's replies, shared with every execution that owes it one.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct OutboxState {
-    bytes: Vec<u8>,
+    bytes: SendBuffer,
     waker: Option<Waker>,
     /// The connection is gone, or about to be: what comes now is discarded.
     closed: bool,
@@ -88,7 +88,7 @@ impl Outbox {
         if inner.closed || inner.cut {
             return;
         }
-        write(&mut inner.bytes);
+        write(inner.bytes.open());
         wake(inner);
     }
 
@@ -112,13 +112,9 @@ impl Outbox {
 
     /// Moves everything to the end of `out`, and keeps the waker for more. Returns whether the
     /// connection has been cut.
-    pub(crate) fn collect(&self, out: &mut Vec<u8>, waker: &Waker) -> bool {
+    pub(crate) fn collect(&self, out: &mut SendBuffer, waker: &Waker) -> bool {
         let mut inner = self.lock();
-        if out.is_empty() {
-            std::mem::swap(out, &mut inner.bytes);
-        } else {
-            out.append(&mut inner.bytes);
-        }
+        out.append(&mut inner.bytes);
         match &mut inner.waker {
             Some(known) => known.clone_from(waker),
             missing => *missing = Some(waker.clone()),
@@ -131,7 +127,7 @@ impl Outbox {
         let mut inner = self.lock();
         inner.closed = true;
         inner.waker = None;
-        inner.bytes = Vec::new();
+        inner.bytes = SendBuffer::default();
     }
 
     fn lock(&self) -> MutexGuard<'_, OutboxState> {
@@ -202,7 +198,7 @@ mod tests {
             events in prop::collection::vec(event(), 0..40),
         ) {
             let outbox = Outbox::default();
-            let (mut expected, mut out) = (Vec::new(), Vec::new());
+            let (mut expected, mut out) = (Vec::new(), SendBuffer::default());
             let (mut is_cut, mut is_closed) = (false, false);
             for event in events {
                 match event {
@@ -214,7 +210,7 @@ mod tests {
                     }
                     OutboxStep::Collect => {
                         prop_assert_eq!(outbox.collect(&mut out, Waker::noop()), is_cut);
-                        prop_assert_eq!(&out, &expected);
+                        prop_assert_eq!(out.front(), &expected);
                     }
                     OutboxStep::Cut => {
                         outbox.cut();
@@ -223,7 +219,7 @@ mod tests {
                     OutboxStep::Close => {
                         outbox.close();
                         is_closed = true;
-                        expected.clone_from(&out);
+                        expected = out.front().to_vec();
                     }
                 }
             }

@@ -20,6 +20,7 @@ use crate::{
     error::ServeError,
     exposure::Exposure,
     listener::{Listener, ListenerKind},
+    send_buffer::SendBuffer,
     server::Server,
 };
 
@@ -118,7 +119,7 @@ where
     let mut handshake = pin!(tls.accept(io));
     let shaken = poll_fn(|cx| {
         // Whatever it holds can't be said before the handshake.
-        let is_cut = place.outbox.collect(&mut Vec::new(), cx.waker());
+        let is_cut = place.outbox.collect(&mut SendBuffer::default(), cx.waker());
         if is_cut || server.shared.is_closing() {
             return Poll::Ready(None);
         }

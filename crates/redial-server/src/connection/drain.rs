@@ -70,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let params = serde_json::to_vec(&GoAway { last, known }).expect("plain members can't fail");
         let (method, meta) = (rpc::GOAWAY, RequestMeta::default());
-        write_frame(&mut self.out, u32::MAX as usize, |out| {
+        write_frame(self.out.open(), u32::MAX as usize, |out| {
             write_request(out, dialect, None, method, Some(&params), &meta);
         })
         .expect("no frame is too large");

@@ -170,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Dispatcher {
             shared: &self.shared,
             outbox: &self.outbox,
-            out: &mut self.out,
+            out: self.out.open(),
             scratch: &mut self.scratch,
             caller: &self.caller,
             now: self.now,
@@ -196,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends an error after which the stream can't go on, and closes the connection.
     pub(super) fn on_protocol_error(&mut self, error: &ErrorObject) {
-        write_unasked_error(&mut self.out, error);
+        write_unasked_error(self.out.open(), error);
         let (kind, id) = (EventKind::Refused(error.code), Id::NULL.raw());
         self.shared.emit(kind, Some(id), 1, "");
         self.frame_since = None;
