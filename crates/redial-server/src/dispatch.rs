@@ -253,11 +253,17 @@ impl Dispatcher<'_> {
         for waiter in waiters.started {
             waiter.refuse(self.shared, &refusal::acknowledged());
         }
-        for waiter in waiters.never {
-            waiter.refuse(self.shared, &refusal::cancelled());
-        }
-        for number in waiters.queued {
-            execution::remove_queued(self.shared, session, number);
+        // An acknowledgement becomes durable when it may. Until then a crash would let a copy run, so that
+        // with a store no more is said than that the caller has acknowledged the call.
+        let refusal = match self.shared.store {
+            Some(_) => refusal::acknowledged(),
+            None => refusal::cancelled(),
+        };
+        let queued = waiters.queued.into_iter();
+        let queued =
+            queued.filter_map(|number| execution::remove_queued(self.shared, session, number));
+        for waiter in waiters.never.into_iter().chain(queued) {
+            waiter.refuse(self.shared, &refusal);
         }
     }
 
@@ -362,9 +368,21 @@ impl Dispatcher<'_> {
             },
             Decision::FarBeyondWindow => refusal::far_beyond_window(limits.window),
             Decision::Acknowledged => refusal::acknowledged(),
-            Decision::Fenced => refusal::fenced(),
+            Decision::Fenced => return self.refuse_fenced(call, &key),
         };
         self.refuse(call, &error);
+    }
+
+    /// Refuses an attempt of a call that is fenced in memory, and maybe not yet in the store.
+    fn refuse_fenced(&mut self, call: &Call<'_, '_>, key: &TableKey<Waiter>) {
+        match key.call_key() {
+            CallKey::Session(named) if self.shared.store.is_some() => {
+                let method = call.request.method.as_ref().into();
+                let waiter = call.waiter(self.outbox, &method, ReplyKind::Reply);
+                waiter.fence(self.shared, named, refusal::fenced);
+            }
+            _ => self.refuse(call, &refusal::fenced()),
+        }
     }
 
     /// Which limit a call of the session, or its record, would go beyond.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::{
     execution::{Ended, Execution},
     handler::{Completion, HandlerFuture},
-    refusal,
+    never, refusal,
     store::{
         Acknowledged, Begun, Claimed, Done, Ending, Executed, Intent, Resumable, Store, StoreCall,
         StoreError,
@@ -26,9 +26,7 @@ impl Execution {
         // The shutdown waits for it as for any other execution.
         let token = self.shared.executions.token();
         // With a permit that becomes free, a queued call may start, which takes a runtime.
-        let runtime = tokio::runtime::Handle::try_current().ok();
-        let done: Done<Executed> = Box::new(move |executed| {
-            let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+        let done: Done<Executed> = never::on_runtime(move |executed| {
             self.end_transaction(executed);
             drop(token);
         });

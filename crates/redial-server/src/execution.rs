@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{ErrorObject, MethodKind};
+use redial_protocol::{CallKey, ErrorObject, MethodKind};
 
 use crate::{
     admission::{Lane, Taken},
@@ -118,7 +118,7 @@ async fn run(job: Job) {
         Err(NotStarted::Expired(joined)) => {
             execution.refuse_all(joined, &refusal::deadline_passed());
         }
-        Err(NotStarted::Cancelled) => execution.refuse_all(Vec::new(), &refusal::cancelled()),
+        Err(NotStarted::Cancelled) => execution.end_cancelled(),
         Err(NotStarted::Unheard) => execution.refuse_all(Vec::new(), &refusal::caller_gone()),
     }
 }
@@ -229,6 +229,25 @@ impl Execution {
         self.release_permit();
     }
 
+    /// The call was cancelled, or acknowledged, before it started.
+    fn end_cancelled(&mut self) {
+        let (origin, call) = (self.abandon(), self.key.as_ref().map(TableKey::call_key));
+        match (origin, call) {
+            (Some(origin), Some(CallKey::Session(call))) => {
+                origin.fence(&self.shared, call, refusal::cancelled);
+            }
+            (Some(origin), _) => origin.refuse(&self.shared, &refusal::cancelled()),
+            (None, _) => {}
+        }
+    }
+
+    /// Ends without an answer. Returns the attempt that waits for one.
+    fn abandon(&mut self) -> Option<Waiter> {
+        let origin = self.origin.take();
+        self.release_permit();
+        origin
+    }
+
     /// Refuses all who wait for a call whose entry is gone already.
     pub(crate) fn refuse_all(&mut self, joined: Vec<Waiter>, error: &ErrorObject) {
         for waiter in self.origin.take().into_iter().chain(joined) {
@@ -301,17 +320,21 @@ pub(crate) fn check_start_in_place(
     }
 }
 
-/// Takes a call that is fenced now out of the queue, and refuses it.
-pub(crate) fn remove_queued(shared: &Shared, session: &Arc<Session<Waiter>>, number: u64) {
+/// Takes a call that may not run any more out of the queue. Returns the attempt that brought it.
+pub(crate) fn remove_queued(
+    shared: &Shared,
+    session: &Arc<Session<Waiter>>,
+    number: u64,
+) -> Option<Waiter> {
     let is_it = |job: &Job| match &job.execution.key {
         Some(TableKey::Session(other, n)) => *n == number && Arc::ptr_eq(other, session),
         _ => false,
     };
-    if let Some(mut job) = shared.admission.remove(is_it) {
-        job.execution.refuse_all(Vec::new(), &refusal::cancelled());
-        // Its future is the program's, and may panic.
-        panics::drop_quietly(job);
-    }
+    let mut job = shared.admission.remove(is_it)?;
+    let origin = job.execution.abandon();
+    // Its future is the program's, and may panic.
+    panics::drop_quietly(job);
+    origin
 }
 
 /// Refuses the queued calls whose callers have given up: all deadlines of their attempts have passed,
@@ -333,11 +356,11 @@ pub(crate) fn drop_abandoned(shared: &Shared) {
     for mut taken in taken {
         let execution = &mut taken.job.execution;
         let (joined, error) = match &execution.key {
-            _ if !is_late(execution) => (Vec::new(), refusal::caller_gone()),
-            None => (Vec::new(), refusal::deadline_passed()),
+            _ if !is_late(execution) => (Vec::new(), Some(refusal::caller_gone())),
+            None => (Vec::new(), Some(refusal::deadline_passed())),
             Some(key) => match shared.table.check_queued(key, execution.deadline, now) {
-                StartCheck::Expired(joined) => (joined, refusal::deadline_passed()),
-                StartCheck::Cancelled => (Vec::new(), refusal::cancelled()),
+                StartCheck::Expired(joined) => (joined, Some(refusal::deadline_passed())),
+                StartCheck::Cancelled => (Vec::new(), None),
                 StartCheck::Start => {
                     let gone = gone_of.filter(|(lane, _)| *lane == taken.lane);
                     taken.at -= gone.map_or(0, |(_, gone)| gone);
@@ -351,7 +374,10 @@ pub(crate) fn drop_abandoned(shared: &Shared) {
         let before = gone_of.filter(|(other, _)| *other == lane);
         gone_of = Some((lane, before.map_or(1, |(_, gone)| gone + 1)));
         admission.release_queue_slot(lane);
-        job.execution.refuse_all(joined, &error);
+        match error {
+            Some(error) => job.execution.refuse_all(joined, &error),
+            None => job.execution.end_cancelled(),
+        }
         panics::drop_quietly(job);
     }
     if is_put_back {

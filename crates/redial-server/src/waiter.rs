@@ -4,18 +4,20 @@
 use std::sync::Arc;
 
 use redial_protocol::{
-    CallKey, Dialect, ErrorCode, ErrorObject, Executed, Id, Limits, ReplyMeta, encode_error,
-    write_frame, write_reply,
+    CallKey, Dialect, ErrorObject, Executed, Id, SessionCall, encode_error, write_frame,
 };
 use serde_json::value::RawValue;
 
+pub(crate) use crate::reply_kind::{NEVER, ReplyKind};
 use crate::{
     batch::BatchSlot,
     fault::{ReplyFault, Verdict},
+    never::{self, Refusal},
     observe::EventKind,
     outbox::ReplyPermit,
     refusal,
     shared::Shared,
+    store::{Fenced, StoreError},
     table::TableWaiter,
 };
 
@@ -32,24 +34,8 @@ pub(crate) struct Waiter {
     pub(crate) attempt: u32,
     pub(crate) verdict: Verdict,
     pub(crate) kind: ReplyKind,
-}
-
-/// The outcome of `rpc.resolve` for a call that was not executed and never will be.
-pub(crate) const NEVER: &[u8] = br#""result":{"state":"never"}"#;
-
-/// What an outcome is sent as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReplyKind {
-    /// The reply to the call.
-    Reply,
-    /// The refusal of this attempt of a session's call.
-    Refusal { attempt: u32 },
-    /// A recorded reply, to a client that wants to know that it is one.
-    Replay,
-    /// The answer to `rpc.resolve` for a session's call.
-    Resolution,
-    /// The answer to `rpc.resolve` for a call with a plain id.
-    PlainResolution,
+    /// The call of a session that it asks about (`rpc.resolve`).
+    pub(crate) asks_about: Option<SessionCall>,
 }
 
 impl TableWaiter for Waiter {
@@ -98,24 +84,73 @@ impl Waiter {
     }
 
     /// Answers the attempt with an error, which says whether the call was executed.
-    pub(crate) fn refuse(mut self, shared: &Arc<Shared>, error: &ErrorObject) {
+    pub(crate) fn refuse(self, shared: &Arc<Shared>, error: &ErrorObject) {
         let mut outcome = Vec::new();
-        match (self.kind, error.executed()) {
+        match (self.asks_about, self.kind, error.executed()) {
             // Nothing was executed, and the id was fenced because of this question.
-            (ReplyKind::Resolution, Executed::No) => outcome.extend_from_slice(NEVER),
+            (Some(call), _, Executed::No) => {
+                return self.fence(shared, call, refusal::fenced);
+            }
             // Another attempt may be executed at any time, so nothing is certain.
-            (ReplyKind::PlainResolution, Executed::No) => {
+            (_, ReplyKind::PlainResolution, Executed::No) => {
                 encode_error(&mut outcome, &refusal::call_unknown());
             }
             _ => encode_error(&mut outcome, error),
         }
-        self.kind = if self.is_question() {
+        self.emit(shared, EventKind::Refused(error.code));
+        let kind = self.refusal_kind();
+        self.conclude(shared, kind, &outcome);
+    }
+
+    /// Answers an attempt of a call that the table in memory lets run no more, or a question about it,
+    /// when that is as durable as the calls are.
+    pub(crate) fn fence(self, shared: &Arc<Shared>, call: SessionCall, refusal: Refusal) {
+        self.emit(shared, EventKind::Refused(refusal().code));
+        let Some(store) = shared.store.clone() else {
+            return self.say(shared, call, refusal, Ok(Fenced::Never));
+        };
+        let answering = Arc::clone(shared);
+        // The shutdown waits for it as for an execution.
+        let token = shared.executions.token();
+        let done = never::on_runtime(move |fenced| {
+            self.say(&answering, call, refusal, fenced);
+            drop(token);
+        });
+        store.fence(CallKey::Session(call), done);
+        store.flush();
+    }
+
+    /// Answers with what the store has said.
+    fn say(
+        self,
+        shared: &Arc<Shared>,
+        call: SessionCall,
+        refusal: Refusal,
+        fenced: Result<Fenced, StoreError>,
+    ) {
+        let said = match fenced {
+            Ok(fenced) if self.is_question() => never::resolution(fenced),
+            Ok(fenced) => never::reply(fenced, call, refusal),
+            // Nothing was executed in this life of the server; of a later one nothing is said.
+            Err(error) => refusal::store_unavailable(&error.message).into(),
+        };
+        let kind = said.kind.unwrap_or_else(|| self.refusal_kind());
+        self.conclude(shared, kind, &said.outcome);
+    }
+
+    /// Answers with this outcome as a reply of this kind.
+    fn conclude(mut self, shared: &Arc<Shared>, kind: ReplyKind, outcome: &[u8]) {
+        self.kind = kind;
+        self.reply(shared, outcome);
+    }
+
+    /// How it is refused.
+    fn refusal_kind(&self) -> ReplyKind {
+        if self.is_question() {
             ReplyKind::Reply
         } else {
             ReplyKind::refusal(self.key(), self.attempt)
-        };
-        self.emit(shared, EventKind::Refused(error.code));
-        self.reply(shared, &outcome);
+        }
     }
 
     pub(crate) fn emit(&self, shared: &Shared, kind: EventKind) {
@@ -175,78 +210,6 @@ impl Waiter {
         let mut frame = Vec::new();
         write_framed_reply(&mut frame, self.dialect, &self.id, outcome, self.kind);
         frame
-    }
-}
-
-impl ReplyKind {
-    /// How an attempt of the call of that name is refused: clients with a session hear which
-    /// attempt it was.
-    pub(crate) fn refusal(key: Option<CallKey>, attempt: u32) -> Self {
-        match key {
-            Some(CallKey::Session(_)) => Self::Refusal { attempt },
-            _ => Self::Reply,
-        }
-    }
-
-    #[inline]
-    fn write(self, out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
-        if self == Self::Reply {
-            write_reply(out, dialect, id, outcome, ReplyMeta::default());
-        } else {
-            self.write_other(out, dialect, id, outcome);
-        }
-    }
-
-    #[inline(never)]
-    fn write_other(self, out: &mut Vec<u8>, dialect: Dialect, id: &str, outcome: &[u8]) {
-        let wrapped;
-        let outcome = match self {
-            Self::Resolution | Self::PlainResolution => {
-                wrapped = [br#""result":{"state":"done","#, outcome, b"}"].concat();
-                &wrapped
-            }
-            Self::Refusal { attempt } if attempt >= Limits::MAX_ATTEMPT => {
-                wrapped = unnoted(outcome);
-                &wrapped
-            }
-            _ => outcome,
-        };
-        write_reply(out, dialect, id, outcome, self.meta());
-    }
-
-    fn meta(self) -> ReplyMeta {
-        let mut meta = ReplyMeta::default();
-        match self {
-            Self::Replay => meta.replayed = Some(true),
-            Self::Refusal { attempt } => meta.attempt = Some(attempt),
-            _ => {}
-        }
-        meta
-    }
-}
-
-/// What a refusal of the highest attempt says: it is noted as the one below, so that an attempt is left
-/// to be made, and a copy of it may run. What no attempt runs under is refused for good.
-#[cold]
-fn unnoted(outcome: &[u8]) -> Vec<u8> {
-    let text = outcome.strip_prefix(br#""error":"#);
-    let error = text.and_then(|text| serde_json::from_slice::<ErrorObject>(text).ok());
-    let is_final = |code| {
-        let for_good = [
-            ErrorCode::STALE,
-            ErrorCode::INVALID_REQUEST,
-            ErrorCode::METHOD_NOT_FOUND,
-            ErrorCode::INVALID_PARAMS,
-        ];
-        for_good.contains(&code)
-    };
-    match error {
-        Some(error) if error.executed() == Executed::No && !is_final(error.code) => {
-            let mut outcome = Vec::new();
-            encode_error(&mut outcome, &error.with_executed(Executed::Unknown));
-            outcome
-        }
-        _ => outcome.to_vec(),
     }
 }
 

@@ -53,6 +53,7 @@ impl Call<'_, '_> {
             attempt: self.request.meta.attempt,
             verdict: self.verdict,
             kind,
+            asks_about: None,
         }
     }
 

@@ -9,10 +9,11 @@ use redial_protocol::{
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Dispatcher, attachment::Attachment, call::Call};
+use super::{Dispatcher, attachment::Attachment, call::Call, encoded};
 use crate::{
     execution,
     gate::Purpose,
+    never::{on_runtime, resolution},
     refusal,
     store::{Claimed, Done, Fenced},
     table::{Cancelled, Resolved, Session},
@@ -168,7 +169,7 @@ impl Dispatcher<'_> {
         outcome: impl FnOnce(T) -> (Vec<u8>, ReplyKind) + Send + 'static,
     ) -> Done<T> {
         let shared = Arc::clone(self.shared);
-        Box::new(move |result| {
+        on_runtime(move |result| {
             let Some(mut waiter) = waiter else {
                 return;
             };
@@ -271,15 +272,8 @@ impl Dispatcher<'_> {
         let state = named.and_then(|named| Ok((named, self.cancel_call(named)?)));
         match state {
             Ok((named, rpc::State::Never)) if self.shared.store.is_some() => {
-                let never = encoded_result(&rpc::Cancellation {
-                    state: rpc::State::Never,
-                });
-                let done = encoded_result(&rpc::Cancellation {
-                    state: rpc::State::Done,
-                });
-                self.fence(call, CallKey::Session(named), move |fenced| match fenced {
-                    Fenced::Never => (never, ReplyKind::Reply),
-                    Fenced::Claimed(_) => (done, ReplyKind::Reply),
+                self.fence(call, CallKey::Session(named), |fenced| {
+                    (cancellation(fenced), ReplyKind::Reply)
                 });
             }
             Ok((_, state)) => self.reply_value(call, &rpc::Cancellation { state }),
@@ -310,10 +304,11 @@ impl Dispatcher<'_> {
                 Cancelled::Never(waiting) => {
                     // Only a call that had arrived can be queued.
                     if let Some(waiters) = waiting {
+                        let queued = execution::remove_queued(shared, session, number);
+                        let waiters = waiters.into_iter().chain(queued);
                         for waiter in waiters {
-                            waiter.refuse(shared, &refusal::cancelled());
+                            waiter.fence(shared, named, refusal::cancelled);
                         }
-                        execution::remove_queued(shared, session, number);
                     }
                     Ok(rpc::State::Never)
                 }
@@ -344,7 +339,10 @@ impl Dispatcher<'_> {
                 if self.shared.store.is_some()
                     && let Some(key) = session_key =>
             {
-                return self.fence(call, key, resolution);
+                return self.fence(call, key, |fenced| {
+                    let said = resolution(fenced);
+                    (said.outcome, said.kind.unwrap_or(ReplyKind::Reply))
+                });
             }
             Ok(Resolved::Joined) => return,
             Ok(Resolved::Done) => return self.reply(call, ReplyKind::Resolution),
@@ -361,7 +359,10 @@ impl Dispatcher<'_> {
     /// Asks the table. The outcome of a call that is done is in the scratch.
     fn look_up(&mut self, call: &Call<'_, '_>, key: CallKey) -> Result<Resolved, ErrorObject> {
         let (shared, outbox) = (self.shared, self.outbox);
-        let waiter = |kind| call.waiter(outbox, &rpc::RESOLVE.into(), kind);
+        let waiter = |kind, asks_about| Waiter {
+            asks_about,
+            ..call.waiter(outbox, &rpc::RESOLVE.into(), kind)
+        };
         let mut outcome = std::mem::take(&mut self.scratch.outcome);
         outcome.clear();
         let resolved = match key {
@@ -369,13 +370,13 @@ impl Dispatcher<'_> {
                 let (sessions, number) = (&shared.table.sessions, named.number);
                 self.with_session(named.session, |session| {
                     let room = sessions.room(session);
-                    let waiter = || waiter(ReplyKind::Resolution);
+                    let waiter = || waiter(ReplyKind::Resolution, Some(named));
                     session.resolve(number, room, waiter, &mut outcome)
                 })
             }
             key => {
                 let plain = &shared.table.plain;
-                let waiter = || waiter(ReplyKind::PlainResolution);
+                let waiter = || waiter(ReplyKind::PlainResolution, None);
                 Ok(plain.resolve(&self.plain_key(key), self.arrived, waiter, &mut outcome))
             }
         };
@@ -411,22 +412,17 @@ impl Dispatcher<'_> {
     }
 }
 
-/// What `rpc.resolve` answers for a call that was fenced, or found to be on record after all.
-fn resolution(fenced: Fenced) -> (Vec<u8>, ReplyKind) {
-    let claimed = match fenced {
-        Fenced::Never => return (NEVER.to_vec(), ReplyKind::Reply),
-        Fenced::Claimed(claimed) => claimed,
+/// What `rpc.cancel` answers for a call that was fenced, or found to be on record after all.
+fn cancellation(fenced: Fenced) -> Vec<u8> {
+    let state = match fenced {
+        Fenced::Never | Fenced::Claimed(Claimed::Fenced) => rpc::State::Never,
+        Fenced::Claimed(Claimed::Recorded(_) | Claimed::Interrupted) => rpc::State::Done,
+        Fenced::Claimed(Claimed::Acknowledged) => return encoded(&refusal::acknowledged()),
+        Fenced::Claimed(Claimed::IdReused | Claimed::SessionUnknown) => {
+            return encoded(&refusal::call_unknown());
+        }
     };
-    let error = match claimed {
-        Claimed::Recorded(outcome) => return (outcome, ReplyKind::Resolution),
-        Claimed::Fenced => return (NEVER.to_vec(), ReplyKind::Reply),
-        Claimed::Acknowledged => refusal::acknowledged(),
-        Claimed::Interrupted => refusal::interrupted(),
-        Claimed::IdReused | Claimed::SessionUnknown => refusal::call_unknown(),
-    };
-    let mut outcome = Vec::new();
-    encode_error(&mut outcome, &error);
-    (outcome, ReplyKind::Reply)
+    encoded_result(&rpc::Cancellation { state })
 }
 
 pub(super) fn encoded_result(value: &impl Serialize) -> Vec<u8> {

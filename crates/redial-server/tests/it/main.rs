@@ -17,6 +17,7 @@ mod encrypted;
 mod every_refusal;
 mod exposed;
 mod faults;
+mod fenced_first;
 mod frozen;
 mod goodbyes;
 mod hostile;

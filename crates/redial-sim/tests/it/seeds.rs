@@ -26,4 +26,6 @@ fn the_model_without_a_bug_passes() {
 #[test]
 fn a_server_with_a_store_keeps_its_promises_over_all_lives() {
     passes(1..=60, Subject::Stored);
+    // An attempt that waited for room once heard *never* before that was durable.
+    passes(5565..=5565, Subject::Stored);
 }

@@ -6,6 +6,7 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod held_store;
 pub mod runs;
 pub mod session;
 

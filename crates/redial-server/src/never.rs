@@ -1,0 +1,85 @@
+//! How it is said for good that a call was not executed and never will be: with a store, not before the
+//! fence that makes it true is durable. Until then a crash would let a delayed copy of the call run.
+
+use redial_protocol::{ErrorObject, SessionCall, encode_error};
+
+use crate::{
+    refusal,
+    reply_kind::{NEVER, ReplyKind},
+    store::{Claimed, Done, Fenced, StoreError},
+};
+
+/// How those are refused who wait for a call that never runs.
+pub(crate) type Refusal = fn() -> ErrorObject;
+
+/// What those hear who wait for a call, or ask about it, that a store was to fence.
+pub(crate) struct Said {
+    pub(crate) outcome: Vec<u8>,
+    /// `None` for a refusal.
+    pub(crate) kind: Option<ReplyKind>,
+}
+
+/// Of `rpc.resolve`.
+pub(crate) fn resolution(fenced: Fenced) -> Said {
+    let claimed = match fenced {
+        Fenced::Never | Fenced::Claimed(Claimed::Fenced) => {
+            return Said {
+                outcome: NEVER.to_vec(),
+                kind: Some(ReplyKind::Reply),
+            };
+        }
+        Fenced::Claimed(claimed) => claimed,
+    };
+    let error = match claimed {
+        Claimed::Recorded(outcome) => {
+            let kind = Some(ReplyKind::Resolution);
+            return Said { outcome, kind };
+        }
+        Claimed::Acknowledged => refusal::acknowledged(),
+        Claimed::Interrupted => refusal::interrupted(),
+        Claimed::Fenced | Claimed::IdReused | Claimed::SessionUnknown => refusal::call_unknown(),
+    };
+    error.into()
+}
+
+/// Of an attempt.
+pub(crate) fn reply(fenced: Fenced, call: SessionCall, refusal: Refusal) -> Said {
+    let claimed = match fenced {
+        Fenced::Never => return refusal().into(),
+        Fenced::Claimed(claimed) => claimed,
+    };
+    let error = match claimed {
+        Claimed::Recorded(outcome) => {
+            let kind = Some(ReplyKind::Replay);
+            return Said { outcome, kind };
+        }
+        Claimed::Fenced => refusal(),
+        Claimed::Interrupted => refusal::interrupted(),
+        Claimed::Acknowledged => refusal::acknowledged(),
+        Claimed::SessionUnknown => refusal::session_unknown(call.session),
+        Claimed::IdReused => refusal::call_unknown(),
+    };
+    error.into()
+}
+
+impl From<ErrorObject> for Said {
+    fn from(error: ErrorObject) -> Self {
+        let mut outcome = Vec::new();
+        encode_error(&mut outcome, &error);
+        Self {
+            outcome,
+            kind: None,
+        }
+    }
+}
+
+/// A callback of a store that may spawn, as replies do that a fault rule delays.
+pub(crate) fn on_runtime<T: 'static>(
+    done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+) -> Done<T> {
+    let runtime = tokio::runtime::Handle::try_current().ok();
+    Box::new(move |result| {
+        let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+        done(result);
+    })
+}
