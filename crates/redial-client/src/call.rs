@@ -151,6 +151,28 @@ impl<O> Call<O> {
         self
     }
 
+    /// Says something beside the params, such as a tenant, a locale or a token; in place of what was said
+    /// of this key before. Handlers of Redial's server find it in their context. It is no part of the
+    /// call: neither compared by the server nor kept in the call's [token](Self::token), so a resumed call
+    /// says it again or says nothing. A server without Redial's extensions, and one that is not sent
+    /// them, hears nothing of it. At most 32 entries and 8 KiB; beyond, the call ends as `NotExecuted`.
+    ///
+    /// ```no_run
+    /// # async fn f(client: redial_client::Client) -> Result<(), redial_client::CallError> {
+    /// let call = client.request("get", serde_json::json!({"key": "k"}));
+    /// let value = call.meta("tenant", "acme").meta("locale", "fr").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn meta(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let meta = Arc::make_mut(self.state.retrier.meta.get_or_insert_default());
+        if let Err(error) = meta.insert(key.as_ref(), value.as_ref()) {
+            let problem = Cause::BadOption(error.to_string());
+            self.state.problem.get_or_insert(Box::new(problem));
+        }
+        self
+    }
+
     /// The same call, its result read as another type.
     pub fn returning<T: DeserializeOwned>(self) -> Call<T> {
         Call {

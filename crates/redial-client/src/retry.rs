@@ -15,8 +15,11 @@ mod tests;
 
 use std::{
     borrow::Cow,
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use redial_protocol::Metadata;
 
 use self::context::RetryContext;
 use crate::{
@@ -39,6 +42,7 @@ pub(crate) struct Retrier {
     /// Empty, and no JSON, where they are left out.
     pub(crate) params: InlineBytes,
     pub(crate) traceparent: Option<String>,
+    pub(crate) meta: Option<Arc<Metadata>>,
     /// Where these are not the client's. They are large, and a call is moved about.
     pub(crate) own_limits: Option<Box<CallLimits>>,
     /// The pending call, once it has begun.
@@ -104,6 +108,7 @@ impl Retrier {
             method,
             params,
             traceparent: None,
+            meta: None,
             own_limits: None,
             key: None,
             used: 0,
@@ -289,6 +294,7 @@ impl Retrier {
             is_hedge,
             timeout_ms: self.timeout_ms(context, now),
             traceparent: self.traceparent.as_deref(),
+            meta: self.meta.as_ref(),
         }
     }
 }

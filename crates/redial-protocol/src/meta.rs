@@ -1,11 +1,14 @@
 //! Redial's own member of a message, `"redial"`: absent when it has nothing to say, so that peers who
 //! have never heard of it don't see it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::json::{object::objects, string};
+use crate::{
+    json::{object::objects, string},
+    metadata::Metadata,
+};
 
 objects! {
     /// The `redial` member of a request.
@@ -34,6 +37,9 @@ objects! {
         /// The trace that the call belongs to (W3C Trace Context, section 3.2).
         #[serde(default, borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub traceparent: Option<Cow<'a, str>>,
+        /// What the caller says beside the params; shared, since each attempt says it again.
+        #[serde(default, with = "shared", skip_serializing_if = "Option::is_none")]
+        pub meta: Option<Arc<Metadata>>,
     }
 }
 
@@ -44,6 +50,7 @@ impl Default for RequestMeta<'_> {
             timeout_ms: None,
             ack: None,
             traceparent: None,
+            meta: None,
         }
     }
 }
@@ -57,8 +64,13 @@ impl RequestMeta<'_> {
             timeout_ms,
             ack,
             traceparent,
+            meta,
         } = self;
-        is_first(attempt) && timeout_ms.is_none() && ack.is_none() && traceparent.is_none()
+        is_first(attempt)
+            && timeout_ms.is_none()
+            && ack.is_none()
+            && traceparent.is_none()
+            && meta.is_none()
     }
 
     /// Appends it as `serde_json` would, which takes three times as long.
@@ -77,11 +89,30 @@ impl RequestMeta<'_> {
             write_name(out, &mut separator, *br#" "traceparent":"#);
             string::write(out, traceparent);
         }
+        if let Some(meta) = &self.meta {
+            write_metadata(out, &mut separator, meta);
+        }
         if separator == b'{' {
             out.push(b'{');
         }
         out.push(b'}');
     }
+}
+
+#[cold]
+fn write_metadata(out: &mut Vec<u8>, separator: &mut u8, metadata: &Metadata) {
+    write_name(out, separator, *br#" "meta":"#);
+    let mut separator = b'{';
+    for (key, value) in metadata.iter() {
+        out.push(std::mem::replace(&mut separator, b','));
+        string::write(out, key);
+        out.push(b':');
+        string::write(out, value);
+    }
+    if metadata.is_empty() {
+        out.push(b'{');
+    }
+    out.push(b'}');
 }
 
 /// Appends a member's name, whose first byte stands for the brace or the comma before it. Inline, so
@@ -120,6 +151,24 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
+/// The same of what is shared.
+mod shared {
+    use super::{Arc, Deserialize, Deserializer, Metadata, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        metadata: &Option<Arc<Metadata>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        metadata.as_deref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Arc<Metadata>>, D::Error> {
+        Metadata::deserialize(deserializer).map(|metadata| Some(Arc::new(metadata)))
+    }
+}
+
 fn first() -> u32 {
     1
 }
@@ -145,14 +194,25 @@ mod tests {
             timeout_ms: Option<u64>,
             ack: Option<u64>,
             traceparent in prop::option::of(".{0,9}"),
+            entries in prop::option::of(prop::collection::vec((".{1,9}", ".{0,9}"), 0..4)),
         ) {
+            let meta = entries.map(|entries| {
+                let mut metadata = Metadata::new();
+                for (key, value) in entries {
+                    metadata.insert(&key, &value).unwrap();
+                }
+                Arc::new(metadata)
+            });
             let attempt = attempt % 3;
             let traceparent = traceparent.map(Cow::Owned);
-            let meta = RequestMeta { attempt, timeout_ms, ack, traceparent };
+            let meta = RequestMeta { attempt, timeout_ms, ack, traceparent, meta };
             let mut out = Vec::new();
             meta.write(&mut out);
             let expected = serde_json::to_string(&meta).unwrap();
-            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+            prop_assert_eq!(std::str::from_utf8(&out).unwrap(), expected);
+            if attempt > 0 {
+                prop_assert_eq!(serde_json::from_slice::<RequestMeta<'_>>(&out).unwrap(), meta);
+            }
         }
     }
 }

@@ -269,7 +269,8 @@ mod tests {
             let dialect = if is_standard { Dialect::JsonRpc2 } else { Dialect::Notebook };
             let (attempt, timeout_ms, ack) = numbers;
             let traceparent = traceparent.map(Cow::Owned);
-            let meta = RequestMeta { attempt: attempt % 3, timeout_ms, ack, traceparent };
+            let attempt = attempt % 3;
+            let meta = RequestMeta { attempt, timeout_ms, ack, traceparent, meta: None };
             let params = params.map(Value::from);
             let text = params.as_ref().map(Value::to_string);
             let text = text.as_ref().map(String::as_bytes);

@@ -2,7 +2,7 @@
 
 use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
 
-use redial_protocol::{CallKey, Principal, SessionCall, SessionId};
+use redial_protocol::{CallKey, Metadata, Principal, SessionCall, SessionId};
 
 use crate::caller::Known;
 
@@ -33,7 +33,11 @@ struct Rare {
     name: Option<Box<str>>,
     /// What is known of the caller beside its address.
     known: Option<Arc<Known>>,
+    meta: Option<Arc<Metadata>>,
 }
+
+/// What most callers say beside the params.
+static NOTHING_SAID: Metadata = Metadata::new();
 
 impl Context {
     #[inline]
@@ -82,6 +86,12 @@ impl Context {
         self.rare.get_or_insert_default().known = Some(Arc::clone(known));
     }
 
+    /// Of an attempt that says something beside the params.
+    #[cold]
+    pub(crate) fn set_meta(&mut self, meta: &Arc<Metadata>) {
+        self.rare.get_or_insert_default().meta = Some(Arc::clone(meta));
+    }
+
     /// Which sending of the call reached the server first, from 1. Above 1 it means that earlier
     /// ones were lost, never that the handler has run before.
     #[must_use]
@@ -100,6 +110,28 @@ impl Context {
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
         self.rare.as_ref()?.traceparent.as_deref()
+    }
+
+    /// What the caller says beside the params, by the attempt that is being run. It is no part of the call:
+    /// another attempt may have said something else, and a handler that is run again after a crash
+    /// ([`resumable`](crate::ServerBuilder::resumable)) finds nothing here.
+    ///
+    /// ```
+    /// use redial_server::{Context, Server};
+    ///
+    /// let builder = Server::builder().query("greet", async |(): (), context: Context| {
+    ///     Ok(match context.meta().get("locale") {
+    ///         Some("fr") => "bonjour",
+    ///         _ => "hello",
+    ///     })
+    /// });
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn meta(&self) -> &Metadata {
+        let meta = self.rare.as_ref().and_then(|rare| rare.meta.as_deref());
+        meta.unwrap_or(&NOTHING_SAID)
     }
 
     /// The call's id, the same in every attempt and after a restart of the server: what to pass on as

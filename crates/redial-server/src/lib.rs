@@ -128,7 +128,7 @@ pub use listener::Listener;
 pub use method_limits::MethodLimits;
 pub use observe::{Event, EventKind, Observer};
 pub use redial_protocol::{
-    ErrorCode, Executed, Limits, Method, MethodKind, Principal, PrincipalError, SessionId,
+    ErrorCode, Executed, Limits, Metadata, Method, MethodKind, Principal, PrincipalError, SessionId,
 };
 #[cfg(feature = "tls")]
 pub use redial_tls::{self as tls, ServerTls};

@@ -1,9 +1,9 @@
 //! One attempt of a call: which connection it goes to, when there is room for it, and how it is
 //! withdrawn.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use redial_protocol::{FrameError, RequestMeta, write_frame, write_request};
+use redial_protocol::{FrameError, Metadata, RequestMeta, write_frame, write_request};
 use uuid::Uuid;
 
 use super::{
@@ -31,6 +31,7 @@ pub(crate) struct OutboundRequest<'a> {
     pub(crate) is_hedge: bool,
     pub(crate) timeout_ms: u64,
     pub(crate) traceparent: Option<&'a str>,
+    pub(crate) meta: Option<&'a Arc<Metadata>>,
 }
 
 /// What happened to an attempt to be sent.
@@ -315,6 +316,7 @@ impl OutboundRequest<'_> {
             attempt: self.number,
             timeout_ms: Some(self.timeout_ms),
             traceparent: self.traceparent.map(Into::into),
+            meta: self.meta.cloned(),
             ..RequestMeta::default()
         }
     }

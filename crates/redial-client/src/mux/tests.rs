@@ -41,6 +41,7 @@ pub(super) fn request(key: Key) -> OutboundRequest<'static> {
         is_hedge: false,
         timeout_ms: 1000,
         traceparent: None,
+        meta: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `crates/GUARANTEES.md` promises of a client, one module per promise.
 
 mod acknowledgements;
+mod beside_the_params;
 mod cancelling;
 mod closing;
 mod connections;

@@ -115,6 +115,8 @@ pub(super) fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMe
         timeout_ms,
         ack,
         traceparent,
+        // What has any is left to serde_json.
+        meta: None,
     };
     Some((meta, rest))
 }

@@ -71,6 +71,9 @@ impl Call<'_, '_> {
         if let Some(known) = caller.known() {
             context.set_known(known);
         }
+        if let Some(meta) = &meta.meta {
+            context.set_meta(meta);
+        }
         if let Some(entry) = entry {
             entry.name_in(&mut context);
         }

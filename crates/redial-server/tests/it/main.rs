@@ -24,6 +24,7 @@ mod hostile;
 mod hung_handlers;
 mod kept_values;
 mod leases;
+mod metadata;
 mod nested;
 mod not_executed;
 mod one_read;

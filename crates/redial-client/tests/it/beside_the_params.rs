@@ -1,0 +1,66 @@
+//! What a call says beside its params: in every attempt, and nowhere else.
+
+use redial_client::Executed;
+use serde_json::{Value, json};
+
+use crate::peer::{builder, connected, session::Sessions, start, with_sessions};
+
+fn said(text: &str) -> Value {
+    let request: Value = serde_json::from_str(text).unwrap();
+    request["redial"]["meta"].clone()
+}
+
+/// An attempt that is lost, one that is answered, and the call's token.
+#[tokio::test(start_paused = true)]
+async fn every_attempt_says_it_and_no_token_keeps_it() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let call = tokio::spawn(async move {
+        let call = client.request("inc", json!({"key": "k"}));
+        let mut call = call
+            .meta("tenant", "acme")
+            .meta("locale", "en")
+            .meta("locale", "fr");
+        let token = serde_json::to_string(&call.token().await.unwrap()).unwrap();
+        assert!(!token.contains("acme"), "{token}");
+        let debug = format!("{call:?}");
+        assert!(!debug.contains("acme"), "{debug}");
+        let value = call.await?;
+        let token: redial_client::CallToken = serde_json::from_str(&token).unwrap();
+        let again = client.resume(token);
+        again.await.map(|_| value)
+    });
+    let expected = json!({"tenant": "acme", "locale": "fr"});
+    let first = peer.next_call(&mut sessions).await;
+    assert_eq!(said(&first.text), expected);
+    let second = peer.next_call(&mut sessions).await;
+    assert_eq!((&second.id, said(&second.text)), (&first.id, expected));
+    peer.result(&second, json!(1)).await;
+    let resumed = peer.next_call(&mut sessions).await;
+    assert_eq!((&resumed.id, said(&resumed.text)), (&first.id, Value::Null));
+    peer.result(&resumed, json!(1)).await;
+    assert_eq!(call.await.unwrap().unwrap(), json!(1));
+}
+
+/// More than there may be: the call ends before anything is sent, and no other is affected.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_much_is_not_sent() {
+    let (client, mut peer, _network) = connected(builder()).await;
+    let too_long = client
+        .request("inc", json!({}))
+        .meta("k", "v".repeat(8_192));
+    let mut too_many = client.request("inc", json!({}));
+    for key in 0..33 {
+        too_many = too_many.meta(key.to_string(), "");
+    }
+    for (call, expected) in [(too_long, "8192 bytes"), (too_many, "32 entries")] {
+        let error = call.await.unwrap_err();
+        assert_eq!(error.executed(), Executed::No);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let good = start(client.request("inc", json!({})).meta("k", "v"));
+    let request = peer.next().await;
+    assert_eq!(said(&request.text), json!({"k": "v"}));
+    peer.result(&request, json!(1)).await;
+    good.await.unwrap().unwrap();
+}
