@@ -1,9 +1,9 @@
 //! How a client comes about: its configuration is checked, then it connects, at once or when the
 //! first call needs it.
 
-use std::sync::Arc;
+use std::{error::Error, future::Future, sync::Arc};
 
-use redial_protocol::Address;
+use redial_protocol::{Address, AuthToken};
 
 #[cfg(feature = "tls")]
 use crate::connect::Tls;
@@ -23,6 +23,7 @@ use crate::{
     random::rng,
     retry::context::RetryContext,
     shared::{Shared, SharedState},
+    token_source::TokenSource,
 };
 
 impl Client {
@@ -59,6 +60,7 @@ impl Client {
 #[derive(Clone, Debug, Default)]
 pub struct ClientBuilder {
     config: Config,
+    tokens: Option<TokenSource>,
     #[cfg(feature = "tls")]
     tls: Option<redial_tls::ClientTls>,
 }
@@ -68,6 +70,54 @@ impl ClientBuilder {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Shows the server who calls, by a token, on each connection. It is sent in `rpc.auth`, before
+    /// anything else; a server that asks for none says so, and nothing comes of it.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// use redial_client::Client;
+    ///
+    /// let token = std::fs::read_to_string("/run/secrets/counter")?;
+    /// let client = Client::builder().token(token.trim()).connect("127.0.0.1:7077").await?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn token(self, token: impl Into<AuthToken>) -> Self {
+        let token = token.into();
+        self.token_provider(move || std::future::ready(Ok::<_, String>(token.clone())))
+    }
+
+    /// The same with a token that changes. The provider is asked for the first connection, when four
+    /// fifths of a token's time have passed, and once when a token, or a call for want of a valid one, was
+    /// refused: the call is then sent again. It has as long as a connection may take to be made
+    /// ([`Config::connect_timeout`]); its errors are the calls' own.
+    ///
+    /// ```no_run
+    /// # async fn fetch() -> std::io::Result<String> { Ok(String::new()) }
+    /// # async fn f() -> Result<(), redial_client::BuildError> {
+    /// use redial_client::{AuthToken, Client};
+    ///
+    /// let client = Client::builder()
+    ///     .token_provider(|| async { fetch().await.map(AuthToken::from) })
+    ///     .connect("127.0.0.1:7077")
+    ///     .await?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn token_provider<F, Fut, E>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<AuthToken, E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.tokens = Some(TokenSource::new(provider));
         self
     }
 
@@ -182,7 +232,13 @@ impl ClientBuilder {
         };
         let mux = Mux::new(&config, rng(config.seed, 0)?);
         let state = SharedState::new(mux, retry);
-        let shared = Shared::new(state, config, connector.peer(), Box::new(connector));
+        let shared = Shared::new(
+            state,
+            config,
+            self.tokens,
+            connector.peer(),
+            Box::new(connector),
+        );
         Ok(Client::new(Arc::new(shared)))
     }
 }

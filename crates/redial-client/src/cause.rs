@@ -86,6 +86,9 @@ pub enum Cause {
     /// `rpc.hello`, or denies having sessions although it had them before.
     #[error("no session: {0}")]
     NoSession(Arc<str>),
+    /// There is no token to show the server who calls: the provider has none.
+    #[error("{0}")]
+    NoToken(Arc<str>),
     /// The id is that of another call of this client that is in flight.
     #[error("another call with this id is in flight")]
     IdInUse,

@@ -26,6 +26,7 @@ use crate::{
     connector::Connector,
     origin::Origin,
     shared::{Shared, SharedState, SpawnDriver},
+    token_source::FetchedToken,
 };
 
 impl<C: Connector> SpawnDriver for Arc<C> {
@@ -81,20 +82,33 @@ async fn drive<C: Connector>(connector: Arc<C>, mut guard: DriverGuard, mut firs
     while !guard.is_released {
         let (shared, link) = (&guard.shared, guard.link);
         match first.take() {
-            Some(io) => serve(io, shared, link).await,
+            Some(io) => match fetch_token(shared).await {
+                Ok(token) => serve(io, token, shared, link).await,
+                Err(error) => fail(error, shared, link),
+            },
             None => {
                 if let Some(at) = shared.with(|state| state.mux.reconnect_at(link)) {
                     sleep_until(at.into()).await;
                 }
                 let limit = shared.config.connect_timeout;
-                match connector.connect_within(limit).await {
-                    Ok(io) => serve(io, shared, link).await,
-                    Err(error) => fail(error, shared, link),
+                let token = fetch_token(shared).await;
+                match (token, connector.connect_within(limit).await) {
+                    (Ok(token), Ok(io)) => serve(io, token, shared, link).await,
+                    (Err(error), _) | (_, Err(error)) => fail(error, shared, link),
                 }
             }
         }
         guard.is_released = shared.with(|state| state.mux.release_idle_driver(link));
     }
+}
+
+/// The token that a connection begins with, if the client shows any.
+async fn fetch_token(shared: &Shared) -> io::Result<Option<FetchedToken>> {
+    let Some(tokens) = &shared.tokens else {
+        return Ok(None);
+    };
+    let fetched = tokens.get(None, shared.config.connect_timeout).await;
+    fetched.map(Some).map_err(io::Error::other)
 }
 
 fn fail(error: io::Error, shared: &Shared, link: usize) {
@@ -110,7 +124,7 @@ fn fail(error: io::Error, shared: &Shared, link: usize) {
 }
 
 /// Serves one connection to its end.
-async fn serve<Io>(io: Io, shared: &Arc<Shared>, link: usize)
+async fn serve<Io>(io: Io, token: Option<FetchedToken>, shared: &Arc<Shared>, link: usize)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -118,7 +132,12 @@ where
     let origin = Origin::here();
     let preamble = shared.with(|state| {
         shared.mix_randomness(state, &origin);
-        state.mux.handle_connected(link, now)
+        let mut preamble = match &token {
+            Some(token) => state.mux.begin_auth(link, token),
+            None => Vec::new(),
+        };
+        preamble.append(&mut state.mux.handle_connected(link, now));
+        preamble
     });
     let mut connection = Connection::new(io, shared, link, preamble);
     let reason = poll_fn(|context| connection.poll(context)).await;

@@ -91,6 +91,7 @@ mod suspension;
 mod tasks;
 mod timer_task;
 mod token;
+mod token_source;
 mod wake_list;
 
 pub use builder::ClientBuilder;
@@ -106,7 +107,8 @@ pub use policy::{
     hedge::Hedge,
 };
 pub use redial_protocol::{
-    Address, AddressError, Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Method, MethodKind,
+    Address, AddressError, AuthToken, Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Method,
+    MethodKind,
 };
 #[cfg(feature = "tls")]
 pub use redial_tls::{self as tls, ClientTls};

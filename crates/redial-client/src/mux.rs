@@ -7,6 +7,7 @@
 
 mod acks;
 pub(crate) mod attempt;
+mod auth;
 pub(crate) mod call_ids;
 pub(crate) mod control;
 mod disconnect;
@@ -17,6 +18,7 @@ mod handshake;
 mod handshake_wait;
 mod left_session;
 pub(crate) mod link;
+pub(crate) mod link_auth;
 mod no_reply;
 pub(crate) mod pending;
 mod permits;

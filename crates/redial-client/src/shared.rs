@@ -22,6 +22,7 @@ use crate::{
     retry::context::RetryContext,
     suspension::Suspension,
     tasks::Tasks,
+    token_source::TokenSource,
     wake_list::WakeList,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct ClientHandle {
 pub(crate) struct Shared {
     state: Mutex<SharedState>,
     pub(crate) config: Config,
+    /// Where tokens come from, if the client shows any.
+    pub(crate) tokens: Option<TokenSource>,
     pub(crate) peer: Arc<str>,
     spawner: Box<dyn SpawnDriver>,
     /// How often this client has found itself in a forked process.
@@ -121,12 +124,14 @@ impl Shared {
     pub(crate) fn new(
         state: SharedState,
         config: Config,
+        tokens: Option<TokenSource>,
         peer: String,
         spawner: Box<dyn SpawnDriver>,
     ) -> Self {
         Self {
             state: Mutex::new(state),
             config,
+            tokens,
             peer: peer.into(),
             spawner,
             forks: AtomicU32::new(0),

@@ -22,5 +22,6 @@ mod shutdowns;
 mod spellings;
 mod stored_server;
 mod take_effect_once;
+mod tokens;
 mod whether_executed;
 mod world;

@@ -20,6 +20,7 @@ use crate::{
     clock::{self, after},
     mux::{link::Transmit, poll::Housekeeping, replies::Replies, spare::keepalive},
     shared::Shared,
+    token_source::FetchedToken,
 };
 
 /// How much is read at once, in bytes. A connection keeps a buffer of this size.
@@ -33,6 +34,9 @@ const ACK_IDLE: Duration = Duration::from_millis(20);
 
 /// How long a client that is gone may take to write its last acks.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A token that is being fetched.
+type Fetch = Pin<Box<dyn Future<Output = Result<FetchedToken, String>> + Send>>;
 
 /// One connection that stands.
 pub(super) struct Connection<'a, Io: AsyncRead + AsyncWrite + Unpin> {
@@ -49,6 +53,8 @@ pub(super) struct Connection<'a, Io: AsyncRead + AsyncWrite + Unpin> {
     /// The calls of one read, woken all at once.
     wakers: Vec<Waker>,
     keepalive: Keepalive,
+    /// A token that was asked for.
+    fetch: Option<Fetch>,
     housekeeping: Housekeeping,
     timer: Pin<Box<Sleep>>,
     /// When the timer fires, if it runs.
@@ -88,6 +94,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             replies: Replies::default(),
             wakers: Vec::new(),
             keepalive: Keepalive::new(),
+            fetch: None,
             housekeeping: Housekeeping::default(),
             timer: Box::pin(sleep_until(clock::now().into())),
             timer_at: None,
@@ -114,6 +121,7 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         if let Err(reason) = self.poll_timer(context) {
             return Poll::Ready(reason);
         }
+        self.poll_fetch(context);
         let written = self.poll_write(context);
         // What the server sent before it closed counts, so reading comes before giving up.
         if let Err(reason) = self.poll_read(context) {
@@ -129,6 +137,24 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         let configured = self.shared.config.keepalive;
         let limit = keepalive(configured, self.housekeeping.shortest_deadline_ms);
         self.keepalive.poll(self.shared, self.link, limit, context)
+    }
+
+    /// Shows a token that was asked for, when it is there.
+    fn poll_fetch(&mut self, context: &mut Context<'_>) {
+        let Some(fetch) = &mut self.fetch else {
+            return;
+        };
+        let Poll::Ready(fetched) = fetch.as_mut().poll(context) else {
+            return;
+        };
+        self.fetch = None;
+        self.housekeeping = self.shared.with(|state| {
+            match fetched {
+                Ok(token) => state.mux.show_token(self.link, &token),
+                Err(why) => state.mux.handle_no_token(self.link, &why, clock::now()),
+            }
+            state.mux.housekeeping(self.link)
+        });
     }
 
     /// Ready when the client is gone and everything is written, or has had its time.
@@ -155,15 +181,21 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         self.timer_at = None;
         let now = clock::now();
         let acks_due = self.acks_at.take_if(|at| *at <= now).is_some();
+        let mut renewal = None;
         self.housekeeping = self.shared.with(|state| {
             let mux = &mut state.mux;
             mux.handle_hello_timeout(self.link, now)?;
             mux.handle_surplus(self.link, now)?;
+            renewal = mux.take_renewal(self.link, now);
             if acks_due {
                 mux.flush_idle_acks(self.link, now);
             }
             Ok::<_, String>(mux.housekeeping(self.link))
         })?;
+        if let Some((stale, tokens)) = renewal.zip(self.shared.tokens.clone()) {
+            let limit = self.shared.config.connect_timeout;
+            self.fetch = Some(Box::pin(async move { tokens.get(stale, limit).await }));
+        }
         Ok(())
     }
 
@@ -175,8 +207,13 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
         } else {
             self.acks_at = None;
         }
-        let (hello_at, surplus_at) = (self.housekeeping.hello_at, self.housekeeping.surplus_at);
-        let next = [hello_at, surplus_at, self.acks_at, self.close_at];
+        let Housekeeping {
+            hello_at,
+            renew_at,
+            surplus_at,
+            ..
+        } = self.housekeeping;
+        let next = [hello_at, renew_at, surplus_at, self.acks_at, self.close_at];
         let next = next.into_iter().flatten().min();
         if next != self.timer_at
             && let Some(at) = next

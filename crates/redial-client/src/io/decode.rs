@@ -2,7 +2,7 @@
 
 use redial_protocol::{
     ErrorObject, FastReply, Incoming, Limits, MessageEnds, Reply, ReplyError, ReplyMeta,
-    rpc::{self, GoAway, Hello},
+    rpc::{self, Authenticated, GoAway, Hello},
 };
 use uuid::Uuid;
 
@@ -10,7 +10,8 @@ use super::batch;
 use crate::{
     inline_bytes::InlineBytes,
     mux::{
-        control::{HelloReply, PING_ID, hello_serial},
+        control::{HelloReply, PING_ID, auth_serial, hello_serial},
+        link_auth::AuthReply,
         replies::{PeerRequest, Replies, ServerMessage},
     },
 };
@@ -67,6 +68,7 @@ fn malformed(id: &str, detail: String) -> ServerMessage {
     match Addressee::of(id) {
         Addressee::Call(id) => ServerMessage::MalformedReply { id, detail },
         Addressee::Hello(serial) => ServerMessage::Hello(serial, HelloReply::Invalid),
+        Addressee::Auth(serial) => ServerMessage::Auth(serial, AuthReply::Invalid),
         Addressee::Ping => ServerMessage::Pong,
         Addressee::Unknown => ServerMessage::Unmatched,
     }
@@ -92,6 +94,8 @@ pub(super) enum Addressee {
     Call(Uuid),
     /// The hello with this serial number.
     Hello(u64),
+    /// The token with this serial number.
+    Auth(u64),
     Ping,
     /// Nothing of this client's.
     Unknown,
@@ -103,7 +107,7 @@ impl Addressee {
             (Ok(id), _) => Self::Call(id),
             (_, Some(serial)) => Self::Hello(serial),
             _ if id == PING_ID => Self::Ping,
-            _ => Self::Unknown,
+            _ => auth_serial(id).map_or(Self::Unknown, Self::Auth),
         }
     }
 }
@@ -115,7 +119,10 @@ fn read(reply: Reply<'_>) -> ServerMessage {
             _ if reply.id.raw() == PING_ID => ServerMessage::Pong,
             outcome => match hello_serial(reply.id.raw()) {
                 Some(serial) => ServerMessage::Hello(serial, hello_reply(outcome)),
-                None => ServerMessage::Unmatched,
+                None => match auth_serial(reply.id.raw()) {
+                    Some(serial) => ServerMessage::Auth(serial, auth_reply(outcome)),
+                    None => ServerMessage::Unmatched,
+                },
             },
         };
     };
@@ -135,6 +142,14 @@ fn read_goaway(frame: &[u8]) -> Option<ServerMessage> {
     let params = request.params.map(serde_json::from_str::<GoAway>);
     let goaway = params.and_then(Result::ok).unwrap_or_default();
     is_it.then_some(ServerMessage::GoAway(goaway))
+}
+
+fn auth_reply(outcome: Result<&str, ErrorObject>) -> AuthReply {
+    match outcome.map(serde_json::from_str::<Authenticated<'_>>) {
+        Ok(Ok(Authenticated { expires_ms, .. })) => AuthReply::Accepted { expires_ms },
+        Ok(Err(_)) => AuthReply::Invalid,
+        Err(error) => AuthReply::Error(error),
+    }
 }
 
 fn hello_reply(outcome: Result<&str, ErrorObject>) -> HelloReply {

@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     mux::{
         control::HelloReply,
+        link_auth::AuthReply,
         replies::{PeerRequest, Replies, ServerMessage},
     },
 };
@@ -85,6 +86,7 @@ fn read(frame: &OversizedFrame, error: FrameError) -> ServerMessage {
             is_result,
         },
         Addressee::Hello(serial) => ServerMessage::Hello(serial, HelloReply::TooLarge(error)),
+        Addressee::Auth(serial) => ServerMessage::Auth(serial, AuthReply::Invalid),
         Addressee::Ping => ServerMessage::Pong,
         Addressee::Unknown => ServerMessage::Unmatched,
     }

@@ -4,8 +4,9 @@
 use std::{fmt, ops::RangeInclusive, time::Instant};
 
 use redial_protocol::{
-    Dialect, ErrorCode, ErrorObject, FrameError, ReplyMeta, RequestMeta, SessionId, encode_error,
-    rpc::{self, HelloParams},
+    AuthToken, Dialect, ErrorCode, ErrorObject, FrameError, ReplyMeta, RequestMeta, SessionId,
+    encode_error,
+    rpc::{self, AuthParams, HelloParams},
     write_frame, write_reply, write_request,
 };
 use serde::Serialize;
@@ -21,6 +22,15 @@ pub(crate) const HELLO_ID: &str = "redial-hello-";
 pub(crate) fn hello_serial(id: &str) -> Option<u64> {
     let id = id.strip_prefix('"')?.strip_suffix('"')?;
     id.strip_prefix(HELLO_ID)?.parse().ok()
+}
+
+/// How the ids of tokens begin.
+pub(crate) const AUTH_ID: &str = "redial-auth-";
+
+/// The serial number in the id of a token, given as JSON.
+pub(crate) fn auth_serial(id: &str) -> Option<u64> {
+    let id = id.strip_prefix('"')?.strip_suffix('"')?;
+    id.strip_prefix(AUTH_ID)?.parse().ok()
 }
 
 /// The codes that only servers of Redial's protocol answer with: they have sessions.
@@ -122,6 +132,12 @@ impl ControlWriter {
             },
             out,
         );
+    }
+
+    pub(super) fn auth(self, serial: u64, token: &AuthToken, out: &mut Vec<u8>) {
+        let id = format!("\"{AUTH_ID}{serial}\"");
+        let token = token.clone();
+        let _ = self.request(Some(&id), rpc::AUTH, &AuthParams { token }, out);
     }
 
     pub(super) fn ping(self, out: &mut Vec<u8>) -> Result<(), FrameError> {

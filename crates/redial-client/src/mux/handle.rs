@@ -1,7 +1,7 @@
 //! What comes in from the drivers while a connection stands: how far was written, and what was
 //! replied.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redial_protocol::{ErrorCode, ErrorObject, ReplyMeta};
 use uuid::Uuid;
@@ -126,6 +126,7 @@ impl Mux {
         if !matches!(
             message,
             ServerMessage::Hello(..)
+                | ServerMessage::Auth(..)
                 | ServerMessage::ConnectionError(_)
                 | ServerMessage::Request(_)
                 | ServerMessage::Unusable(_)
@@ -152,6 +153,9 @@ impl Mux {
             ServerMessage::Hello(serial, reply) => {
                 self.handle_hello_reply(link, serial, reply, now)?;
             }
+            ServerMessage::Auth(serial, reply) => {
+                self.handle_auth_reply(link, serial, reply, now)?;
+            }
             ServerMessage::Pong => {}
             ServerMessage::GoAway(goaway) => self.handle_goaway(link, goaway)?,
             ServerMessage::ConnectionError(error) => {
@@ -164,6 +168,13 @@ impl Mux {
             ServerMessage::Unusable(detail) => return self.handle_unusable(link, detail),
         }
         Ok(())
+    }
+
+    /// Whether the data of a server's error is no word of this protocol's.
+    fn is_foreign(&self, link: usize, error: &ErrorObject) -> bool {
+        let link = &self.links[link];
+        let is_about_token = error.code == ErrorCode::UNAUTHENTICATED && link.auth.is_spoken;
+        link.is_foreign && !is_about_token
     }
 
     fn handle_reply(
@@ -183,7 +194,7 @@ impl Mux {
                 self.complete(link, key, Answer::Result(result, meta), now);
                 return Ok(());
             }
-            Err(error) if self.links[link].is_foreign => error.untrusted(),
+            Err(error) if self.is_foreign(link, &error) => error.untrusted(),
             Err(error) => error.unmarked(),
         };
         let id = self.call(key).id;
@@ -193,7 +204,13 @@ impl Mux {
         {
             return self.handle_unknown_session(link, call.session, UnknownSource::Call, now);
         }
+        let is_unauthenticated = error.code == ErrorCode::UNAUTHENTICATED;
         match classify(&error) {
+            Verdict::Refused if is_unauthenticated && self.awaits_token(link, key, now) => {
+                let no_sooner_than = Duration::ZERO;
+                let verdict = Verdict::Again { no_sooner_than };
+                self.handle_refusal(link, key, error, verdict, meta, now);
+            }
             verdict @ (Verdict::Failed | Verdict::Unknown) => {
                 self.complete(link, key, Answer::Error(error, verdict, meta), now);
             }

@@ -102,10 +102,10 @@ impl Mux {
     fn send_hello(&mut self, link: usize, attach: Option<SessionId>, now: Instant) {
         let mut frame = Vec::new();
         self.begin_hello(link, attach, now, &mut frame);
-        self.append_hello(link, &frame);
+        self.append_control(link, &frame);
     }
 
-    fn append_hello(&mut self, link: usize, frame: &[u8]) {
+    pub(super) fn append_control(&mut self, link: usize, frame: &[u8]) {
         let link = &mut self.links[link];
         let _ = link.append(|out| {
             out.extend_from_slice(frame);
@@ -170,7 +170,7 @@ impl Mux {
         // The reply to this one says nothing of what was written since the first.
         self.links[link].hello_session = None;
         self.write_hello(attach, &mut frame);
-        self.append_hello(link, &frame);
+        self.append_control(link, &frame);
         if is_unanswered && attach.is_some() && self.links[link].heard_at.is_none() {
             // The calls of a session that waits to be attached look for another connection.
             self.suspect(link);

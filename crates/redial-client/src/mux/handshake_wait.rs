@@ -48,6 +48,10 @@ impl Mux {
     /// that may have been executed is kept from servers without sessions, which would execute it
     /// again, and every one where some server has said that it has none.
     pub(super) fn may_send_on(&mut self, key: Key, link: usize, now: Instant) -> bool {
+        if self.links[link].auth.is_awaited {
+            self.wait_for_handshake(link, key, now);
+            return false;
+        }
         let (is_barred, are_wanted) = (self.links[link].is_barred(), self.sessions.are_wanted);
         let call = self.call(key);
         let is_of_a_session = call.id.is_of_a_session() && are_wanted;

@@ -11,7 +11,7 @@ use std::{
 
 use redial_protocol::{FrameError, SessionId, rpc::KnownCalls};
 
-use super::{control::PendingHello, slab::Key};
+use super::{control::PendingHello, link_auth::LinkAuth, slab::Key};
 
 /// A slot of the pool. It has at most one connection at a time, or one being made.
 #[derive(Debug, Default)]
@@ -75,6 +75,8 @@ pub(crate) struct Link {
     pub(super) server_error: Option<String>,
     /// There is a connection.
     pub(super) is_connected: bool,
+    /// By which token it shows who calls.
+    pub(super) auth: LinkAuth,
     /// The hello that has no reply yet.
     pub(super) hello: Option<PendingHello>,
     /// A session that the server at the other end is known to know.
@@ -127,9 +129,9 @@ impl Link {
         Ok((start, self.appended))
     }
 
-    /// Whether calls have to wait until the connection is attached to a session.
+    /// Whether calls have to wait until the connection is attached to a session, or has shown a token.
     pub(super) fn is_barred(&self) -> bool {
-        self.must_attach && self.attached.is_none()
+        self.must_attach && self.attached.is_none() || self.auth.is_awaited
     }
 
     /// Whether the connection does what it can be expected to.

@@ -3,7 +3,7 @@
 
 use super::{
     Mux,
-    control::{PING_ID, hello_serial, refusal},
+    control::{PING_ID, auth_serial, hello_serial, refusal},
     link::Refusals,
     replies::PeerRequest,
 };
@@ -52,6 +52,7 @@ impl Mux {
         id == "null"
             || id == PING_ID
             || hello_serial(id).is_some()
+            || auth_serial(id).is_some()
             || serde_json::from_str(id).is_ok_and(|id| self.find(id).is_some())
     }
 

@@ -77,6 +77,8 @@ pub(crate) struct PendingCall {
     pub(crate) rolled_back: u32,
     /// Attempts that found no place to wait for the call: they don't count.
     pub(crate) unplaced: u32,
+    /// It was refused for want of a valid token before.
+    pub(super) was_unauthenticated: bool,
     /// What happened last, for the error.
     pub(crate) last_cause: Option<Box<Cause>>,
     /// The server asked for no attempt before this.
@@ -167,6 +169,7 @@ impl PendingCall {
             signal: None,
             rolled_back: 0,
             unplaced: 0,
+            was_unauthenticated: false,
             last_cause: None,
             not_before: None,
             is_blocked: false,

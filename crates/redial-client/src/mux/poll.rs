@@ -16,6 +16,8 @@ pub(crate) struct Housekeeping {
     pub(crate) hello_at: Option<Instant>,
     /// Whether this driver sends acks when nothing has been written for a while.
     pub(crate) sends_acks: bool,
+    /// When a token is to be shown again.
+    pub(crate) renew_at: Option<Instant>,
     /// When to look whether the connection is still needed.
     pub(crate) surplus_at: Option<Instant>,
     /// The shortest deadline of the calls that may be in flight, in milliseconds.
@@ -56,6 +58,7 @@ impl Mux {
         Housekeeping {
             hello_at: link.hello.as_ref().map(|hello| hello.again_at),
             sends_acks,
+            renew_at: link.auth.renew_at,
             surplus_at: link.surplus_at,
             shortest_deadline_ms: link.shortest_deadline_ms(),
             is_closing: self.is_closing,

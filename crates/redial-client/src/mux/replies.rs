@@ -3,7 +3,7 @@
 use redial_protocol::{Dialect, ErrorObject, FrameError, ReplyMeta, rpc::GoAway};
 use uuid::Uuid;
 
-use super::control::HelloReply;
+use super::{control::HelloReply, link_auth::AuthReply};
 use crate::inline_bytes::InlineBytes;
 
 /// The replies of one read, in their order.
@@ -47,6 +47,8 @@ pub(crate) enum ServerMessage {
     },
     /// The reply to a hello, by its serial number.
     Hello(u64, HelloReply),
+    /// The reply to a token, by its serial number.
+    Auth(u64, AuthReply),
     /// The reply to a ping.
     Pong,
     /// The server shuts down, and this may be the connection's last frame.
