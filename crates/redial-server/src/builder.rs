@@ -402,6 +402,7 @@ impl ServerBuilder {
         }
         self.config.check()?;
         self.check_transactions()?;
+        self.check_ttl()?;
         (self.router).set_default_timeout(self.config.execution_timeout);
         let rng = match self.session_seed {
             Some(seed) => ChaCha8Rng::seed_from_u64(seed),
@@ -477,6 +478,15 @@ impl ServerBuilder {
         let added = self.router.add(name, kind, body);
         self.error = self.error.or(added.err());
         self
+    }
+
+    /// The store keeps plain ids for as long as this server promises.
+    fn check_ttl(&self) -> Result<(), BuildError> {
+        let server = self.config.ttl;
+        match self.store.as_ref().and_then(|store| store.ttl()) {
+            Some(store) if store < server => Err(BuildError::StoreTtl { store, server }),
+            _ => Ok(()),
+        }
     }
 
     /// Every transaction has the store that it was registered for.

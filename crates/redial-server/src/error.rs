@@ -1,6 +1,6 @@
 //! What can be wrong with a server before it serves, and with the address it listens on.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use redial_protocol::{Address, AddressError};
 use thiserror::Error;
@@ -35,6 +35,17 @@ pub enum BuildError {
          expected `store(...)` with the store that it was registered for"
     )]
     NoStore(String),
+    /// The store would forget plain ids before the server may.
+    #[error(
+        "the store keeps the records of plain ids for {store:?}, and the server's `ttl` is {server:?}; expected \
+         the store's `ttl` to be as long, at least"
+    )]
+    StoreTtl {
+        /// For how long the store keeps them.
+        store: Duration,
+        /// [`Config::ttl`](crate::Config::ttl).
+        server: Duration,
+    },
     /// What is marked as resumable is no mutation with a handler of its own.
     #[error(
         "\"{0}\" can't be resumable; expected the name of a mutation that was registered before"

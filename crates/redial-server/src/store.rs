@@ -76,6 +76,12 @@ pub trait Store: Any + Send + Sync {
     /// latest when its room is used again; lost in a crash, it costs memory for a while.
     fn acknowledge(&self, session: SessionId, acknowledged: Acknowledged);
 
+    /// How long it keeps the record of a call with a plain id, at least; `None` if that is for as long as
+    /// any server wants. A server whose [`Config::ttl`](crate::Config::ttl) is longer is not built.
+    fn ttl(&self) -> Option<Duration> {
+        None
+    }
+
     /// How long the server has been awake since it was made, in the clock by which records of plain
     /// ids expire. Called every now and then, with what only grows.
     fn tick(&self, awake: Duration);

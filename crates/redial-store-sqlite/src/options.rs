@@ -62,7 +62,8 @@ impl SqliteOptions {
 
     /// How long the record of a call with a plain id is kept, at least and up to half as long again, in time
     /// that the server is awake: the `ttl` of the server's
-    /// [`Config`](redial_server::Config::ttl), whose default it shares: 10 s. Cost: the file holds the
+    /// [`Config`](redial_server::Config::ttl), whose default it shares: 10 s. A server with a longer one is not built
+    /// ([`BuildError::StoreTtl`](redial_server::BuildError::StoreTtl)). Cost: the file holds the
     /// records of that time, 100 bytes and the outcome for each.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;

@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     /// The name of the table of calls.
     pub(crate) table: String,
     path: PathBuf,
+    ttl: Duration,
     has_problem: AtomicBool,
     problem: Mutex<Option<StoreError>>,
 }
@@ -83,6 +84,7 @@ impl SqliteStore {
             readers: Readers::new(&path),
             table: writable.table.clone(),
             path: path.clone(),
+            ttl: options.ttl,
             has_problem: AtomicBool::new(false),
             problem: Mutex::new(None),
         });
@@ -196,6 +198,10 @@ impl Store for SqliteStore {
 
     fn acknowledge(&self, session: SessionId, acknowledged: Acknowledged) {
         self.queue().push(Job::Acknowledge(session, acknowledged));
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        Some(self.handle.shared.ttl)
     }
 
     fn tick(&self, awake: Duration) {

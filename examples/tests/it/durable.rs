@@ -366,3 +366,32 @@ fn a_transaction_without_a_store_is_an_error_of_the_program() {
         .build();
     assert!(matches!(built, Err(BuildError::NoStore(name)) if name == "add"));
 }
+
+/// Two limits that say the same thing and disagree: the store would forget an id that the server still promises to
+/// know.
+#[test]
+fn a_store_that_forgets_plain_ids_too_early_is_an_error_of_the_program() {
+    let folder = Folder::new("ttl");
+    let [short, long] = [1, 10].map(Duration::from_secs);
+    for (of_store, of_server) in [(short, long), (long, long), (long, short)] {
+        let store = SqliteStore::options()
+            .ttl(of_store)
+            .open(folder.file())
+            .unwrap();
+        let config = Config {
+            ttl: of_server,
+            ..Config::default()
+        };
+        let built = Server::builder().config(config).store(store).build();
+        let Err(error) = built else {
+            assert!(of_store >= of_server);
+            continue;
+        };
+        let expected = BuildError::StoreTtl {
+            store: short,
+            server: long,
+        };
+        assert_eq!(error.to_string(), expected.to_string());
+        assert!(of_store < of_server);
+    }
+}
