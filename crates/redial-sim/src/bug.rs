@@ -55,11 +55,13 @@ pub enum Bug {
     SlotReused,
     /// The store keeps no intents.
     IntentForgotten,
+    /// The store hands over calls that have finished as calls that were interrupted.
+    OutcomeForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -85,6 +87,7 @@ impl Bug {
         Self::AckBeforeDelivery,
         Self::SlotReused,
         Self::IntentForgotten,
+        Self::OutcomeForgotten,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -116,6 +119,7 @@ impl Bug {
             Self::AckBeforeDelivery => "ack-before-delivery",
             Self::SlotReused => "slot-reused",
             Self::IntentForgotten => "intent-forgotten",
+            Self::OutcomeForgotten => "outcome-forgotten",
         }
     }
 
@@ -140,6 +144,7 @@ impl Bug {
                 | Self::AckBeforeDelivery
                 | Self::SlotReused
                 | Self::IntentForgotten
+                | Self::OutcomeForgotten
         )
     }
 }

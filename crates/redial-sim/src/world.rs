@@ -55,6 +55,8 @@ pub struct Run {
     pub ttl: Duration,
     /// Whether the server has a store.
     pub is_stored: bool,
+    /// Whether the effects of its calls lie in that store.
+    pub is_transactional: bool,
     /// Panics other than those of handlers that are meant to panic.
     pub panics: Vec<String>,
 }
@@ -113,6 +115,7 @@ async fn play(seed: u64, subject: Subject) -> Run {
         entries: journal.take(),
         ttl: world.scenario.server.config.ttl,
         is_stored: subject.is_stored(),
+        is_transactional: subject.is_transactional(seed),
         panics: Vec::new(),
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
         }
     }
     untruths_in_replies(history, found);
+    interrupted_transactions(history, found);
 }
 
 /// What the middlebox hears about a call is true, too.
@@ -99,9 +100,14 @@ fn overdue(history: &History, tag: u32, wait: &Wait) -> Option<Violation> {
 /// call's id, the outcome may be that of the forgery.
 fn untruth_of_any(history: &History, call: &CallHistory, wait: &Wait, end: &End) -> Option<String> {
     let untruth = untruth(call, wait, end)?;
-    // The next life on a store has the session, and knows no refusal: a copy of a refused attempt may run.
+    // The next life on a store has the session, and knows no refusal: a copy of a refused attempt may run there,
+    // and nowhere else.
     let is_refusal = matches!(end, End::NotExecuted(_));
-    if history.is_stored && is_refusal && executed_before(call, call.copied).is_none() {
+    if history.is_stored
+        && is_refusal
+        && executed_before(call, call.copied).is_none()
+        && executed_only_after_a_restart(history, call)
+    {
         return None;
     }
     let asks = wait.what.way == Way::Resolve && matches!(end, End::Ok(_) | End::Failed(..));
@@ -109,6 +115,32 @@ fn untruth_of_any(history: &History, call: &CallHistory, wait: &Wait, end: &End)
     let mut others = tags.flatten().filter_map(|tag| history.calls.get(tag));
     let is_true = |other: &CallHistory| self::untruth(other, wait, end).is_none();
     (!(asks && others.any(is_true))).then_some(untruth)
+}
+
+/// Whether the call was executed by no server that was there when it was made.
+fn executed_only_after_a_restart(history: &History, call: &CallHistory) -> bool {
+    let made_in = call.seen.map_or(0, |seen| history.life_at(seen));
+    let effects = call.effects.iter().map(|(when, _)| when);
+    let mut executions = call.begun.iter().chain(effects);
+    executions.all(|when| when.life > made_in)
+}
+
+/// Nothing of a transaction can be interrupted: it happened with its record, or it did not happen.
+fn interrupted_transactions(history: &History, found: &mut Vec<Violation>) {
+    if !history.is_transactional {
+        return;
+    }
+    for (_, reply) in &history.replies {
+        let id = reply.id.as_deref().unwrap_or_default();
+        let tags = history.tags.get(id).into_iter().flatten();
+        let mut calls = tags.filter_map(|tag| Some((tag, history.calls.get(tag)?)));
+        if reply.code == Some(INTERRUPTED)
+            && let Some((tag, _)) = calls.find(|(_, call)| !call.is_query())
+        {
+            let rule = "a transaction is never interrupted";
+            found.push(violation(rule, *tag, reply.text.clone()));
+        }
+    }
 }
 
 /// What is wrong with what a caller heard, if anything.

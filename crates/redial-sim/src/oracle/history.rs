@@ -81,6 +81,10 @@ pub(super) struct History {
     pub(super) ttl: Duration,
     /// Whether the server has a store, which knows in each life what it knew in the one before.
     pub(super) is_stored: bool,
+    /// Whether the effects of its calls lie in that store.
+    pub(super) is_transactional: bool,
+    /// Where each life of the server first shows.
+    lives: Vec<(Position, u32)>,
     /// What stood still, from when, and until when.
     pub(super) freezes: Vec<(Frozen, Duration, Duration)>,
 }
@@ -96,6 +100,7 @@ impl History {
         let mut history = Self {
             ttl: run.ttl,
             is_stored: run.is_stored,
+            is_transactional: run.is_transactional,
             lasted: run.lasted,
             ..Self::default()
         };
@@ -130,6 +135,18 @@ impl History {
         })
     }
 
+    /// The latest life of the server that shows before a position.
+    pub(super) fn life_at(&self, position: Position) -> u32 {
+        let before = self.lives.partition_point(|(at, _)| *at <= position);
+        before.checked_sub(1).map_or(0, |last| self.lives[last].1)
+    }
+
+    fn lives_on(&mut self, life: u32, position: Position) {
+        if self.lives.last().is_none_or(|(_, last)| *last < life) {
+            self.lives.push((position, life));
+        }
+    }
+
     fn call(&mut self, tag: u32, position: Position) -> &mut CallHistory {
         let call = self.calls.entry(tag).or_default();
         call.seen.get_or_insert(position);
@@ -158,7 +175,8 @@ impl History {
             Event::Sent(frame) => self.sent(position, frame),
             Event::Answered(frame) => self.replies.push((position, frame.clone())),
             Event::Notified(frame) => self.notifications.push((position, frame.clone())),
-            Event::Server { what, id, .. } => {
+            Event::Server { what, id, life, .. } => {
+                self.lives_on(*life, position);
                 let id = id.as_deref().unwrap_or_default();
                 match what.as_str() {
                     "Duplicated" => self.duplicated(position, id),

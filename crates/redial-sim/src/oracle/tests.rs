@@ -28,6 +28,7 @@ impl HistoryBuilder {
             lasted: Duration::ZERO,
             ttl: Duration::from_millis(50),
             is_stored: false,
+            is_transactional: false,
             panics: Vec::new(),
         };
         let at = Duration::ZERO;
@@ -246,6 +247,47 @@ fn an_effect_of_a_call_reported_as_not_executed() {
             .runs(1, 1, 1)
             .breaks(&[rule]);
     }
+}
+
+/// With a store a copy of a refused attempt may run, but not before the server that refused it has ended.
+#[test]
+fn an_effect_of_a_refused_call_is_excused_only_after_a_restart() {
+    let refused = |life| {
+        let mut history = HistoryBuilder::new();
+        history.run.is_stored = true;
+        let accepted = Event::Server {
+            life: 1,
+            what: "Accepted".to_owned(),
+            id: None,
+            attempt: 1,
+        };
+        let history = history.note(accepted).calls(1, Method::Inc).sends(1, FIRST);
+        let history = history.refuses(FIRST, -32001, "no");
+        let history = history.ends(1, End::NotExecuted("busy".into()));
+        let history = history.sends_frame(Frame {
+            method: Some("inc".to_owned()),
+            tag: Some(1),
+            id: Some(FIRST.to_owned()),
+            is_copy: true,
+            ..Frame::default()
+        });
+        history.runs(1, life, 1).answers(FIRST, 1)
+    };
+    refused(1).breaks(&["not executed means no effect"]);
+    refused(2).breaks(&[]);
+}
+
+#[test]
+fn a_transaction_that_was_interrupted() {
+    let interrupted = |is_transactional| {
+        let mut history = HistoryBuilder::new();
+        (history.run.is_stored, history.run.is_transactional) = (true, is_transactional);
+        let history = history.calls(1, Method::Inc).sends(1, FIRST);
+        let history = history.refuses(FIRST, -32008, "unknown");
+        history.ends(1, End::Unknown("interrupted".into()))
+    };
+    interrupted(true).breaks(&["a transaction is never interrupted"]);
+    interrupted(false).breaks(&[]);
 }
 
 #[test]

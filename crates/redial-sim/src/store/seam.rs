@@ -24,6 +24,9 @@ impl Store for DiskStore {
                 key: key.clone(),
                 fingerprint: record.fingerprint,
                 state: match &record.state {
+                    State::Finished(_) if self.has(Bug::OutcomeForgotten) => {
+                        RecoveredState::Started(None)
+                    }
                     State::Finished(outcome) => RecoveredState::Finished(outcome.clone()),
                     State::Fenced => RecoveredState::Fenced,
                     State::Started { resumable, .. } => RecoveredState::Started(resumable.clone()),
