@@ -98,7 +98,12 @@ pub(crate) struct Queue {
 
 struct Inner {
     waiting: Vec<Job>,
+    /// How many of them are transactions.
+    calls: usize,
+    /// There was a flush since jobs were last taken.
     is_ready: bool,
+    /// Jobs were taken before their flush, which is still to come.
+    is_early: bool,
     is_writer_idle: bool,
     awake: Duration,
     course: Course,
@@ -113,6 +118,10 @@ pub(crate) struct Taken {
 /// So many jobs start without a flush, lest acknowledgements pile up.
 const PILE: usize = 1024;
 
+/// So many calls start without a flush: the first of a read run while the rest of it is dispatched. A
+/// few, so that the writer does not overtake, which would cost a wake-up for each call.
+const HEAD_START: usize = 8;
+
 /// How often the writer gives way to threads that are about to hand in more.
 const YIELDS: usize = 4;
 
@@ -121,7 +130,9 @@ impl Queue {
         Self {
             inner: Mutex::new(Inner {
                 waiting: Vec::new(),
+                calls: 0,
                 is_ready: false,
+                is_early: false,
                 is_writer_idle: false,
                 awake: Duration::ZERO,
                 course: Course::On,
@@ -140,15 +151,19 @@ impl Queue {
             drop(thread::Builder::new().spawn(end));
             return;
         }
+        inner.calls += usize::from(matches!(job, Job::Execute(..)));
         inner.waiting.push(job);
         if inner.waiting.len() >= PILE {
             self.wake(inner);
+        } else if inner.is_writer_idle && inner.calls == HEAD_START {
+            drop(inner);
+            self.changed.notify_one();
         }
     }
 
     pub(crate) fn flush(&self) {
         let inner = self.lock();
-        if !inner.waiting.is_empty() {
+        if inner.is_early || !inner.waiting.is_empty() {
             self.wake(inner);
         }
     }
@@ -192,13 +207,26 @@ impl Queue {
         let mut inner = self.lock();
         if !inner.is_ready && inner.course == Course::On {
             inner = self.wait(inner, limit);
-            inner = self.gather(inner);
+            if inner.is_ready {
+                inner = self.gather(inner);
+            }
         }
-        inner.is_ready = false;
-        std::mem::swap(&mut inner.waiting, jobs);
+        inner.take(jobs);
         Taken {
             awake: inner.awake,
             course: inner.course,
+        }
+    }
+
+    /// Takes what was handed in while what was taken before ran; nothing if the batch is to end. If there
+    /// was no flush since it began, one is waited for.
+    pub(crate) fn take_more(&self, jobs: &mut Vec<Job>) {
+        let mut inner = self.lock();
+        if inner.is_early && !inner.has_news() {
+            inner = self.wait(inner, None);
+        }
+        if inner.is_early || inner.is_ready {
+            inner.take(jobs);
         }
     }
 
@@ -208,7 +236,7 @@ impl Queue {
         limit: Option<Duration>,
     ) -> MutexGuard<'a, Inner> {
         inner.is_writer_idle = true;
-        let waits = |inner: &mut Inner| !inner.is_ready;
+        let waits = |inner: &mut Inner| !inner.has_news();
         let mut inner = match limit {
             None => self
                 .changed
@@ -242,6 +270,27 @@ impl Queue {
     }
 }
 
+impl Inner {
+    /// Whether the writer has something to do.
+    fn has_news(&self) -> bool {
+        self.is_ready || self.calls >= HEAD_START || self.course != Course::On
+    }
+
+    fn take(&mut self, jobs: &mut Vec<Job>) {
+        self.is_early = !self.is_ready && !self.waiting.is_empty();
+        self.is_ready = false;
+        self.calls = 0;
+        if jobs.is_empty() {
+            std::mem::swap(&mut self.waiting, jobs);
+        } else {
+            jobs.append(&mut self.waiting);
+        }
+    }
+}
+
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

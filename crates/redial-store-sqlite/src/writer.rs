@@ -110,6 +110,7 @@ impl Writer {
                 statements: &mut statements,
                 guard: &writable.guard,
                 memory: &mut self.memory,
+                queue: &self.shared.queue,
                 witness: None,
             };
             match batch.run(todo, &mut replies) {
@@ -268,6 +269,7 @@ impl Writer {
             statements,
             guard: &writable.guard,
             memory: &mut self.memory,
+            queue: &self.shared.queue,
             witness: None,
         };
         // Lost, it costs memory for a while.

@@ -6,6 +6,7 @@ mod disk;
 mod full;
 mod growth;
 mod guarded;
+mod joined;
 mod opening;
 mod principals;
 mod rig;
