@@ -5,7 +5,13 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use redial_bench::{
-    durable::{Subject, log::Log, measure, redis::Redis, sqlite::Sqlite},
+    durable::{
+        Subject,
+        log::Log,
+        measure,
+        redis::Redis,
+        sqlite::{Rows, Sqlite},
+    },
     flags::{seconds, whole},
 };
 
@@ -14,8 +20,10 @@ use redial_bench::{
 enum What {
     /// A record at the end of a file, and fdatasync
     Log,
-    /// SQLite in this process: a counter and a record
+    /// SQLite in this process: a counter, and a record under a unique id
     Sqlite,
+    /// SQLite in this process: a counter, and a record that is only appended
+    Appended,
     /// Redis that syncs each write, with a script that finds duplicates
     Redis,
 }
@@ -27,7 +35,7 @@ struct Args {
     /// What does it
     #[arg(long, value_name = "WHAT", value_enum)]
     what: What,
-    /// Where the file goes, for log and sqlite
+    /// Where the file goes, for log, sqlite and appended
     #[arg(long, value_name = "DIR", default_value = ".")]
     folder: PathBuf,
     /// Where Redis listens
@@ -64,7 +72,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<()> {
     let mut subject: Box<dyn Subject> = match args.what {
         What::Log => Box::new(Log::create(&args.folder)?),
-        What::Sqlite => Box::new(Sqlite::create(&args.folder)?),
+        What::Sqlite => Box::new(Sqlite::create(&args.folder, Rows::Unique)?),
+        What::Appended => Box::new(Sqlite::create(&args.folder, Rows::Appended)?),
         What::Redis => {
             let address = args.connect.context("--what redis needs --connect ADDR")?;
             Box::new(Redis::connect(address)?)

@@ -1,5 +1,9 @@
-//! The limit: plain SQLite in this process, with the SQL of `counter-server`, and a row for each
-//! call that is only appended. It finds no duplicates, and undoes no single call.
+//! The limit: plain SQLite in this process, with the SQL of `counter-server`, and a row for each call. It
+//! undoes no single call.
+//!
+//! The same job is the one with unique ids: on two cores it makes 83,000 calls/s in batches of 64 and
+//! 95,000 in batches of 256. Rows that are only appended make 260,000 and 400,000, more than a server of
+//! durable calls can read, log and answer there, and find no duplicate.
 
 use std::{fs, path::Path};
 
@@ -8,9 +12,30 @@ use rusqlite::{Connection, params};
 
 use super::{KEY, Records, Subject, outcome};
 
-const TABLES: &str = "
-    CREATE TABLE counters (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE record (id BLOB NOT NULL, fingerprint BLOB NOT NULL, outcome BLOB)";
+const COUNTERS: &str =
+    "CREATE TABLE counters (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID";
+
+/// What a row can be found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Its id, which is claimed once: the usual way to make a retry safe.
+    Unique,
+    /// Nothing. A duplicate would not be noticed: the least that a row can cost.
+    Appended,
+}
+
+impl Rows {
+    fn table(self) -> &'static str {
+        match self {
+            Self::Unique => {
+                "CREATE TABLE record (id BLOB NOT NULL UNIQUE, fingerprint BLOB NOT NULL, outcome BLOB)"
+            }
+            Self::Appended => {
+                "CREATE TABLE record (id BLOB NOT NULL, fingerprint BLOB NOT NULL, outcome BLOB)"
+            }
+        }
+    }
+}
 
 const UPSERT: &str = "INSERT INTO counters VALUES (?1, ?2)
     ON CONFLICT (key) DO UPDATE SET value = value + ?2 RETURNING value";
@@ -45,7 +70,7 @@ impl Sqlite {
     /// # Errors
     ///
     /// If that fails.
-    pub fn create(folder: &Path) -> Result<Self> {
+    pub fn create(folder: &Path, rows: Rows) -> Result<Self> {
         let path = folder.join("limit.db");
         for end in ["", "-wal", "-shm"] {
             drop(fs::remove_file(format!("{}{end}", path.display())));
@@ -53,7 +78,8 @@ impl Sqlite {
         let connection =
             Connection::open(&path).with_context(|| format!("can't make {}", path.display()))?;
         connection.execute_batch(SETUP)?;
-        connection.execute_batch(TABLES)?;
+        connection.execute_batch(COUNTERS)?;
+        connection.execute_batch(rows.table())?;
         connection.execute_batch(GROW)?;
         Ok(Self {
             connection,

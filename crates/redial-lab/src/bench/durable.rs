@@ -31,8 +31,10 @@ const BATCHES: [usize; 4] = [1, 16, 64, 256];
 enum What {
     /// A record at the end of a file, and one sync for each batch.
     Log,
-    /// SQLite in process: the limit.
+    /// SQLite in process, where each id is found again and claimed once: the same job.
     Sqlite,
+    /// SQLite in process, rows that are only appended: no duplicate would be found.
+    Appended,
     /// `counter-server --store`, calls of a session.
     Session,
     /// The same with plain ids.
@@ -41,8 +43,9 @@ enum What {
     Redis,
 }
 
-const ALL: [What; 5] = [
+const ALL: [What; 6] = [
     What::Log,
+    What::Appended,
     What::Sqlite,
     What::Session,
     What::Plain,
@@ -53,7 +56,8 @@ impl What {
     fn name(self) -> &'static str {
         match self {
             Self::Log => "a bare log",
-            Self::Sqlite => "SQLite in process",
+            Self::Sqlite => "SQLite, unique",
+            Self::Appended => "SQLite, appended",
             Self::Session => "Redial, sessions",
             Self::Plain => "Redial, plain ids",
             Self::Redis => "Redis, always",
@@ -65,6 +69,7 @@ impl What {
         match self {
             Self::Log => "log",
             Self::Sqlite => "SQLite",
+            Self::Appended => "appended",
             Self::Session => "sessions",
             Self::Plain => "plain ids",
             Self::Redis => "Redis",

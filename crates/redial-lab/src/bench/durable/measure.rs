@@ -67,7 +67,9 @@ impl Setup {
         fs::create_dir_all(&folder)?;
         let server = self.server(what, &folder)?;
         let (program, mut args) = match what {
-            What::Log | What::Sqlite | What::Redis => ("bench-store", self.in_process(what, batch)),
+            What::Log | What::Sqlite | What::Appended | What::Redis => {
+                ("bench-store", self.in_process(what, batch))
+            }
             What::Session | What::Plain => ("bench-load", self.load(what, batch)),
         };
         match &server {
@@ -86,7 +88,7 @@ impl Setup {
         fs::remove_dir_all(&folder)?;
         let per_million = |cpu_s: f64| cpu_s * 1e6 / summary.calls as f64;
         let cpu = match what {
-            What::Log | What::Sqlite => summary.cpu_s,
+            What::Log | What::Sqlite | What::Appended => summary.cpu_s,
             _ => summary.watched_cpu_s,
         };
         Ok(Sample {
@@ -115,7 +117,7 @@ impl Setup {
 
     fn server(&self, what: What, folder: &Path) -> Result<Option<(Process, SocketAddr)>> {
         match what {
-            What::Log | What::Sqlite => Ok(None),
+            What::Log | What::Sqlite | What::Appended => Ok(None),
             What::Redis => self.redis(folder).map(Some),
             What::Session | What::Plain => {
                 // As many records expire as are made, from the first call on that is measured.
@@ -160,6 +162,7 @@ impl Setup {
         let what = match what {
             What::Log => "log",
             What::Sqlite => "sqlite",
+            What::Appended => "appended",
             _ => "redis",
         };
         let mut args = vec![format!("--what={what}"), format!("--batch={batch}")];

@@ -37,6 +37,8 @@ pub(super) struct Figures {
     pub(super) calls_per_s: Spread,
     /// Calls per second in those of SQLite in process, with batches of that size.
     pub(super) of_sqlite: Option<Spread>,
+    /// The same of SQLite that only appends its rows.
+    pub(super) of_appended: Option<Spread>,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
     /// CPU seconds per million calls.
@@ -55,7 +57,8 @@ impl Measurements {
             let speeds = row.samples.iter().map(|sample| sample.calls_per_s);
             Spread::of(speeds).map_or(1.0, |spread| spread.most / spread.least)
         };
-        let sqlite = self.rows.iter().filter(|row| row.cell.what == What::Sqlite);
+        let is_sqlite = |row: &&Row| matches!(row.cell.what, What::Sqlite | What::Appended);
+        let sqlite = self.rows.iter().filter(is_sqlite);
         let widest = sqlite.map(width).fold(1.0, f64::max);
         (widest > MAX_WIDTH).then(|| {
             format!(
@@ -99,6 +102,7 @@ impl Measurements {
             cell,
             calls_per_s: of(|sample| Some(sample.calls_per_s))?,
             of_sqlite: self.speed_ratio([cell.what, What::Sqlite], cell.batch),
+            of_appended: self.speed_ratio([cell.what, What::Appended], cell.batch),
             p50_us: of(|sample| Some(sample.p50_us))?.median,
             p99_us: of(|sample| Some(sample.p99_us))?.median,
             server_cpu: of(|sample| sample.server_cpu),
@@ -148,6 +152,7 @@ pub(super) mod tests {
         let sample = |what, speed: f64| {
             let (share, cpu) = match what {
                 What::Sqlite => (1.0, 10.0),
+                What::Appended => (2.0, 5.0),
                 What::Session => (0.8, 12.0),
                 _ => (0.5, 14.0),
             };

@@ -11,19 +11,21 @@ use crate::{
 /// The width of a line.
 const COLUMNS: usize = 80;
 
-pub(super) const HEADINGS: [&str; 5] = [
-    "calls in flight",
+pub(super) const HEADINGS: [&str; 6] = [
+    "in flight",
     "calls/s",
     "of SQLite",
+    "appended",
     "p50 / p99 ms",
     "CPU us",
 ];
 
 pub(super) const LEGEND: &str = "Medians of all rounds. In flight: also the size of a batch where there is no server. Of SQLite: \
-     calls/s in those of SQLite in process, least and most in brackets. CPU: of one core per call, of the server, or of the program itself \
+     calls/s in those of SQLite in process that does the same job; appended: in those of \
+     SQLite that finds no duplicate. CPU: of one core per call, of the server, or of the program itself \
      otherwise.";
 
-pub(super) fn row(row: &Figures) -> [String; 5] {
+pub(super) fn row(row: &Figures) -> [String; 6] {
     let short = |ratio: f64| match ratio {
         9.995.. => format!("{ratio:.1}"),
         _ => format!("{ratio:.2}"),
@@ -32,7 +34,9 @@ pub(super) fn row(row: &Figures) -> [String; 5] {
         format!("{} {}", row.cell.batch, row.cell.what.name()),
         rate(row.calls_per_s.median),
         row.of_sqlite
-            .map_or_else(String::new, |it| it.text(short, short)),
+            .map_or_else(String::new, |it| short(it.median)),
+        row.of_appended
+            .map_or_else(String::new, |it| short(it.median)),
         [row.p50_us, row.p99_us]
             .map(|us| format!("{:.2}", us / 1e3))
             .join(" / "),
@@ -88,7 +92,14 @@ mod tests {
     fn everything_is_shown_in_eighty_columns() {
         let results = results(&[80e3, 70e3, 60e3]);
         let text = text(&results, &goals(&results), Path::new("bench-durable.html"));
-        for needle in ["SQLite in process", "0.80", "missed", "0.80 / 1.50", "12.0"] {
+        for needle in [
+            "SQLite, unique",
+            "0.80",
+            "0.40",
+            "missed",
+            "0.80 / 1.50",
+            "12.0",
+        ] {
             assert!(text.contains(needle), "{needle}: {text}");
         }
         let widest = text.lines().map(|line| line.chars().count()).max();
