@@ -43,7 +43,7 @@ pub struct Config {
     /// The most calls with plain ids on record, running and finished. Default 1,000,000, at about
     /// 180 bytes each for short replies. So at most `max_records / ttl` new mutations a second can
     /// be admitted, 100,000 with the defaults. At the limit: -32001 for new mutations; nothing is
-    /// evicted.
+    /// evicted. A principal may have 15 of 16 parts of what others leave.
     pub max_records: usize,
     /// The most memory that records may keep, in bytes. Default 256 MiB. Checked before a call is
     /// admitted, when running calls count as long as the latest outcomes, if those have 4 KiB or
@@ -102,8 +102,8 @@ pub struct Config {
     /// bounded write buffer and a socket. At the limit a new connection takes the place of the
     /// longest idle one of the peer that holds most, if its own peer holds fewer, or of one of its
     /// own peer that has been idle for 10 s; else it is refused. Both hear why (-32001, id null)
-    /// before they are closed, 64 refused ones at a time. A peer is an IPv4 address, the first 64
-    /// bits of an IPv6 address, or all transports without addresses.
+    /// before they are closed, 64 refused ones at a time. A peer is a principal; without one an
+    /// IPv4 address, the first 64 bits of an IPv6 address, or all transports without addresses.
     pub max_connections: usize,
     /// How many calls of one connection are unanswered at once, and how many of one session are
     /// unacknowledged: its window. Default 512. A session's window full of replies of 100 bytes

@@ -359,6 +359,9 @@ impl Dispatcher<'_> {
                 TableKey::Session(session, _) => self.session_full(session),
                 TableKey::Plain(_) => refusal::table_full(retry_after + ROOM_LAG),
             },
+            Decision::ShareFull { retry_after } => {
+                refusal::table_share_full(retry_after + ROOM_LAG)
+            }
             Decision::Refused(reason) => reason.error(self.shared),
             Decision::RefusedBefore { up_to } => refusal::refused_before(up_to),
             Decision::Forgotten => refusal::call_unknown(),

@@ -215,6 +215,12 @@ pub(crate) fn table_full(retry_after: Duration) -> ErrorObject {
     overloaded("the table of calls is full", retry_after)
 }
 
+/// There are records left, for others.
+pub(crate) fn table_share_full(retry_after: Duration) -> ErrorObject {
+    let detail = "this caller's principal has its share of the table of calls";
+    overloaded(detail, retry_after)
+}
+
 /// Copies of a request that are made on the way are not attempts.
 pub(crate) fn refused_before(up_to: u32) -> ErrorObject {
     let detail = format!(

@@ -113,6 +113,8 @@ pub(crate) enum Decision<T, R> {
     TooManyJoined,
     /// A new call, and no room for its record until then.
     Full { retry_after: Duration },
+    /// A new call of a principal that has its share of the records, until then.
+    ShareFull { retry_after: Duration },
     /// A new call, which admission refused.
     Refused(R),
     /// This very attempt was refused before, and its caller may know: all up to this number were.

@@ -4,6 +4,7 @@
 mod finished;
 mod index;
 mod key;
+mod owners;
 mod patience;
 mod ring;
 mod running;
@@ -13,7 +14,7 @@ mod usage;
 
 use std::{
     hash::RandomState,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,7 @@ use redial_protocol::CallKey;
 pub(crate) use self::key::PlainKey;
 use self::{
     finished::record_bytes,
+    owners::{OwnerUsage, Owners},
     patience::Patience,
     shard::{Found, Shard},
     ttl::Millis,
@@ -48,6 +50,7 @@ pub(crate) struct PlainTable<W> {
     limits: PlainLimits,
     epoch: Instant,
     usage: Usage,
+    owners: Owners,
     patience: Patience,
 }
 
@@ -61,6 +64,7 @@ impl<W> PlainTable<W> {
             limits,
             patience: Patience::new(limits.ttl),
             epoch,
+            owners: Owners::default(),
             usage: Usage::new(Amount {
                 records: limits.max_records,
                 bytes: limits.max_bytes,
@@ -90,7 +94,9 @@ impl<W> PlainTable<W> {
         let mut step = || self.step(key, attempt, &mut admit, &mut waiter, replay);
         match step() {
             // Other shards may hold expired records, or spare room; collected only when needed.
-            Decision::Full { .. } if self.make_room(look()) => step(),
+            full @ (Decision::Full { .. } | Decision::ShareFull { .. }) => {
+                if self.make_room(look()) { step() } else { full }
+            }
             decided => decided,
         }
     }
@@ -128,6 +134,12 @@ impl<W> PlainTable<W> {
         }
         let expected_bytes = self.usage.expected_outcome();
         let reservation = reservation(key, expected_bytes);
+        let owner = self.owner(key);
+        if owner.as_ref().is_some_and(|owner| !self.may_take(owner)) {
+            drop(shard);
+            let retry_after = self.next_room_in(attempt.now);
+            return Decision::ShareFull { retry_after };
+        }
         if !shard.quota.reserve(reservation, &self.usage) {
             drop(shard);
             let retry_after = self.next_room_in(attempt.now);
@@ -135,7 +147,7 @@ impl<W> PlainTable<W> {
         }
         match admit() {
             Ok(ticket) => {
-                shard.start(key, attempt, expected_bytes);
+                shard.start(key, attempt, expected_bytes, owner);
                 Decision::Start(ticket)
             }
             Err(refused) => {
@@ -143,6 +155,16 @@ impl<W> PlainTable<W> {
                 Decision::Refused(refused)
             }
         }
+    }
+
+    /// What the principal has whose call it is, if it is that of one.
+    fn owner(&self, key: &PlainKey) -> Option<Arc<OwnerUsage>> {
+        let principal = key.name().principal()?;
+        Some(self.owners.usage(principal))
+    }
+
+    fn may_take(&self, owner: &OwnerUsage) -> bool {
+        owner.may_take(self.usage.free())
     }
 
     /// Takes back a call that a store has kept, as running. To be [finished](Self::finish) with its
@@ -159,7 +181,7 @@ impl<W> PlainTable<W> {
         };
         let mut shard = self.shard(key);
         shard.quota.take_all(reservation(key, 0), &self.usage);
-        shard.start(key, &attempt, 0);
+        shard.start(key, &attempt, 0, self.owner(key));
     }
 
     /// The execution finished: records its outcome, and returns its waiters.

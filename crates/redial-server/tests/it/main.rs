@@ -31,6 +31,7 @@ mod one_read;
 mod one_write;
 mod overload;
 mod ownership;
+mod principal_shares;
 mod races;
 mod resolving;
 mod running_shares;

@@ -152,7 +152,13 @@ impl Finished {
         }
     }
 
-    pub(super) fn push(&mut self, new: &NewRecord<'_>, expires: Millis) {
+    /// Whether the record of this number is there.
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.live().has(number)
+    }
+
+    /// Gives the number of the record.
+    pub(super) fn push(&mut self, new: &NewRecord<'_>, expires: Millis) -> u32 {
         let expires = self.join_group(expires);
         let parts = parts(new.key);
         let start = self.first_start + self.bytes.len() as u64;
@@ -160,6 +166,7 @@ impl Finished {
             let hashes = self.records.iter().map(|record| record.hash);
             self.index.rebuild(self.first, hashes);
         }
+        let number = self.live().end();
         self.index.insert(new.hash, self.live());
         self.records.push(Record {
             key: parts.short,
@@ -172,6 +179,7 @@ impl Finished {
             self.bytes.extend(text);
         }
         self.bytes.extend(new.outcome);
+        number
     }
 
     /// Finds a group for the next record. Returns when it expires: not before the one in front of it,

@@ -56,12 +56,12 @@ pub(super) struct Index {
 }
 
 impl Live {
-    fn has(self, number: u32) -> bool {
+    pub(super) fn has(self, number: u32) -> bool {
         number.wrapping_sub(self.first) < self.len
     }
 
     /// The number of the next record.
-    fn end(self) -> u32 {
+    pub(super) fn end(self) -> u32 {
         self.first.wrapping_add(self.len)
     }
 }

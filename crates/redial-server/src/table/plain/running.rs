@@ -1,8 +1,10 @@
 //! The calls of a shard that are running.
 
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 
-use super::key::PlainKey;
+use super::{key::PlainKey, owners::OwnerUsage};
 use crate::table::call::{Attempt, Fingerprint, Interest};
 
 /// A call that was admitted and has not finished: queued, delayed, or in its handler.
@@ -13,18 +15,26 @@ pub(super) struct RunningCall<W> {
     pub(super) interest: Interest<W>,
     /// How many bytes are reserved for its outcome.
     pub(super) expected_bytes: usize,
+    /// What its principal has, if it has one.
+    pub(super) owner: Option<Arc<OwnerUsage>>,
 }
 
 #[derive(Debug)]
 pub(super) struct RunningCalls<W>(HashTable<RunningCall<W>>);
 
 impl<W> RunningCall<W> {
-    pub(super) fn new(key: PlainKey, attempt: &Attempt<'_>, expected_bytes: usize) -> Self {
+    pub(super) fn new(
+        key: PlainKey,
+        attempt: &Attempt<'_>,
+        expected_bytes: usize,
+        owner: Option<Arc<OwnerUsage>>,
+    ) -> Self {
         Self {
             key,
             fingerprint: attempt.fingerprint,
             interest: Interest::new(attempt.deadline),
             expected_bytes,
+            owner,
         }
     }
 }

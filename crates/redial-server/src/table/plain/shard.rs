@@ -1,10 +1,14 @@
 //! One shard of the table: the few calls that are running, and the many that are finished.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
-    finished::{Finished, NewRecord},
+    finished::{Finished, NewRecord, record_bytes},
     key::PlainKey,
+    owners::{OwnedRecords, OwnerUsage},
     running::{RunningCall, RunningCalls},
     ttl::Millis,
     usage::{Amount, LocalQuota, Usage},
@@ -17,6 +21,7 @@ use crate::table::call::{Attempt, Fingerprint};
 pub(super) struct Shard<W> {
     running: RunningCalls<W>,
     pub(super) finished: Finished,
+    owned: OwnedRecords,
     pub(super) quota: LocalQuota,
 }
 
@@ -32,6 +37,7 @@ impl<W> Shard<W> {
         Self {
             running: RunningCalls::default(),
             finished: Finished::new(ttl),
+            owned: OwnedRecords::default(),
             quota: LocalQuota::default(),
         }
     }
@@ -40,6 +46,7 @@ impl<W> Shard<W> {
     pub(super) fn expire(&mut self, now: Millis, usage: &Usage) {
         let gone = self.finished.expire(now);
         if gone.records > 0 {
+            self.forget_owned();
             self.quota.put(gone, usage);
         }
     }
@@ -47,6 +54,7 @@ impl<W> Shard<W> {
     /// Removes all expired records. Returns what they took.
     pub(super) fn expire_all(&mut self, now: Millis, usage: &Usage) -> Amount {
         let gone = self.finished.expire_all(now);
+        self.forget_owned();
         self.quota.put(gone, usage);
         gone
     }
@@ -73,8 +81,25 @@ impl<W> Shard<W> {
         }
     }
 
-    pub(super) fn start(&mut self, key: &PlainKey, attempt: &Attempt<'_>, expected_bytes: usize) {
-        let running = RunningCall::new(key.clone(), attempt, expected_bytes);
+    /// What principals have of what is gone.
+    fn forget_owned(&mut self) {
+        if !self.owned.is_empty() {
+            let finished = &self.finished;
+            self.owned.drop_gone(|number| finished.has(number));
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        key: &PlainKey,
+        attempt: &Attempt<'_>,
+        expected_bytes: usize,
+        owner: Option<Arc<OwnerUsage>>,
+    ) {
+        if let Some(owner) = &owner {
+            owner.add(record_of(key, expected_bytes));
+        }
+        let running = RunningCall::new(key.clone(), attempt, expected_bytes, owner);
         self.running.add(running);
     }
 
@@ -92,13 +117,22 @@ impl<W> Shard<W> {
             fingerprint: running.fingerprint,
             outcome,
         };
-        self.finished.push(&record, expires);
+        let number = self.finished.push(&record, expires);
+        if let Some(owner) = running.owner {
+            owner.remove(record_of(key, running.expected_bytes));
+            let taken = record_of(key, outcome.len());
+            owner.add(taken);
+            self.owned.push(number, taken.bytes, owner);
+        }
         (running.interest.waiters, running.expected_bytes)
     }
 
     /// Forgets a call. Returns the waiters, and how many bytes were reserved for its outcome.
     pub(super) fn release(&mut self, key: &PlainKey) -> (Vec<W>, usize) {
         let running = self.take(key);
+        if let Some(owner) = &running.owner {
+            owner.remove(record_of(key, running.expected_bytes));
+        }
         (running.interest.waiters, running.expected_bytes)
     }
 
@@ -109,5 +143,13 @@ impl<W> Shard<W> {
     fn take(&mut self, key: &PlainKey) -> RunningCall<W> {
         let running = self.running.take(key);
         running.expect("only the one execution of a call finishes it, and only once")
+    }
+}
+
+/// What a record takes whose outcome has this length.
+fn record_of(key: &PlainKey, outcome_bytes: usize) -> Amount {
+    Amount {
+        records: 1,
+        bytes: record_bytes(&key.key, outcome_bytes),
     }
 }

@@ -104,6 +104,11 @@ impl Usage {
         }
     }
 
+    /// What none has taken.
+    pub(super) fn free(&self) -> Amount {
+        self.max.less(self.taken())
+    }
+
     /// Whether outcomes, which are kept in any case, have taken more than there is.
     fn is_exceeded(&self) -> bool {
         self.bytes.load(Relaxed) > self.max.bytes
