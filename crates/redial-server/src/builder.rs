@@ -22,6 +22,7 @@ use crate::{
     fault::Faults,
     function::{AsyncHandler, ContextHandler, ParamsHandler},
     handler::TypedHandler,
+    layer::Layer,
     method_limits::MethodLimits,
     observe::Observer,
     recovery,
@@ -70,6 +71,7 @@ pub struct ServerBuilder {
     session_seed: Option<u64>,
     spawn_background: Option<SpawnBackground>,
     store: Option<Arc<dyn Store>>,
+    layers: Vec<(Option<String>, Arc<dyn Layer>)>,
     /// The first thing that was wrong.
     error: Option<BuildError>,
 }
@@ -281,6 +283,23 @@ impl ServerBuilder {
         self
     }
 
+    /// Puts a [`Layer`] around the handlers of all methods, whether they were added before it or are
+    /// later. The first layer that is added is the outermost. A method that runs inside a transaction of
+    /// a store can have none: [`build`](Self::build) then fails, rather than leave it without; see
+    /// [`layer_of`](Self::layer_of).
+    #[must_use]
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        self.layers.push((None, Arc::new(layer)));
+        self
+    }
+
+    /// The same for one method.
+    #[must_use]
+    pub fn layer_of(mut self, method: &str, layer: impl Layer) -> Self {
+        self.layers.push((Some(method.to_owned()), Arc::new(layer)));
+        self
+    }
+
     /// Lets requests and replies go wrong by these rules, which can be changed at any time
     /// through a clone of `faults`. Without this the server has rules of its own, none of them
     /// set: see [`Server::faults`].
@@ -403,6 +422,7 @@ impl ServerBuilder {
         self.config.check()?;
         self.check_transactions()?;
         self.check_ttl()?;
+        self.router.wrap(&self.layers)?;
         (self.router).set_default_timeout(self.config.execution_timeout);
         let rng = match self.session_seed {
             Some(seed) => ChaCha8Rng::seed_from_u64(seed),

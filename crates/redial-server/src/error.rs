@@ -59,6 +59,14 @@ pub enum BuildError {
         /// What is wrong with them, and what was expected.
         problem: &'static str,
     },
+    /// A layer that can't be where it was put.
+    #[error("a layer around \"{method}\": {problem}")]
+    Layer {
+        /// The method's name.
+        method: String,
+        /// What is wrong, and what was expected.
+        problem: &'static str,
+    },
     /// The store can't be read.
     #[error("the store can't be recovered: {0}")]
     Store(#[from] StoreError),

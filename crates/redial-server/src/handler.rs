@@ -54,8 +54,22 @@ pub(crate) enum FirstPoll {
 /// started: neither function panics.
 pub(crate) trait ErasedHandler: Send + Sync {
     /// Decodes the params. Not a line of the handler runs before the future is polled.
-    fn prepare(&self, params: Option<&str>, context: Context)
-    -> Result<HandlerFuture, ErrorObject>;
+    fn prepare(
+        &self,
+        params: Option<&str>,
+        context: Context,
+    ) -> Result<HandlerFuture, ErrorObject> {
+        let mut context = Some(context);
+        self.prepare_with(params, &mut || context.take().unwrap_or_default())
+    }
+
+    /// The same, with what makes the context of a call that starts at once: asked for if the params could
+    /// be decoded.
+    fn prepare_with(
+        &self,
+        params: Option<&str>,
+        on_start: &mut dyn FnMut() -> Context,
+    ) -> Result<HandlerFuture, ErrorObject>;
 
     /// As [`prepare`](Self::prepare), for a call that starts at once: after `on_start`, which makes
     /// its context, the handler is called and polled, and its outcome written to `out`, which is empty.
@@ -89,14 +103,14 @@ where
     P: DeserializeOwned + Send + 'static,
     T: Serialize + 'static,
 {
-    fn prepare(
+    fn prepare_with(
         &self,
         params: Option<&str>,
-        context: Context,
+        on_start: &mut dyn FnMut() -> Context,
     ) -> Result<HandlerFuture, ErrorObject> {
         let decoded = panics::catch(|| params::decode::<P>(params));
         let params = decoded.unwrap_or_else(|panic| Err(refusal::params_panicked(&panic)))?;
-        let handler = Arc::clone(&self.handler);
+        let (handler, context) = (Arc::clone(&self.handler), on_start());
         Ok(Box::pin(complete(async move {
             handler.call(params, context).await
         })))
@@ -195,7 +209,7 @@ fn poll_some<F: Future>(
 }
 
 impl Completion {
-    fn new<T: Serialize>(result: Result<T, Abort>) -> Self {
+    pub(crate) fn new<T: Serialize>(result: Result<T, Abort>) -> Self {
         let mut outcome = Vec::new();
         let is_recorded = encode(&mut outcome, result);
         Self {
@@ -204,7 +218,7 @@ impl Completion {
         }
     }
 
-    fn panicked(message: &str) -> Self {
+    pub(crate) fn panicked(message: &str) -> Self {
         Self::recorded_error(&refusal::handler_panicked(message))
     }
 

@@ -83,6 +83,8 @@ mod function;
 mod gate;
 mod goodbye;
 mod handler;
+mod layer;
+pub mod layers;
 mod listener;
 mod method_limits;
 mod never;
@@ -124,6 +126,7 @@ pub use exposure::Exposure;
 pub use extensions::Extensions;
 pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
 pub use function::{AsyncHandler, ContextHandler, ParamsHandler, TakesContext, TakesParams};
+pub use layer::{Layer, LayerCall, LayerFuture, Next};
 pub use listener::Listener;
 pub use method_limits::MethodLimits;
 pub use observe::{Event, EventKind, Observer};
@@ -136,6 +139,8 @@ pub use server::{Server, Shutdown};
 pub use stats::Stats;
 #[cfg(feature = "tokens")]
 pub use token_file::{TokenFile, TokenFileError};
+
+pub use store::{Ending, Outcome};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

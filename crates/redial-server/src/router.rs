@@ -5,8 +5,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use redial_protocol::MethodKind;
 
 use crate::{
-    error::BuildError, handler::ErasedHandler, method_limits::MethodLimits,
-    store::TransactionMethod, table::Fingerprint,
+    error::BuildError,
+    handler::ErasedHandler,
+    layer::{Layer, Layered, Layers},
+    method_limits::MethodLimits,
+    store::TransactionMethod,
+    table::Fingerprint,
 };
 
 /// What a method runs.
@@ -112,6 +116,44 @@ impl Router {
             method: name.to_owned(),
             problem,
         })
+    }
+
+    /// Puts layers around the handlers of all methods, or of the one that is named; the outermost first.
+    pub(crate) fn wrap(
+        &mut self,
+        layers: &[(Option<String>, Arc<dyn Layer>)],
+    ) -> Result<(), BuildError> {
+        let unknown = layers.iter().find_map(|(name, _)| {
+            let name = name.as_ref()?;
+            self.find(name)
+                .is_none()
+                .then(|| (name.clone(), "there is no such method"))
+        });
+        let refused = |(method, problem)| Err(BuildError::Layer { method, problem });
+        if let Some(unknown) = unknown {
+            return refused(unknown);
+        }
+        for method in std::mem::take(&mut self.methods) {
+            let own = layers
+                .iter()
+                .filter(|(name, _)| name.as_deref().is_none_or(|name| name == &*method.name));
+            let own: Layers = own.map(|(_, layer)| Arc::clone(layer)).collect();
+            let body = match method.body {
+                body if own.is_empty() => body,
+                MethodBody::Handler(handler) => MethodBody::Handler(Box::new(Layered {
+                    method: Arc::clone(&method.name),
+                    layers: own,
+                    handler,
+                })),
+                MethodBody::Transaction(_) => {
+                    let problem = "it runs inside a transaction of the store, which no layer is \
+                                   around; expected layer_of for each of the other methods";
+                    return refused((method.name.to_string(), problem));
+                }
+            };
+            self.methods.push(Registered { body, ..method });
+        }
+        Ok(())
     }
 
     /// The timeout for methods that have none of their own. What would never be reached is none.

@@ -317,6 +317,10 @@ impl Outcome {
         Self { bytes, ending }
     }
 
+    pub(crate) fn from_parts(bytes: Vec<u8>, ending: Ending) -> Self {
+        Self { bytes, ending }
+    }
+
     /// `"result":...` or `"error":...`, as it is sent.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

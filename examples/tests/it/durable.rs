@@ -13,7 +13,9 @@ use std::{
 };
 
 use redial_protocol::{SessionCall, SessionId};
-use redial_server::{BuildError, Config, Context, MethodLimits, Server, ServerBuilder};
+use redial_server::{
+    BuildError, Config, Context, LayerCall, MethodLimits, Next, Server, ServerBuilder,
+};
 use redial_store_sqlite::{OpenError, SqliteMethods, SqliteStore};
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::Notify};
@@ -302,6 +304,22 @@ fn a_mutation_that_ran_into_its_timeout_is_interrupted_for_good() {
     let server = Server::builder().transaction_named("add", |(): (), _, _| Ok(()));
     let built = server.method_limits("add", limits).build();
     assert!(matches!(built, Err(BuildError::MethodLimits { .. })));
+}
+
+/// A layer around all methods, and one of them where no layer can be: it is not left without in silence.
+#[test]
+fn a_layer_around_a_transaction_is_an_error_of_the_program() {
+    let folder = Folder::new("layer");
+    let pass = async |call: LayerCall, next: Next| next.run(call).await;
+    let server = || {
+        let server = Server::builder().store(open(&folder.file()));
+        server
+            .transaction_named("add", |(): (), _, _| Ok(()))
+            .query("get", async |(): ()| Ok(()))
+    };
+    let refused = server().layer(pass).build();
+    assert!(matches!(refused, Err(BuildError::Layer { method, .. }) if method == "add"));
+    assert!(server().layer_of("get", pass).build().is_ok());
 }
 
 /// The same where it is safe to run it again: the next life does so by itself, under the same id.

@@ -23,6 +23,7 @@ mod goodbyes;
 mod hostile;
 mod hung_handlers;
 mod kept_values;
+mod layers;
 mod leases;
 mod metadata;
 mod nested;
