@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use redial_client::ClientTls;
 use redial_protocol::{Address, unmapped};
-use redial_server::{Exposure, Listener, ServeError, Server, ServerTls};
+use redial_server::{Exposure, Listener, ServeError, Server, ServerBuilder, ServerTls, TokenFile};
 
 /// How clients come in.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,6 +52,10 @@ pub struct ServerDoors {
         help_heading = "Doors"
     )]
     pub tls_client_crl: Option<PathBuf>,
+    /// Clients have to show a token whose hash is in this file, or a certificate: lines NAME SHA256;
+    /// read again when it changes
+    #[arg(long, value_name = "FILE", help_heading = "Doors")]
+    pub tokens: Option<PathBuf>,
 }
 
 /// How the server is reached.
@@ -99,14 +103,15 @@ impl ServerDoors {
         };
         let exposure = Exposure {
             has_tls: self.tls_cert.is_some(),
-            authenticates: self.tls_client_ca.is_some(),
+            authenticates: self.tls_client_ca.is_some() || self.tokens.is_some(),
         };
         if self.insecure || exposure.has_tls && exposure.authenticates {
             return Ok(());
         }
         let missing = match (exposure.has_tls, exposure.authenticates) {
-            (false, _) => "--tls-cert, --tls-key and --tls-client-ca",
-            (true, _) => "--tls-client-ca",
+            (false, false) => "--tls-cert and --tls-key, and --tls-client-ca or --tokens",
+            (false, true) => "--tls-cert and --tls-key",
+            (true, _) => "--tls-client-ca or --tokens",
         };
         let error = ServeError::NotLoopback { address, exposure };
         anyhow::bail!(
@@ -125,6 +130,18 @@ impl ServerDoors {
             return server.bind_unix_with_mode(path, self.socket_mode).await;
         }
         server.listen(self.listen.clone()).await
+    }
+
+    /// Has the server ask for tokens, if it is to.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and the reason.
+    pub fn authenticate(&self, builder: ServerBuilder) -> anyhow::Result<ServerBuilder> {
+        Ok(match &self.tokens {
+            None => builder,
+            Some(path) => builder.authenticate(TokenFile::open(path).context("--tokens")?),
+        })
     }
 
     /// What encrypts, if anything is to.

@@ -345,6 +345,7 @@ impl Args {
             .info("counter", env!("CARGO_PKG_VERSION"))
             .faults(faults)
             .unix_principals(true);
+        let builder = self.doors.authenticate(builder)?;
         Ok(match &self.events {
             None => builder.build()?,
             Some(path) => {

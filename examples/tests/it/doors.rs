@@ -134,7 +134,10 @@ fn what_other_machines_reach_is_served_with_tls_and_client_certificates() {
     };
     let _serves = CounterServer::spawn(&mut listen(MTLS));
     for (flags, words) in [
-        ("", "to serve it, add --tls-cert, --tls-key and "),
+        (
+            "",
+            "to serve it, add --tls-cert and --tls-key, and --tls-client-ca or --tokens",
+        ),
         (TLS, "to serve it, add --tls-client-ca"),
     ] {
         let output = listen(flags).output().unwrap();
