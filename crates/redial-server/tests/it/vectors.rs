@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
 use redial_protocol::{SessionCall, SessionId};
-use redial_server::{Abort, Context, Server};
+use redial_server::{
+    Abort, Context, Principal, Server, ServerBuilder, Verified, Verifier, VerifyError,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -16,6 +19,7 @@ use crate::common::{Peer, connect, listen};
 #[derive(Deserialize)]
 struct Vectors {
     exchanges: Vec<Exchange>,
+    guarded: Vec<Exchange>,
 }
 
 #[derive(Deserialize)]
@@ -43,17 +47,32 @@ struct Step {
 #[derive(Default)]
 struct Bound(BTreeMap<&'static str, String>);
 
-fn exchanges() -> Vec<Exchange> {
+fn vectors() -> Vectors {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../redial-protocol/tests/vectors.json"
     );
     let text = std::fs::read_to_string(path).unwrap();
-    serde_json::from_str::<Vectors>(&text).unwrap().exchanges
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Whose the tokens of the guarded exchanges are.
+struct Tokens;
+
+impl Verifier for Tokens {
+    async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
+        if !matches!(token, "good" | "shy") {
+            return Err(VerifyError::Rejected);
+        }
+        Ok(Verified {
+            principal: Principal::new(&format!("token:{token}")).unwrap(),
+            expires: None,
+        })
+    }
 }
 
 /// The service that the exchanges expect.
-fn counters() -> Server {
+fn counters() -> ServerBuilder {
     #[derive(Deserialize)]
     struct Inc {
         key: String,
@@ -81,8 +100,6 @@ fn counters() -> Server {
             let value = read.lock().unwrap().get(&key).copied().unwrap_or(0);
             async move { Ok(json!({"key": key, "value": value})) }
         })
-        .build()
-        .unwrap()
 }
 
 impl Bound {
@@ -194,10 +211,9 @@ async fn run(peer: &mut Peer<TcpStream>, step: Step, bound: &mut Bound) {
     }
 }
 
-#[tokio::test]
-async fn every_exchange_goes_as_the_vectors_say() {
-    let address = listen(&counters()).await;
-    for exchange in exchanges() {
+async fn run_all(server: Server, exchanges: Vec<Exchange>) {
+    let address = listen(&server).await;
+    for exchange in exchanges {
         println!("in the exchange: {}", exchange.name);
         let (mut peer, mut bound) = (connect(address).await, Bound::default());
         for (index, step) in exchange.steps.into_iter().enumerate() {
@@ -205,4 +221,20 @@ async fn every_exchange_goes_as_the_vectors_say() {
             run(&mut peer, step, &mut bound).await;
         }
     }
+}
+
+#[tokio::test]
+async fn every_exchange_goes_as_the_vectors_say() {
+    run_all(counters().build().unwrap(), vectors().exchanges).await;
+}
+
+#[tokio::test]
+async fn every_guarded_exchange_goes_as_the_vectors_say() {
+    let is_shy = |principal: Option<&Principal>| {
+        principal.is_some_and(|principal| principal.as_str() == "token:shy")
+    };
+    let server = counters()
+        .authenticate(Tokens)
+        .policy(move |principal, method| !(is_shy(principal) && method == "get"));
+    run_all(server.build().unwrap(), vectors().guarded).await;
 }
