@@ -2,6 +2,7 @@
 
 mod acknowledging;
 mod addresses;
+mod answering_times;
 mod authentication;
 mod batches;
 mod broken_handlers;
