@@ -1,9 +1,9 @@
 //! The flags that say where a program listens or connects, and how each end shows who it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use redial_client::ClientTls;
+use redial_client::{AuthToken, Client, ClientBuilder, ClientTls};
 use redial_protocol::{Address, unmapped};
 use redial_server::{Exposure, Listener, ServeError, Server, ServerBuilder, ServerTls, TokenFile};
 
@@ -81,6 +81,9 @@ pub struct ClientDoors {
     /// The name that the server's certificate has to be for [default: the host of --connect]
     #[arg(long, value_name = "NAME", requires = "tls_ca", help_heading = "Doors")]
     pub tls_name: Option<String>,
+    /// Show the token in this file, which is read again whenever the server asks for one
+    #[arg(long, value_name = "FILE", help_heading = "Doors")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl ServerDoors {
@@ -175,6 +178,24 @@ impl ServerDoors {
 }
 
 impl ClientDoors {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that can't be used, or why there is no connection.
+    pub async fn connect(&self, mut builder: ClientBuilder) -> anyhow::Result<Client> {
+        if let Some(tls) = self.tls()? {
+            builder = builder.tls(tls);
+        }
+        if let Some(path) = &self.token_file {
+            // Now, so that a file that isn't there is said at once.
+            read_token(path)?;
+            let path = path.clone();
+            builder = builder.token_provider(move || std::future::ready(read_token(&path)));
+        }
+        Ok(builder.connect(self.connect.clone()).await?)
+    }
+
     /// What encrypts, if anything is to.
     ///
     /// # Errors
@@ -193,6 +214,19 @@ impl ClientDoors {
         }
         Ok(Some(builder.build().context("--tls-ca and its like")?))
     }
+}
+
+/// The first line of the file, without the blanks around it.
+fn read_token(path: &Path) -> anyhow::Result<AuthToken> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read --token-file {}", path.display()))?;
+    let token = text.lines().next().unwrap_or_default().trim();
+    anyhow::ensure!(
+        !token.is_empty(),
+        "--token-file {} is empty",
+        path.display()
+    );
+    Ok(AuthToken::from(token))
 }
 
 fn listen_address(text: &str) -> Result<Address, String> {

@@ -4,6 +4,7 @@
 
 mod chart;
 mod delay_queue;
+mod doors;
 mod drive;
 mod event_log;
 mod frame_fault;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use self::{
+    doors::Transport,
     event_log::{ChaosEvent, TimedEvent},
     plan::ChaosPlan,
 };
@@ -53,6 +55,9 @@ pub(crate) struct Chaos {
     /// How the clients name their calls; plain and naive ids are expected to fail
     #[arg(long, value_enum, default_value_t = Mode::Session)]
     ids: Mode,
+    /// What the connections go over; with TLS the certificates are replaced every second
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    transport: Transport,
 }
 
 /// What the chaos did to the programs, and to their calls.
@@ -73,7 +78,8 @@ impl Experiment for Chaos {
     fn run(&self, lab: &Lab<'_>) -> Result<ChaosResults> {
         let programs = lab.programs()?;
         let folder = lab.empty_folder(Self::NAME)?;
-        let plan = ChaosPlan::new(self.seconds, self.clients as usize, self.seed, self.ids);
+        let mut plan = ChaosPlan::new(self.seconds, self.clients as usize, self.seed, self.ids);
+        plan.transport = self.transport;
         eprintln!("chaos for {} s, seed {}", plan.seconds, plan.seed);
         let bar = progress::bar(plan.seconds, "{pos}/{len} s");
         let results = drive::drive(&programs, &folder, plan, &bar)
@@ -112,6 +118,7 @@ impl ChaosResults {
             of(ChaosEvent::ClientFrozen),
             of(ChaosEvent::ClientKilled),
             of(ChaosEvent::TokenClientKilled),
+            of(ChaosEvent::CertificatesReplaced),
             count("resolved", "calls resolved in a later life", self.resolved),
         ];
         counts.extend(ChaosEvent::ON_THE_WIRE.map(of));

@@ -266,11 +266,8 @@ async fn calls(args: &Args, limits: CallLimits, events: Option<File>) -> ExitCod
 }
 
 async fn run(args: &Args, limits: CallLimits, events: Option<File>) -> anyhow::Result<Summary> {
-    let mut builder = Client::builder().config(args.config(limits));
-    if let Some(tls) = args.doors.tls()? {
-        builder = builder.tls(tls);
-    }
-    let client = builder.connect(args.doors.connect.clone()).await?;
+    let builder = Client::builder().config(args.config(limits));
+    let client = args.doors.connect(builder).await?;
     let progress = progress(args.calls);
     let (mut summary, written) = args.load(limits, &progress).run(&client, events).await;
     progress.finish_and_clear();

@@ -18,10 +18,9 @@ use anyhow::Context;
 use clap::Parser;
 use redial_client::{CallError, CallToken, Client, Resolution};
 use redial_examples::{
-    flags,
+    doors::ClientDoors,
     methods::{Counter, Inc, IncParams},
 };
-use redial_protocol::Address;
 
 /// Adds 1 to a counter exactly once, however often it is killed and started again while the server
 /// runs.
@@ -31,9 +30,8 @@ use redial_protocol::Address;
 #[derive(Debug, Parser)]
 #[command(name = "crash-safe", version)]
 struct Args {
-    /// The server's address, HOST:PORT
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = flags::address)]
-    connect: Address,
+    #[command(flatten)]
+    doors: ClientDoors,
     /// The name of the counter
     #[arg(long, value_name = "K", default_value = "k")]
     key: String,
@@ -54,7 +52,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
-    let client = Client::connect(args.connect.clone()).await?;
+    let client = args.doors.connect(Client::builder()).await?;
     let (token, value) = match resolve(&client, args).await? {
         Some(found) => found,
         None => count(&client, args).await?,

@@ -106,6 +106,37 @@ fn the_programs_meet_over_tls_and_with_client_certificates() {
     assert!(!text.contains("PRIVATE"), "{text}");
 }
 
+#[test]
+fn a_token_lets_a_client_in_and_is_not_printed() {
+    let files = Files::new();
+    let token = "5f0c9e7d6b1a4c3f8e2d7a9b0c1e4f60";
+    let line = redial_server::TokenFile::line("billing", token);
+    fs::write(files.folder.join("tokens"), format!("{line}\n")).unwrap();
+    fs::write(files.folder.join("token"), format!("{token}\n")).unwrap();
+    fs::write(files.folder.join("wrong"), "4711\n").unwrap();
+    let server = CounterServer::start(files.flags(&format!("{TLS} --tokens @tokens")));
+    let known = files.flags("--tls-ca @ca.pem --token-file @token");
+    assert_eq!(ok(&client(&server.address, &known)), 20);
+    for own in ["", "--token-file @wrong"] {
+        let output = client(
+            &server.address,
+            &files.flags(&format!("--tls-ca @ca.pem {own}")),
+        );
+        assert_eq!(ok(&output), 0, "{own}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+        assert!(!text.contains("4711"), "{text}");
+    }
+    let output = client(
+        &server.address,
+        &files.flags("--tls-ca @ca.pem --token-file @none"),
+    );
+    assert!(
+        said(&output).contains("none: No such file"),
+        "{}",
+        said(&output)
+    );
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn the_programs_meet_over_unix_sockets() {

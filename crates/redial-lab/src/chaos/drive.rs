@@ -19,12 +19,13 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     ChaosResults,
     delay_queue::DelayQueue,
+    doors::{Doors, Transport},
     event_log::{ChaosEvent, EventLog},
     frame_fault,
     freeze::Frost,
     hostile_peers::HostilePeers,
     plan::{self, ChaosPlan, Route},
-    proxy::{FaultPlan, Proxy},
+    proxy::{self, FaultPlan, Proxy},
     token_client::{TokenClient, TokenRecord, TokenSetup},
 };
 use crate::{
@@ -75,6 +76,7 @@ struct Driver<'a> {
     plan: &'a ChaosPlan,
     folder: &'a Path,
     lives: ServerLives<'a>,
+    doors: Doors,
     proxy: Proxy,
     balancer: Balancer,
     later: DelayQueue,
@@ -103,11 +105,13 @@ pub(crate) fn drive(
     let mut clients = clients.collect::<Result<Vec<_>>>()?;
     let stop = Arc::new(AtomicBool::new(false));
     let token_clients = driver.token_clients(&stop);
+    let replacing = driver.doors.replace(driver.log.clone());
     let hostile = HostilePeers::start(driver.lives.address, plan.seed, driver.log.clone());
     let server = driver.kill_and_freeze(server, &mut clients, bar)?;
     // Peace: everyone ends what has begun, and what was held back comes through.
     stop.store(true, Ordering::Release);
     hostile.stop();
+    replacing.stop();
     driver.proxy.be_honest();
     driver.balancer.be_prompt();
     let mut resolved = 0;
@@ -141,6 +145,10 @@ impl<'a> Driver<'a> {
         let faults = FaultPlan {
             seed: plan.seed,
             draw: frame_fault::draw,
+            framing: match plan.transport {
+                Transport::Tcp => proxy::frame_bytes,
+                Transport::Tls | Transport::Mtls => proxy::record_bytes,
+            },
             log: log.clone(),
             later: later.clone(),
         };
@@ -154,6 +162,7 @@ impl<'a> Driver<'a> {
             })?,
             proxy: Proxy::start(lives.address, faults)?,
             lives,
+            doors: Doors::new(plan.transport, folder)?,
             later,
             log,
             rng: ChaCha8Rng::seed_from_u64(plan.seed),
@@ -168,6 +177,7 @@ impl<'a> Driver<'a> {
     /// The flags of the server's next life.
     fn server_flags(&mut self) -> Vec<String> {
         let mut flags = self.plan.server.clone();
+        flags.extend(self.doors.server_flags());
         if self.rng.random_bool(plan::SHORT_LEASES) {
             flags.extend(["--lease-ms".to_owned(), plan::LEASE_MS.to_string()]);
         }
@@ -184,6 +194,7 @@ impl<'a> Driver<'a> {
         let events = self.folder.join(format!("{prefix}.jsonl"));
         let mut flags = self.plan.client.clone();
         flags.extend(self.plan.own_flags(number));
+        flags.extend(self.doors.client_flags());
         let server = self.address_for(number);
         let client = self
             .programs
@@ -215,6 +226,7 @@ impl<'a> Driver<'a> {
                 programs: self.programs.clone(),
                 folder: self.folder.to_owned(),
                 server: self.address_for(number as usize),
+                flags: self.doors.client_flags(),
                 log: self.log.clone(),
                 stop: Arc::clone(stop),
             };

@@ -18,6 +18,8 @@ pub(crate) enum ChaosEvent {
     ServerFrozen,
     /// A client was.
     ClientFrozen,
+    /// Both ends got new certificates.
+    CertificatesReplaced,
     /// The balancer did this to a connection.
     Balanced(Trick),
     /// A connection was cut, at any byte of a frame or between two.
@@ -78,6 +80,7 @@ impl ChaosEvent {
             Self::TokenClientKilled => "saver_kills",
             Self::ServerFrozen => "server_freezes",
             Self::ClientFrozen => "client_freezes",
+            Self::CertificatesReplaced => "certificates_replaced",
             Self::Balanced(trick) => trick.name(),
             Self::Cut => "cuts",
             Self::Truncated => "truncated",
@@ -103,6 +106,7 @@ impl ChaosEvent {
             Self::TokenClientKilled => "kills of clients that save their calls",
             Self::ServerFrozen => "freezes of the server",
             Self::ClientFrozen => "freezes of clients",
+            Self::CertificatesReplaced => "replacements of the certificates",
             Self::Balanced(trick) => trick.text(),
             Self::Cut => "connections cut",
             Self::Truncated => "frames truncated",

@@ -4,6 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use rand::{Rng, RngExt};
 
+use super::doors::Transport;
 use crate::{
     crash::check::Promise,
     harness::{command_line::words, mode::Mode},
@@ -68,6 +69,7 @@ pub(crate) struct ChaosPlan {
     pub(crate) clients: usize,
     pub(crate) seed: u64,
     pub(crate) ids: Mode,
+    pub(crate) transport: Transport,
     /// The server's flags, beside those of its address and its ledger.
     pub(crate) server: Vec<String>,
     /// The flags of each client, beside those of the address, its keys and its files.
@@ -93,6 +95,7 @@ impl ChaosPlan {
             clients,
             seed,
             ids,
+            transport: Transport::Tcp,
             server: words(&server),
             client: words(&client),
         }

@@ -33,6 +33,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Decides what happens to a frame of so many bytes.
 pub(crate) type Draw = fn(Direction, usize, &mut ChaCha8Rng) -> FrameFault;
 
+/// How many bytes the frame takes that some bytes begin with, if it is whole.
+pub(crate) type Framing = fn(&[u8]) -> Result<Option<usize>, PumpEnd>;
+
 /// A running proxy. It runs until the program ends.
 #[derive(Clone)]
 pub(crate) struct Proxy {
@@ -46,6 +49,8 @@ pub(crate) struct Proxy {
 pub(crate) struct FaultPlan {
     pub(crate) seed: u64,
     pub(crate) draw: Draw,
+    /// Where a frame ends.
+    pub(crate) framing: Framing,
     pub(crate) log: EventLog,
     pub(crate) later: DelayQueue,
 }
@@ -72,7 +77,7 @@ struct Pump {
 }
 
 /// Why a direction has ended.
-enum PumpEnd {
+pub(crate) enum PumpEnd {
     /// Both directions have.
     Broken,
     /// Only this one.
@@ -172,7 +177,7 @@ impl Pump {
             self.rest.extend_from_slice(&chunk[..read]);
             let whole = std::mem::take(&mut self.rest);
             let mut left = &whole[..];
-            while let Some(bytes) = frame_bytes(left)? {
+            while let Some(bytes) = (self.state.faults.framing)(left)? {
                 let (frame, next) = left.split_at(bytes);
                 self.frame(frame)?;
                 left = next;
@@ -251,7 +256,7 @@ impl Pump {
 }
 
 /// How many bytes the frame takes that `bytes` begin with, if it is whole.
-fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, PumpEnd> {
+pub(crate) fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, PumpEnd> {
     let Some(header) = bytes.first_chunk::<4>() else {
         return Ok(None);
     };
@@ -260,6 +265,15 @@ fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>, PumpEnd> {
         return Err(PumpEnd::Broken);
     }
     Ok((bytes.len() >= 4 + body).then_some(4 + body))
+}
+
+/// The same for the records of TLS, whose length stands behind their kind and version.
+pub(crate) fn record_bytes(bytes: &[u8]) -> Result<Option<usize>, PumpEnd> {
+    let Some([_, _, _, high, low]) = bytes.first_chunk::<5>() else {
+        return Ok(None);
+    };
+    let whole = 5 + usize::from(u16::from_be_bytes([*high, *low]));
+    Ok((bytes.len() >= whole).then_some(whole))
 }
 
 #[cfg(test)]
@@ -299,6 +313,7 @@ mod tests {
         let faults = FaultPlan {
             seed: 1,
             draw,
+            framing: frame_bytes,
             later: DelayQueue::start(server, log.clone()),
             log,
         };

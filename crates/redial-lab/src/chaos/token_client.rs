@@ -40,6 +40,8 @@ pub(crate) struct TokenSetup {
     pub(crate) programs: Programs,
     pub(crate) folder: PathBuf,
     pub(crate) server: SocketAddr,
+    /// How it is let in.
+    pub(crate) flags: Vec<String>,
     pub(crate) log: EventLog,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -148,10 +150,9 @@ impl TokenClient {
             "--token",
             &token.display().to_string(),
         ];
-        let mut process = self
-            .setup
-            .programs
-            .start_crash_safe(&flags.map(str::to_owned))?;
+        let mut flags = flags.map(str::to_owned).to_vec();
+        flags.extend(self.setup.flags.iter().cloned());
+        let mut process = self.setup.programs.start_crash_safe(&flags)?;
         let is_killed = may_be_killed && self.rng.random_bool(0.6);
         if !is_killed {
             let (_, lines) = process.finish(LIMIT)?;
