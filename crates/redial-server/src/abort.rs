@@ -4,6 +4,8 @@ use redial_protocol::{ErrorCode, ErrorObject, write_json};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::failure_texts::FailureTexts;
+
 /// How a handler ends without a result.
 ///
 /// ```
@@ -29,6 +31,8 @@ pub struct Failure {
     code: ErrorCode,
     message: String,
     data: Option<Box<RawValue>>,
+    /// The message is that of an error which `?` has passed on: not meant for the caller.
+    is_foreign: bool,
 }
 
 impl Abort {
@@ -80,6 +84,16 @@ impl Failure {
             code: ErrorCode::HANDLER_ERROR,
             message: message.into(),
             data: None,
+            is_foreign: false,
+        }
+    }
+
+    /// Replaces a message that was not meant for the caller, if it is not to hear it.
+    pub(crate) fn hide(&mut self, texts: &FailureTexts) {
+        if self.is_foreign
+            && let Some(message) = texts.in_place_of(&self.message)
+        {
+            self.message = message;
         }
     }
 
@@ -92,10 +106,14 @@ impl Failure {
     }
 }
 
-/// Any error is a failure of the call, so that a handler can use `?`. Its text goes to the caller.
+/// Any error is a failure of the call, so that a handler can use `?`. Its text may hold what no caller
+/// should know, so that goes to the [`Observer`](crate::Observer) or to standard error, and the caller
+/// gets a reference to it. [`Abort::failed`] says something to the caller.
 impl<E: std::error::Error> From<E> for Abort {
     fn from(error: E) -> Self {
-        Self::failed(error.to_string())
+        let mut abort = Self::failed(error.to_string());
+        abort.failure().is_foreign = true;
+        abort
     }
 }
 

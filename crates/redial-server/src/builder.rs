@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rand::{SeedableRng, rngs::SysRng};
+use rand::{Rng as _, SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::{Method, MethodKind, Principal};
 use serde::{Serialize, de::DeserializeOwned};
@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     discover::{self, ServiceInfo},
     error::BuildError,
+    failure_texts::{Disclosure, Settings},
     fault::Faults,
     function::{AsyncHandler, ContextHandler, ParamsHandler},
     handler::TypedHandler,
@@ -63,7 +64,9 @@ pub struct ServerBuilder {
     config: Config,
     router: Router,
     faults: Option<Faults>,
-    observer: Option<Box<dyn Observer>>,
+    observer: Option<Arc<dyn Observer>>,
+    disclosure: Arc<Disclosure>,
+    exposes_failures: bool,
     unix_principals: bool,
     verifier: Option<Arc<dyn ErasedVerifier>>,
     policy: Option<Policy>,
@@ -245,7 +248,8 @@ impl ServerBuilder {
     #[must_use]
     pub fn transaction_method(mut self, name: &str, method: Arc<dyn TransactionMethod>) -> Self {
         let body = MethodBody::Transaction(method);
-        let added = self.router.add(name, MethodKind::Mutation, body);
+        let texts = self.disclosure.of(name);
+        let added = (self.router).add(name, MethodKind::Mutation, body, texts);
         self.error = self.error.or(added.err());
         self
     }
@@ -321,11 +325,34 @@ impl ServerBuilder {
         }
     }
 
+    /// Sends callers the texts of panics, and of errors that a handler passes on with `?`. Default false:
+    /// such a text was meant for no caller and may hold paths, queries or secrets, so the caller gets a
+    /// reference (`the handler failed (reference 7f3a09c1e2d4)`), and the text goes to
+    /// [`Observer::observe_hidden`] or, without an observer, to standard error. What a handler says with
+    /// [`Abort::failed`](crate::Abort::failed) is sent in any case.
+    ///
+    /// ```
+    /// use redial_server::Server;
+    ///
+    /// let builder = Server::builder()
+    ///     .query("port", async |(text,): (String,)| Ok(text.parse::<u16>()?))
+    ///     .expose_failures(cfg!(debug_assertions));
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn expose_failures(self, exposes_failures: bool) -> Self {
+        Self {
+            exposes_failures,
+            ..self
+        }
+    }
+
     /// Calls the observer for whatever happens to each attempt.
     #[must_use]
     pub fn observer(self, observer: impl Observer) -> Self {
         Self {
-            observer: Some(Box::new(observer)),
+            observer: Some(Arc::new(observer)),
             ..self
         }
     }
@@ -429,6 +456,16 @@ impl ServerBuilder {
             None => ChaCha8Rng::try_from_rng(&mut SysRng)
                 .map_err(|error| BuildError::NoRandomness(error.to_string()))?,
         };
+        self.disclosure.settle(Settings {
+            exposes: self.exposes_failures,
+            observer: self.observer.clone(),
+            // Of its own stream, so that the ids of sessions are those that they were.
+            seed: {
+                let mut own = rng.clone();
+                own.set_stream(1);
+                own.next_u64()
+            },
+        });
         // What is seeded repeats, whatever process it is in.
         let process = self.session_seed.is_none().then(std::process::id);
         let mut discover = discover::outcome(&self.info, &self.router);
@@ -494,8 +531,10 @@ impl ServerBuilder {
         P: DeserializeOwned + Send + 'static,
         T: Serialize + 'static,
     {
-        let body = MethodBody::Handler(Box::new(TypedHandler::new(handler)));
-        let added = self.router.add(name, kind, body);
+        let texts = self.disclosure.of(name);
+        let handler = TypedHandler::new(handler, texts.clone());
+        let body = MethodBody::Handler(Box::new(handler));
+        let added = self.router.add(name, kind, body, texts);
         self.error = self.error.or(added.err());
         self
     }

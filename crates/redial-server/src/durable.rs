@@ -125,6 +125,7 @@ impl Execution {
                 _ => Acknowledged::default(),
             },
             awake: shared.awake.elapsed(),
+            failure_texts: self.method().failure_texts.clone(),
         }
     }
 }

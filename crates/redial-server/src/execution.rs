@@ -201,7 +201,7 @@ impl Execution {
             && self.method().kind == MethodKind::Query
     }
 
-    fn method(&self) -> &Registered {
+    pub(crate) fn method(&self) -> &Registered {
         self.shared.router.method(self.lane.method)
     }
 

@@ -13,7 +13,10 @@ use std::{
 use redial_protocol::{ErrorObject, encode_error, encode_result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{abort::Abort, context::Context, function::AsyncHandler, panics, params, refusal};
+use crate::{
+    abort::Abort, context::Context, failure_texts::FailureTexts, function::AsyncHandler, panics,
+    params, refusal,
+};
 
 /// What a handler's future comes to.
 #[derive(Debug)]
@@ -84,14 +87,15 @@ pub(crate) trait ErasedHandler: Send + Sync {
 
 /// A handler with its types.
 pub(crate) struct TypedHandler<H, A, P, T> {
-    handler: Arc<H>,
+    /// With what becomes of the texts of its failures.
+    handler: Arc<(H, FailureTexts)>,
     types: PhantomData<fn(A, P) -> T>,
 }
 
 impl<H, A, P, T> TypedHandler<H, A, P, T> {
-    pub(crate) fn new(handler: H) -> Self {
+    pub(crate) fn new(handler: H, texts: FailureTexts) -> Self {
         Self {
-            handler: Arc::new(handler),
+            handler: Arc::new((handler, texts)),
             types: PhantomData,
         }
     }
@@ -109,10 +113,11 @@ where
         on_start: &mut dyn FnMut() -> Context,
     ) -> Result<HandlerFuture, ErrorObject> {
         let decoded = panics::catch(|| params::decode::<P>(params));
-        let params = decoded.unwrap_or_else(|panic| Err(refusal::params_panicked(&panic)))?;
+        let params = decoded.unwrap_or_else(|panic| Err(self.handler.1.of_params(&panic)))?;
         let (handler, context) = (Arc::clone(&self.handler), on_start());
-        Ok(Box::pin(complete(async move {
-            handler.call(params, context).await
+        let texts = self.handler.1.clone();
+        Ok(Box::pin(complete(texts, async move {
+            handler.0.call(params, context).await
         })))
     }
 
@@ -130,23 +135,30 @@ where
                 Err(error) => return FirstPoll::NotStarted(Box::new(error)),
             };
             is_started = true;
-            first_poll(slot, out, || self.handler.call(params, on_start()))
+            first_poll(slot, out, &self.handler.1, || {
+                self.handler.0.call(params, on_start())
+            })
         });
         polled.unwrap_or_else(|panic| {
             // Half a future may be there, and may panic once more.
             panics::drop_quietly(slot.take());
             if !is_started {
-                return FirstPoll::NotStarted(Box::new(refusal::params_panicked(&panic)));
+                return FirstPoll::NotStarted(Box::new(self.handler.1.of_params(&panic)));
             }
             out.clear();
-            encode_error(out, &refusal::handler_panicked(&panic));
+            encode_error(out, &self.handler.1.of_panic(&panic));
             FirstPoll::Ready { is_recorded: true }
         })
     }
 }
 
 /// Puts a future into its slot and polls it there; one that has to wait moves out.
-fn first_poll<F, T>(slot: &mut FutureSlot, out: &mut Vec<u8>, call: impl FnOnce() -> F) -> FirstPoll
+fn first_poll<F, T>(
+    slot: &mut FutureSlot,
+    out: &mut Vec<u8>,
+    texts: &FailureTexts,
+    call: impl FnOnce() -> F,
+) -> FirstPoll
 where
     F: Future<Output = Result<T, Abort>> + Send + 'static,
     T: Serialize + 'static,
@@ -162,12 +174,12 @@ where
             if size_of::<F>() > KEEP_BYTES {
                 *slot = None;
             }
-            let is_recorded = encode(out, result);
+            let is_recorded = encode(out, result, texts);
             FirstPoll::Ready { is_recorded }
         }
         Poll::Pending => {
             let mut future = take_from_slot::<F>(slot);
-            FirstPoll::Pending(Box::pin(complete(async move {
+            FirstPoll::Pending(Box::pin(complete(texts.clone(), async move {
                 poll_fn(|cx| poll_some(future.as_mut(), cx)).await
             })))
         }
@@ -175,11 +187,14 @@ where
 }
 
 /// Runs a handler's future to its end. A panic is an outcome like any other.
-async fn complete<T: Serialize>(handler: impl Future<Output = Result<T, Abort>>) -> Completion {
-    let mut future = pin!(Some(async { Completion::new(handler.await) }));
+async fn complete<T: Serialize>(
+    texts: FailureTexts,
+    handler: impl Future<Output = Result<T, Abort>>,
+) -> Completion {
+    let mut future = pin!(Some(async { Completion::new(handler.await, &texts) }));
     let completion = poll_fn(|cx| {
         let polled = panics::catch(|| poll_some(future.as_mut(), cx));
-        polled.unwrap_or_else(|panic| Poll::Ready(Completion::panicked(&panic)))
+        polled.unwrap_or_else(|panic| Poll::Ready(Completion::panicked(&panic, &texts)))
     })
     .await;
     // What it has left behind may panic as it goes.
@@ -209,17 +224,17 @@ fn poll_some<F: Future>(
 }
 
 impl Completion {
-    pub(crate) fn new<T: Serialize>(result: Result<T, Abort>) -> Self {
+    pub(crate) fn new<T: Serialize>(result: Result<T, Abort>, texts: &FailureTexts) -> Self {
         let mut outcome = Vec::new();
-        let is_recorded = encode(&mut outcome, result);
+        let is_recorded = encode(&mut outcome, result, texts);
         Self {
             outcome,
             is_recorded,
         }
     }
 
-    pub(crate) fn panicked(message: &str) -> Self {
-        Self::recorded_error(&refusal::handler_panicked(message))
+    pub(crate) fn panicked(message: &str, texts: &FailureTexts) -> Self {
+        Self::recorded_error(&texts.of_panic(message))
     }
 
     pub(crate) fn recorded_error(error: &ErrorObject) -> Self {
@@ -233,7 +248,11 @@ impl Completion {
 }
 
 /// Appends the outcome. Returns whether it is recorded.
-pub(crate) fn encode<T: Serialize>(out: &mut Vec<u8>, result: Result<T, Abort>) -> bool {
+pub(crate) fn encode<T: Serialize>(
+    out: &mut Vec<u8>,
+    result: Result<T, Abort>,
+    texts: &FailureTexts,
+) -> bool {
     match result {
         Ok(value) => {
             if let Err(error) = encode_result(out, &value) {
@@ -241,11 +260,13 @@ pub(crate) fn encode<T: Serialize>(out: &mut Vec<u8>, result: Result<T, Abort>) 
             }
             true
         }
-        Err(Abort::Failed(failure)) => {
+        Err(Abort::Failed(mut failure)) => {
+            failure.hide(texts);
             encode_error(out, &failure.recorded());
             true
         }
-        Err(Abort::NoEffect(failure)) => {
+        Err(Abort::NoEffect(mut failure)) => {
+            failure.hide(texts);
             encode_error(out, &failure.released());
             false
         }
@@ -263,7 +284,11 @@ mod tests {
         let abort = Abort::no_effect("try again")
             .data(&json!({"why": 1}))
             .unwrap();
-        assert!(!encode::<()>(&mut out, Err(abort)));
+        assert!(!encode::<()>(
+            &mut out,
+            Err(abort),
+            &FailureTexts::default()
+        ));
         assert_eq!(
             String::from_utf8(out).unwrap(),
             r#""error":{"code":-32000,"message":"try again","data":{"executed":"no","data":{"why":1}}}"#
@@ -294,7 +319,7 @@ mod tests {
             let data: serde_json::Value = serde_json::from_str(given).unwrap();
             let abort = Abort::failed("m").code(code).data(&data).unwrap();
             let mut out = Vec::new();
-            assert!(encode::<()>(&mut out, Err(abort)));
+            assert!(encode::<()>(&mut out, Err(abort), &FailureTexts::default()));
             let expected = format!(r#""error":{{"code":{code},"message":"m","data":{expected}}}"#);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
@@ -304,7 +329,7 @@ mod tests {
     fn a_result_that_is_not_json_is_recorded_as_an_internal_error() {
         let mut out = Vec::new();
         let map = std::collections::BTreeMap::from([([1u8, 2], 3)]);
-        assert!(encode(&mut out, Ok(map)));
+        assert!(encode(&mut out, Ok(map), &FailureTexts::default()));
         assert!(out.starts_with(br#""error":{"code":-32603"#));
     }
 }

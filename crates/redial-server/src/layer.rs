@@ -14,6 +14,7 @@ use redial_protocol::ErrorObject;
 use crate::{
     abort::Abort,
     context::Context,
+    failure_texts::FailureTexts,
     handler::{Completion, ErasedHandler, FirstPoll, FutureSlot, HandlerFuture},
     panics,
     store::{Ending, Outcome},
@@ -123,6 +124,7 @@ pub(crate) struct Layered {
     pub(crate) method: Arc<str>,
     pub(crate) layers: Layers,
     pub(crate) handler: Box<dyn ErasedHandler>,
+    pub(crate) texts: FailureTexts,
 }
 
 impl ErasedHandler for Layered {
@@ -144,7 +146,7 @@ impl ErasedHandler for Layered {
             at: 0,
             handler,
         };
-        Ok(Box::pin(complete(next.run(call))))
+        Ok(Box::pin(complete(self.texts.clone(), next.run(call))))
     }
 
     fn start(
@@ -173,7 +175,7 @@ impl ErasedHandler for Layered {
 }
 
 /// Runs layers to their end. A panic of one is an outcome like any other.
-async fn complete(layers: impl Future<Output = Outcome>) -> Completion {
+async fn complete(texts: FailureTexts, layers: impl Future<Output = Outcome>) -> Completion {
     let mut future = pin!(Some(layers));
     let completion = std::future::poll_fn(|cx| {
         let polled = panics::catch(|| {
@@ -184,7 +186,7 @@ async fn complete(layers: impl Future<Output = Outcome>) -> Completion {
         });
         match polled {
             Ok(polled) => polled.map(Completion::from),
-            Err(panic) => Poll::Ready(Completion::panicked(&panic)),
+            Err(panic) => Poll::Ready(Completion::panicked(&panic, &texts)),
         }
     })
     .await;
@@ -214,9 +216,9 @@ impl From<Outcome> for Completion {
     }
 }
 
-/// A layer's own word in place of the handler's.
+/// A layer's own word in place of the handler's, as it is.
 impl From<Abort> for Outcome {
     fn from(abort: Abort) -> Self {
-        Completion::new::<()>(Err(abort)).into()
+        Completion::new::<()>(Err(abort), &FailureTexts::default()).into()
     }
 }

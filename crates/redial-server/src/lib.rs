@@ -78,6 +78,7 @@ mod error;
 mod execution;
 mod exposure;
 mod extensions;
+mod failure_texts;
 mod fault;
 mod function;
 mod gate;
@@ -129,7 +130,7 @@ pub use function::{AsyncHandler, ContextHandler, ParamsHandler, TakesContext, Ta
 pub use layer::{Layer, LayerCall, LayerFuture, Next};
 pub use listener::Listener;
 pub use method_limits::MethodLimits;
-pub use observe::{Event, EventKind, Observer};
+pub use observe::{Event, EventKind, HiddenFailure, Observer};
 pub use redial_protocol::{
     ErrorCode, Executed, Limits, Metadata, Method, MethodKind, Principal, PrincipalError, SessionId,
 };

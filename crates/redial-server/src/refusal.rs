@@ -81,6 +81,13 @@ pub(crate) fn params_panicked(message: &str) -> ErrorObject {
     ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail)
 }
 
+/// The same, its text kept from the caller.
+pub(crate) fn params_panicked_as(reference: &str) -> ErrorObject {
+    let detail =
+        format!("decoding the params panicked (reference {reference}); the handler did not run");
+    ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail)
+}
+
 /// Of `rpc.cancel`, which only a call of a session can be named in.
 pub(crate) fn not_a_session_call(id: &str) -> ErrorObject {
     let detail = format!(
@@ -416,6 +423,12 @@ fn stale_and_not_executed(message: &str, detail: &str) -> ErrorObject {
 
 pub(crate) fn handler_panicked(message: &str) -> ErrorObject {
     let detail = format!("the handler panicked: {message}");
+    ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail)
+}
+
+/// The same, its text kept from the caller.
+pub(crate) fn handler_panicked_as(reference: &str) -> ErrorObject {
+    let detail = format!("the handler panicked (reference {reference})");
     ErrorObject::raised(ErrorCode::INTERNAL_ERROR, detail)
 }
 

@@ -6,6 +6,7 @@ use redial_protocol::MethodKind;
 
 use crate::{
     error::BuildError,
+    failure_texts::FailureTexts,
     handler::ErasedHandler,
     layer::{Layer, Layered, Layers},
     method_limits::MethodLimits,
@@ -26,6 +27,7 @@ pub(crate) struct Registered {
     pub(crate) name: Arc<str>,
     pub(crate) kind: MethodKind,
     pub(crate) body: MethodBody,
+    pub(crate) failure_texts: FailureTexts,
     /// A call that a crash has interrupted may be run again under its id.
     pub(crate) is_resumable: bool,
     /// Its own limits; `execution_timeout` is that which holds, once the server is built.
@@ -48,6 +50,7 @@ impl Router {
         name: &str,
         kind: MethodKind,
         body: MethodBody,
+        failure_texts: FailureTexts,
     ) -> Result<(), BuildError> {
         if name.is_empty() || name.starts_with("rpc.") {
             return Err(BuildError::ReservedMethod(name.to_owned()));
@@ -65,6 +68,7 @@ impl Router {
             name,
             kind,
             body,
+            failure_texts,
             is_resumable: false,
             limits: MethodLimits::default(),
             fingerprint_seed,
@@ -143,6 +147,7 @@ impl Router {
                 MethodBody::Handler(handler) => MethodBody::Handler(Box::new(Layered {
                     method: Arc::clone(&method.name),
                     layers: own,
+                    texts: method.failure_texts.clone(),
                     handler,
                 })),
                 MethodBody::Transaction(_) => {

@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     /// The outcome of `rpc.discover`.
     pub(crate) discover: Vec<u8>,
-    pub(crate) observer: Option<Box<dyn Observer>>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Whether who connects to a Unix socket is a principal.
     pub(crate) unix_principals: bool,
     /// Says whose a token is, if the server asks for tokens.

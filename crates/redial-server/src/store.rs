@@ -24,7 +24,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{abort::Abort, context::Context, handler, panics, refusal};
-pub use crate::{params::decode, wakes::together};
+pub use crate::{failure_texts::FailureTexts, params::decode, wakes::together};
 
 /// A durable table. See the [module](self) for its place, and `redial-store-sqlite` for one.
 ///
@@ -112,6 +112,8 @@ pub struct StoreCall {
     pub acknowledged: Acknowledged,
     /// How long the server has been awake; see [`Store::tick`].
     pub awake: Duration,
+    /// What becomes of the texts of failures: for [`Outcome::of_call`].
+    pub failure_texts: FailureTexts,
 }
 
 /// What the client of a session will never ask for again.
@@ -282,7 +284,16 @@ pub enum Ending {
 }
 
 impl Outcome {
-    /// Runs a handler. A panic is an error (-32603), like a result that can't be written as JSON, and
+    /// Runs the handler of a call. The text of a panic, or of an error that `?` has passed on, goes where
+    /// the server lets it go; for the rest see [`of`](Self::of).
+    pub fn of_call<T: Serialize>(
+        call: &StoreCall,
+        handler: impl FnOnce() -> Result<T, Abort>,
+    ) -> Self {
+        Self::with(call.max_outcome_bytes, &call.failure_texts, handler)
+    }
+
+    /// Runs a handler, with all texts as they are. A panic is an error (-32603), like a result that can't be written as JSON, and
     /// so is one of more than `max_bytes`, which its caller could not receive.
     ///
     /// ```
@@ -293,11 +304,19 @@ impl Outcome {
     /// assert_eq!(Outcome::of(1024, || Err::<(), _>(Abort::failed("no"))).ending(), Ending::Failed);
     /// ```
     pub fn of<T: Serialize>(max_bytes: usize, handler: impl FnOnce() -> Result<T, Abort>) -> Self {
+        Self::with(max_bytes, &FailureTexts::default(), handler)
+    }
+
+    fn with<T: Serialize>(
+        max_bytes: usize,
+        texts: &FailureTexts,
+        handler: impl FnOnce() -> Result<T, Abort>,
+    ) -> Self {
         let mut bytes = Vec::new();
         let encoded = panics::catch(|| {
             let result = handler();
             let is_result = result.is_ok();
-            let is_recorded = handler::encode(&mut bytes, result);
+            let is_recorded = handler::encode(&mut bytes, result, texts);
             match (is_result && bytes.starts_with(b"\"result\""), is_recorded) {
                 (true, _) => Ending::Result,
                 (false, true) => Ending::Failed,
@@ -306,7 +325,7 @@ impl Outcome {
         });
         let ending = encoded.unwrap_or_else(|panic| {
             bytes.clear();
-            encode_error(&mut bytes, &refusal::handler_panicked(&panic));
+            encode_error(&mut bytes, &texts.of_panic(&panic));
             Ending::Failed
         });
         let len = bytes.len();

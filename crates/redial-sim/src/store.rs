@@ -354,7 +354,7 @@ impl LifeState {
         }
         let Params { key, delta, .. } = asked.params;
         let value = self.table.counters.get(&key).copied().unwrap_or(0) + delta;
-        let outcome = Outcome::of(call.max_outcome_bytes, || match asked.method {
+        let outcome = Outcome::of_call(&call, || match asked.method {
             Method::Inc => Ok(Counter { value }),
             _ => Err(Abort::failed("it failed")),
         });

@@ -219,6 +219,7 @@ fn call(session: SessionId, number: u64, below: u64, has_session: bool) -> Store
             open: Vec::new(),
         },
         awake: Duration::ZERO,
+        failure_texts: Default::default(),
     }
 }
 

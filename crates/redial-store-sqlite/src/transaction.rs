@@ -11,7 +11,7 @@ use std::{
 
 use redial_server::{
     Abort, Context,
-    store::{Outcome, decode},
+    store::{Outcome, StoreCall, decode},
 };
 use rusqlite::Connection;
 use serde::{Serialize, de::DeserializeOwned};
@@ -85,7 +85,7 @@ pub(crate) struct Prepared {
 }
 
 trait Run: Send {
-    fn run(&mut self, connection: &Connection, max_bytes: usize) -> Outcome;
+    fn run(&mut self, connection: &Connection, claimed: &StoreCall) -> Outcome;
 }
 
 struct TypedCall<P, H> {
@@ -125,8 +125,8 @@ impl Prepared {
     }
 
     /// Runs the handler. It can be called again after what it wrote was undone.
-    pub(crate) fn run(&mut self, connection: &Connection, max_bytes: usize) -> Outcome {
-        self.call.run(connection, max_bytes)
+    pub(crate) fn run(&mut self, connection: &Connection, claimed: &StoreCall) -> Outcome {
+        self.call.run(connection, claimed)
     }
 }
 
@@ -147,10 +147,10 @@ where
     T: Serialize + 'static,
     H: TransactionHandler<P, T>,
 {
-    fn run(&mut self, connection: &Connection, max_bytes: usize) -> Outcome {
+    fn run(&mut self, connection: &Connection, claimed: &StoreCall) -> Outcome {
         let call = &mut self.call;
         let mut transaction = Transaction { connection };
-        Outcome::of(max_bytes, || {
+        Outcome::of_call(claimed, || {
             let params = match call.params.take() {
                 Some(params) => params,
                 None => decode(call.text.as_deref())

@@ -66,6 +66,7 @@ pub fn call(key: CallKey, fingerprint: u128) -> StoreCall {
         max_outcome_bytes: 1 << 20,
         acknowledged: Acknowledged::default(),
         awake: Duration::ZERO,
+        failure_texts: Default::default(),
     }
 }
 

@@ -201,7 +201,7 @@ impl Disk {
         }
         let before = self.counters.get(&effect.key).copied().unwrap_or(0);
         let value = before + effect.delta;
-        let outcome = Outcome::of(call.max_outcome_bytes, || effect.finish(value));
+        let outcome = Outcome::of_call(&call, || effect.finish(value));
         if outcome.ending() == Ending::Result {
             self.counters.insert(effect.key.clone(), value);
         }

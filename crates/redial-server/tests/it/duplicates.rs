@@ -107,7 +107,7 @@ async fn a_panic_is_recorded_whether_at_once_or_later_and_reaches_joined_attempt
         peer.send(&request).await;
         let one = peer.receive().await.unwrap();
         assert!(
-            one.contains("-32603") && one.contains("as it was asked to"),
+            one.contains("-32603") && one.contains("the handler panicked (reference "),
             "{one}"
         );
         assert!(one.contains(r#""executed":"yes""#), "{one}");

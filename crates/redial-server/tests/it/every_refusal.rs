@@ -103,7 +103,7 @@ async fn senseless(all: &mut Refusals) {
     let words = "params of big: at [0]: found the string \"x\"; expected an integer";
     all.expect(&wrong, -32602, No, words);
     let panicking = request_of("undecodable", json!([])).await;
-    let words = "params of undecodable: decoding the params panicked: not today";
+    let words = "params of undecodable: decoding the params panicked (reference ";
     all.expect(&panicking, -32602, No, words);
     let nothing = request_of("rpc.resolve", json!({})).await;
     all.expect(&nothing, -32602, No, "without the member \"id\"");
@@ -296,7 +296,7 @@ async fn executed(all: &mut Refusals) {
         json!({"jsonrpc": "2.0", "id": uuid(1), "method": method, "params": params}).to_string()
     };
     let panicked = peer.call_json(call("panic", json!({}))).await;
-    all.expect(&panicked, -32603, Yes, "the handler panicked: as it was");
+    all.expect(&panicked, -32603, Yes, "the handler panicked (reference ");
     let unwritable = peer.call_json(call("unwritable", json!({}))).await;
     all.expect(&unwritable, -32603, Yes, "can't be written as JSON");
     let big = peer.call_json(call("big", json!([2_000_000]))).await;

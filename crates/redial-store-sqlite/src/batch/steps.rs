@@ -83,9 +83,7 @@ impl Batch<'_, '_> {
         }
         let connection = self.connection;
         let before = connection.total_changes();
-        let outcome = self
-            .guard
-            .handler(|| prepared.run(connection, call.max_outcome_bytes));
+        let outcome = self.guard.handler(|| prepared.run(connection, call));
         let is_kept = outcome.ending() == Ending::Result;
         if !is_kept && is_storage_failure(outcome.bytes()) {
             return Err(Stop::Breaks(Breach::Storage(outcome)));

@@ -20,6 +20,7 @@ fn call() -> Job {
         max_outcome_bytes: 1024,
         acknowledged: Acknowledged::default(),
         awake: Duration::ZERO,
+        failure_texts: Default::default(),
     };
     Job::Execute(call, prepared, Box::new(drop))
 }

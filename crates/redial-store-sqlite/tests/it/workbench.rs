@@ -39,6 +39,7 @@ pub(crate) fn call(number: u64, below: u64) -> StoreCall {
             open: Vec::new(),
         },
         awake: Duration::ZERO,
+        failure_texts: Default::default(),
     }
 }
 
