@@ -1,11 +1,22 @@
 //! The flags that say where a program listens or connects, and how each end shows who it is.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use redial_client::{AuthToken, Client, ClientBuilder, ClientTls};
 use redial_protocol::{Address, unmapped};
 use redial_server::{Exposure, Listener, ServeError, Server, ServerBuilder, ServerTls, TokenFile};
+#[cfg(unix)]
+use tokio::net::TcpSocket;
+
+use crate::supervisor;
+
+/// How many connections the system keeps that are not accepted yet, as usual.
+#[cfg(unix)]
+const BACKLOG: u32 = 1024;
 
 /// How clients come in.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,6 +27,9 @@ pub struct ServerDoors {
     /// Allow an address that other machines can reach, without TLS or without authentication
     #[arg(long)]
     pub insecure: bool,
+    /// Let other servers listen on the same address, so that a new one can take over from this one
+    #[arg(long, help_heading = "Doors")]
+    pub reuse_port: bool,
     /// Who may connect to a Unix socket, in octal: 600 its owner, 660 its group, 666 all users
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode, help_heading = "Doors")]
     pub socket_mode: u32,
@@ -122,17 +136,38 @@ impl ServerDoors {
         )
     }
 
-    /// Listens.
+    /// Listens, unless a supervisor has handed over a socket.
     ///
     /// # Errors
     ///
-    /// If the system refuses it.
-    pub async fn bind(&self, server: &Server) -> Result<Listener, ServeError> {
+    /// If the system refuses it, or that socket doesn't listen.
+    pub async fn bind(&self, server: &Server) -> anyhow::Result<Listener> {
+        if let Some(listener) = supervisor::handed_over()? {
+            return Ok(listener);
+        }
         #[cfg(unix)]
         if let Some(path) = self.listen.unix_path() {
-            return server.bind_unix_with_mode(path, self.socket_mode).await;
+            return Ok(server.bind_unix_with_mode(path, self.socket_mode).await?);
         }
-        server.listen(self.listen.clone()).await
+        #[cfg(unix)]
+        if self.reuse_port {
+            let reason = || format!("cannot share --listen {}", self.listen);
+            return self.share_port().with_context(reason);
+        }
+        Ok(server.listen(self.listen.clone()).await?)
+    }
+
+    #[cfg(unix)]
+    fn share_port(&self) -> anyhow::Result<Listener> {
+        let address: SocketAddr = self.listen.as_str().parse()?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        Ok(socket.listen(BACKLOG)?.into())
     }
 
     /// Has the server ask for tokens, if it is to.
@@ -239,7 +274,7 @@ fn listen_address(text: &str) -> Result<Address, String> {
     }
     let expected =
         "expected an IP address and a port, such as 127.0.0.1:7077 or [::1]:0, or unix:/path";
-    let parsed = text.parse::<std::net::SocketAddr>();
+    let parsed = text.parse::<SocketAddr>();
     parsed.map(Address::from).map_err(|_| expected.to_owned())
 }
 

@@ -10,3 +10,4 @@ pub mod flags;
 pub mod load;
 pub mod methods;
 pub mod stored;
+pub mod supervisor;

@@ -72,6 +72,27 @@ impl TestCa {
     /// The same, changed before it is signed.
     #[must_use]
     pub fn sign_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Pair {
+        self.issue(names, KeyPair::generate().expect("a key"), change)
+    }
+
+    /// Signs a new certificate for the key of another one: whichever of both a program finds, it is a
+    /// pair with the key.
+    ///
+    /// # Panics
+    ///
+    /// If the key is none.
+    #[must_use]
+    pub fn renew(&self, names: &[&str], pair: &Pair) -> Pair {
+        let key = KeyPair::from_pem(&pair.key).expect("a key");
+        self.issue(names, key, |_| {})
+    }
+
+    fn issue(
+        &self,
+        names: &[&str],
+        key: KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Pair {
         let (uris, names): (Vec<&str>, Vec<&str>) =
             names.iter().partition(|name| name.contains("://"));
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -86,7 +107,6 @@ impl TestCa {
         params.distinguished_name.push(DnType::CommonName, "a test");
         params.use_authority_key_identifier_extension = true;
         change(&mut params);
-        let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a signature");
         Pair {
             certificate: certificate.pem(),

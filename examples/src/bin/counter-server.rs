@@ -12,6 +12,7 @@ use redial_examples::{
     files::one_for_each,
     flags::{DAY_MS, SEEDS, Whole, number, whole},
     stored::{self, IncKind},
+    supervisor,
 };
 use redial_server::{
     Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, Server, ServerTls, Shutdown, Stats,
@@ -399,11 +400,13 @@ async fn serve(
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;
     stdout.flush()?;
+    supervisor::notify_ready();
 
     let stop = tokio::spawn({
         let server = server.clone();
         async move {
             signals.stop_requested().await;
+            supervisor::notify_stopping();
             tokio::select! {
                 shutdown = server.shutdown() => shutdown,
                 () = signals.stop_requested() => {

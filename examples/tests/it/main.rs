@@ -22,6 +22,8 @@ mod session_client;
 mod shutdowns;
 mod spellings;
 mod stored_server;
+#[cfg(target_os = "linux")]
+mod supervised;
 mod take_effect_once;
 mod tokens;
 mod transports;

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use redial_test_ca::{TestCa, replace};
+use redial_test_ca::{Pair, TestCa, replace};
 
 use super::event_log::{ChaosEvent, EventLog};
 use crate::harness::clock::Deadline;
@@ -39,7 +39,11 @@ pub(crate) struct Doors {
     transport: Transport,
     folder: PathBuf,
     ca: Arc<TestCa>,
+    pairs: [(&'static str, Pair); 2],
 }
+
+/// What the certificates are for.
+const NAMES: [&str; 2] = ["127.0.0.1", "chaos.example"];
 
 /// A thread that replaces the certificates until it is stopped.
 pub(crate) struct Replacing {
@@ -53,15 +57,17 @@ impl Doors {
         fs::create_dir_all(&folder).context("can't make the folder of the certificates")?;
         let ca = Arc::new(TestCa::new("chaos"));
         fs::write(folder.join("ca.pem"), ca.pem()).context("can't write a certificate")?;
-        let doors = Self {
+        let pairs = ["server", "client"].map(|name| (name, ca.sign(&NAMES)));
+        for (name, pair) in &pairs {
+            pair.write(&folder, name)
+                .context("can't write a certificate")?;
+        }
+        Ok(Self {
             transport,
             folder,
             ca,
-        };
-        for name in ["server", "client"] {
-            issue(&doors.ca, &doors.folder, name)?;
-        }
-        Ok(doors)
+            pairs,
+        })
     }
 
     pub(crate) fn server_flags(&self) -> Vec<String> {
@@ -83,15 +89,17 @@ impl Doors {
         })
     }
 
-    /// Replaces the certificates of both ends every second; each third time they are broken for a while.
+    /// Replaces the certificates of both ends every second. Their keys stay, so that a program that starts
+    /// in between finds a pair.
     pub(crate) fn replace(&self, log: EventLog) -> Replacing {
         let stop = Arc::new(AtomicBool::new(false));
         if self.transport == Transport::Tcp {
             return Replacing { stop, thread: None };
         }
         let (ca, folder, stopped) = (Arc::clone(&self.ca), self.folder.clone(), Arc::clone(&stop));
+        let pairs = self.pairs.clone();
         let thread = thread::spawn(move || {
-            for round in 1_u64.. {
+            loop {
                 let deadline = Deadline::after(EVERY);
                 while !deadline.has_passed() {
                     if stopped.load(Ordering::Acquire) {
@@ -99,13 +107,9 @@ impl Doors {
                     }
                     thread::sleep(LOOK);
                 }
-                for name in ["server", "client"] {
-                    // A program that starts now waits for no other: only the key is broken, and the
-                    // pair whole again at once.
-                    if round.is_multiple_of(3) {
-                        let _ = replace(&folder.join(format!("{name}-key.pem")), "broken");
-                    }
-                    let _ = issue(&ca, &folder, name);
+                for (name, pair) in &pairs {
+                    let path = folder.join(format!("{name}.pem"));
+                    let _ = replace(&path, &ca.renew(&NAMES, pair).certificate);
                 }
                 log.record(ChaosEvent::CertificatesReplaced);
             }
@@ -130,11 +134,4 @@ impl Replacing {
             let _ = thread.join();
         }
     }
-}
-
-fn issue(ca: &TestCa, folder: &Path, name: &str) -> Result<()> {
-    let pair = ca.sign(&["127.0.0.1", "chaos.example"]);
-    pair.write(folder, name)
-        .context("can't write a certificate")?;
-    Ok(())
 }
