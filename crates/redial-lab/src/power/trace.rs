@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// The system calls that change files or sockets, or sync.
 pub(crate) const CALLS: &str = "openat,creat,write,pwrite64,writev,pwritev,pwritev2,sendto,sendmsg,\
@@ -95,18 +95,22 @@ impl Trace {
         }
         if let Some(resumed) = rest.strip_prefix("<... ") {
             let index = self.begun.remove(thread).context("nothing had begun")?;
-            self.end(index, result_of(resumed));
+            let result = result_of(resumed);
+            ensure_named(resumed, result)?;
+            self.end(index, result);
             return Ok(());
         }
         let (name, args) = rest.split_once('(').context("expected a system call")?;
         let index = self.events.len();
+        let result = result_of(rest);
+        ensure_named(name, result)?;
         let what = self.what(name, args)?;
         let done = usize::MAX;
         self.events.push(Event { done, what });
         if rest.ends_with("<unfinished ...>") {
             self.begun.insert(thread.to_owned(), index);
         } else {
-            self.end(index, result_of(rest));
+            self.end(index, result);
         }
         Ok(())
     }
@@ -154,11 +158,26 @@ impl Trace {
                 }
             }
             "openat" => What::Nothing,
-            // The registers of a thread that is killed at this moment.
-            _ if name.starts_with("syscall_") => What::Nothing,
+            // The registers of a thread that is killed at this moment, or nothing that could be read.
+            _ if name.starts_with("syscall_") || is_unnamed(name) => What::Nothing,
             _ => bail!("a system call that is not understood here"),
         })
     }
+}
+
+/// Whether strace could not read what was called: its thread is killed at this moment, before the call.
+fn is_unnamed(name: &str) -> bool {
+    name.starts_with("??")
+}
+
+/// A call that has a result was made: unnamed, it may be one that matters.
+fn ensure_named(name: &str, result: Option<i64>) -> Result<()> {
+    let is_known = !is_unnamed(name) || result.is_none();
+    ensure!(
+        is_known,
+        "a system call that strace could not name has ended"
+    );
+    Ok(())
 }
 
 /// The path of the descriptor that the arguments begin with, as `3<\x2f...>`.
@@ -248,6 +267,58 @@ mod tests {
             matches!(trace.events[2].what, What::Nothing),
             "not complete"
         );
+    }
+
+    /// The kind of fault: a line that strace writes of a thread that is being killed stops the check.
+    #[test]
+    fn a_thread_that_is_killed_before_its_call_was_read_has_done_nothing() {
+        for end in [
+            "",
+            "7 <... ??? resumed>) = ?",
+            "7 +++ killed by SIGKILL +++",
+        ] {
+            for line in [
+                "7  ???( <unfinished ...>",
+                "7 ????( <unfinished ...>",
+                "7 ???() = ?",
+                "7 ???( = ? <unavailable>",
+                "7 syscall_0xffffffffffffffff(0x1, 0x2 <unfinished ...>",
+            ] {
+                let mut trace = Trace::default();
+                trace.line(line).unwrap();
+                if !end.is_empty() && (line.contains("unfinished") || end.contains("+++")) {
+                    trace.line(end).unwrap();
+                }
+                trace.die();
+                let [event] = &trace.events[..] else {
+                    panic!("{line}")
+                };
+                assert!(matches!(event.what, What::Nothing), "{line}");
+                assert_eq!(event.done, 1, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_is_killed_as_it_is_resumed_may_be_complete() {
+        let mut trace = Trace::default();
+        for line in [
+            r#"7 pwrite64(12<\x2f\x61>, "\x01\x02\x03", 3, 40 <unfinished ...>"#,
+            "7 <... pwrite64 resumed> <unfinished ...>) = ?",
+            "7 +++ killed by SIGKILL +++",
+        ] {
+            trace.line(line).unwrap();
+        }
+        trace.die();
+        assert!(matches!(&trace.events[0].what, What::Write { data, .. } if data.len() == 3));
+    }
+
+    #[test]
+    fn an_unnamed_call_with_a_result_is_an_error() {
+        assert!(Trace::default().line("7 ???() = 3").is_err());
+        let mut trace = Trace::default();
+        trace.line("7 ???( <unfinished ...>").unwrap();
+        assert!(trace.line("7 <... ??? resumed>) = 0").is_err());
     }
 
     #[test]
