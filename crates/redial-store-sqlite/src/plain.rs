@@ -18,10 +18,16 @@ enum Generation {
     Empty,
     /// Rows are appended to it.
     Current,
-    /// Since when, in the time that the server was awake. It is known from the batch after: only what is
-    /// handed in after the latest commit is no earlier than its records.
-    Closed(Option<Duration>),
+    /// Nothing is appended any more. Its life begins when the time has been told so often.
+    Closing(u64),
+    /// Its life has begun, at this time awake.
+    Closed(Duration),
 }
+
+/// The life of a closed generation begins when the time is told for the second time after its closing. What
+/// the batch before waited for may have told the time before the latest records were durable; what comes
+/// after is handed in when all that was written up to the closing has been committed.
+const TELLINGS: u64 = 2;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -34,6 +40,9 @@ pub(crate) struct Plain {
     since: Option<Duration>,
     /// The latest time that the server has told.
     awake: Duration,
+    /// How often it has told one, once at most each time that the writer takes jobs. Batches that run
+    /// what was left over, or again what was undone, know no later time than the one before.
+    told: u64,
     ttl: Duration,
 }
 
@@ -53,6 +62,7 @@ impl Plain {
             current: 0,
             since: None,
             awake,
+            told: 0,
             ttl,
         }
     }
@@ -64,13 +74,12 @@ impl Plain {
 
     /// Takes over the generations of a file. Those with rows begin a new life.
     pub(crate) fn recover(&mut self, has_rows: [bool; GENERATIONS]) {
-        self.generations = has_rows.map(|has_rows| {
-            if has_rows {
-                Generation::Closed(None)
-            } else {
-                Generation::Empty
-            }
-        });
+        let closing = self.closing();
+        self.generations = has_rows.map(
+            |has_rows| {
+                if has_rows { closing } else { Generation::Empty }
+            },
+        );
         // Where there is no empty one, rows join the last: their lives can only be longer.
         let empty = has_rows.iter().position(|has_rows| !has_rows);
         self.current = empty.unwrap_or(GENERATIONS - 1);
@@ -84,9 +93,16 @@ impl Plain {
         self.current
     }
 
-    /// The server has been awake for so long.
-    pub(crate) fn set_awake(&mut self, awake: Duration) {
+    /// The writer has taken jobs, of which the latest says that the server has been awake for so long; `None`
+    /// if none says it.
+    pub(crate) fn tell(&mut self, awake: Option<Duration>) {
+        let Some(awake) = awake else { return };
         self.awake = self.awake.max(awake);
+        self.told += 1;
+    }
+
+    fn closing(&self) -> Generation {
+        Generation::Closing(self.told + TELLINGS)
     }
 
     /// When [`turn`](Self::turn) has something to do.
@@ -95,8 +111,8 @@ impl Plain {
             .generations
             .iter()
             .filter_map(|generation| match generation {
-                Generation::Closed(Some(since)) => Some(since.saturating_add(self.ttl)),
-                Generation::Closed(None) => Some(Duration::ZERO),
+                Generation::Closed(since) => Some(since.saturating_add(self.ttl)),
+                Generation::Closing(_) => Some(Duration::ZERO),
                 Generation::Empty | Generation::Current => None,
             });
         let current = self.since.map(|since| since.saturating_add(self.ttl / 4));
@@ -107,8 +123,8 @@ impl Plain {
     /// next batches. If the batch is undone, its rows live longer.
     pub(crate) fn turn(&mut self) -> Option<usize> {
         for generation in &mut self.generations {
-            if *generation == Generation::Closed(None) {
-                *generation = Generation::Closed(Some(self.awake));
+            if matches!(generation, Generation::Closing(told) if self.told >= *told) {
+                *generation = Generation::Closed(self.awake);
             }
         }
         if self
@@ -119,18 +135,18 @@ impl Plain {
                 .iter()
                 .position(|one| *one == Generation::Empty)
         {
-            self.generations[self.current] = Generation::Closed(None);
+            self.generations[self.current] = self.closing();
             self.generations[next] = Generation::Current;
             self.current = next;
             self.since = None;
         }
         let expired = self.generations.iter().position(|generation| {
-            matches!(generation, Generation::Closed(Some(since)) if self.awake >= since.saturating_add(self.ttl))
+            matches!(generation, Generation::Closed(since) if self.awake >= since.saturating_add(self.ttl))
         })?;
         // The time of a call that runs has not begun.
         let runs = |row: &Row| row.generation == expired && row.state == State::Running;
         if self.started.values().any(runs) {
-            self.generations[expired] = Generation::Closed(None);
+            self.generations[expired] = self.closing();
             return None;
         }
         self.started.retain(|_, row| row.generation != expired);
@@ -149,8 +165,11 @@ mod tests {
 
     /// Lets time pass; returns the generations that were emptied.
     fn pass(plain: &mut Plain, until: u64) -> Vec<usize> {
-        plain.set_awake(s(until));
-        std::iter::repeat_with(|| plain.turn())
+        let turn = || {
+            plain.tell(Some(s(until)));
+            plain.turn()
+        };
+        std::iter::repeat_with(turn)
             .take(GENERATIONS)
             .flatten()
             .collect()
@@ -214,5 +233,66 @@ mod tests {
         assert_eq!(plain.due(), s(125));
         assert_eq!(pass(&mut plain, 125).len(), 1);
         assert_eq!(plain.due(), Duration::MAX);
+    }
+
+    /// When the generation is emptied at the latest time, with a telling every second from then on.
+    fn gone(plain: &mut Plain, generation: usize, from: u64) -> u64 {
+        (from..)
+            .find(|at| pass(plain, *at).contains(&generation))
+            .unwrap()
+    }
+
+    /// The kind of fault: a life that begins before its records are durable, since a batch dates them by
+    /// a time that was told before.
+    #[test]
+    fn what_was_left_over_closes_nothing_as_of_before_its_records() {
+        let mut plain = Plain::new(s(100), s(0));
+        let mut has_rows = [true; GENERATIONS];
+        has_rows[1] = false;
+        plain.recover(has_rows);
+        pass(&mut plain, 99);
+        let generation = plain.append();
+        // A batch that finds no empty generation, and makes one. Its handlers take until 190.
+        plain.generations = plain.generations.map(|one| match one {
+            Generation::Empty => Generation::Closed(s(99)),
+            other => other,
+        });
+        plain.generations[0] = Generation::Closed(s(0));
+        plain.tell(Some(s(130)));
+        assert_eq!(plain.turn(), Some(0));
+        assert_eq!(plain.append(), generation);
+        // What it has left over: one batch closes the generation, the next would date it.
+        plain.turn();
+        assert_ne!(plain.append(), generation);
+        plain.turn();
+        // Handed in while the first batch ran.
+        plain.tell(Some(s(150)));
+        plain.turn();
+        assert!(gone(&mut plain, generation, 190) >= 290);
+    }
+
+    #[test]
+    fn a_batch_that_runs_again_dates_nothing_by_the_time_that_it_began_with() {
+        let mut plain = Plain::new(s(100), s(0));
+        let generation = plain.append();
+        // Handed in at 30, while the batch with that row ran, which took until 60.
+        plain.tell(Some(s(30)));
+        plain.turn();
+        // Undone, and run again with savepoints.
+        plain.turn();
+        assert_ne!(plain.append(), generation);
+        assert!(gone(&mut plain, generation, 60) >= 160);
+    }
+
+    #[test]
+    fn a_batch_that_tells_no_time_dates_nothing() {
+        let mut plain = Plain::new(s(100), s(0));
+        let generation = plain.append();
+        plain.tell(Some(s(30)));
+        plain.turn();
+        // Acknowledgements alone, at 60.
+        plain.tell(None);
+        plain.turn();
+        assert!(gone(&mut plain, generation, 60) >= 160);
     }
 }

@@ -105,13 +105,15 @@ struct Inner {
     /// Jobs were taken before their flush, which is still to come.
     is_early: bool,
     is_writer_idle: bool,
-    awake: Duration,
+    /// What ticks have told since jobs were last taken.
+    awake: Option<Duration>,
     course: Course,
 }
 
 /// What the writer gets.
 pub(crate) struct Taken {
-    pub(crate) awake: Duration,
+    /// For how long the server has been awake, if a tick has told since the last time.
+    pub(crate) awake: Option<Duration>,
     pub(crate) course: Course,
 }
 
@@ -134,7 +136,7 @@ impl Queue {
                 is_ready: false,
                 is_early: false,
                 is_writer_idle: false,
-                awake: Duration::ZERO,
+                awake: None,
                 course: Course::On,
             }),
             changed: Condvar::new(),
@@ -173,7 +175,7 @@ impl Queue {
             return;
         }
         let mut inner = self.lock();
-        inner.awake = inner.awake.max(awake);
+        inner.awake = inner.awake.max(Some(awake));
         self.wake(inner);
     }
 
@@ -213,7 +215,7 @@ impl Queue {
         }
         inner.take(jobs);
         Taken {
-            awake: inner.awake,
+            awake: inner.awake.take(),
             course: inner.course,
         }
     }

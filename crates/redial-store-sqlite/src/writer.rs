@@ -90,7 +90,6 @@ impl Writer {
             if todo.is_empty() {
                 let due = self.memory.plain.due();
                 let taken = self.shared.queue.take(todo, due, None);
-                self.memory.plain.set_awake(taken.awake);
                 match taken.course {
                     Course::On => {}
                     Course::Abandon => {
@@ -102,8 +101,8 @@ impl Writer {
                     }
                     Course::Close => {}
                 }
-                let awake = todo.iter().filter_map(Job::awake).max();
-                self.memory.plain.set_awake(awake.unwrap_or_default());
+                let awake = todo.iter().filter_map(Job::awake).chain(taken.awake).max();
+                self.memory.plain.tell(awake);
             }
             let mut batch = Batch {
                 connection: &writable.connection,
