@@ -7,7 +7,7 @@ use std::{
 };
 
 use redial_server::store::StoreError;
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
 
 /// Why a store can't be opened. Each message names the file and says what to do.
@@ -149,7 +149,12 @@ impl OpenError {
 
 /// What failed, with the file's name and what to do.
 pub(crate) fn describe(path: &Path, error: &rusqlite::Error) -> String {
+    let code = error.sqlite_error().map(|error| error.extended_code);
     let advice = match error.sqlite_error_code() {
+        _ if code == Some(ffi::SQLITE_READONLY_CANTLOCK) => "stop this server",
+        _ if code == Some(ffi::SQLITE_READONLY_DBMOVED) => {
+            "put it back, and the store goes on by itself; or restart the server"
+        }
         Some(ErrorCode::DiskFull) => "make room on its disk; the store then goes on by itself",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "it is damaged: stop the server and restore a backup"

@@ -58,7 +58,10 @@
 //! those who open the file with `sqlite3 -readonly`.
 //!
 //! One store uses a file at a time: a lock on `FILE.lock` keeps others out, and ends with its process. The
-//! lock file may stay. Ids of sessions must never be used twice on one file.
+//! lock file may stay, and should: if it is removed and another store opens the file, the first one commits
+//! nothing any more. A store whose file was moved, removed or replaced notices within 100 ms and executes
+//! nothing more; put back, it goes on. A file must not have two hard links, since SQLite keeps a log for each
+//! name. Ids of sessions must never be used twice on one file.
 //!
 //! # When the disk fails
 //!
@@ -86,6 +89,7 @@ mod memory;
 mod methods;
 mod open;
 mod options;
+mod owned;
 mod plain;
 mod queue;
 mod quiet;

@@ -22,7 +22,8 @@ const TABLES: &str = "
         id INTEGER PRIMARY KEY CHECK (id = 1),
         version INTEGER NOT NULL,
         table_id TEXT NOT NULL,
-        -- Written when the store finds out whether its disk works again.
+        -- Above 20 bits, what the store that has the file drew when it opened it. Below, how often it has
+        -- found out whether its disk works again.
         probes INTEGER NOT NULL
     ) STRICT;
     -- Every number below `below` is acknowledged, but for those in `open`, a JSON array.

@@ -6,13 +6,16 @@ use redial_server::store::{Acknowledged, Resumable};
 use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
 use crate::{
-    encoding,
+    encoding, owned,
     schema::{FINISHED, GENERATIONS, STARTED},
 };
 
 /// See the [module](self).
 pub(crate) struct Statements<'c> {
     connection: &'c Connection,
+    /// This store's, and the one in the file.
+    epoch: Option<i64>,
+    get_epoch: Statement<'c>,
     begin: Statement<'c>,
     commit: Statement<'c>,
     savepoint: Statement<'c>,
@@ -84,10 +87,12 @@ pub(crate) struct Stored {
 }
 
 impl<'c> Statements<'c> {
-    pub(crate) fn new(connection: &'c Connection) -> Result<Self> {
+    pub(crate) fn new(connection: &'c Connection, epoch: Option<i64>) -> Result<Self> {
         let prepare = |sql| connection.prepare(sql);
         Ok(Self {
             connection,
+            epoch,
+            get_epoch: prepare("SELECT probes >> 20 FROM redial_meta")?,
             begin: prepare("BEGIN IMMEDIATE")?,
             commit: prepare("COMMIT")?,
             savepoint: prepare("SAVEPOINT redial_call")?,
@@ -119,8 +124,15 @@ impl<'c> Statements<'c> {
         })
     }
 
+    /// Begins a transaction, unless the file belongs to another store now.
     pub(crate) fn begin(&mut self) -> Result<()> {
-        self.begin.execute([]).map(drop)
+        self.begin.execute([])?;
+        let epoch = self.get_epoch.query_row([], |row| row.get(0))?;
+        if self.epoch == Some(epoch) {
+            Ok(())
+        } else {
+            Err(owned::taken())
+        }
     }
 
     pub(crate) fn commit(&mut self) -> Result<()> {

@@ -16,13 +16,14 @@ use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
     Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, Store, StoreCall, StoreError,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     error::{OpenError, nothing_done},
     lock::Lock,
     open,
     options::SqliteOptions,
+    owned::Owned,
     plain::Plain,
     queue::{Course, Job, Queue},
     readers::Readers,
@@ -76,6 +77,8 @@ impl SqliteStore {
         let path = open::resolve(path)?;
         let lock = Lock::take(&path)?;
         let writable = open::open(&path, &mut options)?;
+        let mut owned = Owned::new(&path);
+        let claimed = owned.claim(&writable.connection);
         let plain = Plain::new(options.ttl, Duration::ZERO);
         let memory = recover::load(&writable.connection, plain)
             .map_err(|error| OpenError::sqlite(&path, error))?;
@@ -93,11 +96,21 @@ impl SqliteStore {
             path: path.clone(),
             options,
             memory,
+            owned,
             lock,
+        };
+        let first = match claimed {
+            Ok(()) => Some(writable),
+            // What needs no room goes on; the writer begins when there is some.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                shared.set_problem(Some(nothing_done(&path, &error)));
+                None
+            }
+            Err(error) => return Err(OpenError::sqlite(&path, error)),
         };
         let thread = thread::Builder::new()
             .name("redial-sqlite".to_owned())
-            .spawn(move || writer.run(writable))
+            .spawn(move || writer.run(first))
             .map_err(|error| OpenError::io(&path, error))?;
         let thread = Mutex::new(Some(thread));
         Ok(Self {

@@ -13,6 +13,7 @@ use crate::{
     memory::Memory,
     open::{self, Writable},
     options::SqliteOptions,
+    owned::Owned,
     queue::{Course, Job},
     recover,
     statements::Statements,
@@ -29,6 +30,7 @@ pub(crate) struct Writer {
     pub(crate) path: PathBuf,
     pub(crate) options: SqliteOptions,
     pub(crate) memory: Memory,
+    pub(crate) owned: Owned,
     /// Released when the thread ends, and the file is closed.
     pub(crate) lock: Lock,
 }
@@ -62,11 +64,11 @@ impl Drop for Leave {
 
 impl Writer {
     /// Runs until the store is closed.
-    pub(crate) fn run(mut self, first: Writable) {
+    pub(crate) fn run(mut self, first: Option<Writable>) {
         // Also if a defect of this crate makes it panic.
         let _leave = Leave(Arc::clone(&self.shared));
         let mut todo = Vec::new();
-        let mut next = Some(first);
+        let mut next = first.or_else(|| self.recover(None, &mut todo));
         while let Some(writable) = next.take() {
             let exit = self.serve(&writable, &mut todo);
             drop(writable);
@@ -80,7 +82,7 @@ impl Writer {
 
     /// Runs batches until the storage fails or the store is closed.
     fn serve(&mut self, writable: &Writable, todo: &mut Vec<Job>) -> Exit {
-        let mut statements = match Statements::new(&writable.connection) {
+        let mut statements = match Statements::new(&writable.connection, self.owned.epoch) {
             Ok(statements) => statements,
             Err(error) => return self.failed(error),
         };
@@ -103,6 +105,9 @@ impl Writer {
                 }
                 let awake = todo.iter().filter_map(Job::awake).chain(taken.awake).max();
                 self.memory.plain.tell(awake);
+            }
+            if let Err(error) = self.owned.look(&writable.connection) {
+                return self.failed(error);
             }
             let mut batch = Batch {
                 connection: &writable.connection,
@@ -203,6 +208,8 @@ impl Writer {
     ) -> Result<(Writable, Option<bool>), String> {
         // Without any connection the file is read anew, and not as it was left in memory.
         self.shared.readers.drop_idle();
+        let describe = |error| describe(&self.path, &error);
+        self.owned.look_at_file().map_err(describe)?;
         let writable =
             open::reopen(&self.path, &self.options).map_err(|error| error.to_string())?;
         if writable.table != self.shared.table {
@@ -211,8 +218,10 @@ impl Writer {
                 "{file}: replaced by another file; restart the server"
             ));
         }
+        self.owned.claim(&writable.connection).map_err(describe)?;
         let checked = self.check(&writable.connection, unsettled);
-        let is_there = checked.map_err(|error| describe(&self.path, &error))?;
+        let is_there = checked.map_err(|error| crate::error::describe(&self.path, &error))?;
+        self.owned.reopened();
         Ok((writable, is_there))
     }
 
@@ -228,7 +237,7 @@ impl Writer {
         if is_busy && unsettled.is_some() {
             return Err(in_use());
         }
-        let mut statements = Statements::new(connection)?;
+        let mut statements = Statements::new(connection, self.owned.epoch)?;
         statements.begin()?;
         statements.probe()?;
         statements.commit()?;

@@ -8,6 +8,7 @@ mod growth;
 mod guarded;
 mod joined;
 mod opening;
+mod owned;
 mod principals;
 mod rig;
 mod unruly;

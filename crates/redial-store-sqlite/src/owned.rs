@@ -1,0 +1,125 @@
+//! Whether the file is still this store's own: the one under its name, which no other store has opened since.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, Error, Result, ffi};
+
+use crate::clock;
+
+/// How often it is looked whether the files are where they were. Calls that are acknowledged in between are
+/// in the file that was moved, or lost with the one that was removed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Which file a name stands for. On other systems than Unix, only that there is one.
+type Identity = Option<(u64, u64)>;
+
+/// The lock keeps other stores out as long as the lock file is where it was. After that the epoch does: each
+/// store draws one when it opens the file, and commits nothing once there is another.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    path: PathBuf,
+    /// `None` until it could be written.
+    pub(crate) epoch: Option<i64>,
+    file: Identity,
+    /// The log and its index, as the present connection has them open.
+    log: [Identity; 2],
+    next_look: Instant,
+}
+
+impl Owned {
+    /// For a file that has just been opened, and is locked.
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            epoch: None,
+            file: identity(path),
+            log: log(path),
+            next_look: clock::now() + LOOK,
+        }
+    }
+
+    /// Takes the file away from any store that still has it open.
+    pub(crate) fn claim(&mut self, connection: &Connection) -> Result<()> {
+        if self.epoch.is_none() {
+            // Random, for a counter would be the same in two copies. The low bits count probes.
+            let draw = "UPDATE redial_meta SET probes = (random() & 0x7ffffffff) << 20 \
+                        RETURNING probes >> 20";
+            self.epoch = Some(connection.query_row(draw, [], |row| row.get(0))?);
+        }
+        Ok(())
+    }
+
+    /// Whether the file is where it was.
+    pub(crate) fn look_at_file(&self) -> Result<()> {
+        if self.file.is_some() && identity(&self.path) == self.file {
+            return Ok(());
+        }
+        let why = "moved, removed or replaced while it was open";
+        Err(failure(ffi::SQLITE_READONLY_DBMOVED, why))
+    }
+
+    /// The file was opened again, and has another log.
+    pub(crate) fn reopened(&mut self) {
+        self.log = log(&self.path);
+    }
+
+    /// Looks from time to time. After an error the connection has to be closed.
+    pub(crate) fn look(&mut self, connection: &Connection) -> Result<()> {
+        let now = clock::now();
+        if now < self.next_look {
+            return Ok(());
+        }
+        self.next_look = now + LOOK;
+        self.look_at_file()?;
+        if log(&self.path) == self.log || !saves_log(connection)? {
+            return Ok(());
+        }
+        let why = "its -wal or -shm was removed while it was open; all that it held is saved";
+        Err(failure(ffi::SQLITE_READONLY_DBMOVED, why))
+    }
+}
+
+/// Moves all that the log holds to the file, as long as no old read is in the way.
+fn saves_log(connection: &Connection) -> Result<bool> {
+    let sql = "PRAGMA wal_checkpoint(PASSIVE)";
+    connection.query_row(sql, [], |row| {
+        Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+    })
+}
+
+/// Another store has drawn an epoch.
+pub(crate) fn taken() -> Error {
+    let why = "another store has opened it, by another name or because its lock file was removed";
+    failure(ffi::SQLITE_READONLY_CANTLOCK, why)
+}
+
+fn failure(code: i32, why: &str) -> Error {
+    Error::SqliteFailure(ffi::Error::new(code), Some(why.to_owned()))
+}
+
+fn log(path: &Path) -> [Identity; 2] {
+    ["-wal", "-shm"].map(|end| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        identity(Path::new(&name))
+    })
+}
+
+fn identity(path: &Path) -> Identity {
+    fs::metadata(path).ok().as_ref().map(number)
+}
+
+#[cfg(unix)]
+fn number(metadata: &fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn number(_: &fs::Metadata) -> (u64, u64) {
+    (0, 0)
+}

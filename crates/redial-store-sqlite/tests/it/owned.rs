@@ -1,0 +1,183 @@
+//! The kind of fault: calls are acknowledged into a file that is no longer the store's own, and are lost or
+//! executed twice.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use redial_server::store::{Claimed, Executed, Store, StoreError};
+use redial_store_sqlite::{SqliteStore, Transaction};
+
+use crate::{
+    rig::{Folder, options},
+    workbench::{Workbench, call, hand_in, open_session},
+};
+
+/// A row for each run of a handler.
+fn insert(transaction: &Transaction<'_>) -> Result<usize, redial_server::Abort> {
+    Ok(transaction.execute("INSERT INTO counter VALUES (hex(randomblob(8)), 1)", [])?)
+}
+
+fn run(store: &SqliteStore, number: u64) -> Result<Executed, StoreError> {
+    let answer = hand_in(store, call(number, number), insert);
+    store.flush();
+    answer.recv_timeout(Duration::from_secs(60)).unwrap()
+}
+
+fn rows(path: &Path) -> i64 {
+    let store = options().open(path).unwrap();
+    let count = store.read(|connection| {
+        connection.query_row("SELECT count(*) FROM counter", [], |row| row.get(0))
+    });
+    count.unwrap()
+}
+
+/// Runs calls until one comes out as expected. Returns it, and how many were acknowledged before.
+fn run_until<T>(
+    store: &SqliteStore,
+    numbers: std::ops::RangeFrom<u64>,
+    mut expected: impl FnMut(&Result<Executed, StoreError>) -> Option<T>,
+) -> (T, i64) {
+    let mut acknowledged = 0;
+    for number in numbers.take(100_000) {
+        let answer = run(store, number);
+        if let Some(found) = expected(&answer) {
+            return (found, acknowledged);
+        }
+        acknowledged += i64::from(answer.is_ok());
+    }
+    panic!("{acknowledged} calls went on as if nothing had happened");
+}
+
+fn refusal(answer: &Result<Executed, StoreError>) -> Option<StoreError> {
+    answer.as_ref().err().cloned()
+}
+
+#[test]
+fn a_store_whose_lock_file_was_removed_stops_when_another_has_opened_the_file() {
+    let folder = Folder::new();
+    let path = folder.file("it.db");
+    let first = options().open(&path).unwrap();
+    open_session(&first);
+    run(&first, 0).unwrap();
+    fs::remove_file(folder.file("it.db.lock")).unwrap();
+    let second = options().open(&path).unwrap();
+    run(&second, 1).unwrap();
+    // The first doesn't know of this call, and would execute it again.
+    let refused = run(&first, 1).unwrap_err();
+    assert!(!refused.is_uncertain, "{refused}");
+    assert!(
+        refused.message.contains("another store has opened it"),
+        "{refused}"
+    );
+    assert!(refused.message.contains("stop this server"), "{refused}");
+    assert!(run(&first, 2).is_err());
+    run(&second, 3).unwrap();
+    drop(first);
+    run(&second, 4).unwrap();
+    drop(second);
+    assert_eq!(rows(&path), 4);
+}
+
+#[cfg(unix)]
+#[test]
+fn two_names_of_one_file_are_one_store() {
+    let folder = Folder::new();
+    // The file that it points to is made only when the link is opened.
+    let link = folder.file("link.db");
+    std::os::unix::fs::symlink(folder.file("it.db"), &link).unwrap();
+    let first = options().open(&link).unwrap();
+    open_session(&first);
+    run(&first, 0).unwrap();
+    let Ok(second) = options().open(folder.file("it.db")) else {
+        return;
+    };
+    run(&second, 1).unwrap();
+    assert!(run(&first, 1).is_err());
+}
+
+/// Takes the file away from a store that has acknowledged three calls.
+#[cfg(unix)]
+fn without_file(take: impl FnOnce(&Path)) -> (Workbench, StoreError, i64) {
+    let bench = Workbench::new(options());
+    for number in 0..3 {
+        run(&bench.store, number).unwrap();
+    }
+    take(&bench.file());
+    let (refused, acknowledged) = run_until(&bench.store, 3.., refusal);
+    assert!(!refused.is_uncertain, "{refused}");
+    assert!(
+        refused.message.contains("moved, removed or replaced"),
+        "{refused}"
+    );
+    assert!(bench.store.problem().is_some());
+    (bench, refused, acknowledged + 3)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_removed_or_replaced_takes_no_calls() {
+    without_file(|file| fs::remove_file(file).unwrap());
+    // By a copy of the same store.
+    without_file(|file| {
+        let copy = file.with_extension("copy");
+        fs::copy(file, &copy).unwrap();
+        fs::rename(copy, file).unwrap();
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_moved_and_is_back_goes_on_with_every_call() {
+    let names = |file: &Path| {
+        ["", "-wal", "-shm"].map(|end| {
+            let name = |stem: &str| PathBuf::from(format!("{}{stem}{end}", file.display()));
+            (name(""), name(".moved"))
+        })
+    };
+    let (bench, _, acknowledged) = without_file(|file| {
+        for (from, to) in names(file) {
+            fs::rename(from, to).unwrap();
+        }
+    });
+    for (to, from) in names(&bench.file()) {
+        if from.exists() {
+            fs::rename(from, to).unwrap();
+        }
+    }
+    let is_executed = |answer: &Result<Executed, StoreError>| answer.is_ok().then_some(());
+    run_until(&bench.store, 1_000_000.., is_executed);
+    assert_eq!(bench.store.problem(), None);
+    assert_eq!(
+        bench.number("SELECT count(*) FROM counter"),
+        acknowledged + 1
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_that_was_removed_takes_no_call_along() {
+    for end in ["-wal", "-shm"] {
+        let bench = Workbench::new(options());
+        for number in 0..3 {
+            run(&bench.store, number).unwrap();
+        }
+        let log = PathBuf::from(format!("{}{end}", bench.file().display()));
+        fs::remove_file(&log).unwrap();
+        let (_, acknowledged) = run_until(&bench.store, 3.., |_| log.exists().then_some(()));
+        // As a kill would leave it.
+        let copy = bench.folder.file("copy.db");
+        fs::copy(bench.file(), &copy).unwrap();
+        let new = PathBuf::from(format!("{}-wal", bench.file().display()));
+        fs::copy(new, bench.folder.file("copy.db-wal")).unwrap();
+        assert!(rows(&copy) >= 3 + acknowledged, "{end}");
+        // A call from before is on record.
+        let again = run(&bench.store, 2);
+        assert!(
+            matches!(again, Ok(Executed::Claimed(Claimed::Acknowledged))),
+            "{again:?}"
+        );
+    }
+}
