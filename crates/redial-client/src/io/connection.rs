@@ -208,12 +208,11 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Connection<'a, Io> {
             self.acks_at = None;
         }
         let Housekeeping {
-            hello_at,
-            renew_at,
+            handshake_at,
             surplus_at,
             ..
         } = self.housekeeping;
-        let next = [hello_at, renew_at, surplus_at, self.acks_at, self.close_at];
+        let next = [handshake_at, surplus_at, self.acks_at, self.close_at];
         let next = next.into_iter().flatten().min();
         if next != self.timer_at
             && let Some(at) = next

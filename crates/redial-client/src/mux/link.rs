@@ -134,6 +134,15 @@ impl Link {
         self.must_attach && self.attached.is_none() || self.auth.is_awaited
     }
 
+    /// When the hello is to be sent again, or a token shown again.
+    pub(super) fn handshake_at(&self) -> Option<Instant> {
+        let hello_at = self.hello.as_ref().map(|hello| hello.again_at);
+        match self.auth.renew_at {
+            None => hello_at,
+            Some(at) => Some(hello_at.map_or(at, |hello_at| hello_at.min(at))),
+        }
+    }
+
     /// Whether the connection does what it can be expected to.
     pub(super) fn works(&self) -> bool {
         self.is_connected && !self.is_suspect && !self.is_stuck && !self.is_leaving

@@ -12,12 +12,10 @@ use crate::{lateness::is_late, wake_list::replace_waker};
 /// What a driver has to do besides reading and writing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Housekeeping {
-    /// When the hello is to be sent again.
-    pub(crate) hello_at: Option<Instant>,
+    /// When the hello is to be sent again, or a token shown again.
+    pub(crate) handshake_at: Option<Instant>,
     /// Whether this driver sends acks when nothing has been written for a while.
     pub(crate) sends_acks: bool,
-    /// When a token is to be shown again.
-    pub(crate) renew_at: Option<Instant>,
     /// When to look whether the connection is still needed.
     pub(crate) surplus_at: Option<Instant>,
     /// The shortest deadline of the calls that may be in flight, in milliseconds.
@@ -56,9 +54,8 @@ impl Mux {
         let sends_acks = self.sessions.ack_link == Some(link);
         let link = &self.links[link];
         Housekeeping {
-            hello_at: link.hello.as_ref().map(|hello| hello.again_at),
+            handshake_at: link.handshake_at(),
             sends_acks,
-            renew_at: link.auth.renew_at,
             surplus_at: link.surplus_at,
             shortest_deadline_ms: link.shortest_deadline_ms(),
             is_closing: self.is_closing,

@@ -175,7 +175,10 @@ impl Finished {
             hash: new.hash,
             expires,
         });
-        for text in parts.beside() {
+        if let Some(owner) = parts.owner {
+            self.bytes.extend(owner);
+        }
+        if let Some(text) = parts.text {
             self.bytes.extend(text);
         }
         self.bytes.extend(new.outcome);
@@ -280,13 +283,9 @@ struct Parts<'k> {
     text: Option<&'k [u8]>,
 }
 
-impl<'k> Parts<'k> {
+impl Parts<'_> {
     fn is_uuid(&self) -> bool {
         self.text.is_none()
-    }
-
-    fn beside(self) -> impl Iterator<Item = &'k [u8]> {
-        self.owner.into_iter().chain(self.text)
     }
 }
 
@@ -330,6 +329,13 @@ fn owned_parts(owned: &OwnedKey) -> Parts<'_> {
     }
 }
 
+/// What lies beside the record of a principal's id, in bytes.
+#[cold]
+fn owned_bytes(owned: &OwnedKey) -> usize {
+    let Parts { owner, text, .. } = owned_parts(owned);
+    owner.map_or(0, <[u8]>::len) + text.map_or(0, <[u8]>::len)
+}
+
 /// Which kind of key it is, and how long what lies beside the record.
 fn short(owner_bytes: usize, text: &[u8], kind: u128) -> ShortKey {
     let number = (owner_bytes as u128) << 64 | (text.len() as u128) << 2 | kind;
@@ -341,8 +347,11 @@ const RECORD_BYTES: usize = size_of::<Record>() + BESIDE_BYTES;
 
 /// The memory of a record with an outcome of this length, in bytes.
 pub(super) fn record_bytes(key: &CallKey, outcome_bytes: usize) -> usize {
-    let beside = parts(key).beside().map(<[u8]>::len);
-    RECORD_BYTES + beside.sum::<usize>() + outcome_bytes
+    let beside = match key {
+        CallKey::Owned(owned) => owned_bytes(owned),
+        key => key.heap_bytes(),
+    };
+    RECORD_BYTES + beside + outcome_bytes
 }
 
 #[cfg(test)]
