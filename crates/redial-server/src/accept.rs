@@ -5,7 +5,6 @@ use std::{future::Future, sync::Arc};
 
 use redial_protocol::{ErrorCode, ErrorObject, Id};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
     caller::Caller,
@@ -82,12 +81,25 @@ impl Server {
         self.shared.closed.cancelled().await;
     }
 
-    fn accept<Io>(&self, io: Io, caller: Caller, open: impl Open<Io>)
+    /// The connection has its place when this returns: the next one may need it.
+    fn accept<Io, O: Open<Io>>(&self, io: Io, caller: Caller, open: O)
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (server, opening) = (self.clone(), self.shared.listeners.token());
-        tokio::spawn(async move { server.begin(io, caller, opening, open).await });
+        match self.enter(&caller, self.most_connections()) {
+            Ok(place) => {
+                tokio::spawn(open.serve(self.clone(), io, place, caller));
+            }
+            Err(error) if O::SPEAKS_AT_ONCE => {
+                // A shutdown waits for it.
+                let (server, refusing) = (self.clone(), self.shared.listeners.token());
+                tokio::spawn(async move {
+                    server.shared.goodbyes.say(io, &frame(&error)).await;
+                    drop(refusing);
+                });
+            }
+            Err(_) => {}
+        }
     }
 
     /// Accepts a connection that has the last descriptor: either another one makes room for it, as in a
@@ -99,28 +111,6 @@ impl Server {
                 tokio::spawn(open.serve(self.clone(), io, place, caller));
             }
             Err(error) if O::SPEAKS_AT_ONCE => L::dismiss(io, &frame(&error)),
-            Err(_) => {}
-        }
-    }
-
-    /// `opening` is there until the connection is entered, so that a shutdown waits for it.
-    async fn begin<Io, O: Open<Io>>(
-        &self,
-        io: Io,
-        caller: Caller,
-        opening: TaskTrackerToken,
-        open: O,
-    ) where
-        Io: AsyncRead + AsyncWrite + Unpin,
-    {
-        match self.enter(&caller, self.most_connections()) {
-            Ok(place) => {
-                drop(opening);
-                open.serve(self.clone(), io, place, caller).await;
-            }
-            Err(error) if O::SPEAKS_AT_ONCE => {
-                self.shared.goodbyes.say(io, &frame(&error)).await;
-            }
             Err(_) => {}
         }
     }
@@ -186,4 +176,22 @@ fn frame(error: &ErrorObject) -> Vec<u8> {
     let mut frame = Vec::new();
     write_unasked_error(&mut frame, error);
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kind: a decision about connections that looks at a list to which they come later. Instance: a
+    /// server takes many at once out of its backlog, the last of which gets the last descriptor, and
+    /// finds no other one that could make room.
+    #[tokio::test]
+    async fn a_connection_has_its_place_before_the_next_one_is_accepted() {
+        let server = Server::builder().build().unwrap();
+        for number in 1..=3 {
+            let (_peer, io) = tokio::io::duplex(64);
+            server.accept(io, Caller::default(), Plainly);
+            assert_eq!(server.stats().connections, number);
+        }
+    }
 }

@@ -6,9 +6,13 @@ use std::{
     time::Duration,
 };
 
+#[cfg(target_os = "linux")]
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
+#[cfg(target_os = "linux")]
+use crate::frozen_programs::signal;
 use crate::{
     counter_server::CounterServer,
     frozen_programs::{receive, send},
@@ -40,8 +44,23 @@ async fn connect(from: &str, server: &CounterServer) -> TcpStream {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn one_address_that_takes_all_descriptors_shuts_no_other_one_out() {
+    others_get_in(|_, _| {}).await;
+}
+
+/// The server takes all connections out of its backlog before it serves any.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nor_does_one_whose_connections_came_while_the_server_was_stopped() {
+    others_get_in(signal).await;
+}
+
+/// Stops the server, if that is what `signal` does, until all of the first address have connected, and
+/// the first other one.
+#[cfg(target_os = "linux")]
+async fn others_get_in(signal: fn(&CounterServer, Signal)) {
     let server = start("ulimit -n 40");
     let mut held = Vec::new();
+    signal(&server, Signal::STOP);
     for _ in 0..60 {
         held.push(connect("127.0.0.1", &server).await);
     }
@@ -52,6 +71,7 @@ async fn one_address_that_takes_all_descriptors_shuts_no_other_one_out() {
             &mut other,
             &json!({"id": id, "method": "inc", "params": {"key": "k"}}),
         );
+        signal(&server, Signal::CONT);
         let reply: Value = serde_json::from_str(&receive(&mut other)).unwrap();
         assert_eq!(reply["result"]["value"], number + 1, "{reply}");
         held.push(other);
