@@ -22,7 +22,11 @@ const HOSTILE: [&str; 8] = [
 ];
 
 /// How long a program runs before it counts as working.
-const PATIENCE_MS: u64 = 1_000;
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long it has to refuse what it can't take: on a machine with other work an interpreter alone
+/// takes a second to start.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How programs call the numbers in their help.
 const NUMBERS: [&str; 8] = ["N", "D", "F", "P", "S", "MS", "MS:SHAPE", "PERCENT"];
@@ -31,7 +35,7 @@ struct Program {
     command: fn() -> Option<Command>,
     /// Flags that let it end soon, unless they are what is tried.
     base: Vec<(&'static str, String)>,
-    run: fn(Command) -> Ended,
+    run: fn(Command, Duration) -> Ended,
 }
 
 #[derive(Debug)]
@@ -55,12 +59,12 @@ impl Program {
         flags
     }
 
-    fn given(&self, flag: &str, value: &str) -> Ended {
+    fn given(&self, flag: &str, value: &str, patience: Duration) -> Ended {
         let mut command = (self.command)().expect("it is there");
         let others = self.base.iter().filter(|(name, _)| *name != flag);
         command.args(others.map(|(name, value)| format!("{name}={value}")));
         command.arg(format!("{flag}={value}"));
-        (self.run)(command)
+        (self.run)(command, patience)
     }
 
     /// Gives every flag every hostile number, and both ends of its range.
@@ -69,19 +73,19 @@ impl Program {
         assert!(flags.len() >= at_least, "{flags:?}");
         for flag in &flags {
             for value in HOSTILE {
-                if let Ended::Refused(text) = self.given(flag, value) {
+                if let Ended::Refused(text) = self.given(flag, value, PATIENCE) {
                     assert!(text.contains(flag), "{flag}={value}: {text}");
                     let has_range = text.contains("expected ") && ends(&text).is_some();
                     assert!(has_range, "{flag}={value}: {text}");
                 }
             }
-            let Ended::Refused(text) = self.given(flag, "many") else {
+            let Ended::Refused(text) = self.given(flag, "many", REFUSAL_PATIENCE) else {
                 panic!("{flag} takes any word");
             };
             let (least, most) = ends(&text).expect("a range");
             // Of two numbers, as in MS:SHAPE, the ranges of both are named, and this is no end.
             for end in [least, most] {
-                let ended = self.given(flag, &end);
+                let ended = self.given(flag, &end, PATIENCE);
                 let is_pair = text.contains("MS:SHAPE");
                 assert!(
                     is_pair || matches!(ended, Ended::Ran),
@@ -122,15 +126,16 @@ fn refused_or_ran(output: &Output) -> Ended {
     }
 }
 
-/// Runs to the end, or for as long as shows that it works.
-fn run_to_the_end(mut command: Command) -> Ended {
+/// Runs to the end, or for so long, which shows that it works.
+fn run_to_the_end(mut command: Command, patience: Duration) -> Ended {
     let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
-    for _ in 0..PATIENCE_MS / 10 {
+    let pause = Duration::from_millis(10);
+    for _ in 0..patience.as_millis() / pause.as_millis() {
         if child.try_wait().expect("it was started").is_some() {
             return refused_or_ran(&child.wait_with_output().expect("it ends"));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(pause);
     }
     child.kill().expect("it runs");
     let output = child.wait_with_output().expect("it was killed");
@@ -144,7 +149,7 @@ fn is_calm(text: &str) -> bool {
 }
 
 /// Runs until it listens.
-fn run_server(mut command: Command) -> Ended {
+fn run_server(mut command: Command, _: Duration) -> Ended {
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let mut line = String::new();
@@ -306,8 +311,8 @@ fn a_port_is_a_number_too() {
         let Some(mut command) = command else { return };
         command.args([flag, &format!("127.0.0.1:{port}")]);
         let ended = match flag {
-            "--listen" => run_server(command),
-            _ => run_to_the_end(command),
+            "--listen" => run_server(command, REFUSAL_PATIENCE),
+            _ => run_to_the_end(command, REFUSAL_PATIENCE),
         };
         let Ended::Refused(text) = ended else {
             panic!("{flag} {port} is taken");
