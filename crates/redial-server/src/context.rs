@@ -99,8 +99,8 @@ impl Context {
         self.attempt
     }
 
-    /// When the caller stops waiting, if it said so. The execution is not cut off then: its
-    /// outcome is recorded in any case.
+    /// When the caller stops waiting, if it said so; more than a year counts as a year. The execution is
+    /// not cut off then: its outcome is recorded in any case.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -30,7 +30,7 @@ use crate::{
     admission::Ticket,
     batch::{BatchAnswer, LEAST_ANSWER_BYTES},
     caller::Caller,
-    execution,
+    clock, execution,
     fault::{RequestFault, Verdict},
     observe::EventKind,
     outbox::Outbox,
@@ -448,10 +448,11 @@ fn replay_kind(key: &TableKey<Waiter>) -> ReplyKind {
     }
 }
 
-/// When the caller stops waiting; `None` if it did not say, or if that is beyond all clocks.
+/// When the caller stops waiting, if it said so. Handlers reckon with it, so it is no further away than
+/// any server waits.
 fn deadline(request: &Request<'_>, now: Instant) -> Option<Instant> {
     let timeout = Duration::from_millis(request.meta.timeout_ms?);
-    now.checked_add(timeout)
+    Some(clock::after(now, timeout))
 }
 
 /// How many answers a batch has, and how many bytes they take together if all of them give way.

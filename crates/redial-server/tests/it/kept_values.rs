@@ -1,13 +1,13 @@
 //! What a peer sends is bounded before it is kept: no value in one request decides about later ones.
 
 use redial_protocol::{Limits, SessionCall};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{
-    Service, code, executed,
+    Service, code, executed, now,
     session::{ack, attempt, client, config, inc, one_at_a_time, request},
 };
-use redial_server::Config;
+use redial_server::{Config, Context};
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_beyond_all_numbers_is_refused_and_the_next_one_runs() {
@@ -106,4 +106,22 @@ async fn the_largest_numbers_are_taken_for_what_they_mean() {
     let all = request("inc", session, 1, json!({"ack": u64::MAX}));
     let stale = peer.call_json(all).await;
     assert_eq!((code(&stale), executed(&stale)), (-32007, "unknown"));
+}
+
+/// Kind: a number of a peer's that a program reckons with. Instance: a deadline in 584 million years,
+/// which is beyond what fits where a handler passes it on.
+#[tokio::test(start_paused = true)]
+async fn no_handler_sees_a_deadline_further_away_than_a_year() {
+    let start = now().into_std();
+    let time_left = move |_: Value, context: Context| {
+        let deadline = context.deadline();
+        async move { Ok(deadline.map(|deadline| deadline.duration_since(start).as_secs())) }
+    };
+    let server = Service::default().builder().query("time_left", time_left);
+    let (mut peer, session) = client(&server.config(config()).build().unwrap()).await;
+    for (timeout_ms, expected) in [(5_000, 5), (u64::MAX, 365 * 24 * 3600)] {
+        let question = request("time_left", session, 0, json!({"timeout_ms": timeout_ms}));
+        let reply = peer.call_json(question).await;
+        assert_eq!(reply["result"], expected, "{reply}");
+    }
 }
