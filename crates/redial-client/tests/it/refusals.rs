@@ -143,6 +143,11 @@ async fn a_refusal_without_redials_data_ends_the_call_as_unknown() {
     peer.error(&request, -32001, json!(null)).await;
     let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+    // At once, where a server of Redial's that is busy would be asked again until the deadline.
+    assert_eq!(
+        (error.report().attempts(), error.report().total()),
+        (1, ms(0))
+    );
 }
 
 /// Says that so many attempts wait for the call already.

@@ -201,6 +201,22 @@ async fn calls_that_wait_for_room_go_to_the_fresh_connection() {
     }
 }
 
+/// Not when the call ends that has the room, but as soon as the connection is known to be silent.
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_room_go_to_the_fresh_connection_before_there_is_room() {
+    let builder = builder_with(|config| config.max_in_flight = 1);
+    let (client, mut silent, mut network) = connected(builder).await;
+    let only = start(client.request("inc", json!({})).max_attempts(1));
+    let first = silent.next().await;
+    let waiting = inc(&client);
+    let mut fresh = network.accept().await;
+    let request = fresh.next().await;
+    assert_eq!(request.at - first.at, ms(100), "an attempt's timeout");
+    fresh.result(&request, json!(1)).await;
+    waiting.await.unwrap().unwrap();
+    only.await.unwrap().unwrap_err();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dead_peer_is_found_before_the_deadlines_of_its_calls() {
     for (deadline, pinged) in [(8_000, 2_000), (2_000, 1_000), (60_000, 10_000)] {
