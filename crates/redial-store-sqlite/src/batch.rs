@@ -16,7 +16,7 @@ use crate::{
     clock,
     guard::Guard,
     memory::Memory,
-    queue::{Job, Queue, Reply},
+    queue::{Job, Reply},
     statements::Statements,
 };
 
@@ -40,8 +40,6 @@ pub(crate) struct Batch<'a, 'c> {
     pub(crate) statements: &'a mut Statements<'c>,
     pub(crate) guard: &'a Guard,
     pub(crate) memory: &'a mut Memory,
-    /// Where more jobs come from.
-    pub(crate) queue: &'a Queue,
     /// The first thing that this batch has written.
     pub(crate) witness: Option<Witness>,
 }
@@ -137,15 +135,15 @@ impl Batch<'_, '_> {
     /// there were; their replies are in `replies`.
     pub(crate) fn run(
         &mut self,
-        jobs: &mut Vec<Job>,
+        jobs: &mut [Job],
         replies: &mut Replies,
     ) -> Result<usize, Trouble> {
-        let mut count = MAX_JOBS;
+        let mut count = jobs.len().min(MAX_JOBS);
         let mut how = How::Bare;
         loop {
             replies.clear();
             self.witness = None;
-            let stop = match self.attempt(jobs, count, how, replies) {
+            let stop = match self.attempt(&mut jobs[..count], how, replies) {
                 Ok(()) => match self.statements.commit() {
                     Ok(()) => {
                         self.memory.keep();
@@ -178,26 +176,14 @@ impl Batch<'_, '_> {
         }
     }
 
-    /// Runs jobs in one transaction, so many at most. What was handed in meanwhile joins them.
-    fn attempt(
-        &mut self,
-        jobs: &mut Vec<Job>,
-        count: usize,
-        how: How,
-        replies: &mut Replies,
-    ) -> Result<(), Stop> {
+    /// Runs jobs in one transaction until there are enough.
+    fn attempt(&mut self, jobs: &mut [Job], how: How, replies: &mut Replies) -> Result<(), Stop> {
         self.statements.begin()?;
         if let Some(expired) = self.memory.plain.turn() {
             self.statements.empty(expired)?;
         }
         let start = clock::now();
-        while replies.len() < count {
-            if replies.len() == jobs.len() {
-                self.queue.take_more(jobs);
-            }
-            let Some(job) = jobs.get_mut(replies.len()) else {
-                break;
-            };
+        for job in jobs {
             let reply = self.step(job, how)?;
             replies.push(reply);
             if replies.len().is_multiple_of(CLOCK_STEP) && is_late(start) {

@@ -46,10 +46,9 @@
 //!
 //! # How it works
 //!
-//! One thread owns the connection that writes. Whatever waits for it is run as one transaction, which what
-//! comes meanwhile joins, and made durable by one sync, and only then answered: the more there is to do,
-//! the less each call pays for the disk. Such a transaction ends after 1,024 calls or 20 ms. A call
-//! that fails undoes its own writes alone.
+//! One thread owns the connection that writes. Whatever waits for it is run as one transaction and made
+//! durable by one sync, and only then answered: the more there is to do, the less each call pays for
+//! the disk. A call that fails undoes its own writes alone.
 //!
 //! The file is in WAL mode with `synchronous = FULL`. Its tables `redial_*` are Redial's, all others
 //! are the program's. The record of a session's call lies in a slot that is used again once the

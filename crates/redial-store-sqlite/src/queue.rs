@@ -98,12 +98,7 @@ pub(crate) struct Queue {
 
 struct Inner {
     waiting: Vec<Job>,
-    /// How many of them are transactions.
-    calls: usize,
-    /// There was a flush since jobs were last taken.
     is_ready: bool,
-    /// Jobs were taken before their flush, which is still to come.
-    is_early: bool,
     is_writer_idle: bool,
     /// What ticks have told since jobs were last taken.
     awake: Option<Duration>,
@@ -120,10 +115,6 @@ pub(crate) struct Taken {
 /// So many jobs start without a flush, lest acknowledgements pile up.
 const PILE: usize = 1024;
 
-/// So many calls start without a flush: the first of a read run while the rest of it is dispatched. A
-/// few, so that the writer does not overtake, which would cost a wake-up for each call.
-const HEAD_START: usize = 8;
-
 /// How often the writer gives way to threads that are about to hand in more.
 const YIELDS: usize = 4;
 
@@ -132,9 +123,7 @@ impl Queue {
         Self {
             inner: Mutex::new(Inner {
                 waiting: Vec::new(),
-                calls: 0,
                 is_ready: false,
-                is_early: false,
                 is_writer_idle: false,
                 awake: None,
                 course: Course::On,
@@ -153,19 +142,15 @@ impl Queue {
             drop(thread::Builder::new().spawn(end));
             return;
         }
-        inner.calls += usize::from(matches!(job, Job::Execute(..)));
         inner.waiting.push(job);
         if inner.waiting.len() >= PILE {
             self.wake(inner);
-        } else if inner.is_writer_idle && inner.calls == HEAD_START {
-            drop(inner);
-            self.changed.notify_one();
         }
     }
 
     pub(crate) fn flush(&self) {
         let inner = self.lock();
-        if inner.is_early || !inner.waiting.is_empty() {
+        if !inner.waiting.is_empty() {
             self.wake(inner);
         }
     }
@@ -209,26 +194,13 @@ impl Queue {
         let mut inner = self.lock();
         if !inner.is_ready && inner.course == Course::On {
             inner = self.wait(inner, limit);
-            if inner.is_ready {
-                inner = self.gather(inner);
-            }
+            inner = self.gather(inner);
         }
-        inner.take(jobs);
+        inner.is_ready = false;
+        std::mem::swap(&mut inner.waiting, jobs);
         Taken {
             awake: inner.awake.take(),
             course: inner.course,
-        }
-    }
-
-    /// Takes what was handed in while what was taken before ran; nothing if the batch is to end. If there
-    /// was no flush since it began, one is waited for.
-    pub(crate) fn take_more(&self, jobs: &mut Vec<Job>) {
-        let mut inner = self.lock();
-        if inner.is_early && !inner.has_news() {
-            inner = self.wait(inner, None);
-        }
-        if inner.is_early || inner.is_ready {
-            inner.take(jobs);
         }
     }
 
@@ -238,7 +210,7 @@ impl Queue {
         limit: Option<Duration>,
     ) -> MutexGuard<'a, Inner> {
         inner.is_writer_idle = true;
-        let waits = |inner: &mut Inner| !inner.has_news();
+        let waits = |inner: &mut Inner| !inner.is_ready;
         let mut inner = match limit {
             None => self
                 .changed
@@ -269,24 +241,6 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    /// Whether the writer has something to do.
-    fn has_news(&self) -> bool {
-        self.is_ready || self.calls >= HEAD_START || self.course != Course::On
-    }
-
-    fn take(&mut self, jobs: &mut Vec<Job>) {
-        self.is_early = !self.is_ready && !self.waiting.is_empty();
-        self.is_ready = false;
-        self.calls = 0;
-        if jobs.is_empty() {
-            std::mem::swap(&mut self.waiting, jobs);
-        } else {
-            jobs.append(&mut self.waiting);
-        }
     }
 }
 

@@ -114,7 +114,6 @@ impl Writer {
                 statements: &mut statements,
                 guard: &writable.guard,
                 memory: &mut self.memory,
-                queue: &self.shared.queue,
                 witness: None,
             };
             match batch.run(todo, &mut replies) {
@@ -277,7 +276,6 @@ impl Writer {
             statements,
             guard: &writable.guard,
             memory: &mut self.memory,
-            queue: &self.shared.queue,
             witness: None,
         };
         // Lost, it costs memory for a while.
