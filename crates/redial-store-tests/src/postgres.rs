@@ -127,6 +127,7 @@ impl Cluster {
     }
 
     /// Its file of readiness says when it takes connections.
+    #[expect(clippy::disallowed_methods, reason = "another process is waited for")]
     fn wait_for(&mut self, folder: &Path) {
         let start = Instant::now();
         loop {
