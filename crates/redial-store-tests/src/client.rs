@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, PoisonError,
         mpsc::{Receiver, channel},
     },
     time::Duration,
@@ -26,6 +26,8 @@ pub struct Client<'a> {
     pub store: Arc<dyn Store>,
     /// What it handed over.
     pub recovered: Vec<Recovered>,
+    /// How many steps have not ended.
+    open: Arc<(Mutex<usize>, Condvar)>,
 }
 
 /// Longer than any store takes.
@@ -94,6 +96,7 @@ impl<'a> Client<'a> {
             rig,
             store,
             recovered,
+            open: Arc::default(),
         }
     }
 
@@ -114,28 +117,28 @@ impl<'a> Client<'a> {
 
     /// Hands in a transaction.
     pub fn execute(&self, call: StoreCall, effect: Effect) -> Answer<Executed> {
-        let (done, answer) = reply();
+        let (done, answer) = self.reply();
         self.store.execute(call, self.rig.prepare(effect), done);
         answer
     }
 
     /// Hands in the intent of a mutation.
     pub fn begin(&self, call: StoreCall, resumable: Option<Resumable>) -> Answer<Begun> {
-        let (done, answer) = reply();
+        let (done, answer) = self.reply();
         self.store.begin(call, Intent { resumable }, done);
         answer
     }
 
     /// Hands in the end of a mutation.
     pub fn finish(&self, key: CallKey, outcome: Option<&[u8]>) -> Answer<()> {
-        let (done, answer) = reply();
+        let (done, answer) = self.reply();
         self.store.finish(key, outcome.map(<[u8]>::to_vec), done);
         answer
     }
 
     /// Hands in a fence.
     pub fn fence(&self, key: CallKey) -> Answer<Fenced> {
-        let (done, answer) = reply();
+        let (done, answer) = self.reply();
         self.store.fence(key, done);
         answer
     }
@@ -147,7 +150,7 @@ impl<'a> Client<'a> {
 
     /// Hands in a new session of a principal.
     pub fn hand_in_session_of(&self, session: SessionId, owner: Option<&Principal>) -> Answer<()> {
-        let (done, answer) = reply();
+        let (done, answer) = self.reply();
         self.store.open_session(session, owner, done);
         answer
     }
@@ -203,6 +206,33 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Waits for what was handed in, where the store would not keep its order.
+    pub fn keep_order(&self) {
+        if self.rig.is_ordered() {
+            return;
+        }
+        self.store.flush();
+        let (open, changed) = &*self.open;
+        let open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(open, PATIENCE, |open| *open > 0);
+        let (open, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(*open, 0, "every step is answered");
+    }
+
+    fn reply<T: Send + 'static>(&self) -> (Done<T>, Answer<T>) {
+        self.keep_order();
+        let (sender, answer) = channel();
+        let of_open = Arc::clone(&self.open);
+        *of_open.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let done = Box::new(move |result| {
+            // The test may have stopped waiting.
+            drop(sender.send(result));
+            *of_open.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+            of_open.1.notify_all();
+        });
+        (done, answer)
+    }
+
     /// A counter as a query sees it.
     #[must_use]
     pub fn counter(&self, key: &str) -> i64 {
@@ -227,10 +257,4 @@ pub fn new(executed: Executed) -> Outcome {
         Executed::New(outcome) => outcome,
         Executed::Claimed(claimed) => panic!("it did not run: {claimed:?}"),
     }
-}
-
-fn reply<T: Send + 'static>() -> (Done<T>, Answer<T>) {
-    let (sender, answer) = channel();
-    // The test may have stopped waiting.
-    (Box::new(move |result| drop(sender.send(result))), answer)
 }

@@ -106,6 +106,12 @@ impl Cluster {
         Some(cluster)
     }
 
+    /// Whether it ends with this program, and all that is in it.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.keeper.is_some()
+    }
+
     /// A connection string for a database of this name.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
