@@ -93,6 +93,7 @@ fn a_published_package_links_to_nothing_outside_it() {
         "redial-client",
         "redial-protocol",
         "redial-server",
+        "redial-store-postgres",
         "redial-store-sqlite",
         "redial-tls",
     ] {

@@ -1,0 +1,193 @@
+//! A connection of the pool and the transaction on it. One that is left in the middle of a transaction
+//! is closed, which undoes it, and never goes back to the pool.
+
+use std::ops::Deref;
+
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::{Client, Error, Row, error::SqlState, types::ToSql, types::Type};
+
+use crate::error::{Trouble, describe};
+
+/// A parameter and its type. With its type a statement needs no preparation: it takes one round trip, and
+/// leaves nothing behind on a connection that others may get next.
+pub(crate) type Typed<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// How a transaction begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Style {
+    /// `BEGIN`, and what holds for this transaction alone. The id is claimed with a short
+    /// `lock_timeout`, so that a duplicate waits without a connection.
+    pub(crate) begin: String,
+    /// The database's own `lock_timeout`, for what comes after the claim.
+    pub(crate) lock_timeout: String,
+}
+
+/// How long a claim waits on the connection for another transaction.
+const CLAIM_LOCK_TIMEOUT: &str = "30ms";
+
+impl Style {
+    /// As the database's settings say, but for those that would break a promise.
+    pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
+        let row = client
+            .query_typed_one(
+                "SELECT current_setting('default_transaction_isolation'), \
+                 current_setting('synchronous_commit'), current_setting('lock_timeout')",
+                &[],
+            )
+            .await?;
+        // A claim has to see what was committed before it, or to be in conflict with that.
+        let isolation = match row.get::<_, String>(0).as_str() {
+            "repeatable read" | "serializable" => "SERIALIZABLE",
+            _ => "READ COMMITTED",
+        };
+        let mut begin = format!(
+            "BEGIN ISOLATION LEVEL {isolation} READ WRITE; SET LOCAL lock_timeout = '{CLAIM_LOCK_TIMEOUT}'"
+        );
+        // What is answered has to be durable.
+        if row.get::<_, String>(1) == "off" {
+            begin.push_str("; SET LOCAL synchronous_commit = on");
+        }
+        Ok(Self {
+            begin,
+            lock_timeout: row.get(2),
+        })
+    }
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    object: Option<Object>,
+    is_in_transaction: bool,
+}
+
+impl Connection {
+    pub(crate) async fn get(pool: &Pool) -> Result<Self, Trouble> {
+        match pool.get().await {
+            Ok(object) => Ok(Self {
+                object: Some(object),
+                is_in_transaction: false,
+            }),
+            Err(deadpool_postgres::PoolError::Backend(error)) => {
+                Err(Trouble::Away(describe(&error)))
+            }
+            Err(error) => Err(Trouble::Away(format!(
+                "no connection to PostgreSQL: {error}"
+            ))),
+        }
+    }
+
+    /// To be set before `BEGIN` is sent.
+    pub(crate) fn enter(&mut self) {
+        self.is_in_transaction = true;
+    }
+
+    pub(crate) async fn roll_back(&mut self) -> Result<(), Trouble> {
+        let rolled_back = self.batch_execute("ROLLBACK").await;
+        rolled_back.map_err(|error| Trouble::of(&error))?;
+        self.is_in_transaction = false;
+        Ok(())
+    }
+
+    /// The last statement and the commit, in one round trip. The statement fails where nothing may be
+    /// committed, so that the `COMMIT` behind it undoes everything.
+    pub(crate) async fn commit_with(
+        &mut self,
+        sql: &str,
+        params: &[Typed<'_>],
+    ) -> Result<(), CommitTrouble> {
+        let (last, committed) = tokio::join!(
+            self.execute_typed(sql, params),
+            self.batch_execute("COMMIT")
+        );
+        if let Err(error) = last {
+            return Err(match error.code() {
+                // The commit may have taken place before the connection was lost.
+                None => CommitTrouble::Other(Trouble::Unanswered(describe(&error))),
+                Some(_) => {
+                    self.is_in_transaction = committed.is_err();
+                    CommitTrouble::of_statement(&error)
+                }
+            });
+        }
+        match committed {
+            Ok(()) => {
+                self.is_in_transaction = false;
+                Ok(())
+            }
+            Err(error) => Err(CommitTrouble::of_commit(&error)),
+        }
+    }
+
+    pub(crate) async fn rows(&self, sql: &str, params: &[Typed<'_>]) -> Result<Vec<Row>, Trouble> {
+        let rows = self.query_typed(sql, params).await;
+        rows.map_err(|error| Trouble::of(&error))
+    }
+
+    pub(crate) async fn change(&self, sql: &str, params: &[Typed<'_>]) -> Result<u64, Trouble> {
+        let changed = self.execute_typed(sql, params).await;
+        changed.map_err(|error| Trouble::of(&error))
+    }
+}
+
+/// Why a commit did not take place, or is not known to.
+pub(crate) enum CommitTrouble {
+    /// What the handler has written breaks a rule of the database's; nothing is committed.
+    Refused(String),
+    Other(Trouble),
+}
+
+impl CommitTrouble {
+    fn of_statement(error: &Error) -> Self {
+        if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) {
+            return Self::Refused("a statement of the handler has failed".to_owned());
+        }
+        Self::Other(Trouble::of(error))
+    }
+
+    fn of_commit(error: &Error) -> Self {
+        match error.code() {
+            Some(code) if code.code().starts_with("23") => Self::Refused(describe(error)),
+            Some(code)
+                if [
+                    SqlState::T_R_SERIALIZATION_FAILURE,
+                    SqlState::T_R_DEADLOCK_DETECTED,
+                ]
+                .contains(code) =>
+            {
+                Self::Other(Trouble::Conflict)
+            }
+            _ => Self::Other(Trouble::Unanswered(describe(error))),
+        }
+    }
+}
+
+impl From<CommitTrouble> for Trouble {
+    fn from(trouble: CommitTrouble) -> Self {
+        match trouble {
+            CommitTrouble::Refused(why) => {
+                Self::Fatal(redial_server::store::StoreError::nothing_done(why))
+            }
+            CommitTrouble::Other(trouble) => trouble,
+        }
+    }
+}
+
+impl Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        self.object
+            .as_ref()
+            .expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.is_in_transaction
+            && let Some(object) = self.object.take()
+        {
+            drop(Object::take(object));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What is done beside the calls: the epoch is renewed, acknowledgements are saved, and what has expired goes.
+
+use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use redial_protocol::{Principal, SessionId};
+use redial_server::store::{Acknowledged, StoreError};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::types::Type;
+
+use crate::{
+    connection::{Connection, Typed},
+    encoding::{merge, session},
+    error::Trouble,
+    open::NEW_EPOCH,
+    patience::Patience,
+    record::acknowledged,
+    schema::SLOTS,
+    store::Shared,
+};
+
+/// How often acknowledgements are saved.
+const SAVE_EVERY: Duration = Duration::from_millis(50);
+/// How often expired rows are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How soon a database that is away is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How long steps may take when the store is closed.
+const END: Duration = Duration::from_secs(5);
+
+const RENEW: &str = "UPDATE redial.server SET expires = clock_timestamp() + make_interval(secs => $2) \
+    WHERE epoch = $1 AND expires > clock_timestamp()";
+
+/// Only of sessions that were not used for a while.
+const TOUCH: &str = "UPDATE redial.session SET touched = clock_timestamp(), holder = $1 \
+    WHERE id = ANY ($2) AND dead_since IS NULL \
+    AND touched < clock_timestamp() - make_interval(secs => $3)";
+
+/// Sessions die first, and their rows go a minute later, some at a time.
+const SWEEPS: [&str; 5] = [
+    "UPDATE redial.session SET dead_since = clock_timestamp() WHERE dead_since IS NULL \
+     AND touched < clock_timestamp() - make_interval(secs => $1 + 0 * $2)",
+    "DELETE FROM redial.slot WHERE (session, slot) IN (SELECT s.session, s.slot \
+     FROM redial.session h JOIN redial.slot s ON s.session = h.id \
+     WHERE h.dead_since < clock_timestamp() - make_interval(secs => 60 + 0 * ($1 + $2)) LIMIT 1000)",
+    "DELETE FROM redial.session h WHERE dead_since < clock_timestamp() \
+     - make_interval(secs => 60 + 0 * ($1 + $2)) \
+     AND NOT EXISTS (SELECT FROM redial.slot s WHERE s.session = h.id)",
+    "DELETE FROM redial.plain WHERE id IN (SELECT id FROM redial.plain \
+     WHERE since < clock_timestamp() - make_interval(secs => $2 + 0 * $1) \
+     AND (state <> 0 OR since < clock_timestamp() - interval '1 day') LIMIT 1000)",
+    "DELETE FROM redial.server \
+     WHERE expires < clock_timestamp() - make_interval(secs => 3600 + 0 * ($1 + $2))",
+];
+
+/// Keeps the store until it is closed, and then ends what is open.
+pub(crate) async fn keep(shared: &Arc<Shared>) {
+    tokio::select! {
+        () = shared.closing.cancelled() => {}
+        () = renew(shared) => {}
+        () = save(shared) => {}
+        () = sweep(shared) => {}
+    }
+    shared.steps.close();
+    // What takes longer ends uncertain, as its answer says.
+    drop(timeout(END, shared.steps.wait()).await);
+    if shared.is_orderly.load(Relaxed) {
+        // Lost, it costs memory for a while, or a lease.
+        shared.save_all().await;
+        drop(timeout(END, shared.leave()).await);
+    }
+    shared.pool.close();
+}
+
+async fn renew(shared: &Shared) {
+    let every = shared.options.server_lease / 3;
+    loop {
+        sleep(every).await;
+        while let Err(trouble) = shared.renew().await {
+            shared.set_problem(Some(trouble.into_error()));
+            sleep(AGAIN).await;
+        }
+        shared.set_problem(None);
+    }
+}
+
+async fn save(shared: &Shared) {
+    loop {
+        sleep(SAVE_EVERY).await;
+        shared.save_all().await;
+    }
+}
+
+async fn sweep(shared: &Shared) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        // The next one may work.
+        drop(shared.sweep().await);
+    }
+}
+
+impl Shared {
+    async fn renew(&self) -> Result<(), Trouble> {
+        let connection = Connection::get(&self.pool).await?;
+        let lease = self.options.server_lease.as_secs_f64();
+        let epoch = self.epoch();
+        let renewed: [Typed<'_>; 2] = [(&epoch, Type::INT8), (&lease, Type::FLOAT8)];
+        if connection.change(RENEW, &renewed).await? == 0 {
+            // It was lost, and so is what this server had started in it.
+            let row = connection
+                .rows(NEW_EPOCH, &[(&lease, Type::FLOAT8)])
+                .await?;
+            if let Some(row) = row.first() {
+                self.set_epoch(row.get(0));
+            }
+        }
+        let epoch = self.epoch();
+        let held = self.sessions.held();
+        let age = self.options.session_lease.as_secs_f64() / 4.0;
+        let touched: [Typed<'_>; 3] = [
+            (&epoch, Type::INT8),
+            (&held, Type::INT8_ARRAY),
+            (&age, Type::FLOAT8),
+        ];
+        connection.change(TOUCH, &touched).await?;
+        Ok(())
+    }
+
+    /// The epoch ends with the server.
+    async fn leave(&self) -> Result<(), Trouble> {
+        let connection = Connection::get(&self.pool).await?;
+        let leave = "DELETE FROM redial.server WHERE epoch = $1";
+        let epoch = self.epoch();
+        connection.change(leave, &[(&epoch, Type::INT8)]).await?;
+        Ok(())
+    }
+
+    async fn save_all(&self) {
+        for (id, known) in self.sessions.take_unsaved() {
+            if self.save_session(id, known).await.is_err() {
+                self.sessions.give_back(id);
+            }
+        }
+    }
+
+    /// Together with what other servers have saved. Slots of their own go with their calls.
+    async fn save_session(&self, id: SessionId, known: Acknowledged) -> Result<(), Trouble> {
+        let mut connection = Connection::get(&self.pool).await?;
+        connection.enter();
+        let session = session(id);
+        let lock = "SELECT below, open FROM redial.session WHERE id = $1 FOR UPDATE";
+        let lock_params: [Typed<'_>; 1] = [(&session, Type::INT8)];
+        let (begun, rows) = tokio::join!(
+            connection.batch_execute(&self.style.begin),
+            connection.rows(lock, &lock_params),
+        );
+        begun.map_err(|error| Trouble::of(&error))?;
+        let Some(row) = rows?.pop() else {
+            return connection.roll_back().await;
+        };
+        let mut merged = acknowledged(row.get(0), &row.get::<_, Vec<i64>>(1));
+        merge(&mut merged, &known);
+        let below = merged.below.cast_signed();
+        let open: Vec<i64> = merged
+            .open
+            .iter()
+            .map(|number| number.cast_signed())
+            .collect();
+        let slots = SLOTS.cast_signed();
+        let epoch = self.epoch();
+        let delete = "DELETE FROM redial.slot WHERE session = $1 AND slot >= $2 AND slot < $2 + $3 \
+            AND slot - $2 <> ALL ($4)";
+        let delete_params: [Typed<'_>; 4] = [
+            (&session, Type::INT8),
+            (&slots, Type::INT8),
+            (&below, Type::INT8),
+            (&open, Type::INT8_ARRAY),
+        ];
+        let update = "UPDATE redial.session SET below = $2, open = $3, holder = $4, \
+            touched = clock_timestamp() WHERE id = $1";
+        let update_params: [Typed<'_>; 4] = [
+            (&session, Type::INT8),
+            (&below, Type::INT8),
+            (&open, Type::INT8_ARRAY),
+            (&epoch, Type::INT8),
+        ];
+        connection.change(delete, &delete_params).await?;
+        connection.commit_with(update, &update_params).await?;
+        Ok(())
+    }
+
+    async fn sweep(&self) -> Result<(), Trouble> {
+        let connection = Connection::get(&self.pool).await?;
+        let session = self.options.session_lease.as_secs_f64() * 1.5;
+        let plain = self.options.ttl.as_secs_f64() + 60.0;
+        let params: [Typed<'_>; 2] = [(&session, Type::FLOAT8), (&plain, Type::FLOAT8)];
+        for sweep in SWEEPS {
+            connection.change(sweep, &params).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn open_session(
+        &self,
+        id: SessionId,
+        owner: Option<Principal>,
+    ) -> Result<(), StoreError> {
+        let mut patience = Patience::new(&self.options);
+        let insert = "INSERT INTO redial.session (id, owner, holder) VALUES ($1, $2, $3) \
+            ON CONFLICT (id) DO NOTHING";
+        let owner = owner.as_ref().map(Principal::as_str);
+        loop {
+            let inserted = async {
+                let mut connection = Connection::get(&self.pool).await?;
+                connection.enter();
+                let begun = connection.batch_execute(&self.style.begin).await;
+                begun.map_err(|error| Trouble::of(&error))?;
+                let (session, epoch) = (session(id), self.epoch());
+                let params: [Typed<'_>; 3] = [
+                    (&session, Type::INT8),
+                    (&owner, Type::TEXT),
+                    (&epoch, Type::INT8),
+                ];
+                connection.commit_with(insert, &params).await?;
+                Ok::<_, Trouble>(())
+            };
+            match inserted.await {
+                Ok(()) => break,
+                Err(trouble) => patience.pause(trouble).await?,
+            }
+        }
+        self.sessions.hold(id);
+        Ok(())
+    }
+
+    pub(crate) async fn forget_session(&self, id: SessionId) -> Result<(), StoreError> {
+        let marked = async {
+            let connection = Connection::get(&self.pool).await?;
+            self.mark_dead(&connection, id).await
+        };
+        // Lost, it costs its rows for another lease.
+        marked.await.map_err(Trouble::into_error)
+    }
+}

@@ -1,0 +1,115 @@
+//! How methods that run on the store are registered with a server.
+
+use std::{any::Any, any::TypeId, marker::PhantomData, sync::Arc};
+
+use redial_protocol::ErrorObject;
+use redial_server::{
+    Context, Method, MethodKind, ServerBuilder,
+    store::{TransactionMethod, decode},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    store::PostgresStore,
+    transaction::{HandlerFuture, Prepared, Transaction},
+};
+
+/// What a [`ServerBuilder`] can do with a [`PostgresStore`].
+pub trait PostgresMethods: Sized {
+    /// Adds a method with effect whose handler runs in the transaction that also holds the call's
+    /// record. Many run at once, on the store's threads: one that computes for long keeps others waiting.
+    #[must_use]
+    fn transaction<M, H>(self, handler: H) -> Self
+    where
+        M: Method,
+        M::Params: DeserializeOwned + Send + 'static,
+        M::Output: Serialize + Send + 'static,
+        H: for<'t> Fn(M::Params, &'t mut Transaction, Context) -> HandlerFuture<'t, M::Output>
+            + Send
+            + Sync
+            + 'static;
+
+    /// The same under a name, with params of the type that the handler says.
+    #[must_use]
+    fn transaction_named<P, T, H>(self, name: &str, handler: H) -> Self
+    where
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T>
+            + Send
+            + Sync
+            + 'static;
+}
+
+impl PostgresMethods for ServerBuilder {
+    fn transaction<M, H>(self, handler: H) -> Self
+    where
+        M: Method,
+        M::Params: DeserializeOwned + Send + 'static,
+        M::Output: Serialize + Send + 'static,
+        H: for<'t> Fn(M::Params, &'t mut Transaction, Context) -> HandlerFuture<'t, M::Output>
+            + Send
+            + Sync
+            + 'static,
+    {
+        const {
+            assert!(
+                matches!(M::KIND, MethodKind::Mutation),
+                "a transaction is a method with effect: its kind is MethodKind::Mutation"
+            );
+        }
+        self.transaction_named::<M::Params, M::Output, H>(M::NAME, handler)
+    }
+
+    fn transaction_named<P, T, H>(self, name: &str, handler: H) -> Self
+    where
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.transaction_method(name, transaction_method::<P, T, H>(handler))
+    }
+}
+
+/// A `transaction` method with its types erased, as [`ServerBuilder::transaction_method`] takes it.
+/// [`PostgresMethods`] is shorter.
+pub fn transaction_method<P, T, H>(handler: H) -> Arc<dyn TransactionMethod>
+where
+    P: DeserializeOwned + Send + 'static,
+    T: Serialize + Send + 'static,
+    H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T> + Send + Sync + 'static,
+{
+    Arc::new(TypedMethod::<P, T, H> {
+        handler: Arc::new(handler),
+        types: PhantomData,
+    })
+}
+
+struct TypedMethod<P, T, H> {
+    handler: Arc<H>,
+    types: PhantomData<fn(P) -> T>,
+}
+
+impl<P, T, H> TransactionMethod for TypedMethod<P, T, H>
+where
+    P: DeserializeOwned + Send + 'static,
+    T: Serialize + Send + 'static,
+    H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T> + Send + Sync + 'static,
+{
+    fn store_type(&self) -> TypeId {
+        TypeId::of::<PostgresStore>()
+    }
+
+    fn prepare(
+        &self,
+        params: Option<&str>,
+        context: Context,
+    ) -> Result<Box<dyn Any + Send>, ErrorObject> {
+        let decoded = decode::<P>(params)?;
+        let prepared = Prepared::new::<P, T, H>(&self.handler, decoded, params, context);
+        Ok(Box::new(prepared))
+    }
+}

@@ -1,0 +1,43 @@
+//! How a database is opened: the pool, the schema, and an epoch for this server.
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use tokio_postgres::{Config, NoTls, types::Type};
+
+use crate::{
+    connection::Style, error::OpenError, options::PostgresOptions, schema::migrate, store::Shared,
+};
+
+/// Connects to nothing yet.
+pub(crate) fn pool(url: &str, options: &PostgresOptions) -> Result<Pool, OpenError> {
+    let config = url.parse::<Config>();
+    let mut config = config.map_err(|error| OpenError::Url(error.to_string()))?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(options.connect_timeout);
+    }
+    let recycling_method = RecyclingMethod::Fast;
+    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+    let pool = Pool::builder(manager)
+        .max_size(options.max_connections)
+        .build();
+    pool.map_err(|error| OpenError::Connect(error.to_string()))
+}
+
+pub(crate) async fn open(pool: Pool, options: PostgresOptions) -> Result<Shared, OpenError> {
+    let connection = match pool.get().await {
+        Ok(connection) => connection,
+        Err(deadpool_postgres::PoolError::Backend(error)) => return Err(error.into()),
+        Err(error) => return Err(OpenError::Connect(error.to_string())),
+    };
+    let table = migrate(&connection, options.migration.as_deref()).await?;
+    let style = Style::of(&connection).await?;
+    let lease = options.server_lease.as_secs_f64();
+    let row = connection
+        .query_typed_one(NEW_EPOCH, &[(&lease, Type::FLOAT8)])
+        .await?;
+    drop(connection);
+    Ok(Shared::new(pool, style, options, table, row.get(0)))
+}
+
+/// For a lease in seconds.
+pub(crate) const NEW_EPOCH: &str = "INSERT INTO redial.server (expires) \
+    VALUES (clock_timestamp() + make_interval(secs => $1)) RETURNING epoch";

@@ -1,0 +1,107 @@
+//! What can be chosen about a store.
+
+use std::{fmt, time::Duration};
+
+use crate::{error::OpenError, store::PostgresStore};
+
+/// What can be chosen about a [`PostgresStore`]. Made by [`PostgresStore::options`].
+#[derive(Clone)]
+#[must_use]
+pub struct PostgresOptions {
+    pub(crate) migration: Option<String>,
+    pub(crate) ttl: Duration,
+    pub(crate) max_connections: usize,
+    pub(crate) server_lease: Duration,
+    pub(crate) session_lease: Duration,
+    pub(crate) retry_for: Duration,
+    pub(crate) join_for: Duration,
+    pub(crate) connect_timeout: Duration,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self {
+            migration: None,
+            ttl: Duration::from_secs(10),
+            max_connections: 16,
+            server_lease: Duration::from_secs(10),
+            session_lease: Duration::from_secs(30 * 60),
+            retry_for: Duration::from_secs(10),
+            join_for: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl PostgresOptions {
+    /// SQL that makes or changes the program's own tables, each time that the store is opened. It runs in one
+    /// transaction, by one server at a time: if it fails, nothing that it did is kept, and the store does not
+    /// open.
+    pub fn migrate(mut self, sql: impl Into<String>) -> Self {
+        self.migration = Some(sql.into());
+        self
+    }
+
+    /// How long the record of a call with a plain id is kept, at least, by the database's clock. Default: 10 s, like
+    /// [`Config::ttl`](redial_server::Config::ttl) of the server. Records go a minute later. Cost: a
+    /// row for each.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How many connections to the database there may be, and so how many handlers run at once; the others
+    /// wait. Default: 16. Cost: a process of the database's for each.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections.max(2);
+        self
+    }
+
+    /// How long the calls that a server has started stay its own when nothing is heard of it, by the database's clock.
+    /// Default: 10 s, renewed three times as often. A shorter one lets others take over sooner, and makes a
+    /// server that stands still for longer lose what it was at.
+    pub fn server_lease(mut self, lease: Duration) -> Self {
+        self.server_lease = lease;
+        self
+    }
+
+    /// How long a session stays that no server has used. Default: 30 minutes, as the server's
+    /// [`Config::lease`](redial_server::Config::session_lease). Cost: its records until then.
+    pub fn session_lease(mut self, lease: Duration) -> Self {
+        self.session_lease = lease;
+        self
+    }
+
+    /// How long a step is tried again when transactions are in each other's way or the database is away. Default:
+    /// 10 s. Cost: the caller waits.
+    pub fn retry_for(mut self, time: Duration) -> Self {
+        self.retry_for = time;
+        self
+    }
+
+    /// How long a duplicate waits for a call that runs at another server; after that its outcome is unknown here.
+    /// Default: 60 s. Cost: its caller waits, and a look every 100 ms.
+    pub fn join_for(mut self, time: Duration) -> Self {
+        self.join_for = time;
+        self
+    }
+
+    /// Opens the database, and makes what is missing in its schema `redial`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], which says what to do.
+    pub fn open(self, url: &str) -> Result<PostgresStore, OpenError> {
+        PostgresStore::start(url, self)
+    }
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("ttl", &self.ttl)
+            .field("max_connections", &self.max_connections)
+            .field("server_lease", &self.server_lease)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,438 @@
+//! The steps of calls, each as one transaction that is tried again until it is clear what it came to.
+
+use redial_protocol::{CallKey, SessionId};
+use redial_server::{
+    Abort,
+    store::{Begun, Claimed, Ending, Executed, Fenced, Intent, Outcome, StoreCall, StoreError},
+};
+use tokio_postgres::types::Type;
+
+use crate::{
+    claim::{Claim, Verdict},
+    connection::{CommitTrouble, Connection, Typed},
+    encoding::session,
+    error::Trouble,
+    patience::Patience,
+    record::{FENCED, FINISHED, Place, Record, STARTED, runs_here},
+    store::Shared,
+    transaction::{Prepared, Transaction},
+};
+
+/// Fails where the epoch is over, so that the `COMMIT` behind it commits nothing.
+const CHECK: &str = "SELECT 1 / (SELECT count(*) FROM redial.server \
+    WHERE epoch = $1 AND expires > clock_timestamp())";
+
+/// The same with the outcome, in the slot where the call lies.
+const FINISH_SLOT: &str = "UPDATE redial.slot SET reply = $5, state = (1 / (SELECT count(*) \
+    FROM redial.server WHERE epoch = $6 AND expires > clock_timestamp()))::smallint \
+    WHERE session = $1 AND slot IN ($2, $3) AND seq = $4";
+
+const FINISH_PLAIN: &str = "UPDATE redial.plain SET reply = $2, since = clock_timestamp(), \
+    state = (1 / (SELECT count(*) FROM redial.server \
+    WHERE epoch = $3 AND expires > clock_timestamp()))::smallint WHERE id = $1";
+
+const TAKE_SLOT: &str = "UPDATE redial.slot SET owner = $5 \
+    WHERE session = $1 AND slot IN ($2, $3) AND seq = $4 AND state = 0 AND owner = $6";
+const TAKE_PLAIN: &str =
+    "UPDATE redial.plain SET owner = $2 WHERE id = $1 AND state = 0 AND owner = $3";
+
+impl Shared {
+    pub(crate) async fn execute(
+        &self,
+        call: StoreCall,
+        mut prepared: Prepared,
+    ) -> Result<Executed, StoreError> {
+        let mut patience = Patience::new(&self.options);
+        self.note(&call);
+        loop {
+            let attempt = self.try_execute(&call, &mut prepared, &mut patience).await;
+            match attempt {
+                Ok(executed) => return Ok(executed),
+                // There is no id by which to find out.
+                Err(trouble @ Trouble::Unanswered(_)) if call.key.is_none() => {
+                    return Err(trouble.into_error());
+                }
+                Err(trouble) => patience.pause(trouble).await?,
+            }
+        }
+    }
+
+    async fn try_execute(
+        &self,
+        call: &StoreCall,
+        prepared: &mut Prepared,
+        patience: &mut Patience,
+    ) -> Result<Executed, Trouble> {
+        let mut connection = Connection::get(&self.pool).await?;
+        let claim = call
+            .key
+            .as_ref()
+            .map(|key| self.claim(key, call.fingerprint, STARTED));
+        match &claim {
+            Some(claim) => match self.make(claim, &mut connection).await? {
+                Verdict::Mine => patience.is_certain(),
+                verdict => {
+                    connection.roll_back().await?;
+                    return self.refused(call, verdict).map(Executed::Claimed);
+                }
+            },
+            None => {
+                connection.enter();
+                let begin = format!(
+                    "{}; SET LOCAL lock_timeout = '{}'",
+                    self.style.begin, self.style.lock_timeout
+                );
+                let begun = connection.batch_execute(&begin).await;
+                begun.map_err(|error| Trouble::of(&error))?;
+            }
+        }
+        let mut transaction = Transaction::new(connection);
+        let outcome = prepared.run(&mut transaction, call.max_outcome_bytes).await;
+        let (mut connection, trouble) = transaction.into_parts();
+        if let Some(trouble) = trouble {
+            drop(connection);
+            return Err(trouble);
+        }
+        if outcome.ending() != Ending::Result {
+            connection.roll_back().await?;
+            return self.end_failed(&mut connection, claim, outcome).await;
+        }
+        let epoch = claim
+            .as_ref()
+            .map_or_else(|| self.epoch(), |claim| claim.owner);
+        let committed = match &claim {
+            Some(claim) => finish(&mut connection, &claim.place, outcome.bytes(), epoch).await,
+            None => connection.commit_with(CHECK, &[(&epoch, Type::INT8)]).await,
+        };
+        match committed {
+            Ok(()) => Ok(Executed::New(outcome)),
+            Err(CommitTrouble::Other(trouble)) => Err(trouble),
+            Err(CommitTrouble::Refused(why)) => {
+                let why = format!("{why}; nothing that the call wrote was kept");
+                let max = call.max_outcome_bytes;
+                let outcome = Outcome::of(max, || Err::<(), _>(Abort::failed(why)));
+                connection.roll_back().await?;
+                self.end_failed(&mut connection, claim, outcome).await
+            }
+        }
+    }
+
+    /// What the handler wrote is undone; that it has failed is recorded.
+    async fn end_failed(
+        &self,
+        connection: &mut Connection,
+        claim: Option<Claim>,
+        outcome: Outcome,
+    ) -> Result<Executed, Trouble> {
+        let Some(mut claim) = claim.filter(|_| outcome.ending() == Ending::Failed) else {
+            return Ok(Executed::New(outcome));
+        };
+        claim.state = FINISHED;
+        claim.reply = Some(outcome.bytes().to_vec());
+        match self.make(&claim, connection).await? {
+            Verdict::Mine => {
+                connection
+                    .commit_with(CHECK, &[(&claim.owner, Type::INT8)])
+                    .await?;
+                Ok(Executed::New(outcome))
+            }
+            // A duplicate was faster: to look again says what it came to.
+            _ => Err(Trouble::Conflict),
+        }
+    }
+
+    pub(crate) async fn begin(&self, call: StoreCall, intent: Intent) -> Result<Begun, StoreError> {
+        let Some(key) = &call.key else {
+            return Err(StoreError::nothing_done(
+                "a call without an id has no record",
+            ));
+        };
+        let mut patience = Patience::new(&self.options);
+        self.note(&call);
+        loop {
+            match self.try_begin(&call, key, &intent).await {
+                Ok(begun) => return Ok(begun),
+                Err(trouble) => patience.pause(trouble).await?,
+            }
+        }
+    }
+
+    async fn try_begin(
+        &self,
+        call: &StoreCall,
+        key: &CallKey,
+        intent: &Intent,
+    ) -> Result<Begun, Trouble> {
+        let mut connection = Connection::get(&self.pool).await?;
+        let mut claim = self.claim(key, call.fingerprint, STARTED);
+        claim.resumable.clone_from(&intent.resumable);
+        let epoch = claim.owner;
+        match self.make(&claim, &mut connection).await? {
+            Verdict::Mine => {}
+            Verdict::Record(record) if self.is_to_be_taken(&record, &claim, intent, key) => {
+                if !take(&connection, &claim.place, epoch, record.owner).await? {
+                    return Err(Trouble::Conflict);
+                }
+            }
+            verdict => {
+                connection.roll_back().await?;
+                return self.refused(call, verdict).map(Begun::Claimed);
+            }
+        }
+        connection
+            .commit_with(CHECK, &[(&epoch, Type::INT8)])
+            .await?;
+        self.started().insert(key.clone(), epoch);
+        Ok(Begun::Start)
+    }
+
+    /// Whether its handler may run though it is on record as started: its owner is gone and it may be run
+    /// again, or it is this call itself, whose commit had no answer.
+    fn is_to_be_taken(
+        &self,
+        record: &Record,
+        claim: &Claim,
+        intent: &Intent,
+        key: &CallKey,
+    ) -> bool {
+        let is_same = record.state == STARTED && record.fingerprint == claim.fingerprint;
+        let is_own = record.owner == claim.owner && !self.started().contains_key(key);
+        let is_left = !record.is_owner_alive && record.is_resumable() && intent.resumable.is_some();
+        is_same && (is_own || is_left)
+    }
+
+    pub(crate) async fn finish(
+        &self,
+        key: CallKey,
+        outcome: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let mut patience = Patience::new(&self.options);
+        let epoch = self.started().get(&key).copied();
+        let place = Place::of(&key);
+        if let CallKey::Session(call) = &key
+            && self.sessions.is_acknowledged(*call)
+        {
+            // Its client did not wait.
+            self.started().remove(&key);
+            return Ok(());
+        }
+        let ended = loop {
+            let attempt = self.try_finish(&place, epoch, outcome.as_deref()).await;
+            match attempt {
+                Ok(()) => break Ok(()),
+                Err(trouble @ Trouble::Fenced) => break Err(trouble.into_error()),
+                Err(trouble) => {
+                    if let Err(error) = patience.pause(trouble).await {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        self.started().remove(&key);
+        ended
+    }
+
+    /// To do it twice changes nothing.
+    async fn try_finish(
+        &self,
+        place: &Place,
+        epoch: Option<i64>,
+        outcome: Option<&[u8]>,
+    ) -> Result<(), Trouble> {
+        let mut connection = Connection::get(&self.pool).await?;
+        // The call is this server's, or its owner is gone and this is what it came to.
+        let (epoch, owns) = match epoch {
+            Some(epoch) => (epoch, "s.owner = $1"),
+            None => (
+                self.epoch(),
+                "s.owner <> $1 AND NOT EXISTS (SELECT FROM redial.server v \
+                     WHERE v.epoch = s.owner AND v.expires > clock_timestamp())",
+            ),
+        };
+        let (table, at) = match place {
+            Place::Session { .. } => (
+                "slot",
+                "s.session = $3 AND s.slot IN ($4, $5) AND s.seq = $6",
+            ),
+            Place::Plain(_) => ("plain", "s.id = $3"),
+        };
+        let what = match (outcome, place) {
+            (Some(_), _) => "SET state = 1, reply = $2",
+            (None, Place::Session { .. }) => "SET state = 1, seq = -1, reply = $2",
+            (None, Place::Plain(_)) => "",
+        };
+        let verb = if what.is_empty() {
+            "DELETE FROM"
+        } else {
+            "UPDATE"
+        };
+        let using = if what.is_empty() {
+            "AND $2::bytea IS NULL"
+        } else {
+            ""
+        };
+        let sql =
+            format!("{verb} redial.{table} s {what} WHERE {at} AND s.state = 0 AND {owns} {using}");
+        let mut params: Vec<Typed<'_>> = vec![(&epoch, Type::INT8), (&outcome, Type::BYTEA)];
+        params.extend(place_params(place));
+        connection.enter();
+        let (begun, changed) = tokio::join!(
+            connection.batch_execute(&self.style.begin),
+            connection.change(&sql, &params),
+        );
+        begun.map_err(|error| Trouble::of(&error))?;
+        changed?;
+        connection
+            .commit_with(CHECK, &[(&epoch, Type::INT8)])
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn fence(&self, key: CallKey) -> Result<Fenced, StoreError> {
+        let mut patience = Patience::new(&self.options);
+        loop {
+            match self.try_fence(&key).await {
+                Ok(fenced) => return Ok(fenced),
+                Err(trouble) => patience.pause(trouble).await?,
+            }
+        }
+    }
+
+    async fn try_fence(&self, key: &CallKey) -> Result<Fenced, Trouble> {
+        let mut connection = Connection::get(&self.pool).await?;
+        let claim = self.claim(key, 0, FENCED);
+        let verdict = self.make(&claim, &mut connection).await?;
+        if let Verdict::Mine = verdict {
+            connection
+                .commit_with(CHECK, &[(&claim.owner, Type::INT8)])
+                .await?;
+            return Ok(Fenced::Never);
+        }
+        connection.roll_back().await?;
+        Ok(match self.settled(verdict, None, Some(key))? {
+            Claimed::Fenced => Fenced::Never,
+            claimed => Fenced::Claimed(claimed),
+        })
+    }
+
+    fn note(&self, call: &StoreCall) {
+        if let Some(CallKey::Session(named)) = &call.key {
+            self.sessions.acknowledge(named.session, &call.acknowledged);
+        }
+    }
+
+    fn claim(&self, key: &CallKey, fingerprint: u128, state: i16) -> Claim {
+        Claim {
+            place: Place::of(key),
+            fingerprint: fingerprint.to_be_bytes().to_vec(),
+            state,
+            owner: self.epoch(),
+            resumable: None,
+            reply: None,
+        }
+    }
+
+    /// A session that this server has forgotten is marked first, so that nothing is claimed in it.
+    async fn make(&self, claim: &Claim, connection: &mut Connection) -> Result<Verdict, Trouble> {
+        if let Place::Session { id, .. } = &claim.place
+            && self.sessions.is_forgotten(*id)
+        {
+            self.mark_dead(connection, *id).await?;
+        }
+        claim.make(connection, &self.style, &self.sessions).await
+    }
+
+    pub(crate) async fn mark_dead(
+        &self,
+        connection: &Connection,
+        id: SessionId,
+    ) -> Result<(), Trouble> {
+        let mark = "UPDATE redial.session h SET dead_since = clock_timestamp() WHERE id = $1 \
+            AND dead_since IS NULL AND (holder = $2 OR NOT EXISTS (SELECT FROM redial.server v \
+            WHERE v.epoch = h.holder AND v.expires > clock_timestamp()))";
+        let params: [Typed<'_>; 2] = [(&session(id), Type::INT8), (&self.epoch(), Type::INT8)];
+        connection.change(mark, &params).await?;
+        self.sessions.is_gone(id);
+        Ok(())
+    }
+
+    fn refused(&self, call: &StoreCall, verdict: Verdict) -> Result<Claimed, Trouble> {
+        let fingerprint = call.fingerprint.to_be_bytes();
+        self.settled(verdict, Some(&fingerprint), call.key.as_ref())
+    }
+
+    /// What a call comes to that is not to run.
+    fn settled(
+        &self,
+        verdict: Verdict,
+        fingerprint: Option<&[u8]>,
+        key: Option<&CallKey>,
+    ) -> Result<Claimed, Trouble> {
+        let record = match verdict {
+            Verdict::Mine => return Err(Trouble::Conflict),
+            Verdict::Claimed(claimed) => return Ok(claimed),
+            Verdict::Record(record) => record,
+        };
+        match record.claimed(fingerprint) {
+            Ok(claimed) => Ok(claimed),
+            Err(started) if key.is_some_and(|key| self.started().contains_key(key)) => {
+                drop(started);
+                Err(runs_here())
+            }
+            Err(started) if started.is_owner_alive => Err(Trouble::RunsElsewhere),
+            Err(_) => Ok(Claimed::Interrupted),
+        }
+    }
+}
+
+fn place_params(place: &Place) -> Vec<Typed<'_>> {
+    match place {
+        Place::Session {
+            session,
+            slot,
+            spare,
+            number,
+            ..
+        } => vec![
+            (session, Type::INT8),
+            (slot, Type::INT8),
+            (spare, Type::INT8),
+            (number, Type::INT8),
+        ],
+        Place::Plain(id) => vec![(id, Type::BYTEA)],
+    }
+}
+
+/// The outcome and the commit.
+async fn finish(
+    connection: &mut Connection,
+    place: &Place,
+    reply: &[u8],
+    epoch: i64,
+) -> Result<(), CommitTrouble> {
+    let mut params = place_params(place);
+    params.push((&reply, Type::BYTEA));
+    params.push((&epoch, Type::INT8));
+    let sql = match place {
+        Place::Session { .. } => FINISH_SLOT,
+        Place::Plain(_) => FINISH_PLAIN,
+    };
+    connection.commit_with(sql, &params).await
+}
+
+/// Takes over a call that was started; false if its record has changed.
+async fn take(
+    connection: &Connection,
+    place: &Place,
+    epoch: i64,
+    from: i64,
+) -> Result<bool, Trouble> {
+    let mut params = place_params(place);
+    params.push((&epoch, Type::INT8));
+    params.push((&from, Type::INT8));
+    let sql = match place {
+        Place::Session { .. } => TAKE_SLOT,
+        Place::Plain(_) => TAKE_PLAIN,
+    };
+    Ok(connection.change(sql, &params).await? == 1)
+}

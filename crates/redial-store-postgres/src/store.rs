@@ -1,0 +1,318 @@
+//! Start reading here: a handle on the store, which starts a task for each step on the store's runtime.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use deadpool_postgres::Pool;
+use redial_protocol::{CallKey, Principal, SessionId};
+use redial_server::store::{
+    Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, Store, StoreCall, StoreError,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    connection::Style, error::OpenError, open, options::PostgresOptions, sessions::Sessions,
+    transaction::Prepared,
+};
+
+/// The name of the store's threads.
+pub(crate) const THREAD: &str = "redial-postgres";
+
+/// A durable table in a PostgreSQL database, in its schema `redial`.
+///
+/// A clone is another handle on the same store. Its connections are closed by the server that it is given
+/// to, or when the last handle is dropped. Open it after a `fork`, not before.
+#[derive(Clone)]
+pub struct PostgresStore {
+    handle: Arc<Handle>,
+}
+
+/// What the handles and the store's tasks share.
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) style: Style,
+    pub(crate) options: PostgresOptions,
+    pub(crate) sessions: Sessions,
+    /// The calls whose handlers run here between intent and outcome, and in which epoch they began.
+    started: Mutex<HashMap<CallKey, i64>>,
+    /// This server's, until it is lost.
+    epoch: AtomicI64,
+    table: String,
+    has_problem: AtomicBool,
+    problem: Mutex<Option<StoreError>>,
+    pub(crate) steps: TaskTracker,
+    pub(crate) closing: CancellationToken,
+    /// Whether all is to be saved at the end.
+    pub(crate) is_orderly: AtomicBool,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    runtime: tokio::runtime::Handle,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Calls back once, whatever happens to the task.
+struct Answer<T>(Option<Done<T>>);
+
+impl<T> Answer<T> {
+    fn give(mut self, result: Result<T, StoreError>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(StoreError::uncertain("the store was closed meanwhile")));
+        }
+    }
+}
+
+impl PostgresStore {
+    /// Opens a database with the defaults, and makes what is missing in its schema `redial`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], which says what to do.
+    pub fn open(url: &str) -> Result<Self, OpenError> {
+        Self::options().open(url)
+    }
+
+    /// What can be chosen.
+    pub fn options() -> PostgresOptions {
+        PostgresOptions::default()
+    }
+
+    pub(crate) fn start(url: &str, options: PostgresOptions) -> Result<Self, OpenError> {
+        let pool = open::pool(url, &options)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name(THREAD)
+            .enable_all()
+            .build()?;
+        let tasks = runtime.handle().clone();
+        let (sender, opened) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(THREAD.to_owned())
+            .spawn(move || {
+                let shared = match runtime.block_on(open::open(pool, options)) {
+                    Ok(shared) => Arc::new(shared),
+                    Err(error) => return drop(sender.send(Err(error))),
+                };
+                drop(sender.send(Ok(Arc::clone(&shared))));
+                runtime.block_on(crate::keeper::keep(&shared));
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            })?;
+        let shared = opened.recv().unwrap_or_else(|_| {
+            Err(OpenError::Connect(
+                "the store's thread has ended".to_owned(),
+            ))
+        })?;
+        Ok(Self {
+            handle: Arc::new(Handle {
+                shared,
+                runtime: tasks,
+                thread: Mutex::new(Some(thread)),
+            }),
+        })
+    }
+
+    /// Runs a step on the store's runtime.
+    fn run<T, F>(&self, done: Done<T>, step: impl FnOnce(Arc<Shared>) -> F)
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let shared = &self.handle.shared;
+        if shared.closing.is_cancelled() {
+            // On another thread, since nothing is called back from within.
+            let refused = StoreError::nothing_done("the store is closed");
+            drop(thread::spawn(move || done(Err(refused))));
+            return;
+        }
+        let answer = Answer(Some(done));
+        let step = step(Arc::clone(shared));
+        let task = async move { answer.give(step.await) };
+        drop(shared.steps.spawn_on(task, &self.handle.runtime));
+    }
+}
+
+impl Store for PostgresStore {
+    fn table(&self) -> String {
+        self.handle.shared.table.clone()
+    }
+
+    fn recover(&self, recovered: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
+        let (sender, read) = mpsc::channel();
+        let shared = Arc::clone(&self.handle.shared);
+        let task = async move { drop(sender.send(crate::recover::read_all(&shared).await)) };
+        drop(self.handle.runtime.spawn(task));
+        let closed = |_| {
+            Err(crate::error::Trouble::Away(
+                "the store is closed".to_owned(),
+            ))
+        };
+        let read = read.recv().unwrap_or_else(closed);
+        let all = read.map_err(crate::error::Trouble::into_error)?;
+        all.into_iter().for_each(recovered);
+        Ok(())
+    }
+
+    fn execute(&self, call: StoreCall, transaction: Box<dyn Any + Send>, done: Done<Executed>) {
+        let prepared = transaction.downcast::<Prepared>();
+        let prepared = prepared.expect("a call of a method that this crate has registered");
+        self.run(done, |shared| async move {
+            shared.execute(call, *prepared).await
+        });
+    }
+
+    fn begin(&self, call: StoreCall, intent: Intent, done: Done<Begun>) {
+        self.run(
+            done,
+            |shared| async move { shared.begin(call, intent).await },
+        );
+    }
+
+    fn finish(&self, key: CallKey, outcome: Option<Vec<u8>>, done: Done<()>) {
+        self.run(
+            done,
+            |shared| async move { shared.finish(key, outcome).await },
+        );
+    }
+
+    fn fence(&self, key: CallKey, done: Done<Fenced>) {
+        self.run(done, |shared| async move { shared.fence(key).await });
+    }
+
+    fn open_session(&self, session: SessionId, owner: Option<&Principal>, done: Done<()>) {
+        let owner = owner.cloned();
+        self.run(done, move |shared| async move {
+            shared.open_session(session, owner).await
+        });
+    }
+
+    fn forget_session(&self, session: SessionId) {
+        self.handle.shared.sessions.forget(session);
+        self.run(Box::new(drop), move |shared| async move {
+            shared.forget_session(session).await
+        });
+    }
+
+    /// Each step has begun when it was handed in.
+    fn flush(&self) {}
+
+    fn acknowledge(&self, session: SessionId, acknowledged: Acknowledged) {
+        self.handle
+            .shared
+            .sessions
+            .acknowledge(session, &acknowledged);
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        Some(self.handle.shared.options.ttl)
+    }
+
+    /// Records expire by the database's clock.
+    fn tick(&self, _awake: Duration) {}
+
+    fn problem(&self) -> Option<StoreError> {
+        let shared = &self.handle.shared;
+        if !shared.has_problem.load(Relaxed) {
+            return None;
+        }
+        shared
+            .problem
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn close(&self) {
+        self.handle.shared.is_orderly.store(true, Relaxed);
+        self.handle.end();
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        pool: Pool,
+        style: Style,
+        options: PostgresOptions,
+        table: String,
+        epoch: i64,
+    ) -> Self {
+        Self {
+            pool,
+            style,
+            options,
+            sessions: Sessions::default(),
+            started: Mutex::default(),
+            epoch: AtomicI64::new(epoch),
+            table,
+            has_problem: AtomicBool::new(false),
+            problem: Mutex::new(None),
+            steps: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            is_orderly: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> i64 {
+        self.epoch.load(Relaxed)
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: i64) {
+        self.epoch.store(epoch, Relaxed);
+    }
+
+    pub(crate) fn started(&self) -> MutexGuard<'_, HashMap<CallKey, i64>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_problem(&self, problem: Option<StoreError>) {
+        self.has_problem.store(problem.is_some(), Relaxed);
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+}
+
+impl Handle {
+    /// Ends the store's thread, and waits for it unless this is one of its own.
+    fn end(&self) {
+        self.shared.closing.cancel();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread::current().name() != Some(THREAD)
+        {
+            // It doesn't panic.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("table", &self.table())
+            .finish_non_exhaustive()
+    }
+}

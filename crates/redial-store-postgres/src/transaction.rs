@@ -1,0 +1,235 @@
+//! What a `transaction` handler works with, and how its call is run: as often as the database asks for.
+
+use std::{fmt, marker::PhantomData, panic, sync::Arc};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use redial_server::{
+    Abort, Context,
+    store::{Outcome, decode},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio_postgres::{
+    Error, Row,
+    types::{ToSql, Type},
+};
+
+use crate::{
+    connection::{Connection, Typed},
+    error::Trouble,
+};
+
+/// The transaction that also holds the call's record: both become durable, or neither.
+///
+/// A handler may run more than once: what a run has written is undone before the next, when the database
+/// says that transactions were in each other's way. So it must have no effect elsewhere, and it must not
+/// end the transaction itself.
+pub struct Transaction {
+    connection: Connection,
+    /// What a statement of the handler's has met that concerns the transaction as a whole.
+    trouble: Option<Trouble>,
+}
+
+/// A value that a statement takes, with PostgreSQL's type for it.
+pub trait Param: Sync {
+    /// Both.
+    fn typed(&self) -> (&(dyn ToSql + Sync), Type);
+}
+
+macro_rules! params {
+    ($($rust:ty => $sql:ident)*) => {
+        $(
+            impl Param for $rust {
+                fn typed(&self) -> (&(dyn ToSql + Sync), Type) {
+                    (self, Type::$sql)
+                }
+            }
+
+            impl Param for Option<$rust> {
+                fn typed(&self) -> (&(dyn ToSql + Sync), Type) {
+                    (self, Type::$sql)
+                }
+            }
+        )*
+    };
+}
+
+params! {
+    bool => BOOL
+    i16 => INT2
+    i32 => INT4
+    i64 => INT8
+    f32 => FLOAT4
+    f64 => FLOAT8
+    String => TEXT
+    &str => TEXT
+    Vec<u8> => BYTEA
+    &[u8] => BYTEA
+    Vec<i64> => INT8_ARRAY
+    Vec<String> => TEXT_ARRAY
+}
+
+fn typed<'a>(params: &'a [&'a dyn Param]) -> Vec<Typed<'a>> {
+    params.iter().map(|param| param.typed()).collect()
+}
+
+impl Transaction {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            trouble: None,
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (Connection, Option<Trouble>) {
+        (self.connection, self.trouble)
+    }
+
+    /// Runs a statement, and returns its rows.
+    ///
+    /// # Errors
+    ///
+    /// What the database says. But for a savepoint nothing of the transaction can be kept then.
+    pub async fn query(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Error> {
+        let rows = self.connection.query_typed(sql, &typed(params)).await;
+        self.note(rows)
+    }
+
+    /// The same for a statement with one row.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query), and if there is none or more than one.
+    pub async fn query_one(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Row, Error> {
+        let row = self.connection.query_typed_one(sql, &typed(params)).await;
+        self.note(row)
+    }
+
+    /// The same for a statement with one row or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query), and if there is more than one.
+    pub async fn query_opt(
+        &mut self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Option<Row>, Error> {
+        let row = self.connection.query_typed_opt(sql, &typed(params)).await;
+        self.note(row)
+    }
+
+    /// Runs a statement, and returns how many rows it has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn execute(&mut self, sql: &str, params: &[&dyn Param]) -> Result<u64, Error> {
+        let changed = self.connection.execute_typed(sql, &typed(params)).await;
+        self.note(changed)
+    }
+
+    fn note<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &result {
+            match Trouble::of(error) {
+                Trouble::Conflict => self.trouble = Some(Trouble::Conflict),
+                // An error without a code is also that of a row too many.
+                Trouble::Away(why) if self.connection.is_closed() => {
+                    self.trouble = Some(Trouble::Away(why));
+                }
+                _ => {}
+            }
+        }
+        result
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}
+
+/// What a `transaction` handler returns.
+pub type HandlerFuture<'t, T> = BoxFuture<'t, Result<T, Abort>>;
+
+/// A call of a `transaction` method that waits to be run: what
+/// [`execute`](redial_server::store::Store::execute) is handed.
+pub(crate) struct Prepared(Box<dyn Run>);
+
+trait Run: Send {
+    fn run<'a>(
+        &'a mut self,
+        transaction: &'a mut Transaction,
+        max: usize,
+    ) -> BoxFuture<'a, Outcome>;
+}
+
+struct TypedRun<P, T, H> {
+    handler: Arc<H>,
+    /// As they were decoded, for the first run.
+    params: Option<P>,
+    /// As they were sent, for every other.
+    text: Option<Box<str>>,
+    context: Context,
+    output: PhantomData<fn() -> T>,
+}
+
+impl Prepared {
+    pub(crate) fn new<P, T, H>(
+        handler: &Arc<H>,
+        params: P,
+        text: Option<&str>,
+        context: Context,
+    ) -> Self
+    where
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self(Box::new(TypedRun {
+            handler: Arc::clone(handler),
+            params: Some(params),
+            text: text.map(Box::from),
+            context,
+            output: PhantomData,
+        }))
+    }
+
+    /// Runs the handler. It can be run again after what it wrote was undone.
+    pub(crate) async fn run(&mut self, transaction: &mut Transaction, max: usize) -> Outcome {
+        self.0.run(transaction, max).await
+    }
+}
+
+impl<P, T, H> Run for TypedRun<P, T, H>
+where
+    P: DeserializeOwned + Send + 'static,
+    T: Serialize + Send + 'static,
+    H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T> + Send + Sync + 'static,
+{
+    fn run<'a>(
+        &'a mut self,
+        transaction: &'a mut Transaction,
+        max: usize,
+    ) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let handled = async {
+                let params = match self.params.take() {
+                    Some(params) => params,
+                    None => decode(self.text.as_deref())
+                        .map_err(|error| Abort::failed(error.to_string()))?,
+                };
+                (self.handler)(params, transaction, self.context.clone()).await
+            };
+            // What the handler has half done lies in the transaction, which is undone then.
+            let result = panic::AssertUnwindSafe(handled).catch_unwind().await;
+            Outcome::of(max, || match result {
+                Ok(result) => result,
+                Err(panic) => panic::resume_unwind(panic),
+            })
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! Kind of fault: two attempts of one call that claim its id at once, or a server that has lost its lease.
+
+use std::sync::{Arc, mpsc};
+
+use redial_server::store::{
+    Begun, Claimed, Executed, Intent, Resumable, Store, StoreCall, StoreError,
+};
+use redial_store_postgres::PostgresStore;
+use redial_store_tests::{
+    Effect,
+    client::{Answer, below, call, key, session, wait},
+};
+
+use crate::rig::{Database, Isolation, method, options, prepare};
+
+fn reply<T: Send + 'static>() -> (redial_server::store::Done<T>, Answer<T>) {
+    let (sender, answer) = mpsc::channel();
+    (Box::new(move |result| drop(sender.send(result))), answer)
+}
+
+fn execute(store: &PostgresStore, call: StoreCall) -> Answer<Executed> {
+    let (done, answer) = reply();
+    store.execute(call, prepare(&method(), Effect::add("k", 1)), done);
+    answer
+}
+
+fn begin(store: &PostgresStore, number: u64, resumable: bool) -> Answer<Begun> {
+    let (done, answer) = reply();
+    let resumable = resumable.then(|| Resumable {
+        method: "m".to_owned(),
+        params: None,
+    });
+    store.begin(call(key(1, number), 7), Intent { resumable }, done);
+    answer
+}
+
+fn finish(store: &PostgresStore, number: u64) -> Result<(), StoreError> {
+    let (done, answer) = reply();
+    store.finish(key(1, number), Some(b"\"result\":1".to_vec()), done);
+    wait(&answer)
+}
+
+/// So many servers on one table, and session 1.
+fn servers(database: &Database, count: usize) -> Vec<Arc<PostgresStore>> {
+    let open = |_| Arc::new(options().open(&database.url()).unwrap());
+    let servers: Vec<_> = (0..count).map(open).collect();
+    let (done, answer) = reply();
+    servers[0].open_session(session(1), None, done);
+    wait(&answer).unwrap();
+    servers
+}
+
+#[test]
+fn of_duplicates_at_several_servers_at_once_one_runs_and_all_get_its_bytes() {
+    for isolation in [Isolation::ReadCommitted, Isolation::Serializable] {
+        let Some(database) = Database::new(isolation) else {
+            return;
+        };
+        let servers = servers(&database, 3);
+        for number in 0..20 {
+            let attempts = servers.iter().chain(&servers);
+            let answers: Vec<_> = attempts
+                .map(|server| execute(server, call(key(1, number), 7)))
+                .collect();
+            let mut ran = 0;
+            for answer in answers {
+                let bytes = match wait(&answer).unwrap() {
+                    Executed::New(outcome) => {
+                        ran += 1;
+                        outcome.into_bytes()
+                    }
+                    Executed::Claimed(Claimed::Recorded(bytes)) => bytes,
+                    Executed::Claimed(other) => panic!("{other:?}"),
+                };
+                assert_eq!(bytes, format!("\"result\":{}", number + 1).as_bytes());
+            }
+            assert_eq!(ran, 1);
+        }
+        assert_eq!(database.counter("k"), 20);
+    }
+}
+
+/// A number may lie far ahead of one that is still open, whose slot it would use.
+#[test]
+fn a_call_whose_slot_is_taken_runs_once_and_is_known() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let servers = servers(&database, 2);
+    let numbers = [5 + 1024, 5, 5 + 2048];
+    for number in numbers {
+        let ran = wait(&execute(&servers[0], call(key(1, number), 7))).unwrap();
+        assert!(matches!(ran, Executed::New(_)), "{number}: {ran:?}");
+    }
+    for number in numbers {
+        let again = wait(&execute(&servers[1], call(key(1, number), 7))).unwrap();
+        assert!(
+            matches!(again, Executed::Claimed(Claimed::Recorded(_))),
+            "{number}: {again:?}"
+        );
+    }
+    // One that comes late, after the slot was used again, at a server that was not told.
+    let mut later = call(key(1, 5 + 3072), 7);
+    later.acknowledged = below(5 + 3072);
+    servers[0].acknowledge(session(1), below(5 + 3072));
+    servers[0].close();
+    drop(wait(&execute(&servers[1], later)).unwrap());
+    for number in numbers {
+        let late = wait(&execute(&servers[1], call(key(1, number), 7))).unwrap();
+        assert!(
+            matches!(late, Executed::Claimed(Claimed::Acknowledged)),
+            "{number}: {late:?}"
+        );
+    }
+    assert_eq!(database.counter("k"), 4);
+}
+
+#[test]
+fn a_mutation_belongs_to_its_server_until_that_has_lost_its_lease() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let servers = servers(&database, 2);
+    for number in [0, 1] {
+        assert_eq!(
+            wait(&begin(&servers[0], number, number == 1)),
+            Ok(Begun::Start)
+        );
+    }
+    // The other server waits while the first is alive, and gets the same bytes.
+    let waiting = begin(&servers[1], 0, false);
+    finish(&servers[0], 0).unwrap();
+    let recorded = Claimed::Recorded(b"\"result\":1".to_vec());
+    assert_eq!(wait(&waiting), Ok(Begun::Claimed(recorded)));
+    // One that has stood still for too long records nothing; a resumable call is another's then.
+    assert_eq!(wait(&begin(&servers[0], 2, false)), Ok(Begun::Start));
+    database.sql.run(
+        "UPDATE redial.server SET expires = '-infinity' \
+         WHERE epoch = (SELECT owner FROM redial.slot WHERE seq = 1)",
+    );
+    assert_eq!(wait(&begin(&servers[1], 1, true)), Ok(Begun::Start));
+    for number in [1, 2] {
+        assert!(finish(&servers[0], number).is_err(), "{number}");
+    }
+    finish(&servers[1], 1).unwrap();
+    let interrupted = begin(&servers[1], 2, false);
+    assert_eq!(wait(&interrupted), Ok(Begun::Claimed(Claimed::Interrupted)));
+}

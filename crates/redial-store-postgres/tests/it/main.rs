@@ -1,0 +1,6 @@
+//! The store through its public interface, on a cluster of the tests' own.
+
+mod calls;
+mod conformance;
+mod opening;
+mod rig;
