@@ -121,7 +121,12 @@ fn untruth_of_any(history: &History, call: &CallHistory, wait: &Wait, end: &End)
 fn executed_only_after_a_restart(history: &History, call: &CallHistory) -> bool {
     let made_in = call.seen.map_or(0, |seen| history.life_at(seen));
     let effects = call.effects.iter().map(|(when, _)| when);
-    let mut executions = call.begun.iter().chain(effects);
+    // A handler may run and report that it had no effect.
+    let begun = call
+        .begun
+        .iter()
+        .filter(|_| call.method != Some(Method::NoEffect));
+    let mut executions = begun.chain(effects);
     executions.all(|when| when.life > made_in)
 }
 
