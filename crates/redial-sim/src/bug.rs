@@ -57,11 +57,13 @@ pub enum Bug {
     IntentForgotten,
     /// The store hands over calls that have finished as calls that were interrupted.
     OutcomeForgotten,
+    /// The store hands over no sessions.
+    SessionForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -88,6 +90,7 @@ impl Bug {
         Self::SlotReused,
         Self::IntentForgotten,
         Self::OutcomeForgotten,
+        Self::SessionForgotten,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -120,6 +123,7 @@ impl Bug {
             Self::SlotReused => "slot-reused",
             Self::IntentForgotten => "intent-forgotten",
             Self::OutcomeForgotten => "outcome-forgotten",
+            Self::SessionForgotten => "session-forgotten",
         }
     }
 
@@ -145,6 +149,7 @@ impl Bug {
                 | Self::SlotReused
                 | Self::IntentForgotten
                 | Self::OutcomeForgotten
+                | Self::SessionForgotten
         )
     }
 }

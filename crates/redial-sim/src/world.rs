@@ -53,6 +53,10 @@ pub struct Run {
     pub lasted: Duration,
     /// How long a server keeps the outcome of a call with a plain id.
     pub ttl: Duration,
+    /// How long a session outlives its last connection.
+    pub lease: Duration,
+    /// Whether the server has room for every session that a world asks for.
+    pub has_room_for_sessions: bool,
     /// Whether the server has a store.
     pub is_stored: bool,
     /// Whether the effects of its calls lie in that store.
@@ -114,6 +118,8 @@ async fn play(seed: u64, subject: Subject) -> Run {
         lasted: journal.elapsed(),
         entries: journal.take(),
         ttl: world.scenario.server.config.ttl,
+        lease: world.scenario.server.config.session_lease,
+        has_room_for_sessions: world.scenario.server.config.max_sessions >= 1_000,
         is_stored: subject.is_stored(),
         is_transactional: subject.is_transactional(seed),
         panics: Vec::new(),

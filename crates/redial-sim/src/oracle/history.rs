@@ -76,9 +76,13 @@ pub(super) struct History {
     /// What clients acknowledged, and where.
     pub(super) acks: Vec<(Position, Ack)>,
     pub(super) replies: Vec<(Position, Arc<Frame>)>,
+    /// When each of them left.
+    pub(super) replied_at: Vec<Duration>,
     /// What servers said without being asked.
     pub(super) notifications: Vec<(Position, Arc<Frame>)>,
     pub(super) ttl: Duration,
+    /// How long a session outlives its last connection; `None` if it may have to make room before.
+    pub(super) lease: Option<Duration>,
     /// Whether the server has a store, which knows in each life what it knew in the one before.
     pub(super) is_stored: bool,
     /// Whether the effects of its calls lie in that store.
@@ -99,6 +103,7 @@ impl History {
     pub(super) fn new(run: &Run) -> Self {
         let mut history = Self {
             ttl: run.ttl,
+            lease: run.has_room_for_sessions.then_some(run.lease),
             is_stored: run.is_stored,
             is_transactional: run.is_transactional,
             lasted: run.lasted,
@@ -116,6 +121,7 @@ impl History {
                 Event::Froze(what, time) => {
                     (history.freezes).push((*what, entry.at, entry.at + *time));
                 }
+                Event::Answered(_) => history.replied_at.push(entry.at),
                 Event::Closed { wire } => drop(history.closed.insert(*wire, entry.at)),
                 _ => {}
             }

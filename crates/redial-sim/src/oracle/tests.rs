@@ -29,6 +29,8 @@ impl HistoryBuilder {
             ttl: Duration::from_millis(50),
             is_stored: false,
             is_transactional: false,
+            lease: Duration::from_secs(1),
+            has_room_for_sessions: true,
             panics: Vec::new(),
         };
         let at = Duration::ZERO;
@@ -275,6 +277,29 @@ fn an_effect_of_a_refused_call_is_excused_only_after_a_restart() {
     };
     refused(1).breaks(&["not executed means no effect"]);
     refused(2).breaks(&[]);
+}
+
+#[test]
+fn a_session_that_is_unknown_before_its_lease_has_ended() {
+    let unknown_after = |ms, is_stored| {
+        let mut history = HistoryBuilder::new();
+        history.run.is_stored = is_stored;
+        let history = history.good(1, FIRST, 1).after_ms(ms);
+        let history = history.calls(2, Method::Inc).sends(2, SECOND);
+        let text = r#""error":{"code":-32004,"data":{"unknown_session":"123456789abcdef"}}"#;
+        let history = history.answers_frame(Frame {
+            id: Some(SECOND.to_owned()),
+            outcome: Some(text.to_owned()),
+            code: Some(-32004),
+            executed: Some(Executed::Unknown),
+            text: text.to_owned(),
+            ..Frame::default()
+        });
+        history.ends(2, End::Unknown("no session".into()))
+    };
+    unknown_after(10, true).breaks(&["a session survives a restart"]);
+    unknown_after(10, false).breaks(&[]);
+    unknown_after(2000, true).breaks(&[]);
 }
 
 #[test]

@@ -8,7 +8,10 @@ impl Store for DiskStore {
     }
 
     fn recover(&self, recovered: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
-        let table = self.lock().table.clone();
+        let mut table = self.lock().table.clone();
+        if self.has(Bug::SessionForgotten) {
+            table.sessions.clear();
+        }
         for (session, acknowledged) in &table.sessions {
             recovered(Recovered::Session {
                 session: *session,

@@ -56,6 +56,7 @@ fn rule(bug: Bug) -> &'static str {
         Bug::Overdue => "every call ends by its deadline",
         Bug::ReplyBeforeCommit => "ok means exactly one effect",
         Bug::AckBeforeDelivery => "stale means acknowledged",
+        Bug::SessionForgotten => "a session survives a restart",
         Bug::OutcomeForgotten => "a transaction is never interrupted",
         Bug::LastTooEarly => "what the last word leaves out never runs",
         _ => "at most one effect",
