@@ -20,6 +20,7 @@ import random
 import re
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -44,12 +45,35 @@ class CallFailed(Exception):
 
 
 class Connection:
-    """Frames over TCP: a 4-byte big-endian length, then that many bytes of JSON."""
+    """Frames over TCP or TLS: a 4-byte big-endian length, then that many bytes of JSON."""
 
-    def __init__(self, address, timeout):
-        self.socket = connect(address, timeout)
+    def __init__(self, args, timeout):
+        until = time.monotonic() + timeout
+        self.socket = connect(args.connect, timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
+        try:
+            if args.tls is not None:
+                self.socket.settimeout(max(until - time.monotonic(), 0.001))
+                name = args.tls_name or args.connect[0]
+                self.socket = args.tls.wrap_socket(self.socket, server_hostname=name)
+            if args.token is not None:
+                self.authenticate(args, until)
+        except Exception:
+            self.close()
+            raise
+
+    def authenticate(self, args, until):
+        """Shows the token. Nothing else is answered before that."""
+        message = {"id": "auth", "method": "rpc.auth", "params": {"token": args.token}}
+        if args.dialect == "jsonrpc":
+            message["jsonrpc"] = "2.0"
+        self.send(message, until - time.monotonic())
+        reply = self.receive(until)
+        if reply is None:
+            raise OSError("no answer to the token in time")
+        if "error" in reply:
+            raise OSError(f"the token was refused: {reply['error']['message']}")
 
     def send(self, message, timeout):
         body = json.dumps(message).encode()
@@ -220,7 +244,7 @@ class Client:
         while self.connection is None:
             left = max(until - time.monotonic(), 0.001)
             try:
-                self.connection = Connection(self.args.connect, min(left, 5))
+                self.connection = Connection(self.args, min(left, 5))
                 self.connects += 1
             except OSError:
                 tries += 1
@@ -323,6 +347,13 @@ def parse():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--connect", type=address, default="127.0.0.1:7077", metavar="ADDR",
                         help="the server's address, HOST:PORT")
+    parser.add_argument("--tls-ca", metavar="FILE",
+                        help="speak TLS, with a server that one of these authorities has signed (PEM)")
+    parser.add_argument("--tls-cert", metavar="FILE", help="show this certificate to the server (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key (PEM)")
+    parser.add_argument("--tls-name", metavar="NAME",
+                        help="the name that the server's certificate has to be for, if not that of --connect")
+    parser.add_argument("--token-file", metavar="FILE", help="show the token in this file")
     parser.add_argument("--key", default="k", help="the name of the counter")
     parser.add_argument("--dialect", choices=("jsonrpc", "notebook"), default="jsonrpc",
                         help="how to write requests: as JSON-RPC 2.0, or as in the notebook")
@@ -351,6 +382,19 @@ def parse():
     if args.backoff_ms > args.backoff_cap_ms:
         parser.error(f"--backoff-ms {args.backoff_ms} is larger than "
                      f"--backoff-cap-ms {args.backoff_cap_ms}")
+    args.tls, args.token = None, None
+    try:
+        if args.tls_ca:
+            args.tls = ssl.create_default_context(cafile=args.tls_ca)
+            if args.tls_cert:
+                args.tls.load_cert_chain(args.tls_cert, args.tls_key)
+        elif args.tls_cert or args.tls_key or args.tls_name:
+            parser.error("--tls-cert, --tls-key and --tls-name are for TLS; expected --tls-ca, too")
+        if args.token_file:
+            with open(args.token_file, encoding="utf-8") as file:
+                args.token = file.readline().strip()
+    except OSError as error:
+        parser.error(f"--tls-ca, --tls-cert, --tls-key or --token-file: {error}")
     return args
 
 

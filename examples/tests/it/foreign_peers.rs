@@ -162,3 +162,33 @@ fn pythons_ssl_with_the_notebooks_framing_and_a_token() {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(text, "-32005\n-32005\ntoken:billing\n1 1\n", "{errors}");
 }
+
+#[test]
+fn the_client_in_plain_python_shows_its_certificate_or_its_token() {
+    if !has("python3") {
+        return;
+    }
+    let files = Files::new();
+    let token = "5f0c9e7d6b1a4c3f8e2d7a9b0c1e4f60";
+    let line = TokenFile::line("billing", token);
+    fs::write(files.folder.join("tokens"), format!("{line}\n")).unwrap();
+    fs::write(files.folder.join("token"), token).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/counter_client.py");
+    let tokens = format!("{TLS} --tokens @tokens --drop-reply 0.1 --seed 5");
+    for (flags, own, code) in [
+        (MTLS, "--tls-cert @client.pem --tls-key @client-key.pem", 0),
+        (&*tokens, "--token-file @token", 0),
+        (&*tokens, "", 1),
+    ] {
+        let server = CounterServer::start(files.flags(flags));
+        let mut python = Command::new("python3");
+        python.args([script, "--connect", &server.address, "--calls", "20"]);
+        python
+            .args(["--tls-ca"])
+            .args(files.flags("@ca.pem"))
+            .args(files.flags(own));
+        let output = python.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{own}: {text}");
+    }
+}
