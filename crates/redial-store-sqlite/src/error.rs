@@ -185,8 +185,66 @@ const STORAGE_FAILURES: [&str; 8] = [
 ];
 
 /// Whether a handler's error is about the storage. The text is all that is left of it: a handler may
-/// have wrapped the error of SQLite in one of its own.
+/// have wrapped the error of SQLite in one of its own. Its own words may hold SQLite's, as may a caller's
+/// that it repeats, so that those count alone, or at the end behind a colon.
 pub(crate) fn is_storage_failure(outcome: &[u8]) -> bool {
     let text = std::str::from_utf8(outcome).unwrap_or_default();
-    STORAGE_FAILURES.iter().any(|words| text.contains(words))
+    if text.starts_with("\"error\":{\"code\":-32603,") {
+        // Of a panic, such as that of an `unwrap`, it is all in there.
+        return STORAGE_FAILURES.iter().any(|words| text.contains(words));
+    }
+    let message = message(text);
+    STORAGE_FAILURES.iter().any(|words| {
+        let before = message.strip_suffix(words);
+        before.is_some_and(|before| before.is_empty() || before.ends_with(": "))
+    })
+}
+
+/// The message of an error as it stands in its JSON, which begins with the code and the message.
+fn message(outcome: &str) -> &str {
+    let (_, rest) = outcome.split_once("\"message\":\"").unwrap_or_default();
+    let mut is_escaped = false;
+    let end = rest.find(|one: char| {
+        let is_end = one == '"' && !is_escaped;
+        is_escaped = one == '\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(rest, |end| &rest[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use redial_server::{Abort, store::Outcome};
+
+    use super::*;
+
+    fn is_failure(handler: impl FnOnce() -> Result<(), Abort>) -> bool {
+        is_storage_failure(Outcome::of(1 << 20, handler).bytes())
+    }
+
+    #[test]
+    fn the_words_of_sqlite_count_alone_or_behind_those_of_a_wrapper() {
+        let says = |text: &str| is_failure(|| Err(Abort::failed(text)));
+        assert!(says("database or disk is full"));
+        assert!(says("can't \"order\": disk I/O error"));
+        assert!(is_failure(|| Err(
+            Abort::failed("database is locked").code(7)
+        )));
+        assert!(is_failure(|| {
+            let full = rusqlite::Error::SqliteFailure(
+                ffi::Error::new(ffi::SQLITE_FULL),
+                Some("database or disk is full".to_owned()),
+            );
+            Err::<(), _>(full).unwrap();
+            Ok(())
+        }));
+        assert!(!says("the item \"out of memory\" is unknown"));
+        assert!(!says("unknown item \"out of memory\""));
+        assert!(!says("out of memory: all 3 modules are sold"));
+        assert!(!says("no such item\", \"message\":\"database is locked"));
+        assert!(!is_failure(|| {
+            let told = Abort::failed("sold out").data(&"out of memory");
+            Err(told.unwrap())
+        }));
+    }
 }

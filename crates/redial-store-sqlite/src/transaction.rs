@@ -22,7 +22,11 @@ use serde::{Serialize, de::DeserializeOwned};
 /// statement takes. What would break the promise is refused as *not authorized*: to begin or end
 /// transactions and savepoints, to attach files, to change the schema, to set pragmas, and to touch the
 /// tables `redial_*`. An error of SQLite can be handed on with `?`; it is the outcome of the call then,
-/// unless the disk failed: in that case nothing is recorded, and the call may be tried again.
+/// unless the disk failed: in that case nothing is recorded, and the call may be tried again. In an error of
+/// your own, wrapped around it, let SQLite's words be the last, behind a colon.
+///
+/// Write with SQL, not with `blob_open`: what goes around SQL is neither guarded nor counted, and so not
+/// undone when the call fails. Let no statement outlive its handler (`mem::forget`).
 ///
 /// A handler's transaction is one part of a larger one. It sees what the calls before it have written,
 /// and it may be run more than once; what one run has written is undone before the next. So it must have

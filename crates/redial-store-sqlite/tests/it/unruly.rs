@@ -101,6 +101,23 @@ fn a_constraint_that_breaks_at_the_commit_fails_its_call_alone() {
     assert_eq!(bench.number("SELECT value FROM counter"), 8);
 }
 
+/// Else it would be recorded nowhere, and its caller would try again until the deadline.
+#[test]
+fn a_handler_whose_words_are_like_sqlites_has_failed_for_good() {
+    let mut bench = Workbench::new(options());
+    let (said, ending) = among_others(&mut bench, |transaction| {
+        add(transaction, "mine")?;
+        Err::<(), _>(Abort::failed("there is no item \"out of memory\""))
+    });
+    assert_eq!(ending, Ending::Failed);
+    assert!(said.contains("there is no item"), "{said}");
+    assert_eq!(bench.number("SELECT count(*) FROM redial_calls"), 5);
+    assert_eq!(
+        bench.number("SELECT count(*) FROM counter WHERE key = 'mine'"),
+        0
+    );
+}
+
 #[test]
 fn a_failure_without_writes_undoes_nothing_and_runs_nothing_again() {
     let mut bench = Workbench::new(options());
