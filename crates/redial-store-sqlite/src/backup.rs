@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    io,
     path::Path,
 };
 
@@ -13,20 +14,43 @@ use rusqlite::{
 
 use crate::{open::sync_folder, readers::Readers};
 
-/// Writes the copy and syncs it.
+/// Writes the copy and syncs it. It gets its name when it is whole: of a copy that a crash has cut off there
+/// may be an empty file, which would open as a new store.
 pub(crate) fn write(readers: &Readers, path: &Path) -> Result<()> {
-    let made = OpenOptions::new().write(true).create_new(true).open(path);
-    made.map_err(|error| failed(path, &error.to_string()))?;
-    let copied = readers.read_without_snapshot(|source| copy(source, path));
-    if copied.is_err() {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    is_free(path)?;
+    let made = OpenOptions::new().write(true).create_new(true).open(part);
+    made.map_err(|error| {
+        let why = format!("{error}; it belongs to a copy that is being written, or was cut off");
+        failed(part, &why)
+    })?;
+    let whole = readers
+        .read_without_snapshot(|source| copy(source, part))
+        .and_then(|()| publish(part, path));
+    if whole.is_err() {
         // Half a copy is of no use. That it can't be removed either says nothing new.
-        drop(fs::remove_file(path));
+        drop(fs::remove_file(part));
     }
-    copied?;
+    whole
+}
+
+fn is_free(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(path, &error.to_string())),
+        Ok(_) => Err(failed(path, "exists; expected a name that is free")),
+    }
+}
+
+fn publish(part: &Path, path: &Path) -> Result<()> {
+    is_free(path)?;
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    let synced = File::open(path).and_then(|file| file.sync_all());
+    let synced = File::open(part).and_then(|file| file.sync_all());
+    let synced = synced.and_then(|()| fs::rename(part, path));
     let synced = synced.and_then(|()| sync_folder(folder.unwrap_or(Path::new("."))));
     synced.map_err(|error| failed(path, &error.to_string()))
 }

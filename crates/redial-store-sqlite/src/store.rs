@@ -149,7 +149,7 @@ impl SqliteStore {
 
     /// Writes a copy of the whole file as it is at this moment, while the store goes on. The copy is a store like
     /// any other; it is opened in place of the lost one, with the same [`table`](Store::table). It must not
-    /// exist before.
+    /// exist before. It has the name with `.part` until it is whole; remove that one if a crash has left it.
     ///
     /// # Errors
     ///

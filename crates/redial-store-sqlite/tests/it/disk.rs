@@ -25,7 +25,7 @@ use crate::{
 const FOLDER: &str = "REDIAL_TEST_FOLDER";
 
 /// Runs an ignored test of this binary, by way of a shell that prepares its process.
-fn run_again(shell: &str, prepare: &str, test: &str, folder: &Folder) -> Output {
+pub(crate) fn run_again(shell: &str, prepare: &str, test: &str, folder: &Folder) -> Output {
     let exec = format!("{prepare} && exec \"$0\" \"$@\"");
     let words: Vec<&str> = shell.split(' ').collect();
     Command::new(words[0])
@@ -47,7 +47,7 @@ fn assert_passed(output: &Output) {
     );
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     env::var_os(FOLDER)
         .expect("it is run by another test")
         .into()
