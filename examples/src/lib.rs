@@ -10,4 +10,5 @@ pub mod flags;
 pub mod load;
 pub mod methods;
 pub mod stored;
+pub mod stored_postgres;
 pub mod supervisor;

@@ -6,7 +6,10 @@ use std::ops::Deref;
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::{Client, Error, Row, error::SqlState, types::ToSql, types::Type};
 
-use crate::error::{Trouble, describe};
+use crate::{
+    error::{Trouble, describe},
+    transaction::Param,
+};
 
 /// A parameter and its type. With its type a statement needs no preparation: it takes one round trip, and
 /// leaves nothing behind on a connection that others may get next.
@@ -116,6 +119,24 @@ impl Connection {
             }
             Err(error) => Err(CommitTrouble::of_commit(&error)),
         }
+    }
+
+    /// One statement that can't write, in one round trip.
+    pub(crate) async fn read(
+        &mut self,
+        sql: &str,
+        params: &[Box<dyn Param + Send>],
+    ) -> Result<Vec<Row>, Trouble> {
+        let params: Vec<Typed<'_>> = params.iter().map(|param| param.typed()).collect();
+        self.enter();
+        let (begun, rows, ended) = tokio::join!(
+            self.batch_execute("BEGIN READ ONLY"),
+            self.query_typed(sql, &params),
+            self.batch_execute("COMMIT"),
+        );
+        let result = begun.and(rows).map_err(|error| Trouble::of(&error));
+        self.is_in_transaction = ended.is_err();
+        result
     }
 
     pub(crate) async fn rows(&self, sql: &str, params: &[Typed<'_>]) -> Result<Vec<Row>, Trouble> {

@@ -19,11 +19,16 @@ use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
     Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, Store, StoreCall, StoreError,
 };
+use tokio_postgres::Row;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    connection::Style, error::OpenError, open, options::PostgresOptions, sessions::Sessions,
-    transaction::Prepared,
+    connection::{Connection, Style},
+    error::{OpenError, Trouble},
+    open,
+    options::PostgresOptions,
+    sessions::Sessions,
+    transaction::{Param, Prepared},
 };
 
 /// The name of the store's threads.
@@ -131,6 +136,28 @@ impl PostgresStore {
         })
     }
 
+    /// Reads what is committed with one statement, which can't write.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] with what the database says.
+    pub async fn read(
+        &self,
+        sql: &str,
+        params: Vec<Box<dyn Param + Send>>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let shared = Arc::clone(&self.handle.shared);
+        let sql = sql.to_owned();
+        let read = self.handle.runtime.spawn(async move {
+            let mut connection = Connection::get(&shared.pool).await?;
+            connection.read(&sql, &params).await
+        });
+        let ended = |_| Err(Trouble::Away("the store is closed".to_owned()));
+        read.await
+            .unwrap_or_else(ended)
+            .map_err(Trouble::into_error)
+    }
+
     /// Runs a step on the store's runtime.
     fn run<T, F>(&self, done: Done<T>, step: impl FnOnce(Arc<Shared>) -> F)
     where
@@ -161,13 +188,9 @@ impl Store for PostgresStore {
         let shared = Arc::clone(&self.handle.shared);
         let task = async move { drop(sender.send(crate::recover::read_all(&shared).await)) };
         drop(self.handle.runtime.spawn(task));
-        let closed = |_| {
-            Err(crate::error::Trouble::Away(
-                "the store is closed".to_owned(),
-            ))
-        };
+        let closed = |_| Err(Trouble::Away("the store is closed".to_owned()));
         let read = read.recv().unwrap_or_else(closed);
-        let all = read.map_err(crate::error::Trouble::into_error)?;
+        let all = read.map_err(Trouble::into_error)?;
         all.into_iter().for_each(recovered);
         Ok(())
     }

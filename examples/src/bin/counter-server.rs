@@ -12,10 +12,11 @@ use redial_examples::{
     files::one_for_each,
     flags::{DAY_MS, SEEDS, Whole, number, whole},
     stored::{self, IncKind},
-    supervisor,
+    stored_postgres, supervisor,
 };
 use redial_server::{
-    Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, Server, ServerTls, Shutdown, Stats,
+    Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, Server, ServerBuilder, ServerTls,
+    Shutdown, Stats,
 };
 
 /// Serves the counters `inc {key, delta = 1}` and `get {key}`, each call at most once.
@@ -117,8 +118,8 @@ struct Args {
     drain_ms: u64,
 
     /// Keep the record of each call, and the counters, in this SQLite file: they survive kill -9 and power
-    /// cuts
-    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    /// cuts. Or in a PostgreSQL database, `postgres://USER@HOST/DATABASE`
+    #[arg(long, value_name = "FILE|URL", help_heading = "Store")]
     store: Option<PathBuf>,
     /// What kind of method `inc` is, with --store
     #[arg(
@@ -309,12 +310,51 @@ impl Args {
         Ok(())
     }
 
+    /// The database that `--store` names, if it is one.
+    fn database(&self) -> Option<&str> {
+        let store = self.store.as_deref()?.to_str()?;
+        stored_postgres::is_url(store).then_some(store)
+    }
+
+    /// The methods, in the store if there is one.
+    fn register(&self, counters: &Counters) -> anyhow::Result<ServerBuilder> {
+        let (kind, builder) = (self.inc_as, Server::builder());
+        let ttl = Duration::from_millis(self.ttl_ms);
+        if let Some(url) = self.database() {
+            anyhow::ensure!(
+                !self.dangerously_without_sync,
+                "--dangerously-without-sync is for a file; expected it without a database"
+            );
+            let store = stored_postgres::open(url, ttl).context("cannot open --store")?;
+            self.recover_ledger(counters)?;
+            let keep = self.keep_effects;
+            return Ok(stored_postgres::register(
+                builder, &store, kind, counters, keep,
+            ));
+        }
+        let Some(path) = &self.store else {
+            return Ok(counters.register(builder));
+        };
+        let store = stored::open(path, ttl, !self.dangerously_without_sync)?;
+        self.recover_ledger(counters)?;
+        Ok(stored::register(
+            builder,
+            &store,
+            kind,
+            counters,
+            self.keep_effects,
+        ))
+    }
+
     fn server(&self) -> anyhow::Result<Server> {
         self.doors.check()?;
         one_for_each(&[
             ("--ledger", self.ledger.as_deref()),
             ("--events", self.events.as_deref()),
-            ("--store", self.store.as_deref()),
+            (
+                "--store",
+                self.store.as_deref().filter(|_| self.database().is_none()),
+            ),
         ])?;
         let rules = self.fault_rules()?;
         let seed = self.seed.unwrap_or_else(unix_us);
@@ -328,20 +368,8 @@ impl Args {
             Some(path) => Counters::with_ledger(path)
                 .with_context(|| format!("cannot write --ledger {}", path.display()))?,
         };
-        let builder = match &self.store {
-            None => counters.register(Server::builder()),
-            Some(path) => {
-                let store = stored::open(
-                    path,
-                    Duration::from_millis(self.ttl_ms),
-                    !self.dangerously_without_sync,
-                )?;
-                self.recover_ledger(&counters)?;
-                let (kind, builder) = (self.inc_as, Server::builder());
-                stored::register(builder, &store, kind, &counters, self.keep_effects)
-            }
-        };
-        let builder = builder
+        let builder = self
+            .register(&counters)?
             .config(self.config()?)
             .info("counter", env!("CARGO_PKG_VERSION"))
             .faults(faults)

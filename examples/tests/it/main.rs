@@ -19,6 +19,7 @@ mod programs;
 mod repository;
 mod servers_memory;
 mod session_client;
+mod shared_table;
 mod shutdowns;
 mod spellings;
 mod stored_server;

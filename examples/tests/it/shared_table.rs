@@ -1,0 +1,118 @@
+//! The kind of fault: of two servers on one database one is killed under load, and a call that was sent to
+//! it has no effect, or two, when its client goes to the other.
+#![cfg(unix)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use redial_store_postgres::tokio_postgres::{self, NoTls};
+use redial_store_tests::postgres::cluster;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::counter_server::CounterServer;
+
+const CLIENTS: usize = 4;
+const CALLS: usize = 60;
+
+/// A client with plain ids that sends a call to the other server when the one fails.
+struct Peer {
+    addresses: [String; 2],
+    at: usize,
+    stream: Option<TcpStream>,
+}
+
+impl Peer {
+    /// The reply to a request, from whichever server.
+    async fn call(&mut self, request: &Value) -> Value {
+        loop {
+            let attempt = timeout(Duration::from_secs(10), self.attempt(request)).await;
+            match attempt {
+                Ok(Ok(reply)) if reply["error"]["data"]["executed"] == "no" => {}
+                Ok(Ok(reply)) => return reply,
+                Ok(Err(_)) | Err(_) => {
+                    self.at += 1;
+                    self.stream = None;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, request: &Value) -> std::io::Result<Value> {
+        if self.stream.is_none() {
+            self.stream = Some(TcpStream::connect(&self.addresses[self.at % 2]).await?);
+        }
+        let stream = self.stream.as_mut().expect("it is connected");
+        let body = request.to_string().into_bytes();
+        let mut frame = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+        frame.extend(body);
+        stream.write_all(&frame).await?;
+        let len = stream.read_u32().await?;
+        let mut reply = vec![0; len as usize];
+        stream.read_exact(&mut reply).await?;
+        Ok(serde_json::from_slice(&reply)?)
+    }
+}
+
+async fn sql(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_takes_no_call_with_it_and_doubles_none() {
+    let Some(cluster) = cluster() else {
+        return;
+    };
+    let name = cluster.new_name();
+    let admin = sql(&cluster.url("postgres")).await;
+    let create = format!("CREATE DATABASE {name}");
+    admin.batch_execute(&create).await.unwrap();
+    let url = cluster.url(&name);
+    let start = || CounterServer::start(["--keep-effects", "--store", &url]);
+    let (mut first, second) = (start(), start());
+    let ended = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let addresses = [first.address.clone(), second.address.clone()];
+            let ended = Arc::clone(&ended);
+            tokio::spawn(async move {
+                let mut peer = Peer {
+                    addresses,
+                    // Half of them begin at the server that lives.
+                    at: client % 2,
+                    stream: None,
+                };
+                for call in 0..CALLS {
+                    let id = format!("client {client} call {call}");
+                    let request = json!({"id": id, "method": "inc", "params": {"key": "k"}});
+                    let reply = peer.call(&request).await;
+                    assert!(reply["result"]["value"].is_i64(), "unknown: {reply}");
+                    ended.fetch_add(1, Relaxed);
+                }
+            })
+        })
+        .collect();
+    while ended.load(Relaxed) < CLIENTS * CALLS / 4 {
+        tokio::task::yield_now().await;
+    }
+    first.child.kill().unwrap();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let count = "SELECT count(*), count(DISTINCT id), max(value), \
+                 (SELECT value FROM counters WHERE key = 'k') FROM effects";
+    let counted = sql(&url).await.query_typed_one(count, &[]).await.unwrap();
+    let counted: [i64; 4] = std::array::from_fn(|at| counted.get(at));
+    assert_eq!(counted, [(CLIENTS * CALLS) as i64; 4]);
+}
