@@ -146,3 +146,42 @@ fn a_mutation_belongs_to_its_server_until_that_has_lost_its_lease() {
     let interrupted = begin(&servers[1], 2, false);
     assert_eq!(wait(&interrupted), Ok(Begun::Claimed(Claimed::Interrupted)));
 }
+
+/// Kind of fault: a connection to the database ends in the middle of a step, be it the commit, and the call
+/// is taken for one that did not run, or runs twice.
+#[test]
+fn connections_that_end_anywhere_lose_no_call_and_double_none() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let servers = servers(&database, 1);
+    let mut cuts = 0;
+    for round in 0..20 {
+        let numbers = round * 20..(round + 1) * 20;
+        let answers: Vec<_> = numbers
+            .map(|number| execute(&servers[0], call(key(1, number), 7)))
+            .collect();
+        // As soon as the first is there others are at every stage.
+        let mut answers = answers.into_iter();
+        let first = wait(&answers.next().unwrap());
+        cuts += database.sql.number(
+            "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        );
+        for answer in [first]
+            .into_iter()
+            .chain(answers.map(|answer| wait(&answer)))
+        {
+            let answer = answer.unwrap();
+            assert!(
+                matches!(
+                    answer,
+                    Executed::New(_) | Executed::Claimed(Claimed::Recorded(_))
+                ),
+                "{answer:?}"
+            );
+        }
+    }
+    assert!(cuts > 20, "{cuts}");
+    assert_eq!(database.counter("k"), 400);
+}
