@@ -87,7 +87,7 @@ impl Shared {
             }
         }
         let mut transaction = Transaction::new(connection);
-        let outcome = prepared.run(&mut transaction, call.max_outcome_bytes).await;
+        let outcome = prepared.run(&mut transaction, call).await;
         let (mut connection, trouble) = transaction.into_parts();
         if let Some(trouble) = trouble {
             drop(connection);
@@ -109,8 +109,9 @@ impl Shared {
             Err(CommitTrouble::Other(trouble)) => Err(trouble),
             Err(CommitTrouble::Refused(why)) => {
                 let why = format!("{why}; nothing that the call wrote was kept");
-                let max = call.max_outcome_bytes;
-                let outcome = Outcome::of(max, || Err::<(), _>(Abort::failed(why)));
+                // The database's words, which the server keeps from callers if it is to.
+                let failed = || Err::<(), _>(Abort::from(std::io::Error::other(why)));
+                let outcome = Outcome::of_call(call, failed);
                 connection.roll_back().await?;
                 self.end_failed(&mut connection, claim, outcome).await
             }

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData, panic, sync::Arc};
 use futures_util::{FutureExt, future::BoxFuture};
 use redial_server::{
     Abort, Context,
-    store::{Outcome, decode},
+    store::{Outcome, StoreCall, decode},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio_postgres::{
@@ -160,7 +160,7 @@ trait Run: Send {
     fn run<'a>(
         &'a mut self,
         transaction: &'a mut Transaction,
-        max: usize,
+        call: &'a StoreCall,
     ) -> BoxFuture<'a, Outcome>;
 }
 
@@ -199,8 +199,8 @@ impl Prepared {
     }
 
     /// Runs the handler. It can be run again after what it wrote was undone.
-    pub(crate) async fn run(&mut self, transaction: &mut Transaction, max: usize) -> Outcome {
-        self.0.run(transaction, max).await
+    pub(crate) async fn run(&mut self, transaction: &mut Transaction, call: &StoreCall) -> Outcome {
+        self.0.run(transaction, call).await
     }
 }
 
@@ -213,7 +213,7 @@ where
     fn run<'a>(
         &'a mut self,
         transaction: &'a mut Transaction,
-        max: usize,
+        call: &'a StoreCall,
     ) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let handled = async {
@@ -226,7 +226,7 @@ where
             };
             // What the handler has half done lies in the transaction, which is undone then.
             let result = panic::AssertUnwindSafe(handled).catch_unwind().await;
-            Outcome::of(max, || match result {
+            Outcome::of_call(call, || match result {
                 Ok(result) => result,
                 Err(panic) => panic::resume_unwind(panic),
             })

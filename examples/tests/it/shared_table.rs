@@ -69,6 +69,31 @@ async fn sql(url: &str) -> tokio_postgres::Client {
     client
 }
 
+/// Kind of fault: the database's own words, which may hold what no caller is to see, in a reply.
+#[tokio::test]
+async fn what_the_database_says_of_a_failure_stays_on_the_server() {
+    let Some(cluster) = cluster() else {
+        return;
+    };
+    let name = cluster.new_name();
+    let admin = sql(&cluster.url("postgres")).await;
+    let create = format!("CREATE DATABASE {name}");
+    admin.batch_execute(&create).await.unwrap();
+    let server = CounterServer::start(["--store", &cluster.url(&name)]);
+    let mut peer = Peer {
+        addresses: [server.address.clone(), server.address.clone()],
+        at: 0,
+        stream: None,
+    };
+    let inc = |id: &str, delta: i64| json!({"id": id, "method": "inc", "params": {"key": "k", "delta": delta}});
+    let most = peer.call(&inc("most", i64::MAX)).await;
+    assert_eq!(most["result"]["value"], i64::MAX);
+    let beyond = peer.call(&inc("beyond", 1)).await;
+    assert_eq!(beyond["error"]["code"], -32000, "{beyond}");
+    assert!(!beyond.to_string().contains("bigint"), "{beyond}");
+    assert_eq!(peer.call(&inc("beyond", 1)).await, beyond);
+}
+
 #[tokio::test]
 async fn a_server_that_is_killed_takes_no_call_with_it_and_doubles_none() {
     let Some(cluster) = cluster() else {
