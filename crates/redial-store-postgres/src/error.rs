@@ -36,6 +36,11 @@ pub enum OpenError {
     Thread(#[from] std::io::Error),
 }
 
+/// What the database says of a statement, in its own words and with its code.
+#[derive(Debug, Error)]
+#[error("{}", describe(.0))]
+pub struct SqlError(#[source] pub tokio_postgres::Error);
+
 /// What an error says, with its code and what it is about.
 pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), error.source()) {

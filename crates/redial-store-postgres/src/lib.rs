@@ -64,7 +64,7 @@ mod steps;
 mod store;
 mod transaction;
 
-pub use error::OpenError;
+pub use error::{OpenError, SqlError};
 pub use methods::{PostgresMethods, transaction_method};
 pub use options::PostgresOptions;
 pub use store::PostgresStore;

@@ -15,7 +15,7 @@ use tokio_postgres::{
 
 use crate::{
     connection::{Connection, Typed},
-    error::Trouble,
+    error::{SqlError, Trouble},
 };
 
 /// The transaction that also holds the call's record: both become durable, or neither.
@@ -89,7 +89,7 @@ impl Transaction {
     /// # Errors
     ///
     /// What the database says. But for a savepoint nothing of the transaction can be kept then.
-    pub async fn query(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Error> {
+    pub async fn query(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, SqlError> {
         let rows = self.connection.query_typed(sql, &typed(params)).await;
         self.note(rows)
     }
@@ -99,7 +99,7 @@ impl Transaction {
     /// # Errors
     ///
     /// As [`query`](Self::query), and if there is none or more than one.
-    pub async fn query_one(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Row, Error> {
+    pub async fn query_one(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Row, SqlError> {
         let row = self.connection.query_typed_one(sql, &typed(params)).await;
         self.note(row)
     }
@@ -113,7 +113,7 @@ impl Transaction {
         &mut self,
         sql: &str,
         params: &[&dyn Param],
-    ) -> Result<Option<Row>, Error> {
+    ) -> Result<Option<Row>, SqlError> {
         let row = self.connection.query_typed_opt(sql, &typed(params)).await;
         self.note(row)
     }
@@ -123,12 +123,12 @@ impl Transaction {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub async fn execute(&mut self, sql: &str, params: &[&dyn Param]) -> Result<u64, Error> {
+    pub async fn execute(&mut self, sql: &str, params: &[&dyn Param]) -> Result<u64, SqlError> {
         let changed = self.connection.execute_typed(sql, &typed(params)).await;
         self.note(changed)
     }
 
-    fn note<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+    fn note<T>(&mut self, result: Result<T, Error>) -> Result<T, SqlError> {
         if let Err(error) = &result {
             match Trouble::of(error) {
                 Trouble::Conflict => self.trouble = Some(Trouble::Conflict),
@@ -139,7 +139,7 @@ impl Transaction {
                 _ => {}
             }
         }
-        result
+        result.map_err(SqlError)
     }
 }
 

@@ -91,6 +91,7 @@ async fn what_the_database_says_of_a_failure_stays_on_the_server() {
     let beyond = peer.call(&inc("beyond", 1)).await;
     assert_eq!(beyond["error"]["code"], -32000, "{beyond}");
     assert!(!beyond.to_string().contains("bigint"), "{beyond}");
+    assert!(beyond.to_string().contains("reference"), "{beyond}");
     assert_eq!(peer.call(&inc("beyond", 1)).await, beyond);
 }
 
