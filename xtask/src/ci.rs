@@ -47,7 +47,7 @@ const STEPS: [Step; 17] = [
     // Not built: cargo keeps what it unpacked of a version, and would build yesterday's redial-protocol.
     step(
         "packages",
-        "package --offline --allow-dirty --no-verify -p redial -p redial-protocol -p redial-server -p redial-client -p redial-store-sqlite",
+        "package --offline --allow-dirty --no-verify -p redial -p redial-protocol -p redial-server -p redial-client -p redial-tls -p redial-store-sqlite -p redial-store-postgres",
     ),
     step("tests", "test --workspace"),
     step("simulation", "xtask sim --seeds 500"),
