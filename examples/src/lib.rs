@@ -9,6 +9,7 @@ pub mod files;
 pub mod flags;
 pub mod load;
 pub mod methods;
+pub mod signals;
 pub mod stored;
 pub mod stored_postgres;
 pub mod supervisor;

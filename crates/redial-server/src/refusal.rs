@@ -1,12 +1,16 @@
 //! Every error that the server itself answers with: its code, its words, and whether the call was
 //! executed. The ground floor: it takes numbers and names, and imports nothing of this crate.
 
+mod callers;
+
 use std::{
     fmt::{self, Display},
     time::Duration,
 };
 
 use redial_protocol::{ErrorCode, ErrorObject, Executed, Misfit, SessionId, cut};
+
+pub(crate) use self::callers::*;
 
 // A frame or a message that can't be followed.
 
@@ -121,69 +125,6 @@ pub(crate) fn id_reused() -> ErrorObject {
                   but if the params only mean the same, the call was; expected the bytes of the \
                   first attempt, or a new id";
     ErrorObject::raised(ErrorCode::ID_REUSED, detail)
-}
-
-// Who calls, and what that caller may.
-
-pub(crate) fn unauthenticated() -> ErrorObject {
-    let detail = "the caller has not shown who it is; expected a token in rpc.hello or rpc.auth first; this \
-                  request was not executed";
-    ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
-}
-
-pub(crate) fn token_rejected() -> ErrorObject {
-    let detail = "the token is not valid; nothing was executed";
-    ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
-}
-
-pub(crate) fn token_expired() -> ErrorObject {
-    let detail = "the caller's token has expired; expected another one of the same principal in rpc.auth; \
-                  this request was not executed";
-    ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
-}
-
-pub(crate) fn other_principal() -> ErrorObject {
-    let detail = "the connection belongs to another principal than the token; expected a connection for \
-                  each principal; nothing was executed";
-    ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
-}
-
-/// To a connection that is closed after this.
-pub(crate) fn no_token(after: Duration) -> ErrorObject {
-    let detail = format!(
-        "the caller has not shown who it is within {after:?}; expected a token in rpc.hello or rpc.auth; the \
-         connection closes, and nothing that came on it was executed"
-    );
-    ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
-}
-
-/// Says nothing of what was found, which may be a secret.
-pub(crate) fn no_token_in(method: &str) -> ErrorObject {
-    let session = if method == "rpc.hello" {
-        "\"session\" (15 hex digits) and "
-    } else {
-        ""
-    };
-    let detail =
-        format!("params of {method}: expected an object with {session}\"token\" (a string)");
-    ErrorObject::raised(ErrorCode::INVALID_PARAMS, detail)
-}
-
-pub(crate) fn verification_pending() -> ErrorObject {
-    let detail = "another token of this connection is being verified";
-    overloaded(detail, Duration::from_millis(100))
-}
-
-pub(crate) fn verifier_unavailable(retry_after: Duration) -> ErrorObject {
-    overloaded("the token can't be verified now", retry_after)
-}
-
-pub(crate) fn forbidden(method: &str) -> ErrorObject {
-    let detail = format!(
-        "this caller may not call {}; it was not executed",
-        cut(method)
-    );
-    ErrorObject::raised(ErrorCode::FORBIDDEN, detail)
 }
 
 // No room now.

@@ -11,6 +11,7 @@ use redial_examples::{
     events::{EventLog, unix_us},
     files::one_for_each,
     flags::{DAY_MS, SEEDS, Whole, number, whole},
+    signals::Signals,
     stored::{self, IncKind},
     stored_postgres, supervisor,
 };
@@ -494,46 +495,3 @@ async fn reload_on_hangup(tls: ServerTls) {
 
 #[cfg(not(unix))]
 async fn reload_on_hangup(_: ServerTls) {}
-
-/// The signals that stop the program: Ctrl-C and, on Unix, SIGTERM.
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    /// From now on the signals no longer end the program by themselves.
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn stop_requested(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn stop_requested(&mut self) {
-        // If Ctrl-C cannot be handled, it ends the program.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}

@@ -489,8 +489,7 @@ proptest! {
         }
         for at in 0..world.all.len() {
             while world.all[at].connections > 0 {
-                let from_the_end = world.all.len() - 1 - at;
-                world.happen(SessionsStep::Detach(from_the_end));
+                world.happen(SessionsStep::Detach(world.all.len() - 1 - at));
             }
         }
         world.happen(SessionsStep::Advance(60));

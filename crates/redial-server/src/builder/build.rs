@@ -1,0 +1,130 @@
+//! How a server is made of what its builder was given: checked, recovered, and put together.
+
+use std::sync::{Arc, Mutex};
+
+use rand::{Rng as _, SeedableRng, rngs::SysRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::ServerBuilder;
+use crate::{
+    admission::Admission,
+    awake::AwakeClock,
+    clock, discover,
+    error::BuildError,
+    failure_texts::Settings,
+    fault::Faults,
+    recovery,
+    router::MethodBody,
+    server::Server,
+    shared::Shared,
+    table::{PlainTable, Sessions, Table},
+};
+
+impl ServerBuilder {
+    /// Makes the server.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if a method has two handlers or a reserved name, if a limit, of the server or of a
+    /// method, lets nothing through, if a transaction has no store, if the store can't be read, or if the system has no
+    /// random numbers.
+    pub fn build(mut self) -> Result<Server, BuildError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        self.config.check()?;
+        self.check_transactions()?;
+        self.check_ttl()?;
+        self.router.wrap(&self.layers)?;
+        (self.router).set_default_timeout(self.config.execution_timeout);
+        let rng = match self.session_seed {
+            Some(seed) => ChaCha8Rng::seed_from_u64(seed),
+            None => ChaCha8Rng::try_from_rng(&mut SysRng)
+                .map_err(|error| BuildError::NoRandomness(error.to_string()))?,
+        };
+        self.disclosure.settle(Settings {
+            exposes: self.exposes_failures,
+            observer: self.observer.clone(),
+            // Of its own stream, so that the ids of sessions are those that they were.
+            seed: {
+                let mut own = rng.clone();
+                own.set_stream(1);
+                own.next_u64()
+            },
+        });
+        // What is seeded repeats, whatever process it is in.
+        let process = self.session_seed.is_none().then(std::process::id);
+        let mut discover = discover::outcome(&self.info, &self.router);
+        let epoch = clock::now();
+        let table = Table {
+            plain: PlainTable::new(self.config.plain_limits(), epoch),
+            sessions: Sessions::new(self.config.session_limits(), rng, process),
+        };
+        let interrupted = match &self.store {
+            Some(store) => recovery::recover(&**store, &table, epoch)?,
+            None => Vec::new(),
+        };
+        let limits = self.config.admission_limits();
+        let methods = self.router.methods().iter();
+        let max_running_of = methods.map(|method| method.limits.max_running.unwrap_or(usize::MAX));
+        let admission = Admission::new(limits, max_running_of.collect());
+        self.config.fit_to_frame(&mut discover);
+        Ok(Server {
+            shared: Arc::new(Shared {
+                awake: AwakeClock::new(&self.config, epoch),
+                discover,
+                router: self.router,
+                table,
+                store: self.store,
+                interrupted_calls: Mutex::new(interrupted),
+                admission,
+                config: self.config,
+                faults: self.faults.unwrap_or_else(|| Faults::new(0)),
+                observer: self.observer,
+                unix_principals: self.unix_principals || self.verifier.is_some(),
+                verifier: self.verifier,
+                policy: self.policy,
+                counters: Default::default(),
+                listeners: Default::default(),
+                executions: Default::default(),
+                is_draining: Default::default(),
+                draining: Default::default(),
+                cut_off: Default::default(),
+                closing: Default::default(),
+                closed: Default::default(),
+                interrupted: Default::default(),
+                connections: Default::default(),
+                goodbyes: Default::default(),
+                looked_at: 0.into(),
+                sweeping: Default::default(),
+                next_look: Default::default(),
+                next_clearing: Default::default(),
+                spawn_background: self
+                    .spawn_background
+                    .unwrap_or_else(|| Box::new(|task| drop(tokio::spawn(task)))),
+            }),
+        })
+    }
+
+    /// The store keeps plain ids for as long as this server promises.
+    fn check_ttl(&self) -> Result<(), BuildError> {
+        let server = self.config.ttl;
+        match self.store.as_ref().and_then(|store| store.ttl()) {
+            Some(store) if store < server => Err(BuildError::StoreTtl { store, server }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every transaction has the store that it was registered for.
+    fn check_transactions(&self) -> Result<(), BuildError> {
+        let store_type = self.store.as_ref().map(|store| (**store).type_id());
+        for method in self.router.methods() {
+            if let MethodBody::Transaction(transaction) = &method.body
+                && store_type != Some(transaction.store_type())
+            {
+                return Err(BuildError::NoStore(method.name.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
