@@ -23,7 +23,7 @@ pub struct MethodLimits {
     /// Default `None`, which leaves that of the server; `Duration::MAX` is no timeout. More than 0. Not for
     /// methods that run inside a transaction of a store, which ends them itself.
     pub execution_timeout: Option<Duration>,
-    /// How many calls of the method run at once, whoever sends them; 1 or more. Default `None`: as many
+    /// How many calls of the method run at once, from all peers together; 1 or more. Default `None`: as many
     /// as [`Config::max_running`](crate::Config::max_running) and the shares of it allow. Beyond, they
     /// queue, and take no run permit from other methods meanwhile. The smaller, the sooner callers of
     /// this method wait.
