@@ -160,7 +160,7 @@ impl<'de> Visitor<'de> for MetadataVisitor {
     }
 }
 
-/// A string. What is none is not repeated in the error: it may be a secret, wrongly spelled.
+/// A string. The error does not repeat a value of another type: it may be a secret, wrongly spelled.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {

@@ -161,7 +161,7 @@ impl Router {
         Ok(())
     }
 
-    /// The timeout for methods that have none of their own. What would never be reached is none.
+    /// The timeout for methods without one of their own. One that can never be reached counts as no timeout.
     pub(crate) fn set_default_timeout(&mut self, timeout: Option<Duration>) {
         for method in &mut self.methods {
             let timeout = match &method.body {

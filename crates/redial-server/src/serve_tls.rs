@@ -136,7 +136,7 @@ where
     }
 }
 
-/// A name that is too long is none.
+/// A name that is too long gives no principal.
 fn principal<Io>(stream: &TlsStream<Io>) -> Option<Principal> {
     let name = stream.peer_name()?;
     Principal::new(&format!("cert:{name}")).ok()

@@ -295,7 +295,7 @@ mod tests {
         let file = &disk.files[0];
         let mut base = Base::default();
         file.advance(&mut base, 2);
-        assert_eq!(base.durable, 0, "a sync that has not begun is none");
+        assert_eq!(base.durable, 0, "a sync not begun makes nothing durable");
         file.advance(&mut base, 5);
         assert_eq!((base.durable, base.bytes.len()), (1, 1024));
         let none = file.after_cut(&base, 5, |_, _| 0, |_| 9);

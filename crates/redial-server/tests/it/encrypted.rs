@@ -119,7 +119,7 @@ async fn who_calls_is_who_the_certificate_says() {
             Some(&["spiffe://corp/billing"]),
             r#""cert:spiffe://corp/billing""#,
         ),
-        // What no principal can be called is none.
+        // A name that no principal may have gives no principal.
         (Some(&[&*long]), "null"),
         (Some(&[]), "null"),
         (None, "null"),
