@@ -24,7 +24,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -44,6 +44,10 @@ const STEPS: [Step; 17] = [
         "test -p redial-server --features tokens --test it token_files",
     ),
     step("redial-client alone", "build -p redial-client"),
+    step(
+        "redial-tls with native roots",
+        "test -p redial-tls --features native-roots --test it native_roots",
+    ),
     // Not built: cargo keeps what it unpacked of a version, and would build yesterday's redial-protocol.
     step(
         "packages",

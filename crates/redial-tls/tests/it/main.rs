@@ -4,6 +4,8 @@ mod common;
 mod errors;
 mod hostile;
 mod names;
+#[cfg(feature = "native-roots")]
+mod native_roots;
 mod reloading;
 mod revoking;
 mod streams;
