@@ -8,14 +8,18 @@ or its deadline has passed. `Client.call` returns the result or raises Failed, N
         increments a counter and checks how much it went up; keeps a token of each call in DIR meanwhile
     session_client.py --connect 127.0.0.1:7077 --resolve DIR
         after a crash: asks what happened to the calls whose tokens are in DIR
+
+With --tls-ca it speaks TLS; with --tls-cert and --tls-key, or with --token-file, it shows who calls.
 """
 
 import argparse
+import io
 import json
 import os
 import queue
 import random
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -108,6 +112,53 @@ def sleep(pause: float, deadline: float) -> None:
     time.sleep(max(0.0, min(pause, deadline - now())))
 
 
+class Tls(io.RawIOBase):
+    """TLS over a socket, for a thread that reads and one that writes: an SSL object takes one at a time."""
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext, name: str) -> None:
+        self.socket, self.lock = connection, threading.Lock()
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self._step(self.tls.do_handshake)
+
+    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        while True:
+            with self.lock:
+                try:
+                    return step(*args)
+                except ssl.SSLWantReadError:
+                    pass
+                finally:
+                    if data := self.outgoing.read():
+                        self.socket.sendall(data)
+            data = self.socket.recv(1 << 16)  # without the lock
+            with self.lock:
+                if not self.incoming.write(data):
+                    self.incoming.write_eof()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._step(self.tls.read, len(buffer), buffer)
+
+    def sendall(self, data: bytes) -> None:
+        self._step(self.tls.write, data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self.socket.settimeout(seconds)
+
+    def shutdown(self, how: int) -> None:
+        self.socket.shutdown(how)
+
+    def close(self) -> None:
+        self.socket.close()
+        super().close()
+
+
 @dataclass(eq=False)
 class Session:
     """The numbers of one session, and which of them are acknowledged."""
@@ -161,13 +212,22 @@ class Call:
 
 
 class Client:
-    """Makes one call at a time. Give each thread a client of its own."""
+    """Makes one call at a time. Give each thread a client of its own.
 
-    def __init__(self, server: str, attempt_timeout: float = 1.0, max_attempts: int = 20) -> None:
+    With `tls` the server's certificate has to be for `tls_name`, or else for the server's host. `token` gives the
+    token that shows who calls, anew for each connection.
+    """
+
+    def __init__(self, server: str, attempt_timeout: float = 1.0, max_attempts: int = 20,
+                 tls: ssl.SSLContext | None = None, tls_name: str | None = None,
+                 token: Callable[[], str] | None = None) -> None:
         host, port = server.rsplit(":", 1)
         self.address = (host.strip("[]"), int(port))
         self.attempt_timeout, self.max_attempts = attempt_timeout, max_attempts
-        self.socket: socket.socket | None = None
+        self.tls, self.tls_name, self.token = tls, tls_name or self.address[0], token
+        self.refusal: dict | None = None  # what the server said to the token
+        self.trouble: OSError | None = None  # why there is no connection
+        self.socket: socket.socket | Tls | None = None
         self.attached = self.plain = False  # what the hello on this connection was answered
         self.session: Session | None = None
         self.calling, self.inbox = "", []  # replies to the current call that came while another was awaited
@@ -252,9 +312,9 @@ class Client:
         if reply := self._listen(call, deadline) if call.open else None:
             return reply["result"]
         if call.open:
-            raise Unknown(call.id)
+            raise Unknown(call.id, self.refusal) from self.trouble
         self._end(call)
-        raise NotExecuted(call.id)
+        raise NotExecuted(call.id, self.refusal) from self.trouble
 
     def _attempt(self, call: Call, deadline: float) -> bool:
         """Sends another attempt. False if the call can't be sent in time, or at all."""
@@ -355,6 +415,9 @@ class Client:
                 failures += 1
                 self._drop()
                 sleep(max((datum(error, "retry_after_ms") or 0) / 1000, backoff(failures)), deadline)
+            elif error.get("code") == -32005:  # it doesn't know who calls
+                self.refusal = error
+                return False
             elif session:
                 self._lose_session(call)
             else:
@@ -395,26 +458,47 @@ class Client:
     # Connections
 
     def _connect(self, deadline: float) -> bool:
-        failures = 0
-        while not self.socket and now() < deadline:
+        """False if there was no time for it, or the server refuses the token."""
+        failures, self.refusal, self.trouble = 0, None, None
+        while not self.socket and not self.refusal and now() < deadline:
             try:
-                self.socket = socket.create_connection(self.address, min(5.0, deadline - now()))
-                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.socket.settimeout(None)
+                self.socket = self._open(min(5.0, deadline - now()))
                 self.replies: queue.Queue[Any] = queue.Queue()
                 threading.Thread(target=self._read, args=(self.socket, self.replies), daemon=True).start()
-            except OSError:
-                failures += 1
+                if self.token:
+                    self._authenticate(deadline)
+            except OSError as error:
+                self._drop()
+                failures, self.trouble = failures + 1, error
                 sleep(backoff(failures), deadline)
         return self.socket is not None
+
+    def _open(self, timeout: float) -> "socket.socket | Tls":
+        connection = socket.create_connection(self.address, timeout)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream = Tls(connection, self.tls, self.tls_name) if self.tls else connection
+            stream.settimeout(None)
+            return stream
+        except BaseException:
+            connection.close()
+            raise
+
+    def _authenticate(self, deadline: float) -> None:
+        """Shows the token. Nothing else is answered before that."""
+        reply = self._ask("rpc.auth", {"token": self.token()}, min(5.0, deadline - now()))
+        if reply and "error" in reply and reply["error"]["code"] not in (-32001, -32006):
+            self.refusal = reply["error"]
+            self._drop()
+        elif not reply or "error" in reply:
+            raise OSError("no answer to the token")
 
     def _drop(self) -> None:
         if self.socket:
             try:
-                self.socket.shutdown(socket.SHUT_RDWR)  # ends the thread that reads
+                self.socket.shutdown(socket.SHUT_RDWR)  # ends the thread that reads, which closes it
             except OSError:
                 pass
-            self.socket.close()
         self.socket, self.attached, self.plain = None, False, False
 
     def _send(self, text: str) -> None:
@@ -425,7 +509,7 @@ class Client:
         except OSError:
             self._drop()
 
-    def _read(self, connection: socket.socket, replies: queue.Queue) -> None:
+    def _read(self, connection: socket.socket | Tls, replies: queue.Queue) -> None:
         """Reads frames until the connection ends, in a thread."""
         try:
             with connection.makefile("rb") as stream:
@@ -439,6 +523,7 @@ class Client:
         except (OSError, ValueError):
             pass  # cut off, or not JSON
         finally:
+            connection.close()
             replies.put(None)
 
     def _receive(self, id: str, until: float) -> dict | None:
@@ -519,8 +604,9 @@ def increment(client: Client, key: str, timeout: float, folder: Path | None) -> 
                 id = unknown.id
                 client.resolve(id, timeout)
             outcome = "once"
-        except NotExecuted:
-            pass  # for certain, so another call may be made
+        except NotExecuted as refused:
+            if refused.error and refused.error["code"] == -32005:  # it doesn't know who calls
+                deadline = 0.0
         except Unknown:
             outcome = "unknown"
         if outcome != "unknown" and (id := tokens.forget() or id):
@@ -555,18 +641,22 @@ class Progress:
             print(file=sys.stderr)
 
 
+def client_of(args: argparse.Namespace) -> Client:
+    return Client(args.connect, args.attempt_timeout, tls=args.tls, tls_name=args.tls_name, token=args.token)
+
+
 def count(args: argparse.Namespace) -> int:
     progress = Progress(args.calls)
 
     def work(calls: int) -> Counter[str]:
-        client, outcomes = Client(args.connect, args.attempt_timeout), Counter()
+        client, outcomes = client_of(args), Counter()
         for _ in range(calls):
             outcomes[increment(client, args.key, args.timeout, args.tokens)] += 1
             progress.one_more()
         client.close()
         return outcomes
 
-    reader = Client(args.connect, args.attempt_timeout)
+    reader = client_of(args)
     before = get(reader, args.key, args.timeout)
     with ThreadPoolExecutor(args.threads) as pool:
         shares = [len(range(thread, args.calls, args.threads)) for thread in range(args.threads)]
@@ -579,7 +669,7 @@ def count(args: argparse.Namespace) -> int:
 
 
 def resolve(args: argparse.Namespace) -> int:
-    client, uncertain = Client(args.connect, args.attempt_timeout), 0
+    client, uncertain = client_of(args), 0
     for path in sorted(args.resolve.glob("*.json")):
         id = path.stem
         try:
@@ -620,6 +710,23 @@ def address(text: str) -> str:
     raise argparse.ArgumentTypeError("expected HOST:PORT, with a port from 1 to 65535")
 
 
+def show_doors(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Reads what TLS and the token need."""
+    args.tls = args.token = None
+    try:
+        if args.tls_ca:
+            args.tls = ssl.create_default_context(cafile=args.tls_ca)
+            if args.tls_cert:
+                args.tls.load_cert_chain(args.tls_cert, args.tls_key)
+        elif args.tls_cert or args.tls_key or args.tls_name:
+            parser.error("--tls-cert, --tls-key and --tls-name are for TLS; expected --tls-ca, too")
+        if args.token_file:
+            args.token_file.read_text()  # now, so that a file that isn't there is said at once
+            args.token = lambda: (args.token_file.read_text().splitlines() or [""])[0].strip()
+    except OSError as error:
+        parser.error(f"--tls-ca, --tls-cert, --tls-key or --token-file: {error}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Increments a counter, and checks how much it went up.",
                                      epilog="Each lost reply costs its call an --attempt-timeout. Where the server "
@@ -641,10 +748,24 @@ def main() -> int:
                         help="keep a token of each call in this folder while its outcome is not certain")
     parser.add_argument("--resolve", type=Path, metavar="DIR",
                         help="make no calls: ask what happened to those whose tokens are in this folder")
+    parser.add_argument("--tls-ca", metavar="FILE",
+                        help="speak TLS, with a server that one of these authorities has signed (PEM)")
+    parser.add_argument("--tls-cert", metavar="FILE", help="show this certificate to the server (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's private key (PEM)")
+    parser.add_argument("--tls-name", metavar="NAME",
+                        help="the name that the server's certificate has to be for, if not that of --connect")
+    parser.add_argument("--token-file", type=Path, metavar="FILE",
+                        help="show the token in this file, which is read again for each connection")
     args = parser.parse_args()
+    show_doors(parser, args)
     if args.tokens:
         args.tokens.mkdir(parents=True, exist_ok=True)
-    return resolve(args) if args.resolve else count(args)
+    try:
+        return resolve(args) if args.resolve else count(args)
+    except NotExecuted as refused:
+        why = refused.error and (datum(refused.error, "detail") or refused.error["message"])
+        print(f"not executed: {why or refused.__cause__ or 'no time'}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

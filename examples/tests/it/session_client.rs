@@ -13,7 +13,7 @@ use redial_examples::{
     methods::{GetParams, Inc},
 };
 use redial_protocol::Method;
-use redial_server::{Event, EventKind, Fault, FaultRule, Observer, Server};
+use redial_server::{Event, EventKind, Fault, FaultRule, Observer, Server, TokenFile};
 use serde_json::Value;
 use tokio::{
     process::{Child, Command},
@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     counter_clients::{lossy, start},
     counter_server::CounterServer,
+    doors::{Files, MTLS, TLS},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,6 +100,60 @@ async fn every_call_counts_once_whatever_is_lost_cut_or_duplicated() {
     assert_eq!(left, 0, "tokens of calls whose outcome is certain");
     fs::remove_file(ledger).unwrap();
     fs::remove_dir(tokens).unwrap();
+}
+
+/// Kind: a client that one end has and another lacks. Over TLS each call counts once whatever is lost, and
+/// one that does not show who calls hears so at once.
+#[tokio::test]
+async fn it_speaks_tls_and_shows_its_certificate_or_its_token() {
+    let files = Files::new();
+    let token = "5f0c9e7d6b1a4c3f8e2d7a9b0c1e4f60";
+    let line = TokenFile::line("billing", token);
+    fs::write(files.folder.join("tokens"), format!("{line}\n")).unwrap();
+    fs::write(files.folder.join("token"), token).unwrap();
+    fs::write(files.folder.join("wrong"), "4711").unwrap();
+    let tokens = format!("{TLS} --tokens @tokens");
+    let certificate = "--tls-ca @ca.pem --tls-cert @client.pem --tls-key @client-key.pem";
+    for (server, own, refused) in [
+        (MTLS, certificate, None),
+        (TLS, "--tls-ca @ca.pem", None),
+        (&*tokens, "--tls-ca @ca.pem --token-file @token", None),
+        (
+            &*tokens,
+            "--tls-ca @ca.pem --token-file @wrong",
+            Some("token"),
+        ),
+        (&*tokens, "--tls-ca @ca.pem", Some("token")),
+        (
+            TLS,
+            "--tls-ca @client.pem --timeout 1",
+            Some("CERTIFICATE_VERIFY_FAILED"),
+        ),
+    ] {
+        let ledger = files.folder.join("ledger");
+        let _ = fs::remove_file(&ledger);
+        let mut command = CounterServer::command("127.0.0.1:0");
+        command.args(["--seed", "7", "--ledger"]).arg(&ledger);
+        command.args(FAULTS.split_whitespace());
+        let server = CounterServer::spawn(command.args(files.flags(server)));
+        let own = files.flags(own).join(" ");
+        let Some(mut client) = client(&server.address, &format!("--calls 40 {own}")) else {
+            return;
+        };
+        let output = ended(client.stderr(Stdio::piped()).spawn().unwrap()).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let Some(reason) = refused else {
+            assert_eq!(output.status.code(), Some(0), "{own}: {output:?}");
+            assert_eq!(effects(&ledger), 40, "{own}");
+            continue;
+        };
+        let is_clear = said.starts_with("not executed: ") && said.contains(reason);
+        assert!(
+            is_clear && output.status.code() == Some(1),
+            "{own}: {output:?}"
+        );
+        assert_eq!(effects(&ledger), 0, "{own}");
+    }
 }
 
 /// `kill -9` on the server: the calls in flight end as unknown, each of them once or not at all.
