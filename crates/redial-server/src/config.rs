@@ -17,6 +17,10 @@ const MAX_IN_FLIGHT: usize = 64 * 1024;
 /// The most that one method and one peer may be made to leave to others.
 const MAX_RESERVE_PERCENT: u32 = 90;
 
+/// How long a session that a store shares with other servers is held here after its last connection has
+/// ended, and no longer: the store knows it, and a client that was cut off comes back at once.
+const HELD_FOR: Duration = Duration::from_secs(10);
+
 /// The limits of a server. All have defaults that suit a small service.
 ///
 /// Times after which something expires or is closed are counted while the server is awake: a gap
@@ -252,6 +256,16 @@ impl Config {
             max_bytes: self.max_session_bytes,
             max_total_bytes: self.max_all_session_bytes,
             max_joined: self.max_joined,
+            is_shared: false,
+        }
+    }
+
+    /// The same where the store is shared: it keeps the leases.
+    pub(crate) fn shared_session_limits(&self) -> SessionLimits {
+        SessionLimits {
+            lease: self.session_lease.min(HELD_FOR),
+            is_shared: true,
+            ..self.session_limits()
         }
     }
 

@@ -157,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Poll::Ready(Ok(()));
             }
             self.advance(flushed, closing);
-            if self.poll_entrance(cx).is_ready() {
+            if self.poll_entrance(cx).is_ready() || self.poll_lookup(cx).is_ready() {
                 continue;
             }
             if self.poll_input(cx)?.is_ready() {

@@ -5,10 +5,12 @@ mod admit;
 mod attachment;
 mod call;
 mod deferred;
+mod lookup;
 mod permit;
 mod rpc;
 mod run;
 mod scratch;
+mod strangers;
 
 use std::{
     sync::Arc,
@@ -61,10 +63,12 @@ pub(crate) struct Dispatcher<'c> {
 pub(crate) struct ProtocolError;
 
 impl Dispatcher<'_> {
-    /// Takes one frame through the server.
+    /// Takes one frame through the server, unless it has to wait: see
+    /// [`Lookups::takes_back`](lookup::Lookups::takes_back).
     pub(crate) fn frame(&mut self, frame: &[u8]) -> Result<(), ProtocolError> {
         // Looked at where it is: a request is large, and moving it costs as much as reading it.
         match &self.scratch.reader.read(frame) {
+            Ok(message) if self.scratch.lookups.is_some() && self.is_held(message) => Ok(()),
             Ok(Incoming::Request(request)) => {
                 self.request(request, None);
                 Ok(())
@@ -186,7 +190,7 @@ impl Dispatcher<'_> {
                         let key = TableKey::Session(session, named.number);
                         self.mutation(call, method, key);
                     }
-                    None => self.refuse(call, &refusal::session_unknown(named.session)),
+                    None => self.refuse(call, &self.session_unknown(named.session)),
                 },
                 Some(key) => {
                     let key = TableKey::Plain(self.plain_key(key));
@@ -244,26 +248,7 @@ impl Dispatcher<'_> {
         let window = self.shared.table.sessions.limits().window;
         let result = session.acknowledge(ack, &[], window);
         if let Some(waiters) = result.waiters {
-            self.refuse_acknowledged(&session, waiters);
-        }
-    }
-
-    /// Refuses those who wait for calls that their caller has acknowledged.
-    fn refuse_acknowledged(&self, session: &Arc<Session<Waiter>>, waiters: AckedWaiters<Waiter>) {
-        for waiter in waiters.started {
-            waiter.refuse(self.shared, &refusal::acknowledged());
-        }
-        // An acknowledgement becomes durable when it may. Until then a crash would let a copy run, so that
-        // with a store no more is said than that the caller has acknowledged the call.
-        let refusal = match self.shared.store {
-            Some(_) => refusal::acknowledged(),
-            None => refusal::cancelled(),
-        };
-        let queued = waiters.queued.into_iter();
-        let queued =
-            queued.filter_map(|number| execution::remove_queued(self.shared, session, number));
-        for waiter in waiters.never.into_iter().chain(queued) {
-            waiter.refuse(self.shared, &refusal);
+            refuse_acknowledged(self.shared, &session, waiters);
         }
     }
 
@@ -332,7 +317,7 @@ impl Dispatcher<'_> {
         if let Some(waiters) = notify.acknowledged
             && let TableKey::Session(session, _) = &key
         {
-            self.refuse_acknowledged(session, waiters);
+            refuse_acknowledged(shared, session, waiters);
         }
         self.follow(decision, call, method, key);
     }
@@ -345,6 +330,11 @@ impl Dispatcher<'_> {
         method: usize,
         key: TableKey<Waiter>,
     ) {
+        if matches!(decision, Decision::NoSlot | Decision::FarBeyondWindow)
+            && let TableKey::Session(session, _) = &key
+        {
+            self.refresh(session);
+        }
         let limits = self.shared.table.sessions.limits();
         let error = match decision {
             Decision::Start(ticket) => return self.start(call, method, Some(key), ticket),
@@ -424,6 +414,28 @@ impl Dispatcher<'_> {
             let waiter = call.waiter(self.outbox, &method, kind);
             waiter.reply(self.shared, outcome);
         }
+    }
+}
+
+/// Refuses those who wait for calls that their caller has acknowledged.
+fn refuse_acknowledged(
+    shared: &Arc<Shared>,
+    session: &Arc<Session<Waiter>>,
+    waiters: AckedWaiters<Waiter>,
+) {
+    for waiter in waiters.started {
+        waiter.refuse(shared, &refusal::acknowledged());
+    }
+    // An acknowledgement becomes durable when it may. Until then a crash would let a copy run, so that
+    // with a store no more is said than that the caller has acknowledged the call.
+    let refusal = match shared.store {
+        Some(_) => refusal::acknowledged(),
+        None => refusal::cancelled(),
+    };
+    let queued = waiters.queued.into_iter();
+    let queued = queued.filter_map(|number| execution::remove_queued(shared, session, number));
+    for waiter in waiters.never.into_iter().chain(queued) {
+        waiter.refuse(shared, &refusal);
     }
 }
 

@@ -106,7 +106,13 @@ impl Execution {
     /// The store failed. If it may have recorded the call all the same, the call must neither run again
     /// nor be waited for, so that is its outcome for as long as this server lives.
     pub(crate) fn end_failed(&mut self, error: &StoreError) {
-        if error.is_uncertain {
+        if error.is_uncertain && self.shared.is_store_shared() {
+            // Another server may record it, so that nothing is kept here that would say otherwise.
+            let key = self.key.as_ref();
+            let joined = key.map(|key| self.shared.table.reopen(key));
+            let error = refusal::outcome_not_known_yet(&error.message);
+            self.refuse_all(joined.unwrap_or_default(), &error);
+        } else if error.is_uncertain {
             let unknown = refusal::store_uncertain(&error.message);
             self.complete(Completion::recorded_error(&unknown));
         } else {

@@ -325,6 +325,26 @@ pub(crate) fn session_unknown(id: SessionId) -> ErrorObject {
     ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail).with_unknown_session(id)
 }
 
+/// Of a session that the store may know and was not found in it. No word is said about execution: a copy
+/// of the attempt may come when it is found.
+pub(crate) fn session_not_found_yet(why: &str) -> ErrorObject {
+    let detail = format!(
+        "the store can't say at present whose the session is: {}; this attempt was not executed, and may \
+         be repeated",
+        cut(why)
+    );
+    overloaded(&detail, Duration::from_millis(100)).with_executed(Executed::Unknown)
+}
+
+/// What a call has come to that the store has lost sight of: it knows when it is asked again.
+pub(crate) fn outcome_not_known_yet(why: &str) -> ErrorObject {
+    let detail = format!(
+        "the call may be on record, or be so soon: {}; expected it to be repeated, which finds out",
+        cut(why)
+    );
+    overloaded(&detail, Duration::from_millis(100)).with_executed(Executed::Unknown)
+}
+
 pub(crate) fn call_unknown() -> ErrorObject {
     let detail = "no record of the call: it never arrived, or its record has expired";
     ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail)

@@ -31,7 +31,7 @@ use crate::{
     router::Router,
     stats::{Counters, Stats},
     store::Store,
-    table::{Table, TableKey},
+    table::{Forgotten, Table, TableKey},
     waiter::Waiter,
 };
 
@@ -256,12 +256,22 @@ impl Shared {
         due <= millis && replaced().is_ok()
     }
 
+    /// Whether other servers may use the same table.
+    pub(crate) fn is_store_shared(&self) -> bool {
+        let store = self.store.as_ref();
+        store.is_some_and(|store| store.as_shared().is_some())
+    }
+
     /// Lets the store know which sessions are forgotten by now.
     pub(crate) fn forget_sessions(&self) {
         let forgotten = self.table.sessions.take_forgotten();
-        if let Some(store) = &self.store {
-            for session in forgotten {
-                store.forget_session(session);
+        let Some(store) = &self.store else {
+            return;
+        };
+        for Forgotten { id, is_ended } in forgotten {
+            match store.as_shared().filter(|_| !is_ended) {
+                Some(shared) => shared.leave_session(id),
+                None => store.forget_session(id),
             }
         }
     }

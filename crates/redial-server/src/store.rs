@@ -7,11 +7,14 @@
 //! A store is one of two kinds of place:
 //! * owned by one server for as long as that runs (SQLite): it hands over all that it knows when it
 //!   is [recovered](Store::recover), and the table in front then knows every record;
-//! * shared by several servers (PostgreSQL): it recovers little, and its own claim, made before the
-//!   call runs, finds out what another server has recorded.
+//! * shared by several servers (PostgreSQL): it recovers nothing, its own claim, made before the
+//!   call runs, finds out what another server has recorded, and it is asked for the
+//!   [sessions](SharedStore) that others have opened.
 //!
 //! In both the claim decides: [`Claimed`] has the answers to a call that is
 //! not to run. Nothing here waits. What takes time ends by calling back, on a thread of the store's.
+
+mod shared;
 
 use std::{
     any::{Any, TypeId},
@@ -23,6 +26,7 @@ use redial_protocol::{CallKey, ErrorObject, Principal, SessionId, encode_error};
 use serde::Serialize;
 use thiserror::Error;
 
+pub use self::shared::SharedStore;
 use crate::{abort::Abort, context::Context, handler, panics, refusal};
 pub use crate::{failure_texts::FailureTexts, params::decode, wakes::together};
 
@@ -65,7 +69,7 @@ pub trait Store: Any + Send + Sync {
     fn open_session(&self, session: SessionId, owner: Option<&Principal>, done: Done<()>);
 
     /// The session's lease has ended, or its client has said goodbye: it and its records may go. Lost
-    /// in a crash, it costs memory for another lease.
+    /// in a crash, it costs memory for another lease. For [`SharedStore`]s it means less.
     fn forget_session(&self, session: SessionId);
 
     /// All calls that are ready have been handed over: what waits may start as one batch. A store need
@@ -85,6 +89,11 @@ pub trait Store: Any + Send + Sync {
     /// How long the server has been awake since it was made, in the clock by which records of plain
     /// ids expire. Called every now and then, with what only grows.
     fn tick(&self, awake: Duration);
+
+    /// Itself, if several servers may use the same table at the same time.
+    fn as_shared(&self) -> Option<&dyn SharedStore> {
+        None
+    }
 
     /// Why nothing can be recorded at present; `None` while all is well. New mutations are refused
     /// meanwhile, without asking the store.

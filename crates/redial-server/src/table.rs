@@ -25,7 +25,7 @@ pub(crate) use self::{
     },
     plain::{MAX_TTL, PlainKey, PlainLimits, PlainTable},
     session::SessionLimits,
-    sessions::{Session, Sessions},
+    sessions::{Forgotten, Session, Sessions},
 };
 
 /// The name of a call's entry.
@@ -138,6 +138,14 @@ impl<W: TableWaiter> Table<W> {
         match key {
             TableKey::Plain(key) => self.plain.release(key),
             TableKey::Session(session, number) => session.with(|records| records.release(*number)),
+        }
+    }
+
+    /// What the call has come to is the store's to say, to whoever asks again. Returns its waiters.
+    pub(crate) fn reopen(&self, key: &TableKey<W>) -> Vec<W> {
+        match key {
+            TableKey::Plain(key) => self.plain.release(key),
+            TableKey::Session(session, number) => session.with(|records| records.reopen(*number)),
         }
     }
 }

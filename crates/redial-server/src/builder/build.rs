@@ -17,6 +17,7 @@ use crate::{
     router::MethodBody,
     server::Server,
     shared::Shared,
+    store::Store,
     table::{PlainTable, Sessions, Table},
 };
 
@@ -56,9 +57,15 @@ impl ServerBuilder {
         let process = self.session_seed.is_none().then(std::process::id);
         let mut discover = discover::outcome(&self.info, &self.router);
         let epoch = clock::now();
+        let is_shared = |store: &Arc<dyn Store>| store.as_shared().is_some();
+        let limits = if self.store.as_ref().is_some_and(is_shared) {
+            self.config.shared_session_limits()
+        } else {
+            self.config.session_limits()
+        };
         let table = Table {
             plain: PlainTable::new(self.config.plain_limits(), epoch),
-            sessions: Sessions::new(self.config.session_limits(), rng, process),
+            sessions: Sessions::new(limits, rng, process),
         };
         let interrupted = match &self.store {
             Some(store) => recovery::recover(&**store, &table, epoch)?,

@@ -75,9 +75,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.on_protocol_error(&refusal::no_token(patience));
     }
 
-    /// Whether what comes next has to wait for a token to be verified.
+    /// Ready if the store has said what it knows of a session.
+    pub(super) fn poll_lookup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(lookups) = &mut self.scratch.lookups else {
+            return Poll::Pending;
+        };
+        lookups.poll(cx).map(|found| {
+            self.dispatch(|dispatcher| dispatcher.take_found(found));
+        })
+    }
+
+    /// Whether what comes next has to wait for a token to be verified, or a session to be looked for.
     pub(super) fn is_held_back(&self) -> bool {
-        let gate = self.scratch.gate.as_ref();
+        let (gate, lookups) = (self.scratch.gate.as_ref(), self.scratch.lookups.as_ref());
         gate.is_some_and(|gate| gate.holds_back(&self.caller, self.now))
+            || lookups.is_some_and(|lookups| lookups.holds_back())
     }
 }

@@ -153,6 +153,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let result = dispatcher.frame(frame);
         let is_cut = dispatcher.is_cut;
         self.is_cut |= is_cut;
+        if let Some(lookups) = &mut self.scratch.lookups
+            && lookups.takes_back()
+        {
+            self.backlog_bytes += frame.len();
+            self.backlog.push_front(HeldFrame {
+                arrived,
+                bytes: frame.into(),
+            });
+        }
         self.protocol_errors += u32::from(result.is_err());
         if self.protocol_errors >= self.shared.config.max_protocol_errors {
             self.phase = Phase::Closing;

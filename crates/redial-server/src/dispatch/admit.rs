@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redial_protocol::{AuthToken, ErrorObject, rpc};
+use redial_protocol::{AuthToken, ErrorObject, SessionId, rpc};
 
-use super::{Dispatcher, call::Call};
+use super::{Dispatcher, call::Call, lookup};
 use crate::{
     auth,
     gate::{Answer, Purpose},
@@ -90,10 +90,23 @@ impl Dispatcher<'_> {
                 };
                 self.answer_later(waiter, &super::rpc::encoded_result(&authenticated));
             }
-            Purpose::Hello(session) => match self.greet(session, expires_ms) {
-                Ok(greeting) => self.answer_greeting(waiter, greeting),
-                Err(error) => self.refuse_later(waiter, &error),
+            Purpose::Hello(session) => match session.filter(|id| self.is_stranger(*id)) {
+                Some(id) => self.ask(id, lookup::Purpose::Hello { waiter, expires_ms }),
+                None => self.greet_now(waiter, session, expires_ms),
             },
+        }
+    }
+
+    /// Answers a hello that had to wait.
+    pub(super) fn greet_now(
+        &mut self,
+        waiter: Option<Waiter>,
+        session: Option<SessionId>,
+        expires_ms: Option<u64>,
+    ) {
+        match self.greet(session, expires_ms) {
+            Ok(greeting) => self.answer_greeting(waiter, greeting),
+            Err(error) => self.refuse_later(waiter, &error),
         }
     }
 

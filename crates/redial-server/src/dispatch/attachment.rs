@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use redial_protocol::{Principal, SessionId};
 
-use crate::{caller::Caller, origin::Origin, shared::Shared, table::Session, waiter::Waiter};
+use crate::{
+    caller::Caller, origin::Origin, shared::Shared, store::Acknowledged, table::Session,
+    waiter::Waiter,
+};
 
 /// The session's lease begins when the last of its attachments is dropped, or it ends then.
 pub(super) struct Attachment {
@@ -37,6 +40,22 @@ impl Attachment {
             .is_of(std::process::id())
             .then(|| sessions.attach(id, owner, now))??;
         Some(Self::new(shared, session))
+    }
+
+    /// Attaches to a session of the caller's that another server has opened on the same store. `None` if
+    /// there is no room for another.
+    pub(super) fn adopt(
+        shared: &Arc<Shared>,
+        id: SessionId,
+        caller: &Caller,
+        acknowledged: &Acknowledged,
+        now: Instant,
+    ) -> Option<Self> {
+        let mut waiters = Vec::new();
+        let (sessions, peer, owner) = (&shared.table.sessions, caller.peer(), caller.principal());
+        let session = sessions.adopt(id, &peer, owner, acknowledged, now, &mut waiters);
+        shared.refuse_forgotten(waiters);
+        Some(Self::new(shared, session?))
     }
 
     pub(super) fn session(&self) -> &Arc<Session<Waiter>> {

@@ -9,7 +9,7 @@ use redial_protocol::{
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Dispatcher, attachment::Attachment, call::Call, encoded};
+use super::{Dispatcher, attachment::Attachment, call::Call, encoded, refuse_acknowledged};
 use crate::{
     execution,
     gate::Purpose,
@@ -191,7 +191,7 @@ impl Dispatcher<'_> {
         }
         let owner = self.caller.principal();
         let attached = Attachment::to(self.shared, id, owner, self.awake);
-        self.keep_attached(attached.ok_or_else(|| refusal::session_unknown(id))?)
+        self.keep_attached(attached.ok_or_else(|| self.greeting_refused(id))?)
     }
 
     fn open_session(&mut self) -> Result<Arc<Session<Waiter>>, ErrorObject> {
@@ -250,7 +250,7 @@ impl Dispatcher<'_> {
         let is_accepted = self.with_session(params.session, |session| {
             let result = session.acknowledge(params.ack, &params.above, limits.window);
             if let Some(waiters) = result.waiters {
-                self.refuse_acknowledged(session, waiters);
+                refuse_acknowledged(self.shared, session, waiters);
             }
             if let Some(store) = &self.shared.store {
                 store.acknowledge(session.id(), session.acknowledged());
@@ -407,7 +407,7 @@ impl Dispatcher<'_> {
             Some(session) => Ok(access(session)),
             None => Attachment::to(self.shared, id, self.caller.principal(), self.awake)
                 .map(|attached| access(attached.session()))
-                .ok_or_else(|| refusal::session_unknown(id)),
+                .ok_or_else(|| self.session_unknown(id)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use redial_protocol::{Dialect, RequestReader, SessionId, rpc::KnownCalls};
 
-use super::{attachment::Attachment, deferred::DeferredRecord, permit::Permits};
+use super::{attachment::Attachment, deferred::DeferredRecord, lookup::Lookups, permit::Permits};
 use crate::{
     caller::Caller, clock, clock::CoarseClock, gate::Gate, handler::FutureSlot, peer::Peer,
     shared::Shared, stats::Tally, table::Session, waiter::Waiter,
@@ -35,6 +35,8 @@ pub(crate) struct ConnectionScratch {
     pub(super) clock: CoarseClock,
     /// Where the server asks for tokens.
     pub(crate) gate: Option<Box<Gate>>,
+    /// Where other servers may have opened sessions, too.
+    pub(crate) lookups: Option<Box<Lookups>>,
 }
 
 impl ConnectionScratch {
@@ -52,6 +54,7 @@ impl ConnectionScratch {
                 let due = clock::after(awake, shared.config.auth_timeout);
                 Box::new(Gate::new(caller, due))
             }),
+            lookups: shared.is_store_shared().then(Box::default),
             tally: Tally::default(),
             deferred: DeferredRecord::default(),
             has_stored: false,

@@ -57,6 +57,9 @@ pub(crate) struct SessionLimits {
     /// Of the outcomes of all sessions.
     pub(crate) max_total_bytes: usize,
     pub(crate) max_joined: usize,
+    /// Sessions are shared with other servers by a store: what is forgotten here is found again, and is
+    /// not forgotten while a call runs.
+    pub(crate) is_shared: bool,
 }
 
 /// What limits a step on one session.
@@ -239,6 +242,20 @@ impl<W: TableWaiter> Records<W> {
         waiters
     }
 
+    /// The call may have been executed, and the store will say so when it is asked again: any attempt may
+    /// ask it. Returns the waiters.
+    pub(super) fn reopen(&mut self, number: u64) -> Vec<W> {
+        let Some(slot @ Slot::Running(_)) = self.slot(number) else {
+            return Vec::new();
+        };
+        let Slot::Running(running) = std::mem::replace(slot, Slot::Empty { refused: 0 }) else {
+            unreachable!("the slot was matched in the line above");
+        };
+        self.totals.live -= 1;
+        self.totals.running -= 1;
+        running.interest.waiters
+    }
+
     /// See [`Table::check_start`](super::Table::check_start).
     pub(super) fn check_start(&mut self, number: u64, now: Instant) -> StartCheck<W> {
         let Some(Slot::Running(running)) = self.slot(number) else {
@@ -299,6 +316,11 @@ impl<W> Records<W> {
     /// How many calls run, or have an outcome that is not acknowledged.
     pub(crate) fn live(&self) -> usize {
         self.totals.live
+    }
+
+    /// How many of those run.
+    pub(crate) fn running(&self) -> usize {
+        self.totals.running
     }
 
     /// The numbers of the calls that run, or have an outcome that is not acknowledged, in ascending

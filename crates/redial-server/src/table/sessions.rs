@@ -20,8 +20,8 @@ use std::{
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::{Principal, SessionId};
 
-pub(crate) use self::account::Session;
 use self::registry::Registry;
+pub(crate) use self::{account::Session, registry::Forgotten};
 use super::{
     call::lock,
     session::{Records, Room, SessionLimits},
@@ -122,15 +122,9 @@ impl<W> Sessions<W> {
         now: Instant,
         waiters: &mut Vec<W>,
     ) -> Option<Arc<Session<W>>> {
-        let (mut registry, limits) = (lock(&self.registry), &self.limits);
-        if !registry.allows(peer, limits.max_sessions) {
-            return None;
-        }
-        let is_full = registry.len() >= limits.max_sessions;
-        if is_full && !registry.make_room(peer, limits, now, waiters) {
-            return None;
-        }
-        Some(registry.open(peer, owner.cloned(), now, &self.taken))
+        let mut registry = lock(&self.registry);
+        let has_room = self.has_room(&mut registry, peer, now, waiters);
+        has_room.then(|| registry.open(peer, owner.cloned(), now, &self.taken))
     }
 
     /// Takes the name of a table that a store has kept.
@@ -152,6 +146,42 @@ impl<W> Sessions<W> {
         session
     }
 
+    /// Takes in a session of this owner that another server has opened on the same store, and attaches a
+    /// connection of this peer to it. `None` if there is no room for another; see [`open`](Self::open).
+    pub(crate) fn adopt(
+        &self,
+        id: SessionId,
+        peer: &Peer,
+        owner: Option<&Principal>,
+        acknowledged: &Acknowledged,
+        now: Instant,
+        waiters: &mut Vec<W>,
+    ) -> Option<Arc<Session<W>>> {
+        let mut registry = lock(&self.registry);
+        if registry.knows(id) {
+            // Another connection was faster.
+            return registry.attach(id, owner, &self.limits, now);
+        }
+        if !self.has_room(&mut registry, peer, now, waiters) {
+            return None;
+        }
+        Some(registry.adopt(id, peer, owner, acknowledged, now, &self.taken))
+    }
+
+    /// Whether a peer may have a session more, after one has gone for it if need be.
+    fn has_room(
+        &self,
+        registry: &mut Registry<W>,
+        peer: &Peer,
+        now: Instant,
+        waiters: &mut Vec<W>,
+    ) -> bool {
+        let limits = &self.limits;
+        registry.allows(peer, limits.max_sessions)
+            && (registry.len() < limits.max_sessions
+                || registry.make_room(peer, limits, now, waiters))
+    }
+
     /// Attaches a connection to a session of this owner, if it is known and its lease has not ended.
     pub(crate) fn attach(
         &self,
@@ -159,7 +189,7 @@ impl<W> Sessions<W> {
         owner: Option<&Principal>,
         now: Instant,
     ) -> Option<Arc<Session<W>>> {
-        lock(&self.registry).attach(id, owner, self.limits.lease, now)
+        lock(&self.registry).attach(id, owner, &self.limits, now)
     }
 
     /// A connection is gone: if it was the last one, the lease begins, or the session is forgotten, if
@@ -187,7 +217,7 @@ impl<W> Sessions<W> {
         let mut expired = Vec::new();
         let mut registry = lock(&self.registry);
         while expired.len() < at_most
-            && let Some(session) = registry.forget_expired(self.limits.lease, now)
+            && let Some(session) = registry.forget_expired(&self.limits, now)
         {
             expired.push(session);
         }
@@ -201,8 +231,13 @@ impl<W> Sessions<W> {
     }
 
     /// The sessions that were forgotten since this was asked last.
-    pub(crate) fn take_forgotten(&self) -> Vec<SessionId> {
+    pub(crate) fn take_forgotten(&self) -> Vec<Forgotten> {
         lock(&self.registry).take_forgotten()
+    }
+
+    /// Whether a session is known here, whoever's it is.
+    pub(crate) fn knows(&self, id: SessionId) -> bool {
+        lock(&self.registry).knows(id)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -43,6 +43,7 @@ mod session_limits;
 mod session_room;
 mod session_shares;
 mod sessions;
+mod shared_sessions;
 mod shutdown;
 mod specification;
 #[cfg(feature = "tokens")]

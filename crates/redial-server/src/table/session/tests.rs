@@ -22,6 +22,7 @@ const LIMITS: SessionLimits = SessionLimits {
     max_bytes: 100_000,
     max_total_bytes: 1_000_000,
     max_joined: 2,
+    is_shared: false,
 };
 
 const ROOM: Room<'_> = Room {

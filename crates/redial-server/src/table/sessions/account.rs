@@ -93,10 +93,14 @@ impl<W> Session<W> {
         result
     }
 
-    /// How many calls run, or have an outcome that is not acknowledged. The only step on a session
-    /// that is taken under the registry's lock.
+    /// How many calls run, or have an outcome that is not acknowledged. Taken under the registry's lock.
     pub(super) fn live(&self) -> usize {
         lock(&self.account).records.live()
+    }
+
+    /// How many of those run. Taken under the registry's lock, too.
+    pub(super) fn running(&self) -> usize {
+        lock(&self.account).records.running()
     }
 
     /// See [`Records::known`].
@@ -115,7 +119,7 @@ impl<W> Session<W> {
         lock(&self.account).records.acknowledged()
     }
 
-    /// See [`Records::restore`].
+    /// See [`Records::restore`]. Taken under the registry's lock, of a session that no one has seen.
     pub(super) fn restore(&self, acknowledged: &Acknowledged) {
         self.with(|records| records.restore(acknowledged));
     }

@@ -18,6 +18,7 @@ use super::{account::Session, shares::SessionShares};
 use crate::{
     origin::Origin,
     peer::Peer,
+    store::Acknowledged,
     table::session::{Records, SessionLimits},
 };
 
@@ -37,11 +38,19 @@ pub(super) struct Registry<W> {
     empty: BTreeSet<(Instant, SessionId)>,
     shares: SessionShares,
     /// Those that were forgotten, until a store hears of it.
-    forgotten: Vec<SessionId>,
+    forgotten: Vec<Forgotten>,
     rng: ChaCha8Rng,
     table: Box<str>,
     /// The process whose sessions these are; `None` if that doesn't matter.
     process: Option<u32>,
+}
+
+/// A session that this table knows no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    pub(crate) id: SessionId,
+    /// Its client has said that it needs it no longer.
+    pub(crate) is_ended: bool,
 }
 
 #[derive(Debug)]
@@ -138,6 +147,23 @@ impl<W> Registry<W> {
         self.insert(id, owner, &peer, now, taken)
     }
 
+    /// Takes in a session that another server has opened on the same store, with one connection of this
+    /// peer.
+    pub(super) fn adopt(
+        &mut self,
+        id: SessionId,
+        peer: &Peer,
+        owner: Option<&Principal>,
+        acknowledged: &Acknowledged,
+        now: Instant,
+        taken: &Arc<AtomicUsize>,
+    ) -> Arc<Session<W>> {
+        let session = self.insert(id, owner.cloned(), peer, now, taken);
+        // Before any other connection can find it.
+        session.restore(acknowledged);
+        session
+    }
+
     fn insert(
         &mut self,
         id: SessionId,
@@ -175,7 +201,7 @@ impl<W> Registry<W> {
         &mut self,
         id: SessionId,
         owner: Option<&Principal>,
-        lease: Duration,
+        limits: &SessionLimits,
         now: Instant,
     ) -> Option<Arc<Session<W>>> {
         if let Some(owner) = owner {
@@ -186,8 +212,9 @@ impl<W> Registry<W> {
             return None;
         }
         if entry.connections == 0 {
-            // The sweep may not have come by yet.
-            entry.is_expired |= has_passed(entry.idle_since, lease, now);
+            // The sweep may not have come by yet. Of a session that is shared the store has the lease.
+            entry.is_expired |=
+                !limits.is_shared && has_passed(entry.idle_since, limits.lease, now);
             if entry.is_expired {
                 return None;
             }
@@ -253,7 +280,7 @@ impl<W> Registry<W> {
         waiters: &mut Vec<W>,
     ) -> bool {
         let gone = self
-            .forget_expired(limits.lease, now)
+            .forget_expired(limits, now)
             .or_else(|| self.forget_empty(now))
             .or_else(|| {
                 let id = self
@@ -285,11 +312,37 @@ impl<W> Registry<W> {
 
     pub(super) fn forget_expired(
         &mut self,
-        lease: Duration,
+        limits: &SessionLimits,
         now: Instant,
     ) -> Option<Arc<Session<W>>> {
-        let (since, id) = *self.idle.first()?;
-        has_passed(since, lease, now).then(|| self.forget(id))?
+        loop {
+            let (since, id) = *self.idle.first()?;
+            if !has_passed(since, limits.lease, now) {
+                return None;
+            }
+            if !limits.is_shared || !self.stays_while_it_runs(id, now) {
+                return self.forget(id);
+            }
+        }
+    }
+
+    /// A session without a connection of which a call still runs begins its time anew. False if none
+    /// does.
+    fn stays_while_it_runs(&mut self, id: SessionId, now: Instant) -> bool {
+        let Some(entry) = self.by_id.get_mut(&id.bits()) else {
+            return false;
+        };
+        if entry.session.running() == 0 {
+            return false;
+        }
+        let (before, after) = ((entry.idle_since, id), (now, id));
+        entry.idle_since = now;
+        self.idle.remove(&before);
+        self.idle.insert(after);
+        self.empty.remove(&before);
+        self.shares.attach(&entry.peer, before);
+        self.shares.abandon(&entry.peer, after);
+        true
     }
 
     /// Forgets a session without a connection.
@@ -302,7 +355,10 @@ impl<W> Registry<W> {
         if let Some(owner) = entry.session.owner() {
             self.disown(owner, id);
         }
-        self.forgotten.push(id);
+        self.forgotten.push(Forgotten {
+            id,
+            is_ended: entry.is_ended,
+        });
         Some(entry.session)
     }
 
@@ -315,7 +371,11 @@ impl<W> Registry<W> {
         }
     }
 
-    pub(super) fn take_forgotten(&mut self) -> Vec<SessionId> {
+    pub(super) fn knows(&self, id: SessionId) -> bool {
+        self.by_id.contains_key(&id.bits())
+    }
+
+    pub(super) fn take_forgotten(&mut self) -> Vec<Forgotten> {
         std::mem::take(&mut self.forgotten)
     }
 

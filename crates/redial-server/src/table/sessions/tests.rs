@@ -23,6 +23,7 @@ const LIMITS: SessionLimits = SessionLimits {
     max_bytes: 1_000,
     max_total_bytes: 10_000,
     max_joined: 2,
+    is_shared: false,
 };
 
 fn sessions(seed: u64) -> (Sessions<u32>, Instant) {

@@ -9,6 +9,7 @@
 pub mod held_store;
 pub mod runs;
 pub mod session;
+pub mod shared_table;
 
 use std::{
     collections::BTreeMap,

@@ -1,0 +1,156 @@
+//! What a connection asks the store about sessions that the table in memory does not know, and what that
+//! has said: at a server that shares its store with others.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use redial_protocol::SessionId;
+use tokio::sync::oneshot;
+
+use crate::{
+    store::{Acknowledged, StoreError},
+    waiter::Waiter,
+};
+
+/// How long a connection goes by the store's word that it can't say: what was sent behind it is not asked
+/// for one by one.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How much of what the store has said is kept once a message is done.
+const KEPT: usize = 16;
+
+/// What a connection asks the store about sessions, and what that has said.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    pending: Option<Pending>,
+    /// The message that asked has not been answered: it is to be taken up again.
+    holds_message: bool,
+    said: Vec<Said>,
+    /// What is acknowledged of a session is being asked for.
+    pub(super) is_refreshing: Arc<AtomicBool>,
+}
+
+struct Pending {
+    session: SessionId,
+    answer: oneshot::Receiver<Result<Option<Acknowledged>, StoreError>>,
+    purpose: Purpose,
+}
+
+/// What goes on when the store has answered.
+pub(super) enum Purpose {
+    /// The message that waits.
+    Message,
+    /// A hello whose token was verified before.
+    Hello {
+        waiter: Option<Waiter>,
+        expires_ms: Option<u64>,
+    },
+}
+
+/// Of a session that was not found.
+struct Said {
+    session: SessionId,
+    word: Word,
+}
+
+pub(super) enum Word {
+    /// For ever, since no session comes back.
+    Unknown,
+    /// There is no room for it here.
+    Full { until: Instant },
+    /// The store can't say.
+    Failed { why: String, until: Instant },
+}
+
+/// An answer of the store, and what it was asked for.
+pub(crate) struct Found {
+    pub(super) session: SessionId,
+    pub(super) answer: Result<Option<Acknowledged>, StoreError>,
+    pub(super) purpose: Purpose,
+}
+
+impl Lookups {
+    /// Whether what comes next has to wait for the store.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether the latest message has to be taken up again. Asked once for each.
+    pub(crate) fn takes_back(&mut self) -> bool {
+        std::mem::take(&mut self.holds_message)
+    }
+
+    /// Ready with what the store has said.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Found> {
+        let Some(pending) = &mut self.pending else {
+            return Poll::Pending;
+        };
+        let Poll::Ready(answer) = Pin::new(&mut pending.answer).poll(cx) else {
+            return Poll::Pending;
+        };
+        let ended = |_| {
+            Err(StoreError::nothing_done(
+                "the store ended without an answer",
+            ))
+        };
+        let answer = answer.unwrap_or_else(ended);
+        self.pending.take().map_or(Poll::Pending, |pending| {
+            Poll::Ready(Found {
+                session: pending.session,
+                answer,
+                purpose: pending.purpose,
+            })
+        })
+    }
+
+    /// What the store has said of a session, as far as that counts.
+    pub(super) fn word(&self, session: SessionId, now: Instant) -> Option<&Word> {
+        let is_it = |said: &&Said| said.session == session && said.word.counts(now);
+        self.said.iter().rev().find(is_it).map(|said| &said.word)
+    }
+
+    pub(super) fn note(&mut self, session: SessionId, word: Word) {
+        self.said.retain(|said| said.session != session);
+        self.said.push(Said { session, word });
+    }
+
+    /// Begins a question. Its answer goes to what is returned.
+    pub(super) fn ask(
+        &mut self,
+        session: SessionId,
+        purpose: Purpose,
+    ) -> oneshot::Sender<Result<Option<Acknowledged>, StoreError>> {
+        let (sender, answer) = oneshot::channel();
+        self.pending = Some(Pending {
+            session,
+            answer,
+            purpose,
+        });
+        sender
+    }
+
+    /// A message was looked at: whether it has to be taken up again.
+    pub(super) fn hold(&mut self, is_held: bool) {
+        self.holds_message = is_held;
+        if is_held {
+            return;
+        }
+        // It needs no more of what was said for it.
+        let surplus = self.said.len().saturating_sub(KEPT);
+        self.said.drain(..surplus);
+    }
+}
+
+impl Word {
+    fn counts(&self, now: Instant) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::Full { until } | Self::Failed { until, .. } => now < *until,
+        }
+    }
+}
