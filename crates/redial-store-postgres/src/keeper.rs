@@ -31,9 +31,21 @@ const RENEW: &str = "UPDATE redial.server SET expires = clock_timestamp() + make
     WHERE epoch = $1 AND expires > clock_timestamp()";
 
 /// Only of sessions that were not used for a while.
-const TOUCH: &str = "UPDATE redial.session SET touched = clock_timestamp(), holder = $1 \
-    WHERE id = ANY ($2) AND dead_since IS NULL \
-    AND touched < clock_timestamp() - make_interval(secs => $3)";
+const TOUCH: &str = "UPDATE redial.session SET touched = clock_timestamp() \
+    WHERE id = ANY ($1) AND dead_since IS NULL \
+    AND touched < clock_timestamp() - make_interval(secs => $2)";
+
+const FIND: &str = "SELECT below, open FROM redial.session \
+    WHERE id = $1 AND owner IS NOT DISTINCT FROM $2 AND dead_since IS NULL";
+
+const DELETE_SPARES: &str = "DELETE FROM redial.slot WHERE session = $1 AND slot >= $2 \
+    AND slot < $2 + $3 AND slot - $2 <> ALL ($4)";
+
+/// Only what was fenced may be left of a session that dies: nothing of it ever runs.
+const SAVE: &str = "UPDATE redial.session SET below = $2, open = $3, touched = clock_timestamp(), \
+    dead_since = CASE WHEN $4 AND dead_since IS NULL AND NOT EXISTS (SELECT FROM redial.slot s \
+        WHERE s.session = $1 AND s.seq >= 0 AND s.state <> 2 AND (s.seq >= $2 OR s.seq = ANY ($3))) \
+        THEN clock_timestamp() ELSE dead_since END WHERE id = $1";
 
 /// Sessions die first, and their rows go a minute later, some at a time.
 const SWEEPS: [&str; 5] = [
@@ -113,14 +125,9 @@ impl Shared {
                 self.set_epoch(row.get(0));
             }
         }
-        let epoch = self.epoch();
         let held = self.sessions.held();
-        let age = self.options.session_lease.as_secs_f64() / 4.0;
-        let touched: [Typed<'_>; 3] = [
-            (&epoch, Type::INT8),
-            (&held, Type::INT8_ARRAY),
-            (&age, Type::FLOAT8),
-        ];
+        let age = self.touched_every();
+        let touched: [Typed<'_>; 2] = [(&held, Type::INT8_ARRAY), (&age, Type::FLOAT8)];
         connection.change(TOUCH, &touched).await?;
         Ok(())
     }
@@ -142,9 +149,20 @@ impl Shared {
         }
     }
 
-    /// Together with what other servers have saved. Slots of their own go with their calls.
     async fn save_session(&self, id: SessionId, known: Acknowledged) -> Result<(), Trouble> {
         let mut connection = Connection::get(&self.pool).await?;
+        self.save_in(&mut connection, id, known, false).await
+    }
+
+    /// Together with what other servers have saved. Slots of their own go with their calls. A session that is
+    /// over dies, unless a call of it has an outcome that is not acknowledged.
+    async fn save_in(
+        &self,
+        connection: &mut Connection,
+        id: SessionId,
+        known: Acknowledged,
+        is_over: bool,
+    ) -> Result<(), Trouble> {
         connection.enter();
         let session = session(id);
         let lock = "SELECT below, open FROM redial.session WHERE id = $1 FOR UPDATE";
@@ -166,26 +184,95 @@ impl Shared {
             .map(|number| number.cast_signed())
             .collect();
         let slots = SLOTS.cast_signed();
-        let epoch = self.epoch();
-        let delete = "DELETE FROM redial.slot WHERE session = $1 AND slot >= $2 AND slot < $2 + $3 \
-            AND slot - $2 <> ALL ($4)";
         let delete_params: [Typed<'_>; 4] = [
             (&session, Type::INT8),
             (&slots, Type::INT8),
             (&below, Type::INT8),
             (&open, Type::INT8_ARRAY),
         ];
-        let update = "UPDATE redial.session SET below = $2, open = $3, holder = $4, \
-            touched = clock_timestamp() WHERE id = $1";
         let update_params: [Typed<'_>; 4] = [
             (&session, Type::INT8),
             (&below, Type::INT8),
             (&open, Type::INT8_ARRAY),
-            (&epoch, Type::INT8),
+            (&is_over, Type::BOOL),
         ];
-        connection.change(delete, &delete_params).await?;
-        connection.commit_with(update, &update_params).await?;
+        connection.change(DELETE_SPARES, &delete_params).await?;
+        connection.commit_with(SAVE, &update_params).await?;
         Ok(())
+    }
+
+    /// Does what is left of a goodbye, if there was one.
+    pub(crate) async fn end_session(
+        &self,
+        connection: &mut Connection,
+        id: SessionId,
+    ) -> Result<(), Trouble> {
+        if let Some(known) = self.sessions.over(id) {
+            self.save_in(connection, id, known, true).await?;
+            self.sessions.is_gone(id);
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn forget_session(&self, id: SessionId) -> Result<(), StoreError> {
+        let ended = async {
+            let mut connection = Connection::get(&self.pool).await?;
+            self.end_session(&mut connection, id).await
+        };
+        // Lost, it costs its rows for a lease.
+        ended.await.map_err(Trouble::into_error)
+    }
+
+    /// Its lease begins. Lost, it began when the session was touched last.
+    pub(crate) async fn leave_session(&self, id: SessionId) -> Result<(), StoreError> {
+        let known = self.sessions.leave(id);
+        let saved = self.save_session(id, known).await;
+        saved.map_err(Trouble::into_error)
+    }
+
+    pub(crate) async fn find_session(
+        &self,
+        id: SessionId,
+        owner: Option<Principal>,
+    ) -> Result<Option<Acknowledged>, StoreError> {
+        let mut patience = Patience::new(&self.options);
+        loop {
+            match self.try_find_session(id, owner.as_ref()).await {
+                Ok(found) => return Ok(found),
+                Err(trouble) => patience.pause(trouble).await?,
+            }
+        }
+    }
+
+    /// It is touched first, so that it does not die before this server has said that it holds it.
+    async fn try_find_session(
+        &self,
+        id: SessionId,
+        owner: Option<&Principal>,
+    ) -> Result<Option<Acknowledged>, Trouble> {
+        let mut connection = Connection::get(&self.pool).await?;
+        self.end_session(&mut connection, id).await?;
+        let (session, owner) = (session(id), owner.map(Principal::as_str));
+        let age = self.touched_every();
+        let ids = vec![session];
+        let touched: [Typed<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&age, Type::FLOAT8)];
+        let asked: [Typed<'_>; 2] = [(&session, Type::INT8), (&owner, Type::TEXT)];
+        let (touched, found) = tokio::join!(
+            connection.change(TOUCH, &touched),
+            connection.rows(FIND, &asked),
+        );
+        touched?;
+        let Some(row) = found?.pop() else {
+            return Ok(None);
+        };
+        let stored = acknowledged(row.get(0), &row.get::<_, Vec<i64>>(1));
+        self.sessions.hold(id);
+        Ok(Some(self.sessions.merge(id, &stored)))
+    }
+
+    /// How old the stamp of a session that is held may become, in seconds.
+    fn touched_every(&self) -> f64 {
+        self.options.session_lease.as_secs_f64() / 4.0
     }
 
     async fn sweep(&self) -> Result<(), Trouble> {
@@ -205,7 +292,7 @@ impl Shared {
         owner: Option<Principal>,
     ) -> Result<(), StoreError> {
         let mut patience = Patience::new(&self.options);
-        let insert = "INSERT INTO redial.session (id, owner, holder) VALUES ($1, $2, $3) \
+        let insert = "INSERT INTO redial.session (id, owner) VALUES ($1, $2) \
             ON CONFLICT (id) DO NOTHING";
         let owner = owner.as_ref().map(Principal::as_str);
         loop {
@@ -214,12 +301,8 @@ impl Shared {
                 connection.enter();
                 let begun = connection.batch_execute(&self.style.begin).await;
                 begun.map_err(|error| Trouble::of(&error))?;
-                let (session, epoch) = (session(id), self.epoch());
-                let params: [Typed<'_>; 3] = [
-                    (&session, Type::INT8),
-                    (&owner, Type::TEXT),
-                    (&epoch, Type::INT8),
-                ];
+                let session = session(id);
+                let params: [Typed<'_>; 2] = [(&session, Type::INT8), (&owner, Type::TEXT)];
                 connection.commit_with(insert, &params).await?;
                 Ok::<_, Trouble>(())
             };
@@ -230,14 +313,5 @@ impl Shared {
         }
         self.sessions.hold(id);
         Ok(())
-    }
-
-    pub(crate) async fn forget_session(&self, id: SessionId) -> Result<(), StoreError> {
-        let marked = async {
-            let connection = Connection::get(&self.pool).await?;
-            self.mark_dead(&connection, id).await
-        };
-        // Lost, it costs its rows for another lease.
-        marked.await.map_err(Trouble::into_error)
     }
 }

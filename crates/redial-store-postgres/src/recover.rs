@@ -1,4 +1,4 @@
-//! What a server is given when it starts: all sessions, and every record but those of calls that run at
+//! What lies in the tables, for tests: all sessions, and every record but those of calls that run at
 //! another server now.
 
 use redial_protocol::{CallKey, Principal, SessionCall, SessionId};
@@ -19,7 +19,6 @@ pub(crate) async fn read_all(shared: &Shared) -> Result<Vec<Recovered>, Trouble>
     for row in connection.rows(sessions, &[]).await? {
         let session = SessionId::from_bits(row.get::<_, i64>(0).cast_unsigned());
         let owner: Option<String> = row.get(1);
-        shared.sessions.hold(session);
         all.push(Recovered::Session {
             session,
             owner: owner.and_then(|owner| Principal::new(&owner).ok()),

@@ -18,7 +18,6 @@ CREATE TABLE redial.session (
     owner text,
     below bigint NOT NULL DEFAULT 0,
     open bigint[] NOT NULL DEFAULT '{}',
-    holder bigint NOT NULL,
     touched timestamptz NOT NULL DEFAULT clock_timestamp(),
     dead_since timestamptz
 ) WITH (fillfactor = 50);

@@ -2,7 +2,7 @@
 //! of them are on their way out.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,7 +17,8 @@ pub(crate) struct Sessions(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     known: HashMap<SessionId, Known>,
-    forgotten: HashSet<SessionId>,
+    /// Those whose clients have said goodbye, with what was acknowledged by then.
+    over: HashMap<SessionId, Acknowledged>,
 }
 
 #[derive(Debug, Default)]
@@ -31,13 +32,14 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client has said so to this server, which holds the session.
+    /// A client has said so to this server, which holds the session from now on if it did not.
     pub(crate) fn acknowledge(&self, session: SessionId, acknowledged: &Acknowledged) {
-        if let Some(known) = self.lock().known.get_mut(&session)
-            && merge(&mut known.acknowledged, acknowledged)
-        {
-            known.is_unsaved = true;
+        let mut inner = self.lock();
+        if inner.over.contains_key(&session) {
+            return;
         }
+        let known = inner.known.entry(session).or_default();
+        known.is_unsaved |= merge(&mut known.acknowledged, acknowledged);
     }
 
     /// The session's row says so. Returns what either knows.
@@ -90,19 +92,26 @@ impl Sessions {
             .collect()
     }
 
-    pub(crate) fn forget(&self, session: SessionId) {
-        let mut inner = self.lock();
-        inner.known.remove(&session);
-        inner.forgotten.insert(session);
+    /// This server needs the session no longer. Returns what its client has acknowledged here.
+    pub(crate) fn leave(&self, session: SessionId) -> Acknowledged {
+        let known = self.lock().known.remove(&session);
+        known.unwrap_or_default().acknowledged
     }
 
-    /// Whether it is on its way out, and its row may not say so yet.
-    pub(crate) fn is_forgotten(&self, session: SessionId) -> bool {
-        self.lock().forgotten.contains(&session)
+    /// Its client has said goodbye.
+    pub(crate) fn end(&self, session: SessionId) {
+        let mut inner = self.lock();
+        let known = inner.known.remove(&session).unwrap_or_default();
+        inner.over.insert(session, known.acknowledged);
+    }
+
+    /// What was acknowledged of a session that is over, if its row may not say so yet.
+    pub(crate) fn over(&self, session: SessionId) -> Option<Acknowledged> {
+        self.lock().over.get(&session).cloned()
     }
 
     /// Its row says so.
     pub(crate) fn is_gone(&self, session: SessionId) {
-        self.lock().forgotten.remove(&session);
+        self.lock().over.remove(&session);
     }
 }

@@ -1,6 +1,6 @@
 //! The steps of calls, each as one transaction that is tried again until it is clear what it came to.
 
-use redial_protocol::{CallKey, SessionId};
+use redial_protocol::CallKey;
 use redial_server::{
     Abort,
     store::{Begun, Claimed, Ending, Executed, Fenced, Intent, Outcome, StoreCall, StoreError},
@@ -10,7 +10,6 @@ use tokio_postgres::types::Type;
 use crate::{
     claim::{Claim, Verdict},
     connection::{CommitTrouble, Connection, Typed},
-    encoding::session,
     error::Trouble,
     patience::Patience,
     record::{FENCED, FINISHED, Place, Record, STARTED, runs_here},
@@ -333,28 +332,12 @@ impl Shared {
         }
     }
 
-    /// A session that this server has forgotten is marked first, so that nothing is claimed in it.
+    /// The row of a session that is over says so first, so that nothing is claimed in it.
     async fn make(&self, claim: &Claim, connection: &mut Connection) -> Result<Verdict, Trouble> {
-        if let Place::Session { id, .. } = &claim.place
-            && self.sessions.is_forgotten(*id)
-        {
-            self.mark_dead(connection, *id).await?;
+        if let Place::Session { id, .. } = &claim.place {
+            self.end_session(connection, *id).await?;
         }
         claim.make(connection, &self.style, &self.sessions).await
-    }
-
-    pub(crate) async fn mark_dead(
-        &self,
-        connection: &Connection,
-        id: SessionId,
-    ) -> Result<(), Trouble> {
-        let mark = "UPDATE redial.session h SET dead_since = clock_timestamp() WHERE id = $1 \
-            AND dead_since IS NULL AND (holder = $2 OR NOT EXISTS (SELECT FROM redial.server v \
-            WHERE v.epoch = h.holder AND v.expires > clock_timestamp()))";
-        let params: [Typed<'_>; 2] = [(&session(id), Type::INT8), (&self.epoch(), Type::INT8)];
-        connection.change(mark, &params).await?;
-        self.sessions.is_gone(id);
-        Ok(())
     }
 
     fn refused(&self, call: &StoreCall, verdict: Verdict) -> Result<Claimed, Trouble> {

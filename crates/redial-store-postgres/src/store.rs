@@ -17,7 +17,8 @@ use std::{
 use deadpool_postgres::Pool;
 use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
-    Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, Store, StoreCall, StoreError,
+    Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, SharedStore, Store, StoreCall,
+    StoreError,
 };
 use tokio_postgres::Row;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -158,6 +159,18 @@ impl PostgresStore {
             .map_err(Trouble::into_error)
     }
 
+    /// Every session and every record, but those of calls that run at another server now.
+    #[doc(hidden)]
+    pub fn read_all(&self) -> Result<Vec<Recovered>, StoreError> {
+        let (sender, read) = mpsc::channel();
+        let shared = Arc::clone(&self.handle.shared);
+        let task = async move { drop(sender.send(crate::recover::read_all(&shared).await)) };
+        drop(self.handle.runtime.spawn(task));
+        let closed = |_| Err(Trouble::Away("the store is closed".to_owned()));
+        let read = read.recv().unwrap_or_else(closed);
+        read.map_err(Trouble::into_error)
+    }
+
     /// Runs a step on the store's runtime.
     fn run<T, F>(&self, done: Done<T>, step: impl FnOnce(Arc<Shared>) -> F)
     where
@@ -183,15 +196,8 @@ impl Store for PostgresStore {
         self.handle.shared.table.clone()
     }
 
-    fn recover(&self, recovered: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
-        let (sender, read) = mpsc::channel();
-        let shared = Arc::clone(&self.handle.shared);
-        let task = async move { drop(sender.send(crate::recover::read_all(&shared).await)) };
-        drop(self.handle.runtime.spawn(task));
-        let closed = |_| Err(Trouble::Away("the store is closed".to_owned()));
-        let read = read.recv().unwrap_or_else(closed);
-        let all = read.map_err(Trouble::into_error)?;
-        all.into_iter().for_each(recovered);
+    /// What other servers have left is found when a client asks for it.
+    fn recover(&self, _: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -229,7 +235,7 @@ impl Store for PostgresStore {
     }
 
     fn forget_session(&self, session: SessionId) {
-        self.handle.shared.sessions.forget(session);
+        self.handle.shared.sessions.end(session);
         self.run(Box::new(drop), move |shared| async move {
             shared.forget_session(session).await
         });
@@ -252,6 +258,10 @@ impl Store for PostgresStore {
     /// Records expire by the database's clock.
     fn tick(&self, _awake: Duration) {}
 
+    fn as_shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+
     fn problem(&self) -> Option<StoreError> {
         let shared = &self.handle.shared;
         if !shared.has_problem.load(Relaxed) {
@@ -267,6 +277,26 @@ impl Store for PostgresStore {
     fn close(&self) {
         self.handle.shared.is_orderly.store(true, Relaxed);
         self.handle.end();
+    }
+}
+
+impl SharedStore for PostgresStore {
+    fn find_session(
+        &self,
+        session: SessionId,
+        owner: Option<&Principal>,
+        done: Done<Option<Acknowledged>>,
+    ) {
+        let owner = owner.cloned();
+        self.run(done, move |shared| async move {
+            shared.find_session(session, owner).await
+        });
+    }
+
+    fn leave_session(&self, session: SessionId) {
+        self.run(Box::new(drop), move |shared| async move {
+            shared.leave_session(session).await
+        });
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Client<'a> {
     rig: &'a dyn Rig,
     /// The store.
     pub store: Arc<dyn Store>,
-    /// What it handed over.
+    /// What was on record by then.
     pub recovered: Vec<Recovered>,
     /// How many steps have not ended.
     open: Arc<(Mutex<usize>, Condvar)>,
@@ -89,9 +89,7 @@ impl<'a> Client<'a> {
     /// If it can't be recovered.
     pub fn open(rig: &'a dyn Rig) -> Self {
         let store = rig.open();
-        let mut recovered = Vec::new();
-        let read = store.recover(&mut |one| recovered.push(one));
-        read.expect("the store can be read");
+        let recovered = rig.recovered(&*store);
         Self {
             rig,
             store,
@@ -219,7 +217,7 @@ impl<'a> Client<'a> {
         assert_eq!(*open, 0, "every step is answered");
     }
 
-    fn reply<T: Send + 'static>(&self) -> (Done<T>, Answer<T>) {
+    pub(crate) fn reply<T: Send + 'static>(&self) -> (Done<T>, Answer<T>) {
         self.keep_order();
         let (sender, answer) = channel();
         let of_open = Arc::clone(&self.open);

@@ -6,7 +6,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use redial_server::store::Store;
+use redial_server::store::{Recovered, Store};
 
 pub mod cases;
 pub mod client;
@@ -21,6 +21,19 @@ pub trait Rig {
     /// Opens the store as it was left: at first it is new. The handles of the time before are dropped,
     /// without [`close`](Store::close) if there was a crash.
     fn open(&self) -> Arc<dyn Store>;
+
+    /// What is on record as the store was opened: what it hands over, or the same by other means where it is
+    /// shared and hands over nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be read.
+    fn recovered(&self, store: &dyn Store) -> Vec<Recovered> {
+        let mut recovered = Vec::new();
+        let read = store.recover(&mut |one| recovered.push(one));
+        read.expect("the store can be read");
+        recovered
+    }
 
     /// A call of a `transaction` method that has this effect, as [`Store::execute`] takes it. Its result
     /// is the counter's new value.
@@ -129,6 +142,8 @@ macro_rules! conformance {
             plain_ids_are_recovered
             the_same_plain_id_of_another_principal_is_another_call
             a_session_stays_its_principals
+            a_session_that_is_shared_is_found_by_its_owner_alone
+            a_goodbye_costs_no_outcome_of_a_session_that_is_shared
             a_mutation_with_a_plain_id_is_recovered
             sessions_and_outcomes_survive_a_close
             outcomes_are_the_same_bytes_after_a_crash

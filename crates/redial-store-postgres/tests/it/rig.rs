@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc};
 
 use redial_server::{
     Abort, Context,
-    store::{Store, TransactionMethod},
+    store::{Recovered, Store, TransactionMethod},
 };
 use redial_store_postgres::{
     PostgresOptions, PostgresStore, Transaction, tokio_postgres, transaction_method,
@@ -172,6 +172,11 @@ impl Rig for PostgresRig {
     fn open(&self) -> Arc<dyn Store> {
         self.database.end_leases();
         Arc::new(options().open(&self.database.url()).unwrap())
+    }
+
+    fn recovered(&self, store: &dyn Store) -> Vec<Recovered> {
+        let store = (store as &dyn Any).downcast_ref::<PostgresStore>();
+        store.unwrap().read_all().unwrap()
     }
 
     fn prepare(&self, effect: Effect) -> Box<dyn Any + Send> {
