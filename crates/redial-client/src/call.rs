@@ -97,8 +97,8 @@ impl<O> Call<O> {
 
     fn limits_mut(&mut self) -> &mut CallLimits {
         let defaults = || self.client.shared.config.call.into();
-        let own_limits = &mut self.state.retrier.own_limits;
-        own_limits.get_or_insert_with(defaults)
+        let options = self.state.retrier.options.get_or_insert_default();
+        options.limits.get_or_insert_with(defaults)
     }
 
     /// How long to wait for a reply before the next attempt.
@@ -147,7 +147,8 @@ impl<O> Call<O> {
 
     /// The trace that the call belongs to (W3C Trace Context, section 3.2).
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        self.state.retrier.traceparent = Some(traceparent.into());
+        let options = self.state.retrier.options.get_or_insert_default();
+        options.traceparent = Some(traceparent.into());
         self
     }
 
@@ -165,7 +166,8 @@ impl<O> Call<O> {
     /// # }
     /// ```
     pub fn meta(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        let meta = Arc::make_mut(self.state.retrier.meta.get_or_insert_default());
+        let options = self.state.retrier.options.get_or_insert_default();
+        let meta = Arc::make_mut(options.meta.get_or_insert_default());
         if let Err(error) = meta.insert(key.as_ref(), value.as_ref()) {
             let problem = Cause::BadOption(error.to_string());
             self.state.problem.get_or_insert(Box::new(problem));
@@ -202,7 +204,7 @@ impl<O> Call<O> {
         if state.id.is_none() {
             let retrier = Retrier::new(method.clone(), InlineBytes::EMPTY);
             let mut reservation = CallState::new(retrier);
-            reservation.retrier.own_limits = state.retrier.own_limits.clone();
+            reservation.retrier.options = state.retrier.options.clone();
             reservation.flags = CallFlags {
                 is_reservation: true,
                 ..state.flags

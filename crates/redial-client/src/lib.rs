@@ -68,6 +68,7 @@
 
 mod builder;
 mod call;
+mod call_options;
 mod cause;
 mod client;
 mod clock;

@@ -15,14 +15,12 @@ mod tests;
 
 use std::{
     borrow::Cow,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use redial_protocol::Metadata;
-
 use self::context::RetryContext;
 use crate::{
+    call_options::CallOptions,
     cause::{Cause, GiveUpReason},
     clock::after,
     config::CallLimits,
@@ -41,10 +39,8 @@ pub(crate) struct Retrier {
     pub(crate) method: Cow<'static, str>,
     /// Empty, and no JSON, where they are left out.
     pub(crate) params: InlineBytes,
-    pub(crate) traceparent: Option<String>,
-    pub(crate) meta: Option<Arc<Metadata>>,
-    /// Where these are not the client's. They are large, and a call is moved about.
-    pub(crate) own_limits: Option<Box<CallLimits>>,
+    /// What few calls have. Boxed, since a call is moved about.
+    pub(crate) options: Option<Box<CallOptions>>,
     /// The pending call, once it has begun.
     pub(crate) key: Option<Key>,
     /// Attempts that count.
@@ -107,9 +103,7 @@ impl Retrier {
         Self {
             method,
             params,
-            traceparent: None,
-            meta: None,
-            own_limits: None,
+            options: None,
             key: None,
             used: 0,
             is_notification: false,
@@ -134,8 +128,14 @@ impl Retrier {
         self.key.expect("the call has begun")
     }
 
+    /// The limits that were chosen for this call.
+    #[inline]
+    pub(crate) fn own_limits(&self) -> Option<&CallLimits> {
+        self.options.as_ref()?.limits.as_ref()
+    }
+
     fn limits<'a>(&'a self, context: &'a RetryContext) -> &'a CallLimits {
-        self.own_limits.as_deref().unwrap_or(&context.limits)
+        self.own_limits().unwrap_or(&context.limits)
     }
 
     /// When it was first polled, if it was.
@@ -293,8 +293,7 @@ impl Retrier {
             number,
             is_hedge,
             timeout_ms: self.timeout_ms(context, now),
-            traceparent: self.traceparent.as_deref(),
-            meta: self.meta.as_ref(),
+            options: self.options.as_deref(),
         }
     }
 }

@@ -150,7 +150,7 @@ impl CallState {
         default_limits: Option<&CallLimits>,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
-        let limits = self.retrier.own_limits.as_deref().or(default_limits);
+        let limits = self.retrier.own_limits().or(default_limits);
         f.debug_struct(name)
             .field("method", &self.retrier.method)
             .field("id", &self.id)

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::finished::Finished;
 use crate::{
     cause::{Cause, GiveUpReason},
+    config::CallLimits,
     mux::{
         call_ids::IdConflict,
         pending::{Answer, CallFlags, CallId, PendingCall, RemovedCall},
@@ -56,11 +57,13 @@ impl CallState {
             return Err(*problem);
         }
         // The client's own were checked when it was built.
-        let own_limits = self.retrier.own_limits.as_ref();
-        if let Some(problem) = own_limits.and_then(|limits| limits.problem()) {
+        let Some(options) = &self.retrier.options else {
+            return Ok(());
+        };
+        if let Some(problem) = options.limits.as_ref().and_then(CallLimits::problem) {
             return Err(Cause::BadOption(problem));
         }
-        match &self.retrier.traceparent {
+        match &options.traceparent {
             Some(text) if !is_traceparent(text) => Err(Cause::BadOption(format!(
                 "traceparent is {:?}; expected the form of W3C Trace Context, \
                  00-(32 hex digits)-(16 hex digits)-(2 hex digits)",

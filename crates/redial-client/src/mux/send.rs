@@ -1,9 +1,9 @@
 //! One attempt of a call: which connection it goes to, when there is room for it, and how it is
 //! withdrawn.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use redial_protocol::{FrameError, Metadata, RequestMeta, write_frame, write_request};
+use redial_protocol::{FrameError, RequestMeta, write_frame, write_request};
 use uuid::Uuid;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     sessions::Disposition,
     slab::Key,
 };
-use crate::{report::AttemptEnd, small_vec::SmallVec};
+use crate::{call_options::CallOptions, report::AttemptEnd, small_vec::SmallVec};
 
 /// How many requests in a row go to one connection of a pool at most. One more would save little,
 /// and the others would wait for it.
@@ -30,8 +30,7 @@ pub(crate) struct OutboundRequest<'a> {
     pub(crate) number: u32,
     pub(crate) is_hedge: bool,
     pub(crate) timeout_ms: u64,
-    pub(crate) traceparent: Option<&'a str>,
-    pub(crate) meta: Option<&'a Arc<Metadata>>,
+    pub(crate) options: Option<&'a CallOptions>,
 }
 
 /// What happened to an attempt to be sent.
@@ -312,11 +311,13 @@ impl Mux {
 
 impl OutboundRequest<'_> {
     fn meta(&self) -> RequestMeta<'_> {
+        let traceparent = self.options.and_then(|options| options.traceparent.as_deref());
+        let meta = self.options.and_then(|options| options.meta.clone());
         RequestMeta {
             attempt: self.number,
             timeout_ms: Some(self.timeout_ms),
-            traceparent: self.traceparent.map(Into::into),
-            meta: self.meta.cloned(),
+            traceparent: traceparent.map(Into::into),
+            meta,
             ..RequestMeta::default()
         }
     }

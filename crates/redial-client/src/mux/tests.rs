@@ -40,8 +40,7 @@ pub(super) fn request(key: Key) -> OutboundRequest<'static> {
         number: 1,
         is_hedge: false,
         timeout_ms: 1000,
-        traceparent: None,
-        meta: None,
+        options: None,
     }
 }
 

@@ -115,7 +115,7 @@ impl ChaosWorld {
         };
         let params = to_raw_value(&[self.calls.len()]).unwrap();
         let mut retrier = Retrier::new("inc".into(), (&*params).into());
-        retrier.own_limits = Some(limits.into());
+        retrier.options.get_or_insert_default().limits = Some(limits);
         retrier.begin(&self.context, self.now);
         retrier.resend_window = Some(ms(8000));
         retrier.key = Some(self.mux.open(None, CallFlags::default()).unwrap());

@@ -1,0 +1,16 @@
+//! What few callers choose about a call.
+
+use std::sync::Arc;
+
+use redial_protocol::Metadata;
+
+use crate::config::CallLimits;
+
+/// Kept in a box of its own, since a call is moved about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallOptions {
+    pub(crate) traceparent: Option<String>,
+    pub(crate) meta: Option<Arc<Metadata>>,
+    /// Where these are not the client's.
+    pub(crate) limits: Option<CallLimits>,
+}
