@@ -167,7 +167,7 @@ impl<O> Call<O> {
     /// ```
     pub fn meta(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let options = self.state.retrier.options.get_or_insert_default();
-        let meta = Arc::make_mut(options.meta.get_or_insert_default());
+        let meta = options.meta.get_or_insert_default();
         if let Err(error) = meta.insert(key.as_ref(), value.as_ref()) {
             let problem = Cause::BadOption(error.to_string());
             self.state.problem.get_or_insert(Box::new(problem));

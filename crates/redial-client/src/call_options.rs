@@ -1,7 +1,5 @@
 //! What few callers choose about a call.
 
-use std::sync::Arc;
-
 use redial_protocol::Metadata;
 
 use crate::config::CallLimits;
@@ -10,7 +8,7 @@ use crate::config::CallLimits;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallOptions {
     pub(crate) traceparent: Option<String>,
-    pub(crate) meta: Option<Arc<Metadata>>,
+    pub(crate) meta: Option<Metadata>,
     /// Where these are not the client's.
     pub(crate) limits: Option<CallLimits>,
 }

@@ -79,7 +79,7 @@ pub use key::{CallKey, OwnedKey};
 pub use limits::Limits;
 pub use message::{Batch, Incoming, RequestReader};
 pub use meta::{ReplyMeta, RequestMeta};
-pub use metadata::{Metadata, MetadataError};
+pub use metadata::{Metadata, MetadataError, MetadataRef};
 pub use method::{Method, MethodKind};
 pub use oversized::OversizedFrame;
 pub use principal::{Principal, PrincipalError};

@@ -1,13 +1,13 @@
 //! Redial's own member of a message, `"redial"`: absent when it has nothing to say, so that peers who
 //! have never heard of it don't see it.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     json::{object::objects, string},
-    metadata::Metadata,
+    metadata::{Metadata, MetadataRef},
 };
 
 objects! {
@@ -37,9 +37,9 @@ objects! {
         /// The trace that the call belongs to (W3C Trace Context, section 3.2).
         #[serde(default, borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub traceparent: Option<Cow<'a, str>>,
-        /// What the caller says beside the params; shared, since each attempt says it again.
-        #[serde(default, with = "shared", skip_serializing_if = "Option::is_none")]
-        pub meta: Option<Arc<Metadata>>,
+        /// What the caller says beside the params.
+        #[serde(default, borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        pub meta: Option<MetadataRef<'a>>,
     }
 }
 
@@ -89,8 +89,8 @@ impl RequestMeta<'_> {
             write_name(out, &mut separator, *br#" "traceparent":"#);
             string::write(out, traceparent);
         }
-        if let Some(meta) = &self.meta {
-            write_metadata(out, &mut separator, meta);
+        if let Some(meta) = self.meta {
+            write_metadata(out, &mut separator, &meta.to_metadata());
         }
         if separator == b'{' {
             out.push(b'{');
@@ -151,24 +151,6 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-/// The same of what is shared.
-mod shared {
-    use super::{Arc, Deserialize, Deserializer, Metadata, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        metadata: &Option<Arc<Metadata>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        metadata.as_deref().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Arc<Metadata>>, D::Error> {
-        Metadata::deserialize(deserializer).map(|metadata| Some(Arc::new(metadata)))
-    }
-}
-
 fn first() -> u32 {
     1
 }
@@ -201,8 +183,9 @@ mod tests {
                 for (key, value) in entries {
                     metadata.insert(&key, &value).unwrap();
                 }
-                Arc::new(metadata)
+                metadata
             });
+            let meta = meta.as_ref().map(MetadataRef::from);
             let attempt = attempt % 3;
             let traceparent = traceparent.map(Cow::Owned);
             let meta = RequestMeta { attempt, timeout_ms, ack, traceparent, meta };

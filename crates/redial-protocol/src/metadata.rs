@@ -4,10 +4,10 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
+    de::{Error, MapAccess, Visitor},
     ser::SerializeMap,
 };
-use thiserror::Error;
+use serde_json::value::RawValue;
 
 use crate::text::cut;
 
@@ -33,7 +33,7 @@ pub struct Metadata {
 }
 
 /// Why something can't be said.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
     /// One entry more than there may be.
@@ -106,6 +106,87 @@ impl Metadata {
 
     fn position(&self, key: &str) -> Option<usize> {
         self.entries.iter().position(|(other, _)| **other == *key)
+    }
+}
+
+/// What a caller says beside the params, where it stands: in the text of a request, or in a
+/// [`Metadata`]. `Debug` shows the keys alone.
+///
+/// ```
+/// use redial_protocol::{Metadata, MetadataRef};
+///
+/// let mut metadata = Metadata::new();
+/// metadata.insert("tenant", "acme")?;
+/// assert_eq!(*MetadataRef::from(&metadata).to_metadata(), metadata);
+///
+/// let read: MetadataRef<'_> = serde_json::from_str(r#"{"tenant": "acme"}"#)?;
+/// assert_eq!(*read.to_metadata(), metadata);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct MetadataRef<'a>(Place<'a>);
+
+/// A copy costs nothing to drop, which few requests would have a use for.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Entries(&'a Metadata),
+    /// It was read once, and can be read again.
+    Text(&'a RawValue),
+}
+
+impl<'a> MetadataRef<'a> {
+    /// The entries.
+    #[must_use]
+    pub fn to_metadata(self) -> Cow<'a, Metadata> {
+        match self.0 {
+            Place::Entries(metadata) => Cow::Borrowed(metadata),
+            Place::Text(text) => {
+                Cow::Owned(serde_json::from_str(text.get()).expect("it was read before"))
+            }
+        }
+    }
+}
+
+impl<'a> From<&'a Metadata> for MetadataRef<'a> {
+    fn from(metadata: &'a Metadata) -> Self {
+        Self(Place::Entries(metadata))
+    }
+}
+
+impl PartialEq for MetadataRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_metadata() == other.to_metadata()
+    }
+}
+
+impl Eq for MetadataRef<'_> {}
+
+impl fmt::Debug for MetadataRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_metadata().fmt(f)
+    }
+}
+
+impl Serialize for MetadataRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_metadata().serialize(serializer)
+    }
+}
+
+/// From JSON text alone, which it refers to.
+impl<'de: 'a, 'a> Deserialize<'de> for MetadataRef<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&'de RawValue>::deserialize(deserializer)?;
+        let checked: Result<Metadata, _> = serde_json::from_str(text.get());
+        checked.map_err(|error| {
+            // The outer reader says where.
+            let text = error.to_string();
+            D::Error::custom(
+                text.rsplit_once(" at line ")
+                    .map_or(&*text, |(what, _)| what),
+            )
+        })?;
+        Ok(Self(Place::Text(text)))
     }
 }
 

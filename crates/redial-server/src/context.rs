@@ -2,7 +2,7 @@
 
 use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
 
-use redial_protocol::{CallKey, Metadata, Principal, SessionCall, SessionId};
+use redial_protocol::{CallKey, Metadata, MetadataRef, Principal, SessionCall, SessionId};
 
 use crate::caller::Known;
 
@@ -88,8 +88,8 @@ impl Context {
 
     /// Of an attempt that says something beside the params.
     #[cold]
-    pub(crate) fn set_meta(&mut self, meta: &Arc<Metadata>) {
-        self.rare.get_or_insert_default().meta = Some(Arc::clone(meta));
+    pub(crate) fn set_meta(&mut self, meta: MetadataRef<'_>) {
+        self.rare.get_or_insert_default().meta = Some(Arc::new(meta.to_metadata().into_owned()));
     }
 
     /// Which sending of the call reached the server first, from 1. Above 1 it means that earlier

@@ -71,7 +71,7 @@ impl Call<'_, '_> {
         if let Some(known) = caller.known() {
             context.set_known(known);
         }
-        if let Some(meta) = &meta.meta {
+        if let Some(meta) = meta.meta {
             context.set_meta(meta);
         }
         if let Some(entry) = entry {

@@ -326,6 +326,7 @@ fn seen(frame: &[u8]) -> SentRequest {
             .map_or(Value::Null, |raw| serde_json::from_str(raw).unwrap()),
         meta: RequestMeta {
             traceparent,
+            meta: None,
             ..request.meta
         },
         text,
