@@ -158,6 +158,7 @@ impl<W> PlainTable<W> {
     }
 
     /// What the principal has whose call it is, if it is that of one.
+    #[inline]
     fn owner(&self, key: &PlainKey) -> Option<Arc<OwnerUsage>> {
         let principal = key.name().principal()?;
         Some(self.owners.usage(principal))
