@@ -85,23 +85,30 @@ impl RequestMeta<'_> {
         if let Some(ack) = self.ack {
             write_number(out, &mut separator, *br#" "ack":"#, ack);
         }
-        if let Some(traceparent) = &self.traceparent {
-            write_name(out, &mut separator, *br#" "traceparent":"#);
-            string::write(out, traceparent);
-        }
-        if let Some(meta) = self.meta {
-            write_metadata(out, &mut separator, &meta.to_metadata());
+        if self.traceparent.is_some() || self.meta.is_some() {
+            self.write_texts(out, &mut separator);
         }
         if separator == b'{' {
             out.push(b'{');
         }
         out.push(b'}');
     }
+
+    /// Out of line, since few requests have any.
+    #[cold]
+    fn write_texts(&self, out: &mut Vec<u8>, separator: &mut u8) {
+        if let Some(traceparent) = &self.traceparent {
+            write_name(out, separator, *br#" "traceparent":"#);
+            string::write(out, traceparent);
+        }
+        if let Some(meta) = self.meta {
+            write_name(out, separator, *br#" "meta":"#);
+            write_metadata(out, &meta.to_metadata());
+        }
+    }
 }
 
-#[cold]
-fn write_metadata(out: &mut Vec<u8>, separator: &mut u8, metadata: &Metadata) {
-    write_name(out, separator, *br#" "meta":"#);
+fn write_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
     let mut separator = b'{';
     for (key, value) in metadata.iter() {
         out.push(std::mem::replace(&mut separator, b','));

@@ -311,16 +311,15 @@ impl Mux {
 
 impl OutboundRequest<'_> {
     fn meta(&self) -> RequestMeta<'_> {
-        let traceparent = self
-            .options
-            .and_then(|options| options.traceparent.as_deref());
-        let meta = self.options.and_then(|options| options.meta.as_ref());
-        RequestMeta {
+        let mut meta = RequestMeta {
             attempt: self.number,
             timeout_ms: Some(self.timeout_ms),
-            traceparent: traceparent.map(Into::into),
-            meta: meta.map(Into::into),
             ..RequestMeta::default()
+        };
+        if let Some(options) = self.options {
+            meta.traceparent = options.traceparent.as_deref().map(Into::into);
+            meta.meta = options.meta.as_ref().map(Into::into);
         }
+        meta
     }
 }
