@@ -96,7 +96,7 @@ impl<O> Call<O> {
     }
 
     fn limits_mut(&mut self) -> &mut CallLimits {
-        let defaults = || self.client.shared.config.call.into();
+        let defaults = || self.client.shared.config.call;
         let options = self.state.retrier.options.get_or_insert_default();
         options.limits.get_or_insert_with(defaults)
     }
