@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
-/// Who calls: a name that a transport or a verifier has vouched for, from 1 to 256 bytes. Cheap to
-/// clone.
+/// Who calls: a name that a transport or a verifier has vouched for, from 1 to 256 bytes and without
+/// control characters, which would forge lines of logs. Cheap to clone.
 ///
 /// By convention a name says where it comes from: `cert:NAME` for a client certificate, `uid:1000` for
 /// a Unix peer, `token:NAME` for a token.
@@ -23,12 +23,24 @@ pub struct Principal(Arc<str>);
 
 /// A name that no principal can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "a principal's name has {len} bytes; expected 1 to {}",
-    Principal::MAX_BYTES
-)]
+#[error("a principal's name has {found}; expected 1 to {} bytes without control characters", Principal::MAX_BYTES)]
 pub struct PrincipalError {
-    len: usize,
+    found: Found,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Bytes(usize),
+    Control(char),
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{bytes} bytes"),
+            Self::Control(char) => write!(f, "a control character, {char:?}"),
+        }
+    }
 }
 
 impl Principal {
@@ -39,12 +51,16 @@ impl Principal {
     ///
     /// # Errors
     ///
-    /// [`PrincipalError`] if the name is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
+    /// [`PrincipalError`] if the name is empty, longer than [`MAX_BYTES`](Self::MAX_BYTES), or has a
+    /// control character in it.
     pub fn new(name: &str) -> Result<Self, PrincipalError> {
-        match name.len() {
-            1..=Self::MAX_BYTES => Ok(Self(name.into())),
-            len => Err(PrincipalError { len }),
-        }
+        let is_long = !(1..=Self::MAX_BYTES).contains(&name.len());
+        let found = if is_long {
+            Some(Found::Bytes(name.len()))
+        } else {
+            name.chars().find(|char| char.is_control()).map(Found::Control)
+        };
+        found.map_or_else(|| Ok(Self(name.into())), |found| Err(PrincipalError { found }))
     }
 
     /// The name.
@@ -80,8 +96,22 @@ mod tests {
         let error = Principal::new("").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "a principal's name has 0 bytes; expected 1 to 256"
+            "a principal's name has 0 bytes; expected 1 to 256 bytes without control characters"
         );
         assert!(Principal::new(&"é".repeat(129)).is_err());
+    }
+
+    /// Kind: a name that stands in a log or a table and is more than a name there. Instances: a line
+    /// break, an escape sequence, and NUL, which PostgreSQL has no text with.
+    #[test]
+    fn a_name_has_no_control_characters() {
+        for char in ['\0', '\n', '\r', '\t', '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}'] {
+            let error = Principal::new(&format!("cert:a{char}b")).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("a control character") && !text.contains(char), "{text}");
+        }
+        for name in ["uid:0", "cert:spiffe://corp/a b", "token:größe"] {
+            assert!(Principal::new(name).is_ok(), "{name}");
+        }
     }
 }

@@ -172,7 +172,7 @@ impl Server {
 }
 
 /// An error that answers no request, in its frame.
-fn frame(error: &ErrorObject) -> Vec<u8> {
+pub(crate) fn frame(error: &ErrorObject) -> Vec<u8> {
     let mut frame = Vec::new();
     write_unasked_error(&mut frame, error);
     frame

@@ -9,17 +9,19 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use redial_protocol::Principal;
+use redial_protocol::{Id, Principal};
 use redial_tls::{ClientCertificates, ServerTls, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    accept::{Open, Place},
+    accept::{Open, Place, frame},
     caller::Caller,
     connection::Connection,
     error::ServeError,
     exposure::Exposure,
     listener::{Listener, ListenerKind},
+    observe::EventKind,
+    refusal,
     send_buffer::SendBuffer,
     server::Server,
 };
@@ -33,7 +35,9 @@ impl Server {
     /// see [`serve`](Self::serve). Files of certificates that change are read again meanwhile.
     ///
     /// A connection counts from the first byte of its handshake. Where clients show a certificate, what
-    /// it calls them is who calls: `cert:NAME`, its first DNS name or else its first URI.
+    /// it calls them is who calls: `cert:NAME`, its first DNS name or else its first URI. One that has
+    /// neither, or one that is no [`Principal`], is refused, unless the server asks for tokens: clients
+    /// that have nothing in common but their authority would have one another's records.
     ///
     /// ```no_run
     /// # async fn f(server: redial_server::Server) -> Result<(), Box<dyn std::error::Error>> {
@@ -96,6 +100,9 @@ where
         };
         let caller = match principal(&stream) {
             Some(principal) => caller.with_principal(principal),
+            None if stream.peer_certificates().is_some() && server.shared.verifier.is_none() => {
+                return server.refuse_nameless(stream).await;
+            }
             None => caller,
         };
         let (shared, outbox) = (Arc::clone(&server.shared), Arc::clone(&place.outbox));
@@ -136,7 +143,20 @@ where
     }
 }
 
-/// A name that is too long gives no principal.
+impl Server {
+    /// Refuses a client whose certificate doesn't say who it is.
+    async fn refuse_nameless<Io>(&self, stream: TlsStream<Io>)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let error = refusal::nameless_certificate();
+        let (kind, id) = (EventKind::Refused(error.code), Id::NULL.raw());
+        self.shared.emit(kind, Some(id), 1, "");
+        self.shared.goodbyes.say(stream, &frame(&error)).await;
+    }
+}
+
+/// A name that is no principal's gives none.
 fn principal<Io>(stream: &TlsStream<Io>) -> Option<Principal> {
     let name = stream.peer_name()?;
     Principal::new(&format!("cert:{name}")).ok()

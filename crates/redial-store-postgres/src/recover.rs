@@ -1,8 +1,8 @@
 //! What lies in the tables, for tests: all sessions, and every record but those of calls that run at
 //! another server now.
 
-use redial_protocol::{CallKey, Principal, SessionCall, SessionId};
-use redial_server::store::Recovered;
+use redial_protocol::{CallKey, Principal, PrincipalError, SessionCall, SessionId};
+use redial_server::store::{Recovered, StoreError};
 
 use crate::{
     connection::Connection,
@@ -19,9 +19,12 @@ pub(crate) async fn read_all(shared: &Shared) -> Result<Vec<Recovered>, Trouble>
     for row in connection.rows(sessions, &[]).await? {
         let session = SessionId::from_bits(row.get::<_, i64>(0).cast_unsigned());
         let owner: Option<String> = row.get(1);
+        let owner = owner.as_deref().map(Principal::new).transpose();
+        // It would be everybody's.
+        let owner = owner.map_err(|error| damaged(session, &error))?;
         all.push(Recovered::Session {
             session,
-            owner: owner.and_then(|owner| Principal::new(&owner).ok()),
+            owner,
             acknowledged: acknowledged(row.get(2), &row.get::<_, Vec<i64>>(3)),
         });
     }
@@ -44,6 +47,11 @@ pub(crate) async fn read_all(shared: &Shared) -> Result<Vec<Recovered>, Trouble>
         }
     }
     Ok(all)
+}
+
+fn damaged(session: SessionId, error: &PrincipalError) -> Trouble {
+    let text = format!("the owner of session {session} in redial.session is damaged: {error}");
+    Trouble::Fatal(StoreError::nothing_done(text))
 }
 
 fn record(key: CallKey, record: Option<Record>) -> Option<Recovered> {

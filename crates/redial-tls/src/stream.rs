@@ -36,7 +36,7 @@ impl<IO> TlsStream<IO> {
         self.inner.get_ref().0
     }
 
-    /// What the peer's certificate calls it: its first DNS name, else its first URI. `None` if it has
+    /// What the peer's certificate calls it: its first DNS name, else its first URI with a scheme. `None` if it has
     /// none of them, or showed no certificate.
     #[must_use]
     pub fn peer_name(&self) -> Option<String> {

@@ -38,6 +38,15 @@ pub(crate) fn no_token(after: Duration) -> ErrorObject {
     ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
 }
 
+/// To a connection that is closed after this.
+#[cfg(feature = "tls")]
+pub(crate) fn nameless_certificate() -> ErrorObject {
+    let detail = "the client's certificate does not say who calls; expected a DNS name or a URI among its \
+                  subject alternative names, of 251 bytes at most and without control characters; the \
+                  connection closes, and nothing that came on it was executed";
+    ErrorObject::raised(ErrorCode::UNAUTHENTICATED, detail)
+}
+
 /// Says nothing of what was found, which may be a secret.
 pub(crate) fn no_token_in(method: &str) -> ErrorObject {
     let session = if method == "rpc.hello" {

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use redial_server::{Config, Context, Server, ServerTls};
+use redial_server::{
+    Config, Context, Principal, Server, ServerTls, Verified, Verifier, VerifyError,
+};
 use redial_test_ca::{Pair, TestCa};
 use redial_tls::{ClientTls, TlsStream};
 use serde_json::Value;
@@ -109,7 +111,6 @@ async fn who_calls_is_who_the_certificate_says() {
         tls.with(|builder| builder.client_ca_pem(ca).client_certificates_optional())
     })
     .await;
-    let long = format!("spiffe://corp/{}", "x".repeat(300));
     for (names, expected) in [
         (
             Some(&["billing.example", "other.example"][..]),
@@ -119,15 +120,96 @@ async fn who_calls_is_who_the_certificate_says() {
             Some(&["spiffe://corp/billing"]),
             r#""cert:spiffe://corp/billing""#,
         ),
-        // A name that no principal may have gives no principal.
-        (Some(&[&*long]), "null"),
-        (Some(&[]), "null"),
         (None, "null"),
     ] {
         let pair = names.map(|names| world.ca.sign(names));
         let mut peer = world.connect(pair).await;
         let reply = peer.call(r#"{"id":1,"method":"who"}"#).await;
         assert_eq!(reply, format!(r#"{{"id":1,"result":{expected}}}"#));
+    }
+}
+
+/// Kind: clients that have shown who they are, and are taken for one another. Instances: certificates
+/// without a name, with none that a principal may have, and a URI that is another's DNS name: all of
+/// them had the records of callers without a principal, or those of the other.
+#[tokio::test]
+async fn a_client_whose_certificate_does_not_say_who_calls_is_refused() {
+    let long = format!("spiffe://corp/{}", "x".repeat(300));
+    let nameless: [&[&str]; 5] = [
+        &[],
+        &[&long],
+        &["spiffe://corp/a\nb"],
+        &["127.0.0.1"],
+        &["spiffe://corp/\u{1b}[2J"],
+    ];
+    for is_optional in [false, true] {
+        let service = Service::default();
+        let world = World::new(service.server(Config::default()), |tls| {
+            let ca = tls.ca.pem().to_owned();
+            tls.with(|builder| {
+                let builder = builder.client_ca_pem(ca);
+                if is_optional {
+                    builder.client_certificates_optional()
+                } else {
+                    builder
+                }
+            })
+        })
+        .await;
+        for names in nameless {
+            let mut peer = world.connect(Some(world.ca.sign(names))).await;
+            peer.send(r#"{"id":"a","method":"inc"}"#).await;
+            let words = peer.receive_json().await;
+            assert_eq!((code(&words), executed(&words)), (-32005, "no"), "{names:?}");
+            let detail = words["error"]["data"]["detail"].as_str().unwrap();
+            assert!(detail.contains("does not say who calls"), "{detail}");
+            peer.expect_end().await;
+        }
+        // A URI without a scheme, which no builder of certificates objects to.
+        let relative = world.ca.sign_with(&[], |params| {
+            let uri = "a.example".to_owned().try_into().unwrap();
+            params.subject_alt_names.push(redial_test_ca::SanType::URI(uri));
+        });
+        let mut peer = world.connect(Some(relative)).await;
+        assert_eq!(code(&peer.receive_json().await), -32005);
+        assert_eq!(service.effects(), 0);
+        let named = world.ca.sign(&["a.example"]);
+        let mut peer = world.connect(Some(named)).await;
+        assert!(peer.call(r#"{"id":"a","method":"inc"}"#).await.contains("result"));
+    }
+}
+
+/// Where tokens are asked for, a token says it instead.
+#[tokio::test]
+async fn a_nameless_certificate_and_a_token_are_the_tokens_principal() {
+    let who = |_: Value, context: Context| async move {
+        Ok(context.principal().map(ToString::to_string))
+    };
+    let server = Server::builder().query("who", who).authenticate(Anyone);
+    let world = World::new(server.build().unwrap(), |tls| {
+        let ca = tls.ca.pem().to_owned();
+        tls.with(|builder| builder.client_ca_pem(ca))
+    })
+    .await;
+    let mut peer = world.connect(Some(world.ca.sign(&[]))).await;
+    let refused = peer.call_json(r#"{"id":1,"method":"who"}"#).await;
+    assert_eq!((code(&refused), executed(&refused)), (-32005, "no"));
+    peer.call(r#"{"id":2,"method":"rpc.auth","params":{"token":"t"}}"#)
+        .await;
+    let reply = peer.call(r#"{"id":3,"method":"who"}"#).await;
+    assert_eq!(reply, r#"{"id":3,"result":"token:t"}"#);
+}
+
+/// Every token is a name.
+struct Anyone;
+
+impl Verifier for Anyone {
+    async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
+        let principal = Principal::new(&format!("token:{token}"));
+        Ok(Verified {
+            principal: principal.map_err(|_| VerifyError::Rejected)?,
+            expires: None,
+        })
     }
 }
 
