@@ -2,12 +2,16 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use rustls::ServerConfig;
+use rustls::{
+    ServerConfig,
+    pki_types::CertificateDer,
+    server::{Acceptor, danger::ClientCertVerifier},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use crate::{
     error::TlsError,
@@ -42,11 +46,20 @@ pub struct ServerTls {
 
 pub(crate) struct Inner {
     pub(crate) sources: Option<ServerSources>,
-    pub(crate) config: Reloading<Arc<ServerConfig>>,
+    pub(crate) in_use: Reloading<InUse>,
     pub(crate) client_certificates: ClientCertificates,
     pub(crate) handshake_timeout: Duration,
     pub(crate) check_files_every: Duration,
     pub(crate) on_reload: Option<OnReload>,
+}
+
+/// What handshakes go by.
+#[derive(Clone)]
+pub(crate) struct InUse {
+    pub(crate) config: Arc<ServerConfig>,
+    /// What judges the certificate of a client that takes up an earlier session, which rustls doesn't;
+    /// `None` where the program has brought a configuration, which doesn't say.
+    pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 pub(crate) type OnReload = Box<dyn Fn(Result<(), &TlsError>) + Send + Sync>;
@@ -63,7 +76,10 @@ impl ServerTls {
     pub fn from_config(config: Arc<ServerConfig>, client_certificates: ClientCertificates) -> Self {
         Self::new(Inner {
             sources: None,
-            config: Reloading::fixed(config),
+            in_use: Reloading::fixed(InUse {
+                config,
+                verifier: None,
+            }),
             client_certificates,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             check_files_every: CHECK_FILES_EVERY,
@@ -85,7 +101,7 @@ impl ServerTls {
     /// What the next handshake goes by.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.inner.config.current()
+        self.inner.in_use.current().config
     }
 
     /// Shakes hands with a client.
@@ -100,14 +116,27 @@ impl ServerTls {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let limit = self.inner.handshake_timeout;
-        let handshake = TlsAcceptor::from(self.config()).accept(io);
-        match timeout(limit, handshake).await {
-            Ok(stream) => Ok(TlsStream::new(stream?.into())),
+        match timeout(limit, self.shake_hands(io)).await {
+            Ok(stream) => stream,
             Err(_) => {
                 let text = format!("no handshake within {limit:?}");
                 Err(io::Error::new(io::ErrorKind::TimedOut, text))
             }
         }
+    }
+
+    async fn shake_hands<IO>(&self, io: IO) -> io::Result<TlsStream<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+        let in_use = self.inner.in_use.current();
+        let stream = hello.into_stream(Arc::clone(&in_use.config)).await?;
+        let stream = TlsStream::new(stream.into());
+        if let Some(chain) = stream.peer_certificates().filter(|_| stream.is_resumed()) {
+            in_use.judge(chain)?;
+        }
+        Ok(stream)
     }
 
     /// Reads all files again. Connections that are open go on as they are; sessions from before can't
@@ -121,7 +150,7 @@ impl ServerTls {
         let Some(sources) = &self.inner.sources else {
             return Ok(());
         };
-        let loaded = self.inner.config.load(|| sources.load());
+        let loaded = self.inner.in_use.load(|| sources.load());
         self.say(&loaded);
         loaded
     }
@@ -142,7 +171,7 @@ impl ServerTls {
         let Some(sources) = &self.inner.sources else {
             return;
         };
-        if let Some(loaded) = self.inner.config.load_if_changed(|| sources.load()) {
+        if let Some(loaded) = self.inner.in_use.load_if_changed(|| sources.load()) {
             self.say(&loaded);
         }
     }
@@ -154,11 +183,125 @@ impl ServerTls {
     }
 }
 
+impl InUse {
+    /// Judges a certificate as a handshake from the beginning would: it may have expired since.
+    fn judge(&self, chain: &[CertificateDer<'_>]) -> io::Result<()> {
+        let Some((verifier, (first, others))) = self.verifier.as_ref().zip(chain.split_first())
+        else {
+            return Ok(());
+        };
+        let now = self.config.time_provider.current_time();
+        let now = now.ok_or(rustls::Error::FailedToGetCurrentTime);
+        let verified = now.and_then(|now| verifier.verify_client_cert(first, others, now));
+        let refused = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        verified.map(drop).map_err(refused)
+    }
+}
+
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls")
-            .field("sources", &self.inner.config)
+            .field("sources", &self.inner.in_use)
             .field("client_certificates", &self.inner.client_certificates)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redial_test_ca::TestCa;
+    use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
+
+    use super::*;
+    use crate::{ClientTls, server_builder::ServerTlsBuilder};
+
+    const HOST: &str = "counter.example";
+
+    /// A year after all certificates of the test's authority have expired.
+    #[derive(Debug)]
+    struct Later;
+
+    impl TimeProvider for Later {
+        fn current_time(&self) -> Option<UnixTime> {
+            let years = Duration::from_secs(366 * 24 * 60 * 60) * (2201 - 1970);
+            Some(UnixTime::since_unix_epoch(years))
+        }
+    }
+
+    /// The same server, with its sessions, at another time.
+    fn later(server: &ServerTls) -> ServerTls {
+        let InUse { config, verifier } = server.inner.in_use.current();
+        let mut config = ServerConfig::clone(&config);
+        config.time_provider = Arc::new(Later);
+        ServerTls::new(Inner {
+            sources: None,
+            in_use: Reloading::fixed(InUse {
+                config: Arc::new(config),
+                verifier,
+            }),
+            client_certificates: ClientCertificates::Required,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            check_files_every: CHECK_FILES_EVERY,
+            on_reload: None,
+        })
+    }
+
+    /// A handshake, and a byte from the server, behind which TLS 1.3 has its sessions.
+    async fn meet(server: &ServerTls, client: &ClientTls) -> Result<bool, String> {
+        let (left, right) = tokio::io::duplex(1 << 16);
+        let served = async {
+            let mut served = server.accept(left).await.map_err(|error| error.to_string())?;
+            tokio::io::AsyncWriteExt::write_all(&mut served, b"x").await.unwrap();
+            tokio::io::AsyncWriteExt::flush(&mut served).await.unwrap();
+            Ok((served.is_resumed(), served))
+        };
+        let called = async {
+            let mut called = client.connect(HOST, right).await.unwrap();
+            let mut byte = [0; 1];
+            let _ = tokio::io::AsyncReadExt::read(&mut called, &mut byte).await;
+        };
+        let (served, ()) = tokio::join!(served, called);
+        served.map(|(is_resumed, _)| is_resumed)
+    }
+
+    /// Kind: a door that was opened once lets in what it would not let in now. Instance: a certificate
+    /// that has expired, whose holder takes up an earlier session, which shows none.
+    #[tokio::test]
+    async fn a_certificate_that_has_expired_is_refused_though_it_has_a_session_to_resume() {
+        let ca = TestCa::new("expired");
+        for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+            let (pair, mine) = (ca.sign(&[HOST]), ca.sign(&["a.example"]));
+            let server = ServerTlsBuilder::default()
+                .certificate_pem(pair.certificate, pair.key)
+                .client_ca_pem(ca.pem())
+                .build()
+                .unwrap();
+            let client = client(&ca, &mine, version);
+            assert_eq!(meet(&server, &client).await, Ok(false));
+            assert_eq!(meet(&server, &client).await, Ok(true));
+            let refused = meet(&later(&server), &client).await.unwrap_err();
+            assert!(refused.contains("certificate expired"), "{refused}");
+            assert_eq!(meet(&server, &client).await, Ok(true), "of its time");
+        }
+    }
+
+    fn client(
+        ca: &TestCa,
+        pair: &redial_test_ca::Pair,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> ClientTls {
+        use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+        let certificate =
+            |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate(ca.pem())).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(crate::provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate(&pair.certificate)], key)
+            .unwrap();
+        ClientTls::from_config(config.into())
     }
 }

@@ -17,7 +17,8 @@ use crate::{
     pem, provider,
     reload::Reloading,
     server::{
-        CHECK_FILES_EVERY, ClientCertificates, HANDSHAKE_TIMEOUT, Inner, OnReload, ServerTls,
+        CHECK_FILES_EVERY, ClientCertificates, HANDSHAKE_TIMEOUT, InUse, Inner, OnReload,
+        ServerTls,
     },
 };
 
@@ -163,11 +164,11 @@ impl ServerTlsBuilder {
     /// [`TlsError`] with the file and the reason.
     pub fn build(self) -> Result<ServerTls, TlsError> {
         let sources = self.sources;
-        let config = Reloading::new(sources.all(), || sources.load())?;
+        let in_use = Reloading::new(sources.all(), || sources.load())?;
         Ok(ServerTls::new(Inner {
             client_certificates: sources.client_certificates(),
             sources: Some(sources),
-            config,
+            in_use,
             handshake_timeout: self.handshake_timeout,
             check_files_every: self.check_files_every,
             on_reload: self.on_reload,
@@ -199,23 +200,27 @@ impl ServerSources {
         }
     }
 
-    pub(crate) fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    pub(crate) fn load(&self) -> Result<InUse, TlsError> {
         let provider = provider();
         let pairs = self.pairs.iter().map(|pair| pair.load(&provider));
         let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
         let missing = "no certificate to show to clients; expected one with its private key";
         let by_name = ByName::new(&pairs).ok_or(TlsError::Missing(missing))?;
+        let verifier = self.verifier()?;
         let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder
             .with_safe_default_protocol_versions()
             .map_err(TlsError::refused)?
-            .with_client_cert_verifier(self.verifier()?);
+            .with_client_cert_verifier(Arc::clone(&verifier));
         let mut config = builder.with_cert_resolver(Arc::new(by_name));
         config.alpn_protocols = vec![ALPN.to_vec()];
-        // New with each reload, as the sessions in memory: a session that was resumed is not
-        // verified again, and a client may be revoked since.
+        // New with each reload, as the sessions in memory: what was agreed by other rules is not taken
+        // up.
         config.ticketer = Ticketer::new().map_err(TlsError::refused)?;
-        Ok(Arc::new(config))
+        Ok(InUse {
+            config: Arc::new(config),
+            verifier: Some(verifier),
+        })
     }
 
     fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
