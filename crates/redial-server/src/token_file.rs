@@ -1,14 +1,16 @@
 //! A file of hashed tokens, read again when it changes.
 
 use std::{
-    fmt, fs, io,
+    collections::HashMap,
+    fmt, fs,
+    io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-use redial_protocol::{Principal, cut};
+use redial_protocol::Principal;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use thiserror::Error;
@@ -21,13 +23,18 @@ use crate::{
 /// How seldom it is looked whether the file has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The largest file that is read: every token is compared with all of it.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
 /// A file of tokens, each hashed: a line is `NAME SHA256`, 64 hex digits, and lets the token in whose hash
 /// that is, as the principal `token:NAME`. Lines that are empty or begin with `#` say nothing. A name may
 /// have several tokens, so that one can take the place of another.
 ///
-/// The file is read again when it has changed, a second later at most. One that can't be read then, or
-/// makes no sense, is refused as a whole: what was read before stays. [`reload`](Self::reload) and
-/// [`problem`](Self::problem) say what is wrong with it.
+/// The file, of 16 MiB at most, is read again when it has changed, a second later at most. One that can't
+/// be read then, or makes no sense, is refused as a whole: what was read before stays.
+/// [`reload`](Self::reload) and [`problem`](Self::problem) say what is wrong with it. Write a new file
+/// beside the old one and rename it, or half of it may be read. A token that is taken out lets no new
+/// connection in; those that are open stay.
 ///
 /// A hash without a salt is enough for what can't be guessed, and for nothing else: a token should be 16
 /// random bytes or more, written in hex.
@@ -75,6 +82,8 @@ pub enum TokenFileError {
 struct Shared {
     path: PathBuf,
     state: Mutex<State>,
+    /// Held by the one who looks whether the file has changed, which may take as long as its disk.
+    looking: Mutex<()>,
 }
 
 struct State {
@@ -111,6 +120,7 @@ impl TokenFile {
         Ok(Self(Arc::new(Shared {
             path,
             state: Mutex::new(state),
+            looking: Mutex::default(),
         })))
     }
 
@@ -144,6 +154,9 @@ impl TokenFile {
 
     /// Reads the file again if it has changed.
     fn look(&self) {
+        let Ok(_looking) = self.0.looking.try_lock() else {
+            return;
+        };
         let stamp = stamp(&self.0.path);
         if self.0.lock().stamp != stamp {
             // What is wrong is kept as its problem.
@@ -221,14 +234,17 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 fn read(path: &Path) -> Result<Arc<[Entry]>, TokenFileError> {
-    let text = fs::read_to_string(path).map_err(|reason| TokenFileError::Unreadable {
+    let text = read_text(path).map_err(|reason| TokenFileError::Unreadable {
         path: path.to_owned(),
         reason,
     })?;
+    // Some editors begin a file with a mark, which is no part of a name.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().enumerate();
     let lines = lines.map(|(number, line)| (number + 1, line.trim()));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let mut entries: Vec<Entry> = Vec::new();
+    let mut known = HashMap::new();
     for (line, text) in lines {
         let wrong = |why: String| TokenFileError::Line {
             path: path.to_owned(),
@@ -236,8 +252,8 @@ fn read(path: &Path) -> Result<Arc<[Entry]>, TokenFileError> {
             why,
         };
         let entry = entry(text).map_err(wrong)?;
-        let same = entries.iter().find(|other| other.hash == entry.hash);
-        if same.is_some_and(|other| other.principal != entry.principal) {
+        let same = known.insert(entry.hash, entry.principal.clone());
+        if same.is_some_and(|other| other != entry.principal) {
             let why = "the token is another name's, too; expected one name for each token";
             return Err(wrong(why.to_owned()));
         }
@@ -246,19 +262,32 @@ fn read(path: &Path) -> Result<Arc<[Entry]>, TokenFileError> {
     Ok(entries.into())
 }
 
-/// An error repeats the name alone: who has mistaken the file's form may have written a token there.
+fn read_text(path: &Path) -> io::Result<String> {
+    // To open anything else may take for ever: a pipe waits for its other end.
+    if !fs::metadata(path)?.is_file() {
+        let text = "it is no regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let mut text = String::new();
+    fs::File::open(path)?
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        let text = format!("it has more than {} MiB", MAX_BYTES / 1024 / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(text)
+}
+
+/// An error repeats nothing of the line: who has the file's form wrong may have written a token anywhere.
 fn entry(line: &str) -> Result<Entry, String> {
     let mut words = line.split_whitespace();
     let (name, digits) = (words.next(), words.next());
     let (Some(name), Some(digits), None) = (name, digits, words.next()) else {
         return Err("expected a name and a hash, separated by a space".to_owned());
     };
-    let hash = parse(digits).ok_or_else(|| {
-        format!(
-            "the hash of {} is no SHA-256 of a token; expected 64 hex digits",
-            cut(name)
-        )
-    })?;
+    let no_hash = "what stands behind the name is no SHA-256 of a token; expected 64 hex digits";
+    let hash = parse(digits).ok_or_else(|| no_hash.to_owned())?;
     let principal = Principal::new(&format!("token:{name}"));
     Ok(Entry {
         hash,

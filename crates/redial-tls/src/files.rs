@@ -51,6 +51,11 @@ impl Source {
             Self::File(path) => path,
         };
         let read = || {
+            // To open anything else may take for ever: a pipe waits for its other end.
+            if !fs::metadata(path)?.is_file() {
+                let text = "it is no regular file";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
             let file = File::open(path)?;
             // With room for all, so that no copy is left behind where a buffer grew.
             let bytes = file.metadata()?.len().min(MAX_BYTES);

@@ -101,7 +101,7 @@ async fn a_changed_file_counts_after_a_second_and_a_broken_one_does_not() {
     );
     assert_eq!(who(&server, "2").await, None);
     let problem = tokens.problem().unwrap();
-    assert!(problem.contains("line 2: the hash of three"), "{problem}");
+    assert!(problem.contains("line 2: what stands behind the name"), "{problem}");
     assert!(!problem.contains("a-token-by-mistake"), "{problem}");
     assert!(tokens.reload().is_err());
     fs::remove_file(&file.0).unwrap();
@@ -140,9 +140,74 @@ fn a_file_that_makes_no_sense_is_refused_with_its_line() {
         let error = TokenFile::open(&file.0).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
+    // A token that stands where a name belongs is no better off.
+    let secret = "0123456789abcdef0123456789abcdef";
+    for text in [
+        format!("{secret} billing"),
+        format!("{secret} {secret}0"),
+        format!("{secret}\u{1b} {}", &good[4..]),
+        format!("{}{secret} {}", secret.repeat(8), &good[4..]),
+        secret.to_owned(),
+    ] {
+        let file = TestFile::new("secrets", &text);
+        let error = TokenFile::open(&file.0).unwrap_err();
+        let said = format!("{error} {error:?}");
+        assert!(!said.contains(secret), "{said}");
+    }
     let missing = TokenFile::open("/nowhere/tokens").unwrap_err().to_string();
     assert!(
         missing.contains("/nowhere/tokens: can't be read"),
         "{missing}"
     );
+}
+
+/// What an editor leaves is no part of a name, and what would forge a line of a log is none at all.
+#[tokio::test(start_paused = true)]
+async fn a_name_is_what_is_seen_of_it() {
+    let good = TokenFile::line("one", "1");
+    let file = TestFile::new("marked", &format!("\u{feff}{good}\r\n"));
+    let server = server(TokenFile::open(&file.0).unwrap());
+    assert_eq!(who(&server, "1").await.as_deref(), Some("token:one"));
+    for name in ["a\0b", "\u{1b}[31ma", "a\u{7f}"] {
+        let file = TestFile::new("controls", &TokenFile::line(name, "1"));
+        let error = TokenFile::open(&file.0).unwrap_err().to_string();
+        assert!(error.contains("line 1: a principal's name has a control character"), "{error}");
+    }
+}
+
+/// Puts something where the file was.
+#[cfg(unix)]
+type Make<'a> = &'a dyn Fn(&std::path::Path);
+
+/// Kind: a file that keeps its reader waiting, or takes all memory. Instances: a pipe that has no other
+/// end, a folder, a device that never ends, a file of 3 GiB.
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn what_is_no_small_regular_file_is_not_read() {
+    let file = TestFile::new("special", &TokenFile::line("one", "1"));
+    let tokens = TokenFile::open(&file.0).unwrap();
+    let server = server(tokens.clone());
+    let replace = |make: Make<'_>| {
+        let _ = fs::remove_file(&file.0);
+        make(&file.0);
+    };
+    let pipe = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    let device = |path: &std::path::Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    let huge = |path: &std::path::Path| fs::File::create(path).unwrap().set_len(3 << 30).unwrap();
+    let cases: [(Make<'_>, &str); 3] = [
+        (&pipe, "it is no regular file"),
+        (&device, "it is no regular file"),
+        (&huge, "it has more than 16 MiB"),
+    ];
+    for (make, expected) in cases {
+        replace(make);
+        assert!(tokens.reload().unwrap_err().to_string().ends_with(expected));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(who(&server, "1").await.is_some(), "{expected}");
+    }
+    let folder = TokenFile::open(std::env::temp_dir()).unwrap_err().to_string();
+    assert!(folder.ends_with("it is no regular file"), "{folder}");
 }
