@@ -23,7 +23,10 @@ pub struct Principal(Arc<str>);
 
 /// A name that no principal can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a principal's name has {found}; expected 1 to {} bytes without control characters", Principal::MAX_BYTES)]
+#[error(
+    "a principal's name has {found}; expected 1 to {} bytes without control characters",
+    Principal::MAX_BYTES
+)]
 pub struct PrincipalError {
     found: Found,
 }
@@ -58,9 +61,14 @@ impl Principal {
         let found = if is_long {
             Some(Found::Bytes(name.len()))
         } else {
-            name.chars().find(|char| char.is_control()).map(Found::Control)
+            name.chars()
+                .find(|char| char.is_control())
+                .map(Found::Control)
         };
-        found.map_or_else(|| Ok(Self(name.into())), |found| Err(PrincipalError { found }))
+        found.map_or_else(
+            || Ok(Self(name.into())),
+            |found| Err(PrincipalError { found }),
+        )
     }
 
     /// The name.
@@ -105,10 +113,15 @@ mod tests {
     /// break, an escape sequence, and NUL, which PostgreSQL has no text with.
     #[test]
     fn a_name_has_no_control_characters() {
-        for char in ['\0', '\n', '\r', '\t', '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}'] {
+        for char in [
+            '\0', '\n', '\r', '\t', '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}',
+        ] {
             let error = Principal::new(&format!("cert:a{char}b")).unwrap_err();
             let text = error.to_string();
-            assert!(text.contains("a control character") && !text.contains(char), "{text}");
+            assert!(
+                text.contains("a control character") && !text.contains(char),
+                "{text}"
+            );
         }
         for name in ["uid:0", "cert:spiffe://corp/a b", "token:größe"] {
             assert!(Principal::new(name).is_ok(), "{name}");

@@ -11,7 +11,10 @@ use std::{
 
 use redial_protocol::{AuthToken, Principal};
 
-use crate::panics;
+use crate::{
+    guesses::{Guesses, Turn},
+    panics,
+};
 
 /// How long the refusal of a token waits, for each one that the connection has shown before it.
 const FAILURE_DELAY: Duration = Duration::from_millis(100);
@@ -78,49 +81,107 @@ pub enum VerifyError {
 }
 
 /// What a verification comes to.
-pub(crate) type Verdict = Result<Verified, VerifyError>;
+pub(crate) type Verdict = Result<Verified, Unverified>;
+
+/// Why a token has shown nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unverified {
+    Rejected,
+    /// The verifier could not tell.
+    Unavailable {
+        retry_after: Duration,
+    },
+    /// Others were guessed from the same address, and this one was not looked at.
+    TooManyGuesses {
+        retry_after: Duration,
+    },
+}
 
 pub(crate) type Verification = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
+type Verifying = Pin<Box<dyn Future<Output = Result<Verified, VerifyError>> + Send>>;
+
+/// Who says whose a token is, and how many were wrong.
+pub(crate) struct Authentication {
+    pub(crate) verifier: Arc<dyn ErasedVerifier>,
+    pub(crate) guesses: Guesses,
+}
+
 /// A verifier with its type erased.
 pub(crate) trait ErasedVerifier: Send + Sync {
-    fn verify(self: Arc<Self>, token: AuthToken, peer: Option<SocketAddr>) -> Verification;
+    fn verify(self: Arc<Self>, token: AuthToken, peer: Option<SocketAddr>) -> Verifying;
 }
 
 impl<V: Verifier> ErasedVerifier for V {
-    fn verify(self: Arc<Self>, token: AuthToken, peer: Option<SocketAddr>) -> Verification {
+    fn verify(self: Arc<Self>, token: AuthToken, peer: Option<SocketAddr>) -> Verifying {
         Box::pin(async move { Verifier::verify(&*self, token.as_str(), peer).await })
     }
 }
 
-/// Verifies a token: within `limit`, whatever the verifier does, and more slowly the more the
-/// connection has guessed wrong.
-pub(crate) fn verify(
+impl Authentication {
+    /// Verifies a token: in its turn, within `limit`, whatever the verifier does, and more slowly the
+    /// more the connection has guessed wrong.
+    pub(crate) fn verify(
+        self: &Arc<Self>,
+        token: AuthToken,
+        peer: Option<SocketAddr>,
+        turn: Result<Turn, Duration>,
+        limit: Duration,
+        failures: u32,
+    ) -> Verification {
+        let this = Arc::clone(self);
+        Box::pin(async move {
+            let verdict = match turn {
+                Err(retry_after) => Err(Unverified::TooManyGuesses { retry_after }),
+                Ok(turn) => {
+                    tokio::time::sleep(turn.wait).await;
+                    let verifier = Arc::clone(&this.verifier);
+                    let verdict = ask(verifier, token, peer, limit).await;
+                    match &verdict {
+                        Ok(_) => this.guesses.was_right(&turn),
+                        Err(VerifyError::Rejected) => this.guesses.was_wrong(&turn),
+                        Err(VerifyError::Unavailable { .. }) => this.guesses.could_not_tell(&turn),
+                    }
+                    verdict.map_err(Unverified::from)
+                }
+            };
+            if let Err(Unverified::Rejected | Unverified::TooManyGuesses { .. }) = verdict {
+                tokio::time::sleep(FAILURE_DELAY * (failures + 1)).await;
+            }
+            verdict
+        })
+    }
+}
+
+impl From<VerifyError> for Unverified {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Rejected => Self::Rejected,
+            VerifyError::Unavailable { retry_after } => Self::Unavailable { retry_after },
+        }
+    }
+}
+
+/// Asks the verifier, which may hang and panic.
+async fn ask(
     verifier: Arc<dyn ErasedVerifier>,
     token: AuthToken,
     peer: Option<SocketAddr>,
     limit: Duration,
-    failures: u32,
-) -> Verification {
-    Box::pin(async move {
-        let unavailable = Err(VerifyError::Unavailable {
-            retry_after: COME_BACK,
-        });
-        let begun = panics::catch(|| verifier.verify(token, peer));
-        let Ok(mut verification) = begun else {
-            return unavailable;
-        };
-        let polled = poll_fn(|cx| {
-            let polled = panics::catch(|| verification.as_mut().poll(cx));
-            polled.unwrap_or(Poll::Ready(unavailable.clone()))
-        });
-        let verdict = tokio::time::timeout(limit, polled).await;
-        // What the verifier leaves behind is the program's, and may panic.
-        panics::drop_quietly(verification);
-        let verdict = verdict.unwrap_or(unavailable);
-        if verdict == Err(VerifyError::Rejected) {
-            tokio::time::sleep(FAILURE_DELAY * (failures + 1)).await;
-        }
-        verdict
-    })
+) -> Result<Verified, VerifyError> {
+    let unavailable = Err(VerifyError::Unavailable {
+        retry_after: COME_BACK,
+    });
+    let begun = panics::catch(|| verifier.verify(token, peer));
+    let Ok(mut verification) = begun else {
+        return unavailable;
+    };
+    let polled = poll_fn(|cx| {
+        let polled = panics::catch(|| verification.as_mut().poll(cx));
+        polled.unwrap_or(Poll::Ready(unavailable.clone()))
+    });
+    let verdict = tokio::time::timeout(limit, polled).await;
+    // What the verifier leaves behind is the program's, and may panic.
+    panics::drop_quietly(verification);
+    verdict.unwrap_or(unavailable)
 }

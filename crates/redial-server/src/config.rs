@@ -137,6 +137,14 @@ pub struct Config {
     /// How many tokens of one connection may be rejected. Default 10, then closed. Each rejection comes
     /// 100 ms later than the one before.
     pub max_auth_failures: u32,
+    /// How many tokens of one address may be rejected, on all its connections, before another one has to
+    /// wait. One goes out of mind each 100 ms. Default 512. Beyond, a token that this address has not
+    /// shown before is verified in its turn, 10 of them a second: within half of `auth_timeout`, or less
+    /// on a connection that has shown a wrong one; else it is -32001, and the connection is closed. One
+    /// that it has shown before, as clients have that were let in, waits for nothing. It costs 128 KiB,
+    /// for any number of addresses; those of one network of IPv6 (the first 64 bits) count as one, and
+    /// so do all transports without addresses.
+    pub max_peer_auth_failures: u32,
     /// How long a shutdown waits for running calls. Default 10 s; then they are cut off, and their
     /// callers get -32008.
     pub drain_timeout: Duration,
@@ -170,6 +178,7 @@ impl Default for Config {
             max_protocol_errors: 10,
             auth_timeout: Duration::from_secs(10),
             max_auth_failures: 10,
+            max_peer_auth_failures: 512,
             drain_timeout: Duration::from_secs(10),
             insecure: false,
         }
@@ -207,6 +216,10 @@ impl Config {
             ("unsent_pause_bytes", self.unsent_pause_bytes),
             ("max_protocol_errors", self.max_protocol_errors as usize),
             ("max_auth_failures", self.max_auth_failures as usize),
+            (
+                "max_peer_auth_failures",
+                self.max_peer_auth_failures as usize,
+            ),
         ];
         for (name, value) in at_least_one {
             require(value > 0, name, value, "1 or more")?;

@@ -98,9 +98,13 @@ impl Gate {
         answer.map_or(Poll::Pending, |answer| Poll::Ready((verdict, answer)))
     }
 
-    /// A token was rejected. Returns how many were.
-    pub(crate) fn fail(&mut self) -> u32 {
+    /// A token was rejected.
+    pub(crate) fn fail(&mut self) {
         self.failures += 1;
+    }
+
+    /// How many tokens were rejected.
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 

@@ -65,7 +65,7 @@ impl Server {
         let listener = listener.into();
         let exposure = Exposure {
             has_tls: true,
-            authenticates: self.shared.verifier.is_some()
+            authenticates: self.shared.authentication.is_some()
                 || tls.client_certificates() == ClientCertificates::Required,
         };
         self.check(&listener, exposure)?;
@@ -100,7 +100,9 @@ where
         };
         let caller = match principal(&stream) {
             Some(principal) => caller.with_principal(principal),
-            None if stream.peer_certificates().is_some() && server.shared.verifier.is_none() => {
+            None if stream.peer_certificates().is_some()
+                && server.shared.authentication.is_none() =>
+            {
                 return server.refuse_nameless(stream).await;
             }
             None => caller,

@@ -169,7 +169,7 @@ impl Server {
         let listener = listener.into();
         let exposure = Exposure {
             has_tls: false,
-            authenticates: self.shared.verifier.is_some(),
+            authenticates: self.shared.authentication.is_some(),
         };
         self.check(&listener, exposure)?;
         match listener.0 {

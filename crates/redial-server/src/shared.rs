@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
-    auth::ErasedVerifier,
+    auth::Authentication,
     awake::AwakeClock,
     config::Config,
     connections::Connections,
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     /// Whether who connects to a Unix socket is a principal.
     pub(crate) unix_principals: bool,
     /// Says whose a token is, if the server asks for tokens.
-    pub(crate) verifier: Option<Arc<dyn ErasedVerifier>>,
+    pub(crate) authentication: Option<Arc<Authentication>>,
     /// Who may call what.
     pub(crate) policy: Option<Policy>,
     pub(crate) counters: Counters,

@@ -250,8 +250,13 @@ mod tests {
     async fn meet(server: &ServerTls, client: &ClientTls) -> Result<bool, String> {
         let (left, right) = tokio::io::duplex(1 << 16);
         let served = async {
-            let mut served = server.accept(left).await.map_err(|error| error.to_string())?;
-            tokio::io::AsyncWriteExt::write_all(&mut served, b"x").await.unwrap();
+            let mut served = server
+                .accept(left)
+                .await
+                .map_err(|error| error.to_string())?;
+            tokio::io::AsyncWriteExt::write_all(&mut served, b"x")
+                .await
+                .unwrap();
             tokio::io::AsyncWriteExt::flush(&mut served).await.unwrap();
             Ok((served.is_resumed(), served))
         };

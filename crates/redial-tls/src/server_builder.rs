@@ -17,8 +17,7 @@ use crate::{
     pem, provider,
     reload::Reloading,
     server::{
-        CHECK_FILES_EVERY, ClientCertificates, HANDSHAKE_TIMEOUT, InUse, Inner, OnReload,
-        ServerTls,
+        CHECK_FILES_EVERY, ClientCertificates, HANDSHAKE_TIMEOUT, InUse, Inner, OnReload, ServerTls,
     },
 };
 

@@ -8,11 +8,13 @@ use rand_chacha::ChaCha8Rng;
 use super::ServerBuilder;
 use crate::{
     admission::Admission,
+    auth::Authentication,
     awake::AwakeClock,
     clock, discover,
     error::BuildError,
     failure_texts::Settings,
     fault::Faults,
+    guesses::Guesses,
     recovery,
     router::MethodBody,
     server::Server,
@@ -76,6 +78,13 @@ impl ServerBuilder {
         let max_running_of = methods.map(|method| method.limits.max_running.unwrap_or(usize::MAX));
         let admission = Admission::new(limits, max_running_of.collect());
         self.config.fit_to_frame(&mut discover);
+        let unix_principals = self.unix_principals || self.verifier.is_some();
+        let guesses = self.config.max_peer_auth_failures;
+        let authentication = self.verifier.map(|verifier| Authentication {
+            verifier,
+            guesses: Guesses::new(guesses, epoch),
+        });
+        let authentication = authentication.map(Arc::new);
         Ok(Server {
             shared: Arc::new(Shared {
                 awake: AwakeClock::new(&self.config, epoch),
@@ -88,8 +97,8 @@ impl ServerBuilder {
                 config: self.config,
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
                 observer: self.observer,
-                unix_principals: self.unix_principals || self.verifier.is_some(),
-                verifier: self.verifier,
+                unix_principals,
+                authentication,
                 policy: self.policy,
                 counters: Default::default(),
                 listeners: Default::default(),

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, Phase};
 use crate::{
-    auth::{Verdict, VerifyError},
+    auth::{Unverified, Verdict},
     gate::Answer,
     refusal,
 };
@@ -44,16 +44,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 refusal::other_principal()
             }
-            Err(VerifyError::Rejected) => refusal::token_rejected(),
-            Err(VerifyError::Unavailable { retry_after }) => {
+            Err(Unverified::Rejected) => refusal::token_rejected(),
+            Err(Unverified::TooManyGuesses { retry_after }) => {
+                // To try again costs another connection.
+                self.phase = Phase::Closing;
+                refusal::too_many_guesses(retry_after)
+            }
+            Err(Unverified::Unavailable { retry_after }) => {
                 let error = refusal::verifier_unavailable(retry_after);
                 return self.dispatch(|dispatcher| dispatcher.refuse_token(answer, &error));
             }
         };
-        let failures = self.scratch.gate.as_mut().map(|gate| gate.fail());
         self.dispatch(|dispatcher| dispatcher.refuse_token(answer, &error));
-        if failures.is_some_and(|failures| failures >= self.shared.config.max_auth_failures) {
-            self.phase = Phase::Closing;
+        if let Some(gate) = &mut self.scratch.gate {
+            gate.fail();
+            if gate.failures() >= self.shared.config.max_auth_failures {
+                self.phase = Phase::Closing;
+            }
         }
     }
 

@@ -1,13 +1,13 @@
 //! How a caller shows who it is, and what is refused to one that has not.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use redial_protocol::{AuthToken, ErrorObject, SessionId, rpc};
 
 use super::{Dispatcher, call::Call, lookup};
 use crate::{
-    auth,
     gate::{Answer, Purpose},
+    peer::Peer,
     refusal,
     waiter::{ReplyKind, Waiter},
 };
@@ -51,18 +51,21 @@ impl Dispatcher<'_> {
     /// Has a token verified. Unless its caller is known already, what comes behind it waits.
     pub(super) fn verify(&mut self, call: &Call<'_, '_>, token: AuthToken, purpose: Purpose) {
         let (shared, waiter) = (self.shared, self.later(call));
-        let Some((gate, verifier)) = self.scratch.gate.as_mut().zip(shared.verifier.as_ref())
-        else {
+        let authentication = shared.authentication.as_ref();
+        let Some((gate, authentication)) = self.scratch.gate.as_mut().zip(authentication) else {
             return;
         };
         if gate.is_busy() {
             let error = refusal::verification_pending();
             return self.refuse_later(waiter, &error);
         }
-        let (verifier, limit) = (Arc::clone(verifier), shared.config.auth_timeout);
-        let address = self.caller.address;
+        let (limit, address) = (shared.config.auth_timeout, self.caller.address);
+        // By address, whoever the connection is: another's token may be guessed on any. A connection that
+        // has guessed waits less long, and leaves the rest to those that have not.
+        let (peer, patience) = (Peer::from(address), limit / 2 / (gate.failures() + 1));
+        let turn = (authentication.guesses).begin(peer, token.as_str(), self.now, patience);
         gate.begin(Answer { waiter, purpose }, |failures| {
-            auth::verify(verifier, token, address, limit, failures)
+            authentication.verify(token, address, turn, limit, failures)
         });
     }
 

@@ -50,7 +50,7 @@ impl ConnectionScratch {
             other_session: None,
             latest_method: 0,
             permits: Permits::new(shared, &caller.peer()),
-            gate: shared.verifier.is_some().then(|| {
+            gate: shared.authentication.is_some().then(|| {
                 let due = clock::after(awake, shared.config.auth_timeout);
                 Box::new(Gate::new(caller, due))
             }),

@@ -64,6 +64,12 @@ pub(crate) fn verification_pending() -> ErrorObject {
     overloaded(detail, Duration::from_millis(100))
 }
 
+pub(crate) fn too_many_guesses(retry_after: Duration) -> ErrorObject {
+    let detail = "too many tokens from this address were not valid, and this one was not looked at; the \
+                  connection closes";
+    overloaded(detail, retry_after)
+}
+
 pub(crate) fn verifier_unavailable(retry_after: Duration) -> ErrorObject {
     overloaded("the token can't be verified now", retry_after)
 }

@@ -160,7 +160,11 @@ async fn a_client_whose_certificate_does_not_say_who_calls_is_refused() {
             let mut peer = world.connect(Some(world.ca.sign(names))).await;
             peer.send(r#"{"id":"a","method":"inc"}"#).await;
             let words = peer.receive_json().await;
-            assert_eq!((code(&words), executed(&words)), (-32005, "no"), "{names:?}");
+            assert_eq!(
+                (code(&words), executed(&words)),
+                (-32005, "no"),
+                "{names:?}"
+            );
             let detail = words["error"]["data"]["detail"].as_str().unwrap();
             assert!(detail.contains("does not say who calls"), "{detail}");
             peer.expect_end().await;
@@ -168,14 +172,20 @@ async fn a_client_whose_certificate_does_not_say_who_calls_is_refused() {
         // A URI without a scheme, which no builder of certificates objects to.
         let relative = world.ca.sign_with(&[], |params| {
             let uri = "a.example".to_owned().try_into().unwrap();
-            params.subject_alt_names.push(redial_test_ca::SanType::URI(uri));
+            params
+                .subject_alt_names
+                .push(redial_test_ca::SanType::URI(uri));
         });
         let mut peer = world.connect(Some(relative)).await;
         assert_eq!(code(&peer.receive_json().await), -32005);
         assert_eq!(service.effects(), 0);
         let named = world.ca.sign(&["a.example"]);
         let mut peer = world.connect(Some(named)).await;
-        assert!(peer.call(r#"{"id":"a","method":"inc"}"#).await.contains("result"));
+        assert!(
+            peer.call(r#"{"id":"a","method":"inc"}"#)
+                .await
+                .contains("result")
+        );
     }
 }
 

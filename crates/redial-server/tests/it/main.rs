@@ -21,6 +21,7 @@ mod faults;
 mod fenced_first;
 mod frozen;
 mod goodbyes;
+mod guessing;
 mod hidden_failures;
 mod hostile;
 mod hung_handlers;

@@ -101,7 +101,10 @@ async fn a_changed_file_counts_after_a_second_and_a_broken_one_does_not() {
     );
     assert_eq!(who(&server, "2").await, None);
     let problem = tokens.problem().unwrap();
-    assert!(problem.contains("line 2: what stands behind the name"), "{problem}");
+    assert!(
+        problem.contains("line 2: what stands behind the name"),
+        "{problem}"
+    );
     assert!(!problem.contains("a-token-by-mistake"), "{problem}");
     assert!(tokens.reload().is_err());
     fs::remove_file(&file.0).unwrap();
@@ -171,7 +174,10 @@ async fn a_name_is_what_is_seen_of_it() {
     for name in ["a\0b", "\u{1b}[31ma", "a\u{7f}"] {
         let file = TestFile::new("controls", &TokenFile::line(name, "1"));
         let error = TokenFile::open(&file.0).unwrap_err().to_string();
-        assert!(error.contains("line 1: a principal's name has a control character"), "{error}");
+        assert!(
+            error.contains("line 1: a principal's name has a control character"),
+            "{error}"
+        );
     }
 }
 
@@ -208,6 +214,8 @@ async fn what_is_no_small_regular_file_is_not_read() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(who(&server, "1").await.is_some(), "{expected}");
     }
-    let folder = TokenFile::open(std::env::temp_dir()).unwrap_err().to_string();
+    let folder = TokenFile::open(std::env::temp_dir())
+        .unwrap_err()
+        .to_string();
     assert!(folder.ends_with("it is no regular file"), "{folder}");
 }

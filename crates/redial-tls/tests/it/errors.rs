@@ -131,7 +131,10 @@ fn a_file_without_an_end_is_not_read_for_ever() {
     file.set_len((64 << 20) + 1).unwrap();
     let error = ClientTls::builder().roots_file(&path).build();
     let error = error.expect_err("zeros").to_string();
-    assert!(error.ends_with("large.pem: it has more than 64 MiB"), "{error}");
+    assert!(
+        error.ends_with("large.pem: it has more than 64 MiB"),
+        "{error}"
+    );
 }
 
 #[test]
