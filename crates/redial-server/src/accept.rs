@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     caller::Caller,
     connection::Connection,
-    connections::Registration,
+    connections::{Registration, Standing},
     listener::Accept,
     observe::EventKind,
     outbox::Outbox,
@@ -39,6 +39,15 @@ pub(crate) trait Open<Io>: Clone + Send + Sync + 'static {
 pub(crate) struct Place {
     pub(crate) outbox: Arc<Outbox>,
     _registration: Registration,
+}
+
+impl Place {
+    pub(crate) fn new(outbox: Arc<Outbox>, registration: Registration) -> Self {
+        Self {
+            outbox,
+            _registration: registration,
+        }
+    }
 }
 
 /// Requests come at once.
@@ -86,7 +95,11 @@ impl Server {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match self.enter(&caller, self.most_connections()) {
+        match self.enter(
+            &caller,
+            self.standing(&caller, O::SPEAKS_AT_ONCE),
+            self.most_connections(),
+        ) {
             Ok(place) => {
                 tokio::spawn(open.serve(self.clone(), io, place, caller));
             }
@@ -106,7 +119,7 @@ impl Server {
     /// server with so many connections as are open, or it is closed at once.
     fn accept_last<L: Accept, O: Open<L::Io>>(&self, io: L::Io, caller: Caller, open: O) {
         let limit = ConnectionLimit::Descriptors(self.shared.connections.len());
-        match self.enter(&caller, limit) {
+        match self.enter(&caller, self.standing(&caller, O::SPEAKS_AT_ONCE), limit) {
             Ok(place) => {
                 tokio::spawn(open.serve(self.clone(), io, place, caller));
             }
@@ -120,7 +133,8 @@ impl Server {
     where
         Io: AsyncRead + AsyncWrite + Unpin,
     {
-        match self.enter(&caller, self.most_connections()) {
+        let standing = self.standing(&caller, true);
+        match self.enter(&caller, standing, self.most_connections()) {
             Ok(place) => self.run(io, place, caller).await,
             Err(error) => self.shared.goodbyes.say(io, &frame(&error)).await,
         }
@@ -131,10 +145,6 @@ impl Server {
         Io: AsyncRead + AsyncWrite + Unpin,
     {
         let (shared, outbox) = (Arc::clone(&self.shared), Arc::clone(&place.outbox));
-        if caller.principal().is_some() {
-            // It may have come to light after the connection had its place.
-            shared.connections.move_to(&caller.peer(), &outbox);
-        }
         // Not moved into `run`, whose future would then have room for it twice.
         let mut connection = Connection::new(io, shared, outbox, caller);
         connection.run().await;
@@ -144,18 +154,34 @@ impl Server {
         ConnectionLimit::Configured(self.shared.config.max_connections)
     }
 
+    /// What is known of a connection that comes in this way.
+    fn standing(&self, caller: &Caller, speaks_at_once: bool) -> Standing {
+        let asks = self.shared.authentication.is_some() && caller.principal().is_none();
+        if asks || !speaks_at_once {
+            Standing::Stranger
+        } else {
+            Standing::Known
+        }
+    }
+
     /// Gives a connection its place, if need be that of another.
-    fn enter(&self, caller: &Caller, limit: ConnectionLimit) -> Result<Place, ErrorObject> {
+    fn enter(
+        &self,
+        caller: &Caller,
+        standing: Standing,
+        limit: ConnectionLimit,
+    ) -> Result<Place, ErrorObject> {
         let shared = &self.shared;
         shared.start_sweeping();
         recovery::resume(shared);
         let outbox = Arc::new(Outbox::default());
         shared.note_arrival(&outbox);
         let (ConnectionLimit::Configured(max) | ConnectionLimit::Descriptors(max)) = limit;
+        let newcomer = (&caller.peer(), standing);
         let (registration, displaced) =
             shared
                 .connections
-                .open(&outbox, &caller.peer(), max, &shared.awake);
+                .open(&outbox, newcomer, max, &shared.awake);
         if let Some(displaced) = &displaced {
             displaced.displace(&frame(&refusal::connection_displaced(limit)));
         }
@@ -164,10 +190,7 @@ impl Server {
             shared.emit(refused, Some(Id::NULL.raw()), 1, "");
         }
         let registration = registration.ok_or_else(|| refusal::connections_full(limit))?;
-        Ok(Place {
-            outbox,
-            _registration: registration,
-        })
+        Ok(Place::new(outbox, registration))
     }
 }
 

@@ -105,7 +105,10 @@ pub struct Config {
     /// How many connections are open at once. Default 1,024, each at one partly received frame, a
     /// bounded write buffer and a socket. At the limit a new connection takes the place of the
     /// longest idle one of the peer that holds most, if its own peer holds fewer, or of one of its
-    /// own peer that has been idle for 10 s; else it is refused. Both hear why (-32001, id null)
+    /// own peer that has been idle for 10 s; else it is refused. Connections that have yet to shake hands,
+    /// or to show who they are where that is asked for, take the place of others until they have a quarter
+    /// of all, and then that of one another: of the peer that has most of them, or the one that has been
+    /// idle longest, for 1 s at least. Both hear why (-32001, id null)
     /// before they are closed, 64 refused ones at a time. A peer is a principal; without one an
     /// IPv4 address, the first 64 bits of an IPv6 address, or all transports without addresses.
     pub max_connections: usize,
@@ -145,6 +148,12 @@ pub struct Config {
     /// for any number of addresses; those of one network of IPv6 (the first 64 bits) count as one, and
     /// so do all transports without addresses.
     pub max_peer_auth_failures: u32,
+    /// How many TLS handshakes of one address may begin at once; of those before, one goes out of mind
+    /// each 10 ms. Default 512. Beyond, a handshake waits for its turn, 100 of them a second, before the
+    /// server does anything that costs; one that would wait for more than half of the handshake timeout
+    /// is closed. It costs 64 KiB for a server with TLS. What counts as one address is as with
+    /// `max_peer_auth_failures`.
+    pub max_peer_handshakes: u32,
     /// How long a shutdown waits for running calls. Default 10 s; then they are cut off, and their
     /// callers get -32008.
     pub drain_timeout: Duration,
@@ -179,6 +188,7 @@ impl Default for Config {
             auth_timeout: Duration::from_secs(10),
             max_auth_failures: 10,
             max_peer_auth_failures: 512,
+            max_peer_handshakes: 512,
             drain_timeout: Duration::from_secs(10),
             insecure: false,
         }
@@ -220,6 +230,7 @@ impl Config {
                 "max_peer_auth_failures",
                 self.max_peer_auth_failures as usize,
             ),
+            ("max_peer_handshakes", self.max_peer_handshakes as usize),
         ];
         for (name, value) in at_least_one {
             require(value > 0, name, value, "1 or more")?;

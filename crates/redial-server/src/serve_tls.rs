@@ -7,6 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use redial_protocol::{Id, Principal};
@@ -16,15 +17,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     accept::{Open, Place, frame},
     caller::Caller,
+    clock,
     connection::Connection,
     error::ServeError,
     exposure::Exposure,
     listener::{Listener, ListenerKind},
+    meter::Meter,
     observe::EventKind,
+    peer::Peer,
     refusal,
     send_buffer::SendBuffer,
     server::Server,
+    shared::Shared,
 };
+
+/// How long it takes until a handshake of an address is out of mind.
+const HANDSHAKE_PERIOD: Duration = Duration::from_millis(10);
 
 /// Requests come after a handshake.
 #[derive(Clone)]
@@ -34,7 +42,8 @@ impl Server {
     /// Accepts connections with TLS and serves them until [`shutdown`](Self::shutdown) has finished;
     /// see [`serve`](Self::serve). Files of certificates that change are read again meanwhile.
     ///
-    /// A connection counts from the first byte of its handshake. Where clients show a certificate, what
+    /// A connection counts from the first byte of its handshake, and towards its address until it is known
+    /// whose it is. Where clients show a certificate, what
     /// it calls them is who calls: `cert:NAME`, its first DNS name or else its first URI. One that has
     /// neither, or one that is no [`Principal`], is refused, unless the server asks for tokens: clients
     /// that have nothing in common but their authority would have one another's records.
@@ -95,7 +104,9 @@ where
 
     async fn serve(self, server: Server, io: Io, place: Place, caller: Caller) {
         // Apart from the connection, so that its room is free afterwards.
-        let Some(stream) = Box::pin(shake_hands(&self.0, &server, io, &place)).await else {
+        let peer = caller.peer();
+        let shaken = Box::pin(shake_hands(&self.0, &server, io, (&peer, &place))).await;
+        let Some(stream) = shaken else {
             return;
         };
         let caller = match principal(&stream) {
@@ -108,6 +119,10 @@ where
             None => caller,
         };
         let (shared, outbox) = (Arc::clone(&server.shared), Arc::clone(&place.outbox));
+        if caller.principal().is_some() || shared.authentication.is_none() {
+            // From now on it takes its principal's shares, and no longer those of its address.
+            shared.connections.make_known(&caller.peer(), &outbox);
+        }
         let mut connection = Connection::new(stream, shared, outbox, caller);
         connection.run().await;
         connection.end();
@@ -120,12 +135,15 @@ async fn shake_hands<Io>(
     tls: &ServerTls,
     server: &Server,
     io: Io,
-    place: &Place,
+    (peer, place): (&Peer, &Place),
 ) -> Option<TlsStream<Io>>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut handshake = pin!(tls.accept(io));
+    // The rest of the time is for the handshake itself.
+    let patience = tls.handshake_timeout() / 2;
+    let turn = async || server.shared.handshake_turn(peer, patience).await;
+    let mut handshake = pin!(tls.accept_when(io, turn));
     let shaken = poll_fn(|cx| {
         // Whatever it holds can't be said before the handshake.
         let is_cut = place.outbox.collect(&mut SendBuffer::default(), cx.waker());
@@ -142,6 +160,22 @@ where
             None
         }
         None => None,
+    }
+}
+
+impl Shared {
+    /// Waits until a handshake of this peer may go on: what comes now costs more than all else that a
+    /// stranger can cause.
+    async fn handshake_turn(&self, peer: &Peer, patience: Duration) -> io::Result<()> {
+        let (now, burst) = (clock::now(), self.config.max_peer_handshakes);
+        let meter = || Meter::new(HANDSHAKE_PERIOD, burst, now);
+        let taken = self.handshakes.get_or_init(meter).take(peer, now, patience);
+        match taken {
+            Ok(Duration::ZERO) => {}
+            Ok(wait) => tokio::time::sleep(wait).await,
+            Err(_) => return Err(io::Error::other("too many handshakes from this address")),
+        }
+        Ok(())
     }
 }
 
@@ -169,5 +203,118 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<TlsStream<Io>> {
     fn end(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         let _: Poll<io::Result<()>> = Pin::new(self.io_mut()).poll_shutdown(&mut cx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redial_test_ca::TestCa;
+    use redial_tls::ClientTls;
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::{
+        config::Config,
+        connections::{Connections, Standing},
+        outbox::Outbox,
+    };
+
+    const HOST: &str = "counter.example";
+    const BURST: u32 = 4;
+
+    /// Half of the handshake timeout.
+    const PATIENCE_MS: u64 = 5_000;
+
+    struct World {
+        server: Server,
+        tls: ServerTls,
+        client: ClientTls,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let ca = TestCa::new("server");
+            let pair = ca.sign(&[HOST]);
+            let config = Config {
+                max_peer_handshakes: BURST,
+                ..Config::default()
+            };
+            let tls = ServerTls::builder().certificate_pem(pair.certificate, pair.key);
+            let client = ClientTls::builder().roots_pem(ca.pem());
+            Self {
+                server: Server::builder().config(config).build().unwrap(),
+                tls: tls.build().unwrap(),
+                client: client.build().unwrap(),
+            }
+        }
+
+        /// Serves one end of a pipe as a connection from this address; says how long the handshake took,
+        /// if there was one.
+        fn serve(&self, address: &str, io: DuplexStream) -> tokio::task::JoinHandle<Option<u64>> {
+            let caller = Caller::at(format!("{address}:1").parse().unwrap());
+            let (server, tls) = (self.server.clone(), self.tls.clone());
+            tokio::spawn(async move {
+                let begun = clock::now();
+                let (peer, outbox) = (caller.peer(), Arc::new(Outbox::default()));
+                let newcomer = (&peer, Standing::Stranger);
+                let (registration, _) =
+                    Connections::default().open(&outbox, newcomer, 10, &server.shared.awake);
+                let place = Place::new(outbox, registration.unwrap());
+                let shaken = shake_hands(&tls, &server, io, (&peer, &place)).await;
+                let took = clock::now() - begun;
+                shaken.map(|_| took.as_millis() as u64)
+            })
+        }
+
+        async fn shake(&self, address: &str) -> Option<u64> {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let served = self.serve(address, far);
+            let connected = self.client.connect(HOST, near).await;
+            let served = served.await.unwrap();
+            assert_eq!(connected.is_ok(), served.is_some());
+            served
+        }
+    }
+
+    /// Kind: what costs the server most is free for strangers. Instance: handshakes, of which one address
+    /// begins as many as it likes.
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_of_one_address_have_a_rate_and_those_of_others_have_theirs() {
+        let world = World::new();
+        // What only connects takes no turn of those that shake hands.
+        let silent: Vec<_> = (0..20)
+            .map(|_| {
+                let (near, far) = tokio::io::duplex(1 << 16);
+                (near, world.serve("192.0.2.1", far))
+            })
+            .collect();
+        let at_once = || async {
+            let mut took = Vec::new();
+            for shaken in [(); 8].map(|()| world.shake("192.0.2.1")) {
+                took.push(shaken.await);
+            }
+            took
+        };
+        assert_eq!(
+            at_once().await,
+            [0, 0, 0, 0, 10, 10, 10, 10].map(Some),
+            "a burst, and then one each 10 ms"
+        );
+        assert_eq!(world.shake("192.0.2.2").await, Some(0));
+        // Those that would wait for too long are closed at once, and the others have their turn.
+        let mut flood = Vec::new();
+        for _ in 0..700 {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let client = world.client.clone();
+            let connecting = tokio::spawn(async move { client.connect(HOST, near).await });
+            flood.push((connecting, world.serve("192.0.2.1", far)));
+        }
+        let mut took = Vec::new();
+        for (_connecting, served) in &mut flood {
+            took.extend(served.await.unwrap());
+        }
+        assert!((490..=510).contains(&took.len()), "{}", took.len());
+        assert!(took.iter().all(|took| *took <= PATIENCE_MS), "{took:?}");
+        drop(silent);
     }
 }

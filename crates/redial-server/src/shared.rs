@@ -71,6 +71,9 @@ pub(crate) struct Shared {
     pub(crate) unix_principals: bool,
     /// Says whose a token is, if the server asks for tokens.
     pub(crate) authentication: Option<Arc<Authentication>>,
+    /// How often each address shakes hands, once there is TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) handshakes: std::sync::OnceLock<crate::meter::Meter>,
     /// Who may call what.
     pub(crate) policy: Option<Policy>,
     pub(crate) counters: Counters,

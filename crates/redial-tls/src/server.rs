@@ -98,6 +98,12 @@ impl ServerTls {
         self.inner.client_certificates
     }
 
+    /// How long a handshake may take.
+    #[must_use]
+    pub fn handshake_timeout(&self) -> Duration {
+        self.inner.handshake_timeout
+    }
+
     /// What the next handshake goes by.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
@@ -115,8 +121,25 @@ impl ServerTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
+        self.accept_when(io, async || Ok(())).await
+    }
+
+    /// The same, but for a `turn` that comes when the client has said hello and nothing has been done for
+    /// that yet: what follows costs a thousand times as much. If the turn fails, so does the handshake.
+    ///
+    /// # Errors
+    ///
+    /// As of [`accept`](Self::accept), and the turn's.
+    pub async fn accept_when<IO>(
+        &self,
+        io: IO,
+        turn: impl AsyncFnOnce() -> io::Result<()>,
+    ) -> io::Result<TlsStream<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
         let limit = self.inner.handshake_timeout;
-        match timeout(limit, self.shake_hands(io)).await {
+        match timeout(limit, self.shake_hands(io, turn)).await {
             Ok(stream) => stream,
             Err(_) => {
                 let text = format!("no handshake within {limit:?}");
@@ -125,11 +148,16 @@ impl ServerTls {
         }
     }
 
-    async fn shake_hands<IO>(&self, io: IO) -> io::Result<TlsStream<IO>>
+    async fn shake_hands<IO>(
+        &self,
+        io: IO,
+        turn: impl AsyncFnOnce() -> io::Result<()>,
+    ) -> io::Result<TlsStream<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+        turn().await?;
         let in_use = self.inner.in_use.current();
         let stream = hello.into_stream(Arc::clone(&in_use.config)).await?;
         let stream = TlsStream::new(stream.into());

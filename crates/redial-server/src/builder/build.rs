@@ -99,6 +99,8 @@ impl ServerBuilder {
                 observer: self.observer,
                 unix_principals,
                 authentication,
+                #[cfg(feature = "tls")]
+                handshakes: Default::default(),
                 policy: self.policy,
                 counters: Default::default(),
                 listeners: Default::default(),

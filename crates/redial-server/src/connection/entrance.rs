@@ -67,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// From now on it takes its principal's shares.
     fn change_peer(&mut self) {
         let peer = self.caller.peer();
-        self.shared.connections.move_to(&peer, &self.outbox);
+        self.shared.connections.make_known(&peer, &self.outbox);
         self.scratch.change_peer(&peer);
     }
 

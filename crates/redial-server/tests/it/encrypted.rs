@@ -265,6 +265,39 @@ async fn a_crowd_that_never_shakes_hands_keeps_no_other_address_out() {
     assert_eq!(world.server.stats().connections, 10);
 }
 
+/// Kind: what counts as one before it is known who it is goes on to count as that. Instance: connections
+/// with certificates stayed their address's: a principal there kept the others out.
+#[tokio::test]
+async fn a_connection_is_its_certificates_once_that_is_known() {
+    let config = Config {
+        max_connections: 8,
+        ..Config::default()
+    };
+    let world = World::new(server(config), |tls| {
+        let ca = tls.ca.pem().to_owned();
+        tls.with(|builder| builder.client_ca_pem(ca))
+    })
+    .await;
+    let (hog, other) = (
+        world.ca.sign(&["hog.example"]),
+        world.ca.sign(&["other.example"]),
+    );
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut peer = world.connect(Some(hog.clone())).await;
+        assert!(peer.call(PING).await.contains("pong"));
+        held.push(peer);
+    }
+    for turn in 1..=2 {
+        let mut peer = world.connect(Some(other.clone())).await;
+        assert!(peer.call(PING).await.contains("pong"), "{turn}");
+        held.push(peer);
+    }
+    let words = held[0].receive_json().await;
+    assert_eq!((code(&words), executed(&words)), (-32001, "unknown"));
+    assert_eq!(world.server.stats().connections, 8);
+}
+
 #[tokio::test]
 async fn a_handshake_that_takes_too_long_or_is_garbage_is_closed_and_counted() {
     let limit = Duration::from_millis(50);

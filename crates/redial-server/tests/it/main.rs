@@ -47,6 +47,7 @@ mod sessions;
 mod shared_sessions;
 mod shutdown;
 mod specification;
+mod strangers;
 #[cfg(feature = "tokens")]
 mod token_files;
 #[cfg(unix)]
