@@ -29,9 +29,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Registry<W> {
     by_id: HashMap<u64, Entry<W>, std::hash::RandomState>,
-    /// The sessions of each principal, where another one's are not even looked for: that would take
-    /// another time than to look for an unknown one.
-    owned: HashMap<Principal, HashSet<u64, std::hash::RandomState>, std::hash::RandomState>,
+    /// The sessions of each owner, where another one's are not even looked for: that would take another
+    /// time than to look for an unknown one.
+    owned: Owned,
     /// Sessions without a connection, the one first whose lease ends first.
     idle: BTreeSet<(Instant, SessionId)>,
     /// Those of them that keep no outcome and run no call.
@@ -53,11 +53,19 @@ pub(crate) struct Forgotten {
     pub(crate) is_ended: bool,
 }
 
+type Ids = HashSet<u64, std::hash::RandomState>;
+
+/// Ids by the owner of their session.
+#[derive(Debug, Default)]
+struct Owned {
+    by_principal: HashMap<Principal, Ids, std::hash::RandomState>,
+    /// Those of callers without a principal.
+    others: Ids,
+}
+
 #[derive(Debug)]
 struct Entry<W> {
     session: Arc<Session<W>>,
-    /// It is a principal's.
-    is_owned: bool,
     /// Who has opened it.
     peer: Peer,
     /// How many connections are attached.
@@ -75,7 +83,7 @@ impl<W> Registry<W> {
     pub(super) fn new(mut rng: ChaCha8Rng, process: Option<u32>) -> Self {
         Self {
             by_id: HashMap::default(),
-            owned: HashMap::default(),
+            owned: Owned::default(),
             idle: BTreeSet::new(),
             empty: BTreeSet::new(),
             shares: SessionShares::default(),
@@ -172,14 +180,10 @@ impl<W> Registry<W> {
         now: Instant,
         taken: &Arc<AtomicUsize>,
     ) -> Arc<Session<W>> {
-        let is_owned = owner.is_some();
-        if let Some(owner) = &owner {
-            self.owned.entry_ref(owner).or_default().insert(id.bits());
-        }
+        self.owned.insert(owner.as_ref(), id);
         let session = Session::new(id, owner, taken, self.shares.open(peer));
         let entry = Entry {
             session: Arc::clone(&session),
-            is_owned,
             peer: peer.clone(),
             connections: 1,
             idle_since: now,
@@ -204,13 +208,8 @@ impl<W> Registry<W> {
         limits: &SessionLimits,
         now: Instant,
     ) -> Option<Arc<Session<W>>> {
-        if let Some(owner) = owner {
-            self.owned.get(owner)?.get(&id.bits())?;
-        }
+        self.owned.of(owner)?.get(&id.bits())?;
         let entry = self.by_id.get_mut(&id.bits())?;
-        if entry.is_owned != owner.is_some() {
-            return None;
-        }
         if entry.connections == 0 {
             // The sweep may not have come by yet. Of a session that is shared the store has the lease.
             entry.is_expired |=
@@ -352,23 +351,12 @@ impl<W> Registry<W> {
         self.idle.remove(&abandoned);
         self.empty.remove(&abandoned);
         self.shares.forget(&entry.peer, abandoned);
-        if let Some(owner) = entry.session.owner() {
-            self.disown(owner, id);
-        }
+        self.owned.remove(entry.session.owner(), id);
         self.forgotten.push(Forgotten {
             id,
             is_ended: entry.is_ended,
         });
         Some(entry.session)
-    }
-
-    fn disown(&mut self, owner: &Principal, id: SessionId) {
-        if let Some(sessions) = self.owned.get_mut(owner) {
-            sessions.remove(&id.bits());
-            if sessions.is_empty() {
-                self.owned.remove(owner);
-            }
-        }
     }
 
     pub(super) fn knows(&self, id: SessionId) -> bool {
@@ -381,7 +369,7 @@ impl<W> Registry<W> {
 
     #[cfg(test)]
     pub(super) fn is_disowned(&self) -> bool {
-        self.owned.is_empty()
+        self.owned.by_principal.is_empty() && self.owned.others.is_empty()
     }
 
     fn new_id(&mut self) -> SessionId {
@@ -391,6 +379,41 @@ impl<W> Registry<W> {
                 return id;
             }
         }
+    }
+}
+
+impl Owned {
+    fn of(&self, owner: Option<&Principal>) -> Option<&Ids> {
+        match owner {
+            Some(owner) => self.by_principal.get(owner),
+            None => Some(&self.others),
+        }
+    }
+
+    fn insert(&mut self, owner: Option<&Principal>, id: SessionId) {
+        let ids = match owner {
+            Some(owner) => self.by_principal.entry_ref(owner).or_default(),
+            None => &mut self.others,
+        };
+        ids.insert(id.bits());
+    }
+
+    fn remove(&mut self, owner: Option<&Principal>, id: SessionId) {
+        let Some(owner) = owner else {
+            self.others.remove(&id.bits());
+            return;
+        };
+        if let Some(ids) = self.by_principal.get_mut(owner) {
+            ids.remove(&id.bits());
+            if ids.is_empty() {
+                self.by_principal.remove(owner);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.by_principal.clear();
+        self.others.clear();
     }
 }
 
