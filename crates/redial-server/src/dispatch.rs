@@ -5,6 +5,7 @@ mod admit;
 mod attachment;
 mod call;
 mod deferred;
+mod left;
 mod lookup;
 mod permit;
 mod rpc;
@@ -372,7 +373,8 @@ impl Dispatcher<'_> {
             CallKey::Session(named) if self.shared.store.is_some() => {
                 let method = call.request.method.as_ref().into();
                 let waiter = call.waiter(self.outbox, &method, ReplyKind::Reply);
-                waiter.fence(self.shared, named, refusal::fenced);
+                waiter.emit(self.shared, EventKind::Refused(refusal::fenced().code));
+                self.fence_or_run(waiter, named);
             }
             _ => self.refuse(call, &refusal::fenced()),
         }

@@ -29,6 +29,7 @@ pub(crate) fn resolution(fenced: Fenced) -> Said {
             };
         }
         Fenced::Claimed(claimed) => claimed,
+        Fenced::Left(_) => return left_behind().into(),
     };
     let error = match claimed {
         Claimed::Recorded(outcome) => {
@@ -47,6 +48,7 @@ pub(crate) fn reply(fenced: Fenced, call: SessionCall, refusal: Refusal) -> Said
     let claimed = match fenced {
         Fenced::Never => return refusal().into(),
         Fenced::Claimed(claimed) => claimed,
+        Fenced::Left(_) => return left_behind().into(),
     };
     let error = match claimed {
         Claimed::Recorded(outcome) => {
@@ -60,6 +62,20 @@ pub(crate) fn reply(fenced: Fenced, call: SessionCall, refusal: Refusal) -> Said
         Claimed::IdReused => refusal::call_unknown(),
     };
     error.into()
+}
+
+/// What is said of a call that is about to be run again.
+fn left_behind() -> ErrorObject {
+    refusal::outcome_not_known_yet("the server that ran it is gone, and another one runs it again")
+}
+
+/// What is said where a fence has failed. If the call runs at another server, nothing is known of it.
+pub(crate) fn fence_failed(error: &StoreError) -> ErrorObject {
+    if error.is_uncertain {
+        refusal::outcome_not_known_yet(&error.message)
+    } else {
+        refusal::store_unavailable(&error.message)
+    }
 }
 
 impl From<ErrorObject> for Said {

@@ -15,8 +15,8 @@ use crate::{
     refusal,
     router::MethodBody,
     shared::Shared,
-    store::{Recovered, RecoveredState, Resumable, Store, StoreError},
-    table::{Fingerprint, Restored, RestoredCall, Session, Table, TableKey},
+    store::{Claimed, Fenced, Left, Recovered, RecoveredState, Resumable, Store, StoreError},
+    table::{Fingerprint, Restored, RestoredCall, Session, Table, TableKey, TakenOver},
     waiter::Waiter,
 };
 
@@ -152,6 +152,33 @@ pub(crate) fn resume(shared: &Arc<Shared>) {
     let interrupted = std::mem::take(&mut *shared.lock_interrupted());
     for call in interrupted {
         resume_call(shared, call);
+    }
+}
+
+/// Runs a call of a session again that a server which is gone has left, for one who waits for it.
+pub(crate) fn take_over(
+    shared: &Arc<Shared>,
+    session: Arc<Session<Waiter>>,
+    call: SessionCall,
+    left: Left,
+    waiter: Waiter,
+) {
+    let fingerprint = Fingerprint::from_bits(left.fingerprint);
+    match session.take_over(call.number, fingerprint, waiter) {
+        TakenOver::Runs => {}
+        TakenOver::Starts => resume_call(
+            shared,
+            InterruptedCall {
+                key: TableKey::Session(session, call.number),
+                fingerprint,
+                resumable: left.resumable,
+            },
+        ),
+        TakenOver::Ended(waiter, outcome) => {
+            let ended = Fenced::Claimed(Claimed::Recorded(outcome));
+            waiter.say(shared, call, refusal::fenced, Ok(ended));
+        }
+        TakenOver::Acknowledged(waiter) => waiter.refuse(shared, &refusal::acknowledged()),
     }
 }
 

@@ -192,6 +192,18 @@ pub enum Fenced {
     Never,
     /// It is on record after all.
     Claimed(Claimed),
+    /// Of a shared store: its handler started at a server that is gone, and may run again. It is not
+    /// fenced, and starts anew with the next [`begin`](Store::begin).
+    Left(Left),
+}
+
+/// A resumable call whose server is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// A hash of the method and the params.
+    pub fingerprint: u128,
+    /// What it takes to run it.
+    pub resumable: Resumable,
 }
 
 /// What a store hands over when it is recovered.

@@ -21,7 +21,7 @@ use crate::context::Context;
 pub(crate) use self::{
     call::{
         AckedWaiters, Admitted, Attempt, Cancelled, Decision, DeferredOutcome, Fingerprint,
-        Resolved, Restored, RestoredCall, StartCheck, TableWaiter, ToNotify,
+        Resolved, Restored, RestoredCall, StartCheck, TableWaiter, TakenOver, ToNotify,
     },
     plain::{MAX_TTL, PlainKey, PlainLimits, PlainTable},
     session::SessionLimits,

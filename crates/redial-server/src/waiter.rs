@@ -121,7 +121,7 @@ impl Waiter {
     }
 
     /// Answers with what the store has said.
-    fn say(
+    pub(crate) fn say(
         self,
         shared: &Arc<Shared>,
         call: SessionCall,
@@ -132,7 +132,7 @@ impl Waiter {
             Ok(fenced) if self.is_question() => never::resolution(fenced),
             Ok(fenced) => never::reply(fenced, call, refusal),
             // Nothing was executed in this life of the server; of a later one nothing is said.
-            Err(error) => refusal::store_unavailable(&error.message).into(),
+            Err(error) => never::fence_failed(&error).into(),
         };
         let kind = said.kind.unwrap_or_else(|| self.refusal_kind());
         self.conclude(shared, kind, &said.outcome);

@@ -30,6 +30,8 @@ pub(crate) struct Claim {
     pub(crate) owner: i64,
     pub(crate) resumable: Option<Resumable>,
     pub(crate) reply: Option<Vec<u8>>,
+    /// The id may have been locked before: there is no waiting for it on the connection.
+    pub(crate) is_again: bool,
 }
 
 /// What came of it. The transaction is open.
@@ -107,7 +109,7 @@ impl Claim {
         let looked = look_params(session, slot, style);
         let look = look();
         let (begun, claimed, found) = tokio::join!(
-            connection.batch_execute(&style.begin),
+            connection.batch_execute(style.begin(self.is_again)),
             connection.rows(CLAIM_SLOT, &params),
             connection.rows(&look, &looked),
         );
@@ -179,7 +181,7 @@ impl Claim {
         let looked: [Typed<'_>; 1] = [(id, Type::BYTEA)];
         let timeout: [Typed<'_>; 1] = [(&style.lock_timeout, Type::TEXT)];
         let (begun, claimed, found, reset) = tokio::join!(
-            connection.batch_execute(&style.begin),
+            connection.batch_execute(style.begin(self.is_again)),
             connection.rows(CLAIM_PLAIN, &claim),
             connection.rows(&look, &looked),
             connection.rows("SELECT set_config('lock_timeout', $1, true)", &timeout),

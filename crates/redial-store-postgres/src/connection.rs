@@ -1,7 +1,7 @@
 //! A connection of the pool and the transaction on it. One that is left in the middle of a transaction
 //! is closed, which undoes it, and never goes back to the pool.
 
-use std::ops::Deref;
+use std::{ops::Deref, time::Duration};
 
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::{Client, Error, Row, error::SqlState, types::ToSql, types::Type};
@@ -21,20 +21,33 @@ pub(crate) struct Style {
     /// `BEGIN`, and what holds for this transaction alone. The id is claimed with a short
     /// `lock_timeout`, so that a duplicate waits without a connection.
     pub(crate) begin: String,
+    /// The same for one that may have found the id locked before.
+    begin_again: String,
     /// The database's own `lock_timeout`, for what comes after the claim.
     pub(crate) lock_timeout: String,
 }
 
-/// How long a claim waits on the connection for another transaction.
-const CLAIM_LOCK_TIMEOUT: &str = "30ms";
+/// How long a claim waits on the connection for another transaction, at first and later on.
+const CLAIM_LOCK_TIMEOUTS: [&str; 2] = ["30ms", "2ms"];
 
 impl Style {
+    /// How the transaction of a claim begins.
+    pub(crate) fn begin(&self, is_again: bool) -> &str {
+        if is_again {
+            &self.begin_again
+        } else {
+            &self.begin
+        }
+    }
+
     /// As the database's settings say, but for those that would break a promise.
-    pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
+    pub(crate) async fn of(client: &Client, lease: Duration) -> Result<Self, Error> {
         let row = client
             .query_typed_one(
                 "SELECT current_setting('default_transaction_isolation'), \
-                 current_setting('synchronous_commit'), current_setting('lock_timeout')",
+                 current_setting('synchronous_commit'), current_setting('lock_timeout'), \
+                 (SELECT setting FROM pg_settings \
+                 WHERE name = 'idle_in_transaction_session_timeout')",
                 &[],
             )
             .await?;
@@ -43,15 +56,24 @@ impl Style {
             "repeatable read" | "serializable" => "SERIALIZABLE",
             _ => "READ COMMITTED",
         };
+        // A server that stands still in the middle of a transaction keeps others waiting for no longer.
+        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        let own: Option<String> = row.get(3);
+        let own = own.and_then(|own| own.parse().ok()).filter(|own| *own > 0);
+        let idle = own.unwrap_or(lease).min(lease).clamp(1, i32::MAX as u64);
         let mut begin = format!(
-            "BEGIN ISOLATION LEVEL {isolation} READ WRITE; SET LOCAL lock_timeout = '{CLAIM_LOCK_TIMEOUT}'"
+            "BEGIN ISOLATION LEVEL {isolation} READ WRITE; \
+             SET LOCAL idle_in_transaction_session_timeout = {idle}"
         );
         // What is answered has to be durable.
         if row.get::<_, String>(1) == "off" {
             begin.push_str("; SET LOCAL synchronous_commit = on");
         }
+        let [begin, begin_again] = CLAIM_LOCK_TIMEOUTS
+            .map(|timeout| format!("{begin}; SET LOCAL lock_timeout = '{timeout}'"));
         Ok(Self {
             begin,
+            begin_again,
             lock_timeout: row.get(2),
         })
     }

@@ -89,6 +89,10 @@ impl Trouble {
         if *code == SqlState::DIVISION_BY_ZERO {
             return Self::Fenced;
         }
+        // It was closed because this server stood still.
+        if *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT {
+            return Self::Away(describe(error));
+        }
         // Shutdown, no more connections, not enough memory or disk, a standby.
         let class = &code.code()[..2];
         if ["08", "53", "57"].contains(&class) || *code == SqlState::READ_ONLY_SQL_TRANSACTION {

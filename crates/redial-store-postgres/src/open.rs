@@ -29,7 +29,7 @@ pub(crate) async fn open(pool: Pool, options: PostgresOptions) -> Result<Shared,
         Err(error) => return Err(OpenError::Connect(error.to_string())),
     };
     let table = migrate(&connection, options.migration.as_deref()).await?;
-    let style = Style::of(&connection).await?;
+    let style = Style::of(&connection, options.server_lease).await?;
     let lease = options.server_lease.as_secs_f64();
     let row = connection
         .query_typed_one(NEW_EPOCH, &[(&lease, Type::FLOAT8)])

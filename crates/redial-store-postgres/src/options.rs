@@ -59,7 +59,8 @@ impl PostgresOptions {
 
     /// How long the calls that a server has started stay its own when nothing is heard of it, by the database's clock.
     /// Default: 10 s, renewed three times as often. A shorter one lets others take over sooner, and makes a
-    /// server that stands still for longer lose what it was at.
+    /// server that stands still for longer lose what it was at. A transaction in which nothing is asked of the database for
+    /// so long is undone, so that what it has locked is free again.
     pub fn server_lease(mut self, lease: Duration) -> Self {
         self.server_lease = lease;
         self

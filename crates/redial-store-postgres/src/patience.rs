@@ -36,6 +36,11 @@ impl Patience {
         }
     }
 
+    /// Whether this is another attempt.
+    pub(crate) fn is_again(&self) -> bool {
+        self.pause > PAUSE
+    }
+
     /// The id was free, so that no commit without an answer took place.
     pub(crate) fn is_certain(&mut self) {
         self.is_uncertain = false;

@@ -1,7 +1,7 @@
 //! What is on record for an id, and what that means to those who claim it.
 
 use redial_protocol::{CallKey, SessionId};
-use redial_server::store::{Acknowledged, Claimed, RecoveredState, Resumable, StoreError};
+use redial_server::store::{Acknowledged, Claimed, Left, RecoveredState, Resumable, StoreError};
 use tokio_postgres::Row;
 
 use crate::{
@@ -83,6 +83,24 @@ impl Record {
         })
     }
 
+    /// Its server is gone in the middle of it, and it may run again.
+    pub(crate) fn left(&self) -> Option<Left> {
+        let is_left = self.state == STARTED && !self.is_owner_alive;
+        let method = self.method.clone().filter(|_| is_left)?;
+        Some(Left {
+            fingerprint: self.fingerprint(),
+            resumable: Resumable {
+                method,
+                params: self.params.clone(),
+            },
+        })
+    }
+
+    fn fingerprint(&self) -> u128 {
+        let fingerprint = self.fingerprint.as_slice().try_into();
+        u128::from_be_bytes(fingerprint.unwrap_or_default())
+    }
+
     pub(crate) fn is_resumable(&self) -> bool {
         self.method.is_some()
     }
@@ -104,8 +122,7 @@ impl Record {
 
     /// The same as a server recovers it.
     pub(crate) fn recovered(self) -> (u128, RecoveredState) {
-        let fingerprint = self.fingerprint.as_slice().try_into();
-        let fingerprint = u128::from_be_bytes(fingerprint.unwrap_or_default());
+        let fingerprint = self.fingerprint();
         let state = match self.state {
             FINISHED => RecoveredState::Finished(self.reply.unwrap_or_default()),
             FENCED => RecoveredState::Fenced,

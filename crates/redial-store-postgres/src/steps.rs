@@ -66,7 +66,7 @@ impl Shared {
         let claim = call
             .key
             .as_ref()
-            .map(|key| self.claim(key, call.fingerprint, STARTED));
+            .map(|key| self.claim(key, call.fingerprint, STARTED, patience));
         match &claim {
             Some(claim) => match self.make(claim, &mut connection).await? {
                 Verdict::Mine => patience.is_certain(),
@@ -150,7 +150,7 @@ impl Shared {
         let mut patience = Patience::new(&self.options);
         self.note(&call);
         loop {
-            match self.try_begin(&call, key, &intent).await {
+            match self.try_begin(&call, key, &intent, &patience).await {
                 Ok(begun) => return Ok(begun),
                 Err(trouble) => patience.pause(trouble).await?,
             }
@@ -162,9 +162,10 @@ impl Shared {
         call: &StoreCall,
         key: &CallKey,
         intent: &Intent,
+        patience: &Patience,
     ) -> Result<Begun, Trouble> {
         let mut connection = Connection::get(&self.pool).await?;
-        let mut claim = self.claim(key, call.fingerprint, STARTED);
+        let mut claim = self.claim(key, call.fingerprint, STARTED, patience);
         claim.resumable.clone_from(&intent.resumable);
         let epoch = claim.owner;
         match self.make(&claim, &mut connection).await? {
@@ -291,16 +292,16 @@ impl Shared {
     pub(crate) async fn fence(&self, key: CallKey) -> Result<Fenced, StoreError> {
         let mut patience = Patience::new(&self.options);
         loop {
-            match self.try_fence(&key).await {
+            match self.try_fence(&key, &patience).await {
                 Ok(fenced) => return Ok(fenced),
                 Err(trouble) => patience.pause(trouble).await?,
             }
         }
     }
 
-    async fn try_fence(&self, key: &CallKey) -> Result<Fenced, Trouble> {
+    async fn try_fence(&self, key: &CallKey, patience: &Patience) -> Result<Fenced, Trouble> {
         let mut connection = Connection::get(&self.pool).await?;
-        let claim = self.claim(key, 0, FENCED);
+        let claim = self.claim(key, 0, FENCED, patience);
         let verdict = self.make(&claim, &mut connection).await?;
         if let Verdict::Mine = verdict {
             connection
@@ -309,6 +310,12 @@ impl Shared {
             return Ok(Fenced::Never);
         }
         connection.roll_back().await?;
+        if let Verdict::Record(record) = &verdict
+            && !self.started().contains_key(key)
+            && let Some(left) = record.left()
+        {
+            return Ok(Fenced::Left(left));
+        }
         Ok(match self.settled(verdict, None, Some(key))? {
             Claimed::Fenced => Fenced::Never,
             claimed => Fenced::Claimed(claimed),
@@ -321,7 +328,7 @@ impl Shared {
         }
     }
 
-    fn claim(&self, key: &CallKey, fingerprint: u128, state: i16) -> Claim {
+    fn claim(&self, key: &CallKey, fingerprint: u128, state: i16, patience: &Patience) -> Claim {
         Claim {
             place: Place::of(key),
             fingerprint: fingerprint.to_be_bytes().to_vec(),
@@ -329,6 +336,7 @@ impl Shared {
             owner: self.epoch(),
             resumable: None,
             reply: None,
+            is_again: patience.is_again(),
         }
     }
 

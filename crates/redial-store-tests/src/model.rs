@@ -185,7 +185,7 @@ impl Model {
                     }
                     Some(claim) => self.expect(of, number, claim, answer, |answer| match answer {
                         Fenced::Claimed(claimed) => claimed,
-                        Fenced::Never => panic!("it was fenced"),
+                        Fenced::Never | Fenced::Left(_) => panic!("it was fenced, or may run"),
                     }),
                 }
             }

@@ -9,13 +9,13 @@ use redial_protocol::{
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Dispatcher, attachment::Attachment, call::Call, encoded, refuse_acknowledged};
+use super::{Dispatcher, attachment::Attachment, call::Call, left::question, refuse_acknowledged};
 use crate::{
     execution,
     gate::Purpose,
-    never::{on_runtime, resolution},
+    never::{fence_failed, on_runtime},
     refusal,
-    store::{Claimed, Done, Fenced},
+    store::Done,
     table::{Cancelled, Resolved, Session},
     waiter::{NEVER, ReplyKind, Waiter},
 };
@@ -163,7 +163,7 @@ impl Dispatcher<'_> {
     }
 
     /// Answers an attempt when a step of the store is durable.
-    fn when_durable<T: 'static>(
+    pub(super) fn when_durable<T: 'static>(
         &self,
         waiter: Option<Waiter>,
         outcome: impl FnOnce(T) -> (Vec<u8>, ReplyKind) + Send + 'static,
@@ -179,7 +179,7 @@ impl Dispatcher<'_> {
                     waiter.kind = kind;
                     waiter.reply(&shared, &outcome);
                 }
-                Err(error) => waiter.refuse(&shared, &refusal::store_unavailable(&error.message)),
+                Err(error) => waiter.refuse(&shared, &fence_failed(&error)),
             }
         })
     }
@@ -272,28 +272,11 @@ impl Dispatcher<'_> {
         let state = named.and_then(|named| Ok((named, self.cancel_call(named)?)));
         match state {
             Ok((named, rpc::State::Never)) if self.shared.store.is_some() => {
-                self.fence(call, CallKey::Session(named), |fenced| {
-                    (cancellation(fenced), ReplyKind::Reply)
-                });
+                self.fence_cancelled(call, named);
             }
             Ok((_, state)) => self.reply_value(call, &rpc::Cancellation { state }),
             Err(error) => self.refuse(call, &error),
         }
-    }
-
-    /// Has the store make sure that a call never runs, and answers then.
-    fn fence(
-        &mut self,
-        call: &Call<'_, '_>,
-        key: CallKey,
-        outcome: impl FnOnce(Fenced) -> (Vec<u8>, ReplyKind) + Send + 'static,
-    ) {
-        let Some(store) = self.shared.store.clone() else {
-            return;
-        };
-        let done = self.when_durable(self.later(call), outcome);
-        store.fence(key, done);
-        self.scratch.has_stored = true;
     }
 
     fn cancel_call(&mut self, named: SessionCall) -> Result<rpc::State, ErrorObject> {
@@ -337,12 +320,10 @@ impl Dispatcher<'_> {
         let error = match key.and_then(|key| self.look_up(call, key)) {
             Ok(Resolved::Never)
                 if self.shared.store.is_some()
-                    && let Some(key) = session_key =>
+                    && let Some(CallKey::Session(named)) = session_key =>
             {
-                return self.fence(call, key, |fenced| {
-                    let said = resolution(fenced);
-                    (said.outcome, said.kind.unwrap_or(ReplyKind::Reply))
-                });
+                let waiter = question(self.outbox, call, ReplyKind::Resolution, Some(named));
+                return self.fence_or_run(waiter, named);
             }
             Ok(Resolved::Joined) => return,
             Ok(Resolved::Done) => return self.reply(call, ReplyKind::Resolution),
@@ -359,10 +340,7 @@ impl Dispatcher<'_> {
     /// Asks the table. The outcome of a call that is done is in the scratch.
     fn look_up(&mut self, call: &Call<'_, '_>, key: CallKey) -> Result<Resolved, ErrorObject> {
         let (shared, outbox) = (self.shared, self.outbox);
-        let waiter = |kind, asks_about| Waiter {
-            asks_about,
-            ..call.waiter(outbox, &rpc::RESOLVE.into(), kind)
-        };
+        let waiter = |kind, asks_about| question(outbox, call, kind, asks_about);
         let mut outcome = std::mem::take(&mut self.scratch.outcome);
         outcome.clear();
         let resolved = match key {
@@ -410,19 +388,6 @@ impl Dispatcher<'_> {
                 .ok_or_else(|| self.session_unknown(id)),
         }
     }
-}
-
-/// What `rpc.cancel` answers for a call that was fenced, or found to be on record after all.
-fn cancellation(fenced: Fenced) -> Vec<u8> {
-    let state = match fenced {
-        Fenced::Never | Fenced::Claimed(Claimed::Fenced) => rpc::State::Never,
-        Fenced::Claimed(Claimed::Recorded(_) | Claimed::Interrupted) => rpc::State::Done,
-        Fenced::Claimed(Claimed::Acknowledged) => return encoded(&refusal::acknowledged()),
-        Fenced::Claimed(Claimed::IdReused | Claimed::SessionUnknown) => {
-            return encoded(&refusal::call_unknown());
-        }
-    };
-    encoded_result(&rpc::Cancellation { state })
 }
 
 pub(super) fn encoded_result(value: &impl Serialize) -> Vec<u8> {

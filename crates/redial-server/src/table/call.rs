@@ -57,6 +57,19 @@ pub(crate) enum Restored {
     TooFar,
 }
 
+/// What has come of running a call again that another server has left.
+#[derive(Debug)]
+pub(crate) enum TakenOver<W> {
+    /// It is on record as running; who asks for it has to run it.
+    Starts,
+    /// It is running; the waiter was added.
+    Runs,
+    /// It has this outcome by now.
+    Ended(W, Vec<u8>),
+    /// It was acknowledged meanwhile.
+    Acknowledged(W),
+}
+
 /// One attempt of a call, as the table sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt<'a> {

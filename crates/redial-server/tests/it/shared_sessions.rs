@@ -313,6 +313,33 @@ async fn a_server_that_has_lost_its_lease_answers_what_another_has_recorded() {
     assert_eq!(again["result"], recorded["result"], "{again}");
 }
 
+/// Kind of fault: who asks for the outcome of a call that may run again hears that it was interrupted, and the
+/// next attempt runs it.
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_a_call_whose_server_is_gone_has_it_run() {
+    let world = World::new();
+    let ([mut one, mut other], session) = world.client().await;
+    one.send(attempt("again", session, 0, 1)).await;
+    world.runs(0).await;
+    world.table.end_lease(0);
+    for _ in 0..2 {
+        other.send(ask("rpc.resolve", session, 0)).await;
+    }
+    other.send(attempt("again", session, 0, 2)).await;
+    world.runs(1).await;
+    is_silent(&mut other).await;
+    world.go.notify_waiters();
+    let [replies @ ..] = other.receive_all::<3>().await;
+    let ran = reply_to(&replies, &id(session, 0))["result"].clone();
+    assert!(ran.is_i64(), "{replies:?}");
+    let resolved = replies.iter().filter(|reply| reply["id"] == "rpc.resolve");
+    for resolved in resolved {
+        assert_eq!(resolved["result"], json!({"state": "done", "result": ran}));
+    }
+    // Once at each server; what the first one did is not its outcome.
+    assert_eq!(world.service.effects(), 2);
+}
+
 /// Kind of fault: a call that can't run again is told apart by where its attempt arrives.
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_server_is_gone_is_interrupted_at_every_other() {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc};
 
 use redial_server::store::{
-    Begun, Claimed, Executed, Intent, Resumable, Store, StoreCall, StoreError,
+    Begun, Claimed, Executed, Fenced, Intent, Left, Resumable, Store, StoreCall, StoreError,
 };
 use redial_store_postgres::PostgresStore;
 use redial_store_tests::{
@@ -26,12 +26,16 @@ fn execute(store: &PostgresStore, call: StoreCall) -> Answer<Executed> {
 
 fn begin(store: &PostgresStore, number: u64, resumable: bool) -> Answer<Begun> {
     let (done, answer) = reply();
-    let resumable = resumable.then(|| Resumable {
-        method: "m".to_owned(),
-        params: None,
-    });
+    let resumable = resumable.then(self::resumable);
     store.begin(call(key(1, number), 7), Intent { resumable }, done);
     answer
+}
+
+fn resumable() -> Resumable {
+    Resumable {
+        method: "m".to_owned(),
+        params: None,
+    }
 }
 
 fn finish(store: &PostgresStore, number: u64) -> Result<(), StoreError> {
@@ -138,6 +142,14 @@ fn a_mutation_belongs_to_its_server_until_that_has_lost_its_lease() {
         "UPDATE redial.server SET expires = '-infinity' \
          WHERE epoch = (SELECT owner FROM redial.slot WHERE seq = 1)",
     );
+    // Who asks for it hears so.
+    let (done, answer) = reply();
+    servers[1].fence(key(1, 1), done);
+    let left = Left {
+        fingerprint: 7,
+        resumable: resumable(),
+    };
+    assert_eq!(wait(&answer), Ok(Fenced::Left(left)));
     assert_eq!(wait(&begin(&servers[1], 1, true)), Ok(Begun::Start));
     for number in [1, 2] {
         assert!(finish(&servers[0], number).is_err(), "{number}");

@@ -2,5 +2,6 @@
 
 mod calls;
 mod conformance;
+mod frozen;
 mod opening;
 mod rig;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     store::Acknowledged,
-    table::call::{Fingerprint, Interest, Restored, RestoredCall},
+    table::call::{Fingerprint, Interest, Restored, RestoredCall, TakenOver},
 };
 
 /// How far beyond the first number that is not acknowledged a record may lie: more than any window
@@ -74,6 +74,36 @@ impl<W> Records<W> {
         self.totals.running += usize::from(is_running);
         self.totals.outcome_bytes += outcome_bytes;
         Restored::Placed
+    }
+
+    /// Has a call run again that the store knows as started at a server which is gone. Here it is new, or
+    /// fenced for whoever asked about it.
+    pub(in crate::table) fn take_over(
+        &mut self,
+        number: u64,
+        fingerprint: Fingerprint,
+        waiter: W,
+    ) -> TakenOver<W> {
+        match self.slot(number) {
+            Some(slot @ (Slot::Empty { .. } | Slot::Fenced)) => {
+                let mut running = RunningSlot::resumed(fingerprint);
+                running.interest.waiters.push(waiter);
+                *slot = Slot::Running(running);
+                self.totals.live += 1;
+                self.totals.running += 1;
+                TakenOver::Starts
+            }
+            Some(Slot::Running(running)) => {
+                running.interest.waiters.push(waiter);
+                TakenOver::Runs
+            }
+            Some(Slot::Finished { outcome, .. }) => {
+                let mut bytes = Vec::new();
+                bytes.extend_from_slice(outcome.as_slice());
+                TakenOver::Ended(waiter, bytes)
+            }
+            Some(Slot::Acknowledged) | None => TakenOver::Acknowledged(waiter),
+        }
     }
 }
 

@@ -13,7 +13,10 @@ use redial_protocol::{Principal, SessionId};
 use crate::{
     store::Acknowledged,
     table::{
-        call::{AckedWaiters, Cancelled, Resolved, Restored, RestoredCall, TableWaiter, lock},
+        call::{
+            AckedWaiters, Cancelled, Fingerprint, Resolved, Restored, RestoredCall, TableWaiter,
+            TakenOver, lock,
+        },
         session::{Records, Room},
     },
 };
@@ -127,6 +130,16 @@ impl<W> Session<W> {
     /// See [`Records::restore_call`].
     pub(crate) fn restore_call(&self, number: u64, call: RestoredCall<'_>) -> Restored {
         self.with(|records| records.restore_call(number, call))
+    }
+
+    /// See [`Records::take_over`].
+    pub(crate) fn take_over(
+        &self,
+        number: u64,
+        fingerprint: Fingerprint,
+        waiter: W,
+    ) -> TakenOver<W> {
+        self.with(|records| records.take_over(number, fingerprint, waiter))
     }
 
     /// See [`Records::finish`].

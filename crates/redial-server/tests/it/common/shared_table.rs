@@ -9,7 +9,7 @@ use std::{
 
 use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
-    Acknowledged, Begun, Claimed, Done, Executed, Fenced, Intent, Recovered, Resumable,
+    Acknowledged, Begun, Claimed, Done, Executed, Fenced, Intent, Left, Recovered, Resumable,
     SharedStore, Store, StoreCall, StoreError,
 };
 use tokio::sync::Notify;
@@ -151,6 +151,16 @@ impl State {
     }
 }
 
+fn left((fingerprint, call): (u128, Call)) -> Option<Left> {
+    match call {
+        Call::Started(_, Some(resumable)) => Some(Left {
+            fingerprint,
+            resumable,
+        }),
+        _ => None,
+    }
+}
+
 impl Store for SharedTableStore {
     fn table(&self) -> String {
         "shared".to_owned()
@@ -208,8 +218,13 @@ impl Store for SharedTableStore {
 
     fn fence(&self, key: CallKey, done: Done<Fenced>) {
         self.table.answer(done, move |state| {
+            let call = state.calls.get(&key).cloned();
             match state.claimed(&key, None) {
                 Some(Err(_)) => return None,
+                Some(Ok(Claimed::Interrupted)) => {
+                    let left = call.and_then(left).map(Fenced::Left);
+                    return Some(Ok(left.unwrap_or(Fenced::Claimed(Claimed::Interrupted))));
+                }
                 Some(Ok(Claimed::Fenced)) => {}
                 Some(Ok(claimed)) => return Some(Ok(Fenced::Claimed(claimed))),
                 None => drop(state.calls.insert(key.clone(), (0, Call::Fenced))),
