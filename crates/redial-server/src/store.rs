@@ -14,6 +14,8 @@
 //! In both the claim decides: [`Claimed`] has the answers to a call that is
 //! not to run. Nothing here waits. What takes time ends by calling back, on a thread of the store's.
 
+#[doc(hidden)]
+pub mod encoding;
 mod shared;
 
 use std::{

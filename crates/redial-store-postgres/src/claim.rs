@@ -14,11 +14,11 @@ use tokio_postgres::{Row, types::Type};
 
 use crate::{
     connection::{Connection, Style, Typed},
-    encoding::is_acknowledged,
     error::Trouble,
     record::{Place, Record, acknowledged},
     sessions::Sessions,
 };
+use redial_server::store::encoding::is_acknowledged;
 
 /// What is written when an id is claimed.
 #[derive(Debug)]

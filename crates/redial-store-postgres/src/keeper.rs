@@ -9,7 +9,6 @@ use tokio_postgres::types::Type;
 
 use crate::{
     connection::{Connection, Typed},
-    encoding::{merge, session},
     error::Trouble,
     open::NEW_EPOCH,
     patience::Patience,
@@ -17,6 +16,7 @@ use crate::{
     schema::SLOTS,
     store::Shared,
 };
+use redial_server::store::encoding::{merge, session};
 
 /// How often acknowledgements are saved.
 const SAVE_EVERY: Duration = Duration::from_millis(50);

@@ -49,7 +49,6 @@
 mod claim;
 mod clock;
 mod connection;
-mod encoding;
 mod error;
 mod keeper;
 mod methods;

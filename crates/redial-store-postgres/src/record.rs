@@ -4,11 +4,8 @@ use redial_protocol::{CallKey, SessionId};
 use redial_server::store::{Acknowledged, Claimed, Left, RecoveredState, Resumable, StoreError};
 use tokio_postgres::Row;
 
-use crate::{
-    encoding::{plain_key, session},
-    error::Trouble,
-    schema::SLOTS,
-};
+use crate::{error::Trouble, schema::SLOTS};
+use redial_server::store::encoding::{plain_key, session};
 
 pub(crate) const STARTED: i16 = 0;
 pub(crate) const FINISHED: i16 = 1;

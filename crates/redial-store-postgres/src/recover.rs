@@ -6,11 +6,11 @@ use redial_server::store::{Recovered, StoreError};
 
 use crate::{
     connection::Connection,
-    encoding::key_of,
     error::Trouble,
     record::{Record, STARTED, acknowledged},
     store::Shared,
 };
+use redial_server::store::encoding::key_of;
 
 pub(crate) async fn read_all(shared: &Shared) -> Result<Vec<Recovered>, Trouble> {
     let connection = Connection::get(&shared.pool).await?;

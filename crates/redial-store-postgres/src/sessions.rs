@@ -9,7 +9,7 @@ use std::{
 use redial_protocol::{SessionCall, SessionId};
 use redial_server::store::Acknowledged;
 
-use crate::encoding::{is_acknowledged, merge};
+use redial_server::store::encoding::{self, is_acknowledged, merge};
 
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Mutex<Inner>);
@@ -88,7 +88,7 @@ impl Sessions {
         inner
             .known
             .keys()
-            .map(|id| crate::encoding::session(*id))
+            .map(|id| encoding::session(*id))
             .collect()
     }
 

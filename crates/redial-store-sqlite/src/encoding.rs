@@ -1,75 +1,9 @@
-//! How ids and acknowledgements stand in the tables.
+//! How acknowledgements stand in the file, beside what all stores have in common.
 
-use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::Acknowledged;
-
-const UUID: u8 = 1;
-const TEXT: u8 = 2;
-const INTEGER: u8 = 3;
-
-/// Added to the tag of a principal's plain id. The principal's name comes last, behind a byte that no
-/// text has.
-const OWNED: u8 = 0x10;
-const SEPARATOR: u8 = 0xff;
-
-/// A plain id as bytes; `None` for a call of a session.
-pub(crate) fn plain_key(key: &CallKey) -> Option<Vec<u8>> {
-    let (tag, bytes) = match key {
-        CallKey::Session(_) => return None,
-        CallKey::Owned(owned) => {
-            let mut encoded = plain_key(&owned.key)?;
-            encoded[0] |= OWNED;
-            encoded.push(SEPARATOR);
-            encoded.extend_from_slice(owned.principal.as_str().as_bytes());
-            return Some(encoded);
-        }
-        CallKey::Uuid(bytes) => (UUID, &bytes[..]),
-        CallKey::Text(text) => (TEXT, text.as_bytes()),
-        CallKey::Integer(digits) => (INTEGER, digits.as_bytes()),
-    };
-    let mut encoded = Vec::with_capacity(1 + bytes.len());
-    encoded.push(tag);
-    encoded.extend_from_slice(bytes);
-    Some(encoded)
-}
-
-/// The plain id of these bytes, if they are one.
-pub(crate) fn key_of(bytes: &[u8]) -> Option<CallKey> {
-    let (tag, bytes) = bytes.split_first()?;
-    if tag & OWNED != 0 {
-        return owned_key(tag & !OWNED, bytes);
-    }
-    plain_key_of(*tag, bytes)
-}
-
-fn owned_key(tag: u8, bytes: &[u8]) -> Option<CallKey> {
-    let is_separator = |byte: &u8| *byte == SEPARATOR;
-    let end = match tag {
-        UUID => 16,
-        _ => bytes.iter().position(is_separator)?,
-    };
-    let (id, owner) = bytes.split_at_checked(end)?;
-    let (_, owner) = owner
-        .split_first()
-        .filter(|(first, _)| is_separator(first))?;
-    let owner = Principal::new(std::str::from_utf8(owner).ok()?).ok()?;
-    Some(plain_key_of(tag, id)?.owned_by(&owner))
-}
-
-fn plain_key_of(tag: u8, bytes: &[u8]) -> Option<CallKey> {
-    let text = || Some(Box::from(std::str::from_utf8(bytes).ok()?));
-    match tag {
-        UUID => Some(CallKey::Uuid(bytes.try_into().ok()?)),
-        TEXT => Some(CallKey::Text(text()?)),
-        INTEGER => Some(CallKey::Integer(text()?)),
-        _ => None,
-    }
-}
-
-/// A session as the tables have it; an id has 60 bits.
-pub(crate) fn session(id: SessionId) -> i64 {
-    id.bits().cast_signed()
-}
+pub(crate) use redial_server::store::encoding::{
+    is_acknowledged, key_of, merge, plain_key, session,
+};
 
 /// The numbers below the watermark that are not acknowledged, as a JSON array.
 pub(crate) fn open_numbers(acknowledged: &Acknowledged) -> String {
@@ -89,36 +23,6 @@ pub(crate) fn acknowledged(below: i64, open: &str) -> Option<Acknowledged> {
     })
 }
 
-/// Whether a number is acknowledged.
-pub(crate) fn is_acknowledged(acknowledged: &Acknowledged, number: u64) -> bool {
-    number < acknowledged.below && acknowledged.open.binary_search(&number).is_err()
-}
-
-/// Takes in what may be older or newer than what is known: what either says stays acknowledged.
-/// Returns whether anything was new.
-pub(crate) fn merge(known: &mut Acknowledged, other: &Acknowledged) -> bool {
-    if *known == *other {
-        return false;
-    }
-    let before = (known.below, known.open.len());
-    let mut merged = if other.below > known.below {
-        other.clone()
-    } else {
-        known.clone()
-    };
-    let less = if other.below > known.below {
-        &*known
-    } else {
-        other
-    };
-    merged.open.retain(|number| !is_acknowledged(less, *number));
-    let is_new = before != (merged.below, merged.open.len());
-    if is_new {
-        *known = merged;
-    }
-    is_new
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,46 +31,6 @@ mod tests {
         Acknowledged {
             below,
             open: open.to_vec(),
-        }
-    }
-
-    #[test]
-    fn every_plain_id_survives_its_bytes() {
-        for key in [
-            CallKey::Uuid([7; 16]),
-            CallKey::Text("".into()),
-            CallKey::Text("ä7".into()),
-            CallKey::Integer("-7".into()),
-        ] {
-            assert_eq!(key_of(&plain_key(&key).unwrap()), Some(key.clone()));
-            let owned = |name: &str| key.clone().owned_by(&Principal::new(name).unwrap());
-            for key in [owned("a"), owned("token:ä")] {
-                assert_eq!(key_of(&plain_key(&key).unwrap()), Some(key));
-            }
-        }
-        // A UUID may have the byte that separates, and a name may be damaged.
-        let owner = Principal::new("a").unwrap();
-        let key = CallKey::Uuid([SEPARATOR; 16]).owned_by(&owner);
-        assert_eq!(key_of(&plain_key(&key).unwrap()), Some(key));
-        assert_eq!(key_of(b"\x12id\xff"), None);
-        assert_eq!(key_of(b"\x12id"), None);
-        assert_eq!(key_of(b"\x11short\xffa"), None);
-        assert_eq!(key_of(b"\x01short"), None);
-        assert_eq!(key_of(b""), None);
-    }
-
-    #[test]
-    fn what_either_side_knows_as_acknowledged_stays_so() {
-        for (mut known, other, merged) in [
-            (acks(5, &[2]), acks(5, &[2]), acks(5, &[2])),
-            (acks(5, &[2]), acks(3, &[1]), acks(5, &[])),
-            (acks(3, &[1, 2]), acks(9, &[2, 7]), acks(9, &[2, 7])),
-            (acks(3, &[]), acks(9, &[2, 7]), acks(9, &[7])),
-            (acks(9, &[2]), acks(0, &[]), acks(9, &[2])),
-        ] {
-            let before = known.clone();
-            assert_eq!(merge(&mut known, &other), before != merged);
-            assert_eq!(known, merged);
         }
     }
 

@@ -1,7 +1,8 @@
-//! How ids and acknowledgements stand in the tables.
+//! How ids and acknowledgements stand in a store's tables, for the stores of this repository.
 
 use redial_protocol::{CallKey, Principal, SessionId};
-use redial_server::store::Acknowledged;
+
+use super::Acknowledged;
 
 const UUID: u8 = 1;
 const TEXT: u8 = 2;
@@ -13,7 +14,8 @@ const OWNED: u8 = 0x10;
 const SEPARATOR: u8 = 0xff;
 
 /// A plain id as bytes; `None` for a call of a session.
-pub(crate) fn plain_key(key: &CallKey) -> Option<Vec<u8>> {
+#[must_use]
+pub fn plain_key(key: &CallKey) -> Option<Vec<u8>> {
     let (tag, bytes) = match key {
         CallKey::Session(_) => return None,
         CallKey::Owned(owned) => {
@@ -34,7 +36,8 @@ pub(crate) fn plain_key(key: &CallKey) -> Option<Vec<u8>> {
 }
 
 /// The plain id of these bytes, if they are one.
-pub(crate) fn key_of(bytes: &[u8]) -> Option<CallKey> {
+#[must_use]
+pub fn key_of(bytes: &[u8]) -> Option<CallKey> {
     let (tag, bytes) = bytes.split_first()?;
     if tag & OWNED != 0 {
         return owned_key(tag & !OWNED, bytes);
@@ -67,18 +70,20 @@ fn plain_key_of(tag: u8, bytes: &[u8]) -> Option<CallKey> {
 }
 
 /// A session as the tables have it; an id has 60 bits.
-pub(crate) fn session(id: SessionId) -> i64 {
+#[must_use]
+pub fn session(id: SessionId) -> i64 {
     id.bits().cast_signed()
 }
 
 /// Whether a number is acknowledged.
-pub(crate) fn is_acknowledged(acknowledged: &Acknowledged, number: u64) -> bool {
+#[must_use]
+pub fn is_acknowledged(acknowledged: &Acknowledged, number: u64) -> bool {
     number < acknowledged.below && acknowledged.open.binary_search(&number).is_err()
 }
 
 /// Takes in what may be older or newer than what is known: what either says stays acknowledged.
 /// Returns whether anything was new.
-pub(crate) fn merge(known: &mut Acknowledged, other: &Acknowledged) -> bool {
+pub fn merge(known: &mut Acknowledged, other: &Acknowledged) -> bool {
     if *known == *other {
         return false;
     }
