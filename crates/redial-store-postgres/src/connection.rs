@@ -126,8 +126,12 @@ impl Connection {
         );
         if let Err(error) = last {
             return Err(match error.code() {
-                // The commit may have taken place before the connection was lost.
+                // The commit may have taken place before the connection was lost, be it that of a pooler,
+                // which says so.
                 None => CommitTrouble::Other(Trouble::Unanswered(describe(&error))),
+                Some(code) if code.code().starts_with("08") => {
+                    CommitTrouble::Other(Trouble::Unanswered(describe(&error)))
+                }
                 Some(_) => {
                     self.is_in_transaction = committed.is_err();
                     CommitTrouble::of_statement(&error)

@@ -12,6 +12,7 @@ pub mod cases;
 pub mod client;
 mod in_memory;
 pub mod model;
+pub mod pgbouncer;
 pub mod postgres;
 
 pub use in_memory::{InMemoryRig, InMemoryStore};

@@ -23,7 +23,7 @@ const FOLDERS: &str = "/usr/lib/postgresql";
 const USER: &str = "postgres";
 
 /// How long a cluster may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes the cluster and runs it for as long as its standard input is open, which ends with the test
 /// program, however that ends. Parameters: the folder, and whether commits are synced.
@@ -46,6 +46,8 @@ pub struct Cluster {
     base: String,
     /// Held open for as long as the cluster is to run.
     keeper: Option<Child>,
+    /// Where its socket is, if it is one of its own.
+    sockets: PathBuf,
 }
 
 /// The cluster of this test program; `None`, with a word on why, where there is no PostgreSQL.
@@ -70,7 +72,11 @@ pub fn cluster() -> Option<&'static Cluster> {
 impl Cluster {
     fn find() -> Option<Self> {
         if let Ok(base) = env::var("REDIAL_POSTGRES_URL") {
-            return Some(Self { base, keeper: None });
+            return Some(Self {
+                base,
+                keeper: None,
+                sockets: PathBuf::new(),
+            });
         }
         Self::start(false)
     }
@@ -101,6 +107,7 @@ impl Cluster {
         let mut cluster = Self {
             base: format!("postgres://postgres@{}", encoded(&folder)),
             keeper: Some(keeper),
+            sockets: folder.clone(),
         };
         cluster.wait_for(&folder);
         Some(cluster)
@@ -110,6 +117,11 @@ impl Cluster {
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.keeper.is_some()
+    }
+
+    /// The folder of its socket, if it is one of its own.
+    pub(crate) fn sockets(&self) -> Option<&Path> {
+        self.is_own().then_some(&*self.sockets)
     }
 
     /// A connection string for a database of this name.
@@ -159,8 +171,9 @@ impl Drop for Cluster {
     }
 }
 
-/// The folder of `initdb` and `postgres`: the newest version's.
-fn binaries() -> Option<PathBuf> {
+/// The folder of `initdb`, `postgres` and `psql`: the newest version's.
+#[must_use]
+pub fn binaries() -> Option<PathBuf> {
     let in_path = env::var_os("PATH").unwrap_or_default();
     let versions = fs::read_dir(FOLDERS).into_iter().flatten().flatten();
     let mut versions: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
@@ -175,7 +188,7 @@ fn binaries() -> Option<PathBuf> {
 }
 
 /// A folder with a short name, since that of a socket is limited to about 100 bytes.
-fn new_folder() -> PathBuf {
+pub(crate) fn new_folder() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Relaxed);
     let folder = env::temp_dir().join(format!("redial-pg-{}-{count}", std::process::id()));
@@ -184,7 +197,7 @@ fn new_folder() -> PathBuf {
 }
 
 /// A command that is completed by another one, which it runs as a user that PostgreSQL runs as.
-fn as_user(folder: &Path) -> Option<Command> {
+pub(crate) fn as_user(folder: &Path) -> Option<Command> {
     let id = |arguments: &[&str]| {
         let output = Command::new("id").args(arguments).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
@@ -207,7 +220,7 @@ fn as_user(folder: &Path) -> Option<Command> {
 }
 
 /// A path as it stands in the place of a host.
-fn encoded(path: &Path) -> String {
+pub(crate) fn encoded(path: &Path) -> String {
     let mut host = Vec::new();
     for byte in path.to_string_lossy().bytes() {
         match byte {
@@ -254,6 +267,7 @@ mod tests {
             let cluster = Cluster {
                 base: base.to_owned(),
                 keeper: None,
+                sockets: PathBuf::new(),
             };
             assert_eq!(cluster.url("d"), url);
         }

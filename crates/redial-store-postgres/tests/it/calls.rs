@@ -46,7 +46,11 @@ fn finish(store: &PostgresStore, number: u64) -> Result<(), StoreError> {
 
 /// So many servers on one table, and session 1.
 fn servers(database: &Database, count: usize) -> Vec<Arc<PostgresStore>> {
-    let open = |_| Arc::new(options().open(&database.url()).unwrap());
+    servers_at(&database.url(), count)
+}
+
+fn servers_at(url: &str, count: usize) -> Vec<Arc<PostgresStore>> {
+    let open = |_| Arc::new(options().open(url).unwrap());
     let servers: Vec<_> = (0..count).map(open).collect();
     let (done, answer) = reply();
     servers[0].open_session(session(1), None, done);
@@ -166,7 +170,22 @@ fn connections_that_end_anywhere_lose_no_call_and_double_none() {
     let Some(database) = Database::new(Isolation::ReadCommitted) else {
         return;
     };
-    let servers = servers(&database, 1);
+    end_connections(&database, &database.url());
+}
+
+/// Kind of fault: the same with words of pgbouncer's instead of a connection that ends.
+#[test]
+fn connections_that_end_behind_pgbouncer_lose_no_call_and_double_none() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    if let Some(url) = database.bounced_url() {
+        end_connections(&database, &url);
+    }
+}
+
+fn end_connections(database: &Database, url: &str) {
+    let servers = servers_at(url, 1);
     let mut cuts = 0;
     for round in 0..20 {
         let numbers = round * 20..(round + 1) * 20;

@@ -1,4 +1,5 @@
-//! What every store has to pass, at the isolation that PostgreSQL has by default and at the strictest.
+//! What every store has to pass, at the isolation that PostgreSQL has by default and at the strictest, and by
+//! way of pgbouncer.
 
 /// Each case of the model takes a hundred round trips.
 const CASES: u32 = 4;
@@ -17,4 +18,10 @@ mod serializable {
     redial_store_tests::conformance!(
         optional: || PostgresRig::new(Isolation::Serializable), cases: super::CASES
     );
+}
+
+mod through_pgbouncer {
+    use crate::rig::PostgresRig;
+
+    redial_store_tests::conformance!(optional: PostgresRig::bounced, cases: super::CASES);
 }

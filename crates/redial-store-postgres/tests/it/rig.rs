@@ -11,6 +11,7 @@ use redial_store_postgres::{
 };
 use redial_store_tests::{
     Effect, End, Rig,
+    pgbouncer::bouncer,
     postgres::{Cluster, cluster},
 };
 use tokio::runtime::Runtime;
@@ -85,6 +86,11 @@ impl Database {
         self.cluster.url(&self.name)
     }
 
+    /// By way of pgbouncer, if there is one.
+    pub(crate) fn bounced_url(&self) -> Option<String> {
+        Some(bouncer(self.cluster)?.url(&self.name))
+    }
+
     /// Every server that was there counts as gone.
     pub(crate) fn end_leases(&self) {
         if self
@@ -156,22 +162,33 @@ pub(crate) fn prepare(method: &Arc<dyn TransactionMethod>, effect: Effect) -> Bo
 
 pub(crate) struct PostgresRig {
     pub(crate) database: Database,
+    /// Where the store connects to.
+    url: String,
     method: Arc<dyn TransactionMethod>,
 }
 
 impl PostgresRig {
     pub(crate) fn new(isolation: Isolation) -> Option<Self> {
+        let database = Database::new(isolation)?;
         Some(Self {
-            database: Database::new(isolation)?,
+            url: database.url(),
+            database,
             method: method(),
         })
+    }
+
+    /// By way of pgbouncer.
+    pub(crate) fn bounced() -> Option<Self> {
+        let rig = Self::new(Isolation::ReadCommitted)?;
+        let url = rig.database.bounced_url()?;
+        Some(Self { url, ..rig })
     }
 }
 
 impl Rig for PostgresRig {
     fn open(&self) -> Arc<dyn Store> {
         self.database.end_leases();
-        Arc::new(options().open(&self.database.url()).unwrap())
+        Arc::new(options().open(&self.url).unwrap())
     }
 
     fn recovered(&self, store: &dyn Store) -> Vec<Recovered> {
