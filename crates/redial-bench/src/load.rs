@@ -7,10 +7,12 @@ pub mod hex;
 pub mod peer;
 pub mod slots;
 pub mod template;
+pub mod wire;
 
 use std::{
     io::ErrorKind,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
+use redial_tls::rustls::ClientConfig;
 
 use self::{connection::Connection, peer::Peer};
 use crate::{
@@ -45,10 +48,12 @@ pub enum Mode {
 }
 
 /// A run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Load {
     /// Where the peer listens.
     pub peer: SocketAddr,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<Arc<ClientConfig>>,
     /// What is asked of it.
     pub mode: Mode,
     /// Over how many connections.
@@ -80,8 +85,8 @@ impl Load {
         let mut peers = Vec::new();
         let mut connections = Vec::new();
         for index in 0..self.connections {
-            let (peer, stream, template) = Peer::open(self, index)?;
-            let connection = Connection::new(stream, template, self, &poll, Token(index))?;
+            let (peer, wire, template) = Peer::open(self, index)?;
+            let connection = Connection::new(wire, template, self, &poll, Token(index))?;
             peers.push(peer);
             connections.push(connection);
         }

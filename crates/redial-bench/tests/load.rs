@@ -7,10 +7,16 @@ use redial_bench::{
     load::{Load, Mode},
     methods::{GetParams, IncParams},
 };
-use redial_server::{Abort, Context, Server};
+use redial_server::{Abort, Context, Server, ServerTls};
+use redial_test_ca::TestCa;
+use redial_tls::ClientTls;
 
 /// Lets a server serve on its own thread until this process ends.
 fn serve(server: Server) -> SocketAddr {
+    serve_over(server, None)
+}
+
+fn serve_over(server: Server, tls: Option<ServerTls>) -> SocketAddr {
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -20,7 +26,10 @@ fn serve(server: Server) -> SocketAddr {
         runtime.block_on(async {
             let listener = server.bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap()).unwrap();
-            server.serve(listener).await.unwrap();
+            match tls {
+                Some(tls) => server.serve_tls(listener, tls).await.unwrap(),
+                None => server.serve(listener).await.unwrap(),
+            }
         });
     });
     receiver.recv().unwrap()
@@ -29,6 +38,7 @@ fn serve(server: Server) -> SocketAddr {
 fn load(peer: SocketAddr, mode: Mode) -> Load {
     Load {
         peer,
+        tls: None,
         mode,
         connections: 2,
         in_flight: 8,
@@ -54,6 +64,26 @@ fn every_mode_completes_with_and_without_duplicates() {
             ..load(peer, mode)
         };
         assert!(load.run().unwrap().calls > 0, "{mode:?}");
+    }
+}
+
+/// More calls at once than a record of TLS holds, so that replies lie across two.
+#[test]
+fn calls_over_tls_complete_too() {
+    let ca = TestCa::new("load");
+    let pair = ca.sign(&["127.0.0.1"]);
+    let tls = ServerTls::builder().certificate_pem(pair.certificate, pair.key);
+    let tls = Some(tls.build().unwrap());
+    let peer = serve_over(server(Duration::from_secs(60), 10_000_000).unwrap(), tls);
+    let tls = ClientTls::builder().roots_pem(ca.pem()).build().unwrap();
+    for (in_flight, spin) in [(1, false), (512, true)] {
+        let load = Load {
+            tls: Some(tls.config()),
+            in_flight,
+            spin,
+            ..load(peer, Mode::Session)
+        };
+        assert!(load.run().unwrap().calls > 0, "{in_flight}");
     }
 }
 

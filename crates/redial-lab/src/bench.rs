@@ -11,9 +11,10 @@ mod results;
 mod stats;
 mod table;
 
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use anyhow::{Context, Result};
+use redial_test_ca::TestCa;
 use serde_json::json;
 
 use self::{
@@ -95,8 +96,11 @@ impl Experiment for Bench {
             return Ok(Box::new(results));
         }
         let folder = lab.build("redial-bench", PROFILE)?;
+        let certificates = lab.empty_folder(Self::NAME)?;
+        write_certificates(&certificates).context("can't write the certificates")?;
         let setup = Setup {
             folder,
+            certificates,
             cores: measure::two_cores(),
             seconds,
             warmup,
@@ -141,6 +145,14 @@ impl Report for BenchResults {
     fn problems(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// A server's certificate, and that of the authority that has signed it.
+fn write_certificates(folder: &Path) -> io::Result<()> {
+    let ca = TestCa::new("bench");
+    fs::write(folder.join("ca.pem"), ca.pem())?;
+    ca.sign(&["127.0.0.1"]).write(folder, "server")?;
+    Ok(())
 }
 
 fn measure_all(setup: &Setup, rounds: usize) -> Result<Measurements> {

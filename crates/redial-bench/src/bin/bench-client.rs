@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use redial_bench::{
     slices::Slices,
     summary::{Cpu, Summary, histogram},
 };
-use redial_client::{Client, Config};
+use redial_client::{Client, ClientTls, Config};
 
 /// Calls `inc` as often as a server answers, from many tasks on one thread, and measures it.
 ///
@@ -28,6 +29,9 @@ struct Args {
     /// Where the server listens
     #[arg(long, value_name = "ADDR")]
     connect: SocketAddr,
+    /// Speak TLS, and trust this authority: a PEM file
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// How many connections the client opens
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 1000), allow_negative_numbers = true)]
     connections: usize,
@@ -121,8 +125,11 @@ async fn drive(args: &Args) -> Result<Summary> {
         max_in_flight: Config::default().max_in_flight.max(args.concurrency),
         ..Config::default()
     };
-    let client = Client::builder().config(config).connect(args.connect);
-    let client = client.await?;
+    let mut client = Client::builder().config(config);
+    if let Some(ca) = &args.tls_ca {
+        client = client.tls(ClientTls::builder().roots_file(ca).build()?);
+    }
+    let client = client.connect(args.connect).await?;
     let value = || {
         client.call::<Get>(GetParams {
             key: "bench".into(),

@@ -1,6 +1,6 @@
 //! A generator of load that costs next to nothing per call.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use redial_bench::{
@@ -8,6 +8,7 @@ use redial_bench::{
     flags::{seconds, whole},
     load::{Load, Mode},
 };
+use redial_tls::ClientTls;
 
 /// Makes as many calls as a server answers, on one thread, and measures them.
 ///
@@ -19,6 +20,9 @@ struct Args {
     /// Where the server, or the echo, listens
     #[arg(long, value_name = "ADDR")]
     connect: SocketAddr,
+    /// Speak TLS, and trust this authority: a PEM file
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// What to ask
     #[arg(long, value_name = "MODE", default_value = "session")]
     mode: Mode,
@@ -77,8 +81,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
          Nothing was sent",
         args.duplicates
     );
+    let tls = args.tls_ca.as_ref();
+    let tls = tls.map(|ca| ClientTls::builder().roots_file(ca).build());
     let load = Load {
         peer: args.connect,
+        tls: tls.transpose()?.map(|tls| tls.config()),
         mode: args.mode,
         connections: args.connections,
         in_flight: args.in_flight,

@@ -3,11 +3,13 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    path::PathBuf,
     time::Duration,
 };
 
 use clap::Parser;
 use redial_bench::{counters::server, cpu, flags::whole};
+use redial_server::ServerTls;
 use tokio::runtime::{Builder, Runtime};
 
 /// Serves `inc {key, delta}` as a mutation, the same handler as the query `inc_query`, and
@@ -20,6 +22,12 @@ struct Args {
     /// Address to listen on; port 0 lets the system choose one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Speak TLS, with this certificate: a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Threads of the runtime; with 1 it is tokio's current-thread runtime
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(1, 256), allow_negative_numbers = true)]
     threads: usize,
@@ -55,5 +63,9 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     let mut stdout = io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;
     stdout.flush()?;
-    Ok(server.serve(listener).await?)
+    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+        return Ok(server.serve(listener).await?);
+    };
+    let tls = ServerTls::builder().certificate_files(certificate, key);
+    Ok(server.serve_tls(listener, tls.build()?).await?)
 }

@@ -17,6 +17,7 @@ use super::{
     peer::value_of,
     slots::{Replied, Slots},
     template::{ID_AT, ID_BYTES, REQUEST, RESULT, Template, number_of},
+    wire::Wire,
 };
 use crate::clock;
 
@@ -28,7 +29,7 @@ const READ_AS_JSON: u32 = 1000;
 
 /// One connection.
 pub struct Connection {
-    stream: TcpStream,
+    wire: Wire<TcpStream>,
     template: Template,
     mode: Mode,
     max_in_flight: usize,
@@ -49,16 +50,16 @@ impl Connection {
     ///
     /// If the system can't watch it.
     pub fn new(
-        mut stream: TcpStream,
+        mut wire: Wire<TcpStream>,
         template: Template,
         load: &Load,
         poll: &Poll,
         token: Token,
     ) -> Result<Self> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut stream, token, both)?;
+        poll.registry().register(wire.socket(), token, both)?;
         Ok(Self {
-            stream,
+            wire,
             template,
             mode: load.mode,
             max_in_flight: load.in_flight,
@@ -118,7 +119,7 @@ impl Connection {
     /// If the connection breaks.
     pub fn flush(&mut self) -> Result<()> {
         while self.written < self.out.len() {
-            match self.stream.write(&self.out[self.written..]) {
+            match self.wire.write(&self.out[self.written..]) {
                 Ok(0) => bail!("the peer closed the connection"),
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -128,7 +129,10 @@ impl Connection {
         }
         self.out.clear();
         self.written = 0;
-        Ok(())
+        match self.wire.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Reads and takes all replies that are there.
@@ -139,14 +143,13 @@ impl Connection {
     pub fn receive(&mut self, start: Instant, latencies: &mut Histogram<u64>) -> Result<()> {
         loop {
             let room = self.buffer.len() - self.filled;
-            match self.stream.read(&mut self.buffer[self.filled..]) {
+            match self.wire.read(&mut self.buffer[self.filled..]) {
                 Ok(0) => bail!("the peer closed the connection"),
                 Ok(count) => {
                     self.filled += count;
                     let now = clock::now().duration_since(start);
                     self.work_off(now.as_nanos() as u64, latencies)?;
-                    // Less than there was room for: there was no more (epoll(7), question 9).
-                    if count < room {
+                    if count < room && !self.wire.may_have_more() {
                         return Ok(());
                     }
                 }

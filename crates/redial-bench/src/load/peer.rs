@@ -13,7 +13,7 @@ use redial_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{Load, Mode, template::Template};
+use super::{Load, Mode, template::Template, wire::Wire};
 
 /// How long a reply may take.
 const REPLY: Duration = Duration::from_secs(10);
@@ -34,23 +34,22 @@ impl Peer {
     /// # Errors
     ///
     /// If the peer can't be reached, or its replies are not those that were expected.
-    pub fn open(load: &Load, index: usize) -> Result<(Self, mio::net::TcpStream, Template)> {
+    pub fn open(load: &Load, index: usize) -> Result<(Self, Wire<mio::net::TcpStream>, Template)> {
         let random = some_bits(index);
         let key = format!("bench-{index}");
-        let mut stream = connect(load)?;
+        let mut wire = connect(load)?;
         let session = match load.mode {
-            Mode::Session | Mode::Query => hello(&mut stream, load.in_flight)?,
+            Mode::Session | Mode::Query => hello(&mut wire, load.in_flight)?,
             _ => SessionId::from_bits(random),
         };
         let template = Template::new(load.mode, session, &key);
         let mut peer = Self {
-            load: *load,
+            load: load.clone(),
             key,
             value: 0,
         };
         peer.value = peer.ask()?;
-        stream.set_nonblocking(true)?;
-        Ok((peer, mio::net::TcpStream::from_std(stream), template))
+        Ok((peer, wire.nonblocking()?, template))
     }
 
     /// How many of so many calls had no effect; less than zero if there were more effects.
@@ -70,8 +69,8 @@ impl Peer {
         if self.load.mode == Mode::Echo {
             return Ok(0);
         }
-        let mut stream = connect(&self.load)?;
-        let answer = ask(&mut stream, "get", &json!({"key": self.key}))?;
+        let mut wire = connect(&self.load)?;
+        let answer = ask(&mut wire, "get", &json!({"key": self.key}))?;
         let value = serde_json::from_str(&answer).ok();
         value
             .as_ref()
@@ -98,16 +97,16 @@ fn some_bits(index: usize) -> u64 {
     seed.wrapping_mul(6_364_136_223_846_793_005) ^ u64::from(std::process::id()) << 32
 }
 
-fn connect(load: &Load) -> Result<TcpStream> {
+fn connect(load: &Load) -> Result<Wire<TcpStream>> {
     let stream = TcpStream::connect_timeout(&load.peer, REPLY)
         .with_context(|| format!("can't connect to {}", load.peer))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(REPLY))?;
-    Ok(stream)
+    Wire::new(stream, load.tls.as_ref())
 }
 
-fn hello(stream: &mut TcpStream, in_flight: usize) -> Result<SessionId> {
-    let answer = ask(stream, rpc::HELLO, &json!({}))?;
+fn hello(wire: &mut Wire<TcpStream>, in_flight: usize) -> Result<SessionId> {
+    let answer = ask(wire, rpc::HELLO, &json!({}))?;
     let hello: Hello<'_> = serde_json::from_str(&answer)
         .with_context(|| format!("expected a session from rpc.hello, got {answer}"))?;
     ensure!(
@@ -118,14 +117,15 @@ fn hello(stream: &mut TcpStream, in_flight: usize) -> Result<SessionId> {
     Ok(hello.session)
 }
 
-fn ask(stream: &mut TcpStream, method: &str, params: &Value) -> Result<String> {
+fn ask(wire: &mut Wire<TcpStream>, method: &str, params: &Value) -> Result<String> {
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
     let body = request.to_string();
     let mut frame = (body.len() as u32).to_be_bytes().to_vec();
     frame.extend_from_slice(body.as_bytes());
-    stream.write_all(&frame)?;
+    wire.write_all(&frame)?;
+    wire.flush()?;
     let mut header = [0; 4];
-    let received = stream.read_exact(&mut header);
+    let received = wire.read_exact(&mut header);
     received.with_context(|| format!("no reply to {method}"))?;
     let length = u32::from_be_bytes(header);
     ensure!(
@@ -133,7 +133,7 @@ fn ask(stream: &mut TcpStream, method: &str, params: &Value) -> Result<String> {
         "a reply of {length} bytes to {method}; expected at most {MAX_REPLY_BYTES}"
     );
     let mut body = vec![0; length as usize];
-    stream.read_exact(&mut body)?;
+    wire.read_exact(&mut body)?;
     let reply = Reply::parse(&body)?;
     let text = || String::from_utf8_lossy(&body);
     let result = reply.outcome.ok().map(ToOwned::to_owned);

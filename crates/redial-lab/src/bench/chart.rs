@@ -90,7 +90,7 @@ mod tests {
     fn every_cell_of_a_shape_has_its_bar() {
         let results = results(&[1e6, 2e6]);
         for picture in [speeds(&results, BUSY), costs(&results, BUSY)] {
-            assert_eq!(picture.matches("<rect").count(), 9, "{picture}");
+            assert_eq!(picture.matches("<rect").count(), 11, "{picture}");
             assert!(!picture.contains("NaN"), "{picture}");
         }
     }

@@ -52,6 +52,11 @@ pub(crate) fn goals(results: &Measurements) -> Vec<Goal> {
         let text = "sessions, calls/s of the same method as a query";
         goal(text, shape, measured, AtLeast(0.9))
     };
+    let tls = |what, plain, name, shape| {
+        let measured = results.speed_ratio(what, plain, shape);
+        let text = format!("{name} over TLS, calls/s of those over TCP");
+        goal(&text, shape, measured, AtLeast(0.8))
+    };
     let cpu = results.cpu_ratio(What::Session, What::Echo, AWAKE);
     let client = results.client_to_server(BUSY);
     let mut goals = vec![
@@ -77,6 +82,9 @@ pub(crate) fn goals(results: &Measurements) -> Vec<Goal> {
             client,
             AtMost(1.3),
         ),
+        tls(What::Tls, What::Session, "sessions", awake),
+        tls(What::Tls, What::Session, "sessions", busy),
+        tls(What::ClientTls, What::Client, "client and server", busy),
     ];
     if !results.can_be_compared() {
         goals.iter_mut().for_each(|goal| goal.is_reached = None);

@@ -58,6 +58,8 @@ struct LoadSummary {
 pub(crate) struct Setup {
     /// Where the programs are.
     pub(crate) folder: PathBuf,
+    /// Where the certificates are.
+    pub(crate) certificates: PathBuf,
     /// The cores of server and client, where they are kept on one each.
     pub(crate) cores: Option<[usize; 2]>,
     pub(crate) seconds: f64,
@@ -101,6 +103,10 @@ impl Setup {
         if what == What::Echo {
             return ("bench-echo", args);
         }
+        if what.is_encrypted() {
+            args.push(self.file("tls-cert", "server.pem"));
+            args.push(self.file("tls-key", "server-key.pem"));
+        }
         let threads = 1 + usize::from(what == What::TwoThreads);
         // As many records expire as are made, from the first call on that is measured.
         let ttl_ms = (self.warmup * 1000.0).max(1.0);
@@ -124,7 +130,10 @@ impl Setup {
         if cfg!(target_os = "linux") {
             args.push(format!("--watch={server}"));
         }
-        if cell.what == What::Client {
+        if cell.what.is_encrypted() {
+            args.push(self.file("tls-ca", "ca.pem"));
+        }
+        if cell.what.has_client() {
             let calls = cell.shape.connections * cell.shape.in_flight;
             args.push(format!("--concurrency={calls}"));
             return ("bench-client", args);
@@ -138,6 +147,11 @@ impl Setup {
             args.push("--duplicates=0.05".to_owned());
         }
         ("bench-load", args)
+    }
+
+    /// A flag with a file of the certificates.
+    fn file(&self, flag: &str, name: &str) -> String {
+        format!("--{flag}={}", self.certificates.join(name).display())
     }
 
     fn core(&self, what: What, index: usize) -> Vec<String> {
@@ -197,6 +211,7 @@ mod tests {
     fn server_and_client_have_a_core_each_unless_they_are_to_share() {
         let setup = Setup {
             folder: PathBuf::new(),
+            certificates: PathBuf::from("pki"),
             cores: Some([3, 4]),
             seconds: 2.0,
             warmup: 0.5,
@@ -222,6 +237,9 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         assert!(flags(What::Client).contains("--concurrency=256"));
+        let text = flags(What::Tls);
+        assert!(text.contains("--tls-cert=pki/server.pem --tls-key=pki/server-key.pem"));
+        assert!(text.contains("--tls-ca=pki/ca.pem"), "{text}");
         let text = flags(What::TwoThreads);
         assert!(!text.contains("--core") && text.contains("--threads=2"));
     }

@@ -17,9 +17,9 @@ use crate::report::{
 const WHAT: &str = "The bare echo sends the same bytes back without a word of JSON being read: no \
     server of these frames can be faster. The others answer <code>inc</code>: as a query, as a \
     mutation under plain ids or in a session, with one call in twenty sent twice, and with \
-    Redial's own client instead of a generator of load that spends next to nothing on a call. A \
-    bar is the median of all rounds, the line in it goes from the least to the most; the figure \
-    after it is the share of the echo's speed, taken within each round.";
+    Redial's own client instead of a generator of load that spends next to nothing on a call; some of \
+    it over TLS as well. A bar is the median of all rounds, the line in it goes from the least to the \
+    most; the figure after it is the share of the echo's speed, taken within each round.";
 
 /// The whole page.
 pub(crate) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String {
@@ -106,7 +106,7 @@ mod tests {
             "<p class=\"problem\">",
             "8 x 32",
             "missed",
-            "of 12 goals reached",
+            "of 15 goals reached",
             "8 connections, 32 calls in flight on each",
             "million calls",
         ] {

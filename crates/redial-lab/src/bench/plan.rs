@@ -44,23 +44,29 @@ pub(crate) enum What {
     Session,
     /// The same, one call in twenty sent twice.
     Duplicates,
+    /// The same as `Session`, over TLS.
+    Tls,
     /// Redial's client instead of the generator.
     Client,
+    /// The same over TLS.
+    ClientTls,
     /// Sessions, server and generator both free to run on any core; one server thread.
     OneThread,
     /// The same with two server threads.
     TwoThreads,
 }
 
-/// What is measured in every shape.
-const EVERYWHERE: [What; 7] = [
+/// What is measured in every shape, if it can be.
+const EVERYWHERE: [What; 9] = [
     What::Echo,
     What::PlainQuery,
     What::Query,
     What::Plain,
     What::Session,
+    What::Tls,
     What::Duplicates,
     What::Client,
+    What::ClientTls,
 ];
 
 /// One measurement.
@@ -127,10 +133,22 @@ impl What {
             Self::Plain => "plain ids",
             Self::Session => "session",
             Self::Duplicates => "session, 5 % twice",
+            Self::Tls => "session, TLS",
             Self::Client => "client",
+            Self::ClientTls => "client, TLS",
             Self::OneThread => "1 thread, unpinned",
             Self::TwoThreads => "2 threads, unpinned",
         }
+    }
+
+    /// Whether it goes over TLS.
+    pub(crate) fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::ClientTls)
+    }
+
+    /// Whether Redial's client makes the calls.
+    pub(crate) fn has_client(self) -> bool {
+        matches!(self, Self::Client | Self::ClientTls)
     }
 
     /// Whether the programs are kept on a core each.
@@ -144,8 +162,8 @@ impl What {
             Self::Echo => "soft-bar",
             Self::Query | Self::PlainQuery | Self::OneThread | Self::TwoThreads => "heat",
             Self::Plain => "plain",
-            Self::Session | Self::Duplicates => "session",
-            Self::Client => "naive",
+            Self::Session | Self::Tls | Self::Duplicates => "session",
+            Self::Client | Self::ClientTls => "naive",
         }
     }
 }
@@ -157,7 +175,8 @@ pub(crate) fn cells() -> Vec<BenchCell> {
         .into_iter()
         .flat_map(|shape| EVERYWHERE.map(|what| BenchCell { what, shape }))
         // Redial's client sleeps when it has nothing to do.
-        .filter(|cell| cell.what != What::Client || !cell.shape.is_awake);
+        .filter(|cell| !cell.what.has_client() || !cell.shape.is_awake)
+        .filter(|cell| !cell.what.is_encrypted() || cell.shape.connections > 1);
     let threads = [What::OneThread, What::TwoThreads];
     let threads = threads.map(|what| BenchCell { what, shape: BUSY });
     everywhere.chain(threads).collect()
@@ -167,7 +186,7 @@ pub(crate) fn cells() -> Vec<BenchCell> {
 /// after the same thing as the machine warms up.
 pub(crate) fn order(cells: usize, round: usize) -> Vec<usize> {
     // Has no divisor in common with the number of cells, and is more than a shape's.
-    const STEP: usize = 7;
+    const STEP: usize = 11;
     let mut order: Vec<_> = (0..cells).collect();
     order.rotate_left(round * STEP % cells);
     order
