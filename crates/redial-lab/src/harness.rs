@@ -4,6 +4,7 @@
 pub(crate) mod balancer;
 pub(crate) mod clock;
 pub(crate) mod command_line;
+pub(crate) mod endpoint;
 pub(crate) mod events;
 pub(crate) mod flags;
 pub(crate) mod kill_on_exit;

@@ -2,7 +2,6 @@
 
 use std::{
     io::Write,
-    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,7 +12,10 @@ use std::{
 };
 
 use super::event_log::{ChaosEvent, EventLog};
-use crate::harness::clock::{self, Deadline};
+use crate::harness::{
+    clock::{self, Deadline},
+    endpoint::{Endpoint, Stream},
+};
 
 /// How often the queue is looked through.
 const LOOK: Duration = Duration::from_millis(5);
@@ -44,17 +46,17 @@ struct QueueState {
 
 /// The thread that delivers them.
 struct Deliverer {
-    server: SocketAddr,
+    server: Endpoint,
     log: EventLog,
     frames: Receiver<DelayedFrame>,
     state: Arc<QueueState>,
     waiting: Vec<DelayedFrame>,
-    open: Vec<(Instant, TcpStream)>,
+    open: Vec<(Instant, Stream)>,
 }
 
 impl DelayQueue {
     /// Starts to deliver to this server. It ends when the last clone is gone.
-    pub(crate) fn start(server: SocketAddr, log: EventLog) -> Self {
+    pub(crate) fn start(server: Endpoint, log: EventLog) -> Self {
         let (frames, inbox) = mpsc::channel();
         let state = Arc::<QueueState>::default();
         let deliverer = Deliverer {
@@ -116,8 +118,8 @@ impl Deliverer {
     }
 
     fn deliver(&mut self, delayed: DelayedFrame, now: Instant) {
-        let connected = TcpStream::connect(self.server);
-        let written = connected.and_then(|mut to| to.write_all(&delayed.frame).map(|()| to));
+        let connected = self.server.connect();
+        let written = connected.and_then(|to| (&to).write_all(&delayed.frame).map(|()| to));
         match written {
             Ok(connection) => {
                 self.log.record(ChaosEvent::LetThrough);

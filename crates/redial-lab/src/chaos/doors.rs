@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) enum Transport {
     /// TCP alone.
     Tcp,
+    /// Unix sockets.
+    Unix,
     /// TLS: the server shows a certificate.
     Tls,
     /// TLS in which the clients show one, too.
@@ -72,7 +74,7 @@ impl Doors {
 
     pub(crate) fn server_flags(&self) -> Vec<String> {
         self.flags(match self.transport {
-            Transport::Tcp => "",
+            Transport::Tcp | Transport::Unix => "",
             Transport::Tls => "--tls-cert @server.pem --tls-key @server-key.pem",
             Transport::Mtls => {
                 "--tls-cert @server.pem --tls-key @server-key.pem --tls-client-ca @ca.pem"
@@ -83,7 +85,7 @@ impl Doors {
     /// Those of both kinds of clients.
     pub(crate) fn client_flags(&self) -> Vec<String> {
         self.flags(match self.transport {
-            Transport::Tcp => "",
+            Transport::Tcp | Transport::Unix => "",
             Transport::Tls => "--tls-ca @ca.pem",
             Transport::Mtls => "--tls-ca @ca.pem --tls-cert @client.pem --tls-key @client-key.pem",
         })
@@ -93,7 +95,7 @@ impl Doors {
     /// in between finds a pair.
     pub(crate) fn replace(&self, log: EventLog) -> Replacing {
         let stop = Arc::new(AtomicBool::new(false));
-        if self.transport == Transport::Tcp {
+        if matches!(self.transport, Transport::Tcp | Transport::Unix) {
             return Replacing { stop, thread: None };
         }
         let (ca, folder, stopped) = (Arc::clone(&self.ca), self.folder.clone(), Arc::clone(&stop));

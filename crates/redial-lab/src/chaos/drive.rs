@@ -37,6 +37,7 @@ use crate::{
     harness::{
         balancer::Balancer,
         clock::{self, Deadline},
+        endpoint::Endpoint,
         events::{self, Call},
         programs::{Client, Programs, Server},
     },
@@ -106,7 +107,7 @@ pub(crate) fn drive(
     let stop = Arc::new(AtomicBool::new(false));
     let token_clients = driver.token_clients(&stop);
     let replacing = driver.doors.replace(driver.log.clone());
-    let hostile = HostilePeers::start(driver.lives.address, plan.seed, driver.log.clone());
+    let hostile = HostilePeers::start(driver.lives.address.clone(), plan.seed, driver.log.clone());
     let server = driver.kill_and_freeze(server, &mut clients, bar)?;
     // Peace: everyone ends what has begun, and what was held back comes through.
     stop.store(true, Ordering::Release);
@@ -139,14 +140,17 @@ pub(crate) fn drive(
 
 impl<'a> Driver<'a> {
     fn new(programs: &'a Programs, folder: &'a Path, plan: &'a ChaosPlan) -> Result<Self> {
-        let lives = ServerLives::new(programs, folder, "ledger")?;
+        let mut lives = ServerLives::new(programs, folder, "ledger")?;
+        if plan.transport == Transport::Unix {
+            lives = lives.at(Endpoint::Unix(folder.join("server.sock")));
+        }
         let log = EventLog::default();
-        let later = DelayQueue::start(lives.address, log.clone());
+        let later = DelayQueue::start(lives.address.clone(), log.clone());
         let faults = FaultPlan {
             seed: plan.seed,
             draw: frame_fault::draw,
             framing: match plan.transport {
-                Transport::Tcp => proxy::frame_bytes,
+                Transport::Tcp | Transport::Unix => proxy::frame_bytes,
                 Transport::Tls | Transport::Mtls => proxy::record_bytes,
             },
             log: log.clone(),
@@ -156,11 +160,11 @@ impl<'a> Driver<'a> {
             programs,
             plan,
             folder,
-            balancer: Balancer::start(lives.address, plan.seed, {
+            balancer: Balancer::start(lives.address.clone(), plan.seed, {
                 let log = log.clone();
                 move |trick| log.record(ChaosEvent::Balanced(trick))
             })?,
-            proxy: Proxy::start(lives.address, faults)?,
+            proxy: Proxy::start(lives.address.clone(), faults)?,
             lives,
             doors: Doors::new(plan.transport, folder)?,
             later,
@@ -211,11 +215,11 @@ impl<'a> Driver<'a> {
     }
 
     /// Where client or token client `number` finds the server.
-    fn address_for(&self, number: usize) -> std::net::SocketAddr {
+    fn address_for(&self, number: usize) -> &Endpoint {
         match ChaosPlan::route(number) {
-            Route::Proxy => self.proxy.address,
-            Route::Balancer => self.balancer.address,
-            Route::Direct => self.lives.address,
+            Route::Proxy => &self.proxy.address,
+            Route::Balancer => &self.balancer.address,
+            Route::Direct => &self.lives.address,
         }
     }
 
@@ -225,7 +229,7 @@ impl<'a> Driver<'a> {
             let setup = TokenSetup {
                 programs: self.programs.clone(),
                 folder: self.folder.to_owned(),
-                server: self.address_for(number as usize),
+                server: self.address_for(number as usize).clone(),
                 flags: self.doors.client_flags(),
                 log: self.log.clone(),
                 stop: Arc::clone(stop),
@@ -238,10 +242,10 @@ impl<'a> Driver<'a> {
     /// Kills and freezes one or the other until the time is up.
     fn kill_and_freeze(
         &mut self,
-        mut server: Server,
+        mut server: Server<Endpoint>,
         clients: &mut [ClientLife],
         bar: &ProgressBar,
-    ) -> Result<Server> {
+    ) -> Result<Server<Endpoint>> {
         let start = clock::now();
         let deadline = Deadline::after(Duration::from_secs(self.plan.seconds));
         let mut server_due = self.after(start, plan::SERVER_KILLS_MS);
@@ -275,7 +279,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Has the server thaw or freeze, if it is time for that.
-    fn freeze_server(&mut self, server: &Server, now: Instant) -> Result<()> {
+    fn freeze_server(&mut self, server: &Server<Endpoint>, now: Instant) -> Result<()> {
         if self.server_frost.is_over(now) {
             self.server_frost.end(|| server.thaw())?;
             self.server_freezes = self.after(now, plan::SERVER_FREEZES_MS);
@@ -317,7 +321,7 @@ impl<'a> Driver<'a> {
         now + Duration::from_millis(self.rng.random_range(ms))
     }
 
-    fn restart(&mut self, server: Server) -> Result<Server> {
+    fn restart(&mut self, server: Server<Endpoint>) -> Result<Server<Endpoint>> {
         let away = Duration::from_millis(self.rng.random_range(plan::AWAY_MS));
         let is_frozen = std::mem::take(&mut self.server_frost).is_frozen();
         let is_drained = !is_frozen && self.rng.random_bool(plan::DRAINS);

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     io::{self, Write},
-    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +16,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 use super::event_log::{ChaosEvent, EventLog};
-use crate::harness::wire;
+use crate::harness::{
+    endpoint::{Endpoint, Stream},
+    wire,
+};
 
 /// More connections than the server allows, so that honest clients are refused as well.
 const FLOOD: usize = super::plan::MAX_CONNECTIONS + 50;
@@ -33,15 +35,15 @@ pub(crate) struct HostilePeers {
 }
 
 struct Peer {
-    server: SocketAddr,
+    server: Endpoint,
     log: EventLog,
     rng: ChaCha8Rng,
-    kept: VecDeque<TcpStream>,
+    kept: VecDeque<Stream>,
 }
 
 impl HostilePeers {
     /// Starts to attack this server.
-    pub(crate) fn start(server: SocketAddr, seed: u64, log: EventLog) -> Self {
+    pub(crate) fn start(server: Endpoint, seed: u64, log: EventLog) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let mut peer = Peer {
@@ -89,11 +91,11 @@ impl Peer {
 
     /// The header of a frame, and some of it.
     fn half_open(&mut self) -> io::Result<()> {
-        let mut to = self.connect()?;
+        let to = self.connect()?;
         let bytes = self.rng.random_range(1..100_000u32);
-        to.write_all(&bytes.to_be_bytes()[..self.rng.random_range(1..=4)])?;
+        (&to).write_all(&bytes.to_be_bytes()[..self.rng.random_range(1..=4)])?;
         if self.rng.random_bool(0.5) {
-            to.write_all(&vec![b'{'; bytes as usize / 2])?;
+            (&to).write_all(&vec![b'{'; bytes as usize / 2])?;
         }
         self.log.record(ChaosEvent::HalfOpen);
         self.keep(to);
@@ -102,12 +104,12 @@ impl Peer {
 
     /// Asks for 4 MB and reads none of it.
     fn not_read(&mut self) -> io::Result<()> {
-        let mut to = self.connect()?;
-        to.set_write_timeout(Some(PATIENCE))?;
+        let to = self.connect()?;
+        to.set_write_timeout(PATIENCE)?;
         let key = "k".repeat(20_000);
         for number in 0..200 {
             let request = json!({"id": number, "method": "get", "params": {"key": key}});
-            if to
+            if (&to)
                 .write_all(&wire::frame(request.to_string().as_bytes()))
                 .is_err()
             {
@@ -120,22 +122,22 @@ impl Peer {
     }
 
     fn garbage(&mut self) -> io::Result<()> {
-        let mut to = self.connect()?;
+        let to = self.connect()?;
         let mut bytes = vec![0; self.rng.random_range(1..2000)];
         self.rng.fill(&mut bytes[..]);
         if self.rng.random_bool(0.5) {
             bytes = wire::frame(&bytes);
         }
-        to.write_all(&bytes)?;
+        (&to).write_all(&bytes)?;
         self.log.record(ChaosEvent::Garbage);
         Ok(())
     }
 
-    fn connect(&self) -> io::Result<TcpStream> {
-        TcpStream::connect(self.server)
+    fn connect(&self) -> io::Result<Stream> {
+        self.server.connect()
     }
 
-    fn keep(&mut self, connection: TcpStream) {
+    fn keep(&mut self, connection: Stream) {
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::Shutdown,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -21,7 +21,10 @@ use super::{
     event_log::{ChaosEvent, EventLog},
     frame_fault::{Direction, FrameFault},
 };
-use crate::harness::clock::Deadline;
+use crate::harness::{
+    clock::Deadline,
+    endpoint::{Endpoint, Stream},
+};
 
 /// What is read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -40,7 +43,7 @@ pub(crate) type Framing = fn(&[u8]) -> Result<Option<usize>, PumpEnd>;
 #[derive(Clone)]
 pub(crate) struct Proxy {
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     state: Arc<ProxyState>,
 }
 
@@ -57,7 +60,7 @@ pub(crate) struct FaultPlan {
 
 /// What all connections share.
 struct ProxyState {
-    server: SocketAddr,
+    server: Endpoint,
     faults: FaultPlan,
     connections: AtomicU64,
     is_honest: AtomicBool,
@@ -68,8 +71,8 @@ struct Pump {
     state: Arc<ProxyState>,
     direction: Direction,
     rng: ChaCha8Rng,
-    from: TcpStream,
-    to: TcpStream,
+    from: Stream,
+    to: Stream,
     /// What has been read and is not a whole frame yet.
     rest: Vec<u8>,
     /// What may go, gathered for one write.
@@ -91,11 +94,11 @@ impl From<io::Error> for PumpEnd {
 }
 
 impl Proxy {
-    /// Listens on a port that the system chooses, and passes on to `server`.
-    pub(crate) fn start(server: SocketAddr, faults: FaultPlan) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    /// Listens in the way of `server`, and passes on to it.
+    pub(crate) fn start(server: Endpoint, faults: FaultPlan) -> Result<Self> {
+        let (address, listener) = server.listen_beside("proxy.sock")?;
         let proxy = Self {
-            address: listener.local_addr()?,
+            address,
             state: Arc::new(ProxyState {
                 server,
                 faults,
@@ -105,7 +108,10 @@ impl Proxy {
         };
         let state = Arc::clone(&proxy.state);
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            loop {
+                let Ok(client) = listener.accept() else {
+                    continue;
+                };
                 let state = Arc::clone(&state);
                 // Without a server the client sees what it would see without the proxy: an end.
                 thread::spawn(move || state.connect(client));
@@ -121,12 +127,10 @@ impl Proxy {
 }
 
 impl ProxyState {
-    fn connect(self: Arc<Self>, client: TcpStream) -> io::Result<()> {
-        let server = TcpStream::connect(self.server)?;
-        client.set_nodelay(true)?;
-        server.set_nodelay(true)?;
+    fn connect(self: Arc<Self>, client: Stream) -> io::Result<()> {
+        let server = self.server.connect()?;
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        let pump = |direction, from: &TcpStream, to: &TcpStream| -> io::Result<Pump> {
+        let pump = |direction, from: &Stream, to: &Stream| -> io::Result<Pump> {
             let mut rng = ChaCha8Rng::seed_from_u64(self.faults.seed);
             rng.set_stream(2 * number + u64::from(direction == Direction::Down));
             Ok(Pump {
@@ -168,7 +172,7 @@ impl Pump {
     fn pass_on(&mut self) -> Result<(), PumpEnd> {
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
-            let read = self.from.read(&mut chunk)?;
+            let read = (&self.from).read(&mut chunk)?;
             if read == 0 {
                 // What the end of half a frame means, the other side must know.
                 self.out.append(&mut self.rest);
@@ -249,7 +253,7 @@ impl Pump {
     }
 
     fn flush(&mut self) -> Result<(), PumpEnd> {
-        let written = self.to.write_all(&self.out);
+        let written = (&self.to).write_all(&self.out);
         self.out.clear();
         Ok(written?)
     }
@@ -278,6 +282,8 @@ pub(crate) fn record_bytes(bytes: &[u8]) -> Result<Option<usize>, PumpEnd> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{SocketAddr, TcpListener};
+
     use super::*;
     use crate::harness::wire::Wire;
 
@@ -314,10 +320,14 @@ mod tests {
             seed: 1,
             draw,
             framing: frame_bytes,
-            later: DelayQueue::start(server, log.clone()),
+            later: DelayQueue::start(server.into(), log.clone()),
             log,
         };
-        (Proxy::start(server, faults).unwrap(), received)
+        (Proxy::start(server.into(), faults).unwrap(), received)
+    }
+
+    fn connect(proxy: &Proxy) -> Wire {
+        Wire::connect(proxy.address.socket_address()).unwrap()
     }
 
     fn events(proxy: &Proxy) -> Vec<ChaosEvent> {
@@ -337,7 +347,7 @@ mod tests {
     fn an_honest_proxy_changes_nothing() {
         let (proxy, received) = proxy(|_, _, _| FrameFault::Cut(0));
         proxy.be_honest();
-        let mut wire = Wire::connect(proxy.address).unwrap();
+        let mut wire = connect(&proxy);
         for number in 0..300 {
             let body = vec![b'x'; number * 37];
             wire.send(&body).unwrap();
@@ -350,7 +360,7 @@ mod tests {
     #[test]
     fn a_request_may_come_twice_and_a_reply_too() {
         let (proxy, received) = proxy(|_, _, _| FrameFault::Twice);
-        let mut wire = Wire::connect(proxy.address).unwrap();
+        let mut wire = connect(&proxy);
         wire.send(b"{}").unwrap();
         for _ in 0..4 {
             assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
@@ -362,7 +372,7 @@ mod tests {
     #[test]
     fn a_cut_is_the_end_of_both_directions_and_the_frame_is_not_whole() {
         let (proxy, received) = proxy(|_, bytes, _| FrameFault::Cut(bytes - 1));
-        let mut wire = Wire::connect(proxy.address).unwrap();
+        let mut wire = connect(&proxy);
         wire.send(b"{}").unwrap();
         wire.receive(LIMIT).unwrap_err();
         assert_eq!(
@@ -377,7 +387,7 @@ mod tests {
             Direction::Up => FrameFault::Pass,
             Direction::Down => FrameFault::Truncate(bytes / 2),
         });
-        let mut wire = Wire::connect(proxy.address).unwrap();
+        let mut wire = connect(&proxy);
         wire.send(b"{}").unwrap();
         wire.receive(LIMIT).unwrap_err();
         wire.send(b"{}").unwrap();
@@ -388,7 +398,7 @@ mod tests {
     #[test]
     fn what_is_held_back_comes_on_another_connection_and_a_copy_on_both() {
         let (holding, received) = proxy(|_, _, _| FrameFault::HoldBack(Duration::from_secs(3600)));
-        let mut wire = Wire::connect(holding.address).unwrap();
+        let mut wire = connect(&holding);
         wire.send(b"{}").unwrap();
         wire.receive(Duration::from_millis(50)).unwrap_err();
         assert_eq!(received.load(Ordering::SeqCst), 0);
@@ -403,7 +413,7 @@ mod tests {
             Direction::Up => FrameFault::Copy(Duration::from_millis(1)),
             Direction::Down => FrameFault::Pass,
         });
-        let mut wire = Wire::connect(copying.address).unwrap();
+        let mut wire = connect(&copying);
         wire.send(b"{}").unwrap();
         assert_eq!(wire.receive(LIMIT).unwrap(), b"{}");
         await_received(&received, 2);
@@ -412,7 +422,7 @@ mod tests {
     #[test]
     fn honesty_ends_a_stall() {
         let (proxy, received) = proxy(|_, _, _| FrameFault::Stall(Duration::from_secs(3600)));
-        let mut wire = Wire::connect(proxy.address).unwrap();
+        let mut wire = connect(&proxy);
         wire.send(b"{}").unwrap();
         wire.receive(Duration::from_millis(50)).unwrap_err();
         assert_eq!(received.load(Ordering::SeqCst), 0);

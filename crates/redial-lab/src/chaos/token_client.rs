@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -22,6 +21,7 @@ use crate::{
     crash::check::{ClientEnd, History},
     harness::{
         clock,
+        endpoint::Endpoint,
         events::{Call, Outcome},
         process::Process,
         programs::Programs,
@@ -39,7 +39,7 @@ const LIVES: usize = 6;
 pub(crate) struct TokenSetup {
     pub(crate) programs: Programs,
     pub(crate) folder: PathBuf,
-    pub(crate) server: SocketAddr,
+    pub(crate) server: Endpoint,
     /// How it is let in.
     pub(crate) flags: Vec<String>,
     pub(crate) log: EventLog,

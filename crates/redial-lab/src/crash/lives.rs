@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    net::SocketAddr,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::harness::{
     clock,
+    endpoint::Endpoint,
     programs::{self, Programs, Server},
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Outage {
 
 /// The lives of a server so far.
 pub(crate) struct ServerLives<'a> {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     programs: &'a Programs,
     /// What the path of each ledger begins with.
     ledger: PathBuf,
@@ -50,7 +50,7 @@ impl<'a> ServerLives<'a> {
     /// Chooses an address. The ledgers will be `folder/NAME-1.jsonl` and so on.
     pub(crate) fn new(programs: &'a Programs, folder: &Path, name: &str) -> Result<Self> {
         Ok(Self {
-            address: programs::lasting_address()?,
+            address: programs::lasting_address()?.into(),
             programs,
             ledger: folder.join(name),
             ledgers: Vec::new(),
@@ -60,16 +60,21 @@ impl<'a> ServerLives<'a> {
         })
     }
 
+    /// Has all lives listen here.
+    pub(crate) fn at(self, address: Endpoint) -> Self {
+        Self { address, ..self }
+    }
+
     /// Has all lives keep their calls in one store, `folder/NAME.db`, which must not exist yet.
     pub(crate) fn with_store(self, store: Option<IncKind>) -> Self {
         Self { store, ..self }
     }
 
     /// Starts a server with these flags, and an empty ledger if it has no store.
-    pub(crate) fn start(&mut self, flags: &[String]) -> Result<Server> {
+    pub(crate) fn start(&mut self, flags: &[String]) -> Result<Server<Endpoint>> {
         let flags = self.next_life(flags)?;
         self.programs
-            .server_at(self.address, &flags)
+            .server_at(&self.address, &flags)
             .with_context(|| format!("life {} of the server", self.lives))
     }
 
@@ -77,7 +82,7 @@ impl<'a> ServerLives<'a> {
     /// store half open.
     pub(crate) fn start_and_kill(&mut self, flags: &[String], after: Duration) -> Result<()> {
         let flags = self.next_life(flags)?;
-        self.programs.kill_young(self.address, &flags, after)
+        self.programs.kill_young(&self.address, &flags, after)
     }
 
     /// These flags, with those of the files of one more life.
@@ -124,7 +129,7 @@ impl<'a> ServerLives<'a> {
         young: Option<Duration>,
         away: Duration,
         flags: &[String],
-    ) -> Result<Server> {
+    ) -> Result<Server<Endpoint>> {
         let from_us = clock::unix_us();
         end()?;
         thread::sleep(away);

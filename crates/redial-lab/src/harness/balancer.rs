@@ -1,9 +1,9 @@
-//! A TCP balancer in front of a server. It accepts whether or not its backend is up, as those of
+//! A balancer of connections in front of a server. It accepts whether or not its backend is up, as those of
 //! clouds and container platforms do, so that an open connection says nothing about the server.
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::Shutdown,
     ops::Range,
     sync::{
         Arc,
@@ -13,11 +13,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::clock::Deadline;
+use super::{
+    clock::Deadline,
+    endpoint::{Endpoint, Stream},
+};
 
 /// How late a backend takes a connection, in milliseconds.
 const LATE_MS: Range<u64> = 300..1600;
@@ -72,13 +75,13 @@ impl Trick {
 #[derive(Clone)]
 pub(crate) struct Balancer {
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     state: Arc<BalancerState>,
 }
 
 /// What all connections share.
 struct BalancerState {
-    backend: SocketAddr,
+    backend: Endpoint,
     seed: u64,
     connections: AtomicU64,
     is_prompt: AtomicBool,
@@ -87,15 +90,15 @@ struct BalancerState {
 }
 
 impl Balancer {
-    /// Listens on a port that the system chooses, before this backend.
+    /// Listens in the way of this backend.
     pub(crate) fn start(
-        backend: SocketAddr,
+        backend: Endpoint,
         seed: u64,
         observe: impl Fn(Trick) + Send + Sync + 'static,
     ) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+        let (address, listener) = backend.listen_beside("balancer.sock")?;
         let balancer = Self {
-            address: listener.local_addr()?,
+            address,
             state: Arc::new(BalancerState {
                 backend,
                 seed,
@@ -106,7 +109,10 @@ impl Balancer {
         };
         let state = Arc::clone(&balancer.state);
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            loop {
+                let Ok(client) = listener.accept() else {
+                    continue;
+                };
                 let state = Arc::clone(&state);
                 // An error is that of a connection which is gone already.
                 thread::spawn(move || state.serve(client));
@@ -131,20 +137,20 @@ fn without_backend(rng: &mut impl Rng) -> Trick {
 }
 
 impl BalancerState {
-    fn serve(&self, client: TcpStream) -> io::Result<()> {
+    fn serve(&self, client: Stream) -> io::Result<()> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(self.connections.fetch_add(1, Ordering::Relaxed));
         if rng.random_bool(LATE) && !self.is_prompt() {
             (self.observe)(Trick::Late);
             self.wait(&mut rng, LATE_MS);
         }
-        if let Ok(backend) = TcpStream::connect(self.backend) {
+        if let Ok(backend) = self.backend.connect() {
             return pass_on(&client, &backend);
         }
         let trick = without_backend(&mut rng);
         (self.observe)(trick);
         match trick {
-            Trick::Reset => reset(&client),
+            Trick::Reset => client.reset_on_close(),
             Trick::Held => self.hold(&client, &mut rng),
             Trick::Closed | Trick::Late => client.shutdown(Shutdown::Write),
         }
@@ -162,27 +168,17 @@ impl BalancerState {
     }
 
     /// Keeps the connection. Then the backend gets what has come on it, if it is up by now.
-    fn hold(&self, client: &TcpStream, rng: &mut impl Rng) -> io::Result<()> {
+    fn hold(&self, client: &Stream, rng: &mut impl Rng) -> io::Result<()> {
         self.wait(rng, HELD_MS);
-        match TcpStream::connect(self.backend) {
+        match self.backend.connect() {
             Ok(backend) => pass_on(client, &backend),
-            Err(_) => reset(client),
+            Err(_) => client.reset_on_close(),
         }
     }
 }
 
-/// Closes the connection as a kernel does that doesn't know it.
-fn reset(client: &TcpStream) -> io::Result<()> {
-    #[cfg(unix)]
-    rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO))?;
-    let _ = client;
-    Ok(())
-}
-
 /// Passes bytes on in both directions, until both have ended.
-fn pass_on(client: &TcpStream, backend: &TcpStream) -> io::Result<()> {
-    client.set_nodelay(true)?;
-    backend.set_nodelay(true)?;
+fn pass_on(client: &Stream, backend: &Stream) -> io::Result<()> {
     thread::scope(|scope| {
         scope.spawn(|| pump(client, backend));
         pump(backend, client);
@@ -190,7 +186,7 @@ fn pass_on(client: &TcpStream, backend: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn pump(mut from: &TcpStream, mut to: &TcpStream) {
+fn pump(mut from: &Stream, mut to: &Stream) {
     let mut chunk = vec![0; CHUNK_BYTES];
     let ended = loop {
         match from.read(&mut chunk) {
@@ -211,7 +207,10 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{
+        net::{SocketAddr, TcpListener, TcpStream},
+        sync::Mutex,
+    };
 
     use super::*;
     use crate::harness::programs::lasting_address;
@@ -223,11 +222,14 @@ mod tests {
         let seen = Arc::<Mutex<Vec<Trick>>>::default();
         let tricks = Arc::clone(&seen);
         let observe = move |trick| tricks.lock().unwrap().push(trick);
-        (Balancer::start(backend, seed, observe).unwrap(), seen)
+        (
+            Balancer::start(backend.into(), seed, observe).unwrap(),
+            seen,
+        )
     }
 
     fn connect(balancer: &Balancer) -> TcpStream {
-        let stream = TcpStream::connect(balancer.address).unwrap();
+        let stream = TcpStream::connect(balancer.address.socket_address()).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream
     }

@@ -1,16 +1,18 @@
 //! Starting the example programs.
 
 use std::{
-    env,
+    env, fmt,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process, thread,
+    process,
+    str::FromStr,
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 
-use super::{events::Summary, process::Process};
+use super::{endpoint::Endpoint, events::Summary, process::Process};
 
 /// How long a program may take from its start to its first line.
 const START: Duration = Duration::from_secs(20);
@@ -23,11 +25,11 @@ pub(crate) struct Programs {
     folder: PathBuf,
 }
 
-/// A running `counter-server` on a port of its own.
-pub(crate) struct Server {
+/// A running `counter-server`, on a port of its own unless it was given an endpoint.
+pub(crate) struct Server<A = SocketAddr> {
     process: Process,
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: A,
 }
 
 /// A running `counter-client`.
@@ -41,11 +43,22 @@ impl Programs {
 
     /// Starts a server on a port that the system chooses, and waits until it listens.
     pub(crate) fn server(&self, args: &[String]) -> Result<Server> {
-        self.server_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), args)
+        self.start_server(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), args)
     }
 
-    /// Starts a server at this address and waits until it listens.
-    pub(crate) fn server_at(&self, address: SocketAddr, args: &[String]) -> Result<Server> {
+    /// Starts a server here and waits until it listens.
+    pub(crate) fn server_at(
+        &self,
+        endpoint: &Endpoint,
+        args: &[String],
+    ) -> Result<Server<Endpoint>> {
+        self.start_server(endpoint, args)
+    }
+
+    fn start_server<A>(&self, address: &A, args: &[String]) -> Result<Server<A>>
+    where
+        A: fmt::Display + FromStr,
+    {
         let mut all = vec!["--listen".to_owned(), address.to_string()];
         all.extend_from_slice(args);
         let process = Process::start("counter-server", self.program("counter-server"), &all)?;
@@ -56,7 +69,7 @@ impl Programs {
     /// Starts a server and kills it so long after, whether it listens by then or not.
     pub(crate) fn kill_young(
         &self,
-        address: SocketAddr,
+        address: &Endpoint,
         args: &[String],
         after: Duration,
     ) -> Result<()> {
@@ -100,7 +113,7 @@ impl Programs {
         &self,
         mut flags: Vec<String>,
         prefix: &str,
-        server: SocketAddr,
+        server: &Endpoint,
         file: &Path,
     ) -> Result<Client> {
         for (flag, value) in [
@@ -173,7 +186,7 @@ impl Client {
     }
 }
 
-impl Server {
+impl<A> Server<A> {
     /// Lets it drain and end, so that its event file is complete.
     pub(crate) fn stop(self) -> Result<()> {
         self.process.stop(DRAIN)
@@ -201,7 +214,7 @@ impl Server {
 }
 
 /// The address in the first line of a program that was just started.
-pub(crate) fn listening(process: &Process) -> Result<SocketAddr> {
+pub(crate) fn listening<A: FromStr>(process: &Process) -> Result<A> {
     let line = process.line(START)?;
     let address = line.strip_prefix("listening on ");
     let address = address.and_then(|address| address.parse().ok());

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::harness::{
     clock::Deadline,
+    endpoint::Endpoint,
     programs::{self, Client, Programs, Server},
 };
 
@@ -92,9 +93,9 @@ impl Recorder<'_> {
             server.with_context(|| format!("life {life} of the server"))
         };
         let mut server = start(0)?;
-        let mut clients = [self.client(address, "s", &[])?, {
+        let mut clients = [self.client(&address.into(), "s", &[])?, {
             self.client(
-                address,
+                &address.into(),
                 "p",
                 &["--no-sessions", "--resend-window-ms", "600000"],
             )?
@@ -150,7 +151,7 @@ impl Recorder<'_> {
         flags
     }
 
-    fn client(&self, server: std::net::SocketAddr, prefix: &str, more: &[&str]) -> Result<Client> {
+    fn client(&self, server: &Endpoint, prefix: &str, more: &[&str]) -> Result<Client> {
         let calls = self.calls.to_string();
         let flags = [
             ("--calls", &*calls),

@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io::Read,
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +17,7 @@ use crate::{
     },
     harness::{
         clock::Deadline,
+        endpoint::Endpoint,
         events,
         programs::{Client, Programs},
     },
@@ -40,7 +40,7 @@ impl Clients {
         programs: &Programs,
         plan: &RestartPlan,
         folder: &Path,
-        server: SocketAddr,
+        server: &Endpoint,
     ) -> Result<Self> {
         let clients = (0..plan.clients).map(|number| {
             let prefix = format!("client{number}");

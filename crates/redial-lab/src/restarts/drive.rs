@@ -54,10 +54,10 @@ pub(crate) fn drive(
     let observed = Arc::clone(&tricks);
     let observe = move |trick| lock(&observed).push(trick);
     let balancer = (plan.is_balanced)
-        .then(|| Balancer::start(lives.address, plan.seed, observe))
+        .then(|| Balancer::start(lives.address.clone(), plan.seed, observe))
         .transpose()?;
-    let address = balancer.map_or(lives.address, |balancer| balancer.address);
-    let mut clients = Clients::start(programs, plan, folder, address)?;
+    let address = balancer.map_or_else(|| lives.address.clone(), |balancer| balancer.address);
+    let mut clients = Clients::start(programs, plan, folder, &address)?;
     for kill in 1..=plan.kills {
         let share = plan.total() * kill as u64 / (plan.kills as u64 + 1);
         if !run_until(share, &mut clients, deadline, bar)? {
