@@ -27,6 +27,8 @@ enum Task {
     Chaos(Forwarded),
     /// What ten thousand idle connections, half-open frames and unread replies cost the others.
     Hostile(Forwarded),
+    /// What one principal that takes all it may get leaves to another.
+    Fairness(Forwarded),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(Forwarded),
     /// Power cuts, rebuilt from the system calls of a server with a store.
@@ -66,6 +68,7 @@ impl Task {
             Self::Restarts(flags) => flags.experiment("restarts"),
             Self::Chaos(flags) => flags.experiment("chaos"),
             Self::Hostile(flags) => flags.experiment("hostile"),
+            Self::Fairness(flags) => flags.experiment("fairness"),
             Self::Memory(flags) => flags.experiment("memory"),
             Self::Power(flags) => flags.experiment("power"),
             Self::Bench(flags) => flags.experiment("bench"),

@@ -2,7 +2,6 @@
 //! a well-behaved client, and the server in memory.
 
 mod crowd;
-mod descriptors;
 
 use std::{path::Path, time::Duration};
 
@@ -16,8 +15,10 @@ use crate::{
     harness::{
         clock::Deadline,
         command_line::words,
+        descriptors,
         events::Summary,
         flags::{ROUNDS, whole},
+        percentiles::Percentiles,
         programs::{Programs, Server},
         progress,
     },
@@ -71,14 +72,6 @@ pub(crate) struct HostileResults {
     /// How often the server closed a half-open frame or an unread connection, which came again.
     renewed: u64,
     problems: Vec<String>,
-}
-
-/// Of the rounds of one kind.
-#[derive(Serialize)]
-struct Percentiles {
-    p50_us: f64,
-    p99_us: f64,
-    p99_us_of_each_round: Vec<f64>,
 }
 
 /// The measurement of the well-behaved client.
@@ -205,23 +198,6 @@ impl Measurement<'_> {
             last = now;
         }
         Ok(last)
-    }
-}
-
-impl Percentiles {
-    fn of(rounds: &[Summary]) -> Self {
-        let median = |mut values: Vec<f64>| {
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        let latencies = rounds.iter().map(|summary| summary.latency_us);
-        let p50 = latencies.clone().filter_map(|latency| latency.p50);
-        let p99: Vec<_> = latencies.filter_map(|latency| latency.p99).collect();
-        Self {
-            p50_us: median(p50.collect()),
-            p99_us: median(p99.clone()),
-            p99_us_of_each_round: p99,
-        }
     }
 }
 

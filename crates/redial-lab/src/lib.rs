@@ -9,6 +9,7 @@ mod chaos;
 mod crash;
 mod demo;
 mod experiment;
+mod fairness;
 mod harness;
 mod hostile;
 mod memory;
@@ -37,6 +38,8 @@ enum Command {
     Chaos(Flags<chaos::Chaos>),
     /// What ten thousand idle connections, half-open frames and unread replies cost the others.
     Hostile(Flags<hostile::Hostile>),
+    /// What one principal that takes all it may get leaves to another: latencies and refusals.
+    Fairness(Flags<fairness::Fairness>),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(Flags<memory::Memory>),
     /// What power cuts leave of a store, rebuilt from a server's system calls at many points.
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Restarts(flags) => conduct(&flags),
         Command::Chaos(flags) => conduct(&flags),
         Command::Hostile(flags) => conduct(&flags),
+        Command::Fairness(flags) => conduct(&flags),
         Command::Memory(flags) => conduct(&flags),
         Command::Power(flags) => conduct(&flags),
         Command::Bench(flags) => conduct(&flags),
@@ -96,6 +100,7 @@ mod tests {
                 "a whole number from 1 to 86400",
             ),
             (&["hostile", "--rounds", "x"], "--rounds"),
+            (&["fairness", "--calls", "1"], "from 100 to 1000000"),
             (&["power", "--cuts", "0"], "a whole number from 1 to 100000"),
             (&["bench", "--rounds", "0"], "a whole number from 1 to 99"),
             (&["bench", "--seconds", "0"], "seconds from 0.1 to 60"),

@@ -5,7 +5,7 @@ use anyhow::Result;
 /// Raises the soft limit to the hard one, which the programs started later inherit; returns how many
 /// there are then.
 #[cfg(unix)]
-pub(super) fn raise() -> Result<u64> {
+pub(crate) fn raise() -> Result<u64> {
     use anyhow::Context;
     use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -17,7 +17,7 @@ pub(super) fn raise() -> Result<u64> {
 
 /// Elsewhere sockets are not counted as files.
 #[cfg(not(unix))]
-pub(super) fn raise() -> Result<u64> {
+pub(crate) fn raise() -> Result<u64> {
     Ok(u64::MAX)
 }
 

@@ -1,0 +1,30 @@
+//! Percentiles of a client's calls over several rounds.
+
+use serde::Serialize;
+
+use super::events::Summary;
+
+/// In microseconds, the median of all rounds, so that one bad round does not count.
+#[derive(Serialize)]
+pub(crate) struct Percentiles {
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    p99_us_of_each_round: Vec<f64>,
+}
+
+impl Percentiles {
+    pub(crate) fn of(rounds: &[Summary]) -> Self {
+        let median = |mut values: Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let latencies = rounds.iter().map(|summary| summary.latency_us);
+        let p50 = latencies.clone().filter_map(|latency| latency.p50);
+        let p99: Vec<_> = latencies.filter_map(|latency| latency.p99).collect();
+        Self {
+            p50_us: median(p50.collect()),
+            p99_us: median(p99.clone()),
+            p99_us_of_each_round: p99,
+        }
+    }
+}
