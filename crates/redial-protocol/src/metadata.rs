@@ -211,10 +211,11 @@ impl Serialize for Metadata {
 /// Reads no further than to the first entry that is one too many.
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MetadataVisitor)
+        deserializer.deserialize_any(MetadataVisitor)
     }
 }
 
+/// Nor does this repeat what stands in place of all of it.
 struct MetadataVisitor;
 
 impl<'de> Visitor<'de> for MetadataVisitor {
@@ -238,6 +239,26 @@ impl<'de> Visitor<'de> for MetadataVisitor {
             metadata.insert(&key, &value).map_err(A::Error::custom)?;
         }
         Ok(metadata)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Metadata, E> {
+        Err(no("object", &self))
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Metadata, E> {
+        Err(no("object", &self))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Metadata, E> {
+        Err(no("object", &self))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Metadata, E> {
+        Err(no("object", &self))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Metadata, E> {
+        Err(no("object", &self))
     }
 }
 
@@ -268,24 +289,26 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 
     fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Text<'de>, E> {
-        Err(not_a_string(&self))
+        Err(no("string", &self))
     }
 
     fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Text<'de>, E> {
-        Err(not_a_string(&self))
+        Err(no("string", &self))
     }
 
     fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Text<'de>, E> {
-        Err(not_a_string(&self))
+        Err(no("string", &self))
     }
 
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Text<'de>, E> {
-        Err(not_a_string(&self))
+        Err(no("string", &self))
     }
 }
 
-fn not_a_string<E: serde::de::Error>(expected: &TextVisitor) -> E {
-    E::invalid_type(serde::de::Unexpected::Other("no string"), expected)
+/// What was found is not repeated.
+fn no<E: serde::de::Error>(what: &str, expected: &dyn serde::de::Expected) -> E {
+    let found = format!("no {what}");
+    E::invalid_type(serde::de::Unexpected::Other(&found), expected)
 }
 
 #[cfg(test)]
@@ -345,6 +368,22 @@ mod tests {
             let error = read(&format!(r#"{{"pin":{value}}}"#)).unwrap_err();
             assert!(error.contains("expected a string"), "{error}");
             assert!(!error.contains("1234"), "{error}");
+        }
+        for all in [
+            r#""Bearer 12345678""#,
+            "12345678",
+            "-12345678",
+            "1234.5678",
+            "true",
+            "null",
+            "[12345678]",
+        ] {
+            let error = read(all).unwrap_err();
+            assert!(error.contains("expected an object"), "{error}");
+            assert!(
+                !error.contains("1234") && !error.contains("true"),
+                "{error}"
+            );
         }
         let metadata = read(r#"{"token":"secret","tenant":"acme"}"#).unwrap();
         assert_eq!(format!("{metadata:?}"), r#"{"token", "tenant"}"#);
