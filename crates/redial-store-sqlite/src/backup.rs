@@ -21,7 +21,12 @@ pub(crate) fn write(readers: &Readers, path: &Path) -> Result<()> {
     part.push(".part");
     let part = Path::new(&part);
     is_free(path)?;
-    let made = OpenOptions::new().write(true).create_new(true).open(part);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    // Outcomes are their callers' alone.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let made = options.open(part);
     made.map_err(|error| {
         let why = format!("{error}; it belongs to a copy that is being written, or was cut off");
         failed(part, &why)

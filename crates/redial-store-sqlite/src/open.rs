@@ -66,6 +66,7 @@ pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable,
         check_application(path)?;
         sync_log(path, options)?;
     }
+    create_private(path).map_err(|error| OpenError::io(path, error))?;
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
     set_up(&connection, path, options)?;
     let sqlite = |error| OpenError::sqlite(path, error);
@@ -85,6 +86,19 @@ pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable,
         guard,
         table,
     })
+}
+
+/// Makes an empty file that only its owner reads, unless there is one: outcomes are their callers' alone.
+/// SQLite gives its log the same permissions.
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a file that was open before, to find out whether it can be used again. It is never made anew.

@@ -49,6 +49,29 @@ fn a_second_store_is_told_who_has_the_file() {
     SqliteStore::open(folder.file("it.db")).unwrap();
 }
 
+/// Kind: what is one caller's can be read by others. Instance: the file, its log and a copy of it, made with
+/// what permissions the shell leaves.
+#[cfg(unix)]
+#[test]
+fn a_new_file_is_its_owners_alone_and_one_that_was_opened_to_others_stays_so() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Workbench::new(SqliteStore::options());
+    let copy = bench.folder.file("copy.db");
+    bench.store.backup_to(&copy).unwrap();
+    let log = bench.folder.file("it.db-wal");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for path in [bench.file(), log, copy] {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    let file = bench.file();
+    let Workbench { store, folder, .. } = bench;
+    drop(store);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let _store = SqliteStore::open(&file).unwrap();
+    assert_eq!(mode(&file), 0o640);
+    drop(folder);
+}
+
 #[test]
 fn another_process_is_named() {
     let folder = Folder::new();
