@@ -49,7 +49,7 @@ impl UnixSource {
             return Ok(socket.listen(BACKLOG)?.into());
         }
         // Of two servers that begin at once, neither takes the file of the other for a stale one.
-        let _lock = lock_folder(path).await?;
+        let _lock = lock_folder(path).await;
         remove_stale(path).await?;
         socket.bind(path)?;
         let file = SocketFile::of(path)?;
@@ -171,25 +171,23 @@ fn abstract_name(_: &tokio::net::unix::SocketAddr) -> Option<String> {
     None
 }
 
-/// Keeps other servers from binding in the same folder meanwhile. A folder that can't be opened is
-/// not locked.
-async fn lock_folder(path: &Path) -> io::Result<Option<File>> {
+/// Keeps other servers from binding in the same folder meanwhile. A folder that can't be opened, or that
+/// another program keeps locked, is not locked.
+async fn lock_folder(path: &Path) -> Option<File> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let Ok(folder) = File::open(folder) else {
-        return Ok(None);
-    };
+    let folder = File::open(folder).ok()?;
     for _ in 0..LOCK_TRIES {
         match folder.try_lock() {
-            Ok(()) => return Ok(Some(folder)),
-            Err(TryLockError::Error(_)) => return Ok(None),
+            Ok(()) => return Some(folder),
+            Err(TryLockError::Error(_)) => return None,
             Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
         }
     }
-    let text = "another program holds a lock on its folder";
-    Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+    // No server that begins takes so long. Whoever can read the folder can lock it.
+    None
 }
 
 /// Removes the file of a socket on which nothing listens.

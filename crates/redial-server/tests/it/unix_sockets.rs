@@ -190,3 +190,15 @@ async fn who_connects_is_known_by_the_number_of_its_user_where_that_is_asked_for
         assert_eq!(reply, format!(r#"{{"id":1,"result":{expected}}}"#));
     }
 }
+
+/// Kind: what any process of the machine may do keeps a server from starting. Instance: a lock on the
+/// folder, for which it is enough to read it.
+#[tokio::test(start_paused = true)]
+async fn a_lock_on_the_folder_delays_a_server_and_no_more() {
+    let folder = Folder::new();
+    let lock = fs::File::open(&folder.0).unwrap();
+    lock.lock().unwrap();
+    let before = crate::common::now();
+    server().bind_unix(folder.socket()).await.unwrap();
+    assert!(before.elapsed() < std::time::Duration::from_secs(3));
+}
