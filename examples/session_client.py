@@ -370,7 +370,7 @@ class Client:
         call.open.remove(refused)
         if error["code"] in (-32001, -32006) and not call.final:
             call.not_before = now() + (datum(error, "retry_after_ms") or 0) / 1000
-            if error["code"] == -32006 and not call.open:
+            if error["code"] == -32006 and not call.open and not datum(error, "retry_after_ms"):
                 self._drop()
             return True
         if error["code"] == -32007 or not call.open:

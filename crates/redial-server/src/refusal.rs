@@ -298,20 +298,28 @@ pub(crate) fn shutting_down() -> ErrorObject {
     ErrorObject::raised(ErrorCode::SHUTTING_DOWN, detail)
 }
 
-/// Nothing can be recorded, so nothing new is run.
+/// How much of what a store says is sent, in bytes: what to do stands behind the name of a file.
+const MAX_STORE_BYTES: usize = 1024;
+
+/// How soon a request may be sent again that the store had no room for.
+const STORE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Nothing can be recorded, so nothing new is run. Unlike a server that shuts down, this one asks for the
+/// next attempt itself, by `retry_after_ms`. What the store says names its place and what to do.
 pub(crate) fn store_unavailable(why: &str) -> ErrorObject {
-    let detail = format!(
-        "the store takes no calls: {}; the call was not executed",
-        cut(why)
-    );
-    ErrorObject::raised(ErrorCode::SHUTTING_DOWN, detail)
+    let why = &why[..why.floor_char_boundary(MAX_STORE_BYTES)];
+    let detail = format!("the store takes no calls: {why}; this request was not executed");
+    let mut error = ErrorObject::raised(ErrorCode::SHUTTING_DOWN, detail)
+        .with_retry_after_ms(STORE_PAUSE.as_millis() as u64);
+    "Store unavailable".clone_into(&mut error.message);
+    error
 }
 
 /// The store failed at a moment when the call may have become durable.
 pub(crate) fn store_uncertain(why: &str) -> ErrorObject {
     let detail = format!(
         "the store failed while it recorded the call, which may be on record: {}",
-        cut(why)
+        &why[..why.floor_char_boundary(MAX_STORE_BYTES)]
     );
     ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, detail)
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use redial_client::{Client, Executed};
+use redial_client::{Client, Config, Executed};
 use redial_examples::methods::{Get, GetParams, Inc, IncParams};
 use redial_store_sqlite::rusqlite::Connection;
 
@@ -253,6 +253,53 @@ fn fill(ballast: &Path) {
     }
 }
 
+/// Clients that connect while the disk is full: one with a session, one with plain ids.
+#[cfg(target_os = "linux")]
+struct Newcomers([Client; 2]);
+
+#[cfg(target_os = "linux")]
+impl Newcomers {
+    /// Their queries are answered, and their mutations hear why not.
+    async fn come(server: &CounterServer) -> Self {
+        let plain = Client::builder().config(Config {
+            sessions: false,
+            ..Config::default()
+        });
+        let plain = plain.connect(server.address.as_str()).await.unwrap();
+        let clients = [connect(server).await, plain];
+        for client in &clients {
+            let get = client.call::<Get>(GetParams {
+                key: "k7".to_owned(),
+            });
+            assert_eq!(get.await.unwrap().value, 1);
+            let key = "x".repeat(20_000);
+            let call = client.call::<Inc>(inc(&key)).max_attempts(2);
+            let error = call.deadline(Duration::from_secs(1)).await.unwrap_err();
+            assert_eq!(error.executed(), Executed::No, "{error}");
+            let error = error.to_string();
+            for words in ["calls.db", "full", "make room", "Store unavailable"] {
+                assert!(error.contains(words), "{error}");
+            }
+        }
+        Self(clients)
+    }
+
+    /// There is room: each makes a call, which it may wait for. Returns the counters.
+    async fn stay(self) -> BTreeMap<String, i64> {
+        let mut counters = BTreeMap::new();
+        for (number, client) in self.0.into_iter().enumerate() {
+            let key = format!("newcomer {number}");
+            let call = client.call::<Inc>(inc(&key)).max_attempts(1000);
+            let call = call.deadline(Duration::from_secs(60));
+            assert_eq!(call.await.unwrap().value, 1);
+            let opened = client.stats().sessions_opened;
+            assert_eq!(opened, u64::from(number == 0), "sessions");
+            counters.insert(key, 1);
+        }
+        counters
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 #[ignore = "run by another test"]
@@ -296,6 +343,7 @@ async fn on_a_small_disk() {
         })
     };
     assert_eq!(get("k7").await.unwrap().value, 1, "queries go on");
+    let newcomers = Newcomers::come(&server).await;
     // A call that is made on the full disk, and waits for room.
     let key = format!("late {}", "x".repeat(20_000));
     let late = client
@@ -305,6 +353,7 @@ async fn on_a_small_disk() {
     let (late, ()) = tokio::join!(late, async { fs::remove_file(&ballast).unwrap() });
     assert_eq!(late.unwrap().value, 1);
     expected.insert(key, 1);
+    expected.extend(newcomers.stay().await);
     drop(server);
     assert_eq!(effects(&file), expected);
     let server = start(&file);

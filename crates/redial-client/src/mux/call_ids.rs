@@ -86,7 +86,11 @@ impl Mux {
         if call.flags.is_notification || call.id != CallId::Unassigned {
             return true;
         }
-        if self.links[link].is_plain || !self.sessions.are_wanted {
+        let call_flags = call.flags;
+        let needs_session = self.sessions.are_wanted && !self.links[link].is_plain;
+        let may_go_without =
+            !needs_session || call_flags.needs_no_record() && self.is_session_put_off(link);
+        if may_go_without {
             let id = self.random_call_id();
             // It may be queued for a number elsewhere, which it must not get any more: under
             // another id it would be another call.

@@ -45,6 +45,8 @@ pub(super) struct PendingHello {
     pub(super) first_serial: u64,
     pub(super) unanswered: u32,
     pub(super) refusals: u32,
+    /// The server has no session for the client now.
+    pub(super) is_put_off: bool,
     /// When to ask again.
     pub(super) again_at: Instant,
 }

@@ -18,7 +18,7 @@ use crate::{
     cause::Cause,
     clock::after,
     inline_bytes::InlineBytes,
-    policy::classify::{Verdict, classify},
+    policy::classify::{Verdict, classify, is_leaving},
     report::AttemptEnd,
 };
 
@@ -238,7 +238,7 @@ impl Mux {
             return;
         };
         let was_waited_for = attempt.ended.is_none();
-        let is_leaving = error.code == ErrorCode::SHUTTING_DOWN;
+        let is_leaving = is_leaving(&error);
         attempt.state = match verdict {
             Verdict::Busy { .. } => AttemptState::Orphaned,
             _ => AttemptState::Void,

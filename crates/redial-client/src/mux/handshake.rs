@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cause::Cause,
     clock::after,
-    policy::classify::{Verdict, classify},
+    policy::classify::{Verdict, classify, is_leaving},
     report::AttemptEnd,
 };
 
@@ -127,6 +127,7 @@ impl Mux {
             first_serial: self.sessions.serial,
             unanswered: 1,
             refusals: 0,
+            is_put_off: false,
             again_at: after(now, self.hello_timeout),
         });
         self.write_hello(attach, out);
@@ -216,11 +217,15 @@ impl Mux {
             && let Verdict::Again { no_sooner_than } | Verdict::Busy { no_sooner_than } =
                 classify(error)
         {
-            if error.code == ErrorCode::SHUTTING_DOWN {
+            let is_leaving = is_leaving(error);
+            if is_leaving {
                 self.send_no_more(link);
             }
             self.sessions.refusal = Some(Cause::Server(error.clone()));
             self.postpone_hello(link, no_sooner_than, now);
+            if !is_leaving {
+                self.let_queries_go(link);
+            }
             self.bound_retention();
             return Ok(());
         }
@@ -303,11 +308,37 @@ impl Mux {
         self.sessions.refusal.clone().filter(|_| is_waiting)
     }
 
+    /// The server has no session for the client now, such as one whose disk is full. Queries need none.
+    fn let_queries_go(&mut self, number: usize) {
+        if let Some(hello) = &mut self.links[number].hello
+            && hello.attach.is_none()
+        {
+            hello.is_put_off = true;
+            self.wake_waiting_queries();
+        }
+    }
+
+    /// Whether the server has no session for the client now, and this link is one to it.
+    pub(super) fn is_session_put_off(&self, link: usize) -> bool {
+        let Some(opener) = self
+            .sessions
+            .opener
+            .filter(|_| self.sessions.current.is_none())
+        else {
+            return false;
+        };
+        let is_put_off = self.links[opener]
+            .hello
+            .is_some_and(|hello| hello.is_put_off);
+        is_put_off && (link == opener || !self.links[link].is_barred())
+    }
+
     /// The server has no time for a hello now.
     fn postpone_hello(&mut self, link: usize, no_sooner_than: Duration, now: Instant) {
         let backoff = self.hello_backoff;
         if let Some(hello) = &mut self.links[link].hello {
             hello.refusals += 1;
+            hello.is_put_off = false;
             hello.unanswered = 0;
             let pause = backoff.ceiling(hello.refusals).max(no_sooner_than);
             hello.again_at = after(now, pause);

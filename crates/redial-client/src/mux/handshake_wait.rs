@@ -16,6 +16,23 @@ impl Mux {
         }
     }
 
+    /// Wakes the queries that wait for some link's handshake: they may go without a session.
+    pub(super) fn wake_waiting_queries(&mut self) {
+        let Self {
+            links,
+            calls,
+            wakers,
+            ..
+        } = self;
+        for key in links.iter().flat_map(|link| &link.waiting) {
+            if let Some(call) = calls.get_mut(*key)
+                && call.flags.needs_no_record()
+            {
+                wakers.extend(call.waker.take());
+            }
+        }
+    }
+
     /// The call waits to know whether the link's server has sessions.
     pub(super) fn wait_for_handshake(&mut self, link: usize, key: Key, now: Instant) {
         let Self { links, calls, .. } = self;

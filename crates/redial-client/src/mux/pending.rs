@@ -40,6 +40,13 @@ pub(crate) enum CallId {
     Session(SessionCall),
 }
 
+impl CallFlags {
+    /// Whether it may be sent under any id, also before the client has a session.
+    pub(super) fn needs_no_record(self) -> bool {
+        self.is_query && !self.is_reservation && !self.is_bound
+    }
+}
+
 impl CallId {
     pub(crate) fn uuid(self) -> Option<Uuid> {
         match self {

@@ -37,6 +37,12 @@ pub(crate) fn classify(error: &ErrorObject) -> Verdict {
     }
 }
 
+/// Whether the server is about to stop, so that the connection takes nothing more. One that has no room in
+/// its store for now says when to ask again.
+pub(crate) fn is_leaving(error: &ErrorObject) -> bool {
+    error.code == ErrorCode::SHUTTING_DOWN && error.retry_after_ms().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

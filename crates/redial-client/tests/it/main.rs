@@ -10,6 +10,7 @@ mod encrypted;
 mod foreign_objects;
 mod forgetting;
 mod frozen_clients;
+mod full_servers;
 mod handlers_errors;
 mod hedging;
 mod hellos;

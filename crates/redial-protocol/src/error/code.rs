@@ -46,7 +46,8 @@ impl ErrorCode {
     pub const OUTCOME_UNKNOWN: Self = Self(-32004);
     /// -32005: the caller has not said who it is. Not executed.
     pub const UNAUTHENTICATED: Self = Self(-32005);
-    /// -32006: the server is about to stop. Not executed; may be tried elsewhere or later.
+    /// -32006: the server is about to stop, or its store takes nothing now, which it says with
+    /// `retry_after_ms`. Not executed; may be tried elsewhere or later.
     pub const SHUTTING_DOWN: Self = Self(-32006);
     /// -32007: the call never runs again. Either its caller has acknowledged it, and what happened to it
     /// is forgotten (executed: unknown), or it was fenced or cancelled before it started (not

@@ -15,7 +15,7 @@ use crate::{
     gate::Purpose,
     never::{fence_failed, on_runtime},
     refusal,
-    store::Done,
+    store::{Done, StoreError},
     table::{Cancelled, Resolved, Session},
     waiter::{NEVER, ReplyKind, Waiter},
 };
@@ -157,7 +157,14 @@ impl Dispatcher<'_> {
             return;
         };
         self.shared.forget_sessions();
-        let done = self.when_durable(waiter, move |()| (outcome, ReplyKind::Reply));
+        let answer = self.when_durable(waiter, move |()| (outcome, ReplyKind::Reply));
+        let (opened, shared) = (Arc::clone(&session), Arc::clone(self.shared));
+        let done = Box::new(move |kept: Result<(), StoreError>| {
+            if kept.is_err() {
+                shared.table.sessions.abandon(&opened);
+            }
+            answer(kept);
+        });
         store.open_session(session.id(), session.owner(), done);
         self.scratch.has_stored = true;
     }
@@ -198,6 +205,13 @@ impl Dispatcher<'_> {
         if self.shared.is_draining() {
             return Err(refusal::shutting_down());
         }
+        if let Some(problem) = self.shared.store.as_ref().and_then(|store| store.problem()) {
+            return Err(refusal::store_unavailable(&problem.message));
+        }
+        // Those that the store could not keep meanwhile: no client has heard of them.
+        self.scratch
+            .sessions
+            .retain(|attached| !attached.session().is_unkept());
         if self.scratch.sessions.len() >= MAX_SESSIONS {
             return Err(refusal::connection_sessions_full(MAX_SESSIONS));
         }

@@ -212,6 +212,13 @@ impl<W> Sessions<W> {
         lock(&self.registry).end(id);
     }
 
+    /// The store could not keep a new session, so that no client has heard of it: it goes with its
+    /// connection, or when that opens another.
+    pub(crate) fn abandon(&self, session: &Session<W>) {
+        session.set_unkept();
+        self.end(session.id());
+    }
+
     /// Forgets up to `at_most` sessions whose lease has ended.
     pub(crate) fn expire(&self, now: Instant, at_most: usize) -> ExpiredSessions<W> {
         let mut expired = Vec::new();

@@ -20,6 +20,7 @@ mod exposed;
 mod faults;
 mod fenced_first;
 mod frozen;
+mod full_store;
 mod goodbyes;
 mod guessing;
 mod hidden_failures;

@@ -4,7 +4,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Session<W> {
     id: SessionId,
     /// Whose session it is.
     owner: Option<Principal>,
+    /// The store could not keep it.
+    is_unkept: AtomicBool,
     account: Mutex<Account<W>>,
     /// What all sessions have taken, in bytes.
     total_taken: Arc<AtomicUsize>,
@@ -63,6 +65,7 @@ impl<W> Session<W> {
         Arc::new(Self {
             id,
             owner,
+            is_unkept: AtomicBool::new(false),
             account: Mutex::new(Account {
                 records: Records::default(),
                 taken_bytes: 0,
@@ -79,6 +82,15 @@ impl<W> Session<W> {
     /// Whose session it is; `None` if it is that of callers without a principal.
     pub(crate) fn owner(&self) -> Option<&Principal> {
         self.owner.as_ref()
+    }
+
+    pub(super) fn set_unkept(&self) {
+        self.is_unkept.store(true, Relaxed);
+    }
+
+    /// Whether the store could not keep it, so that no client has heard of it.
+    pub(crate) fn is_unkept(&self) -> bool {
+        self.is_unkept.load(Relaxed)
     }
 
     /// The one way to the records. Those who hold a session are attached to it, or run a call of
