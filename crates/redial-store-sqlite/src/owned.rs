@@ -48,7 +48,12 @@ impl Owned {
             // Random, for a counter would be the same in two copies. The low bits count probes.
             let draw = "UPDATE redial_meta SET probes = (random() & 0x7ffffffff) << 20 \
                         RETURNING probes >> 20";
-            self.epoch = Some(connection.query_row(draw, [], |row| row.get(0))?);
+            // In a transaction, whose commit says whether it was written: that of a statement alone is hidden
+            // in its end, and a disk that is full would leave an epoch that the file does not have.
+            let transaction = connection.unchecked_transaction()?;
+            let epoch = transaction.query_row(draw, [], |row| row.get(0))?;
+            transaction.commit()?;
+            self.epoch = Some(epoch);
         }
         Ok(())
     }

@@ -175,6 +175,11 @@ fn on_a_small_disk() {
     assert!(problem.message.contains("full"), "{problem}");
     // Queries go on.
     assert_eq!(rows(&store), BTreeSet::from([0]));
+    // A server that starts on the full disk answers queries, and takes calls when there is room.
+    drop(store);
+    let store = options().open(&file).unwrap();
+    assert!(!is_done(&store, 1, 200_000));
+    assert_eq!(rows(&store), BTreeSet::from([0]));
     fs::remove_file(&ballast).unwrap();
     assert!(is_done(&store, 1, 200_000));
     assert_eq!(store.problem(), None);
