@@ -33,6 +33,14 @@ pub enum OpenError {
         /// Who has it open.
         owner: Owner,
     },
+    /// The file has other names (hard links), under which another store could open it.
+    #[error("{}: the file has {names} names (hard links), and each has a log of its own; nothing was changed; remove the other names, or copy the file to one of its own", .path.display())]
+    SeveralNames {
+        /// The store's file.
+        path: PathBuf,
+        /// How many it has.
+        names: u64,
+    },
     /// The file system has no locks, as some network file systems don't, or no shared memory.
     #[error("{}: the file system can't lock this file ({why}), so two servers could write it; name a file on a local disk", .path.display())]
     NoLocks {

@@ -62,7 +62,10 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
 /// Opens the file for writing, and makes it if there is none. The lock is held.
 pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable, OpenError> {
     let is_new = fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
-    if !is_new {
+    check_names(path)?;
+    if is_new {
+        check_log_of_none(path)?;
+    } else {
         check_application(path)?;
         sync_log(path, options)?;
     }
@@ -133,12 +136,49 @@ fn connect(path: &Path, more: OpenFlags) -> Result<Connection, OpenError> {
     }
 }
 
+/// Refuses a file with several names (hard links): each name has a lock and a log of its own, so that two stores
+/// could write it, or one that finds it by the other name would miss what the log holds.
+fn check_names(path: &Path) -> Result<(), OpenError> {
+    #[cfg(unix)]
+    if let Ok(metadata) = fs::metadata(path) {
+        use std::os::unix::fs::MetadataExt;
+        let names = metadata.nlink();
+        if names > 1 {
+            return Err(OpenError::SeveralNames {
+                path: path.to_owned(),
+                names,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an empty file that has a log: it was emptied, and SQLite would remove the log unread. A store that
+/// is being made has no log until its file has a page.
+fn check_log_of_none(path: &Path) -> Result<(), OpenError> {
+    let log = log_path(path);
+    if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
+        return Err(OpenError::Damaged {
+            path: path.to_owned(),
+            why: format!(
+                "it is empty or missing, and its log {} is not; to begin anew, remove that, too",
+                log.display()
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn log_path(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
 /// Syncs what a process that was killed has written to the log and did not come to sync. This one takes it for
 /// durable: SQLite reads it, and outcomes in it are sent.
 fn sync_log(path: &Path, options: &SqliteOptions) -> Result<(), OpenError> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let log = Path::new(&log);
+    let log = &log_path(path);
     if !options.is_synced || !log.exists() {
         return Ok(());
     }

@@ -25,6 +25,13 @@ pub(crate) struct Owned {
     /// `None` until it could be written.
     pub(crate) epoch: Option<i64>,
     file: Identity,
+    /// The greatest length of the file so far, in bytes. A checkpoint may lengthen it, and nothing makes it
+    /// shorter: a handler can't vacuum.
+    len: u64,
+    /// How it was cut short. What it has lost is lost, also when it grows again.
+    cut: Option<String>,
+    /// SQLite gives room back by itself, in a file that was made so before it was a store's.
+    may_shrink: bool,
     /// The log and its index, as the present connection has them open.
     log: [Identity; 2],
     next_look: Instant,
@@ -37,6 +44,9 @@ impl Owned {
             path: path.to_owned(),
             epoch: None,
             file: identity(path),
+            len: length(path),
+            cut: None,
+            may_shrink: false,
             log: log(path),
             next_look: clock::now() + LOOK,
         }
@@ -44,6 +54,8 @@ impl Owned {
 
     /// Takes the file away from any store that still has it open.
     pub(crate) fn claim(&mut self, connection: &Connection) -> Result<()> {
+        let vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+        self.may_shrink = vacuum != 0;
         if self.epoch.is_none() {
             // Random, for a counter would be the same in two copies. The low bits count probes.
             let draw = "UPDATE redial_meta SET probes = (random() & 0x7ffffffff) << 20 \
@@ -58,13 +70,23 @@ impl Owned {
         Ok(())
     }
 
-    /// Whether the file is where it was.
-    pub(crate) fn look_at_file(&self) -> Result<()> {
-        if self.file.is_some() && identity(&self.path) == self.file {
-            return Ok(());
+    /// Whether the file is where it was, and whole.
+    pub(crate) fn look_at_file(&mut self) -> Result<()> {
+        if self.file.is_none() || identity(&self.path) != self.file {
+            let why = "moved, removed or replaced while it was open";
+            return Err(failure(ffi::SQLITE_READONLY_DBMOVED, why));
         }
-        let why = "moved, removed or replaced while it was open";
-        Err(failure(ffi::SQLITE_READONLY_DBMOVED, why))
+        let (before, len) = (self.len, length(&self.path));
+        if len < before && !self.may_shrink && self.cut.is_none() {
+            self.cut = Some(format!(
+                "cut from {before} to {len} bytes while it was open"
+            ));
+        }
+        self.len = before.max(len);
+        match &self.cut {
+            Some(why) => Err(failure(ffi::SQLITE_CORRUPT, why)),
+            None => Ok(()),
+        }
     }
 
     /// The file was opened again, and has another log.
@@ -114,6 +136,10 @@ fn log(path: &Path) -> [Identity; 2] {
     })
 }
 
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
 fn identity(path: &Path) -> Identity {
     fs::metadata(path).ok().as_ref().map(number)
 }
@@ -127,4 +153,30 @@ fn number(metadata: &fs::Metadata) -> (u64, u64) {
 #[cfg(not(unix))]
 fn number(_: &fs::Metadata) -> (u64, u64) {
     (0, 0)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_cut_short_stays_lost_also_when_it_is_as_long_again() {
+        let path = std::env::temp_dir().join(format!("redial-owned-{}", std::process::id()));
+        let set_len = |len| {
+            fs::File::create(&path)
+                .and_then(|file| file.set_len(len))
+                .unwrap()
+        };
+        set_len(8192);
+        let mut owned = Owned::new(&path);
+        owned.look_at_file().unwrap();
+        set_len(20_000);
+        owned.look_at_file().unwrap();
+        for len in [19_999, 0, 20_000, 90_000] {
+            set_len(len);
+            let error = owned.look_at_file().unwrap_err().to_string();
+            assert!(error.contains("from 20000 to 19999 bytes"), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use redial_server::store::{Claimed, Executed, Store, StoreError};
-use redial_store_sqlite::{SqliteStore, Transaction};
+use redial_store_sqlite::{OpenError, SqliteStore, Transaction};
 
 use crate::{
     rig::{Folder, options},
@@ -96,6 +96,76 @@ fn two_names_of_one_file_are_one_store() {
     };
     run(&second, 1).unwrap();
     assert!(run(&first, 1).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_with_two_hard_links_is_opened_by_neither() {
+    let folder = Folder::new();
+    let (path, other) = (folder.file("it.db"), folder.file("other.db"));
+    let first = options().open(&path).unwrap();
+    open_session(&first);
+    run(&first, 0).unwrap();
+    fs::hard_link(&path, &other).unwrap();
+    for next in 1..4 {
+        let refused = options().open(&other).unwrap_err().to_string();
+        for words in ["other.db", "has 2 names (hard links)", "remove the other"] {
+            assert!(refused.contains(words), "{refused}");
+        }
+        run(&first, next).unwrap();
+    }
+    // As a kill leaves it: what the log holds is found by one of the names.
+    std::mem::forget(first);
+    let files = ["", "-wal"].map(|end| format!("{}{end}", path.display()));
+    let copy = folder.file("copy.db");
+    fs::copy(&files[0], &copy).unwrap();
+    fs::copy(&files[1], format!("{}-wal", copy.display())).unwrap();
+    fs::hard_link(&copy, folder.file("copy-2.db")).unwrap();
+    for name in ["copy.db", "copy-2.db"] {
+        let refused = options().open(folder.file(name)).unwrap_err();
+        assert!(
+            matches!(refused, OpenError::SeveralNames { names: 2, .. }),
+            "{refused}"
+        );
+    }
+    fs::remove_file(folder.file("copy-2.db")).unwrap();
+    assert_eq!(rows(&copy), 4);
+}
+
+/// Cuts the file of a store with more than one page in it, which has acknowledged calls.
+#[cfg(unix)]
+fn cut_to(len: impl Fn(u64) -> u64) {
+    let bench = Workbench::new(options());
+    for number in 0..3000 {
+        run(&bench.store, number).unwrap();
+    }
+    let before = fs::metadata(bench.file()).unwrap().len();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(bench.file())
+        .unwrap();
+    file.set_len(len(before)).unwrap();
+    let (refused, _) = run_until(&bench.store, 3000.., refusal);
+    assert!(!refused.is_uncertain, "{refused}");
+    for words in ["it.db", "while it was open", "restore a backup"] {
+        assert!(refused.message.contains(words), "{refused}");
+    }
+    let path = bench.file();
+    let Workbench { store, folder, .. } = bench;
+    drop(store);
+    match options().open(&path) {
+        Err(OpenError::Damaged { why, .. }) => println!("{why}"),
+        other => panic!("opened all the same: {other:?}"),
+    }
+    drop(folder);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_cut_short_in_place_takes_no_calls_and_does_not_begin_anew() {
+    cut_to(|_| 0);
+    cut_to(|len| len / 2 / 4096 * 4096);
+    cut_to(|_| 4096);
 }
 
 /// Takes the file away from a store that has acknowledged three calls.
