@@ -173,6 +173,24 @@ impl Counters {
             })
     }
 
+    /// The same, each effect in the ledger with the id of its call.
+    #[must_use]
+    pub fn register_with_ids(&self, server: ServerBuilder) -> ServerBuilder {
+        let (for_inc, for_get) = (self.clone(), self.clone());
+        server
+            .method_with_context::<Inc>(move |params, context| {
+                let counters = for_inc.clone();
+                async move {
+                    let counter = counters.lock().inc(params, context.call_id().as_deref());
+                    counter.map_err(|error| Abort::failed(error.to_string()))
+                }
+            })
+            .method::<Get>(move |params| {
+                let counters = for_get.clone();
+                async move { Ok(counters.get(params)) }
+            })
+    }
+
     /// Registers `inc` and `get` with a server.
     #[must_use]
     pub fn register(&self, server: ServerBuilder) -> ServerBuilder {

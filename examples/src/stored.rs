@@ -70,7 +70,7 @@ pub fn register(
                 inc(&params, transaction, &context, keep_effects)
             })
             .read::<Get>(store, get),
-        IncKind::Mutation => counters.register(server),
+        IncKind::Mutation => counters.register_with_ids(server),
         IncKind::Resumable => counters.register_by_id(server).resumable("inc"),
     }
 }

@@ -24,7 +24,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 20] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -67,6 +67,14 @@ const STEPS: [Step; 18] = [
     ),
     step("chaos", "xtask chaos --seconds 10"),
     step("power cuts", "xtask power --cuts 40 --calls 500 --kills 3"),
+    step(
+        "power cuts, effects outside",
+        "xtask power --inc-as mutation --cuts 24 --calls 300 --kills 3",
+    ),
+    step(
+        "power cuts, calls run again",
+        "xtask power --inc-as resumable --cuts 24 --calls 300 --kills 3",
+    ),
 ];
 
 /// Runs the steps until one fails, whose exit code becomes this command's own.

@@ -7,6 +7,7 @@
 mod check;
 mod cuts;
 mod disk;
+mod outside;
 mod record;
 mod trace;
 
@@ -20,6 +21,7 @@ use self::{
     record::{Recorder, has_strace},
 };
 use crate::{
+    crash::stored::IncKind,
     experiment::{Experiment, Lab, Report},
     harness::{
         clock,
@@ -48,6 +50,10 @@ pub(crate) struct Power {
     /// How often the server is killed (-9) and started again meanwhile
     #[arg(long, default_value_t = 20, value_parser = whole(0..=100), allow_negative_numbers = true)]
     kills: u64,
+    /// What kind of method `inc` is. Outside a transaction its effects lie in a file that loses nothing, as a
+    /// service elsewhere would
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = IncKind::Transaction)]
+    inc_as: IncKind,
 }
 
 /// What the cuts left.
@@ -88,6 +94,7 @@ impl Experiment for Power {
             calls: self.calls,
             kills: self.kills,
             is_synced: true,
+            kind: self.inc_as,
         };
         let synced = self.cut(&recorder, self.cuts)?;
         recorder.name = "unsynced";

@@ -12,7 +12,10 @@ use redial_store_sqlite::{
     rusqlite::{self, Connection},
 };
 
-use super::record::{Acknowledged, STORE};
+use super::{
+    outside::Outside,
+    record::{Acknowledged, STORE},
+};
 
 /// A promise that was broken.
 pub(crate) enum Broken {
@@ -51,13 +54,15 @@ impl fmt::Display for Broken {
 
 /// What a file says.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     integrity: String,
     /// The id, the key and the value of each effect.
     effects: Vec<(String, String, i64)>,
     counters: Vec<(String, i64)>,
-    /// The calls whose outcome, a result, is on record.
-    finished: HashSet<String>,
+    /// The calls whose outcome, a result, is on record, each with its value.
+    pub(crate) finished: HashMap<String, i64>,
+    /// Those of which anything is.
+    pub(crate) recorded: HashSet<String>,
     sessions: HashMap<u64, Session>,
 }
 
@@ -69,12 +74,14 @@ struct Session {
 /// What is broken about the store in this folder, if these calls were acknowledged, and others later.
 pub(crate) fn broken(
     folder: &Path,
+    outside: Option<&[Outside]>,
     acknowledged: &[Acknowledged],
     later: &[Acknowledged],
 ) -> Vec<Broken> {
-    match look(&folder.join(STORE)) {
-        Ok(found) => found.broken(acknowledged, later),
-        Err(why) => vec![Broken::Unreadable(why)],
+    match (look(&folder.join(STORE)), outside) {
+        (Ok(found), None) => found.broken(acknowledged, later),
+        (Ok(found), Some(effects)) => found.broken_outside(effects, acknowledged, later),
+        (Err(why), _) => vec![Broken::Unreadable(why)],
     }
 }
 
@@ -103,10 +110,14 @@ fn read(connection: &Connection) -> rusqlite::Result<Found> {
         found.counters = rows.collect::<Result<_, _>>()?;
     }
     let mut finished = connection.prepare(
-        "SELECT id FROM redial_calls WHERE state = 'finished' AND outcome LIKE '\"result\"%'",
+        "SELECT id, json_extract('{' || outcome || '}', '$.result.value') FROM redial_calls
+         WHERE state = 'finished' AND outcome LIKE '\"result\"%'",
     )?;
-    let rows = finished.query_map([], |row| row.get(0))?;
+    let rows = finished.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     found.finished = rows.collect::<Result<_, _>>()?;
+    let mut recorded = connection.prepare("SELECT id FROM redial_calls")?;
+    let rows = recorded.query_map([], |row| row.get(0))?;
+    found.recorded = rows.collect::<Result<_, _>>()?;
     let mut sessions = connection.prepare("SELECT id, below, open FROM redial_session")?;
     let rows = sessions.query_map([], |row| {
         let open: String = row.get(2)?;
@@ -122,12 +133,8 @@ fn read(connection: &Connection) -> rusqlite::Result<Found> {
 
 impl Found {
     fn broken(&self, acknowledged: &[Acknowledged], later: &[Acknowledged]) -> Vec<Broken> {
-        let session = |reply: &Acknowledged| Some(numbered(&reply.id)?.0);
-        let in_use: HashSet<u64> = later.iter().filter_map(session).collect();
-        let mut broken = Vec::new();
-        if self.integrity != "ok" {
-            broken.push(Broken::Damaged(self.integrity.clone()));
-        }
+        let in_use = Self::sessions_of(later);
+        let mut broken = self.damage();
         let mut values: HashMap<&str, Vec<i64>> = HashMap::new();
         for (id, _, value) in &self.effects {
             values.entry(id).or_default().push(*value);
@@ -142,7 +149,7 @@ impl Found {
             if values.len() > 1 {
                 broken.push(Broken::Doubled((*id).to_owned(), values.len() as i64));
             }
-            if !self.finished.contains(*id) && !self.is_over(id, &in_use) {
+            if !self.finished.contains_key(*id) && !self.is_over(id, &in_use) {
                 broken.push(Broken::Unrecorded((*id).to_owned()));
             }
         }
@@ -154,15 +161,27 @@ impl Found {
         }
         let empty = self
             .finished
-            .iter()
+            .keys()
             .filter(|id| !values.contains_key(&***id));
         broken.extend(empty.map(|id| Broken::Empty(id.clone())));
         broken
     }
 
+    pub(crate) fn damage(&self) -> Vec<Broken> {
+        let is_damaged = self.integrity != "ok";
+        let damage = is_damaged.then(|| Broken::Damaged(self.integrity.clone()));
+        damage.into_iter().collect()
+    }
+
+    /// The sessions of these calls.
+    pub(crate) fn sessions_of(calls: &[Acknowledged]) -> HashSet<u64> {
+        let session = |reply: &Acknowledged| Some(numbered(&reply.id)?.0);
+        calls.iter().filter_map(session).collect()
+    }
+
     /// Whether this call's client will never send it again, and the session knows; or the session ended, as
     /// it may unless it is in use later.
-    fn is_over(&self, id: &str, in_use: &HashSet<u64>) -> bool {
+    pub(crate) fn is_over(&self, id: &str, in_use: &HashSet<u64>) -> bool {
         let Some((session, number)) = numbered(id) else {
             return false;
         };
@@ -199,7 +218,8 @@ mod tests {
             integrity: "ok".to_owned(),
             effects: vec![(ID.to_owned(), "s-3".to_owned(), 1)],
             counters: vec![("s-3".to_owned(), 1)],
-            finished: HashSet::from([ID.to_owned()]),
+            finished: HashMap::from([(ID.to_owned(), 1)]),
+            recorded: HashSet::from([ID.to_owned()]),
             sessions: HashMap::from([(0x0967_23e7_6d85_9dba, session)]),
         }
     }
@@ -246,6 +266,43 @@ mod tests {
         let mut damaged = found();
         damaged.integrity = "row 1 missing".to_owned();
         assert!(is_broken(&damaged).contains("damaged"));
+    }
+
+    #[test]
+    fn each_broken_promise_about_effects_outside_is_found() {
+        let effect = || Outside {
+            at: 0,
+            id: ID.to_owned(),
+        };
+        let acknowledged = |at| Acknowledged {
+            at,
+            id: ID.to_owned(),
+            value: 1,
+        };
+        let is_broken = |found: &Found, effects: &[Outside]| {
+            let broken = found.broken_outside(effects, &[acknowledged(0)], &[acknowledged(9)]);
+            let broken: Vec<_> = broken.iter().map(ToString::to_string).collect();
+            broken.join("; ")
+        };
+        assert_eq!(is_broken(&found(), &[effect()]), "");
+        let doubled = is_broken(&found(), &[effect(), effect()]);
+        assert!(doubled.contains("executed 2 times"), "{doubled}");
+        let empty = is_broken(&found(), &[]);
+        assert!(empty.contains("without effect"), "{empty}");
+        let mut lost = found();
+        lost.finished.clear();
+        let started = is_broken(&lost, &[effect()]);
+        assert!(
+            started.contains("is lost") && !started.contains("no record"),
+            "{started}"
+        );
+        lost.recorded.clear();
+        let forgotten = is_broken(&lost, &[effect()]);
+        assert!(forgotten.contains("no record"), "{forgotten}");
+        let mut other = found();
+        other.finished.insert(ID.to_owned(), 2);
+        let other = is_broken(&other, &[effect()]);
+        assert!(other.contains("another value"), "{other}");
     }
 
     #[test]

@@ -95,7 +95,10 @@ impl Cuts<'_> {
             let (acknowledged, later) = recording.acknowledged.split_at(before);
             findings.cuts += 1;
             findings.acknowledged += acknowledged.len() as u64;
-            let broken = check::broken(self.folder, acknowledged, later);
+            let outside = recording.outside.as_deref();
+            let outside = outside
+                .map(|effects| &effects[..effects.partition_point(|effect| effect.at < cut)]);
+            let broken = check::broken(self.folder, outside, acknowledged, later);
             if !broken.is_empty() {
                 self.report(&mut findings, cut, fate, &broken)?;
             }

@@ -107,7 +107,7 @@ impl Disk {
                     let len = usize::try_from(len).expect("files here are small");
                     (path, Some(Kind::Truncate(len)))
                 }
-                What::Send { .. } | What::Nothing => continue,
+                What::Append { .. } | What::Send { .. } | What::Nothing => continue,
             };
             let Some(file) = name_of(&path).and_then(|name| open.get(&name)) else {
                 continue;

@@ -15,8 +15,10 @@ use serde_json::Value;
 
 use super::{
     disk::Disk,
+    outside::{self, LEDGER, Outside},
     trace::{CALLS, Event, Trace, What},
 };
+use crate::crash::stored::IncKind;
 use crate::harness::{
     clock::Deadline,
     endpoint::Endpoint,
@@ -43,6 +45,7 @@ pub(crate) struct Recorder<'a> {
     pub(crate) calls: u64,
     pub(crate) kills: u64,
     pub(crate) is_synced: bool,
+    pub(crate) kind: IncKind,
 }
 
 /// A run, as its disk and its clients saw it.
@@ -50,6 +53,8 @@ pub(crate) struct Recording {
     pub(crate) disk: Disk,
     /// In the order in which they left.
     pub(crate) acknowledged: Vec<Acknowledged>,
+    /// The effects that lie outside the store, if they do.
+    pub(crate) outside: Option<Vec<Outside>>,
     /// How many system calls there were.
     pub(crate) events: usize,
     /// The first system call of each life.
@@ -111,8 +116,13 @@ impl Recorder<'_> {
         }
         for client in clients {
             let summary = client.summary(CALLS_MAX)?;
+            // A call that a kill interrupts is not run again.
+            let interrupted = match self.kind {
+                IncKind::Mutation => summary.unknown,
+                IncKind::Transaction | IncKind::Resumable => 0,
+            };
             ensure!(
-                summary.ok == self.calls,
+                summary.ok + interrupted == self.calls,
                 "{} of {} calls were ok; the power was not cut",
                 summary.ok,
                 self.calls
@@ -129,6 +139,8 @@ impl Recorder<'_> {
         let folder = run.to_str().context("the folder's name is no UTF-8")?;
         let events = trace.events.len();
         let acknowledged = acknowledged(&trace.events)?;
+        let is_outside = self.kind != IncKind::Transaction;
+        let outside = is_outside.then(|| outside::effects(&trace.events));
         let takes = |name: &str| {
             name.strip_prefix(STORE)
                 .is_some_and(|end| !matches!(end, "-shm" | ".lock"))
@@ -136,6 +148,7 @@ impl Recorder<'_> {
         Ok(Recording {
             disk: Disk::new(trace.events, folder, takes),
             acknowledged,
+            outside: outside.transpose()?,
             events,
             lives,
         })
@@ -144,7 +157,13 @@ impl Recorder<'_> {
     fn server_flags(&self, run: &Path) -> Vec<String> {
         let store = run.join(STORE).display().to_string();
         let mut flags = vec!["--store".to_owned(), store];
-        flags.extend(["--keep-effects", "--ttl-ms", "3600000"].map(str::to_owned));
+        flags.extend(["--ttl-ms", "3600000", "--inc-as", self.kind.name()].map(str::to_owned));
+        if self.kind == IncKind::Transaction {
+            flags.push("--keep-effects".to_owned());
+        } else {
+            let ledger = run.join(LEDGER).display().to_string();
+            flags.extend(["--ledger".to_owned(), ledger]);
+        }
         if !self.is_synced {
             flags.push("--dangerously-without-sync".to_owned());
         }

@@ -37,6 +37,11 @@ pub(crate) enum What {
     },
     /// Of a file or a folder.
     Sync(String),
+    /// What was written to the end of a file.
+    Append {
+        path: String,
+        data: Vec<u8>,
+    },
     /// What was handed to a socket.
     Send {
         socket: String,
@@ -123,7 +128,7 @@ impl Trace {
         event.done = now;
         match &mut event.what {
             _ if result < 0 => event.what = What::Nothing,
-            What::Write { data, .. } | What::Send { data, .. } => {
+            What::Write { data, .. } | What::Append { data, .. } | What::Send { data, .. } => {
                 data.truncate(usize::try_from(result).unwrap_or_default());
             }
             _ => {}
@@ -154,7 +159,8 @@ impl Trace {
                     let data = strings(args)?;
                     What::Send { socket, data }
                 } else {
-                    What::Nothing
+                    let data = strings(args)?;
+                    What::Append { path, data }
                 }
             }
             "openat" => What::Nothing,
