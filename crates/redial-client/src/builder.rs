@@ -18,6 +18,7 @@ use crate::{
     connector::Connector,
     error::BuildError,
     io::start,
+    layer::{Layer, Layers},
     mux::Mux,
     policy::{budget::TokenBucket, hedge::Latency},
     random::rng,
@@ -60,6 +61,7 @@ impl Client {
 #[derive(Clone, Debug, Default)]
 pub struct ClientBuilder {
     config: Config,
+    layers: Layers,
     tokens: Option<TokenSource>,
     #[cfg(feature = "tls")]
     tls: Option<redial_tls::ClientTls>,
@@ -70,6 +72,29 @@ impl ClientBuilder {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Puts a [`Layer`] around all calls of the client, resumed ones and notifications included. The first
+    /// layer that is added is the outermost. A client without any pays nothing for it. Some are ready to be
+    /// used: see [`layers`](crate::layers).
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), redial_client::BuildError> {
+    /// use redial_client::{Client, layers};
+    ///
+    /// let client = Client::builder()
+    ///     .layer(layers::log(|call| println!("{} took {:?}", call.end.method(), call.took)))
+    ///     .layer(layers::meta("tenant", |_| "acme".to_owned()))
+    ///     .connect("127.0.0.1:7077")
+    ///     .await?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        self.layers.0.push(Arc::new(layer));
         self
     }
 
@@ -239,7 +264,7 @@ impl ClientBuilder {
             connector.peer(),
             Box::new(connector),
         );
-        Ok(Client::new(Arc::new(shared)))
+        Ok(Client::new(Arc::new(shared), self.layers))
     }
 }
 

@@ -3,6 +3,7 @@
 mod conclude;
 mod finished;
 mod guard;
+mod layered;
 mod state;
 
 use std::{
@@ -20,17 +21,20 @@ use redial_protocol::MethodKind;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use self::{guard::CallGuard, state::CallState};
+use self::{
+    guard::CallGuard,
+    state::{Aside, CallState},
+};
 use crate::{
-    cause::Cause,
+    cause::{Cause, GiveUpReason},
     config::CallLimits,
     error::CallError,
+    handle::ClientHandle,
     inline_bytes::InlineBytes,
     mux::pending::CallFlags,
     policy::{backoff::Backoff, hedge::Hedge},
     report::{Reply, Report},
     retry::Retrier,
-    shared::ClientHandle,
     token::CallToken,
 };
 
@@ -71,9 +75,14 @@ impl<O> Call<O> {
         // Not where they stay: what is lent to a serialiser is built in memory and then moved as a
         // whole.
         let mut json = InlineBytes::EMPTY;
-        let problem = encode(params, &mut json).err().map(Box::new);
+        let problem = encode(params, &mut json).err();
         let mut state = CallState::new(Retrier::new(method, json));
-        state.problem = problem;
+        // What can't be sent meets no layer.
+        if let Some(problem) = problem {
+            state.set_problem(problem);
+        } else if let Some(layers) = &client.layers {
+            state.aside = Some(Box::new(Aside::Layers(layers.clone())));
+        }
         state.flags.is_query = kind == MethodKind::Query;
         // A query may be sent again for ever, a mutation while its server is sure to know it.
         if kind == MethodKind::Mutation {
@@ -93,6 +102,13 @@ impl<O> Call<O> {
         call.state.retention = token.retention;
         call.state.flags.is_resumed = true;
         call
+    }
+
+    /// The same call, with nothing around it.
+    pub(crate) fn without_layers(mut self) -> Self {
+        let aside = self.state.aside.take();
+        self.state.aside = aside.filter(|aside| matches!(**aside, Aside::Problem(_)));
+        self
     }
 
     fn limits_mut(&mut self) -> &mut CallLimits {
@@ -169,8 +185,7 @@ impl<O> Call<O> {
         let options = self.state.retrier.options.get_or_insert_default();
         let meta = options.meta.get_or_insert_default();
         if let Err(error) = meta.insert(key.as_ref(), value.as_ref()) {
-            let problem = Cause::BadOption(error.to_string());
-            self.state.problem.get_or_insert(Box::new(problem));
+            self.state.set_problem(Cause::BadOption(error.to_string()));
         }
         self
     }
@@ -197,8 +212,9 @@ impl<O> Call<O> {
     /// sent.
     pub async fn token(&mut self) -> Result<CallToken, CallError> {
         let state = &mut self.state;
-        if let Some(problem) = state.problem.as_deref().cloned() {
-            return Err(state.rejected(problem));
+        if let Some(Aside::Problem(problem)) = state.aside.as_deref() {
+            let (problem, shared) = (problem.clone(), &self.client.shared);
+            return Err(state.rejected(GiveUpReason::Final, problem, shared));
         }
         let method = &state.retrier.method;
         if state.id.is_none() {
@@ -240,7 +256,7 @@ impl<O: DeserializeOwned> Call<O> {
     pub async fn with_report(self) -> Result<Reply<O>, CallError> {
         let mut future = self.into_future();
         let value = (&mut future).await?;
-        let report = future.guard.report();
+        let report = future.report();
         Ok(Reply { value, report })
     }
 }
@@ -263,6 +279,13 @@ impl<O: DeserializeOwned> IntoFuture for Call<O> {
 pub struct CallFuture<O> {
     guard: CallGuard,
     output: PhantomData<fn() -> O>,
+}
+
+impl<O> CallFuture<O> {
+    /// How the call went, once it has ended.
+    pub(crate) fn report(&self) -> Report {
+        self.guard.report()
+    }
 }
 
 impl<O: DeserializeOwned> Future for CallFuture<O> {

@@ -89,6 +89,9 @@ pub enum Cause {
     /// There is no token to show the server who calls: the provider has none.
     #[error("{0}")]
     NoToken(Arc<str>),
+    /// A [`Layer`](crate::Layer) of this client refused it, and it was not sent.
+    #[error("a layer of this client refused it: {0}")]
+    RefusedByLayer(String),
     /// The id is that of another call of this client that is in flight.
     #[error("another call with this id is in flight")]
     IdInUse,

@@ -11,8 +11,10 @@ use serde_json::Value;
 
 use crate::{
     call::{Call, Notification},
+    handle::ClientHandle,
+    layer::Layers,
     resolve::Resolve,
-    shared::{ClientHandle, Shared},
+    shared::Shared,
     token::CallToken,
 };
 
@@ -67,9 +69,13 @@ pub struct Stats {
 }
 
 impl Client {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, layers: Layers) -> Self {
+        let layers = Some(layers).filter(|layers| !layers.0.is_empty());
         Self {
-            handle: Arc::new(ClientHandle { shared }),
+            handle: Arc::new(ClientHandle {
+                shared,
+                layers: layers.map(Arc::new),
+            }),
         }
     }
 

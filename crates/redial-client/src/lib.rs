@@ -76,9 +76,12 @@ mod config;
 pub mod connect;
 mod connector;
 mod error;
+mod handle;
 mod inline_bytes;
 mod io;
 mod lateness;
+mod layer;
+pub mod layers;
 mod mux;
 mod origin;
 mod policy;
@@ -102,14 +105,15 @@ pub use client::{Client, Stats};
 pub use config::{CallLimits, Config};
 pub use connector::Connector;
 pub use error::{BuildError, CallError, Details};
+pub use layer::{CallEnd, Layer, LayerCall, LayerFuture, Next};
 pub use policy::{
     backoff::{Backoff, BackoffError, Jitter},
     budget::RetryBudget,
     hedge::Hedge,
 };
 pub use redial_protocol::{
-    Address, AddressError, AuthToken, Dialect, ErrorCode, ErrorData, ErrorObject, Executed, Method,
-    MethodKind,
+    Address, AddressError, AuthToken, Dialect, ErrorCode, ErrorData, ErrorObject, Executed,
+    Metadata, MetadataError, Method, MethodKind,
 };
 #[cfg(feature = "tls")]
 pub use redial_tls::{self as tls, ClientTls};

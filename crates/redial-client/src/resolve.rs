@@ -22,10 +22,10 @@ use crate::{
     cause::{Cause, GiveUpReason},
     config::CallLimits,
     error::{CallError, Details},
+    handle::ClientHandle,
     inline_bytes::InlineBytes,
     policy::backoff::Backoff,
     report::Report,
-    shared::ClientHandle,
     token::CallToken,
 };
 
@@ -67,7 +67,8 @@ impl Resolve<Value> {
         let call = Call::new(client, rpc::RESOLVE.into(), &params, MethodKind::Query);
         Self {
             client: client.clone(),
-            call: call.id(own),
+            // It is no call of the program's.
+            call: call.without_layers().id(own),
             token,
             output: PhantomData,
         }

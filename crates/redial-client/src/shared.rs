@@ -26,11 +26,6 @@ use crate::{
     wake_list::WakeList,
 };
 
-/// What every clone of a client holds. When the last one is dropped, its connections are closed.
-pub(crate) struct ClientHandle {
-    pub(crate) shared: Arc<Shared>,
-}
-
 /// What calls, drivers and timer tasks share.
 pub(crate) struct Shared {
     state: Mutex<SharedState>,
@@ -64,20 +59,6 @@ pub(crate) struct Entered {
 /// Starts drivers, whatever the type of their connections.
 pub(crate) trait SpawnDriver: Send + Sync {
     fn spawn(&self, shared: Arc<Shared>, link: usize) -> AbortHandle;
-}
-
-impl Drop for ClientHandle {
-    fn drop(&mut self) {
-        let tasks = self.shared.with(|state| {
-            state.is_closed = true;
-            if let Some(link) = state.mux.begin_close() {
-                // It writes the last acks and then ends by itself.
-                state.tasks.drivers[link] = None;
-            }
-            state.tasks.take_all()
-        });
-        tasks.into_iter().flatten().for_each(|task| task.abort());
-    }
 }
 
 impl SharedState {
@@ -230,6 +211,19 @@ impl Shared {
     /// should still be written: the last acks, and the goodbye of a client that is gone.
     pub(crate) fn end_link(&self, link: usize) -> bool {
         self.with(|state| state.is_closed || state.mux.flush_last_acks(link))
+    }
+
+    /// The client is gone: closes its connections.
+    pub(crate) fn close(&self) {
+        let tasks = self.with(|state| {
+            state.is_closed = true;
+            if let Some(link) = state.mux.begin_close() {
+                // It writes the last acks and then ends by itself.
+                state.tasks.drivers[link] = None;
+            }
+            state.tasks.take_all()
+        });
+        tasks.into_iter().flatten().for_each(|task| task.abort());
     }
 
     /// Starts the driver of a link that has work and no driver.

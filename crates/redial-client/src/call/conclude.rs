@@ -61,10 +61,21 @@ impl CallState {
         })
     }
 
-    /// The call can't be sent.
-    pub(super) fn rejected(&self, cause: Cause) -> CallError {
-        let details = self.details(None, GiveUpReason::Final, cause);
-        CallError::NotExecuted { details }
+    /// The call can't be sent. One that is resumed was sent before, and may have been executed.
+    pub(super) fn rejected(
+        &self,
+        reason: GiveUpReason,
+        cause: Cause,
+        shared: &Arc<Shared>,
+    ) -> CallError {
+        let details = self.details(None, reason, cause);
+        match self.id.filter(|_| self.flags.is_resumed) {
+            None => CallError::NotExecuted { details },
+            Some(id) => CallError::Unknown {
+                token: Box::new(self.token(shared, CallId::Plain(id))),
+                details,
+            },
+        }
     }
 
     /// The call was executed, and its result is not of the type that the caller expects.

@@ -2,18 +2,33 @@
 //! its own.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use redial_protocol::Executed;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{finished::Finished, state::CallState};
+use super::{
+    finished::Finished,
+    layered::LayeredCall,
+    state::{Aside, CallState},
+};
 use crate::{
-    clock, error::CallError, inline_bytes::InlineBytes, mux::pending::CallId, report::Report,
-    shared::ClientHandle, timer_task, token::Retention,
+    cause::{Cause, GiveUpReason},
+    clock,
+    error::CallError,
+    handle::ClientHandle,
+    inline_bytes::InlineBytes,
+    layer::CallEnd,
+    mux::pending::CallId,
+    report::Report,
+    retry::Retrier,
+    timer_task,
+    token::Retention,
 };
 
 /// A call with its client. However its future ends, the call is pending no longer.
@@ -36,11 +51,85 @@ impl CallGuard {
     /// Ready when the call has ended and can be concluded. An error if it can't be sent.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         let begins = self.state.retrier.started().is_none();
-        if begins && let Err(cause) = self.state.check() {
-            self.client = None;
-            return Poll::Ready(Err(self.state.rejected(cause)));
+        if begins {
+            if self.state.aside.is_some() {
+                return self.poll_aside(context);
+            }
+            if let Err(cause) = self.state.check() {
+                return Poll::Ready(Err(self.reject(GiveUpReason::Final, cause)));
+            }
         }
         self.poll_finished(context).map(Ok)
+    }
+
+    /// The same of a call that is not sent straight away. It never begins here.
+    #[cold]
+    fn poll_aside(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        if !matches!(self.state.aside.as_deref(), Some(Aside::Layered(_))) {
+            self.begin_layers()?;
+        }
+        let Some(Aside::Layered(call)) = self.state.aside.as_deref_mut() else {
+            panic!("a call was polled after it had ended");
+        };
+        let ended = ready!(call.poll(context));
+        self.client = None;
+        Poll::Ready(ended)
+    }
+
+    /// Hands the call to its layers, unless something is wrong with it.
+    fn begin_layers(&mut self) -> Result<(), CallError> {
+        let aside = self.state.aside.take().map(|aside| *aside);
+        let layers = match aside {
+            Some(Aside::Layers(layers)) => self.state.check().map(|()| layers),
+            Some(Aside::Problem(cause)) => Err(cause),
+            other => {
+                self.state.aside = other.map(Box::new);
+                return Ok(());
+            }
+        };
+        let layers = layers.map_err(|cause| self.reject(GiveUpReason::Final, cause))?;
+        let client = self.client.clone().expect("it has not ended");
+        let rest = Retrier::new(self.method().clone(), InlineBytes::EMPTY);
+        let state = std::mem::replace(&mut self.state, CallState::new(rest));
+        let call = LayeredCall::new(layers, client, state);
+        self.state.aside = Some(Box::new(Aside::Layered(call)));
+        Ok(())
+    }
+
+    /// Ends a call that has not begun.
+    #[cold]
+    pub(super) fn reject(&mut self, reason: GiveUpReason, cause: Cause) -> CallError {
+        let client = self.client.take().expect("it has not ended");
+        self.state.rejected(reason, cause, &client.shared)
+    }
+
+    /// For the layers around a call that has ended.
+    pub(super) fn into_end(self, result: Result<InlineBytes, CallError>) -> CallEnd {
+        let executed = match &result {
+            Ok(_) if self.state.flags.is_notification => Executed::Unknown,
+            Ok(_) => Executed::Yes,
+            Err(error) => error.executed(),
+        };
+        let finished = self.finished.as_ref();
+        CallEnd {
+            method: self.method().clone(),
+            id: finished.map_or(self.state.id, |finished| finished.removed.id.uuid()),
+            result,
+            executed,
+            report: self.report(),
+        }
+    }
+
+    fn method(&self) -> &Cow<'static, str> {
+        &self.state.retrier.method
+    }
+
+    /// What layers have made of the call, if it went through any.
+    fn layered(&mut self) -> Option<&mut LayeredCall> {
+        match self.state.aside.as_deref_mut()? {
+            Aside::Layered(call) => Some(call),
+            _ => None,
+        }
     }
 
     /// Ready when the call has ended and can be concluded.
@@ -90,6 +179,9 @@ impl CallGuard {
 
     /// The result, or whether the call was executed.
     pub(super) fn conclude(&mut self) -> Result<InlineBytes, CallError> {
+        if let Some(layered) = self.layered() {
+            return Ok(layered.take_result());
+        }
         let client = self.client.take().expect("it is concluded once");
         let finished = self.finished.as_mut().expect("the call has ended");
         let result = self.state.conclude(finished, &client.shared);
@@ -97,15 +189,21 @@ impl CallGuard {
         result
     }
 
-    fn wrong_type(&self, error: &serde_json::Error) -> CallError {
+    fn wrong_type(&mut self, error: &serde_json::Error) -> CallError {
+        if let Some(layered) = self.layered() {
+            return layered.wrong_type(error);
+        }
         let finished = self.finished.as_ref().expect("the call has ended");
         self.state.wrong_type(finished, error)
     }
 
     /// How the call went.
     pub(super) fn report(&self) -> Report {
-        let finished = self.finished.as_ref();
-        finished.map_or_else(Report::empty, |finished| self.state.report(finished))
+        match (&self.finished, self.state.aside.as_deref()) {
+            (Some(finished), _) => self.state.report(finished),
+            (None, Some(Aside::Layered(call))) => call.report(),
+            (None, _) => Report::empty(),
+        }
     }
 
     pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,10 +5,11 @@ use std::{ops::ControlFlow, sync::Arc, task::Waker, time::Instant};
 use redial_protocol::{ErrorCode, ReplyMeta};
 use uuid::Uuid;
 
-use super::finished::Finished;
+use super::{finished::Finished, layered::LayeredCall};
 use crate::{
     cause::{Cause, GiveUpReason},
     config::CallLimits,
+    layer::Layers,
     mux::{
         call_ids::IdConflict,
         pending::{Answer, CallFlags, CallId, PendingCall, RemovedCall},
@@ -26,8 +27,7 @@ pub(super) struct CallState {
     pub(super) retrier: Retrier,
     /// Keeps the call's number from being acknowledged while a token of it lives.
     pub(super) retention: Option<Arc<Retention>>,
-    /// What is wrong with the call, whatever the server says.
-    pub(super) problem: Option<Box<Cause>>,
+    pub(super) aside: Option<Box<Aside>>,
     pub(super) connects_before: u64,
     pub(super) flags: CallFlags,
     /// Something before or beside this call may have been executed under its id.
@@ -37,12 +37,22 @@ pub(super) struct CallState {
     pub(super) id: Option<Uuid>,
 }
 
+/// What keeps a call from being sent straight away; few calls have it.
+pub(super) enum Aside {
+    /// What is wrong with the call, whatever the server says.
+    Problem(Cause),
+    /// What is around the call, once it is polled.
+    Layers(Arc<Layers>),
+    /// It is on its way through its layers, which have the rest of its state.
+    Layered(LayeredCall),
+}
+
 impl CallState {
     pub(super) fn new(retrier: Retrier) -> Self {
         Self {
             retrier,
             retention: None,
-            problem: None,
+            aside: None,
             connects_before: 0,
             flags: CallFlags::default(),
             may_be_executed: false,
@@ -51,11 +61,16 @@ impl CallState {
         }
     }
 
-    /// What is wrong with the call, whatever the server says.
-    pub(super) fn check(&mut self) -> Result<(), Cause> {
-        if let Some(problem) = self.problem.take() {
-            return Err(*problem);
+    /// The first thing that is wrong with the call is what ends it.
+    #[cold]
+    pub(super) fn set_problem(&mut self, problem: Cause) {
+        if !matches!(self.aside.as_deref(), Some(Aside::Problem(_))) {
+            self.aside = Some(Box::new(Aside::Problem(problem)));
         }
+    }
+
+    /// What is wrong with the call's options, whatever the server says.
+    pub(super) fn check(&self) -> Result<(), Cause> {
         // The client's own were checked when it was built.
         let Some(options) = &self.retrier.options else {
             return Ok(());

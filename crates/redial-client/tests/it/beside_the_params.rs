@@ -1,9 +1,9 @@
 //! What a call says beside its params: in every attempt, and nowhere else.
 
-use redial_client::Executed;
+use redial_client::{CallError, Executed};
 use serde_json::{Value, json};
 
-use crate::peer::{builder, connected, session::Sessions, start, with_sessions};
+use crate::peer::{builder, connected, ms, session::Sessions, start, with_sessions};
 
 fn said(text: &str) -> Value {
     let request: Value = serde_json::from_str(text).unwrap();
@@ -62,5 +62,37 @@ async fn what_is_too_much_is_not_sent() {
     let request = peer.next().await;
     assert_eq!(said(&request.text), json!({"k": "v"}));
     peer.result(&request, json!(1)).await;
+    good.await.unwrap().unwrap();
+}
+
+/// A call that was sent before, and can't be sent again: its error must not say that it was not executed.
+#[tokio::test(start_paused = true)]
+async fn a_resumed_call_that_can_not_be_sent_is_unknown() {
+    let (client, mut peer, _network) = connected(with_sessions()).await;
+    let mut sessions = Sessions::new();
+    let unknown = client.request("inc", json!({"key": "k"})).max_attempts(1);
+    let unknown = start(unknown.deadline(ms(200)));
+    let request = peer.next_call(&mut sessions).await;
+    let Err(CallError::Unknown { mut token, .. }) = unknown.await.unwrap() else {
+        panic!("it has no reply");
+    };
+    let too_long = "v".repeat(9_000);
+    for bad in [
+        client.resume(token.clone()).meta("k", &too_long),
+        client.resume(token.clone()).max_attempts(0),
+        client.resume(token.clone()).traceparent("00-"),
+    ] {
+        let Err(CallError::Unknown { token: kept, .. }) = bad.await else {
+            panic!("it may have been executed");
+        };
+        token = kept;
+    }
+    let mut bad = client.resume(token.clone()).meta("k", &too_long);
+    let error = bad.token().await.unwrap_err();
+    assert_eq!(error.executed(), Executed::Unknown);
+    let good = start(client.resume(token));
+    let again = peer.next_call(&mut sessions).await;
+    assert_eq!(again.id, request.id);
+    peer.execute(&mut sessions, &again, json!(1)).await;
     good.await.unwrap().unwrap();
 }

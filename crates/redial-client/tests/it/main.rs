@@ -2,6 +2,7 @@
 
 mod acknowledgements;
 mod beside_the_params;
+mod call_layers;
 mod cancelling;
 mod closing;
 mod connections;
