@@ -1,9 +1,10 @@
-//! A connection of the pool and the transaction on it. One that is left in the middle of a transaction
-//! is closed, which undoes it, and never goes back to the pool.
+//! A connection of the pool and the transaction on it. One that is left in the middle of a transaction goes
+//! back to the pool when that is undone, or is closed, which undoes it, too.
 
 use std::{ops::Deref, time::Duration};
 
 use deadpool_postgres::{Object, Pool};
+use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{Client, Error, Row, error::SqlState, types::ToSql, types::Type};
 
 use crate::{
@@ -23,12 +24,17 @@ pub(crate) struct Style {
     pub(crate) begin: String,
     /// The same for one that may have found the id locked before.
     begin_again: String,
+    /// The same for a batch, which holds the locks of many calls and waits a moment for those of others.
+    pub(crate) begin_batch: String,
     /// The database's own `lock_timeout`, for what comes after the claim.
     pub(crate) lock_timeout: String,
 }
 
-/// How long a claim waits on the connection for another transaction, at first and later on.
-const CLAIM_LOCK_TIMEOUTS: [&str; 2] = ["30ms", "2ms"];
+/// How long a claim waits on the connection for another transaction: at first, later on, and in a batch.
+const CLAIM_LOCK_TIMEOUTS: [&str; 3] = ["30ms", "2ms", "100ms"];
+
+/// How long an open transaction may take to be undone before its connection is closed instead.
+const UNDOING: Duration = Duration::from_secs(1);
 
 impl Style {
     /// How the transaction of a claim begins.
@@ -69,11 +75,12 @@ impl Style {
         if row.get::<_, String>(1) == "off" {
             begin.push_str("; SET LOCAL synchronous_commit = on");
         }
-        let [begin, begin_again] = CLAIM_LOCK_TIMEOUTS
+        let [begin, begin_again, begin_batch] = CLAIM_LOCK_TIMEOUTS
             .map(|timeout| format!("{begin}; SET LOCAL lock_timeout = '{timeout}'"));
         Ok(Self {
             begin,
             begin_again,
+            begin_batch,
             lock_timeout: row.get(2),
         })
     }
@@ -231,9 +238,36 @@ impl Deref for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.is_in_transaction
-            && let Some(object) = self.object.take()
-        {
+        if let Some(object) = self.object.take_if(|_| self.is_in_transaction) {
+            let undoing = Undoing(Some(object));
+            // Without a runtime it is closed, which undoes it, too.
+            if let Ok(runtime) = Handle::try_current() {
+                drop(runtime.spawn(undoing.run()));
+            }
+        }
+    }
+}
+
+/// A connection whose transaction is undone before anyone else gets it.
+struct Undoing(Option<Object>);
+
+impl Undoing {
+    async fn run(mut self) {
+        let Some(object) = &self.0 else {
+            return;
+        };
+        // It may be in the middle of a statement.
+        let undone = timeout(UNDOING, object.batch_execute("ROLLBACK")).await;
+        if matches!(undone, Ok(Ok(()))) {
+            // To the pool.
+            drop(self.0.take());
+        }
+    }
+}
+
+impl Drop for Undoing {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
             drop(Object::take(object));
         }
     }

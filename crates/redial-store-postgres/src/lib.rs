@@ -46,6 +46,7 @@
 //! these transactions, and every other setting stays the database's. Where its default isolation is *repeatable read*, it is
 //! *serializable* here.
 
+mod batch;
 mod claim;
 mod clock;
 mod connection;
@@ -64,7 +65,7 @@ mod store;
 mod transaction;
 
 pub use error::{OpenError, SqlError};
-pub use methods::{PostgresMethods, transaction_method};
+pub use methods::{PostgresMethods, batched_method, transaction_method};
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
 pub use tokio_postgres;

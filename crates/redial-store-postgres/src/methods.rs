@@ -39,6 +39,31 @@ pub trait PostgresMethods: Sized {
             + Send
             + Sync
             + 'static;
+
+    /// As [`transaction`](Self::transaction): calls that wait together share a transaction of the database, in
+    /// which their handlers run one after the other. For short handlers that are called often: it costs a part of
+    /// what transactions of their own do. If one of them fails, all are undone, and run again by themselves.
+    #[must_use]
+    fn batched<M, H>(self, handler: H) -> Self
+    where
+        M: Method,
+        M::Params: DeserializeOwned + Send + 'static,
+        M::Output: Serialize + Send + 'static,
+        H: for<'t> Fn(M::Params, &'t mut Transaction, Context) -> HandlerFuture<'t, M::Output>
+            + Send
+            + Sync
+            + 'static;
+
+    /// The same under a name, with params of the type that the handler says.
+    #[must_use]
+    fn batched_named<P, T, H>(self, name: &str, handler: H) -> Self
+    where
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T>
+            + Send
+            + Sync
+            + 'static;
 }
 
 impl PostgresMethods for ServerBuilder {
@@ -52,12 +77,7 @@ impl PostgresMethods for ServerBuilder {
             + Sync
             + 'static,
     {
-        const {
-            assert!(
-                matches!(M::KIND, MethodKind::Mutation),
-                "a transaction is a method with effect: its kind is MethodKind::Mutation"
-            );
-        }
+        const { assert_mutation::<M>() }
         self.transaction_named::<M::Params, M::Output, H>(M::NAME, handler)
     }
 
@@ -72,6 +92,39 @@ impl PostgresMethods for ServerBuilder {
     {
         self.transaction_method(name, transaction_method::<P, T, H>(handler))
     }
+
+    fn batched<M, H>(self, handler: H) -> Self
+    where
+        M: Method,
+        M::Params: DeserializeOwned + Send + 'static,
+        M::Output: Serialize + Send + 'static,
+        H: for<'t> Fn(M::Params, &'t mut Transaction, Context) -> HandlerFuture<'t, M::Output>
+            + Send
+            + Sync
+            + 'static,
+    {
+        const { assert_mutation::<M>() }
+        self.batched_named::<M::Params, M::Output, H>(M::NAME, handler)
+    }
+
+    fn batched_named<P, T, H>(self, name: &str, handler: H) -> Self
+    where
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.transaction_method(name, batched_method::<P, T, H>(handler))
+    }
+}
+
+const fn assert_mutation<M: Method>() {
+    assert!(
+        matches!(M::KIND, MethodKind::Mutation),
+        "a transaction is a method with effect: its kind is MethodKind::Mutation"
+    );
 }
 
 /// A `transaction` method with its types erased, as [`ServerBuilder::transaction_method`] takes it.
@@ -82,14 +135,35 @@ where
     T: Serialize + Send + 'static,
     H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T> + Send + Sync + 'static,
 {
+    method(handler, false)
+}
+
+/// The same whose calls may share a transaction; see [`PostgresMethods::batched`].
+pub fn batched_method<P, T, H>(handler: H) -> Arc<dyn TransactionMethod>
+where
+    P: DeserializeOwned + Send + 'static,
+    T: Serialize + Send + 'static,
+    H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T> + Send + Sync + 'static,
+{
+    method(handler, true)
+}
+
+fn method<P, T, H>(handler: H, is_batchable: bool) -> Arc<dyn TransactionMethod>
+where
+    P: DeserializeOwned + Send + 'static,
+    T: Serialize + Send + 'static,
+    H: for<'t> Fn(P, &'t mut Transaction, Context) -> HandlerFuture<'t, T> + Send + Sync + 'static,
+{
     Arc::new(TypedMethod::<P, T, H> {
         handler: Arc::new(handler),
+        is_batchable,
         types: PhantomData,
     })
 }
 
 struct TypedMethod<P, T, H> {
     handler: Arc<H>,
+    is_batchable: bool,
     types: PhantomData<fn(P) -> T>,
 }
 
@@ -110,6 +184,6 @@ where
     ) -> Result<Box<dyn Any + Send>, ErrorObject> {
         let decoded = decode::<P>(params)?;
         let prepared = Prepared::new::<P, T, H>(&self.handler, decoded, params, context);
-        Ok(Box::new(prepared))
+        Ok(Box::new(prepared.batchable(self.is_batchable)))
     }
 }

@@ -322,7 +322,7 @@ impl Shared {
         })
     }
 
-    fn note(&self, call: &StoreCall) {
+    pub(crate) fn note(&self, call: &StoreCall) {
         if let Some(CallKey::Session(named)) = &call.key {
             self.sessions.acknowledge(named.session, &call.acknowledged);
         }

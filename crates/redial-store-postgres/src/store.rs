@@ -24,6 +24,7 @@ use tokio_postgres::Row;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    batch::{Batches, Waiting},
     connection::{Connection, Style},
     error::{OpenError, Trouble},
     open,
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) style: Style,
     pub(crate) options: PostgresOptions,
     pub(crate) sessions: Sessions,
+    pub(crate) batches: Batches,
     /// The calls whose handlers run here between intent and outcome, and in which epoch they began.
     started: Mutex<HashMap<CallKey, i64>>,
     /// This server's, until it is lost.
@@ -70,10 +72,10 @@ struct Handle {
 }
 
 /// Calls back once, whatever happens to the task.
-struct Answer<T>(Option<Done<T>>);
+pub(crate) struct Answer<T>(Option<Done<T>>);
 
 impl<T> Answer<T> {
-    fn give(mut self, result: Result<T, StoreError>) {
+    pub(crate) fn give(mut self, result: Result<T, StoreError>) {
         if let Some(done) = self.0.take() {
             done(result);
         }
@@ -204,9 +206,17 @@ impl Store for PostgresStore {
     fn execute(&self, call: StoreCall, transaction: Box<dyn Any + Send>, done: Done<Executed>) {
         let prepared = transaction.downcast::<Prepared>();
         let prepared = prepared.expect("a call of a method that this crate has registered");
-        self.run(done, |shared| async move {
-            shared.execute(call, *prepared).await
-        });
+        let shared = &self.handle.shared;
+        if shared.closing.is_cancelled() || !Waiting::is_for(&call, &prepared) {
+            return self.run(done, |shared| async move {
+                shared.execute(call, *prepared).await
+            });
+        }
+        let waiting = Waiting::new(call, *prepared, Answer(Some(done)));
+        if shared.batches.push(waiting) {
+            let work = Arc::clone(shared).work_on_batches();
+            drop(shared.steps.spawn_on(work, &self.handle.runtime));
+        }
     }
 
     fn begin(&self, call: StoreCall, intent: Intent, done: Done<Begun>) {
@@ -313,6 +323,7 @@ impl Shared {
             style,
             options,
             sessions: Sessions::default(),
+            batches: Batches::default(),
             started: Mutex::default(),
             epoch: AtomicI64::new(epoch),
             table,

@@ -80,6 +80,11 @@ impl Transaction {
         }
     }
 
+    /// Whether the transaction as a whole can't be kept.
+    pub(crate) fn has_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     pub(crate) fn into_parts(self) -> (Connection, Option<Trouble>) {
         (self.connection, self.trouble)
     }
@@ -154,7 +159,10 @@ pub type HandlerFuture<'t, T> = BoxFuture<'t, Result<T, Abort>>;
 
 /// A call of a `transaction` method that waits to be run: what
 /// [`execute`](redial_server::store::Store::execute) is handed.
-pub(crate) struct Prepared(Box<dyn Run>);
+pub(crate) struct Prepared {
+    run: Box<dyn Run>,
+    is_batchable: bool,
+}
 
 trait Run: Send {
     fn run<'a>(
@@ -189,18 +197,33 @@ impl Prepared {
             + Sync
             + 'static,
     {
-        Self(Box::new(TypedRun {
-            handler: Arc::clone(handler),
-            params: Some(params),
-            text: text.map(Box::from),
-            context,
-            output: PhantomData,
-        }))
+        Self {
+            run: Box::new(TypedRun {
+                handler: Arc::clone(handler),
+                params: Some(params),
+                text: text.map(Box::from),
+                context,
+                output: PhantomData,
+            }),
+            is_batchable: false,
+        }
+    }
+
+    /// The same for a call that may share its transaction with others.
+    pub(crate) fn batchable(self, is_batchable: bool) -> Self {
+        Self {
+            is_batchable,
+            ..self
+        }
+    }
+
+    pub(crate) fn is_batchable(&self) -> bool {
+        self.is_batchable
     }
 
     /// Runs the handler. It can be run again after what it wrote was undone.
     pub(crate) async fn run(&mut self, transaction: &mut Transaction, call: &StoreCall) -> Outcome {
-        self.0.run(transaction, call).await
+        self.run.run(transaction, call).await
     }
 }
 

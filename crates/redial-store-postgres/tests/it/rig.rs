@@ -7,7 +7,8 @@ use redial_server::{
     store::{Recovered, Store, TransactionMethod},
 };
 use redial_store_postgres::{
-    PostgresOptions, PostgresStore, Transaction, tokio_postgres, transaction_method,
+    HandlerFuture, PostgresOptions, PostgresStore, Transaction, batched_method, tokio_postgres,
+    transaction_method,
 };
 use redial_store_tests::{
     Effect, End, Rig,
@@ -144,14 +145,18 @@ type Params = (String, i64, u8);
 
 /// A method that does what an [`Effect`] says.
 pub(crate) fn method() -> Arc<dyn TransactionMethod> {
-    transaction_method(
-        |(key, delta, end): Params, transaction: &mut Transaction, _: Context| {
-            Box::pin(async move {
-                let end = [End::Return, End::Fail, End::Panic, End::NoEffect][usize::from(end)];
-                add(&Effect { key, delta, end }, transaction).await
-            })
-        },
-    )
+    transaction_method(run)
+}
+
+fn run(
+    (key, delta, end): Params,
+    transaction: &mut Transaction,
+    _: Context,
+) -> HandlerFuture<'_, i64> {
+    Box::pin(async move {
+        let end = [End::Return, End::Fail, End::Panic, End::NoEffect][usize::from(end)];
+        add(&Effect { key, delta, end }, transaction).await
+    })
 }
 
 pub(crate) fn prepare(method: &Arc<dyn TransactionMethod>, effect: Effect) -> Box<dyn Any + Send> {
@@ -175,6 +180,13 @@ impl PostgresRig {
             database,
             method: method(),
         })
+    }
+
+    /// Whose calls share transactions.
+    pub(crate) fn batched(isolation: Isolation) -> Option<Self> {
+        let method = batched_method(run);
+        let rig = Self::new(isolation)?;
+        Some(Self { method, ..rig })
     }
 
     /// By way of pgbouncer.

@@ -1,0 +1,307 @@
+//! Calls that wait together share a transaction: one claim, one outcome and one commit for all of them, and
+//! the handlers one after the other in between.
+//!
+//! If anything is out of the ordinary (a handler fails, a row is locked, a commit has no answer), the
+//! transaction is undone, and each call of it runs by itself: what a handler wrote is in the
+//! transaction, and nowhere else. A batch waits for the locks of others only for a moment, since it holds those of many
+//! calls.
+//!
+//! One batch runs at a time. The next one begins while it commits.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use redial_protocol::{CallKey, SessionCall};
+use redial_server::store::{
+    Ending, Executed, Outcome, StoreCall,
+    encoding::{is_acknowledged, session},
+    together,
+};
+use tokio_postgres::types::Type;
+
+use crate::{
+    connection::{Connection, Typed},
+    error::Trouble,
+    record::{Place, acknowledged},
+    store::{Answer, Shared},
+    transaction::{Prepared, Transaction},
+};
+
+/// The most calls that share a transaction: each of them waits for all.
+const MAX_CALLS: usize = 64;
+
+const CLAIM: &str = "
+INSERT INTO redial.slot AS s (session, slot, seq, fingerprint, state, owner)
+SELECT u.session, u.slot, u.seq, u.fingerprint, 0, $5
+FROM unnest($1, $2, $3, $4) AS u (session, slot, seq, fingerprint)
+WHERE EXISTS (SELECT FROM redial.session h WHERE h.id = u.session AND h.dead_since IS NULL)
+ON CONFLICT (session, slot) DO UPDATE SET seq = excluded.seq, fingerprint = excluded.fingerprint,
+    state = excluded.state, owner = excluded.owner, method = NULL, params = NULL, reply = NULL
+WHERE s.seq < excluded.seq AND s.spill < excluded.seq AND EXISTS (
+    SELECT FROM redial.session h WHERE h.id = excluded.session
+    AND s.seq < h.below AND s.seq <> ALL (h.open))
+RETURNING s.session, s.slot";
+
+/// After the claims: see [`claim`](crate::claim).
+const LOOK: &str =
+    "SELECT id, below, open FROM redial.session WHERE id = ANY ($1) AND dead_since IS NULL";
+
+/// Fails where the epoch is over.
+const FINISH: &str = "UPDATE redial.slot s SET reply = u.reply, state = (1 / (SELECT count(*) \
+    FROM redial.server WHERE epoch = $4 AND expires > clock_timestamp()))::smallint \
+    FROM unnest($1, $2, $3) AS u (session, slot, reply) \
+    WHERE s.session = u.session AND s.slot = u.slot";
+
+/// A call that waits for a batch.
+pub(crate) struct Waiting {
+    call: StoreCall,
+    prepared: Prepared,
+    answer: Answer<Executed>,
+    session: i64,
+    slot: i64,
+    number: i64,
+}
+
+/// The calls that wait, and whether something works on them.
+#[derive(Default)]
+pub(crate) struct Batches(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<Waiting>,
+    is_running: bool,
+}
+
+/// Where the records of a batch lie, as the statements take them.
+struct Places {
+    calls: Vec<SessionCall>,
+    sessions: Vec<i64>,
+    slots: Vec<i64>,
+    numbers: Vec<i64>,
+    fingerprints: Vec<Vec<u8>>,
+}
+
+impl Places {
+    fn of(batch: &[Waiting]) -> Self {
+        let calls = batch.iter().filter_map(|waiting| match waiting.call.key {
+            Some(CallKey::Session(call)) => Some(call),
+            _ => None,
+        });
+        let fingerprints = batch.iter().map(|it| it.call.fingerprint.to_be_bytes());
+        Self {
+            calls: calls.collect(),
+            sessions: batch.iter().map(|waiting| waiting.session).collect(),
+            slots: batch.iter().map(|waiting| waiting.slot).collect(),
+            numbers: batch.iter().map(|waiting| waiting.number).collect(),
+            fingerprints: fingerprints.map(Vec::from).collect(),
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether the call may share a transaction: it is one of a session, and of a method that says so.
+    pub(crate) fn is_for(call: &StoreCall, prepared: &Prepared) -> bool {
+        prepared.is_batchable() && matches!(call.key, Some(CallKey::Session(_)))
+    }
+
+    pub(crate) fn new(call: StoreCall, prepared: Prepared, answer: Answer<Executed>) -> Self {
+        let place = call.key.as_ref().map(Place::of);
+        let (session, slot, number) = match place {
+            Some(Place::Session {
+                session,
+                slot,
+                number,
+                ..
+            }) => (session, slot, number),
+            _ => unreachable!("it is a call of a session"),
+        };
+        Self {
+            call,
+            prepared,
+            answer,
+            session,
+            slot,
+            number,
+        }
+    }
+
+    fn place(&self) -> (i64, i64) {
+        (self.session, self.slot)
+    }
+}
+
+impl Batches {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if something has to [work](Shared::work_on_batches) on it.
+    pub(crate) fn push(&self, waiting: Waiting) -> bool {
+        let mut inner = self.lock();
+        inner.waiting.push_back(waiting);
+        !std::mem::replace(&mut inner.is_running, true)
+    }
+
+    /// The next batch, with a call of each slot at most.
+    fn take(&self) -> Vec<Waiting> {
+        let mut inner = self.lock();
+        let mut places = HashSet::new();
+        let mut batch = Vec::new();
+        while batch.len() < MAX_CALLS
+            && let Some(next) = inner.waiting.front()
+            && places.insert(next.place())
+        {
+            batch.extend(inner.waiting.pop_front());
+        }
+        inner.is_running = !batch.is_empty();
+        // In one order at every server, so that claims don't lock each other out.
+        batch.sort_by_key(Waiting::place);
+        batch
+    }
+}
+
+impl Shared {
+    /// Runs batches until nothing waits.
+    pub(crate) async fn work_on_batches(self: Arc<Self>) {
+        loop {
+            let batch = self.batches.take();
+            if batch.is_empty() {
+                return;
+            }
+            self.run_batch(batch).await;
+        }
+    }
+
+    async fn run_batch(self: &Arc<Self>, mut batch: Vec<Waiting>) {
+        for waiting in &batch {
+            self.note(&waiting.call);
+        }
+        let ran = self.try_batch(&mut batch).await;
+        let shared = Arc::clone(self);
+        // The next batch may begin meanwhile.
+        drop(self.steps.spawn(async move {
+            let Some((connection, outcomes)) = ran else {
+                return shared.run_each(batch);
+            };
+            let places = Places::of(&batch);
+            match shared.commit_batch(connection, places, &outcomes).await {
+                Ok(()) => together(|| {
+                    for (waiting, outcome) in batch.into_iter().zip(outcomes) {
+                        waiting.answer.give(Ok(Executed::New(outcome)));
+                    }
+                }),
+                Err(_) => shared.run_each(batch),
+            }
+        }));
+    }
+
+    /// Each by itself: what they have come to, if they have, is found out by their claims.
+    fn run_each(self: &Arc<Self>, batch: Vec<Waiting>) {
+        for waiting in batch {
+            let shared = Arc::clone(self);
+            drop(self.steps.spawn(async move {
+                let Waiting {
+                    call,
+                    prepared,
+                    answer,
+                    ..
+                } = waiting;
+                answer.give(shared.execute(call, prepared).await);
+            }));
+        }
+    }
+
+    /// Claims the calls and runs their handlers, in a transaction that is left open. `None` if each has to
+    /// run by itself. Those that are not to run leave the batch, and are answered.
+    async fn try_batch(
+        self: &Arc<Self>,
+        batch: &mut Vec<Waiting>,
+    ) -> Option<(Connection, Vec<Outcome>)> {
+        let mut connection = Connection::get(&self.pool).await.ok()?;
+        let places = Places::of(batch);
+        let claimed = self.claim_batch(&mut connection, places).await.ok()??;
+        let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
+            .into_iter()
+            .partition(|waiting| claimed.contains(&waiting.place()));
+        *batch = mine;
+        // They are on record, or have to wait.
+        self.run_each(others);
+        let mut transaction = Transaction::new(connection);
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for waiting in &mut *batch {
+            let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
+            if transaction.has_trouble() || outcome.ending() != Ending::Result {
+                // With the connection it is undone.
+                return None;
+            }
+            outcomes.push(outcome);
+        }
+        let (connection, _) = transaction.into_parts();
+        Some((connection, outcomes))
+    }
+
+    /// The slots that are claimed now. `None` if one of them may not be.
+    async fn claim_batch(
+        &self,
+        connection: &mut Connection,
+        places: Places,
+    ) -> Result<Option<HashSet<(i64, i64)>>, Trouble> {
+        for call in &places.calls {
+            self.end_session(connection, call.session).await?;
+        }
+        let epoch = self.epoch();
+        let claim: [Typed<'_>; 5] = [
+            (&places.sessions, Type::INT8_ARRAY),
+            (&places.slots, Type::INT8_ARRAY),
+            (&places.numbers, Type::INT8_ARRAY),
+            (&places.fingerprints, Type::BYTEA_ARRAY),
+            (&epoch, Type::INT8),
+        ];
+        let look: [Typed<'_>; 1] = [(&places.sessions, Type::INT8_ARRAY)];
+        connection.enter();
+        let (begun, claimed, known) = tokio::join!(
+            connection.batch_execute(&self.style.begin_batch),
+            connection.rows(CLAIM, &claim),
+            connection.rows(LOOK, &look),
+        );
+        begun.map_err(|error| Trouble::of(&error))?;
+        let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
+        let claimed: HashSet<(i64, i64)> = claimed.collect();
+        for row in known? {
+            let (id, below, open): (i64, i64, Vec<i64>) = (row.get(0), row.get(1), row.get(2));
+            let stored = acknowledged(below, &open);
+            let mut known = None;
+            let mine = places.calls.iter().zip(&places.slots);
+            let mut mine = mine.filter(|(call, slot)| {
+                session(call.session) == id && claimed.contains(&(id, **slot))
+            });
+            // One that was claimed too late.
+            if mine.any(|(call, _)| {
+                let known = known.get_or_insert_with(|| self.sessions.merge(call.session, &stored));
+                is_acknowledged(known, call.number)
+            }) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(claimed))
+    }
+
+    async fn commit_batch(
+        &self,
+        mut connection: Connection,
+        places: Places,
+        outcomes: &[Outcome],
+    ) -> Result<(), Trouble> {
+        let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
+        let epoch = self.epoch();
+        let finish: [Typed<'_>; 4] = [
+            (&places.sessions, Type::INT8_ARRAY),
+            (&places.slots, Type::INT8_ARRAY),
+            (&replies, Type::BYTEA_ARRAY),
+            (&epoch, Type::INT8),
+        ];
+        Ok(connection.commit_with(FINISH, &finish).await?)
+    }
+}
