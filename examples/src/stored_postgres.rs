@@ -1,9 +1,9 @@
 //! The counters in a PostgreSQL database, which several servers may share.
 
-use std::time::Duration;
-
 use redial_server::{Abort, Context, ServerBuilder};
-use redial_store_postgres::{OpenError, PostgresMethods, PostgresStore, Transaction};
+use redial_store_postgres::{
+    OpenError, PostgresMethods, PostgresOptions, PostgresStore, Transaction,
+};
 
 use crate::{
     counters::Counters,
@@ -31,8 +31,8 @@ pub fn is_url(store: &str) -> bool {
 /// # Errors
 ///
 /// What is wrong with it, and what to do about it.
-pub fn open(url: &str, ttl: Duration) -> Result<PostgresStore, OpenError> {
-    PostgresStore::options().ttl(ttl).migrate(TABLES).open(url)
+pub fn open(url: &str, options: PostgresOptions) -> Result<PostgresStore, OpenError> {
+    options.migrate(TABLES).open(url)
 }
 
 /// Registers `inc` and `get` with a server that has the store. With `keep_effects` each effect is a row

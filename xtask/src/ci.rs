@@ -24,7 +24,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -66,6 +66,10 @@ const STEPS: [Step; 20] = [
         "xtask restarts --store --calls 20000 --clients 4 --restarts 20",
     ),
     step("chaos", "xtask chaos --seconds 10"),
+    step(
+        "chaos among servers",
+        "xtask chaos --store postgres --seconds 10",
+    ),
     step("power cuts", "xtask power --cuts 40 --calls 500 --kills 3"),
     step(
         "power cuts, effects outside",

@@ -13,6 +13,7 @@ mod hostile_peers;
 mod page;
 mod plan;
 mod proxy;
+mod shared;
 mod token_client;
 
 use std::path::Path;
@@ -24,6 +25,7 @@ use self::{
     doors::Transport,
     event_log::{ChaosEvent, TimedEvent},
     plan::ChaosPlan,
+    shared::SharedResults,
 };
 use crate::{
     crash::results::CrashResults,
@@ -58,6 +60,26 @@ pub(crate) struct Chaos {
     /// What the connections go over; with TLS the certificates are replaced every second
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     transport: Transport,
+    /// Where the calls are kept: then three servers share it, of which one is killed every second, and another
+    /// stands still for longer than its lease
+    #[arg(long, value_enum, conflicts_with_all = ["ids", "transport"])]
+    store: Option<ChaosStore>,
+}
+
+/// A store that several servers share.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ChaosStore {
+    /// A PostgreSQL of its own, from the installed binaries; without those nothing is tried, which is an error if
+    /// REDIAL_REQUIRE_SERVICES is set
+    Postgres,
+}
+
+/// What came of a chaos.
+pub(crate) enum Outcome {
+    /// Around one server.
+    Single(Box<ChaosResults>),
+    /// Around several on one store; `None` if that is not to be had here.
+    Shared(Option<Box<SharedResults>>),
 }
 
 /// What the chaos did to the programs, and to their calls.
@@ -73,11 +95,23 @@ impl Experiment for Chaos {
     const NAME: &'static str = "chaos";
     const RUNS_ALONE: bool = true;
 
-    type Results = ChaosResults;
+    type Results = Outcome;
 
-    fn run(&self, lab: &Lab<'_>) -> Result<ChaosResults> {
+    fn run(&self, lab: &Lab<'_>) -> Result<Outcome> {
         let programs = lab.programs()?;
         let folder = lab.empty_folder(Self::NAME)?;
+        if self.store.is_some() {
+            eprintln!(
+                "chaos among servers for {} s, seed {}",
+                self.seconds, self.seed
+            );
+            let bar = progress::bar(self.seconds, "{pos}/{len} s");
+            let size = (self.seconds, self.clients as usize, self.seed);
+            let results = shared::drive(&programs, &folder, size, &bar)
+                .with_context(|| format!("with --seed {}", self.seed))?;
+            bar.finish_and_clear();
+            return Ok(Outcome::Shared(results.map(Box::new)));
+        }
         let mut plan = ChaosPlan::new(self.seconds, self.clients as usize, self.seed, self.ids);
         plan.transport = self.transport;
         eprintln!("chaos for {} s, seed {}", plan.seconds, plan.seed);
@@ -85,7 +119,41 @@ impl Experiment for Chaos {
         let results = drive::drive(&programs, &folder, plan, &bar)
             .with_context(|| format!("with --seed {}", self.seed))?;
         bar.finish_and_clear();
-        Ok(results)
+        Ok(Outcome::Single(Box::new(results)))
+    }
+}
+
+impl Report for Outcome {
+    fn text(&self, page: &Path) -> String {
+        match self {
+            Self::Single(results) => results.text(page),
+            Self::Shared(Some(results)) => results.text(page),
+            Self::Shared(None) => "skipped: no PostgreSQL".to_owned(),
+        }
+    }
+
+    fn json(&self, page: &Path) -> Result<String> {
+        match self {
+            Self::Single(results) => results.json(page),
+            Self::Shared(Some(results)) => results.json(page),
+            Self::Shared(None) => Ok(json!({ "skipped": "no PostgreSQL" }).to_string()),
+        }
+    }
+
+    fn html(&self) -> Option<String> {
+        match self {
+            Self::Single(results) => results.html(),
+            Self::Shared(_) => None,
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Single(results) => results.problems(),
+            Self::Shared(results) => results
+                .as_ref()
+                .map_or_else(Vec::new, |results| results.problems()),
+        }
     }
 }
 

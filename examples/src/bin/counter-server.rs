@@ -19,6 +19,7 @@ use redial_server::{
     Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, Server, ServerBuilder, ServerTls,
     Shutdown, Stats,
 };
+use redial_store_postgres::PostgresStore;
 
 /// Serves the counters `inc {key, delta = 1}` and `get {key}`, each call at most once.
 ///
@@ -135,6 +136,17 @@ struct Args {
     /// Keep each effect as a row of the table `effects`, with --store and counters in it
     #[arg(long, requires = "store", help_heading = "Store")]
     keep_effects: bool,
+    /// How long the calls of this server stay its own while nothing is heard of it, with --store URL, in
+    /// milliseconds: others wait for so long for what it was at, and it records nothing after that
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "10000",
+        help_heading = "Store",
+        allow_negative_numbers = true,
+        value_parser = whole::<u64>(SERVER_LEASES_MS)
+    )]
+    server_lease_ms: u64,
     /// BREAKS THE PROMISE: sync nothing, so that a power cut loses acknowledged calls and may destroy the
     /// file. Here to prove that tests of power cuts find such losses
     #[arg(long, requires = "store", hide = true)]
@@ -195,6 +207,9 @@ const CONNECTIONS: Whole = 1..=1_000_000;
 
 /// 30 minutes, in milliseconds.
 const LEASE_MS: u64 = 30 * 60 * 1000;
+
+/// Leases of a server, in milliseconds: it renews them three times as often.
+const SERVER_LEASES_MS: Whole = 300..=DAY_MS;
 
 /// A Pareto distribution.
 fn pareto(text: &str) -> Result<Delay, String> {
@@ -326,7 +341,11 @@ impl Args {
                 !self.dangerously_without_sync,
                 "--dangerously-without-sync is for a file; expected it without a database"
             );
-            let store = stored_postgres::open(url, ttl).context("cannot open --store")?;
+            let store = PostgresStore::options()
+                .ttl(ttl)
+                .session_lease(Duration::from_millis(self.lease_ms))
+                .server_lease(Duration::from_millis(self.server_lease_ms));
+            let store = stored_postgres::open(url, store).context("cannot open --store")?;
             self.recover_ledger(counters)?;
             let keep = self.keep_effects;
             return Ok(stored_postgres::register(

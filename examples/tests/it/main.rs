@@ -14,6 +14,7 @@ mod fault_injection;
 mod foreign_peers;
 mod frozen_programs;
 mod held_back;
+mod moving_sessions;
 mod numbers;
 mod programs;
 mod repository;

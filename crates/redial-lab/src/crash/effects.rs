@@ -20,7 +20,7 @@ pub(crate) struct Effects {
 
 /// One effect.
 #[derive(Deserialize)]
-pub(super) struct Effect {
+pub(crate) struct Effect {
     pub(super) id: Option<String>,
     pub(super) key: String,
     pub(super) delta: i64,
@@ -40,7 +40,7 @@ impl Effects {
     }
 
     /// Adds one effect of this life.
-    pub(super) fn push(&mut self, life: usize, effect: Effect) -> Result<()> {
+    pub(crate) fn push(&mut self, life: usize, effect: Effect) -> Result<()> {
         let Effect { id, key, delta } = effect;
         ensure!(delta == 1, "an effect of {delta} under {key}");
         if let Some(id) = id
@@ -54,7 +54,7 @@ impl Effects {
     }
 
     /// Compares the counters with them: each has to be the sum of its effects.
-    pub(super) fn compare(&mut self, counters: &HashMap<String, i64>) {
+    pub(crate) fn compare(&mut self, counters: &HashMap<String, i64>) {
         for (key, lives) in &self.lives {
             let value = counters.get(key).copied().unwrap_or(0);
             if usize::try_from(value) != Ok(lives.len()) {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -81,7 +81,8 @@ pub(crate) struct Balancer {
 
 /// What all connections share.
 struct BalancerState {
-    backend: Endpoint,
+    /// Each connection goes to the next of them that is up.
+    backends: Vec<Endpoint>,
     seed: u64,
     connections: AtomicU64,
     is_prompt: AtomicBool,
@@ -96,11 +97,21 @@ impl Balancer {
         seed: u64,
         observe: impl Fn(Trick) + Send + Sync + 'static,
     ) -> Result<Self> {
-        let (address, listener) = backend.listen_beside("balancer.sock")?;
+        Self::among(vec![backend], seed, observe)
+    }
+
+    /// The same before several, which take turns.
+    pub(crate) fn among(
+        backends: Vec<Endpoint>,
+        seed: u64,
+        observe: impl Fn(Trick) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let first = backends.first().context("no backend")?;
+        let (address, listener) = first.listen_beside("balancer.sock")?;
         let balancer = Self {
             address,
             state: Arc::new(BalancerState {
-                backend,
+                backends,
                 seed,
                 connections: AtomicU64::new(0),
                 is_prompt: AtomicBool::new(false),
@@ -139,12 +150,16 @@ fn without_backend(rng: &mut impl Rng) -> Trick {
 impl BalancerState {
     fn serve(&self, client: Stream) -> io::Result<()> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(self.connections.fetch_add(1, Ordering::Relaxed));
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        rng.set_stream(number);
         if rng.random_bool(LATE) && !self.is_prompt() {
             (self.observe)(Trick::Late);
             self.wait(&mut rng, LATE_MS);
         }
-        if let Ok(backend) = self.backend.connect() {
+        let turns = self.backends.iter().cycle();
+        let turns = turns.skip(number as usize % self.backends.len());
+        let mut turns = turns.take(self.backends.len());
+        if let Some(backend) = turns.find_map(|backend| backend.connect().ok()) {
             return pass_on(&client, &backend);
         }
         let trick = without_backend(&mut rng);
@@ -170,7 +185,7 @@ impl BalancerState {
     /// Keeps the connection. Then the backend gets what has come on it, if it is up by now.
     fn hold(&self, client: &Stream, rng: &mut impl Rng) -> io::Result<()> {
         self.wait(rng, HELD_MS);
-        match self.backend.connect() {
+        match self.backends[0].connect() {
             Ok(backend) => pass_on(client, &backend),
             Err(_) => client.reset_on_close(),
         }

@@ -1,0 +1,413 @@
+//! `cargo xtask chaos --store postgres`: three servers on one table, of which one is killed every second
+//! and another stands still for longer than its lease; clients with sessions go from one to the next.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use indicatif::ProgressBar;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use redial_store_tests::postgres::{Cluster, binaries};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::freeze::Frost;
+use crate::{
+    crash::{
+        check::{ClientEnd, History, Promise},
+        effects::{Effect, Effects},
+        excuse::Excuse,
+        lives::{Outage, Remains},
+        results::CrashResults,
+    },
+    experiment::Report,
+    harness::{
+        balancer::Balancer,
+        clock::{self, Deadline},
+        command_line::words,
+        endpoint::Endpoint,
+        events::{self, Call},
+        programs::{self, Client, Programs, Server},
+    },
+    report::{
+        scale::{duration, thousands},
+        terminal,
+    },
+};
+
+/// How many servers share the table.
+const SERVERS: usize = 3;
+/// How long the calls of a server stay its own while nothing is heard of it.
+const LEASE_MS: u64 = 1500;
+/// What bounds each call: more than a server that stands still can hold it up.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How long it may take: more, since a timer ends it, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(23);
+/// Between two kills, and how long a server stays away then, in milliseconds.
+const KILLS_MS: std::ops::Range<u64> = 700..1300;
+const AWAY_MS: std::ops::Range<u64> = 0..300;
+/// Between the end of one freeze and the next, and how long a server stands still, in milliseconds.
+const FREEZES_MS: std::ops::Range<u64> = 500..2000;
+const FROZEN_MS: std::ops::Range<u64> = LEASE_MS + 200..LEASE_MS * 2;
+/// How often to look whether it is time for the next.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long the clients may take to end their calls once they are asked to.
+const END: Duration = Duration::from_secs(30);
+
+/// What came of it.
+pub(crate) struct SharedResults {
+    seconds: u64,
+    clients: usize,
+    seed: u64,
+    kills: u64,
+    freezes: u64,
+    crash: CrashResults,
+}
+
+/// One of the servers.
+struct Place {
+    address: Endpoint,
+    server: Server<Endpoint>,
+    frost: Frost,
+}
+
+struct Driver<'a> {
+    programs: &'a Programs,
+    url: String,
+    places: Vec<Place>,
+    rng: ChaCha8Rng,
+    outages: Vec<Outage>,
+    freezes: u64,
+}
+
+/// Runs it; `None` where there is no PostgreSQL. The clients' event files are left in `folder`.
+pub(super) fn drive(
+    programs: &Programs,
+    folder: &Path,
+    (seconds, clients, seed): (u64, usize, u64),
+    bar: &ProgressBar,
+) -> Result<Option<SharedResults>> {
+    let Some(cluster) = Cluster::start(false) else {
+        ensure!(
+            std::env::var_os("REDIAL_REQUIRE_SERVICES").is_none(),
+            "there is no PostgreSQL here, and REDIAL_REQUIRE_SERVICES is set; nothing was tried"
+        );
+        return Ok(None);
+    };
+    let mut driver = Driver::new(programs, cluster.url("postgres"), seed)?;
+    let backends: Vec<_> = driver
+        .places
+        .iter()
+        .map(|place| place.address.clone())
+        .collect();
+    let balancer = Balancer::among(backends, seed, |_| {})?;
+    balancer.be_prompt();
+    let running = (0..clients).map(|number| start(programs, folder, number, seed, &balancer));
+    let running = running.collect::<Result<Vec<_>>>()?;
+    driver.kill_and_freeze(seconds, bar)?;
+    let histories = running.into_iter().map(stop).collect::<Result<Vec<_>>>()?;
+    for place in driver.places {
+        place.server.stop()?;
+    }
+    let remains = Remains {
+        effects: effects(&driver.url)?,
+        outages: driver.outages,
+    };
+    Ok(Some(SharedResults {
+        seconds,
+        clients,
+        seed,
+        kills: remains.outages.len() as u64,
+        freezes: driver.freezes,
+        crash: CrashResults::judge(histories, remains),
+    }))
+}
+
+/// A client that runs, and where it writes its calls down.
+struct Running {
+    client: Client,
+    prefix: String,
+    events: PathBuf,
+}
+
+fn client_flags(number: usize, seed: u64) -> String {
+    // Some send copies on a second connection, which may lead to another server.
+    let copies = if number % 4 == 2 {
+        "--connections 2 --hedge-ms 60"
+    } else {
+        ""
+    };
+    format!(
+        "--calls 1000000000 --concurrency 4 --backoff-ms 10 --backoff-cap-ms 200 --seed {seed} \
+         --attempt-timeout-ms 300 --max-attempts 10000 --deadline-ms {} {copies}",
+        DEADLINE.as_millis()
+    )
+}
+
+fn server_flags(url: &str) -> Vec<String> {
+    let mut flags = words(&format!(
+        "--delay-ms 5 --drop-request 0.002 --drop-reply 0.005 --duplicate 0.01 --cut 0.001 \
+         --keep-effects --server-lease-ms {LEASE_MS}"
+    ));
+    flags.extend(["--store".to_owned(), url.to_owned()]);
+    flags
+}
+
+fn start(
+    programs: &Programs,
+    folder: &Path,
+    number: usize,
+    seed: u64,
+    balancer: &Balancer,
+) -> Result<Running> {
+    let prefix = format!("client{number}");
+    let events = folder.join(format!("{prefix}.jsonl"));
+    let flags = words(&client_flags(number, seed));
+    let client = programs.start_recorded_client(flags, &prefix, &balancer.address, &events)?;
+    Ok(Running {
+        client,
+        prefix,
+        events,
+    })
+}
+
+fn stop(running: Running) -> Result<History> {
+    let Running {
+        client,
+        prefix,
+        events,
+    } = running;
+    client.interrupt()?;
+    let summary = client.summary(END)?;
+    let calls: Vec<Call> = events::read(&events)?;
+    ensure!(
+        calls.len() as u64 == summary.calls,
+        "{prefix} made {} calls and wrote {} down",
+        summary.calls,
+        calls.len()
+    );
+    let history = History::new(prefix, calls, ClientEnd::Stopped, LIMIT);
+    let history = history.under(Promise::Session);
+    Ok(history.excused_by(Excuse::Deadline(DEADLINE)))
+}
+
+impl<'a> Driver<'a> {
+    fn new(programs: &'a Programs, url: String, seed: u64) -> Result<Self> {
+        let mut places = Vec::new();
+        for _ in 0..SERVERS {
+            let address = Endpoint::from(programs::lasting_address()?);
+            let server = programs.server_at(&address, &server_flags(&url))?;
+            places.push(Place {
+                address,
+                server,
+                frost: Frost::default(),
+            });
+        }
+        Ok(Self {
+            programs,
+            url,
+            places,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            outages: Vec::new(),
+            freezes: 0,
+        })
+    }
+
+    /// Until the time is up. One server at a time stands still, and none is killed meanwhile but the others.
+    fn kill_and_freeze(&mut self, seconds: u64, bar: &ProgressBar) -> Result<()> {
+        let start = clock::now();
+        let deadline = Deadline::after(Duration::from_secs(seconds));
+        let mut kill_due = self.after(start, KILLS_MS);
+        let mut freeze_due = self.after(start, FREEZES_MS);
+        while !deadline.has_passed() {
+            let now = clock::now();
+            if self.thaw(|frost| frost.is_over(now))? {
+                freeze_due = self.after(now, FREEZES_MS);
+            }
+            let is_any_frozen = self.places.iter().any(|place| place.frost.is_frozen());
+            if now >= freeze_due && !is_any_frozen {
+                let time = Duration::from_millis(self.rng.random_range(FROZEN_MS));
+                let place = &mut self.places[self.rng.random_range(0..SERVERS)];
+                place.frost.begin(now, time, || place.server.freeze())?;
+                self.freezes += 1;
+            }
+            if now >= kill_due {
+                self.kill()?;
+                kill_due = self.after(clock::now(), KILLS_MS);
+            }
+            bar.set_position(clock::now().duration_since(start).as_secs());
+            thread::sleep(LOOK);
+        }
+        self.thaw(Frost::is_frozen)?;
+        Ok(())
+    }
+
+    /// Whether one was to thaw.
+    fn thaw(&mut self, is_to: impl Fn(&Frost) -> bool) -> Result<bool> {
+        let mut has_thawed = false;
+        for place in &mut self.places {
+            if is_to(&place.frost) {
+                place.frost.end(|| place.server.thaw())?;
+                has_thawed = true;
+            }
+        }
+        Ok(has_thawed)
+    }
+
+    /// `kill -9` of one that does not stand still, which comes back soon.
+    fn kill(&mut self) -> Result<()> {
+        let awake: Vec<usize> = (0..SERVERS)
+            .filter(|at| !self.places[*at].frost.is_frozen())
+            .collect();
+        let at = awake[self.rng.random_range(0..awake.len())];
+        let away = Duration::from_millis(self.rng.random_range(AWAY_MS));
+        let Place {
+            address,
+            server,
+            frost,
+        } = self.places.swap_remove(at);
+        let from_us = clock::unix_us();
+        server.kill()?;
+        thread::sleep(away);
+        let server = self
+            .programs
+            .server_at(&address, &server_flags(&self.url))?;
+        let to_us = clock::unix_us();
+        self.outages.push(Outage { from_us, to_us });
+        self.places.push(Place {
+            address,
+            server,
+            frost,
+        });
+        Ok(())
+    }
+
+    fn after(&mut self, now: Instant, ms: std::ops::Range<u64>) -> Instant {
+        now + Duration::from_millis(self.rng.random_range(ms))
+    }
+}
+
+/// The effects and the counters in the database.
+fn effects(url: &str) -> Result<Effects> {
+    #[derive(Deserialize)]
+    struct Counter {
+        key: String,
+        value: i64,
+    }
+    let mut effects = Effects::default();
+    for line in rows(
+        url,
+        "SELECT row_to_json(e) FROM (SELECT id, key, delta FROM effects) e",
+    )? {
+        let effect: Effect = serde_json::from_str(&line)?;
+        // All servers write to one table, so it says no more than that there was one.
+        effects.push(1, effect)?;
+    }
+    let counters = rows(url, "SELECT row_to_json(c) FROM counters c")?;
+    let counters = counters
+        .iter()
+        .map(|line| serde_json::from_str(line).map(|Counter { key, value }| (key, value)));
+    effects.compare(&counters.collect::<Result<HashMap<_, _>, _>>()?);
+    Ok(effects)
+}
+
+/// The lines that a statement has, of one column.
+fn rows(url: &str, sql: &str) -> Result<Vec<String>> {
+    let psql = binaries().map_or_else(|| "psql".into(), |folder| folder.join("psql"));
+    let output = Command::new(psql)
+        .args(["-X", "-A", "-t", "-c", sql, url])
+        .output()
+        .context("psql can't be started")?;
+    ensure!(
+        output.status.success(),
+        "psql: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+impl SharedResults {
+    fn figures(&self) -> Vec<(&'static str, String)> {
+        let calls = self.crash.counts();
+        let counts = [
+            ("kills of a server", self.kills),
+            ("freezes of a server beyond its lease", self.freezes),
+            ("calls whose end was recorded", calls.calls),
+            ("ok", calls.ok),
+            ("not executed", calls.not_executed),
+            ("failed", calls.failed),
+            ("unknown", calls.unknown),
+            ("sent more than once", self.crash.retried()),
+            ("effects in the database", self.crash.effects),
+        ];
+        let mut figures: Vec<_> = counts.map(|(text, count)| (text, thousands(count))).into();
+        figures.push(("longest call", duration(calls.longest_us as f64)));
+        let violations = self.crash.violations.len() as u64;
+        figures.push(("violations", thousands(violations)));
+        figures
+    }
+
+    fn commands(&self) -> [String; 2] {
+        [
+            format!(
+                "counter-server {}",
+                server_flags("postgres://...").join(" ")
+            ),
+            format!("counter-client {}", client_flags(2, self.seed)),
+        ]
+    }
+}
+
+impl Report for SharedResults {
+    fn text(&self, _: &Path) -> String {
+        format!(
+            "{}\n{}\n{} s, {SERVERS} servers on one table, {} clients, seed {}",
+            self.commands().join("\n"),
+            terminal::figures(self.figures()),
+            self.seconds,
+            self.clients,
+            self.seed
+        )
+    }
+
+    fn json(&self, _: &Path) -> Result<String> {
+        let calls = self.crash.counts();
+        let json = json!({
+            "passed": self.problems().is_empty(),
+            "problems": self.problems(),
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "clients": self.clients,
+            "server_kills": self.kills,
+            "server_freezes": self.freezes,
+            "calls": calls.calls,
+            "ok": calls.ok,
+            "not_executed": calls.not_executed,
+            "failed": calls.failed,
+            "unknown": calls.unknown,
+            "retried": self.crash.retried(),
+            "effects": self.crash.effects,
+            "longest_call_us": calls.longest_us,
+            "violations": self.crash.violations.len(),
+            "commands": self.commands(),
+        });
+        Ok(json.to_string())
+    }
+
+    fn html(&self) -> Option<String> {
+        None
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let is_empty = self.crash.counts().ok == 0;
+        let empty = is_empty.then(|| "no call was ok, so nothing was tested".to_owned());
+        empty.into_iter().chain(self.crash.problems()).collect()
+    }
+}
