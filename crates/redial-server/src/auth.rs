@@ -173,15 +173,27 @@ async fn ask(
         retry_after: COME_BACK,
     });
     let begun = panics::catch(|| verifier.verify(token, peer));
-    let Ok(mut verification) = begun else {
+    let Ok(verification) = begun else {
         return unavailable;
     };
+    let mut verification = Quiet(Some(verification));
     let polled = poll_fn(|cx| {
+        let Some(verification) = &mut verification.0 else {
+            return Poll::Ready(unavailable.clone());
+        };
         let polled = panics::catch(|| verification.as_mut().poll(cx));
         polled.unwrap_or(Poll::Ready(unavailable.clone()))
     });
     let verdict = tokio::time::timeout(limit, polled).await;
-    // What the verifier leaves behind is the program's, and may panic.
-    panics::drop_quietly(verification);
     verdict.unwrap_or(unavailable)
+}
+
+/// What is left of a verification is the program's, and may panic as it goes: at its end, or before, with its
+/// connection.
+struct Quiet(Option<Verifying>);
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        panics::drop_quietly(self.0.take());
+    }
 }

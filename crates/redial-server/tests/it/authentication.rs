@@ -278,6 +278,54 @@ async fn a_token_that_can_not_be_verified_may_be_shown_again() {
     }
 }
 
+/// Panics as it goes.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("as it was asked to");
+        }
+    }
+}
+
+/// Never says anything.
+struct Bombs;
+
+impl Verifier for Bombs {
+    async fn verify(&self, _: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
+        let _bomb = Bomb;
+        std::future::pending().await
+    }
+}
+
+/// Kind: what the program leaves behind goes with something of the server's. Instance: a verification that
+/// panics as it is dropped, with the connection that it was for or after its time.
+#[tokio::test(start_paused = true)]
+async fn a_verification_that_panics_as_it_goes_takes_nothing_along() {
+    let builder = Service::default().builder().authenticate(Bombs);
+    let server = builder.build().unwrap();
+    for ends_first in [true, false] {
+        let (io, transport) = tokio::io::duplex(1 << 16);
+        let serving = server.clone();
+        let serving = tokio::spawn(async move { serving.serve_connection(transport).await });
+        let mut peer = crate::common::Peer { io };
+        peer.send(auth("t")).await;
+        assert!(peer.call(PING).await.contains("pong"));
+        if ends_first {
+            serving.abort();
+            let error = serving.await.unwrap_err();
+            assert!(error.is_cancelled(), "{error}");
+        } else {
+            let reply = peer.receive_json().await;
+            assert!(matches!(code(&reply), -32001 | -32005), "{reply}");
+            drop(peer);
+            serving.await.unwrap();
+        }
+        assert_eq!(server.stats().connections, 0);
+    }
+}
+
 struct Seen(Arc<Mutex<String>>);
 
 impl Observer for Seen {
