@@ -9,10 +9,14 @@ use std::{
 use redial_protocol::{Address, unmapped};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
 };
 
 use crate::caller::Caller;
+
+/// How many connections the system keeps that are not accepted yet, if it may keep so many. With the 128
+/// of tokio's own, a crowd that comes at once costs others a second: the system drops what they begin with.
+pub(crate) const BACKLOG: u32 = 1024;
 
 /// Where a server accepts connections: a TCP listener or one of a Unix socket. Both of tokio's become
 /// one by [`Into`]; [`Server::listen`](crate::Server::listen) makes it from an address.
@@ -78,6 +82,31 @@ pub(crate) trait Accept: Send + Sync + Sized {
 
     /// Writes to a connection that is new, without waiting, and closes it.
     fn dismiss(io: Self::Io, words: &[u8]);
+}
+
+/// Listens at the first of an address's meanings that can be had.
+pub(crate) async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
+    let mut refused = None;
+    for meaning in lookup_host(address).await? {
+        match bind_at(meaning) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| io::Error::other("the name has no address")))
+}
+
+fn bind_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // As tokio has it. On Windows it would let others take the address.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl Accept for TcpListener {

@@ -19,7 +19,7 @@ use crate::{
     exposure::Exposure,
     extensions::Extensions,
     fault::Faults,
-    listener::{Listener, ListenerKind},
+    listener::{Listener, ListenerKind, bind_tcp},
     shared::Shared,
     stats::Stats,
 };
@@ -100,7 +100,7 @@ impl Server {
     pub async fn bind(&self, address: impl Into<Address>) -> Result<TcpListener, ServeError> {
         let address = address.into();
         address.check()?;
-        let bound = TcpListener::bind(address.as_str()).await;
+        let bound = bind_tcp(address.as_str()).await;
         bound.map_err(|reason| ServeError::Bind { address, reason })
     }
 

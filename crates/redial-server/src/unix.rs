@@ -11,10 +11,10 @@ use std::{
 use redial_protocol::{Address, Principal};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-use crate::{caller::Caller, listener::Accept};
-
-/// How many connections the system keeps that are not accepted yet: as many as with TCP.
-const BACKLOG: u32 = 1024;
+use crate::{
+    caller::Caller,
+    listener::{Accept, BACKLOG},
+};
 
 /// How long another program may hold the lock on the folder.
 const LOCK_TRIES: u32 = 100;

@@ -232,3 +232,32 @@ async fn a_batch_of_100_000_is_one_error_and_affects_no_other_peer() {
     expect_served(&mut other).await;
     assert_eq!(service.effects(), 0);
 }
+
+/// Kind: a limit that is not the program's own choice. Instance: the system's queue of connections that are not accepted
+/// yet, which tokio has as short as 128: whoever connects while it is full waits for a second or more.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_crowd_connects_before_anything_is_accepted() {
+    const CROWD: usize = 300;
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    if most.trim().parse::<usize>().unwrap() < CROWD {
+        println!("skipped: the system keeps no more than {}", most.trim());
+        return;
+    }
+    let server = Service::default().server(Config::default());
+    let listener = server.bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        let connecting = tokio::time::timeout(PATIENCE / 4, TcpStream::connect(address));
+        let connected = connecting
+            .await
+            .unwrap_or_else(|_| panic!("{number} waits"));
+        crowd.push(connected.unwrap());
+    }
+    tokio::spawn(async move { server.serve(listener).await });
+    let mut last = Peer {
+        io: crowd.pop().unwrap(),
+    };
+    expect_served(&mut last).await;
+}
