@@ -3,7 +3,7 @@
 
 use std::{error::Error, future::Future, sync::Arc};
 
-use redial_protocol::{Address, AuthToken};
+use redial_protocol::AuthToken;
 
 #[cfg(feature = "tls")]
 use crate::connect::Tls;
@@ -16,8 +16,10 @@ use crate::{
     config::Config,
     connect::Tcp,
     connector::Connector,
+    discovery::Discovery,
+    endpoints::Addresses,
     error::BuildError,
-    io::start,
+    io::{Spawner, start},
     layer::{Layer, Layers},
     mux::Mux,
     policy::{budget::TokenBucket, hedge::Latency},
@@ -28,15 +30,20 @@ use crate::{
 };
 
 impl Client {
-    /// Connects to an address such as `"127.0.0.1:7077"` or `"unix:/run/counter.sock"`, with the default
-    /// [`Config`].
+    /// Connects to an address such as `"127.0.0.1:7077"` or `"unix:/run/counter.sock"`, or to several, as
+    /// in `"10.0.0.1:7077,10.0.0.2:7077"` or in a list, with the default [`Config`].
+    ///
+    /// Of several addresses each call takes one that works, by the number of calls in flight there. A
+    /// call that may have reached a server is sent again to that one alone, or to one which shares its
+    /// table of calls.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] if the address has no port or the first connection can't be made. Later
-    /// connections are made as calls need them, and their failures are the calls' own errors.
-    pub async fn connect(address: impl Into<Address>) -> Result<Self, BuildError> {
-        Self::builder().connect(address).await
+    /// [`BuildError`] if an address has no port or the first connection can't be made, of several
+    /// addresses none. Later connections are made as calls need them, and their failures are the calls'
+    /// own errors.
+    pub async fn connect(addresses: impl Into<Addresses>) -> Result<Self, BuildError> {
+        Self::builder().connect(addresses).await
     }
 
     /// Chooses a [`Config`], TLS, or another transport, before connecting.
@@ -64,7 +71,7 @@ pub struct ClientBuilder {
     layers: Layers,
     tokens: Option<TokenSource>,
     #[cfg(feature = "tls")]
-    tls: Option<redial_tls::ClientTls>,
+    pub(crate) tls: Option<redial_tls::ClientTls>,
 }
 
 impl ClientBuilder {
@@ -167,15 +174,18 @@ impl ClientBuilder {
     }
 
     /// Connects to an address: TCP, as in `"127.0.0.1:7077"`, or a Unix socket, as in
-    /// `"unix:/run/counter.sock"`.
+    /// `"unix:/run/counter.sock"`; or to several, in a list or with commas in between.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] if the configuration or the address makes no sense, or if a connection can't
-    /// be made.
-    pub async fn connect(self, address: impl Into<Address>) -> Result<Client, BuildError> {
-        let address = address.into();
-        address.check()?;
+    /// [`BuildError`] if the configuration or an address makes no sense, or if a connection can't
+    /// be made: of several addresses, to none.
+    pub async fn connect(self, addresses: impl Into<Addresses>) -> Result<Client, BuildError> {
+        let addresses = addresses.into();
+        addresses.check()?;
+        let Some(address) = addresses.only().cloned() else {
+            return self.connect_endpoints(addresses).await;
+        };
         #[cfg(unix)]
         if let Some(path) = address.unix_path() {
             return self.connect_with(Unix::new(path)).await;
@@ -187,10 +197,13 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] if the configuration or the address makes no sense.
-    pub fn connect_lazy(self, address: impl Into<Address>) -> Result<Client, BuildError> {
-        let address = address.into();
-        address.check()?;
+    /// [`BuildError`] if the configuration or an address makes no sense.
+    pub fn connect_lazy(self, addresses: impl Into<Addresses>) -> Result<Client, BuildError> {
+        let addresses = addresses.into();
+        addresses.check()?;
+        let Some(address) = addresses.only().cloned() else {
+            return self.connect_endpoints_lazy(addresses);
+        };
         #[cfg(unix)]
         if let Some(path) = address.unix_path() {
             return self.connect_lazy_with(Unix::new(path));
@@ -219,20 +232,20 @@ impl ClientBuilder {
     pub fn connect_lazy_with(self, connector: impl Connector) -> Result<Client, BuildError> {
         #[cfg(feature = "tls")]
         if let Some(tls) = self.tls.clone() {
-            return self.build(Arc::new(Tls::new(connector, tls)?));
+            return self.build_single(Arc::new(Tls::new(connector, tls)?));
         }
-        self.build(Arc::new(connector))
+        self.build_single(Arc::new(connector))
     }
 
     async fn connect_by(self, connector: impl Connector) -> Result<Client, BuildError> {
         let connector = Arc::new(connector);
-        let client = self.build(connector.clone())?;
+        let client = self.build_single(connector.clone())?;
         let shared = client.shared();
         for link in 0..shared.config.connections {
             let limit = shared.config.connect_timeout;
             let io = connector.connect_within(limit).await;
             let io = io.map_err(|error| ConnectError {
-                peer: shared.peer.clone(),
+                peer: connector.peer().into(),
                 reason: Arc::new(error),
             })?;
             if shared.with(|state| state.mux.claim_driver(link)) {
@@ -243,7 +256,17 @@ impl ClientBuilder {
         Ok(client)
     }
 
-    fn build<C: Connector>(self, connector: Arc<C>) -> Result<Client, BuildError> {
+    fn build_single<C: Connector>(self, connector: Arc<C>) -> Result<Client, BuildError> {
+        let client = self.build(None)?;
+        client.shared().with(|state| {
+            state.mux.set_peer(0, connector.peer().into());
+            state.spawners.push(Arc::new(Spawner(connector)));
+        });
+        Ok(client)
+    }
+
+    /// A client of one endpoint, or of those that discovery finds.
+    pub(crate) fn build(self, discovery: Option<Discovery>) -> Result<Client, BuildError> {
         let config = self.config;
         if let Some(problem) = config.problem() {
             return Err(BuildError::Config(problem));
@@ -255,15 +278,13 @@ impl ClientBuilder {
             hedges: 0,
             limits: config.call,
         };
-        let mux = Mux::new(&config, rng(config.seed, 0)?);
+        let ids = rng(config.seed, 0)?;
+        let mux = match discovery {
+            Some(_) => Mux::balanced(&config, ids, rng(config.seed, 2)?),
+            None => Mux::new(&config, ids),
+        };
         let state = SharedState::new(mux, retry);
-        let shared = Shared::new(
-            state,
-            config,
-            self.tokens,
-            connector.peer(),
-            Box::new(connector),
-        );
+        let shared = Shared::new(state, config, self.tokens, discovery);
         Ok(Client::new(Arc::new(shared), self.layers))
     }
 }

@@ -26,6 +26,7 @@ use self::{
     state::{Aside, CallState},
 };
 use crate::{
+    call_options::CallOrigin,
     cause::{Cause, GiveUpReason},
     config::CallLimits,
     error::CallError,
@@ -99,6 +100,7 @@ impl<O> Call<O> {
         let (method, kind) = (token.method.into(), MethodKind::Mutation);
         let mut call = Self::new(client, method, &token.params, kind);
         call.state.id = Some(token.id);
+        let mut call = call.about(token.id, token.table);
         call.state.retention = token.retention;
         call.state.flags.is_resumed = true;
         call
@@ -108,6 +110,13 @@ impl<O> Call<O> {
     pub(crate) fn without_layers(mut self) -> Self {
         let aside = self.state.aside.take();
         self.state.aside = aside.filter(|aside| matches!(**aside, Aside::Problem(_)));
+        self
+    }
+
+    /// The call goes where that one is known.
+    pub(crate) fn about(mut self, id: Uuid, table: Option<Box<str>>) -> Self {
+        let options = self.state.retrier.options.get_or_insert_default();
+        options.origin = Some(CallOrigin { id, table });
         self
     }
 
@@ -227,13 +236,17 @@ impl<O> Call<O> {
             };
             let mut guard = CallGuard::new(self.client.clone(), reservation);
             poll_fn(|context| guard.poll_finished(context)).await;
-            let (id, retention) = guard.reserved_id()?;
+            let (id, retention, table) = guard.reserved_id()?;
             (state.id, state.retention) = (Some(id), retention);
+            let options = state.retrier.options.get_or_insert_default();
+            options.origin = Some(CallOrigin { id, table });
         }
+        let options = state.retrier.options.as_ref();
         Ok(CallToken {
             id: state.id.unwrap_or_default(),
             method: method.clone().into_owned(),
             params: state.retrier.params.to_raw(),
+            table: options.and_then(|options| options.origin.clone()?.table),
             retention: state.retention.clone(),
         })
     }
@@ -241,6 +254,7 @@ impl<O> Call<O> {
     /// The call from its first attempt to its end, and how it went.
     pub(crate) async fn run(self) -> (Result<InlineBytes, CallError>, Report) {
         let mut guard = CallGuard::new(self.client, self.state);
+        guard.ask_report();
         let finished = poll_fn(|context| guard.poll(context)).await;
         let result = finished.and_then(|()| guard.conclude());
         (result, guard.report())
@@ -255,6 +269,7 @@ impl<O: DeserializeOwned> Call<O> {
     /// [`CallError`] says whether the call was executed; it carries the report too.
     pub async fn with_report(self) -> Result<Reply<O>, CallError> {
         let mut future = self.into_future();
+        future.guard.ask_report();
         let value = (&mut future).await?;
         let report = future.report();
         Ok(Reply { value, report })

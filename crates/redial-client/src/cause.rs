@@ -53,6 +53,9 @@ pub enum Cause {
     /// No connection could be made.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// It is not known at which addresses the servers are.
+    #[error("no endpoint: {0}")]
+    NoEndpoint(Arc<str>),
     /// The connection was lost while the call waited on it.
     #[error("the connection to {peer} was lost: {reason}")]
     ConnectionLost {

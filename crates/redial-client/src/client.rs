@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use crate::{
     call::{Call, Notification},
+    clock,
+    endpoint_stats::EndpointStats,
     handle::ClientHandle,
     layer::Layers,
     resolve::Resolve,
@@ -182,8 +184,9 @@ impl Client {
     ///
     /// Does nothing while the call is in flight in this client.
     pub fn forget(&self, token: impl Into<CallToken>) {
-        let id = token.into().id;
-        self.shared().with(|state| state.mux.acknowledge(id));
+        let token = token.into();
+        let (id, table) = (token.id, token.table.as_deref());
+        self.shared().with(|state| state.mux.acknowledge(id, table));
     }
 
     /// Prepares the same call again, whose outcome was unknown. It ends as `NotExecuted` only if
@@ -226,6 +229,25 @@ impl Client {
         })
     }
 
+    /// How each address is doing that the client calls.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), redial_client::BuildError> {
+    /// use redial_client::Client;
+    ///
+    /// let client = Client::connect("10.0.0.1:7077,10.0.0.2:7077").await?;
+    /// for endpoint in client.endpoints() {
+    ///     println!("{}: {:?}, {} in flight", endpoint.address, endpoint.health, endpoint.in_flight);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStats> {
+        let now = clock::now();
+        self.shared().with(|state| state.mux.endpoint_stats(now))
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
@@ -233,8 +255,9 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peers = self.shared().with(|state| state.mux.peers());
         f.debug_struct("Client")
-            .field("peer", &self.shared().peer)
+            .field("peers", &peers)
             .finish_non_exhaustive()
     }
 }

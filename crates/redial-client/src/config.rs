@@ -96,7 +96,7 @@ pub struct Config {
     /// is asked, no call is ever sent. All calls get plain ids, with their smaller guarantee, and
     /// requests have no member of Redial's own.
     pub assume_plain: bool,
-    /// How many connections share the calls. Default 1, at most 65,536. Each costs a task, 64 KiB to
+    /// How many connections share the calls, to each endpoint. Default 1, at most 65,536. Each costs a task, 64 KiB to
     /// read into, and up to twice [`max_buffered_bytes`](Self::max_buffered_bytes). Where nothing is
     /// heard on any of them for an attempt's timeout, or where their servers shut down, there is one
     /// more for a while.
@@ -108,6 +108,13 @@ pub struct Config {
     /// The wait before connecting again after a connection that failed or was of no use.
     /// Default 50 ms, doubled up to 2 s, full jitter.
     pub reconnect: Backoff,
+    /// How often in a row an endpoint may fail before it is left out. Default 5. A failure is a
+    /// connection that can't be made, is lost, or brings nothing for an attempt's timeout; a reply
+    /// makes up for all before it. It gets no calls then while another endpoint takes them, for as long
+    /// as [`reconnect`](Self::reconnect) says, and is tried again. More of them cost calls that were
+    /// sent to a server in trouble; fewer leave one out for a moment's. Says nothing for a client of
+    /// one address.
+    pub max_endpoint_failures: u32,
     /// How long a connection may be silent after something was written to it, whether or not a
     /// call still waits, before it is asked for a sign of life; silent for as long again, it
     /// counts as lost. Default 10 s; less where calls in flight have less time: a quarter of the
@@ -172,6 +179,7 @@ impl Default for Config {
             connections: 1,
             connect_timeout: Duration::from_secs(5),
             reconnect: Backoff::default(),
+            max_endpoint_failures: 5,
             keepalive: Duration::from_secs(10),
             max_frame_bytes: Limits::default().max_frame_bytes,
             max_skipped_frame_bytes: 128 * 1024 * 1024,
@@ -198,6 +206,7 @@ impl Config {
                 above("connections", self.connections, MAX_CONNECTIONS)
             }
             _ if self.connect_timeout.is_zero() => zero("connect_timeout"),
+            _ if self.max_endpoint_failures == 0 => zero("max_endpoint_failures"),
             _ if self.keepalive.is_zero() => zero("keepalive"),
             _ if self.max_frame_bytes == 0 => zero("max_frame_bytes"),
             _ if self.max_frame_bytes > MAX_FRAME_BYTES => {
@@ -227,9 +236,10 @@ mod tests {
     #[test]
     fn every_zero_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 11] = [
+        let changes: [(&str, Change); 12] = [
             ("connections", |c| c.connections = 0),
             ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
+            ("max_endpoint_failures", |c| c.max_endpoint_failures = 0),
             ("keepalive", |c| c.keepalive = Duration::ZERO),
             ("max_frame_bytes", |c| c.max_frame_bytes = 0),
             ("max_buffered_bytes", |c| c.max_buffered_bytes = 0),

@@ -33,6 +33,7 @@ use crate::connector::Connector;
 #[derive(Clone, Debug)]
 pub struct Tcp {
     address: Address,
+    host: Option<String>,
 }
 
 impl Tcp {
@@ -42,7 +43,16 @@ impl Tcp {
     pub fn new(address: impl Into<Address>) -> Self {
         Self {
             address: address.into(),
+            host: None,
         }
+    }
+
+    /// The name for which the server's certificate has to be, where TLS is spoken. Default: the host of
+    /// the address.
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.host = Some(name.into());
+        self
     }
 }
 
@@ -62,7 +72,8 @@ impl Connector for Tcp {
     }
 
     fn host(&self) -> Option<String> {
-        self.address.host().map(str::to_owned)
+        let own = self.address.host().map(str::to_owned);
+        self.host.clone().or(own)
     }
 }
 

@@ -29,11 +29,14 @@ use crate::{
     token_source::FetchedToken,
 };
 
-impl<C: Connector> SpawnDriver for Arc<C> {
+impl<C: Connector> SpawnDriver for Spawner<C> {
     fn spawn(&self, shared: Arc<Shared>, link: usize) -> AbortHandle {
-        start(self.clone(), shared, link, None)
+        start(self.0.clone(), shared, link, None)
     }
 }
+
+/// Starts drivers for one endpoint.
+pub(crate) struct Spawner<C>(pub(crate) Arc<C>);
 
 /// Starts the driver of a link, with a connection if there is one already.
 pub(crate) fn start<C: Connector>(
@@ -112,12 +115,10 @@ async fn fetch_token(shared: &Shared) -> io::Result<Option<FetchedToken>> {
 }
 
 fn fail(error: io::Error, shared: &Shared, link: usize) {
-    let error = ConnectError {
-        peer: shared.peer.clone(),
-        reason: Arc::new(error),
-    };
-    let now = clock::now();
+    let (now, reason) = (clock::now(), Arc::new(error));
     shared.with(|state| {
+        let peer = state.mux.peer(link);
+        let error = ConnectError { peer, reason };
         state.mux.handle_connect_failed(link, &error, now);
         delay_reconnect(state, shared, link, now);
     });
@@ -155,10 +156,9 @@ fn disconnect(
     now: Instant,
 ) {
     state.check_suspension(now);
-    let peer = &shared.peer;
-    state
-        .mux
-        .handle_disconnect(link, written, peer, reason, now);
+    let peer = state.mux.peer(link);
+    let mux = &mut state.mux;
+    mux.handle_disconnect(link, written, &peer, reason, now);
     delay_reconnect(state, shared, link, now);
 }
 

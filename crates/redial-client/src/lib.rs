@@ -74,7 +74,11 @@ mod client;
 mod clock;
 mod config;
 pub mod connect;
+mod connect_endpoints;
 mod connector;
+mod discovery;
+mod endpoint_stats;
+mod endpoints;
 mod error;
 mod handle;
 mod inline_bytes;
@@ -104,6 +108,10 @@ pub use cause::{Cause, ConnectError, GiveUpReason};
 pub use client::{Client, Stats};
 pub use config::{CallLimits, Config};
 pub use connector::Connector;
+pub use endpoint_stats::{EndpointHealth, EndpointStats};
+pub use endpoints::{
+    Addresses, Dns, Endpoint, Endpoints, EndpointsFuture, Resolver, SystemResolver,
+};
 pub use error::{BuildError, CallError, Details};
 pub use layer::{CallEnd, Layer, LayerCall, LayerFuture, Next};
 pub use policy::{

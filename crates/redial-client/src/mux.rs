@@ -8,9 +8,11 @@
 mod acks;
 pub(crate) mod attempt;
 mod auth;
+pub(crate) mod balance;
 pub(crate) mod call_ids;
 pub(crate) mod control;
 mod disconnect;
+mod endpoints;
 mod fork;
 mod goaway;
 mod handle;
@@ -31,6 +33,7 @@ mod session_loss;
 pub(crate) mod sessions;
 pub(crate) mod slab;
 pub(crate) mod spare;
+mod tables;
 mod timers;
 mod write_limit;
 
@@ -46,12 +49,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::{Dialect, ReplyMeta};
 use uuid::Uuid;
 
 use self::{
     attempt::Attempt,
+    endpoints::EndpointState,
     link::Link,
     pending::{Answer, PendingCall},
     sessions::Sessions,
@@ -59,7 +64,8 @@ use self::{
     timers::Timers,
 };
 use crate::{
-    config::Config, policy::backoff::Backoff, report::AttemptEnd, wake_list::replace_waker,
+    cause::ConnectError, config::Config, policy::backoff::Backoff, report::AttemptEnd,
+    wake_list::replace_waker,
 };
 
 /// A hello is waited for as long as an attempt is by default, between these bounds: it is answered
@@ -75,15 +81,32 @@ pub(crate) struct Mux {
     /// The calls whose id is no number in a session of this client.
     by_id: HashMap<Uuid, Key, BuildHasherDefault<IdHasher>>,
     sessions: Sessions,
-    /// Those of the pool, and after them the spare.
+    /// Those of each endpoint: its pool, and after it the spare.
     links: Vec<Link>,
-    /// How many links the pool has.
+    /// How many links the pool of an endpoint has.
     pool: usize,
+    endpoints: Vec<EndpointState>,
+    /// There are several endpoints, or may be, so that one is chosen for each call.
+    is_balanced: bool,
+    /// Decides which two endpoints are compared.
+    balance: ChaCha8Rng,
+    /// After how many failures in a row an endpoint is left out.
+    max_endpoint_failures: u32,
+    /// Calls that wait for an endpoint of their table, or for any.
+    homeless: Vec<Key>,
+    /// A task looks after the set of endpoints.
+    pub(crate) has_discovery: bool,
+    /// Its waker.
+    pub(crate) discovery: Option<Waker>,
+    /// Waits for the first connection, or for the failure of all.
+    connecting: Option<Waker>,
+    /// Why there was no connection yet.
+    connect_error: Option<ConnectError>,
+    /// Some endpoint has failed, since when the set was not asked for.
+    pub(crate) is_refresh_wanted: bool,
     /// How long the spare's connection may have nothing to do.
     spare_idle: Duration,
     timers: Timers,
-    /// The link that had the latest turn.
-    turn: usize,
     ids: ChaCha8Rng,
     dialect: Dialect,
     extensions: bool,
@@ -122,9 +145,22 @@ impl Mux {
             sessions: Sessions::new(config.extensions && config.sessions, config.assume_plain),
             links: (0..=config.connections).map(|_| Link::default()).collect(),
             pool: config.connections,
+            endpoints: vec![EndpointState::new(
+                "the server".into(),
+                0,
+                config.connections,
+            )],
+            is_balanced: false,
+            balance: ChaCha8Rng::from_seed([0; 32]),
+            max_endpoint_failures: config.max_endpoint_failures,
+            homeless: Vec::new(),
+            has_discovery: false,
+            discovery: None,
+            connecting: None,
+            connect_error: None,
+            is_refresh_wanted: false,
             spare_idle: config.keepalive,
             timers: Timers::default(),
-            turn: config.connections.saturating_sub(1),
             ids,
             dialect: config.dialect,
             extensions: config.extensions,
@@ -148,6 +184,15 @@ impl Mux {
             protocol_errors: 0,
             max_protocol_errors: config.max_protocol_errors,
         }
+    }
+
+    /// The same for several endpoints, or none yet, which are chosen by `balance`.
+    pub(crate) fn balanced(config: &Config, ids: ChaCha8Rng, balance: ChaCha8Rng) -> Self {
+        let mut mux = Self::new(config, ids);
+        (mux.is_balanced, mux.balance) = (true, balance);
+        mux.links.clear();
+        mux.endpoints.clear();
+        mux
     }
 
     pub(crate) fn call(&mut self, key: Key) -> &mut PendingCall {
@@ -195,13 +240,9 @@ impl Mux {
         self.links[link].in_flight
     }
 
-    /// How many attempts may be unanswered at once on a connection.
-    fn max_in_flight(&self) -> usize {
-        let announced = self
-            .sessions
-            .current
-            .as_ref()
-            .map(|session| session.window());
+    /// How many attempts may be unanswered at once on a connection to a server of this table.
+    fn max_in_flight(&self, home: usize) -> usize {
+        let announced = self.sessions.current(home).map(|session| session.window());
         announced.map_or(self.max_in_flight, |announced| {
             announced.min(self.max_in_flight)
         })
@@ -209,7 +250,7 @@ impl Mux {
 
     /// The largest frame that may be sent on a connection of the link.
     fn max_frame_bytes(&self, link: usize) -> usize {
-        match &self.sessions.current {
+        match self.sessions.current(self.links[link].home) {
             Some(session) if !self.links[link].is_plain => {
                 session.max_frame_bytes.min(self.max_frame_bytes)
             }

@@ -1,6 +1,6 @@
 //! How a call went, attempt by attempt.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ pub struct Report {
     pub(crate) total: Duration,
     pub(crate) replayed: Option<bool>,
     pub(crate) connects: u64,
+    pub(crate) endpoint: Option<Arc<str>>,
 }
 
 impl Report {
@@ -27,6 +28,7 @@ impl Report {
             total: Duration::ZERO,
             replayed: None,
             connects: 0,
+            endpoint: None,
         }
     }
 
@@ -73,6 +75,14 @@ impl Report {
     #[must_use]
     pub fn replayed(&self) -> Option<bool> {
         self.replayed
+    }
+
+    /// The address that answered; without an answer, the one that the call was sent to last. `None` if
+    /// it was sent to none. The address is as the client was given it, or as its
+    /// [`Endpoints`](crate::Endpoints) say it.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
     }
 
     /// How many connections the client made while the call ran.

@@ -68,7 +68,10 @@ impl Resolve<Value> {
         Self {
             client: client.clone(),
             // It is no call of the program's.
-            call: call.without_layers().id(own),
+            call: call
+                .without_layers()
+                .id(own)
+                .about(token.id, token.table.clone()),
             token,
             output: PhantomData,
         }

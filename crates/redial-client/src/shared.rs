@@ -17,7 +17,8 @@ use tokio::{
 use crate::{
     clock,
     config::Config,
-    mux::{Mux, slab::Key},
+    discovery::{self, Discovery},
+    mux::{Mux, balance::DISCOVERY, slab::Key},
     origin::Origin,
     retry::context::RetryContext,
     suspension::Suspension,
@@ -32,8 +33,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Where tokens come from, if the client shows any.
     pub(crate) tokens: Option<TokenSource>,
-    pub(crate) peer: Arc<str>,
-    spawner: Box<dyn SpawnDriver>,
+    /// Where the endpoints come from, while no task looks after them.
+    pub(crate) discovery: Mutex<Option<Discovery>>,
     /// How often this client has found itself in a forked process.
     forks: AtomicU32,
 }
@@ -43,6 +44,8 @@ pub(crate) struct SharedState {
     pub(crate) mux: Mux,
     pub(crate) retry: RetryContext,
     pub(crate) tasks: Tasks,
+    /// Of each endpoint.
+    pub(crate) spawners: Vec<Arc<dyn SpawnDriver>>,
     is_closed: bool,
     /// The process whose tasks, connections and sessions these are.
     process: u32,
@@ -65,12 +68,22 @@ impl SharedState {
     pub(crate) fn new(mux: Mux, retry: RetryContext) -> Self {
         Self {
             tasks: Tasks::new(mux.link_count()),
+            spawners: Vec::new(),
             mux,
             retry,
             is_closed: false,
             process: std::process::id(),
             suspension: Suspension::new(),
         }
+    }
+
+    /// Keeps the task that looks after the endpoints, or gives it back if it is not to run.
+    pub(crate) fn set_discovery(&mut self, task: AbortHandle) -> Option<AbortHandle> {
+        if self.is_closed {
+            return Some(task);
+        }
+        self.tasks.discovery = Some(task);
+        None
     }
 
     /// Has the timer task of the runtime wake the call then. Gives the timer task that is to be
@@ -106,15 +119,13 @@ impl Shared {
         state: SharedState,
         config: Config,
         tokens: Option<TokenSource>,
-        peer: String,
-        spawner: Box<dyn SpawnDriver>,
+        discovery: Option<Discovery>,
     ) -> Self {
         Self {
             state: Mutex::new(state),
             config,
             tokens,
-            peer: peer.into(),
-            spawner,
+            discovery: Mutex::new(discovery),
             forks: AtomicU32::new(0),
         }
     }
@@ -158,7 +169,7 @@ impl Shared {
         let links = state.mux.link_count();
         // To abort a task, or to wait for it, takes locks of a runtime that isn't here.
         std::mem::forget(std::mem::replace(&mut state.tasks, Tasks::new(links)));
-        state.mux.handle_fork(&self.peer, clock::now());
+        state.mux.handle_fork(clock::now());
         true
     }
 
@@ -217,7 +228,7 @@ impl Shared {
     pub(crate) fn close(&self) {
         let tasks = self.with(|state| {
             state.is_closed = true;
-            if let Some(link) = state.mux.begin_close() {
+            for link in state.mux.begin_close() {
                 // It writes the last acks and then ends by itself.
                 state.tasks.drivers[link] = None;
             }
@@ -226,10 +237,25 @@ impl Shared {
         tasks.into_iter().flatten().for_each(|task| task.abort());
     }
 
-    /// Starts the driver of a link that has work and no driver.
+    /// Starts the driver of a link that has work and no driver, or the discovery of endpoints.
     pub(crate) fn start_driver(self: &Arc<Self>, link: usize) {
-        let task = self.spawner.spawn(self.clone(), link);
+        if link == DISCOVERY {
+            discovery::start(self);
+            return;
+        }
+        let spawner = self.with(|state| state.spawners[link / state.mux.stride()].clone());
+        let task = spawner.spawn(self.clone(), link);
         self.set_driver(link, task);
+    }
+
+    /// Starts the drivers of an endpoint's pool that don't run.
+    pub(crate) fn start_drivers(self: &Arc<Self>, endpoint: usize) {
+        let links = self.with(|state| {
+            let pool = state.mux.links_of(endpoint).take(self.config.connections);
+            pool.filter(|link| state.mux.claim_driver(*link))
+                .collect::<Vec<_>>()
+        });
+        links.into_iter().for_each(|link| self.start_driver(link));
     }
 
     /// Keeps a driver's task, to be aborted when the client is dropped.
@@ -238,7 +264,7 @@ impl Shared {
             if state.is_closed {
                 return Some(task);
             }
-            state.tasks.drivers[link] = Some(task);
+            state.tasks.set_driver(link, task);
             None
         });
         rejected.inspect(AbortHandle::abort);

@@ -7,6 +7,8 @@ use tokio::{runtime, task::AbortHandle};
 pub(crate) struct Tasks {
     /// The driver of each link.
     pub(crate) drivers: Vec<Option<AbortHandle>>,
+    /// The task that looks after the endpoints.
+    pub(crate) discovery: Option<AbortHandle>,
     /// The timer tasks, each known by its index.
     timers: Vec<Option<TimerTask>>,
 }
@@ -21,8 +23,22 @@ impl Tasks {
     pub(crate) fn new(links: usize) -> Self {
         Self {
             drivers: vec![None; links],
+            discovery: None,
             timers: Vec::new(),
         }
+    }
+
+    /// Takes the driver of a link, to be aborted.
+    pub(crate) fn take_driver(&mut self, link: usize) -> Option<AbortHandle> {
+        self.drivers.get_mut(link)?.take()
+    }
+
+    /// Keeps the driver of a link.
+    pub(crate) fn set_driver(&mut self, link: usize, task: AbortHandle) {
+        if self.drivers.len() <= link {
+            self.drivers.resize(link + 1, None);
+        }
+        self.drivers[link] = Some(task);
     }
 
     /// The timer task of a runtime, if calls were awaited there before.
@@ -66,6 +82,7 @@ impl Tasks {
     pub(crate) fn take_all(&mut self) -> Vec<Option<AbortHandle>> {
         let mut all = std::mem::take(&mut self.drivers);
         let timers = std::mem::take(&mut self.timers);
+        all.push(self.discovery.take());
         all.extend(timers.into_iter().flatten().map(|task| task.handle));
         all
     }

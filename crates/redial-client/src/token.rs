@@ -26,6 +26,9 @@ use crate::shared::Shared;
 /// it has stored the outcome asks again when it restarts, and gets the same answer. The record goes
 /// with [`Client::forget`](crate::Client::forget), or with the session's lease.
 ///
+/// A token names the [table](crate::EndpointStats::table) that knows its call: a client of several
+/// addresses asks no other server.
+///
 /// Records are kept for so many tokens as
 /// [`Config::max_retained_calls`](crate::Config::max_retained_calls) says. Beyond that the call that
 /// ended first is let go, even if a token of it lives: resolving it ends as *unknown*.
@@ -37,6 +40,8 @@ pub struct CallToken {
     pub method: String,
     /// The params, byte for byte: the server compares a fingerprint of them.
     pub params: Option<Box<RawValue>>,
+    /// The table that knows the call, if that is known.
+    pub(crate) table: Option<Box<str>>,
     pub(crate) retention: Option<Arc<Retention>>,
 }
 
@@ -55,6 +60,8 @@ impl Serialize for CallToken {
             method: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             params: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            table: Option<&'a str>,
         }
         if let Some(retention) = &self.retention {
             retention.is_exported.store(true, Ordering::Relaxed);
@@ -63,6 +70,7 @@ impl Serialize for CallToken {
             id: self.id,
             method: &self.method,
             params: self.params.as_deref(),
+            table: self.table.as_deref(),
         };
         members.serialize(serializer)
     }
@@ -76,12 +84,20 @@ impl<'de> Deserialize<'de> for CallToken {
             method: String,
             #[serde(default)]
             params: Option<Box<RawValue>>,
+            #[serde(default)]
+            table: Option<Box<str>>,
         }
-        let Members { id, method, params } = deserialize_object(deserializer)?;
+        let Members {
+            id,
+            method,
+            params,
+            table,
+        } = deserialize_object(deserializer)?;
         Ok(Self {
             id,
             method,
             params,
+            table,
             retention: None,
         })
     }

@@ -51,7 +51,7 @@ impl CallState {
         let details = self.details(Some(finished), reason, cause);
         Err(if finished.is_unknown {
             CallError::Unknown {
-                token: Box::new(self.token(shared, finished.removed.id)),
+                token: Box::new(self.token(shared, finished.removed.id, finished.table())),
                 details,
             }
         } else if has_failed {
@@ -72,7 +72,7 @@ impl CallState {
         match self.id.filter(|_| self.flags.is_resumed) {
             None => CallError::NotExecuted { details },
             Some(id) => CallError::Unknown {
-                token: Box::new(self.token(shared, CallId::Plain(id))),
+                token: Box::new(self.token(shared, CallId::Plain(id), self.origin_table())),
                 details,
             },
         }
@@ -105,7 +105,7 @@ impl CallState {
     }
 
     /// The call's token, and what keeps its number from being acknowledged.
-    pub(super) fn token(&self, shared: &Arc<Shared>, id: CallId) -> CallToken {
+    fn token(&self, shared: &Arc<Shared>, id: CallId, table: Option<Box<str>>) -> CallToken {
         let retention = match id {
             // A resumed call's token came from elsewhere, and may still be there.
             CallId::Session(call) => Some(
@@ -119,8 +119,15 @@ impl CallState {
             id: id.uuid().unwrap_or_default(),
             method: self.retrier.method.clone().into_owned(),
             params: self.retrier.params.to_raw(),
+            table,
             retention,
         }
+    }
+
+    /// The table that the token of a resumed call names.
+    fn origin_table(&self) -> Option<Box<str>> {
+        let options = self.retrier.options.as_ref()?;
+        options.origin.as_ref()?.table.clone()
     }
 
     /// How the call went.
@@ -151,6 +158,10 @@ impl CallState {
             total: since(finished.at),
             replayed: replayed.or(says.then_some(false)),
             connects: finished.connects - self.connects_before,
+            endpoint: finished
+                .place
+                .as_ref()
+                .and_then(|place| place.endpoint.clone()),
         }
     }
 

@@ -31,6 +31,9 @@ use crate::{
     token::Retention,
 };
 
+/// An id, what keeps it from being acknowledged, and the name of its table.
+type ReservedId = (Uuid, Option<Arc<Retention>>, Option<Box<str>>);
+
 /// A call with its client. However its future ends, the call is pending no longer.
 pub(super) struct CallGuard {
     /// `None` once the call has ended, so that a future that is kept keeps no client.
@@ -46,6 +49,11 @@ impl CallGuard {
             state,
             finished: None,
         }
+    }
+
+    /// The report is to say which endpoint answered.
+    pub(super) fn ask_report(&mut self) {
+        self.state.is_reported = true;
     }
 
     /// Ready when the call has ended and can be concluded. An error if it can't be sent.
@@ -212,16 +220,18 @@ impl CallGuard {
         self.state.debug(name, limits, f)
     }
 
-    /// The id that a reservation got, and what keeps it from being acknowledged. To be called when
-    /// the reservation has ended.
-    pub(super) fn reserved_id(&mut self) -> Result<(Uuid, Option<Arc<Retention>>), CallError> {
+    /// The id that a reservation got, what keeps it from being acknowledged, and the table that it is
+    /// of. To be called when the reservation has ended.
+    pub(super) fn reserved_id(&mut self) -> Result<ReservedId, CallError> {
+        let table = self.finished.as_mut();
+        let table = table.and_then(|finished| finished.place.as_mut()?.table.take());
         let reserved = self.finished.as_ref().and_then(Finished::reserved_id);
         match (&self.client, reserved) {
             (Some(client), Some(CallId::Session(call))) => {
                 let retention = Retention::new(&client.shared, call, false);
-                Ok((call.uuid(), Some(retention)))
+                Ok((call.uuid(), Some(retention), table))
             }
-            (_, Some(CallId::Plain(id))) => Ok((id, None)),
+            (_, Some(CallId::Plain(id))) => Ok((id, None, table)),
             _ => Err(self.conclude().expect_err("it was not sent")),
         }
     }

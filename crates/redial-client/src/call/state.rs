@@ -5,7 +5,10 @@ use std::{ops::ControlFlow, sync::Arc, task::Waker, time::Instant};
 use redial_protocol::{ErrorCode, ReplyMeta};
 use uuid::Uuid;
 
-use super::{finished::Finished, layered::LayeredCall};
+use super::{
+    finished::{Finished, FinishedPlace},
+    layered::LayeredCall,
+};
 use crate::{
     cause::{Cause, GiveUpReason},
     config::CallLimits,
@@ -35,6 +38,8 @@ pub(super) struct CallState {
     pub(super) is_pending: bool,
     /// Chosen by the caller, or its token's.
     pub(super) id: Option<Uuid>,
+    /// The report is asked for.
+    pub(super) is_reported: bool,
 }
 
 /// What keeps a call from being sent straight away; few calls have it.
@@ -58,6 +63,7 @@ impl CallState {
             may_be_executed: false,
             is_pending: false,
             id: None,
+            is_reported: false,
         }
     }
 
@@ -108,6 +114,7 @@ impl CallState {
                 at,
                 connects: shared.mux.connects,
                 answered: Some(meta),
+                place: None,
             });
             self.end_with_result(finished, shared);
             return ControlFlow::Break(());
@@ -155,7 +162,12 @@ impl CallState {
         self.flags.is_bound = self.retention.is_some();
         self.may_be_executed = self.flags.is_resumed;
         self.connects_before = shared.mux.connects;
-        self.retrier.key = Some(shared.mux.open(self.id, self.flags)?);
+        let key = shared.mux.open(self.id, self.flags)?;
+        self.retrier.key = Some(key);
+        let options = self.retrier.options.as_ref();
+        if let Some(origin) = options.and_then(|options| options.origin.as_ref()) {
+            shared.mux.place(key, origin.id, origin.table.as_deref());
+        }
         self.is_pending = true;
         if !self.flags.is_reservation {
             shared.retry.bucket.deposit();
@@ -182,6 +194,7 @@ impl CallState {
             at: now,
             connects: shared.mux.connects,
             answered: None,
+            place: None,
         }
     }
 
@@ -189,6 +202,11 @@ impl CallState {
         self.withdraw(shared);
         let is_unknown = self.is_unknown(&completion, shared.mux.call(self.key()));
         let disposition = self.disposition(&completion, is_unknown);
+        let (id, home) = {
+            let call = shared.mux.call(self.key());
+            (call.id, call.home)
+        };
+        let table = shared.mux.table_name(id, home);
         let mut removed = RemovedCall::unbegun(CallId::Unassigned);
         self.remove(disposition, &mut removed, shared);
         let answered = match &completion {
@@ -200,6 +218,10 @@ impl CallState {
         };
         Finished {
             completion: Some(completion),
+            place: Some(Box::new(FinishedPlace {
+                endpoint: shared.mux.endpoint_name(&removed.attempts),
+                table,
+            })),
             removed,
             is_unknown,
             at: now,
@@ -223,6 +245,12 @@ impl CallState {
         debug_assert!(!self.is_unknown(completion, shared.mux.call(self.key())));
         debug_assert_eq!(self.disposition(completion, false), disposition);
         self.remove(disposition, &mut finished.removed, shared);
+        if self.is_reported {
+            finished.place = Some(Box::new(FinishedPlace {
+                endpoint: shared.mux.endpoint_name(&finished.removed.attempts),
+                table: None,
+            }));
+        }
     }
 
     /// The call is pending no longer.

@@ -29,7 +29,7 @@ impl Mux {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
-        let is_urgent = session.needs_ack_now();
+        let (home, is_urgent) = (session.home, session.needs_ack_now());
         let is_idle = self.sessions.ack_link.is_none();
         let needs_ack_link = is_idle && (session.has_unsent_acks() || session.is_crowded());
         if is_urgent {
@@ -38,8 +38,8 @@ impl Mux {
         if needs_ack_link {
             self.elect_ack_link(None);
         }
-        if !self.sessions.queue.is_empty() {
-            self.assign_queued_numbers();
+        if !self.sessions.tables[home].queue.is_empty() {
+            self.assign_queued_numbers(home);
         }
     }
 
@@ -74,29 +74,46 @@ impl Mux {
         let is_quiet = sessions.appends == sessions.seen_appends;
         if is_quiet {
             sessions.ack_link = None;
-            self.flush_acks(link);
+            for home in 0..self.sessions.tables.len() {
+                self.flush_idle_acks_of(home, link);
+            }
             let is_done = |session: &Session<_>| session.is_unused() && !session.has_unsent_acks();
             let over = self
                 .sessions
                 .retired
                 .extract_if(.., |session| is_done(session));
             let over: Vec<_> = over.filter(Session::is_over).collect();
-            self.say_goodbye(over.iter().map(|session| session.id));
+            self.say_goodbye(over.iter().map(|session| (session.home, session.id)));
         }
         self.sessions.seen_appends = self.sessions.appends;
-        self.elect_opener(now);
+        for home in 0..self.sessions.tables.len() {
+            self.elect_opener(home, now);
+        }
     }
 
-    /// The client is gone. Gives the link on which the last acks and the goodbye are to be written, if
-    /// there are any: without them its server would keep session and records for a whole lease.
-    pub(crate) fn begin_close(&mut self) -> Option<usize> {
-        self.is_closing = true;
-        let has_unsent_acks = self.sessions.iter().any(Session::has_unsent_acks);
-        let link = self.session_link()?;
-        if has_unsent_acks {
+    /// The same for one table, on this link if its server has it.
+    fn flush_idle_acks_of(&mut self, home: usize, link: usize) {
+        let its_own = (self.links[link].home == home).then_some(link);
+        if let Some(link) = its_own.or_else(|| self.session_link(home)) {
             self.flush_acks(link);
         }
-        let over = self.sessions.iter().filter(|session| session.is_over());
+    }
+
+    /// The client is gone. Gives the links on which the last acks and goodbyes are to be written, if
+    /// there are any: without them their servers would keep sessions and records for a whole lease.
+    pub(crate) fn begin_close(&mut self) -> Vec<usize> {
+        self.is_closing = true;
+        let homes = 0..self.sessions.tables.len();
+        homes.filter_map(|home| self.begin_close_of(home)).collect()
+    }
+
+    fn begin_close_of(&mut self, home: usize) -> Option<usize> {
+        let link = self.session_link(home)?;
+        if self.owes_acks(home) {
+            self.flush_acks(link);
+        }
+        let sessions = self.sessions.iter().filter(|session| session.home == home);
+        let over = sessions.filter(|session| session.is_over());
         for session in over.map(|session| session.id).collect::<Vec<_>>() {
             self.send_notification(link, rpc::GOODBYE, &GoodbyeParams { session });
         }
@@ -105,14 +122,20 @@ impl Mux {
     }
 
     /// Tells the server on all connections, which may be attached, that sessions are needed no longer.
-    fn say_goodbye(&mut self, sessions: impl Iterator<Item = SessionId>) {
-        for session in sessions {
-            for link in 0..self.links.len() {
-                if self.links[link].is_connected && !self.links[link].is_plain {
-                    self.send_notification(link, rpc::GOODBYE, &GoodbyeParams { session });
+    fn say_goodbye(&mut self, sessions: impl Iterator<Item = (usize, SessionId)>) {
+        for (home, session) in sessions {
+            for number in 0..self.links.len() {
+                let link = &self.links[number];
+                if link.home == home && link.is_connected && !link.is_plain {
+                    self.send_notification(number, rpc::GOODBYE, &GoodbyeParams { session });
                 }
             }
         }
+    }
+
+    /// A session that a server has just opened is not needed.
+    pub(super) fn end_session_on(&mut self, link: usize, session: SessionId) {
+        self.send_notification(link, rpc::GOODBYE, &GoodbyeParams { session });
     }
 
     /// The link's driver is about to go, and the connection with it. Whether there are acks for it, and
@@ -120,38 +143,54 @@ impl Mux {
     pub(crate) fn flush_last_acks(&mut self, number: usize) -> bool {
         let link = &self.links[number];
         let may_ack = link.attached.is_some() && link.unsent() == 0;
-        if !may_ack || !self.sessions.iter().any(Session::has_unsent_acks) {
+        if !may_ack || !self.owes_acks(link.home) {
             return false;
         }
         self.flush_acks(number);
         true
     }
 
+    /// Whether some call of the table's is yet to be acknowledged.
+    fn owes_acks(&self, home: usize) -> bool {
+        let mut sessions = self.sessions.iter().filter(|session| session.home == home);
+        sessions.any(Session::has_unsent_acks)
+    }
+
     /// Sends acks now if they are many, or if a call waits for the room that they make.
     pub(super) fn flush_urgent_acks(&mut self) {
-        let is_urgent = self.sessions.iter().any(Session::needs_ack_now);
-        if is_urgent && let Some(link) = self.session_link() {
-            self.flush_acks(link);
+        let urgent = self
+            .sessions
+            .iter()
+            .filter(|session| session.needs_ack_now());
+        for home in urgent.map(|session| session.home).collect::<Vec<_>>() {
+            if let Some(link) = self.session_link(home) {
+                self.flush_acks(link);
+            }
         }
     }
 
     fn flush_acks(&mut self, link: usize) {
-        for acks in self.take_unsent_acks(self.max_frame_bytes(link)) {
+        let home = self.links[link].home;
+        for acks in self.take_unsent_acks(home, self.max_frame_bytes(link)) {
             self.links[link].acked = Some((acks.session, acks.ack));
             self.send_notification(link, rpc::ACK, &acks);
         }
-        if !self.sessions.queue.is_empty() {
-            self.assign_queued_numbers();
+        if !self.sessions.tables[home].queue.is_empty() {
+            self.assign_queued_numbers(home);
         }
     }
 
-    /// All unsent acks, which count as sent from now on.
-    pub(super) fn take_unsent_acks(&mut self, max_frame_bytes: usize) -> Vec<AckParams> {
+    /// All unsent acks of the table's sessions, which count as sent from now on.
+    pub(super) fn take_unsent_acks(
+        &mut self,
+        home: usize,
+        max_frame_bytes: usize,
+    ) -> Vec<AckParams> {
         let room = max_frame_bytes.saturating_sub(BESIDE_RANGES_BYTES) / RANGE_BYTES;
         let ranges = room.clamp(1, RANGES_PER_FRAME);
         let mut all = Vec::new();
         for session in self.sessions.iter_mut() {
-            if !session.has_unsent_acks() {
+            if session.home != home || !session.has_unsent_acks() {
                 continue;
             }
             let acks = session.take_acks();
@@ -167,15 +206,20 @@ impl Mux {
         all
     }
 
-    /// Acknowledges a call of another client's session, or of an earlier process's.
-    pub(super) fn acknowledge_foreign(&mut self, call: SessionCall) {
+    /// Acknowledges a call of another client's session, or of an earlier process's: to the servers of
+    /// its table, or where that is not known to all, of which others make nothing of it.
+    pub(super) fn acknowledge_foreign(&mut self, call: SessionCall, table: Option<&str>) {
         let acks = AckParams {
             session: call.session,
             ack: 0,
             above: vec![(call.number, call.number + 1)],
         };
-        if let Some(link) = self.session_link() {
-            self.send_notification(link, rpc::ACK, &acks);
+        for home in 0..self.sessions.tables.len() {
+            let name = self.sessions.tables[home].name.as_deref();
+            let is_another = name.is_some_and(|name| table.is_some_and(|table| table != name));
+            if !is_another && let Some(link) = self.session_link(home) {
+                self.send_notification(link, rpc::ACK, &acks);
+            }
         }
     }
 
@@ -194,9 +238,9 @@ impl Mux {
         self.wakers.extend(link.driver.take());
     }
 
-    /// A connection that stands and may have sessions at the other end.
-    fn session_link(&self) -> Option<usize> {
-        self.best_link(|link| link.is_connected && !link.is_plain)
+    /// A connection that stands and may have sessions with the table at the other end.
+    fn session_link(&self, home: usize) -> Option<usize> {
+        self.best_link(|link| link.home == home && link.is_connected && !link.is_plain)
     }
 
     /// The first such link, of those whose server does not shut down if there is one.

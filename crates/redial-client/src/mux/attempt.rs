@@ -41,6 +41,11 @@ impl Attempt {
         self.ended = Some((now, end));
     }
 
+    /// There was a connection for it.
+    pub(super) fn was_sent(&self) -> bool {
+        !matches!(self.ended, Some((_, AttemptEnd::ConnectFailed)))
+    }
+
     /// It was sent on this connection of the link, and may be answered there.
     pub(super) fn is_on(&self, link: usize, epoch: u32) -> bool {
         self.state == AttemptState::Live && (self.link, self.epoch) == (link, epoch)

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Mux,
     attempt::{Attempt, AttemptState},
-    pending::{CallFlags, CallId, PendingCall},
+    pending::{CallFlags, CallId, Home, PendingCall},
     sessions::Disposition,
     slab::Key,
 };
@@ -40,8 +40,10 @@ impl Mux {
 
     fn open_new(&mut self, flags: CallFlags) -> Key {
         let key = self.insert(flags);
-        if !flags.is_notification && !self.has_number_queue() {
-            self.assign_number(key);
+        // Of several tables it is that of the endpoint which it is sent to.
+        let has_choice = self.is_balanced || flags.is_notification;
+        if !has_choice && !self.has_number_queue(0) {
+            self.assign_number(key, 0);
         }
         key
     }
@@ -94,21 +96,22 @@ impl Mux {
             let id = self.random_call_id();
             // It may be queued for a number elsewhere, which it must not get any more: under
             // another id it would be another call.
-            self.call(key).is_queued = false;
+            self.call(key).queued_at = Home::NONE;
             self.assign_plain(key, id);
             return true;
         }
-        if self.sessions.current.is_none() {
+        let home = self.links[link].home;
+        if self.sessions.current(home).is_none() {
             self.wait_for_handshake(link, key, now);
             return false;
         }
-        if self.call(key).is_queued {
+        if self.call(key).queued_at != Home::NONE {
             return false;
         }
-        if !self.has_number_queue() && self.assign_number(key) {
+        if !self.has_number_queue(home) && self.assign_number(key, home) {
             return true;
         }
-        self.queue_for_number(key);
+        self.queue_for_number(key, home);
         false
     }
 
@@ -117,9 +120,9 @@ impl Mux {
         self.by_id.insert(id, key);
     }
 
-    /// Gives the call a number. False if none is free.
-    fn assign_number(&mut self, key: Key) -> bool {
-        let session = self.sessions.current.as_mut();
+    /// Gives the call a number in the session with the table. False if none is free.
+    fn assign_number(&mut self, key: Key, home: usize) -> bool {
+        let session = self.sessions.tables[home].current.as_mut();
         let Some(session) = session.filter(|session| session.has_room()) else {
             return false;
         };
@@ -132,48 +135,52 @@ impl Mux {
     }
 
     /// The call waits for a number, first come, first served.
-    fn queue_for_number(&mut self, key: Key) {
-        self.call(key).is_queued = true;
-        self.sessions.queue.push_back(key);
+    fn queue_for_number(&mut self, key: Key, home: usize) {
+        self.call(key).queued_at = Home::of(home);
+        self.sessions.tables[home].queue.push_back(key);
         self.flush_urgent_acks();
     }
 
     /// Gives what numbers there are to the calls that have waited longest, and wakes them.
-    pub(super) fn assign_queued_numbers(&mut self) {
-        while let Some(key) = self.sessions.queue.front().copied() {
+    pub(super) fn assign_queued_numbers(&mut self, home: usize) {
+        while let Some(key) = self.sessions.tables[home].queue.front().copied() {
             // A call that has ended needs no number.
-            if self.calls.get(key).is_some_and(|call| call.is_queued) {
-                if !self.assign_number(key) {
+            let is_queued = |call: &PendingCall| call.queued_at == Home::of(home);
+            if self.calls.get(key).is_some_and(is_queued) {
+                if !self.assign_number(key, home) {
                     return;
                 }
                 let call = self.call(key);
-                call.is_queued = false;
+                call.queued_at = Home::NONE;
                 let waker = call.waker.take();
                 self.wakers.extend(waker);
             }
-            self.sessions.queue.pop_front();
+            self.sessions.tables[home].queue.pop_front();
         }
     }
 
     /// There are no numbers to wait for.
-    pub(super) fn clear_number_queue(&mut self) {
-        for key in std::mem::take(&mut self.sessions.queue) {
+    pub(super) fn clear_number_queue(&mut self, home: usize) {
+        for key in std::mem::take(&mut self.sessions.tables[home].queue) {
             if let Some(call) = self.calls.get_mut(key)
-                && std::mem::take(&mut call.is_queued)
+                && call.queued_at == Home::of(home)
             {
+                call.queued_at = Home::NONE;
                 self.wakers.extend(call.waker.take());
             }
         }
     }
 
-    /// Whether some call waits for a number.
-    pub(super) fn has_number_queue(&mut self) -> bool {
-        while let Some(first) = self.sessions.queue.front() {
-            if self.calls.get(*first).is_some_and(|call| call.is_queued) {
+    /// Whether some call waits for a number in the session with the table.
+    pub(super) fn has_number_queue(&mut self, home: usize) -> bool {
+        let queue = &mut self.sessions.tables[home].queue;
+        while let Some(first) = queue.front() {
+            let is_queued = |call: &PendingCall| call.queued_at == Home::of(home);
+            if self.calls.get(*first).is_some_and(is_queued) {
                 return true;
             }
             // It has ended, or waits no longer.
-            self.sessions.queue.pop_front();
+            queue.pop_front();
         }
         false
     }
@@ -221,14 +228,14 @@ impl Mux {
     }
 
     /// A call's outcome is needed no longer. It may be of a session of this client or of another.
-    pub(crate) fn acknowledge(&mut self, id: Uuid) {
+    pub(crate) fn acknowledge(&mut self, id: Uuid, table: Option<&str>) {
         let Some(call) = SessionCall::from_uuid(id) else {
             return;
         };
         match self.sessions.get(call.session) {
             Some(_) if self.find(id).is_some() => {}
             Some(_) => self.end_number(call, Disposition::Acknowledge),
-            None => self.acknowledge_foreign(call),
+            None => self.acknowledge_foreign(call, table),
         }
     }
 

@@ -25,6 +25,7 @@ impl Mux {
         error: &ConnectError,
         now: Instant,
     ) {
+        self.note_not_connected(error);
         self.end_connection(link, Some(0), now, |_| {
             (AttemptEnd::ConnectFailed, Cause::Connect(error.clone()))
         });
@@ -90,10 +91,16 @@ impl Mux {
         if !link.is_proven {
             link.failures = link.failures.saturating_add(1);
         }
+        let is_failure = !link.is_leaving;
         let written = link.reset(written);
+        if is_failure {
+            self.note_failure(number, now);
+        }
+        // Where there are others, calls don't wait for this one.
+        let loses_permits = is_spare || self.is_balanced;
         self.wakers.extend(self.closer.take());
         for call in self.calls.values_mut() {
-            if is_spare && call.permit.take_if(|link| *link == number).is_some() {
+            if loses_permits && call.permit.take_if(|link| *link == number).is_some() {
                 self.wakers.extend(call.waker.take());
             }
             // A reserved permit is as good on the next connection.
@@ -109,8 +116,9 @@ impl Mux {
         let (end, cause) = end_of_all();
         let is_outage = end == AttemptEnd::ConnectFailed && !is_spare;
         self.end_handshake(number, is_outage.then_some(&cause), now);
-        if is_spare {
+        if loses_permits {
             self.unblock(number);
+            self.abandon_number_queue(self.links[number].home);
         }
         self.admit_blocked(number);
         if !self.sessions.retired.is_empty() {

@@ -1,6 +1,6 @@
 //! The process was forked, and this is the copy: connections, sessions and tasks are the parent's.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use super::{Mux, timers::Timers};
 use crate::origin::Origin;
@@ -9,12 +9,13 @@ impl Mux {
     /// Lets go of what the parent goes on with. Calls that were in flight there may be executed
     /// there, too: they end as *unknown*, or are sent again under their own plain id. No task is
     /// woken: all are the parent's, and so are the locks of its runtime.
-    pub(crate) fn handle_fork(&mut self, peer: &Arc<str>, now: Instant) {
+    pub(crate) fn handle_fork(&mut self, now: Instant) {
         let wakers_before = self.wakers.len();
         for link in 0..self.links.len() {
             if std::mem::take(&mut self.links[link].has_driver) {
                 // How much the parent writes of it is not known.
-                self.handle_disconnect(link, None, peer, "the process was forked", now);
+                let peer = self.peer(link);
+                self.handle_disconnect(link, None, &peer, "the process was forked", now);
             }
             self.wakers.extend(self.links[link].driver.take());
             (self.links[link].failures, self.links[link].not_before) = (0, None);
@@ -24,6 +25,9 @@ impl Mux {
             self.drop_session(session, now);
         }
         self.timers = Timers::default();
+        // The set of endpoints is the parent's to follow: the copy keeps those that it knows.
+        self.wakers.extend(self.discovery.take());
+        (self.has_discovery, self.is_refresh_wanted) = (false, false);
         for call in self.calls.values_mut() {
             call.wake_at = None;
             self.wakers.extend(call.waker.take());
@@ -68,10 +72,6 @@ mod tests {
         }
     }
 
-    fn peer() -> Arc<str> {
-        "server".into()
-    }
-
     /// One number is executed by the parent, perhaps; the other was never sent, and the copy sends
     /// its own under a session of its own.
     #[test]
@@ -88,7 +88,7 @@ mod tests {
         let is_of_7 = |id| matches!(id, CallId::Session(call) if call.session.bits() == 7);
         assert!(is_of_7(mux.call(written).id) && is_of_7(mux.call(unwritten).id));
 
-        mux.handle_fork(&peer(), now);
+        mux.handle_fork(now);
         assert!(matches!(
             mux.call(written).answer,
             Some(Answer::SessionLost)
@@ -119,7 +119,7 @@ mod tests {
         mux.send(&request(call), now);
         let id = mux.call(call).id;
         write_all(&mut mux, 0, &mut Transmit::default());
-        mux.handle_fork(&peer(), now);
+        mux.handle_fork(now);
         assert_eq!(mux.call(call).id, id);
         assert!(mux.call(call).must_not_repeat(), "it may be executed");
     }

@@ -31,9 +31,12 @@ impl Mux {
     /// The driver has no connection: it is released if there is nothing to make one for. Says
     /// whether it was.
     pub(crate) fn release_idle_driver(&mut self, link: usize) -> bool {
-        let opens_session = !self.is_spare(link) && self.has_number_queue();
+        let opens_session = !self.is_spare(link) && self.has_number_queue(self.links[link].home);
         let has_work =
             self.links[link].has_output() || self.awaits_handshake(link) || opens_session;
+        // Of several endpoints each is kept connected, so that no call waits for that.
+        let is_kept = self.is_balanced && !self.is_spare(link) && !self.is_closing;
+        let has_work = has_work || is_kept && !self.is_removed(link);
         self.links[link].has_driver = has_work;
         !has_work
     }
@@ -107,7 +110,7 @@ impl Mux {
         for (_, other) in others {
             self.handle_message(link, other, now)?;
         }
-        if self.sessions.current.is_some() {
+        if self.sessions.current(self.links[link].home).is_some() {
             // What was answered is about to be acknowledged, by requests or alone.
             self.elect_ack_link(Some(link));
         }

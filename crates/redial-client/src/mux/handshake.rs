@@ -34,6 +34,9 @@ impl Mux {
     /// A connection stands. Gives what is to be written to it before everything else.
     pub(crate) fn handle_connected(&mut self, number: usize, now: Instant) -> Vec<u8> {
         self.connects += 1;
+        self.wakers.extend(self.connecting.take());
+        let endpoint = self.endpoint_of(number);
+        self.endpoints[endpoint].connects += 1;
         let sessions = &self.sessions;
         let is_plain = !sessions.are_wanted || sessions.assume_plain;
         let link = &mut self.links[number];
@@ -49,7 +52,7 @@ impl Mux {
             self.links[number].hello_session = attach;
             self.begin_hello(number, attach, now, &mut preamble);
         }
-        if self.sessions.current.is_some() {
+        if self.current_on(number).is_some() {
             self.write_unsent_acks(number, &mut preamble);
         }
         preamble
@@ -59,20 +62,28 @@ impl Mux {
     fn write_unsent_acks(&mut self, link: usize, out: &mut Vec<u8>) {
         let max_frame_bytes = self.max_frame_bytes(link);
         let writer = self.control_writer(max_frame_bytes);
-        for acks in self.take_unsent_acks(max_frame_bytes) {
+        let home = self.links[link].home;
+        for acks in self.take_unsent_acks(home, max_frame_bytes) {
             // A limit of a few bytes has no room for it, nor for any call.
             let _ = writer.notification(rpc::ACK, &acks, out);
         }
-        self.assign_queued_numbers();
+        self.assign_queued_numbers(home);
+    }
+
+    /// The session in which new calls on the link are numbered.
+    #[inline]
+    fn current_on(&self, link: usize) -> Option<&Session<Key>> {
+        self.sessions.current(self.links[link].home)
     }
 
     /// The session to attach a connection to, or that one is to be opened (`Some(None)`). `None` if
     /// another link opens one.
     fn session_to_request(&mut self, link: usize) -> Option<Option<SessionId>> {
-        if let Some(current) = &self.sessions.current {
+        let table = &mut self.sessions.tables[self.links[link].home];
+        if let Some(current) = &table.current {
             return Some(Some(current.id));
         }
-        let opener = *self.sessions.opener.get_or_insert(link);
+        let opener = *table.opener.get_or_insert(link);
         (opener == link).then_some(None)
     }
 
@@ -83,18 +94,18 @@ impl Mux {
         }
     }
 
-    /// Has some connection open a session, if one is needed and no connection does.
-    pub(super) fn elect_opener(&mut self, now: Instant) {
-        let current = self.sessions.current.as_ref();
-        let is_needed = current.is_none_or(Session::is_crowded);
-        if !self.sessions.are_wanted || !is_needed || self.sessions.opener.is_some() {
+    /// Has some connection open a session with the table, if one is needed and no connection does.
+    pub(super) fn elect_opener(&mut self, home: usize, now: Instant) {
+        let table = &self.sessions.tables[home];
+        let is_needed = table.current.as_ref().is_none_or(Session::is_crowded);
+        if !self.sessions.are_wanted || !is_needed || table.opener.is_some() {
             return;
         }
         let mut links = self.links.iter();
-        let is_open = |link: &Link| link.is_connected && !link.is_leaving;
+        let is_open = |link: &Link| link.home == home && link.is_connected && !link.is_leaving;
         let chosen = links.position(|link| is_open(link) && !link.is_plain && link.hello.is_none());
         if let Some(link) = chosen {
-            self.sessions.opener = Some(link);
+            self.sessions.tables[home].opener = Some(link);
             self.send_hello(link, None, now);
         }
     }
@@ -174,7 +185,7 @@ impl Mux {
         self.append_control(link, &frame);
         if is_unanswered && attach.is_some() && self.links[link].heard_at.is_none() {
             // The calls of a session that waits to be attached look for another connection.
-            self.suspect(link);
+            self.suspect(link, now);
         }
         Ok(())
     }
@@ -208,8 +219,7 @@ impl Mux {
             return self.handle_other_table(link, attach, now);
         }
         if is_attached {
-            self.on_session(link, reply, hello.attach.is_none(), now);
-            return Ok(());
+            return self.on_session(link, reply, hello.attach.is_none(), now);
         }
         let unknown = ErrorCode::OUTCOME_UNKNOWN;
         let is_unknown = matches!(&reply, HelloReply::Error(error) if error.code == unknown);
@@ -241,7 +251,7 @@ impl Mux {
                 self.sessions.refusal = Some(Cause::NoSession(reply.to_string().into()));
                 self.postpone_hello(link, Duration::ZERO, now);
             }
-            _ if self.sessions.opened == 0 => self.on_plain_server(link, now),
+            _ if !self.has_had_sessions(link) => self.on_plain_server(link, now),
             _ => return self.handle_denial(link, &reply, now),
         }
         Ok(())
@@ -258,9 +268,9 @@ impl Mux {
         let reason = format!("{reply}, but there were sessions at this address before");
         let shared: Arc<str> = reason.as_str().into();
         self.sessions.refusal = Some(Cause::NoSession(shared.clone()));
-        self.links
-            .iter_mut()
-            .for_each(|link| link.must_attach = true);
+        let links = self.links_of(self.endpoint_of(number));
+        let links = self.links[links].iter_mut();
+        links.for_each(|link| link.must_attach = true);
         if self.links[number].attached.is_none() {
             self.fail_calls_on(number, &shared);
             if !self.awaits_replies(number) {
@@ -291,7 +301,7 @@ impl Mux {
         error: &ErrorObject,
         now: Instant,
     ) -> Result<(), String> {
-        let is_about_hello = self.sessions.opened == 0 && is_bad_request(error.code);
+        let is_about_hello = !self.has_had_sessions(link) && is_bad_request(error.code);
         match self.links[link].hello {
             Some(hello) if is_about_hello => {
                 let reply = HelloReply::Error(error.clone());
@@ -320,11 +330,8 @@ impl Mux {
 
     /// Whether the server has no session for the client now, and this link is one to it.
     pub(super) fn is_session_put_off(&self, link: usize) -> bool {
-        let Some(opener) = self
-            .sessions
-            .opener
-            .filter(|_| self.sessions.current.is_none())
-        else {
+        let table = &self.sessions.tables[self.links[link].home];
+        let Some(opener) = table.opener.filter(|_| table.current.is_none()) else {
             return false;
         };
         let is_put_off = self.links[opener]
@@ -345,7 +352,21 @@ impl Mux {
         }
     }
 
-    fn on_session(&mut self, number: usize, reply: HelloReply, is_new: bool, now: Instant) {
+    /// Whether the servers at the link's address have, or had, sessions.
+    fn has_had_sessions(&self, link: usize) -> bool {
+        self.endpoints[self.endpoint_of(link)].has_had_sessions
+    }
+
+    /// # Errors
+    ///
+    /// Why the connection is to be closed.
+    fn on_session(
+        &mut self,
+        number: usize,
+        reply: HelloReply,
+        is_new: bool,
+        now: Instant,
+    ) -> Result<(), String> {
         let HelloReply::Session {
             id,
             table,
@@ -353,33 +374,46 @@ impl Mux {
             max_frame_bytes,
         } = reply
         else {
-            return;
+            return Ok(());
         };
+        let endpoint = self.endpoint_of(number);
+        self.endpoints[endpoint].has_had_sessions = true;
+        if self.is_balanced && !self.settle(number, &table, id, is_new, now)? {
+            return Ok(());
+        }
+        let home = self.links[number].home;
         self.sessions.refusal = None;
         self.links[number].hello = None;
         self.links[number].attached = Some(id);
-        self.links[number].must_attach = false;
+        self.links[number].must_attach = self.is_balanced;
         self.links[number].is_foreign = false;
         if is_new {
-            self.sessions.opener = None;
             self.sessions.opened += 1;
-            let session = Session::new(id, table, window, max_frame_bytes);
-            let retired = self.sessions.current.replace(session);
+            let session = Session::new(id, table, window, max_frame_bytes).at_home(home);
+            let table = &mut self.sessions.tables[home];
+            table.opener = None;
+            let retired = table.current.replace(session);
             self.sessions.retired.extend(retired);
             self.bound_retention();
             self.attach_others(number, id, now);
         }
         self.wake_waiting(number);
-        self.assign_queued_numbers();
+        self.wake_all_waiting();
+        self.assign_queued_numbers(home);
         if !self.sessions.is_current(id) {
             self.attach(number, now);
         }
+        Ok(())
     }
 
     /// Attaches the other connections to a new session.
     fn attach_others(&mut self, opener: usize, session: SessionId, now: Instant) {
+        let home = self.links[opener].home;
         for other in 0..self.links.len() {
             let link = &mut self.links[other];
+            if link.home != home {
+                continue;
+            }
             if std::mem::take(&mut link.is_plain) {
                 link.must_attach = true;
             }
@@ -398,13 +432,18 @@ impl Mux {
         self.links[number].is_plain = true;
         // Without sessions wanted it was not asked, and may be Redial's.
         self.links[number].is_foreign = self.sessions.are_wanted || self.sessions.assume_plain;
-        if self.sessions.opener == Some(number) {
-            self.sessions.opener = None;
+        let home = self.links[number].home;
+        self.give_opening_up(number);
+        if self.is_balanced {
+            // A table of its own, which tokens know by the address.
+            let name = format!("at {}", self.peer(number)).into();
+            self.sessions.tables[home].name.get_or_insert(name);
         }
         self.wake_waiting(number);
-        if self.sessions.current.is_none() {
-            self.clear_number_queue();
-            self.elect_opener(now);
+        self.wake_all_waiting();
+        if self.sessions.current(home).is_none() {
+            self.clear_number_queue(home);
+            self.elect_opener(home, now);
         }
     }
 
@@ -423,14 +462,19 @@ impl Mux {
                 self.wakers.extend(call.waker.take());
             }
         }
-        if self.sessions.opener == Some(number) {
-            self.sessions.opener = None;
-            self.elect_opener(now);
+        if self.give_opening_up(number) {
+            self.elect_opener(self.links[number].home, now);
         }
         if self.sessions.ack_link == Some(number) {
             self.sessions.ack_link = None;
             self.elect_ack_link(None);
         }
+    }
+
+    /// The link opens no session. Whether it was to.
+    pub(super) fn give_opening_up(&mut self, link: usize) -> bool {
+        let opener = &mut self.sessions.tables[self.links[link].home].opener;
+        opener.take_if(|opener| *opener == link).is_some()
     }
 
     /// A connection is gone, or could not be made. If it owed a reply to a hello, that is why calls

@@ -28,13 +28,14 @@ impl Link {
 }
 
 impl Mux {
-    /// Whether the session may be had on other connections than the link's, but on none to a server that
-    /// knows it and takes new calls.
+    /// Whether the session may be had on other connections to the link's endpoint, but on none to a
+    /// server that knows it and takes new calls.
     pub(super) fn is_left_behind(&self, number: usize, session: SessionId) -> bool {
-        let others = self.links.iter().enumerate();
-        let others = others.filter(|(other, link)| *other != number && link.may_have(session));
+        let others = self.links_of(self.endpoint_of(number));
+        let others = others.filter(|other| *other != number);
+        let others = others.map(|other| &self.links[other]);
         let mut are_any = false;
-        for (_, link) in others {
+        for link in others.filter(|link| link.may_have(session)) {
             are_any = true;
             if link.attached == Some(session) && !link.is_leaving {
                 return false;
@@ -46,8 +47,8 @@ impl Mux {
     /// The server at the other end of the link doesn't know the session, while one that shuts down
     /// still owes replies in it.
     pub(super) fn leave_session(&mut self, number: usize, id: SessionId, now: Instant) {
-        if self.sessions.is_current(id) {
-            self.sessions.retired.extend(self.sessions.current.take());
+        if let Some(table) = self.sessions.tables.find_current(id) {
+            self.sessions.retired.extend(table.current.take());
         }
         if let Some(session) = self.sessions.get_mut(id) {
             session.is_left = true;

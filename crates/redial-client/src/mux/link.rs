@@ -16,6 +16,8 @@ use super::{control::PendingHello, link_auth::LinkAuth, slab::Key};
 /// A slot of the pool. It has at most one connection at a time, or one being made.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
+    /// The table that its server has, or is taken to have, as an index among the client's.
+    pub(super) home: usize,
     /// Counts the connections of this link, up when one ends.
     pub(super) epoch: u32,
     /// A driver looks after it.
@@ -25,6 +27,13 @@ pub(crate) struct Link {
     withdrawn: BTreeMap<u64, u64>,
     /// Of frames in `out`.
     pub(super) write_limits: Vec<WriteLimit>,
+    /// Attempts that were sent on this link.
+    pub(super) attempts: u64,
+    /// Times in a row that its connection failed, fell silent or could not be made, since it last
+    /// brought a reply. Counted where there are several endpoints.
+    pub(super) losses: u32,
+    /// A session that the server at the other end has just said not to know.
+    pub(super) refused: Option<SessionId>,
     /// How many frames lie in `out`.
     frames: usize,
     /// Offset of the end of `out`.
@@ -117,6 +126,16 @@ pub(crate) enum WriteProgress {
 }
 
 impl Link {
+    /// A link of one of several endpoints. Calls wait there for the answer to its hello.
+    pub(super) fn of_several(home: usize, epoch: u32, must_attach: bool) -> Self {
+        Self {
+            home,
+            epoch,
+            must_attach,
+            ..Self::default()
+        }
+    }
+
     /// Appends one frame and gives its offsets.
     pub(super) fn append(
         &mut self,
@@ -218,6 +237,7 @@ impl Link {
     pub(super) fn mark_useful(&mut self) {
         self.is_proven = true;
         self.failures = 0;
+        self.losses = 0;
         self.not_before = None;
     }
 
@@ -241,7 +261,7 @@ impl Link {
         (self.is_connected, self.is_plain) = (false, false);
         self.is_foreign = false;
         (self.hello, self.attached, self.acked) = (None, None, None);
-        self.hello_session = None;
+        (self.hello_session, self.refused) = (None, None);
         (self.protocol_errors, self.refusals) = (0, Refusals::default());
         written
     }

@@ -290,7 +290,7 @@ impl ModelWorld {
                 self.open(Some(index));
             }
             (ModelStep::Acknowledge(_), ModelState::Exported, Some(name)) => {
-                self.mux.acknowledge(name.uuid());
+                self.mux.acknowledge(name.uuid(), None);
                 call.state = ModelState::Done;
             }
             _ => {}

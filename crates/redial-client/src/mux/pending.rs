@@ -14,6 +14,22 @@ use crate::{
     small_vec::SmallVec,
 };
 
+/// The index of a table among the client's, or none: in one word, since each call is written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home(u32);
+
+impl Home {
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    pub(super) fn of(table: usize) -> Self {
+        Self(table as u32)
+    }
+
+    pub(crate) fn get(self) -> Option<usize> {
+        (self != Self::NONE).then_some(self.0 as usize)
+    }
+}
+
 /// What kind of call it is, as far as the bookkeeping has to know.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CallFlags {
@@ -27,6 +43,8 @@ pub(crate) struct CallFlags {
     pub(crate) is_resumed: bool,
     /// A token has its id: it can get no other.
     pub(crate) is_bound: bool,
+    /// It goes to servers of its home alone, whatever it does.
+    pub(crate) is_homed: bool,
 }
 
 /// The id of a call.
@@ -92,8 +110,10 @@ pub(crate) struct PendingCall {
     pub(crate) not_before: Option<Instant>,
     /// It is in the list of those that wait for room.
     pub(super) is_blocked: bool,
-    /// It is in the list of those that wait for a number.
-    pub(super) is_queued: bool,
+    /// The table that it was last sent to.
+    pub(crate) home: Home,
+    /// It is in the list of those that wait for a number, of this table.
+    pub(super) queued_at: Home,
     /// It is in the list of those that wait for the handshake of a link, since when, and which.
     pub(super) handshake_wait: Option<(Instant, usize)>,
     /// The link that has a permit reserved for this call. Without it, a call that was sent later
@@ -180,7 +200,8 @@ impl PendingCall {
             last_cause: None,
             not_before: None,
             is_blocked: false,
-            is_queued: false,
+            home: Home::NONE,
+            queued_at: Home::NONE,
             handshake_wait: None,
             permit: None,
             wake_at: None,

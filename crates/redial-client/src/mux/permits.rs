@@ -1,12 +1,12 @@
 //! Room for requests: each attempt that may still be answered has a permit of its connection, and
 //! what is not yet written fits into its buffer. At the limit calls wait in order.
 
-use super::{Mux, slab::Key};
+use super::{Mux, pending::Home, slab::Key};
 
 impl Mux {
     /// Whether there is room for the call's request. Otherwise it is woken when there is.
     pub(super) fn has_room(&mut self, link: usize, key: Key) -> bool {
-        let max = self.max_in_flight();
+        let max = self.max_in_flight(self.links[link].home);
         let call = self.calls.get_mut(key).expect("the call is pending");
         let link = &mut self.links[link];
         // A retry of an attempt that was never answered needs no permit: if lost requests could
@@ -24,7 +24,7 @@ impl Mux {
     /// The call waits to be sent no longer.
     pub(crate) fn stop_waiting(&mut self, key: Key) {
         let call = self.call(key);
-        (call.is_blocked, call.is_queued) = (false, false);
+        (call.is_blocked, call.queued_at) = (false, Home::NONE);
         call.handshake_wait = None;
         if let Some(link) = call.permit.take() {
             self.release_permit(link);
@@ -46,7 +46,7 @@ impl Mux {
     }
 
     fn admit_blocked_calls(&mut self, number: usize) {
-        let max = self.max_in_flight();
+        let max = self.max_in_flight(self.links[number].home);
         let link = &mut self.links[number];
         if link.is_leaving || link.unsent() >= self.max_buffered_bytes {
             return;

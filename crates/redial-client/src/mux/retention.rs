@@ -4,7 +4,7 @@
 //! is a bound, and beyond it the call that ended first is let go: its number is acknowledged like any
 //! other, and new calls find room whatever the program keeps.
 
-use super::{Mux, session::Session};
+use super::{Mux, session::Session, sessions::Table};
 
 /// How many sessions are kept at most beside the current one. A server takes 16 per connection, and one
 /// may be on its way.
@@ -17,8 +17,8 @@ impl Mux {
     }
 
     /// Whether the server was asked for a session for new calls, and has no room for it.
-    fn is_next_session_refused(&self) -> bool {
-        let opener = self.sessions.opener.map(|link| &self.links[link]);
+    fn is_next_session_refused(&self, table: &Table) -> bool {
+        let opener = table.opener.map(|link| &self.links[link]);
         let hello = opener.and_then(|link| link.hello.as_ref());
         hello.is_some_and(|hello| hello.refusals > 0)
     }
@@ -31,15 +31,19 @@ impl Mux {
             while session.let_go_oldest() {}
             changed.push(session.id);
         }
-        if self.is_next_session_refused()
-            && let Some(current) = &mut self.sessions.current
-        {
-            while current.is_cramped() && current.let_go_oldest() {}
-            changed.push(current.id);
+        for home in 0..self.sessions.tables.len() {
+            if self.is_next_session_refused(&self.sessions.tables[home])
+                && let Some(current) = &mut self.sessions.tables[home].current
+            {
+                while current.is_cramped() && current.let_go_oldest() {}
+                changed.push(current.id);
+            }
         }
         for _ in self.max_retained_calls..self.retained_calls() {
             let sessions = &mut self.sessions;
-            let mut oldest_first = sessions.retired.iter_mut().chain(&mut sessions.current);
+            let current = sessions.tables.iter_mut();
+            let current = current.filter_map(|table| table.current.as_mut());
+            let mut oldest_first = sessions.retired.iter_mut().chain(current);
             let oldest =
                 oldest_first.find_map(|session| session.let_go_oldest().then_some(session.id));
             changed.extend(oldest);

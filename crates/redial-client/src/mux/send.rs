@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::{
     Mux,
     attempt::{Attempt, AttemptState},
+    balance::DISCOVERY,
     link::WriteProgress,
-    pending::{CallId, RemovedCall},
+    pending::{CallId, Home, RemovedCall},
     sessions::Disposition,
     slab::Key,
 };
@@ -54,7 +55,14 @@ impl Mux {
         if !self.sessions.retired.is_empty() && !self.may_send_number(key) {
             return SendStatus::Blocked;
         }
-        let chosen = self.choose_link(key, now);
+        let chosen = if self.is_balanced {
+            match self.choose_balanced(key, now) {
+                Some(chosen) => chosen,
+                None => return SendStatus::Blocked,
+            }
+        } else {
+            self.choose_link(0, key, now)
+        };
         // A numbered call that was never sent may go anywhere: almost every request.
         let is_unsent = self.call(key).is_unsent();
         let may_go = is_unsent && !self.links[chosen].is_barred()
@@ -64,6 +72,7 @@ impl Mux {
             return SendStatus::Blocked;
         }
         if self.call(key).flags.is_reservation {
+            self.call(key).home = Home::of(self.links[chosen].home);
             return SendStatus::IdReserved;
         }
         if !self.has_room(chosen, key) {
@@ -89,6 +98,7 @@ impl Mux {
         };
         self.wakers.extend(link.driver.take());
         link.note_deadline(request.timeout_ms);
+        link.attempts += 1;
         let call = self.calls.get_mut(key).expect("the call is pending");
         if call.flags.is_notification {
             link.notifications.push_back((end, key));
@@ -97,6 +107,7 @@ impl Mux {
         if call.permit.take().is_none() {
             link.in_flight += 1;
         }
+        call.home = Home::of(link.home);
         call.is_blocked = false;
         call.handshake_wait = None;
         call.attempts.push(attempt);
@@ -107,15 +118,17 @@ impl Mux {
     /// The link has work: it needs a driver.
     #[inline]
     fn request_driver(&mut self, link: usize) {
-        if !std::mem::replace(&mut self.links[link].has_driver, true) {
+        // The task that looks after the endpoints starts the drivers of all.
+        let awaits_discovery = self.driverless == Some(DISCOVERY);
+        if !awaits_discovery && !std::mem::replace(&mut self.links[link].has_driver, true) {
             self.driverless = Some(link);
         }
     }
 
-    /// The link that the call goes to: the spare, if those of the pool have gone silent, or are to
-    /// servers that shut down.
-    fn choose_link(&mut self, key: Key, now: Instant) -> usize {
-        let chosen = self.choose_pooled(key);
+    /// The link of an endpoint that the call goes to: the spare, if those of the pool have gone silent,
+    /// or are to servers that shut down.
+    pub(super) fn choose_link(&mut self, endpoint: usize, key: Key, now: Instant) -> usize {
+        let chosen = self.choose_pooled(endpoint, key);
         let link = &self.links[chosen];
         if !link.is_suspect && link.failures == 0 && !link.is_leaving {
             return chosen;
@@ -131,26 +144,27 @@ impl Mux {
     /// a link that works goes before one that doesn't, or that has brought nothing for an attempt's
     /// timeout, or that takes nothing; one with a permit to spare before one
     /// without, and any other before the one that the call was sent on last.
-    fn choose_pooled(&mut self, key: Key) -> usize {
-        let count = self.pool;
+    fn choose_pooled(&mut self, endpoint: usize, key: Key) -> usize {
+        let (count, first) = (self.pool, self.links_of(endpoint).start);
         let call = self.calls.get(key).expect("the call is pending");
         if let Some(link) = call.permit {
             return link;
         }
         if count == 1 {
-            return 0;
+            return first;
         }
-        let max = self.max_in_flight();
+        let max = self.max_in_flight(self.endpoints[endpoint].home);
         let call = self.calls.get(key).expect("the call is pending");
         let needs_session = call.id.is_of_a_session();
         let avoid = call.attempts.last().map(|attempt| attempt.link);
         // Calls that are ready together leave in one write: a link keeps its turn until its driver
         // takes what was appended, or it has its share of the calls.
         let share = (self.calls.len() / count).clamp(1, MAX_GATHERED);
-        if !self.links[self.turn].gathers(share) {
-            self.turn = (self.turn + 1) % count;
+        let mut turn = self.endpoints[endpoint].turn;
+        if !self.links[first + turn].gathers(share) {
+            turn = (turn + 1) % count;
         }
-        let turn = self.turn;
+        self.endpoints[endpoint].turn = turn;
         let rank = |number: usize| {
             let link = &self.links[number];
             let lacks_session = needs_session && (link.is_plain || link.is_barred());
@@ -166,15 +180,15 @@ impl Mux {
                 is_same,
             )
         };
-        if rank(turn) == (false, false, false, false, false, false) {
-            return turn;
+        if rank(first + turn) == (false, false, false, false, false, false) {
+            return first + turn;
         }
         let chosen = (0..count)
             .map(|step| (turn + step) % count)
-            .min_by_key(|number| rank(*number))
+            .min_by_key(|number| rank(first + *number))
             .expect("a pool has at least one link");
-        self.turn = chosen;
-        chosen
+        self.endpoints[endpoint].turn = chosen;
+        first + chosen
     }
 
     /// Writes a request's frame to the buffer of a link, and gives its offsets there.
@@ -236,7 +250,7 @@ impl Mux {
                 silent.push(attempt.link);
             }
         }
-        silent.iter().for_each(|link| self.suspect(*link));
+        silent.iter().for_each(|link| self.suspect(*link, now));
     }
 
     /// Whether the latest attempt waits to be written to a connection that takes nothing or is still

@@ -26,6 +26,8 @@ pub(crate) struct Session<K> {
     pub(crate) id: SessionId,
     /// The server's table of calls that it is a session of, as an opaque text.
     pub(crate) table: Box<str>,
+    /// The table's index among those that the client knows of.
+    pub(crate) home: usize,
     /// The largest frame that the server takes, in bytes.
     pub(crate) max_frame_bytes: usize,
     window: usize,
@@ -69,6 +71,7 @@ impl<K: Copy> Session<K> {
         Self {
             id,
             table,
+            home: 0,
             max_frame_bytes: usize::try_from(max_frame_bytes).unwrap_or(usize::MAX),
             window: window.clamp(1, MAX_WINDOW) as usize,
             is_left: false,
@@ -83,6 +86,11 @@ impl<K: Copy> Session<K> {
             unsent_numbers: Vec::new(),
             sent_watermark: 0,
         }
+    }
+
+    /// The same session, of the table with this index.
+    pub(crate) fn at_home(self, home: usize) -> Self {
+        Self { home, ..self }
     }
 
     /// How many numbers may be unacknowledged at once.

@@ -13,6 +13,7 @@ use super::{
     pending::{Answer, CallId, Signal},
     session::Session,
     slab::Key,
+    tables::OTHER_TABLE,
 };
 use crate::{cause::Cause, report::AttemptEnd};
 
@@ -49,11 +50,14 @@ impl Mux {
             self.leave_session(number, session, now);
             return Ok(());
         }
-        let mut others = self.links.iter().enumerate();
-        if others.any(|(other, link)| other != number && link.attached == Some(session)) {
+        if self.is_attached_beside(number, session) {
             // So that the next one is not made without pause.
             self.links[number].is_proven = false;
             return Err("its server doesn't know the session that another connection has".into());
+        }
+        if matches!(source, UnknownSource::Hello) && self.shares_table(number) {
+            self.leave_table(number, session, now);
+            return Ok(());
         }
         self.drop_session(session, now);
         if self.links[number].attached.is_none() {
@@ -61,6 +65,12 @@ impl Mux {
             self.attach(number, now);
         }
         Ok(())
+    }
+
+    /// Whether another connection to the link's endpoint is attached to the session.
+    fn is_attached_beside(&self, number: usize, session: SessionId) -> bool {
+        let mut others = self.links_of(self.endpoint_of(number));
+        others.any(|other| other != number && self.links[other].attached == Some(session))
     }
 
     /// Whether a server that has attached a connection to a session of this client has another table
@@ -86,8 +96,11 @@ impl Mux {
         session: SessionId,
         now: Instant,
     ) -> Result<(), String> {
-        let reason = "the server has another table of calls than the one that opened the session";
-        self.fail_calls_on(number, &reason.into());
+        self.fail_calls_on(number, &OTHER_TABLE.into());
+        if self.is_balanced && !self.is_attached_beside(number, session) {
+            self.leave_table(number, session, now);
+            return Ok(());
+        }
         self.handle_unknown_session(number, session, UnknownSource::Call, now)
     }
 

@@ -1,7 +1,10 @@
 //! The sessions of a client: the one that new calls are numbered in, and earlier ones with numbers
 //! that are still in use.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    ops::{Index, IndexMut},
+};
 
 use redial_protocol::SessionId;
 
@@ -14,13 +17,11 @@ pub(super) struct Sessions {
     pub(super) are_wanted: bool,
     /// The program says that the server has none.
     pub(super) assume_plain: bool,
-    pub(super) current: Option<Session<Key>>,
-    /// The oldest first.
+    /// The tables in which new calls may be numbered. A *home* is an index here; with one address it
+    /// is 0.
+    pub(super) tables: Tables,
+    /// Sessions of any table in which no call is numbered any more, the oldest first.
     pub(super) retired: Vec<Session<Key>>,
-    /// Calls that wait for a number, in the order in which they came.
-    pub(super) queue: VecDeque<Key>,
-    /// The link on which a session is being opened.
-    pub(super) opener: Option<usize>,
     /// The link whose driver sends acks when nothing else has been written for a while.
     pub(super) ack_link: Option<usize>,
     /// The serial number of the next hello.
@@ -32,6 +33,87 @@ pub(super) struct Sessions {
     pub(super) lost: u64,
     /// Why the latest hello has brought no session, for the errors of calls that wait for one.
     pub(super) refusal: Option<Cause>,
+}
+
+/// One table of calls, of one server or of several that share it.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// What its servers call it, once one has said so.
+    pub(super) name: Option<Box<str>>,
+    /// The session in which new calls are numbered.
+    pub(super) current: Option<Session<Key>>,
+    /// Calls that wait for a number, in the order in which they came.
+    pub(super) queue: VecDeque<Key>,
+    /// The link on which a session is being opened.
+    pub(super) opener: Option<usize>,
+}
+
+/// The tables that a client knows of, by index. There is always the first.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) first: Table,
+    others: Vec<Table>,
+}
+
+impl Tables {
+    pub(super) fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    pub(super) fn push(&mut self, table: Table) {
+        self.others.push(table);
+    }
+
+    /// The table that servers call so.
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
+        self.iter()
+            .position(|table| table.name.as_deref() == Some(name))
+    }
+
+    /// The table in whose session new calls are numbered, if that is this one.
+    pub(super) fn find_current(&mut self, id: SessionId) -> Option<&mut Table> {
+        self.iter_mut().find(|table| table.is_current(id))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Table> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Table> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
+    }
+}
+
+impl Index<usize> for Tables {
+    type Output = Table;
+
+    #[inline]
+    fn index(&self, home: usize) -> &Table {
+        if home == 0 {
+            &self.first
+        } else {
+            &self.others[home - 1]
+        }
+    }
+}
+
+impl IndexMut<usize> for Tables {
+    #[inline]
+    fn index_mut(&mut self, home: usize) -> &mut Table {
+        if home == 0 {
+            &mut self.first
+        } else {
+            &mut self.others[home - 1]
+        }
+    }
+}
+
+impl Table {
+    #[inline]
+    pub(super) fn is_current(&self, id: SessionId) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|current| current.id == id)
+    }
 }
 
 /// What happens to the number of a call that has ended.
@@ -50,10 +132,8 @@ impl Sessions {
         Self {
             are_wanted,
             assume_plain,
-            current: None,
+            tables: Tables::default(),
             retired: Vec::new(),
-            queue: VecDeque::new(),
-            opener: None,
             ack_link: None,
             serial: 0,
             appends: 0,
@@ -65,36 +145,60 @@ impl Sessions {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Session<Key>> {
-        self.current.iter().chain(&self.retired)
+        let current = self
+            .tables
+            .iter()
+            .filter_map(|table| table.current.as_ref());
+        current.chain(&self.retired)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session<Key>> {
-        self.current.iter_mut().chain(&mut self.retired)
+        let current = self.tables.iter_mut();
+        let current = current.filter_map(|table| table.current.as_mut());
+        current.chain(&mut self.retired)
     }
 
+    #[inline]
     pub(super) fn get(&self, id: SessionId) -> Option<&Session<Key>> {
-        match &self.current {
+        match &self.tables.first.current {
             Some(current) if current.id == id => Some(current),
-            _ => self.retired.iter().find(|session| session.id == id),
+            _ => self.find(id),
         }
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session<Key>> {
-        match &mut self.current {
-            Some(current) if current.id == id => Some(current),
-            _ => self.retired.iter_mut().find(|session| session.id == id),
+        // Of one table, which is what almost every client has.
+        if self.tables.first.is_current(id) {
+            return self.tables.first.current.as_mut();
         }
+        self.find_mut(id)
+    }
+
+    #[cold]
+    fn find(&self, id: SessionId) -> Option<&Session<Key>> {
+        self.iter().find(|session| session.id == id)
+    }
+
+    #[cold]
+    fn find_mut(&mut self, id: SessionId) -> Option<&mut Session<Key>> {
+        self.iter_mut().find(|session| session.id == id)
+    }
+
+    /// The session in which new calls of a table are numbered.
+    #[inline]
+    pub(super) fn current(&self, home: usize) -> Option<&Session<Key>> {
+        self.tables[home].current.as_ref()
     }
 
     pub(super) fn is_current(&self, id: SessionId) -> bool {
-        let current = self.current.as_ref();
-        current.is_some_and(|current| current.id == id)
+        self.tables.iter().any(|table| table.is_current(id))
     }
 
     /// Removes a session, current or retired.
     pub(super) fn remove(&mut self, id: SessionId) -> Option<Session<Key>> {
-        if self.is_current(id) {
-            return self.current.take();
+        if let Some(table) = self.tables.find_current(id) {
+            return table.current.take();
         }
         let mut retired = self.retired.iter();
         let index = retired.position(|session| session.id == id)?;

@@ -92,6 +92,11 @@ impl<T> Slab<T> {
         self.entries.len() - self.free.len()
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        let taken = self.entries.iter().filter(|entry| !entry.is_free);
+        taken.map(|entry| &entry.value)
+    }
+
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let taken = self.entries.iter_mut().filter(|entry| !entry.is_free);
         taken.map(|entry| &mut entry.value)

@@ -1,4 +1,4 @@
-//! The spare: one connection beside those of the pool, made when all of them have gone silent, or are
+//! The spare: one connection beside those of an endpoint's pool, made when all of them have gone silent, or are
 //! to servers that shut down.
 //!
 //! A peer that vanishes without a word leaves connections on which retries are lost one after the
@@ -19,18 +19,13 @@ impl Link {
 }
 
 impl Mux {
-    /// The links of the pool. The spare comes after them.
-    pub(super) fn pool(&self) -> &[Link] {
-        &self.links[..self.pool]
-    }
-
-    /// How many links there are, the spare included.
+    /// How many links there are, the spares included.
     pub(crate) fn link_count(&self) -> usize {
         self.links.len()
     }
 
     pub(super) fn is_spare(&self, link: usize) -> bool {
-        link == self.pool
+        link % self.stride() == self.pool
     }
 
     /// The spare, if the call should go there because the link that was `chosen` is silent, can't be
@@ -45,12 +40,14 @@ impl Mux {
         let needs_session = call.id.is_of_a_session();
         let (is_silent, is_leaving) =
             (self.links[chosen].is_suspect, self.links[chosen].is_leaving);
-        let (number, patience) = (self.pool, self.hello_timeout);
+        let (number, patience) = (self.spare_of(self.endpoint_of(chosen)), self.hello_timeout);
         let spare = &mut self.links[number];
         if spare.is_suspect || spare.is_stuck || spare.is_leaving {
             return None;
         }
-        if needs_session && (spare.is_plain || spare.is_barred()) {
+        // Of several endpoints each has to answer its hello before it is sent anything.
+        let is_barred = spare.is_barred() && !self.is_balanced;
+        if needs_session && (spare.is_plain || is_barred) {
             return None;
         }
         let may_be_had = if spare.is_of_use() || is_leaving {
@@ -69,21 +66,27 @@ impl Mux {
     /// When a call that waits for the spare looks for another connection.
     pub(crate) fn spare_patience(&self, key: Key) -> Option<Instant> {
         let (_, link) = self.calls.get(key)?.handshake_wait?;
-        let since = self.links[link].wanted_since?;
+        let since = self.links.get(link)?.wanted_since?;
         Some(after(since, self.hello_timeout))
     }
 
     /// Whether a call whose request waits for the spare to be connected could go elsewhere.
     pub(super) fn awaits_spare(&self, link: usize) -> bool {
         let is_coming = self.is_spare(link) && !self.links[link].is_connected;
-        is_coming && self.pool().iter().any(|pooled| pooled.is_connected)
+        let mut pool = self.pool_of(self.endpoint_of(link)).iter();
+        is_coming && pool.any(|pooled| pooled.is_connected)
     }
 
     /// Nothing was heard on the link's connection for as long as something was waited for there:
     /// what has not been written yet is better sent elsewhere.
-    pub(super) fn suspect(&mut self, link: usize) {
+    pub(super) fn suspect(&mut self, link: usize, now: Instant) {
         if std::mem::replace(&mut self.links[link].is_suspect, true) {
             return;
+        }
+        if self.is_balanced {
+            self.note_failure(link, now);
+            // A server that is there answers this at once, however long its handlers take.
+            self.send_ping(link);
         }
         self.unblock(link);
         self.wake_waiting(link);
@@ -117,17 +120,26 @@ impl Mux {
         if !is_due {
             return Ok(());
         }
+        if self.is_removed(link) {
+            self.check_leaving(link)?;
+        }
         let is_busy = self.awaits_handshake(link);
         let spare = &self.links[link];
         let is_idle = spare.in_flight == 0 && spare.unsent() == 0 && spare.hello.is_none();
         let idle_at = spare.heard_at.map_or(now, |at| after(at, self.spare_idle));
-        let mut pool = self.pool().iter();
+        let mut pool = self.pool_of(self.endpoint_of(link)).iter();
         let is_needed = pool.all(|pooled| pooled.is_suspect || pooled.failures > 0);
         if is_idle && !is_busy && !is_needed && idle_at <= now {
             return Err("the pool's own connections do without it".into());
         }
         let again_at = after(now, self.spare_idle);
-        let next = if idle_at > now { idle_at } else { again_at };
+        let next = if self.is_removed(link) {
+            after(now, REMOVED_PAUSE)
+        } else if idle_at > now {
+            idle_at
+        } else {
+            again_at
+        };
         self.links[link].surplus_at = Some(next);
         Ok(())
     }
@@ -142,3 +154,6 @@ pub(crate) fn keepalive(configured: Duration, shortest_deadline_ms: Option<u64>)
 
 /// A ping costs less than it seems, but a connection must not be closed for a slow moment.
 const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a server that is no longer one of the service's owes replies.
+const REMOVED_PAUSE: Duration = Duration::from_secs(1);

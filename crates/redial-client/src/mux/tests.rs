@@ -406,7 +406,7 @@ fn a_call_that_got_another_name_while_it_waited_for_a_number_keeps_it() {
     assert!(mux.ensure_call_id(second, 1, now));
     let name = mux.call(second).id;
     mux.remove(first, Disposition::Acknowledge);
-    mux.assign_queued_numbers();
+    mux.assign_queued_numbers(0);
     assert_eq!(mux.call(second).id, name);
     let id = name.uuid().unwrap();
     mux.remove(second, Disposition::Acknowledge);

@@ -6,6 +6,7 @@ mod call_layers;
 mod cancelling;
 mod closing;
 mod connections;
+mod discovered;
 #[cfg(feature = "tls")]
 mod encrypted;
 mod foreign_objects;
@@ -32,6 +33,7 @@ mod resolving;
 mod runtimes;
 mod session_lost;
 mod sessions;
+mod several_servers;
 mod sharing;
 mod silent_peers;
 mod window;

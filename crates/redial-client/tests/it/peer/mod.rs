@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
+pub(crate) mod fleet;
 pub(crate) mod session;
 
 use std::{
@@ -71,7 +72,7 @@ pub(crate) fn ms(ms: u64) -> Duration {
 }
 
 /// A network, and a connector into it, with pipes that hold `capacity` bytes.
-pub(crate) fn network(capacity: usize) -> (Network, impl Connector) {
+pub(crate) fn network(capacity: usize) -> (Network, impl Connector<Io = DuplexStream> + Clone) {
     let (sender, connections) = mpsc::unbounded_channel();
     let refuses = Arc::new(AtomicBool::new(false));
     let stalls = Arc::new(AtomicBool::new(false));
@@ -195,16 +196,21 @@ pub(crate) fn ends(report: &redial_client::Report) -> Vec<&'static str> {
 
 impl Network {
     pub(crate) async fn accept(&mut self) -> Peer {
-        let io = patiently(self.connections.recv()).await;
-        let io = io.expect("the client is there");
-        Peer {
+        let peer = patiently(self.accept_unhurried()).await;
+        peer.expect("the client is there")
+    }
+
+    /// The next connection, however long it takes; none if the client is gone.
+    pub(crate) async fn accept_unhurried(&mut self) -> Option<Peer> {
+        let io = self.connections.recv().await?;
+        Some(Peer {
             io,
             decoder: FrameDecoder::new(MAX),
             input: Vec::new(),
             position: 0,
             requests: 0,
             shows_pings: false,
-        }
+        })
     }
 
     pub(crate) fn refuse(&self, refuse: bool) {
@@ -228,7 +234,7 @@ impl Peer {
         patiently(self.unhurried_request()).await
     }
 
-    async fn unhurried_request(&mut self) -> Option<SentRequest> {
+    pub(crate) async fn unhurried_request(&mut self) -> Option<SentRequest> {
         loop {
             let found = self.read_frame(seen).await;
             self.requests += 1;
