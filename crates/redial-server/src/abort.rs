@@ -71,6 +71,20 @@ impl Abort {
         Ok(self)
     }
 
+    /// Whether `?` has passed it on, so that its text is not meant for the caller.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let (Self::Failed(failure) | Self::NoEffect(failure)) = self;
+        failure.is_foreign
+    }
+
+    /// The same, with nothing of a text that is not meant for the caller.
+    pub(crate) fn without_text(mut self) -> Self {
+        let failure = self.failure();
+        failure.message = "the handler failed".to_owned();
+        failure.is_foreign = false;
+        self
+    }
+
     fn failure(&mut self) -> &mut Failure {
         match self {
             Self::Failed(failure) | Self::NoEffect(failure) => failure,

@@ -1,6 +1,8 @@
 //! Layers: what a program puts around its handlers, and what that costs a server without any: nothing,
 //! since a handler is wrapped when the server is built.
 
+mod progress;
+
 use std::{
     fmt,
     future::Future,
@@ -11,12 +13,14 @@ use std::{
 
 use redial_protocol::ErrorObject;
 
+use self::progress::Closing;
+pub(crate) use self::progress::{Progress, Reached};
 use crate::{
     abort::Abort,
     context::Context,
     failure_texts::FailureTexts,
     handler::{Completion, ErasedHandler, FirstPoll, FutureSlot, HandlerFuture},
-    panics,
+    panics, refusal,
     store::{Ending, Outcome},
 };
 
@@ -31,6 +35,13 @@ pub type LayerFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// before its handler ran says so with [`Abort::no_effect`], which keeps no record; with
 /// [`Abort::failed`] the refusal is the call's outcome for good. A layer that panics has the outcome of a
 /// handler that does.
+///
+/// The handler runs once, or not at all. A layer that drops it midway, as a timeout does, can't say that the
+/// call had no effect: it ends as *interrupted* (-32008), on record, and is not executed again. A layer that
+/// moves it to a task of its own and ends the call before it has started keeps it from starting.
+///
+/// The layer holds the run permit of its call while it waits. A limit on the calls that run at once, or on
+/// their time, is better set by [`MethodLimits`](crate::MethodLimits): what waits for it takes no permit.
 ///
 /// Every closure from a [`LayerCall`] and a [`Next`] to a future of an [`Outcome`] is a layer:
 ///
@@ -90,21 +101,33 @@ impl LayerCall {
 
 /// What a [`Layer`] is around: the layers that were added after it, and the handler. Dropped without
 /// having been run, the handler does not run.
+#[must_use = "a handler runs when it is awaited"]
 pub struct Next {
     layers: Layers,
     /// Which of the layers is next.
     at: usize,
     handler: HandlerFuture,
+    progress: Progress,
 }
 
 impl Next {
     /// Runs it.
     pub async fn run(self, call: LayerCall) -> Outcome {
         let Some(layer) = self.layers.get(self.at).cloned() else {
-            return self.handler.await.into();
+            return self.run_handler().await;
         };
         let at = self.at + 1;
         layer.call(call, Self { at, ..self }).await
+    }
+
+    async fn run_handler(self) -> Outcome {
+        if !self.progress.start() {
+            panics::drop_quietly(self.handler);
+            return Completion::recorded_error(&refusal::ended_by_layer()).into();
+        }
+        let completion = self.handler.await;
+        self.progress.end(completion.is_recorded);
+        completion.into()
     }
 }
 
@@ -145,8 +168,11 @@ impl ErasedHandler for Layered {
             layers: Arc::clone(&self.layers),
             at: 0,
             handler,
+            progress: Progress::default(),
         };
-        Ok(Box::pin(complete(self.texts.clone(), next.run(call))))
+        let closing = Closing(next.progress.clone());
+        let texts = self.texts.clone();
+        Ok(Box::pin(complete(texts, closing, next.run(call))))
     }
 
     fn start(
@@ -175,7 +201,11 @@ impl ErasedHandler for Layered {
 }
 
 /// Runs layers to their end. A panic of one is an outcome like any other.
-async fn complete(texts: FailureTexts, layers: impl Future<Output = Outcome>) -> Completion {
+async fn complete(
+    texts: FailureTexts,
+    closing: Closing,
+    layers: impl Future<Output = Outcome>,
+) -> Completion {
     let mut future = pin!(Some(layers));
     let completion = std::future::poll_fn(|cx| {
         let polled = panics::catch(|| {
@@ -185,7 +215,7 @@ async fn complete(texts: FailureTexts, layers: impl Future<Output = Outcome>) ->
                 .poll(cx)
         });
         match polled {
-            Ok(polled) => polled.map(Completion::from),
+            Ok(polled) => polled.map(|outcome| ended(&closing.0, outcome, &texts)),
             Err(panic) => Poll::Ready(Completion::panicked(&panic, &texts)),
         }
     })
@@ -193,6 +223,21 @@ async fn complete(texts: FailureTexts, layers: impl Future<Output = Outcome>) ->
     // What they have left behind may panic as it goes.
     let _: Result<(), String> = panics::catch(|| future.set(None));
     completion
+}
+
+/// What layers have ended a call with, held against what its handler has done.
+fn ended(progress: &Progress, outcome: Outcome, texts: &FailureTexts) -> Completion {
+    let had_no_effect = outcome.ending() == Ending::NoEffect;
+    if progress.close() == Reached::Started && had_no_effect {
+        return Completion::recorded_error(&refusal::cut_by_layer());
+    }
+    match outcome.into_parts() {
+        (outcome, None) => Completion {
+            outcome,
+            is_recorded: !had_no_effect,
+        },
+        (_, Some(abort)) => Completion::new::<()>(Err(*abort), texts),
+    }
 }
 
 impl From<Completion> for Outcome {
@@ -206,19 +251,18 @@ impl From<Completion> for Outcome {
     }
 }
 
-impl From<Outcome> for Completion {
-    fn from(outcome: Outcome) -> Self {
-        let is_recorded = outcome.ending() != Ending::NoEffect;
-        Self {
-            outcome: outcome.into_bytes(),
-            is_recorded,
-        }
-    }
-}
-
-/// A layer's own word in place of the handler's, as it is.
+/// A layer's own word in place of the handler's. If it is an error that `?` has passed on, its text is
+/// kept from the caller as a handler's is.
 impl From<Abort> for Outcome {
     fn from(abort: Abort) -> Self {
-        Completion::new::<()>(Err(abort), &FailureTexts::default()).into()
+        if !abort.is_foreign() {
+            return Completion::new::<()>(Err(abort), &FailureTexts::default()).into();
+        }
+        let unnamed = abort.clone().without_text();
+        let outcome = Self::from(Completion::new::<()>(
+            Err(unnamed),
+            &FailureTexts::default(),
+        ));
+        outcome.with_foreign(abort)
     }
 }

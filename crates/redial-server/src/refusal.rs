@@ -2,6 +2,7 @@
 //! executed. The ground floor: it takes numbers and names, and imports nothing of this crate.
 
 mod callers;
+mod layers;
 
 use std::{
     fmt::{self, Display},
@@ -10,7 +11,7 @@ use std::{
 
 use redial_protocol::{ErrorCode, ErrorObject, Executed, Misfit, SessionId, cut};
 
-pub(crate) use self::callers::*;
+pub(crate) use self::{callers::*, layers::*};
 
 // A frame or a message that can't be followed.
 

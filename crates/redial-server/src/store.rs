@@ -289,11 +289,21 @@ pub trait TransactionMethod: Send + Sync + 'static {
 }
 
 /// What a handler came to, as it is recorded and sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Outcome {
     bytes: Vec<u8>,
     ending: Ending,
+    /// What a layer has passed on with `?`: its text takes the place of `bytes` where it may be sent.
+    foreign: Option<Box<Abort>>,
 }
+
+impl PartialEq for Outcome {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.bytes, self.ending) == (&other.bytes, other.ending)
+    }
+}
+
+impl Eq for Outcome {}
 
 /// How a handler ended, and so what of it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,11 +366,24 @@ impl Outcome {
             bytes.clear();
             encode_error(&mut bytes, &refusal::outcome_too_large(len, max_bytes));
         }
-        Self { bytes, ending }
+        Self::from_parts(bytes, ending)
     }
 
     pub(crate) fn from_parts(bytes: Vec<u8>, ending: Ending) -> Self {
-        Self { bytes, ending }
+        Self {
+            bytes,
+            ending,
+            foreign: None,
+        }
+    }
+
+    pub(crate) fn with_foreign(mut self, abort: Abort) -> Self {
+        self.foreign = Some(Box::new(abort));
+        self
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Option<Box<Abort>>) {
+        (self.bytes, self.foreign)
     }
 
     /// `"result":...` or `"error":...`, as it is sent.

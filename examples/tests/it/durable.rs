@@ -14,7 +14,7 @@ use std::{
 
 use redial_protocol::{SessionCall, SessionId};
 use redial_server::{
-    BuildError, Config, Context, LayerCall, MethodLimits, Next, Server, ServerBuilder,
+    Abort, BuildError, Config, Context, LayerCall, MethodLimits, Next, Server, ServerBuilder,
 };
 use redial_store_sqlite::{OpenError, SqliteMethods, SqliteStore};
 use serde_json::{Value, json};
@@ -319,7 +319,78 @@ fn a_layer_around_a_transaction_is_an_error_of_the_program() {
     };
     let refused = server().layer(pass).build();
     assert!(matches!(refused, Err(BuildError::Layer { method, .. }) if method == "add"));
+    let refused = server().layer_of("add", pass).build();
+    let Err(error) = refused else {
+        panic!("it was built");
+    };
+    assert!(error.to_string().contains("transaction"), "{error}");
     assert!(server().layer_of("get", pass).build().is_ok());
+}
+
+/// What a layer says of a mutation, in the lives after it: that it had no effect, though its handler was
+/// stopped midway, or never started; and of one that is run again by itself.
+#[test]
+fn what_a_layer_says_of_a_mutation_is_durable() {
+    let folder = Folder::new("layered");
+    let started = Arc::new(Notify::new());
+    let refusing = async |call: LayerCall, next: Next| {
+        let no_effect = || Abort::no_effect("not now").code(8).into();
+        match call.context().meta().get("how") {
+            Some("cut") => {
+                let run = tokio::time::timeout(Duration::from_millis(50), next.run(call));
+                run.await.unwrap_or_else(|_| no_effect())
+            }
+            Some(_) => no_effect(),
+            None => next.run(call).await,
+        }
+    };
+    let life = Life::begin(&folder.file(), |server| {
+        stuck(&started)(server)
+            .resumable("pay")
+            .layer_of("pay", refusing)
+    });
+    let mut peer = life.connect();
+    let (session, _) = peer.open();
+    let call = |number: u64, attempt: u32, how: Option<&str>| {
+        let meta = how.map_or(json!({}), |how| json!({"how": how}));
+        json!({"id": id(session, number), "method": "pay",
+               "redial": {"attempt": attempt, "meta": meta}})
+    };
+    let cut = peer.ask(&call(0, 1, Some("cut")));
+    assert_eq!(cut["error"]["code"], -32008, "{cut}");
+    let refused = peer.ask(&call(1, 1, Some("refuse")));
+    assert_eq!(refused["error"]["data"]["executed"], "no", "{refused}");
+    peer.send(&call(2, 1, None));
+    // Once of the call that was cut, and once of this one.
+    for _ in 0..2 {
+        life.runtime.block_on(started.notified());
+    }
+    life.crash();
+    let resumed = Arc::new(AtomicU32::new(0));
+    let life = Life::begin(&folder.file(), |server| {
+        let resumed = Arc::clone(&resumed);
+        let counting = move |call: LayerCall, next: Next| {
+            resumed.fetch_add(1, SeqCst);
+            next.run(call)
+        };
+        let server = server.mutation("pay", async |(): ()| Ok("paid"));
+        server.resumable("pay").layer_of("pay", counting)
+    });
+    let mut peer = life.connect();
+    assert_eq!(peer.ask(&call(0, 2, None))["error"], cut["error"]);
+    assert_eq!(peer.ask(&call(2, 2, None))["result"], "paid");
+    assert_eq!(
+        resumed.load(SeqCst),
+        1,
+        "layers are around what is run again"
+    );
+    assert_eq!(
+        peer.ask(&call(1, 2, None))["result"],
+        "paid",
+        "it was not executed"
+    );
+    assert_eq!(resumed.load(SeqCst), 2);
+    life.shut_down();
 }
 
 /// The same where it is safe to run it again: the next life does so by itself, under the same id.

@@ -73,6 +73,18 @@ fn server(kept: &Kept, exposes: bool) -> Server {
         })
         .layer_of("layered", async |_: LayerCall, _: Next| -> Outcome {
             panic!("{SECRET}")
+        })
+        .mutation("layer_fails", async |_: Value| Ok(()))
+        .layer_of("layer_fails", async |call: LayerCall, next: Next| {
+            let outcome = next.run(call).await;
+            assert!(!String::from_utf8_lossy(outcome.bytes()).contains(SECRET));
+            outcome
+        })
+        .layer_of("layer_fails", async |_: LayerCall, _: Next| -> Outcome {
+            match foreign() {
+                Ok(()) => Abort::failed("it failed").into(),
+                Err(abort) => abort.code(7).into(),
+            }
         });
     builder
         .observer(kept.clone())
@@ -99,6 +111,7 @@ async fn what_was_meant_for_no_caller_stays_on_the_server() {
         ("fails_later", 7, false),
         ("undecodable", -32602, true),
         ("layered", -32603, true),
+        ("layer_fails", 7, false),
     ]) {
         let reply = peer.call(call(method, number)).await;
         assert!(
@@ -113,7 +126,7 @@ async fn what_was_meant_for_no_caller_stays_on_the_server() {
         assert_eq!((of.as_str(), was_panic), (method, is_panic));
         let error: Value = serde_json::from_str(&reply).unwrap();
         assert_eq!(code(&error), expected);
-        if method.starts_with("panics") || method.starts_with("fails") {
+        if method.starts_with("panics") || method.contains("fails") {
             // On record with its reference, which is not given again.
             assert_eq!(peer.call(call(method, number)).await, reply);
             assert!(kept.0.lock().unwrap().is_empty());
@@ -124,7 +137,7 @@ async fn what_was_meant_for_no_caller_stays_on_the_server() {
     }
     references.sort_unstable();
     references.dedup();
-    assert_eq!(references.len(), 6, "each has its own");
+    assert_eq!(references.len(), 7, "each has its own");
 }
 
 /// What a handler says on purpose, and a program that asks for it all.
@@ -134,7 +147,14 @@ async fn what_is_said_on_purpose_or_asked_for_is_sent() {
     let said = pipe(&server(&kept, false)).call(call("says", 0)).await;
     assert!(said.contains("on purpose: password=hunter2"), "{said}");
     let mut peer = pipe(&server(&kept, true));
-    for (number, method) in (0..).zip(["panics", "panics_later", "fails", "fails_later", "says"]) {
+    for (number, method) in (0..).zip([
+        "panics",
+        "panics_later",
+        "fails",
+        "fails_later",
+        "layer_fails",
+        "says",
+    ]) {
         let reply = peer.call(call(method, number)).await;
         assert!(reply.contains("password=hunter2"), "{method}: {reply}");
     }

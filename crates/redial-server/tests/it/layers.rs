@@ -174,6 +174,64 @@ async fn a_layer_that_panics_or_hangs_takes_nothing_along() {
     until("no permit is held", || server.stats().running == 0).await;
 }
 
+/// A handler that is stopped midway, or goes on elsewhere, by a layer that says that nothing was executed.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_a_layer_cuts_is_interrupted_for_good() {
+    let service = Service::default();
+    let builder = service
+        .builder()
+        .config(config())
+        .layer(async |call: LayerCall, next: Next| {
+            let how = call.context().meta().get("how").map(str::to_owned);
+            let timeout = Duration::from_millis(10);
+            let no_effect = || Abort::no_effect("too late").code(8).into();
+            match how.as_deref() {
+                Some("cut") => {
+                    let outcome = tokio::time::timeout(timeout, next.run(call)).await;
+                    outcome.unwrap_or_else(|_| no_effect())
+                }
+                Some("let go") => {
+                    drop(tokio::spawn(next.run(call)));
+                    tokio::time::sleep(timeout).await;
+                    no_effect()
+                }
+                Some("never started") => {
+                    drop(tokio::spawn(next.run(call)));
+                    no_effect()
+                }
+                Some("failed") => {
+                    let outcome = tokio::time::timeout(timeout, next.run(call)).await;
+                    outcome.unwrap_or_else(|_| Abort::failed("too late").code(9).into())
+                }
+                _ => next.run(call).await,
+            }
+        });
+    let (mut peer, session) = client(&builder.build().unwrap()).await;
+    let with = |number: u64, attempt: u32, how: &str| {
+        let extra = json!({"attempt": attempt, "meta": {"how": how}});
+        request("slow_inc", session, number, extra)
+    };
+    for (number, how, expected) in [(0, "cut", -32008), (1, "let go", -32008), (2, "failed", 9)] {
+        let first = peer.call_json(with(number, 1, how)).await;
+        assert_eq!(code(&first), expected, "{how}: {first}");
+        if expected == -32008 {
+            assert_eq!(executed(&first), "unknown", "{how}");
+        }
+        let again = peer.call_json(with(number, 2, "not at all")).await;
+        assert_eq!(again["error"], first["error"], "{how} is on record");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(service.effects(), 1, "of the one that was let go");
+    // The handler of a call that has ended doesn't start, so that a retry is its one execution.
+    let refused = peer.call_json(with(3, 1, "never started")).await;
+    assert_eq!((code(&refused), executed(&refused)), (8, "no"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(service.effects(), 1);
+    let done = peer.call_json(with(3, 2, "not at all")).await;
+    assert!(done["result"].is_object(), "{done}");
+    assert_eq!(service.effects(), 2);
+}
+
 /// A layer that replaces the outcome, and one that never runs what it is around.
 #[tokio::test(start_paused = true)]
 async fn what_a_layer_returns_is_the_outcome() {
