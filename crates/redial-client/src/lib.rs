@@ -100,6 +100,8 @@ mod tasks;
 mod timer_task;
 mod token;
 mod token_source;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod wake_list;
 
 pub use builder::ClientBuilder;

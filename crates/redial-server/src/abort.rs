@@ -120,6 +120,19 @@ impl Failure {
     }
 }
 
+#[cfg(feature = "tower")]
+impl Abort {
+    /// An error whose text is not meant for the caller, of a call that has failed or had no effect.
+    pub(crate) fn foreign(text: String, had_no_effect: bool) -> Self {
+        let mut failure = Failure::new(text);
+        failure.is_foreign = true;
+        match had_no_effect {
+            true => Self::NoEffect(failure),
+            false => Self::Failed(failure),
+        }
+    }
+}
+
 /// Any error is a failure of the call, so that a handler can use `?`. Its text may hold what no caller
 /// should know, so that goes to the [`Observer`](crate::Observer) or to standard error, and the caller
 /// gets a reference to it. [`Abort::failed`] says something to the caller.

@@ -129,6 +129,11 @@ impl Next {
         self.progress.end(completion.is_recorded);
         completion.into()
     }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
 }
 
 impl fmt::Debug for Next {

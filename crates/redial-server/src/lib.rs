@@ -113,6 +113,8 @@ pub mod store;
 mod table;
 #[cfg(feature = "tokens")]
 mod token_file;
+#[cfg(feature = "tower")]
+pub mod tower;
 #[cfg(unix)]
 mod unix;
 mod unread;

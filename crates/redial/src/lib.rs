@@ -8,6 +8,7 @@
 //! | `tls` | off | `server::ServerTls`, `client::ClientTls` | `redial-tls` |
 //! | `native-roots` | off | `client::ClientTls` | the system's certificate authorities |
 //! | `tokens` | off | `server::TokenFile` | `sha2`, `subtle` |
+//! | `tower` | off | `server::tower`, `client::tower` | `tower-layer`, `tower-service` |
 //! | | | [`protocol`] | `redial-protocol` |
 //!
 //! ```

@@ -1,5 +1,6 @@
 //! The example programs, run as a user runs them, and real clients against real servers.
 
+mod both_ends_of_tower;
 mod command_lines;
 mod counter_clients;
 mod counter_server;

@@ -36,4 +36,6 @@ mod sessions;
 mod several_servers;
 mod sharing;
 mod silent_peers;
+#[cfg(feature = "tower")]
+mod tower_services;
 mod window;

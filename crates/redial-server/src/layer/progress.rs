@@ -44,6 +44,11 @@ impl Progress {
         let _: Result<u8, u8> = (self.0).compare_exchange(old, new as u8, SeqCst, SeqCst);
     }
 
+    #[cfg(feature = "tower")]
+    pub(crate) fn reached(&self) -> Reached {
+        Reached::from_byte(self.0.load(SeqCst))
+    }
+
     /// The call has ended. How far the handler had come by then.
     pub(super) fn close(&self) -> Reached {
         Reached::from_byte(self.0.swap(CLOSED, SeqCst))

@@ -14,3 +14,10 @@ pub(crate) fn ended_by_layer() -> ErrorObject {
     let detail = "a layer of the server ended the call before the handler started";
     ErrorObject::raised(ErrorCode::INTERRUPTED, detail)
 }
+
+#[cfg(feature = "tower")]
+pub(crate) fn overloaded_layer(retry_after: std::time::Duration) -> ErrorObject {
+    let detail = "a layer of the server has no room for the call now; it was not executed";
+    let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+    ErrorObject::raised(ErrorCode::OVERLOADED, detail).with_retry_after_ms(retry_after_ms.max(1))
+}

@@ -51,6 +51,8 @@ mod specification;
 mod strangers;
 #[cfg(feature = "tokens")]
 mod token_files;
+#[cfg(feature = "tower")]
+mod tower_layers;
 #[cfg(unix)]
 mod unix_sockets;
 mod unread;
