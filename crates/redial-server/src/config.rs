@@ -146,13 +146,15 @@ pub struct Config {
     /// on a connection that has shown a wrong one; else it is -32001, and the connection is closed. One
     /// that it has shown before, as clients have that were let in, waits for nothing. It costs 128 KiB,
     /// for any number of addresses; those of one network of IPv6 (the first 64 bits) count as one, and
-    /// so do all transports without addresses.
+    /// so do all transports without addresses. Behind a balancer that hides their addresses all clients
+    /// are one, and share what one has.
     pub max_peer_auth_failures: u32,
     /// How many TLS handshakes of one address may begin at once; of those before, one goes out of mind
     /// each 10 ms. Default 512. Beyond, a handshake waits for its turn, 100 of them a second, before the
     /// server does anything that costs; one that would wait for more than half of the handshake timeout
     /// is closed. It costs 64 KiB for a server with TLS. What counts as one address is as with
-    /// `max_peer_auth_failures`.
+    /// `max_peer_auth_failures`: behind a balancer this has to be as large as the fleet that comes back at
+    /// once.
     pub max_peer_handshakes: u32,
     /// How long a shutdown waits for running calls. Default 10 s; then they are cut off, and their
     /// callers get -32008.
