@@ -106,7 +106,7 @@ pub struct Config {
     /// bounded write buffer and a socket. At the limit a new connection takes the place of the
     /// longest idle one of the peer that holds most, if its own peer holds fewer, or of one of its
     /// own peer that has been idle for 10 s; else it is refused. Connections that have yet to shake hands,
-    /// or to show who they are where that is asked for, take the place of others until they have a quarter
+    /// or to show who they are where that is asked for, take the place of others until they have a sixteenth
     /// of all, and then that of one another: of the peer that has most of them, or the one that has been
     /// idle longest, for 1 s at least. Both hear why (-32001, id null)
     /// before they are closed, 64 refused ones at a time. A peer is a principal; without one an

@@ -6,7 +6,7 @@
 //! another one only in place of one that it has left idle.
 //!
 //! Strangers (TLS handshakes, and peers that have not shown who they are, where that is asked for) displace
-//! those that are known up to a quarter of all places, and beyond that one another: who comes from many
+//! those that are known up to a sixteenth of all places, and beyond that one another: who comes from many
 //! addresses takes those of known peers no further.
 
 use std::{
@@ -26,7 +26,7 @@ const SPARE_AFTER: Duration = Duration::from_secs(10);
 const STRANGER_AFTER: Duration = Duration::from_secs(1);
 
 /// Strangers displace others up to one of so many places.
-const STRANGERS_PART: usize = 4;
+const STRANGERS_PART: usize = 16;
 
 /// What is known of a peer when its connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +79,8 @@ impl Connections {
         let mut open = self.lock();
         let mut displaced = None;
         if open.outboxes.len() >= max {
-            let among_strangers =
-                standing == Standing::Stranger && open.strangers.count >= max / STRANGERS_PART;
+            let few = (max / STRANGERS_PART).max(1);
+            let among_strangers = standing == Standing::Stranger && open.strangers.count >= few;
             let number = if among_strangers {
                 open.dispensable_stranger(peer, clock, now)
             } else {

@@ -10,8 +10,8 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use crate::common::{Peer, Service, code, executed, pipe_from, session::PING};
 
 /// How many connections there are at most, and how many of them strangers take from others.
-const MAX: usize = 16;
-const STRANGERS: usize = MAX / 4;
+const MAX: usize = 32;
+const STRANGERS: usize = MAX / 16;
 
 /// Every token is a name.
 struct Names;
@@ -71,7 +71,7 @@ async fn is_open(peer: &mut Peer<DuplexStream>) -> bool {
 /// Kind: who shows nothing counts as much as who has shown it. Instance: an address for each connection,
 /// which holds fewer than a principal does.
 #[tokio::test(start_paused = true)]
-async fn strangers_from_many_addresses_take_a_quarter_of_all_places_at_most() {
+async fn strangers_from_many_addresses_take_a_sixteenth_of_all_places_at_most() {
     let server = server();
     let mut held = full(&server).await;
     let mut crowd = Vec::new();
