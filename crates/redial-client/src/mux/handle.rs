@@ -214,12 +214,24 @@ impl Mux {
                 let verdict = Verdict::Again { no_sooner_than };
                 self.handle_refusal(link, key, error, verdict, meta, now);
             }
+            Verdict::Unknown if self.is_query_cut_off(link, key, &error) => {
+                let no_sooner_than = Duration::ZERO;
+                let verdict = Verdict::Again { no_sooner_than };
+                self.handle_refusal(link, key, error, verdict, meta, now);
+            }
             verdict @ (Verdict::Failed | Verdict::Unknown) => {
                 self.complete(link, key, Answer::Error(error, verdict, meta), now);
             }
             verdict => self.handle_refusal(link, key, error, verdict, meta, now),
         }
         Ok(())
+    }
+
+    /// Whether a shutdown has cut off a query, which may be run again elsewhere. One that its server has stopped
+    /// because it ran too long would do so again.
+    fn is_query_cut_off(&self, link: usize, key: Key, error: &ErrorObject) -> bool {
+        let is_query = self.calls.get(key).is_some_and(|call| call.flags.is_query);
+        is_query && error.code == ErrorCode::INTERRUPTED && self.links[link].is_leaving
     }
 
     /// There is nothing more to expect of an attempt: it was not executed, or the server had no room to

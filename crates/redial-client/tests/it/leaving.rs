@@ -396,3 +396,22 @@ async fn calls_behind_another_hello_for_a_lost_session_wait_for_its_answer() {
     }
     assert_eq!(client.stats().sessions_opened, 2);
 }
+
+/// The kind of fault: a call that may be run any number of times ends as unknown with its server.
+#[tokio::test(start_paused = true)]
+async fn a_query_that_a_shutdown_has_cut_off_is_asked_again_elsewhere() {
+    for builder in [builder(), with_sessions()] {
+        let (client, mut peer, mut network) = connected(builder).await;
+        let mut sessions = Sessions::new();
+        let query = start(client.query("get", json!({})));
+        let first = peer.next_call(&mut sessions).await;
+        goaway(&mut peer, r#"{"last":false}"#).await;
+        peer.error(&first, -32008, json!({"executed": "unknown"}))
+            .await;
+        let mut peer = network.accept().await;
+        let retry = peer.next_call(&mut sessions).await;
+        assert_eq!((&*retry.method, retry.meta.attempt), ("get", 2));
+        peer.result(&retry, json!(7)).await;
+        assert_eq!(query.await.unwrap().unwrap().value, json!(7));
+    }
+}
