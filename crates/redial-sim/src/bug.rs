@@ -59,11 +59,13 @@ pub enum Bug {
     OutcomeForgotten,
     /// The store hands over no sessions.
     SessionForgotten,
+    /// The store says of some steps that are durable that they may not be.
+    DurableDoubted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -91,6 +93,7 @@ impl Bug {
         Self::IntentForgotten,
         Self::OutcomeForgotten,
         Self::SessionForgotten,
+        Self::DurableDoubted,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -124,6 +127,7 @@ impl Bug {
             Self::IntentForgotten => "intent-forgotten",
             Self::OutcomeForgotten => "outcome-forgotten",
             Self::SessionForgotten => "session-forgotten",
+            Self::DurableDoubted => "durable-doubted",
         }
     }
 
@@ -150,6 +154,7 @@ impl Bug {
                 | Self::IntentForgotten
                 | Self::OutcomeForgotten
                 | Self::SessionForgotten
+                | Self::DurableDoubted
         )
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use crate::{
     bug::Bug,
     frost::Frost,
-    journal::{Event, Journal, Method},
+    journal::{Event, Journal, Method, SHUT_DOWN},
     model::Model,
     net::{Net, Wire},
     rng::{Rng, Stream},
@@ -233,7 +233,7 @@ impl Host {
         let running = self.lock().running.take();
         match running {
             Some(Running::Real(server)) => {
-                self.0.journal.remark("server is shut down");
+                self.0.journal.remark(SHUT_DOWN);
                 let shutdown = server.shutdown().await;
                 let interrupted = shutdown.interrupted;
                 self.0
@@ -241,7 +241,7 @@ impl Host {
                     .remark(format!("server is down, {interrupted} calls interrupted"));
             }
             Some(Running::Model(model)) => {
-                self.0.journal.remark("server is shut down");
+                self.0.journal.remark(SHUT_DOWN);
                 model.shut_down(self.0.plan.config.drain_timeout).await;
                 self.0.ledger.close();
                 let connections = std::mem::take(&mut self.lock().connections);

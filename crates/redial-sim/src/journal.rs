@@ -108,6 +108,9 @@ pub struct Change {
     pub value: i64,
 }
 
+/// The remark when a server is told to end.
+pub(crate) const SHUT_DOWN: &str = "server is shut down";
+
 /// The beginning of a caller's wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Invocation {
@@ -125,6 +128,8 @@ pub struct Invocation {
     pub key: u32,
     /// How long the wait may last.
     pub deadline: Duration,
+    /// How long the client tries if it gets no answer; `None` if not time alone limits it.
+    pub patience: Option<Duration>,
     /// Whether the client wants sessions.
     pub sessions: bool,
     /// For how long a call with a plain id may be sent again.

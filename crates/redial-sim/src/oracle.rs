@@ -14,6 +14,7 @@ mod once;
 mod order;
 mod replies;
 mod sessions;
+mod unknown;
 
 use std::fmt;
 
@@ -54,6 +55,7 @@ pub fn judge(run: &Run) -> Vec<Violation> {
     answers::check(&history, &mut found);
     sessions::check(&history, &mut found);
     goodbyes::check(&history, &mut found);
+    unknown::check(&history, &mut found);
     found
 }
 

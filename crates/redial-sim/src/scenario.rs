@@ -28,6 +28,8 @@ pub(crate) struct Scenario {
 #[derive(Clone)]
 pub(crate) struct ClientPlan {
     pub(crate) config: ClientConfig,
+    /// Nothing but time limits how often a call is sent.
+    pub(crate) is_patient: bool,
     pub(crate) workers: u32,
     pub(crate) calls_per_worker: u32,
     /// How long a worker pauses between calls, at most.
@@ -154,7 +156,19 @@ impl Scenario {
     }
 }
 
+/// The longest pause between two attempts of a patient client. A call ends when there is no time for another.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
 impl ClientPlan {
+    /// Lets nothing but time limit how often a call is sent, until shortly before its deadline.
+    pub(crate) fn be_patient(&mut self) {
+        self.is_patient = true;
+        self.config.call.max_attempts = 1_000;
+        let backoff = Backoff::new(Duration::from_millis(2), 2.0, LONGEST_PAUSE, Jitter::Full);
+        self.config.call.backoff = backoff.expect("these numbers are in range");
+        self.config.retry_budget = RetryBudget::unlimited();
+    }
+
     /// About how long its calls take together.
     fn busy_ms(&self) -> u64 {
         u64::from(self.calls_per_worker) * (self.think_ms / 2 + self.slow_ms / 4 + 15)
@@ -173,6 +187,7 @@ fn client(rng: &mut Rng) -> ClientPlan {
     let busy_ms = u64::from(calls_per_worker) * (think_ms / 2 + 20);
     ClientPlan {
         config,
+        is_patient: false,
         workers: rng.small(1..=5),
         calls_per_worker,
         think_ms,

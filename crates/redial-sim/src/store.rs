@@ -35,6 +35,9 @@ use crate::{
 /// The share of unsynced sectors that a power cut leaves whole.
 const WHOLE: f64 = 0.8;
 
+/// The share of durable steps that [`Bug::DurableDoubted`] says may not be.
+const DOUBTED: f64 = 0.05;
+
 /// What survives the server: a log of commits, each of some sectors with a checksum, so that the log ends
 /// before the first one that is not whole.
 #[derive(Clone, Default)]
@@ -204,8 +207,14 @@ impl DiskStore {
     ) {
         let mut state = self.lock();
         if !state.is_dead {
+            let doubts = self.has(Bug::DurableDoubted) && state.rng.happens(DOUBTED);
             state.waiting.push(Box::new(move |state| {
                 let result = step(state);
+                let result = if doubts {
+                    Err(StoreError::uncertain("the disk may have failed"))
+                } else {
+                    result
+                };
                 Box::new(move || done(result))
             }));
         }

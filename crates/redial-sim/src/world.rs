@@ -21,7 +21,7 @@ use crate::{
     middlebox::Middlebox,
     net::{Capture, Net},
     panics,
-    scenario::{Disaster, Scenario},
+    scenario::{ClientPlan, Disaster, Scenario},
 };
 
 /// How long the world goes on after the last call, in addition to the longest hold of a copy.
@@ -151,7 +151,11 @@ async fn run_disasters(world: Arc<World>) {
 
 impl World {
     fn new(seed: u64, subject: Subject, captures: UnboundedSender<Capture>) -> Self {
-        let scenario = Scenario::of(seed);
+        let mut scenario = Scenario::of(seed);
+        if subject.is_stored() && seed & 2 != 0 {
+            let clients = &mut scenario.clients;
+            clients.iter_mut().for_each(ClientPlan::be_patient);
+        }
         let (journal, start) = (Journal::new(), clock::now());
         let net = Net::new(seed, scenario.net.clone(), start, &journal, captures);
         let host = Host::new(seed, subject, scenario.server.clone(), &journal, &net);

@@ -13,6 +13,7 @@ use crate::{
     bug::Bug,
     host::Subject,
     journal::{End, Event, Invocation, Way},
+    scenario::LONGEST_PAUSE,
     service::Counter,
 };
 
@@ -29,6 +30,7 @@ impl<'a> WaitGuard<'a> {
         let op = process.world.new_op();
         // Getting a token may take as long as the call.
         let times = if saves { 2 } else { 1 };
+        let limits = process.plan.config.call;
         process.world.journal.note(Event::Invoked(Invocation {
             op,
             tag: saved.tag,
@@ -36,7 +38,11 @@ impl<'a> WaitGuard<'a> {
             way,
             method: saved.method,
             key: saved.key,
-            deadline: process.plan.config.call.deadline * times,
+            deadline: limits.deadline * times,
+            patience: process
+                .plan
+                .is_patient
+                .then_some(limits.deadline.saturating_sub(LONGEST_PAUSE)),
             sessions: process.plan.config.sessions && process.plan.config.extensions,
             resend_window: process.plan.config.resend_window,
         }));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    journal::{Ack, Change, End, Event, Frame, Frozen, Invocation, Method, numbered},
+    journal::{Ack, Change, End, Event, Frame, Frozen, Invocation, Method, SHUT_DOWN, numbered},
     world::Run,
 };
 
@@ -89,6 +89,8 @@ pub(super) struct History {
     pub(super) is_transactional: bool,
     /// Where each life of the server first shows.
     lives: Vec<(Position, u32)>,
+    /// Where the server was shut down.
+    pub(super) shutdowns: Vec<Position>,
     /// What stood still, from when, and until when.
     pub(super) freezes: Vec<(Frozen, Duration, Duration)>,
 }
@@ -122,6 +124,7 @@ impl History {
                     (history.freezes).push((*what, entry.at, entry.at + *time));
                 }
                 Event::Answered(_) => history.replied_at.push(entry.at),
+                Event::Remark(text) if text == SHUT_DOWN => history.shutdowns.push(position),
                 Event::Closed { wire } => drop(history.closed.insert(*wire, entry.at)),
                 _ => {}
             }

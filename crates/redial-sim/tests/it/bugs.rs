@@ -58,6 +58,7 @@ fn rule(bug: Bug) -> &'static str {
         Bug::AckBeforeDelivery => "stale means acknowledged",
         Bug::SessionForgotten => "a session survives a restart",
         Bug::OutcomeForgotten => "a transaction is never interrupted",
+        Bug::DurableDoubted => "unknown only when nothing better can be known",
         Bug::LastTooEarly => "what the last word leaves out never runs",
         _ => "at most one effect",
     }

@@ -52,6 +52,7 @@ impl HistoryBuilder {
             key: 0,
             deadline: Duration::from_secs(1),
             sessions: false,
+            patience: None,
             resend_window: Duration::from_millis(200),
         }))
     }
