@@ -70,6 +70,11 @@ impl Owned {
         Ok(())
     }
 
+    /// A commit may have lengthened the file. Noted before it is acknowledged, so that no later cut hides it.
+    pub(crate) fn note_length(&mut self) {
+        self.len = self.len.max(length(&self.path));
+    }
+
     /// Whether the file is where it was, and whole.
     pub(crate) fn look_at_file(&mut self) -> Result<()> {
         if self.file.is_none() || identity(&self.path) != self.file {

@@ -117,11 +117,14 @@ impl Writer {
                 witness: None,
             };
             match batch.run(todo, &mut replies) {
-                Ok(count) => together(|| {
-                    for (job, reply) in todo.drain(..count).zip(replies.drain(..)) {
-                        job.end(reply);
-                    }
-                }),
+                Ok(count) => {
+                    self.owned.note_length();
+                    together(|| {
+                        for (job, reply) in todo.drain(..count).zip(replies.drain(..)) {
+                            job.end(reply);
+                        }
+                    });
+                }
                 Err(trouble) => {
                     let witness = batch.witness.take();
                     return self.unsettled(trouble, todo, replies, witness);
