@@ -198,6 +198,24 @@ impl Next {
 
     /// Ends a query without sending it, with a value from elsewhere. A mutation is refused instead: its
     /// value would say that it was executed.
+    ///
+    /// ```
+    /// use redial_client::{Client, LayerCall, Next};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::builder()
+    ///     .layer(|call: LayerCall, next: Next| async move {
+    ///         match call.method() {
+    ///             "version" => next.answer(call, &"1.2"),
+    ///             _ => next.run(call).await,
+    ///         }
+    ///     })
+    ///     .connect_lazy("127.0.0.1:7077")?;
+    /// assert_eq!(client.query("version", ()).await?, "1.2");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn answer(self, call: LayerCall, value: &impl Serialize) -> CallEnd {
         if call.kind == MethodKind::Mutation {
             let why = "it answered a mutation without sending it; expected a query";

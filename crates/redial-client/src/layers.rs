@@ -141,18 +141,19 @@ pub enum InjectedFault {
 /// are lost, connections that are cut and all else that leaves a call *unknown* are up to the fault rules
 /// of Redial's server, since only there a call can be sent and its outcome lost.
 ///
-/// ```no_run
-/// # async fn f() -> Result<(), redial_client::BuildError> {
-/// use redial_client::{Client, layers::{self, InjectedFault}};
+/// ```
+/// use redial_client::{Client, Executed, layers::{self, InjectedFault}};
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), redial_client::BuildError> {
 /// let client = Client::builder()
 ///     .layer(layers::faults(|call| {
 ///         let is_hit = call.method() == "pay";
 ///         is_hit.then(|| InjectedFault::Refuse("on purpose".into()))
 ///     }))
-///     .connect("127.0.0.1:7077")
-///     .await?;
-/// # drop(client);
+///     .connect_lazy("127.0.0.1:7077")?;
+/// let error = client.request("pay", (5,)).await.unwrap_err();
+/// assert_eq!(error.executed(), Executed::No);
 /// # Ok(())
 /// # }
 /// ```

@@ -1,6 +1,6 @@
 //! `tower`'s layers around handlers, and its services as handlers (feature `tower`).
 //!
-//! [`layer`] makes a [`Layer`](crate::Layer) of any `tower` layer whose services can be cloned, or of a
+//! [`layer`] makes a [`Layer`] of any `tower` layer whose services can be cloned, or of a
 //! stack of them. What it is around is the service [`Handlers`], which takes a [`TowerCall`] and gives its
 //! [`Outcome`]. [`handler`] makes a handler of a service that takes a [`TowerRequest`].
 //!
@@ -88,7 +88,7 @@ where
     }
 }
 
-/// A layer of `tower` as a [`Layer`](crate::Layer); see [`layer`].
+/// A layer of `tower` as a [`Layer`]; see [`layer`].
 pub struct TowerLayer<S> {
     service: Mutex<S>,
     overload: Option<Overload>,
