@@ -29,7 +29,7 @@ const STEPS: [Step; 21] = [
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
         name: "docs",
-        args: "doc --workspace --no-deps",
+        args: "doc --workspace --no-deps --features redial/tower",
         env: Some(("RUSTDOCFLAGS", "-D warnings")),
     },
     // Alone, since in the workspace's build one crate's features hide what another forgot.
