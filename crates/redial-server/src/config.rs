@@ -144,8 +144,9 @@ pub struct Config {
     /// wait. One goes out of mind each 100 ms. Default 512. Beyond, a token that this address has not
     /// shown before is verified in its turn, 10 of them a second: within half of `auth_timeout`, or less
     /// on a connection that has shown a wrong one; else it is -32001, and the connection is closed. One
-    /// that it has shown before, as clients have that were let in, waits for nothing. It costs 128 KiB,
-    /// for any number of addresses; those of one network of IPv6 (the first 64 bits) count as one, and
+    /// that it has shown before, as clients have that were let in, waits for nothing; one that
+    /// was wrong before is verified ten times as often as a new one. It costs 192 KiB, for any number of
+    /// addresses; those of one network of IPv6 (the first 64 bits) count as one, and
     /// so do all transports without addresses. Behind a balancer that hides their addresses all clients
     /// are one, and share what one has.
     pub max_peer_auth_failures: u32,

@@ -13,12 +13,16 @@ use crate::{meter::Meter, peer::Peer};
 /// How long it takes until a wrong token is out of mind.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// The same of a token that is known to have been wrong: it costs what a verification does, and no secret.
+const PERIOD_AGAIN: Duration = Duration::from_millis(10);
+
 /// How many tokens of each kind are remembered, 8 bytes each.
 const REMEMBERED: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Guesses {
-    meter: Meter,
+    new: Meter,
+    again: Meter,
     hasher: RandomState,
     right: Remembered,
     wrong: Remembered,
@@ -31,14 +35,26 @@ pub(crate) struct Turn {
     pub(crate) wait: Duration,
     peer: Peer,
     mark: u64,
-    is_counted: bool,
+    kind: Kind,
+}
+
+/// What is known of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// This address has not shown it before, or long ago.
+    New,
+    /// It was wrong before.
+    Again,
+    /// It was right before.
+    Right,
 }
 
 impl Guesses {
     /// With so many wrong tokens of one address before further ones have to wait.
     pub(crate) fn new(burst: u32, now: Instant) -> Self {
         Self {
-            meter: Meter::new(PERIOD, burst, now),
+            new: Meter::new(PERIOD, burst, now),
+            again: Meter::new(PERIOD_AGAIN, burst, now),
             hasher: RandomState::new(),
             right: Remembered::default(),
             wrong: Remembered::default(),
@@ -55,20 +71,33 @@ impl Guesses {
         patience: Duration,
     ) -> Result<Turn, Duration> {
         let mark = self.hasher.hash_one((&peer, token));
-        let is_counted = !(self.right.has(mark) || self.wrong.has(mark));
-        let wait = if is_counted {
+        let kind = match (self.right.has(mark), self.wrong.has(mark)) {
+            (true, _) => Kind::Right,
+            (false, true) => Kind::Again,
+            (false, false) => Kind::New,
+        };
+        let wait = match self.meter(kind) {
             // Counted before it is judged: a guess whose connection doesn't wait for that is one, too.
-            let taken = self.meter.take(&peer, now, patience);
-            taken.map_err(|wait| wait.saturating_sub(patience).max(PERIOD))?
-        } else {
-            Duration::ZERO
+            Some(meter) => {
+                let taken = meter.take(&peer, now, patience);
+                taken.map_err(|wait| wait.saturating_sub(patience).max(PERIOD))?
+            }
+            None => Duration::ZERO,
         };
         Ok(Turn {
             wait,
             peer,
             mark,
-            is_counted,
+            kind,
         })
+    }
+
+    fn meter(&self, kind: Kind) -> Option<&Meter> {
+        match kind {
+            Kind::New => Some(&self.new),
+            Kind::Again => Some(&self.again),
+            Kind::Right => None,
+        }
     }
 
     /// The token was right: it is no guess.
@@ -83,8 +112,8 @@ impl Guesses {
 
     /// Its verification has failed, which gives nothing away.
     pub(crate) fn could_not_tell(&self, turn: &Turn) {
-        if turn.is_counted {
-            self.meter.give_back(&turn.peer);
+        if let Some(meter) = self.meter(turn.kind) {
+            meter.give_back(&turn.peer);
         }
     }
 }

@@ -205,6 +205,39 @@ async fn only_guesses_are_counted() {
     assert!(show(&mut new, "right-new").await["error"].is_null());
 }
 
+/// Kind: what gives nothing away is free, and costs the verifier all the same. Instance: one wrong token on
+/// however many connections.
+#[tokio::test(start_paused = true)]
+async fn the_same_wrong_token_is_looked_at_a_hundred_times_a_second_at_most() {
+    let (server, verifier) = server();
+    let begun = now();
+    let showing: Vec<_> = (0..100)
+        .map(|_| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                loop {
+                    let mut peer = pipe_from(&server, HOG);
+                    peer.send(auth("wrong for ever")).await;
+                    peer.receive().await;
+                }
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let again = begun.elapsed().as_millis() as u64 / 10;
+        let allowed = 2 * u64::from(BURST) + again + 2;
+        assert!(
+            verifier.asked() <= allowed,
+            "{} of {allowed}",
+            verifier.asked()
+        );
+    }
+    let mut new = pipe_from(&server, HOG);
+    assert!(show(&mut new, "right-new").await["error"].is_null());
+    showing.iter().for_each(JoinHandle::abort);
+}
+
 /// A connection that is known guesses as others do.
 #[tokio::test(start_paused = true)]
 async fn a_principal_that_guesses_anothers_token_is_bounded_too() {
