@@ -99,6 +99,7 @@ impl Mux {
 
     /// The link that a call goes to. `None` if there is no endpoint for it: it is woken when one
     /// comes.
+    #[inline(never)]
     pub(super) fn choose_balanced(&mut self, key: Key, now: Instant) -> Option<usize> {
         if !self.has_discovery {
             self.driverless = Some(DISCOVERY);

@@ -121,6 +121,7 @@ impl Mux {
     }
 
     /// Gives the call a number in the session with the table. False if none is free.
+    #[inline]
     fn assign_number(&mut self, key: Key, home: usize) -> bool {
         let session = self.sessions.tables[home].current.as_mut();
         let Some(session) = session.filter(|session| session.has_room()) else {
@@ -198,6 +199,7 @@ impl Mux {
     }
 
     /// The call that ran under the number has ended.
+    #[inline]
     pub(super) fn end_number(&mut self, call: SessionCall, disposition: Disposition) {
         let Some(session) = self.sessions.get_mut(call.session) else {
             return;

@@ -119,20 +119,28 @@ impl Mux {
     #[inline]
     fn request_driver(&mut self, link: usize) {
         // The task that looks after the endpoints starts the drivers of all.
-        let awaits_discovery = self.driverless == Some(DISCOVERY);
-        if !awaits_discovery && !std::mem::replace(&mut self.links[link].has_driver, true) {
+        if !self.links[link].has_driver && self.driverless != Some(DISCOVERY) {
+            self.links[link].has_driver = true;
             self.driverless = Some(link);
         }
     }
 
     /// The link of an endpoint that the call goes to: the spare, if those of the pool have gone silent,
     /// or are to servers that shut down.
+    // Two call it, of which one is on the way of every call.
+    #[inline(always)]
     pub(super) fn choose_link(&mut self, endpoint: usize, key: Key, now: Instant) -> usize {
         let chosen = self.choose_pooled(endpoint, key);
         let link = &self.links[chosen];
         if !link.is_suspect && link.failures == 0 && !link.is_leaving {
             return chosen;
         }
+        self.choose_instead_of(chosen, key, now)
+    }
+
+    #[inline(never)]
+    fn choose_instead_of(&mut self, chosen: usize, key: Key, now: Instant) -> usize {
+        let link = &self.links[chosen];
         if link.is_leaving && self.awaits_leaving_server(key) {
             return chosen;
         }
@@ -140,19 +148,26 @@ impl Mux {
         spare.unwrap_or(chosen)
     }
 
-    /// The link that has a permit reserved for the call; otherwise the one whose turn it is, where
-    /// a link that works goes before one that doesn't, or that has brought nothing for an attempt's
-    /// timeout, or that takes nothing; one with a permit to spare before one
-    /// without, and any other before the one that the call was sent on last.
+    /// The link that has a permit reserved for the call; otherwise one of the endpoint's pool.
+    #[inline(always)]
     fn choose_pooled(&mut self, endpoint: usize, key: Key) -> usize {
-        let (count, first) = (self.pool, self.links_of(endpoint).start);
         let call = self.calls.get(key).expect("the call is pending");
         if let Some(link) = call.permit {
             return link;
         }
-        if count == 1 {
-            return first;
+        if self.pool == 1 {
+            return self.links_of(endpoint).start;
         }
+        self.choose_among(endpoint, key)
+    }
+
+    /// The link whose turn it is, where
+    /// a link that works goes before one that doesn't, or that has brought nothing for an attempt's
+    /// timeout, or that takes nothing; one with a permit to spare before one
+    /// without, and any other before the one that the call was sent on last.
+    #[inline(never)]
+    fn choose_among(&mut self, endpoint: usize, key: Key) -> usize {
+        let (count, first) = (self.pool, self.links_of(endpoint).start);
         let max = self.max_in_flight(self.endpoints[endpoint].home);
         let call = self.calls.get(key).expect("the call is pending");
         let needs_session = call.id.is_of_a_session();
