@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use redial_client::{AuthToken, Client, ClientBuilder, ClientTls};
+use redial_client::{Addresses, AuthToken, Client, ClientBuilder, ClientTls, Dns};
 use redial_protocol::{Address, unmapped};
 use redial_server::{Exposure, Listener, ServeError, Server, ServerBuilder, ServerTls, TokenFile};
 #[cfg(unix)]
@@ -75,9 +75,14 @@ pub struct ServerDoors {
 /// How the server is reached.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ClientDoors {
-    /// The server's address: HOST:PORT, unix:/path, or unix:@name
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = crate::flags::address)]
-    pub connect: Address,
+    /// The server's address: HOST:PORT, unix:/path, or unix:@name; or those of several servers, with
+    /// commas in between
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = crate::flags::addresses)]
+    pub connect: Addresses,
+    /// Take the addresses of the name in --connect for a server each, and look them up again every 30 s
+    /// and when connections fail
+    #[arg(long, help_heading = "Doors")]
+    pub dns: bool,
     /// Speak TLS, with a server that one of these authorities has signed (PEM)
     #[arg(long, value_name = "FILE", help_heading = "Doors")]
     pub tls_ca: Option<PathBuf>,
@@ -228,7 +233,16 @@ impl ClientDoors {
             let path = path.clone();
             builder = builder.token_provider(move || std::future::ready(read_token(&path)));
         }
-        Ok(builder.connect(self.connect.clone()).await?)
+        if !self.dns {
+            return Ok(builder.connect(self.connect.clone()).await?);
+        }
+        let mut names = self.connect.iter();
+        match (names.next(), names.next()) {
+            (Some(name), None) if name.unix_path().is_none() => {
+                Ok(builder.connect_endpoints(Dns::new(name.clone())).await?)
+            }
+            _ => anyhow::bail!("--dns is for one name; expected --connect HOST:PORT with it"),
+        }
     }
 
     /// What encrypts, if anything is to.

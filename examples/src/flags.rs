@@ -3,6 +3,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive};
 
+use redial_client::Addresses;
 use redial_protocol::Address;
 
 /// Whole numbers, both ends included.
@@ -65,6 +66,16 @@ pub fn number(
 
 /// Parses the address of a server to connect to.
 ///
+/// # Errors
+///
+/// Says which of the addresses is none.
+pub fn addresses(text: &str) -> Result<Addresses, String> {
+    let addresses = Addresses::from(text);
+    let each = addresses.iter().map(|one| address(one.as_str()));
+    each.collect::<Result<Vec<_>, _>>()?;
+    Ok(addresses)
+}
+
 /// # Errors
 ///
 /// For text that is neither `HOST:PORT` nor a Unix socket's, and for port 0, on which none listens.

@@ -276,9 +276,13 @@ async fn run(args: &Args, limits: CallLimits, events: Option<File>) -> anyhow::R
     if reached && args.key_per_call.is_none() {
         summary.value = value(&client, &args.key, limits).await.ok();
     }
-    let stats = client.stats();
+    let (stats, endpoints) = (client.stats(), client.endpoints());
     client.close().await;
     summary.connects = stats.connects;
+    if endpoints.len() > 1 {
+        let attempts = endpoints.into_iter().map(|one| (one.address, one.attempts));
+        summary.endpoints = attempts.collect();
+    }
     summary.sessions = reached.then_some(stats.sessions_opened > 0);
     let text = if args.json {
         serde_json::to_string(&summary)?

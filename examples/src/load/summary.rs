@@ -45,6 +45,9 @@ pub struct Summary {
     pub naive: bool,
     /// How many connections were made.
     pub connects: u64,
+    /// How many attempts each of several servers got, by its address.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, u64>,
     /// One of the errors.
     #[serde(skip)]
     pub error: Option<String>,

@@ -21,6 +21,7 @@ mod programs;
 mod repository;
 mod servers_memory;
 mod session_client;
+mod several_servers;
 mod shared_table;
 mod shutdowns;
 mod spellings;
