@@ -130,6 +130,13 @@ pub struct Config {
     pub frame_timeout: Duration,
     /// How long a connection may be silent with nothing to wait for. Default 300 s, then closed.
     pub idle_timeout: Duration,
+    /// How old a connection may get, give or take a tenth. Default `None`: as old as it likes. More than
+    /// 0. A client that said hello is then told (`rpc.goaway`) to go on with another connection, of which
+    /// it makes one where it has none; when nothing is owed on the old one for 100 ms it is closed, and
+    /// after `drain_timeout` nothing more is read on it. So clients find servers that were added, and
+    /// leave those that have more than their share. It costs a handshake for each client and age; a
+    /// peer that doesn't know `rpc.goaway` meets a closed connection. A few minutes are short.
+    pub max_connection_age: Option<Duration>,
     /// How many messages of one connection may be no requests (-32700, -32600). Default 10, then
     /// closed.
     pub max_protocol_errors: u32,
@@ -187,6 +194,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),
+            max_connection_age: None,
             max_protocol_errors: 10,
             auth_timeout: Duration::from_secs(10),
             max_auth_failures: 10,
@@ -198,7 +206,17 @@ impl Default for Config {
     }
 }
 
+/// By how much the age of a connection differs from the limit at most, so that those which were made
+/// together don't end together: as in gRPC.
+const AGE_JITTER: f64 = 0.1;
+
 impl Config {
+    /// How old a connection may get, if that is limited, where `random` is from 0 to 1.
+    pub(crate) fn connection_age(&self, random: f64) -> Option<Duration> {
+        let jitter = 1.0 + AGE_JITTER * (2.0 * random - 1.0);
+        Some(self.max_connection_age?.mul_f64(jitter))
+    }
+
     /// Whether every limit lets something through and can be kept.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let (least, ttl) = (Duration::from_millis(1), self.ttl);
@@ -213,6 +231,10 @@ impl Config {
         if let Some(timeout) = self.execution_timeout {
             let is_met = timeout > Duration::ZERO;
             require(is_met, "execution_timeout", timeout, "more than 0, or None")?;
+        }
+        if let Some(age) = self.max_connection_age {
+            let is_met = age > Duration::ZERO;
+            require(is_met, "max_connection_age", age, "more than 0, or None")?;
         }
         let at_least_one = [
             ("limits.max_frame_bytes", self.limits.max_frame_bytes),
@@ -335,4 +357,23 @@ fn replace_too_large(outcome: &mut Vec<u8>, room: usize) {
     let bytes = outcome.len();
     outcome.clear();
     encode_error(outcome, &refusal::outcome_too_large(bytes, room));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Connections that were made together, and end together.
+    #[test]
+    fn ages_differ_by_a_tenth_in_both_directions() {
+        let age = Duration::from_secs(100);
+        let config = Config {
+            max_connection_age: Some(age),
+            ..Config::default()
+        };
+        assert_eq!(config.connection_age(0.0), Some(Duration::from_secs(90)));
+        assert_eq!(config.connection_age(0.5), Some(age));
+        assert!(config.connection_age(0.999) < Some(Duration::from_secs(110)));
+        assert_eq!(Config::default().connection_age(0.5), None);
+    }
 }

@@ -2,6 +2,7 @@
 //! have gathered in one write. One task, one timer, no lock held across a wait; bytes are read into
 //! a buffer that belongs to the thread, so that an idle connection keeps none.
 
+mod age;
 mod arrival;
 mod drain;
 mod entrance;
@@ -26,7 +27,7 @@ use tokio::{
     time::Sleep,
 };
 
-use self::{arrival::arrival_waker, socket_age::SocketAge};
+use self::{age::Age, arrival::arrival_waker, socket_age::SocketAge};
 use crate::{
     caller::Caller, clock, dispatch::ConnectionScratch, outbox::Outbox, send_buffer::SendBuffer,
     shared::Shared,
@@ -88,7 +89,8 @@ pub(crate) struct Connection<S> {
     frame_since: Option<Instant>,
     /// Since when the peer has taken none of the bytes that wait for it.
     unsent_since: Option<Instant>,
-    /// The peer has heard that the server shuts down.
+    age: Age,
+    /// The peer has heard that it is to send no more.
     has_announced: bool,
     /// Since when all calls have ended and the peer may have a last word.
     closing_since: Option<Instant>,
@@ -101,6 +103,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = clock::now();
         let awake = shared.awake.at(now);
         let timer_at = clock::after(now, shared.config.idle_timeout);
+        let age = match shared.connection_age() {
+            Some(age) => Age::Until(clock::after(awake, age)),
+            None => Age::Unlimited,
+        };
         Self {
             io,
             arrivals: arrival_waker(&shared, &outbox),
@@ -122,6 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             unread_since: None,
             frame_since: None,
             unsent_since: None,
+            age,
             has_announced: false,
             closing_since: None,
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
@@ -151,6 +158,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.is_cut |= self.outbox.collect(&mut self.out, cx.waker());
             if self.phase == Phase::Open && self.shared.is_draining() && !self.is_cut {
                 self.drain(settled, closing);
+            } else if self.phase == Phase::Open && !matches!(self.age, Age::Unlimited) {
+                self.retire(settled);
             }
             let flushed = self.poll_flush(cx)?;
             if self.is_cut || self.is_finished(flushed, settled) {
@@ -223,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.outbox.in_flight() < self.shared.config.max_in_flight
             && !self.is_clogged()
             && !self.is_held_back()
+            && !self.is_retired()
     }
 
     /// Whether the peer has to take replies before it may cause more of them.

@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 use redial_protocol::{ErrorObject, Principal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -102,12 +104,21 @@ pub(crate) struct Shared {
     pub(crate) next_look: AtomicU64,
     /// When a full queue may next be cleared of calls whose callers have given up, likewise.
     pub(crate) next_clearing: AtomicU64,
+    /// By how much the ages of connections differ.
+    pub(crate) ages: Mutex<ChaCha8Rng>,
     pub(crate) spawn_background: SpawnBackground,
     /// Calls of the server before this one that are to be run again.
     pub(crate) interrupted_calls: Mutex<Vec<InterruptedCall>>,
 }
 
 impl Shared {
+    /// How old the next connection may get, if that is limited.
+    pub(crate) fn connection_age(&self) -> Option<Duration> {
+        self.config.max_connection_age?;
+        let mut rng = self.ages.lock().unwrap_or_else(PoisonError::into_inner);
+        self.config.connection_age(rng.random())
+    }
+
     /// Counts what happened to an attempt, and lets the observer know.
     pub(crate) fn emit(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
         self.counters.count(kind);

@@ -118,6 +118,16 @@ struct Args {
         value_parser = whole::<u64>(DRAINS_MS)
     )]
     drain_ms: u64,
+    /// How old a connection may get, in seconds, give or take a tenth: then its client is asked to make
+    /// another
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        allow_negative_numbers = true,
+        value_parser = whole::<u64>(AGES_S)
+    )]
+    max_connection_age_s: Option<u64>,
 
     /// Keep the record of each call, and the counters, in this SQLite file: they survive kill -9 and power
     /// cuts. Or in a PostgreSQL database, `postgres://USER@HOST/DATABASE`
@@ -179,6 +189,9 @@ const LEASES_MS: Whole = 1..=365 * DAY_MS;
 
 /// How long a shutdown waits for running calls, in milliseconds.
 const DRAINS_MS: Whole = 0..=DAY_MS;
+
+/// How old a connection may get, in seconds: up to a year.
+const AGES_S: Whole = 1..=31_536_000;
 
 /// Records, of about 180 bytes each.
 const RECORDS: Whole = 1..=10_000_000_000;
@@ -249,6 +262,7 @@ impl Args {
             max_queued: self.queue,
             max_connections: self.max_connections,
             drain_timeout: Duration::from_millis(self.drain_ms),
+            max_connection_age: self.max_connection_age_s.map(Duration::from_secs),
             insecure: self.doors.insecure,
             ..Config::default()
         })

@@ -55,6 +55,8 @@ impl ServerBuilder {
                 own.next_u64()
             },
         });
+        let mut ages = rng.clone();
+        ages.set_stream(2);
         // What is seeded repeats, whatever process it is in.
         let process = self.session_seed.is_none().then(std::process::id);
         let mut discover = discover::outcome(&self.info, &self.router);
@@ -117,6 +119,7 @@ impl ServerBuilder {
                 sweeping: Default::default(),
                 next_look: Default::default(),
                 next_clearing: Default::default(),
+                ages: Mutex::new(ages),
                 spawn_background: self
                     .spawn_background
                     .unwrap_or_else(|| Box::new(|task| drop(tokio::spawn(task)))),

@@ -21,7 +21,7 @@ use crate::clock;
 
 /// How long nothing has to come or go before the end of a connection whose peer can't be asked to
 /// send no more: as long as a request may be on its way.
-const LULL: Duration = Duration::from_millis(100);
+pub(super) const LULL: Duration = Duration::from_millis(100);
 
 /// How long such a peer is answered at most, after all calls have ended.
 const ANSWERING: Duration = Duration::from_secs(1);
@@ -61,8 +61,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Some(latest.min(clock::after(self.last_active, LULL)))
     }
 
-    fn write_goaway(&mut self, dialect: Dialect, last: bool) {
-        // New calls have been refused everywhere for a while, so no more become known.
+    pub(super) fn write_goaway(&mut self, dialect: Dialect, last: bool) {
+        // New calls have been refused everywhere for a while, so no more become known. That is so only
+        // where the server ends.
         let known = if last {
             self.scratch.known()
         } else {

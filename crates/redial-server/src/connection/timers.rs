@@ -66,9 +66,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let far = clock::after(self.awake, config.idle_timeout);
         let token = self.token_due();
         let is_open = self.phase == Phase::Open;
+        let aged = self.age_due().filter(|_| is_open);
         let drained = self.drained_at().filter(|_| is_open);
         let empty = self.socket.next_look().filter(|_| is_open);
-        [idle, frame, write, drained, empty, token]
+        [idle, frame, write, drained, empty, token, aged]
             .into_iter()
             .flatten()
             .min()

@@ -8,6 +8,7 @@ mod batches;
 mod broken_handlers;
 mod callers;
 mod common;
+mod connection_age;
 mod connection_shares;
 mod crowds;
 mod dialects;
