@@ -15,6 +15,9 @@ pub enum OpenError {
     /// The database can't be reached, or has refused something.
     #[error("{}", describe(.0))]
     Database(#[from] tokio_postgres::Error),
+    /// The connection string asks for TLS, which can't be had.
+    #[error("no TLS to the database: {0}")]
+    Tls(String),
     /// No connection could be had.
     #[error("{0}; expected a server that takes connections")]
     Connect(String),

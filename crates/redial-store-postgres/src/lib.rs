@@ -62,7 +62,10 @@ mod schema;
 mod sessions;
 mod steps;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
 mod transaction;
+mod url;
 
 pub use error::{OpenError, SqlError};
 pub use methods::{PostgresMethods, batched_method, transaction_method};

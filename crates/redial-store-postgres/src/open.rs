@@ -5,21 +5,51 @@ use tokio_postgres::{Config, NoTls, types::Type};
 
 use crate::{
     connection::Style, error::OpenError, options::PostgresOptions, schema::migrate, store::Shared,
+    url::Target,
+};
+
+const MANAGER: ManagerConfig = ManagerConfig {
+    recycling_method: RecyclingMethod::Fast,
 };
 
 /// Connects to nothing yet.
 pub(crate) fn pool(url: &str, options: &PostgresOptions) -> Result<Pool, OpenError> {
-    let config = url.parse::<Config>();
+    let target = Target::parse(url);
+    let config = target.url.parse::<Config>();
     let mut config = config.map_err(|error| OpenError::Url(error.to_string()))?;
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(options.connect_timeout);
     }
-    let recycling_method = RecyclingMethod::Fast;
-    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
-    let pool = Pool::builder(manager)
+    let pool = Pool::builder(manager(config, &target, options)?)
         .max_size(options.max_connections)
         .build();
     pool.map_err(|error| OpenError::Connect(error.to_string()))
+}
+
+#[cfg(feature = "tls")]
+fn manager(
+    mut config: Config,
+    target: &Target,
+    options: &PostgresOptions,
+) -> Result<Manager, OpenError> {
+    if !target.is_encrypted && options.tls.is_none() {
+        return Ok(Manager::from_config(config, NoTls, MANAGER));
+    }
+    config.ssl_mode(tokio_postgres::config::SslMode::Require);
+    let encryption = crate::tls::Encryption::new(options.tls.clone(), &target.trust)?;
+    Ok(Manager::from_config(config, encryption, MANAGER))
+}
+
+#[cfg(not(feature = "tls"))]
+fn manager(config: Config, target: &Target, _: &PostgresOptions) -> Result<Manager, OpenError> {
+    if target.is_encrypted {
+        return Err(OpenError::Tls(format!(
+            "this program was built without the feature `tls` of redial-store-postgres (trusted would be \
+             {:?})",
+            target.trust
+        )));
+    }
+    Ok(Manager::from_config(config, NoTls, MANAGER))
 }
 
 pub(crate) async fn open(pool: Pool, options: PostgresOptions) -> Result<Shared, OpenError> {

@@ -16,6 +16,8 @@ pub struct PostgresOptions {
     pub(crate) retry_for: Duration,
     pub(crate) join_for: Duration,
     pub(crate) connect_timeout: Duration,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<redial_tls::ClientTls>,
 }
 
 impl Default for PostgresOptions {
@@ -29,6 +31,8 @@ impl Default for PostgresOptions {
             retry_for: Duration::from_secs(10),
             join_for: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -84,6 +88,16 @@ impl PostgresOptions {
     /// Default: 60 s. Cost: its caller waits, and a look every 100 ms.
     pub fn join_for(mut self, time: Duration) -> Self {
         self.join_for = time;
+        self
+    }
+
+    /// Connections are encrypted, with these authorities and, if need be, a certificate of this server's
+    /// own. Default: as the connection string says; `sslmode=require` and `verify-full` are the same here: the
+    /// certificate has to be signed by one of the system's authorities, or by one in the file that
+    /// `sslrootcert` names, for the name of the host. There is no mode that does not verify.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: redial_tls::ClientTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 

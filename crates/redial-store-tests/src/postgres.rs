@@ -7,6 +7,8 @@
 use std::{
     env, fs,
     io::Write,
+    net::TcpListener,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -26,17 +28,19 @@ const USER: &str = "postgres";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes the cluster and runs it for as long as its standard input is open, which ends with the test
-/// program, however that ends. Parameters: the folder, and whether commits are synced.
+/// program, however that ends. Parameters: the folder, and arguments of the server.
 const SCRIPT: &str = r#"
 set -e
-initdb -D "$1/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$1/log" 2>&1
-postgres -D "$1/data" -k "$1" -c listen_addresses= -c fsync="$2" -c full_page_writes="$2" \
-    -c max_connections=400 -c shared_buffers=32MB >>"$1/log" 2>&1 &
+folder=$1
+shift
+initdb -D "$folder/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$folder/log" 2>&1
+postgres -D "$folder/data" -k "$folder" -c max_connections=400 -c shared_buffers=32MB "$@" \
+    >>"$folder/log" 2>&1 &
 server=$!
 cat >/dev/null || true
 kill -INT $server
 wait $server || true
-rm -rf "$1"
+rm -rf "$folder"
 "#;
 
 /// A server that tests may use.
@@ -89,14 +93,57 @@ impl Cluster {
     /// If it can't be started.
     #[must_use]
     pub fn start(is_synced: bool) -> Option<Self> {
+        let synced = if is_synced { "on" } else { "off" };
+        let settings = [
+            "listen_addresses=".to_owned(),
+            format!("fsync={synced}"),
+            format!("full_page_writes={synced}"),
+        ];
+        Self::with(&settings, &[], encoded)
+    }
+
+    /// A cluster of the caller's own that listens on loopback, with this certificate and its key as PEM.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    #[must_use]
+    pub fn encrypted(certificate: &str, key: &str) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+        let port = port.expect("a port is free").port();
+        let settings = [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+            "fsync=off".to_owned(),
+            "ssl=on".to_owned(),
+            "ssl_cert_file=../server.pem".to_owned(),
+            "ssl_key_file=../server-key.pem".to_owned(),
+        ];
+        let files = [("server.pem", certificate), ("server-key.pem", key)];
+        Self::with(&settings, &files, |_| format!("127.0.0.1:{port}"))
+    }
+
+    /// With these settings, and files of its own. `host` says from its folder how to reach it.
+    fn with(
+        settings: &[String],
+        files: &[(&str, &str)],
+        host: impl FnOnce(&Path) -> String,
+    ) -> Option<Self> {
         let binaries = binaries()?;
         let folder = new_folder();
+        for (name, text) in files {
+            fs::write(folder.join(name), text).expect("the folder is there");
+        }
         let mut command = as_user(&folder)?;
         let path = env::var("PATH").unwrap_or_default();
+        for (name, _) in files {
+            own(&folder.join(name));
+        }
+        let settings = settings.iter().flat_map(|setting| ["-c", setting]);
         let keeper = command
             .args(["sh", "-c", SCRIPT, "sh"])
             .arg(&folder)
-            .arg(if is_synced { "on" } else { "off" })
+            .args(settings)
             .env("PATH", format!("{}:{path}", binaries.display()))
             .current_dir(&folder)
             .stdin(Stdio::piped())
@@ -105,7 +152,7 @@ impl Cluster {
             .spawn()
             .expect("a shell can be started");
         let mut cluster = Self {
-            base: format!("postgres://postgres@{}", encoded(&folder)),
+            base: format!("postgres://postgres@{}", host(&folder)),
             keeper: Some(keeper),
             sockets: folder.clone(),
         };
@@ -217,6 +264,15 @@ pub(crate) fn as_user(folder: &Path) -> Option<Command> {
     command.arg(format!("--regid={group}"));
     command.arg("--clear-groups");
     Some(command)
+}
+
+/// Gives a file to the user that PostgreSQL runs as, who alone may read it then: it refuses other keys.
+fn own(file: &Path) {
+    let folder = file.parent().expect("a file in a folder");
+    let owner = fs::metadata(folder).expect("the folder is there");
+    let (user, group) = (owner.uid(), owner.gid());
+    chown(file, Some(user), Some(group)).expect("a file of its own can be given away");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("the same");
 }
 
 /// A path as it stands in the place of a host.

@@ -3,5 +3,6 @@
 mod calls;
 mod conformance;
 mod frozen;
+mod hosts;
 mod opening;
 mod rig;
