@@ -37,7 +37,11 @@ fn main() {
         return;
     };
     let url = cluster.url("postgres");
-    let store = PostgresStore::options().migrate(TABLES).open(&url).unwrap();
+    let open = |prepares| {
+        let options = PostgresStore::options().migrate(TABLES);
+        options.prepare_statements(prepares).open(&url).unwrap()
+    };
+    let stores = [false, true].map(open);
     let [alone, batched] = [
         transaction_method::<(String,), i64, _>(|params, transaction, _| {
             Box::pin(add(params, transaction))
@@ -48,14 +52,15 @@ fn main() {
     ];
     for workers in [16, 64] {
         for _ in 0..3 {
-            let [alone, batched] = [&alone, &batched].map(|it| by_store(&store, it, workers));
             let hand = by_hand(&url);
-            println!(
-                "{workers} in flight: {alone:.0} calls/s ({:.2} of by hand), batched {batched:.0} ({:.2}); \
-                 by hand, from a pool of {WORKERS}: {hand:.0}",
-                alone / hand,
-                batched / hand
-            );
+            print!("{workers} in flight, by hand from a pool of {WORKERS}: {hand:.0} calls/s");
+            for (store, how) in stores.iter().zip(["", " prepared"]) {
+                for (method, what) in [(&alone, "alone"), (&batched, "batched")] {
+                    let calls = by_store(store, method, workers);
+                    print!("; {what}{how} {calls:.0} ({:.2})", calls / hand);
+                }
+            }
+            println!();
         }
     }
 }

@@ -219,7 +219,7 @@ impl Shared {
         self: &Arc<Self>,
         batch: &mut Vec<Waiting>,
     ) -> Option<(Connection, Vec<Outcome>)> {
-        let mut connection = Connection::get(&self.pool).await.ok()?;
+        let mut connection = self.connection().await.ok()?;
         let places = Places::of(batch);
         let claimed = self.claim_batch(&mut connection, places).await.ok()??;
         let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
@@ -261,10 +261,12 @@ impl Shared {
         ];
         let look: [Typed<'_>; 1] = [(&places.sessions, Type::INT8_ARRAY)];
         connection.enter();
+        let claiming = connection.prepared(CLAIM, &claim).await?;
+        let looking = connection.prepared(LOOK, &look).await?;
         let (begun, claimed, known) = tokio::join!(
             connection.batch_execute(&self.style.begin_batch),
-            connection.rows(CLAIM, &claim),
-            connection.rows(LOOK, &look),
+            connection.ready_rows(&claiming, &claim),
+            connection.ready_rows(&looking, &look),
         );
         begun.map_err(|error| Trouble::of(&error))?;
         let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));

@@ -108,10 +108,12 @@ impl Claim {
         let params = self.slot_params(session, slot, number);
         let looked = look_params(session, slot, style);
         let look = look();
+        let claim = connection.prepared(CLAIM_SLOT, &params).await?;
+        let look = connection.prepared(&look, &looked).await?;
         let (begun, claimed, found) = tokio::join!(
             connection.batch_execute(style.begin(self.is_again)),
-            connection.rows(CLAIM_SLOT, &params),
-            connection.rows(&look, &looked),
+            connection.ready_rows(&claim, &params),
+            connection.ready_rows(&look, &looked),
         );
         begun.map_err(|error| Trouble::of(&error))?;
         match self.judge(!claimed?.is_empty(), found?.pop(), sessions)? {
@@ -125,12 +127,12 @@ impl Claim {
         ];
         let params = self.slot_params(session, spare, number);
         let looked = look_params(session, spare, style);
-        let (noted, claimed, found) = tokio::join!(
-            connection.change(SPILL, &spilled),
-            connection.rows(CLAIM_SPARE, &params),
-            connection.rows(&look, &looked),
+        connection.change(SPILL, &spilled).await?;
+        let claim = connection.prepared(CLAIM_SPARE, &params).await?;
+        let (claimed, found) = tokio::join!(
+            connection.ready_rows(&claim, &params),
+            connection.ready_rows(&look, &looked),
         );
-        noted?;
         self.judge(!claimed?.is_empty(), found?.pop(), sessions)
     }
 
@@ -180,11 +182,15 @@ impl Claim {
         ];
         let looked: [Typed<'_>; 1] = [(id, Type::BYTEA)];
         let timeout: [Typed<'_>; 1] = [(&style.lock_timeout, Type::TEXT)];
+        let reset = "SELECT set_config('lock_timeout', $1, true)";
+        let claiming = connection.prepared(CLAIM_PLAIN, &claim).await?;
+        let look = connection.prepared(&look, &looked).await?;
+        let reset = connection.prepared(reset, &timeout).await?;
         let (begun, claimed, found, reset) = tokio::join!(
             connection.batch_execute(style.begin(self.is_again)),
-            connection.rows(CLAIM_PLAIN, &claim),
-            connection.rows(&look, &looked),
-            connection.rows("SELECT set_config('lock_timeout', $1, true)", &timeout),
+            connection.ready_rows(&claiming, &claim),
+            connection.ready_rows(&look, &looked),
+            connection.ready_rows(&reset, &timeout),
         );
         begun.map_err(|error| Trouble::of(&error))?;
         if !claimed?.is_empty() {

@@ -5,7 +5,7 @@ use std::{ops::Deref, time::Duration};
 
 use deadpool_postgres::{Object, Pool};
 use tokio::{runtime::Handle, time::timeout};
-use tokio_postgres::{Client, Error, Row, error::SqlState, types::ToSql, types::Type};
+use tokio_postgres::{Client, Error, Row, Statement, error::SqlState, types::ToSql, types::Type};
 
 use crate::{
     error::{Trouble, describe},
@@ -90,14 +90,23 @@ impl Style {
 pub(crate) struct Connection {
     object: Option<Object>,
     is_in_transaction: bool,
+    /// Statements are prepared once, and stay on the connection.
+    keeps_statements: bool,
+}
+
+/// A statement that is ready to be sent: what waits for it on the same connection may be sent right after.
+pub(crate) struct Ready<'s> {
+    sql: &'s str,
+    statement: Option<Statement>,
 }
 
 impl Connection {
-    pub(crate) async fn get(pool: &Pool) -> Result<Self, Trouble> {
+    pub(crate) async fn get(pool: &Pool, keeps_statements: bool) -> Result<Self, Trouble> {
         match pool.get().await {
             Ok(object) => Ok(Self {
                 object: Some(object),
                 is_in_transaction: false,
+                keeps_statements,
             }),
             Err(deadpool_postgres::PoolError::Backend(error)) => {
                 Err(Trouble::Away(describe(&error)))
@@ -127,8 +136,13 @@ impl Connection {
         sql: &str,
         params: &[Typed<'_>],
     ) -> Result<(), CommitTrouble> {
+        // Before the `COMMIT` is sent.
+        let ready = match self.ready(sql, params).await {
+            Ok(ready) => ready,
+            Err(error) => return Err(CommitTrouble::of_statement(&error)),
+        };
         let (last, committed) = tokio::join!(
-            self.execute_typed(sql, params),
+            self.execute_ready(&ready, params),
             self.batch_execute("COMMIT")
         );
         if let Err(error) = last {
@@ -173,14 +187,102 @@ impl Connection {
     }
 
     pub(crate) async fn rows(&self, sql: &str, params: &[Typed<'_>]) -> Result<Vec<Row>, Trouble> {
-        let rows = self.query_typed(sql, params).await;
+        let rows = self.query_any(sql, params).await;
         rows.map_err(|error| Trouble::of(&error))
     }
 
     pub(crate) async fn change(&self, sql: &str, params: &[Typed<'_>]) -> Result<u64, Trouble> {
-        let changed = self.execute_typed(sql, params).await;
+        let changed = self.execute_any(sql, params).await;
         changed.map_err(|error| Trouble::of(&error))
     }
+
+    /// As [`ready`](Self::ready), before a commit.
+    pub(crate) async fn prepared<'s>(
+        &self,
+        sql: &'s str,
+        params: &[Typed<'_>],
+    ) -> Result<Ready<'s>, Trouble> {
+        let ready = self.ready(sql, params).await;
+        ready.map_err(|error| Trouble::of(&error))
+    }
+
+    pub(crate) async fn ready_rows(
+        &self,
+        ready: &Ready<'_>,
+        params: &[Typed<'_>],
+    ) -> Result<Vec<Row>, Trouble> {
+        let rows = self.query_ready(ready, params).await;
+        rows.map_err(|error| Trouble::of(&error))
+    }
+
+    /// Prepares a statement, if that is worth while and was not done before.
+    pub(crate) async fn ready<'s>(
+        &self,
+        sql: &'s str,
+        params: &[Typed<'_>],
+    ) -> Result<Ready<'s>, Error> {
+        let object = self.object.as_ref().filter(|_| self.keeps_statements);
+        let statement = match object {
+            Some(object) => {
+                let types: Vec<Type> = params.iter().map(|(_, of)| of.clone()).collect();
+                Some(object.prepare_typed_cached(sql, &types).await?)
+            }
+            None => None,
+        };
+        Ok(Ready { sql, statement })
+    }
+
+    pub(crate) async fn query_ready(
+        &self,
+        ready: &Ready<'_>,
+        params: &[Typed<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        match &ready.statement {
+            Some(statement) => self.query(statement, &values(params)).await,
+            None => self.query_typed(ready.sql, params).await,
+        }
+    }
+
+    async fn execute_ready(&self, ready: &Ready<'_>, params: &[Typed<'_>]) -> Result<u64, Error> {
+        match &ready.statement {
+            Some(statement) => self.execute(statement, &values(params)).await,
+            None => self.execute_typed(ready.sql, params).await,
+        }
+    }
+
+    pub(crate) async fn query_any(
+        &self,
+        sql: &str,
+        params: &[Typed<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        let ready = self.ready(sql, params).await?;
+        self.query_ready(&ready, params).await
+    }
+
+    pub(crate) async fn one(&self, sql: &str, params: &[Typed<'_>]) -> Result<Row, Error> {
+        let ready = self.ready(sql, params).await?;
+        match &ready.statement {
+            Some(statement) => self.query_one(statement, &values(params)).await,
+            None => self.query_typed_one(sql, params).await,
+        }
+    }
+
+    pub(crate) async fn opt(&self, sql: &str, params: &[Typed<'_>]) -> Result<Option<Row>, Error> {
+        let ready = self.ready(sql, params).await?;
+        match &ready.statement {
+            Some(statement) => self.query_opt(statement, &values(params)).await,
+            None => self.query_typed_opt(sql, params).await,
+        }
+    }
+
+    pub(crate) async fn execute_any(&self, sql: &str, params: &[Typed<'_>]) -> Result<u64, Error> {
+        let ready = self.ready(sql, params).await?;
+        self.execute_ready(&ready, params).await
+    }
+}
+
+fn values<'a>(params: &[Typed<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    params.iter().map(|(value, _)| *value).collect()
 }
 
 /// Why a commit did not take place, or is not known to.

@@ -112,7 +112,7 @@ async fn sweep(shared: &Shared) {
 
 impl Shared {
     async fn renew(&self) -> Result<(), Trouble> {
-        let connection = Connection::get(&self.pool).await?;
+        let connection = self.connection().await?;
         let lease = self.options.server_lease.as_secs_f64();
         let epoch = self.epoch();
         let renewed: [Typed<'_>; 2] = [(&epoch, Type::INT8), (&lease, Type::FLOAT8)];
@@ -134,7 +134,7 @@ impl Shared {
 
     /// The epoch ends with the server.
     async fn leave(&self) -> Result<(), Trouble> {
-        let connection = Connection::get(&self.pool).await?;
+        let connection = self.connection().await?;
         let leave = "DELETE FROM redial.server WHERE epoch = $1";
         let epoch = self.epoch();
         connection.change(leave, &[(&epoch, Type::INT8)]).await?;
@@ -150,7 +150,7 @@ impl Shared {
     }
 
     async fn save_session(&self, id: SessionId, known: Acknowledged) -> Result<(), Trouble> {
-        let mut connection = Connection::get(&self.pool).await?;
+        let mut connection = self.connection().await?;
         self.save_in(&mut connection, id, known, false).await
     }
 
@@ -167,9 +167,10 @@ impl Shared {
         let session = session(id);
         let lock = "SELECT below, open FROM redial.session WHERE id = $1 FOR UPDATE";
         let lock_params: [Typed<'_>; 1] = [(&session, Type::INT8)];
+        let lock = connection.prepared(lock, &lock_params).await?;
         let (begun, rows) = tokio::join!(
             connection.batch_execute(&self.style.begin),
-            connection.rows(lock, &lock_params),
+            connection.ready_rows(&lock, &lock_params),
         );
         begun.map_err(|error| Trouble::of(&error))?;
         let Some(row) = rows?.pop() else {
@@ -216,7 +217,7 @@ impl Shared {
 
     pub(crate) async fn forget_session(&self, id: SessionId) -> Result<(), StoreError> {
         let ended = async {
-            let mut connection = Connection::get(&self.pool).await?;
+            let mut connection = self.connection().await?;
             self.end_session(&mut connection, id).await
         };
         // Lost, it costs its rows for a lease.
@@ -250,16 +251,18 @@ impl Shared {
         id: SessionId,
         owner: Option<&Principal>,
     ) -> Result<Option<Acknowledged>, Trouble> {
-        let mut connection = Connection::get(&self.pool).await?;
+        let mut connection = self.connection().await?;
         self.end_session(&mut connection, id).await?;
         let (session, owner) = (session(id), owner.map(Principal::as_str));
         let age = self.touched_every();
         let ids = vec![session];
         let touched: [Typed<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&age, Type::FLOAT8)];
         let asked: [Typed<'_>; 2] = [(&session, Type::INT8), (&owner, Type::TEXT)];
+        let touch = connection.prepared(TOUCH, &touched).await?;
+        let find = connection.prepared(FIND, &asked).await?;
         let (touched, found) = tokio::join!(
-            connection.change(TOUCH, &touched),
-            connection.rows(FIND, &asked),
+            connection.ready_rows(&touch, &touched),
+            connection.ready_rows(&find, &asked),
         );
         touched?;
         let Some(row) = found?.pop() else {
@@ -276,7 +279,7 @@ impl Shared {
     }
 
     async fn sweep(&self) -> Result<(), Trouble> {
-        let connection = Connection::get(&self.pool).await?;
+        let connection = self.connection().await?;
         let session = self.options.session_lease.as_secs_f64() * 1.5;
         let plain = self.options.ttl.as_secs_f64() + 60.0;
         let params: [Typed<'_>; 2] = [(&session, Type::FLOAT8), (&plain, Type::FLOAT8)];
@@ -297,7 +300,7 @@ impl Shared {
         let owner = owner.as_ref().map(Principal::as_str);
         loop {
             let inserted = async {
-                let mut connection = Connection::get(&self.pool).await?;
+                let mut connection = self.connection().await?;
                 connection.enter();
                 let begun = connection.batch_execute(&self.style.begin).await;
                 begun.map_err(|error| Trouble::of(&error))?;

@@ -16,6 +16,7 @@ pub struct PostgresOptions {
     pub(crate) retry_for: Duration,
     pub(crate) join_for: Duration,
     pub(crate) connect_timeout: Duration,
+    pub(crate) keeps_statements: bool,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<redial_tls::ClientTls>,
 }
@@ -31,6 +32,7 @@ impl Default for PostgresOptions {
             retry_for: Duration::from_secs(10),
             join_for: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
+            keeps_statements: false,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -74,6 +76,15 @@ impl PostgresOptions {
     /// [`Config::lease`](redial_server::Config::session_lease). Cost: its records until then.
     pub fn session_lease(mut self, lease: Duration) -> Self {
         self.session_lease = lease;
+        self
+    }
+
+    /// Statements are prepared once on each connection, those of handlers, too, which saves the database the reading and
+    /// planning. Default: no, since they stay on the connection: a pooler such as pgbouncer in transaction mode hands
+    /// that on to others. Cost: memory for each statement and connection; a table whose columns change needs a
+    /// server that is restarted.
+    pub fn prepare_statements(mut self, prepare: bool) -> Self {
+        self.keeps_statements = prepare;
         self
     }
 

@@ -5,7 +5,6 @@ use redial_protocol::{CallKey, Principal, PrincipalError, SessionCall, SessionId
 use redial_server::store::{Recovered, StoreError};
 
 use crate::{
-    connection::Connection,
     error::Trouble,
     record::{Record, STARTED, acknowledged},
     store::Shared,
@@ -13,7 +12,7 @@ use crate::{
 use redial_server::store::encoding::key_of;
 
 pub(crate) async fn read_all(shared: &Shared) -> Result<Vec<Recovered>, Trouble> {
-    let connection = Connection::get(&shared.pool).await?;
+    let connection = shared.connection().await?;
     let mut all = Vec::new();
     let sessions = "SELECT id, owner, below, open FROM redial.session WHERE dead_since IS NULL";
     for row in connection.rows(sessions, &[]).await? {

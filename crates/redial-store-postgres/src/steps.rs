@@ -62,7 +62,7 @@ impl Shared {
         prepared: &mut Prepared,
         patience: &mut Patience,
     ) -> Result<Executed, Trouble> {
-        let mut connection = Connection::get(&self.pool).await?;
+        let mut connection = self.connection().await?;
         let claim = call
             .key
             .as_ref()
@@ -164,7 +164,7 @@ impl Shared {
         intent: &Intent,
         patience: &Patience,
     ) -> Result<Begun, Trouble> {
-        let mut connection = Connection::get(&self.pool).await?;
+        let mut connection = self.connection().await?;
         let mut claim = self.claim(key, call.fingerprint, STARTED, patience);
         claim.resumable.clone_from(&intent.resumable);
         let epoch = claim.owner;
@@ -240,7 +240,7 @@ impl Shared {
         epoch: Option<i64>,
         outcome: Option<&[u8]>,
     ) -> Result<(), Trouble> {
-        let mut connection = Connection::get(&self.pool).await?;
+        let mut connection = self.connection().await?;
         // The call is this server's, or its owner is gone and this is what it came to.
         let (epoch, owns) = match epoch {
             Some(epoch) => (epoch, "s.owner = $1"),
@@ -277,9 +277,10 @@ impl Shared {
         let mut params: Vec<Typed<'_>> = vec![(&epoch, Type::INT8), (&outcome, Type::BYTEA)];
         params.extend(place_params(place));
         connection.enter();
+        let change = connection.prepared(&sql, &params).await?;
         let (begun, changed) = tokio::join!(
             connection.batch_execute(&self.style.begin),
-            connection.change(&sql, &params),
+            connection.ready_rows(&change, &params),
         );
         begun.map_err(|error| Trouble::of(&error))?;
         changed?;
@@ -300,7 +301,7 @@ impl Shared {
     }
 
     async fn try_fence(&self, key: &CallKey, patience: &Patience) -> Result<Fenced, Trouble> {
-        let mut connection = Connection::get(&self.pool).await?;
+        let mut connection = self.connection().await?;
         let claim = self.claim(key, 0, FENCED, patience);
         let verdict = self.make(&claim, &mut connection).await?;
         if let Verdict::Mine = verdict {

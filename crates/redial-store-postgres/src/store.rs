@@ -152,7 +152,7 @@ impl PostgresStore {
         let shared = Arc::clone(&self.handle.shared);
         let sql = sql.to_owned();
         let read = self.handle.runtime.spawn(async move {
-            let mut connection = Connection::get(&shared.pool).await?;
+            let mut connection = shared.connection().await?;
             connection.read(&sql, &params).await
         });
         let ended = |_| Err(Trouble::Away("the store is closed".to_owned()));
@@ -333,6 +333,10 @@ impl Shared {
             closing: CancellationToken::new(),
             is_orderly: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) async fn connection(&self) -> Result<Connection, Trouble> {
+        Connection::get(&self.pool, self.options.keeps_statements).await
     }
 
     pub(crate) fn epoch(&self) -> i64 {

@@ -95,7 +95,7 @@ impl Transaction {
     ///
     /// What the database says. But for a savepoint nothing of the transaction can be kept then.
     pub async fn query(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, SqlError> {
-        let rows = self.connection.query_typed(sql, &typed(params)).await;
+        let rows = self.connection.query_any(sql, &typed(params)).await;
         self.note(rows)
     }
 
@@ -105,7 +105,7 @@ impl Transaction {
     ///
     /// As [`query`](Self::query), and if there is none or more than one.
     pub async fn query_one(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Row, SqlError> {
-        let row = self.connection.query_typed_one(sql, &typed(params)).await;
+        let row = self.connection.one(sql, &typed(params)).await;
         self.note(row)
     }
 
@@ -119,7 +119,7 @@ impl Transaction {
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Option<Row>, SqlError> {
-        let row = self.connection.query_typed_opt(sql, &typed(params)).await;
+        let row = self.connection.opt(sql, &typed(params)).await;
         self.note(row)
     }
 
@@ -129,7 +129,7 @@ impl Transaction {
     ///
     /// As [`query`](Self::query).
     pub async fn execute(&mut self, sql: &str, params: &[&dyn Param]) -> Result<u64, SqlError> {
-        let changed = self.connection.execute_typed(sql, &typed(params)).await;
+        let changed = self.connection.execute_any(sql, &typed(params)).await;
         self.note(changed)
     }
 

@@ -21,19 +21,9 @@ mod serializable {
 }
 
 mod batched {
-    use crate::rig::{Isolation, PostgresRig};
+    use crate::rig::PostgresRig;
 
-    redial_store_tests::conformance!(
-        optional: || PostgresRig::batched(Isolation::ReadCommitted), cases: super::CASES
-    );
-}
-
-mod batched_serializable {
-    use crate::rig::{Isolation, PostgresRig};
-
-    redial_store_tests::conformance!(
-        optional: || PostgresRig::batched(Isolation::Serializable), cases: super::CASES
-    );
+    redial_store_tests::conformance!(optional: PostgresRig::batched, cases: super::CASES);
 }
 
 mod through_pgbouncer {

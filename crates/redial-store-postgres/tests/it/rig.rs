@@ -169,6 +169,8 @@ pub(crate) struct PostgresRig {
     pub(crate) database: Database,
     /// Where the store connects to.
     url: String,
+    /// Whether statements stay on its connections.
+    prepares: bool,
     method: Arc<dyn TransactionMethod>,
 }
 
@@ -177,16 +179,21 @@ impl PostgresRig {
         let database = Database::new(isolation)?;
         Some(Self {
             url: database.url(),
+            prepares: false,
             database,
             method: method(),
         })
     }
 
-    /// Whose calls share transactions.
-    pub(crate) fn batched(isolation: Isolation) -> Option<Self> {
+    /// Whose calls share transactions, on connections that keep their statements.
+    pub(crate) fn batched() -> Option<Self> {
         let method = batched_method(run);
-        let rig = Self::new(isolation)?;
-        Some(Self { method, ..rig })
+        let rig = Self::new(Isolation::ReadCommitted)?;
+        Some(Self {
+            method,
+            prepares: true,
+            ..rig
+        })
     }
 
     /// By way of pgbouncer.
@@ -200,7 +207,8 @@ impl PostgresRig {
 impl Rig for PostgresRig {
     fn open(&self) -> Arc<dyn Store> {
         self.database.end_leases();
-        Arc::new(options().open(&self.url).unwrap())
+        let options = options().prepare_statements(self.prepares);
+        Arc::new(options.open(&self.url).unwrap())
     }
 
     fn recovered(&self, store: &dyn Store) -> Vec<Recovered> {
