@@ -67,9 +67,11 @@ impl Dispatcher<'_> {
     /// Takes one frame through the server, unless it has to wait: see
     /// [`Lookups::takes_back`](lookup::Lookups::takes_back).
     pub(crate) fn frame(&mut self, frame: &[u8]) -> Result<(), ProtocolError> {
+        if self.scratch.lookups.is_some() && self.is_held(frame) {
+            return Ok(());
+        }
         // Looked at where it is: a request is large, and moving it costs as much as reading it.
         match &self.scratch.reader.read(frame) {
-            Ok(message) if self.scratch.lookups.is_some() && self.is_held(message) => Ok(()),
             Ok(Incoming::Request(request)) => {
                 self.request(request, None);
                 Ok(())
@@ -331,11 +333,6 @@ impl Dispatcher<'_> {
         method: usize,
         key: TableKey<Waiter>,
     ) {
-        if matches!(decision, Decision::NoSlot | Decision::FarBeyondWindow)
-            && let TableKey::Session(session, _) = &key
-        {
-            self.refresh(session);
-        }
         let limits = self.shared.table.sessions.limits();
         let error = match decision {
             Decision::Start(ticket) => return self.start(call, method, Some(key), ticket),
@@ -357,10 +354,18 @@ impl Dispatcher<'_> {
             Decision::RefusedBefore { up_to } => refusal::refused_before(up_to),
             Decision::Forgotten => refusal::call_unknown(),
             Decision::NoSlot => match &key {
-                TableKey::Session(session, _) => self.session_full(session),
+                TableKey::Session(session, _) => {
+                    self.refresh(session);
+                    self.session_full(session)
+                }
                 TableKey::Plain(_) => refusal::window_full(limits.window, limits.max_bytes),
             },
-            Decision::FarBeyondWindow => refusal::far_beyond_window(limits.window),
+            Decision::FarBeyondWindow => {
+                if let TableKey::Session(session, _) = &key {
+                    self.refresh(session);
+                }
+                refusal::far_beyond_window(limits.window)
+            }
             Decision::Acknowledged => refusal::acknowledged(),
             Decision::Fenced => return self.refuse_fenced(call, &key),
         };

@@ -153,18 +153,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let result = dispatcher.frame(frame);
         let is_cut = dispatcher.is_cut;
         self.is_cut |= is_cut;
-        if let Some(lookups) = &mut self.scratch.lookups
-            && lookups.takes_back()
-        {
+        if self.scratch.lookups.is_some() {
+            self.take_back(frame, arrived);
+        }
+        self.protocol_errors += u32::from(result.is_err());
+        if self.protocol_errors >= self.shared.config.max_protocol_errors {
+            self.phase = Phase::Closing;
+        }
+    }
+
+    /// Keeps a frame that has to wait for the store, before all others.
+    #[inline(never)]
+    fn take_back(&mut self, frame: &[u8], arrived: Instant) {
+        let lookups = self.scratch.lookups.as_mut();
+        if lookups.is_some_and(|lookups| lookups.takes_back()) {
             self.backlog_bytes += frame.len();
             self.backlog.push_front(HeldFrame {
                 arrived,
                 bytes: frame.into(),
             });
-        }
-        self.protocol_errors += u32::from(result.is_err());
-        if self.protocol_errors >= self.shared.config.max_protocol_errors {
-            self.phase = Phase::Closing;
         }
     }
 

@@ -28,14 +28,17 @@ use crate::{
 };
 
 impl Dispatcher<'_> {
-    /// Whether a message has to wait because it names a session that only the store may know.
-    pub(super) fn is_held(&mut self, message: &Incoming<'_>) -> bool {
-        let asked = match message {
-            Incoming::Request(request) => self.stranger_in(request),
-            Incoming::Batch(batch) => {
+    /// Whether a message has to wait because it names a session that only the store may know. Out of line,
+    /// since most servers share no store.
+    #[inline(never)]
+    pub(super) fn is_held(&mut self, frame: &[u8]) -> bool {
+        let asked = match Incoming::parse(frame, &self.shared.config.limits) {
+            Ok(Incoming::Request(request)) => self.stranger_in(&request),
+            Ok(Incoming::Batch(batch)) => {
                 let mut requests = batch.requests().filter_map(Result::ok);
                 requests.find_map(|request| self.stranger_in(&request))
             }
+            Err(_) => None,
         };
         if let Some(lookups) = &mut self.scratch.lookups {
             lookups.hold(asked.is_some());
