@@ -367,19 +367,20 @@ impl Dispatcher<'_> {
                 refusal::far_beyond_window(limits.window)
             }
             Decision::Acknowledged => refusal::acknowledged(),
-            Decision::Fenced => return self.refuse_fenced(call, &key),
+            Decision::Fenced => return self.refuse_fenced(call, method, &key),
         };
         self.refuse(call, &error);
     }
 
     /// Refuses an attempt of a call that is fenced in memory, and maybe not yet in the store.
-    fn refuse_fenced(&mut self, call: &Call<'_, '_>, key: &TableKey<Waiter>) {
+    fn refuse_fenced(&mut self, call: &Call<'_, '_>, method: usize, key: &TableKey<Waiter>) {
         match key.call_key() {
             CallKey::Session(named) if self.shared.store.is_some() => {
+                let fingerprint = fingerprint(self.shared, method, call.request);
                 let method = call.request.method.as_ref().into();
                 let waiter = call.waiter(self.outbox, &method, ReplyKind::Reply);
                 waiter.emit(self.shared, EventKind::Refused(refusal::fenced().code));
-                self.fence_or_run(waiter, named);
+                self.fence_or_run(waiter, named, Some(fingerprint));
             }
             _ => self.refuse(call, &refusal::fenced()),
         }

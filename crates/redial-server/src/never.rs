@@ -43,14 +43,17 @@ pub(crate) fn resolution(fenced: Fenced) -> Said {
     error.into()
 }
 
-/// Of an attempt.
-pub(crate) fn reply(fenced: Fenced, call: SessionCall, refusal: Refusal) -> Said {
+/// Of an attempt. In a store that others share the record may be of a call with other params.
+pub(crate) fn reply(fenced: Fenced, call: SessionCall, refusal: Refusal, is_shared: bool) -> Said {
     let claimed = match fenced {
         Fenced::Never => return refusal().into(),
         Fenced::Claimed(claimed) => claimed,
         Fenced::Left(_) => return left_behind().into(),
     };
     let error = match claimed {
+        Claimed::Recorded(_) if is_shared => {
+            refusal::outcome_not_known_yet("it ran at another server")
+        }
         Claimed::Recorded(outcome) => {
             let kind = Some(ReplyKind::Replay);
             return Said { outcome, kind };

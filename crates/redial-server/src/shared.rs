@@ -15,7 +15,7 @@ use std::{
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::{ErrorObject, Principal};
+use redial_protocol::{ErrorObject, Principal, SessionCall};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     panics, refusal,
     router::Router,
     stats::{Counters, Stats},
-    store::Store,
+    store::{Claimed, Fenced, Store, StoreError},
     table::{Forgotten, Table, TableKey},
     waiter::Waiter,
 };
@@ -274,6 +274,18 @@ impl Shared {
     pub(crate) fn is_store_shared(&self) -> bool {
         let store = self.store.as_ref();
         store.is_some_and(|store| store.as_shared().is_some())
+    }
+
+    /// What has run at another server, or may run again, is not fenced here: whoever asks again asks the
+    /// store.
+    pub(crate) fn settle_fence(&self, call: SessionCall, fenced: &Result<Fenced, StoreError>) {
+        let is_known = matches!(
+            fenced,
+            Ok(Fenced::Claimed(Claimed::Recorded(_)) | Fenced::Left(_))
+        );
+        if is_known && self.is_store_shared() {
+            self.table.sessions.lift_fence(call);
+        }
     }
 
     /// Lets the store know which sessions are forgotten by now.

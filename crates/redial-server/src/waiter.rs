@@ -128,9 +128,11 @@ impl Waiter {
         refusal: Refusal,
         fenced: Result<Fenced, StoreError>,
     ) {
+        shared.settle_fence(call, &fenced);
+        let is_shared = shared.is_store_shared();
         let said = match fenced {
             Ok(fenced) if self.is_question() => never::resolution(fenced),
-            Ok(fenced) => never::reply(fenced, call, refusal),
+            Ok(fenced) => never::reply(fenced, call, refusal, is_shared),
             // Nothing was executed in this life of the server; of a later one nothing is said.
             Err(error) => never::fence_failed(&error).into(),
         };

@@ -10,7 +10,8 @@ use crate::{
     never::on_runtime,
     outbox::Outbox,
     recovery, refusal,
-    store::{Claimed, Fenced},
+    store::{Claimed, Fenced, Left},
+    table::Fingerprint,
     waiter::{ReplyKind, Waiter},
 };
 
@@ -21,14 +22,24 @@ impl Dispatcher<'_> {
             return;
         };
         let waiter = self.later(call);
-        let done = self.when_durable(waiter, |fenced| (cancellation(fenced), ReplyKind::Reply));
+        let answer = self.when_durable(waiter, |fenced| (cancellation(fenced), ReplyKind::Reply));
+        let shared = Arc::clone(self.shared);
+        let done = Box::new(move |fenced| {
+            shared.settle_fence(named, &fenced);
+            answer(fenced);
+        });
         store.fence(CallKey::Session(named), done);
         self.scratch.has_stored = true;
     }
 
     /// Has the store make sure that a call never runs, and answers then; or runs it, if a server that is
-    /// gone has left it.
-    pub(super) fn fence_or_run(&mut self, waiter: Waiter, named: SessionCall) {
+    /// gone has left it, and it is the call that an attempt with this fingerprint is of.
+    pub(super) fn fence_or_run(
+        &mut self,
+        waiter: Waiter,
+        named: SessionCall,
+        fingerprint: Option<Fingerprint>,
+    ) {
         let session = self.scratch.session(named.session).cloned();
         let session = session.or_else(|| {
             let owner = self.caller.principal();
@@ -42,7 +53,12 @@ impl Dispatcher<'_> {
         // The shutdown waits for it as for an execution.
         let token = shared.executions.token();
         let done = on_runtime(move |fenced| {
+            let is_other =
+                |left: &Left| fingerprint.is_some_and(|attempt| attempt.bits() != left.fingerprint);
             match (fenced, session) {
+                (Ok(Fenced::Left(left)), _) if is_other(&left) => {
+                    waiter.refuse(&shared, &refusal::id_reused());
+                }
                 (Ok(Fenced::Left(left)), Some(session)) => {
                     recovery::take_over(&shared, session, named, left, waiter);
                 }

@@ -337,7 +337,7 @@ impl Dispatcher<'_> {
                     && let Some(CallKey::Session(named)) = session_key =>
             {
                 let waiter = question(self.outbox, call, ReplyKind::Resolution, Some(named));
-                return self.fence_or_run(waiter, named);
+                return self.fence_or_run(waiter, named, None);
             }
             Ok(Resolved::Joined) => return,
             Ok(Resolved::Done) => return self.reply(call, ReplyKind::Resolution),

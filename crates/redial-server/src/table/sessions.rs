@@ -18,7 +18,7 @@ use std::{
 };
 
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::{Principal, SessionId};
+use redial_protocol::{Principal, SessionCall, SessionId};
 
 use self::registry::Registry;
 pub(crate) use self::{account::Session, registry::Forgotten};
@@ -217,6 +217,14 @@ impl<W> Sessions<W> {
     pub(crate) fn abandon(&self, session: &Session<W>) {
         session.set_unkept();
         self.end(session.id());
+    }
+
+    /// A call that is fenced here is on record elsewhere.
+    pub(crate) fn lift_fence(&self, call: SessionCall) {
+        let session = lock(&self.registry).get(call.session);
+        if let Some(session) = session {
+            session.with(|records| records.lift_fence(call.number));
+        }
     }
 
     /// Forgets up to `at_most` sessions whose lease has ended.

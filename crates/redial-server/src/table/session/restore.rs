@@ -76,6 +76,14 @@ impl<W> Records<W> {
         Restored::Placed
     }
 
+    /// A call that was fenced for whoever asked about it has run, or may run, as the store says: any attempt
+    /// may ask it.
+    pub(in crate::table) fn lift_fence(&mut self, number: u64) {
+        if let Some(slot @ Slot::Fenced) = self.slot(number) {
+            *slot = Slot::Empty { refused: 0 };
+        }
+    }
+
     /// Has a call run again that the store knows as started at a server which is gone. Here it is new, or
     /// fenced for whoever asked about it.
     pub(in crate::table) fn take_over(

@@ -359,6 +359,12 @@ impl<W> Registry<W> {
         Some(entry.session)
     }
 
+    /// The session, whoever owns it.
+    pub(super) fn get(&self, id: SessionId) -> Option<Arc<Session<W>>> {
+        let entry = self.by_id.get(&id.bits())?;
+        Some(Arc::clone(&entry.session))
+    }
+
     pub(super) fn knows(&self, id: SessionId) -> bool {
         self.by_id.contains_key(&id.bits())
     }
