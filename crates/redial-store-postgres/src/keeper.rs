@@ -70,12 +70,14 @@ pub(crate) async fn keep(shared: &Arc<Shared>) {
         () = shared.closing.cancelled() => {}
         () = renew(shared) => {}
         () = save(shared) => {}
+        () = finish_late(shared) => {}
         () = sweep(shared) => {}
     }
     shared.steps.close();
     // What takes longer ends uncertain, as its answer says.
     drop(timeout(END, shared.steps.wait()).await);
     if shared.is_orderly.load(Relaxed) {
+        drop(timeout(END, shared.finish_late()).await);
         // Lost, it costs memory for a while, or a lease.
         shared.save_all().await;
         drop(timeout(END, shared.leave()).await);
@@ -99,6 +101,13 @@ async fn save(shared: &Shared) {
     loop {
         sleep(SAVE_EVERY).await;
         shared.save_all().await;
+    }
+}
+
+async fn finish_late(shared: &Shared) {
+    loop {
+        sleep(SAVE_EVERY).await;
+        shared.finish_late().await;
     }
 }
 

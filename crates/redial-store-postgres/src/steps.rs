@@ -224,13 +224,28 @@ impl Shared {
                 Err(trouble @ Trouble::Fenced) => break Err(trouble.into_error()),
                 Err(trouble) => {
                     if let Err(error) = patience.pause(trouble).await {
-                        break Err(error);
+                        // It stays this server's until that is recorded: no attempt may start it again.
+                        self.late().push((key, outcome));
+                        return Err(error);
                     }
                 }
             }
         };
         self.started().remove(&key);
         ended
+    }
+
+    /// Records the outcomes that could not be recorded in time.
+    pub(crate) async fn finish_late(&self) {
+        let late = std::mem::take(&mut *self.late());
+        for (key, outcome) in late {
+            let epoch = self.started().get(&key).copied();
+            let place = Place::of(&key);
+            match self.try_finish(&place, epoch, outcome.as_deref()).await {
+                Ok(()) | Err(Trouble::Fenced) => drop(self.started().remove(&key)),
+                Err(_) => self.late().push((key, outcome)),
+            }
+        }
     }
 
     /// To do it twice changes nothing.

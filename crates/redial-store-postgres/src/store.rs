@@ -45,6 +45,9 @@ pub struct PostgresStore {
     handle: Arc<Handle>,
 }
 
+/// A call that has ended, and its outcome.
+type Late = (CallKey, Option<Vec<u8>>);
+
 /// What the handles and the store's tasks share.
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
@@ -54,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) batches: Batches,
     /// The calls whose handlers run here between intent and outcome, and in which epoch they began.
     started: Mutex<HashMap<CallKey, i64>>,
+    /// The outcomes of some of them that could not be recorded in time.
+    late: Mutex<Vec<Late>>,
     /// This server's, until it is lost.
     epoch: AtomicI64,
     table: String,
@@ -325,6 +330,7 @@ impl Shared {
             sessions: Sessions::default(),
             batches: Batches::default(),
             started: Mutex::default(),
+            late: Mutex::default(),
             epoch: AtomicI64::new(epoch),
             table,
             has_problem: AtomicBool::new(false),
@@ -349,6 +355,10 @@ impl Shared {
 
     pub(crate) fn started(&self) -> MutexGuard<'_, HashMap<CallKey, i64>> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn late(&self) -> MutexGuard<'_, Vec<Late>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_problem(&self, problem: Option<StoreError>) {

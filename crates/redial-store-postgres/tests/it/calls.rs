@@ -1,6 +1,9 @@
 //! Kind of fault: two attempts of one call that claim its id at once, or a server that has lost its lease.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use redial_server::store::{
     Begun, Claimed, Executed, Fenced, Intent, Left, Resumable, Store, StoreCall, StoreError,
@@ -121,6 +124,30 @@ fn a_call_whose_slot_is_taken_runs_once_and_is_known() {
         );
     }
     assert_eq!(database.counter("k"), 4);
+}
+
+/// Kind of fault: a server that can't record an outcome in time forgets that it has run the call, and lets
+/// the next attempt start it again.
+#[test]
+fn a_call_whose_outcome_could_not_be_recorded_in_time_does_not_start_again() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let impatient = options().join_for(Duration::ZERO).retry_for(Duration::ZERO);
+    let impatient = Arc::new(impatient.open(&database.url()).unwrap());
+    let other = &servers(&database, 1)[0];
+    assert_eq!(wait(&begin(&impatient, 0, false)), Ok(Begun::Start));
+    // As a transaction of a server that stands still.
+    let hold = "BEGIN; SELECT FROM redial.slot FOR UPDATE";
+    database.sql.run(hold);
+    let late = finish(&impatient, 0).unwrap_err();
+    assert!(late.is_uncertain, "{late}");
+    database.sql.run("ROLLBACK");
+    let again = wait(&begin(&impatient, 0, false));
+    assert_ne!(again, Ok(Begun::Start));
+    let found = wait(&begin(other, 0, false));
+    let outcome = b"\"result\":1".to_vec();
+    assert_eq!(found, Ok(Begun::Claimed(Claimed::Recorded(outcome))));
 }
 
 #[test]
