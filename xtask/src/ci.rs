@@ -24,7 +24,7 @@ const fn step(name: &'static str, args: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     step("format", "fmt --all --check"),
     step("clippy", "clippy --workspace --all-targets -- -D warnings"),
     Step {
@@ -55,6 +55,10 @@ const STEPS: [Step; 21] = [
     ),
     step("tests", "test --workspace"),
     step("simulation", "xtask sim --seeds 500"),
+    step(
+        "simulation of servers that share a table",
+        "xtask sim --subject shared --seeds 200",
+    ),
     step("instructions", "xtask instructions"),
     step("demo", "xtask demo --calls 60"),
     step(

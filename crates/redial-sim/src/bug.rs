@@ -61,11 +61,19 @@ pub enum Bug {
     SessionForgotten,
     /// The store says of some steps that are durable that they may not be.
     DurableDoubted,
+    /// A shared store lets a server record things after it has lost its epoch.
+    EpochForgotten,
+    /// A shared store deletes the records of a session before the session itself.
+    RecordsBeforeSession,
+    /// A shared store looks whether an id is free, and claims it afterwards.
+    ClaimChecked,
+    /// A shared store takes a commit without an answer for one that has failed.
+    UnansweredMeansFailed,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -94,6 +102,10 @@ impl Bug {
         Self::OutcomeForgotten,
         Self::SessionForgotten,
         Self::DurableDoubted,
+        Self::EpochForgotten,
+        Self::RecordsBeforeSession,
+        Self::ClaimChecked,
+        Self::UnansweredMeansFailed,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -128,6 +140,10 @@ impl Bug {
             Self::OutcomeForgotten => "outcome-forgotten",
             Self::SessionForgotten => "session-forgotten",
             Self::DurableDoubted => "durable-doubted",
+            Self::EpochForgotten => "epoch-forgotten",
+            Self::RecordsBeforeSession => "records-before-session",
+            Self::ClaimChecked => "claim-checked",
+            Self::UnansweredMeansFailed => "unanswered-means-failed",
         }
     }
 
@@ -143,7 +159,18 @@ impl Bug {
         )
     }
 
-    /// Whether the bug is in the store of the real server.
+    /// Whether the bug is in the store that several real servers share.
+    pub(crate) fn is_in_shared_store(self) -> bool {
+        matches!(
+            self,
+            Self::EpochForgotten
+                | Self::RecordsBeforeSession
+                | Self::ClaimChecked
+                | Self::UnansweredMeansFailed
+        )
+    }
+
+    /// Whether the bug is in the store of the one real server.
     pub(crate) fn is_in_store(self) -> bool {
         matches!(
             self,

@@ -24,6 +24,7 @@ use crate::{
     host::Subject,
     journal::{End, Method, Way},
     meddler::{Meddler, Misreading},
+    net::Whose,
     rng::{Rng, Stream},
     scenario::ClientPlan,
     world::World,
@@ -153,7 +154,7 @@ impl Process<'_> {
             () = death => {
                 self.world.journal.remark(format!("client {} dies", self.number));
                 // Dropping the client must not send anything: the process is dead.
-                self.world.net.break_all(Some(self.number));
+                self.world.net.break_all(Whose::Client(self.number));
                 false
             }
             () = work => true,
@@ -300,7 +301,7 @@ impl Connector for Dialer {
         sleep(delay).await;
         let frost = &world.frosts[number as usize];
         let (near, far) = world.net.connection(Some(number), frost);
-        if world.host.accept(far) {
+        if world.cluster.accept(far) {
             Ok(near)
         } else {
             Err(io::ErrorKind::ConnectionRefused.into())

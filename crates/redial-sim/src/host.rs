@@ -2,8 +2,12 @@
 //! its memory. The counters survive.
 
 use std::{
+    any::TypeId,
     panic,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -13,13 +17,15 @@ use tokio::task::AbortHandle;
 
 use crate::{
     bug::Bug,
+    database::Database,
     frost::Frost,
     journal::{Event, Journal, Method, SHUT_DOWN},
     model::Model,
-    net::{Net, Wire},
+    net::{Net, Whose, Wire},
     rng::{Rng, Stream},
     scenario::ServerPlan,
     service::{Counter, Ledger, Outcome, Params, Service},
+    shared_store::{Leases, SharedTableStore},
     store::{Disk, DiskStore, Transactional},
 };
 
@@ -30,6 +36,8 @@ pub enum Subject {
     Real,
     /// The same, the server with a store on a disk that the power may leave.
     Stored,
+    /// Several real servers, on a table in a database that they share.
+    Shared,
     /// The model server of this crate, without a bug.
     Model,
     /// A bug: in the model server, or in clients of the real one.
@@ -40,12 +48,25 @@ impl Subject {
     /// Whether the server has a store.
     #[must_use]
     pub fn is_stored(self) -> bool {
-        matches!(self, Self::Stored) || matches!(self, Self::Buggy(bug) if bug.is_in_store())
+        matches!(self, Self::Stored)
+            || matches!(self, Self::Buggy(bug) if bug.is_in_store())
+            || self.is_shared()
+    }
+
+    /// Whether several servers share that store.
+    #[must_use]
+    pub fn is_shared(self) -> bool {
+        matches!(self, Self::Shared) || matches!(self, Self::Buggy(bug) if bug.is_in_shared_store())
     }
 
     /// Whether the effects of its calls lie in that store in this world, or beside it.
     pub(crate) fn is_transactional(self, seed: u64) -> bool {
         self.is_stored() && seed.is_multiple_of(2)
+    }
+
+    /// Whether its calls may be run again where the server that ran them is gone.
+    pub(crate) fn is_resumable(self, seed: u64) -> bool {
+        self.is_shared() && seed % 4 == 1
     }
 }
 
@@ -53,13 +74,24 @@ impl Subject {
 #[derive(Clone)]
 pub(crate) struct Host(Arc<HostShared>);
 
+/// What the servers of a world have in common.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) seed: u64,
+    pub(crate) subject: Subject,
+    pub(crate) journal: Journal,
+    pub(crate) net: Net,
+    pub(crate) ledger: Ledger,
+    /// How many lives all of them have had.
+    pub(crate) lives: Arc<AtomicU32>,
+    /// What they share, and how long a server's lease on it lasts.
+    pub(crate) database: Option<(Database, Duration)>,
+}
+
 struct HostShared {
-    seed: u64,
-    subject: Subject,
+    number: u32,
     plan: ServerPlan,
-    journal: Journal,
-    ledger: Ledger,
-    net: Net,
+    world: Surroundings,
     frost: Frost,
     disk: Disk,
     state: Mutex<HostState>,
@@ -69,8 +101,14 @@ struct HostShared {
 struct HostState {
     life: u32,
     running: Option<Running>,
-    store: Option<DiskStore>,
+    store: Option<OpenStore>,
     connections: Vec<AbortHandle>,
+}
+
+#[derive(Clone)]
+enum OpenStore {
+    OnDisk(DiskStore),
+    Shared(SharedTableStore),
 }
 
 #[derive(Clone)]
@@ -80,20 +118,11 @@ enum Running {
 }
 
 impl Host {
-    pub(crate) fn new(
-        seed: u64,
-        subject: Subject,
-        plan: ServerPlan,
-        journal: &Journal,
-        net: &Net,
-    ) -> Self {
+    pub(crate) fn new(number: u32, plan: &ServerPlan, world: Surroundings) -> Self {
         Self(Arc::new(HostShared {
-            seed,
-            subject,
-            plan,
-            journal: journal.clone(),
-            ledger: Ledger::new(journal),
-            net: net.clone(),
+            number,
+            plan: plan.clone(),
+            world,
             frost: Frost::default(),
             disk: Disk::default(),
             state: Mutex::default(),
@@ -111,40 +140,65 @@ impl Host {
         if state.running.is_some() {
             return;
         }
-        state.life += 1;
+        let world = &self.0.world;
+        // Handlers of the life before change nothing any more.
+        world.ledger.close(state.life);
+        state.life = world.lives.fetch_add(1, Relaxed) + 1;
         let life = state.life;
-        let service = self.0.ledger.open(life, &self.0.frost);
-        let seed = self.0.seed.wrapping_mul(1000) + u64::from(life);
-        let bug = match self.0.subject {
-            Subject::Buggy(bug) => {
-                Some(bug).filter(|bug| !bug.is_in_client() && !bug.is_in_store())
-            }
+        let mut service = world.ledger.open(life, &self.0.frost);
+        service.is_repeatable = world.subject.is_resumable(world.seed);
+        let seed = world.seed.wrapping_mul(1000) + u64::from(life);
+        let bug = match world.subject {
+            subject if subject.is_stored() => None,
+            Subject::Buggy(bug) => Some(bug).filter(|bug| !bug.is_in_client()),
             _ => None,
         };
-        state.running = Some(match (self.0.subject, bug) {
+        state.running = Some(match (world.subject, bug) {
             (Subject::Model, _) | (_, Some(_)) => {
                 Running::Model(Model::new(&self.0.plan, service, bug, seed, &self.0.frost))
             }
             _ => {
-                state.store = self.0.subject.is_stored().then(|| self.store(life));
+                state.store = world.subject.is_stored().then(|| self.store(life));
                 Running::Real(self.real(service, life, seed, state.store.clone()))
             }
         });
-        self.0.journal.remark(format!("server starts, life {life}"));
+        let name = self.name();
+        world.journal.remark(format!("{name} starts, life {life}"));
     }
 
-    /// What the next life finds on the disk.
-    fn store(&self, life: u32) -> DiskStore {
-        let host = &*self.0;
-        let bug = match host.subject {
+    /// As it stands in the journal.
+    fn name(&self) -> String {
+        match &self.0.world.database {
+            Some(_) => format!("server {}", self.0.number),
+            None => "server".to_owned(),
+        }
+    }
+
+    /// What the next life finds on the disk, or in the database.
+    fn store(&self, life: u32) -> OpenStore {
+        let (host, world) = (&*self.0, &self.0.world);
+        let bug = match world.subject {
             Subject::Buggy(bug) => Some(bug),
             _ => None,
         };
-        let rng = Rng::new(host.seed, Stream::Disk(life));
-        DiskStore::open(&host.disk, &host.ledger, &host.frost, life, rng, bug)
+        let rng = Rng::new(world.seed, Stream::Disk(life));
+        let (ledger, frost) = (&world.ledger, &host.frost);
+        match &world.database {
+            Some((database, server)) => {
+                let leases = Leases {
+                    server: *server,
+                    session: host.plan.config.session_lease,
+                };
+                OpenStore::Shared(SharedTableStore::open(
+                    database, ledger, frost, life, leases, rng, bug,
+                ))
+            }
+            None => OpenStore::OnDisk(DiskStore::open(&host.disk, ledger, frost, life, rng, bug)),
+        }
     }
 
-    fn real(&self, service: Service, life: u32, seed: u64, store: Option<DiskStore>) -> Server {
+    fn real(&self, service: Service, life: u32, seed: u64, store: Option<OpenStore>) -> Server {
+        let world = &self.0.world;
         let faults = Faults::new(seed);
         let rules = self.0.plan.faults.iter().map(|fault| {
             FaultRule::new(*fault, self.0.plan.fault_rate)
@@ -160,16 +214,22 @@ impl Host {
             })
             .faults(faults)
             .observer(JournalObserver {
-                journal: self.0.journal.clone(),
+                journal: world.journal.clone(),
                 life,
             });
-        if let Some(store) = store {
-            builder = builder.store(store);
-        }
-        let is_transactional = self.0.subject.is_transactional(self.0.seed);
+        builder = match store {
+            Some(OpenStore::OnDisk(store)) => builder.store(store),
+            Some(OpenStore::Shared(store)) => builder.store(store),
+            None => builder,
+        };
+        let store_type = match world.database {
+            Some(_) => TypeId::of::<SharedTableStore>(),
+            None => TypeId::of::<DiskStore>(),
+        };
+        let is_transactional = world.subject.is_transactional(world.seed);
         for method in Method::ALL {
             if is_transactional && method != Method::Get {
-                let transaction = Arc::new(Transactional(method));
+                let transaction = Arc::new(Transactional(method, store_type));
                 builder = builder.transaction_method(method.name(), transaction);
                 continue;
             }
@@ -183,7 +243,14 @@ impl Host {
                 _ => builder.mutation(method.name(), handler),
             };
         }
+        if world.subject.is_resumable(world.seed) {
+            builder = builder.resumable(Method::Inc.name());
+        }
         builder.build().expect("the scenario makes sense")
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.lock().running.is_some()
     }
 
     /// Accepts a connection. False if no server is running.
@@ -192,6 +259,7 @@ impl Host {
         let Some(running) = state.running.clone() else {
             return false;
         };
+        wire.is_served_by(self.0.number);
         let frost = self.0.frost.clone();
         let task = match running {
             Running::Real(server) => {
@@ -210,16 +278,20 @@ impl Host {
         let Some(running) = state.running.take() else {
             return;
         };
-        self.0
-            .journal
-            .remark(format!("server dies, life {}", state.life));
-        self.0.ledger.close();
-        if let Some(store) = state.store.take() {
-            store.die();
-            let mut rng = Rng::new(self.0.seed, Stream::PowerCut(state.life));
-            self.0.disk.crash(&mut rng);
+        let world = &self.0.world;
+        let (name, life) = (self.name(), state.life);
+        world.journal.remark(format!("{name} dies, life {life}"));
+        world.ledger.close(life);
+        match state.store.take() {
+            Some(OpenStore::OnDisk(store)) => {
+                store.die();
+                let mut rng = Rng::new(world.seed, Stream::PowerCut(life));
+                self.0.disk.crash(&mut rng);
+            }
+            Some(OpenStore::Shared(store)) => store.die(),
+            None => {}
         }
-        self.0.net.break_all(None);
+        world.net.break_all(Whose::Server(self.0.number));
         state.connections.drain(..).for_each(|task| task.abort());
         match running {
             Running::Model(model) => model.kill(),
@@ -230,23 +302,26 @@ impl Host {
 
     /// Shuts the server down gracefully.
     pub(crate) async fn shut_down(&self) {
-        let running = self.lock().running.take();
+        let (running, life) = {
+            let mut state = self.lock();
+            (state.running.take(), state.life)
+        };
+        let (world, name) = (&self.0.world, self.name());
         match running {
             Some(Running::Real(server)) => {
-                self.0.journal.remark(SHUT_DOWN);
+                world.journal.remark(format!("{name}{SHUT_DOWN}"));
                 let shutdown = server.shutdown().await;
                 let interrupted = shutdown.interrupted;
-                self.0
-                    .journal
-                    .remark(format!("server is down, {interrupted} calls interrupted"));
+                let down = format!("{name} is down, {interrupted} calls interrupted");
+                world.journal.remark(down);
             }
             Some(Running::Model(model)) => {
-                self.0.journal.remark(SHUT_DOWN);
+                world.journal.remark(format!("{name}{SHUT_DOWN}"));
                 model.shut_down(self.0.plan.config.drain_timeout).await;
-                self.0.ledger.close();
+                world.ledger.close(life);
                 let connections = std::mem::take(&mut self.lock().connections);
                 connections.iter().for_each(AbortHandle::abort);
-                self.0.journal.remark("server is down");
+                world.journal.remark(format!("{name} is down"));
             }
             None => {}
         }

@@ -108,8 +108,8 @@ pub struct Change {
     pub value: i64,
 }
 
-/// The remark when a server is told to end.
-pub(crate) const SHUT_DOWN: &str = "server is shut down";
+/// How the remark ends when a server is told to end.
+pub(crate) const SHUT_DOWN: &str = " is shut down";
 
 /// The beginning of a caller's wait.
 #[derive(Clone, Copy, Debug)]

@@ -12,9 +12,12 @@
 //! assert!(judge(&run).is_empty());
 //! ```
 
+mod acknowledged;
 mod bug;
 mod caller;
 mod clock;
+mod cluster;
+mod database;
 mod early_ack;
 mod frost;
 mod host;
@@ -28,6 +31,7 @@ mod panics;
 mod rng;
 mod scenario;
 mod service;
+mod shared_store;
 mod store;
 mod tally;
 mod trace;

@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use crate::{
+    cluster::Cluster,
     frost::Frost,
-    host::Host,
     journal::{Frame, Journal, numbered},
     net::{Capture, Net, tap},
 };
@@ -37,17 +37,17 @@ pub(crate) const FORGED_FROM: u32 = 1_000_000;
 #[derive(Clone)]
 pub(crate) struct Middlebox {
     net: Net,
-    host: Host,
+    cluster: Cluster,
     journal: Journal,
     captures: Arc<Mutex<Vec<Capture>>>,
     forged: Arc<AtomicU32>,
 }
 
 impl Middlebox {
-    pub(crate) fn new(net: &Net, host: &Host, journal: &Journal) -> Self {
+    pub(crate) fn new(net: &Net, cluster: &Cluster, journal: &Journal) -> Self {
         Self {
             net: net.clone(),
-            host: host.clone(),
+            cluster: cluster.clone(),
             journal: journal.clone(),
             captures: Arc::default(),
             forged: Arc::new(AtomicU32::new(FORGED_FROM)),
@@ -150,7 +150,7 @@ impl Middlebox {
 
     async fn release(&self, bodies: &[Vec<u8>]) {
         let (mut near, far) = self.net.connection(None, &Frost::default());
-        if !self.host.accept(far) {
+        if !self.cluster.accept(far) {
             return;
         }
         for body in bodies {

@@ -16,8 +16,8 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-pub(crate) use self::wire::Wire;
 use self::wire::{Cut, CutKind, Link};
+pub(crate) use self::wire::{Whose, Wire};
 use crate::{
     frost::Frost,
     journal::{Frame, Journal},
@@ -133,14 +133,14 @@ impl Net {
         Ok(delay + (self.after_partitions(Some(client), at) - at))
     }
 
-    /// Breaks the connections of a client, or of all.
-    pub(crate) fn break_all(&self, client: Option<u32>) {
+    /// Breaks the connections of a client, of a server, or all.
+    pub(crate) fn break_all(&self, whose: Whose) {
         let links: Vec<_> = lock(&self.0.links)
             .iter()
             .filter_map(Weak::upgrade)
             .collect();
         for link in links {
-            if client.is_none() || link.client == client {
+            if link.is_of(whose) {
                 link.break_now();
             }
         }

@@ -14,6 +14,7 @@ mod once;
 mod order;
 mod replies;
 mod sessions;
+mod shared;
 mod unknown;
 
 use std::fmt;
@@ -56,6 +57,7 @@ pub fn judge(run: &Run) -> Vec<Violation> {
     sessions::check(&history, &mut found);
     goodbyes::check(&history, &mut found);
     unknown::check(&history, &mut found);
+    shared::check(&history, &mut found);
     found
 }
 

@@ -25,6 +25,10 @@ pub(crate) enum Stream {
     Disk(u32),
     /// What the end of a life leaves on the disk.
     PowerCut(u32),
+    /// The servers that share a table, and what happens to them.
+    Cluster,
+    /// How long the database takes, and what it turns away.
+    Database,
 }
 
 impl Rng {
@@ -41,6 +45,8 @@ impl Rng {
             Stream::Oddities => 5 << 32,
             Stream::Disk(life) => 6 << 32 | u64::from(life),
             Stream::PowerCut(life) => 7 << 32 | u64::from(life),
+            Stream::Cluster => 8 << 32,
+            Stream::Database => 9 << 32,
         });
         Self(rng)
     }

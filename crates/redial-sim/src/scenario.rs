@@ -1,5 +1,6 @@
 //! What a seed stands for: the clients and their calls, the server, the network, and the disasters.
 
+mod sharing;
 mod summary;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use redial_client::{
 };
 use redial_server::{Config as ServerConfig, CutPoint, Delay, Fault};
 
+pub(crate) use self::sharing::{DatabasePlan, SharingPlan};
 use crate::{
     journal::Frozen,
     rng::{Rng, Stream},
@@ -22,6 +24,8 @@ pub(crate) struct Scenario {
     pub(crate) server: ServerPlan,
     pub(crate) net: NetPlan,
     pub(crate) disasters: Vec<Disaster>,
+    /// Where several servers share a table.
+    pub(crate) sharing: Option<SharingPlan>,
 }
 
 /// The plan of one client: its configuration, its calls, its deaths.
@@ -138,6 +142,7 @@ impl Scenario {
             server: server(rng, lease),
             disasters: disasters(rng, busy),
             clients,
+            sharing: None,
         };
         scenario.add_oddities(&mut Rng::new(seed, Stream::Oddities), busy);
         scenario

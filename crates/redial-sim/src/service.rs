@@ -93,8 +93,10 @@ struct LedgerState {
     counters: BTreeMap<u32, i64>,
     /// The calls that have ended without effect once.
     undone: BTreeSet<u32>,
-    /// The life of the server whose handlers may change anything; 0 if none.
-    life: u32,
+    /// The lives of servers whose handlers may change anything.
+    lives: BTreeSet<u32>,
+    /// What calls have made that may be run again.
+    made: BTreeMap<u32, i64>,
     /// The counters before their last changes, for [`Bug::OldValues`](crate::Bug::OldValues).
     before: BTreeMap<u32, i64>,
 }
@@ -105,6 +107,8 @@ pub(crate) struct Service {
     ledger: Ledger,
     life: u32,
     frost: Frost,
+    /// Whether a call that has had its effect may be run again, and comes to the same.
+    pub(crate) is_repeatable: bool,
     pub(crate) answers_old_values: bool,
     pub(crate) loses_updates: bool,
 }
@@ -117,21 +121,22 @@ impl Ledger {
         }
     }
 
-    /// The handlers of the next life. Those of the life before change nothing any more.
+    /// The handlers of a life of a server.
     pub(crate) fn open(&self, life: u32, frost: &Frost) -> Service {
-        self.state().life = life;
+        self.state().lives.insert(life);
         Service {
             ledger: self.clone(),
             life,
             frost: frost.clone(),
+            is_repeatable: false,
             answers_old_values: false,
             loses_updates: false,
         }
     }
 
     /// The process dies: running handlers never resume.
-    pub(crate) fn close(&self) {
-        self.state().life = 0;
+    pub(crate) fn close(&self, life: u32) {
+        self.state().lives.remove(&life);
     }
 
     /// A transaction is durable that changed this, if anything.
@@ -200,7 +205,7 @@ impl Service {
         if ms > 0 {
             sleep(Duration::from_millis(ms)).await;
         }
-        if self.ledger.state().life != self.life {
+        if !self.ledger.state().lives.contains(&self.life) {
             // The process is dead, and this task is about to be dropped.
             std::future::pending::<()>().await;
         }
@@ -223,11 +228,15 @@ impl Service {
             key, delta, call, ..
         } = params;
         let mut state = self.ledger.state();
+        if let Some(made) = state.made.get(&call).filter(|_| self.is_repeatable) {
+            return *made;
+        }
         let now = state.counters.get(&key).copied().unwrap_or(0);
         let before = if self.loses_updates { read } else { now };
         let value = before + delta;
         state.before.insert(key, now);
         state.counters.insert(key, value);
+        state.made.insert(call, value);
         drop(state);
         self.ledger.journal.note(Event::Effect {
             tag: call,

@@ -21,10 +21,10 @@ use redial_server::{
 };
 use tokio::time::sleep;
 
-use self::seam::Asked;
-pub(crate) use self::seam::Transactional;
+pub(crate) use self::seam::{Asked, Transactional};
 
 use crate::{
+    acknowledged::{covers, merged},
     bug::Bug,
     frost::Frost,
     journal::{Change, Method},
@@ -283,7 +283,7 @@ impl Table {
             let Some(known) = self.sessions.get(&call.session) else {
                 return Some(Claimed::SessionUnknown);
             };
-            if call.number < known.below && !known.open.contains(&call.number) {
+            if covers(known, call.number) {
                 return Some(Claimed::Acknowledged);
             }
         }
@@ -300,18 +300,10 @@ impl Table {
         let Some(known) = self.sessions.get_mut(&session) else {
             return;
         };
-        let says =
-            |one: &Acknowledged, number: &u64| *number < one.below && !one.open.contains(number);
-        let all = known.open.iter().chain(&acknowledged.open);
-        let open = all.filter(|number| !says(known, number) && !says(acknowledged, number));
-        let mut open: Vec<u64> = open.copied().collect();
-        open.sort_unstable();
-        open.dedup();
-        let below = known.below.max(acknowledged.below);
-        *known = Acknowledged { below, open };
+        *known = merged(known, acknowledged);
         let known = known.clone();
         self.records.retain(|_, (key, _)| match key {
-            CallKey::Session(call) if call.session == session => !says(&known, &call.number),
+            CallKey::Session(call) if call.session == session => !covers(&known, call.number),
             _ => true,
         });
     }

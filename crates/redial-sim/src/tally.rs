@@ -109,6 +109,9 @@ impl Tally {
                 ["server", "dies," | "is", ..] if !text.starts_with("server is down") => {
                     &mut self.server_ends
                 }
+                ["server", _, "dies," | "is", ..] if !text.contains(" is down") => {
+                    &mut self.server_ends
+                }
                 ["client", _, "dies"] => &mut self.client_deaths,
                 ["wire", _, "carries", ..] => &mut self.unasked,
                 _ => return,

@@ -15,11 +15,12 @@ use tokio::{
 
 use crate::{
     caller, clock,
+    cluster::Cluster,
     frost::Frost,
-    host::{Host, Subject},
+    host::Subject,
     journal::{Entry, Event, Frozen, Journal},
     middlebox::Middlebox,
-    net::{Capture, Net},
+    net::{Capture, Net, Whose},
     panics,
     scenario::{ClientPlan, Disaster, Scenario},
 };
@@ -35,7 +36,7 @@ pub(crate) struct World {
     pub(crate) start: Instant,
     pub(crate) journal: Journal,
     pub(crate) net: Net,
-    pub(crate) host: Host,
+    pub(crate) cluster: Cluster,
     /// Of each client.
     pub(crate) frosts: Vec<Frost>,
     tags: AtomicU32,
@@ -61,6 +62,12 @@ pub struct Run {
     pub is_stored: bool,
     /// Whether the effects of its calls lie in that store.
     pub is_transactional: bool,
+    /// Whether several servers share it.
+    pub is_shared: bool,
+    /// Whether calls may be run again where the server that ran them is gone, and come to the same.
+    pub is_resumable: bool,
+    /// Whether no client gives up a call before its deadline.
+    pub is_patient: bool,
     /// Panics other than those of handlers that are meant to panic.
     pub panics: Vec<String>,
 }
@@ -90,16 +97,26 @@ async fn play(seed: u64, subject: Subject) -> Run {
     let (captures, captured) = unbounded_channel();
     let world = Arc::new(World::new(seed, subject, captures));
     let World {
-        journal, net, host, ..
+        journal,
+        net,
+        cluster,
+        ..
     } = &*world;
     journal.remark(format!("seed {seed}"));
     for line in world.scenario.summary() {
         journal.remark(line);
     }
-    host.start();
-    let middlebox = Middlebox::new(net, host, journal);
+    cluster.start();
+    let middlebox = Middlebox::new(net, cluster, journal);
     tokio::spawn(middlebox.clone().run(captured));
-    let disasters = tokio::spawn(run_disasters(world.clone()));
+    let sharing = world.scenario.sharing.iter();
+    let of_servers = sharing.flat_map(|sharing| sharing.servers.clone());
+    let disasters = [world.scenario.disasters.clone()].into_iter();
+    let disasters: Vec<_> = disasters
+        .map(|disasters| (0, disasters))
+        .chain((0..).zip(of_servers))
+        .map(|(server, disasters)| tokio::spawn(run_disasters(world.clone(), server, disasters)))
+        .collect();
     let clients = world.scenario.clients.len() as u32;
     let clients: Vec<_> = (0..clients)
         .map(|number| tokio::spawn(caller::live(world.clone(), number)))
@@ -107,9 +124,12 @@ async fn play(seed: u64, subject: Subject) -> Run {
     for client in clients {
         client.await.expect("a client does not panic");
     }
-    disasters.await.expect("a disaster does not panic");
+    for disasters in disasters {
+        disasters.await.expect("a disaster does not panic");
+    }
     journal.remark("all calls have ended");
     net.calm();
+    cluster.calm();
     sleep(Duration::from_millis(world.scenario.net.hold_ms) + AFTERMATH).await;
     middlebox.release_last_copies().await;
     sleep(AFTERMATH).await;
@@ -122,50 +142,57 @@ async fn play(seed: u64, subject: Subject) -> Run {
         has_room_for_sessions: world.scenario.server.config.max_sessions >= 1_000,
         is_stored: subject.is_stored(),
         is_transactional: subject.is_transactional(seed),
+        is_shared: subject.is_shared(),
+        is_resumable: subject.is_resumable(seed),
+        is_patient: (world.scenario.sharing.as_ref()).is_some_and(|sharing| sharing.is_patient),
         panics: Vec::new(),
     }
 }
 
-/// Runs the disasters of the scenario, one after the other.
-async fn run_disasters(world: Arc<World>) {
-    for disaster in &world.scenario.disasters {
+/// Runs some disasters, one after the other.
+async fn run_disasters(world: Arc<World>, server: u32, disasters: Vec<Disaster>) {
+    let host = world.cluster.host(server);
+    for disaster in disasters {
         sleep_until(world.start + disaster.at()).await;
-        match *disaster {
+        match disaster {
             Disaster::BreakAll { .. } => {
                 world.journal.remark("all connections break");
-                world.net.break_all(None);
+                world.net.break_all(Whose::All);
             }
-            Disaster::Freeze { what, time, .. } => world.freeze(what, time).await,
+            Disaster::Freeze { what, time, .. } => world.freeze(server, what, time).await,
             Disaster::Crash { down, .. } => {
-                world.host.crash();
+                host.crash();
                 sleep(down).await;
+                host.start();
             }
             Disaster::Restart { down, .. } => {
-                world.host.shut_down().await;
+                host.shut_down().await;
                 sleep(down).await;
+                host.start();
             }
         }
-        world.host.start();
     }
 }
 
 impl World {
     fn new(seed: u64, subject: Subject, captures: UnboundedSender<Capture>) -> Self {
         let mut scenario = Scenario::of(seed);
-        if subject.is_stored() && seed & 2 != 0 {
+        if subject.is_shared() {
+            scenario = scenario.shared(seed);
+        } else if subject.is_stored() && seed & 2 != 0 {
             let clients = &mut scenario.clients;
             clients.iter_mut().for_each(ClientPlan::be_patient);
         }
         let (journal, start) = (Journal::new(), clock::now());
         let net = Net::new(seed, scenario.net.clone(), start, &journal, captures);
-        let host = Host::new(seed, subject, scenario.server.clone(), &journal, &net);
+        let cluster = Cluster::new(seed, subject, &scenario, &journal, &net);
         Self {
             seed,
             subject,
             start,
             journal,
             net,
-            host,
+            cluster,
             frosts: scenario.clients.iter().map(|_| Frost::default()).collect(),
             scenario,
             tags: AtomicU32::new(0),
@@ -174,14 +201,18 @@ impl World {
     }
 
     /// Has something stand still.
-    async fn freeze(&self, what: Frozen, time: Duration) {
+    async fn freeze(&self, server: u32, what: Frozen, time: Duration) {
+        let host = self.cluster.host(server);
         self.journal.note(Event::Froze(what, time));
+        if what == Frozen::Server && self.scenario.sharing.is_some() {
+            self.journal.remark(format!("it is server {server}"));
+        }
         let frost = match what {
-            Frozen::Server => self.host.frost(),
+            Frozen::Server => host.frost(),
             Frozen::Client(number) => &self.frosts[number as usize],
             Frozen::All => {
                 // All timers fire late, and all that is in flight arrives before. Nothing runs in between.
-                self.host.frost().thaw(time);
+                host.frost().thaw(time);
                 tokio::time::advance(time).await;
                 return;
             }

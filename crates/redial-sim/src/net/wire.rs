@@ -6,7 +6,10 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -44,8 +47,18 @@ pub(crate) struct Link {
     pub(super) number: u32,
     /// The client that opened it; none if the middlebox did.
     pub(super) client: Option<u32>,
+    /// The server that has accepted it.
+    server: AtomicU32,
     net: Net,
     state: Mutex<LinkState>,
+}
+
+/// Whose connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose {
+    All,
+    Client(u32),
+    Server(u32),
 }
 
 struct LinkState {
@@ -117,6 +130,7 @@ impl Link {
         let link = Arc::new(Self {
             number,
             client,
+            server: AtomicU32::new(u32::MAX),
             net: net.clone(),
             state: Mutex::new(LinkState {
                 rng,
@@ -135,6 +149,14 @@ impl Link {
             frost: Frost::default(),
         };
         (wire(0), wire(1), link.clone())
+    }
+
+    pub(super) fn is_of(&self, whose: Whose) -> bool {
+        match whose {
+            Whose::All => true,
+            Whose::Client(number) => self.client == Some(number),
+            Whose::Server(number) => self.server.load(Relaxed) == number,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, LinkState> {
@@ -292,6 +314,13 @@ impl Lane {
         if piece.taken == piece.bytes.len() {
             self.in_flight.pop_front();
         }
+    }
+}
+
+impl Wire {
+    /// This server has accepted the connection.
+    pub(crate) fn is_served_by(&self, server: u32) {
+        self.link.server.store(server, Relaxed);
     }
 }
 

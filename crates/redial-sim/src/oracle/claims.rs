@@ -101,12 +101,12 @@ fn overdue(history: &History, tag: u32, wait: &Wait) -> Option<Violation> {
 fn untruth_of_any(history: &History, call: &CallHistory, wait: &Wait, end: &End) -> Option<String> {
     let untruth = untruth(call, wait, end)?;
     // The next life on a store has the session, and knows no refusal: a copy of a refused attempt may run there,
-    // and nowhere else.
+    // and nowhere else but at another server on the same store.
     let is_refusal = matches!(end, End::NotExecuted(_));
     if history.is_stored
         && is_refusal
         && executed_before(call, call.copied).is_none()
-        && executed_only_after_a_restart(history, call)
+        && (history.is_shared || executed_only_after_a_restart(history, call))
     {
         return None;
     }

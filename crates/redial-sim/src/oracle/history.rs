@@ -87,10 +87,16 @@ pub(super) struct History {
     pub(super) is_stored: bool,
     /// Whether the effects of its calls lie in that store.
     pub(super) is_transactional: bool,
+    /// Whether several servers share the store.
+    pub(super) is_shared: bool,
+    /// Whether calls of servers that are gone may be run again, and come to the same.
+    pub(super) is_resumable: bool,
+    /// Whether no client gives up a call before its deadline.
+    pub(super) is_patient: bool,
+    /// Where a server was being shut down, from and to.
+    pub(super) shutdowns: Vec<(Position, Position)>,
     /// Where each life of the server first shows.
     lives: Vec<(Position, u32)>,
-    /// Where the server was shut down.
-    pub(super) shutdowns: Vec<Position>,
     /// What stood still, from when, and until when.
     pub(super) freezes: Vec<(Frozen, Duration, Duration)>,
 }
@@ -108,6 +114,9 @@ impl History {
             lease: run.has_room_for_sessions.then_some(run.lease),
             is_stored: run.is_stored,
             is_transactional: run.is_transactional,
+            is_shared: run.is_shared,
+            is_resumable: run.is_resumable,
+            is_patient: run.is_patient,
             lasted: run.lasted,
             ..Self::default()
         };
@@ -124,7 +133,6 @@ impl History {
                     (history.freezes).push((*what, entry.at, entry.at + *time));
                 }
                 Event::Answered(_) => history.replied_at.push(entry.at),
-                Event::Remark(text) if text == SHUT_DOWN => history.shutdowns.push(position),
                 Event::Closed { wire } => drop(history.closed.insert(*wire, entry.at)),
                 _ => {}
             }
@@ -142,6 +150,25 @@ impl History {
         overlaps.fold((Duration::ZERO, 0), |(sum, count), overlap| {
             (sum + overlap, count + 1)
         })
+    }
+
+    /// Whether a server is being shut down: it cuts calls off then.
+    pub(super) fn is_shutting_down(&self, position: Position) -> bool {
+        let mut shutdowns = self.shutdowns.iter();
+        shutdowns.any(|(from, to)| (*from..=*to).contains(&position))
+    }
+
+    fn remarked(&mut self, position: Position, text: &str) {
+        if text.ends_with(SHUT_DOWN) {
+            self.shutdowns.push((position, Position::MAX));
+        } else if text.contains(" is down, ")
+            && let Some((_, to)) = self
+                .shutdowns
+                .iter_mut()
+                .find(|(_, to)| *to == Position::MAX)
+        {
+            *to = position;
+        }
     }
 
     /// The latest life of the server that shows before a position.
@@ -165,7 +192,8 @@ impl History {
     fn add(&mut self, when: impl Fn(u32) -> Occurrence, event: &Event) {
         let position = when(0).position;
         match event {
-            Event::Remark(_) | Event::Froze(..) | Event::Closed { .. } => {}
+            Event::Remark(text) => self.remarked(position, text),
+            Event::Froze(..) | Event::Closed { .. } => {}
             Event::Invoked(what) => {
                 let call = self.call(what.tag, position);
                 call.method = Some(what.method);

@@ -27,7 +27,9 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
             continue;
         }
         // A handler that reports no effect may run again.
+        let is_resumable = history.is_resumable && call.method == Some(Method::Inc);
         if call.method != Some(Method::NoEffect)
+            && !is_resumable
             && let Some(why) = twice(history, call, &call.begun)
         {
             found.push(violation("at most one execution", *tag, why));

@@ -9,6 +9,8 @@ use super::{
 };
 use crate::journal::{Executed, Frame};
 
+const INTERRUPTED: i32 = -32008;
+
 pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     let mut outcomes: BTreeMap<&str, &str> = BTreeMap::new();
     for (position, reply) in &history.replies {
@@ -20,7 +22,8 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
         };
         found.extend(not_asked_for(history, *position, reply, id));
         let executions: usize = executions(history, id);
-        if !is_recorded(reply) || call.is_plain && executions > 1 {
+        let is_cut_off = reply.code == Some(INTERRUPTED) && history.is_shutting_down(*position);
+        if is_cut_off || !is_recorded(reply) || call.is_plain && executions > 1 {
             continue;
         }
         let first = *outcomes.entry(id).or_insert(outcome);
@@ -45,9 +48,10 @@ fn executions(history: &History, id: &str) -> usize {
     calls.map(|call| call.begun.len()).sum()
 }
 
-/// Results and errors of handlers are recorded; refusals are not.
+/// Results and errors of handlers are recorded, and that a call was interrupted is final; refusals are not
+/// recorded.
 fn is_recorded(reply: &Frame) -> bool {
-    matches!(reply.executed, None | Some(Executed::Yes))
+    matches!(reply.executed, None | Some(Executed::Yes)) || reply.code == Some(INTERRUPTED)
 }
 
 /// A reply carries a value that its request did not produce.

@@ -148,6 +148,40 @@ fn a_transaction_that_was_interrupted() {
 }
 
 #[test]
+fn an_outcome_after_the_call_was_interrupted() {
+    let interrupted = |is_cut_off| {
+        let history = HistoryBuilder::new();
+        let history = history.calls(1, Method::Inc).sends(1, FIRST).runs(1, 1, 1);
+        let remark = |text: &str| Event::Remark(text.to_owned());
+        let history = if is_cut_off {
+            history.note(remark("server is shut down"))
+        } else {
+            history
+        };
+        let history = history.refuses(FIRST, -32008, "unknown");
+        let history = history.ends(1, End::Unknown("interrupted".into()));
+        let history = history.note(remark("server is down, 1 calls interrupted"));
+        history.sends(1, FIRST).answers(FIRST, 1)
+    };
+    interrupted(false).breaks(&["one id has one outcome"]);
+    interrupted(true).breaks(&[]);
+}
+
+#[test]
+fn a_patient_caller_that_does_not_know_before_its_deadline() {
+    let ended = |why: &str, is_patient| {
+        let mut history = HistoryBuilder::new();
+        history.run.is_patient = is_patient;
+        let history = history.calls(1, Method::Inc).sends(1, FIRST);
+        history.ends(1, End::Unknown(why.to_owned()))
+    };
+    let rule = "unknown only past the deadline";
+    ended("the connection broke", true).breaks(&[rule]);
+    ended("the connection broke", false).breaks(&[]);
+    ended("the server answered -32008 Interrupted", true).breaks(&[]);
+}
+
+#[test]
 fn an_effect_after_a_cancellation_got_never() {
     let history = HistoryBuilder::new().calls(1, Method::Inc).sends(1, FIRST);
     let history = history.sends_frame(Frame {

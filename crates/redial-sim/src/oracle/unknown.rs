@@ -97,7 +97,7 @@ fn may_be_interrupted(history: &History, call: &CallHistory, at: Position) -> bo
     }
     let made_in = call.seen.map_or(0, |seen| history.life_at(seen));
     let mut shutdowns = history.shutdowns.iter();
-    let is_meanwhile = |shutdown: &Position| *shutdown < at && call.seen < Some(*shutdown);
+    let is_meanwhile = |(from, _): &(Position, Position)| *from < at && call.seen < Some(*from);
     history.life_at(at) > made_in || shutdowns.any(is_meanwhile)
 }
 

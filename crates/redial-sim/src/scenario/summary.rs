@@ -2,7 +2,9 @@
 
 use redial_client::{Dialect, Hedge, RetryBudget};
 
-use super::{ClientPlan, Disaster, Latency, NetPlan, Scenario, ServerPlan};
+use super::{
+    ClientPlan, DatabasePlan, Disaster, Latency, NetPlan, Scenario, ServerPlan, SharingPlan,
+};
 
 impl Scenario {
     /// One line each for the network, the server, every client, partition and disaster.
@@ -20,6 +22,37 @@ impl Scenario {
             ));
         }
         lines.extend(self.disasters.iter().map(Disaster::summary));
+        if let Some(sharing) = &self.sharing {
+            lines.extend(sharing.summary());
+        }
+        lines
+    }
+}
+
+impl SharingPlan {
+    fn summary(&self) -> Vec<String> {
+        let DatabasePlan {
+            slow_ms,
+            aborts,
+            lost,
+        } = self.database;
+        let mut lines = vec![format!(
+            "{} servers on one table, with leases of {:?}; database: up to {slow_ms} ms each way, {} of \
+             commits turned away, {} of statements without an answer{}",
+            self.servers.len(),
+            self.server_lease,
+            percent(aborts),
+            percent(lost),
+            if self.is_patient {
+                "; patient clients"
+            } else {
+                ""
+            },
+        )];
+        for (number, disasters) in self.servers.iter().enumerate() {
+            let one = |disaster| format!("server {number}: {}", Disaster::summary(disaster));
+            lines.extend(disasters.iter().map(one));
+        }
         lines
     }
 }

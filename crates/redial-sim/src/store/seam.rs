@@ -122,17 +122,17 @@ impl Store for DiskStore {
 }
 
 /// A call as its transaction gets it.
-pub(super) struct Asked {
-    pub(super) method: Method,
-    pub(super) params: Params,
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) params: Params,
 }
 
-/// A method whose effect lies in the store.
-pub(crate) struct Transactional(pub(crate) Method);
+/// A method whose effect lies in a store of this type.
+pub(crate) struct Transactional(pub(crate) Method, pub(crate) TypeId);
 
 impl TransactionMethod for Transactional {
     fn store_type(&self) -> TypeId {
-        TypeId::of::<DiskStore>()
+        self.1
     }
 
     fn prepare(

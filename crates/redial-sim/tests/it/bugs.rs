@@ -59,6 +59,8 @@ fn rule(bug: Bug) -> &'static str {
         Bug::SessionForgotten => "a session survives a restart",
         Bug::OutcomeForgotten => "a transaction is never interrupted",
         Bug::DurableDoubted => "unknown only when nothing better can be known",
+        Bug::EpochForgotten => "one id has one outcome",
+        Bug::UnansweredMeansFailed => "not executed means no effect",
         Bug::LastTooEarly => "what the last word leaves out never runs",
         _ => "at most one effect",
     }

@@ -5,12 +5,14 @@ use redial_sim::{Subject, log, run};
 #[test]
 fn two_runs_of_a_seed_leave_the_same_journal() {
     // In the last two, a server once closed its connections in random order.
-    for seed in (1..=50).chain([497, 560]) {
-        let [first, second] = [(); 2].map(|()| log(&run(seed, Subject::Real).entries));
+    let seeds = (1..=50).chain([497, 560]);
+    let alone = seeds.map(|seed| (seed, Subject::Real));
+    for (seed, subject) in alone.chain((1..=5).map(|seed| (seed, Subject::Shared))) {
+        let [first, second] = [(); 2].map(|()| log(&run(seed, subject).entries));
         if let Some(number) = first.lines().zip(second.lines()).position(|(a, b)| a != b) {
             let line = |text: &str| text.lines().nth(number).unwrap_or_default().to_owned();
             panic!(
-                "seed {seed}, line {number}:\n{}\n{}",
+                "{subject:?}, seed {seed}, line {number}:\n{}\n{}",
                 line(&first),
                 line(&second)
             );

@@ -29,3 +29,14 @@ fn a_server_with_a_store_keeps_its_promises_over_all_lives() {
     // An attempt that waited for room once heard *never* before that was durable.
     passes(5565..=5565, Subject::Stored);
 }
+
+/// Kind of fault: servers on one table get in each other's way, or one that is gone, frozen, or has lost its
+/// epoch goes on with what another has taken for its own.
+#[test]
+fn servers_that_share_a_table_keep_the_promises_of_one() {
+    passes(1..=15, Subject::Shared);
+    // An attempt whose call was cancelled once got the outcome of another call under its id.
+    passes(58..=58, Subject::Shared);
+    // An outcome could once not be recorded in time, and the next attempt ran the call again.
+    passes(83..=83, Subject::Shared);
+}

@@ -42,7 +42,8 @@ struct Args {
     /// Of the one seed, show only what concerns this call
     #[arg(long, requires = "seed", value_parser = whole::<u32>(0, u32::MAX.into()), allow_negative_numbers = true)]
     call: Option<u32>,
-    /// What to simulate: real, stored (the same with a durable store, on a disk that power cuts hit),
+    /// What to simulate: real, stored (the same with a durable store, on a disk that power cuts hit), shared
+    /// (several servers on one table in a model of a database, behind a balancer),
     /// model (a small server with the same rules), or a deliberate bug by its name, which the oracle must find; a wrong name lists them all
     #[arg(long, default_value = "real", value_parser = subject)]
     subject: Subject,
@@ -98,6 +99,7 @@ fn subject(name: &str) -> Result<Subject, String> {
     match name {
         "real" => Ok(Subject::Real),
         "stored" => Ok(Subject::Stored),
+        "shared" => Ok(Subject::Shared),
         "model" => Ok(Subject::Model),
         _ => bugs
             .clone()
@@ -106,7 +108,7 @@ fn subject(name: &str) -> Result<Subject, String> {
             .ok_or_else(|| {
                 let names: Vec<_> = bugs.map(Bug::name).collect();
                 format!(
-                    "expected real, stored, model, or a bug: {}",
+                    "expected real, stored, shared, model, or a bug: {}",
                     names.join(", ")
                 )
             }),

@@ -86,6 +86,7 @@ impl Summary {
         let subject = match self.subject {
             Subject::Real => String::new(),
             Subject::Stored => " --subject stored".to_owned(),
+            Subject::Shared => " --subject shared".to_owned(),
             Subject::Model => " --subject model".to_owned(),
             Subject::Buggy(bug) => format!(" --subject {}", bug.name()),
         };
