@@ -1,4 +1,6 @@
-//! What few callers choose about a call.
+//! What few callers choose about a call, or ask of it.
+
+use std::sync::Arc;
 
 use redial_protocol::Metadata;
 use uuid::Uuid;
@@ -14,6 +16,17 @@ pub(crate) struct CallOptions {
     pub(crate) limits: Option<CallLimits>,
     /// Where the call is known that this one resumes, or asks about.
     pub(crate) origin: Option<CallOrigin>,
+    /// Where the call has ended, unless it has a result and no report was asked for.
+    pub(crate) place: Option<CallPlace>,
+}
+
+/// Where a call ended.
+#[derive(Clone, Debug)]
+pub(crate) struct CallPlace {
+    /// The endpoint that answered, or was sent the call last.
+    pub(crate) endpoint: Option<Arc<str>>,
+    /// The name of the table that knows the call.
+    pub(crate) table: Option<Box<str>>,
 }
 
 /// A call that was made before, as its token names it.

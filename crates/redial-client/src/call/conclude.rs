@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use super::{finished::Finished, state::CallState};
 use crate::{
+    call_options::CallPlace,
     cause::{Cause, GiveUpReason},
     config::CallLimits,
     error::{CallError, Details},
@@ -51,7 +52,11 @@ impl CallState {
         let details = self.details(Some(finished), reason, cause);
         Err(if finished.is_unknown {
             CallError::Unknown {
-                token: Box::new(self.token(shared, finished.removed.id, finished.table())),
+                token: Box::new(self.token(
+                    shared,
+                    finished.removed.id,
+                    self.place().and_then(|place| place.table.clone()),
+                )),
                 details,
             }
         } else if has_failed {
@@ -124,6 +129,11 @@ impl CallState {
         }
     }
 
+    /// Where the call has ended.
+    pub(super) fn place(&self) -> Option<&CallPlace> {
+        self.retrier.options.as_ref()?.place.as_ref()
+    }
+
     /// The table that the token of a resumed call names.
     fn origin_table(&self) -> Option<Box<str>> {
         let options = self.retrier.options.as_ref()?;
@@ -158,10 +168,7 @@ impl CallState {
             total: since(finished.at),
             replayed: replayed.or(says.then_some(false)),
             connects: finished.connects - self.connects_before,
-            endpoint: finished
-                .place
-                .as_ref()
-                .and_then(|place| place.endpoint.clone()),
+            endpoint: self.place().and_then(|place| place.endpoint.clone()),
         }
     }
 

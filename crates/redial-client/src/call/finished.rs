@@ -1,6 +1,6 @@
 //! A call that has ended.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use redial_protocol::ReplyMeta;
 
@@ -21,24 +21,9 @@ pub(super) struct Finished {
     pub(super) connects: u64,
     /// What the server's answer said beside the outcome, if there was one.
     pub(super) answered: Option<ReplyMeta>,
-    /// Where it ended, unless it has a result and no report was asked for.
-    pub(super) place: Option<Box<FinishedPlace>>,
-}
-
-/// Where a call ended.
-pub(super) struct FinishedPlace {
-    /// The endpoint that answered, or was sent the call last.
-    pub(super) endpoint: Option<Arc<str>>,
-    /// The name of the table that knows the call.
-    pub(super) table: Option<Box<str>>,
 }
 
 impl Finished {
-    /// The table that knows the call, if that is known.
-    pub(super) fn table(&self) -> Option<Box<str>> {
-        self.place.as_ref()?.table.clone()
-    }
-
     /// The result, if there is one and it has not been taken.
     pub(super) fn result(&self) -> Option<&InlineBytes> {
         match &self.completion {

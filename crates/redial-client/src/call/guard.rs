@@ -223,8 +223,8 @@ impl CallGuard {
     /// The id that a reservation got, what keeps it from being acknowledged, and the table that it is
     /// of. To be called when the reservation has ended.
     pub(super) fn reserved_id(&mut self) -> Result<ReservedId, CallError> {
-        let table = self.finished.as_mut();
-        let table = table.and_then(|finished| finished.place.as_mut()?.table.take());
+        let place = self.state.place();
+        let table = place.and_then(|place| place.table.clone());
         let reserved = self.finished.as_ref().and_then(Finished::reserved_id);
         match (&self.client, reserved) {
             (Some(client), Some(CallId::Session(call))) => {

@@ -5,15 +5,14 @@ use std::{ops::ControlFlow, sync::Arc, task::Waker, time::Instant};
 use redial_protocol::{ErrorCode, ReplyMeta};
 use uuid::Uuid;
 
-use super::{
-    finished::{Finished, FinishedPlace},
-    layered::LayeredCall,
-};
+use super::{finished::Finished, layered::LayeredCall};
 use crate::{
+    call_options::CallPlace,
     cause::{Cause, GiveUpReason},
     config::CallLimits,
     layer::Layers,
     mux::{
+        attempt::Attempt,
         call_ids::IdConflict,
         pending::{Answer, CallFlags, CallId, PendingCall, RemovedCall},
         sessions::Disposition,
@@ -22,6 +21,7 @@ use crate::{
     policy::classify::Verdict,
     retry::{Completion, Retrier, Step},
     shared::SharedState,
+    small_vec::SmallVec,
     token::Retention,
 };
 
@@ -114,7 +114,6 @@ impl CallState {
                 at,
                 connects: shared.mux.connects,
                 answered: Some(meta),
-                place: None,
             });
             self.end_with_result(finished, shared);
             return ControlFlow::Break(());
@@ -194,7 +193,6 @@ impl CallState {
             at: now,
             connects: shared.mux.connects,
             answered: None,
-            place: None,
         }
     }
 
@@ -209,6 +207,7 @@ impl CallState {
         let table = shared.mux.table_name(id, home);
         let mut removed = RemovedCall::unbegun(CallId::Unassigned);
         self.remove(disposition, &mut removed, shared);
+        self.note_place(&removed.attempts, table, shared);
         let answered = match &completion {
             Completion::Answer(Answer::Result(_, meta) | Answer::Error(_, _, meta)) => Some(*meta),
             Completion::Answer(Answer::SessionLost | Answer::NoSessions(_))
@@ -218,16 +217,24 @@ impl CallState {
         };
         Finished {
             completion: Some(completion),
-            place: Some(Box::new(FinishedPlace {
-                endpoint: shared.mux.endpoint_name(&removed.attempts),
-                table,
-            })),
             removed,
             is_unknown,
             at: now,
             connects: shared.mux.connects,
             answered,
         }
+    }
+
+    /// Notes which endpoint has answered the call, and which table knows it.
+    fn note_place(
+        &mut self,
+        attempts: &SmallVec<Attempt>,
+        table: Option<Box<str>>,
+        shared: &SharedState,
+    ) {
+        let endpoint = shared.mux.endpoint_name(attempts);
+        let options = self.retrier.options.get_or_insert_default();
+        options.place = Some(CallPlace { endpoint, table });
     }
 
     /// The end of almost every call, in fewer steps: a result answered its one attempt.
@@ -246,10 +253,7 @@ impl CallState {
         debug_assert_eq!(self.disposition(completion, false), disposition);
         self.remove(disposition, &mut finished.removed, shared);
         if self.is_reported {
-            finished.place = Some(Box::new(FinishedPlace {
-                endpoint: shared.mux.endpoint_name(&finished.removed.attempts),
-                table: None,
-            }));
+            self.note_place(&finished.removed.attempts, None, shared);
         }
     }
 

@@ -175,14 +175,21 @@ impl Sessions {
         self.find_mut(id)
     }
 
-    #[cold]
+    // Without a call, for which the way of every other would have to save its registers.
+    #[inline]
     fn find(&self, id: SessionId) -> Option<&Session<Key>> {
-        self.iter().find(|session| session.id == id)
+        let others = self.tables.others.iter();
+        let others = others.filter_map(|table| table.current.as_ref());
+        let mut others = others.chain(&self.retired);
+        others.find(|session| session.id == id)
     }
 
-    #[cold]
+    #[inline]
     fn find_mut(&mut self, id: SessionId) -> Option<&mut Session<Key>> {
-        self.iter_mut().find(|session| session.id == id)
+        let others = self.tables.others.iter_mut();
+        let others = others.filter_map(|table| table.current.as_mut());
+        let mut others = others.chain(&mut self.retired);
+        others.find(|session| session.id == id)
     }
 
     /// The session in which new calls of a table are numbered.
