@@ -291,6 +291,53 @@ async fn a_changed_answer_of_the_resolver_is_followed() {
     check(&[&new], "l", &heard).await;
 }
 
+/// Servers on one database, of which one is killed: what it had begun is found, or done, by the other.
+#[cfg(unix)]
+#[tokio::test]
+async fn of_two_servers_on_one_database_one_is_killed_and_no_call_is_unknown() {
+    use crate::shared_table::sql;
+
+    let Some(cluster) = redial_store_tests::postgres::cluster() else {
+        return;
+    };
+    let name = cluster.new_name();
+    let create = format!("CREATE DATABASE {name}");
+    let admin = sql(&cluster.url("postgres")).await;
+    admin.batch_execute(&create).await.unwrap();
+    let url = cluster.url(&name);
+    let start = || CounterServer::start(["--keep-effects", "--store", &url]);
+    let mut servers = [start(), start()];
+    let client = builder().connect(addresses(&servers)).await.unwrap();
+    while client
+        .endpoints()
+        .iter()
+        .any(|one| one.health != EndpointHealth::Ready)
+    {
+        tokio::task::yield_now().await;
+    }
+    let heard = calls(&client, "k", 40).await;
+    assert_eq!(count(&heard, Heard::Done), heard.len(), "{heard:?}");
+    let both = client.endpoints();
+    assert!(both.iter().all(|one| one.attempts > 0), "{both:?}");
+    assert_eq!(both[0].table, both[1].table);
+    let running = tokio::spawn({
+        let client = client.clone();
+        async move { calls(&client, "l", 400).await }
+    });
+    while client.endpoints()[0].attempts < 60 {
+        tokio::task::yield_now().await;
+    }
+    servers[0].child.kill().unwrap();
+    let heard = running.await.unwrap();
+    assert_eq!(count(&heard, Heard::Done), heard.len(), "{heard:?}");
+    let count = "SELECT count(*), count(DISTINCT id), (SELECT sum(value)::bigint FROM counters) \
+                 FROM effects";
+    let counted = sql(&url).await.query_typed_one(count, &[]).await.unwrap();
+    let counted: [i64; 3] = std::array::from_fn(|at| counted.get(at));
+    assert_eq!(counted, [440; 3]);
+    assert_eq!(client.stats().sessions_lost, 0);
+}
+
 /// The program with a list.
 #[test]
 fn the_client_program_calls_a_list_of_servers() {

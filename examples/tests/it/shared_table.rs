@@ -63,7 +63,7 @@ impl Peer {
     }
 }
 
-async fn sql(url: &str) -> tokio_postgres::Client {
+pub(crate) async fn sql(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
