@@ -15,6 +15,7 @@ mod disconnect;
 mod endpoints;
 mod fork;
 mod goaway;
+mod greeted;
 mod handle;
 mod handshake;
 mod handshake_wait;
