@@ -190,9 +190,8 @@ impl Model {
                 }
             }
             Asked::Acknowledge(of, acknowledged) => {
-                if let Some(known) = self.sessions.get_mut(&of) {
-                    *known = both(known, &acknowledged);
-                }
+                let known = self.sessions.get_mut(&of).expect("it was opened");
+                *known = both(known, &acknowledged);
             }
             Asked::Open(of, answer) => {
                 wait(&answer).unwrap();
@@ -347,6 +346,7 @@ fn check_steps(rig: &dyn Rig, steps: Vec<Step>) {
     let mut model = Model::default();
     let mut client = Client::open(rig);
     let mut asked = vec![Asked::Open(0, client.hand_in_session(session(0)))];
+    let mut opened = BTreeSet::from([0]);
     for step in steps {
         match step {
             Step::Execute {
@@ -379,6 +379,8 @@ fn check_steps(rig: &dyn Rig, steps: Vec<Step>) {
             Step::Fence { of, number } => {
                 asked.push(Asked::Fence(of, number, client.fence(key(of, number))));
             }
+            // No server acknowledges calls of a session that it has not opened.
+            Step::Acknowledge { of, .. } if !opened.contains(&of) => {}
             Step::Acknowledge { of, below, open } => {
                 let open = open.into_iter().filter(|number| *number < below).collect();
                 let acknowledged = Acknowledged { below, open };
@@ -387,6 +389,7 @@ fn check_steps(rig: &dyn Rig, steps: Vec<Step>) {
                 asked.push(Asked::Acknowledge(of, acknowledged));
             }
             Step::Open { of } => {
+                opened.insert(of);
                 asked.push(Asked::Open(of, client.hand_in_session(session(of))));
             }
             Step::Batch => settle(&client, &mut model, &mut asked),
