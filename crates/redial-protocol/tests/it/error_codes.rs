@@ -9,6 +9,8 @@ use redial_protocol::{ErrorCode, ErrorObject, Executed};
 struct Row {
     executed: Executed,
     is_retryable: bool,
+    /// It is the row of those errors of its code that have `data.retry_after_ms`.
+    has_pause: bool,
 }
 
 /// The rows of each code, in their order.
@@ -34,6 +36,7 @@ fn rows() -> BTreeMap<i32, Vec<Row>> {
         rows.entry(code).or_default().push(Row {
             executed,
             is_retryable,
+            has_pause: when.starts_with("with `retry_after_ms`"),
         });
     }
     rows
@@ -51,14 +54,18 @@ fn every_code_says_of_execution_and_retries_what_its_first_row_says() {
     }
 }
 
-/// What other rows say of the same code is said by `data.executed`.
+/// What other rows say of the same code is said by `data.executed`, or by the pause that the server asks for.
 #[test]
 fn the_other_rows_of_a_code_need_data() {
     for (code, rows) in rows() {
         for row in &rows[1..] {
-            let error = ErrorObject::raised(code.into(), "").with_executed(row.executed);
-            assert_ne!(error.executed(), rows[0].executed, "{code}");
-            assert_eq!(error.executed(), row.executed, "{code}");
+            let mut error = ErrorObject::raised(code.into(), "").with_executed(row.executed);
+            if row.has_pause {
+                error = error.with_retry_after_ms(1);
+            }
+            let told = (error.executed(), error.retry_after_ms().is_some());
+            assert_ne!(told, (rows[0].executed, rows[0].has_pause), "{code}");
+            assert_eq!(told.0, row.executed, "{code}");
         }
     }
 }
