@@ -5,10 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rand::SeedableRng;
 
-use super::{
-    registry::{GRACE, has_passed},
-    *,
-};
+use super::registry::{GRACE, has_passed};
+use super::*;
 use crate::{
     clock,
     table::call::{Admitted, Attempt, Decision, Fingerprint},
