@@ -298,6 +298,23 @@ fn mode(text: &str) -> Result<u32, String> {
     mode.ok_or_else(|| "expected a mode in octal, such as 600 or 660".to_owned())
 }
 
+/// Reads the certificates again when SIGHUP asks for it; what is said of it comes by another way.
+#[cfg(unix)]
+pub async fn reload_on_hangup(tls: ServerTls) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        let tls = tls.clone();
+        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+    }
+}
+
+/// Nothing: there is no such signal.
+#[cfg(not(unix))]
+pub async fn reload_on_hangup(_: ServerTls) {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,10 +7,10 @@ use clap::Parser;
 use redial_examples::{
     counters::Counters,
     descriptors::{raise_limit, runtime},
-    doors::ServerDoors,
+    doors::{self, ServerDoors},
     events::{EventLog, unix_us},
     files::one_for_each,
-    flags::{DAY_MS, SEEDS, Whole, number, whole},
+    flags::{DAY_MS, SEEDS, Whole, number, pareto, whole},
     signals::Signals,
     stored::{self, IncKind},
     stored_postgres, supervisor,
@@ -173,12 +173,6 @@ struct Args {
 /// How long a fault rule may make something wait, in milliseconds: 10 minutes at most.
 const DELAY_MS: Whole = 0..=redial_server::MAX_DELAY.as_millis() as i128;
 
-/// The same for the shortest of waits with a heavy tail.
-const PARETO_MS: RangeInclusive<f64> = 0.001..=600_000.0;
-
-/// How light the tail is: below 1 even the average is infinite, at 1000 the tail is gone.
-const PARETO_SHAPE: RangeInclusive<f64> = 0.01..=1000.0;
-
 const PROBABILITY: RangeInclusive<f64> = 0.0..=1.0;
 
 /// How long a record with a plain id is kept, in milliseconds: 20 days at most.
@@ -223,26 +217,6 @@ const LEASE_MS: u64 = 30 * 60 * 1000;
 
 /// Leases of a server, in milliseconds: it renews them three times as often.
 const SERVER_LEASES_MS: Whole = 300..=DAY_MS;
-
-/// A Pareto distribution.
-fn pareto(text: &str) -> Result<Delay, String> {
-    let read = || {
-        let (scale, shape) = text.split_once(':')?;
-        let scale = number("MS", PARETO_MS)(scale).ok()?;
-        let shape = number("SHAPE", PARETO_SHAPE)(shape).ok()?;
-        let scale = Duration::from_secs_f64(scale / 1e3);
-        Some(Delay::Pareto { scale, shape })
-    };
-    read().ok_or_else(|| {
-        format!(
-            "expected MS:SHAPE, such as 2:1.5, with MS from {} to {} and SHAPE from {} to {}",
-            PARETO_MS.start(),
-            PARETO_MS.end(),
-            PARETO_SHAPE.start(),
-            PARETO_SHAPE.end()
-        )
-    })
-}
 
 impl Args {
     fn config(&self) -> anyhow::Result<Config> {
@@ -479,7 +453,7 @@ async fn serve(
         }
     });
     if let Some(tls) = tls {
-        tokio::spawn(reload_on_hangup(tls.clone()));
+        tokio::spawn(doors::reload_on_hangup(tls.clone()));
         server.serve_tls(listener, tls).await?;
     } else {
         server.serve(listener).await?;
@@ -512,19 +486,3 @@ fn counts(stats: &Stats) -> String {
          attempts joined {joined}, replayed {replayed}, refused {refused}"
     )
 }
-
-/// Reads the certificates again when SIGHUP asks for it; what is said of it comes by another way.
-#[cfg(unix)]
-async fn reload_on_hangup(tls: ServerTls) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
-        return;
-    };
-    while hangups.recv().await.is_some() {
-        let tls = tls.clone();
-        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
-    }
-}
-
-#[cfg(not(unix))]
-async fn reload_on_hangup(_: ServerTls) {}
