@@ -3,11 +3,14 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    io,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Whether a process is frozen. All clones are about the same one.
 #[derive(Clone, Default)]
@@ -48,11 +51,24 @@ impl Frost {
         if !state.is_frozen {
             return false;
         }
-        let waker = context.waker();
-        if !state.waiting.iter().any(|other| other.will_wake(waker)) {
-            state.waiting.push(waker.clone());
-        }
+        state.wait(context.waker());
         true
+    }
+
+    /// A connection whose events reach the process only while it is not frozen: a waker is code of the
+    /// process, too.
+    pub(crate) fn hold<S>(&self, connection: S) -> Held<S> {
+        Held {
+            connection,
+            frost: self.clone(),
+        }
+    }
+
+    fn waker(&self, waker: &Waker) -> Waker {
+        Waker::from(Arc::new(HeldWaker {
+            frost: self.clone(),
+            waker: waker.clone(),
+        }))
     }
 
     /// Runs this while the process is not frozen.
@@ -69,5 +85,81 @@ impl Frost {
 
     fn lock(&self) -> MutexGuard<'_, FrostState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FrostState {
+    fn wait(&mut self, waker: &Waker) {
+        if !self.waiting.iter().any(|other| other.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
+    }
+}
+
+/// A waker that waits for its process to thaw.
+struct HeldWaker {
+    frost: Frost,
+    waker: Waker,
+}
+
+impl Wake for HeldWaker {
+    fn wake(self: Arc<Self>) {
+        let mut state = self.frost.lock();
+        if state.is_frozen {
+            state.wait(&self.waker);
+        } else {
+            drop(state);
+            self.waker.wake_by_ref();
+        }
+    }
+}
+
+/// A connection of a process that may be frozen.
+pub(crate) struct Held<S> {
+    connection: S,
+    frost: Frost,
+}
+
+impl<S: Unpin> Held<S> {
+    fn poll<T>(
+        &mut self,
+        context: &Context<'_>,
+        poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> T,
+    ) -> T {
+        let waker = self.frost.waker(context.waker());
+        let mut context = Context::from_waker(&waker);
+        poll(Pin::new(&mut self.connection), &mut context)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll(context, |connection, context| {
+            connection.poll_read(context, buffer)
+        })
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll(context, |connection, context| {
+            connection.poll_write(context, bytes)
+        })
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(context, AsyncWrite::poll_flush)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(context, AsyncWrite::poll_shutdown)
     }
 }

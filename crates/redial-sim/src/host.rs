@@ -263,6 +263,7 @@ impl Host {
         let frost = self.0.frost.clone();
         let task = match running {
             Running::Real(server) => {
+                let wire = frost.hold(wire);
                 tokio::spawn(frost.around(async move { server.serve_connection(wire).await }))
             }
             Running::Model(model) => tokio::spawn(frost.around(model.serve(wire))),
@@ -311,6 +312,8 @@ impl Host {
             Some(Running::Real(server)) => {
                 world.journal.remark(format!("{name}{SHUT_DOWN}"));
                 let shutdown = server.shutdown().await;
+                // A store is closed on a thread of its own, so in no order with what else happens at this moment.
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 let interrupted = shutdown.interrupted;
                 let down = format!("{name} is down, {interrupted} calls interrupted");
                 world.journal.remark(down);
