@@ -28,9 +28,9 @@ use crate::{
     },
 };
 
-/// A life that is not killed resolves and then calls, each for 10 s at most; the rest is for a busy
-/// machine.
-const LIMIT: Duration = Duration::from_secs(25);
+/// A life that is not killed connects, for 5 s at most, then resolves, waits for a number and calls, each for
+/// 10 s at most; the rest is for a busy machine.
+const LIMIT: Duration = Duration::from_secs(45);
 /// At most so many lives of one call are killed.
 const LIVES: usize = 6;
 
