@@ -54,8 +54,8 @@ pub fn log(log: impl Fn(&CallSummary<'_>) + Send + Sync + 'static) -> impl Layer
 
 /// Says something beside the params of each call, such as a tenant or a token for the handlers, unless the
 /// call has said something of this key itself. What can't be said, because it is too long, refuses the
-/// call. A value that has to be waited for takes a [`Layer`] of one's own; a token that shows the
-/// server itself who calls is none of this, see [`ClientBuilder::token`](crate::ClientBuilder::token).
+/// call. A value that has to be waited for takes a [`Layer`] of one's own; for a token
+/// that tells the server itself who calls, see [`ClientBuilder::token`](crate::ClientBuilder::token).
 ///
 /// ```no_run
 /// # async fn f() -> Result<(), redial_client::BuildError> {

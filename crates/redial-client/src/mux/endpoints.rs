@@ -177,7 +177,7 @@ impl Mux {
         &*self.endpoints[endpoint].name == name
     }
 
-    /// The endpoint is none of the service's any more: its connections end when nothing is owed on
+    /// The endpoint no longer belongs to the service: its connections end when nothing is owed on
     /// them. Gives the links that have none, and whose drivers are to end.
     pub(crate) fn remove_endpoint(&mut self, endpoint: usize, now: Instant) -> Vec<usize> {
         self.endpoints[endpoint].is_removed = true;
@@ -194,7 +194,7 @@ impl Mux {
         idle
     }
 
-    /// Whether the link's endpoint is none of the service's any more.
+    /// Whether the link's endpoint no longer belongs to the service.
     pub(super) fn is_removed(&self, link: usize) -> bool {
         self.endpoints[self.endpoint_of(link)].is_removed
     }

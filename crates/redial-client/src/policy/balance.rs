@@ -40,7 +40,7 @@ mod tests {
         ChaCha8Rng::seed_from_u64(7)
     }
 
-    /// Calls sent where they wait: an endpoint of a worse rank is none.
+    /// Kind of fault: a call goes to an endpoint where it has to wait, because that one is less loaded.
     #[test]
     fn only_those_of_the_best_rank_are_chosen_however_loaded_they_are() {
         let mut rng = rng();

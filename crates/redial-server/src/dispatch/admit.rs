@@ -60,7 +60,7 @@ impl Dispatcher<'_> {
             return self.refuse_later(waiter, &error);
         }
         let (limit, address) = (shared.config.auth_timeout, self.caller.address);
-        // By address, whoever the connection is: another's token may be guessed on any. A connection that
+        // Counted by address, since a token can be guessed on any connection. A connection that
         // has guessed waits less long, and leaves the rest to those that have not.
         let (peer, patience) = (Peer::from(address), limit / 2 / (gate.failures() + 1));
         let turn = (authentication.guesses).begin(peer, token.as_str(), self.now, patience);
