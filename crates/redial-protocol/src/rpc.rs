@@ -2,11 +2,16 @@
 //!
 //! Any JSON-RPC client may call them; Redial's does so by itself.
 
+mod sight;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::value::RawValue;
 
+pub use self::sight::{
+    DRAINING, HEALTH, Health, MethodTimes, Refusals, STATS, STORE_FAILING, ServerStats,
+};
 use crate::{
     auth_token::AuthToken, error::ErrorObject, json::object::objects, session::SessionId, text::cut,
 };

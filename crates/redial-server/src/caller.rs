@@ -63,6 +63,12 @@ impl Caller {
         self.known.as_ref()?.principal.as_ref()
     }
 
+    /// Whether it is on this machine: it comes from a loopback address, or over a transport without any.
+    pub(crate) fn is_local(&self) -> bool {
+        let address = self.address.as_ref();
+        address.is_none_or(|address| address.ip().is_loopback())
+    }
+
     /// Whose share of the limits it takes.
     pub(crate) fn peer(&self) -> Peer {
         match self.principal() {

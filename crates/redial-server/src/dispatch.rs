@@ -11,6 +11,7 @@ mod permit;
 mod rpc;
 mod run;
 mod scratch;
+mod sight;
 mod strangers;
 
 use std::{

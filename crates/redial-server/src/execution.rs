@@ -73,7 +73,8 @@ pub(crate) struct InterruptedCall {
 /// How far an execution has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    Queued,
+    /// Since then.
+    Queued(Instant),
     /// It holds a run permit since then; its handler has not started.
     Admitted(Instant),
     /// Its handler has started. The moment is still that of the admission.
@@ -84,8 +85,11 @@ pub(crate) enum Stage {
 
 /// Runs a job that holds a run permit on a task of its own.
 pub(crate) fn spawn(mut job: Job) {
-    if job.execution.stage == Stage::Queued {
-        job.execution.stage = Stage::Admitted(job.execution.shared.awake.now());
+    if let Stage::Queued(since) = job.execution.stage {
+        let shared = &job.execution.shared;
+        let now = shared.awake.now();
+        shared.counters.count_dequeued(now.saturating_duration_since(since));
+        job.execution.stage = Stage::Admitted(now);
     }
     let tracker = job.execution.shared.executions.clone();
     tracker.spawn(run(job));
@@ -262,6 +266,9 @@ impl Execution {
         if let Stage::Admitted(since) | Stage::Started(since) = stage {
             let service = self.shared.awake.now().saturating_duration_since(since);
             self.shared.admission.record_service(service);
+            if matches!(stage, Stage::Started(_)) {
+                self.shared.times.record(self.lane.method, service);
+            }
             release_permit(&self.shared, self.lane);
         }
     }
@@ -279,7 +286,7 @@ impl Drop for Execution {
     fn drop(&mut self) {
         match self.stage {
             Stage::Finished => {}
-            Stage::Queued | Stage::Admitted(_) => self.refuse(&refusal::shutting_down()),
+            Stage::Queued(_) | Stage::Admitted(_) => self.refuse(&refusal::shutting_down()),
             Stage::Started(_) => {
                 self.shared.interrupted.fetch_add(1, SeqCst);
                 self.complete(Completion::recorded_error(&refusal::interrupted()));

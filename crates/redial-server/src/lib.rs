@@ -49,7 +49,8 @@
 //! `rpc.hello` opens a session or attaches a connection to one, `rpc.ack` acknowledges calls,
 //! `rpc.resolve` answers with the outcome of a call or fences its id for ever, `rpc.cancel` cancels
 //! a call that has not started, `rpc.goodbye` ends a session with its last connection, `rpc.ping`
-//! answers, `rpc.discover` lists the methods. Their params and results are in
+//! answers, `rpc.health` says whether new calls are admitted, `rpc.stats` what the server has done and
+//! holds, `rpc.discover` lists the methods. Their params and results are in
 //! [`redial_protocol::rpc`]. They pass every queue.
 //!
 //! # Where to read on
@@ -85,11 +86,13 @@ mod gate;
 mod goodbye;
 mod guesses;
 mod handler;
+mod health;
 mod layer;
 pub mod layers;
 mod listener;
 mod meter;
 mod method_limits;
+mod method_times;
 mod never;
 mod observe;
 mod origin;
@@ -131,6 +134,7 @@ pub use exposure::Exposure;
 pub use extensions::Extensions;
 pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
 pub use function::{AsyncHandler, ContextHandler, ParamsHandler, TakesContext, TakesParams};
+pub use health::Readiness;
 pub use layer::{Layer, LayerCall, LayerFuture, Next};
 pub use listener::Listener;
 pub use method_limits::MethodLimits;
@@ -141,7 +145,7 @@ pub use redial_protocol::{
 #[cfg(feature = "tls")]
 pub use redial_tls::{self as tls, ServerTls};
 pub use server::{Server, Shutdown};
-pub use stats::Stats;
+pub use stats::{RefusalCounts, Stats};
 #[cfg(feature = "tokens")]
 pub use token_file::{TokenFile, TokenFileError};
 

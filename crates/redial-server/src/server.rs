@@ -19,6 +19,7 @@ use crate::{
     exposure::Exposure,
     extensions::Extensions,
     fault::Faults,
+    health::Readiness,
     listener::{Listener, ListenerKind, bind_tcp},
     shared::Shared,
     stats::Stats,
@@ -184,7 +185,8 @@ impl Server {
     }
 
     /// Serves one connection over any transport until it ends. As far as shares of the limits go,
-    /// all such connections are those of one peer.
+    /// all such connections are those of one peer, which is on this machine: it may ask for
+    /// `rpc.stats`.
     pub async fn serve_connection<S>(&self, transport: S)
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -302,6 +304,12 @@ impl Server {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// Whether it takes new calls, as `rpc.health` says it.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.shared.readiness()
     }
 
     /// Whether it may serve a listener that other machines reach.

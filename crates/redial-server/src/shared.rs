@@ -27,6 +27,7 @@ use crate::{
     execution::{self, InterruptedCall, Job},
     fault::Faults,
     goodbye::Goodbyes,
+    method_times::MethodTimes,
     observe::{Event, EventKind, Observer},
     outbox::Outbox,
     panics, refusal,
@@ -79,6 +80,7 @@ pub(crate) struct Shared {
     /// Who may call what.
     pub(crate) policy: Option<Policy>,
     pub(crate) counters: Counters,
+    pub(crate) times: MethodTimes,
     /// What accepts connections.
     pub(crate) listeners: TaskTracker,
     /// Executions and delayed replies.
@@ -191,6 +193,19 @@ impl Shared {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(SeqCst)
+    }
+
+    /// Has the store tell of its commits.
+    pub(crate) fn watch_commits(self: &Arc<Self>) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let shared = Arc::downgrade(self);
+        store.watch_commits(Box::new(move |steps| {
+            if let Some(shared) = shared.upgrade() {
+                shared.counters.count_commit(steps);
+            }
+        }));
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -97,6 +97,12 @@ pub trait Store: Any + Send + Sync {
         None
     }
 
+    /// Whom to tell of each commit. Called at most once, when the server is made; by default nothing is
+    /// told, and the server counts no commits.
+    fn watch_commits(&self, watcher: CommitWatcher) {
+        drop(watcher);
+    }
+
     /// Why nothing can be recorded at present; `None` while all is well. New mutations are refused
     /// meanwhile, without asking the store.
     fn problem(&self) -> Option<StoreError>;
@@ -105,6 +111,10 @@ pub trait Store: Any + Send + Sync {
     /// has shut down.
     fn close(&self);
 }
+
+/// What is called after each commit, with how many steps it has made durable, on any thread. It doesn't
+/// block.
+pub type CommitWatcher = Box<dyn Fn(usize) + Send + Sync>;
 
 /// What is called when a step is durable, or has failed.
 pub type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;

@@ -298,6 +298,7 @@ impl Shared {
     ) -> Result<(), Trouble> {
         let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
         let epoch = self.epoch();
+        connection.steps = outcomes.len();
         let finish: [Typed<'_>; 4] = [
             (&places.sessions, Type::INT8_ARRAY),
             (&places.slots, Type::INT8_ARRAY),

@@ -1,9 +1,14 @@
 //! A connection of the pool and the transaction on it. One that is left in the middle of a transaction goes
 //! back to the pool when that is undone, or is closed, which undoes it, too.
 
-use std::{ops::Deref, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use deadpool_postgres::{Object, Pool};
+use redial_server::store::CommitWatcher;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{Client, Error, Row, Statement, error::SqlState, types::ToSql, types::Type};
 
@@ -92,6 +97,9 @@ pub(crate) struct Connection {
     is_in_transaction: bool,
     /// Statements are prepared once, and stay on the connection.
     keeps_statements: bool,
+    commits: Arc<OnceLock<CommitWatcher>>,
+    /// How many steps the next commit makes durable.
+    pub(crate) steps: usize,
 }
 
 /// A statement that is ready to be sent: what waits for it on the same connection may be sent right after.
@@ -101,12 +109,18 @@ pub(crate) struct Ready<'s> {
 }
 
 impl Connection {
-    pub(crate) async fn get(pool: &Pool, keeps_statements: bool) -> Result<Self, Trouble> {
+    pub(crate) async fn get(
+        pool: &Pool,
+        keeps_statements: bool,
+        commits: &Arc<OnceLock<CommitWatcher>>,
+    ) -> Result<Self, Trouble> {
         match pool.get().await {
             Ok(object) => Ok(Self {
                 object: Some(object),
                 is_in_transaction: false,
                 keeps_statements,
+                commits: Arc::clone(commits),
+                steps: 1,
             }),
             Err(deadpool_postgres::PoolError::Backend(error)) => {
                 Err(Trouble::Away(describe(&error)))
@@ -162,6 +176,9 @@ impl Connection {
         match committed {
             Ok(()) => {
                 self.is_in_transaction = false;
+                if let Some(watcher) = self.commits.get() {
+                    watcher(self.steps);
+                }
                 Ok(())
             }
             Err(error) => Err(CommitTrouble::of_commit(&error)),

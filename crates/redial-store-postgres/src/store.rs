@@ -6,7 +6,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
         mpsc,
     },
@@ -17,8 +17,8 @@ use std::{
 use deadpool_postgres::Pool;
 use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
-    Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, SharedStore, Store, StoreCall,
-    StoreError,
+    Acknowledged, Begun, CommitWatcher, Done, Executed, Fenced, Intent, Recovered, SharedStore,
+    Store, StoreCall, StoreError,
 };
 use tokio_postgres::Row;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     /// This server's, until it is lost.
     epoch: AtomicI64,
     table: String,
+    /// Who is told of each commit.
+    commits: Arc<OnceLock<CommitWatcher>>,
     has_problem: AtomicBool,
     problem: Mutex<Option<StoreError>>,
     pub(crate) steps: TaskTracker,
@@ -277,6 +279,11 @@ impl Store for PostgresStore {
         Some(self)
     }
 
+    fn watch_commits(&self, watcher: CommitWatcher) {
+        // A store serves one server.
+        let _: Result<(), CommitWatcher> = self.handle.shared.commits.set(watcher);
+    }
+
     fn problem(&self) -> Option<StoreError> {
         let shared = &self.handle.shared;
         if !shared.has_problem.load(Relaxed) {
@@ -333,6 +340,7 @@ impl Shared {
             late: Mutex::default(),
             epoch: AtomicI64::new(epoch),
             table,
+            commits: Arc::default(),
             has_problem: AtomicBool::new(false),
             problem: Mutex::new(None),
             steps: TaskTracker::new(),
@@ -342,7 +350,7 @@ impl Shared {
     }
 
     pub(crate) async fn connection(&self) -> Result<Connection, Trouble> {
-        Connection::get(&self.pool, self.options.keeps_statements).await
+        Connection::get(&self.pool, self.options.keeps_statements, &self.commits).await
     }
 
     pub(crate) fn epoch(&self) -> i64 {

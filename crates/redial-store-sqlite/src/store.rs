@@ -5,7 +5,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
@@ -14,7 +14,8 @@ use std::{
 
 use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
-    Acknowledged, Begun, Done, Executed, Fenced, Intent, Recovered, Store, StoreCall, StoreError,
+    Acknowledged, Begun, CommitWatcher, Done, Executed, Fenced, Intent, Recovered, Store,
+    StoreCall, StoreError,
 };
 use rusqlite::{Connection, ErrorCode};
 
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) table: String,
     path: PathBuf,
     ttl: Duration,
+    /// Who is told of each commit.
+    pub(crate) commits: OnceLock<CommitWatcher>,
     has_problem: AtomicBool,
     problem: Mutex<Option<StoreError>>,
 }
@@ -88,6 +91,7 @@ impl SqliteStore {
             table: writable.table.clone(),
             path: path.clone(),
             ttl: options.ttl,
+            commits: OnceLock::new(),
             has_problem: AtomicBool::new(false),
             problem: Mutex::new(None),
         });
@@ -219,6 +223,11 @@ impl Store for SqliteStore {
 
     fn tick(&self, awake: Duration) {
         self.queue().tick(awake);
+    }
+
+    fn watch_commits(&self, watcher: CommitWatcher) {
+        // A store serves one server.
+        let _: Result<(), CommitWatcher> = self.handle.shared.commits.set(watcher);
     }
 
     fn problem(&self) -> Option<StoreError> {

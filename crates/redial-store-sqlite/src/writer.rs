@@ -119,6 +119,9 @@ impl Writer {
             match batch.run(todo, &mut replies) {
                 Ok(count) => {
                     self.owned.note_length();
+                    if let Some(watcher) = self.shared.commits.get() {
+                        watcher(count);
+                    }
                     together(|| {
                         for (job, reply) in todo.drain(..count).zip(replies.drain(..)) {
                             job.end(reply);

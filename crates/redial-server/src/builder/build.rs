@@ -15,6 +15,7 @@ use crate::{
     failure_texts::Settings,
     fault::Faults,
     guesses::Guesses,
+    method_times::MethodTimes,
     recovery,
     router::MethodBody,
     server::Server,
@@ -78,6 +79,7 @@ impl ServerBuilder {
         let limits = self.config.admission_limits();
         let methods = self.router.methods().iter();
         let max_running_of = methods.map(|method| method.limits.max_running.unwrap_or(usize::MAX));
+        let times = MethodTimes::new(self.router.methods().len());
         let admission = Admission::new(limits, max_running_of.collect());
         self.config.fit_to_frame(&mut discover);
         let unix_principals = self.unix_principals || self.verifier.is_some();
@@ -87,7 +89,7 @@ impl ServerBuilder {
             guesses: Guesses::new(guesses, epoch),
         });
         let authentication = authentication.map(Arc::new);
-        Ok(Server {
+        let server = Server {
             shared: Arc::new(Shared {
                 awake: AwakeClock::new(&self.config, epoch),
                 discover,
@@ -105,6 +107,7 @@ impl ServerBuilder {
                 handshakes: Default::default(),
                 policy: self.policy,
                 counters: Default::default(),
+                times,
                 listeners: Default::default(),
                 executions: Default::default(),
                 is_draining: Default::default(),
@@ -124,7 +127,9 @@ impl ServerBuilder {
                     .spawn_background
                     .unwrap_or_else(|| Box::new(|task| drop(tokio::spawn(task)))),
             }),
-        })
+        };
+        server.shared.watch_commits();
+        Ok(server)
     }
 
     /// The store keeps plain ids for as long as this server promises.

@@ -141,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // All but the one that may be answered later, like a call; and while it is not known who calls,
         // only what needs no caller.
         let passes = |method: &str| match method {
-            rpc::PING => true,
+            rpc::PING | rpc::HEALTH => true,
             rpc::RESOLVE => false,
             method => !is_held_back && method.starts_with("rpc."),
         };

@@ -23,7 +23,7 @@ impl Dispatcher<'_> {
     #[cold]
     pub(super) fn is_turned_away(&mut self, call: &Call<'_, '_>) -> bool {
         // A hello is looked into: it may bring a token.
-        let passes = [rpc::PING, rpc::AUTH, rpc::HELLO];
+        let passes = [rpc::PING, rpc::HEALTH, rpc::AUTH, rpc::HELLO];
         if passes.contains(&&*call.request.method) || self.is_admitted() {
             return false;
         }

@@ -36,6 +36,8 @@ impl Dispatcher<'_> {
     pub(super) fn protocol_method(&mut self, call: &Call<'_, '_>) {
         match &*call.request.method {
             rpc::PING => self.reply_without_params(call, br#""result":"pong""#),
+            rpc::HEALTH => self.health(call),
+            rpc::STATS => self.stats(call),
             rpc::DISCOVER => self.reply_without_params(call, &self.shared.discover),
             rpc::HELLO => {
                 self.scratch.said_hello = Some(call.request.dialect);
@@ -69,7 +71,7 @@ impl Dispatcher<'_> {
     }
 
     /// Answers with what `method` makes of the params.
-    fn answer<'a, P: Deserialize<'a>, T: Serialize>(
+    pub(super) fn answer<'a, P: Deserialize<'a>, T: Serialize>(
         &mut self,
         call: &Call<'_, 'a>,
         method: impl FnOnce(&mut Self, P) -> Result<T, ErrorObject>,
@@ -414,7 +416,7 @@ pub(super) fn encoded_result(value: &impl Serialize) -> Vec<u8> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoParams {}
+pub(super) struct NoParams {}
 
 /// The id of another call, as it was written.
 #[derive(Deserialize)]

@@ -55,7 +55,7 @@ impl Dispatcher<'_> {
                 execution::spawn(self.job(call, method, key, stage, work));
             }
             Ticket::Queue => {
-                let job = self.job(call, method, key, Stage::Queued, work);
+                let job = self.job(call, method, key, Stage::Queued(self.awake), work);
                 let lane = job.execution.lane;
                 self.shared.admission.enqueue(lane, job);
                 execution::spawn_runnable(self.shared);

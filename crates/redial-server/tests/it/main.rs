@@ -48,6 +48,7 @@ mod session_shares;
 mod sessions;
 mod shared_sessions;
 mod shutdown;
+mod sight;
 mod specification;
 mod strangers;
 #[cfg(feature = "tokens")]

@@ -1,0 +1,106 @@
+//! How long the executions of each method have taken that had to wait for something. Those that finish at
+//! once are not measured: reading the clock twice would cost them a tenth.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use redial_protocol::rpc;
+
+use crate::{router::Router, shared::Shared};
+
+/// How many of the slowest methods are named.
+const SLOWEST: usize = 10;
+
+/// Of each method, by its index.
+#[derive(Debug)]
+pub(crate) struct MethodTimes(Box<[Times]>);
+
+#[derive(Debug, Default)]
+struct Times {
+    count: AtomicU64,
+    total_us: AtomicU64,
+    max_us: AtomicU64,
+}
+
+impl MethodTimes {
+    pub(crate) fn new(methods: usize) -> Self {
+        Self((0..methods).map(|_| Times::default()).collect())
+    }
+
+    /// An execution of the method has held its run permit for so long.
+    pub(crate) fn record(&self, method: usize, took: Duration) {
+        let Some(times) = self.0.get(method) else {
+            return;
+        };
+        let micros = micros(took);
+        times.count.fetch_add(1, Relaxed);
+        times.total_us.fetch_add(micros, Relaxed);
+        times.max_us.fetch_max(micros, Relaxed);
+    }
+
+    /// The methods that take longest on average.
+    fn slowest(&self, router: &Router) -> Vec<rpc::MethodTimes> {
+        let methods = router.methods().iter().zip(&self.0);
+        let mut all: Vec<_> = methods
+            .filter_map(|(method, times)| {
+                let count = times.count.load(Relaxed);
+                let mean_us = times.total_us.load(Relaxed).checked_div(count)?;
+                Some(rpc::MethodTimes {
+                    method: method.name.to_string(),
+                    count,
+                    mean_us,
+                    max_us: times.max_us.load(Relaxed),
+                })
+            })
+            .collect();
+        all.sort_by(|one, other| {
+            let by_time = other.mean_us.cmp(&one.mean_us);
+            by_time.then_with(|| one.method.cmp(&other.method))
+        });
+        all.truncate(SLOWEST);
+        all
+    }
+}
+
+impl Shared {
+    /// All numbers, as they stand on the wire.
+    pub(crate) fn wire_stats(&self) -> rpc::ServerStats {
+        let stats = self.stats();
+        let refusals = stats.refusals.iter();
+        let refusals = refusals.map(|(code, count)| rpc::Refusals {
+            code: code.map_or(0, i32::from),
+            count,
+        });
+        rpc::ServerStats {
+            awake_ms: self.awake.millis(self.awake.now()),
+            started: stats.started,
+            finished: stats.finished,
+            timed_out: stats.timed_out,
+            joined: stats.joined,
+            replayed: stats.replayed,
+            refused: stats.refused,
+            refusals: refusals.collect(),
+            failed_handshakes: stats.failed_handshakes,
+            in_flight: stats.running as u64,
+            queued: stats.queued as u64,
+            dequeued: stats.dequeued,
+            queue_delay_us: micros(stats.queue_delay),
+            connections: stats.connections as u64,
+            sessions: stats.sessions as u64,
+            session_records: stats.session_records as u64,
+            session_bytes: stats.session_bytes as u64,
+            records: stats.records as u64,
+            record_bytes: stats.record_bytes as u64,
+            commits: stats.commits,
+            committed: stats.committed,
+            largest_commit: stats.largest_commit,
+            slowest: self.times.slowest(&self.router),
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
