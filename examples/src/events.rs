@@ -38,6 +38,10 @@ impl EventLog {
 }
 
 impl Observer for EventLog {
+    fn wants(&self, kind: EventKind) -> bool {
+        kind.is_of_attempt()
+    }
+
     fn observe(&self, event: &Event<'_>) {
         let line = Line {
             t_us: unix_us(),
@@ -80,6 +84,7 @@ fn name(kind: EventKind) -> &'static str {
         EventKind::Joined => "joined",
         EventKind::Replayed => "replayed",
         EventKind::Finished => "finished",
+        EventKind::TimedOut => "timed_out",
         EventKind::Refused(_) => "refused",
         EventKind::Replied => "replied",
         EventKind::RequestDropped => "request_dropped",

@@ -11,7 +11,7 @@ use crate::{
     connection::Connection,
     connections::{Registration, Standing},
     listener::Accept,
-    observe::EventKind,
+    observe::ConnectionSeen,
     outbox::Outbox,
     recovery,
     refusal::{self, ConnectionLimit},
@@ -39,13 +39,20 @@ pub(crate) trait Open<Io>: Clone + Send + Sync + 'static {
 pub(crate) struct Place {
     pub(crate) outbox: Arc<Outbox>,
     _registration: Registration,
+    /// Behind the registration, so that what sees the end sees the place free.
+    _seen: Option<ConnectionSeen>,
 }
 
 impl Place {
-    pub(crate) fn new(outbox: Arc<Outbox>, registration: Registration) -> Self {
+    pub(crate) fn new(
+        outbox: Arc<Outbox>,
+        registration: Registration,
+        seen: Option<ConnectionSeen>,
+    ) -> Self {
         Self {
             outbox,
             _registration: registration,
+            _seen: seen,
         }
     }
 }
@@ -186,11 +193,11 @@ impl Server {
             displaced.displace(&frame(&refusal::connection_displaced(limit)));
         }
         if displaced.is_some() || registration.is_none() {
-            let refused = EventKind::Refused(ErrorCode::OVERLOADED);
-            shared.emit(refused, Some(Id::NULL.raw()), 1, "");
+            shared.emit_refusal(ErrorCode::OVERLOADED, Id::NULL.raw(), None);
         }
         let registration = registration.ok_or_else(|| refusal::connections_full(limit))?;
-        Ok(Place::new(outbox, registration))
+        let seen = ConnectionSeen::open(shared, outbox.number(), caller);
+        Ok(Place::new(outbox, registration, seen))
     }
 }
 

@@ -55,7 +55,7 @@ pub struct ServerBuilder {
     config: Config,
     router: Router,
     faults: Option<Faults>,
-    observer: Option<Arc<dyn Observer>>,
+    observers: Vec<Arc<dyn Observer>>,
     disclosure: Arc<Disclosure>,
     exposes_failures: bool,
     unix_principals: bool,
@@ -339,13 +339,12 @@ impl ServerBuilder {
         }
     }
 
-    /// Calls the observer for whatever happens to each attempt.
+    /// Calls the observer for whatever happens: to attempts, connections, sessions, and in the store. May
+    /// be called for several observers.
     #[must_use]
-    pub fn observer(self, observer: impl Observer) -> Self {
-        Self {
-            observer: Some(Arc::new(observer)),
-            ..self
-        }
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
     }
 
     /// Asks callers for a token that shows who they are, unless their transport vouches for them: a

@@ -137,8 +137,8 @@ impl Dispatcher<'_> {
     }
 
     fn emit_rejection(&self, id: &str, error: &ErrorObject) {
-        self.shared
-            .emit(EventKind::Refused(error.code), Some(id), 1, "");
+        let from = (self.outbox.number(), self.caller);
+        self.shared.emit_refusal(error.code, id, Some(from));
     }
 
     fn request(&mut self, request: &Request<'_>, batch: Option<BatchEntry<'_>>) {
@@ -147,6 +147,9 @@ impl Dispatcher<'_> {
             request,
             verdict: Verdict::default(),
             batch,
+            caller: self.caller,
+            connection: self.outbox,
+            is_observed: !self.shared.observers.is_empty(),
         };
         if let Some(verdict) = self.shared.faults.judge(&request.method) {
             call.verdict = verdict;
@@ -416,7 +419,7 @@ impl Dispatcher<'_> {
             return;
         };
         if call.batch.is_none() && call.verdict.leaves_reply_alone() {
-            call.emit(self.shared, EventKind::Replied);
+            call.observe_end(self.shared, EventKind::Replied, outcome, Duration::ZERO);
             write_framed_reply(self.out, call.request.dialect, id.raw(), outcome, kind);
         } else {
             let method = call.request.method.as_ref().into();

@@ -15,7 +15,7 @@ use crate::{
     admission::{Lane, Taken},
     clock::{self, CoarseClock},
     handler::{Completion, HandlerFuture},
-    observe::EventKind,
+    observe::{Event, EventKind, Seen, error_of},
     panics, refusal,
     router::Registered,
     shared::Shared,
@@ -61,6 +61,12 @@ pub(crate) struct Execution {
     /// When the caller of that attempt stops waiting.
     pub(crate) deadline: Option<Instant>,
     pub(crate) stage: Stage,
+    /// How long it was queued.
+    pub(crate) queued: Duration,
+    /// When its handler started, where something observes that.
+    pub(crate) started: Option<Instant>,
+    /// What observers hear of it, if there are any and nothing waits for it.
+    pub(crate) seen: Option<Box<Seen>>,
 }
 
 /// A call whose handler a crash has interrupted, and which may run again.
@@ -88,7 +94,9 @@ pub(crate) fn spawn(mut job: Job) {
     if let Stage::Queued(since) = job.execution.stage {
         let shared = &job.execution.shared;
         let now = shared.awake.now();
-        shared.counters.count_dequeued(now.saturating_duration_since(since));
+        let queued = now.saturating_duration_since(since);
+        shared.counters.count_dequeued(queued);
+        job.execution.queued = queued;
         job.execution.stage = Stage::Admitted(now);
     }
     let tracker = job.execution.shared.executions.clone();
@@ -161,6 +169,7 @@ impl Execution {
                 StartCheck::Expired(joined) => return Err(NotStarted::Expired(joined)),
                 StartCheck::Cancelled => return Err(NotStarted::Cancelled),
             }
+            self.started = self.shared.clock_if_observed();
             self.emit(EventKind::Started);
             self.stage = Stage::Started(since);
         }
@@ -218,11 +227,11 @@ impl Execution {
 
     /// The handler has finished: records the outcome and answers all waiters.
     pub(crate) fn complete(&mut self, completion: Completion) {
-        self.emit(EventKind::Finished);
         let Completion {
             mut outcome,
             is_recorded,
         } = completion;
+        self.emit_finished(&outcome);
         let key = self.key.as_ref();
         let joined = self
             .shared
@@ -274,9 +283,33 @@ impl Execution {
     }
 
     fn emit(&self, kind: EventKind) {
-        match &self.origin {
-            Some(origin) => origin.emit(&self.shared, kind),
-            None => self.shared.emit(kind, None, 1, &self.method().name),
+        self.shared.emit(kind, || self.event(kind));
+    }
+
+    fn emit_finished(&self, outcome: &[u8]) {
+        let kind = EventKind::Finished;
+        let ran = |started| clock::now().saturating_duration_since(started);
+        self.shared.emit(kind, || Event {
+            error: error_of(outcome),
+            ran: self.started.map_or(Duration::ZERO, ran),
+            ..self.event(kind)
+        });
+    }
+
+    fn event(&self, kind: EventKind) -> Event<'_> {
+        let event = match (&self.origin, &self.seen) {
+            (Some(origin), _) => origin.event(kind),
+            (None, seen) => Event {
+                attempt: 1,
+                method: &self.method().name,
+                ..seen
+                    .as_ref()
+                    .map_or_else(|| Event::of(kind), |seen| seen.event(kind))
+            },
+        };
+        Event {
+            queued: self.queued,
+            ..event
         }
     }
 }

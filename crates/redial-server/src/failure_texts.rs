@@ -40,7 +40,7 @@ pub(crate) struct Disclosure {
 
 pub(crate) struct Settings {
     pub(crate) exposes: bool,
-    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
     /// Makes the references of two servers differ.
     pub(crate) seed: u64,
 }
@@ -104,10 +104,12 @@ impl FailureTexts {
             is_panic,
         };
         // In the middle of a call a panic would take its outcome along.
-        let _: Result<(), String> = panics::catch(|| match &settings.observer {
-            Some(observer) => observer.observe_hidden(&failure),
-            None => failure.print(),
-        });
+        for observer in &settings.observers {
+            let _: Result<(), String> = panics::catch(|| observer.observe_hidden(&failure));
+        }
+        if settings.observers.is_empty() {
+            failure.print();
+        }
         Some(reference)
     }
 }

@@ -1,7 +1,11 @@
 //! How a server begins where the one before it on the same store has ended: every session and every
 //! record comes back, and calls that may be run again are.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redial_protocol::{CallKey, SessionCall, SessionId};
 
@@ -203,6 +207,9 @@ fn resume_call(shared: &Arc<Shared>, call: InterruptedCall) {
         origin: None,
         deadline: None,
         stage: Stage::Started(shared.awake.now()),
+        queued: Duration::ZERO,
+        started: shared.clock_if_observed(),
+        seen: None,
     };
     let mut context = Context::new(1, None, None, None);
     if let Some(key) = &execution.key {

@@ -23,7 +23,6 @@ use crate::{
     exposure::Exposure,
     listener::{Listener, ListenerKind},
     meter::Meter,
-    observe::EventKind,
     peer::Peer,
     refusal,
     send_buffer::SendBuffer,
@@ -186,8 +185,7 @@ impl Server {
         Io: AsyncRead + AsyncWrite + Unpin,
     {
         let error = refusal::nameless_certificate();
-        let (kind, id) = (EventKind::Refused(error.code), Id::NULL.raw());
-        self.shared.emit(kind, Some(id), 1, "");
+        self.shared.emit_refusal(error.code, Id::NULL.raw(), None);
         self.shared.goodbyes.say(stream, &frame(&error)).await;
     }
 }
@@ -259,7 +257,7 @@ mod tests {
                 let newcomer = (&peer, Standing::Stranger);
                 let (registration, _) =
                     Connections::default().open(&outbox, newcomer, 10, &server.shared.awake);
-                let place = Place::new(outbox, registration.unwrap());
+                let place = Place::new(outbox, registration.unwrap(), None);
                 let shaken = shake_hands(&tls, &server, io, (&peer, &place)).await;
                 let took = clock::now() - begun;
                 shaken.map(|_| took.as_millis() as u64)

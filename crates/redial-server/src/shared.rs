@@ -15,20 +15,22 @@ use std::{
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::{ErrorObject, Principal, SessionCall};
+use redial_protocol::{ErrorCode, ErrorObject, Principal, SessionCall};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
     auth::Authentication,
     awake::AwakeClock,
+    caller::Caller,
+    clock,
     config::Config,
     connections::Connections,
     execution::{self, InterruptedCall, Job},
     fault::Faults,
     goodbye::Goodbyes,
     method_times::MethodTimes,
-    observe::{Event, EventKind, Observer},
+    observe::{Event, EventKind, Observers},
     outbox::Outbox,
     panics, refusal,
     router::Router,
@@ -47,6 +49,9 @@ const NOTING: Duration = Duration::from_millis(16);
 
 /// How seldom a full table has a look at all connections, and a full queue at all its calls.
 const LOOK_EVERY: Duration = Duration::from_millis(16);
+
+/// How often observers get the numbers of all that is held: it looks at every session.
+const STATS_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after its end a record may still take room.
 pub(crate) const ROOM_LAG: Duration = NOTING.saturating_add(LOOK_EVERY);
@@ -69,7 +74,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     /// The outcome of `rpc.discover`.
     pub(crate) discover: Vec<u8>,
-    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) observers: Observers,
     /// Whether who connects to a Unix socket is a principal.
     pub(crate) unix_principals: bool,
     /// Says whose a token is, if the server asks for tokens.
@@ -121,24 +126,42 @@ impl Shared {
         self.config.connection_age(rng.random())
     }
 
-    /// Counts what happened to an attempt, and lets the observer know.
-    pub(crate) fn emit(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
+    /// Counts what happened, and lets the observers know.
+    pub(crate) fn emit<'e>(&self, kind: EventKind, event: impl FnOnce() -> Event<'e>) {
         self.counters.count(kind);
-        self.observe(kind, id, attempt, method);
+        self.observe(kind, event);
     }
 
     /// As [`emit`](Self::emit), for what is counted elsewhere.
     #[inline]
-    pub(crate) fn observe(&self, kind: EventKind, id: Option<&str>, attempt: u32, method: &str) {
-        if let Some(observer) = &self.observer {
-            let event = Event {
-                kind,
-                id,
-                attempt,
-                method,
-            };
-            notify(&**observer, &event);
+    pub(crate) fn observe<'e>(&self, kind: EventKind, event: impl FnOnce() -> Event<'e>) {
+        if self.observers.want(kind) {
+            self.observers.notify(&event());
         }
+    }
+
+    /// What time it is, where something observes how long handlers take.
+    #[inline]
+    pub(crate) fn clock_if_observed(&self) -> Option<Instant> {
+        self.observers.want(EventKind::Finished).then(clock::now)
+    }
+
+    /// A refusal of what was no request, or not even that: of this caller, if it is known.
+    pub(crate) fn emit_refusal(
+        &self,
+        code: ErrorCode,
+        id: &str,
+        connection: Option<(u64, &Caller)>,
+    ) {
+        let kind = EventKind::Refused(code);
+        self.emit(kind, || Event {
+            id: Some(id),
+            attempt: 1,
+            connection: connection.map(|(number, _)| number),
+            peer: connection.and_then(|(_, caller)| caller.address),
+            principal: connection.and_then(|(_, caller)| caller.principal()),
+            ..Event::of(kind)
+        });
     }
 
     /// Records an outcome, or forgets the call if it had no effect. Returns the waiters that have
@@ -204,6 +227,8 @@ impl Shared {
         store.watch_commits(Box::new(move |steps| {
             if let Some(shared) = shared.upgrade() {
                 shared.counters.count_commit(steps);
+                let kind = EventKind::Committed { steps };
+                shared.observe(kind, || Event::of(kind));
             }
         }));
     }
@@ -306,6 +331,13 @@ impl Shared {
     /// Lets the store know which sessions are forgotten by now.
     pub(crate) fn forget_sessions(&self) {
         let forgotten = self.table.sessions.take_forgotten();
+        for Forgotten { id, .. } in &forgotten {
+            let kind = EventKind::SessionEnded;
+            self.observe(kind, || Event {
+                session: Some(*id),
+                ..Event::of(kind)
+            });
+        }
         let Some(store) = &self.store else {
             return;
         };
@@ -340,7 +372,7 @@ impl Shared {
         (self.spawn_background)(Box::pin(async move {
             let _sweeping = sweeping;
             // What wakes this task has looked at all sockets before, and no sooner than this.
-            let mut looked = now + period;
+            let (mut looked, mut next_stats) = (now + period, now);
             loop {
                 tokio::time::sleep(period).await;
                 let Some(shared) = shared.upgrade() else {
@@ -351,17 +383,15 @@ impl Shared {
                 while shared.sweep(looked) > 0 {
                     tokio::task::yield_now().await;
                 }
-                looked = shared.awake.now() + period;
+                let now = shared.awake.now();
+                looked = now + period;
+                if next_stats <= now && !shared.observers.is_empty() {
+                    next_stats = now + STATS_EVERY;
+                    shared.observers.notify_stats(&shared.stats());
+                }
             }
         }));
     }
-}
-
-/// Out of line, since most servers have no observer. In the middle of a call a panic would take its
-/// outcome, its permit and its waiters along.
-#[inline(never)]
-fn notify(observer: &dyn Observer, event: &Event<'_>) {
-    let _: Result<(), String> = panics::catch(|| observer.observe(event));
 }
 
 /// If the runtime that sweeps ends, the next connection on another one starts anew.

@@ -13,7 +13,7 @@ use crate::{
     batch::BatchSlot,
     fault::{ReplyFault, Verdict},
     never::{self, Refusal},
-    observe::EventKind,
+    observe::{Event, EventKind, Seen, error_of},
     outbox::ReplyPermit,
     refusal,
     shared::Shared,
@@ -36,6 +36,8 @@ pub(crate) struct Waiter {
     pub(crate) kind: ReplyKind,
     /// The call of a session that it asks about (`rpc.resolve`).
     pub(crate) asks_about: Option<SessionCall>,
+    /// What observers hear of it, where there are any.
+    pub(crate) seen: Option<Box<Seen>>,
 }
 
 impl TableWaiter for Waiter {
@@ -156,7 +158,17 @@ impl Waiter {
     }
 
     pub(crate) fn emit(&self, shared: &Shared, kind: EventKind) {
-        shared.emit(kind, Some(&self.id), self.attempt, &self.method);
+        shared.emit(kind, || self.event(kind));
+    }
+
+    pub(crate) fn event(&self, kind: EventKind) -> Event<'_> {
+        let seen = self.seen.as_ref();
+        Event {
+            id: Some(&self.id),
+            attempt: self.attempt,
+            method: &self.method,
+            ..seen.map_or_else(|| Event::of(kind), |seen| seen.event(kind))
+        }
     }
 
     fn key(&self) -> Option<CallKey> {
@@ -196,7 +208,10 @@ impl Waiter {
     }
 
     fn send(self, shared: &Shared, outcome: &[u8]) {
-        self.emit(shared, EventKind::Replied);
+        shared.observe(EventKind::Replied, || Event {
+            error: error_of(outcome),
+            ..self.event(EventKind::Replied)
+        });
         let Some(slot) = self.batch else {
             return self.permit.outbox().send(|out| {
                 write_framed_reply(out, self.dialect, &self.id, outcome, self.kind);

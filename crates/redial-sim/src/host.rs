@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use redial_server::{Abort, Context, Event as ServerEvent, FaultRule, Faults, Observer, Server};
+use redial_server::{
+    Abort, Context, Event as ServerEvent, EventKind, FaultRule, Faults, Observer, Server,
+};
 use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
 
@@ -359,6 +361,10 @@ struct JournalObserver {
 }
 
 impl Observer for JournalObserver {
+    fn wants(&self, kind: EventKind) -> bool {
+        kind.is_of_attempt()
+    }
+
     fn observe(&self, event: &ServerEvent<'_>) {
         self.journal.note(Event::Server {
             life: self.life,

@@ -16,6 +16,7 @@ use crate::{
     fault::Faults,
     guesses::Guesses,
     method_times::MethodTimes,
+    observe::Observers,
     recovery,
     router::MethodBody,
     server::Server,
@@ -48,7 +49,7 @@ impl ServerBuilder {
         };
         self.disclosure.settle(Settings {
             exposes: self.exposes_failures,
-            observer: self.observer.clone(),
+            observers: self.observers.clone(),
             // Of its own stream, so that the ids of sessions are those that they were.
             seed: {
                 let mut own = rng.clone();
@@ -79,6 +80,8 @@ impl ServerBuilder {
         let limits = self.config.admission_limits();
         let methods = self.router.methods().iter();
         let max_running_of = methods.map(|method| method.limits.max_running.unwrap_or(usize::MAX));
+        let names = self.router.methods().iter().map(|method| &*method.name);
+        let observers = Observers::new(self.observers, &names.collect::<Vec<_>>());
         let times = MethodTimes::new(self.router.methods().len());
         let admission = Admission::new(limits, max_running_of.collect());
         self.config.fit_to_frame(&mut discover);
@@ -100,7 +103,7 @@ impl ServerBuilder {
                 admission,
                 config: self.config,
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
-                observer: self.observer,
+                observers,
                 unix_principals,
                 authentication,
                 #[cfg(feature = "tls")]

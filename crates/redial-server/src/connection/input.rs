@@ -12,7 +12,7 @@ use redial_protocol::{ErrorObject, FrameDecoder, Id, Incoming, rpc};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, HeldFrame, Phase};
-use crate::{dispatch::Dispatcher, observe::EventKind, refusal, waiter::write_unasked_error};
+use crate::{dispatch::Dispatcher, refusal, waiter::write_unasked_error};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -213,8 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Sends an error after which the stream can't go on, and closes the connection.
     pub(super) fn on_protocol_error(&mut self, error: &ErrorObject) {
         write_unasked_error(self.out.open(), error);
-        let (kind, id) = (EventKind::Refused(error.code), Id::NULL.raw());
-        self.shared.emit(kind, Some(id), 1, "");
+        let from = (self.outbox.number(), &self.caller);
+        (self.shared).emit_refusal(error.code, Id::NULL.raw(), Some(from));
         self.frame_since = None;
         self.phase = Phase::Closing;
     }

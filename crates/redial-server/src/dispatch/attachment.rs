@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Instant};
 use redial_protocol::{Principal, SessionId};
 
 use crate::{
-    caller::Caller, origin::Origin, shared::Shared, store::Acknowledged, table::Session,
+    caller::Caller,
+    observe::{Event, EventKind},
+    origin::Origin,
+    shared::Shared,
+    store::Acknowledged,
+    table::Session,
     waiter::Waiter,
 };
 
@@ -25,7 +30,15 @@ impl Attachment {
         let (sessions, owner) = (&shared.table.sessions, caller.principal());
         let session = sessions.open(&caller.peer(), owner, now, &mut waiters);
         shared.refuse_forgotten(waiters);
-        Some(Self::new(shared, session?))
+        let session = session?;
+        let kind = EventKind::SessionOpened;
+        shared.observe(kind, || Event {
+            peer: caller.address,
+            principal: caller.principal(),
+            session: Some(session.id()),
+            ..Event::of(kind)
+        });
+        Some(Self::new(shared, session))
     }
 
     /// Attaches to a session that exists and belongs to this owner.

@@ -1,15 +1,18 @@
 //! One request on its way through the server, with all that has been decided about it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use redial_protocol::{CallKey, Id, Request};
+use redial_protocol::{CallKey, Id, Request, SessionId};
 
 use crate::{
     batch::{BatchAnswer, BatchSlot},
     caller::Caller,
     context::Context,
     fault::Verdict,
-    observe::EventKind,
+    observe::{Event, EventKind, Seen, error_of},
     outbox::{Outbox, ReplyPermit},
     shared::Shared,
     table::TableKey,
@@ -22,6 +25,10 @@ pub(super) struct Call<'r, 'a> {
     pub(super) deadline: Option<Instant>,
     pub(super) verdict: Verdict,
     pub(super) batch: Option<BatchEntry<'r>>,
+    pub(super) caller: &'r Caller,
+    pub(super) connection: &'r Outbox,
+    /// Whether the server has observers.
+    pub(super) is_observed: bool,
 }
 
 /// Which entry of which batch a request is.
@@ -54,6 +61,32 @@ impl Call<'_, '_> {
             verdict: self.verdict,
             kind,
             asks_about: None,
+            seen: self.seen(),
+        }
+    }
+
+    /// What observers hear of it when its request is gone, if there are any.
+    #[inline]
+    pub(super) fn seen(&self) -> Option<Box<Seen>> {
+        self.is_observed.then(|| self.make_seen())
+    }
+
+    #[cold]
+    fn make_seen(&self) -> Box<Seen> {
+        Box::new(Seen {
+            connection: Some(self.connection.number()),
+            peer: self.caller.address,
+            known: self.caller.known().cloned(),
+            session: self.session(),
+            traceparent: self.request.meta.traceparent.as_deref().map(Into::into),
+        })
+    }
+
+    /// The session that it belongs to.
+    fn session(&self) -> Option<SessionId> {
+        match self.key()? {
+            CallKey::Session(named) => Some(named.session),
+            _ => None,
         }
     }
 
@@ -93,8 +126,39 @@ impl Call<'_, '_> {
     }
 
     /// As [`emit`](Self::emit), for what is counted elsewhere.
+    #[inline]
     pub(super) fn observe(&self, shared: &Shared, kind: EventKind) {
-        let id = self.request.id.map(|id| id.raw());
-        shared.observe(kind, id, self.request.meta.attempt, &self.request.method);
+        shared.observe(kind, || self.event(kind));
+    }
+
+    /// The same for what ends with an outcome.
+    #[inline]
+    pub(super) fn observe_end(
+        &self,
+        shared: &Shared,
+        kind: EventKind,
+        outcome: &[u8],
+        ran: Duration,
+    ) {
+        shared.observe(kind, || Event {
+            error: error_of(outcome),
+            ran,
+            ..self.event(kind)
+        });
+    }
+
+    #[cold]
+    fn event(&self, kind: EventKind) -> Event<'_> {
+        Event {
+            id: self.request.id.map(|id| id.raw()),
+            attempt: self.request.meta.attempt,
+            method: &self.request.method,
+            connection: Some(self.connection.number()),
+            peer: self.caller.address,
+            principal: self.caller.principal(),
+            session: self.session(),
+            traceparent: self.request.meta.traceparent.as_deref(),
+            ..Event::of(kind)
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Running an admitted call: in place if possible, otherwise on a task of its own.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redial_protocol::ErrorObject;
 
@@ -118,7 +121,8 @@ impl Dispatcher<'_> {
         call.observe(self.shared, EventKind::Started);
         self.scratch.has_stored = true;
         let stage = Stage::Started(self.awake);
-        let job = self.job(call, method, key, stage, work);
+        let mut job = self.job(call, method, key, stage, work);
+        job.execution.started = self.shared.clock_if_observed();
         match job.work {
             Work::Transaction {
                 transaction,
@@ -143,13 +147,19 @@ impl Dispatcher<'_> {
             self.refuse_all(call, method, joined, &Ticket::Run, &error);
             return;
         }
+        let started = self.shared.clock_if_observed();
         match self.first_poll(call, method, handler, key.as_ref()) {
             FirstPoll::Ready { is_recorded } => {
+                if let Some(started) = started {
+                    self.observe_finished(call, started);
+                }
                 self.finish_in_place(call, method, key, is_recorded);
             }
             FirstPoll::Pending(future) => {
                 let (stage, work) = (Stage::Started(self.awake), Work::Handler(future));
-                execution::spawn(self.job(call, method, key, stage, work));
+                let mut job = self.job(call, method, key, stage, work);
+                job.execution.started = started;
+                execution::spawn(job);
             }
             FirstPoll::NotStarted(error) => {
                 let error = refusal::of_method(&call.request.method, *error);
@@ -188,6 +198,13 @@ impl Dispatcher<'_> {
         )
     }
 
+    /// Out of line, since most servers have no observer.
+    #[cold]
+    fn observe_finished(&self, call: &Call<'_, '_>, started: Instant) {
+        let ran = clock::now().saturating_duration_since(started);
+        call.observe_end(self.shared, EventKind::Finished, &self.scratch.outcome, ran);
+    }
+
     fn finish_in_place(
         &mut self,
         call: &Call<'_, '_>,
@@ -196,7 +213,6 @@ impl Dispatcher<'_> {
         is_recorded: bool,
     ) {
         self.scratch.tally.finished += 1;
-        call.observe(self.shared, EventKind::Finished);
         match key {
             Some(TableKey::Session(session, number)) if is_recorded => {
                 self.shared.config.fit_to_frame(&mut self.scratch.outcome);
@@ -247,6 +263,7 @@ impl Dispatcher<'_> {
         } else {
             Some(call.waiter(self.outbox, name, ReplyKind::Reply))
         };
+        let has_origin = origin.is_some();
         let delay = call.verdict.delay_execution;
         Job {
             execution: Execution {
@@ -256,6 +273,9 @@ impl Dispatcher<'_> {
                 origin,
                 deadline: call.deadline,
                 stage,
+                queued: Duration::ZERO,
+                started: None,
+                seen: if has_origin { None } else { call.seen() },
             },
             work,
             delay: delay.filter(|_| !matches!(stage, Stage::Started(_))),

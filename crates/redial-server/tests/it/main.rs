@@ -33,6 +33,7 @@ mod leases;
 mod metadata;
 mod nested;
 mod not_executed;
+mod observed;
 mod one_read;
 mod one_write;
 mod overload;

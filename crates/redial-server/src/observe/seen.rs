@@ -1,0 +1,102 @@
+//! What the events of something say that goes on when its request is gone: an attempt that is answered
+//! later, a connection. Made only where something observes.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use redial_protocol::{ErrorCode, SessionId};
+
+use super::{Event, EventKind};
+use crate::{
+    caller::{Caller, Known},
+    shared::Shared,
+};
+
+/// Of an attempt that is answered later.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) connection: Option<u64>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) known: Option<Arc<Known>>,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) traceparent: Option<Box<str>>,
+}
+
+impl Seen {
+    /// An event of the attempt, without the attempt's own name.
+    pub(crate) fn event(&self, kind: EventKind) -> Event<'_> {
+        Event {
+            connection: self.connection,
+            peer: self.peer,
+            principal: self
+                .known
+                .as_ref()
+                .and_then(|known| known.principal.as_ref()),
+            session: self.session,
+            traceparent: self.traceparent.as_deref(),
+            ..Event::of(kind)
+        }
+    }
+}
+
+/// Of a connection: its end is seen when this is dropped.
+pub(crate) struct ConnectionSeen {
+    shared: Arc<Shared>,
+    seen: Seen,
+}
+
+impl ConnectionSeen {
+    /// The connection has its place.
+    pub(crate) fn open(shared: &Arc<Shared>, number: u64, caller: &Caller) -> Option<Self> {
+        if shared.observers.is_empty() {
+            return None;
+        }
+        let seen = Seen {
+            connection: Some(number),
+            peer: caller.address,
+            known: caller.known().cloned(),
+            ..Seen::default()
+        };
+        let kind = EventKind::ConnectionOpened;
+        shared.observe(kind, || seen.event(kind));
+        Some(Self {
+            shared: Arc::clone(shared),
+            seen,
+        })
+    }
+}
+
+impl Drop for ConnectionSeen {
+    fn drop(&mut self) {
+        let kind = EventKind::ConnectionClosed;
+        self.shared.observe(kind, || self.seen.event(kind));
+    }
+}
+
+/// The code of an outcome that is an error, as it was encoded.
+pub(crate) fn error_of(outcome: &[u8]) -> Option<ErrorCode> {
+    let rest = outcome.strip_prefix(br#""error":{"code":"#)?;
+    let is_of_number = |byte: &u8| byte.is_ascii_digit() || *byte == b'-';
+    let end = rest.iter().position(|byte| !is_of_number(byte))?;
+    let number: i32 = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+    Some(number.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use redial_protocol::{ErrorObject, encode_error, encode_result};
+
+    use super::*;
+
+    /// Kind: an outcome that is taken for another. Instance: a result whose text begins as an error does.
+    #[test]
+    fn the_code_of_an_outcome_is_that_which_it_was_encoded_with() {
+        for code in [-32000, -32603, 7, 0, i32::MIN, i32::MAX] {
+            let mut outcome = Vec::new();
+            encode_error(&mut outcome, &ErrorObject::raised(code.into(), "why"));
+            assert_eq!(error_of(&outcome), Some(code.into()));
+        }
+        let mut outcome = Vec::new();
+        encode_result(&mut outcome, &r#""error":{"code":7}"#).unwrap();
+        assert_eq!(error_of(&outcome), None);
+    }
+}
