@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     caller::Caller,
     connection::Connection,
+    connection_seen::ConnectionSeen,
     connections::{Registration, Standing},
     listener::Accept,
-    observe::ConnectionSeen,
     outbox::Outbox,
     recovery,
     refusal::{self, ConnectionLimit},

@@ -8,7 +8,7 @@ use std::{
 
 use redial_protocol::rpc;
 
-use crate::{router::Router, shared::Shared};
+use crate::router::Router;
 
 /// How many of the slowest methods are named.
 const SLOWEST: usize = 10;
@@ -41,7 +41,7 @@ impl MethodTimes {
     }
 
     /// The methods that take longest on average.
-    fn slowest(&self, router: &Router) -> Vec<rpc::MethodTimes> {
+    pub(crate) fn slowest(&self, router: &Router) -> Vec<rpc::MethodTimes> {
         let methods = router.methods().iter().zip(&self.0);
         let mut all: Vec<_> = methods
             .filter_map(|(method, times)| {
@@ -64,43 +64,7 @@ impl MethodTimes {
     }
 }
 
-impl Shared {
-    /// All numbers, as they stand on the wire.
-    pub(crate) fn wire_stats(&self) -> rpc::ServerStats {
-        let stats = self.stats();
-        let refusals = stats.refusals.iter();
-        let refusals = refusals.map(|(code, count)| rpc::Refusals {
-            code: code.map_or(0, i32::from),
-            count,
-        });
-        rpc::ServerStats {
-            awake_ms: self.awake.millis(self.awake.now()),
-            started: stats.started,
-            finished: stats.finished,
-            timed_out: stats.timed_out,
-            joined: stats.joined,
-            replayed: stats.replayed,
-            refused: stats.refused,
-            refusals: refusals.collect(),
-            failed_handshakes: stats.failed_handshakes,
-            in_flight: stats.running as u64,
-            queued: stats.queued as u64,
-            dequeued: stats.dequeued,
-            queue_delay_us: micros(stats.queue_delay),
-            connections: stats.connections as u64,
-            sessions: stats.sessions as u64,
-            session_records: stats.session_records as u64,
-            session_bytes: stats.session_bytes as u64,
-            records: stats.records as u64,
-            record_bytes: stats.record_bytes as u64,
-            commits: stats.commits,
-            committed: stats.committed,
-            largest_commit: stats.largest_commit,
-            slowest: self.times.slowest(&self.router),
-        }
-    }
-}
-
-fn micros(time: Duration) -> u64 {
+/// In whole microseconds.
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -12,7 +12,7 @@ use redial_protocol::{ErrorCode, Principal, SessionId};
 pub use self::hidden::HiddenFailure;
 pub(crate) use self::{
     observers::Observers,
-    seen::{ConnectionSeen, Seen, error_of},
+    seen::{Seen, error_of},
 };
 use crate::stats::Stats;
 

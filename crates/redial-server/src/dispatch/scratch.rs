@@ -7,8 +7,8 @@ use redial_protocol::{Dialect, RequestReader, SessionId, rpc::KnownCalls};
 
 use super::{attachment::Attachment, deferred::DeferredRecord, lookup::Lookups, permit::Permits};
 use crate::{
-    caller::Caller, clock, clock::CoarseClock, gate::Gate, handler::FutureSlot, peer::Peer,
-    shared::Shared, stats::Tally, table::Session, waiter::Waiter,
+    caller::Caller, clock, clock::CoarseClock, counters::Tally, gate::Gate, handler::FutureSlot,
+    peer::Peer, shared::Shared, table::Session, waiter::Waiter,
 };
 
 /// What has gathered during a read is given out by [`end_read`](Self::end_read).

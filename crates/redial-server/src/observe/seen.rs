@@ -1,15 +1,12 @@
-//! What the events of something say that goes on when its request is gone: an attempt that is answered
-//! later, a connection. Made only where something observes.
+//! What the events of an attempt say that is answered when its request is gone. Made only where something
+//! observes.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use redial_protocol::{ErrorCode, SessionId};
 
 use super::{Event, EventKind};
-use crate::{
-    caller::{Caller, Known},
-    shared::Shared,
-};
+use crate::caller::Known;
 
 /// Of an attempt that is answered later.
 #[derive(Clone, Debug, Default)]
@@ -35,40 +32,6 @@ impl Seen {
             traceparent: self.traceparent.as_deref(),
             ..Event::of(kind)
         }
-    }
-}
-
-/// Of a connection: its end is seen when this is dropped.
-pub(crate) struct ConnectionSeen {
-    shared: Arc<Shared>,
-    seen: Seen,
-}
-
-impl ConnectionSeen {
-    /// The connection has its place.
-    pub(crate) fn open(shared: &Arc<Shared>, number: u64, caller: &Caller) -> Option<Self> {
-        if shared.observers.is_empty() {
-            return None;
-        }
-        let seen = Seen {
-            connection: Some(number),
-            peer: caller.address,
-            known: caller.known().cloned(),
-            ..Seen::default()
-        };
-        let kind = EventKind::ConnectionOpened;
-        shared.observe(kind, || seen.event(kind));
-        Some(Self {
-            shared: Arc::clone(shared),
-            seen,
-        })
-    }
-}
-
-impl Drop for ConnectionSeen {
-    fn drop(&mut self) {
-        let kind = EventKind::ConnectionClosed;
-        self.shared.observe(kind, || self.seen.event(kind));
     }
 }
 
