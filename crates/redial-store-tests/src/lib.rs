@@ -14,6 +14,8 @@ mod in_memory;
 pub mod model;
 pub mod pgbouncer;
 pub mod postgres;
+mod processes;
+pub mod replicas;
 
 pub use in_memory::{InMemoryRig, InMemoryStore};
 

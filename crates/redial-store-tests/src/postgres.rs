@@ -18,6 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::processes;
+
 /// Where distributions put the binaries, beside `PATH`.
 const FOLDERS: &str = "/usr/lib/postgresql";
 
@@ -164,6 +166,15 @@ impl Cluster {
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.keeper.is_some()
+    }
+
+    /// The processor time that it has taken so far, if it is one of its own.
+    #[must_use]
+    pub fn cpu(&self) -> Option<Duration> {
+        let file = self.sockets()?.join("data/postmaster.pid");
+        let file = fs::read_to_string(file).ok()?;
+        let server = file.lines().next()?.trim().parse().ok()?;
+        Some(processes::cpu(server))
     }
 
     /// The folder of its socket, if it is one of its own.
