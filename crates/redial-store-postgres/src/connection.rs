@@ -136,9 +136,22 @@ impl Connection {
         self.is_in_transaction = true;
     }
 
+    /// To be set when a transaction has ended.
+    pub(crate) fn left(&mut self) {
+        self.is_in_transaction = false;
+    }
+
     pub(crate) async fn roll_back(&mut self) -> Result<(), Trouble> {
         let rolled_back = self.batch_execute("ROLLBACK").await;
         rolled_back.map_err(|error| Trouble::of(&error))?;
+        self.is_in_transaction = false;
+        Ok(())
+    }
+
+    /// Of a transaction in which nothing was changed.
+    pub(crate) async fn commit(&mut self) -> Result<(), Trouble> {
+        let committed = self.batch_execute("COMMIT").await;
+        committed.map_err(|error| Trouble::of(&error))?;
         self.is_in_transaction = false;
         Ok(())
     }

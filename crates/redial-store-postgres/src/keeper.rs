@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use crate::{
     connection::{Connection, Typed},
     error::Trouble,
-    open::NEW_EPOCH,
+    open::new_epoch,
     patience::Patience,
     record::acknowledged,
     schema::SLOTS,
@@ -121,18 +121,16 @@ async fn sweep(shared: &Shared) {
 
 impl Shared {
     async fn renew(&self) -> Result<(), Trouble> {
-        let connection = self.connection().await?;
+        let mut connection = self.connection().await?;
         let lease = self.options.server_lease.as_secs_f64();
         let epoch = self.epoch();
         let renewed: [Typed<'_>; 2] = [(&epoch, Type::INT8), (&lease, Type::FLOAT8)];
         if connection.change(RENEW, &renewed).await? == 0 {
             // It was lost, and so is what this server had started in it.
-            let row = connection
-                .rows(NEW_EPOCH, &[(&lease, Type::FLOAT8)])
-                .await?;
-            if let Some(row) = row.first() {
-                self.set_epoch(row.get(0));
-            }
+            connection.enter();
+            let epoch = new_epoch(&connection, &self.style, lease).await;
+            self.set_epoch(epoch.map_err(|error| Trouble::of(&error))?);
+            connection.left();
         }
         let held = self.sessions.held();
         let age = self.touched_every();

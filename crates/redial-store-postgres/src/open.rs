@@ -1,7 +1,7 @@
 //! How a database is opened: the pool, the schema, and an epoch for this server.
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
-use tokio_postgres::{Config, NoTls, types::Type};
+use tokio_postgres::{Client, Config, Error, NoTls, types::Type};
 
 use crate::{
     connection::Style, error::OpenError, options::PostgresOptions, schema::migrate, store::Shared,
@@ -61,13 +61,25 @@ pub(crate) async fn open(pool: Pool, options: PostgresOptions) -> Result<Shared,
     let table = migrate(&connection, options.migration.as_deref()).await?;
     let style = Style::of(&connection, options.server_lease).await?;
     let lease = options.server_lease.as_secs_f64();
-    let row = connection
-        .query_typed_one(NEW_EPOCH, &[(&lease, Type::FLOAT8)])
-        .await?;
+    let epoch = new_epoch(&connection, &style, lease).await?;
     drop(connection);
-    Ok(Shared::new(pool, style, options, table, row.get(0)))
+    Ok(Shared::new(pool, style, options, table, epoch))
 }
 
 /// For a lease in seconds.
-pub(crate) const NEW_EPOCH: &str = "INSERT INTO redial.server (expires) \
+const NEW_EPOCH: &str = "INSERT INTO redial.server (expires) \
     VALUES (clock_timestamp() + make_interval(secs => $1)) RETURNING epoch";
+
+/// As durable as what is recorded in it: one that a crash undoes would be given to another server, too.
+pub(crate) async fn new_epoch(client: &Client, style: &Style, lease: f64) -> Result<i64, Error> {
+    let params = [(&lease as _, Type::FLOAT8)];
+    let (begun, row, committed) = tokio::join!(
+        client.batch_execute(&style.begin),
+        client.query_typed_one(NEW_EPOCH, &params),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    let row = row?;
+    committed?;
+    Ok(row.get(0))
+}

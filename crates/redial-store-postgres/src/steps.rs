@@ -30,6 +30,9 @@ const FINISH_PLAIN: &str = "UPDATE redial.plain SET reply = $2, since = clock_ti
     state = (1 / (SELECT count(*) FROM redial.server \
     WHERE epoch = $3 AND expires > clock_timestamp()))::smallint WHERE id = $1";
 
+/// What a claim does to a slot that holds a record.
+const LOCK_PLAIN: &str = "SELECT FROM redial.plain WHERE id = $1 FOR KEY SHARE";
+
 const TAKE_SLOT: &str = "UPDATE redial.slot SET owner = $5 \
     WHERE session = $1 AND slot IN ($2, $3) AND seq = $4 AND state = 0 AND owner = $6";
 const TAKE_PLAIN: &str =
@@ -71,7 +74,7 @@ impl Shared {
             Some(claim) => match self.make(claim, &mut connection).await? {
                 Verdict::Mine => patience.is_certain(),
                 verdict => {
-                    connection.roll_back().await?;
+                    leave(&mut connection, claim, &verdict).await?;
                     return self.refused(call, verdict).map(Executed::Claimed);
                 }
             },
@@ -176,7 +179,7 @@ impl Shared {
                 }
             }
             verdict => {
-                connection.roll_back().await?;
+                leave(&mut connection, &claim, &verdict).await?;
                 return self.refused(call, verdict).map(Begun::Claimed);
             }
         }
@@ -325,7 +328,7 @@ impl Shared {
                 .await?;
             return Ok(Fenced::Never);
         }
-        connection.roll_back().await?;
+        leave(&mut connection, &claim, &verdict).await?;
         if let Verdict::Record(record) = &verdict
             && !self.started().contains_key(key)
             && let Some(left) = record.left()
@@ -409,6 +412,28 @@ fn place_params(place: &Place) -> Vec<Typed<'_>> {
         ],
         Place::Plain(id) => vec![(id, Type::BYTEA)],
     }
+}
+
+/// Ends the transaction of a claim that came to nothing, before anyone hears what it has found.
+///
+/// A primary that has crashed and recovered shows what it had committed for itself alone, while its standby may
+/// not have it and become the primary next. So what is on record is answered when this transaction is as
+/// durable as that of the record has to be: it has locked the record, and its commit comes later.
+async fn leave(
+    connection: &mut Connection,
+    claim: &Claim,
+    verdict: &Verdict,
+) -> Result<(), Trouble> {
+    let Verdict::Record(record) = verdict else {
+        return connection.roll_back().await;
+    };
+    if record.state == STARTED {
+        return connection.roll_back().await;
+    }
+    if let Place::Plain(id) = &claim.place {
+        connection.change(LOCK_PLAIN, &[(id, Type::BYTEA)]).await?;
+    }
+    connection.commit().await
 }
 
 /// The outcome and the commit.

@@ -2,6 +2,7 @@
 
 mod calls;
 mod conformance;
+mod failover;
 mod frozen;
 mod hosts;
 mod opening;
