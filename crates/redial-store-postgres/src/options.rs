@@ -89,14 +89,14 @@ impl PostgresOptions {
     }
 
     /// How long a step is tried again when transactions are in each other's way or the database is away. Default:
-    /// 10 s. Cost: the caller waits.
+    /// 10 s. After that its caller hears that nothing was done, and tries again itself. Cost: the caller waits.
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;
         self
     }
 
-    /// How long a duplicate waits for a call that runs at another server; after that its outcome is unknown here.
-    /// Default: 60 s. Cost: its caller waits, and a look every 100 ms.
+    /// How long a duplicate waits for a call that runs at another server, and how long it is asked what a commit
+    /// came to that had no answer, as in a fail-over; after that the outcome is unknown here. Default: 60 s. Cost: its caller waits, and a look every 100 ms.
     pub fn join_for(mut self, time: Duration) -> Self {
         self.join_for = time;
         self

@@ -52,12 +52,14 @@ impl Patience {
     ///
     /// What to say, if there is to be none.
     pub(crate) async fn pause(&mut self, trouble: Trouble) -> Result<(), StoreError> {
+        self.is_uncertain |= matches!(trouble, Trouble::Unanswered(_));
         let limit = match &trouble {
             Trouble::Fatal(_) => Duration::ZERO,
             Trouble::Busy | Trouble::RunsElsewhere => self.join_for,
+            // What it came to is asked for longer than it would be tried again: its caller could not do that.
+            _ if self.is_uncertain => self.retry_for.max(self.join_for),
             _ => self.retry_for,
         };
-        self.is_uncertain |= matches!(trouble, Trouble::Unanswered(_));
         if self.began.elapsed() >= limit {
             let error = trouble.into_error();
             return Err(StoreError {
@@ -76,4 +78,35 @@ fn jitter() -> f64 {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let step = COUNT.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
     0.5 + (step >> 32) as f64 / f64::from(u32::MAX) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::PostgresStore;
+
+    /// Kind of fault: a call whose commit had no answer ends as unknown, while the database is away for
+    /// longer than steps are tried again, as in a fail-over.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_commit_without_an_answer_came_to_is_asked_for_longer() {
+        let options = PostgresStore::options()
+            .retry_for(Duration::from_secs(10))
+            .join_for(Duration::from_secs(60));
+        let away = || Trouble::Away("gone".to_owned());
+        for (first, seconds, is_uncertain) in [
+            (away(), 10, false),
+            (Trouble::Unanswered("gone".to_owned()), 60, true),
+        ] {
+            let (mut patience, began) = (Patience::new(&options), clock::now());
+            patience.pause(first).await.unwrap();
+            let error = loop {
+                if let Err(error) = patience.pause(away()).await {
+                    break error;
+                }
+            };
+            let waited = began.elapsed().as_secs_f64();
+            assert!((waited - f64::from(seconds)).abs() < 0.2, "{waited}");
+            assert_eq!(error.is_uncertain, is_uncertain);
+        }
+    }
 }
