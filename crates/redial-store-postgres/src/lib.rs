@@ -51,6 +51,7 @@ mod claim;
 mod clock;
 mod connection;
 mod error;
+mod hosts;
 mod keeper;
 mod methods;
 mod open;

@@ -1,11 +1,11 @@
 //! How a database is opened: the pool, the schema, and an epoch for this server.
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::{Client, Config, Error, NoTls, types::Type};
 
 use crate::{
-    connection::Style, error::OpenError, options::PostgresOptions, schema::migrate, store::Shared,
-    url::Target,
+    connection::Style, error::OpenError, hosts::Hosts, options::PostgresOptions, schema::migrate,
+    store::Shared, url::Target,
 };
 
 const MANAGER: ManagerConfig = ManagerConfig {
@@ -17,11 +17,15 @@ pub(crate) fn pool(url: &str, options: &PostgresOptions) -> Result<Pool, OpenErr
     let target = Target::parse(url);
     let config = target.url.parse::<Config>();
     let mut config = config.map_err(|error| OpenError::Url(error.to_string()))?;
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(options.connect_timeout);
-    }
+    let timeout = *config
+        .get_connect_timeout()
+        .unwrap_or(&options.connect_timeout);
+    config.connect_timeout(timeout);
+    // One that takes a connection and says nothing is given as long once more.
     let pool = Pool::builder(manager(config, &target, options)?)
         .max_size(options.max_connections)
+        .runtime(Runtime::Tokio1)
+        .create_timeout(Some(timeout * 2))
         .build();
     pool.map_err(|error| OpenError::Connect(error.to_string()))
 }
@@ -33,11 +37,13 @@ fn manager(
     options: &PostgresOptions,
 ) -> Result<Manager, OpenError> {
     if !target.is_encrypted && options.tls.is_none() {
-        return Ok(Manager::from_config(config, NoTls, MANAGER));
+        let hosts = Hosts::new(&config, NoTls)?;
+        return Ok(Manager::from_connect(config, hosts, MANAGER));
     }
     config.ssl_mode(tokio_postgres::config::SslMode::Require);
     let encryption = crate::tls::Encryption::new(options.tls.clone(), &target.trust)?;
-    Ok(Manager::from_config(config, encryption, MANAGER))
+    let hosts = Hosts::new(&config, encryption)?;
+    Ok(Manager::from_connect(config, hosts, MANAGER))
 }
 
 #[cfg(not(feature = "tls"))]
@@ -49,7 +55,8 @@ fn manager(config: Config, target: &Target, _: &PostgresOptions) -> Result<Manag
             target.trust
         )));
     }
-    Ok(Manager::from_config(config, NoTls, MANAGER))
+    let hosts = Hosts::new(&config, NoTls)?;
+    Ok(Manager::from_connect(config, hosts, MANAGER))
 }
 
 pub(crate) async fn open(pool: Pool, options: PostgresOptions) -> Result<Shared, OpenError> {

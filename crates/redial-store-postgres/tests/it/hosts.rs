@@ -1,6 +1,11 @@
 //! Kind of fault: a connection to the database goes where it should not: unencrypted, to whoever answers, or to a
 //! server that takes no writes.
 
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
 use redial_store_postgres::PostgresStore;
 use redial_store_tests::postgres::Cluster;
 
@@ -16,11 +21,6 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
     };
     let admin = Sql::connect(&standby.url("postgres"));
     admin.run("ALTER DATABASE postgres SET default_transaction_read_only = on");
-    let host = |cluster: &Cluster| {
-        let url = cluster.url("");
-        let host = url.trim_start_matches("postgres://postgres@");
-        host.trim_end_matches('/').to_owned()
-    };
     let (standby_at, primary_at) = (host(&standby), host(&primary));
     let url = format!(
         "postgres://postgres@127.0.0.1:1,{standby_at}:5432,{primary_at}:5432/postgres\
@@ -32,6 +32,48 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
     let at = |cluster: &Cluster| Sql::connect(&cluster.url("postgres")).number(made);
     assert_eq!(at(&standby), 0);
     assert!(at(&primary) > 0);
+}
+
+fn host(cluster: &Cluster) -> String {
+    let url = cluster.url("");
+    let host = url.trim_start_matches("postgres://postgres@");
+    host.trim_end_matches('/').to_owned()
+}
+
+/// A machine that is gone without a word, or a database that stands still, takes a connection and says nothing.
+#[test]
+fn a_host_that_says_nothing_costs_no_more_than_a_moment() {
+    let Some(cluster) = Cluster::start(false) else {
+        println!("skipped: no PostgreSQL binaries of its own");
+        return;
+    };
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap();
+    let url = format!(
+        "postgres://postgres@{silent},{}:5432/postgres?target_session_attrs=read-write",
+        host(&cluster)
+    );
+    let start = now();
+    let store = PostgresStore::open(&url).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let read = || async { store.read("SELECT 1", Vec::new()).await.unwrap() };
+    runtime.block_on(async { tokio::join!(read(), read(), read(), read()) });
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    // And where there is no other, that is said.
+    let alone = format!("postgres://postgres@{silent}/postgres?connect_timeout=1");
+    let error = PostgresStore::open(&alone).unwrap_err().to_string();
+    assert!(
+        error.contains("expected a server that takes connections"),
+        "{error}"
+    );
+}
+
+#[expect(clippy::disallowed_methods, reason = "a database is waited for")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(feature = "tls")]
