@@ -34,6 +34,19 @@ pub enum OpenError {
         /// What this program knows.
         known: usize,
     },
+    /// The tables were copied from another database, which may be served as well.
+    #[error(
+        "the tables in the schema `redial` were copied: they were made in database {made}, and this is {here}. \
+         Served both, they would take each other's calls for their own. Nothing was changed. If the other one \
+         serves no more, run here: UPDATE redial.meta SET place = NULL. If it does, run here: DROP SCHEMA \
+         redial CASCADE, which makes this one a table of its own, without sessions and records"
+    )]
+    Copied {
+        /// Where they were made: the cluster's identifier, and the database's.
+        made: String,
+        /// What was opened.
+        here: String,
+    },
     /// The thread of the store can't be started.
     #[error("the store's thread can't be started: {0}")]
     Thread(#[from] std::io::Error),

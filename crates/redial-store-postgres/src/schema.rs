@@ -1,11 +1,15 @@
 //! The tables in the schema `redial`, and how an older version of them becomes this one.
 
-use tokio_postgres::{Client, error::SqlState, types::Type};
+use tokio_postgres::{
+    Client,
+    error::SqlState,
+    types::{ToSql, Type},
+};
 
 use crate::error::OpenError;
 
 /// What each version adds to the one before. A version that was released is never changed.
-const VERSIONS: [&str; 1] = [VERSION_1];
+const VERSIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
 /// The slots of a session, by a call's number: a call whose slot holds another that is not acknowledged
 /// lies in one of its own, behind these.
@@ -50,6 +54,9 @@ CREATE TABLE redial.server (
     expires timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 ";
+
+/// Which database the tables were made in.
+const VERSION_2: &str = "ALTER TABLE redial.meta ADD COLUMN place text;";
 
 const META: &str = "
 CREATE SCHEMA IF NOT EXISTS redial;
@@ -139,10 +146,48 @@ async fn upgrade(client: &Client, program: Option<&str>) -> Result<String, OpenE
             .execute_typed(update, &[(&known, Type::INT4)])
             .await?;
     }
+    check_place(client).await?;
     if let Some(program) = program {
         let run = client.batch_execute(program).await;
         run.map_err(OpenError::Migration)?;
     }
     client.batch_execute("COMMIT").await?;
     Ok(row.get(1))
+}
+
+/// A copy of a database has the table's name and its sessions, and is another table all the same: a call that
+/// one of the two has executed would be executed by the other. A standby is no copy in this sense.
+async fn check_place(client: &Client) -> Result<(), OpenError> {
+    let Some(here) = place(client).await? else {
+        return Ok(());
+    };
+    let row = client
+        .query_typed_one("SELECT place FROM redial.meta", &[])
+        .await?;
+    match row.get::<_, Option<String>>(0) {
+        Some(made) if made != here => Err(OpenError::Copied { made, here }),
+        Some(_) => Ok(()),
+        None => {
+            let update = "UPDATE redial.meta SET place = $1";
+            let place: (&(dyn ToSql + Sync), Type) = (&here, Type::TEXT);
+            client.execute_typed(update, &[place]).await?;
+            Ok(())
+        }
+    }
+}
+
+/// What tells this database from a copy of it; `None` where the engine does not say.
+async fn place(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
+    let can_ask = "SELECT coalesce(has_function_privilege( \
+        to_regproc('pg_catalog.pg_control_system')::oid, 'EXECUTE'), false)";
+    if !client
+        .query_typed_one(can_ask, &[])
+        .await?
+        .get::<_, bool>(0)
+    {
+        return Ok(None);
+    }
+    let ask = "SELECT c.system_identifier::text || '/' || d.oid::text \
+        FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()";
+    Ok(client.query_typed_one(ask, &[]).await?.get(0))
 }

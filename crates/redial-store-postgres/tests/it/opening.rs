@@ -30,8 +30,46 @@ fn a_newer_schema_is_refused_with_both_versions() {
     drop(options().open(&database.url()).unwrap());
     database.sql.run("UPDATE redial.meta SET version = 7");
     let error = options().open(&database.url()).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 1 }));
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 2 }));
     assert!(error.to_string().contains("version 7"), "{error}");
+}
+
+/// Kind of fault: two databases that are served as one table, each of which executes what the other has executed.
+#[test]
+fn a_copy_of_a_database_is_not_served_as_the_table_that_it_was_copied_from() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let table = options().open(&database.url()).unwrap().table();
+    let copy = database.copy();
+    let error = options().open(&copy.url()).unwrap_err();
+    assert!(matches!(error, OpenError::Copied { .. }), "{error}");
+    let text = error.to_string();
+    // If the other one is gone.
+    let take = "UPDATE redial.meta SET place = NULL";
+    assert!(text.contains(take), "{text}");
+    copy.sql.run(take);
+    assert_eq!(options().open(&copy.url()).unwrap().table(), table);
+    // If it is not.
+    assert!(text.contains("DROP SCHEMA redial CASCADE"), "{text}");
+    let other = database.copy();
+    other.sql.run("DROP SCHEMA redial CASCADE");
+    assert_ne!(options().open(&other.url()).unwrap().table(), table);
+    // Where it was made it goes on.
+    assert_eq!(options().open(&database.url()).unwrap().table(), table);
+}
+
+#[test]
+fn a_schema_of_the_version_before_is_brought_up_to_date() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let table = options().open(&database.url()).unwrap().table();
+    let back = "ALTER TABLE redial.meta DROP COLUMN place; UPDATE redial.meta SET version = 1";
+    database.sql.run(back);
+    assert_eq!(options().open(&database.url()).unwrap().table(), table);
+    let place = "SELECT count(*) FROM redial.meta WHERE version = 2 AND place IS NOT NULL";
+    assert_eq!(database.sql.number(place), 1);
 }
 
 #[test]

@@ -87,6 +87,23 @@ impl Database {
         self.cluster.url(&self.name)
     }
 
+    /// Another one, with all that is in this one, to which nothing else is connected.
+    pub(crate) fn copy(&self) -> Self {
+        let name = self.cluster.new_name();
+        let admin = Sql::connect(&self.cluster.url("postgres"));
+        admin.run(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        ));
+        admin.run(&format!("CREATE DATABASE {name} TEMPLATE {}", self.name));
+        let sql = Sql::connect(&self.cluster.url(&name));
+        Self {
+            cluster: self.cluster,
+            name,
+            sql,
+        }
+    }
+
     /// By way of pgbouncer, if there is one.
     pub(crate) fn bounced_url(&self) -> Option<String> {
         Some(bouncer(self.cluster)?.url(&self.name))
