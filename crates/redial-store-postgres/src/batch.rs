@@ -13,12 +13,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures_util::future::join_all;
 use redial_protocol::{CallKey, SessionCall};
 use redial_server::store::{
     Ending, Executed, Outcome, StoreCall,
     encoding::{is_acknowledged, session},
     together,
 };
+use tokio::sync::Notify;
 use tokio_postgres::types::Type;
 
 use crate::{
@@ -215,10 +217,7 @@ impl Shared {
 
     /// Claims the calls and runs their handlers, in a transaction that is left open. `None` if each has to
     /// run by itself. Those that are not to run leave the batch, and are answered.
-    async fn try_batch(
-        self: &Arc<Self>,
-        batch: &mut Vec<Waiting>,
-    ) -> Option<(Connection, Vec<Outcome>)> {
+    async fn try_batch(self: &Arc<Self>, batch: &mut Vec<Waiting>) -> Ran {
         let mut connection = self.connection().await.ok()?;
         let places = Places::of(batch);
         let claimed = self.claim_batch(&mut connection, places).await.ok()??;
@@ -228,18 +227,11 @@ impl Shared {
         *batch = mine;
         // They are on record, or have to wait.
         self.run_each(others);
-        let mut transaction = Transaction::new(connection);
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for waiting in &mut *batch {
-            let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
-            if transaction.has_trouble() || outcome.ending() != Ending::Result {
-                // With the connection it is undone.
-                return None;
-            }
-            outcomes.push(outcome);
+        if batch.len() > 1 && batch.iter().all(|waiting| waiting.prepared.is_single()) {
+            run_together(connection, batch).await
+        } else {
+            run_in_turn(connection, batch).await
         }
-        let (connection, _) = transaction.into_parts();
-        Some((connection, outcomes))
     }
 
     /// The slots that are claimed now. `None` if one of them may not be.
@@ -307,4 +299,41 @@ impl Shared {
         ];
         Ok(connection.commit_with(FINISH, &finish).await?)
     }
+}
+
+type Ran = Option<(Connection, Vec<Outcome>)>;
+
+/// Runs the handlers one after the other.
+async fn run_in_turn(connection: Connection, batch: &mut [Waiting]) -> Ran {
+    let mut transaction = Transaction::new(connection);
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for waiting in batch {
+        let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
+        if transaction.has_trouble() || outcome.ending() != Ending::Result {
+            // With the connection it is undone.
+            return None;
+        }
+        outcomes.push(outcome);
+    }
+    let (connection, _) = transaction.into_parts();
+    Some((connection, outcomes))
+}
+
+/// Runs them side by side, so that their statements go out together, in the order of the batch: each has one at
+/// most, so that it comes to the same. If one has a second, all of it is undone.
+async fn run_together(connection: Connection, batch: &mut [Waiting]) -> Ran {
+    let (connection, crossed) = (Arc::new(connection), Arc::new(Notify::new()));
+    let running = batch.iter_mut().map(|waiting| {
+        let mut transaction = Transaction::beside(&connection, &waiting.prepared, &crossed);
+        async move {
+            let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
+            let is_kept = !transaction.has_trouble() && outcome.ending() == Ending::Result;
+            is_kept.then_some(outcome)
+        }
+    });
+    let outcomes: Option<Vec<_>> = tokio::select! {
+        outcomes = join_all(running) => outcomes.into_iter().collect(),
+        () = crossed.notified() => None,
+    };
+    Some((Arc::into_inner(connection)?, outcomes?))
 }

@@ -1,6 +1,10 @@
 //! How methods that run on the store are registered with a server.
 
-use std::{any::Any, any::TypeId, marker::PhantomData, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    marker::PhantomData,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use redial_protocol::ErrorObject;
 use redial_server::{
@@ -43,6 +47,9 @@ pub trait PostgresMethods: Sized {
     /// As [`transaction`](Self::transaction): calls that wait together share a transaction of the database, in
     /// which their handlers run one after the other. For short handlers that are called often: it costs a part of
     /// what transactions of their own do. If one of them fails, all are undone, and run again by themselves.
+    ///
+    /// As long as no handler of the method has asked the database for a second statement, the first ones of a batch
+    /// are sent together, and take one round trip for all.
     #[must_use]
     fn batched<M, H>(self, handler: H) -> Self
     where
@@ -156,14 +163,15 @@ where
 {
     Arc::new(TypedMethod::<P, T, H> {
         handler: Arc::new(handler),
-        is_batchable,
+        batches: is_batchable.then(|| Arc::new(AtomicBool::new(true))),
         types: PhantomData,
     })
 }
 
 struct TypedMethod<P, T, H> {
     handler: Arc<H>,
-    is_batchable: bool,
+    /// Whether calls that share a transaction may go out together, if they may share one.
+    batches: Option<Arc<AtomicBool>>,
     types: PhantomData<fn(P) -> T>,
 }
 
@@ -184,6 +192,9 @@ where
     ) -> Result<Box<dyn Any + Send>, ErrorObject> {
         let decoded = decode::<P>(params)?;
         let prepared = Prepared::new::<P, T, H>(&self.handler, decoded, params, context);
-        Ok(Box::new(prepared.batchable(self.is_batchable)))
+        Ok(Box::new(match &self.batches {
+            Some(is_single) => prepared.batchable(is_single),
+            None => prepared,
+        }))
     }
 }

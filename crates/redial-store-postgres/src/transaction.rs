@@ -1,6 +1,15 @@
 //! What a `transaction` handler works with, and how its call is run: as often as the database asks for.
 
-use std::{fmt, marker::PhantomData, panic, sync::Arc};
+use std::{
+    fmt,
+    future::pending,
+    marker::PhantomData,
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use redial_server::{
@@ -8,6 +17,7 @@ use redial_server::{
     store::{Outcome, StoreCall, decode},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::Notify;
 use tokio_postgres::{
     Error, Row,
     types::{ToSql, Type},
@@ -24,9 +34,20 @@ use crate::{
 /// says that transactions were in each other's way. So it must have no effect elsewhere, and it must not
 /// end the transaction itself.
 pub struct Transaction {
-    connection: Connection,
+    connection: Arc<Connection>,
     /// What a statement of the handler's has met that concerns the transaction as a whole.
     trouble: Option<Trouble>,
+    /// Where the handlers of a batch run side by side.
+    lane: Option<Lane>,
+}
+
+/// One of several handlers whose first statements go out together. No handler may have a second one there: what the
+/// others have changed between the two it would take for its own doing.
+struct Lane {
+    has_asked: bool,
+    /// Whether calls of the method may run so.
+    is_single: Arc<AtomicBool>,
+    crossed: Arc<Notify>,
 }
 
 /// A value that a statement takes, with PostgreSQL's type for it.
@@ -75,8 +96,38 @@ fn typed<'a>(params: &'a [&'a dyn Param]) -> Vec<Typed<'a>> {
 impl Transaction {
     pub(crate) fn new(connection: Connection) -> Self {
         Self {
-            connection,
+            connection: Arc::new(connection),
             trouble: None,
+            lane: None,
+        }
+    }
+
+    /// For a handler that runs beside others. If it asks a second time, nothing of what they do can be kept, and
+    /// that is noted.
+    pub(crate) fn beside(
+        connection: &Arc<Connection>,
+        prepared: &Prepared,
+        crossed: &Arc<Notify>,
+    ) -> Self {
+        Self {
+            connection: Arc::clone(connection),
+            trouble: None,
+            lane: Some(Lane {
+                has_asked: false,
+                is_single: Arc::clone(&prepared.is_single),
+                crossed: Arc::clone(crossed),
+            }),
+        }
+    }
+
+    /// Waits for ever where the handler may ask no more, since it is run again then.
+    async fn turn(&mut self) {
+        if let Some(lane) = &mut self.lane
+            && std::mem::replace(&mut lane.has_asked, true)
+        {
+            lane.is_single.store(false, Relaxed);
+            lane.crossed.notify_one();
+            pending::<()>().await;
         }
     }
 
@@ -86,7 +137,8 @@ impl Transaction {
     }
 
     pub(crate) fn into_parts(self) -> (Connection, Option<Trouble>) {
-        (self.connection, self.trouble)
+        let connection = Arc::into_inner(self.connection);
+        (connection.expect("it runs alone"), self.trouble)
     }
 
     /// Runs a statement, and returns its rows.
@@ -95,6 +147,7 @@ impl Transaction {
     ///
     /// What the database says. But for a savepoint nothing of the transaction can be kept then.
     pub async fn query(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, SqlError> {
+        self.turn().await;
         let rows = self.connection.query_any(sql, &typed(params)).await;
         self.note(rows)
     }
@@ -105,6 +158,7 @@ impl Transaction {
     ///
     /// As [`query`](Self::query), and if there is none or more than one.
     pub async fn query_one(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Row, SqlError> {
+        self.turn().await;
         let row = self.connection.one(sql, &typed(params)).await;
         self.note(row)
     }
@@ -119,6 +173,7 @@ impl Transaction {
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Option<Row>, SqlError> {
+        self.turn().await;
         let row = self.connection.opt(sql, &typed(params)).await;
         self.note(row)
     }
@@ -129,6 +184,7 @@ impl Transaction {
     ///
     /// As [`query`](Self::query).
     pub async fn execute(&mut self, sql: &str, params: &[&dyn Param]) -> Result<u64, SqlError> {
+        self.turn().await;
         let changed = self.connection.execute_any(sql, &typed(params)).await;
         self.note(changed)
     }
@@ -162,6 +218,8 @@ pub type HandlerFuture<'t, T> = BoxFuture<'t, Result<T, Abort>>;
 pub(crate) struct Prepared {
     run: Box<dyn Run>,
     is_batchable: bool,
+    /// Whether no handler of the method has asked the database more than once so far.
+    is_single: Arc<AtomicBool>,
 }
 
 trait Run: Send {
@@ -206,15 +264,21 @@ impl Prepared {
                 output: PhantomData,
             }),
             is_batchable: false,
+            is_single: Arc::default(),
         }
     }
 
-    /// The same for a call that may share its transaction with others.
-    pub(crate) fn batchable(self, is_batchable: bool) -> Self {
+    /// The same for a call that may share its transaction with others, and perhaps go out with them.
+    pub(crate) fn batchable(self, is_single: &Arc<AtomicBool>) -> Self {
         Self {
-            is_batchable,
+            is_batchable: true,
+            is_single: Arc::clone(is_single),
             ..self
         }
+    }
+
+    pub(crate) fn is_single(&self) -> bool {
+        self.is_single.load(Relaxed)
     }
 
     pub(crate) fn is_batchable(&self) -> bool {

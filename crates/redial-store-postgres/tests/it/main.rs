@@ -1,5 +1,6 @@
 //! The store through its public interface, on a cluster of the tests' own.
 
+mod batches;
 mod calls;
 mod conformance;
 mod failover;

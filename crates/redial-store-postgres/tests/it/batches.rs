@@ -1,0 +1,101 @@
+//! Kind of fault: calls that share a transaction see each other in the middle of what they do.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+    mpsc,
+};
+
+use redial_server::{
+    Context,
+    store::{Executed, Store, TransactionMethod},
+};
+use redial_store_postgres::{PostgresStore, Transaction, batched_method};
+use redial_store_tests::client::{Answer, call, key, session, wait};
+
+use crate::rig::{Database, Isolation, options};
+
+/// A store with session 1, and a counter at 0.
+fn store(database: &Database) -> PostgresStore {
+    let store = options().open(&database.url()).unwrap();
+    let (done, opened) = mpsc::channel();
+    store.open_session(session(1), None, Box::new(move |it| done.send(it).unwrap()));
+    opened.recv().unwrap().unwrap();
+    database.sql.run("INSERT INTO counter VALUES ('k', 0)");
+    store
+}
+
+/// Calls at once, so that many of them wait while the first one runs; their values.
+fn run(
+    store: &PostgresStore,
+    method: &Arc<dyn TransactionMethod>,
+    numbers: std::ops::Range<u64>,
+) -> Vec<i64> {
+    let answers = numbers.map(|number| {
+        let (done, answer): (_, Answer<Executed>) = mpsc::channel();
+        let prepared = method.prepare(Some("[]"), Context::default()).unwrap();
+        let done = Box::new(move |it| done.send(it).unwrap());
+        store.execute(call(key(1, number), 7), prepared, done);
+        answer
+    });
+    let values = answers.collect::<Vec<_>>().into_iter().map(|answer| {
+        let Executed::New(outcome) = wait(&answer).unwrap() else {
+            panic!("no other call has the number");
+        };
+        let text = String::from_utf8(outcome.into_bytes()).unwrap();
+        text.trim_start_matches("\"result\":").parse().unwrap()
+    });
+    let mut values: Vec<i64> = values.collect();
+    values.sort_unstable();
+    values
+}
+
+/// What it has read would be what all the others have read that are sent with it.
+#[test]
+fn a_handler_that_reads_before_it_writes_has_the_transaction_for_itself() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = store(&database);
+    let method = batched_method(|(): (), transaction: &mut Transaction, _: Context| {
+        Box::pin(async move {
+            let select = "SELECT value FROM counter WHERE key = 'k'";
+            let value = transaction.query_one(select, &[]).await?.get::<_, i64>(0) + 1;
+            let update = "UPDATE counter SET value = $1 WHERE key = 'k'";
+            transaction.execute(update, &[&value]).await?;
+            Ok(value)
+        })
+    });
+    assert_eq!(run(&store, &method, 0..100), (1..=100).collect::<Vec<_>>());
+    assert_eq!(
+        run(&store, &method, 100..200),
+        (101..=200).collect::<Vec<_>>()
+    );
+    assert_eq!(database.counter("k"), 200);
+}
+
+/// Calls of one statement are sent together, and have the values of some order.
+#[test]
+fn handlers_of_one_statement_run_side_by_side_and_each_counts_once() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = store(&database);
+    let (running, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let method = {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        batched_method(move |(): (), transaction: &mut Transaction, _: Context| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            Box::pin(async move {
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                let add = "UPDATE counter SET value = value + 1 WHERE key = 'k' RETURNING value";
+                let row = transaction.query_one(add, &[]).await;
+                running.fetch_sub(1, SeqCst);
+                Ok(row?.get::<_, i64>(0))
+            })
+        })
+    };
+    assert_eq!(run(&store, &method, 0..200), (1..=200).collect::<Vec<_>>());
+    assert_eq!(database.counter("k"), 200);
+    assert!(most.load(SeqCst) > 1, "they ran one after the other");
+}
