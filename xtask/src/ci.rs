@@ -34,6 +34,7 @@ restarts: xtask restarts --refusals --calls 20000 --clients 4 --restarts 4
 restarts with a store: xtask restarts --store --calls 20000 --clients 4 --restarts 20
 chaos: xtask chaos --seconds 10
 chaos among servers: xtask chaos --store postgres --seconds 10
+fail-over of the database: xtask failover --failovers 1
 power cuts: xtask power --cuts 40 --calls 500 --kills 3
 power cuts, effects outside: xtask power --inc-as mutation --cuts 24 --calls 300 --kills 3
 power cuts, calls run again: xtask power --inc-as resumable --cuts 24 --calls 300 --kills 3";

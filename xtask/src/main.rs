@@ -25,6 +25,8 @@ enum Task {
     Restarts(Forwarded),
     /// Kill -9 of server and clients, behind a proxy that cuts, doubles and holds back.
     Chaos(Forwarded),
+    /// Loss of the database's machine under load, and promotion of its synchronous standby.
+    Failover(Forwarded),
     /// What ten thousand idle connections, half-open frames and unread replies cost the others.
     Hostile(Forwarded),
     /// What one principal that takes all it may get leaves to another.
@@ -67,6 +69,7 @@ impl Task {
             Self::Sweep(flags) => flags.experiment("sweep"),
             Self::Restarts(flags) => flags.experiment("restarts"),
             Self::Chaos(flags) => flags.experiment("chaos"),
+            Self::Failover(flags) => flags.experiment("failover"),
             Self::Hostile(flags) => flags.experiment("hostile"),
             Self::Fairness(flags) => flags.experiment("fairness"),
             Self::Memory(flags) => flags.experiment("memory"),

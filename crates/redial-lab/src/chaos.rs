@@ -13,7 +13,7 @@ mod hostile_peers;
 mod page;
 mod plan;
 mod proxy;
-mod shared;
+pub(crate) mod shared;
 mod token_client;
 
 use std::path::Path;
@@ -25,7 +25,7 @@ use self::{
     doors::Transport,
     event_log::{ChaosEvent, TimedEvent},
     plan::ChaosPlan,
-    shared::SharedResults,
+    shared::{SharedPlan, SharedResults},
 };
 use crate::{
     crash::results::CrashResults,
@@ -106,11 +106,21 @@ impl Experiment for Chaos {
                 self.seconds, self.seed
             );
             let bar = progress::bar(self.seconds, "{pos}/{len} s");
-            let size = (self.seconds, self.clients as usize, self.seed);
-            let results = shared::drive(&programs, &folder, size, &bar)
+            let Some(database) = shared::database()? else {
+                return Ok(Outcome::Shared(None));
+            };
+            let plan = SharedPlan {
+                seconds: self.seconds,
+                clients: self.clients as usize,
+                seed: self.seed,
+                ids: Mode::Session,
+                is_calm: false,
+            };
+            let url = database.url("postgres");
+            let results = shared::drive(&programs, &folder, url, plan, &bar)
                 .with_context(|| format!("with --seed {}", self.seed))?;
             bar.finish_and_clear();
-            return Ok(Outcome::Shared(results.map(Box::new)));
+            return Ok(Outcome::Shared(Some(Box::new(results))));
         }
         let mut plan = ChaosPlan::new(self.seconds, self.clients as usize, self.seed, self.ids);
         plan.transport = self.transport;

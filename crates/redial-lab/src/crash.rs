@@ -3,8 +3,10 @@
 
 pub(crate) mod chart;
 pub(crate) mod check;
+pub(crate) mod database;
 pub(crate) mod effects;
 pub(crate) mod excuse;
 pub(crate) mod lives;
 pub(crate) mod results;
+pub(crate) mod running;
 pub(crate) mod stored;

@@ -9,6 +9,7 @@ mod chaos;
 mod crash;
 mod demo;
 mod experiment;
+mod failover;
 mod fairness;
 mod harness;
 mod hostile;
@@ -36,6 +37,8 @@ enum Command {
     Restarts(Flags<restarts::Restarts>),
     /// Kill -9 of server and clients, behind a proxy that cuts, doubles and holds back.
     Chaos(Flags<chaos::Chaos>),
+    /// Loss of the database's machine, again and again, and promotion of its synchronous standby.
+    Failover(Flags<failover::FailoverFlags>),
     /// What ten thousand idle connections, half-open frames and unread replies cost the others.
     Hostile(Flags<hostile::Hostile>),
     /// What one principal that takes all it may get leaves to another: latencies and refusals.
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(flags) => conduct(&flags),
         Command::Restarts(flags) => conduct(&flags),
         Command::Chaos(flags) => conduct(&flags),
+        Command::Failover(flags) => conduct(&flags),
         Command::Hostile(flags) => conduct(&flags),
         Command::Fairness(flags) => conduct(&flags),
         Command::Memory(flags) => conduct(&flags),
@@ -98,6 +102,10 @@ mod tests {
             (
                 &["chaos", "--seconds", "0"],
                 "a whole number from 1 to 86400",
+            ),
+            (
+                &["failover", "--failovers", "0"],
+                "a whole number from 1 to 1000",
             ),
             (&["hostile", "--rounds", "x"], "--rounds"),
             (&["fairness", "--calls", "1"], "from 100 to 1000000"),

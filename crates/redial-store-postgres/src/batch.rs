@@ -1,5 +1,5 @@
 //! Calls that wait together share a transaction: one claim, one outcome and one commit for all of them, and
-//! the handlers one after the other in between.
+//! the handlers in between: side by side where each has one statement, and else one after the other.
 //!
 //! If anything is out of the ordinary (a handler fails, a row is locked, a commit has no answer), the
 //! transaction is undone, and each call of it runs by itself: what a handler wrote is in the

@@ -2,38 +2,36 @@
 //! and another stands still for longer than its lease; clients with sessions go from one to the next.
 
 use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use indicatif::ProgressBar;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use redial_store_tests::postgres::{Cluster, binaries};
-use serde::Deserialize;
+use redial_store_tests::postgres::Cluster;
 use serde_json::json;
 
 use super::freeze::Frost;
 use crate::{
     crash::{
-        check::{ClientEnd, History, Promise},
-        effects::{Effect, Effects},
+        check::{History, Promise},
+        database,
         excuse::Excuse,
         lives::{Outage, Remains},
         results::CrashResults,
+        running::Running,
     },
     experiment::Report,
     harness::{
         balancer::Balancer,
         clock::{self, Deadline},
-        command_line::words,
+        command_line::words_and,
         endpoint::Endpoint,
-        events::{self, Call},
-        programs::{self, Client, Programs, Server},
+        mode::Mode,
+        programs::{self, Programs, Server},
     },
     report::{
         scale::{duration, thousands},
@@ -57,17 +55,24 @@ const FREEZES_MS: std::ops::Range<u64> = 500..2000;
 const FROZEN_MS: std::ops::Range<u64> = LEASE_MS + 200..LEASE_MS * 2;
 /// How often to look whether it is time for the next.
 const LOOK: Duration = Duration::from_millis(5);
-/// How long the clients may take to end their calls once they are asked to.
-const END: Duration = Duration::from_secs(30);
+
+/// What to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedPlan {
+    pub(crate) seconds: u64,
+    pub(crate) clients: usize,
+    pub(crate) seed: u64,
+    pub(crate) ids: Mode,
+    /// Whether servers are killed and no more: none stands still, and little is lost on the way.
+    pub(crate) is_calm: bool,
+}
 
 /// What came of it.
 pub(crate) struct SharedResults {
-    seconds: u64,
-    clients: usize,
-    seed: u64,
-    kills: u64,
+    plan: SharedPlan,
+    pub(crate) kills: u64,
     freezes: u64,
-    crash: CrashResults,
+    pub(crate) crash: CrashResults,
 }
 
 /// One of the servers.
@@ -79,6 +84,7 @@ struct Place {
 
 struct Driver<'a> {
     programs: &'a Programs,
+    plan: SharedPlan,
     url: String,
     places: Vec<Place>,
     rng: ChaCha8Rng,
@@ -86,123 +92,99 @@ struct Driver<'a> {
     freezes: u64,
 }
 
-/// Runs it; `None` where there is no PostgreSQL. The clients' event files are left in `folder`.
-pub(super) fn drive(
+/// A PostgreSQL of its own; `None` where there is none.
+pub(crate) fn database() -> Result<Option<Cluster>> {
+    let cluster = Cluster::start(false);
+    ensure!(
+        cluster.is_some() || std::env::var_os("REDIAL_REQUIRE_SERVICES").is_none(),
+        "there is no PostgreSQL here, and REDIAL_REQUIRE_SERVICES is set; nothing was tried"
+    );
+    Ok(cluster)
+}
+
+/// Runs it on a database that is new. The clients' event files are left in `folder`.
+pub(crate) fn drive(
     programs: &Programs,
     folder: &Path,
-    (seconds, clients, seed): (u64, usize, u64),
+    url: String,
+    plan: SharedPlan,
     bar: &ProgressBar,
-) -> Result<Option<SharedResults>> {
-    let Some(cluster) = Cluster::start(false) else {
-        ensure!(
-            std::env::var_os("REDIAL_REQUIRE_SERVICES").is_none(),
-            "there is no PostgreSQL here, and REDIAL_REQUIRE_SERVICES is set; nothing was tried"
-        );
-        return Ok(None);
-    };
-    let mut driver = Driver::new(programs, cluster.url("postgres"), seed)?;
+) -> Result<SharedResults> {
+    let mut driver = Driver::new(programs, url, plan)?;
     let backends: Vec<_> = driver
         .places
         .iter()
         .map(|place| place.address.clone())
         .collect();
-    let balancer = Balancer::among(backends, seed, |_| {})?;
+    let balancer = Balancer::among(backends, plan.seed, |_| {})?;
     balancer.be_prompt();
-    let running = (0..clients).map(|number| start(programs, folder, number, seed, &balancer));
+    let running = (0..plan.clients).map(|number| {
+        let flags = plan.client_flags(number);
+        Running::start(programs, folder, number, &flags, &balancer.address)
+    });
     let running = running.collect::<Result<Vec<_>>>()?;
-    driver.kill_and_freeze(seconds, bar)?;
-    let histories = running.into_iter().map(stop).collect::<Result<Vec<_>>>()?;
+    driver.kill_and_freeze(bar)?;
+    let histories = running
+        .into_iter()
+        .map(|client| Ok(plan.judged(client.stop(DEADLINE, LIMIT)?)))
+        .collect::<Result<Vec<_>>>()?;
     for place in driver.places {
         place.server.stop()?;
     }
     let remains = Remains {
-        effects: effects(&driver.url)?,
+        effects: database::effects(&driver.url)?,
         outages: driver.outages,
     };
-    Ok(Some(SharedResults {
-        seconds,
-        clients,
-        seed,
+    Ok(SharedResults {
+        plan,
         kills: remains.outages.len() as u64,
         freezes: driver.freezes,
         crash: CrashResults::judge(histories, remains),
-    }))
-}
-
-/// A client that runs, and where it writes its calls down.
-struct Running {
-    client: Client,
-    prefix: String,
-    events: PathBuf,
-}
-
-fn client_flags(number: usize, seed: u64) -> String {
-    // Some send copies on a second connection, which may lead to another server.
-    let copies = if number % 4 == 2 {
-        "--connections 2 --hedge-ms 60"
-    } else {
-        ""
-    };
-    format!(
-        "--calls 1000000000 --concurrency 4 --backoff-ms 10 --backoff-cap-ms 200 --seed {seed} \
-         --attempt-timeout-ms 300 --max-attempts 10000 --deadline-ms {} {copies}",
-        DEADLINE.as_millis()
-    )
-}
-
-fn server_flags(url: &str) -> Vec<String> {
-    let mut flags = words(&format!(
-        "--delay-ms 5 --drop-request 0.002 --drop-reply 0.005 --duplicate 0.01 --cut 0.001 \
-         --keep-effects --server-lease-ms {LEASE_MS}"
-    ));
-    flags.extend(["--store".to_owned(), url.to_owned()]);
-    flags
-}
-
-fn start(
-    programs: &Programs,
-    folder: &Path,
-    number: usize,
-    seed: u64,
-    balancer: &Balancer,
-) -> Result<Running> {
-    let prefix = format!("client{number}");
-    let events = folder.join(format!("{prefix}.jsonl"));
-    let flags = words(&client_flags(number, seed));
-    let client = programs.start_recorded_client(flags, &prefix, &balancer.address, &events)?;
-    Ok(Running {
-        client,
-        prefix,
-        events,
     })
 }
 
-fn stop(running: Running) -> Result<History> {
-    let Running {
-        client,
-        prefix,
-        events,
-    } = running;
-    client.interrupt()?;
-    let summary = client.summary(END)?;
-    let calls: Vec<Call> = events::read(&events)?;
-    ensure!(
-        calls.len() as u64 == summary.calls,
-        "{prefix} made {} calls and wrote {} down",
-        summary.calls,
-        calls.len()
-    );
-    let history = History::new(prefix, calls, ClientEnd::Stopped, LIMIT);
-    let history = history.under(Promise::Session);
-    Ok(history.excused_by(Excuse::Deadline(DEADLINE)))
+impl SharedPlan {
+    fn client_flags(&self, number: usize) -> String {
+        // Some send copies on a second connection, which may lead to another server.
+        let copies = if number % 4 == 2 && !self.is_calm {
+            "--connections 2 --hedge-ms 60"
+        } else {
+            ""
+        };
+        format!(
+            "--calls 1000000000 --concurrency 4 --backoff-ms 10 --backoff-cap-ms 200 --seed {} \
+             --attempt-timeout-ms 300 --max-attempts 10000 --deadline-ms {} {copies}{}",
+            self.seed,
+            DEADLINE.as_millis(),
+            self.ids.flag().unwrap_or_default()
+        )
+    }
+
+    fn server_flags(&self, url: &str) -> Vec<String> {
+        let trouble = if self.is_calm {
+            "--drop-reply 0.005"
+        } else {
+            "--drop-request 0.002 --drop-reply 0.005 --duplicate 0.01 --cut 0.001"
+        };
+        let flags = format!("--delay-ms 5 {trouble} --keep-effects --server-lease-ms {LEASE_MS}");
+        words_and(&flags, [("--store", url.to_owned())])
+    }
+
+    /// Without a session all that is held against a client is what it has heard.
+    fn judged(&self, history: History) -> History {
+        match self.ids {
+            Mode::Session => history,
+            ids => history.under(Promise::of(ids)).excused_by(Excuse::Any),
+        }
+    }
 }
 
 impl<'a> Driver<'a> {
-    fn new(programs: &'a Programs, url: String, seed: u64) -> Result<Self> {
+    fn new(programs: &'a Programs, url: String, plan: SharedPlan) -> Result<Self> {
         let mut places = Vec::new();
         for _ in 0..SERVERS {
             let address = Endpoint::from(programs::lasting_address()?);
-            let server = programs.server_at(&address, &server_flags(&url))?;
+            let server = programs.server_at(&address, &plan.server_flags(&url))?;
             places.push(Place {
                 address,
                 server,
@@ -211,18 +193,19 @@ impl<'a> Driver<'a> {
         }
         Ok(Self {
             programs,
+            plan,
             url,
             places,
-            rng: ChaCha8Rng::seed_from_u64(seed),
+            rng: ChaCha8Rng::seed_from_u64(plan.seed),
             outages: Vec::new(),
             freezes: 0,
         })
     }
 
     /// Until the time is up. One server at a time stands still, and none is killed meanwhile but the others.
-    fn kill_and_freeze(&mut self, seconds: u64, bar: &ProgressBar) -> Result<()> {
+    fn kill_and_freeze(&mut self, bar: &ProgressBar) -> Result<()> {
         let start = clock::now();
-        let deadline = Deadline::after(Duration::from_secs(seconds));
+        let deadline = Deadline::after(Duration::from_secs(self.plan.seconds));
         let mut kill_due = self.after(start, KILLS_MS);
         let mut freeze_due = self.after(start, FREEZES_MS);
         while !deadline.has_passed() {
@@ -231,7 +214,7 @@ impl<'a> Driver<'a> {
                 freeze_due = self.after(now, FREEZES_MS);
             }
             let is_any_frozen = self.places.iter().any(|place| place.frost.is_frozen());
-            if now >= freeze_due && !is_any_frozen {
+            if now >= freeze_due && !is_any_frozen && !self.plan.is_calm {
                 let time = Duration::from_millis(self.rng.random_range(FROZEN_MS));
                 let place = &mut self.places[self.rng.random_range(0..SERVERS)];
                 place.frost.begin(now, time, || place.server.freeze())?;
@@ -275,9 +258,8 @@ impl<'a> Driver<'a> {
         let from_us = clock::unix_us();
         server.kill()?;
         thread::sleep(away);
-        let server = self
-            .programs
-            .server_at(&address, &server_flags(&self.url))?;
+        let flags = self.plan.server_flags(&self.url);
+        let server = self.programs.server_at(&address, &flags)?;
         let to_us = clock::unix_us();
         self.outages.push(Outage { from_us, to_us });
         self.places.push(Place {
@@ -291,46 +273,6 @@ impl<'a> Driver<'a> {
     fn after(&mut self, now: Instant, ms: std::ops::Range<u64>) -> Instant {
         now + Duration::from_millis(self.rng.random_range(ms))
     }
-}
-
-/// The effects and the counters in the database.
-fn effects(url: &str) -> Result<Effects> {
-    #[derive(Deserialize)]
-    struct Counter {
-        key: String,
-        value: i64,
-    }
-    let mut effects = Effects::default();
-    for line in rows(
-        url,
-        "SELECT row_to_json(e) FROM (SELECT id, key, delta FROM effects) e",
-    )? {
-        let effect: Effect = serde_json::from_str(&line)?;
-        // All servers write to one table, so it says no more than that there was one.
-        effects.push(1, effect)?;
-    }
-    let counters = rows(url, "SELECT row_to_json(c) FROM counters c")?;
-    let counters = counters
-        .iter()
-        .map(|line| serde_json::from_str(line).map(|Counter { key, value }| (key, value)));
-    effects.compare(&counters.collect::<Result<HashMap<_, _>, _>>()?);
-    Ok(effects)
-}
-
-/// The lines that a statement has, of one column.
-fn rows(url: &str, sql: &str) -> Result<Vec<String>> {
-    let psql = binaries().map_or_else(|| "psql".into(), |folder| folder.join("psql"));
-    let output = Command::new(psql)
-        .args(["-X", "-A", "-t", "-c", sql, url])
-        .output()
-        .context("psql can't be started")?;
-    ensure!(
-        output.status.success(),
-        "psql: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text.lines().map(str::to_owned).collect())
 }
 
 impl SharedResults {
@@ -358,9 +300,9 @@ impl SharedResults {
         [
             format!(
                 "counter-server {}",
-                server_flags("postgres://...").join(" ")
+                self.plan.server_flags("postgres://...").join(" ")
             ),
-            format!("counter-client {}", client_flags(2, self.seed)),
+            format!("counter-client {}", self.plan.client_flags(2)),
         ]
     }
 }
@@ -371,9 +313,9 @@ impl Report for SharedResults {
             "{}\n{}\n{} s, {SERVERS} servers on one table, {} clients, seed {}",
             self.commands().join("\n"),
             terminal::figures(self.figures()),
-            self.seconds,
-            self.clients,
-            self.seed
+            self.plan.seconds,
+            self.plan.clients,
+            self.plan.seed
         )
     }
 
@@ -382,9 +324,9 @@ impl Report for SharedResults {
         let json = json!({
             "passed": self.problems().is_empty(),
             "problems": self.problems(),
-            "seconds": self.seconds,
-            "seed": self.seed,
-            "clients": self.clients,
+            "seconds": self.plan.seconds,
+            "seed": self.plan.seed,
+            "clients": self.plan.clients,
             "server_kills": self.kills,
             "server_freezes": self.freezes,
             "calls": calls.calls,

@@ -113,7 +113,7 @@ impl Programs {
         &self,
         mut flags: Vec<String>,
         prefix: &str,
-        server: &Endpoint,
+        server: &impl fmt::Display,
         file: &Path,
     ) -> Result<Client> {
         for (flag, value) in [
