@@ -35,27 +35,44 @@ pub fn open(url: &str, options: PostgresOptions) -> Result<PostgresStore, OpenEr
     options.migrate(TABLES).open(url)
 }
 
-/// Registers `inc` and `get` with a server that has the store. With `keep_effects` each effect is a row
-/// of the table `effects`, too, in the same transaction.
+/// What `inc` is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Its kind.
+    pub kind: IncKind,
+    /// Whether each effect is a row of the table `effects`, too, in the same transaction.
+    pub keep_effects: bool,
+    /// Whether calls that wait together share a transaction.
+    pub is_batched: bool,
+}
+
+/// Registers `inc` and `get` with a server that has the store.
 #[must_use]
 pub fn register(
     server: ServerBuilder,
     store: &PostgresStore,
-    kind: IncKind,
+    how: How,
     counters: &Counters,
-    keep_effects: bool,
 ) -> ServerBuilder {
     let server = server.store(store.clone());
-    match kind {
+    let keep_effects = how.keep_effects;
+    match how.kind {
         IncKind::Mutation => counters.register(server),
         IncKind::Resumable => counters.register_by_id(server).resumable("inc"),
         IncKind::Transaction => {
             let store = store.clone();
-            server
-                .transaction::<Inc, _>(move |params, transaction: &mut Transaction, context| {
+            let server = if how.is_batched {
+                server.batched::<Inc, _>(move |params, transaction: &mut Transaction, context| {
                     Box::pin(inc(params, transaction, context, keep_effects))
                 })
-                .method::<Get>(move |params| get(store.clone(), params))
+            } else {
+                server.transaction::<Inc, _>(
+                    move |params, transaction: &mut Transaction, context| {
+                        Box::pin(inc(params, transaction, context, keep_effects))
+                    },
+                )
+            };
+            server.method::<Get>(move |params| get(store.clone(), params))
         }
     }
 }

@@ -33,6 +33,8 @@ enum Task {
     Fairness(Forwarded),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(Forwarded),
+    /// What a table in PostgreSQL takes over ten million calls.
+    Growth(Forwarded),
     /// Power cuts, rebuilt from the system calls of a server with a store.
     Power(Forwarded),
     /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
@@ -73,6 +75,7 @@ impl Task {
             Self::Hostile(flags) => flags.experiment("hostile"),
             Self::Fairness(flags) => flags.experiment("fairness"),
             Self::Memory(flags) => flags.experiment("memory"),
+            Self::Growth(flags) => flags.experiment("growth"),
             Self::Power(flags) => flags.experiment("power"),
             Self::Bench(flags) => flags.experiment("bench"),
             Self::Sim(flags) => workspace::run("redial-sim", &["--release"], &flags.args),

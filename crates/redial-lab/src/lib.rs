@@ -11,6 +11,7 @@ mod demo;
 mod experiment;
 mod failover;
 mod fairness;
+mod growth;
 mod harness;
 mod hostile;
 mod memory;
@@ -45,6 +46,8 @@ enum Command {
     Fairness(Flags<fairness::Fairness>),
     /// The server's memory and speed over ten million calls, with plain ids and with sessions.
     Memory(Flags<memory::Memory>),
+    /// What a table in PostgreSQL takes over ten million calls: size, dead rows, log and processor time.
+    Growth(Flags<growth::Growth>),
     /// What power cuts leave of a store, rebuilt from a server's system calls at many points.
     ///
     /// Needs strace; without it nothing is tried, which is an error if REDIAL_REQUIRE_SERVICES is set.
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Hostile(flags) => conduct(&flags),
         Command::Fairness(flags) => conduct(&flags),
         Command::Memory(flags) => conduct(&flags),
+        Command::Growth(flags) => conduct(&flags),
         Command::Power(flags) => conduct(&flags),
         Command::Bench(flags) => conduct(&flags),
     };
@@ -109,6 +113,10 @@ mod tests {
             ),
             (&["hostile", "--rounds", "x"], "--rounds"),
             (&["fairness", "--calls", "1"], "from 100 to 1000000"),
+            (
+                &["growth", "--stages", "0"],
+                "a whole number from 1 to 1000",
+            ),
             (&["power", "--cuts", "0"], "a whole number from 1 to 100000"),
             (&["bench", "--rounds", "0"], "a whole number from 1 to 99"),
             (&["bench", "--seconds", "0"], "seconds from 0.1 to 60"),

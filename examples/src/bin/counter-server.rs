@@ -157,6 +157,12 @@ struct Args {
         value_parser = whole::<u64>(SERVER_LEASES_MS)
     )]
     server_lease_ms: u64,
+    /// Let calls of `inc` that wait together share a transaction, with --store URL and counters in it
+    #[arg(long, requires = "store", help_heading = "Store")]
+    batched: bool,
+    /// Prepare each statement once on a connection, with --store URL: not where a pooler stands in between
+    #[arg(long, requires = "store", help_heading = "Store")]
+    prepare_statements: bool,
     /// BREAKS THE PROMISE: sync nothing, so that a power cut loses acknowledged calls and may destroy the
     /// file. Here to prove that tests of power cuts find such losses
     #[arg(long, requires = "store", hide = true)]
@@ -332,17 +338,29 @@ impl Args {
             let store = PostgresStore::options()
                 .ttl(ttl)
                 .session_lease(Duration::from_millis(self.lease_ms))
-                .server_lease(Duration::from_millis(self.server_lease_ms));
+                .server_lease(Duration::from_millis(self.server_lease_ms))
+                .prepare_statements(self.prepare_statements);
             let store = stored_postgres::open(url, store).context("cannot open --store")?;
             self.recover_ledger(counters)?;
-            let keep = self.keep_effects;
-            return Ok(stored_postgres::register(
-                builder, &store, kind, counters, keep,
-            ));
+            let how = stored_postgres::How {
+                kind,
+                keep_effects: self.keep_effects,
+                is_batched: self.batched,
+            };
+            return Ok(stored_postgres::register(builder, &store, how, counters));
         }
         let Some(path) = &self.store else {
             return Ok(counters.register(builder));
         };
+        for (flag, is_given) in [
+            ("--batched", self.batched),
+            ("--prepare-statements", self.prepare_statements),
+        ] {
+            anyhow::ensure!(
+                !is_given,
+                "{flag} is for a database; expected --store postgres://... with it"
+            );
+        }
         let store = stored::open(path, ttl, !self.dangerously_without_sync)?;
         self.recover_ledger(counters)?;
         Ok(stored::register(
