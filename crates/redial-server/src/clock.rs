@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Longer than any server waits for anything, and short enough to be added to any moment.
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The runtime's clock, which stands still in a test that has paused it.
 #[expect(clippy::disallowed_methods, reason = "the edge where time comes in")]

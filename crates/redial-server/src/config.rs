@@ -6,6 +6,7 @@ use redial_protocol::{Limits, encode_error};
 
 use crate::{
     admission::AdmissionLimits,
+    clock::YEAR,
     error::BuildError,
     refusal,
     table::{MAX_TTL, PlainLimits, SessionLimits},
@@ -214,7 +215,7 @@ impl Config {
     /// How old a connection may get, if that is limited, where `random` is from 0 to 1.
     pub(crate) fn connection_age(&self, random: f64) -> Option<Duration> {
         let jitter = 1.0 + AGE_JITTER * (2.0 * random - 1.0);
-        Some(self.max_connection_age?.mul_f64(jitter))
+        Some(self.max_connection_age?.min(YEAR).mul_f64(jitter))
     }
 
     /// Whether every limit lets something through and can be kept.
@@ -374,6 +375,11 @@ mod tests {
         assert_eq!(config.connection_age(0.0), Some(Duration::from_secs(90)));
         assert_eq!(config.connection_age(0.5), Some(age));
         assert!(config.connection_age(0.999) < Some(Duration::from_secs(110)));
+        let endless = Config {
+            max_connection_age: Some(Duration::MAX),
+            ..Config::default()
+        };
+        assert!(endless.connection_age(0.999) > Some(YEAR));
         assert_eq!(Config::default().connection_age(0.5), None);
     }
 }

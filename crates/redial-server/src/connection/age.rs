@@ -39,7 +39,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.has_announced = true;
             }
         }
-        let is_owed = !settled || !self.backlog.is_empty();
+        // What was read and not dispatched by the end of the grace is dropped with the connection.
+        let is_held = !self.backlog.is_empty() && !self.is_retired();
+        let is_owed = !settled || is_held;
         if !is_owed && self.retired_at().is_some_and(|at| at <= self.awake) {
             self.phase = Phase::Closing;
         }
@@ -53,13 +55,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Some(reads_until.min(clock::after(self.last_active, LULL)))
     }
 
-    /// Whether the peer has had its time to go on elsewhere: nothing more is read.
+    /// Whether the peer has had its time to go on elsewhere: nothing more is dispatched, unless the server
+    /// ends, too, which answers everything that was read.
     pub(super) fn is_retired(&self) -> bool {
         matches!(self.age, Age::Over { reads_until } if reads_until <= self.awake)
+            && !self.shared.is_draining()
     }
 
-    /// When the age of the connection has to be looked at.
+    /// When the age of the connection has to be looked at: not while the server ends, since it counts for
+    /// nothing then.
     pub(super) fn age_due(&self) -> Option<Instant> {
+        if self.shared.is_draining() {
+            return None;
+        }
         match self.age {
             Age::Unlimited => None,
             Age::Until(at) => Some(at),

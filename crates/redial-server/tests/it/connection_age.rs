@@ -1,13 +1,21 @@
 //! A connection that is too old: its peer goes on elsewhere, and loses nothing by that.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{self, Poll},
+    time::Duration,
+};
 
 use redial_server::{Config, Server};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    time::sleep,
+};
 
 use crate::common::{
-    Service, now, pipe,
+    Peer, Service, code, executed, now, pipe,
     session::{attach, client, inc, request_with},
     uuid,
 };
@@ -75,6 +83,123 @@ async fn a_peer_that_goes_on_is_read_until_the_grace_is_over() {
     // The last request was not read, or was answered.
     let effects = service.effects();
     assert_eq!(effects, u64::from(number) - 1);
+}
+
+/// Kind: what is not to be done any more is waited for. Instance: a request that came when nothing more is
+/// dispatched, on a connection whose last call ends after that.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_too_late_does_not_keep_an_old_connection_open() {
+    let service = Service::default();
+    let server = limited(&service);
+    let grace = Config::default().drain_timeout;
+    let (mut peer, session) = client(&server).await;
+    sleep(AGE - AGE / 10 - ms(100)).await;
+    let slow = request_with("slow_inc", session, 0, (json!({"ms": 28_000}), json!({})));
+    peer.send(slow).await;
+    assert_eq!(peer.receive_json().await["method"], "rpc.goaway");
+    sleep(grace + ms(100)).await;
+    peer.send(inc(session, 1)).await;
+    assert!(peer.receive_json().await["error"].is_null(), "the slow one");
+    peer.expect_end().await;
+    assert_eq!(service.effects(), 1);
+    // It did not run, and is free to.
+    let mut next = pipe(&server);
+    next.call_json(attach(session)).await;
+    assert!(next.call_json(inc(session, 1)).await["error"].is_null());
+}
+
+/// The neighbour: the server ends meanwhile, and answers all that was read, what is too late for the
+/// connection, too.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_answers_what_an_old_connection_has_left() {
+    let service = Service::default();
+    let server = limited(&service);
+    let grace = Config::default().drain_timeout;
+    let (mut peer, session) = client(&server).await;
+    sleep(AGE - AGE / 10 - ms(100)).await;
+    let slow =
+        |number, ms| request_with("slow_inc", session, number, (json!({"ms": ms}), json!({})));
+    peer.send(slow(0, 13_000)).await;
+    assert_eq!(peer.receive_json().await["method"], "rpc.goaway");
+    peer.send(slow(1, 12_000)).await;
+    sleep(grace + ms(100)).await;
+    peer.send(inc(session, 2)).await;
+    sleep(ms(100)).await;
+    let ending = tokio::spawn(async move { server.shutdown().await });
+    let replies: [_; 3] = peer.receive_all().await;
+    let (refused, done): (Vec<_>, Vec<_>) = replies.iter().partition(|it| it["result"].is_null());
+    assert_eq!((refused.len(), done.len()), (1, 2), "{replies:?}");
+    assert_eq!((code(refused[0]), executed(refused[0])), (-32006, "no"));
+    assert_eq!(peer.receive_json().await["params"]["last"], true);
+    peer.expect_end().await;
+    ending.await.unwrap();
+}
+
+/// Counts how often the server looks whether there is something to read, and ends a connection that does
+/// nothing else.
+struct Restless {
+    io: DuplexStream,
+    reads: u32,
+}
+
+impl AsyncRead for Restless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.reads += 1;
+        assert!(self.reads < 1_000, "it looks again and again");
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Restless {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Kind: a timer for what is not done any more fires for ever. Instance: a connection becomes too old while
+/// its server ends.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_becomes_old_while_its_server_ends_waits_for_that() {
+    let service = Service::default();
+    let server = service.server(Config {
+        max_connection_age: Some(AGE),
+        drain_timeout: AGE / 2,
+        ..Config::default()
+    });
+    let (io, transport) = tokio::io::duplex(1024 * 1024);
+    let (mut peer, serving) = (Peer { io }, server.clone());
+    let io = Restless {
+        io: transport,
+        reads: 0,
+    };
+    let served = tokio::spawn(async move { serving.serve_connection(io).await });
+    sleep(AGE - AGE / 10 - ms(100)).await;
+    let slow = json!({"id": uuid(1), "method": "slow_inc", "params": {"ms": 60_000}});
+    peer.send(slow.to_string()).await;
+    sleep(ms(50)).await;
+    let ending = tokio::spawn(async move { server.shutdown().await });
+    sleep(AGE / 4).await;
+    let cut_off = peer.receive_json().await;
+    assert_eq!(code(&cut_off), -32008);
+    peer.expect_end().await;
+    ending.await.unwrap();
+    served.await.unwrap();
 }
 
 /// A connection on which nothing happens.
