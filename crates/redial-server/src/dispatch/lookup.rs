@@ -13,6 +13,7 @@ use redial_protocol::SessionId;
 use tokio::sync::oneshot;
 
 use crate::{
+    shared::Shared,
     store::{Acknowledged, StoreError},
     waiter::Waiter,
 };
@@ -37,8 +38,31 @@ pub(crate) struct Lookups {
 
 struct Pending {
     session: SessionId,
-    answer: oneshot::Receiver<Result<Option<Acknowledged>, StoreError>>,
+    answer: oneshot::Receiver<Answer>,
     purpose: Purpose,
+}
+
+/// What the store says.
+pub(super) type Answer = Result<Option<Held>, StoreError>;
+
+/// A session that the store has found, and holds for this server from then on: it is left again unless the
+/// table knows it by the time that this is dropped, wherever that is.
+pub(super) struct Held {
+    pub(super) shared: Arc<Shared>,
+    pub(super) session: SessionId,
+    pub(super) acknowledged: Acknowledged,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.shared.table.sessions.knows(self.session) {
+            return;
+        }
+        let store = self.shared.store.as_deref();
+        if let Some(store) = store.and_then(|store| store.as_shared()) {
+            store.leave_session(self.session);
+        }
+    }
 }
 
 /// What goes on when the store has answered.
@@ -70,7 +94,7 @@ pub(super) enum Word {
 /// An answer of the store, and what it was asked for.
 pub(crate) struct Found {
     pub(super) session: SessionId,
-    pub(super) answer: Result<Option<Acknowledged>, StoreError>,
+    pub(super) answer: Answer,
     pub(super) purpose: Purpose,
 }
 
@@ -120,11 +144,7 @@ impl Lookups {
     }
 
     /// Begins a question. Its answer goes to what is returned.
-    pub(super) fn ask(
-        &mut self,
-        session: SessionId,
-        purpose: Purpose,
-    ) -> oneshot::Sender<Result<Option<Acknowledged>, StoreError>> {
+    pub(super) fn ask(&mut self, session: SessionId, purpose: Purpose) -> oneshot::Sender<Answer> {
         let (sender, answer) = oneshot::channel();
         self.pending = Some(Pending {
             session,

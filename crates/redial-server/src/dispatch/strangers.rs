@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::{
     Dispatcher,
     attachment::Attachment,
-    lookup::{Found, PATIENCE, Purpose, Word},
+    lookup::{Found, Held, PATIENCE, Purpose, Word},
     refuse_acknowledged,
 };
 use crate::{
@@ -100,13 +100,14 @@ impl Dispatcher<'_> {
         let sender = lookups.ask(session, purpose);
         let shared = Arc::clone(self.shared);
         let done: Done<Option<Acknowledged>> = Box::new(move |found| {
-            // Nothing waits for it any more: the store need not hold it.
-            if let Err(Ok(Some(_))) = sender.send(found)
-                && !shared.table.sessions.knows(session)
-                && let Some(store) = shared.store.as_deref().and_then(|store| store.as_shared())
-            {
-                store.leave_session(session);
-            }
+            let held = |acknowledged| Held {
+                shared,
+                session,
+                acknowledged,
+            };
+            let answer = found.map(|found| found.map(held));
+            // The connection may have gone meanwhile.
+            drop(sender.send(answer));
         });
         shared_store.find_session(session, self.caller.principal(), done);
         self.scratch.has_stored = true;
@@ -121,9 +122,10 @@ impl Dispatcher<'_> {
         } = found;
         let until = self.awake + PATIENCE;
         let word = match answer {
-            Ok(Some(acknowledged)) => {
+            Ok(Some(held)) => {
+                let known = &held.acknowledged;
                 let adopted =
-                    Attachment::adopt(self.shared, session, self.caller, &acknowledged, self.awake);
+                    Attachment::adopt(self.shared, session, self.caller, known, self.awake);
                 match adopted {
                     Some(attachment) => {
                         // It stays until the message is answered.

@@ -447,6 +447,21 @@ async fn a_session_is_left_soon_after_its_last_connection_and_not_while_a_call_r
     assert_eq!(again["result"], 0, "{again}");
 }
 
+/// Kind of fault: what is taken hold of for a purpose is kept though nothing came of it. Instance: a session that
+/// is found where there is no room for it, whose lease never ended.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_there_is_no_room_for_is_left() {
+    let world = World::with(Config {
+        max_sessions: 1,
+        ..config()
+    });
+    let ([_one, mut other], session) = world.client().await;
+    let (_third, _own) = client(&world.servers[1]).await;
+    let refused = other.call_json(attach(session)).await;
+    assert_eq!((code(&refused), executed(&refused)), (-32001, "unknown"));
+    assert!(!world.table.is_held(1, session));
+}
+
 /// Who asks goes while it is looked for: nothing holds the session then.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_found_for_a_peer_that_has_gone_is_left() {
