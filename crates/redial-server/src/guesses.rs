@@ -108,6 +108,8 @@ impl Guesses {
 
     pub(crate) fn was_wrong(&self, turn: &Turn) {
         self.wrong.add(turn.mark);
+        // It may have been right until now.
+        self.right.forget(turn.mark);
     }
 
     /// Its verification has failed, which gives nothing away.
@@ -138,7 +140,41 @@ impl Remembered {
     }
 
     fn with<T>(&self, mark: u64, access: impl FnOnce(&mut u64) -> T) -> T {
+    fn forget(&self, mark: u64) {
+        self.with(mark, |slot| {
+            if *slot == mark {
+                *slot = 0;
+            }
+        });
+    }
+
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         access(&mut slots[mark as usize % REMEMBERED])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::clock;
+
+    /// Kind: what was true of a token once counts for ever. Instance: one that was right and is not any more,
+    /// which could be shown as often as one liked.
+    #[test]
+    fn a_token_that_is_right_no_longer_waits_like_any_that_was_wrong() {
+        let (now, peer) = (clock::now(), Peer::V4(Ipv4Addr::LOCALHOST));
+        let guesses = Guesses::new(1, now);
+        let show = || guesses.begin(peer.clone(), "token", now, Duration::ZERO);
+        guesses.was_right(&show().unwrap());
+        for _ in 0..2 {
+            let again = show().unwrap();
+            assert_eq!(again.kind, Kind::Right);
+            guesses.was_right(&again);
+        }
+        guesses.was_wrong(&show().unwrap());
+        guesses.was_wrong(&show().unwrap());
+        assert!(show().is_err());
     }
 }
