@@ -9,9 +9,7 @@ use std::{
     time::Duration,
 };
 
-use redial_server::{
-    Config, Context, Principal, Server, ServerTls, Verified, Verifier, VerifyError,
-};
+use redial_server::{Config, Context, Server, ServerTls};
 use redial_test_ca::{Pair, TestCa};
 use redial_tls::{ClientTls, TlsStream};
 use serde_json::Value;
@@ -20,7 +18,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::common::{PATIENCE, Peer, Service, code, eventually, executed};
+use crate::common::{Names, PATIENCE, Peer, Service, code, eventually, executed};
 
 const HOST: &str = "counter.example";
 const PING: &str = r#"{"id":"p","method":"rpc.ping"}"#;
@@ -195,7 +193,7 @@ async fn a_nameless_certificate_and_a_token_are_the_tokens_principal() {
     let who = |_: Value, context: Context| async move {
         Ok(context.principal().map(ToString::to_string))
     };
-    let server = Server::builder().query("who", who).authenticate(Anyone);
+    let server = Server::builder().query("who", who).authenticate(Names);
     let world = World::new(server.build().unwrap(), |tls| {
         let ca = tls.ca.pem().to_owned();
         tls.with(|builder| builder.client_ca_pem(ca))
@@ -204,23 +202,10 @@ async fn a_nameless_certificate_and_a_token_are_the_tokens_principal() {
     let mut peer = world.connect(Some(world.ca.sign(&[]))).await;
     let refused = peer.call_json(r#"{"id":1,"method":"who"}"#).await;
     assert_eq!((code(&refused), executed(&refused)), (-32005, "no"));
-    peer.call(r#"{"id":2,"method":"rpc.auth","params":{"token":"t"}}"#)
+    peer.call(r#"{"id":2,"method":"rpc.auth","params":{"token":"token:t"}}"#)
         .await;
     let reply = peer.call(r#"{"id":3,"method":"who"}"#).await;
     assert_eq!(reply, r#"{"id":3,"result":"token:t"}"#);
-}
-
-/// Every token is a name.
-struct Anyone;
-
-impl Verifier for Anyone {
-    async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
-        let principal = Principal::new(&format!("token:{token}"));
-        Ok(Verified {
-            principal: principal.map_err(|_| VerifyError::Rejected)?,
-            expires: None,
-        })
-    }
 }
 
 /// A session and its records are those of the server, whatever they came through.

@@ -3,29 +3,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use redial_server::{
-    Config, Extensions, Principal, Server, Stats, Verified, Verifier, VerifyError,
-};
+use redial_server::{Config, Extensions, Principal, Server, Stats};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 
 use crate::common::{
-    Peer, Service, code, executed, pipe_from, pipe_with,
+    Names, Peer, Service, code, executed, pipe_from, pipe_with,
     session::{HELLO, open, request_with},
 };
-
-/// Every token is a name.
-struct Names;
-
-impl Verifier for Names {
-    async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
-        let principal = Principal::new(token).map_err(|_| VerifyError::Rejected)?;
-        Ok(Verified {
-            principal,
-            expires: None,
-        })
-    }
-}
 
 fn config() -> Config {
     Config {

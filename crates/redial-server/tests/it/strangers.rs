@@ -1,30 +1,17 @@
 //! Connections that have shown nothing yet, from as many addresses as they like, keep out those that have
 //! something to show, or take the places of those that have shown it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use redial_server::{Config, Principal, Server, Verified, Verifier, VerifyError};
+use redial_server::{Config, Server};
 use serde_json::json;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
-use crate::common::{Peer, Service, code, executed, pipe_from, session::PING};
+use crate::common::{Names, Peer, Service, code, executed, pipe_from, session::PING};
 
 /// How many connections there are at most, and how many of them strangers take from others.
 const MAX: usize = 32;
 const STRANGERS: usize = MAX / 16;
-
-/// Every token is a name.
-struct Names;
-
-impl Verifier for Names {
-    async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
-        let principal = Principal::new(token).map_err(|_| VerifyError::Rejected)?;
-        Ok(Verified {
-            principal,
-            expires: None,
-        })
-    }
-}
 
 fn server() -> Server {
     let config = Config {

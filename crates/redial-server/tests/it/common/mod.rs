@@ -13,6 +13,7 @@ pub mod shared_table;
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -20,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-use redial_server::{Abort, Config, Context, Extensions, Server, ServerBuilder};
+use redial_server::{
+    Abort, Config, Context, Extensions, Principal, Server, ServerBuilder, Verified, Verifier,
+    VerifyError,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
@@ -168,6 +172,19 @@ impl Service {
     }
 }
 
+/// Every token is the name of a principal.
+pub struct Names;
+
+impl Verifier for Names {
+    async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
+        let principal = Principal::new(token).map_err(|_| VerifyError::Rejected)?;
+        Ok(Verified {
+            principal,
+            expires: None,
+        })
+    }
+}
+
 /// A connection to the server through a pipe in memory.
 pub fn pipe(server: &Server) -> Peer<DuplexStream> {
     pipe_of(server, 1024 * 1024)
@@ -197,7 +214,7 @@ pub fn pipe_with(server: &Server, extensions: Extensions) -> Peer<DuplexStream> 
 }
 
 /// Serves on loopback; the address is for [`connect`].
-pub async fn listen(server: &Server) -> std::net::SocketAddr {
+pub async fn listen(server: &Server) -> SocketAddr {
     let listener = server.bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = server.clone();
@@ -205,7 +222,7 @@ pub async fn listen(server: &Server) -> std::net::SocketAddr {
     address
 }
 
-pub async fn connect(address: std::net::SocketAddr) -> Peer<TcpStream> {
+pub async fn connect(address: SocketAddr) -> Peer<TcpStream> {
     Peer {
         io: TcpStream::connect(address).await.unwrap(),
     }
