@@ -126,11 +126,11 @@ impl Metadata {
 #[derive(Clone, Copy)]
 pub struct MetadataRef<'a>(Place<'a>);
 
-/// A copy costs nothing to drop, which few requests would have a use for.
+/// `Copy`, so that requests without metadata, which are most of them, have nothing to drop.
 #[derive(Clone, Copy)]
 enum Place<'a> {
     Entries(&'a Metadata),
-    /// It was read once, and can be read again.
+    /// A JSON object that was read once without an error.
     Text(&'a RawValue),
 }
 
@@ -215,7 +215,7 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// Nor does this repeat what stands in place of all of it.
+/// The error does not repeat a value that is no object.
 struct MetadataVisitor;
 
 impl<'de> Visitor<'de> for MetadataVisitor {
@@ -242,23 +242,23 @@ impl<'de> Visitor<'de> for MetadataVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Metadata, E> {
-        Err(no("object", &self))
+        Err(mismatch("object", &self))
     }
 
     fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Metadata, E> {
-        Err(no("object", &self))
+        Err(mismatch("object", &self))
     }
 
     fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Metadata, E> {
-        Err(no("object", &self))
+        Err(mismatch("object", &self))
     }
 
     fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Metadata, E> {
-        Err(no("object", &self))
+        Err(mismatch("object", &self))
     }
 
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Metadata, E> {
-        Err(no("object", &self))
+        Err(mismatch("object", &self))
     }
 }
 
@@ -289,24 +289,24 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 
     fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Text<'de>, E> {
-        Err(no("string", &self))
+        Err(mismatch("string", &self))
     }
 
     fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Text<'de>, E> {
-        Err(no("string", &self))
+        Err(mismatch("string", &self))
     }
 
     fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Text<'de>, E> {
-        Err(no("string", &self))
+        Err(mismatch("string", &self))
     }
 
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Text<'de>, E> {
-        Err(no("string", &self))
+        Err(mismatch("string", &self))
     }
 }
 
 /// What was found is not repeated.
-fn no<E: serde::de::Error>(what: &str, expected: &dyn serde::de::Expected) -> E {
+fn mismatch<E: serde::de::Error>(what: &str, expected: &dyn serde::de::Expected) -> E {
     let found = format!("no {what}");
     E::invalid_type(serde::de::Unexpected::Other(&found), expected)
 }

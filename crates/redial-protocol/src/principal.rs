@@ -57,18 +57,14 @@ impl Principal {
     /// [`PrincipalError`] if the name is empty, longer than [`MAX_BYTES`](Self::MAX_BYTES), or has a
     /// control character in it.
     pub fn new(name: &str) -> Result<Self, PrincipalError> {
-        let is_long = !(1..=Self::MAX_BYTES).contains(&name.len());
-        let found = if is_long {
-            Some(Found::Bytes(name.len()))
+        let found = if !(1..=Self::MAX_BYTES).contains(&name.len()) {
+            Found::Bytes(name.len())
+        } else if let Some(control) = name.chars().find(|char| char.is_control()) {
+            Found::Control(control)
         } else {
-            name.chars()
-                .find(|char| char.is_control())
-                .map(Found::Control)
+            return Ok(Self(name.into()));
         };
-        found.map_or_else(
-            || Ok(Self(name.into())),
-            |found| Err(PrincipalError { found }),
-        )
+        Err(PrincipalError { found })
     }
 
     /// The name.

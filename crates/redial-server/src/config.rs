@@ -148,18 +148,17 @@ pub struct Config {
     /// How many tokens of one connection may be rejected. Default 10, then closed. Each rejection comes
     /// 100 ms later than the one before.
     pub max_auth_failures: u32,
-    /// How many tokens of one address may be rejected, on all its connections, before another one has to
-    /// wait. One goes out of mind each 100 ms. Default 512. Beyond, a token that this address has not
-    /// shown before is verified in its turn, 10 of them a second: within half of `auth_timeout`, or less
-    /// on a connection that has shown a wrong one; else it is -32001, and the connection is closed. One
-    /// that it has shown before, as clients have that were let in, waits for nothing; one that
+    /// How many tokens of one address may be rejected, on all its connections, before further ones have to
+    /// wait. Default 512; each 100 ms one rejection is forgiven. Beyond, a token that this address has not
+    /// shown before is verified in its turn, 10 of them a second. If its turn would not come within half of
+    /// `auth_timeout`, or less on a connection that has shown a wrong one, it is refused (-32001), and the
+    /// connection is closed. A token with which this address was let in before waits for nothing; one that
     /// was wrong before is verified ten times as often as a new one. It costs 192 KiB, for any number of
-    /// addresses; those of one network of IPv6 (the first 64 bits) count as one, and
-    /// so do all transports without addresses. Behind a balancer that hides their addresses all clients
-    /// are one, and share what one has.
+    /// addresses. Those of one IPv6 network (the first 64 bits) count as one, and so do all transports
+    /// without addresses. Behind a balancer that hides their addresses all clients share what one has.
     pub max_peer_auth_failures: u32,
-    /// How many TLS handshakes of one address may begin at once; of those before, one goes out of mind
-    /// each 10 ms. Default 512. Beyond, a handshake waits for its turn, 100 of them a second, before the
+    /// How many TLS handshakes of one address may begin at once; each 10 ms it may begin one more. Default
+    /// 512. Beyond, a handshake waits for its turn, 100 of them a second, before the
     /// server does anything that costs; one that would wait for more than half of the handshake timeout
     /// is closed. It costs 64 KiB for a server with TLS. What counts as one address is as with
     /// `max_peer_auth_failures`: behind a balancer this has to be as large as the fleet that comes back at
@@ -375,11 +374,11 @@ mod tests {
         assert_eq!(config.connection_age(0.0), Some(Duration::from_secs(90)));
         assert_eq!(config.connection_age(0.5), Some(age));
         assert!(config.connection_age(0.999) < Some(Duration::from_secs(110)));
+        assert_eq!(Config::default().connection_age(0.5), None);
         let endless = Config {
             max_connection_age: Some(Duration::MAX),
             ..Config::default()
         };
         assert!(endless.connection_age(0.999) > Some(YEAR));
-        assert_eq!(Config::default().connection_age(0.5), None);
     }
 }

@@ -10,10 +10,11 @@ use std::{
 
 use crate::{meter::Meter, peer::Peer};
 
-/// How long it takes until a wrong token is out of mind.
+/// After how long one wrong token more is forgiven.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// The same of a token that is known to have been wrong: it costs what a verification does, and no secret.
+/// The same of a token that is known to have been wrong: showing it again costs a verification, and reveals
+/// nothing.
 const PERIOD_AGAIN: Duration = Duration::from_millis(10);
 
 /// How many tokens of each kind are remembered, 8 bytes each.
@@ -50,7 +51,7 @@ enum Kind {
 }
 
 impl Guesses {
-    /// With so many wrong tokens of one address before further ones have to wait.
+    /// `burst`: how many wrong tokens of one address are looked at before further ones have to wait.
     pub(crate) fn new(burst: u32, now: Instant) -> Self {
         Self {
             new: Meter::new(PERIOD, burst, now),
@@ -107,9 +108,9 @@ impl Guesses {
     }
 
     pub(crate) fn was_wrong(&self, turn: &Turn) {
-        self.wrong.add(turn.mark);
         // It may have been right until now.
         self.right.forget(turn.mark);
+        self.wrong.add(turn.mark);
     }
 
     /// Its verification has failed, which gives nothing away.
@@ -139,7 +140,6 @@ impl Remembered {
         self.with(mark, |slot| *slot = mark);
     }
 
-    fn with<T>(&self, mark: u64, access: impl FnOnce(&mut u64) -> T) -> T {
     fn forget(&self, mark: u64) {
         self.with(mark, |slot| {
             if *slot == mark {
@@ -148,6 +148,7 @@ impl Remembered {
         });
     }
 
+    fn with<T>(&self, mark: u64, access: impl FnOnce(&mut u64) -> T) -> T {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         access(&mut slots[mark as usize % REMEMBERED])
     }

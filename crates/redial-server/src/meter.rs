@@ -1,5 +1,5 @@
-//! How often each peer does something that costs: at once as often as a burst allows, and then as one
-//! goes out of mind after the other. It takes the same memory for any number of peers.
+//! How often each peer does something that costs: as often at once as a burst allows, and then once in
+//! each period. It takes the same memory for any number of peers.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -18,11 +18,11 @@ const SLOTS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Meter {
     epoch: Instant,
-    /// How long it takes until one is out of mind.
+    /// After how long one more is allowed.
     period: Duration,
     burst: u32,
     rows: [RandomState; ROWS],
-    /// When all that a peer has done will be out of mind, in nanoseconds since the epoch.
+    /// When a peer has its whole burst again, in nanoseconds since the epoch.
     empty_at: Mutex<Box<[[u64; SLOTS]]>>,
 }
 
@@ -62,7 +62,7 @@ impl Meter {
         Ok(wait)
     }
 
-    /// What was counted was none.
+    /// Undoes a [`take`](Self::take): what it counted turned out to cost nothing.
     pub(crate) fn give_back(&self, peer: &Peer) {
         let (period, at) = (nanos(self.period), self.slots_of(peer));
         let mut empty_at = self.lock();

@@ -67,9 +67,11 @@ pub(crate) fn reply(fenced: Fenced, call: SessionCall, refusal: Refusal, is_shar
     error.into()
 }
 
-/// What is said of a call that is about to be run again.
+/// What is said of a call that the next attempt or question runs again.
 fn left_behind() -> ErrorObject {
-    refusal::outcome_not_known_yet("the server that ran it is gone, and another one runs it again")
+    refusal::outcome_not_known_yet(
+        "the server that ran it is gone, and the next attempt runs it again",
+    )
 }
 
 /// What is said where a fence has failed. If the call runs at another server, nothing is known of it.

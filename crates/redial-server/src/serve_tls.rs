@@ -30,7 +30,7 @@ use crate::{
     shared::Shared,
 };
 
-/// How long it takes until a handshake of an address is out of mind.
+/// After how long an address may begin one handshake more.
 const HANDSHAKE_PERIOD: Duration = Duration::from_millis(10);
 
 /// Requests come after a handshake.
@@ -42,10 +42,10 @@ impl Server {
     /// see [`serve`](Self::serve). Files of certificates that change are read again meanwhile.
     ///
     /// A connection counts from the first byte of its handshake, and towards its address until it is known
-    /// whose it is. Where clients show a certificate, what
-    /// it calls them is who calls: `cert:NAME`, its first DNS name or else its first URI. One that has
-    /// neither, or one that is no [`Principal`], is refused, unless the server asks for tokens: clients
-    /// that have nothing in common but their authority would have one another's records.
+    /// whose it is. Where clients show a certificate, what it calls them is who calls: `cert:NAME`, its
+    /// first DNS name or else its first URI. A client whose certificate has neither, or only one that no
+    /// [`Principal`] can have, is refused, unless the server asks for tokens: clients that have nothing in
+    /// common but their authority would have one another's records.
     ///
     /// ```no_run
     /// # async fn f(server: redial_server::Server) -> Result<(), Box<dyn std::error::Error>> {
@@ -190,7 +190,7 @@ impl Server {
     }
 }
 
-/// A name that is no principal's gives none.
+/// Who the client's certificate says it is, if that is a name that a principal can have.
 fn principal<Io>(stream: &TlsStream<Io>) -> Option<Principal> {
     let name = stream.peer_name()?;
     Principal::new(&format!("cert:{name}")).ok()

@@ -317,8 +317,8 @@ impl Shared {
         store.is_some_and(|store| store.as_shared().is_some())
     }
 
-    /// What has run at another server, or may run again, is not fenced here: whoever asks again asks the
-    /// store.
+    /// What has run at another server, or may run again, is not fenced here: the next attempt or question
+    /// asks the store again.
     pub(crate) fn settle_fence(&self, call: SessionCall, fenced: &Result<Fenced, StoreError>) {
         let is_known = matches!(
             fenced,

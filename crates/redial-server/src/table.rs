@@ -141,7 +141,8 @@ impl<W: TableWaiter> Table<W> {
         }
     }
 
-    /// What the call has come to is the store's to say, to whoever asks again. Returns its waiters.
+    /// Forgets that the call runs: what it has come to is the store's to say, to the next attempt. Returns its
+    /// waiters.
     pub(crate) fn reopen(&self, key: &TableKey<W>) -> Vec<W> {
         match key {
             TableKey::Plain(key) => self.plain.release(key),

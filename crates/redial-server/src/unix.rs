@@ -186,7 +186,7 @@ async fn lock_folder(path: &Path) -> Option<File> {
             Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
         }
     }
-    // No server that begins takes so long. Whoever can read the folder can lock it.
+    // No server that begins takes so long. Anything that can read the folder can lock it.
     None
 }
 

@@ -37,7 +37,7 @@ pub struct Bouncer {
     keeper: Child,
 }
 
-/// The one in front of the test program's cluster; `None`, with a word on why, where there is none.
+/// The one in front of the test program's cluster; `None`, with a word on why, where it can't be had.
 ///
 /// # Panics
 ///

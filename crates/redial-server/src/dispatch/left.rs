@@ -1,5 +1,6 @@
 //! Calls that the table in memory knows as fenced, while the store decides: some have run at another server,
-//! and some were left in the middle by one that is gone. Those that may run again do, for whoever asks.
+//! and some were left in the middle by one that is gone. Those that may run again do, when an
+//! attempt or a question asks for them.
 
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ impl Dispatcher<'_> {
     }
 }
 
-/// Who asks for the outcome of a call.
+/// The waiter of one who asks for the outcome of a call.
 pub(super) fn question(
     outbox: &Arc<Outbox>,
     call: &Call<'_, '_>,

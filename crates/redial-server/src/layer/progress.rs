@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU8, Ordering::SeqCst},
 };
 
-/// What has become of the handler.
+/// How far the handler has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reached {
     /// It has not started, and may have been dropped.

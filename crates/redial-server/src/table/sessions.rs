@@ -250,7 +250,7 @@ impl<W> Sessions<W> {
         lock(&self.registry).take_forgotten()
     }
 
-    /// Whether a session is known here, whoever's it is.
+    /// Whether a session is known here, of any owner.
     pub(crate) fn knows(&self, id: SessionId) -> bool {
         lock(&self.registry).knows(id)
     }

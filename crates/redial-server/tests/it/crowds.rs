@@ -234,7 +234,7 @@ async fn a_batch_of_100_000_is_one_error_and_affects_no_other_peer() {
 }
 
 /// Kind: a limit that is not the program's own choice. Instance: the system's queue of connections that are not accepted
-/// yet, which tokio has as short as 128: whoever connects while it is full waits for a second or more.
+/// yet, which tokio has as short as 128: a peer that connects while it is full waits for a second or more.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_crowd_connects_before_anything_is_accepted() {

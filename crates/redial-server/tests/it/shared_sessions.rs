@@ -345,7 +345,7 @@ async fn who_asks_for_a_call_whose_server_is_gone_has_it_run() {
     assert_eq!(world.service.effects(), 2);
 }
 
-/// Kind of fault: a call that can't run again is told apart by where its attempt arrives.
+/// Kind of fault: what is said of a call that can't run again depends on where its attempt arrives.
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_server_is_gone_is_interrupted_at_every_other() {
     let world = World::new();

@@ -164,7 +164,7 @@ fn a_file_that_makes_no_sense_is_refused_with_its_line() {
     );
 }
 
-/// What an editor leaves is no part of a name, and what would forge a line of a log is none at all.
+/// A mark that an editor leaves is no part of a name, and a name that would forge a line of a log is refused.
 #[tokio::test(start_paused = true)]
 async fn a_name_is_what_is_seen_of_it() {
     let good = TokenFile::line("one", "1");

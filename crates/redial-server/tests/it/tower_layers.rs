@@ -255,7 +255,7 @@ async fn a_buffered_handler_does_not_start_after_its_call_has_ended() {
     );
 }
 
-/// A service that is ready when it is told to be, if it does not fail first.
+/// A service that is ready when the test says so, if it does not fail first.
 #[derive(Clone)]
 struct Gated {
     is_open: Arc<AtomicBool>,

@@ -9,7 +9,7 @@ use crate::{
     client::{Client, below, call, key, session},
 };
 
-/// What a server is told that comes to know of the session.
+/// What the store says to a server that asks for a session.
 fn find(
     client: &Client<'_>,
     session: SessionId,

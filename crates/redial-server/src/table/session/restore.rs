@@ -76,8 +76,8 @@ impl<W> Records<W> {
         Restored::Placed
     }
 
-    /// A call that was fenced for whoever asked about it has run, or may run, as the store says: any attempt
-    /// may ask it.
+    /// A call that was fenced because of a question has run elsewhere, or may run again, as the store says:
+    /// any attempt may ask it.
     pub(in crate::table) fn lift_fence(&mut self, number: u64) {
         if let Some(slot @ Slot::Fenced) = self.slot(number) {
             *slot = Slot::Empty { refused: 0 };
@@ -85,7 +85,7 @@ impl<W> Records<W> {
     }
 
     /// Has a call run again that the store knows as started at a server which is gone. Here it is new, or
-    /// fenced for whoever asked about it.
+    /// fenced because of a question.
     pub(in crate::table) fn take_over(
         &mut self,
         number: u64,

@@ -359,7 +359,7 @@ impl<W> Registry<W> {
         Some(entry.session)
     }
 
-    /// The session, whoever owns it.
+    /// The session, of any owner.
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<Session<W>>> {
         let entry = self.by_id.get(&id.bits())?;
         Some(Arc::clone(&entry.session))
