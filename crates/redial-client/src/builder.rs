@@ -105,6 +105,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Records metrics by way of the facade `metrics`: see [`metrics`](crate::metrics) for their names. To
+    /// be called when the program has installed its exporter. It is a [layer](Self::layer): what layers
+    /// that are added before it do is not measured.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(self) -> Self {
+        self.layer(crate::metrics::Recorder::new())
+    }
+
     /// Shows the server who calls, by a token, on each connection. It is sent in `rpc.auth`, before
     /// anything else; a server that asks for none says so, and nothing comes of it.
     ///

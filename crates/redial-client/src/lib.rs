@@ -80,12 +80,16 @@ mod discovery;
 mod endpoint_stats;
 mod endpoints;
 mod error;
+#[cfg(feature = "metrics")]
+mod error_kind;
 mod handle;
 mod inline_bytes;
 mod io;
 mod lateness;
 mod layer;
 pub mod layers;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod mux;
 mod origin;
 mod policy;

@@ -56,6 +56,8 @@ pub struct ServerBuilder {
     router: Router,
     faults: Option<Faults>,
     observers: Vec<Arc<dyn Observer>>,
+    /// Observers of this crate, which leave what is for people to those of the program.
+    instruments: Vec<Arc<dyn Observer>>,
     disclosure: Arc<Disclosure>,
     exposes_failures: bool,
     unix_principals: bool,
@@ -344,6 +346,16 @@ impl ServerBuilder {
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Records metrics by way of the facade `metrics`: see [`metrics`](crate::metrics) for their names. To
+    /// be called when the program has installed its exporter, which is looked for when the server is built.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(mut self) -> Self {
+        let recorder = crate::metrics::Recorder::default();
+        self.instruments.push(Arc::new(recorder));
         self
     }
 

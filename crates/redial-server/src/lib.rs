@@ -95,6 +95,8 @@ mod listener;
 mod meter;
 mod method_limits;
 mod method_times;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod never;
 mod observe;
 mod origin;

@@ -81,7 +81,8 @@ impl ServerBuilder {
         let methods = self.router.methods().iter();
         let max_running_of = methods.map(|method| method.limits.max_running.unwrap_or(usize::MAX));
         let names = self.router.methods().iter().map(|method| &*method.name);
-        let observers = Observers::new(self.observers, &names.collect::<Vec<_>>());
+        let all = self.observers.into_iter().chain(self.instruments);
+        let observers = Observers::new(all, &names.collect::<Vec<_>>());
         let times = MethodTimes::new(self.router.methods().len());
         let admission = Admission::new(limits, max_running_of.collect());
         self.config.fit_to_frame(&mut discover);

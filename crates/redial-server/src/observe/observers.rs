@@ -15,14 +15,14 @@ pub(crate) struct Observers {
 }
 
 impl Observers {
-    pub(crate) fn new(all: Vec<Arc<dyn Observer>>, methods: &[&str]) -> Self {
+    pub(crate) fn new(all: impl Iterator<Item = Arc<dyn Observer>>, methods: &[&str]) -> Self {
         let with_bits = |observer: Arc<dyn Observer>| {
             observer.observe_methods(methods);
             let kinds = EventKind::ALL.into_iter();
             let kinds = kinds.filter(|kind| observer.wants(*kind));
             (kinds.fold(0, |bits, kind| bits | kind.bit()), observer)
         };
-        let all: Box<[_]> = all.into_iter().map(with_bits).collect();
+        let all: Box<[_]> = all.map(with_bits).collect();
         Self {
             wanted: all.iter().fold(0, |bits, (own, _)| bits | own),
             all,
