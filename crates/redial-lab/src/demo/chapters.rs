@@ -1,8 +1,10 @@
-//! What a session adds, beside what happens without one: late retries, restarts, hedging, and memory.
+//! What a session adds, beside what happens without one: late retries, restarts, several servers, hedging, and
+//! memory.
 
 pub(crate) mod hedging;
 pub(crate) mod late;
 pub(crate) mod restart;
+pub(crate) mod servers;
 
 use std::{path::Path, time::Duration};
 
@@ -11,7 +13,7 @@ use comfy_table::CellAlignment;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use self::{hedging::Hedged, late::Late, restart::Restarted};
+use self::{hedging::Hedged, late::Late, restart::Restarted, servers::Served};
 use crate::{
     harness::{mode::Mode, programs::Programs},
     memory::measure::{self, Curve},
@@ -22,7 +24,8 @@ use crate::{
 };
 
 /// How many steps the chapters are on a progress bar.
-pub(crate) const STEPS: usize = 1 + restart::WAYS.len() + hedging::POLICIES.len() + 2;
+pub(crate) const STEPS: usize =
+    1 + restart::WAYS.len() + servers::IDS.len() + hedging::POLICIES.len() + 2;
 
 /// A run of these has this many times the calls of a scenario's, and at least so many.
 const RESTART_CALLS: (u64, u64) = (20, 1200);
@@ -35,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(25);
 pub(crate) struct Chapters {
     pub(crate) late: Late,
     pub(crate) restarted: Vec<Restarted>,
+    /// Empty where there is no PostgreSQL.
+    pub(crate) served: Vec<Served>,
     pub(crate) hedged: Vec<Hedged>,
     /// Empty where the system does not report how much memory a process has.
     pub(crate) memory: Vec<Curve>,
@@ -59,6 +64,7 @@ pub(crate) fn watch(
         restarted.push(run.with_context(|| format!("restarts, {}", way.name))?);
         bar.inc(1);
     }
+    let served = servers::watch(programs, folder, seed, bar)?;
     let mut hedged = Vec::new();
     for policy in &hedging::POLICIES {
         bar.set_message(format!("slow replies, {}", policy.name));
@@ -69,6 +75,7 @@ pub(crate) fn watch(
     Ok(Chapters {
         late,
         restarted,
+        served,
         hedged,
         memory: watch_memory(programs, times(MEMORY_CALLS), bar)?,
     })
@@ -93,7 +100,8 @@ impl Chapters {
         let restarted = self.restarted.iter().filter_map(Restarted::problem);
         let hedged = self.hedged.iter().filter_map(Hedged::problem);
         let late = self.late.problems().into_iter();
-        late.chain(restarted).chain(hedged).collect()
+        let served = self.served.iter().filter_map(Served::problem);
+        late.chain(restarted).chain(served).chain(hedged).collect()
     }
 
     /// Where it went better without a session than it had to.
@@ -103,7 +111,13 @@ impl Chapters {
         let restarted = self.restarted.iter().filter(lucky);
         let restarted = restarted
             .map(|run| format!("restarts, {}: nothing was doubled this time", run.way.name));
-        late.into_iter().chain(restarted).collect()
+        let served = self.served.iter();
+        let served = served.filter(|run| run.ids != Mode::Session && run.doubled == 0);
+        let served = served.map(|run| {
+            let ids = run.ids.text();
+            format!("servers that share a table, {ids}: nothing was doubled this time")
+        });
+        late.into_iter().chain(restarted).chain(served).collect()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -120,6 +134,14 @@ impl Chapters {
                 self.restarted.iter().map(Restarted::row),
                 1
             )
+        ));
+        let served = if self.served.is_empty() {
+            servers::SKIPPED.to_owned()
+        } else {
+            table(&servers::HEADINGS, self.served.iter().map(Served::row), 1)
+        };
+        text.push_str(&format!(
+            "\nThree servers on one table in PostgreSQL, of which one is killed (-9) every second under load:\n{served}\n"
         ));
         text.push_str(&format!(
             "\nReplies with a heavy tail ({}), and a second request for those that take long:\n{}\n",
@@ -140,6 +162,7 @@ impl Chapters {
         json!({
             "late": self.late.json(),
             "restarts": self.restarted.iter().map(Restarted::json).collect::<Vec<_>>(),
+            "servers": self.served.iter().map(Served::json).collect::<Vec<_>>(),
             "hedging": self.hedged.iter().map(Hedged::json).collect::<Vec<_>>(),
             "memory": self.memory.iter().map(memory_json).collect::<Vec<_>>(),
         })

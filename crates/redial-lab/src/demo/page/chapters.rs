@@ -2,20 +2,25 @@
 
 use crate::{
     demo::{
-        chapters::{self, Chapters, hedging, hedging::Hedged, late, restart, restart::Restarted},
+        chapters::{
+            self, Chapters, hedging, hedging::Hedged, late, restart, restart::Restarted, servers,
+            servers::Served,
+        },
         chart::{outcomes, tail},
     },
     memory::chart,
     report::{
         page::{figure, section},
+        svg::escape,
         table::html as table,
     },
 };
 
-/// All four, in the order in which they were run.
+/// All of them, in the order in which they were run.
 pub(super) fn html(chapters: &Chapters) -> String {
     let parts = [
         restarts(&chapters.restarted),
+        servers_of_one_table(&chapters.served),
         late_retries(&chapters.late),
         slow_replies(&chapters.hedged),
         memory(chapters),
@@ -46,6 +51,19 @@ fn restarts(runs: &[Restarted]) -> String {
         &lead,
         &format!("{picture}{table}"),
     )
+}
+
+fn servers_of_one_table(runs: &[Served]) -> String {
+    let lead = "Three servers keep their records in one database, with the counters. Every second one of them is \
+        killed (<code>kill -9</code>) and started again, while clients call through a balancer, and some replies are lost. \
+        With a session a call whose server is gone goes on at another one, which knows from the database \
+        whether it has run. A hand-made retry loop makes it again.";
+    let contents = if runs.is_empty() {
+        format!("<p>{}</p>", escape(servers::SKIPPED))
+    } else {
+        table(&servers::HEADINGS, runs.iter().map(Served::row), 1)
+    };
+    section("Servers that share a table", lead, &contents)
 }
 
 fn late_retries(late: &late::Late) -> String {

@@ -121,9 +121,11 @@ fn chapters() -> Chapters {
     };
     let [_, session, _, naive] = &chapters::restart::WAYS;
     let restarted = |way, doubled| chapters::restart::tests::restarted(way, doubled);
+    let served = |ids, doubled| chapters::servers::tests::served(ids, doubled);
     Chapters {
         late: chapters::late::tests::late(),
         restarted: vec![restarted(session, 0), restarted(naive, 17)],
+        served: vec![served(Mode::Session, 0), served(Mode::Naive, 19)],
         hedged: POLICIES
             .iter()
             .map(|policy| chapters::hedging::tests::hedged(policy, 4))
@@ -150,6 +152,7 @@ fn the_page_is_whole() {
         "left no trace",
         "none twice, 10 unknown",
         "17 twice",
+        "3,019",
         "stale (-32007)",
         "second request: after the p95",
         "with plain ids: 2.0 MiB",
@@ -163,6 +166,17 @@ fn the_page_is_whole() {
             page.matches(&format!("<{tag} ")).count() + page.matches(&format!("<{tag}>")).count();
         assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
     }
+}
+
+#[test]
+fn what_is_missing_for_a_part_of_the_page_is_said_with_how_to_get_it() {
+    let mut results = results();
+    results.chapters.served.clear();
+    assert_eq!(results.problems(), [""; 0]);
+    let page = html(&results);
+    assert!(page.contains("skipped: no PostgreSQL"), "{page}");
+    assert!(page.contains("apt-get install postgresql"), "{page}");
+    assert!(results.chapters.text().contains("skipped: no PostgreSQL"));
 }
 
 #[test]
