@@ -1,12 +1,10 @@
 //! The flags that say where a program listens or connects, and how each end shows who it is.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use redial_client::{Addresses, AuthToken, Client, ClientBuilder, ClientTls, Dns};
+use redial_cli::doors::{Doors, TlsFiles};
+use redial_client::{Addresses, Client, ClientBuilder};
 use redial_protocol::{Address, unmapped};
 use redial_server::{Exposure, Listener, ServeError, Server, ServerBuilder, ServerTls, TokenFile};
 #[cfg(unix)]
@@ -223,59 +221,21 @@ impl ClientDoors {
     /// # Errors
     ///
     /// Names the file that can't be used, or why there is no connection.
-    pub async fn connect(&self, mut builder: ClientBuilder) -> anyhow::Result<Client> {
-        if let Some(tls) = self.tls()? {
-            builder = builder.tls(tls);
-        }
-        if let Some(path) = &self.token_file {
-            // Now, so that a file that isn't there is said at once.
-            read_token(path)?;
-            let path = path.clone();
-            builder = builder.token_provider(move || std::future::ready(read_token(&path)));
-        }
-        if !self.dns {
-            return Ok(builder.connect(self.connect.clone()).await?);
-        }
-        let mut names = self.connect.iter();
-        match (names.next(), names.next()) {
-            (Some(name), None) if name.unix_path().is_none() => {
-                Ok(builder.connect_endpoints(Dns::new(name.clone())).await?)
-            }
-            _ => anyhow::bail!("--dns is for one name; expected --connect HOST:PORT with it"),
-        }
-    }
-
-    /// What encrypts, if anything is to.
-    ///
-    /// # Errors
-    ///
-    /// Names the file and the reason.
-    pub fn tls(&self) -> anyhow::Result<Option<ClientTls>> {
-        let Some(roots) = &self.tls_ca else {
-            return Ok(None);
+    pub async fn connect(&self, builder: ClientBuilder) -> anyhow::Result<Client> {
+        let certificate = self.tls_cert.clone().zip(self.tls_key.clone());
+        let tls = self.tls_ca.clone().map(|roots| TlsFiles {
+            roots: Some(roots),
+            certificate,
+            name: self.tls_name.clone(),
+        });
+        let doors = Doors {
+            addresses: self.connect.clone(),
+            dns: self.dns,
+            tls,
+            token_file: self.token_file.clone(),
         };
-        let mut builder = ClientTls::builder().roots_file(roots);
-        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            builder = builder.certificate_files(certificate, key);
-        }
-        if let Some(name) = &self.tls_name {
-            builder = builder.server_name(name);
-        }
-        Ok(Some(builder.build().context("--tls-ca and its like")?))
+        doors.connect(builder).await
     }
-}
-
-/// The first line of the file, without the blanks around it.
-fn read_token(path: &Path) -> anyhow::Result<AuthToken> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read --token-file {}", path.display()))?;
-    let token = text.lines().next().unwrap_or_default().trim();
-    anyhow::ensure!(
-        !token.is_empty(),
-        "--token-file {} is empty",
-        path.display()
-    );
-    Ok(AuthToken::from(token))
 }
 
 fn listen_address(text: &str) -> Result<Address, String> {

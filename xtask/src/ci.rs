@@ -24,7 +24,7 @@ redial-server alone: build -p redial-server
 redial-server with tokens: test -p redial-server --features tokens --test it token_files
 redial-client alone: build -p redial-client
 redial-tls with native roots: test -p redial-tls --features native-roots --test it native_roots
-packages: package --offline --allow-dirty --no-verify -p redial -p redial-protocol -p redial-server -p redial-client -p redial-tls -p redial-store-sqlite -p redial-store-postgres
+packages: package --offline --allow-dirty --no-verify -p redial -p redial-protocol -p redial-server -p redial-client -p redial-tls -p redial-store-sqlite -p redial-store-postgres -p redial-cli
 tests: test --workspace
 simulation: xtask sim --seeds 500
 simulation of servers that share a table: xtask sim --subject shared --seeds 200

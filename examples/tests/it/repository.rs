@@ -90,6 +90,7 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
 fn a_published_package_links_to_nothing_outside_it() {
     for name in [
         "redial",
+        "redial-cli",
         "redial-client",
         "redial-protocol",
         "redial-server",

@@ -1,0 +1,130 @@
+//! What a command line says of a call: where it goes, the method, and the params.
+
+use std::io::Read;
+
+use redial_client::Uuid;
+use serde_json::value::RawValue;
+
+use crate::{connect::is_address, failure::Failure};
+
+/// The words of the command line by what they are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Words<'a> {
+    pub(super) address: Option<&'a str>,
+    pub(super) method: Option<&'a str>,
+    pub(super) params: Option<&'a str>,
+}
+
+impl<'a> Words<'a> {
+    /// ADDR may be left out: what has no colon and is no profile's name is the method.
+    pub(super) fn of(words: [&'a Option<String>; 3]) -> Result<Self, Failure> {
+        let [first, second, third] = words.map(|word| word.as_deref());
+        if first.is_none_or(is_address) {
+            let (address, method, params) = (first, second, third);
+            return Ok(Self {
+                address,
+                method,
+                params,
+            });
+        }
+        if third.is_some() {
+            let first = first.unwrap_or_default();
+            return Err(Failure::usage(format!(
+                "ADDR is {first:?}; expected HOST:PORT, unix:/path, several with commas, or @PROFILE"
+            )));
+        }
+        Ok(Self {
+            address: None,
+            method: first,
+            params: second,
+        })
+    }
+
+    /// What is wrong with the params may be that the first word was to be an address.
+    pub(super) fn explain(&self, failure: Failure) -> Failure {
+        match (self.address, self.method) {
+            (None, Some(method)) => Failure::usage(format!(
+                "{:#} ({method:?} was taken for METHOD: ADDR would have a colon, or begin with @)",
+                failure.error
+            )),
+            _ => failure,
+        }
+    }
+}
+
+/// Reads PARAMS: JSON, `@FILE`, or `-` for standard input.
+pub(super) fn params(text: &str) -> Result<Box<RawValue>, Failure> {
+    let read;
+    let (text, place) = match text.strip_prefix('@') {
+        Some(path) => {
+            let place = format!("PARAMS, the file {path}");
+            read = std::fs::read_to_string(path)
+                .map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+            (&*read, place)
+        }
+        None if text == "-" => {
+            let mut all = String::new();
+            let place = "PARAMS, standard input";
+            std::io::stdin()
+                .read_to_string(&mut all)
+                .map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+            read = all;
+            (&*read, place.to_owned())
+        }
+        None => (text, "PARAMS".to_owned()),
+    };
+    let expected = "expected an object or an array as JSON, @FILE, or - for standard input";
+    let json: Box<RawValue> = serde_json::from_str(text)
+        .map_err(|error| Failure::usage(format!("{place}: no JSON: {error}; {expected}")))?;
+    match json.get().as_bytes() {
+        [b'{' | b'[', ..] | b"null" => Ok(json),
+        _ => Err(Failure::usage(format!(
+            "{place}: neither object nor array; {expected}"
+        ))),
+    }
+}
+
+pub(super) fn uuid(text: &str) -> Result<Uuid, String> {
+    let expected = "expected a UUID, such as 2f4d3a1e-58c1-4c39-9a05-0d6a3c8e7b21";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+/// Reads `KEY=VALUE`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A word that is taken for another.
+    #[test]
+    fn a_word_with_a_colon_is_the_address() {
+        let words = |words: [&str; 3]| {
+            let words = words.map(|word| Some(word.to_owned()).filter(|word| !word.is_empty()));
+            let found = Words::of(words.each_ref());
+            found.map(|found| {
+                [found.address, found.method, found.params].map(|one| one.unwrap_or("").to_owned())
+            })
+        };
+        for (said, expected) in [
+            (["a:1", "get", "{}"], ["a:1", "get", "{}"]),
+            (["@prod", "get", ""], ["@prod", "get", ""]),
+            (["unix:/a", "get", ""], ["unix:/a", "get", ""]),
+            (["get", r#"{"a":1}"#, ""], ["", "get", r#"{"a":1}"#]),
+            (["get", "", ""], ["", "get", ""]),
+            (["", "", ""], ["", "", ""]),
+        ] {
+            assert_eq!(
+                words(said).unwrap(),
+                expected.map(str::to_owned),
+                "{said:?}"
+            );
+        }
+        assert!(words(["host", "get", "{}"]).is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! The command line: the program's commands, and what all of them have in common.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    call::CallArgs,
+    config::ShowArgs,
+    decode::DecodeArgs,
+    discover::DiscoverArgs,
+    failure::{Exit, Failure},
+    output,
+    ping::PingArgs,
+};
+
+/// Calls servers that speak JSON-RPC over TCP, and shows how they are doing
+///
+/// ADDR is HOST:PORT, unix:/path, several with commas in between, or @PROFILE.
+#[derive(Debug, Parser)]
+#[command(name = "redial", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Call a method: its result, and whether it was executed
+    Call(CallArgs),
+    /// Measure how long a server takes to answer
+    Ping(PingArgs),
+    /// List the methods of a server, as a table, a page or types
+    Discover(DiscoverArgs),
+    /// Explain frames from a file, a capture or standard input
+    Decode(DecodeArgs),
+    /// Show which settings are in force, and from where
+    Config(ShowArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print a manual page: that of the program, or of a command
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+}
+
+/// Runs the program with the arguments of the process, and gives its exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    // What is wrong with the command line is said by clap, which exits with 2.
+    let cli = Cli::parse();
+    match cli.command.run() {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Call(args) => args.run(),
+            Self::Ping(args) => args.run(),
+            Self::Discover(args) => args.run(),
+            Self::Decode(args) => args.run(),
+            Self::Config(args) => args.run(),
+            Self::Completions { shell } => completions(shell),
+            Self::Man { command } => man(command.as_deref()),
+        }
+    }
+}
+
+fn completions(shell: Shell) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "redial", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn man(name: Option<&str>) -> Result<ExitCode, Failure> {
+    let mut command = Cli::command();
+    command.build();
+    let page = match name {
+        None => &command,
+        Some(name) => command.find_subcommand(name).ok_or_else(|| {
+            let names = command.get_subcommands().map(clap::Command::get_name);
+            let names = names.collect::<Vec<_>>().join(", ");
+            Failure::usage(format!("COMMAND is {name:?}; expected one of {names}"))
+        })?,
+    };
+    let mut text = Vec::new();
+    let title = name.map_or("redial".to_owned(), |name| format!("redial-{name}"));
+    let man = clap_mangen::Man::new(page.clone()).title(title);
+    let man = man.source(concat!("redial ", env!("CARGO_PKG_VERSION")));
+    man.render(&mut text)
+        .map_err(|error| Failure::new(Exit::Failed, error))?;
+    output::print(&String::from_utf8_lossy(&text))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,131 @@
+//! The methods of a server as types of Rust: what a client of `redial` calls them by.
+
+use std::fmt::Write;
+
+use super::{
+    document::{Document, MethodEntry},
+    rust_types::{Types, type_ident},
+};
+
+/// A module: one type for each method, and one for each schema that it needs.
+pub(super) fn module(document: &Document) -> String {
+    let mut types = Types::new(&document.schemas);
+    let mut methods = String::new();
+    for method in &document.methods {
+        method_type(&mut methods, &mut types, method);
+    }
+    format!(
+        "//! The methods of {}, as `redial discover --rust` read them.\n\n\
+         use redial::{{Method, MethodKind}};\n\
+         use serde::{{Deserialize, Serialize}};\n{methods}{}",
+        document.title,
+        types.finish(),
+    )
+}
+
+fn method_type(out: &mut String, types: &mut Types<'_>, method: &MethodEntry) {
+    // Not every name of a method is one of a type, and a schema may have the same.
+    let name = types.free_name(&type_ident(&method.name));
+    let params = params_type(types, &name, method);
+    let output = match &method.result {
+        Some(schema) => types.of(schema, &format!("{name}Result")),
+        None => "serde_json::Value".to_owned(),
+    };
+    let kind = match method.kind.as_deref() {
+        Some("query") => "Query",
+        // What is not known to be without effect is called as what has one.
+        _ => "Mutation",
+    };
+    out.push('\n');
+    for line in method.summary.as_deref().unwrap_or_default().lines() {
+        let _ = writeln!(out, "/// {line}");
+    }
+    let _ = write!(
+        out,
+        "pub enum {name} {{}}\n\n\
+         impl Method for {name} {{\n    \
+             const NAME: &'static str = {:?};\n    \
+             const KIND: MethodKind = MethodKind::{kind};\n    \
+             type Params = {params};\n    \
+             type Output = {output};\n\
+         }}\n",
+        method.name,
+    );
+}
+
+fn params_type(types: &mut Types<'_>, name: &str, method: &MethodEntry) -> String {
+    if method.params.is_empty() {
+        // Without a schema nothing is known: `null` leaves the params out.
+        return "serde_json::Value".to_owned();
+    }
+    let option = |text: String, is_required: bool| {
+        if is_required || text.starts_with("Option<") {
+            text
+        } else {
+            format!("Option<{text}>")
+        }
+    };
+    let mut fields = Vec::new();
+    for param in &method.params {
+        let hint = format!("{name}{}", type_ident(&param.name));
+        let text = option(types.of(&param.schema, &hint), param.is_required);
+        fields.push((param.name.clone(), text, param.description.clone()));
+    }
+    if method.by_position {
+        let list: String = fields
+            .iter()
+            .map(|(_, text, _)| format!("{text}, "))
+            .collect();
+        let list = list.trim_end();
+        let list = if fields.len() == 1 {
+            list
+        } else {
+            list.trim_end_matches(',')
+        };
+        return format!("({list})");
+    }
+    types.add_struct(&format!("{name}Params"), &fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names and types that are no Rust.
+    #[test]
+    fn methods_and_schemas_become_types() {
+        let text = r##"{
+            "info": {"title": "counter", "version": "1"},
+            "methods": [
+                {"name": "inc", "summary": "Adds.", "x-redial": {"kind": "mutation"}, "paramStructure": "by-name",
+                 "params": [{"name": "key", "required": true, "schema": {"type": "string"}},
+                            {"name": "type", "schema": {"type": "integer", "format": "uint32"}}],
+                 "result": {"name": "r", "schema": {"$ref": "#/components/schemas/Counter"}}},
+                {"name": "sum.all", "x-redial-kind": "query", "paramStructure": "by-position",
+                 "params": [{"name": "of", "required": true, "schema": {"type": "array", "items": {"type": "number"}}}],
+                 "result": {"name": "r", "schema": {"type": "number"}}},
+                {"name": "counter", "params": [], "result": {"name": "r", "schema": true}}
+            ],
+            "components": {"schemas": {"Counter": {"type": "object", "required": ["value"], "properties": {
+                "value": {"type": "integer"}, "colour": {"enum": ["red", "dark-blue"]},
+                "next": {"anyOf": [{"$ref": "#/components/schemas/Counter"}, {"type": "null"}]}}}}}
+        }"##;
+        let module = module(&Document::read(text).unwrap());
+        for expected in [
+            "/// Adds.\npub enum Inc {}",
+            "const NAME: &'static str = \"inc\";",
+            "type Params = IncParams;\n    type Output = Counter;",
+            "pub struct IncParams {\n    pub key: String,\n",
+            "#[serde(rename = \"type\", default, skip_serializing_if = \"Option::is_none\")]\n    pub r#type: Option<u32>,",
+            "pub enum SumAll {}",
+            "MethodKind::Query;\n    type Params = (Vec<f64>,);\n    type Output = f64;",
+            "pub enum Counter2 {}",
+            "pub value: i64,",
+            "pub next: Option<Box<Counter>>,",
+            "#[serde(rename = \"dark-blue\")]\n    DarkBlue,",
+            "pub colour: Option<CounterColour>,",
+        ] {
+            assert!(module.contains(expected), "no {expected}\n{module}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `redial`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    redial_cli::run()
+}

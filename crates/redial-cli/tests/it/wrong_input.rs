@@ -1,0 +1,115 @@
+//! Wrong flags and bad input: the flag is named, with what would be right, and nothing is sent.
+
+use crate::world::{Folder, OtherServer, redial};
+
+/// Errors that leave a user without the next step.
+#[test]
+fn wrong_input_names_the_flag_and_what_would_be_right() {
+    let server = OtherServer::start(|_| None);
+    let folder = Folder::new();
+    let text = folder.write("text", "no JSON");
+    let unknown = folder.write("unknown.toml", "[profiles.a]\nadress = \"b:1\"\n");
+    let wrong = folder.write(
+        "wrong.toml",
+        "[profiles.a]\naddress = \"b:1\"\ndeadline = 5\n",
+    );
+    for (words, named, right) in [
+        (
+            "call ADDR",
+            "METHOD is missing",
+            "redial call [ADDR] METHOD [PARAMS]",
+        ),
+        ("call host inc {}", "ADDR is \"host\"", "HOST:PORT"),
+        ("call host:0 inc", "ADDR is \"host:0\"", "from 1 to 65535"),
+        ("call ADDR inc 7", "PARAMS", "an object or an array"),
+        ("call ADDR inc {", "PARAMS", "an object or an array"),
+        (
+            "call host inc",
+            "\"host\" was taken for METHOD",
+            "ADDR would have a colon",
+        ),
+        ("call ADDR inc @none.json", "none.json", "PARAMS"),
+        (
+            "call ADDR inc @TEXT",
+            "PARAMS, the file",
+            "an object or an array",
+        ),
+        (
+            "call ADDR inc --deadline 5",
+            "--deadline",
+            "such as 250ms, 5s or 2m",
+        ),
+        (
+            "call ADDR inc --attempts 0",
+            "--attempts",
+            "a whole number from 1",
+        ),
+        ("call ADDR inc --id 7", "--id", "expected a UUID"),
+        ("call ADDR inc --meta tenant", "--meta", "KEY=VALUE"),
+        ("call ADDR inc --hedge p95", "--hedge", "such as 250ms"),
+        (
+            "call ADDR inc --forget",
+            "--forget",
+            "--resolve or --resume",
+        ),
+        ("call ADDR inc --resolve TEXT", "METHOD", "ADDR alone"),
+        (
+            "call ADDR --resolve TEXT",
+            "--resolve",
+            "what --save-token wrote",
+        ),
+        (
+            "call ADDR inc --save-token TEXT",
+            "--save-token",
+            "a new file",
+        ),
+        ("call ADDR inc --tls-cert TEXT", "--tls-cert", "--tls-key"),
+        (
+            "call ADDR inc --tls-name a",
+            "--tls-name",
+            "--tls-ca or --tls",
+        ),
+        ("call ADDR inc --tls-ca none.pem", "--tls-ca", "none.pem"),
+        ("call ADDR inc --token-file none", "--token-file", "none"),
+        ("call ADDR,b:1 inc --dns", "--dns", "one address"),
+        ("call @prod inc", "@prod", "profile"),
+        ("ping ADDR --count 0", "--count", "a whole number from 1"),
+        ("ping ADDR --interval soon", "--interval", "such as 250ms"),
+        ("discover ADDR --json --rust", "--json", "--rust"),
+        ("decode none.pcap", "FILE, none.pcap", "No such file"),
+        ("decode TEXT --port 0", "--port", "from 1 to 65535"),
+        ("config --config none.toml", "none.toml", "no such file"),
+        (
+            "config --config UNKNOWN",
+            "profiles.a.adress",
+            "expected one of address, dns",
+        ),
+        (
+            "config --config WRONG --profile a",
+            "profiles.a.deadline",
+            "such as 250ms",
+        ),
+        (
+            "config --config WRONG --profile b",
+            "--profile",
+            "expected one of a",
+        ),
+        ("man none", "COMMAND", "call, ping"),
+        ("completions none", "<SHELL>", "bash"),
+    ] {
+        let words = words
+            .replace("ADDR", &server.address)
+            .replace("TEXT", &text);
+        let words = words.replace("UNKNOWN", &unknown).replace("WRONG", &wrong);
+        let run = redial(&words);
+        assert_eq!((run.code, &*run.out), (2, ""), "{words}: {run:?}");
+        for said in [named, right] {
+            assert!(
+                run.err.contains(said),
+                "{words}: no {said:?} in {}",
+                run.err
+            );
+        }
+    }
+    assert!(server.requests.try_recv().is_err(), "something was sent");
+}
