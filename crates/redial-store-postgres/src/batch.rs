@@ -185,7 +185,7 @@ impl Shared {
         // The next batch may begin meanwhile.
         drop(self.steps.spawn(async move {
             let Some((connection, outcomes)) = ran else {
-                return shared.run_each(batch);
+                return shared.run_each(batch, false);
             };
             let places = Places::of(&batch);
             match shared.commit_batch(connection, places, &outcomes).await {
@@ -194,13 +194,17 @@ impl Shared {
                         waiting.answer.give(Ok(Executed::New(outcome)));
                     }
                 }),
-                Err(_) => shared.run_each(batch),
+                Err(trouble) => {
+                    let is_unanswered = matches!(trouble, Trouble::Unanswered(_));
+                    shared.run_each(batch, is_unanswered);
+                }
             }
         }));
     }
 
-    /// Each by itself: what they have come to, if they have, is found out by their claims.
-    fn run_each(self: &Arc<Self>, batch: Vec<Waiting>) {
+    /// Each by itself: what they have come to, if they have, is found out by their claims. `is_uncertain`:
+    /// their commit had no answer.
+    fn run_each(self: &Arc<Self>, batch: Vec<Waiting>, is_uncertain: bool) {
         for waiting in batch {
             let shared = Arc::clone(self);
             drop(self.steps.spawn(async move {
@@ -210,7 +214,7 @@ impl Shared {
                     answer,
                     ..
                 } = waiting;
-                answer.give(shared.execute(call, prepared).await);
+                answer.give(shared.execute(call, prepared, is_uncertain).await);
             }));
         }
     }
@@ -226,7 +230,7 @@ impl Shared {
             .partition(|waiting| claimed.contains(&waiting.place()));
         *batch = mine;
         // They are on record, or have to wait.
-        self.run_each(others);
+        self.run_each(others, false);
         if batch.len() > 1 && batch.iter().all(|waiting| waiting.prepared.is_single()) {
             run_together(connection, batch).await
         } else {

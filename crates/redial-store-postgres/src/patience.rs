@@ -36,6 +36,14 @@ impl Patience {
         }
     }
 
+    /// For a step that may have been tried before, with a commit that had no answer.
+    pub(crate) fn after(is_uncertain: bool, options: &PostgresOptions) -> Self {
+        Self {
+            is_uncertain,
+            ..Self::new(options)
+        }
+    }
+
     /// Whether this is another attempt.
     pub(crate) fn is_again(&self) -> bool {
         self.pause > PAUSE

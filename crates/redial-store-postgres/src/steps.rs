@@ -39,12 +39,14 @@ const TAKE_PLAIN: &str =
     "UPDATE redial.plain SET owner = $2 WHERE id = $1 AND state = 0 AND owner = $3";
 
 impl Shared {
+    /// `is_uncertain`: it ran before, in a batch whose commit had no answer.
     pub(crate) async fn execute(
         &self,
         call: StoreCall,
         mut prepared: Prepared,
+        is_uncertain: bool,
     ) -> Result<Executed, StoreError> {
-        let mut patience = Patience::new(&self.options);
+        let mut patience = Patience::after(is_uncertain, &self.options);
         self.note(&call);
         loop {
             let attempt = self.try_execute(&call, &mut prepared, &mut patience).await;

@@ -216,7 +216,7 @@ impl Store for PostgresStore {
         let shared = &self.handle.shared;
         if shared.closing.is_cancelled() || !Waiting::is_for(&call, &prepared) {
             return self.run(done, |shared| async move {
-                shared.execute(call, *prepared).await
+                shared.execute(call, *prepared, false).await
             });
         }
         let waiting = Waiting::new(call, *prepared, Answer(Some(done)));

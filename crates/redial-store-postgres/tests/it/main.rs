@@ -8,3 +8,4 @@ mod frozen;
 mod hosts;
 mod opening;
 mod rig;
+mod unanswered;

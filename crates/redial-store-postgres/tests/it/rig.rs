@@ -165,6 +165,11 @@ pub(crate) fn method() -> Arc<dyn TransactionMethod> {
     transaction_method(run)
 }
 
+/// The same whose calls share transactions.
+pub(crate) fn batched() -> Arc<dyn TransactionMethod> {
+    batched_method(run)
+}
+
 fn run(
     (key, delta, end): Params,
     transaction: &mut Transaction,
@@ -204,10 +209,9 @@ impl PostgresRig {
 
     /// Whose calls share transactions, on connections that keep their statements.
     pub(crate) fn batched() -> Option<Self> {
-        let method = batched_method(run);
         let rig = Self::new(Isolation::ReadCommitted)?;
         Some(Self {
-            method,
+            method: batched(),
             prepares: true,
             ..rig
         })
