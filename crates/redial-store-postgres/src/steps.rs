@@ -278,7 +278,8 @@ impl Shared {
             Place::Plain(_) => ("plain", "s.id = $3"),
         };
         let what = match (outcome, place) {
-            (Some(_), _) => "SET state = 1, reply = $2",
+            (Some(_), Place::Session { .. }) => "SET state = 1, reply = $2",
+            (Some(_), Place::Plain(_)) => "SET state = 1, reply = $2, since = clock_timestamp()",
             (None, Place::Session { .. }) => "SET state = 1, seq = -1, reply = $2",
             (None, Place::Plain(_)) => "",
         };

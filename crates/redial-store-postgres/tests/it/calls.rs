@@ -5,8 +5,10 @@ use std::{
     time::Duration,
 };
 
+use redial_protocol::CallKey;
 use redial_server::store::{
-    Begun, Claimed, Executed, Fenced, Intent, Left, Resumable, Store, StoreCall, StoreError,
+    Begun, Claimed, Ending, Executed, Fenced, Intent, Left, Resumable, SharedStore, Store,
+    StoreCall, StoreError,
 };
 use redial_store_postgres::PostgresStore;
 use redial_store_tests::{
@@ -28,9 +30,12 @@ fn execute(store: &PostgresStore, call: StoreCall) -> Answer<Executed> {
 }
 
 fn begin(store: &PostgresStore, number: u64, resumable: bool) -> Answer<Begun> {
+    begin_as(store, key(1, number), resumable.then(self::resumable))
+}
+
+fn begin_as(store: &PostgresStore, key: CallKey, resumable: Option<Resumable>) -> Answer<Begun> {
     let (done, answer) = reply();
-    let resumable = resumable.then(self::resumable);
-    store.begin(call(key(1, number), 7), Intent { resumable }, done);
+    store.begin(call(key, 7), Intent { resumable }, done);
     answer
 }
 
@@ -42,8 +47,12 @@ fn resumable() -> Resumable {
 }
 
 fn finish(store: &PostgresStore, number: u64) -> Result<(), StoreError> {
+    finish_as(store, key(1, number))
+}
+
+fn finish_as(store: &PostgresStore, key: CallKey) -> Result<(), StoreError> {
     let (done, answer) = reply();
-    store.finish(key(1, number), Some(b"\"result\":1".to_vec()), done);
+    store.finish(key, Some(b"\"result\":1".to_vec()), done);
     wait(&answer)
 }
 
@@ -188,6 +197,26 @@ fn a_mutation_belongs_to_its_server_until_that_has_lost_its_lease() {
     finish(&servers[1], 1).unwrap();
     let interrupted = begin(&servers[1], 2, false);
     assert_eq!(wait(&interrupted), Ok(Begun::Claimed(Claimed::Interrupted)));
+}
+
+/// Kind of fault: a time that is counted from the wrong moment. Instance: the record of a mutation counted
+/// from the claim, and that of one that took long went as soon as it had ended: a retry at another server
+/// ran it again.
+#[test]
+fn the_record_of_a_plain_id_counts_from_the_end_of_its_call() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = &servers(&database, 1)[0];
+    let id = CallKey::Text("a".into());
+    assert_eq!(wait(&begin_as(store, id.clone(), None)), Ok(Begun::Start));
+    database
+        .sql
+        .run("UPDATE redial.plain SET since = since - interval '1 hour'");
+    finish_as(store, id).unwrap();
+    let counts = "SELECT count(*) FROM redial.plain \
+                  WHERE since > clock_timestamp() - interval '1 minute'";
+    assert_eq!(database.sql.number(counts), 1);
 }
 
 /// Kind of fault: a connection to the database ends in the middle of a step, be it the commit, and the call
