@@ -246,11 +246,7 @@ impl Connection {
     }
 
     /// Prepares a statement, if that is worth while and was not done before.
-    pub(crate) async fn ready<'s>(
-        &self,
-        sql: &'s str,
-        params: &[Typed<'_>],
-    ) -> Result<Ready<'s>, Error> {
+    async fn ready<'s>(&self, sql: &'s str, params: &[Typed<'_>]) -> Result<Ready<'s>, Error> {
         let object = self.object.as_ref().filter(|_| self.keeps_statements);
         let statement = match object {
             Some(object) => {
@@ -262,7 +258,7 @@ impl Connection {
         Ok(Ready { sql, statement })
     }
 
-    pub(crate) async fn query_ready(
+    async fn query_ready(
         &self,
         ready: &Ready<'_>,
         params: &[Typed<'_>],
@@ -332,7 +328,11 @@ impl CommitTrouble {
 
     fn of_commit(error: &Error) -> Self {
         match error.code() {
-            Some(code) if code.code().starts_with("23") => Self::Refused(describe(error)),
+            // Of constraints that are checked now, or of triggers that run now: bad data, a broken
+            // constraint, and what the program raises.
+            Some(code) if ["22", "23", "P0"].contains(&&code.code()[..2]) => {
+                Self::Refused(describe(error))
+            }
             Some(code)
                 if [
                     SqlState::T_R_SERIALIZATION_FAILURE,

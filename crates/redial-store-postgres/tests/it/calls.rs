@@ -219,6 +219,32 @@ fn the_record_of_a_plain_id_counts_from_the_end_of_its_call() {
     assert_eq!(database.sql.number(counts), 1);
 }
 
+/// Kind of fault: what the database refuses at the commit is taken for a commit without an answer. Instance: a
+/// trigger that runs then and raises an error; its call ran again and again, and ended as unknown.
+#[test]
+fn what_a_trigger_raises_at_the_commit_is_the_outcome() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = &servers(&database, 1)[0];
+    database.sql.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'too much'; END $$; \
+         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON counter \
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    let failed = match wait(&execute(store, call(key(1, 0), 7))).unwrap() {
+        Executed::New(outcome) if outcome.ending() == Ending::Failed => outcome.into_bytes(),
+        other => panic!("{other:?}"),
+    };
+    let again = wait(&execute(store, call(key(1, 0), 7))).unwrap();
+    assert!(
+        matches!(&again, Executed::Claimed(Claimed::Recorded(bytes)) if *bytes == failed),
+        "{again:?}"
+    );
+    assert_eq!(database.counter("k"), 0);
+}
+
 /// Kind of fault: a connection to the database ends in the middle of a step, be it the commit, and the call
 /// is taken for one that did not run, or runs twice.
 #[test]
