@@ -217,18 +217,19 @@ impl Shared {
     ) -> Result<(), Trouble> {
         if let Some(known) = self.sessions.over(id) {
             self.save_in(connection, id, known, true).await?;
-            self.sessions.is_gone(id);
+            self.sessions.forget(id);
         }
         Ok(())
     }
 
+    /// If it fails, the sweep does it again.
     pub(crate) async fn forget_session(&self, id: SessionId) -> Result<(), StoreError> {
-        let ended = async {
-            let mut connection = self.connection().await?;
-            self.end_session(&mut connection, id).await
-        };
-        // Lost, it costs its rows for a lease.
-        ended.await.map_err(Trouble::into_error)
+        self.forget(id).await.map_err(Trouble::into_error)
+    }
+
+    async fn forget(&self, id: SessionId) -> Result<(), Trouble> {
+        let mut connection = self.connection().await?;
+        self.end_session(&mut connection, id).await
     }
 
     /// Its lease begins. Lost, it began when the session was touched last.
@@ -292,6 +293,11 @@ impl Shared {
         let params: [Typed<'_>; 2] = [(&session, Type::FLOAT8), (&plain, Type::FLOAT8)];
         for sweep in SWEEPS {
             connection.change(sweep, &params).await?;
+        }
+        drop(connection);
+        // Goodbyes that could not be saved when they came.
+        for id in self.sessions.all_over() {
+            self.forget(id).await?;
         }
         Ok(())
     }

@@ -110,8 +110,13 @@ impl Sessions {
         self.lock().over.get(&session).cloned()
     }
 
+    /// Those that are over, and whose rows may not say so yet.
+    pub(crate) fn all_over(&self) -> Vec<SessionId> {
+        self.lock().over.keys().copied().collect()
+    }
+
     /// Its row says so.
-    pub(crate) fn is_gone(&self, session: SessionId) {
+    pub(crate) fn forget(&self, session: SessionId) {
         self.lock().over.remove(&session);
     }
 }

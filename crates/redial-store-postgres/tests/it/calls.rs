@@ -245,6 +245,31 @@ fn what_a_trigger_raises_at_the_commit_is_the_outcome() {
     assert_eq!(database.counter("k"), 0);
 }
 
+/// Kind of fault: what fails once is never done. Instance: a goodbye while another transaction holds the
+/// row of its session.
+#[test]
+fn a_goodbye_that_can_not_be_saved_is_saved_later() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = options().join_for(Duration::ZERO);
+    let store = store.open(&database.url()).unwrap();
+    drop(servers(&database, 1));
+    database
+        .sql
+        .run("BEGIN; SELECT FROM redial.session FOR UPDATE");
+    store.forget_session(session(1));
+    // Each of these takes as long as the goodbye to find that it can't be saved.
+    for _ in 0..5 {
+        let (done, answer) = reply();
+        store.find_session(session(1), None, done);
+        assert!(wait(&answer).is_err());
+    }
+    database.sql.run("ROLLBACK");
+    let dead = "SELECT count(*) FROM redial.session, pg_sleep(0.1) WHERE dead_since IS NOT NULL";
+    assert!((0..200).any(|_| database.sql.number(dead) == 1));
+}
+
 /// Kind of fault: a connection to the database ends in the middle of a step, be it the commit, and the call
 /// is taken for one that did not run, or runs twice.
 #[test]
