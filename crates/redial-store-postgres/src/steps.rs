@@ -188,6 +188,11 @@ impl Shared {
         connection
             .commit_with(CHECK, &[(&epoch, Type::INT8)])
             .await?;
+        let params: [Typed<'_>; 1] = [(&epoch, Type::INT8)];
+        if let Err(trouble) = connection.commit_with(CHECK, &params).await {
+            self.started().remove(key);
+            return Err(trouble.into());
+        }
         self.started().insert(key.clone(), epoch);
         Ok(Begun::Start)
     }
