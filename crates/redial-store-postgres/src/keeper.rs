@@ -64,7 +64,7 @@ const SWEEPS: [&str; 5] = [
      WHERE expires < clock_timestamp() - make_interval(secs => 3600 + 0 * ($1 + $2))",
 ];
 
-/// Keeps the store until it is closed, and then ends what is open.
+/// Keeps the store until it is closed, which cuts off what is being done, and then ends what is open.
 pub(crate) async fn keep(shared: &Arc<Shared>) {
     tokio::select! {
         () = shared.closing.cancelled() => {}
@@ -149,14 +149,14 @@ impl Shared {
     }
 
     async fn save_all(&self) {
-        for (id, known) in self.sessions.take_unsaved() {
-            if self.save_session(id, known).await.is_err() {
-                self.sessions.give_back(id);
+        for (id, known) in self.sessions.unsaved() {
+            if self.save_session(id, &known).await.is_ok() {
+                self.sessions.note_saved(id, &known);
             }
         }
     }
 
-    async fn save_session(&self, id: SessionId, known: Acknowledged) -> Result<(), Trouble> {
+    async fn save_session(&self, id: SessionId, known: &Acknowledged) -> Result<(), Trouble> {
         let mut connection = self.connection().await?;
         self.save_in(&mut connection, id, known, false).await
     }
@@ -167,7 +167,7 @@ impl Shared {
         &self,
         connection: &mut Connection,
         id: SessionId,
-        known: Acknowledged,
+        known: &Acknowledged,
         is_over: bool,
     ) -> Result<(), Trouble> {
         connection.enter();
@@ -184,7 +184,7 @@ impl Shared {
             return connection.roll_back().await;
         };
         let mut merged = acknowledged(row.get(0), &row.get::<_, Vec<i64>>(1));
-        merge(&mut merged, &known);
+        merge(&mut merged, known);
         let below = merged.below.cast_signed();
         let open: Vec<i64> = merged
             .open
@@ -216,7 +216,7 @@ impl Shared {
         id: SessionId,
     ) -> Result<(), Trouble> {
         if let Some(known) = self.sessions.over(id) {
-            self.save_in(connection, id, known, true).await?;
+            self.save_in(connection, id, &known, true).await?;
             self.sessions.forget(id);
         }
         Ok(())
@@ -235,7 +235,7 @@ impl Shared {
     /// Its lease begins. Lost, it began when the session was touched last.
     pub(crate) async fn leave_session(&self, id: SessionId) -> Result<(), StoreError> {
         let known = self.sessions.leave(id);
-        let saved = self.save_session(id, known).await;
+        let saved = self.save_session(id, &known).await;
         saved.map_err(Trouble::into_error)
     }
 

@@ -60,21 +60,18 @@ impl Sessions {
         known.is_some_and(|known| is_acknowledged(&known.acknowledged, call.number))
     }
 
-    /// What is to be saved. It counts as saved then.
-    pub(crate) fn take_unsaved(&self) -> Vec<(SessionId, Acknowledged)> {
-        let mut inner = self.lock();
-        let unsaved = inner.known.iter_mut().filter(|(_, known)| known.is_unsaved);
-        let taken = unsaved.map(|(session, known)| {
-            known.is_unsaved = false;
-            (*session, known.acknowledged.clone())
-        });
-        taken.collect()
+    /// What is to be saved.
+    pub(crate) fn unsaved(&self) -> Vec<(SessionId, Acknowledged)> {
+        let inner = self.lock();
+        let unsaved = inner.known.iter().filter(|(_, known)| known.is_unsaved);
+        let unsaved = unsaved.map(|(session, known)| (*session, known.acknowledged.clone()));
+        unsaved.collect()
     }
 
-    /// It could not be saved.
-    pub(crate) fn give_back(&self, session: SessionId) {
+    /// So much is saved. The client may have acknowledged more since.
+    pub(crate) fn note_saved(&self, session: SessionId, saved: &Acknowledged) {
         if let Some(known) = self.lock().known.get_mut(&session) {
-            known.is_unsaved = true;
+            known.is_unsaved &= known.acknowledged != *saved;
         }
     }
 
@@ -118,5 +115,30 @@ impl Sessions {
     /// Its row says so.
     pub(crate) fn forget(&self, session: SessionId) {
         self.lock().over.remove(&session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kind: what is begun counts as done. Instance: an acknowledgement that is being saved when the store is
+    /// closed, which cuts that off, and that is then not saved at the end.
+    #[test]
+    fn what_is_being_saved_is_unsaved_until_it_is_saved() {
+        let (sessions, session) = (Sessions::default(), SessionId::from_bits(1));
+        let below = |below| Acknowledged {
+            below,
+            open: Vec::new(),
+        };
+        sessions.acknowledge(session, &below(1));
+        for _ in 0..2 {
+            assert_eq!(sessions.unsaved(), [(session, below(1))]);
+        }
+        sessions.acknowledge(session, &below(2));
+        sessions.note_saved(session, &below(1));
+        assert_eq!(sessions.unsaved(), [(session, below(2))]);
+        sessions.note_saved(session, &below(2));
+        assert_eq!(sessions.unsaved(), []);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     error::Trouble,
     patience::Patience,
     record::{FENCED, FINISHED, Place, Record, STARTED, runs_here},
-    store::Shared,
+    store::{Late, Shared},
     transaction::{Prepared, Transaction},
 };
 
@@ -235,7 +235,7 @@ impl Shared {
                 Err(trouble) => {
                     if let Err(error) = patience.pause(trouble).await {
                         // It stays this server's until that is recorded: no attempt may start it again.
-                        self.late().push((key, outcome));
+                        self.late().push_back((key, outcome));
                         return Err(error);
                     }
                 }
@@ -247,13 +247,21 @@ impl Shared {
 
     /// Records the outcomes that could not be recorded in time.
     pub(crate) async fn finish_late(&self) {
-        let late = std::mem::take(&mut *self.late());
-        for (key, outcome) in late {
-            let epoch = self.started().get(&key).copied();
-            let place = Place::of(&key);
-            match self.try_finish(&place, epoch, outcome.as_deref()).await {
-                Ok(()) | Err(Trouble::Fenced) => drop(self.started().remove(&key)),
-                Err(_) => self.late().push((key, outcome)),
+        let count = self.late().len();
+        for _ in 0..count {
+            let Some(late) = self.late().pop_front() else {
+                return;
+            };
+            let mut unrecorded = Unrecorded(self, Some(late));
+            let Some((key, outcome)) = &unrecorded.1 else {
+                return;
+            };
+            let epoch = self.started().get(key).copied();
+            let place = Place::of(key);
+            let attempt = self.try_finish(&place, epoch, outcome.as_deref()).await;
+            if let Ok(()) | Err(Trouble::Fenced) = attempt {
+                self.started().remove(key);
+                unrecorded.1 = None;
             }
         }
     }
@@ -400,6 +408,17 @@ impl Shared {
             }
             Err(started) if started.is_owner_alive => Err(Trouble::RunsElsewhere),
             Err(_) => Ok(Claimed::Interrupted),
+        }
+    }
+}
+
+/// An outcome that is tried to be recorded: late again unless that has ended, also if it is cut off.
+struct Unrecorded<'s>(&'s Shared, Option<Late>);
+
+impl Drop for Unrecorded<'_> {
+    fn drop(&mut self) {
+        if let Some(late) = self.1.take() {
+            self.0.late().push_back(late);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     future::Future,
     sync::{
@@ -46,7 +46,7 @@ pub struct PostgresStore {
 }
 
 /// A call that has ended, and its outcome.
-type Late = (CallKey, Option<Vec<u8>>);
+pub(crate) type Late = (CallKey, Option<Vec<u8>>);
 
 /// What the handles and the store's tasks share.
 pub(crate) struct Shared {
@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     /// The calls whose handlers run here between intent and outcome, and in which epoch they began.
     started: Mutex<HashMap<CallKey, i64>>,
     /// The outcomes of some of them that could not be recorded in time.
-    late: Mutex<Vec<Late>>,
+    late: Mutex<VecDeque<Late>>,
     /// This server's, until it is lost.
     epoch: AtomicI64,
     table: String,
@@ -365,7 +365,7 @@ impl Shared {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn late(&self) -> MutexGuard<'_, Vec<Late>> {
+    pub(crate) fn late(&self) -> MutexGuard<'_, VecDeque<Late>> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
