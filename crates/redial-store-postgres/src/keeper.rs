@@ -82,7 +82,7 @@ pub(crate) async fn keep(shared: &Arc<Shared>) {
         shared.save_all().await;
         drop(timeout(END, shared.leave()).await);
     }
-    shared.pool.close();
+    shared.pools.close();
 }
 
 async fn renew(shared: &Shared) {
@@ -121,7 +121,7 @@ async fn sweep(shared: &Shared) {
 
 impl Shared {
     async fn renew(&self) -> Result<(), Trouble> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.lease_connection().await?;
         let lease = self.options.server_lease.as_secs_f64();
         let epoch = self.epoch();
         let renewed: [Typed<'_>; 2] = [(&epoch, Type::INT8), (&lease, Type::FLOAT8)];
@@ -141,7 +141,7 @@ impl Shared {
 
     /// The epoch ends with the server.
     async fn leave(&self) -> Result<(), Trouble> {
-        let connection = self.connection().await?;
+        let connection = self.lease_connection().await?;
         let leave = "DELETE FROM redial.server WHERE epoch = $1";
         let epoch = self.epoch();
         connection.change(leave, &[(&epoch, Type::INT8)]).await?;

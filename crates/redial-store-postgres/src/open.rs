@@ -12,8 +12,29 @@ const MANAGER: ManagerConfig = ManagerConfig {
     recycling_method: RecyclingMethod::Fast,
 };
 
-/// Connects to nothing yet.
-pub(crate) fn pool(url: &str, options: &PostgresOptions) -> Result<Pool, OpenError> {
+/// What a store connects with.
+pub(crate) struct Pools {
+    pub(crate) work: Pool,
+    /// One connection, by which the lease is renewed however long handlers hold all others.
+    pub(crate) lease: Pool,
+}
+
+impl Pools {
+    /// Connects to nothing yet.
+    pub(crate) fn new(url: &str, options: &PostgresOptions) -> Result<Self, OpenError> {
+        Ok(Self {
+            work: pool(url, options, options.max_connections - 1)?,
+            lease: pool(url, options, 1)?,
+        })
+    }
+
+    pub(crate) fn close(&self) {
+        self.work.close();
+        self.lease.close();
+    }
+}
+
+fn pool(url: &str, options: &PostgresOptions, size: usize) -> Result<Pool, OpenError> {
     let target = Target::parse(url);
     let config = target.url.parse::<Config>();
     let mut config = config.map_err(|error| OpenError::Url(error.to_string()))?;
@@ -23,7 +44,7 @@ pub(crate) fn pool(url: &str, options: &PostgresOptions) -> Result<Pool, OpenErr
     config.connect_timeout(timeout);
     // One that takes a connection and says nothing is given as long once more.
     let pool = Pool::builder(manager(config, &target, options)?)
-        .max_size(options.max_connections)
+        .max_size(size)
         .runtime(Runtime::Tokio1)
         .create_timeout(Some(timeout * 2))
         .build();
@@ -59,8 +80,8 @@ fn manager(config: Config, target: &Target, _: &PostgresOptions) -> Result<Manag
     Ok(Manager::from_connect(config, hosts, MANAGER))
 }
 
-pub(crate) async fn open(pool: Pool, options: PostgresOptions) -> Result<Shared, OpenError> {
-    let connection = match pool.get().await {
+pub(crate) async fn open(pools: Pools, options: PostgresOptions) -> Result<Shared, OpenError> {
+    let connection = match pools.lease.get().await {
         Ok(connection) => connection,
         Err(deadpool_postgres::PoolError::Backend(error)) => return Err(error.into()),
         Err(error) => return Err(OpenError::Connect(error.to_string())),
@@ -70,7 +91,7 @@ pub(crate) async fn open(pool: Pool, options: PostgresOptions) -> Result<Shared,
     let lease = options.server_lease.as_secs_f64();
     let epoch = new_epoch(&connection, &style, lease).await?;
     drop(connection);
-    Ok(Shared::new(pool, style, options, table, epoch))
+    Ok(Shared::new(pools, style, options, table, epoch))
 }
 
 /// For a lease in seconds.

@@ -56,8 +56,9 @@ impl PostgresOptions {
         self
     }
 
-    /// How many connections to the database there may be, and so how many handlers run at once; the others
-    /// wait. Default: 16. Cost: a process of the database's for each.
+    /// How many connections to the database there may be, 2 or more. Default: 16. One renews the server's
+    /// lease, and each of the others serves one handler at a time; more handlers wait. Cost: a process of
+    /// the database's for each.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(2);
         self

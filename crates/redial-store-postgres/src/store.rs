@@ -27,7 +27,7 @@ use crate::{
     batch::{Batches, Waiting},
     connection::{Connection, Style},
     error::{OpenError, Trouble},
-    open,
+    open::{self, Pools},
     options::PostgresOptions,
     sessions::Sessions,
     transaction::{Param, Prepared},
@@ -50,7 +50,7 @@ pub(crate) type Late = (CallKey, Option<Vec<u8>>);
 
 /// What the handles and the store's tasks share.
 pub(crate) struct Shared {
-    pub(crate) pool: Pool,
+    pub(crate) pools: Pools,
     pub(crate) style: Style,
     pub(crate) options: PostgresOptions,
     pub(crate) sessions: Sessions,
@@ -113,7 +113,7 @@ impl PostgresStore {
     }
 
     pub(crate) fn start(url: &str, options: PostgresOptions) -> Result<Self, OpenError> {
-        let pool = open::pool(url, &options)?;
+        let pools = Pools::new(url, &options)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(THREAD)
@@ -124,7 +124,7 @@ impl PostgresStore {
         let thread = thread::Builder::new()
             .name(THREAD.to_owned())
             .spawn(move || {
-                let shared = match runtime.block_on(open::open(pool, options)) {
+                let shared = match runtime.block_on(open::open(pools, options)) {
                     Ok(shared) => Arc::new(shared),
                     Err(error) => return drop(sender.send(Err(error))),
                 };
@@ -324,14 +324,14 @@ impl SharedStore for PostgresStore {
 
 impl Shared {
     pub(crate) fn new(
-        pool: Pool,
+        pools: Pools,
         style: Style,
         options: PostgresOptions,
         table: String,
         epoch: i64,
     ) -> Self {
         Self {
-            pool,
+            pools,
             style,
             options,
             sessions: Sessions::default(),
@@ -350,7 +350,16 @@ impl Shared {
     }
 
     pub(crate) async fn connection(&self) -> Result<Connection, Trouble> {
-        Connection::get(&self.pool, self.options.keeps_statements, &self.commits).await
+        self.connection_of(&self.pools.work).await
+    }
+
+    /// The one that renews the lease.
+    pub(crate) async fn lease_connection(&self) -> Result<Connection, Trouble> {
+        self.connection_of(&self.pools.lease).await
+    }
+
+    async fn connection_of(&self, pool: &Pool) -> Result<Connection, Trouble> {
+        Connection::get(pool, self.options.keeps_statements, &self.commits).await
     }
 
     pub(crate) fn epoch(&self) -> i64 {

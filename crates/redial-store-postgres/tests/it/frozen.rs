@@ -1,5 +1,6 @@
-//! Kind of fault: a server stands still in the middle of a transaction (SIGSTOP, a suspended machine), and
-//! what it has locked stays locked for as long as that takes.
+//! Kinds of fault: a server stands still in the middle of a transaction (SIGSTOP, a suspended machine), and
+//! what it has locked stays locked for as long as that takes; or one that is alive counts as one that stands
+//! still.
 
 use std::{
     sync::{
@@ -12,16 +13,35 @@ use std::{
 
 use redial_server::{
     Context,
-    store::{Claimed, Executed, Store},
+    store::{Claimed, Executed, Store, TransactionMethod},
 };
-use redial_store_postgres::{Transaction, transaction_method};
+use redial_store_postgres::{PostgresStore, Transaction, transaction_method};
 use redial_store_tests::{
     Effect, End,
-    client::{call, key, session, wait},
+    client::{Answer, call, key, session, wait},
 };
 use tokio::sync::Notify;
 
 use crate::rig::{Database, Isolation, add, options};
+
+fn open_session(store: &PostgresStore) {
+    let (done, opened) = mpsc::channel();
+    store.open_session(session(1), None, Box::new(move |it| done.send(it).unwrap()));
+    wait(&opened).unwrap();
+}
+
+/// Hands in a call without params.
+fn execute(
+    store: &PostgresStore,
+    method: &Arc<dyn TransactionMethod>,
+    number: u64,
+) -> Answer<Executed> {
+    let (sender, answer) = mpsc::channel();
+    let prepared = method.prepare(Some("null"), Context::default()).unwrap();
+    let done = Box::new(move |result| drop(sender.send(result)));
+    store.execute(call(key(1, number), 7), prepared, done);
+    answer
+}
 
 /// The handler that stands still here is alone in that: its server renews its lease.
 #[test]
@@ -54,19 +74,10 @@ fn a_transaction_that_stands_still_holds_its_locks_no_longer_than_a_lease() {
             })
         })
     };
-    let (done, opened) = mpsc::channel();
-    servers[0].open_session(session(1), None, Box::new(move |it| done.send(it).unwrap()));
-    opened.recv().unwrap().unwrap();
-    let execute = |server: usize| {
-        let (sender, answer) = mpsc::channel();
-        let prepared = method.prepare(Some("null"), Context::default()).unwrap();
-        let done = Box::new(move |result| drop(sender.send(result)));
-        servers[server].execute(call(key(1, 0), 7), prepared, done);
-        answer
-    };
-    let still = execute(0);
+    open_session(&servers[0]);
+    let still = execute(&servers[0], &method, 0);
     first.recv().unwrap();
-    let Executed::New(outcome) = wait(&execute(1)).unwrap() else {
+    let Executed::New(outcome) = wait(&execute(&servers[1], &method, 0)).unwrap() else {
         panic!("it was recorded by one that stands still");
     };
     go.notify_one();
@@ -76,4 +87,35 @@ fn a_transaction_that_stands_still_holds_its_locks_no_longer_than_a_lease() {
         Executed::New(outcome) => panic!("{outcome:?}"),
     }
     assert_eq!(database.counter("k"), 1);
+}
+
+/// Kind of fault: what keeps a server alive waits behind its work. Instance: handlers held all connections for
+/// longer than the lease, which could not be renewed meanwhile, and none of them could commit.
+#[test]
+fn handlers_that_hold_all_connections_for_longer_than_the_lease_run_once() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let options = options()
+        .max_connections(2)
+        .server_lease(Duration::from_millis(600));
+    let store = options.open(&database.url()).unwrap();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let method = {
+        let runs = Arc::clone(&runs);
+        transaction_method(move |(): (), transaction: &mut Transaction, _: Context| {
+            runs.fetch_add(1, SeqCst);
+            Box::pin(async move {
+                transaction.query("SELECT pg_sleep(1.5)", &[]).await?;
+                Ok(())
+            })
+        })
+    };
+    open_session(&store);
+    let answers = [0, 1].map(|number| execute(&store, &method, number));
+    for answer in answers {
+        let ran = wait(&answer).unwrap();
+        assert!(matches!(ran, Executed::New(_)), "{ran:?}");
+    }
+    assert_eq!(runs.load(SeqCst), 2);
 }
