@@ -74,7 +74,7 @@ impl PostgresOptions {
     }
 
     /// How long a session stays that no server has used. Default: 30 minutes, as the server's
-    /// [`Config::lease`](redial_server::Config::session_lease). Cost: its records until then.
+    /// [`Config::session_lease`](redial_server::Config::session_lease). Cost: its records until then.
     pub fn session_lease(mut self, lease: Duration) -> Self {
         self.session_lease = lease;
         self

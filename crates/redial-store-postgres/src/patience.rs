@@ -50,7 +50,7 @@ impl Patience {
     }
 
     /// The id was free, so that no commit without an answer took place.
-    pub(crate) fn is_certain(&mut self) {
+    pub(crate) fn found_free(&mut self) {
         self.is_uncertain = false;
     }
 

@@ -19,7 +19,7 @@ pub(crate) async fn read_all(shared: &Shared) -> Result<Vec<Recovered>, Trouble>
         let session = SessionId::from_bits(row.get::<_, i64>(0).cast_unsigned());
         let owner: Option<String> = row.get(1);
         let owner = owner.as_deref().map(Principal::new).transpose();
-        // It would be everybody's.
+        // Without an owner it would be that of all callers without a principal.
         let owner = owner.map_err(|error| damaged(session, &error))?;
         all.push(Recovered::Session {
             session,

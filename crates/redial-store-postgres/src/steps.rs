@@ -74,7 +74,7 @@ impl Shared {
             .map(|key| self.claim(key, call.fingerprint, STARTED, patience));
         match &claim {
             Some(claim) => match self.make(claim, &mut connection).await? {
-                Verdict::Mine => patience.is_certain(),
+                Verdict::Mine => patience.found_free(),
                 verdict => {
                     leave(&mut connection, claim, &verdict).await?;
                     return self.refused(call, verdict).map(Executed::Claimed);
@@ -185,15 +185,14 @@ impl Shared {
                 return self.refused(call, verdict).map(Begun::Claimed);
             }
         }
-        connection
-            .commit_with(CHECK, &[(&epoch, Type::INT8)])
-            .await?;
+        // Before the commit is there for others to see: no attempt at this server takes the call for one
+        // that nothing runs.
+        self.started().insert(key.clone(), epoch);
         let params: [Typed<'_>; 1] = [(&epoch, Type::INT8)];
         if let Err(trouble) = connection.commit_with(CHECK, &params).await {
             self.started().remove(key);
             return Err(trouble.into());
         }
-        self.started().insert(key.clone(), epoch);
         Ok(Begun::Start)
     }
 

@@ -1,4 +1,4 @@
-//! TLS to the database. Whoever asks for it gets a verified server: its certificate has to be signed by
+//! TLS to the database. Where it is asked for, the server is verified: its certificate has to be signed by
 //! an authority that is trusted here, for the name that the connection goes to.
 
 use std::{

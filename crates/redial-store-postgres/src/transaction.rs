@@ -156,7 +156,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), and if there is none or more than one.
+    /// As [`query`](Self::query), and if there is no row, or more than one.
     pub async fn query_one(&mut self, sql: &str, params: &[&dyn Param]) -> Result<Row, SqlError> {
         self.turn().await;
         let row = self.connection.one(sql, &typed(params)).await;

@@ -19,6 +19,10 @@ pub(crate) struct Target {
     pub(crate) url: String,
     /// Whether connections have to be encrypted.
     pub(crate) is_encrypted: bool,
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(dead_code, reason = "without TLS none is asked for")
+    )]
     pub(crate) trust: Trust,
 }
 

@@ -1,5 +1,5 @@
-//! Kind of fault: a connection to the database goes where it should not: unencrypted, to whoever answers, or to a
-//! server that takes no writes.
+//! Kind of fault: a connection to the database goes where it should not: unencrypted, to any server that
+//! answers, or to one that takes no writes.
 
 use std::{
     net::TcpListener,
