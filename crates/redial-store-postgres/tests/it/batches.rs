@@ -59,7 +59,8 @@ fn a_handler_that_reads_before_it_writes_has_the_transaction_for_itself() {
     let store = store(&database);
     let method = batched_method(|(): (), transaction: &mut Transaction, _: Context| {
         Box::pin(async move {
-            let select = "SELECT value FROM counter WHERE key = 'k'";
+            // Locked, for calls in other transactions read it, too.
+            let select = "SELECT value FROM counter WHERE key = 'k' FOR UPDATE";
             let value = transaction.query_one(select, &[]).await?.get::<_, i64>(0) + 1;
             let update = "UPDATE counter SET value = $1 WHERE key = 'k'";
             transaction.execute(update, &[&value]).await?;
