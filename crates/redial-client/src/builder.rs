@@ -114,6 +114,15 @@ impl ClientBuilder {
         self.layer(crate::metrics::Recorder::new())
     }
 
+    /// Gives calls and their attempts spans of `tracing`, and puts them into traces that go on at the
+    /// server: a [layer](Self::layer), so it is around those that are added later. See
+    /// [`Traces`](crate::Traces).
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn traces(self, traces: crate::Traces) -> Self {
+        self.layer(traces)
+    }
+
     /// Shows the server who calls, by a token, on each connection. It is sent in `rpc.auth`, before
     /// anything else; a server that asks for none says so, and nothing comes of it.
     ///

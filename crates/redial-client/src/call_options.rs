@@ -16,6 +16,9 @@ pub(crate) struct CallOptions {
     pub(crate) limits: Option<CallLimits>,
     /// Where the call is known that this one resumes, or asks about.
     pub(crate) origin: Option<CallOrigin>,
+    /// The span of the call, whose attempts have spans below it.
+    #[cfg(feature = "tracing")]
+    pub(crate) span: Option<tracing::Span>,
     /// Where the call has ended, unless it has a result and no report was asked for.
     pub(crate) place: Option<CallPlace>,
 }

@@ -149,6 +149,14 @@ impl LayerCall {
     }
 }
 
+#[cfg(feature = "tracing")]
+impl LayerCall {
+    /// Has the attempts of the call get spans below this one.
+    pub(crate) fn set_span(&mut self, span: tracing::Span) {
+        self.options.get_or_insert_default().span = Some(span);
+    }
+}
+
 /// Without what may be a secret: params, and the values of meta.
 impl fmt::Debug for LayerCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

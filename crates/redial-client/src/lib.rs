@@ -80,7 +80,7 @@ mod discovery;
 mod endpoint_stats;
 mod endpoints;
 mod error;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", feature = "tracing"))]
 mod error_kind;
 mod handle;
 mod inline_bytes;
@@ -106,6 +106,8 @@ mod token;
 mod token_source;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(feature = "tracing")]
+mod traces;
 mod wake_list;
 
 pub use builder::ClientBuilder;
@@ -134,6 +136,8 @@ pub use redial_tls::{self as tls, ClientTls};
 pub use report::{AttemptEnd, AttemptReport, Reply, Report};
 pub use resolve::{Resolution, Resolve};
 pub use token::CallToken;
+#[cfg(feature = "tracing")]
+pub use traces::Traces;
 pub use uuid::Uuid;
 
 #[cfg(doctest)]

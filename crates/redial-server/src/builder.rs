@@ -23,6 +23,7 @@ use crate::{
     server::Server,
     shared::{Policy, SpawnBackground},
     store::{Store, TransactionMethod},
+    traces::Traces,
 };
 
 /// Puts a [`Server`] together: methods, limits, faults and an observer. Errors are reported by
@@ -56,6 +57,7 @@ pub struct ServerBuilder {
     router: Router,
     faults: Option<Faults>,
     observers: Vec<Arc<dyn Observer>>,
+    traces: Traces,
     /// Observers of this crate, which leave what is for people to those of the program.
     instruments: Vec<Arc<dyn Observer>>,
     disclosure: Arc<Disclosure>,
@@ -357,6 +359,13 @@ impl ServerBuilder {
         let recorder = crate::metrics::Recorder::default();
         self.instruments.push(Arc::new(recorder));
         self
+    }
+
+    /// Gives attempts and executions spans of `tracing`: see [`Traces`].
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn traces(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Asks callers for a token that shows who they are, unless their transport vouches for them: a

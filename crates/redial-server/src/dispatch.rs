@@ -150,6 +150,11 @@ impl Dispatcher<'_> {
             caller: self.caller,
             connection: self.outbox,
             is_observed: !self.shared.observers.is_empty(),
+            span: self.shared.traces.attempt(
+                request,
+                || self.shared.router.find(&request.method).is_some(),
+                self.caller,
+            ),
         };
         if let Some(verdict) = self.shared.faults.judge(&request.method) {
             call.verdict = verdict;

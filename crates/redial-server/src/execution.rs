@@ -21,6 +21,7 @@ use crate::{
     shared::Shared,
     store::{Claimed, Resumable, StoreError},
     table::{Fingerprint, Session, StartCheck, TableKey, TableWaiter},
+    traces::ExecutionSpan,
     waiter::Waiter,
 };
 
@@ -67,6 +68,8 @@ pub(crate) struct Execution {
     pub(crate) started: Option<Instant>,
     /// What observers hear of it, if there are any and nothing waits for it.
     pub(crate) seen: Option<Box<Seen>>,
+    /// That of its handler, if it runs inside a transaction of the store.
+    pub(crate) span: ExecutionSpan,
 }
 
 /// A call whose handler a crash has interrupted, and which may run again.

@@ -122,6 +122,7 @@ mod table;
 mod token_file;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod traces;
 #[cfg(unix)]
 mod unix;
 mod unread;
@@ -150,10 +151,11 @@ pub use redial_protocol::{
 pub use redial_tls::{self as tls, ServerTls};
 pub use server::{Server, Shutdown};
 pub use stats::{RefusalCounts, Stats};
+pub use store::{Ending, Outcome};
 #[cfg(feature = "tokens")]
 pub use token_file::{TokenFile, TokenFileError};
-
-pub use store::{Ending, Outcome};
+#[cfg(feature = "tracing")]
+pub use traces::Traces;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

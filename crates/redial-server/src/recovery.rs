@@ -21,6 +21,7 @@ use crate::{
     shared::Shared,
     store::{Claimed, Fenced, Left, Recovered, RecoveredState, Resumable, Store, StoreError},
     table::{Fingerprint, Restored, RestoredCall, Session, Table, TableKey, TakenOver},
+    traces::ExecutionSpan,
     waiter::Waiter,
 };
 
@@ -210,6 +211,7 @@ fn resume_call(shared: &Arc<Shared>, call: InterruptedCall) {
         queued: Duration::ZERO,
         started: shared.clock_if_observed(),
         seen: None,
+        span: ExecutionSpan::default(),
     };
     let mut context = Context::new(1, None, None, None);
     if let Some(key) = &execution.key {

@@ -38,6 +38,7 @@ use crate::{
     stats::Stats,
     store::{Claimed, Fenced, Store, StoreError},
     table::{Forgotten, Table, TableKey},
+    traces::Traces,
     waiter::Waiter,
 };
 
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     /// The outcome of `rpc.discover`.
     pub(crate) discover: Vec<u8>,
     pub(crate) observers: Observers,
+    pub(crate) traces: Traces,
     /// Whether who connects to a Unix socket is a principal.
     pub(crate) unix_principals: bool,
     /// Says whose a token is, if the server asks for tokens.

@@ -19,6 +19,7 @@ use crate::{
     shared::Shared,
     store::{Fenced, StoreError},
     table::TableWaiter,
+    traces::AttemptSpan,
 };
 
 /// One attempt that is answered later.
@@ -38,6 +39,7 @@ pub(crate) struct Waiter {
     pub(crate) asks_about: Option<SessionCall>,
     /// What observers hear of it, where there are any.
     pub(crate) seen: Option<Box<Seen>>,
+    pub(crate) span: AttemptSpan,
 }
 
 impl TableWaiter for Waiter {
@@ -158,6 +160,7 @@ impl Waiter {
     }
 
     pub(crate) fn emit(&self, shared: &Shared, kind: EventKind) {
+        self.span.note(kind, || None);
         shared.emit(kind, || self.event(kind));
     }
 
@@ -208,6 +211,7 @@ impl Waiter {
     }
 
     fn send(self, shared: &Shared, outcome: &[u8]) {
+        self.span.note(EventKind::Replied, || error_of(outcome));
         shared.observe(EventKind::Replied, || Event {
             error: error_of(outcome),
             ..self.event(EventKind::Replied)

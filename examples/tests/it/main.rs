@@ -31,6 +31,7 @@ mod stored_server;
 mod supervised;
 mod take_effect_once;
 mod tokens;
+mod traces;
 mod transports;
 mod whether_executed;
 mod world;

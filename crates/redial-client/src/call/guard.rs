@@ -128,6 +128,39 @@ impl CallGuard {
         }
     }
 
+    /// The call's span, if it has one.
+    #[cfg(feature = "tracing")]
+    pub(super) fn span(&self) -> Option<tracing::Span> {
+        self.state.retrier.options.as_ref()?.span.clone()
+    }
+
+    /// How far its attempts have come.
+    #[cfg(feature = "tracing")]
+    pub(super) fn attempts(&self) -> Vec<crate::traces::AttemptState> {
+        use crate::traces::AttemptState;
+        if self.finished.is_some() {
+            let report = self.report();
+            let states = report.history().map(|attempt| AttemptState {
+                number: attempt.number,
+                is_hedge: attempt.is_hedge,
+                end: Some(attempt.end),
+            });
+            return states.collect();
+        }
+        let (Some(client), Some(key)) = (&self.client, self.state.pending_key()) else {
+            return Vec::new();
+        };
+        client.shared.with(|state| {
+            let attempts = state.mux.call(key).attempts.iter();
+            let states = attempts.map(|attempt| AttemptState {
+                number: attempt.number,
+                is_hedge: attempt.is_hedge,
+                end: attempt.ended.map(|(_, end)| end),
+            });
+            states.collect()
+        })
+    }
+
     fn method(&self) -> &Cow<'static, str> {
         &self.state.retrier.method
     }

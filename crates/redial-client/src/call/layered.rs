@@ -169,9 +169,7 @@ impl Innermost for Bare {
         let mut guard = self.into_guard();
         Box::pin(async move {
             let result = match shortened {
-                Ok(()) => poll_fn(|context| guard.poll(context))
-                    .await
-                    .and_then(|()| guard.conclude()),
+                Ok(()) => run_to_end(&mut guard).await.and_then(|()| guard.conclude()),
                 Err(cause) => Err(guard.reject(GiveUpReason::Deadline, cause)),
             };
             guard.into_end(result)
@@ -184,6 +182,26 @@ impl Innermost for Bare {
         let error = guard.reject(GiveUpReason::Final, cause);
         guard.into_end(Err(error))
     }
+}
+
+/// Polls the call to its end.
+#[cfg(not(feature = "tracing"))]
+async fn run_to_end(guard: &mut CallGuard) -> Result<(), CallError> {
+    poll_fn(|context| guard.poll(context)).await
+}
+
+/// The same, and gives the attempts spans if the call has one.
+#[cfg(feature = "tracing")]
+async fn run_to_end(guard: &mut CallGuard) -> Result<(), CallError> {
+    let mut spans = crate::traces::AttemptSpans::new(guard.span());
+    poll_fn(|context| {
+        let polled = guard.poll(context);
+        if spans.are_wanted() {
+            spans.look(&guard.attempts());
+        }
+        polled
+    })
+    .await
 }
 
 impl CallState {

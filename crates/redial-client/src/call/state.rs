@@ -67,6 +67,12 @@ impl CallState {
         }
     }
 
+    /// The pending call, while it is one.
+    #[cfg(feature = "tracing")]
+    pub(super) fn pending_key(&self) -> Option<Key> {
+        self.retrier.key.filter(|_| self.is_pending)
+    }
+
     /// The first thing that is wrong with the call is what ends it.
     #[cold]
     pub(super) fn set_problem(&mut self, problem: Cause) {

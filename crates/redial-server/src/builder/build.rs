@@ -105,6 +105,7 @@ impl ServerBuilder {
                 config: self.config,
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
                 observers,
+                traces: self.traces,
                 unix_principals,
                 authentication,
                 #[cfg(feature = "tls")]

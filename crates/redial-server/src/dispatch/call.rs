@@ -16,6 +16,7 @@ use crate::{
     outbox::{Outbox, ReplyPermit},
     shared::Shared,
     table::TableKey,
+    traces::AttemptSpan,
     waiter::{ReplyKind, Waiter},
 };
 
@@ -29,6 +30,7 @@ pub(super) struct Call<'r, 'a> {
     pub(super) connection: &'r Outbox,
     /// Whether the server has observers.
     pub(super) is_observed: bool,
+    pub(super) span: AttemptSpan,
 }
 
 /// Which entry of which batch a request is.
@@ -62,6 +64,7 @@ impl Call<'_, '_> {
             kind,
             asks_about: None,
             seen: self.seen(),
+            span: self.span.clone(),
         }
     }
 
@@ -128,6 +131,7 @@ impl Call<'_, '_> {
     /// As [`emit`](Self::emit), for what is counted elsewhere.
     #[inline]
     pub(super) fn observe(&self, shared: &Shared, kind: EventKind) {
+        self.span.note(kind, || None);
         shared.observe(kind, || self.event(kind));
     }
 
@@ -140,6 +144,7 @@ impl Call<'_, '_> {
         outcome: &[u8],
         ran: Duration,
     ) {
+        self.span.note(kind, || error_of(outcome));
         shared.observe(kind, || Event {
             error: error_of(outcome),
             ran,

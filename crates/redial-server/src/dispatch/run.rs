@@ -23,6 +23,7 @@ use crate::{
     router::MethodBody,
     store::Resumable,
     table::{StartCheck, TableKey},
+    traces::{ExecutionSpan, InsideExecution},
     waiter::{ReplyKind, Waiter, complete_all},
 };
 
@@ -88,6 +89,7 @@ impl Dispatcher<'_> {
             }),
             MethodBody::Handler(handler) => {
                 let future = handler.prepare(params, context).map_err(named)?;
+                let future = call.span.around(future);
                 if key.is_none() || self.shared.store.is_none() {
                     return Ok(Work::Handler(future));
                 }
@@ -123,6 +125,9 @@ impl Dispatcher<'_> {
         let stage = Stage::Started(self.awake);
         let mut job = self.job(call, method, key, stage, work);
         job.execution.started = self.shared.clock_if_observed();
+        if let Work::Transaction { .. } = &job.work {
+            job.execution.span = call.span.execution();
+        }
         match job.work {
             Work::Transaction {
                 transaction,
@@ -185,17 +190,20 @@ impl Dispatcher<'_> {
             ..
         } = &mut *self.scratch;
         outcome.clear();
+        let mut inside = InsideExecution::default();
         let mut on_start = || {
             tally.started += 1;
             call.observe(shared, EventKind::Started);
+            inside = call.span.enter_execution();
             call.context(key, caller)
         };
-        handler.start(
+        let polled = handler.start(
             call.request.params,
             future_slot(future_slots, method),
             outcome,
             &mut on_start,
-        )
+        );
+        inside.end(polled, outcome)
     }
 
     /// Out of line, since most servers have no observer.
@@ -276,6 +284,7 @@ impl Dispatcher<'_> {
                 queued: Duration::ZERO,
                 started: None,
                 seen: if has_origin { None } else { call.seen() },
+                span: ExecutionSpan::default(),
             },
             work,
             delay: delay.filter(|_| !matches!(stage, Stage::Started(_))),
