@@ -545,7 +545,7 @@ class Client:
         return None
 
     def _ask(self, method: str, params: dict, timeout: float) -> dict | None:
-        """The reply to one of the `rpc.*` methods; None if there is none in time."""
+        """The reply to one of the `rpc.*` methods; None if it does not come in time."""
         self.asked += 1
         self._send(request(f"ask-{self.asked}", method, json.dumps(params)))
         return self._receive(f"ask-{self.asked}", now() + timeout)

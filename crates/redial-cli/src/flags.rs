@@ -63,11 +63,11 @@ pub fn number(
     }
 }
 
-/// Parses the address of a server to connect to.
+/// Parses the address of a server to connect to, or those of several, with commas in between.
 ///
 /// # Errors
 ///
-/// Says which of the addresses is none.
+/// Of the first of them that [`address`] does not take.
 pub fn addresses(text: &str) -> Result<Addresses, String> {
     let addresses = Addresses::from(text);
     let each = addresses.iter().map(|one| address(one.as_str()));

@@ -108,7 +108,7 @@ pub struct Change {
     pub value: i64,
 }
 
-/// How the remark ends when a server is told to end.
+/// How the remark ends that a server shuts down.
 pub(crate) const SHUT_DOWN: &str = " is shut down";
 
 /// The beginning of a caller's wait.

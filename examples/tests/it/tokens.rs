@@ -219,7 +219,7 @@ async fn a_call_that_is_refused_for_want_of_a_token_is_sent_once_more() {
     }
 }
 
-/// None is accepted, or there is none: a call says so, and that it was not executed.
+/// No token is accepted, or the provider has none: a call says so, and that it was not executed.
 #[tokio::test(start_paused = true)]
 async fn a_call_without_a_valid_token_is_not_executed_and_says_why() {
     for config in configs() {

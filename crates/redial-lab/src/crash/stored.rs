@@ -18,7 +18,7 @@ pub(crate) enum IncKind {
     /// The counters lie in the store: effect and record are one transaction
     #[default]
     Transaction,
-    /// The counters lie outside: a call that a kill interrupts is not run again, and its caller is told so
+    /// The counters lie outside: a call that a kill interrupts is not run again, and its caller hears so
     Mutation,
     /// The counters lie outside and honour the call's id: an interrupted call is run again
     Resumable,

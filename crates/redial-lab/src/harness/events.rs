@@ -70,7 +70,7 @@ pub(crate) struct Call {
     pub(crate) end_us: u64,
     /// The counter as the call left it, if the call was ok.
     pub(crate) value: Option<i64>,
-    /// Why there is none.
+    /// Why the call has no value.
     #[serde(default)]
     pub(crate) error: Option<String>,
     pub(crate) attempts: Vec<Attempt>,

@@ -90,7 +90,7 @@ fn asked_pause(history: &History, call: &CallHistory) -> Duration {
     }
 }
 
-/// Whether the server that the call was made on has ended by then, and it is none that can be run again.
+/// Whether the server that the call was made on has ended by then, and the call can't be run again.
 fn may_be_interrupted(history: &History, call: &CallHistory, at: Position) -> bool {
     if history.is_transactional || call.is_query() {
         return false;

@@ -250,7 +250,7 @@ impl Server {
         self.state.calls.load(SeqCst)
     }
 
-    /// How many sessions its table has opened.
+    /// How many sessions of its table have not ended.
     pub(crate) async fn sessions_in_use(&self) -> usize {
         let sessions = self.sessions.lock().unwrap().clone();
         let sessions = sessions.lock().await;
