@@ -2,6 +2,7 @@
 //! when connections fail.
 
 use std::{
+    fmt,
     future::Future,
     io,
     net::SocketAddr,
@@ -10,7 +11,11 @@ use std::{
 };
 
 use redial_protocol::{Address, unmapped};
-use tokio::{net::lookup_host, time::sleep_until};
+use tokio::{
+    net::lookup_host,
+    runtime::{self, Handle},
+    time::sleep_until,
+};
 
 use super::{Endpoint, Endpoints, EndpointsFuture};
 use crate::clock::{self, after};
@@ -81,6 +86,21 @@ pub struct Dns<R = SystemResolver> {
     known: Option<Vec<SocketAddr>>,
     looked_at: Option<Instant>,
     is_due: bool,
+    running: Option<LookUp>,
+}
+
+/// A look-up that goes on, however often what waits for it is dropped: connections may fail more often than
+/// it takes.
+struct LookUp {
+    /// Where it has begun, and may be polled.
+    runtime: runtime::Id,
+    found: Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>,
+}
+
+impl fmt::Debug for LookUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LookUp").finish_non_exhaustive()
+    }
 }
 
 impl Dns {
@@ -95,6 +115,7 @@ impl Dns {
             known: None,
             looked_at: None,
             is_due: false,
+            running: None,
         }
     }
 }
@@ -118,12 +139,14 @@ impl<R: Resolver> Dns<R> {
             known: self.known,
             looked_at: self.looked_at,
             is_due: self.is_due,
+            running: None,
         }
     }
 
     /// When the next look-up is to be made, if not at once.
     fn next_at(&self) -> Option<Instant> {
-        let pause = if self.is_due {
+        // Until an address is known no connection can fail.
+        let pause = if self.is_due || self.known.is_none() {
             MIN_INTERVAL
         } else {
             self.interval
@@ -141,23 +164,43 @@ impl<R: Resolver> Dns<R> {
 
     async fn next_change(&mut self) -> io::Result<Vec<Endpoint>> {
         loop {
-            if let Some(at) = self.next_at() {
-                sleep_until(at.into()).await;
-            }
-            let found = self.resolver.resolve(self.name.clone()).await;
-            (self.looked_at, self.is_due) = (Some(clock::now()), false);
-            let mut found = found.map_err(|error| {
+            let mut found = self.look_up().await.map_err(|error| {
                 let text = format!("{} was not resolved: {error}", self.name);
                 io::Error::new(error.kind(), text)
             })?;
             found.sort_unstable();
             found.dedup();
             // A name without an address says less about the servers than about the name.
-            if !found.is_empty() && self.known.as_ref() != Some(&found) {
-                let known = self.known.insert(found).clone();
-                return Ok(known.into_iter().map(|one| self.endpoint(one)).collect());
+            if found.is_empty() && self.known.is_some() || self.known.as_ref() == Some(&found) {
+                continue;
             }
+            if found.is_empty() {
+                let text = format!("{} has no address", self.name);
+                return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            }
+            let known = self.known.insert(found).clone();
+            return Ok(known.into_iter().map(|one| self.endpoint(one)).collect());
         }
+    }
+
+    /// Goes on with the look-up that runs, or begins the next when it is time.
+    async fn look_up(&mut self) -> io::Result<Vec<SocketAddr>> {
+        let runtime = Handle::current().id();
+        self.running.take_if(|running| running.runtime != runtime);
+        if self.running.is_none()
+            && let Some(at) = self.next_at()
+        {
+            sleep_until(at.into()).await;
+        }
+        let begin = || LookUp {
+            runtime,
+            found: self.resolver.resolve(self.name.clone()),
+        };
+        let running = self.running.get_or_insert_with(begin);
+        let found = running.found.as_mut().await;
+        self.running = None;
+        (self.looked_at, self.is_due) = (Some(clock::now()), false);
+        found
     }
 }
 
@@ -223,6 +266,51 @@ mod tests {
         }
         assert_eq!(texts(&mut dns).await, ["10.0.0.4:1"]);
         assert!(clock::now() - asked <= second + second / 100);
+    }
+
+    /// A resolver that is slower than connections fail is asked again and again, and never heard.
+    #[tokio::test(start_paused = true)]
+    async fn a_look_up_comes_to_its_end_however_often_connections_fail() {
+        let second = Duration::from_secs(1);
+        let asked = Arc::new(Mutex::new(0));
+        let slow = {
+            let asked = asked.clone();
+            move |_| {
+                *asked.lock().unwrap() += 1;
+                let port = *asked.lock().unwrap();
+                async move {
+                    tokio::time::sleep(5 * second).await;
+                    Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))])
+                }
+            }
+        };
+        let mut dns = Dns::new("counter.example:1").resolver(slow);
+        assert_eq!(texts(&mut dns).await, ["10.0.0.1:1"]);
+        let began = clock::now();
+        let found = loop {
+            dns.refresh();
+            if let Ok(found) = timeout(second / 3, texts(&mut dns)).await {
+                break found;
+            }
+            assert!(clock::now() - began < 20 * second, "it never ends");
+        };
+        assert_eq!(
+            (found, *asked.lock().unwrap()),
+            (vec!["10.0.0.1:2".to_owned()], 2)
+        );
+    }
+
+    /// A first look-up that fails, or finds nothing, is not made again for an interval, or is waited for for ever.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_found_at_first_is_looked_for_again_soon() {
+        let answer: Answer = Arc::new(Mutex::new((vec![], 0)));
+        let mut dns = Dns::new("counter.example:1").resolver(resolver(&answer));
+        let error = dns.changed().await.unwrap_err().to_string();
+        assert_eq!(error, "counter.example:1 has no address");
+        answer.lock().unwrap().0 = vec!["10.0.0.1:1"];
+        let began = clock::now();
+        assert_eq!(texts(&mut dns).await, ["10.0.0.1:1"]);
+        assert!(clock::now() - began <= MIN_INTERVAL);
     }
 
     /// A resolver that has a bad moment takes all servers away.
