@@ -269,7 +269,7 @@ impl<O: DeserializeOwned> Call<O> {
     /// [`CallError`] says whether the call was executed; it carries the report too.
     pub async fn with_report(self) -> Result<Reply<O>, CallError> {
         let mut future = self.into_future();
-        future.guard.ask_report();
+        future.ask_report();
         let value = (&mut future).await?;
         let report = future.report();
         Ok(Reply { value, report })
@@ -297,6 +297,11 @@ pub struct CallFuture<O> {
 }
 
 impl<O> CallFuture<O> {
+    /// The report is to say which endpoint answered.
+    pub(crate) fn ask_report(&mut self) {
+        self.guard.ask_report();
+    }
+
     /// How the call went, once it has ended.
     pub(crate) fn report(&self) -> Report {
         self.guard.report()

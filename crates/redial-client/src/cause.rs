@@ -101,7 +101,8 @@ pub enum Cause {
     /// The server's reply to this call has no usable outcome.
     #[error("{0}")]
     MalformedReply(String),
-    /// The call was executed, and its result is not of the type that was asked for.
+    /// The result is not of the type that was asked for. The call was executed, unless a
+    /// [`Layer`](crate::Layer) of this client has answered it.
     #[error("the result is not of the expected type: {0}")]
     Decode(String),
 }

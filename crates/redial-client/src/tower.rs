@@ -200,9 +200,9 @@ pub struct ReplyFuture<O> {
 
 impl<O: DeserializeOwned> ReplyFuture<O> {
     fn new(call: Call<O>) -> Self {
-        Self {
-            call: call.into_future(),
-        }
+        let mut call = call.into_future();
+        call.ask_report();
+        Self { call }
     }
 }
 

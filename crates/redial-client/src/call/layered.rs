@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::MethodKind;
+use redial_protocol::{Executed, MethodKind};
 use uuid::Uuid;
 
 use super::{guard::CallGuard, state::CallState};
@@ -38,6 +38,7 @@ enum Stage {
         id: Option<Uuid>,
         /// Until it is taken.
         result: Option<InlineBytes>,
+        executed: Executed,
         report: Report,
     },
 }
@@ -85,6 +86,7 @@ impl LayeredCall {
         self.stage = Stage::Ended {
             id: end.id,
             result,
+            executed: end.executed,
             report: end.report,
         };
         Poll::Ready(error.map_or(Ok(()), Err))
@@ -99,11 +101,12 @@ impl LayeredCall {
         result.expect("it has ended with a result, which is taken once")
     }
 
-    /// The result is not of the type that the caller expects.
+    /// The result is not of the type that the caller expects. A layer may have answered in place of the
+    /// server.
     pub(super) fn wrong_type(&self, error: &serde_json::Error) -> CallError {
-        let id = match &self.stage {
-            Stage::Ended { id, .. } => *id,
-            Stage::Running(_) => None,
+        let (id, executed) = match &self.stage {
+            Stage::Ended { id, executed, .. } => (*id, *executed),
+            Stage::Running(_) => (None, Executed::Unknown),
         };
         let details = Box::new(Details {
             method: self.method.clone(),
@@ -112,7 +115,10 @@ impl LayeredCall {
             cause: Cause::Decode(error.to_string()),
             report: self.report(),
         });
-        CallError::Failed { details }
+        match executed {
+            Executed::No => CallError::NotExecuted { details },
+            _ => CallError::Failed { details },
+        }
     }
 
     /// How the call went.
@@ -167,6 +173,7 @@ impl Innermost for Bare {
         self.restore(call);
         let shortened = self.shorten();
         let mut guard = self.into_guard();
+        guard.ask_report();
         Box::pin(async move {
             let result = match shortened {
                 Ok(()) => run_to_end(&mut guard).await.and_then(|()| guard.conclude()),

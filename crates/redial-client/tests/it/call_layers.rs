@@ -48,6 +48,7 @@ fn noting(
                 end.result().is_ok_and(|text| !text.is_empty())
             );
             let attempts = end.report().attempts();
+            assert_eq!(end.report().endpoint().is_some(), attempts > 0);
             let seen = format!(
                 "{name} {:?} {attempts} {:?}",
                 end.result().ok(),
@@ -197,6 +198,10 @@ async fn a_layer_may_answer_queries_alone() {
     let reply = reply.with_report().await.unwrap();
     assert_eq!((reply.value, reply.report.attempts()), (vec![1, 2], 0));
     assert_eq!(executed.lock().unwrap().take(), Some(Executed::No));
+    let error = client.query("get", ()).returning::<u8>().await;
+    let error = error.unwrap_err();
+    assert!(matches!(error.cause(), Cause::Decode(_)), "{error}");
+    assert_eq!(error.executed(), Executed::No, "{error}");
     let error = client.request("inc", json!({})).await.unwrap_err();
     assert!(matches!(error, CallError::NotExecuted { .. }), "{error}");
     assert!(matches!(error.cause(), Cause::RefusedByLayer(_)), "{error}");

@@ -79,6 +79,7 @@ async fn a_client_and_each_of_its_methods_are_services() {
     );
     let typed = typed.unwrap();
     assert_eq!((typed.value, typed.report.attempts()), (7, 1));
+    assert!(typed.report.endpoint().is_some());
     let bad = all.call(TowerRequest::mutation("inc", json!(5))).await;
     assert_eq!(bad.unwrap_err().executed(), Executed::No);
     assert_eq!(client.stats().sessions_opened, 1);
