@@ -23,7 +23,7 @@ use tokio::{
 pub use self::tls::Tls;
 #[cfg(unix)]
 pub use self::unix::Unix;
-use crate::connector::Connector;
+use crate::{connector::Connector, endpoints::Endpoint};
 
 /// Connects over TCP, with `TCP_NODELAY`: the client gathers what is ready by itself.
 ///
@@ -32,8 +32,7 @@ use crate::connector::Connector;
 /// connection wins. So a name is as fast as its best address, whatever the others do.
 #[derive(Clone, Debug)]
 pub struct Tcp {
-    address: Address,
-    host: Option<String>,
+    endpoint: Endpoint,
 }
 
 impl Tcp {
@@ -41,18 +40,11 @@ impl Tcp {
     /// connection.
     #[must_use]
     pub fn new(address: impl Into<Address>) -> Self {
-        Self {
-            address: address.into(),
-            host: None,
-        }
+        Self::to(Endpoint::new(address))
     }
 
-    /// The name for which the server's certificate has to be, where TLS is spoken. Default: the host of
-    /// the address.
-    #[must_use]
-    pub fn server_name(mut self, name: impl Into<String>) -> Self {
-        self.host = Some(name.into());
-        self
+    pub(crate) fn to(endpoint: Endpoint) -> Self {
+        Self { endpoint }
     }
 }
 
@@ -60,20 +52,19 @@ impl Connector for Tcp {
     type Io = TcpStream;
 
     async fn connect(&self) -> io::Result<TcpStream> {
-        dial::dial(&dial::System, &self.address, None).await
+        dial::dial(&dial::System, self.endpoint.address(), None).await
     }
 
     async fn connect_within(&self, limit: Duration) -> io::Result<TcpStream> {
-        dial::dial(&dial::System, &self.address, Some(limit)).await
+        dial::dial(&dial::System, self.endpoint.address(), Some(limit)).await
     }
 
     fn peer(&self) -> String {
-        self.address.to_string()
+        self.endpoint.address().to_string()
     }
 
     fn host(&self) -> Option<String> {
-        let own = self.address.host().map(str::to_owned);
-        self.host.clone().or(own)
+        self.endpoint.host().map(str::to_owned)
     }
 }
 

@@ -108,11 +108,7 @@ fn by_address(builder: &ClientBuilder, endpoint: &Endpoint) -> io::Result<Arc<dy
     if let Some(path) = endpoint.address().unix_path() {
         return encrypted(builder, Unix::new(path));
     }
-    let tcp = Tcp::new(endpoint.address().clone());
-    match endpoint.host() {
-        Some(host) => encrypted(builder, tcp.server_name(host)),
-        None => encrypted(builder, tcp),
-    }
+    encrypted(builder, Tcp::to(endpoint.clone()))
 }
 
 /// The same over TLS, if the client speaks that.
