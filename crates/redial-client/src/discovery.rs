@@ -17,6 +17,7 @@ use crate::{
     clock,
     endpoints::{Endpoint, Endpoints},
     shared::{Shared, SharedState, SpawnDriver},
+    wake_list::replace_waker,
 };
 
 /// Where endpoints come from, and what connects to them.
@@ -119,7 +120,8 @@ async fn next_event(shared: &Shared, endpoints: &mut dyn Endpoints) -> Event {
             if std::mem::take(&mut mux.is_refresh_wanted) {
                 return Poll::Ready(Event::Failed);
             }
-            mux.discovery = Some(context.waker().clone());
+            let replaced = replace_waker(&mut mux.discovery, context.waker());
+            mux.wakers.extend(replaced);
             Poll::Pending
         })
     })

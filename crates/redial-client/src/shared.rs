@@ -230,7 +230,7 @@ impl Shared {
             state.is_closed = true;
             for link in state.mux.begin_close() {
                 // It writes the last acks and then ends by itself.
-                state.tasks.drivers[link] = None;
+                drop(state.tasks.take_driver(link));
             }
             state.tasks.take_all()
         });

@@ -28,7 +28,7 @@ impl Tasks {
         }
     }
 
-    /// Takes the driver of a link, to be aborted.
+    /// Takes the driver of a link, if it is kept here already.
     pub(crate) fn take_driver(&mut self, link: usize) -> Option<AbortHandle> {
         self.drivers.get_mut(link)?.take()
     }
