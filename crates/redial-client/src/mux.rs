@@ -44,7 +44,7 @@ mod model;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, Hasher},
     task::Waker,
     time::{Duration, Instant},
@@ -94,7 +94,7 @@ pub(crate) struct Mux {
     /// After how many failures in a row an endpoint is left out.
     max_endpoint_failures: u32,
     /// Calls that wait for an endpoint of their table, or for any.
-    homeless: Vec<Key>,
+    homeless: VecDeque<Key>,
     /// A task looks after the set of endpoints.
     pub(crate) has_discovery: bool,
     /// Its waker.
@@ -154,7 +154,7 @@ impl Mux {
             is_balanced: false,
             balance: ChaCha8Rng::from_seed([0; 32]),
             max_endpoint_failures: config.max_endpoint_failures,
-            homeless: Vec::new(),
+            homeless: VecDeque::new(),
             has_discovery: false,
             discovery: None,
             connecting: None,

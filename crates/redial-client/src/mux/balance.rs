@@ -28,7 +28,7 @@ pub(crate) const DISCOVERY: usize = usize::MAX;
 enum Rank {
     /// A connection takes the call at once.
     Ready,
-    /// As many are in flight as may be.
+    /// As many are in flight as may be, or there is no number for the call.
     Full,
     /// A connection stands, whose server has not said what it is.
     Greeting,
@@ -43,10 +43,14 @@ enum Rank {
 /// Where a call belongs.
 #[derive(Clone, Copy, Debug)]
 struct Tie {
-    /// The table that its number or its attempts are of.
+    /// The table that its number or its attempts are of, or that it waits for a number of.
     home: Option<usize>,
     /// It may go to no other.
     is_fast: bool,
+    /// It is sent under numbers, where there are sessions.
+    takes_numbers: bool,
+    /// The table that it has a number of.
+    numbered_at: Option<usize>,
 }
 
 impl Link {
@@ -80,11 +84,12 @@ impl Mux {
     }
 
     fn tie(&self, call: &PendingCall) -> Tie {
-        let home = match call.id {
+        let numbered_at = match call.id {
             CallId::Session(id) => self.sessions.get(id.session).map(|session| session.home),
             CallId::Unassigned | CallId::Plain(_) => None,
         };
         let flags = call.flags;
+        let home = numbered_at.or(call.home.get()).or(call.queued_at.get());
         // To execute a query twice does no harm, but its attempts are not given up while they run.
         let is_open = if flags.is_query {
             call.has_running_attempt()
@@ -92,9 +97,18 @@ impl Mux {
             call.may_be_answered()
         };
         Tie {
-            home: home.or(call.home.get()),
+            home,
             is_fast: flags.is_homed || flags.is_bound || is_open || call.must_not_repeat(),
+            takes_numbers: !flags.is_notification && !matches!(call.id, CallId::Plain(_)),
+            numbered_at,
         }
+    }
+
+    /// Whether the call would wait for a number at servers of this table.
+    fn lacks_number(&self, tie: Tie, home: usize) -> bool {
+        let is_numbered = !tie.takes_numbers || tie.numbered_at == Some(home);
+        let current = self.sessions.current(home);
+        !is_numbered && current.is_some_and(|session| !session.has_room())
     }
 
     /// The link that a call goes to. `None` if there is no endpoint for it: it is woken when one
@@ -104,19 +118,22 @@ impl Mux {
         if !self.has_discovery {
             self.driverless = Some(DISCOVERY);
         }
-        if let Some(link) = self.keep_permit(key) {
+        let tie = self.tie(self.calls.get(key).expect("the call is pending"));
+        if let Some(link) = self.keep_permit(key, tie) {
             return Some(link);
         }
         let random = self.balance.next_u64();
         let call = self.calls.get(key).expect("the call is pending");
-        let tie = self.tie(call);
         let last = call.attempts.last().map(|last| self.endpoint_of(last.link));
         let rank = |at: usize| {
             let is_elsewhere = tie.home.is_some_and(|home| home != self.endpoints[at].home);
             if tie.is_fast && is_elsewhere {
                 return None;
             }
-            let rank = self.rank(at, now)?;
+            let mut rank = self.rank(at, now)?;
+            if rank == Rank::Ready && self.lacks_number(tie, self.endpoints[at].home) {
+                rank = Rank::Full;
+            }
             Some((rank, is_elsewhere, last == Some(at)))
         };
         let load = |at: usize| {
@@ -139,14 +156,17 @@ impl Mux {
         Some(self.choose_link(endpoint, key, now))
     }
 
-    /// The link that has a permit reserved for the call, if it can still use it.
-    fn keep_permit(&mut self, key: Key) -> Option<usize> {
-        let link = self.call(key).permit?;
-        if self.links[link].is_ready() {
-            return Some(link);
+    /// The link that has a permit reserved for the call, if it can still use it: a call that waited for room
+    /// there may belong to another table by now.
+    fn keep_permit(&mut self, key: Key, tie: Tie) -> Option<usize> {
+        let number = self.call(key).permit?;
+        let link = &self.links[number];
+        let is_elsewhere = tie.home.is_some_and(|home| home != link.home);
+        if link.is_ready() && !is_elsewhere {
+            return Some(number);
         }
         self.call(key).permit = None;
-        self.release_permit(link);
+        self.release_permit(number);
         None
     }
 
@@ -171,12 +191,22 @@ impl Mux {
 
     /// There is no endpoint to which the call may go.
     fn wait_for_endpoint(&mut self, key: Key, now: Instant) {
-        let call = self.call(key);
-        let is_new = !call.awaits_handshake_of(DISCOVERY);
-        let since = call.handshake_wait.map_or(now, |(since, _)| since);
-        call.handshake_wait = Some((since, DISCOVERY));
-        if is_new {
-            self.homeless.push(key);
+        let Self {
+            homeless, calls, ..
+        } = self;
+        // There may be no endpoint for long, and calls end meanwhile.
+        while let Some(first) = homeless.front()
+            && !calls
+                .get(*first)
+                .is_some_and(|call| call.awaits_handshake_of(DISCOVERY))
+        {
+            homeless.pop_front();
+        }
+        let call = calls.get_mut(key).expect("the call is pending");
+        if !call.awaits_handshake_of(DISCOVERY) {
+            let since = call.handshake_wait.map_or(now, |(since, _)| since);
+            call.handshake_wait = Some((since, DISCOVERY));
+            homeless.push_back(key);
         }
     }
 
@@ -239,3 +269,6 @@ impl Mux {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

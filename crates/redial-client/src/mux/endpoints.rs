@@ -112,6 +112,7 @@ impl Mux {
             self.wake_homeless();
             return (at, false);
         }
+        self.forget_tables();
         let home = self.fresh_table();
         let new = EndpointState::new(name.clone(), home, self.pool);
         let is_free = |at: &usize| {

@@ -87,13 +87,11 @@ impl Mux {
         self.links[number].is_plain = true;
         // Without sessions wanted it was not asked, and may be Redial's.
         self.links[number].is_foreign = self.sessions.are_wanted || self.sessions.assume_plain;
-        let home = self.links[number].home;
         self.give_opening_up(number);
         if self.is_balanced {
-            // A table of its own, which tokens know by the address.
-            let name = format!("at {}", self.peer(number)).into();
-            self.sessions.tables[home].name.get_or_insert(name);
+            self.settle_plain(number);
         }
+        let home = self.links[number].home;
         self.wake_waiting(number);
         self.wake_all_waiting();
         if self.sessions.current(home).is_none() {

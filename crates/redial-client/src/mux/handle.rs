@@ -36,7 +36,7 @@ impl Mux {
             self.links[link].has_output() || self.awaits_handshake(link) || opens_session;
         // Of several endpoints each is kept connected, so that no call waits for that.
         let is_kept = self.is_balanced && !self.is_spare(link) && !self.is_closing;
-        let has_work = has_work || is_kept && !self.is_removed(link);
+        let has_work = (has_work || is_kept) && !self.is_removed(link);
         self.links[link].has_driver = has_work;
         !has_work
     }

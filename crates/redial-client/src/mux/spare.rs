@@ -103,9 +103,13 @@ impl Mux {
         }
     }
 
-    /// The spare's connection stands: it is closed again when it has had nothing to do for a while.
+    /// A connection stands. The spare's is closed again when it has had nothing to do for a while, and one to
+    /// a server that was named when it was begun, and is no longer, at once.
     pub(super) fn watch_surplus(&mut self, link: usize, now: Instant) {
-        if self.is_spare(link) {
+        if self.is_removed(link) {
+            self.send_no_more(link);
+            self.links[link].surplus_at = Some(now);
+        } else if self.is_spare(link) {
             self.links[link].surplus_at = Some(after(now, self.spare_idle));
         }
     }

@@ -7,7 +7,9 @@ use redial_protocol::SessionId;
 use super::{
     Mux,
     pending::{CallId, Home},
+    session::Session,
     sessions::Table,
+    slab::Key,
 };
 
 /// Why a connection is closed whose server has another table than it was taken to have.
@@ -32,6 +34,22 @@ impl Mux {
             None => self.sessions.tables.push(Table::default()),
         }
         free.unwrap_or(self.sessions.tables.len() - 1)
+    }
+
+    /// Forgets the sessions with tables that no endpoint has any more, unless a call or a token of this process
+    /// uses them: servers that come and go would leave one each.
+    pub(super) fn forget_tables(&mut self) {
+        let Self {
+            endpoints,
+            sessions,
+            ..
+        } = self;
+        let has = |home| endpoints.iter().any(|endpoint| endpoint.home == home);
+        let is_over = |session: &Session<Key>| !has(session.home) && session.is_unused();
+        sessions.retired.retain(|session| !is_over(session));
+        for table in sessions.tables.iter_mut() {
+            let _: Option<Session<Key>> = table.current.take_if(|current| is_over(current));
+        }
     }
 
     /// The table that servers call so, whether or not an endpoint has it.
@@ -103,6 +121,20 @@ impl Mux {
                 self.attach_endpoint(number, now);
                 Ok(false)
             }
+        }
+    }
+
+    /// A server without sessions is a table of its own, which tokens know by the address: one may have named
+    /// it before.
+    pub(super) fn settle_plain(&mut self, number: usize) {
+        let home = self.links[number].home;
+        if self.sessions.tables[home].name.is_some() {
+            return;
+        }
+        let name = format!("at {}", self.peer(number));
+        match self.sessions.tables.named(&name) {
+            Some(known) => self.move_endpoint(number, known),
+            None => self.sessions.tables[home].name = Some(name.into()),
         }
     }
 
