@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::events::Summary;
 
-/// In microseconds, the median of all rounds, so that one bad round does not count.
+/// In microseconds, the median of all rounds, so that one bad round does not count. Not a number if no call
+/// was ok.
 #[derive(Serialize)]
 pub(crate) struct Percentiles {
     pub(crate) p50_us: f64,
@@ -16,7 +17,7 @@ impl Percentiles {
     pub(crate) fn of(rounds: &[Summary]) -> Self {
         let median = |mut values: Vec<f64>| {
             values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
+            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
         };
         let latencies = rounds.iter().map(|summary| summary.latency_us);
         let p50 = latencies.clone().filter_map(|latency| latency.p50);
