@@ -152,7 +152,26 @@ impl Counters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, with an `inc` that passes the call's id on.
+    /// Registers `inc` and `get` with a server.
+    #[must_use]
+    pub fn register(&self, server: ServerBuilder) -> ServerBuilder {
+        let (for_inc, for_get) = (self.clone(), self.clone());
+        server
+            .method::<Inc>(move |params| {
+                let counters = for_inc.clone();
+                async move {
+                    counters
+                        .inc(params)
+                        .map_err(|error| Abort::failed(error.to_string()))
+                }
+            })
+            .method::<Get>(move |params| {
+                let counters = for_get.clone();
+                async move { Ok(counters.get(params)) }
+            })
+    }
+
+    /// As [`register`](Self::register), with an `inc` that takes effect once for each call's id.
     #[must_use]
     pub fn register_by_id(&self, server: ServerBuilder) -> ServerBuilder {
         let (for_inc, for_get) = (self.clone(), self.clone());
@@ -173,7 +192,7 @@ impl Counters {
             })
     }
 
-    /// The same, each effect in the ledger with the id of its call.
+    /// As [`register`](Self::register), with the id of its call beside each effect in the ledger.
     #[must_use]
     pub fn register_with_ids(&self, server: ServerBuilder) -> ServerBuilder {
         let (for_inc, for_get) = (self.clone(), self.clone());
@@ -183,25 +202,6 @@ impl Counters {
                 async move {
                     let counter = counters.lock().inc(params, context.call_id().as_deref());
                     counter.map_err(|error| Abort::failed(error.to_string()))
-                }
-            })
-            .method::<Get>(move |params| {
-                let counters = for_get.clone();
-                async move { Ok(counters.get(params)) }
-            })
-    }
-
-    /// Registers `inc` and `get` with a server.
-    #[must_use]
-    pub fn register(&self, server: ServerBuilder) -> ServerBuilder {
-        let (for_inc, for_get) = (self.clone(), self.clone());
-        server
-            .method::<Inc>(move |params| {
-                let counters = for_inc.clone();
-                async move {
-                    counters
-                        .inc(params)
-                        .map_err(|error| Abort::failed(error.to_string()))
                 }
             })
             .method::<Get>(move |params| {

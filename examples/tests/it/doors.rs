@@ -8,6 +8,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
+use redial_server::TokenFile;
 use redial_test_ca::{TestCa, replace};
 use serde_json::Value;
 
@@ -34,6 +35,15 @@ impl Files {
         Self { folder, ca }
     }
 
+    /// With `TOKEN` in the file `token`, and in the file `tokens` as that of `billing`.
+    pub(crate) fn with_token() -> Self {
+        let files = Self::new();
+        let line = TokenFile::line("billing", TOKEN);
+        fs::write(files.folder.join("tokens"), format!("{line}\n")).unwrap();
+        fs::write(files.folder.join("token"), format!("{TOKEN}\n")).unwrap();
+        files
+    }
+
     /// Flags in which `@` stands for the folder.
     pub(crate) fn flags(&self, flags: &str) -> Vec<String> {
         let folder = format!("{}/", self.folder.display());
@@ -48,6 +58,7 @@ impl Drop for Files {
     }
 }
 
+pub(crate) const TOKEN: &str = "5f0c9e7d6b1a4c3f8e2d7a9b0c1e4f60";
 pub(crate) const TLS: &str = "--tls-cert @server.pem --tls-key @server-key.pem";
 pub(crate) const MTLS: &str =
     "--tls-cert @server.pem --tls-key @server-key.pem --tls-client-ca @ca.pem";
@@ -108,11 +119,7 @@ fn the_programs_meet_over_tls_and_with_client_certificates() {
 
 #[test]
 fn a_token_lets_a_client_in_and_is_not_printed() {
-    let files = Files::new();
-    let token = "5f0c9e7d6b1a4c3f8e2d7a9b0c1e4f60";
-    let line = redial_server::TokenFile::line("billing", token);
-    fs::write(files.folder.join("tokens"), format!("{line}\n")).unwrap();
-    fs::write(files.folder.join("token"), format!("{token}\n")).unwrap();
+    let files = Files::with_token();
     fs::write(files.folder.join("wrong"), "4711\n").unwrap();
     let server = CounterServer::start(files.flags(&format!("{TLS} --tokens @tokens")));
     let known = files.flags("--tls-ca @ca.pem --token-file @token");

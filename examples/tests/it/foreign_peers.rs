@@ -2,16 +2,13 @@
 //! the notebook's framing.
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Read, Write},
     process::{Command, Stdio},
 };
 
-use redial_server::TokenFile;
-
 use crate::{
     counter_server::CounterServer,
-    doors::{Files, MTLS, TLS},
+    doors::{Files, MTLS, TLS, TOKEN},
 };
 
 /// A request in its frame.
@@ -146,16 +143,13 @@ fn pythons_ssl_with_the_notebooks_framing_and_a_token() {
     if !has("python3") {
         return;
     }
-    let files = Files::new();
-    let token = "5f0c9e7d6b1a4c3f8e2d7a9b0c1e4f60";
-    let line = TokenFile::line("billing", token);
-    fs::write(files.folder.join("tokens"), format!("{line}\n")).unwrap();
+    let files = Files::with_token();
     let server = CounterServer::start(files.flags(&format!("{TLS} --tokens @tokens")));
     let (host, port) = server.address.rsplit_once(':').unwrap();
     let folder = files.folder.display().to_string();
     let mut python = Command::new("python3");
     let output = python
-        .args(["-c", PYTHON, host, port, &folder, token])
+        .args(["-c", PYTHON, host, port, &folder, TOKEN])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -168,11 +162,7 @@ fn the_client_in_plain_python_shows_its_certificate_or_its_token() {
     if !has("python3") {
         return;
     }
-    let files = Files::new();
-    let token = "5f0c9e7d6b1a4c3f8e2d7a9b0c1e4f60";
-    let line = TokenFile::line("billing", token);
-    fs::write(files.folder.join("tokens"), format!("{line}\n")).unwrap();
-    fs::write(files.folder.join("token"), token).unwrap();
+    let files = Files::with_token();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/counter_client.py");
     let tokens = format!("{TLS} --tokens @tokens --drop-reply 0.1 --seed 5");
     for (flags, own, code) in [

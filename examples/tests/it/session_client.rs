@@ -13,7 +13,7 @@ use redial_examples::{
     methods::{GetParams, Inc},
 };
 use redial_protocol::Method;
-use redial_server::{Event, EventKind, Fault, FaultRule, Observer, Server, TokenFile};
+use redial_server::{Event, EventKind, Fault, FaultRule, Observer, Server};
 use serde_json::Value;
 use tokio::{
     process::{Child, Command},
@@ -106,11 +106,7 @@ async fn every_call_counts_once_whatever_is_lost_cut_or_duplicated() {
 /// one that does not show who calls hears so at once.
 #[tokio::test]
 async fn it_speaks_tls_and_shows_its_certificate_or_its_token() {
-    let files = Files::new();
-    let token = "5f0c9e7d6b1a4c3f8e2d7a9b0c1e4f60";
-    let line = TokenFile::line("billing", token);
-    fs::write(files.folder.join("tokens"), format!("{line}\n")).unwrap();
-    fs::write(files.folder.join("token"), token).unwrap();
+    let files = Files::with_token();
     fs::write(files.folder.join("wrong"), "4711").unwrap();
     let tokens = format!("{TLS} --tokens @tokens");
     let certificate = "--tls-ca @ca.pem --tls-cert @client.pem --tls-key @client-key.pem";
