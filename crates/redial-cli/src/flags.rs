@@ -75,6 +75,8 @@ pub fn addresses(text: &str) -> Result<Addresses, String> {
     Ok(addresses)
 }
 
+/// Parses the address of a server to connect to.
+///
 /// # Errors
 ///
 /// For text that is neither `HOST:PORT` nor a Unix socket's, and for port 0, on which none listens.
