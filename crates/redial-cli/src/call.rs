@@ -1,6 +1,6 @@
 //! `redial call`: one call, its result on stdout, and whether it was executed as the exit code.
 
-mod input;
+pub(crate) mod input;
 mod report;
 mod token_file;
 

@@ -11,6 +11,7 @@ use crate::{
     decode::DecodeArgs,
     discover::DiscoverArgs,
     failure::{Exit, Failure},
+    load::LoadArgs,
     output,
     ping::PingArgs,
 };
@@ -31,6 +32,8 @@ enum Command {
     Call(CallArgs),
     /// Measure how long a server takes to answer
     Ping(PingArgs),
+    /// Make many calls, and measure how long they take
+    Load(LoadArgs),
     /// List the methods of a server, as a table, a page or types
     Discover(DiscoverArgs),
     /// Explain frames from a file, a capture or standard input
@@ -65,6 +68,7 @@ impl Command {
         match self {
             Self::Call(args) => args.run(),
             Self::Ping(args) => args.run(),
+            Self::Load(args) => args.run(),
             Self::Discover(args) => args.run(),
             Self::Decode(args) => args.run(),
             Self::Config(args) => args.run(),

@@ -2,6 +2,7 @@
 
 mod call;
 mod cli;
+mod clock;
 mod config;
 mod connect;
 mod decode;
@@ -9,6 +10,8 @@ mod discover;
 pub mod doors;
 mod failure;
 pub mod flags;
+mod load;
+mod numbers;
 mod output;
 mod ping;
 mod runtime;

@@ -1,6 +1,6 @@
 //! What a command line says of a call: where it goes, the method, and the params.
 
-use std::io::Read;
+use std::{borrow::Cow, io::Read};
 
 use redial_client::Uuid;
 use serde_json::value::RawValue;
@@ -9,15 +9,15 @@ use crate::{connect::is_address, failure::Failure};
 
 /// The words of the command line by what they are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Words<'a> {
-    pub(super) address: Option<&'a str>,
-    pub(super) method: Option<&'a str>,
-    pub(super) params: Option<&'a str>,
+pub(crate) struct Words<'a> {
+    pub(crate) address: Option<&'a str>,
+    pub(crate) method: Option<&'a str>,
+    pub(crate) params: Option<&'a str>,
 }
 
 impl<'a> Words<'a> {
     /// ADDR may be left out: what has no colon and is no profile's name is the method.
-    pub(super) fn of(words: [&'a Option<String>; 3]) -> Result<Self, Failure> {
+    pub(crate) fn of(words: [&'a Option<String>; 3]) -> Result<Self, Failure> {
         let [first, second, third] = words.map(|word| word.as_deref());
         if first.is_none_or(is_address) {
             let (address, method, params) = (first, second, third);
@@ -41,7 +41,7 @@ impl<'a> Words<'a> {
     }
 
     /// What is wrong with the params may be that the first word was to be an address.
-    pub(super) fn explain(&self, failure: Failure) -> Failure {
+    pub(crate) fn explain(&self, failure: Failure) -> Failure {
         match (self.address, self.method) {
             (None, Some(method)) => Failure::usage(format!(
                 "{:#} ({method:?} was taken for METHOD: ADDR would have a colon, or begin with @)",
@@ -53,26 +53,31 @@ impl<'a> Words<'a> {
 }
 
 /// Reads PARAMS: JSON, `@FILE`, or `-` for standard input.
-pub(super) fn params(text: &str) -> Result<Box<RawValue>, Failure> {
-    let read;
-    let (text, place) = match text.strip_prefix('@') {
-        Some(path) => {
-            let place = format!("PARAMS, the file {path}");
-            read = std::fs::read_to_string(path)
-                .map_err(|error| Failure::usage(format!("{place}: {error}")))?;
-            (&*read, place)
-        }
-        None if text == "-" => {
-            let mut all = String::new();
-            let place = "PARAMS, standard input";
-            std::io::stdin()
-                .read_to_string(&mut all)
-                .map_err(|error| Failure::usage(format!("{place}: {error}")))?;
-            read = all;
-            (&*read, place.to_owned())
-        }
-        None => (text, "PARAMS".to_owned()),
+pub(crate) fn params(said: &str) -> Result<Box<RawValue>, Failure> {
+    let (text, place) = text(said)?;
+    json(&text, &place)
+}
+
+/// The text that PARAMS say, and where it is from.
+pub(crate) fn text(said: &str) -> Result<(Cow<'_, str>, String), Failure> {
+    let mut read = String::new();
+    let (place, result) = match said.strip_prefix('@') {
+        Some(path) => (
+            format!("PARAMS, the file {path}"),
+            std::fs::read_to_string(path).map(|all| read = all),
+        ),
+        None if said == "-" => (
+            "PARAMS, standard input".to_owned(),
+            std::io::stdin().read_to_string(&mut read).map(drop),
+        ),
+        None => return Ok((said.into(), "PARAMS".to_owned())),
     };
+    result.map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+    Ok((read.into(), place))
+}
+
+/// Reads params as JSON. `place` is where they stand.
+pub(crate) fn json(text: &str, place: &str) -> Result<Box<RawValue>, Failure> {
     let expected = "expected an object or an array as JSON, @FILE, or - for standard input";
     let json: Box<RawValue> = serde_json::from_str(text)
         .map_err(|error| Failure::usage(format!("{place}: no JSON: {error}; {expected}")))?;
@@ -84,13 +89,13 @@ pub(super) fn params(text: &str) -> Result<Box<RawValue>, Failure> {
     }
 }
 
-pub(super) fn uuid(text: &str) -> Result<Uuid, String> {
+pub(crate) fn uuid(text: &str) -> Result<Uuid, String> {
     let expected = "expected a UUID, such as 2f4d3a1e-58c1-4c39-9a05-0d6a3c8e7b21";
     text.parse().map_err(|_| expected.to_owned())
 }
 
 /// Reads `KEY=VALUE`.
-pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),

@@ -1,11 +1,14 @@
 //! The program, run as a user runs it, against Redial's server and against others.
 
 mod call;
+mod child;
 mod config;
 mod decode;
 mod discover;
 mod help;
+mod load;
 mod ping;
 mod saved_calls;
+mod stopped_servers;
 mod world;
 mod wrong_input;
