@@ -14,6 +14,7 @@ use crate::{
     load::LoadArgs,
     output,
     ping::PingArgs,
+    stats::StatsArgs,
 };
 
 /// Calls servers that speak JSON-RPC over TCP, and shows how they are doing
@@ -34,6 +35,8 @@ enum Command {
     Ping(PingArgs),
     /// Make many calls, and measure how long they take
     Load(LoadArgs),
+    /// Show what a server has done and holds, as top does
+    Stats(StatsArgs),
     /// List the methods of a server, as a table, a page or types
     Discover(DiscoverArgs),
     /// Explain frames from a file, a capture or standard input
@@ -69,6 +72,7 @@ impl Command {
             Self::Call(args) => args.run(),
             Self::Ping(args) => args.run(),
             Self::Load(args) => args.run(),
+            Self::Stats(args) => args.run(),
             Self::Discover(args) => args.run(),
             Self::Decode(args) => args.run(),
             Self::Config(args) => args.run(),

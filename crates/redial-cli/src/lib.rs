@@ -16,5 +16,6 @@ mod output;
 mod ping;
 mod runtime;
 mod settings;
+mod stats;
 
 pub use cli::run;

@@ -31,6 +31,21 @@ pub(crate) fn latency(us: f64) -> String {
     }
 }
 
+/// Memory, in the unit that suits it.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut size, mut unit) = (bytes as f64 / 1024.0, units[0]);
+    for larger in &units[1..] {
+        if size >= 1023.95 {
+            (size, unit) = (size / 1024.0, larger);
+        }
+    }
+    format!("{size:.1} {unit}")
+}
+
 /// A percentage that is 100 only if it is all.
 pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
@@ -66,6 +81,20 @@ mod tests {
         .map(latency);
         let expected = [
             "0 us", "999 us", "1.00 ms", "10.0 ms", "100 ms", "999 ms", "1.00 s", "12.0 s", "360 s",
+        ];
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn memory_has_the_unit_that_suits_it() {
+        let texts = [0, 1023, 1024, 1024 * 1024 - 1, 5 << 40, u64::MAX].map(bytes);
+        let expected = [
+            "0 B",
+            "1023 B",
+            "1.0 KiB",
+            "1.0 MiB",
+            "5.0 TiB",
+            "16777216.0 TiB",
         ];
         assert_eq!(texts, expected);
     }

@@ -9,6 +9,7 @@ mod help;
 mod load;
 mod ping;
 mod saved_calls;
+mod stats;
 mod stopped_servers;
 mod world;
 mod wrong_input;
