@@ -1,6 +1,7 @@
 //! The methods `inc` and `get`: their names, their params and their results.
 
 use redial_protocol::{Method, MethodKind};
+use redial_server::schemars::{self, JsonSchema};
 use serde::{Deserialize, Serialize};
 
 /// `inc {key, delta = 1}` adds to a counter and returns its new value.
@@ -10,7 +11,7 @@ pub enum Inc {}
 pub enum Get {}
 
 /// The params of `inc`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IncParams {
     /// The name of the counter.
@@ -21,7 +22,7 @@ pub struct IncParams {
 }
 
 /// The params of `get`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GetParams {
     /// The name of the counter.
@@ -29,7 +30,7 @@ pub struct GetParams {
 }
 
 /// The result of both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counter {
     /// The name of the counter.
     pub key: String,

@@ -1,6 +1,7 @@
 //! How a server is put together.
 
 mod build;
+mod describe;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -10,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     auth::{ErasedVerifier, Verifier},
     config::Config,
-    discover::ServiceInfo,
+    discover::{Descriptions, ServiceInfo},
     error::BuildError,
     failure_texts::Disclosure,
     fault::Faults,
@@ -66,6 +67,7 @@ pub struct ServerBuilder {
     verifier: Option<Arc<dyn ErasedVerifier>>,
     policy: Option<Policy>,
     info: ServiceInfo,
+    descriptions: Descriptions,
     session_seed: Option<u64>,
     spawn_background: Option<SpawnBackground>,
     store: Option<Arc<dyn Store>>,

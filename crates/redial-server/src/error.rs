@@ -67,6 +67,14 @@ pub enum BuildError {
         /// What is wrong, and what was expected.
         problem: &'static str,
     },
+    /// A method is described that there is not, or not so.
+    #[error("the description of \"{method}\": {problem}")]
+    Description {
+        /// The method's name.
+        method: String,
+        /// What is wrong, and what was expected.
+        problem: &'static str,
+    },
     /// The store can't be read.
     #[error("the store can't be recovered: {0}")]
     Store(#[from] StoreError),

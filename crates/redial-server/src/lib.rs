@@ -109,6 +109,8 @@ mod refusal;
 mod reply_kind;
 mod reserve;
 mod router;
+#[cfg(feature = "schemas")]
+mod schemas;
 mod send_buffer;
 #[cfg(feature = "tls")]
 mod serve_tls;
@@ -149,6 +151,8 @@ pub use redial_protocol::{
 };
 #[cfg(feature = "tls")]
 pub use redial_tls::{self as tls, ServerTls};
+#[cfg(feature = "schemas")]
+pub use schemars;
 pub use server::{Server, Shutdown};
 pub use stats::{RefusalCounts, Stats};
 pub use store::{Ending, Outcome};

@@ -7,6 +7,7 @@
 //! | `client` | on | [`client`] | `redial-client` |
 //! | `tls` | off | `server::ServerTls`, `client::ClientTls` | `redial-tls` |
 //! | `native-roots` | off | `client::ClientTls` | the system's certificate authorities |
+//! | `schemas` | off | `server::ServerBuilder::describe` | `schemars` |
 //! | `tokens` | off | `server::TokenFile` | `sha2`, `subtle` |
 //! | `tower` | off | `server::tower`, `client::tower` | `tower-layer`, `tower-service` |
 //! | | | [`protocol`] | `redial-protocol` |

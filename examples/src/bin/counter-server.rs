@@ -11,6 +11,7 @@ use redial_examples::{
     events::{EventLog, unix_us},
     files::one_for_each,
     flags::{DAY_MS, SEEDS, Whole, number, pareto, whole},
+    methods::{Get, Inc},
     signals::Signals,
     stored::{self, IncKind},
     stored_postgres, supervisor,
@@ -398,6 +399,8 @@ impl Args {
             .register(&counters)?
             .config(self.config()?)
             .info("counter", env!("CARGO_PKG_VERSION"))
+            .describe::<Inc>()
+            .describe::<Get>()
             .faults(faults)
             .unix_principals(true);
         let builder = self.doors.authenticate(builder)?;

@@ -20,6 +20,7 @@ mod moving_sessions;
 mod numbers;
 mod programs;
 mod repository;
+mod schemas;
 mod servers_memory;
 mod session_client;
 mod several_servers;

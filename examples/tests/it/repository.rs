@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Licences whose code may be linked into a program under any licence. The same as in deny.toml.
-const LICENCES: [&str; 10] = [
+const LICENCES: [&str; 11] = [
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
@@ -16,6 +16,7 @@ const LICENCES: [&str; 10] = [
     "BSL-1.0",
     "ISC",
     "MIT",
+    "MIT-0",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

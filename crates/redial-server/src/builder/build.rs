@@ -10,7 +10,8 @@ use crate::{
     admission::Admission,
     auth::Authentication,
     awake::AwakeClock,
-    clock, discover,
+    clock,
+    discover::{self, Gates},
     error::BuildError,
     failure_texts::Settings,
     fault::Faults,
@@ -40,6 +41,7 @@ impl ServerBuilder {
         self.config.check()?;
         self.check_transactions()?;
         self.check_ttl()?;
+        discover::check(&self.descriptions, &self.router)?;
         self.router.wrap(&self.layers)?;
         (self.router).set_default_timeout(self.config.execution_timeout);
         let rng = match self.session_seed {
@@ -61,7 +63,7 @@ impl ServerBuilder {
         ages.set_stream(2);
         // What is seeded repeats, whatever process it is in.
         let process = self.session_seed.is_none().then(std::process::id);
-        let mut discover = discover::outcome(&self.info, &self.router);
+        let mut discover = self.discover();
         let epoch = clock::now();
         let is_shared = |store: &Arc<dyn Store>| store.as_shared().is_some();
         let limits = if self.store.as_ref().is_some_and(is_shared) {
@@ -135,6 +137,25 @@ impl ServerBuilder {
         };
         server.shared.watch_commits();
         Ok(server)
+    }
+
+    /// What `rpc.discover` answers.
+    fn discover(&self) -> Vec<u8> {
+        #[cfg(feature = "schemas")]
+        let schemas = crate::schemas::of(&self.descriptions);
+        #[cfg(not(feature = "schemas"))]
+        let schemas = discover::Schemas::default();
+        let gates = Gates {
+            asks_for_tokens: self.verifier.is_some(),
+            has_policy: self.policy.is_some(),
+        };
+        discover::outcome(
+            &self.info,
+            &self.router,
+            &self.descriptions,
+            schemas,
+            &gates,
+        )
     }
 
     /// The store keeps plain ids for as long as this server promises.
