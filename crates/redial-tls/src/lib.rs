@@ -34,6 +34,7 @@ mod files;
 mod names;
 mod peer_name;
 mod pem;
+mod receive;
 mod reload;
 mod server;
 mod server_builder;

@@ -9,16 +9,18 @@ use std::{
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::peer_name::peer_name;
+use crate::{peer_name::peer_name, receive::Receiver};
 
-/// An encrypted connection. It differs from `tokio_rustls`'s in two points:
+/// An encrypted connection. It differs from `tokio_rustls`'s in three points:
 ///
 /// * Bytes that TLS has taken count as written though the transport fails in the same step: parts of
 ///   them may have been sent by then. The error comes with the next step.
 /// * A peer that closes the transport without a last word (`close_notify`) has ended the stream. A
 ///   frame says itself whether it is whole.
+/// * A read takes all that the transport has, up to 64 KiB at once, and hands out all that was in it.
 pub struct TlsStream<IO> {
     inner: tokio_rustls::TlsStream<IO>,
+    receiver: Receiver,
     /// What the transport said when bytes had been taken.
     failure: Option<io::Error>,
 }
@@ -27,6 +29,7 @@ impl<IO> TlsStream<IO> {
     pub(crate) fn new(inner: tokio_rustls::TlsStream<IO>) -> Self {
         Self {
             inner,
+            receiver: Receiver::default(),
             failure: None,
         }
     }
@@ -75,11 +78,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.inner).poll_read(cx, buffer) {
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Poll::Ready(Ok(()))
+        let Self {
+            inner, receiver, ..
+        } = &mut *self;
+        match inner {
+            tokio_rustls::TlsStream::Client(stream) => {
+                let (io, session) = stream.get_mut();
+                receiver.poll_read((io, session), cx, buffer)
             }
-            polled => polled,
+            tokio_rustls::TlsStream::Server(stream) => {
+                let (io, session) = stream.get_mut();
+                receiver.poll_read((io, session), cx, buffer)
+            }
         }
     }
 }
