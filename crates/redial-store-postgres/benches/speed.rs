@@ -1,7 +1,8 @@
-//! Calls a second of the store, and of the table that one makes by hand, in turns on one cluster whose commits
+//! Calls a second, and CPU per call, of the store, and of the table that one makes by hand, in turns on one cluster whose commits
 //! are synced. `cargo bench -p redial-store-postgres --bench speed` prints them.
 
 use std::{
+    fmt, fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -52,17 +53,79 @@ fn main() {
     ];
     for workers in [16, 64] {
         for _ in 0..3 {
-            let hand = by_hand(&url);
-            print!("{workers} in flight, by hand from a pool of {WORKERS}: {hand:.0} calls/s");
-            for (store, how) in stores.iter().zip(["", " prepared"]) {
+            println!(
+                "{workers} in flight: calls/s, of those by hand; CPU us per call, own and the database's"
+            );
+            let hand = measure(&cluster, || by_hand(&url));
+            println!("  {:24} {hand}", format!("by hand, a pool of {WORKERS}"));
+            for (store, how) in stores.iter().zip(["unprepared", "prepared"]) {
                 for (method, what) in [(&alone, "alone"), (&batched, "batched")] {
-                    let calls = by_store(store, method, workers);
-                    print!("; {what}{how} {calls:.0} ({:.2})", calls / hand);
+                    let measured = measure(&cluster, || by_store(store, method, workers));
+                    let ratio = measured.rate / hand.rate;
+                    println!("  {:24} {measured}  {ratio:.2}", format!("{what}, {how}"));
                 }
             }
-            println!();
         }
     }
+}
+
+/// What a way to do it comes to.
+struct Measured {
+    /// Calls a second.
+    rate: f64,
+    /// Microseconds of CPU for each call: this process's, and the database's.
+    cpu: [f64; 2],
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [own, database] = self.cpu;
+        write!(f, "{:7.0} {own:7.0} {database:7.0}", self.rate)
+    }
+}
+
+/// Measures what makes so many calls for [`TIME`].
+fn measure(cluster: &Cluster, run: impl FnOnce() -> u64) -> Measured {
+    let cpu = || [process_us("self"), cluster_us(cluster)];
+    let (start, before) = (now(), cpu());
+    let calls = run() as f64;
+    let rate = calls / start.elapsed().as_secs_f64();
+    let after = cpu();
+    let cpu = [0, 1].map(|at| (after[at] - before[at]) / calls);
+    Measured { rate, cpu }
+}
+
+/// The fields of `/proc/PID/stat` from the third on, as proc(5) counts them.
+fn stat(process: &str) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Fields of proc(5) in microseconds, which are counted in hundredths of a second.
+fn ticks_us(fields: &[String], numbers: &[usize]) -> f64 {
+    let ticks = numbers
+        .iter()
+        .map(|at| fields[at - 3].parse::<f64>().unwrap());
+    ticks.sum::<f64>() * 1e4
+}
+
+fn process_us(process: &str) -> f64 {
+    ticks_us(&stat(process).unwrap(), &[14, 15])
+}
+
+/// Of the cluster's processes, and of those that have ended.
+fn cluster_us(cluster: &Cluster) -> f64 {
+    let Some(postmaster) = cluster.process() else {
+        return f64::NAN;
+    };
+    let postmaster = postmaster.to_string();
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| stat(entry.ok()?.file_name().to_str()?));
+    let children = processes.filter(|fields| fields.get(1) == Some(&postmaster));
+    let running: f64 = children.map(|fields| ticks_us(&fields, &[14, 15])).sum();
+    running + ticks_us(&stat(&postmaster).unwrap(), &[14, 15, 16, 17])
 }
 
 async fn add((key,): (String,), transaction: &mut Transaction) -> Result<i64, Abort> {
@@ -70,7 +133,7 @@ async fn add((key,): (String,), transaction: &mut Transaction) -> Result<i64, Ab
     Ok(row.get(0))
 }
 
-fn by_store(store: &PostgresStore, method: &Arc<dyn TransactionMethod>, workers: u64) -> f64 {
+fn by_store(store: &PostgresStore, method: &Arc<dyn TransactionMethod>, workers: u64) -> u64 {
     static SESSION: AtomicU64 = AtomicU64::new(1);
     let session = SessionId::from_bits(SESSION.fetch_add(1, Relaxed));
     let (sender, opened) = mpsc::channel();
@@ -114,7 +177,7 @@ fn by_store(store: &PostgresStore, method: &Arc<dyn TransactionMethod>, workers:
     for _ in 0..workers {
         ended.recv().unwrap();
     }
-    count as f64 / start.elapsed().as_secs_f64()
+    count
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures")]
@@ -122,7 +185,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn by_hand(url: &str) -> f64 {
+fn by_hand(url: &str) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -160,5 +223,5 @@ fn by_hand(url: &str) -> f64 {
             worker.await.unwrap();
         }
     });
-    count.load(Relaxed) as f64 / start.elapsed().as_secs_f64()
+    count.load(Relaxed)
 }

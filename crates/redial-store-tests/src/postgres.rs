@@ -182,6 +182,18 @@ impl Cluster {
         self.is_own().then_some(&*self.sockets)
     }
 
+    /// The process that starts all others of it, if it is one of its own.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run any more.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        let file = self.sockets()?.join("data/postmaster.pid");
+        let text = fs::read_to_string(file).expect("it runs");
+        text.lines().next()?.parse().ok()
+    }
+
     /// A connection string for a database of this name.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
