@@ -3,7 +3,10 @@
 
 use std::{
     ops::Deref,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{Client, Error, Row, Statement, error::SqlState, types::ToSql, types::Type};
 
 use crate::{
-    error::{Trouble, describe},
+    error::{Trouble, describe, is_stale_plan},
     transaction::Param,
 };
 
@@ -111,14 +114,14 @@ pub(crate) struct Ready<'s> {
 impl Connection {
     pub(crate) async fn get(
         pool: &Pool,
-        keeps_statements: bool,
+        keeps_statements: &AtomicBool,
         commits: &Arc<OnceLock<CommitWatcher>>,
     ) -> Result<Self, Trouble> {
         match pool.get().await {
             Ok(object) => Ok(Self {
                 object: Some(object),
                 is_in_transaction: false,
-                keeps_statements,
+                keeps_statements: keeps_statements.load(Relaxed),
                 commits: Arc::clone(commits),
                 steps: 1,
             }),
@@ -263,17 +266,17 @@ impl Connection {
         ready: &Ready<'_>,
         params: &[Typed<'_>],
     ) -> Result<Vec<Row>, Error> {
-        match &ready.statement {
+        self.heed(match &ready.statement {
             Some(statement) => self.query(statement, &values(params)).await,
             None => self.query_typed(ready.sql, params).await,
-        }
+        })
     }
 
     async fn execute_ready(&self, ready: &Ready<'_>, params: &[Typed<'_>]) -> Result<u64, Error> {
-        match &ready.statement {
+        self.heed(match &ready.statement {
             Some(statement) => self.execute(statement, &values(params)).await,
             None => self.execute_typed(ready.sql, params).await,
-        }
+        })
     }
 
     pub(crate) async fn query_any(
@@ -287,18 +290,29 @@ impl Connection {
 
     pub(crate) async fn one(&self, sql: &str, params: &[Typed<'_>]) -> Result<Row, Error> {
         let ready = self.ready(sql, params).await?;
-        match &ready.statement {
+        self.heed(match &ready.statement {
             Some(statement) => self.query_one(statement, &values(params)).await,
             None => self.query_typed_one(sql, params).await,
-        }
+        })
     }
 
     pub(crate) async fn opt(&self, sql: &str, params: &[Typed<'_>]) -> Result<Option<Row>, Error> {
         let ready = self.ready(sql, params).await?;
-        match &ready.statement {
+        self.heed(match &ready.statement {
             Some(statement) => self.query_opt(statement, &values(params)).await,
             None => self.query_typed_opt(sql, params).await,
+        })
+    }
+
+    /// Statements that were prepared before their tables changed are not used again: the next run prepares
+    /// them anew.
+    fn heed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let (Err(error), Some(object)) = (&result, &self.object)
+            && is_stale_plan(error)
+        {
+            object.statement_cache.clear();
         }
+        result
     }
 
     pub(crate) async fn execute_any(&self, sql: &str, params: &[Typed<'_>]) -> Result<u64, Error> {

@@ -66,6 +66,15 @@ pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     }
 }
 
+/// Whether a prepared statement returns other columns than when it was prepared, since its tables were changed.
+/// The code is that of many things; this is how PostgreSQL's own `RevalidateCachedQuery` says it.
+pub(crate) fn is_stale_plan(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|db| {
+        *db.code() == SqlState::FEATURE_NOT_SUPPORTED
+            && db.routine() == Some("RevalidateCachedQuery")
+    })
+}
+
 /// Why a step has come to nothing.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -96,6 +105,7 @@ impl Trouble {
             SqlState::T_R_DEADLOCK_DETECTED,
         ]
         .contains(code)
+            || is_stale_plan(error)
         {
             return Self::Conflict;
         }

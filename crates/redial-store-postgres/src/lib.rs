@@ -50,6 +50,7 @@ mod batch;
 mod claim;
 mod clock;
 mod connection;
+mod direct;
 mod error;
 mod hosts;
 mod keeper;

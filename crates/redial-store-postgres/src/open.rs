@@ -1,11 +1,16 @@
 //! How a database is opened: the pool, the schema, and an epoch for this server.
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::{Client, Config, Error, NoTls, types::Type};
 
 use crate::{
-    connection::Style, error::OpenError, hosts::Hosts, options::PostgresOptions, schema::migrate,
-    store::Shared, url::Target,
+    connection::Style, direct::is_direct, error::OpenError, hosts::Hosts, options::PostgresOptions,
+    schema::migrate, store::Shared, url::Target,
 };
 
 const MANAGER: ManagerConfig = ManagerConfig {
@@ -17,14 +22,20 @@ pub(crate) struct Pools {
     pub(crate) work: Pool,
     /// One connection, by which the lease is renewed however long handlers hold all others.
     pub(crate) lease: Pool,
+    /// Whether what is prepared on a connection stays there.
+    pub(crate) keeps_statements: Arc<AtomicBool>,
 }
 
 impl Pools {
     /// Connects to nothing yet.
     pub(crate) fn new(url: &str, options: &PostgresOptions) -> Result<Self, OpenError> {
+        let keeps_statements = options.keeps_statements != Some(false);
+        let keeps_statements = Arc::new(AtomicBool::new(keeps_statements));
+        let pool = |size| pool(url, options, size, &keeps_statements);
         Ok(Self {
-            work: pool(url, options, options.max_connections - 1)?,
-            lease: pool(url, options, 1)?,
+            work: pool(options.max_connections - 1)?,
+            lease: pool(1)?,
+            keeps_statements,
         })
     }
 
@@ -34,7 +45,12 @@ impl Pools {
     }
 }
 
-fn pool(url: &str, options: &PostgresOptions, size: usize) -> Result<Pool, OpenError> {
+fn pool(
+    url: &str,
+    options: &PostgresOptions,
+    size: usize,
+    keeps_statements: &Arc<AtomicBool>,
+) -> Result<Pool, OpenError> {
     let target = Target::parse(url);
     let config = target.url.parse::<Config>();
     let mut config = config.map_err(|error| OpenError::Url(error.to_string()))?;
@@ -43,12 +59,31 @@ fn pool(url: &str, options: &PostgresOptions, size: usize) -> Result<Pool, OpenE
         .unwrap_or(&options.connect_timeout);
     config.connect_timeout(timeout);
     // One that takes a connection and says nothing is given as long once more.
-    let pool = Pool::builder(manager(config, &target, options)?)
+    let mut pool = Pool::builder(manager(config, &target, options)?)
         .max_size(size)
         .runtime(Runtime::Tokio1)
-        .create_timeout(Some(timeout * 2))
-        .build();
+        .create_timeout(Some(timeout * 2));
+    if options.keeps_statements.is_none() {
+        pool = pool.post_create(look_for_pooler(keeps_statements));
+    }
+    let pool = pool.build();
     pool.map_err(|error| OpenError::Connect(error.to_string()))
+}
+
+/// Looks at each new connection before it is used.
+fn look_for_pooler(keeps_statements: &Arc<AtomicBool>) -> Hook {
+    let keeps_statements = Arc::clone(keeps_statements);
+    Hook::async_fn(move |client, _| {
+        let keeps_statements = Arc::clone(&keeps_statements);
+        Box::pin(async move {
+            if keeps_statements.load(Relaxed)
+                && !is_direct(client).await.map_err(HookError::Backend)?
+            {
+                keeps_statements.store(false, Relaxed);
+            }
+            Ok(())
+        })
+    })
 }
 
 #[cfg(feature = "tls")]

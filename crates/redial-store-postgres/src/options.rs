@@ -16,7 +16,7 @@ pub struct PostgresOptions {
     pub(crate) retry_for: Duration,
     pub(crate) join_for: Duration,
     pub(crate) connect_timeout: Duration,
-    pub(crate) keeps_statements: bool,
+    pub(crate) keeps_statements: Option<bool>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<redial_tls::ClientTls>,
 }
@@ -32,7 +32,7 @@ impl Default for PostgresOptions {
             retry_for: Duration::from_secs(10),
             join_for: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
-            keeps_statements: false,
+            keeps_statements: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -80,12 +80,13 @@ impl PostgresOptions {
         self
     }
 
-    /// Statements are prepared once on each connection, those of handlers, too, which saves the database the reading and
-    /// planning. Default: no, since they stay on the connection: a pooler such as pgbouncer in transaction mode hands
-    /// that on to others. Cost: memory for each statement and connection; a table whose columns change needs a
-    /// server that is restarted.
+    /// Whether statements are prepared once on each connection, those of handlers, too, which saves the database the
+    /// reading and planning. Default: where each connection leads to one process of the database's, which is asked
+    /// when it is made. A pooler such as pgbouncer in transaction mode hands connections on to others, with what was
+    /// prepared on them: once one is found to be in between, nothing more is prepared. To choose `true` behind a pooler is
+    /// safe only if that looks after prepared statements itself. Cost: memory for each statement and connection.
     pub fn prepare_statements(mut self, prepare: bool) -> Self {
-        self.keeps_statements = prepare;
+        self.keeps_statements = Some(prepare);
         self
     }
 

@@ -359,7 +359,8 @@ impl Shared {
     }
 
     async fn connection_of(&self, pool: &Pool) -> Result<Connection, Trouble> {
-        Connection::get(pool, self.options.keeps_statements, &self.commits).await
+        let keeps_statements = &self.pools.keeps_statements;
+        Connection::get(pool, keeps_statements, &self.commits).await
     }
 
     pub(crate) fn epoch(&self) -> i64 {

@@ -8,4 +8,5 @@ mod frozen;
 mod hosts;
 mod opening;
 mod rig;
+mod statements;
 mod unanswered;

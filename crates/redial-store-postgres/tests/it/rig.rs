@@ -191,8 +191,6 @@ pub(crate) struct PostgresRig {
     pub(crate) database: Database,
     /// Where the store connects to.
     url: String,
-    /// Whether statements stay on its connections.
-    prepares: bool,
     method: Arc<dyn TransactionMethod>,
 }
 
@@ -201,18 +199,16 @@ impl PostgresRig {
         let database = Database::new(isolation)?;
         Some(Self {
             url: database.url(),
-            prepares: false,
             database,
             method: method(),
         })
     }
 
-    /// Whose calls share transactions, on connections that keep their statements.
+    /// Whose calls share transactions.
     pub(crate) fn batched() -> Option<Self> {
         let rig = Self::new(Isolation::ReadCommitted)?;
         Some(Self {
             method: batched(),
-            prepares: true,
             ..rig
         })
     }
@@ -228,8 +224,7 @@ impl PostgresRig {
 impl Rig for PostgresRig {
     fn open(&self) -> Arc<dyn Store> {
         self.database.end_leases();
-        let options = options().prepare_statements(self.prepares);
-        Arc::new(options.open(&self.url).unwrap())
+        Arc::new(options().open(&self.url).unwrap())
     }
 
     fn recovered(&self, store: &dyn Store) -> Vec<Recovered> {
