@@ -38,7 +38,7 @@ pub enum OpenError {
     #[error(
         "the tables in the schema `redial` were copied: they were made in database {made}, and this is {here}. \
          Served both, they would take each other's calls for their own. Nothing was changed. If the other one \
-         serves no more, run here: UPDATE redial.meta SET place = NULL. If it does, run here: DROP SCHEMA \
+         serves no more, run here: DELETE FROM redial.place. If it does, run here: DROP SCHEMA \
          redial CASCADE, which makes this one a table of its own, without sessions and records"
     )]
     Copied {

@@ -55,8 +55,9 @@ CREATE TABLE redial.server (
 ) WITH (fillfactor = 50);
 ";
 
-/// Which database the tables were made in.
-const VERSION_2: &str = "ALTER TABLE redial.meta ADD COLUMN place text;";
+/// Which database the tables were made in. Not a column of `meta`: to change that table takes a lock on it,
+/// while servers that start at the same time hold one, too, and wait for its row.
+const VERSION_2: &str = "CREATE TABLE redial.place (place text NOT NULL);";
 
 const META: &str = "
 CREATE SCHEMA IF NOT EXISTS redial;
@@ -162,15 +163,15 @@ async fn check_place(client: &Client) -> Result<(), OpenError> {
         return Ok(());
     };
     let row = client
-        .query_typed_one("SELECT place FROM redial.meta", &[])
+        .query_typed_opt("SELECT place FROM redial.place", &[])
         .await?;
-    match row.get::<_, Option<String>>(0) {
+    match row.map(|row| row.get::<_, String>(0)) {
         Some(made) if made != here => Err(OpenError::Copied { made, here }),
         Some(_) => Ok(()),
         None => {
-            let update = "UPDATE redial.meta SET place = $1";
+            let insert = "INSERT INTO redial.place VALUES ($1)";
             let place: (&(dyn ToSql + Sync), Type) = (&here, Type::TEXT);
-            client.execute_typed(update, &[place]).await?;
+            client.execute_typed(insert, &[place]).await?;
             Ok(())
         }
     }
