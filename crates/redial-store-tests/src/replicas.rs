@@ -174,9 +174,8 @@ impl Pair {
     /// If it can't be promoted.
     pub fn promote(&mut self, promoted: Promoted) -> SystemTime {
         let standby = self.standby();
-        if promoted == Promoted::Alone {
-            standby.wait_for_standby(false);
-        }
+        let is_waiting = promoted == Promoted::Waiting;
+        standby.wait_for_standby(is_waiting && self.commits == Commits::Synchronous);
         let done = standby.ask(&["SELECT pg_promote(true, 60)"]);
         assert_eq!(done, "t", "{}", standby.log());
         let since = standby.timeline_began();
@@ -315,22 +314,7 @@ impl Node {
     }
 
     fn try_ask(&self, statements: &[&str]) -> Result<String, String> {
-        let psql = binaries().map_or_else(|| "psql".into(), |folder| folder.join("psql"));
-        let statements = statements.iter().flat_map(|statement| ["-c", statement]);
-        let output = Command::new(psql)
-            .args(["-X", "-A", "-t", "-q"])
-            .args(statements)
-            .arg(format!(
-                "postgres://postgres@127.0.0.1:{}/postgres?connect_timeout=10",
-                self.port
-            ))
-            .output()
-            .map_err(|error| format!("psql can't be started: {error}"))?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.lines().last().unwrap_or_default().trim().to_owned())
+        ask(self.port, statements)
     }
 
     /// The server's own process, and those that it has started.
@@ -354,6 +338,25 @@ impl Drop for Node {
         drop(self.keeper.stdin.take());
         drop(self.keeper.wait());
     }
+}
+
+/// What the last of these statements says to the server at this port.
+fn ask(port: u16, statements: &[&str]) -> Result<String, String> {
+    let psql = binaries().map_or_else(|| "psql".into(), |folder| folder.join("psql"));
+    let statements = statements.iter().flat_map(|statement| ["-c", statement]);
+    let output = Command::new(psql)
+        .args(["-X", "-A", "-t", "-q"])
+        .args(statements)
+        .arg(format!(
+            "postgres://postgres@127.0.0.1:{port}/postgres?connect_timeout=10"
+        ))
+        .output()
+        .map_err(|error| format!("psql can't be started: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().last().unwrap_or_default().trim().to_owned())
 }
 
 /// One that has ended meanwhile is no error.
@@ -407,14 +410,24 @@ mod tests {
             });
             pair.thaw_standby();
             let _since = pair.promote(promoted);
-            let count: usize = pair
-                .primary()
-                .ask(&["SELECT count(*) FROM t"])
-                .parse()
-                .unwrap();
-            // Those that were answered, and perhaps the one that was not.
-            assert!((round + 1..=2 * round + 2).contains(&count), "{count}");
-            pair.new_standby();
+            let count = "SELECT count(*) FROM t";
+            let count: usize = pair.primary().ask(&[count]).parse().unwrap();
+            // Those that were answered, and perhaps those that were not.
+            assert!((2 * round + 1..=3 * round + 2).contains(&count), "{count}");
+            std::thread::scope(|scope| {
+                let port = pair.primary().port;
+                let inserted = scope.spawn(move || ask(port, &[insert]).unwrap());
+                if promoted == Promoted::Waiting {
+                    while pair.waiting_commits() == 0 {
+                        std::thread::yield_now();
+                    }
+                    pair.new_standby();
+                    drop(inserted.join().unwrap());
+                } else {
+                    drop(inserted.join().unwrap());
+                    pair.new_standby();
+                }
+            });
         }
         let folders: Vec<_> = pair
             .nodes
