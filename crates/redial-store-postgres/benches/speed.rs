@@ -58,6 +58,9 @@ fn main() {
             );
             let hand = measure(&cluster, || by_hand(&url));
             println!("  {:24} {hand}", format!("by hand, a pool of {WORKERS}"));
+            let batches = measure(&cluster, || by_hand_in_batches(&url, workers));
+            let ratio = batches.rate / hand.rate;
+            println!("  {:24} {batches}  {ratio:.2}", "by hand, in batches");
             for (store, how) in stores.iter().zip(["unprepared", "prepared"]) {
                 for (method, what) in [(&alone, "alone"), (&batched, "batched")] {
                     let measured = measure(&cluster, || by_store(store, method, workers));
@@ -216,6 +219,73 @@ fn by_hand(url: &str) -> u64 {
                     client.execute(&update, &[&id, &reply]).await.unwrap();
                     client.batch_execute("COMMIT").await.unwrap();
                     count.fetch_add(1, Relaxed);
+                }
+            }));
+        }
+        for worker in workers {
+            worker.await.unwrap();
+        }
+    });
+    count.load(Relaxed)
+}
+
+/// The same work in batches without Redial: on two connections, since one commits while the other works. The
+/// statements of a batch go out together, and the ids of all are one statement.
+fn by_hand_in_batches(url: &str, calls: u64) -> u64 {
+    const CONNECTIONS: u64 = 2;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    static IDS: AtomicU64 = AtomicU64::new(1 << 40);
+    let size = calls / CONNECTIONS;
+    let count = Arc::new(AtomicU64::new(0));
+    let start = now();
+    runtime.block_on(async {
+        let mut workers = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (url, count) = (url.to_owned(), Arc::clone(&count));
+            workers.push(tokio::spawn(async move {
+                let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+                tokio::spawn(connection);
+                let insert =
+                    "INSERT INTO seen (id) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING";
+                let insert = client.prepare(insert).await.unwrap();
+                let upsert = client.prepare(UPSERT).await.unwrap();
+                let update = "UPDATE seen s SET reply = u.reply \
+                    FROM unnest($1::text[], $2::text[]) AS u (id, reply) WHERE s.id = u.id";
+                let update = client.prepare(update).await.unwrap();
+                while start.elapsed() < TIME {
+                    let first = IDS.fetch_add(size, Relaxed);
+                    let ids: Vec<_> = (first..first + size).map(|n| format!("id-{n}")).collect();
+                    // In one order on both, so that they don't lock each other out.
+                    let mut keys: Vec<_> = (first..first + size)
+                        .map(|n| format!("k{}", n % 1000))
+                        .collect();
+                    keys.sort_unstable();
+                    let upserts = keys.iter().map(|key| {
+                        let (client, upsert) = (&client, &upsert);
+                        async move { client.query_one(upsert, &[key, &1_i64]).await.unwrap() }
+                    });
+                    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ids];
+                    let (begun, inserted, rows) = tokio::join!(
+                        client.batch_execute("BEGIN"),
+                        client.execute(&insert, &params),
+                        futures_util::future::join_all(upserts),
+                    );
+                    begun.unwrap();
+                    inserted.unwrap();
+                    let replies = rows.iter().map(|row| row.get::<_, i64>(0).to_string());
+                    let replies: Vec<_> = replies.collect();
+                    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&ids, &replies];
+                    let (updated, committed) = tokio::join!(
+                        client.execute(&update, &params),
+                        client.batch_execute("COMMIT")
+                    );
+                    updated.unwrap();
+                    committed.unwrap();
+                    count.fetch_add(size, Relaxed);
                 }
             }));
         }

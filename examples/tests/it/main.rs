@@ -18,6 +18,7 @@ mod held_back;
 mod metrics;
 mod moving_sessions;
 mod numbers;
+mod one_name_two_tables;
 mod programs;
 mod repository;
 mod schemas;
