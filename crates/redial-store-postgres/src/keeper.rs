@@ -308,8 +308,9 @@ impl Shared {
         owner: Option<Principal>,
     ) -> Result<(), StoreError> {
         let mut patience = Patience::new(&self.options);
+        // It is there if the commit had no answer, and may be at this primary alone: its standby has it when it has this.
         let insert = "INSERT INTO redial.session (id, owner) VALUES ($1, $2) \
-            ON CONFLICT (id) DO NOTHING";
+            ON CONFLICT (id) DO UPDATE SET touched = clock_timestamp()";
         let owner = owner.as_ref().map(Principal::as_str);
         loop {
             let inserted = async {

@@ -30,7 +30,9 @@ const FINISH_PLAIN: &str = "UPDATE redial.plain SET reply = $2, since = clock_ti
     state = (1 / (SELECT count(*) FROM redial.server \
     WHERE epoch = $3 AND expires > clock_timestamp()))::smallint WHERE id = $1";
 
-/// What a claim does to a slot that holds a record.
+/// So that the transaction is one that has written, and its commit waits for what that waits for.
+const LOCK_SLOT: &str = "SELECT FROM redial.slot \
+    WHERE session = $1 AND slot IN ($2, $3) AND seq = $4 FOR KEY SHARE";
 const LOCK_PLAIN: &str = "SELECT FROM redial.plain WHERE id = $1 FOR KEY SHARE";
 
 const TAKE_SLOT: &str = "UPDATE redial.slot SET owner = $5 \
@@ -305,8 +307,9 @@ impl Shared {
         } else {
             ""
         };
-        let sql =
-            format!("{verb} redial.{table} s {what} WHERE {at} AND s.state = 0 AND {owns} {using}");
+        let sql = format!(
+            "{verb} redial.{table} s {what} WHERE {at} AND s.state = 0 AND {owns} {using} RETURNING true"
+        );
         let mut params: Vec<Typed<'_>> = vec![(&epoch, Type::INT8), (&outcome, Type::BYTEA)];
         params.extend(place_params(place));
         connection.enter();
@@ -316,7 +319,10 @@ impl Shared {
             connection.ready_rows(&change, &params),
         );
         begun.map_err(|error| Trouble::of(&error))?;
-        changed?;
+        if changed?.is_empty() && outcome.is_some() {
+            // As in `leave`: a commit without an answer may have taken place at this primary alone.
+            lock(&connection, place).await?;
+        }
         connection
             .commit_with(CHECK, &[(&epoch, Type::INT8)])
             .await?;
@@ -456,10 +462,20 @@ async fn leave(
     if record.state == STARTED {
         return connection.roll_back().await;
     }
-    if let Place::Plain(id) = &claim.place {
-        connection.change(LOCK_PLAIN, &[(id, Type::BYTEA)]).await?;
+    // The claim of a slot has locked it.
+    if let Place::Plain(_) = &claim.place {
+        lock(connection, &claim.place).await?;
     }
     connection.commit().await
+}
+
+async fn lock(connection: &Connection, place: &Place) -> Result<(), Trouble> {
+    let sql = match place {
+        Place::Session { .. } => LOCK_SLOT,
+        Place::Plain(_) => LOCK_PLAIN,
+    };
+    connection.change(sql, &place_params(place)).await?;
+    Ok(())
 }
 
 /// The outcome and the commit.

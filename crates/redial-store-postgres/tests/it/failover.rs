@@ -7,7 +7,7 @@ use std::{
 };
 
 use redial_protocol::CallKey;
-use redial_server::store::{Claimed, Done, Executed, Store, StoreCall};
+use redial_server::store::{Begun, Claimed, Done, Executed, Intent, Store, StoreCall};
 use redial_store_postgres::PostgresStore;
 use redial_store_tests::{
     Effect,
@@ -55,15 +55,24 @@ fn what_a_primary_shows_after_a_crash_is_not_answered_before_its_standby_has_it(
     wait(&opened).unwrap();
     let plain = CallKey::of_string("1b4e28ba-2fa1-11d2-883f-0016d3cca427");
     let keys = [("s", key(1, 0)), ("p", plain)];
+    let begun = key(1, 1);
+    let (done, answer) = reply();
+    store.begin(call(begun.clone(), 7), Intent { resumable: None }, done);
+    assert_eq!(wait(&answer), Ok(Begun::Start));
     pair.freeze_standby();
     let answers = keys
         .clone()
         .map(|(counter, key)| execute(&store, call(key, 7), counter));
-    await_commits(&pair, 2);
+    let (done, finished) = reply();
+    store.finish(begun.clone(), Some(b"\"result\":1".to_vec()), done);
+    let (done, opened) = reply();
+    store.open_session(session(2), None, done);
+    await_commits(&pair, 4);
     pair.crash_primary();
-    // They are looked for, and found.
-    await_commits(&pair, 2);
+    // What they have come to is looked for, and found.
+    await_commits(&pair, 4);
     assert!(answers.iter().all(|answer| answer.try_recv().is_err()));
+    assert!(finished.try_recv().is_err() && opened.try_recv().is_err());
     pair.kill_primary();
     pair.thaw_standby();
     let _since = pair.promote(Promoted::Alone);
@@ -81,6 +90,13 @@ fn what_a_primary_shows_after_a_crash_is_not_answered_before_its_standby_has_it(
         );
         assert_eq!(counter(&pair, counter_key), 1);
     }
+    wait(&finished).unwrap();
+    wait(&opened).unwrap();
+    let again = wait(&execute(&store, call(begun, 7), "m")).unwrap();
+    let recorded = Executed::Claimed(Claimed::Recorded(b"\"result\":1".to_vec()));
+    assert_eq!(format!("{again:?}"), format!("{recorded:?}"));
+    let sessions = "SELECT count(*) FROM redial.session WHERE dead_since IS NULL";
+    assert_eq!(Sql::connect(&pair.url("postgres")).number(sessions), 2);
 }
 
 /// Until so many commits wait for the standby.
