@@ -22,6 +22,10 @@ pub const PING: &str = "rpc.ping";
 /// Answers an OpenRPC document of the server's methods.
 pub const DISCOVER: &str = "rpc.discover";
 
+/// Looks at the fault rules of a server and changes them, where its program lets the caller: takes
+/// `{"clear": bool, "add": [rule, ...]}`, answers `{"rules": [rule, ...]}`.
+pub const FAULTS: &str = "rpc.faults";
+
 /// Opens a session, or attaches a connection to one: takes [`HelloParams`], answers [`Hello`].
 /// A peer that answers -32601 has no sessions.
 pub const HELLO: &str = "rpc.hello";

@@ -14,7 +14,7 @@ use crate::{
     discover::{Descriptions, ServiceInfo},
     error::BuildError,
     failure_texts::Disclosure,
-    fault::Faults,
+    fault::{FaultControl, Faults},
     function::{AsyncHandler, ContextHandler, ParamsHandler},
     handler::TypedHandler,
     layer::Layer,
@@ -57,6 +57,7 @@ pub struct ServerBuilder {
     config: Config,
     router: Router,
     faults: Option<Faults>,
+    fault_control: Option<FaultControl>,
     observers: Vec<Arc<dyn Observer>>,
     traces: Traces,
     /// Observers of this crate, which leave what is for people to those of the program.
@@ -308,6 +309,26 @@ impl ServerBuilder {
     pub fn faults(self, faults: Faults) -> Self {
         Self {
             faults: Some(faults),
+            ..self
+        }
+    }
+
+    /// Lets certain callers look at the fault rules and change them while the server runs, with
+    /// `rpc.faults`, as the program `redial` does. Default: no caller, and there is no such method.
+    ///
+    /// **Not for production**: these callers can have the server drop every request.
+    ///
+    /// ```
+    /// use redial_server::{FaultControl, Server};
+    ///
+    /// let builder = Server::builder().fault_control(FaultControl::Local);
+    /// # builder.build()?;
+    /// # Ok::<(), redial_server::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn fault_control(self, who: FaultControl) -> Self {
+        Self {
+            fault_control: Some(who),
             ..self
         }
     }

@@ -5,6 +5,7 @@ mod admit;
 mod attachment;
 mod call;
 mod deferred;
+mod faults;
 mod left;
 mod lookup;
 mod permit;

@@ -5,8 +5,10 @@
 //! first rule that fires wins. The verdict on the n-th request depends on the seed, n and the
 //! rules alone, so the same seed gives the same verdicts for the same requests.
 
+mod control;
 mod delay;
 mod verdict;
+mod wire;
 
 use std::{
     sync::{
@@ -18,8 +20,10 @@ use std::{
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use redial_protocol::rpc;
 use thiserror::Error;
 
+pub use control::FaultControl;
 pub use delay::{Delay, MAX_DELAY};
 pub(crate) use verdict::{ReplyFault, RequestFault, Verdict};
 
@@ -85,6 +89,9 @@ pub enum FaultRuleError {
 /// assert!(FaultRule::new(Fault::DropReply, 1.2).is_err());
 /// # Ok::<(), redial_server::FaultRuleError>(())
 /// ```
+///
+/// As JSON, for `rpc.faults` and for configurations:
+/// `{"fault":"delay_reply","probability":0.1,"method":"inc","delay":{"fixed_ms":120}}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaultRule {
     fault: Fault,
@@ -172,6 +179,14 @@ impl Faults {
         *in_force = rules;
     }
 
+    /// Adds rules behind those in force, from the next request on.
+    pub fn add(&self, rules: impl IntoIterator<Item = FaultRule>) {
+        let mut in_force = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let rules: Arc<[FaultRule]> = in_force.iter().cloned().chain(rules).collect();
+        self.0.any.store(!rules.is_empty(), Ordering::Release);
+        *in_force = rules;
+    }
+
     /// Removes all rules.
     pub fn clear(&self) {
         self.set([]);
@@ -187,11 +202,12 @@ impl Faults {
             .clone()
     }
 
-    /// The verdict on the next request; `None` if there are no rules.
+    /// The verdict on the next request; `None` if there are no rules, and for the request that can
+    /// remove them.
     #[inline]
     pub(crate) fn judge(&self, method: &str) -> Option<Verdict> {
         let any = self.0.any.load(Ordering::Acquire);
-        any.then(|| self.judge_by_rules(method))
+        (any && method != rpc::FAULTS).then(|| self.judge_by_rules(method))
     }
 
     #[cold]

@@ -139,7 +139,9 @@ pub use context::Context;
 pub use error::{BuildError, ServeError};
 pub use exposure::Exposure;
 pub use extensions::Extensions;
-pub use fault::{CutPoint, Delay, Fault, FaultRule, FaultRuleError, Faults, MAX_DELAY};
+pub use fault::{
+    CutPoint, Delay, Fault, FaultControl, FaultRule, FaultRuleError, Faults, MAX_DELAY,
+};
 pub use function::{AsyncHandler, ContextHandler, ParamsHandler, TakesContext, TakesParams};
 pub use health::Readiness;
 pub use layer::{Layer, LayerCall, LayerFuture, Next};

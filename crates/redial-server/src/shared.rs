@@ -28,7 +28,7 @@ use crate::{
     connections::Connections,
     counters::Counters,
     execution::{self, InterruptedCall, Job},
-    fault::Faults,
+    fault::{FaultControl, Faults},
     goodbye::Goodbyes,
     method_times::MethodTimes,
     observe::{Event, EventKind, Observers},
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) admission: Admission<Job>,
     pub(crate) faults: Faults,
+    /// Which callers may change them.
+    pub(crate) fault_control: Option<FaultControl>,
     /// The outcome of `rpc.discover`.
     pub(crate) discover: Vec<u8>,
     pub(crate) observers: Observers,

@@ -17,8 +17,8 @@ use redial_examples::{
     stored_postgres, supervisor,
 };
 use redial_server::{
-    Config, CutPoint, Delay, Fault, FaultRule, Faults, Limits, Server, ServerBuilder, ServerTls,
-    Shutdown, Stats,
+    Config, CutPoint, Delay, Fault, FaultControl, FaultRule, Faults, Limits, Server, ServerBuilder,
+    ServerTls, Shutdown, Stats,
 };
 use redial_store_postgres::PostgresStore;
 
@@ -63,6 +63,9 @@ struct Args {
     /// printed]
     #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(SEEDS))]
     seed: Option<u64>,
+    /// Let callers on this machine change the faults while it runs, with `redial faults`
+    #[arg(long, help_heading = "Faults")]
+    fault_control: bool,
 
     /// How long the record of a finished call with a plain id is kept, in milliseconds
     #[arg(
@@ -403,7 +406,10 @@ impl Args {
             .describe::<Get>()
             .faults(faults)
             .unix_principals(true);
-        let builder = self.doors.authenticate(builder)?;
+        let mut builder = self.doors.authenticate(builder)?;
+        if self.fault_control {
+            builder = builder.fault_control(FaultControl::Local);
+        }
         Ok(match &self.events {
             None => builder.build()?,
             Some(path) => {

@@ -106,6 +106,7 @@ impl ServerBuilder {
                 admission,
                 config: self.config,
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
+                fault_control: self.fault_control,
                 observers,
                 traces: self.traces,
                 unix_principals,

@@ -38,6 +38,7 @@ impl Dispatcher<'_> {
             rpc::PING => self.reply_without_params(call, br#""result":"pong""#),
             rpc::HEALTH => self.health(call),
             rpc::STATS => self.stats(call),
+            rpc::FAULTS if self.shared.fault_control.is_some() => self.faults(call),
             rpc::DISCOVER => self.reply_without_params(call, &self.shared.discover),
             rpc::HELLO => {
                 self.scratch.said_hello = Some(call.request.dialect);

@@ -18,6 +18,7 @@ mod duplicates;
 mod encrypted;
 mod every_refusal;
 mod exposed;
+mod fault_control;
 mod faults;
 mod fenced_first;
 mod frozen;
