@@ -37,8 +37,12 @@ pub(super) fn write(path: &Path, token: &CallToken) -> Result<(), Failure> {
         )),
     };
     let text = serde_json::to_string(token).map_err(|error| refuse(error.into()))?;
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
-    let mut file = file.map_err(refuse)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    // It holds the params, which are no other user's business.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(refuse)?;
     let written = writeln!(file, "{text}").and_then(|()| file.sync_all());
     written.map_err(refuse)?;
     // The name is durable once its folder is.
