@@ -11,6 +11,7 @@ use crate::{
     decode::DecodeArgs,
     discover::DiscoverArgs,
     failure::{Exit, Failure},
+    faults::FaultsArgs,
     load::LoadArgs,
     output,
     ping::PingArgs,
@@ -43,6 +44,8 @@ enum Command {
     Decode(DecodeArgs),
     /// Show which settings are in force, and from where
     Config(ShowArgs),
+    /// Let a server drop, delay and cut on purpose
+    Faults(FaultsArgs),
     /// Print a script that completes commands and flags in a shell
     Completions {
         /// The shell
@@ -76,6 +79,7 @@ impl Command {
             Self::Discover(args) => args.run(),
             Self::Decode(args) => args.run(),
             Self::Config(args) => args.run(),
+            Self::Faults(args) => args.run(),
             Self::Completions { shell } => completions(shell),
             Self::Man { command } => man(command.as_deref()),
         }

@@ -9,6 +9,7 @@ mod decode;
 mod discover;
 pub mod doors;
 mod failure;
+mod faults;
 pub mod flags;
 mod load;
 mod numbers;

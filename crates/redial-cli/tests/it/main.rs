@@ -5,7 +5,10 @@ mod child;
 mod config;
 mod decode;
 mod discover;
+mod faults;
 mod help;
+#[cfg(unix)]
+mod interrupted;
 mod load;
 mod ping;
 mod saved_calls;

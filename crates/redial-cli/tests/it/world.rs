@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use redial_server::{Abort, Server, ServerBuilder, ServerTls, TokenFile};
+use redial_server::{Abort, FaultControl, Server, ServerBuilder, ServerTls, TokenFile};
 use redial_test_ca::TestCa;
 use serde_json::{Value, json};
 
@@ -177,6 +177,7 @@ fn methods(counters: &Arc<Mutex<BTreeMap<String, i64>>>) -> ServerBuilder {
     let (adding, reading) = (Arc::clone(counters), Arc::clone(counters));
     let key = |params: &Value| params["key"].as_str().unwrap_or("k").to_owned();
     Server::builder()
+        .fault_control(FaultControl::Local)
         .info("counters", "7")
         .mutation("inc", move |params: Value| {
             let counters = Arc::clone(&adding);
