@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{CounterServer, OtherServer, redial};
+use crate::{
+    generated,
+    world::{CounterServer, OtherServer, redial},
+};
 
 #[test]
 fn the_methods_are_shown_in_each_form() {
@@ -66,4 +69,27 @@ fn a_document_of_another_server_is_shown_as_it_is() {
     let run = redial(&format!("discover {} --plain", odd.address));
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.err.contains("no OpenRPC document"), "{run:?}");
+}
+
+/// Types that don't compile, or don't read what the server sends.
+#[test]
+fn the_types_for_a_client_are_those_that_are_compiled_here() {
+    let document: Value = serde_json::from_str(include_str!("counter.openrpc.json")).unwrap();
+    let server = OtherServer::start(move |request| {
+        let is_known = request["method"] == "rpc.discover";
+        let reply = json!({"jsonrpc": "2.0", "id": request["id"], "result": document});
+        Some(if is_known {
+            reply
+        } else {
+            OtherServer::no_method(request)
+        })
+    });
+    let run = redial(&format!("discover {} --rust", server.address));
+    assert_eq!(run.out, include_str!("generated.rs"));
+    let value = json!({"value": 1, "pair": ["a", true], "colour": "dark-blue",
+        "next": {"value": 2, "pair": ["b", false], "maxValue": 18_446_744_073_709_551_615_u64}});
+    let counter: generated::Counter = serde_json::from_value(value.clone()).unwrap();
+    assert_eq!(counter.colour, Some(generated::Colour::DarkBlue));
+    assert_eq!(serde_json::to_value(counter).unwrap(), value);
+    assert_eq!(<generated::SumOf as redial::Method>::NAME, "sum.of");
 }

@@ -6,6 +6,10 @@ mod config;
 mod decode;
 mod discover;
 mod faults;
+// What the program prints, as it prints it.
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, reason = "it is for clients")]
+mod generated;
 mod help;
 #[cfg(unix)]
 mod interrupted;
