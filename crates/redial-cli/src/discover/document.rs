@@ -23,6 +23,8 @@ pub(super) struct MethodEntry {
     pub(super) summary: Option<String>,
     pub(super) by_position: bool,
     pub(super) params: Vec<Param>,
+    /// The schema of all params together, which Redial's servers add.
+    pub(super) params_schema: Option<Value>,
     /// The schema of the result, if there is one that says anything.
     pub(super) result: Option<Value>,
     pub(super) errors: Vec<(i64, String)>,
@@ -87,6 +89,7 @@ impl MethodEntry {
             params: params
                 .filter_map(|param| Param::read(document, param))
                 .collect(),
+            params_schema: redial.get("params").filter(|schema| says(schema)).cloned(),
             result: result.cloned(),
             errors: errors.collect(),
         })
@@ -106,6 +109,12 @@ impl MethodEntry {
 
     /// The params in a line: `key: string, delta?: integer`.
     pub(super) fn params_line(&self) -> String {
+        if self.params.is_empty() {
+            // Neither members nor a list of known length, or nothing.
+            let schema = self.params_schema.as_ref();
+            let schema = schema.filter(|schema| schema["type"] != "null");
+            return schema.map(type_name).unwrap_or_default();
+        }
         let params = self.params.iter().map(|param| {
             let mark = if param.is_required { "" } else { "?" };
             format!("{}{mark}: {}", param.name, type_name(&param.schema))
@@ -162,7 +171,11 @@ pub(super) fn type_name(schema: &Value) -> String {
     }
     match &schema["type"] {
         Value::String(name) if name == "array" && schema.get("items").is_some() => {
-            format!("[{}]", type_name(&schema["items"]))
+            let items = match schema["items"].as_array() {
+                Some(items) => items.iter().map(type_name).collect(),
+                None => vec![type_name(&schema["items"])],
+            };
+            format!("[{}]", items.join(", "))
         }
         Value::String(name) => match schema["title"].as_str() {
             Some(title) if name == "object" => title.to_owned(),

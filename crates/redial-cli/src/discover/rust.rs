@@ -54,6 +54,9 @@ fn method_type(out: &mut String, types: &mut Types<'_>, method: &MethodEntry) {
 }
 
 fn params_type(types: &mut Types<'_>, name: &str, method: &MethodEntry) -> String {
+    if let Some(schema) = &method.params_schema {
+        return types.of(schema, &format!("{name}Params"));
+    }
     if method.params.is_empty() {
         // Without a schema nothing is known: `null` leaves the params out.
         return "serde_json::Value".to_owned();

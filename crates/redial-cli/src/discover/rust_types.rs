@@ -87,7 +87,7 @@ impl<'a> Types<'a> {
             Some("number") => "f64".to_owned(),
             Some("null") => "()".to_owned(),
             Some("integer") => integer(schema).to_owned(),
-            Some("array") => match schema["prefixItems"].as_array() {
+            Some("array") => match tuple(schema) {
                 Some(items) => {
                     let items: String = items
                         .iter()
@@ -178,6 +178,13 @@ impl<'a> Types<'a> {
         }
         self.text += "}\n";
     }
+}
+
+/// The types of a tuple's elements, as the drafts of JSON Schema from 2020-12 on spell them or those before.
+fn tuple(schema: &Value) -> Option<&Vec<Value>> {
+    schema["prefixItems"]
+        .as_array()
+        .or(schema["items"].as_array())
 }
 
 /// Whether an enumeration is one of texts that are different identifiers, too. Everything else is.

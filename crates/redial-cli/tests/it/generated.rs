@@ -31,6 +31,24 @@ impl Method for Counter2 {
     type Output = std::collections::BTreeMap<String, u32>;
 }
 
+pub enum Add {}
+
+impl Method for Add {
+    const NAME: &'static str = "add";
+    const KIND: MethodKind = MethodKind::Mutation;
+    type Params = (String, i32,);
+    type Output = ();
+}
+
+pub enum Take {}
+
+impl Method for Take {
+    const NAME: &'static str = "take";
+    const KIND: MethodKind = MethodKind::Mutation;
+    type Params = TakeParams;
+    type Output = bool;
+}
+
 pub enum Anything {}
 
 impl Method for Anything {
@@ -79,3 +97,8 @@ pub struct Counter {
 }
 
 pub type Key = String;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TakeParams {
+    pub key: String,
+}
