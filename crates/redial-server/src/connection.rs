@@ -9,6 +9,7 @@ mod entrance;
 mod input;
 mod socket_age;
 mod timers;
+pub(crate) mod turn;
 mod unread;
 
 use std::{
@@ -27,7 +28,12 @@ use tokio::{
     time::Sleep,
 };
 
-use self::{age::Age, arrival::arrival_waker, socket_age::SocketAge};
+use self::{
+    age::Age,
+    arrival::arrival_waker,
+    socket_age::SocketAge,
+    turn::{MUCH_BYTES, Turn},
+};
 use crate::{
     caller::Caller, clock, dispatch::ConnectionScratch, outbox::Outbox, send_buffer::SendBuffer,
     shared::Shared,
@@ -72,6 +78,10 @@ pub(crate) struct Connection<S> {
     /// Whole frames that were read and have to wait until some replies have left.
     backlog: VecDeque<HeldFrame>,
     backlog_bytes: usize,
+    /// To dispatch a large frame of the backlog.
+    turn: Turn,
+    /// How many bytes have been read and written since it was last another connection's turn.
+    moved: usize,
     out: SendBuffer,
     /// A fault rule has cut the connection.
     is_cut: bool,
@@ -118,6 +128,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             phase: Phase::Open,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
+            turn: Turn::None,
+            moved: 0,
             out: SendBuffer::default(),
             is_cut: false,
             protocol_errors: 0,
@@ -150,6 +162,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.read_clock();
         self.begin_reading();
+        self.moved = 0;
+        if self.turn.is_held() {
+            self.turn.end();
+        }
         loop {
             // Asked before the outbox is emptied: an execution that owes nothing any more, and a
             // shutdown that has seen the end of all executions, have put the last reply there
@@ -170,7 +186,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 continue;
             }
             if self.poll_input(cx)?.is_ready() {
-                continue;
+                if self.moved < MUCH_BYTES {
+                    continue;
+                }
+                turn::give_way(cx);
+                self.end_reading();
+                return Poll::Pending;
             }
             self.shrink();
             if self.poll_timer(cx)?.is_pending() {
@@ -187,6 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => {
                     self.out.advance(count);
+                    self.moved += count;
                     self.unsent_since = None;
                     self.last_active = self.awake;
                     self.outbox.activity.note();

@@ -108,6 +108,8 @@ pub(crate) struct Shared {
     /// Executions that were cut off after their handler had started.
     pub(crate) interrupted: AtomicUsize,
     pub(crate) connections: Connections,
+    /// Turns to look at large frames.
+    pub(crate) large_frames: Arc<tokio::sync::Semaphore>,
     pub(crate) goodbyes: Goodbyes,
     pub(crate) sweeping: AtomicBool,
     /// When the runtime looked at all sockets last, for certain, in milliseconds awake.

@@ -125,6 +125,7 @@ impl ServerBuilder {
                 closed: Default::default(),
                 interrupted: Default::default(),
                 connections: Default::default(),
+                large_frames: crate::connection::turn::turns(),
                 goodbyes: Default::default(),
                 looked_at: 0.into(),
                 sweeping: Default::default(),

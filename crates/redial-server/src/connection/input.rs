@@ -11,7 +11,10 @@ use std::{
 use redial_protocol::{ErrorObject, FrameDecoder, Id, Incoming, rpc};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Connection, HeldFrame, Phase};
+use super::{
+    Connection, HeldFrame, Phase,
+    turn::{LARGE_BYTES, MUCH_BYTES},
+};
 use crate::{dispatch::Dispatcher, refusal, waiter::write_unasked_error};
 
 /// How much is read at once.
@@ -27,8 +30,15 @@ thread_local! {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads what the peer has sent. Ready if there may be more to do.
     pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let has_next = !self.backlog.is_empty() && self.has_room();
+        if !has_next {
+            self.turn.end();
+        }
         match self.phase {
-            Phase::Open | Phase::HalfClosed if !self.backlog.is_empty() && self.has_room() => {
+            Phase::Open | Phase::HalfClosed if has_next => {
+                if self.poll_turn(cx).is_pending() {
+                    return Ok(Poll::Pending);
+                }
                 self.dispatch_backlog();
                 Ok(Poll::Ready(()))
             }
@@ -49,6 +59,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Ready unless the next frame is a large one, and others are looked at.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.backlog.front() {
+            Some(frame) if frame.bytes.len() >= LARGE_BYTES => {
+                self.turn.poll(&self.shared.large_frames, cx)
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
     fn poll_read(&mut self) -> io::Result<Poll<()>> {
         let mut buffer = READ_BUFFER.take();
         buffer.resize(READ_BYTES, 0);
@@ -65,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.last_active = self.awake;
                 self.outbox.activity.note();
                 self.socket.on_read(count, self.awake);
+                self.moved += count;
                 self.on_read(&buffer[..count]);
                 Ok(Poll::Ready(()))
             }
@@ -94,7 +115,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match decoder.next_frame(&mut input) {
                 Ok(Some(frame)) => {
                     any_whole = true;
-                    let is_next = self.backlog.is_empty() && self.has_room();
+                    let is_next =
+                        self.backlog.is_empty() && frame.len() < LARGE_BYTES && self.has_room();
                     if is_next || !self.is_clogged() && self.passes_queues(frame) {
                         self.dispatch_frame(frame, self.arrival());
                     } else {
@@ -124,13 +146,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn dispatch_backlog(&mut self) {
         let _admitting = self.shared.executions.token();
         self.scratch.begin_read(self.now);
+        let has_turn = self.turn.is_held();
         while self.phase != Phase::Closing
             && !self.is_cut
             && self.has_room()
-            && let Some(frame) = self.backlog.pop_front()
+            && let Some(frame) = self
+                .backlog
+                .pop_front_if(|it| has_turn || it.bytes.len() < LARGE_BYTES)
         {
             self.backlog_bytes -= frame.bytes.len();
             self.dispatch_frame(&frame.bytes, frame.arrived);
+            if has_turn {
+                // The turn ends once all others that are ready have gone first.
+                self.moved = MUCH_BYTES;
+                break;
+            }
         }
         self.scratch.end_read(&self.shared);
     }

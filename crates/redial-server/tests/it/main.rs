@@ -29,6 +29,7 @@ mod hidden_failures;
 mod hostile;
 mod hung_handlers;
 mod kept_values;
+mod large_frames;
 mod layers;
 mod leases;
 mod metadata;
