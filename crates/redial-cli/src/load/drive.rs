@@ -92,7 +92,7 @@ pub(crate) struct RunEnd {
     pub(crate) elapsed: Duration,
     /// For how long calls started, or would have.
     pub(crate) sending: Duration,
-    /// How many were meant to start and were not sent, since too many were in flight.
+    /// How many were meant to start and were not sent: too many were in flight, or the loop was too slow.
     pub(crate) not_sent: u64,
     /// Whether it was asked to stop before its end.
     pub(crate) is_stopped: bool,

@@ -170,7 +170,7 @@ pub(crate) fn warnings(summary: &Summary) -> Vec<String> {
     if summary.not_sent > 0 {
         warnings.push(format!(
             "{} calls were meant to start and were not sent: too many were in flight\n\
-             (--max-in-flight). Their latencies are missing above.",
+             (--max-in-flight), or this program did not keep up. Their latencies are missing.",
             thousands(summary.not_sent)
         ));
     }
