@@ -258,22 +258,25 @@ fn mode(text: &str) -> Result<u32, String> {
     mode.ok_or_else(|| "expected a mode in octal, such as 600 or 660".to_owned())
 }
 
-/// Reads the certificates again when SIGHUP asks for it; what is said of it comes by another way.
+/// Reads the certificates again, if there are any, and does what more is to be done, when SIGHUP asks for it;
+/// what is said of it comes by another way.
 #[cfg(unix)]
-pub async fn reload_on_hangup(tls: ServerTls) {
+pub async fn reload_on_hangup(tls: Option<ServerTls>, more: impl Fn()) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangups) = signal(SignalKind::hangup()) else {
         return;
     };
     while hangups.recv().await.is_some() {
-        let tls = tls.clone();
-        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+        if let Some(tls) = tls.clone() {
+            let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+        }
+        more();
     }
 }
 
 /// Nothing: there is no such signal.
 #[cfg(not(unix))]
-pub async fn reload_on_hangup(_: ServerTls) {}
+pub async fn reload_on_hangup(_: Option<ServerTls>, _: impl Fn()) {}
 
 #[cfg(test)]
 mod tests {

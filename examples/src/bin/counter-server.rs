@@ -1,25 +1,29 @@
 //! The counter service as a program, with faults on request.
 
-use std::{io::Write, ops::RangeInclusive, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration,
+};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use metrics_exporter_prometheus::PrometheusHandle;
 use redial_examples::{
     counters::Counters,
     descriptors::{raise_limit, runtime},
     doors::{self, ServerDoors},
-    events::{EventLog, unix_us},
+    events::EventLog,
+    fault_flags::FaultFlags,
     files::one_for_each,
-    flags::{DAY_MS, SEEDS, Whole, number, pareto, whole},
+    flags::{DAY_MS, Whole, whole},
+    http,
+    limit_flags::LimitFlags,
     methods::{Get, Inc},
+    settings::with_settings,
     signals::Signals,
     stored::{self, IncKind},
     stored_postgres, supervisor,
 };
-use redial_server::{
-    Config, CutPoint, Delay, Fault, FaultControl, FaultRule, Faults, Limits, Server, ServerBuilder,
-    ServerTls, Shutdown, Stats,
-};
+use redial_server::{Config, FaultControl, Server, ServerBuilder, ServerTls, Shutdown, Stats};
 use redial_store_postgres::PostgresStore;
 
 /// Serves the counters `inc {key, delta = 1}` and `get {key}`, each call at most once.
@@ -33,105 +37,10 @@ struct Args {
     #[command(flatten)]
     doors: ServerDoors,
 
-    /// Probability that a request is lost: nothing is executed
-    #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
-    drop_request: f64,
-    /// Probability that a reply is lost: the call was executed
-    #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
-    drop_reply: f64,
-    /// Wait before each execution, in milliseconds; a waiting call counts as running
-    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(DELAY_MS))]
-    delay_ms: u64,
-    /// Wait before each reply, in milliseconds
-    #[arg(long, value_name = "MS", default_value = "0", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(DELAY_MS))]
-    reply_delay_ms: u64,
-    /// Wait before each reply for a heavy-tailed time of at least MS milliseconds: longer than x
-    /// with probability (MS/x)^SHAPE
-    #[arg(long, value_name = "MS:SHAPE", value_parser = pareto, conflicts_with = "reply_delay_ms", help_heading = "Faults")]
-    reply_delay_pareto: Option<Delay>,
-    /// Probability that a reply waits, with --reply-delay-ms or --reply-delay-pareto [default: 1]
-    #[arg(long, value_name = "P", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
-    reply_delay_p: Option<f64>,
-    /// Probability that the connection breaks: before the execution, before the reply, or in the
-    /// middle of it, a third each, of those whose request or reply is not lost
-    #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
-    cut: f64,
-    /// Probability that a request arrives twice
-    #[arg(long, value_name = "P", default_value = "0", value_parser = number("a probability", PROBABILITY), allow_negative_numbers = true, help_heading = "Faults")]
-    duplicate: f64,
-    /// Seed of the faults: the same seed faults the same requests [default: from the clock, and
-    /// printed]
-    #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true, value_parser = whole::<u64>(SEEDS))]
-    seed: Option<u64>,
-    /// Let callers on this machine change the faults while it runs, with `redial faults`
-    #[arg(long, help_heading = "Faults")]
-    fault_control: bool,
-
-    /// How long the record of a finished call with a plain id is kept, in milliseconds
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "10000",
-        help_heading = "Limits",
-        allow_negative_numbers = true,
-        value_parser = whole::<u64>(TTL_MS)
-    )]
-    ttl_ms: u64,
-    /// The most records of calls with plain ids
-    #[arg(long, value_name = "N", default_value = "1000000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RECORDS))]
-    table_records: usize,
-    /// The most memory for those records, in MiB
-    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(MEBIBYTES))]
-    table_mb: usize,
-    /// How long a session outlives its last connection, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = LEASE_MS, help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(LEASES_MS))]
-    lease_ms: u64,
-    /// The most sessions
-    #[arg(long, value_name = "N", default_value = "10000", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(SESSIONS))]
-    max_sessions: usize,
-    /// The largest frame, in bytes
-    #[arg(long, value_name = "N", default_value = "1048576", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(FRAME_BYTES))]
-    max_frame: usize,
-    /// The most calls that run at once
-    #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RUNNING))]
-    max_running: usize,
-    /// What the calls of one method from one address leave to others, in per cent of the places to
-    /// run that those don't have
-    #[arg(long, value_name = "PERCENT", default_value = "25", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u32>(RESERVES))]
-    running_reserve: u32,
-    /// The most calls that wait to run
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "1024",
-        help_heading = "Limits",
-        allow_negative_numbers = true,
-        value_parser = whole::<usize>(QUEUED)
-    )]
-    queue: usize,
-    /// The most connections
-    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(CONNECTIONS))]
-    max_connections: usize,
-    /// How long a shutdown waits for running calls, in milliseconds
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "10000",
-        help_heading = "Limits",
-        allow_negative_numbers = true,
-        value_parser = whole::<u64>(DRAINS_MS)
-    )]
-    drain_ms: u64,
-    /// How old a connection may get, in seconds, give or take a tenth: then its client is asked to make
-    /// another
-    #[arg(
-        long,
-        value_name = "N",
-        help_heading = "Limits",
-        allow_negative_numbers = true,
-        value_parser = whole::<u64>(AGES_S)
-    )]
-    max_connection_age_s: Option<u64>,
+    #[command(flatten)]
+    faults: FaultFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
 
     /// Keep the record of each call, and the counters, in this SQLite file: they survive kill -9 and power
     /// cuts. Or in a PostgreSQL database, `postgres://USER@HOST/DATABASE`
@@ -178,131 +87,28 @@ struct Args {
     /// Write what happens to each attempt to this file, as lines of JSON
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
+    /// Answer /livez, /readyz and /metrics (Prometheus) over HTTP on this address, whose port is in the
+    /// second line on stdout
+    #[arg(long, value_name = "ADDR", value_parser = http::address)]
+    http: Option<SocketAddr>,
+    /// Allow an address for --http that other machines can reach: whoever does reads the metrics
+    #[arg(long, requires = "http")]
+    http_insecure: bool,
+    /// Take flags from this file in TOML, such as max-running = 64. REDIAL_SERVER_MAX_RUNNING=64 in the
+    /// environment wins over the file, and a flag over both. SIGHUP reads the faults in it again
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
-
-/// How long a fault rule may make something wait, in milliseconds: 10 minutes at most.
-const DELAY_MS: Whole = 0..=redial_server::MAX_DELAY.as_millis() as i128;
-
-const PROBABILITY: RangeInclusive<f64> = 0.0..=1.0;
-
-/// How long a record with a plain id is kept, in milliseconds: 20 days at most.
-const TTL_MS: Whole = 1..=20 * DAY_MS;
-
-/// How long a session is kept, in milliseconds: a year at most.
-const LEASES_MS: Whole = 1..=365 * DAY_MS;
-
-/// How long a shutdown waits for running calls, in milliseconds.
-const DRAINS_MS: Whole = 0..=DAY_MS;
-
-/// How old a connection may get, in seconds: up to a year.
-const AGES_S: Whole = 1..=31_536_000;
-
-/// Records, of about 180 bytes each.
-const RECORDS: Whole = 1..=10_000_000_000;
-
-/// Memory, in MiB: 16 TiB at most.
-const MEBIBYTES: Whole = 1..=16 * 1024 * 1024;
-
-/// Sessions, of less than 1 KiB each.
-const SESSIONS: Whole = 1..=10_000_000;
-
-/// A call of these counters, with all that a client may add to it, has somewhat less than the least:
-/// in frames that are much smaller there would be none. The most is what 4 bytes can say.
-const FRAME_BYTES: Whole = 256..=u32::MAX as i128;
-
-/// Calls that run at once.
-const RUNNING: Whole = 1..=1_000_000;
-
-/// What is left to others, in per cent.
-const RESERVES: Whole = 0..=90;
-
-/// Calls that wait for it.
-const QUEUED: Whole = 0..=10_000_000;
-
-/// Connections, each of which is a socket.
-const CONNECTIONS: Whole = 1..=1_000_000;
-
-/// 30 minutes, in milliseconds.
-const LEASE_MS: u64 = 30 * 60 * 1000;
 
 /// Leases of a server, in milliseconds: it renews them three times as often.
 const SERVER_LEASES_MS: Whole = 300..=DAY_MS;
 
 impl Args {
     fn config(&self) -> anyhow::Result<Config> {
-        let table_bytes = self.table_mb.checked_mul(1024 * 1024);
         Ok(Config {
-            limits: Limits {
-                max_frame_bytes: self.max_frame,
-                ..Limits::default()
-            },
-            ttl: Duration::from_millis(self.ttl_ms),
-            max_records: self.table_records,
-            max_record_bytes: table_bytes.context("--table-mb is larger than any memory")?,
-            session_lease: Duration::from_millis(self.lease_ms),
-            max_sessions: self.max_sessions,
-            max_running: self.max_running,
-            running_reserve_percent: self.running_reserve,
-            max_queued: self.queue,
-            max_connections: self.max_connections,
-            drain_timeout: Duration::from_millis(self.drain_ms),
-            max_connection_age: self.max_connection_age_s.map(Duration::from_secs),
             insecure: self.doors.insecure,
-            ..Config::default()
+            ..self.limits.config()?
         })
-    }
-
-    /// What each flag takes alone, and all of them together don't mean.
-    fn check_faults(&self) -> anyhow::Result<()> {
-        let lost = self.drop_request + self.drop_reply + self.cut;
-        // Tenths add up to a little more than they should.
-        anyhow::ensure!(
-            lost <= 1.0 + 1e-9,
-            "--drop-request, --drop-reply and --cut are {lost} together; expected at most 1, since \
-             a call is lost in one way"
-        );
-        let has_delay = self.reply_delay_ms > 0 || self.reply_delay_pareto.is_some();
-        anyhow::ensure!(
-            has_delay || self.reply_delay_p.is_none(),
-            "--reply-delay-p says how often a reply waits, and nothing says how long; expected \
-             --reply-delay-ms or --reply-delay-pareto beside it"
-        );
-        Ok(())
-    }
-
-    fn fault_rules(&self) -> anyhow::Result<Vec<FaultRule>> {
-        self.check_faults()?;
-        let fixed = |ms| Delay::Fixed(Duration::from_millis(ms));
-        let some = |delay| f64::from(u8::from(delay != fixed(0)));
-        let delay = fixed(self.delay_ms);
-        let reply_delay = self
-            .reply_delay_pareto
-            .unwrap_or(fixed(self.reply_delay_ms));
-        // A third of the cuts each, although a rule only sees what the rules before it let pass.
-        let third = self.cut / 3.0;
-        let second = third / (1.0 - third);
-        let last = if self.cut > 0.0 {
-            third / (1.0 - 2.0 * third)
-        } else {
-            0.0
-        };
-        let rules = [
-            (Fault::Cut(CutPoint::BeforeExecution), third),
-            (Fault::DropRequest, self.drop_request),
-            (Fault::Cut(CutPoint::BeforeReply), second),
-            (Fault::Cut(CutPoint::MidReply), last),
-            (Fault::DropReply, self.drop_reply),
-            (Fault::Duplicate, self.duplicate),
-            (Fault::DelayExecution(delay), some(delay)),
-            (
-                Fault::DelayReply(reply_delay),
-                some(reply_delay) * self.reply_delay_p.unwrap_or(1.0),
-            ),
-        ];
-        let active = rules.into_iter().filter(|(_, p)| *p > 0.0);
-        Ok(active
-            .map(|(fault, p)| FaultRule::new(fault, p))
-            .collect::<Result<_, _>>()?)
     }
 
     /// With counters outside the store the ledger is that outside, and outlives this process.
@@ -333,7 +139,7 @@ impl Args {
     /// The methods, in the store if there is one.
     fn register(&self, counters: &Counters) -> anyhow::Result<ServerBuilder> {
         let (kind, builder) = (self.inc_as, Server::builder());
-        let ttl = Duration::from_millis(self.ttl_ms);
+        let ttl = Duration::from_millis(self.limits.ttl_ms);
         if let Some(url) = self.database() {
             anyhow::ensure!(
                 !self.dangerously_without_sync,
@@ -341,7 +147,7 @@ impl Args {
             );
             let store = PostgresStore::options()
                 .ttl(ttl)
-                .session_lease(Duration::from_millis(self.lease_ms))
+                .session_lease(Duration::from_millis(self.limits.lease_ms))
                 .server_lease(Duration::from_millis(self.server_lease_ms))
                 .prepare_statements(self.prepare_statements);
             let store = stored_postgres::open(url, store).context("cannot open --store")?;
@@ -376,6 +182,19 @@ impl Args {
         ))
     }
 
+    fn ready(&self) -> anyhow::Result<Ready> {
+        if let Some(address) = self.http {
+            http::check(address, self.http_insecure)?;
+        }
+        // Before the server, which makes its metrics when it is built.
+        let metrics = self.http.map(|_| http::install_exporter()).transpose()?;
+        Ok(Ready {
+            server: self.server()?,
+            tls: self.doors.tls(log)?,
+            metrics,
+        })
+    }
+
     fn server(&self) -> anyhow::Result<Server> {
         self.doors.check()?;
         one_for_each(&[
@@ -386,13 +205,10 @@ impl Args {
                 self.store.as_deref().filter(|_| self.database().is_none()),
             ),
         ])?;
-        let rules = self.fault_rules()?;
-        let seed = self.seed.unwrap_or_else(unix_us);
-        if !rules.is_empty() {
+        let (faults, seed) = self.faults.faults()?;
+        if let Some(seed) = seed {
             log(&format!("faults are on, with --seed {seed}"));
         }
-        let faults = Faults::new(seed);
-        faults.set(rules);
         let counters = match &self.ledger {
             None => Counters::default(),
             Some(path) => Counters::with_ledger(path)
@@ -407,7 +223,10 @@ impl Args {
             .faults(faults)
             .unix_principals(true);
         let mut builder = self.doors.authenticate(builder)?;
-        if self.fault_control {
+        if self.http.is_some() {
+            builder = builder.metrics();
+        }
+        if self.faults.fault_control {
             builder = builder.fault_control(FaultControl::Local);
         }
         Ok(match &self.events {
@@ -421,8 +240,25 @@ impl Args {
     }
 }
 
+/// What is ready to be served.
+struct Ready {
+    server: Server,
+    tls: Option<ServerTls>,
+    /// What keeps the metrics, if they are to be had.
+    metrics: Option<PrometheusHandle>,
+}
+
+/// The arguments, with those of the environment and of the file.
+fn given() -> anyhow::Result<Vec<OsString>> {
+    let given = std::env::args_os().collect();
+    with_settings(&Args::command(), given, |name| std::env::var_os(name))
+}
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match given() {
+        Ok(given) => Args::parse_from(given),
+        Err(error) => return fail(&error, 2),
+    };
     match runtime() {
         Ok(runtime) => runtime.block_on(run(args)),
         Err(error) => fail(&error, 1),
@@ -430,17 +266,14 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> ExitCode {
-    if let Err(warning) = raise_limit(args.max_connections) {
+    if let Err(warning) = raise_limit(args.limits.max_connections) {
         log(&format!("warning: {warning}"));
     }
-    let ready = args
-        .server()
-        .and_then(|server| Ok((server, args.doors.tls(log)?)));
-    let (server, tls) = match ready {
+    let ready = match args.ready() {
         Ok(ready) => ready,
         Err(error) => return fail(&error, 2),
     };
-    match serve(server, tls, &args.doors).await {
+    match serve(ready, &args).await {
         Ok(Shutdown { interrupted: 0 }) => ExitCode::SUCCESS,
         Ok(Shutdown { .. }) => ExitCode::FAILURE,
         Err(error) => fail(&error, 1),
@@ -452,16 +285,25 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(
-    server: Server,
-    tls: Option<ServerTls>,
-    doors: &ServerDoors,
-) -> anyhow::Result<Shutdown> {
-    let listener = doors.bind(&server).await?;
+async fn serve(ready: Ready, args: &Args) -> anyhow::Result<Shutdown> {
+    let Ready {
+        server,
+        tls,
+        metrics,
+    } = ready;
+    let listener = args.doors.bind(&server).await?;
+    let probed = match args.http {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
     // Before a reader of the address can send a signal.
     let mut signals = Signals::new()?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;
+    if let Some((listener, metrics)) = probed.zip(metrics) {
+        writeln!(stdout, "http on {}", listener.local_addr()?)?;
+        tokio::spawn(http::serve(listener, server.clone(), metrics));
+    }
     stdout.flush()?;
     supervisor::notify_ready();
 
@@ -479,8 +321,16 @@ async fn serve(
             }
         }
     });
+    if tls.is_some() || args.doors.tokens.is_some() || args.config.is_some() {
+        let (server, has_file) = (server.clone(), args.config.is_some());
+        let more = move || {
+            if has_file {
+                reload_faults(&server);
+            }
+        };
+        tokio::spawn(doors::reload_on_hangup(tls.clone(), more));
+    }
     if let Some(tls) = tls {
-        tokio::spawn(doors::reload_on_hangup(tls.clone()));
         server.serve_tls(listener, tls).await?;
     } else {
         server.serve(listener).await?;
@@ -492,6 +342,20 @@ async fn serve(
         shutdown.interrupted
     ));
     Ok(shutdown)
+}
+
+/// Takes the faults that the settings say now. All else holds from the next start on.
+fn reload_faults(server: &Server) {
+    let args = given().and_then(|given| Ok(Args::try_parse_from(given)?));
+    match args.and_then(|args| args.faults.rules()) {
+        Ok(rules) => {
+            server.faults().set(rules);
+            log(
+                "the faults in --config were read again; its other settings hold from the next start on",
+            );
+        }
+        Err(error) => log(&format!("the faults from before stay in use: {error:#}")),
+    }
 }
 
 /// Prints a line to stderr, whether it is read or not.

@@ -15,6 +15,7 @@ mod fault_injection;
 mod foreign_peers;
 mod frozen_programs;
 mod held_back;
+mod http;
 mod metrics;
 mod moving_sessions;
 mod numbers;
