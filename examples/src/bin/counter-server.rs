@@ -91,7 +91,7 @@ struct Args {
     /// second line on stdout
     #[arg(long, value_name = "ADDR", value_parser = http::address)]
     http: Option<SocketAddr>,
-    /// Allow an address for --http that other machines can reach: whoever does reads the metrics
+    /// Allow an address for --http that other machines can reach, and so read the metrics
     #[arg(long, requires = "http")]
     http_insecure: bool,
     /// Take flags from this file in TOML, such as max-running = 64. REDIAL_SERVER_MAX_RUNNING=64 in the

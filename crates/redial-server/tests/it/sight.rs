@@ -1,4 +1,4 @@
-//! A server that is asked how it is doing keeps whoever asks waiting, says it to the wrong ones, or says
+//! A server that is asked how it is doing keeps the one who asks waiting, says it to the wrong ones, or says
 //! what is not so.
 
 use std::time::Duration;
