@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use serde_json::value::RawValue;
 
-use self::document::Document;
+use self::document::{Document, MethodEntry};
 use crate::{
     connect::{ConnectArgs, Reach},
     failure::{Exit, Failure},
@@ -74,23 +74,25 @@ impl DiscoverArgs {
     }
 }
 
-/// The widest that a cell of params or of a result gets, in characters.
-const CELL: usize = 26;
+/// How wide the table gets, in characters.
+const WIDTH: usize = 80;
+
+/// The most of it that a result gets, and the least that params get.
+const CELL: usize = 18;
 
 fn table(document: &Document) -> String {
-    let rows = document.methods.iter().map(|method| {
-        vec![
-            method.name.clone(),
-            method.kind_and_notes(),
-            clip(&method.params_line()),
-            clip(&method.result_line()),
-        ]
-    });
-    let table = output::table(
-        &["METHOD", "KIND", "TAKES", "GIVES"],
-        &rows.collect::<Vec<_>>(),
-        &[],
-    );
+    let mut rows: Vec<_> = document.methods.iter().map(row).collect();
+    // What is left beside the other columns is for the params, which are longest.
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let others: usize = [0, 1, 3]
+        .map(|column| widest(column).unwrap_or(0).max(6) + 2)
+        .iter()
+        .sum();
+    let left = WIDTH.saturating_sub(others).max(CELL);
+    for row in &mut rows {
+        row[2] = clip(&row[2], left);
+    }
+    let table = output::table(&["METHOD", "KIND", "TAKES", "GIVES"], &rows, &[]);
     let count = match document.methods.len() {
         1 => "1 method".to_owned(),
         n => format!("{n} methods"),
@@ -98,10 +100,19 @@ fn table(document: &Document) -> String {
     format!("{}, {count}\n\n{table}", document.title)
 }
 
-fn clip(text: &str) -> String {
-    if text.chars().count() <= CELL {
+fn row(method: &MethodEntry) -> Vec<String> {
+    vec![
+        method.name.clone(),
+        method.kind_and_notes(),
+        method.params_line(),
+        clip(&method.result_line(), CELL),
+    ]
+}
+
+fn clip(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(CELL - 1).collect();
+    let kept: String = text.chars().take(width - 1).collect();
     kept + "…"
 }
