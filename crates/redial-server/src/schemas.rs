@@ -60,14 +60,18 @@ fn make(make: MakeSchema, generator: &mut SchemaGenerator) -> Value {
     schema.into()
 }
 
-/// Adds the definitions of results. A type that is not written as it is read, such as one with
-/// `#[serde(default)]`, has a definition for each, and so has a type that refers to it.
+/// Adds the definitions of results. A type that may be written as it can't be read has a definition for
+/// each, and so has a type that refers to it.
 fn join(schemas: &mut Schemas, mut given: Map<String, Value>) {
     let taken = &schemas.definitions;
     let both = |name: &&String| taken.contains_key(*name);
     let mut apart: BTreeSet<String> = given
         .iter()
-        .filter(|(name, definition)| taken.get(*name).is_some_and(|taken| taken != *definition))
+        .filter(|(name, given)| {
+            taken
+                .get(*name)
+                .is_some_and(|taken| !says_less(taken, given))
+        })
         .map(|(name, _)| name.clone())
         .collect();
     loop {
@@ -106,7 +110,43 @@ fn join(schemas: &mut Schemas, mut given: Map<String, Value>) {
     for (_, result) in schemas.methods.values_mut() {
         each_reference(result, &mut rename);
     }
+    // Of what is the same the reader's definition stays: all that is written fits it.
+    given.retain(|name, _| !schemas.definitions.contains_key(name));
     schemas.definitions.append(&mut given);
+}
+
+/// Whether one schema is the other, but that it requires fewer members: what can be left out, as what is an
+/// `Option` or has a default, is always written.
+fn says_less(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let is_list = |name: &str, of: &Map<String, Value>| {
+                name == "required" && of.get(name).is_none_or(Value::is_array)
+            };
+            let mut names: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+            names.retain(|name| !(is_list(name, one) && is_list(name, other)));
+            let required = |of: &Map<String, Value>| -> Vec<Value> {
+                let list = of.get("required").and_then(Value::as_array);
+                list.cloned().unwrap_or_default()
+            };
+            let others = required(other);
+            required(one).iter().all(|name| others.contains(name))
+                && names
+                    .iter()
+                    .all(|name| match (one.get(*name), other.get(*name)) {
+                        (Some(one), Some(other)) => says_less(one, other),
+                        _ => false,
+                    })
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .zip(other)
+                    .all(|(one, other)| says_less(one, other))
+        }
+        (one, other) => one == other,
+    }
 }
 
 /// Calls it with the name of each definition that a schema refers to, which it may change.
