@@ -3,6 +3,9 @@
 mod document;
 mod markdown;
 mod rust;
+mod rust_cycles;
+mod rust_enums;
+mod rust_names;
 mod rust_types;
 
 use std::process::ExitCode;

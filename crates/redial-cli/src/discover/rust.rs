@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::{
-    document::{Document, MethodEntry},
-    rust_types::{Types, type_ident},
+    document::{Document, MethodEntry, Param},
+    rust_names::{comment, type_ident},
+    rust_types::{Field, Types, option, tuple_type},
 };
 
 /// A module: one type for each method, and one for each schema that it needs.
@@ -14,11 +15,11 @@ pub(super) fn module(document: &Document) -> String {
     for method in &document.methods {
         method_type(&mut methods, &mut types, method);
     }
+    let title = document.title.replace(char::is_control, " ");
     format!(
-        "//! The methods of {}, as `redial discover --rust` read them.\n\n\
+        "//! The methods of {title}, as `redial discover --rust` read them.\n\n\
          use redial::{{Method, MethodKind}};\n\
          use serde::{{Deserialize, Serialize}};\n{methods}{}",
-        document.title,
         types.finish(),
     )
 }
@@ -37,9 +38,7 @@ fn method_type(out: &mut String, types: &mut Types<'_>, method: &MethodEntry) {
         _ => "Mutation",
     };
     out.push('\n');
-    for line in method.summary.as_deref().unwrap_or_default().lines() {
-        let _ = writeln!(out, "/// {line}");
-    }
+    *out += &comment(method.summary.as_deref(), "");
     let _ = write!(
         out,
         "pub enum {name} {{}}\n\n\
@@ -54,40 +53,29 @@ fn method_type(out: &mut String, types: &mut Types<'_>, method: &MethodEntry) {
 }
 
 fn params_type(types: &mut Types<'_>, name: &str, method: &MethodEntry) -> String {
+    let wanted = format!("{name}Params");
     if let Some(schema) = &method.params_schema {
-        return types.of(schema, &format!("{name}Params"));
+        return types.of(schema, &wanted);
     }
     if method.params.is_empty() {
         // Without a schema nothing is known: `null` leaves the params out.
         return "serde_json::Value".to_owned();
     }
-    let option = |text: String, is_required: bool| {
-        if is_required || text.starts_with("Option<") {
-            text
-        } else {
-            format!("Option<{text}>")
-        }
+    let field = |param: &Param| Field {
+        name: param.name.clone(),
+        schema: param.schema.clone(),
+        is_required: param.is_required,
+        description: param.description.clone(),
     };
-    let mut fields = Vec::new();
-    for param in &method.params {
-        let hint = format!("{name}{}", type_ident(&param.name));
-        let text = option(types.of(&param.schema, &hint), param.is_required);
-        fields.push((param.name.clone(), text, param.description.clone()));
-    }
+    let fields: Vec<_> = method.params.iter().map(field).collect();
     if method.by_position {
-        let list: String = fields
-            .iter()
-            .map(|(_, text, _)| format!("{text}, "))
-            .collect();
-        let list = list.trim_end();
-        let list = if fields.len() == 1 {
-            list
-        } else {
-            list.trim_end_matches(',')
+        let item = |field: &Field| {
+            let text = types.of(&field.schema, &format!("{name}{}", type_ident(&field.name)));
+            option(text, field.is_required)
         };
-        return format!("({list})");
+        return tuple_type(&fields.iter().map(item).collect::<Vec<_>>());
     }
-    types.add_struct(&format!("{name}Params"), &fields)
+    types.add_struct(&wanted, &fields)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub enum Add {}
 impl Method for Add {
     const NAME: &'static str = "add";
     const KIND: MethodKind = MethodKind::Mutation;
-    type Params = (String, i32,);
+    type Params = (String, i32);
     type Output = ();
 }
 
@@ -91,7 +91,7 @@ pub struct Counter {
     pub max_value: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Box<Counter>>,
-    pub pair: (String, bool,),
+    pub pair: (String, bool),
     /// What it is now.
     pub value: i64,
 }

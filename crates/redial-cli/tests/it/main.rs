@@ -15,6 +15,7 @@ mod help;
 mod interrupted;
 mod load;
 mod ping;
+mod printed_types;
 mod saved_calls;
 mod stats;
 mod stopped_servers;

@@ -44,7 +44,10 @@ async fn a_small_call_waits_for_few_of_anothers_large_ones() {
     assert!(before <= 4, "{before} large calls came first");
     for id in 0..LARGE {
         let reply = greedy.receive_json().await;
-        assert_eq!((&reply["id"], &reply["result"]), (&id.into(), &(300 << 10).into()));
+        assert_eq!(
+            (&reply["id"], &reply["result"]),
+            (&id.into(), &(300 << 10).into())
+        );
     }
     assert_eq!(seen.load(SeqCst), LARGE);
 }
