@@ -60,7 +60,12 @@ impl Receiver {
             READ_BUFFER.set(bytes);
             match polled {
                 Poll::Ready(Ok(())) => {}
-                polled => return polled,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    // A read that brings nothing has rustls give up the room that a large record took.
+                    let _: io::Result<usize> = session.read_tls(&mut NothingYet);
+                    return Poll::Pending;
+                }
             }
         }
         match mem::take(self) {
@@ -118,6 +123,15 @@ impl Receiver {
             *self = Self::Broken(error);
             true
         })
+    }
+}
+
+/// What has nothing to read for now.
+struct NothingYet;
+
+impl Read for NothingYet {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 
