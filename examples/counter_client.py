@@ -68,10 +68,14 @@ class Connection:
         message = {"id": "auth", "method": "rpc.auth", "params": {"token": args.token}}
         if args.dialect == "jsonrpc":
             message["jsonrpc"] = "2.0"
-        self.send(message, until - time.monotonic())
-        reply = self.receive(until)
-        if reply is None:
-            raise OSError("no answer to the token in time")
+        reply = None
+        while reply is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise OSError("no answer to the token in time")
+            self.send(message, left)
+            # An answer may be lost. A second one is passed over later, as a late reply is.
+            reply = self.receive(min(until, time.monotonic() + args.attempt_timeout_ms / 1000))
         if "error" in reply:
             raise OSError(f"the token was refused: {reply['error']['message']}")
 
