@@ -1,10 +1,11 @@
 //! Calls that wait together share a transaction: one claim, one outcome and one commit for all of them, and
 //! the handlers in between: side by side where each has one statement, and else one after the other.
 //!
-//! If anything is out of the ordinary (a handler fails, a row is locked, a commit has no answer), the
+//! If anything is out of the ordinary (a handler fails, an id is locked, a commit has no answer), the
 //! transaction is undone, and each call of it runs by itself: what a handler wrote is in the
 //! transaction, and nowhere else. A batch waits for the locks of others only for a moment, since it holds those of many
-//! calls.
+//! calls. Where a handler is in the way of others it is tried again as a batch, when what this server does beside it has
+//! ended: as calls that each run by themselves they would be in the way of the next batch, and so on for ever.
 //!
 //! One batch runs at a time. The next one begins while it commits.
 
@@ -26,6 +27,7 @@ use tokio_postgres::types::Type;
 use crate::{
     connection::{Connection, Typed},
     error::Trouble,
+    loose::Loose,
     record::{Place, acknowledged},
     store::{Answer, Shared},
     transaction::{Prepared, Transaction},
@@ -33,6 +35,9 @@ use crate::{
 
 /// The most calls that share a transaction: each of them waits for all.
 const MAX_CALLS: usize = 64;
+
+/// How often a batch is tried again when others are in its way.
+const MOST_BLOCKED: u32 = 5;
 
 const CLAIM: &str = "
 INSERT INTO redial.slot AS s (session, slot, seq, fingerprint, state, owner)
@@ -64,11 +69,16 @@ pub(crate) struct Waiting {
     session: i64,
     slot: i64,
     number: i64,
+    /// How often others were in the way of its batch.
+    blocked: u32,
 }
 
 /// The calls that wait, and whether something works on them.
 #[derive(Default)]
-pub(crate) struct Batches(Mutex<Inner>);
+pub(crate) struct Batches {
+    inner: Mutex<Inner>,
+    loose: Arc<Loose>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -126,6 +136,7 @@ impl Waiting {
             session,
             slot,
             number,
+            blocked: 0,
         }
     }
 
@@ -136,7 +147,7 @@ impl Waiting {
 
 impl Batches {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if something has to [work](Shared::work_on_batches) on it.
@@ -162,6 +173,15 @@ impl Batches {
         batch.sort_by_key(Waiting::place);
         batch
     }
+
+    /// For the next batch.
+    fn give_back(&self, batch: Vec<Waiting>) {
+        let mut inner = self.lock();
+        for mut waiting in batch.into_iter().rev() {
+            waiting.blocked += 1;
+            inner.waiting.push_front(waiting);
+        }
+    }
 }
 
 impl Shared {
@@ -180,13 +200,18 @@ impl Shared {
         for waiting in &batch {
             self.note(&waiting.call);
         }
-        let ran = self.try_batch(&mut batch).await;
-        let shared = Arc::clone(self);
+        let (connection, outcomes) = match self.try_batch(&mut batch).await {
+            Ok(ran) => ran,
+            Err(Apart::Blocked) if batch.iter().all(|it| it.blocked < MOST_BLOCKED) => {
+                self.batches.give_back(batch);
+                return self.batches.loose.settle().await;
+            }
+            Err(_) => return self.run_each(batch, false),
+        };
+        let (shared, loose) = (Arc::clone(self), Loose::one(&self.batches.loose));
         // The next batch may begin meanwhile.
         drop(self.steps.spawn(async move {
-            let Some((connection, outcomes)) = ran else {
-                return shared.run_each(batch, false);
-            };
+            let _loose = loose;
             let places = Places::of(&batch);
             match shared.commit_batch(connection, places, &outcomes).await {
                 Ok(()) => together(|| {
@@ -206,8 +231,9 @@ impl Shared {
     /// their commit had no answer.
     fn run_each(self: &Arc<Self>, batch: Vec<Waiting>, is_uncertain: bool) {
         for waiting in batch {
-            let shared = Arc::clone(self);
+            let (shared, loose) = (Arc::clone(self), Loose::one(&self.batches.loose));
             drop(self.steps.spawn(async move {
+                let _loose = loose;
                 let Waiting {
                     call,
                     prepared,
@@ -219,12 +245,13 @@ impl Shared {
         }
     }
 
-    /// Claims the calls and runs their handlers, in a transaction that is left open. `None` if each has to
-    /// run by itself. Those that are not to run leave the batch, and are answered.
+    /// Claims the calls and runs their handlers, in a transaction that is left open. Those that are not to run leave the batch, and are answered.
     async fn try_batch(self: &Arc<Self>, batch: &mut Vec<Waiting>) -> Ran {
-        let mut connection = self.connection().await.ok()?;
+        let connection = self.connection().await;
+        let mut connection = connection.map_err(|_| Apart::Alone)?;
         let places = Places::of(batch);
-        let claimed = self.claim_batch(&mut connection, places).await.ok()??;
+        let claimed = self.claim_batch(&mut connection, places).await;
+        let claimed = claimed.ok().flatten().ok_or(Apart::Alone)?;
         let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
             .into_iter()
             .partition(|waiting| claimed.contains(&waiting.place()));
@@ -305,7 +332,25 @@ impl Shared {
     }
 }
 
-type Ran = Option<(Connection, Vec<Outcome>)>;
+type Ran = Result<(Connection, Vec<Outcome>), Apart>;
+
+/// Why a batch was undone.
+enum Apart {
+    /// Others hold what a handler needs for longer than a batch waits.
+    Blocked,
+    /// Each has to run by itself.
+    Alone,
+}
+
+impl Apart {
+    fn of(is_blocked: bool) -> Self {
+        if is_blocked {
+            Self::Blocked
+        } else {
+            Self::Alone
+        }
+    }
+}
 
 /// Runs the handlers one after the other.
 async fn run_in_turn(connection: Connection, batch: &mut [Waiting]) -> Ran {
@@ -315,12 +360,12 @@ async fn run_in_turn(connection: Connection, batch: &mut [Waiting]) -> Ran {
         let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
         if transaction.has_trouble() || outcome.ending() != Ending::Result {
             // With the connection it is undone.
-            return None;
+            return Err(Apart::of(transaction.is_blocked()));
         }
         outcomes.push(outcome);
     }
     let (connection, _) = transaction.into_parts();
-    Some((connection, outcomes))
+    Ok((connection, outcomes))
 }
 
 /// Runs them side by side, so that their statements go out together, in the order of the batch: each has one at
@@ -332,12 +377,15 @@ async fn run_together(connection: Connection, batch: &mut [Waiting]) -> Ran {
         async move {
             let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
             let is_kept = !transaction.has_trouble() && outcome.ending() == Ending::Result;
-            is_kept.then_some(outcome)
+            (is_kept.then_some(outcome), transaction.is_blocked())
         }
     });
-    let outcomes: Option<Vec<_>> = tokio::select! {
-        outcomes = join_all(running) => outcomes.into_iter().collect(),
-        () = crossed.notified() => None,
+    let ended = tokio::select! {
+        ended = join_all(running) => ended,
+        () = crossed.notified() => return Err(Apart::Alone),
     };
-    Some((Arc::into_inner(connection)?, outcomes?))
+    let is_blocked = ended.iter().any(|(_, is_blocked)| *is_blocked);
+    let outcomes: Option<Vec<_>> = ended.into_iter().map(|(outcome, _)| outcome).collect();
+    let connection = Arc::into_inner(connection);
+    connection.zip(outcomes).ok_or(Apart::of(is_blocked))
 }

@@ -54,6 +54,7 @@ mod direct;
 mod error;
 mod hosts;
 mod keeper;
+mod loose;
 mod methods;
 mod open;
 mod options;

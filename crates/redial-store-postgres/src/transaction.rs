@@ -37,6 +37,8 @@ pub struct Transaction {
     connection: Arc<Connection>,
     /// What a statement of the handler's has met that concerns the transaction as a whole.
     trouble: Option<Trouble>,
+    /// Whether others had locked what a statement needs, for longer than it may wait.
+    is_blocked: bool,
     /// Where the handlers of a batch run side by side.
     lane: Option<Lane>,
 }
@@ -98,6 +100,7 @@ impl Transaction {
         Self {
             connection: Arc::new(connection),
             trouble: None,
+            is_blocked: false,
             lane: None,
         }
     }
@@ -112,6 +115,7 @@ impl Transaction {
         Self {
             connection: Arc::clone(connection),
             trouble: None,
+            is_blocked: false,
             lane: Some(Lane {
                 has_asked: false,
                 is_single: Arc::clone(&prepared.is_single),
@@ -134,6 +138,10 @@ impl Transaction {
     /// Whether the transaction as a whole can't be kept.
     pub(crate) fn has_trouble(&self) -> bool {
         self.trouble.is_some()
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.is_blocked
     }
 
     pub(crate) fn into_parts(self) -> (Connection, Option<Trouble>) {
@@ -192,7 +200,11 @@ impl Transaction {
     fn note<T>(&mut self, result: Result<T, Error>) -> Result<T, SqlError> {
         if let Err(error) = &result {
             match Trouble::of(error) {
-                Trouble::Conflict => self.trouble = Some(Trouble::Conflict),
+                Trouble::Conflict => {
+                    self.is_blocked = true;
+                    self.trouble = Some(Trouble::Conflict);
+                }
+                Trouble::Busy => self.is_blocked = true,
                 // An error without a code is also that of a row too many.
                 Trouble::Away(why) if self.connection.is_closed() => {
                     self.trouble = Some(Trouble::Away(why));

@@ -13,7 +13,7 @@ use redial_server::{
 use redial_store_postgres::{PostgresStore, Transaction, batched_method};
 use redial_store_tests::client::{Answer, call, key, session, wait};
 
-use crate::rig::{Database, Isolation, options};
+use crate::rig::{Database, Isolation, Sql, options};
 
 /// A store with session 1, and a counter at 0.
 fn store(database: &Database) -> PostgresStore {
@@ -99,4 +99,42 @@ fn handlers_of_one_statement_run_side_by_side_and_each_counts_once() {
     assert_eq!(run(&store, &method, 0..200), (1..=200).collect::<Vec<_>>());
     assert_eq!(database.counter("k"), 200);
     assert!(most.load(SeqCst) > 1, "they ran one after the other");
+}
+
+/// A row that is held for longer than a batch waits, as by a commit on a slow disk: each call by itself would be in the
+/// way of the next batch, and so on for ever.
+#[test]
+fn a_batch_that_others_were_in_the_way_of_is_one_afterwards() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = store(&database);
+    let method = batched_method(|(): (), transaction: &mut Transaction, _: Context| {
+        Box::pin(async move {
+            let add = "UPDATE counter SET value = value + 1 WHERE key = 'k' \
+                       RETURNING pg_current_xact_id()::text::bigint";
+            Ok(transaction.query_one(add, &[]).await?.get::<_, i64>(0))
+        })
+    });
+    let held =
+        "BEGIN; UPDATE counter SET value = value WHERE key = 'k'; SELECT pg_sleep(0.25); COMMIT";
+    let mut transactions = std::thread::scope(|scope| {
+        let holder = scope.spawn(|| database.sql.run(held));
+        // The lock is there, or the batch is ahead of it and then another one meets it.
+        while Sql::connect(&database.url()).number(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; UPDATE%' \
+             AND wait_event = 'PgSleep'",
+        ) == 0
+        {}
+        let transactions = run(&store, &method, 0..120);
+        holder.join().unwrap();
+        transactions
+    });
+    transactions.dedup();
+    assert!(
+        transactions.len() < 20,
+        "{} transactions",
+        transactions.len()
+    );
+    assert_eq!(database.counter("k"), 120);
 }
