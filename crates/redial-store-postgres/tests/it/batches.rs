@@ -1,9 +1,12 @@
 //! Kind of fault: calls that share a transaction see each other in the middle of what they do.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
-    mpsc,
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
 };
 
 use redial_server::{
@@ -116,19 +119,21 @@ fn a_batch_that_others_were_in_the_way_of_is_one_afterwards() {
             Ok(transaction.query_one(add, &[]).await?.get::<_, i64>(0))
         })
     });
-    let held =
-        "BEGIN; UPDATE counter SET value = value WHERE key = 'k'; SELECT pg_sleep(0.25); COMMIT";
+    let (holder, watcher) = (Sql::connect(&database.url()), Sql::connect(&database.url()));
+    holder.run("BEGIN; UPDATE counter SET value = value WHERE key = 'k'");
+    // When the transactions that wait for the row began.
+    let waits = "SELECT coalesce(max(extract(epoch FROM xact_start) * 1e6), 0)::bigint \
+                 FROM pg_stat_activity \
+                 WHERE wait_event_type = 'Lock' AND datname = current_database()";
     let mut transactions = std::thread::scope(|scope| {
-        let holder = scope.spawn(|| database.sql.run(held));
-        // The lock is there, or the batch is ahead of it and then another one meets it.
-        while Sql::connect(&database.url()).number(
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; UPDATE%' \
-             AND wait_event = 'PgSleep'",
-        ) == 0
-        {}
-        let transactions = run(&store, &method, 0..120);
-        holder.join().unwrap();
-        transactions
+        let transactions = scope.spawn(|| run(&store, &method, 0..120));
+        let mut began = HashSet::from([0]);
+        // Some have given up by then.
+        while began.len() < 4 {
+            began.insert(watcher.number(waits));
+        }
+        holder.run("COMMIT");
+        transactions.join().unwrap()
     });
     transactions.dedup();
     assert!(
