@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_client::{CallError, Cause, Client, EndpointHealth, Hedge, Resolution};
+use redial_client::{CallError, CallToken, Cause, Client, EndpointHealth, Hedge, Resolution};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -41,11 +41,40 @@ fn slow(took: &[Duration]) -> usize {
     took.iter().filter(|took| **took > ms(10)).count()
 }
 
+/// Servers with these tables, and a client of all of them.
+async fn fleet(tables: &[&'static str]) -> (Fleet, Client) {
+    let fleet = Fleet::new(tables);
+    let client = fleet.client(with_sessions()).await;
+    (fleet, client)
+}
+
+/// A call that has had its effect, and whose reply was lost. Gives the server that has executed it, too.
+async fn lost(fleet: &Fleet, client: &Client, key: &str) -> (Running, usize) {
+    fleet.lose_replies(1);
+    let call = inc(client, key);
+    tokio::time::sleep(ms(10)).await;
+    fleet.lose_replies(0);
+    (call, fleet.effects.lock().unwrap()[key][0])
+}
+
+/// The error of a call that ends as *unknown*.
+async fn unknown(call: Running) -> CallError {
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+    error
+}
+
+fn token(error: CallError) -> CallToken {
+    match error {
+        CallError::Unknown { token, .. } => *token,
+        other => panic!("{other}"),
+    }
+}
+
 /// A session for each server of one table: what one of them has executed, another could not replay.
 #[tokio::test(start_paused = true)]
 async fn servers_that_share_a_table_share_a_session_and_the_load() {
-    let fleet = Fleet::new(&["t", "t", "t"]);
-    let client = fleet.client(with_sessions()).await;
+    let (fleet, client) = fleet(&["t", "t", "t"]).await;
     calls(&client, "k", 60).await;
     fleet.check();
     let stats = client.endpoints();
@@ -59,18 +88,8 @@ async fn servers_that_share_a_table_share_a_session_and_the_load() {
     }
     assert_eq!(fleet.servers[0].sessions_in_use().await, 1);
     // A reply that is lost with its server is replayed by another one.
-    fleet
-        .servers
-        .iter()
-        .for_each(|server| server.lose_replies(1));
-    let call = inc(&client, "lost");
-    tokio::time::sleep(ms(10)).await;
-    let had_it = fleet.effects.lock().unwrap()["lost"][0];
+    let (call, had_it) = lost(&fleet, &client, "lost").await;
     fleet.servers[had_it].kill();
-    fleet
-        .servers
-        .iter()
-        .for_each(|server| server.lose_replies(0));
     let reply = call.await.unwrap().unwrap();
     assert_eq!(reply.value, json!(had_it));
     let answered = reply.report.endpoint().unwrap();
@@ -81,31 +100,17 @@ async fn servers_that_share_a_table_share_a_session_and_the_load() {
 /// A call that may have reached one table, and is sent to another: it would be executed twice.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_may_have_reached_one_table_is_sent_to_no_other_and_ends_unknown() {
-    let fleet = Fleet::new(&["a", "b", "c"]);
-    let client = fleet.client(with_sessions()).await;
-    fleet
-        .servers
-        .iter()
-        .for_each(|server| server.lose_replies(1));
+    let (fleet, client) = fleet(&["a", "b", "c"]).await;
     let began = now();
-    let call = inc(&client, "k");
-    tokio::time::sleep(ms(10)).await;
-    let had_it = fleet.effects.lock().unwrap()["k"][0];
+    let (call, had_it) = lost(&fleet, &client, "k").await;
     fleet.servers[had_it].kill();
-    fleet
-        .servers
-        .iter()
-        .for_each(|server| server.lose_replies(0));
-    let error = call.await.unwrap().unwrap_err();
-    assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+    let error = unknown(call).await;
     assert!(now() - began >= ms(2_900), "at its deadline");
     assert!(error.to_string().contains(&address(had_it)), "{error}");
     assert_eq!(fleet.executions("k"), 1);
     // New calls go on elsewhere, and the token is good for the one server that knows.
     assert_eq!(slow(&calls(&client, "n", 50).await), 0);
-    let CallError::Unknown { token, .. } = error else {
-        panic!("it is unknown");
-    };
+    let token = token(error);
     let saved = serde_json::to_string(&token).unwrap();
     let name = ["a", "b", "c"][had_it];
     assert!(saved.contains(&format!(r#""table":"{name}""#)), "{saved}");
@@ -115,11 +120,11 @@ async fn a_call_that_may_have_reached_one_table_is_sent_to_no_other_and_ends_unk
     // A client of another process asks the right one, too.
     let other = fleet.client(with_sessions()).await;
     for _ in 0..10 {
-        let token: redial_client::CallToken = serde_json::from_str(&saved).unwrap();
+        let token: CallToken = serde_json::from_str(&saved).unwrap();
         let resolution = other.resolve(token).await.unwrap();
         assert_eq!(resolution, Resolution::Value(json!(had_it)));
     }
-    let token: redial_client::CallToken = serde_json::from_str(&saved).unwrap();
+    let token: CallToken = serde_json::from_str(&saved).unwrap();
     assert_eq!(other.resume(token).await.unwrap(), json!(had_it));
     fleet.check();
 }
@@ -127,8 +132,7 @@ async fn a_call_that_may_have_reached_one_table_is_sent_to_no_other_and_ends_unk
 /// One that surely reached nothing waits for the server that it was numbered for.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_reached_nothing_goes_anywhere() {
-    let fleet = Fleet::new(&["a", "b"]);
-    let client = fleet.client(with_sessions()).await;
+    let (fleet, client) = fleet(&["a", "b"]).await;
     for round in 0..20 {
         // Some of them lie in the buffer of a connection that is cut at this moment.
         let running: Vec<_> = (0..8)
@@ -150,8 +154,7 @@ async fn a_call_that_reached_nothing_goes_anywhere() {
 /// Two servers that know nothing of each other, whose connections are cut all the time.
 #[tokio::test(start_paused = true)]
 async fn with_cut_connections_to_two_tables_no_call_is_unknown_while_both_servers_live() {
-    let fleet = Fleet::new(&["a", "b"]);
-    let client = fleet.client(with_sessions()).await;
+    let (fleet, client) = fleet(&["a", "b"]).await;
     for n in 0..400 {
         let server = &fleet.servers[n % 2];
         if n % 25 < 2 {
@@ -241,13 +244,9 @@ async fn a_black_hole_costs_no_more_than_the_first_attempt_timeout() {
 /// A handler that takes long is not a server that is gone: its pings are answered.
 #[tokio::test(start_paused = true)]
 async fn a_query_whose_server_is_gone_is_answered_by_one_of_another_table() {
-    let fleet = Fleet::new(&["a", "b"]);
-    let client = fleet.client(with_sessions()).await;
+    let (fleet, client) = fleet(&["a", "b"]).await;
     for n in 0..10 {
-        fleet
-            .servers
-            .iter()
-            .for_each(|server| server.lose_replies(1));
+        fleet.lose_replies(1);
         let call = get(&client, "k");
         tokio::time::sleep(ms(10)).await;
         let [first, second] = &*fleet.servers else {
@@ -270,8 +269,7 @@ async fn a_query_whose_server_is_gone_is_answered_by_one_of_another_table() {
 /// New calls for a server that shuts down, while others could take them.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_drains_gets_no_new_calls_and_answers_the_open_ones() {
-    let fleet = Fleet::new(&["a", "b"]);
-    let client = fleet.client(with_sessions()).await;
+    let (fleet, client) = fleet(&["a", "b"]).await;
     calls(&client, "k", 20).await;
     fleet.servers[0].say_goaway();
     tokio::time::sleep(ms(1)).await;
@@ -292,24 +290,8 @@ async fn hedges_go_to_servers_of_one_table_alone() {
         let fleet = Fleet::new(&table);
         let client = fleet.client(with_sessions_and(hedged)).await;
         for n in 0..20 {
-            fleet
-                .servers
-                .iter()
-                .for_each(|server| server.lose_replies(0));
-            fleet
-                .servers
-                .iter()
-                .for_each(|server| server.silence(false));
             calls(&client, &format!("k{n}."), 1).await;
-            fleet
-                .servers
-                .iter()
-                .for_each(|server| server.lose_replies(1));
-            let key = format!("h{n}");
-            let call = inc(&client, &key);
-            tokio::time::sleep(ms(10)).await;
-            let had_it = fleet.effects.lock().unwrap()[&key][0];
-            fleet.servers[1 - had_it].lose_replies(0);
+            let (call, had_it) = lost(&fleet, &client, &format!("h{n}")).await;
             fleet.servers[had_it].silence(true);
             let began = now();
             tokio::time::sleep(ms(100)).await;
@@ -335,25 +317,12 @@ async fn servers_without_sessions_are_tables_of_their_own() {
     let client = fleet.client(with_sessions()).await;
     calls(&client, "k", 40).await;
     assert!(fleet.servers.iter().all(|server| server.calls() > 5));
-    fleet
-        .servers
-        .iter()
-        .for_each(|server| server.lose_replies(1));
-    let call = inc(&client, "lost");
-    tokio::time::sleep(ms(10)).await;
-    let had_it = fleet.effects.lock().unwrap()["lost"][0];
+    let (call, had_it) = lost(&fleet, &client, "lost").await;
     fleet.servers[had_it].kill();
-    fleet
-        .servers
-        .iter()
-        .for_each(|server| server.lose_replies(0));
-    let error = call.await.unwrap().unwrap_err();
-    assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+    let error = unknown(call).await;
     assert_eq!(fleet.executions("lost"), 1);
     // To ask another one would have it say "never", and be wrong.
-    let CallError::Unknown { token, .. } = error else {
-        panic!("it is unknown");
-    };
+    let token = token(error);
     let before = fleet.servers[1 - had_it].calls();
     let error = client.resolve(token).deadline(ms(500)).await.unwrap_err();
     assert!(matches!(error, CallError::Unknown { .. }), "{error}");
@@ -363,24 +332,12 @@ async fn servers_without_sessions_are_tables_of_their_own() {
 /// A server that lost its table: as with one address, what it may have executed is unknown, at once.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_was_restarted_without_its_table_loses_its_session_alone() {
-    let fleet = Fleet::new(&["a", "b"]);
-    let client = fleet.client(with_sessions()).await;
-    fleet
-        .servers
-        .iter()
-        .for_each(|server| server.lose_replies(1));
-    let call = inc(&client, "lost");
-    tokio::time::sleep(ms(10)).await;
-    let had_it = fleet.effects.lock().unwrap()["lost"][0];
-    fleet
-        .servers
-        .iter()
-        .for_each(|server| server.lose_replies(0));
+    let (fleet, client) = fleet(&["a", "b"]).await;
+    let (call, had_it) = lost(&fleet, &client, "lost").await;
     fleet.servers[had_it].forget("a2").await;
     let began = now();
     fleet.servers[had_it].cut();
-    let error = call.await.unwrap().unwrap_err();
-    assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+    let error = unknown(call).await;
     assert!(matches!(error.cause(), Cause::SessionLost), "{error}");
     assert!(now() - began < ms(200));
     let before = fleet.servers[had_it].calls();
@@ -398,8 +355,7 @@ async fn a_server_that_was_restarted_without_its_table_loses_its_session_alone()
 /// others, round and round.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_a_shared_table_has_forgotten_is_given_up_once() {
-    let fleet = Fleet::new(&["t", "t"]);
-    let client = fleet.client(with_sessions()).await;
+    let (fleet, client) = fleet(&["t", "t"]).await;
     calls(&client, "k", 10).await;
     fleet.servers[0].forget("t").await;
     fleet.servers.iter().for_each(|server| server.cut());
@@ -414,8 +370,7 @@ async fn a_session_that_a_shared_table_has_forgotten_is_given_up_once() {
 /// One server of a table gets another one: the others keep theirs, and their calls.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_leaves_a_shared_table_takes_no_call_of_it_along() {
-    let fleet = Fleet::new(&["t", "t", "u"]);
-    let client = fleet.client(with_sessions()).await;
+    let (fleet, client) = fleet(&["t", "t", "u"]).await;
     calls(&client, "k", 30).await;
     // What is at the address of the first is the third's table now.
     let (first, third) = (&fleet.servers[0], &fleet.servers[2]);

@@ -150,6 +150,13 @@ impl Fleet {
         client
     }
 
+    /// The next so many calls of each server have their effect, and no reply.
+    pub(crate) fn lose_replies(&self, count: usize) {
+        for server in &self.servers {
+            server.lose_replies(count);
+        }
+    }
+
     /// How often each call had its effect.
     pub(crate) fn executions(&self, key: &str) -> usize {
         self.effects.lock().unwrap().get(key).map_or(0, Vec::len)
