@@ -119,9 +119,41 @@ impl Mux {
             self.driverless = Some(DISCOVERY);
         }
         let tie = self.tie(self.calls.get(key).expect("the call is pending"));
-        if let Some(link) = self.keep_permit(key, tie) {
+        let permit = self.call(key).permit.take();
+        if let Some(link) = permit.filter(|link| self.is_of_use(*link, tie)) {
+            self.call(key).permit = permit;
             return Some(link);
         }
+        let chosen = self.choose_anew(key, tie, now);
+        if let Some(reserved) = permit {
+            if self.is_no_better(chosen, reserved) {
+                self.call(key).permit = permit;
+                return permit;
+            }
+            self.release_permit(reserved);
+        }
+        chosen
+    }
+
+    /// Whether a call can use the permit that is reserved for it on a link: one that waited for room there may
+    /// belong to another table by now.
+    fn is_of_use(&self, link: usize, tie: Tie) -> bool {
+        let link = &self.links[link];
+        link.is_ready() && tie.home.is_none_or(|home| home == link.home)
+    }
+
+    /// Whether the call had better use the permit that is reserved for it on a link that is not ready. The next
+    /// one in line there would give it up, too, and so on, round and round.
+    fn is_no_better(&self, chosen: Option<usize>, reserved: usize) -> bool {
+        let endpoint = self.endpoint_of(reserved);
+        chosen.is_some_and(|link| {
+            let is_alike = self.endpoint_of(link) == endpoint && !self.is_spare(link);
+            let is_ready = self.links[link].is_ready();
+            link == reserved || is_alike && !is_ready && !self.links[reserved].is_leaving
+        })
+    }
+
+    fn choose_anew(&mut self, key: Key, tie: Tie, now: Instant) -> Option<usize> {
         let random = self.balance.next_u64();
         let call = self.calls.get(key).expect("the call is pending");
         let last = call.attempts.last().map(|last| self.endpoint_of(last.link));
@@ -154,20 +186,6 @@ impl Mux {
             call.queued_at = Home::NONE;
         }
         Some(self.choose_link(endpoint, key, now))
-    }
-
-    /// The link that has a permit reserved for the call, if it can still use it: a call that waited for room
-    /// there may belong to another table by now.
-    fn keep_permit(&mut self, key: Key, tie: Tie) -> Option<usize> {
-        let number = self.call(key).permit?;
-        let link = &self.links[number];
-        let is_elsewhere = tie.home.is_some_and(|home| home != link.home);
-        if link.is_ready() && !is_elsewhere {
-            return Some(number);
-        }
-        self.call(key).permit = None;
-        self.release_permit(number);
-        None
     }
 
     /// The call goes on at another table, at which nothing is known of it.

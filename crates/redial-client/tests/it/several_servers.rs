@@ -388,6 +388,35 @@ async fn a_server_that_leaves_a_shared_table_takes_no_call_of_it_along() {
     fleet.check();
 }
 
+/// Calls that wait for room at a server that has fallen silent pass the only place there to each other, without
+/// pause: a whole processor, and no timer runs.
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_a_silent_server_do_not_wake_each_other_without_pause() {
+    let fleet = Fleet::new(&["a", "b"]);
+    fleet.servers.iter().for_each(|server| server.be_plain());
+    let narrow = with_sessions_and(|config| {
+        config.sessions = false;
+        config.max_in_flight = 1;
+    });
+    let client = fleet.client(narrow).await;
+    fleet.servers[1].kill();
+    tokio::time::sleep(ms(10)).await;
+    fleet.servers[0].silence(true);
+    let call = |n: u32, deadline| {
+        let call = client.request("inc", json!({ "key": format!("k{n}") }));
+        let (mut call, mut polls) = (call.deadline(ms(deadline)).into_future(), 0);
+        tokio::spawn(std::future::poll_fn(move |context| {
+            polls += 1;
+            assert!(polls < 1_000, "it is polled without pause");
+            std::pin::Pin::new(&mut call).poll(context)
+        }))
+    };
+    let running: Vec<_> = (0..12).map(|n| call(n, 300 + 200 * u64::from(n))).collect();
+    for call in running {
+        call.await.unwrap().unwrap_err();
+    }
+}
+
 /// Nothing can be connected to: the error says so, and of each what.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_can_connect_to_none_says_so_and_a_lazy_one_waits() {
