@@ -19,7 +19,7 @@ use crate::cause::Cause;
 impl Link {
     /// Whether replies to calls of the session may come on the connection: its server knows it, or has
     /// not said.
-    fn may_have(&self, session: SessionId) -> bool {
+    pub(super) fn may_have(&self, session: SessionId) -> bool {
         let is_asked = self
             .hello
             .is_some_and(|hello| hello.attach == Some(session));

@@ -46,7 +46,14 @@ impl Mux {
         if was_never_known {
             self.roll_back_attempts(number, session, now);
         }
-        if was_never_known && self.is_left_behind(number, session) {
+        let is_hello = matches!(source, UnknownSource::Hello);
+        if is_hello && self.has_left_table(number, session) {
+            self.links[number].hello = None;
+            self.attach(number, now);
+            return Ok(());
+        }
+        let is_had_elsewhere = is_hello && self.is_had_elsewhere(number, session);
+        if was_never_known && !is_had_elsewhere && self.is_left_behind(number, session) {
             self.leave_session(number, session, now);
             return Ok(());
         }
@@ -55,7 +62,7 @@ impl Mux {
             self.links[number].is_proven = false;
             return Err("its server doesn't know the session that another connection has".into());
         }
-        if matches!(source, UnknownSource::Hello) && self.shares_table(number) {
+        if is_had_elsewhere {
             self.leave_table(number, session, now);
             return Ok(());
         }

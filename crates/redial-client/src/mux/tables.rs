@@ -156,11 +156,22 @@ impl Mux {
         self.wake_homeless();
     }
 
-    /// Whether another endpoint is taken to have the table of this link's.
-    pub(super) fn shares_table(&self, number: usize) -> bool {
+    /// Whether another endpoint is taken to have the table of this link's, or may have the session though it
+    /// is no longer among the addresses of the service: what is open there is still answered.
+    pub(super) fn is_had_elsewhere(&self, number: usize, session: SessionId) -> bool {
         let (own, home) = (self.endpoint_of(number), self.links[number].home);
-        let mut others = self.endpoints();
-        self.is_balanced && others.any(|at| at != own && self.endpoints[at].home == home)
+        let mut others = self.endpoints().filter(|at| *at != own);
+        let mut links = self.links.iter().enumerate();
+        self.is_balanced
+            && (others.any(|at| self.endpoints[at].home == home)
+                || links.any(|(at, link)| self.endpoint_of(at) != own && link.may_have(session)))
+    }
+
+    /// Whether the link's endpoint is no longer taken to have the table of the session, which another of its
+    /// links was asked for: it says nothing of the servers that have that table.
+    pub(super) fn has_left_table(&self, number: usize, session: SessionId) -> bool {
+        let known = self.sessions.get(session);
+        known.is_some_and(|known| known.home != self.links[number].home)
     }
 
     /// The server at the other end of the link has not the table that other endpoints have: it is asked

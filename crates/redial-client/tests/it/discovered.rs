@@ -30,6 +30,36 @@ impl Endpoints for Said {
     }
 }
 
+/// A server is no longer named, and another one that was taken to have its table says that it does not know the
+/// session: what the first still owes is given up with it.
+#[tokio::test(start_paused = true)]
+async fn what_a_server_owes_that_is_no_longer_named_is_waited_for_whatever_another_one_knows() {
+    let fleet = Fleet::new(&["t", "t", "u"]);
+    let (say, said) = watch::channel(vec![]);
+    say.send(vec![0]).unwrap();
+    let client = with_sessions().connect_endpoints_with(Said(said), fleet.connector());
+    let client = client.await.unwrap();
+    tokio::time::sleep(ms(1)).await;
+    fleet.servers[0].lose_replies(1);
+    let open = start(client.request("inc", json!({"key": "open"})));
+    tokio::time::sleep(ms(10)).await;
+    fleet.servers[0].silence(true);
+    say.send(vec![0, 1]).unwrap();
+    tokio::time::sleep(ms(10)).await;
+    say.send(vec![1]).unwrap();
+    tokio::time::sleep(ms(10)).await;
+    fleet.servers[1].become_like(&fleet.servers[2]);
+    fleet.servers[1].cut();
+    tokio::time::sleep(ms(500)).await;
+    assert_eq!(client.stats().sessions_lost, 0);
+    assert!(!open.is_finished(), "it is waited for");
+    // The server is named again, and answers.
+    fleet.servers[0].silence(false);
+    say.send(vec![0, 1]).unwrap();
+    open.await.unwrap().unwrap();
+    fleet.check();
+}
+
 /// A server that was taken away, and is called still; or one that has come, and is not called.
 #[tokio::test(start_paused = true)]
 async fn servers_that_come_are_called_and_those_that_go_answer_what_is_open() {

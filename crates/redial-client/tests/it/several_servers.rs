@@ -388,6 +388,34 @@ async fn a_server_that_leaves_a_shared_table_takes_no_call_of_it_along() {
     fleet.check();
 }
 
+/// A server with several connections leaves a table: what the second of them hears is taken for a loss of the
+/// session, which the servers of that table still have.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_leaves_a_shared_table_says_so_on_each_connection() {
+    let fleet = Fleet::new(&["t", "t", "u"]);
+    let pooled = with_sessions_and(|config| config.connections = 3);
+    let client = fleet.client(pooled).await;
+    calls(&client, "k", 30).await;
+    let (first, third) = (&fleet.servers[0], &fleet.servers[2]);
+    // All its connections say hello again at the same time.
+    first.silence(true);
+    first.become_like(third);
+    first.cut();
+    tokio::time::sleep(ms(500)).await;
+    first.silence(false);
+    tokio::time::sleep(ms(3_000)).await;
+    calls(&client, "l", 60).await;
+    let tables: Vec<_> = client
+        .endpoints()
+        .into_iter()
+        .map(|one| one.table.unwrap())
+        .collect();
+    assert_eq!(tables, ["u", "t", "u"]);
+    let stats = client.stats();
+    assert_eq!(stats.sessions_lost, 0, "{stats:?}");
+    fleet.check();
+}
+
 /// Calls that wait for room at a server that has fallen silent pass the only place there to each other, without
 /// pause: a whole processor, and no timer runs.
 #[tokio::test(start_paused = true)]
