@@ -27,7 +27,7 @@ import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -203,6 +203,7 @@ class Call:
     method: str
     params: str
     save: Callable[[dict], None] | None
+    is_query: bool = False  # it has no effect, so any id will do
     session: Session | None = None  # none yet, or it is a plain call
     id: str = ""
     attempt: int = 0
@@ -230,6 +231,7 @@ class Client:
         self.socket: socket.socket | Tls | None = None
         self.attached = self.plain = False  # what the hello on this connection was answered
         self.session: Session | None = None
+        self.no_room_until = 0.0  # when the server wants to be asked for a session again, having none now
         self.calling, self.inbox = "", []  # replies to the current call that came while another was awaited
         self.asked, self.heard = 0, 0.0
         self.budget, self.budget_at = 100.0, now()
@@ -243,12 +245,21 @@ class Client:
         `save` gets a token, {"id", "method", "params"}, before the first byte is sent, and another one if the
         call moves to another session. Such a call is the caller's to acknowledge: `acknowledge(token["id"])`.
         """
-        deadline, text = now() + timeout, json.dumps(params, allow_nan=False)
+        return self._call(Call(method, json.dumps(params, allow_nan=False), save), timeout)
+
+    def query(self, method: str, params: Any = None, timeout: float = 10.0) -> Any:
+        """As `call`, of a method without effect. It waits for no session where the server has none to give now, as
+        when its disk is full.
+        """
+        return self._call(Call(method, json.dumps(params, allow_nan=False), None, is_query=True), timeout)
+
+    def _call(self, call: Call, timeout: float) -> Any:
+        deadline = now() + timeout
         with self.lock:
             self.budget = min(100.0, self.budget + 0.2)
             while True:
                 try:
-                    return self._run(Call(method, text, save), deadline)
+                    return self._run(replace(call, open=set()), deadline)
                 except SessionLost:
                     continue
 
@@ -300,7 +311,7 @@ class Client:
         while not call.final and call.attempt < self.max_attempts and now() < last:
             if not self._attempt(call, deadline):
                 break
-            if not call.session and call.attempt == 1:
+            if not call.session and not call.is_query and call.attempt == 1:
                 last = min(last, now() + PLAIN_RETRIES)
             sent = now()
             reply = self._listen(call, min(deadline, sent + self.attempt_timeout))
@@ -403,6 +414,8 @@ class Client:
         while not self.attached and not self.plain:
             if not self._connect(deadline):
                 return False
+            if call.is_query and now() < self.no_room_until:
+                break
             session, wait = self.session, min(self.attempt_timeout * (1 + failures), deadline - now())
             reply = self._ask("rpc.hello", {"session": session.id} if session else {}, wait) or {}
             hello, error = reply.get("result"), reply.get("error", {})
@@ -411,6 +424,8 @@ class Client:
                 self.attached = True
                 self.session = session or Session(opened, *map(hello.get, ("table", "max_in_flight", "max_frame")))
                 self._send_acks()  # on the last connection they may have been lost
+            elif call.is_query and not session and datum(error, "retry_after_ms"):  # no room now
+                self.no_room_until = now() + datum(error, "retry_after_ms") / 1000
             elif not reply or error.get("code") in (-32001, -32006):
                 failures += 1
                 self._drop()
@@ -617,7 +632,7 @@ def increment(client: Client, key: str, timeout: float, folder: Path | None) -> 
 def get(client: Client, key: str, timeout: float) -> int:
     while True:
         try:
-            return client.call("get", {"key": key}, timeout)["value"]
+            return client.query("get", {"key": key}, timeout)["value"]
         except Unknown:
             continue  # a query: it does no harm to ask again
 

@@ -2,9 +2,13 @@
 //! crash of either end it knows what can be known.
 
 use std::{
+    ffi::OsStr,
     fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{self, Output, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -14,7 +18,7 @@ use redial_examples::{
 };
 use redial_protocol::Method;
 use redial_server::{Event, EventKind, Fault, FaultRule, Observer, Server};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     process::{Child, Command},
     sync::mpsc,
@@ -280,6 +284,102 @@ async fn a_client_that_has_ended_has_no_session() {
     assert_eq!((stats.sessions, stats.session_records), (0, 0));
 }
 
+/// A server that has no session to give until it has answered some queries. Gives the methods and ids of all
+/// requests in order, once the client has hung up.
+fn without_room_at_first(queries: usize) -> (String, thread::JoinHandle<Vec<(String, String)>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let no_room = json!({"code": -32006, "message": "Store unavailable",
+                         "data": {"executed": "no", "retry_after_ms": 20}});
+    let session = json!({"session": "123456789abcdef", "table": "t", "max_in_flight": 512,
+                         "max_frame": 1 << 20, "lease_ms": 60_000});
+    let serving = thread::spawn(move || {
+        let (mut seen, mut answered) = (Vec::new(), 0);
+        // The client may come back on another connection.
+        while answered <= queries {
+            let (mut stream, _) = listener.accept().unwrap();
+            while let Some(request) = read_frame(&mut stream) {
+                let method = request["method"].as_str().unwrap().to_owned();
+                let id = request["id"].as_str().unwrap_or_default().to_owned();
+                answered += usize::from(method == "get");
+                let reply = match &*method {
+                    "rpc.hello" if answered < queries => json!({"id": id, "error": no_room}),
+                    "rpc.hello" => json!({"id": id, "result": session}),
+                    _ => json!({"id": id, "result": {"key": "k", "value": 7}}),
+                };
+                if request.get("id").is_some() {
+                    write_frame(&mut stream, &reply);
+                }
+                seen.push((method, id));
+            }
+        }
+        seen
+    });
+    (address, serving)
+}
+
+fn read_frame(stream: &mut TcpStream) -> Option<Value> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).ok()?;
+    let mut body = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut body).ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+fn write_frame(stream: &mut TcpStream, message: &Value) {
+    let body = message.to_string().into_bytes();
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&length[..], &body].concat()).unwrap();
+}
+
+/// Kind: what one client does, and the other that is to be copied does not. A server whose disk is full has no
+/// session to give, and queries need none.
+#[test]
+fn queries_go_without_a_session_while_the_server_has_none_to_give() {
+    let script = "
+import sys, session_client as c
+client = c.Client(sys.argv[1], attempt_timeout=5.0)
+for _ in range(3):
+    assert client.query('get', {'key': 'k'})['value'] == 7
+assert client.call('inc', {'key': 'k'})['value'] == 7
+assert client.query('get', {'key': 'k'})['value'] == 7
+client.close()
+";
+    let (address, serving) = without_room_at_first(3);
+    let Some(output) = python(script, &address) else {
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+    let seen = serving.join().unwrap();
+    let calls = seen
+        .iter()
+        .filter(|(method, _)| !method.starts_with("rpc."));
+    let calls: Vec<_> = calls.map(|(method, id)| (&**method, &id[14..15])).collect();
+    let (plain, numbered) = ("4", "8");
+    let expected = [
+        ("get", plain),
+        ("get", plain),
+        ("get", plain),
+        ("inc", numbered),
+        ("get", numbered),
+    ];
+    assert_eq!(calls, expected, "{seen:?}");
+}
+
+/// Runs a script that may import the client. `None` where there is no Python.
+fn python(script: &str, argument: impl AsRef<OsStr>) -> Option<Output> {
+    let mut python = process::Command::new("python3");
+    python
+        .args(["-B", "-c", script])
+        .arg(argument)
+        .env("PYTHONPATH", env!("CARGO_MANIFEST_DIR"));
+    let output = python.output();
+    if output.is_err() {
+        println!("skipped: there is no python3");
+    }
+    output.ok()
+}
+
 /// A server that knows ids again, and no `rpc.hello`.
 #[tokio::test]
 async fn a_server_without_sessions_gets_plain_ids() {
@@ -314,13 +414,7 @@ for one in vectors['replies']:
 ";
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let vectors = here.join("../crates/redial-protocol/tests/vectors.json");
-    let mut python = process::Command::new("python3");
-    python
-        .args(["-B", "-c", script])
-        .arg(vectors)
-        .env("PYTHONPATH", here);
-    match python.output() {
-        Err(_) => println!("skipped: there is no python3"),
-        Ok(output) => assert!(output.status.success(), "{output:?}"),
+    if let Some(output) = python(script, vectors) {
+        assert!(output.status.success(), "{output:?}");
     }
 }
