@@ -1,10 +1,12 @@
 //! The example programs, run as a user runs them, and real clients against real servers.
 
+mod balancer;
 mod both_ends_of_tower;
 mod command_lines;
 mod counter_clients;
 mod counter_server;
 mod crash_safe;
+mod databases;
 #[cfg(unix)]
 mod descriptors;
 mod doors;

@@ -3,7 +3,6 @@
 #![cfg(unix)]
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -13,51 +12,20 @@ use std::{
 
 use redial_client::{CallLimits, Client, Config};
 use redial_examples::methods::{Inc, IncParams};
-use redial_store_postgres::tokio_postgres::{self, NoTls};
-use redial_store_tests::postgres::cluster;
 use rustix::process::Signal;
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-};
 
-use crate::{counter_server::CounterServer, frozen_programs::signal};
+use crate::{
+    balancer::{Backends, balancer},
+    counter_server::CounterServer,
+    databases::{effects, new_database},
+    frozen_programs::signal,
+};
 
 const SERVERS: usize = 3;
 const CLIENTS: usize = 4;
 /// How many calls have ended before something else happens to a server.
 const ROUND: usize = 60;
 const LEASE: Duration = Duration::from_millis(1_000);
-
-/// Connections go to one server after the other, whichever takes them.
-async fn balancer(backends: Arc<Mutex<Vec<String>>>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        for turn in 0.. {
-            let Ok((mut client, _)) = listener.accept().await else {
-                return;
-            };
-            let mut order = backends.lock().unwrap().clone();
-            order.rotate_left(turn % SERVERS);
-            tokio::spawn(async move {
-                for backend in order {
-                    if let Ok(mut backend) = TcpStream::connect(backend).await {
-                        drop(copy_bidirectional(&mut client, &mut backend).await);
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
-async fn sql(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
 
 fn config() -> Config {
     Config {
@@ -73,14 +41,9 @@ fn config() -> Config {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_and_one_that_stands_still_cost_no_call_of_a_session() {
-    let Some(cluster) = cluster() else {
+    let Some(url) = new_database().await else {
         return;
     };
-    let name = cluster.new_name();
-    let create = format!("CREATE DATABASE {name}");
-    let admin = sql(&cluster.url("postgres")).await;
-    admin.batch_execute(&create).await.unwrap();
-    let url = cluster.url(&name);
     let lease = LEASE.as_millis().to_string();
     let flags = [
         "--keep-effects",
@@ -96,7 +59,7 @@ async fn a_server_that_is_killed_and_one_that_stands_still_cost_no_call_of_a_ses
         .iter()
         .map(|server| server.address.clone())
         .collect();
-    let backends = Arc::new(Mutex::new(addresses));
+    let backends = Backends::new(Mutex::new(addresses));
     let address = balancer(Arc::clone(&backends)).await;
     let (ended, goal) = (Arc::new(AtomicUsize::new(0)), 6 * ROUND);
     let clients: Vec<_> = (0..CLIENTS)
@@ -135,9 +98,5 @@ async fn a_server_that_is_killed_and_one_that_stands_still_cost_no_call_of_a_ses
     for client in clients {
         client.await.unwrap();
     }
-    let count = "SELECT count(*), count(DISTINCT id), max(value), \
-                 (SELECT value FROM counters WHERE key = 'k') FROM effects";
-    let counted = sql(&url).await.query_typed_one(count, &[]).await.unwrap();
-    let counted: [i64; 4] = std::array::from_fn(|at| counted.get(at));
-    assert_eq!(counted, [ended.load(Relaxed) as i64; 4]);
+    assert_eq!(effects(&url).await, [ended.load(Relaxed) as i64; 3]);
 }

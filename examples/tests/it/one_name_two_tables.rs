@@ -6,33 +6,31 @@ use std::time::Duration;
 
 use redial_client::{CallError, CallLimits, Client, Config};
 use redial_examples::methods::{Inc, IncParams};
-use redial_store_tests::postgres::{Cluster, cluster};
 
-use crate::{counter_server::CounterServer, shared_table::sql};
+use crate::{
+    counter_server::CounterServer,
+    databases::{new_database, sql},
+};
 
 const CALLS: usize = 200;
 
 /// A server on a database of its own, whose table is called as all of them are called.
-async fn server(cluster: &Cluster) -> (CounterServer, String) {
-    let name = cluster.new_name();
-    let admin = sql(&cluster.url("postgres")).await;
-    let create = format!("CREATE DATABASE {name}");
-    admin.batch_execute(&create).await.unwrap();
-    let url = cluster.url(&name);
+async fn server() -> Option<(CounterServer, String)> {
+    let url = new_database().await?;
     drop(CounterServer::start(["--store", &url]));
     let rename = "UPDATE redial.meta SET table_name = 'the same'";
     sql(&url).await.batch_execute(rename).await.unwrap();
     let flags = ["--cut", "0.05", "--drop-reply", "0.05", "--seed", "1"];
     let flags = [&flags[..], &["--keep-effects", "--store", &url]].concat();
-    (CounterServer::start(flags), url)
+    Some((CounterServer::start(flags), url))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_announce_one_table_and_have_two_execute_no_call_twice() {
-    let Some(cluster) = cluster() else {
+    let (Some(first), Some(second)) = (server().await, server().await) else {
         return;
     };
-    let servers = [server(cluster).await, server(cluster).await];
+    let servers = [first, second];
     let addresses = servers.iter().map(|(server, _)| server.address.as_str());
     let addresses: Vec<_> = addresses.collect();
     let config = Config {

@@ -17,12 +17,15 @@ use redial_client::{
 };
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt, copy_bidirectional},
+    io::AsyncReadExt,
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
 };
 
-use crate::counter_server::CounterServer;
+use crate::{
+    balancer::{Backends, balancer},
+    counter_server::CounterServer,
+};
 
 /// How many calls are in flight at once.
 const CONCURRENCY: usize = 8;
@@ -124,28 +127,6 @@ fn addresses<'a>(servers: impl IntoIterator<Item = &'a CounterServer>) -> Addres
     addresses.collect()
 }
 
-/// One address that leads to each server in turn.
-async fn balancer(servers: &[&CounterServer]) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let backends: Vec<_> = servers
-        .iter()
-        .map(|server| server.address.clone())
-        .collect();
-    tokio::spawn(async move {
-        for backend in backends.iter().cycle() {
-            let Ok((mut ours, _)) = listener.accept().await else {
-                return;
-            };
-            let Ok(mut theirs) = TcpStream::connect(backend).await else {
-                continue;
-            };
-            tokio::spawn(async move { copy_bidirectional(&mut ours, &mut theirs).await });
-        }
-    });
-    address
-}
-
 /// A server that takes connections and whatever is sent on them, and says nothing.
 async fn swallower() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -181,7 +162,8 @@ async fn full_listener() -> (TcpListener, Vec<TcpStream>) {
 async fn two_tables_behind_a_balancer_with_cut_connections_execute_nothing_twice() {
     let servers = [start("--cut 0.02 --seed 5"), start("--cut 0.02 --seed 6")];
     let servers: Vec<_> = servers.iter().collect();
-    let address = balancer(&servers).await;
+    let backends = servers.iter().map(|server| server.address.clone());
+    let address = balancer(Backends::new(Mutex::new(backends.collect()))).await;
     let client = builder().connect(address).await.unwrap();
     let heard = calls(&client, "k", 300).await;
     check(&servers, "k", &heard).await;
@@ -295,16 +277,11 @@ async fn a_changed_answer_of_the_resolver_is_followed() {
 #[cfg(unix)]
 #[tokio::test]
 async fn of_two_servers_on_one_database_one_is_killed_and_no_call_is_unknown() {
-    use crate::shared_table::sql;
+    use crate::databases::{effects, new_database};
 
-    let Some(cluster) = redial_store_tests::postgres::cluster() else {
+    let Some(url) = new_database().await else {
         return;
     };
-    let name = cluster.new_name();
-    let create = format!("CREATE DATABASE {name}");
-    let admin = sql(&cluster.url("postgres")).await;
-    admin.batch_execute(&create).await.unwrap();
-    let url = cluster.url(&name);
     let start = || CounterServer::start(["--keep-effects", "--store", &url]);
     let mut servers = [start(), start()];
     let client = builder().connect(addresses(&servers)).await.unwrap();
@@ -330,11 +307,7 @@ async fn of_two_servers_on_one_database_one_is_killed_and_no_call_is_unknown() {
     servers[0].child.kill().unwrap();
     let heard = running.await.unwrap();
     assert_eq!(count(&heard, Heard::Done), heard.len(), "{heard:?}");
-    let count = "SELECT count(*), count(DISTINCT id), (SELECT sum(value)::bigint FROM counters) \
-                 FROM effects";
-    let counted = sql(&url).await.query_typed_one(count, &[]).await.unwrap();
-    let counted: [i64; 3] = std::array::from_fn(|at| counted.get(at));
-    assert_eq!(counted, [440; 3]);
+    assert_eq!(effects(&url).await, [440; 3]);
     assert_eq!(client.stats().sessions_lost, 0);
 }
 

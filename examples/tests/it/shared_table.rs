@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use redial_store_postgres::tokio_postgres::{self, NoTls};
-use redial_store_tests::postgres::cluster;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,7 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::counter_server::CounterServer;
+use crate::{
+    counter_server::CounterServer,
+    databases::{effects, new_database},
+};
 
 const CLIENTS: usize = 4;
 const CALLS: usize = 60;
@@ -63,23 +64,13 @@ impl Peer {
     }
 }
 
-pub(crate) async fn sql(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
 /// Kind of fault: the database's own words, which may hold what no caller is to see, in a reply.
 #[tokio::test]
 async fn what_the_database_says_of_a_failure_stays_on_the_server() {
-    let Some(cluster) = cluster() else {
+    let Some(url) = new_database().await else {
         return;
     };
-    let name = cluster.new_name();
-    let admin = sql(&cluster.url("postgres")).await;
-    let create = format!("CREATE DATABASE {name}");
-    admin.batch_execute(&create).await.unwrap();
-    let server = CounterServer::start(["--store", &cluster.url(&name)]);
+    let server = CounterServer::start(["--store", &url]);
     let mut peer = Peer {
         addresses: [server.address.clone(), server.address.clone()],
         at: 0,
@@ -97,14 +88,9 @@ async fn what_the_database_says_of_a_failure_stays_on_the_server() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_takes_no_call_with_it_and_doubles_none() {
-    let Some(cluster) = cluster() else {
+    let Some(url) = new_database().await else {
         return;
     };
-    let name = cluster.new_name();
-    let admin = sql(&cluster.url("postgres")).await;
-    let create = format!("CREATE DATABASE {name}");
-    admin.batch_execute(&create).await.unwrap();
-    let url = cluster.url(&name);
     let start = || CounterServer::start(["--keep-effects", "--store", &url]);
     let (mut first, second) = (start(), start());
     let ended = Arc::new(AtomicUsize::new(0));
@@ -136,9 +122,5 @@ async fn a_server_that_is_killed_takes_no_call_with_it_and_doubles_none() {
     for client in clients {
         client.await.unwrap();
     }
-    let count = "SELECT count(*), count(DISTINCT id), max(value), \
-                 (SELECT value FROM counters WHERE key = 'k') FROM effects";
-    let counted = sql(&url).await.query_typed_one(count, &[]).await.unwrap();
-    let counted: [i64; 4] = std::array::from_fn(|at| counted.get(at));
-    assert_eq!(counted, [(CLIENTS * CALLS) as i64; 4]);
+    assert_eq!(effects(&url).await, [(CLIENTS * CALLS) as i64; 3]);
 }
