@@ -76,10 +76,24 @@ impl ClientBuilder {
         endpoints: impl Endpoints,
         connector: impl Fn(&Endpoint) -> C + Send + Sync + 'static,
     ) -> Result<Client, BuildError> {
+        let client = self.connect_endpoints_lazy_with(endpoints, connector)?;
+        connected(client).await
+    }
+
+    /// The same without waiting for a connection: they are made when the first call needs one.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if the configuration makes no sense.
+    pub fn connect_endpoints_lazy_with<C: Connector>(
+        self,
+        endpoints: impl Endpoints,
+        connector: impl Fn(&Endpoint) -> C + Send + Sync + 'static,
+    ) -> Result<Client, BuildError> {
         let builder = self.clone();
         let transport =
             Box::new(move |endpoint: &Endpoint| encrypted(&builder, connector(endpoint)));
-        connected(self.discover(endpoints, transport)?).await
+        self.discover(endpoints, transport)
     }
 
     fn discover(
