@@ -69,11 +69,23 @@ pub enum Bug {
     ClaimChecked,
     /// A shared store takes a commit without an answer for one that has failed.
     UnansweredMeansFailed,
+    /// The client takes the servers at all addresses for ones of the same table, whatever they answer to hello.
+    TableIgnored,
+    /// The client sends a retry to a server of another table.
+    RetryElsewhere,
+    /// The client sends a hedge to a server of another table.
+    HedgeElsewhere,
+    /// The client sends a call whose connection was lost to a server of another table.
+    LostElsewhere,
+    /// The client takes what a server that drains has not answered yet for not read.
+    GoawayMeansUnread,
+    /// The client hears of the first addresses only.
+    ListIgnored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 38] = [
         Self::NoDedup,
         Self::RecordAfterReply,
         Self::NoJoin,
@@ -106,6 +118,12 @@ impl Bug {
         Self::RecordsBeforeSession,
         Self::ClaimChecked,
         Self::UnansweredMeansFailed,
+        Self::TableIgnored,
+        Self::RetryElsewhere,
+        Self::HedgeElsewhere,
+        Self::LostElsewhere,
+        Self::GoawayMeansUnread,
+        Self::ListIgnored,
     ];
 
     /// Its name, as in `no-dedup`.
@@ -144,6 +162,12 @@ impl Bug {
             Self::RecordsBeforeSession => "records-before-session",
             Self::ClaimChecked => "claim-checked",
             Self::UnansweredMeansFailed => "unanswered-means-failed",
+            Self::TableIgnored => "table-ignored",
+            Self::RetryElsewhere => "retry-elsewhere",
+            Self::HedgeElsewhere => "hedge-elsewhere",
+            Self::LostElsewhere => "lost-elsewhere",
+            Self::GoawayMeansUnread => "goaway-means-unread",
+            Self::ListIgnored => "list-ignored",
         }
     }
 
@@ -156,6 +180,19 @@ impl Bug {
                 | Self::Overdue
                 | Self::MessageMeansReply
                 | Self::SilenceMeansPlain
+        ) || self.is_in_routing()
+    }
+
+    /// Whether the bug is in how a client deals with several addresses.
+    pub(crate) fn is_in_routing(self) -> bool {
+        matches!(
+            self,
+            Self::TableIgnored
+                | Self::RetryElsewhere
+                | Self::HedgeElsewhere
+                | Self::LostElsewhere
+                | Self::GoawayMeansUnread
+                | Self::ListIgnored
         )
     }
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use redial_client::{CallToken, Client, Config, Connector};
+use redial_client::{CallToken, Client, ClientBuilder, Config, Connector, Endpoint};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -20,10 +20,13 @@ use self::wait::WaitGuard;
 use crate::{
     bug::Bug,
     clock,
+    cluster::Knock,
+    discovery::{self, Discovery},
     early_ack::EarlyAck,
     host::Subject,
     journal::{End, Method, Way},
     meddler::{Meddler, Misreading},
+    misrouter::{Misrouter, Routes},
     net::Whose,
     rng::{Rng, Stream},
     scenario::ClientPlan,
@@ -78,9 +81,11 @@ fn next_method(rng: &mut Rng) -> Method {
 }
 
 /// Makes connections through the simulated network.
-struct Dialer {
+pub(crate) struct Dialer {
     world: Arc<World>,
     number: u32,
+    /// Where to, if there are several addresses.
+    pub(crate) address: Option<u32>,
     rng: Mutex<Rng>,
 }
 
@@ -118,12 +123,16 @@ fn connect(world: &Arc<World>, number: u32, life: u32, plan: &ClientPlan) -> Cli
         seed: Some(rng.seed()),
         ..plan.config.clone()
     };
+    let builder = Client::builder().config(config);
+    if world.scenario.endpoints.is_some() {
+        return connect_endpoints(world, builder, number, &mut rng);
+    }
     let dialer = Dialer {
         world: world.clone(),
         number,
+        address: None,
         rng: Mutex::new(rng),
     };
-    let builder = Client::builder().config(config);
     let client = match world.subject {
         Subject::Buggy(Bug::EarlyAck) => builder.connect_lazy_with(EarlyAck(dialer)),
         Subject::Buggy(Bug::MessageMeansReply) => {
@@ -133,6 +142,43 @@ fn connect(world: &Arc<World>, number: u32, life: u32, plan: &ClientPlan) -> Cli
             builder.connect_lazy_with(Meddler(dialer, Misreading::Silence))
         }
         _ => builder.connect_lazy_with(dialer),
+    };
+    client.expect("the scenario makes sense")
+}
+
+/// A client with a list of addresses.
+fn connect_endpoints(
+    world: &Arc<World>,
+    builder: ClientBuilder,
+    number: u32,
+    rng: &mut Rng,
+) -> Client {
+    let dialer = {
+        let (world, seed) = (world.clone(), rng.seed());
+        move |endpoint: &Endpoint| {
+            let address = discovery::number(endpoint);
+            let rng = Rng::new(seed, Stream::Worker(number, 0, address));
+            Dialer {
+                world: world.clone(),
+                number,
+                address: Some(address),
+                rng: Mutex::new(rng),
+            }
+        }
+    };
+    let discovery = Discovery::new(world.clone());
+    let client = match world.subject {
+        Subject::Buggy(Bug::GoawayMeansUnread) => builder
+            .connect_endpoints_lazy_with(discovery, move |endpoint| {
+                Meddler(dialer(endpoint), Misreading::Goaway)
+            }),
+        Subject::Buggy(bug) if Misrouter::has(bug) => {
+            let routes = Routes::new(bug, world.scenario.endpoints.as_ref());
+            builder.connect_endpoints_lazy_with(discovery, move |endpoint| {
+                Misrouter::new(dialer(endpoint), routes.clone())
+            })
+        }
+        _ => builder.connect_endpoints_lazy_with(discovery, dialer),
     };
     client.expect("the scenario makes sense")
 }
@@ -289,6 +335,19 @@ impl Disk {
     }
 }
 
+impl Dialer {
+    /// What connects to another address.
+    pub(crate) fn to(&self, address: u32) -> Self {
+        let seed = (self.rng.lock().unwrap_or_else(PoisonError::into_inner)).seed();
+        Self {
+            world: self.world.clone(),
+            number: self.number,
+            address: Some(address),
+            rng: Mutex::new(Rng::new(seed, Stream::Worker(self.number, 0, address))),
+        }
+    }
+}
+
 impl Connector for Dialer {
     type Io = crate::net::Wire;
 
@@ -299,8 +358,14 @@ impl Connector for Dialer {
             world.net.dial(number, &mut rng)?
         };
         sleep(delay).await;
+        match world.cluster.knock(self.address) {
+            Knock::Answered => {}
+            Knock::Refused => return Err(io::ErrorKind::ConnectionRefused.into()),
+            // The client gives up after its `connect_timeout`.
+            Knock::Silence => std::future::pending().await,
+        }
         let frost = &world.frosts[number as usize];
-        let (near, far) = world.net.connection(Some(number), frost);
+        let (near, far) = world.net.connection(Some(number), self.address, frost);
         if world.cluster.accept(far) {
             Ok(near)
         } else {

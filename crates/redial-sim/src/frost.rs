@@ -40,6 +40,11 @@ impl Frost {
         waiting.into_iter().for_each(Waker::wake);
     }
 
+    /// Whether the process stands still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.lock().is_frozen
+    }
+
     /// The sum of all freezes that have ended.
     pub(crate) fn total(&self) -> Duration {
         self.lock().total

@@ -40,6 +40,9 @@ pub enum Subject {
     Stored,
     /// Several real servers, on a table in a database that they share.
     Shared,
+    /// Several real servers, and clients with a list of addresses. In a third of the worlds the servers share a
+    /// table, in the others each has one of its own, in memory.
+    Endpoints,
     /// The model server of this crate, without a bug.
     Model,
     /// A bug: in the model server, or in clients of the real one.
@@ -47,28 +50,33 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Whether the server has a store.
-    #[must_use]
-    pub fn is_stored(self) -> bool {
+    /// Whether the server has a store in this world.
+    pub(crate) fn is_stored(self, seed: u64) -> bool {
         matches!(self, Self::Stored)
             || matches!(self, Self::Buggy(bug) if bug.is_in_store())
-            || self.is_shared()
+            || self.is_shared(seed)
     }
 
-    /// Whether several servers share that store.
-    #[must_use]
-    pub fn is_shared(self) -> bool {
-        matches!(self, Self::Shared) || matches!(self, Self::Buggy(bug) if bug.is_in_shared_store())
+    /// Whether several servers share that store in this world.
+    pub(crate) fn is_shared(self, seed: u64) -> bool {
+        matches!(self, Self::Shared)
+            || matches!(self, Self::Buggy(bug) if bug.is_in_shared_store())
+            || self.has_endpoints() && seed.is_multiple_of(3)
+    }
+
+    /// Whether clients have a list of addresses.
+    pub(crate) fn has_endpoints(self) -> bool {
+        matches!(self, Self::Endpoints) || matches!(self, Self::Buggy(bug) if bug.is_in_routing())
     }
 
     /// Whether the effects of its calls lie in that store in this world, or beside it.
     pub(crate) fn is_transactional(self, seed: u64) -> bool {
-        self.is_stored() && seed.is_multiple_of(2)
+        self.is_stored(seed) && seed.is_multiple_of(2)
     }
 
     /// Whether its calls may be run again where the server that ran them is gone.
     pub(crate) fn is_resumable(self, seed: u64) -> bool {
-        self.is_shared() && seed % 4 == 1
+        self.is_shared(seed) && seed % 4 == 1
     }
 }
 
@@ -84,6 +92,8 @@ pub(crate) struct Surroundings {
     pub(crate) journal: Journal,
     pub(crate) net: Net,
     pub(crate) ledger: Ledger,
+    /// Whether there is one.
+    pub(crate) is_alone: bool,
     /// How many lives all of them have had.
     pub(crate) lives: Arc<AtomicU32>,
     /// What they share, and how long a server's lease on it lasts.
@@ -151,7 +161,7 @@ impl Host {
         service.is_repeatable = world.subject.is_resumable(world.seed);
         let seed = world.seed.wrapping_mul(1000) + u64::from(life);
         let bug = match world.subject {
-            subject if subject.is_stored() => None,
+            subject if subject.is_stored(world.seed) => None,
             Subject::Buggy(bug) => Some(bug).filter(|bug| !bug.is_in_client()),
             _ => None,
         };
@@ -160,19 +170,27 @@ impl Host {
                 Running::Model(Model::new(&self.0.plan, service, bug, seed, &self.0.frost))
             }
             _ => {
-                state.store = world.subject.is_stored().then(|| self.store(life));
+                state.store = world
+                    .subject
+                    .is_stored(world.seed)
+                    .then(|| self.store(life));
                 Running::Real(self.real(service, life, seed, state.store.clone()))
             }
         });
         let name = self.name();
         world.journal.remark(format!("{name} starts, life {life}"));
+        if !world.is_alone {
+            let server = self.0.number;
+            world.journal.note(Event::Started { server, life });
+        }
     }
 
     /// As it stands in the journal.
     fn name(&self) -> String {
-        match &self.0.world.database {
-            Some(_) => format!("server {}", self.0.number),
-            None => "server".to_owned(),
+        if self.0.world.is_alone {
+            "server".to_owned()
+        } else {
+            format!("server {}", self.0.number)
         }
     }
 
@@ -255,6 +273,12 @@ impl Host {
         self.lock().running.is_some()
     }
 
+    /// The life that serves now.
+    pub(crate) fn life(&self) -> Option<u32> {
+        let state = self.lock();
+        state.running.as_ref().map(|_| state.life)
+    }
+
     /// Accepts a connection. False if no server is running.
     pub(crate) fn accept(&self, wire: Wire) -> bool {
         let mut state = self.lock();
@@ -262,6 +286,14 @@ impl Host {
             return false;
         };
         wire.is_served_by(self.0.number);
+        let world = &self.0.world;
+        if !world.is_alone {
+            world.journal.note(Event::Accepted {
+                wire: wire.number(),
+                address: wire.address(),
+                life: state.life,
+            });
+        }
         let frost = self.0.frost.clone();
         let task = match running {
             Running::Real(server) => {
@@ -284,6 +316,7 @@ impl Host {
         let world = &self.0.world;
         let (name, life) = (self.name(), state.life);
         world.journal.remark(format!("{name} dies, life {life}"));
+        self.note_ending(life);
         world.ledger.close(life);
         match state.store.take() {
             Some(OpenStore::OnDisk(store)) => {
@@ -303,12 +336,24 @@ impl Host {
         }
     }
 
-    /// Shuts the server down gracefully.
-    pub(crate) async fn shut_down(&self) {
-        let (running, life) = {
-            let mut state = self.lock();
-            (state.running.take(), state.life)
-        };
+    /// Shuts the server down gracefully. It takes no connections from now on.
+    pub(crate) fn shut_down(&self) -> impl Future<Output = ()> {
+        let mut state = self.lock();
+        let (running, life) = (state.running.take(), state.life);
+        drop(state);
+        if running.is_some() {
+            self.note_ending(life);
+        }
+        self.clone().shut_down_life(running, life)
+    }
+
+    fn note_ending(&self, life: u32) {
+        if !self.0.world.is_alone {
+            self.0.world.journal.note(Event::Ending { life });
+        }
+    }
+
+    async fn shut_down_life(self, running: Option<Running>, life: u32) {
         let (world, name) = (&self.0.world, self.name());
         match running {
             Some(Running::Real(server)) => {

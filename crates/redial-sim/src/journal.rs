@@ -41,10 +41,41 @@ pub enum Event {
     },
     /// The last byte of a request was written to a connection.
     Sent(Arc<Frame>),
+    /// The last byte of a client's request was written to a connection that had swallowed some of it.
+    Swallowed(Arc<Frame>),
     /// The last byte of a reply was written to a connection.
     Answered(Arc<Frame>),
     /// The last byte of a notification of the server's was written to a connection.
     Notified(Arc<Frame>),
+    /// One of several servers starts.
+    Started {
+        /// The number of the server.
+        server: u32,
+        /// Its life, counted over all servers.
+        life: u32,
+    },
+    /// One of several servers dies, or begins to shut down.
+    Ending {
+        /// Its life.
+        life: u32,
+    },
+    /// One of several servers takes a connection.
+    Accepted {
+        /// The number of the connection.
+        wire: u32,
+        /// The address that it was made to, if there are several.
+        address: Option<u32>,
+        /// The life of the server.
+        life: u32,
+    },
+    /// Where clients may get from now on.
+    Reachable {
+        /// The addresses that they are told of.
+        listed: Vec<u32>,
+        /// Those that lead to a server that lives, each with its table: the number of that life, or 0 where all
+        /// servers share one.
+        tables: Vec<(u32, u32)>,
+    },
     /// A connection has closed, at one end at least: from here on no reply is due on it.
     Closed {
         /// The number of the connection.
@@ -134,6 +165,8 @@ pub struct Invocation {
     pub sessions: bool,
     /// For how long a call with a plain id may be sent again.
     pub resend_window: Duration,
+    /// Whether its token is saved before it is sent, so that it has one id for good.
+    pub is_saved: bool,
 }
 
 /// How an outcome is asked for.
@@ -310,8 +343,28 @@ impl fmt::Display for Entry {
             Event::Invoked(what) => what.fmt(f),
             Event::Ended { op, tag, end } => write!(f, "caller   call {tag}: {end} (wait {op})"),
             Event::Sent(frame) => write!(f, "wire {:<4}-> {}", frame.wire, frame.text),
+            Event::Swallowed(frame) => {
+                write!(f, "wire {:<4}-> (swallowed) {}", frame.wire, frame.text)
+            }
             Event::Answered(frame) | Event::Notified(frame) => {
                 write!(f, "wire {:<4}<- {}", frame.wire, frame.text)
+            }
+            Event::Started { server, life } => write!(f, "server   {server} has life {life}"),
+            Event::Ending { life } => write!(f, "server   of life {life} ends"),
+            Event::Accepted {
+                wire,
+                address: Some(address),
+                life,
+            } => write!(
+                f,
+                "wire {wire:<4}   to address {address} is with life {life}"
+            ),
+            Event::Accepted { wire, life, .. } => write!(f, "wire {wire:<4}   is with life {life}"),
+            Event::Reachable { listed, tables } => {
+                write!(
+                    f,
+                    "world    listed {listed:?}, reachable (address, table): {tables:?}"
+                )
             }
             Event::Closed { wire } => write!(f, "wire {wire:<4}   is closed"),
             Event::Server {

@@ -31,6 +31,8 @@ pub(crate) enum Misreading {
     Messages,
     /// Silence after a hello is taken for the answer of a server that has no sessions.
     Silence,
+    /// A server that shuts down is taken to have said its last word.
+    Goaway,
 }
 
 /// A connector whose connections misread.
@@ -47,6 +49,7 @@ impl<C: Connector> Connector for Meddler<C> {
             heard: FrameDecoder::new(MAX_FRAME_BYTES),
             inbox: Vec::new(),
             hello: None,
+            session: Value::Null,
         })
     }
 }
@@ -61,6 +64,8 @@ pub(crate) struct MeddlerIo<Io> {
     inbox: Vec<u8>,
     /// The id of a hello without an answer, and when that is given up.
     hello: Option<(Value, Pin<Box<Sleep>>)>,
+    /// The session of the connection.
+    session: Value,
 }
 
 impl<Io> MeddlerIo<Io> {
@@ -70,6 +75,15 @@ impl<Io> MeddlerIo<Io> {
             let waits_for = self.hello.as_ref().map(|(id, _)| id);
             if waits_for == Some(&message["id"]) {
                 self.hello = None;
+            }
+            if message["result"]["session"].is_string() {
+                self.session = message["result"]["session"].clone();
+            }
+            if self.misreading == Misreading::Goaway && message["method"] == rpc::GOAWAY {
+                let known = json!([{"session": self.session, "calls": []}]);
+                message["params"] = json!({"last": true, "known": known});
+                self.inbox.extend(framed(message.to_string().as_bytes()));
+                continue;
             }
             let is_misread = self.misreading == Misreading::Messages
                 && !message["id"].is_null()

@@ -3,7 +3,7 @@
 //! forge the params of a copy, or cancel a call of another.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Knock},
     frost::Frost,
     journal::{Frame, Journal, numbered},
     net::{Capture, Net, tap},
@@ -74,15 +74,15 @@ impl Middlebox {
                 )
             };
             if let Some(hold) = holds {
-                self.release_after(hold, copy.body.clone());
+                self.release_after(hold, copy.body.clone(), copy.address);
             }
             if let Some(hold) = forges {
-                self.release_after(hold, self.forge(&copy));
+                self.release_after(hold, self.forge(&copy), copy.address);
             }
             if let Some(hold) = cancels
                 && let Some(question) = self.cancel(&copy)
             {
-                self.release_after(hold, question.body.clone());
+                self.release_after(hold, question.body.clone(), question.address);
                 self.captures().push(question);
             }
             self.captures().push(copy);
@@ -106,7 +106,7 @@ impl Middlebox {
         };
         for copy in captures.iter().filter(is_about) {
             let hold = self.net.middlebox().ms(0..=15);
-            self.release_after(hold, copy.body.clone());
+            self.release_after(hold, copy.body.clone(), copy.address);
         }
     }
 
@@ -137,19 +137,28 @@ impl Middlebox {
             text,
             ..Frame::default()
         });
-        Some(Capture { frame, body })
+        Some(Capture {
+            frame,
+            body,
+            address: copy.address,
+        })
     }
 
-    fn release_after(&self, hold: Duration, body: Vec<u8>) {
+    fn release_after(&self, hold: Duration, body: Vec<u8>, address: Option<u32>) {
         let middlebox = self.clone();
         tokio::spawn(async move {
             sleep(hold).await;
-            middlebox.release(&[body]).await;
+            middlebox.release(&[body], address).await;
         });
     }
 
-    async fn release(&self, bodies: &[Vec<u8>]) {
-        let (mut near, far) = self.net.connection(None, &Frost::default());
+    /// Sends copies to the address to which the requests went.
+    async fn release(&self, bodies: &[Vec<u8>], address: Option<u32>) {
+        if self.cluster.knock(address) != Knock::Answered {
+            return;
+        }
+        let frost = Frost::default();
+        let (mut near, far) = self.net.connection(None, address, &frost);
         if !self.cluster.accept(far) {
             return;
         }
@@ -169,11 +178,17 @@ impl Middlebox {
         copies.retain(|copy| copy.frame.tag.is_some() && seen.insert(copy.body.clone()));
         // A server is likeliest to know the latest requests.
         let first = copies.len().saturating_sub(LAST_COPIES);
-        let bodies: Vec<_> = copies.drain(first..).map(|copy| copy.body).collect();
+        copies.drain(..first);
         self.journal
-            .remark(format!("{} last copies are released", bodies.len()));
-        for bodies in bodies.chunks(COPIES_PER_WIRE) {
-            self.release(bodies).await;
+            .remark(format!("{} last copies are released", copies.len()));
+        let mut by_address: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for copy in copies {
+            by_address.entry(copy.address).or_default().push(copy.body);
+        }
+        for (address, bodies) in by_address {
+            for bodies in bodies.chunks(COPIES_PER_WIRE) {
+                self.release(bodies, address).await;
+            }
         }
     }
 }

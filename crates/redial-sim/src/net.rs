@@ -51,6 +51,8 @@ struct NetShared {
 pub(crate) struct Capture {
     pub(crate) frame: Arc<Frame>,
     pub(crate) body: Vec<u8>,
+    /// The address to which it went, if there are several.
+    pub(crate) address: Option<u32>,
 }
 
 impl Net {
@@ -75,7 +77,12 @@ impl Net {
     }
 
     /// Two ends of a new connection: a client's, whose process may be frozen, or the middlebox's own.
-    pub(crate) fn connection(&self, client: Option<u32>, frost: &Frost) -> (Wire, Wire) {
+    pub(crate) fn connection(
+        &self,
+        client: Option<u32>,
+        address: Option<u32>,
+        frost: &Frost,
+    ) -> (Wire, Wire) {
         let number = self.0.wires.fetch_add(1, Relaxed) + 1;
         let mut rng = Rng::new(self.0.seed, Stream::Wire(number));
         let is_cut = client.is_some() && !self.is_calm() && rng.happens(self.0.plan.cut);
@@ -90,16 +97,17 @@ impl Net {
         });
         let mut odd = Rng::new(self.0.seed, Stream::OddWire(number));
         let cut = cut.or_else(|| self.hole(client, &mut odd));
-        let (mut near, far, link) = Link::pair(self, number, client, [rng, odd], cut);
+        let (mut near, far, link) = Link::pair(self, number, client, address, [rng, odd], cut);
         near.frost = frost.clone();
         let mut links = lock(&self.0.links);
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(&link));
         drop(links);
         let whose = client.map_or("the middlebox".into(), |client| format!("client {client}"));
+        let whither = address.map_or_else(String::new, |address| format!(" to address {address}"));
         self.0
             .journal
-            .remark(format!("wire {number} of {whose} is connected"));
+            .remark(format!("wire {number} of {whose}{whither} is connected"));
         (near, far)
     }
 
@@ -135,15 +143,20 @@ impl Net {
 
     /// Breaks the connections of a client, of a server, or all.
     pub(crate) fn break_all(&self, whose: Whose) {
+        self.links_of(whose).for_each(|link| link.break_now());
+    }
+
+    /// Has connections swallow everything from now on.
+    pub(crate) fn swallow_all(&self, whose: Whose) {
+        self.links_of(whose).for_each(|link| link.swallow());
+    }
+
+    fn links_of(&self, whose: Whose) -> impl Iterator<Item = Arc<Link>> {
         let links: Vec<_> = lock(&self.0.links)
             .iter()
             .filter_map(Weak::upgrade)
             .collect();
-        for link in links {
-            if link.is_of(whose) {
-                link.break_now();
-            }
-        }
+        links.into_iter().filter(move |link| link.is_of(whose))
     }
 
     /// Stops injecting faults.
@@ -177,10 +190,11 @@ impl Net {
     }
 
     /// The middlebox sees a whole frame.
-    fn overhear(&self, frame: &Arc<Frame>, body: &[u8]) {
+    fn overhear(&self, frame: &Arc<Frame>, body: &[u8], address: Option<u32>) {
         let capture = Capture {
             frame: frame.clone(),
             body: body.to_vec(),
+            address,
         };
         // The middlebox is gone once the world ends.
         let _ = self.0.captures.send(capture);

@@ -8,6 +8,7 @@
 mod acks;
 mod answers;
 mod claims;
+mod endpoints;
 mod goodbyes;
 mod history;
 mod once;
@@ -58,6 +59,7 @@ pub fn judge(run: &Run) -> Vec<Violation> {
     goodbyes::check(&history, &mut found);
     unknown::check(&history, &mut found);
     shared::check(&history, &mut found);
+    endpoints::check(&history, &mut found);
     found
 }
 

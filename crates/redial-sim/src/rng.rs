@@ -29,6 +29,8 @@ pub(crate) enum Stream {
     Cluster,
     /// How long the database takes, and what it turns away.
     Database,
+    /// The addresses of servers, and what happens to them.
+    Endpoints,
 }
 
 impl Rng {
@@ -47,6 +49,7 @@ impl Rng {
             Stream::PowerCut(life) => 7 << 32 | u64::from(life),
             Stream::Cluster => 8 << 32,
             Stream::Database => 9 << 32,
+            Stream::Endpoints => 10 << 32,
         });
         Self(rng)
     }

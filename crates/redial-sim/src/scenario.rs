@@ -1,5 +1,6 @@
 //! What a seed stands for: the clients and their calls, the server, the network, and the disasters.
 
+mod endpoints;
 mod sharing;
 mod summary;
 
@@ -10,6 +11,7 @@ use redial_client::{
 };
 use redial_server::{Config as ServerConfig, CutPoint, Delay, Fault};
 
+pub(crate) use self::endpoints::{EndpointsPlan, Turn};
 pub(crate) use self::sharing::{DatabasePlan, SharingPlan};
 use crate::{
     journal::Frozen,
@@ -24,8 +26,10 @@ pub(crate) struct Scenario {
     pub(crate) server: ServerPlan,
     pub(crate) net: NetPlan,
     pub(crate) disasters: Vec<Disaster>,
-    /// Where several servers share a table.
+    /// Where there are several servers.
     pub(crate) sharing: Option<SharingPlan>,
+    /// Where clients have a list of addresses.
+    pub(crate) endpoints: Option<EndpointsPlan>,
 }
 
 /// The plan of one client: its configuration, its calls, its deaths.
@@ -143,6 +147,7 @@ impl Scenario {
             disasters: disasters(rng, busy),
             clients,
             sharing: None,
+            endpoints: None,
         };
         scenario.add_oddities(&mut Rng::new(seed, Stream::Oddities), busy);
         scenario
@@ -172,6 +177,15 @@ impl ClientPlan {
         let backoff = Backoff::new(Duration::from_millis(2), 2.0, LONGEST_PAUSE, Jitter::Full);
         self.config.call.backoff = backoff.expect("these numbers are in range");
         self.config.retry_budget = RetryBudget::unlimited();
+    }
+
+    /// Lets its calls be tried for as long as their deadline, which is at least this, whatever happens.
+    fn be_stubborn(&mut self, deadline: Duration) {
+        let call = &mut self.config.call;
+        (call.max_attempts, call.deadline) = (100_000, call.deadline.max(deadline));
+        self.config.retry_budget = RetryBudget::unlimited();
+        self.config.sessions = true;
+        self.config.extensions = true;
     }
 
     /// About how long its calls take together.

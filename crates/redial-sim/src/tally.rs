@@ -119,6 +119,11 @@ impl Tally {
             Event::Notified(frame) if frame.is_last => &mut self.goodbyes,
             Event::Answered(_)
             | Event::Notified(_)
+            | Event::Swallowed(_)
+            | Event::Started { .. }
+            | Event::Ending { .. }
+            | Event::Accepted { .. }
+            | Event::Reachable { .. }
             | Event::Closed { .. }
             | Event::Began { .. }
             | Event::Finished { .. } => return,

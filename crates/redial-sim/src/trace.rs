@@ -78,8 +78,12 @@ impl Participants {
             | Event::Began { tag, .. }
             | Event::Effect { tag, .. }
             | Event::Finished { tag, .. } => *tag == self.tag,
-            Event::Sent(frame) | Event::Answered(frame) => self.involves(frame),
+            Event::Sent(frame) | Event::Swallowed(frame) | Event::Answered(frame) => {
+                self.involves(frame)
+            }
             Event::Notified(frame) => self.wires.contains(&frame.wire),
+            Event::Accepted { wire, .. } => self.wires.contains(wire),
+            Event::Started { .. } | Event::Ending { .. } | Event::Reachable { .. } => true,
             Event::Closed { wire } => self.wires.contains(wire),
             Event::Server { id, .. } => id.as_ref().is_some_and(|id| self.ids.contains(id)),
             Event::Remark(text) => self.concerns(text),

@@ -22,7 +22,7 @@ use crate::{
     middlebox::Middlebox,
     net::{Capture, Net, Whose},
     panics,
-    scenario::{ClientPlan, Disaster, Scenario},
+    scenario::{ClientPlan, Disaster, Scenario, Turn},
 };
 
 /// How long the world goes on after the last call, in addition to the longest hold of a copy.
@@ -68,6 +68,10 @@ pub struct Run {
     pub is_resumable: bool,
     /// Whether no client gives up a call before its deadline.
     pub is_patient: bool,
+    /// Whether clients have a list of addresses.
+    pub has_endpoints: bool,
+    /// Whether nothing goes wrong but with servers and their addresses.
+    pub is_smooth: bool,
     /// Panics other than those of handlers that are meant to panic.
     pub panics: Vec<String>,
 }
@@ -107,6 +111,7 @@ async fn play(seed: u64, subject: Subject) -> Run {
         journal.remark(line);
     }
     cluster.start();
+    cluster.note_reachable(journal);
     let middlebox = Middlebox::new(net, cluster, journal);
     tokio::spawn(middlebox.clone().run(captured));
     let sharing = world.scenario.sharing.iter();
@@ -116,6 +121,7 @@ async fn play(seed: u64, subject: Subject) -> Run {
         .map(|disasters| (0, disasters))
         .chain((0..).zip(of_servers))
         .map(|(server, disasters)| tokio::spawn(run_disasters(world.clone(), server, disasters)))
+        .chain([tokio::spawn(run_turns(world.clone()))])
         .collect();
     let clients = world.scenario.clients.len() as u32;
     let clients: Vec<_> = (0..clients)
@@ -140,11 +146,13 @@ async fn play(seed: u64, subject: Subject) -> Run {
         ttl: world.scenario.server.config.ttl,
         lease: world.scenario.server.config.session_lease,
         has_room_for_sessions: world.scenario.server.config.max_sessions >= 1_000,
-        is_stored: subject.is_stored(),
+        is_stored: subject.is_stored(seed),
         is_transactional: subject.is_transactional(seed),
-        is_shared: subject.is_shared(),
+        is_shared: subject.is_shared(seed),
         is_resumable: subject.is_resumable(seed),
         is_patient: (world.scenario.sharing.as_ref()).is_some_and(|sharing| sharing.is_patient),
+        has_endpoints: subject.has_endpoints(),
+        is_smooth: (world.scenario.endpoints.as_ref()).is_some_and(|plan| plan.is_smooth),
         panics: Vec::new(),
     }
 }
@@ -162,24 +170,49 @@ async fn run_disasters(world: Arc<World>, server: u32, disasters: Vec<Disaster>)
             Disaster::Freeze { what, time, .. } => world.freeze(server, what, time).await,
             Disaster::Crash { down, .. } => {
                 host.crash();
+                world.note_reachable();
                 sleep(down).await;
                 host.start();
             }
             Disaster::Restart { down, .. } => {
-                host.shut_down().await;
+                let shutdown = host.shut_down();
+                world.note_reachable();
+                shutdown.await;
                 sleep(down).await;
                 host.start();
             }
         }
+        world.note_reachable();
+    }
+}
+
+/// Lets happen to addresses what the scenario says.
+async fn run_turns(world: Arc<World>) {
+    let turns = world.scenario.endpoints.iter().flat_map(|plan| &plan.turns);
+    for (at, turn) in turns {
+        sleep_until(world.start + *at).await;
+        world.journal.remark(turn.to_string());
+        world.cluster.turn(turn);
+        match turn {
+            Turn::Hole(address) => world.net.swallow_all(Whose::Address(*address)),
+            Turn::Close(address) | Turn::MoveAll(address, _) => {
+                world.net.break_all(Whose::Address(*address));
+            }
+            Turn::List(_) | Turn::Open(_) | Turn::Move(..) => {}
+        }
+        world.note_reachable();
     }
 }
 
 impl World {
     fn new(seed: u64, subject: Subject, captures: UnboundedSender<Capture>) -> Self {
         let mut scenario = Scenario::of(seed);
-        if subject.is_shared() {
+        if subject.has_endpoints() {
             scenario = scenario.shared(seed);
-        } else if subject.is_stored() && seed & 2 != 0 {
+            scenario = scenario.with_endpoints(seed, subject.is_shared(seed));
+        } else if subject.is_shared(seed) {
+            scenario = scenario.shared(seed);
+        } else if subject.is_stored(seed) && seed & 2 != 0 {
             let clients = &mut scenario.clients;
             clients.iter_mut().for_each(ClientPlan::be_patient);
         }
@@ -218,8 +251,14 @@ impl World {
             }
         };
         frost.freeze();
+        self.note_reachable();
         sleep(time).await;
         frost.thaw(time);
+    }
+
+    /// Notes what clients can reach from now on, where they have a list of addresses.
+    fn note_reachable(&self) {
+        self.cluster.note_reachable(&self.journal);
     }
 
     /// The number of the next call.

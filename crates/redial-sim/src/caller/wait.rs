@@ -45,6 +45,7 @@ impl<'a> WaitGuard<'a> {
                 .then_some(limits.deadline.saturating_sub(LONGEST_PAUSE)),
             sessions: process.plan.config.sessions && process.plan.config.extensions,
             resend_window: process.plan.config.resend_window,
+            is_saved: saves,
         }));
         Self {
             process,

@@ -47,6 +47,8 @@ pub(crate) struct Link {
     pub(super) number: u32,
     /// The client that opened it; none if the middlebox did.
     pub(super) client: Option<u32>,
+    /// Where it was made to, if there are several addresses.
+    address: Option<u32>,
     /// The server that has accepted it.
     server: AtomicU32,
     net: Net,
@@ -59,6 +61,7 @@ pub(crate) enum Whose {
     All,
     Client(u32),
     Server(u32),
+    Address(u32),
 }
 
 struct LinkState {
@@ -124,12 +127,14 @@ impl Link {
         net: &Net,
         number: u32,
         client: Option<u32>,
+        address: Option<u32>,
         [rng, odd]: [Rng; 2],
         cut: Option<Cut>,
     ) -> (Wire, Wire, Arc<Self>) {
         let link = Arc::new(Self {
             number,
             client,
+            address,
             server: AtomicU32::new(u32::MAX),
             net: net.clone(),
             state: Mutex::new(LinkState {
@@ -156,6 +161,7 @@ impl Link {
             Whose::All => true,
             Whose::Client(number) => self.client == Some(number),
             Whose::Server(number) => self.server.load(Relaxed) == number,
+            Whose::Address(number) => self.address == Some(number),
         }
     }
 
@@ -171,6 +177,18 @@ impl Link {
         let wakers: Vec<Waker> = state.lanes.iter_mut().flat_map(Lane::wakers).collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Swallows what is written from now on, in both directions. Neither end notices.
+    pub(super) fn swallow(&self) {
+        let mut state = self.lock();
+        state.cut = None;
+        for lane in &mut state.lanes {
+            lane.is_swallowed = true;
+        }
+        self.note_closed(&mut state);
+        drop(state);
+        self.net.note_cut(self.number, CutKind::Silent);
     }
 
     /// When something that is written now arrives.
@@ -202,6 +220,7 @@ impl Link {
         }
         if let Some(cut) = cut.filter(|_| carried.len() < bytes.len()) {
             self.cut_off(state, lane, cut.kind);
+            self.swallows(state, lane, &bytes[carried.len()..]);
         }
     }
 
@@ -255,6 +274,16 @@ impl Link {
         self.net.journal().remark(text);
     }
 
+    /// What the client takes for written, and does not arrive.
+    fn swallows(&self, state: &mut LinkState, lane: usize, bytes: &[u8]) {
+        if lane == 0 && self.client.is_some() {
+            for body in state.lanes[lane].splitter.feed(bytes) {
+                let frame = tap::read(self.number, false, &body);
+                self.net.journal().note(Event::Swallowed(frame.into()));
+            }
+        }
+    }
+
     fn tap(&self, state: &mut LinkState, lane: usize, bytes: &[u8]) {
         for body in state.lanes[lane].splitter.feed(bytes) {
             let mut frame = tap::read(self.number, self.client.is_none(), &body);
@@ -271,7 +300,7 @@ impl Link {
                     }
                     self.net.journal().note(Event::Sent(frame.clone()));
                     if self.client.is_some() {
-                        self.net.overhear(&frame, &body);
+                        self.net.overhear(&frame, &body, self.address);
                     }
                 }
                 _ if frame.method.is_some() && frame.id.is_none() => {
@@ -279,7 +308,7 @@ impl Link {
                 }
                 _ => {
                     if frame.text.contains(r#""state":"never""#) {
-                        self.net.overhear(&frame, &body);
+                        self.net.overhear(&frame, &body, self.address);
                     }
                     self.net.journal().note(Event::Answered(frame));
                 }
@@ -318,6 +347,15 @@ impl Lane {
 }
 
 impl Wire {
+    pub(crate) fn number(&self) -> u32 {
+        self.link.number
+    }
+
+    /// Where it was made to, if there are several addresses.
+    pub(crate) fn address(&self) -> Option<u32> {
+        self.link.address
+    }
+
     /// This server has accepted the connection.
     pub(crate) fn is_served_by(&self, server: u32) {
         self.link.server.store(server, Relaxed);
@@ -388,7 +426,9 @@ impl AsyncWrite for Wire {
             return Poll::Pending;
         }
         let count = self.link.net.accepts(&mut state.rng, bytes.len());
-        if !state.lanes[lane].is_swallowed {
+        if state.lanes[lane].is_swallowed {
+            self.link.swallows(&mut state, lane, &bytes[..count]);
+        } else {
             self.link.carry(&mut state, lane, &bytes[..count]);
         }
         let reader = state.lanes[lane].reader.take();

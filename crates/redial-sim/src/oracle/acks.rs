@@ -7,13 +7,16 @@ use super::{
     history::{CallHistory, History, Position},
     violation,
 };
-use crate::journal::{Ack, End, numbered};
+use crate::journal::{Ack, End, Executed, numbered};
 
 pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     let sessions = sessions(history);
     for (position, ack) in &history.acks {
         for (number, tag, call) in sessions.get(&ack.session).into_iter().flatten() {
-            if covers(ack, *number) && is_waited_for(call, *position) {
+            if covers(ack, *number)
+                && is_waited_for(call, *position)
+                && !is_given_up(history, call, *position)
+            {
                 let detail = format!(
                     "number {number} of session {} was acknowledged while its caller waits or will ask again",
                     ack.session
@@ -26,10 +29,13 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
 
 type Calls<'a> = Vec<(u64, u32, &'a CallHistory)>;
 
-/// The calls of each session. A call that went on under another id is left out.
+/// The calls of each session. A call that went on under another id is left out, and so is one without effect where
+/// there are several tables: it goes on at another one under an id that may be seen nowhere.
 fn sessions(history: &History) -> BTreeMap<String, Calls<'_>> {
     let mut sessions: BTreeMap<String, Calls<'_>> = BTreeMap::new();
-    for (tag, call) in &history.calls {
+    let mut calls = history.calls.iter().collect::<Vec<_>>();
+    calls.retain(|(_, call)| !(history.has_endpoints && call.is_query()));
+    for (tag, call) in calls {
         let mut ids = call.ids.iter();
         if let (Some(id), None) = (ids.next(), ids.next())
             && let Some((session, number)) = numbered(id)
@@ -44,6 +50,18 @@ fn sessions(history: &History) -> BTreeMap<String, Calls<'_>> {
 pub(super) fn covers(ack: &Ack, number: u64) -> bool {
     let mut above = ack.above.iter();
     number < ack.below || above.any(|(from, to)| (*from..*to).contains(&number))
+}
+
+/// Where there are several addresses: whether the call goes on at another table, since all its attempts were
+/// refused, so that no one will ask for its number again.
+fn is_given_up(history: &History, call: &CallHistory, position: Position) -> bool {
+    let sent = call.sent.iter().filter(|(at, _)| *at < position).count();
+    let replies = history.replies.iter().filter(|(at, reply)| {
+        let id = reply.id.as_ref();
+        let is_refusal = reply.executed == Some(Executed::No);
+        *at < position && is_refusal && id.is_some_and(|id| call.ids.contains(id))
+    });
+    history.has_endpoints && replies.count() >= sent
 }
 
 /// A caller waits, or asks later, and no caller has heard the outcome.

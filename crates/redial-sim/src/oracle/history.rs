@@ -26,6 +26,8 @@ pub(super) struct CallHistory {
     pub(super) ids: BTreeSet<String>,
     /// Whether it was ever sent under an id outside sessions.
     pub(super) is_plain: bool,
+    /// Where, and on which connections, its client has sent it.
+    pub(super) sent: Vec<(Position, u32)>,
     /// Where the first copy was sent that its client did not send.
     pub(super) copied: Option<Position>,
     /// Where it first appears.
@@ -93,6 +95,20 @@ pub(super) struct History {
     pub(super) is_resumable: bool,
     /// Whether no client gives up a call before its deadline.
     pub(super) is_patient: bool,
+    /// Whether clients have a list of addresses.
+    pub(super) has_endpoints: bool,
+    /// Whether nothing goes wrong but with servers and their addresses.
+    pub(super) is_smooth: bool,
+    /// The server of each life, where there are several.
+    pub(super) started: BTreeMap<u32, u32>,
+    /// Where each life that has ended began to end.
+    pub(super) ended: BTreeMap<u32, Position>,
+    /// Where a connection was accepted, its address, and by which life, where there are several servers.
+    pub(super) accepted: BTreeMap<u32, (Position, Option<u32>, u32)>,
+    /// Of which addresses clients are told, from where on.
+    pub(super) listed: Vec<(Position, Vec<u32>)>,
+    /// Which addresses lead to which tables, from when on.
+    pub(super) reachable: Vec<(Duration, Vec<(u32, u32)>)>,
     /// Where a server was being shut down, from and to.
     pub(super) shutdowns: Vec<(Position, Position)>,
     /// Where each life of the server first shows.
@@ -117,6 +133,8 @@ impl History {
             is_shared: run.is_shared,
             is_resumable: run.is_resumable,
             is_patient: run.is_patient,
+            has_endpoints: run.has_endpoints,
+            is_smooth: run.is_smooth,
             lasted: run.lasted,
             ..Self::default()
         };
@@ -133,6 +151,10 @@ impl History {
                     (history.freezes).push((*what, entry.at, entry.at + *time));
                 }
                 Event::Answered(_) => history.replied_at.push(entry.at),
+                Event::Reachable { listed, tables } => {
+                    history.listed.push((position, listed.clone()));
+                    history.reachable.push((entry.at, tables.clone()));
+                }
                 Event::Closed { wire } => drop(history.closed.insert(*wire, entry.at)),
                 _ => {}
             }
@@ -193,7 +215,14 @@ impl History {
         let position = when(0).position;
         match event {
             Event::Remark(text) => self.remarked(position, text),
-            Event::Froze(..) | Event::Closed { .. } => {}
+            Event::Froze(..) | Event::Closed { .. } | Event::Reachable { .. } => {}
+            Event::Started { server, life } => drop(self.started.insert(*life, *server)),
+            Event::Ending { life } => drop(self.ended.insert(*life, position)),
+            Event::Accepted {
+                wire,
+                address,
+                life,
+            } => drop(self.accepted.insert(*wire, (position, *address, *life))),
             Event::Invoked(what) => {
                 let call = self.call(what.tag, position);
                 call.method = Some(what.method);
@@ -210,6 +239,11 @@ impl History {
                 }
             }
             Event::Sent(frame) => self.sent(position, frame),
+            Event::Swallowed(frame) => {
+                if let Some(tag) = frame.tag {
+                    self.call(tag, position).sent.push((position, frame.wire));
+                }
+            }
             Event::Answered(frame) => self.replies.push((position, frame.clone())),
             Event::Notified(frame) => self.notifications.push((position, frame.clone())),
             Event::Server { what, id, life, .. } => {
@@ -248,6 +282,8 @@ impl History {
         call.is_plain |= numbered(id).is_none();
         if frame.is_copy {
             call.copied.get_or_insert(position);
+        } else {
+            call.sent.push((position, frame.wire));
         }
         self.tags.entry(id.clone()).or_default().insert(tag);
         let asked = self.asked.entry((frame.wire, id.clone())).or_default();

@@ -27,7 +27,7 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
 }
 
 /// Whether something in between has used the call's id for another one.
-fn is_forged(history: &History, call: &CallHistory) -> bool {
+pub(super) fn is_forged(history: &History, call: &CallHistory) -> bool {
     let mut ids = call.ids.iter();
     ids.any(|id| history.tags.get(id).is_some_and(|tags| tags.len() > 1))
 }

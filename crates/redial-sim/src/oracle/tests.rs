@@ -2,6 +2,7 @@
 //! no other.
 
 mod history_builder;
+mod several;
 
 use std::time::Duration;
 

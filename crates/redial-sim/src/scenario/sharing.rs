@@ -1,10 +1,8 @@
-//! What a seed stands for where several servers share a table: how many there are, what happens to each, and
+//! What a seed stands for where there are several servers, which may share a table: how many there are, what happens to each, and
 //! how their database behaves. The rest of the scenario is as for one server, with sessions that live for
 //! longer than a server's lease; in half of the worlds the clients try for as long as a call's deadline.
 
 use std::time::Duration;
-
-use redial_client::RetryBudget;
 
 use super::{Disaster, Scenario};
 use crate::{
@@ -14,7 +12,8 @@ use crate::{
 
 #[derive(Clone)]
 pub(crate) struct SharingPlan {
-    pub(crate) database: DatabasePlan,
+    /// Where the table lies that they share; otherwise each has one of its own, in memory.
+    pub(crate) database: Option<DatabasePlan>,
     /// How long a server may record things after it was last heard of.
     pub(crate) server_lease: Duration,
     /// What happens to each of them.
@@ -42,11 +41,11 @@ impl Scenario {
         let busy_ms = busy_ms.unwrap_or(0).max(lease_ms);
         let servers = 0..rng.number(2..=3);
         let sharing = SharingPlan {
-            database: DatabasePlan {
+            database: Some(DatabasePlan {
                 slow_ms: rng.pick(&[1, 4, 20]),
                 aborts: rng.pick(&[0.0, 0.05, 0.3]),
                 lost: rng.pick(&[0.0, 0.04, 0.15]),
-            },
+            }),
             server_lease: Duration::from_millis(lease_ms),
             servers: servers.map(|_| disasters(rng, lease_ms, busy_ms)).collect(),
             is_patient: rng.happens(0.5),
@@ -60,11 +59,7 @@ impl Scenario {
         });
         for client in &mut self.clients {
             if sharing.is_patient {
-                let call = &mut client.config.call;
-                (call.max_attempts, call.deadline) = (100_000, call.deadline.max(PATIENCE));
-                client.config.retry_budget = RetryBudget::unlimited();
-                client.config.sessions = true;
-                client.config.extensions = true;
+                client.be_stubborn(PATIENCE);
             }
         }
         self.sharing = Some(sharing);

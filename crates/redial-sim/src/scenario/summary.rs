@@ -1,9 +1,12 @@
 //! A scenario in a few lines: what its seed chose, without what all worlds have in common.
 
+use std::{fmt, time::Duration};
+
 use redial_client::{Dialect, Hedge, RetryBudget};
 
 use super::{
-    ClientPlan, DatabasePlan, Disaster, Latency, NetPlan, Scenario, ServerPlan, SharingPlan,
+    ClientPlan, DatabasePlan, Disaster, EndpointsPlan, Latency, NetPlan, Scenario, ServerPlan,
+    SharingPlan, Turn,
 };
 
 impl Scenario {
@@ -25,35 +28,78 @@ impl Scenario {
         if let Some(sharing) = &self.sharing {
             lines.extend(sharing.summary());
         }
+        if let Some(endpoints) = &self.endpoints {
+            lines.extend(endpoints.summary());
+        }
         lines
     }
 }
 
 impl SharingPlan {
     fn summary(&self) -> Vec<String> {
-        let DatabasePlan {
-            slow_ms,
-            aborts,
-            lost,
-        } = self.database;
-        let mut lines = vec![format!(
-            "{} servers on one table, with leases of {:?}; database: up to {slow_ms} ms each way, {} of \
-             commits turned away, {} of statements without an answer{}",
-            self.servers.len(),
-            self.server_lease,
-            percent(aborts),
-            percent(lost),
-            if self.is_patient {
-                "; patient clients"
-            } else {
-                ""
-            },
-        )];
+        let table = match self.database {
+            Some(database) => database.summary(self.server_lease),
+            None => "each with a table of its own".to_owned(),
+        };
+        let patience = if self.is_patient {
+            "; patient clients"
+        } else {
+            ""
+        };
+        let mut lines = vec![format!("{} servers {table}{patience}", self.servers.len())];
         for (number, disasters) in self.servers.iter().enumerate() {
             let one = |disaster| format!("server {number}: {}", Disaster::summary(disaster));
             lines.extend(disasters.iter().map(one));
         }
         lines
+    }
+}
+
+impl DatabasePlan {
+    fn summary(&self, lease: Duration) -> String {
+        let Self {
+            slow_ms,
+            aborts,
+            lost,
+        } = self;
+        format!(
+            "on one table, with leases of {lease:?}; database: up to {slow_ms} ms each way, {} of commits turned \
+             away, {} of statements without an answer",
+            percent(*aborts),
+            percent(*lost),
+        )
+    }
+}
+
+impl EndpointsPlan {
+    fn summary(&self) -> Vec<String> {
+        let calm = if self.is_smooth {
+            "; nothing goes wrong but with servers and addresses"
+        } else {
+            ""
+        };
+        let (addresses, first) = (&self.addresses, &self.first);
+        let mut lines = vec![format!(
+            "addresses lead to {addresses:?}, clients hear of {first:?} first{calm}"
+        )];
+        let turns = self.turns.iter();
+        lines.extend(turns.map(|(at, turn)| format!("to come: {turn} at {at:?}")));
+        lines
+    }
+}
+
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::List(list) => write!(f, "clients are told of addresses {list:?}"),
+            Self::Hole(address) => write!(f, "address {address} swallows everything"),
+            Self::Open(address) => write!(f, "address {address} takes connections again"),
+            Self::Close(address) => write!(f, "address {address} is closed"),
+            Self::Move(address, server) => write!(f, "address {address} leads to server {server}"),
+            Self::MoveAll(address, server) => {
+                write!(f, "address {address} leads to server {server}, and breaks")
+            }
+        }
     }
 }
 

@@ -61,6 +61,12 @@ fn rule(bug: Bug) -> &'static str {
         Bug::DurableDoubted => "unknown only when nothing better can be known",
         Bug::EpochForgotten => "one id has one outcome",
         Bug::UnansweredMeansFailed => "not executed means no effect",
+        Bug::TableIgnored
+        | Bug::RetryElsewhere
+        | Bug::HedgeElsewhere
+        | Bug::LostElsewhere
+        | Bug::GoawayMeansUnread => "a call is executed by one table alone",
+        Bug::ListIgnored => "a server within reach takes calls",
         Bug::LastTooEarly => "what the last word leaves out never runs",
         _ => "at most one effect",
     }

@@ -7,7 +7,11 @@ fn two_runs_of_a_seed_leave_the_same_journal() {
     // In the last two, a server once closed its connections in random order.
     let seeds = (1..=50).chain([497, 560]);
     let alone = seeds.map(|seed| (seed, Subject::Real));
-    for (seed, subject) in alone.chain((1..=5).map(|seed| (seed, Subject::Shared))) {
+    let several = [Subject::Shared, Subject::Endpoints];
+    let several = several
+        .into_iter()
+        .flat_map(|subject| (1..=6).map(move |seed| (seed, subject)));
+    for (seed, subject) in alone.chain(several) {
         let [first, second] = [(); 2].map(|()| log(&run(seed, subject).entries));
         if let Some(number) = first.lines().zip(second.lines()).position(|(a, b)| a != b) {
             let line = |text: &str| text.lines().nth(number).unwrap_or_default().to_owned();

@@ -32,6 +32,19 @@ fn a_server_with_a_store_keeps_its_promises_over_all_lives() {
     passes(5565..=5565, Subject::Stored);
 }
 
+/// Kind of fault: a call goes to a server that knows nothing of its first attempt, or to none though one is
+/// there, as servers and their addresses come, go and change.
+#[test]
+fn clients_of_several_addresses_keep_the_promises_of_one() {
+    passes(1..=40, Subject::Endpoints);
+    // A balancer's second connection once said for all servers that a session was unknown, and so did one of two
+    // that were asking, and one beside servers that were no longer listed.
+    passes(83..=83, Subject::Endpoints);
+    passes(155..=155, Subject::Endpoints);
+    // A connection that was too old once swallowed requests.
+    passes(409..=409, Subject::Endpoints);
+}
+
 /// Kind of fault: servers on one table get in each other's way, or one that is gone, frozen, or has lost its
 /// epoch goes on with what another has taken for its own.
 #[test]

@@ -44,6 +44,7 @@ struct Args {
     call: Option<u32>,
     /// What to simulate: real, stored (the same with a durable store, on a disk that power cuts hit), shared
     /// (several servers on one table in a model of a database, behind a balancer),
+    /// endpoints (several servers, on one table or each with its own, and clients with a list of addresses),
     /// model (a small server with the same rules), or a deliberate bug by its name, which the oracle must find; a wrong name lists them all
     #[arg(long, default_value = "real", value_parser = subject)]
     subject: Subject,
@@ -100,6 +101,7 @@ fn subject(name: &str) -> Result<Subject, String> {
         "real" => Ok(Subject::Real),
         "stored" => Ok(Subject::Stored),
         "shared" => Ok(Subject::Shared),
+        "endpoints" => Ok(Subject::Endpoints),
         "model" => Ok(Subject::Model),
         _ => bugs
             .clone()
@@ -108,7 +110,7 @@ fn subject(name: &str) -> Result<Subject, String> {
             .ok_or_else(|| {
                 let names: Vec<_> = bugs.map(Bug::name).collect();
                 format!(
-                    "expected real, stored, shared, model, or a bug: {}",
+                    "expected real, stored, shared, endpoints, model, or a bug: {}",
                     names.join(", ")
                 )
             }),

@@ -87,6 +87,7 @@ impl Summary {
             Subject::Real => String::new(),
             Subject::Stored => " --subject stored".to_owned(),
             Subject::Shared => " --subject shared".to_owned(),
+            Subject::Endpoints => " --subject endpoints".to_owned(),
             Subject::Model => " --subject model".to_owned(),
             Subject::Buggy(bug) => format!(" --subject {}", bug.name()),
         };

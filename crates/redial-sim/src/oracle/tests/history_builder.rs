@@ -25,6 +25,8 @@ impl HistoryBuilder {
             is_transactional: false,
             is_shared: false,
             is_resumable: false,
+            has_endpoints: false,
+            is_smooth: false,
             is_patient: false,
             lease: Duration::from_secs(1),
             has_room_for_sessions: true,
@@ -57,6 +59,7 @@ impl HistoryBuilder {
             sessions: false,
             patience: None,
             resend_window: Duration::from_millis(200),
+            is_saved: false,
         }))
     }
 
