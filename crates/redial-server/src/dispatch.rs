@@ -9,6 +9,7 @@ mod faults;
 mod left;
 mod lookup;
 mod permit;
+mod policy;
 mod rpc;
 mod run;
 mod scratch;
@@ -30,6 +31,7 @@ use self::{
     attachment::Attachment,
     call::{BatchEntry, Call},
     permit::NotAdmitted,
+    policy::is_forbidden,
 };
 use crate::{
     admission::Ticket,
@@ -39,8 +41,8 @@ use crate::{
     fault::{RequestFault, Verdict},
     observe::EventKind,
     outbox::Outbox,
-    panics, refusal,
-    shared::{Policy, ROOM_LAG, Shared},
+    refusal,
+    shared::{ROOM_LAG, Shared},
     table::{AckedWaiters, Attempt, Decision, Fingerprint, PlainKey, Session, TableKey, ToNotify},
     waiter::{ReplyKind, Waiter, write_framed_reply},
 };
@@ -455,19 +457,6 @@ fn refuse_acknowledged(
     for waiter in waiters.never.into_iter().chain(queued) {
         waiter.refuse(shared, &refusal);
     }
-}
-
-/// Whether the policy, if there is one, refuses a method to a caller.
-#[inline]
-fn is_forbidden(shared: &Shared, caller: &Caller, method: usize) -> bool {
-    let policy = shared.policy.as_ref();
-    policy.is_some_and(|policy| refuses(policy, caller, &shared.router.method(method).name))
-}
-
-/// Out of line, since most servers have no policy. One that panics refuses everything.
-#[inline(never)]
-fn refuses(policy: &Policy, caller: &Caller, name: &str) -> bool {
-    !panics::catch(|| policy(caller.principal(), name)).unwrap_or(false)
 }
 
 /// Clients with a session hear what is a replay.

@@ -56,6 +56,7 @@ mod hosts;
 mod keeper;
 mod loose;
 mod methods;
+mod on_record;
 mod open;
 mod options;
 mod patience;

@@ -3,7 +3,7 @@
 use redial_protocol::rpc;
 use serde::{Deserialize, Serialize};
 
-use super::{Dispatcher, call::Call, refuses};
+use super::{Dispatcher, call::Call, policy::refuses};
 use crate::{fault::FaultRule, refusal};
 
 /// How many rules callers may set in all. Each costs every request a draw.

@@ -2,7 +2,7 @@
 
 use redial_protocol::rpc;
 
-use super::{Dispatcher, call::Call, refuses, rpc::NoParams};
+use super::{Dispatcher, call::Call, policy::refuses, rpc::NoParams};
 use crate::{method_times::micros, refusal, shared::Shared};
 
 impl Dispatcher<'_> {
