@@ -152,11 +152,11 @@ fn always(history: &History, until: Duration, is_so: impl Fn(&[(u32, u32)]) -> b
     during.all(|(_, reachable)| is_so(reachable))
 }
 
-/// Whether a server that the call was sent to has ended by then, or its address has led to another one since, or
+/// Whether a server that the call was sent to has ended by then, or its address has led to another one, too, or
 /// is listed no longer while another one leads to that server, and to others, too.
 fn is_home_lost(history: &History, call: &CallHistory, end: Position) -> bool {
     let begun = call.seen.unwrap_or_default();
-    sent_to(history, call, end).any(|(sent, address, life)| {
+    sent_to(history, call, end).any(|(_, address, life)| {
         let leads_elsewhere = |from: Position, address: Option<u32>| {
             let mut accepted = history.accepted.values();
             accepted.any(|(at, other, elsewhere)| {
@@ -174,7 +174,8 @@ fn is_home_lost(history: &History, call: &CallHistory, end: Position) -> bool {
             let mut alike = before.filter(|(.., other)| *other == life);
             alike.any(|(_, other, _)| *other != address && leads_elsewhere(0, *other))
         };
-        leads_elsewhere(sent, address)
+        // Another connection to a balancer may stand already.
+        leads_elsewhere(0, address)
             || history.ended.get(&life).is_some_and(|at| *at < end)
             || is_unlisted() && leads_there_too()
     })
