@@ -90,6 +90,10 @@ fn builder() -> ServerBuilder {
             if order.items.is_empty() {
                 return Err(Abort::failed("nothing ordered").code(7));
             }
+            let vouchers = order.items.iter().filter_map(|item| item.voucher.as_ref());
+            if vouchers.count() > order.items.len() / 2 {
+                return Err(Abort::failed("too many vouchers").code(7));
+            }
             Ok(order)
         })
         .method::<Scale>(|(by, numbers)| async move {
