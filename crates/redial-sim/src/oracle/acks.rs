@@ -1,6 +1,6 @@
 //! A client acknowledges a call only when its caller has the outcome, or no longer wants it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Violation,
@@ -53,12 +53,16 @@ pub(super) fn covers(ack: &Ack, number: u64) -> bool {
 }
 
 /// Where there are several addresses: whether the call goes on at another table, since all its attempts were
-/// refused, so that no one will ask for its number again.
+/// refused, or left out by the last word of a server, so that no one will ask for its number again.
 fn is_given_up(history: &History, call: &CallHistory, position: Position) -> bool {
-    let sent = call.sent.iter().filter(|(at, _)| *at < position).count();
+    let last = history.notifications.iter();
+    let last = last.filter(|(at, word)| word.is_last && *at < position);
+    let left: BTreeSet<_> = last.map(|(_, word)| word.wire).collect();
+    let sent = call.sent.iter().filter(|(at, _)| *at < position);
+    let sent = sent.filter(|(_, wire)| !left.contains(wire)).count();
     let replies = history.replies.iter().filter(|(at, reply)| {
         let id = reply.id.as_ref();
-        let is_refusal = reply.executed == Some(Executed::No);
+        let is_refusal = reply.executed == Some(Executed::No) && !left.contains(&reply.wire);
         *at < position && is_refusal && id.is_some_and(|id| call.ids.contains(id))
     });
     history.has_endpoints && replies.count() >= sent
