@@ -63,7 +63,7 @@ impl DecodeArgs {
         Ok(exit.into())
     }
 
-    /// The messages in the order in which they came, and what is none.
+    /// The messages in the order in which they came, and what is no message.
     fn pieces(&self, bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
         if pcap::is_one(bytes) {
             return tcp::pieces(bytes, self.port).map_err(|why| self.refuse(&why));

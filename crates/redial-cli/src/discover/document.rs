@@ -142,7 +142,7 @@ impl Param {
     }
 }
 
-/// What a `$ref` leads to; the value itself if it is none, or leads nowhere.
+/// What a `$ref` leads to; the value itself if it is no `$ref`, or leads nowhere.
 fn follow<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let target = value["$ref"]
         .as_str()

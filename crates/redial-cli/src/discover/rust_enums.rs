@@ -32,7 +32,7 @@ pub(super) enum Body {
 }
 
 impl Enumeration {
-    /// `None` if it is none, or one that serde writes in no form that has a name for each variant.
+    /// `None` if it is no enum, or one that serde writes in no form that has a name for each variant.
     pub(super) fn read(schema: &Value) -> Option<Self> {
         let named = |tag, variants| Some(Self { tag, variants });
         let branches = schema["oneOf"].as_array().or(schema["anyOf"].as_array());

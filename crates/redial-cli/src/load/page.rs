@@ -141,7 +141,7 @@ fn time_axis(points: &[Point]) -> Axis {
 }
 
 fn seconds(value: f64) -> String {
-    // A multiple of a tenth is none in binary.
+    // A multiple of a tenth has no exact binary form.
     format!("{} s", (value * 1e3).round() / 1e3)
 }
 

@@ -216,7 +216,7 @@ mod tests {
         for line in expected {
             assert!(text.contains(line), "{line}\n\n{text}");
         }
-        // Of 200 calls one in a thousand is none.
+        // One in a thousand of 200 calls is less than one call.
         assert!(text.contains("99 %") && !text.contains("99.9 %"), "{text}");
         assert!(text.contains("100 %"), "{text}");
     }

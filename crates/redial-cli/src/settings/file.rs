@@ -93,7 +93,7 @@ impl ConfigFile {
 
     /// # Errors
     ///
-    /// That there is none of this name, who named it, and which there are.
+    /// That no profile has this name, who named it, and which there are.
     pub(super) fn profile(&self, name: &str, by: &str) -> Result<&Profile, Failure> {
         let found = self.profiles.iter().find(|profile| profile.name == name);
         found.ok_or_else(|| {

@@ -37,7 +37,7 @@ fn pings_are_counted_and_summed_up() {
     assert_eq!(run.code, 0, "{run:?}");
 }
 
-/// Servers of another make: an error is an answer, silence is none.
+/// Servers of another make: an error is an answer, silence is not.
 #[test]
 fn an_error_is_an_answer_and_silence_is_none() {
     let plain = OtherServer::start(|request| Some(OtherServer::no_method(request)));
