@@ -184,7 +184,7 @@ impl AttemptSpans {
         let Some(call) = &self.call else {
             return;
         };
-        // An attempt of which nothing was written is taken back.
+        // An attempt of which nothing was written is cancelled.
         self.open.truncate(attempts.len());
         for (at, attempt) in attempts.iter().enumerate() {
             if at == self.open.len() {

@@ -30,7 +30,7 @@ impl Loose {
         One(Arc::clone(all))
     }
 
-    /// Waits until there is none, though not for ever.
+    /// Waits until none is left, up to a limit.
     pub(crate) async fn settle(&self) {
         let settled = async {
             while self.count.load(SeqCst) > 0 {

@@ -379,7 +379,7 @@ fn free_ports() -> [u16; 2] {
 mod tests {
     use super::*;
 
-    /// Kind of fault: a pair of servers that is none: a standby that has not what was committed, a primary that
+    /// Kind of fault: a primary and a standby that are no pair: a standby without what was committed, a primary that
     /// answers without it, or one that lives on.
     #[test]
     fn what_was_committed_before_a_primary_is_killed_is_at_the_one_after_it() {

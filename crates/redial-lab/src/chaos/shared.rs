@@ -92,7 +92,7 @@ struct Driver<'a> {
     freezes: u64,
 }
 
-/// A PostgreSQL of its own; `None` where there is none.
+/// A PostgreSQL of its own; `None` where PostgreSQL is not installed.
 pub(crate) fn database() -> Result<Option<Cluster>> {
     let cluster = Cluster::start(false);
     ensure!(
