@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{
     json::{object::objects, string},
     metadata::{Metadata, MetadataRef},
+    priority::Priority,
 };
 
 objects! {
@@ -34,6 +35,10 @@ objects! {
         /// its caller.
         #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub ack: Option<u64>,
+        /// How much it matters that the call is served where not all can be; left out if it is the
+        /// default.
+        #[serde(default, skip_serializing_if = "Priority::is_default")]
+        pub priority: Priority,
         /// The trace that the call belongs to (W3C Trace Context, section 3.2).
         #[serde(default, borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         pub traceparent: Option<Cow<'a, str>>,
@@ -49,6 +54,7 @@ impl Default for RequestMeta<'_> {
             attempt: first(),
             timeout_ms: None,
             ack: None,
+            priority: Priority::Default,
             traceparent: None,
             meta: None,
         }
@@ -63,12 +69,14 @@ impl RequestMeta<'_> {
             attempt,
             timeout_ms,
             ack,
+            priority,
             traceparent,
             meta,
         } = self;
         is_first(attempt)
             && timeout_ms.is_none()
             && ack.is_none()
+            && priority.is_default()
             && traceparent.is_none()
             && meta.is_none()
     }
@@ -85,7 +93,7 @@ impl RequestMeta<'_> {
         if let Some(ack) = self.ack {
             write_number(out, &mut separator, *br#" "ack":"#, ack);
         }
-        if self.traceparent.is_some() || self.meta.is_some() {
+        if self.traceparent.is_some() || self.meta.is_some() || !self.priority.is_default() {
             self.write_texts(out, &mut separator);
         }
         if separator == b'{' {
@@ -97,6 +105,10 @@ impl RequestMeta<'_> {
     /// Out of line, since few requests have any.
     #[cold]
     fn write_texts(&self, out: &mut Vec<u8>, separator: &mut u8) {
+        if !self.priority.is_default() {
+            write_name(out, separator, *br#" "priority":"#);
+            string::write(out, self.priority.name());
+        }
         if let Some(traceparent) = &self.traceparent {
             write_name(out, separator, *br#" "traceparent":"#);
             string::write(out, traceparent);
@@ -182,6 +194,7 @@ mod tests {
             attempt: u32,
             timeout_ms: Option<u64>,
             ack: Option<u64>,
+            priority in prop::sample::select(&Priority::ALL[..]),
             traceparent in prop::option::of(".{0,9}"),
             entries in prop::option::of(prop::collection::vec((".{1,9}", ".{0,9}"), 0..4)),
         ) {
@@ -195,7 +208,7 @@ mod tests {
             let meta = meta.as_ref().map(MetadataRef::from);
             let attempt = attempt % 3;
             let traceparent = traceparent.map(Cow::Owned);
-            let meta = RequestMeta { attempt, timeout_ms, ack, traceparent, meta };
+            let meta = RequestMeta { attempt, timeout_ms, ack, priority, traceparent, meta };
             let mut out = Vec::new();
             meta.write(&mut out);
             let expected = serde_json::to_string(&meta).unwrap();

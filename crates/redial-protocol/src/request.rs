@@ -270,7 +270,9 @@ mod tests {
             let (attempt, timeout_ms, ack) = numbers;
             let traceparent = traceparent.map(Cow::Owned);
             let attempt = attempt % 3;
-            let meta = RequestMeta { attempt, timeout_ms, ack, traceparent, meta: None };
+            let meta = RequestMeta {
+                attempt, timeout_ms, ack, traceparent, ..RequestMeta::default()
+            };
             let params = params.map(Value::from);
             let text = params.as_ref().map(Value::to_string);
             let text = text.as_ref().map(String::as_bytes);

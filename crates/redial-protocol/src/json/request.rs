@@ -6,7 +6,10 @@ use super::{
     MAX_DEPTH,
     skip::{self, between, token, unquoted},
 };
-use crate::{dialect::Dialect, id::Id, limits::Limits, meta::RequestMeta, request::Request};
+use crate::{
+    dialect::Dialect, id::Id, limits::Limits, meta::RequestMeta, priority::Priority,
+    request::Request,
+};
 
 /// Reads a whole message as a request; `None` leaves it to serde_json.
 pub(crate) fn read(text: &str, max_depth: usize) -> Option<Request<'_>> {
@@ -77,6 +80,7 @@ fn read_id<'a>(text: &'a str, value: &'a [u8]) -> Option<(Id<'a>, &'a [u8])> {
 #[inline(always)]
 pub(super) fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMeta<'a>, &'a [u8])> {
     let (mut attempt, mut timeout_ms, mut ack, mut traceparent) = (None, None, None, None);
+    let mut priority = None;
     let mut rest = token(value, "{")?;
     loop {
         let name = skip::spaces(rest);
@@ -96,6 +100,10 @@ pub(super) fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMe
                 &mut attempt,
                 number.filter(|number| (1..=Limits::MAX_ATTEMPT).contains(number))?,
             )?;
+        } else if let Some(value) = named(name, r#""priority":"#) {
+            rest = skip::string(value)?;
+            let known = Priority::from_name(unquoted(text, value, rest));
+            once(&mut priority, known.unwrap_or_default())?;
         } else {
             let value = named(name, r#""traceparent":"#)?;
             rest = skip::string(value)?;
@@ -114,6 +122,7 @@ pub(super) fn read_meta<'a>(text: &'a str, value: &'a [u8]) -> Option<(RequestMe
         attempt: attempt.unwrap_or(default.attempt),
         timeout_ms,
         ack,
+        priority: priority.unwrap_or_default(),
         traceparent,
         // What has any is left to serde_json.
         meta: None,
