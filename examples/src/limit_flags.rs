@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use redial_server::{Config, Limits};
+use redial_server::{Config, Limits, Overload};
 
 use crate::flags::{DAY_MS, Whole, whole};
 
@@ -104,6 +104,18 @@ pub struct LimitFlags {
         value_parser = whole::<usize>(QUEUED)
     )]
     pub queue: usize,
+    /// Whether calls are refused early where more come than can be served, and priorities count
+    #[arg(long, value_name = "on|off", default_value = "on", help_heading = "Limits", value_parser = ["on", "off"])]
+    pub overload: String,
+    /// How long calls may be queued all the time, in milliseconds
+    #[arg(long, value_name = "N", default_value = "5", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(TIMES_MS))]
+    pub queue_target_ms: u64,
+    /// How long a queue may last before it counts as overload, in milliseconds
+    #[arg(long, value_name = "N", default_value = "100", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(TIMES_MS))]
+    pub queue_interval_ms: u64,
+    /// The fewest calls that may run at once where more of them come to nothing
+    #[arg(long, value_name = "N", default_value = "4", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RUNNING))]
+    pub min_running: usize,
     /// The most connections
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(CONNECTIONS))]
     pub max_connections: usize,
@@ -207,6 +219,7 @@ impl LimitFlags {
             execution_timeout: self.execution_timeout_ms.map(ms),
             running_reserve_percent: self.running_reserve,
             max_queued: self.queue,
+            overload: self.overload()?,
             max_connections: self.max_connections,
             max_in_flight: self.max_in_flight,
             unsent_pause_bytes: self.unsent_kb.saturating_mul(1024),
@@ -221,6 +234,23 @@ impl LimitFlags {
             max_peer_handshakes: self.max_peer_handshakes,
             drain_timeout: ms(self.drain_ms),
             insecure: false,
+        })
+    }
+
+    fn overload(&self) -> anyhow::Result<Overload> {
+        let (target, interval) = (self.queue_target_ms, self.queue_interval_ms);
+        if self.overload == "off" {
+            return Ok(Overload::off());
+        }
+        anyhow::ensure!(
+            target <= interval,
+            "--queue-target-ms is {target}; expected at most {interval}, as --queue-interval-ms says"
+        );
+        Ok(Overload {
+            target: Duration::from_millis(target),
+            interval: Duration::from_millis(interval),
+            min_running: self.min_running,
+            ..Overload::default()
         })
     }
 }

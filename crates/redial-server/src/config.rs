@@ -8,6 +8,7 @@ use crate::{
     admission::AdmissionLimits,
     clock::YEAR,
     error::BuildError,
+    overload::Overload,
     refusal,
     table::{MAX_TTL, PlainLimits, SessionLimits},
 };
@@ -103,6 +104,8 @@ pub struct Config {
     /// or of a method that its peer has fewer of, in place of the newest of the larger number, which
     /// is refused without having been executed.
     pub max_queued: usize,
+    /// What the server does that has more to do than it can: see [`Overload`].
+    pub overload: Overload,
     /// How many connections are open at once. Default 1,024, each at one partly received frame, a
     /// bounded write buffer and a socket. At the limit a new connection takes the place of the
     /// longest idle one of the peer that holds most, if its own peer holds fewer, or of one of its
@@ -188,6 +191,7 @@ impl Default for Config {
             execution_timeout: None,
             running_reserve_percent: 25,
             max_queued: 1_024,
+            overload: Overload::default(),
             max_connections: 1_024,
             max_in_flight: 512,
             unsent_pause_bytes: 1024 * 1024,
@@ -246,6 +250,7 @@ impl Config {
             ("max_session_bytes", self.max_session_bytes),
             ("max_all_session_bytes", self.max_all_session_bytes),
             ("max_running", self.max_running),
+            ("overload.min_running", self.overload.min_running),
             ("max_connections", self.max_connections),
             ("max_in_flight", self.max_in_flight),
             ("unsent_pause_bytes", self.unsent_pause_bytes),
@@ -259,6 +264,14 @@ impl Config {
         ];
         for (name, value) in at_least_one {
             require(value > 0, name, value, "1 or more")?;
+        }
+        let Overload {
+            target, interval, ..
+        } = self.overload;
+        if self.overload.is_seen() {
+            let is_met = target > Duration::ZERO && target <= interval;
+            let expected = "more than 0 and at most overload.interval, or Duration::MAX";
+            require(is_met, "overload.target", target, expected)?;
         }
         require(
             self.running_reserve_percent <= MAX_RESERVE_PERCENT,

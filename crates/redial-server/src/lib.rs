@@ -101,6 +101,7 @@ mod never;
 mod observe;
 mod origin;
 mod outbox;
+mod overload;
 mod panics;
 mod params;
 mod peer;
@@ -148,8 +149,10 @@ pub use layer::{Layer, LayerCall, LayerFuture, Next};
 pub use listener::Listener;
 pub use method_limits::MethodLimits;
 pub use observe::{Event, EventKind, HiddenFailure, Observer};
+pub use overload::Overload;
 pub use redial_protocol::{
-    ErrorCode, Executed, Limits, Metadata, Method, MethodKind, Principal, PrincipalError, SessionId,
+    ErrorCode, Executed, Limits, Metadata, Method, MethodKind, Principal, PrincipalError, Priority,
+    SessionId,
 };
 #[cfg(feature = "tls")]
 pub use redial_tls::{self as tls, ServerTls};
