@@ -55,11 +55,14 @@ RETURNING s.session, s.slot";
 const LOOK: &str =
     "SELECT id, below, open FROM redial.session WHERE id = ANY ($1) AND dead_since IS NULL";
 
-/// Fails where the epoch is over.
-const FINISH: &str = "UPDATE redial.slot s SET reply = u.reply, state = (1 / (SELECT count(*) \
-    FROM redial.server WHERE epoch = $4 AND expires > clock_timestamp()))::smallint \
-    FROM unnest($1, $2, $3) AS u (session, slot, reply) \
-    WHERE s.session = u.session AND s.slot = u.slot";
+/// Fails where the epoch is over. Each row is there, since this transaction has claimed it: a conflict is how it is
+/// found by its key, where the planner would read a whole small table to join it.
+const FINISH: &str = "
+INSERT INTO redial.slot (session, slot, seq, fingerprint, state, owner, reply)
+SELECT u.session, u.slot, -1, '', (1 / (SELECT count(*)
+    FROM redial.server WHERE epoch = $4 AND expires > clock_timestamp()))::smallint, $4, u.reply
+FROM unnest($1, $2, $3) AS u (session, slot, reply)
+ON CONFLICT (session, slot) DO UPDATE SET reply = excluded.reply, state = excluded.state";
 
 /// A call that waits for a batch.
 pub(crate) struct Waiting {

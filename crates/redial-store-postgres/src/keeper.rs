@@ -18,7 +18,7 @@ use crate::{
 };
 use redial_server::store::encoding::{merge, session};
 
-/// How often acknowledgements are saved.
+/// How often acknowledgements are saved, if it is not urgent.
 const SAVE_EVERY: Duration = Duration::from_millis(50);
 /// How often expired rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -99,8 +99,13 @@ async fn renew(shared: &Shared) {
 
 async fn save(shared: &Shared) {
     loop {
-        sleep(SAVE_EVERY).await;
-        shared.save_all().await;
+        tokio::select! {
+            () = sleep(SAVE_EVERY) => {}
+            () = shared.sessions.urgent.notified() => {}
+        }
+        if !shared.save_all().await {
+            sleep(SAVE_EVERY).await;
+        }
     }
 }
 
@@ -148,12 +153,17 @@ impl Shared {
         Ok(())
     }
 
-    async fn save_all(&self) {
+    /// True if all is saved.
+    async fn save_all(&self) -> bool {
+        let mut is_saved = true;
         for (id, known) in self.sessions.unsaved() {
             if self.save_session(id, &known).await.is_ok() {
                 self.sessions.note_saved(id, &known);
+            } else {
+                is_saved = false;
             }
         }
+        is_saved
     }
 
     async fn save_session(&self, id: SessionId, known: &Acknowledged) -> Result<(), Trouble> {

@@ -10,9 +10,20 @@ use redial_protocol::{SessionCall, SessionId};
 use redial_server::store::Acknowledged;
 
 use redial_server::store::encoding::{self, is_acknowledged, merge};
+use tokio::sync::Notify;
+
+use crate::schema::SLOTS;
+
+/// How many calls of a session may be acknowledged before that is saved at once: a slot is used again only when the
+/// acknowledgement of its call is saved, and a call that finds its slot in use costs ten times as much.
+const URGENT: u64 = SLOTS / 4;
 
 #[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<Inner>);
+pub(crate) struct Sessions {
+    inner: Mutex<Inner>,
+    /// Something is to be saved before the slots of a session run out.
+    pub(crate) urgent: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -25,11 +36,13 @@ struct Inner {
 struct Known {
     acknowledged: Acknowledged,
     is_unsaved: bool,
+    /// Every number below it is saved as acknowledged, or open.
+    saved_below: u64,
 }
 
 impl Sessions {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client has said so to this server, which holds the session from now on if it did not.
@@ -40,6 +53,9 @@ impl Sessions {
         }
         let known = inner.known.entry(session).or_default();
         known.is_unsaved |= merge(&mut known.acknowledged, acknowledged);
+        if known.acknowledged.below.saturating_sub(known.saved_below) >= URGENT {
+            self.urgent.notify_one();
+        }
     }
 
     /// The session's row says so. Returns what either knows.
@@ -47,6 +63,7 @@ impl Sessions {
         match self.lock().known.get_mut(&session) {
             Some(known) => {
                 merge(&mut known.acknowledged, stored);
+                known.saved_below = known.saved_below.max(stored.below);
                 known.acknowledged.clone()
             }
             None => stored.clone(),
@@ -72,6 +89,7 @@ impl Sessions {
     pub(crate) fn note_saved(&self, session: SessionId, saved: &Acknowledged) {
         if let Some(known) = self.lock().known.get_mut(&session) {
             known.is_unsaved &= known.acknowledged != *saved;
+            known.saved_below = known.saved_below.max(saved.below);
         }
     }
 
@@ -120,6 +138,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// Kind: what is begun counts as done. Instance: an acknowledgement that is being saved when the store is
@@ -140,5 +160,32 @@ mod tests {
         assert_eq!(sessions.unsaved(), [(session, below(2))]);
         sessions.note_saved(session, &below(2));
         assert_eq!(sessions.unsaved(), []);
+    }
+
+    /// Kind: what is done at intervals falls behind at speed. Instance: acknowledgements that were saved every 50 ms,
+    /// while a session used its 1,024 slots up in less: each tenth call found its slot in use, and ran by itself.
+    #[test]
+    fn acknowledgements_are_saved_before_the_slots_run_out() {
+        let (sessions, session) = (Sessions::default(), SessionId::from_bits(1));
+        let below = |below| Acknowledged {
+            below,
+            open: Vec::new(),
+        };
+        let is_urgent = || sessions.urgent.notified().now_or_never().is_some();
+        sessions.acknowledge(session, &below(URGENT - 1));
+        assert!(!is_urgent(), "the next interval does");
+        sessions.acknowledge(session, &below(URGENT));
+        assert!(is_urgent());
+        sessions.acknowledge(session, &below(URGENT + 1));
+        assert!(is_urgent(), "it is not saved yet");
+        sessions.note_saved(session, &below(URGENT + 1));
+        sessions.acknowledge(session, &below(2 * URGENT));
+        assert!(!is_urgent(), "it is saved");
+        // What another server has saved counts, too.
+        sessions.merge(session, &below(3 * URGENT));
+        sessions.acknowledge(session, &below(4 * URGENT - 1));
+        assert!(!is_urgent());
+        sessions.acknowledge(session, &below(4 * URGENT));
+        assert!(is_urgent());
     }
 }
