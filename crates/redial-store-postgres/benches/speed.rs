@@ -1,8 +1,9 @@
 //! Calls a second, and CPU per call, of the store, and of the table that one makes by hand, in turns on one cluster whose commits
-//! are synced. `cargo bench -p redial-store-postgres --bench speed` prints them.
+//! are synced. `cargo bench -p redial-store-postgres --bench speed` prints them; behind `--` may stand the beginnings of the
+//! ways that are wanted, as in `-- "batched, prepared"`. The one by hand is always measured.
 
 use std::{
-    fmt, fs,
+    env, fmt, fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -51,6 +52,11 @@ fn main() {
             Box::pin(add(params, transaction))
         }),
     ];
+    let wanted: Vec<String> = env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with("--"))
+        .collect();
+    let is_wanted = |way: &str| wanted.is_empty() || wanted.iter().any(|it| way.starts_with(it));
     for workers in [16, 64] {
         for _ in 0..3 {
             println!(
@@ -58,14 +64,20 @@ fn main() {
             );
             let hand = measure(&cluster, || by_hand(&url));
             println!("  {:24} {hand}", format!("by hand, a pool of {WORKERS}"));
-            let batches = measure(&cluster, || by_hand_in_batches(&url, workers));
-            let ratio = batches.rate / hand.rate;
-            println!("  {:24} {batches}  {ratio:.2}", "by hand, in batches");
+            let way = "by hand, in batches";
+            if is_wanted(way) {
+                let batches = measure(&cluster, || by_hand_in_batches(&url, workers));
+                let ratio = batches.rate / hand.rate;
+                println!("  {way:24} {batches}  {ratio:.2}");
+            }
             for (store, how) in stores.iter().zip(["unprepared", "prepared"]) {
                 for (method, what) in [(&alone, "alone"), (&batched, "batched")] {
-                    let measured = measure(&cluster, || by_store(store, method, workers));
-                    let ratio = measured.rate / hand.rate;
-                    println!("  {:24} {measured}  {ratio:.2}", format!("{what}, {how}"));
+                    let way = format!("{what}, {how}");
+                    if is_wanted(&way) {
+                        let measured = measure(&cluster, || by_store(store, method, workers));
+                        let ratio = measured.rate / hand.rate;
+                        println!("  {way:24} {measured}  {ratio:.2}");
+                    }
                 }
             }
         }
@@ -78,24 +90,47 @@ struct Measured {
     rate: f64,
     /// Microseconds of CPU for each call: this process's, and the database's.
     cpu: [f64; 2],
+    /// How many calls share a transaction.
+    shared: f64,
 }
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [own, database] = self.cpu;
-        write!(f, "{:7.0} {own:7.0} {database:7.0}", self.rate)
+        write!(
+            f,
+            "{:7.0} {own:7.0} {database:7.0} {:5.1}",
+            self.rate, self.shared
+        )
     }
 }
 
 /// Measures what makes so many calls for [`TIME`].
 fn measure(cluster: &Cluster, run: impl FnOnce() -> u64) -> Measured {
     let cpu = || [process_us("self"), cluster_us(cluster)];
-    let (start, before) = (now(), cpu());
+    let (start, before, commits) = (now(), cpu(), commits(cluster));
     let calls = run() as f64;
     let rate = calls / start.elapsed().as_secs_f64();
     let after = cpu();
     let cpu = [0, 1].map(|at| (after[at] - before[at]) / calls);
-    Measured { rate, cpu }
+    let shared = calls / (self::commits(cluster) - commits) as f64;
+    Measured { rate, cpu, shared }
+}
+
+/// How many transactions the database has committed.
+fn commits(cluster: &Cluster) -> i64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (client, connection) =
+            tokio_postgres::connect(&cluster.url("postgres"), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        // What a backend has counted is seen a second later, or when it is idle.
+        let count = "SELECT pg_sleep(1.2), xact_commit FROM pg_stat_database WHERE datname = current_database()";
+        client.query_one(count, &[]).await.unwrap().get(1)
+    })
 }
 
 /// The fields of `/proc/PID/stat` from the third on, as proc(5) counts them.
