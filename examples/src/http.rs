@@ -92,7 +92,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Answers until the runtime ends, also while the server drains.
 pub async fn serve(listener: TcpListener, server: Server, metrics: PrometheusHandle) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::spawn({
         let metrics = metrics.clone();
         async move {
@@ -103,7 +103,7 @@ pub async fn serve(listener: TcpListener, server: Server, metrics: PrometheusHan
         }
     });
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             return;
         };
         let Ok((io, _)) = listener.accept().await else {
@@ -122,7 +122,7 @@ pub async fn serve(listener: TcpListener, server: Server, metrics: PrometheusHan
                 .serve_connection(TokioIo::new(io), service);
             // A peer that speaks no HTTP is its own concern.
             drop(connection.await);
-            drop(place);
+            drop(permit);
         });
     }
 }

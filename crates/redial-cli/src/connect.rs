@@ -8,7 +8,7 @@ use crate::{
     doors::{Doors, TlsFiles},
     failure::{Exit, Failure},
     flags::{addresses, duration},
-    settings::{Said, Settings, attempts, file_path, name},
+    settings::{CommandLineSettings, Settings, attempts, file_path, name},
 };
 
 /// How a server is reached. Each of them is also a variable of the environment and a member of a
@@ -120,7 +120,7 @@ impl ConnectArgs {
         let flags: BTreeMap<_, _> = flags
             .filter_map(|(name, text)| Some((name, text?)))
             .collect();
-        Settings::gather(Said {
+        Settings::gather(CommandLineSettings {
             config: self.config.config.clone(),
             profile: self.config.profile.clone(),
             address: address.map(str::to_owned),

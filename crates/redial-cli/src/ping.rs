@@ -38,7 +38,7 @@ pub(crate) struct PingArgs {
 
 /// What `--json` prints. **Stable**: members are added, never changed.
 #[derive(Debug, Default, Serialize, PartialEq)]
-struct Summary {
+struct PingSummary {
     sent: u64,
     answered: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ impl PingArgs {
                 _ = tokio::signal::ctrl_c() => break,
             }
         }
-        let summary = Summary::of(sent, took);
+        let summary = PingSummary::of(sent, took);
         self.print(&summary)?;
         client.close().await;
         Ok(summary.exit().into())
@@ -107,12 +107,12 @@ impl PingArgs {
         }
     }
 
-    fn print(&self, summary: &Summary) -> Result<(), Failure> {
+    fn print(&self, summary: &PingSummary) -> Result<(), Failure> {
         if self.json {
             let text = serde_json::to_string(summary);
             return output::print(&text.map_err(|error| Failure::new(Exit::Failed, error))?);
         }
-        let Summary { sent, answered, ms } = summary;
+        let PingSummary { sent, answered, ms } = summary;
         let mut text = format!("{sent} sent, {answered} answered");
         if let Some(Milliseconds {
             min,
@@ -152,7 +152,7 @@ async fn once(client: &Client) -> Result<(Duration, String), CallError> {
     ))
 }
 
-impl Summary {
+impl PingSummary {
     fn of(sent: u64, mut took: Vec<Duration>) -> Self {
         took.sort_unstable();
         // By nearest rank: the smallest that so many per cent are not above.
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_the_nearest_rank() {
         let took = (1..=10).rev().map(Duration::from_millis).collect();
-        let ms = Summary::of(11, took).ms.unwrap();
+        let ms = PingSummary::of(11, took).ms.unwrap();
         let expected = Milliseconds {
             min: 1.0,
             p50: 5.0,
@@ -201,11 +201,13 @@ mod tests {
             max: 10.0,
         };
         assert_eq!(ms, expected);
-        let one = Summary::of(1, vec![Duration::from_millis(7)]).ms.unwrap();
+        let one = PingSummary::of(1, vec![Duration::from_millis(7)])
+            .ms
+            .unwrap();
         assert_eq!((one.min, one.p50, one.max), (7.0, 7.0, 7.0));
         assert_eq!(
-            Summary::of(3, Vec::new()),
-            Summary {
+            PingSummary::of(3, Vec::new()),
+            PingSummary {
                 sent: 3,
                 answered: 0,
                 ms: None

@@ -149,7 +149,7 @@ pub(crate) struct Settings {
 
 /// What a command line says of its settings.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct CommandLineSettings {
     /// `--config`.
     pub(crate) config: Option<PathBuf>,
     /// `--profile`.
@@ -166,16 +166,19 @@ impl Settings {
     /// # Errors
     ///
     /// Names the flag, the variable, or the file and its member, with what would be right.
-    pub(crate) fn gather(said: Said) -> Result<Self, Failure> {
-        Self::from(said, |name| {
+    pub(crate) fn gather(given: CommandLineSettings) -> Result<Self, Failure> {
+        Self::from(given, |name| {
             env::var(name).ok().filter(|text| !text.is_empty())
         })
     }
 
-    fn from(mut said: Said, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
-        let file = ConfigFile::find(said.config.take(), &variable)?;
-        let named_by_address = said.address.take_if(|text| text.starts_with('@'));
-        let profile = Self::profile(&said, named_by_address.clone(), &file, &variable)?;
+    fn from(
+        mut given: CommandLineSettings,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Failure> {
+        let file = ConfigFile::find(given.config.take(), &variable)?;
+        let named_by_address = given.address.take_if(|text| text.starts_with('@'));
+        let profile = Self::profile(&given, named_by_address.clone(), &file, &variable)?;
         let mut chosen = BTreeMap::new();
         // A profile's name in the place of the address means the profile's address, whatever the environment says.
         if let Some((text, profile)) = named_by_address.zip(profile) {
@@ -192,7 +195,7 @@ impl Settings {
             if chosen.contains_key(setting.name) {
                 continue;
             }
-            if let Some(found) = setting.choose(&mut said, profile, &file, &variable) {
+            if let Some(found) = setting.choose(&mut given, profile, &file, &variable) {
                 setting.check(&found)?;
                 chosen.insert(setting.name, found);
             }
@@ -207,13 +210,13 @@ impl Settings {
 
     /// The profile that `@NAME`, `--profile`, the environment or the file itself names.
     fn profile<'a>(
-        said: &Said,
+        given: &CommandLineSettings,
         address: Option<String>,
         file: &'a ConfigFile,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<&'a Profile>, Failure> {
         let by_address = address.map(|text| (text[1..].to_owned(), text));
-        let by_flag = said
+        let by_flag = given
             .profile
             .clone()
             .map(|name| (name, "--profile".to_owned()));
@@ -257,19 +260,19 @@ impl Settings {
 impl Setting {
     fn choose(
         &self,
-        said: &mut Said,
+        given: &mut CommandLineSettings,
         profile: Option<&Profile>,
         file: &ConfigFile,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Option<Chosen> {
-        let address = said.address.take_if(|_| self.name == "address");
+        let address = given.address.take_if(|_| self.name == "address");
         if let Some(text) = address {
             return Some(Chosen {
                 text,
                 source: Source::Argument,
             });
         }
-        if let Some(text) = said.flags.remove(self.name) {
+        if let Some(text) = given.flags.remove(self.name) {
             return Some(Chosen {
                 text,
                 source: Source::Flag,

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use self::{
     guard::CallGuard,
-    state::{Aside, CallState},
+    state::{CallExtra, CallState},
 };
 use crate::{
     call_options::CallOrigin,
@@ -32,7 +32,7 @@ use crate::{
     error::CallError,
     handle::ClientHandle,
     inline_bytes::InlineBytes,
-    mux::pending::CallFlags,
+    mux::pending_call::CallFlags,
     policy::{backoff::Backoff, hedge::Hedge},
     report::{Reply, Report},
     retry::Retrier,
@@ -82,7 +82,7 @@ impl<O> Call<O> {
         if let Some(problem) = problem {
             state.set_problem(problem);
         } else if let Some(layers) = &client.layers {
-            state.aside = Some(Box::new(Aside::Layers(layers.clone())));
+            state.extra = Some(Box::new(CallExtra::Layers(layers.clone())));
         }
         state.flags.is_query = kind == MethodKind::Query;
         // A query may be sent again for ever, a mutation while its server is sure to know it.
@@ -108,8 +108,8 @@ impl<O> Call<O> {
 
     /// The same call, with nothing around it.
     pub(crate) fn without_layers(mut self) -> Self {
-        let aside = self.state.aside.take();
-        self.state.aside = aside.filter(|aside| matches!(**aside, Aside::Problem(_)));
+        let extra = self.state.extra.take();
+        self.state.extra = extra.filter(|extra| matches!(**extra, CallExtra::Problem(_)));
         self
     }
 
@@ -221,7 +221,7 @@ impl<O> Call<O> {
     /// sent.
     pub async fn token(&mut self) -> Result<CallToken, CallError> {
         let state = &mut self.state;
-        if let Some(Aside::Problem(problem)) = state.aside.as_deref() {
+        if let Some(CallExtra::Problem(problem)) = state.extra.as_deref() {
             let (problem, shared) = (problem.clone(), &self.client.shared);
             return Err(state.rejected(GiveUpReason::Final, problem, shared));
         }

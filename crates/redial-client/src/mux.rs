@@ -23,7 +23,7 @@ mod left_session;
 pub(crate) mod link;
 pub(crate) mod link_auth;
 mod no_reply;
-pub(crate) mod pending;
+pub(crate) mod pending_call;
 mod permits;
 pub(crate) mod poll;
 pub(crate) mod replies;
@@ -59,7 +59,7 @@ use self::{
     attempt::Attempt,
     endpoints::EndpointState,
     link::Link,
-    pending::{Answer, PendingCall},
+    pending_call::{Answer, PendingCall},
     sessions::Sessions,
     slab::{Key, Slab},
     timers::Timers,

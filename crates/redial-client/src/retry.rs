@@ -27,7 +27,7 @@ use crate::{
     inline_bytes::InlineBytes,
     mux::{
         Mux,
-        pending::{Answer, Signal},
+        pending_call::{Answer, Signal},
         send::{OutboundRequest, SendStatus},
         slab::Key,
     },

@@ -13,14 +13,14 @@ use redial_protocol::AuthToken;
 
 type Fetched = Result<AuthToken, Box<dyn Error + Send + Sync>>;
 
-type Fetch = Pin<Box<dyn Future<Output = Fetched> + Send>>;
+type TokenFuture = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 
 /// What the program has given, and the token that it gave last.
 #[derive(Clone)]
 pub(crate) struct TokenSource(Arc<Source>);
 
 struct Source {
-    provider: Box<dyn Fn() -> Fetch + Send + Sync>,
+    provider: Box<dyn Fn() -> TokenFuture + Send + Sync>,
     latest: Mutex<Latest>,
 }
 

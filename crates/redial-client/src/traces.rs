@@ -69,7 +69,7 @@ pub(crate) struct AttemptSpans {
 }
 
 /// How far an attempt has come.
-pub(crate) struct AttemptState {
+pub(crate) struct AttemptTrace {
     pub(crate) number: u32,
     pub(crate) is_hedge: bool,
     pub(crate) end: Option<AttemptEnd>,
@@ -180,7 +180,7 @@ impl AttemptSpans {
     }
 
     /// Opens the spans of attempts that are new, and closes those of attempts that have ended.
-    pub(crate) fn look(&mut self, attempts: &[AttemptState]) {
+    pub(crate) fn look(&mut self, attempts: &[AttemptTrace]) {
         let Some(call) = &self.call else {
             return;
         };
@@ -199,7 +199,7 @@ impl AttemptSpans {
     }
 }
 
-fn attempt_span(call: &Span, attempt: &AttemptState) -> Span {
+fn attempt_span(call: &Span, attempt: &AttemptTrace) -> Span {
     tracing::span!(
         target: "redial_client",
         parent: call,

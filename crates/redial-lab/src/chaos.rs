@@ -75,7 +75,7 @@ enum ChaosStore {
 }
 
 /// What came of a chaos.
-pub(crate) enum Outcome {
+pub(crate) enum ChaosOutcome {
     /// Around one server.
     Single(Box<ChaosResults>),
     /// Around several on one store; `None` if that is not to be had here.
@@ -95,9 +95,9 @@ impl Experiment for Chaos {
     const NAME: &'static str = "chaos";
     const RUNS_ALONE: bool = true;
 
-    type Results = Outcome;
+    type Results = ChaosOutcome;
 
-    fn run(&self, lab: &Lab<'_>) -> Result<Outcome> {
+    fn run(&self, lab: &Lab<'_>) -> Result<ChaosOutcome> {
         let programs = lab.programs()?;
         let folder = lab.empty_folder(Self::NAME)?;
         if self.store.is_some() {
@@ -107,7 +107,7 @@ impl Experiment for Chaos {
             );
             let bar = progress::bar(self.seconds, "{pos}/{len} s");
             let Some(database) = shared::database()? else {
-                return Ok(Outcome::Shared(None));
+                return Ok(ChaosOutcome::Shared(None));
             };
             let plan = SharedPlan {
                 seconds: self.seconds,
@@ -120,7 +120,7 @@ impl Experiment for Chaos {
             let results = shared::drive(&programs, &folder, url, plan, &bar)
                 .with_context(|| format!("with --seed {}", self.seed))?;
             bar.finish_and_clear();
-            return Ok(Outcome::Shared(Some(Box::new(results))));
+            return Ok(ChaosOutcome::Shared(Some(Box::new(results))));
         }
         let mut plan = ChaosPlan::new(self.seconds, self.clients as usize, self.seed, self.ids);
         plan.transport = self.transport;
@@ -129,11 +129,11 @@ impl Experiment for Chaos {
         let results = drive::drive(&programs, &folder, plan, &bar)
             .with_context(|| format!("with --seed {}", self.seed))?;
         bar.finish_and_clear();
-        Ok(Outcome::Single(Box::new(results)))
+        Ok(ChaosOutcome::Single(Box::new(results)))
     }
 }
 
-impl Report for Outcome {
+impl Report for ChaosOutcome {
     fn text(&self, page: &Path) -> String {
         match self {
             Self::Single(results) => results.text(page),

@@ -5,9 +5,9 @@ mod chapters;
 mod chart;
 mod duplicate;
 mod page;
+mod patterns;
 mod run;
 mod scenario;
-mod stories;
 mod table;
 mod timeline;
 mod verdict;
@@ -18,7 +18,9 @@ use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use self::{chapters::Chapters, duplicate::Duplicate, run::Run, scenario::KEY, verdict::Verdict};
+use self::{
+    chapters::Chapters, duplicate::Duplicate, run::Run, scenario::KEY, verdict::EffectCheck,
+};
 use crate::{
     experiment::{Experiment, Lab, Report},
     harness::{
@@ -104,7 +106,7 @@ impl Report for DemoResults {
         let mut problems: Vec<_> = self.duplicate.problem().into_iter().collect();
         for run in self.runs.iter().filter(|run| run.mode == Mode::Session) {
             let name = run.scenario.name;
-            if run.verdict != Verdict::Exact {
+            if run.verdict != EffectCheck::Exact {
                 problems.push(format!("{name}, with a session: {}", run.verdict.text()));
             }
             let missing = run.summary.calls - run.summary.ok;
@@ -191,7 +193,7 @@ impl DemoResults {
             .runs
             .iter()
             .filter(|run| run.mode == Mode::Naive && expected.contains(&run.scenario.name))
-            .filter(|run| run.verdict == Verdict::Exact)
+            .filter(|run| run.verdict == EffectCheck::Exact)
             .map(|run| {
                 format!(
                     "{}, naively: nothing was counted twice this time",

@@ -55,7 +55,7 @@ pub(crate) enum Commits {
 }
 
 /// What came of it; `None` where there is no PostgreSQL.
-pub(crate) struct Outcome(Option<Box<FailoverResults>>);
+pub(crate) struct FailoverOutcome(Option<Box<FailoverResults>>);
 
 /// What came of it where there is one.
 pub(crate) struct FailoverResults {
@@ -71,9 +71,9 @@ impl Experiment for FailoverFlags {
     const NAME: &'static str = "failover";
     const RUNS_ALONE: bool = true;
 
-    type Results = Outcome;
+    type Results = FailoverOutcome;
 
-    fn run(&self, lab: &Lab<'_>) -> Result<Outcome> {
+    fn run(&self, lab: &Lab<'_>) -> Result<FailoverOutcome> {
         let programs = lab.programs()?;
         let folder = lab.empty_folder(Self::NAME)?;
         eprintln!("{} fail-overs, seed {}", self.failovers, self.seed);
@@ -81,11 +81,11 @@ impl Experiment for FailoverFlags {
         let results = drive::drive(&programs, &folder, self, &bar)
             .with_context(|| format!("with --seed {}", self.seed))?;
         bar.finish_and_clear();
-        Ok(Outcome(results.map(Box::new)))
+        Ok(FailoverOutcome(results.map(Box::new)))
     }
 }
 
-impl Report for Outcome {
+impl Report for FailoverOutcome {
     fn text(&self, page: &Path) -> String {
         match &self.0 {
             Some(results) => results.text(page),

@@ -80,7 +80,7 @@ pub(crate) struct FairnessResults {
 }
 
 /// The measurement of the modest principal.
-struct Measurement<'a> {
+struct ModestMeasurement<'a> {
     programs: &'a Programs,
     server: &'a Server,
     /// The file with the modest principal's token.
@@ -108,7 +108,7 @@ impl Experiment for Fairness {
         let tokens = write("tokens", &lines.concat())?;
         let flags = format!("--delay-ms {DELAY_MS} --tokens");
         let server = programs.server(&[words(&flags), vec![tokens]].concat())?;
-        let measurement = Measurement {
+        let measurement = ModestMeasurement {
             programs: &programs,
             server: &server,
             token: write("modest.token", MODEST.secret)?,
@@ -121,7 +121,7 @@ impl Experiment for Fairness {
     }
 }
 
-impl Measurement<'_> {
+impl ModestMeasurement<'_> {
     fn run(&self, rounds: u64) -> Result<FairnessResults> {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         let mut least: Option<Takings> = None;

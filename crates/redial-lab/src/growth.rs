@@ -38,7 +38,7 @@ pub(crate) struct Growth {
 }
 
 /// What came of it; `None` where there is no PostgreSQL.
-pub(crate) struct Outcome(Option<GrowthResults>);
+pub(crate) struct GrowthOutcome(Option<GrowthResults>);
 
 /// What came of it where there is one.
 pub(crate) struct GrowthResults {
@@ -80,18 +80,18 @@ impl Experiment for Growth {
     const NAME: &'static str = "growth";
     const RUNS_ALONE: bool = true;
 
-    type Results = Outcome;
+    type Results = GrowthOutcome;
 
-    fn run(&self, lab: &Lab<'_>) -> Result<Outcome> {
+    fn run(&self, lab: &Lab<'_>) -> Result<GrowthOutcome> {
         let programs = lab.programs()?;
         let bar = progress::bar(self.stages, "{pos}/{len} stages");
         let results = drive::drive(&programs, (self.stages, self.calls), &bar)?;
         bar.finish_and_clear();
-        Ok(Outcome(results))
+        Ok(GrowthOutcome(results))
     }
 }
 
-impl Report for Outcome {
+impl Report for GrowthOutcome {
     fn text(&self, page: &Path) -> String {
         match &self.0 {
             Some(results) => results.text(page),

@@ -75,7 +75,7 @@ pub(crate) struct HostileResults {
 }
 
 /// The measurement of the well-behaved client.
-struct Measurement<'a> {
+struct PoliteMeasurement<'a> {
     programs: &'a Programs,
     server: &'a Server,
     flags: &'a Hostile,
@@ -92,7 +92,7 @@ impl Experiment for Hostile {
         let sizes = self.sizes()?;
         let max = (sizes.total() + OTHERS).to_string();
         let server = programs.server(&["--max-connections".to_owned(), max])?;
-        let measurement = Measurement {
+        let measurement = PoliteMeasurement {
             programs: &programs,
             server: &server,
             flags: self,
@@ -130,7 +130,7 @@ impl Hostile {
     }
 }
 
-impl Measurement<'_> {
+impl PoliteMeasurement<'_> {
     fn run(&self, sizes: Sizes) -> Result<HostileResults> {
         let mut alone = self.rounds("alone")?;
         let before = self.rss_kib()?;

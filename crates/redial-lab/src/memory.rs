@@ -222,11 +222,11 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{harness::events::Summary, memory::measure::Sample};
+    use crate::{harness::events::Summary, memory::measure::MemorySample};
 
     /// A session's run that ends with this much memory, after 100 MiB early on.
     fn measured(calls: u64, last_kib: u64) -> MemoryResults {
-        let sample = |calls, rss_kib| Sample {
+        let sample = |calls, rss_kib| MemorySample {
             at_s: 0.0,
             calls,
             rss_kib,

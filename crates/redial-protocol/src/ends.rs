@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::{
     dialect::Dialect,
     id::Id,
-    members::{Members, Name},
+    members::{BorrowedName, Members},
 };
 
 /// How many bytes of each end of a message are looked at.
@@ -52,7 +52,7 @@ impl MessageEnds {
     #[must_use]
     pub fn of(frame: &[u8]) -> Option<Self> {
         if frame.len() <= 2 * END_BYTES {
-            let mut seen = Seen::default();
+            let mut seen = SeenMembers::default();
             seen.read_head(frame);
             if seen.ids == 0 {
                 seen.read_tail(frame);
@@ -65,7 +65,7 @@ impl MessageEnds {
 
     /// The same, given the first bytes and the last.
     pub(crate) fn read(head: &[u8], tail: &[u8]) -> Option<Self> {
-        let mut seen = Seen::default();
+        let mut seen = SeenMembers::default();
         seen.read_head(head);
         seen.read_tail(tail);
         seen.message()
@@ -74,7 +74,7 @@ impl MessageEnds {
 
 /// The members that were seen.
 #[derive(Debug)]
-struct Seen {
+struct SeenMembers {
     id: Option<String>,
     ids: usize,
     dialect: Dialect,
@@ -83,7 +83,7 @@ struct Seen {
     has_error: bool,
 }
 
-impl Default for Seen {
+impl Default for SeenMembers {
     fn default() -> Self {
         Self {
             id: None,
@@ -96,7 +96,7 @@ impl Default for Seen {
     }
 }
 
-impl Seen {
+impl SeenMembers {
     fn message(self) -> Option<MessageEnds> {
         let id = self.id.filter(|_| self.ids == 1);
         Some(match (self.has_method, self.has_error, self.has_result) {
@@ -155,7 +155,7 @@ impl Seen {
 }
 
 struct Head<'a, 'h> {
-    seen: &'a mut Seen,
+    seen: &'a mut SeenMembers,
     head: &'h [u8],
 }
 
@@ -168,7 +168,7 @@ impl<'de> Visitor<'de> for Head<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let end = self.head.as_ptr_range().end;
-        while let Some(Name(name)) = map.next_key()? {
+        while let Some(BorrowedName(name)) = map.next_key()? {
             let value = map.next_value::<&RawValue>();
             // A number may go on behind the cut.
             let is_whole = |value: &&&RawValue| value.get().as_bytes().as_ptr_range().end != end;

@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Members::default();
         let mut others = HashSet::new();
-        while let Some(Name(name)) = map.next_key()? {
+        while let Some(BorrowedName(name)) = map.next_key()? {
             let value: &'de RawValue = map.next_value()?;
             let is_duplicate = match members.known(&name) {
                 Some(member) => member.replace(value).is_some(),
@@ -91,4 +91,4 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
 /// A member's name, borrowed unless it has escapes. (serde reads a bare `Cow` as owned.)
 #[derive(Deserialize)]
-pub(crate) struct Name<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+pub(crate) struct BorrowedName<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);

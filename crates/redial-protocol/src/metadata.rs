@@ -124,11 +124,11 @@ impl Metadata {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy)]
-pub struct MetadataRef<'a>(Place<'a>);
+pub struct MetadataRef<'a>(MetadataSource<'a>);
 
 /// `Copy`, so that requests without metadata, which are most of them, have nothing to drop.
 #[derive(Clone, Copy)]
-enum Place<'a> {
+enum MetadataSource<'a> {
     Entries(&'a Metadata),
     /// A JSON object that was read once without an error.
     Text(&'a RawValue),
@@ -139,8 +139,8 @@ impl<'a> MetadataRef<'a> {
     #[must_use]
     pub fn to_metadata(self) -> Cow<'a, Metadata> {
         match self.0 {
-            Place::Entries(metadata) => Cow::Borrowed(metadata),
-            Place::Text(text) => {
+            MetadataSource::Entries(metadata) => Cow::Borrowed(metadata),
+            MetadataSource::Text(text) => {
                 Cow::Owned(serde_json::from_str(text.get()).expect("it was read before"))
             }
         }
@@ -149,7 +149,7 @@ impl<'a> MetadataRef<'a> {
 
 impl<'a> From<&'a Metadata> for MetadataRef<'a> {
     fn from(metadata: &'a Metadata) -> Self {
-        Self(Place::Entries(metadata))
+        Self(MetadataSource::Entries(metadata))
     }
 }
 
@@ -186,7 +186,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for MetadataRef<'a> {
                     .map_or(&*text, |(what, _)| what),
             )
         })?;
-        Ok(Self(Place::Text(text)))
+        Ok(Self(MetadataSource::Text(text)))
     }
 }
 

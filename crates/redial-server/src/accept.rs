@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     caller::Caller,
     connection::Connection,
-    connection_seen::ConnectionSeen,
+    connection_events::ConnectionEvents,
     connections::{Registration, Standing},
     listener::Accept,
     outbox::Outbox,
@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// How a connection begins that has its place.
-pub(crate) trait Open<Io>: Clone + Send + Sync + 'static {
+pub(crate) trait ServeConnection<Io>: Clone + Send + Sync + 'static {
     /// Serves it to its end.
     fn serve(
         self,
         server: Server,
         io: Io,
-        place: Place,
+        slot: ConnectionSlot,
         caller: Caller,
     ) -> impl Future<Output = ()> + Send;
 
@@ -36,23 +36,23 @@ pub(crate) trait Open<Io>: Clone + Send + Sync + 'static {
 }
 
 /// A connection's place among those that are open.
-pub(crate) struct Place {
+pub(crate) struct ConnectionSlot {
     pub(crate) outbox: Arc<Outbox>,
     _registration: Registration,
     /// Behind the registration, so that what sees the end sees the place free.
-    _seen: Option<ConnectionSeen>,
+    _events: Option<ConnectionEvents>,
 }
 
-impl Place {
+impl ConnectionSlot {
     pub(crate) fn new(
         outbox: Arc<Outbox>,
         registration: Registration,
-        seen: Option<ConnectionSeen>,
+        events: Option<ConnectionEvents>,
     ) -> Self {
         Self {
             outbox,
             _registration: registration,
-            _seen: seen,
+            _events: events,
         }
     }
 }
@@ -61,17 +61,21 @@ impl Place {
 #[derive(Clone, Copy)]
 pub(crate) struct Plainly;
 
-impl<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static> Open<Io> for Plainly {
+impl<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static> ServeConnection<Io> for Plainly {
     const SPEAKS_AT_ONCE: bool = true;
 
-    async fn serve(self, server: Server, io: Io, place: Place, caller: Caller) {
-        server.run(io, place, caller).await;
+    async fn serve(self, server: Server, io: Io, slot: ConnectionSlot, caller: Caller) {
+        server.run(io, slot, caller).await;
     }
 }
 
 impl Server {
     /// Accepts connections until the server shuts down, and waits for its end.
-    pub(crate) async fn accept_all<L: Accept>(&self, listener: L, open: impl Open<L::Io>) {
+    pub(crate) async fn accept_all<L: Accept>(
+        &self,
+        listener: L,
+        transport: impl ServeConnection<L::Io>,
+    ) {
         let listening = self.shared.listeners.token();
         let mut reserve = Reserve::default();
         loop {
@@ -81,9 +85,9 @@ impl Server {
                 accepted = reserve.accept(&listener) => {
                     let Accepted { io, caller, is_last } = accepted;
                     if is_last {
-                        self.accept_last::<L, _>(io, caller, open.clone());
+                        self.accept_last::<L, _>(io, caller, transport.clone());
                     } else {
-                        self.accept(io, caller, open.clone());
+                        self.accept(io, caller, transport.clone());
                     }
                 }
             }
@@ -92,13 +96,13 @@ impl Server {
         // Peers whose requests lie there hear that the server shuts down, where the end of the
         // listener would reset their connections.
         let max = self.shared.config.max_connections;
-        listener.accept_rest(max, |io, caller| self.accept(io, caller, open.clone()));
+        listener.accept_rest(max, |io, caller| self.accept(io, caller, transport.clone()));
         drop(listening);
         self.shared.closed.cancelled().await;
     }
 
     /// The connection has its place when this returns: the next one may need it.
-    fn accept<Io, O: Open<Io>>(&self, io: Io, caller: Caller, open: O)
+    fn accept<Io, O: ServeConnection<Io>>(&self, io: Io, caller: Caller, transport: O)
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -107,8 +111,8 @@ impl Server {
             self.standing(&caller, O::SPEAKS_AT_ONCE),
             self.most_connections(),
         ) {
-            Ok(place) => {
-                tokio::spawn(open.serve(self.clone(), io, place, caller));
+            Ok(slot) => {
+                tokio::spawn(transport.serve(self.clone(), io, slot, caller));
             }
             Err(error) if O::SPEAKS_AT_ONCE => {
                 // A shutdown waits for it.
@@ -124,11 +128,16 @@ impl Server {
 
     /// Accepts a connection that has the last descriptor: either another one makes room for it, as in a
     /// server with so many connections as are open, or it is closed at once.
-    fn accept_last<L: Accept, O: Open<L::Io>>(&self, io: L::Io, caller: Caller, open: O) {
+    fn accept_last<L: Accept, O: ServeConnection<L::Io>>(
+        &self,
+        io: L::Io,
+        caller: Caller,
+        transport: O,
+    ) {
         let limit = ConnectionLimit::Descriptors(self.shared.connections.len());
         match self.enter(&caller, self.standing(&caller, O::SPEAKS_AT_ONCE), limit) {
-            Ok(place) => {
-                tokio::spawn(open.serve(self.clone(), io, place, caller));
+            Ok(slot) => {
+                tokio::spawn(transport.serve(self.clone(), io, slot, caller));
             }
             Err(error) if O::SPEAKS_AT_ONCE => L::dismiss(io, &frame(&error)),
             Err(_) => {}
@@ -142,16 +151,16 @@ impl Server {
     {
         let standing = self.standing(&caller, true);
         match self.enter(&caller, standing, self.most_connections()) {
-            Ok(place) => self.run(io, place, caller).await,
+            Ok(slot) => self.run(io, slot, caller).await,
             Err(error) => self.shared.goodbyes.say(io, &frame(&error)).await,
         }
     }
 
-    async fn run<Io>(&self, io: Io, place: Place, caller: Caller)
+    async fn run<Io>(&self, io: Io, slot: ConnectionSlot, caller: Caller)
     where
         Io: AsyncRead + AsyncWrite + Unpin,
     {
-        let (shared, outbox) = (Arc::clone(&self.shared), Arc::clone(&place.outbox));
+        let (shared, outbox) = (Arc::clone(&self.shared), Arc::clone(&slot.outbox));
         // Not moved into `run`, whose future would then have room for it twice.
         let mut connection = Connection::new(io, shared, outbox, caller);
         connection.run().await;
@@ -177,7 +186,7 @@ impl Server {
         caller: &Caller,
         standing: Standing,
         limit: ConnectionLimit,
-    ) -> Result<Place, ErrorObject> {
+    ) -> Result<ConnectionSlot, ErrorObject> {
         let shared = &self.shared;
         shared.start_sweeping();
         recovery::resume(shared);
@@ -196,8 +205,8 @@ impl Server {
             shared.emit_refusal(ErrorCode::OVERLOADED, Id::NULL.raw(), None);
         }
         let registration = registration.ok_or_else(|| refusal::connections_full(limit))?;
-        let seen = ConnectionSeen::open(shared, outbox.number(), caller);
-        Ok(Place::new(outbox, registration, seen))
+        let events = ConnectionEvents::open(shared, outbox.number(), caller);
+        Ok(ConnectionSlot::new(outbox, registration, events))
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::peers::{Lane, PeerSlot, Taken};
+pub(crate) use self::peers::{DequeuedJob, Lane, PeerSlot};
 use self::{peers::Peers, queue::Turns};
 use crate::{peer::Peer, share::Share};
 
@@ -198,7 +198,7 @@ impl<J> Admission<J> {
     /// Takes jobs out of the queue and leaves their slots reserved: [put back](Self::put_back) the jobs
     /// that are to stay, and [release](Self::release_queue_slot) the slots of the others. With where
     /// each was in its lane.
-    pub(crate) fn take_where(&self, is_it: impl Fn(&J) -> bool) -> Vec<Taken<J>> {
+    pub(crate) fn take_where(&self, is_it: impl Fn(&J) -> bool) -> Vec<DequeuedJob<J>> {
         let state = &mut *self.lock();
         let turns = &mut state.turns;
         state
@@ -208,9 +208,9 @@ impl<J> Admission<J> {
 
     /// Puts a job back to a place in its lane. Ask for the [`next_runnable`](Self::next_runnable)
     /// afterwards.
-    pub(crate) fn put_back(&self, taken: Taken<J>) {
-        let (state, lane) = (&mut *self.lock(), taken.lane);
-        if state.peers.put_back(taken) {
+    pub(crate) fn put_back(&self, dequeued: DequeuedJob<J>) {
+        let (state, lane) = (&mut *self.lock(), dequeued.lane);
+        if state.peers.put_back(dequeued) {
             state.turns.add(lane);
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use redial_protocol::{AuthToken, Principal};
 
 use crate::{
-    guesses::{Guesses, Turn},
+    guesses::{GuessPermit, Guesses},
     panics,
 };
 
@@ -81,7 +81,7 @@ pub enum VerifyError {
 }
 
 /// What a verification comes to.
-pub(crate) type Verdict = Result<Verified, Unverified>;
+pub(crate) type VerificationResult = Result<Verified, Unverified>;
 
 /// Why a token has shown nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub(crate) enum Unverified {
     },
 }
 
-pub(crate) type Verification = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+pub(crate) type Verification = Pin<Box<dyn Future<Output = VerificationResult> + Send>>;
 
 type Verifying = Pin<Box<dyn Future<Output = Result<Verified, VerifyError>> + Send>>;
 
@@ -125,30 +125,32 @@ impl Authentication {
         self: &Arc<Self>,
         token: AuthToken,
         peer: Option<SocketAddr>,
-        turn: Result<Turn, Duration>,
+        permit: Result<GuessPermit, Duration>,
         limit: Duration,
         failures: u32,
     ) -> Verification {
         let this = Arc::clone(self);
         Box::pin(async move {
-            let verdict = match turn {
+            let result = match permit {
                 Err(retry_after) => Err(Unverified::TooManyGuesses { retry_after }),
-                Ok(turn) => {
-                    tokio::time::sleep(turn.wait).await;
+                Ok(permit) => {
+                    tokio::time::sleep(permit.wait).await;
                     let verifier = Arc::clone(&this.verifier);
-                    let verdict = ask(verifier, token, peer, limit).await;
-                    match &verdict {
-                        Ok(_) => this.guesses.was_right(&turn),
-                        Err(VerifyError::Rejected) => this.guesses.was_wrong(&turn),
-                        Err(VerifyError::Unavailable { .. }) => this.guesses.could_not_tell(&turn),
+                    let result = ask(verifier, token, peer, limit).await;
+                    match &result {
+                        Ok(_) => this.guesses.was_right(&permit),
+                        Err(VerifyError::Rejected) => this.guesses.was_wrong(&permit),
+                        Err(VerifyError::Unavailable { .. }) => {
+                            this.guesses.could_not_tell(&permit)
+                        }
                     }
-                    verdict.map_err(Unverified::from)
+                    result.map_err(Unverified::from)
                 }
             };
-            if let Err(Unverified::Rejected | Unverified::TooManyGuesses { .. }) = verdict {
+            if let Err(Unverified::Rejected | Unverified::TooManyGuesses { .. }) = result {
                 tokio::time::sleep(FAILURE_DELAY * (failures + 1)).await;
             }
-            verdict
+            result
         })
     }
 }
@@ -184,8 +186,8 @@ async fn ask(
         let polled = panics::catch(|| verification.as_mut().poll(cx));
         polled.unwrap_or(Poll::Ready(unavailable.clone()))
     });
-    let verdict = tokio::time::timeout(limit, polled).await;
-    verdict.unwrap_or(unavailable)
+    let result = tokio::time::timeout(limit, polled).await;
+    result.unwrap_or(unavailable)
 }
 
 /// What is left of a verification is the program's, and may panic as it goes: at its end, or before, with its

@@ -31,12 +31,12 @@ const TICK: Duration = Duration::from_millis(1 << TICK_BITS);
 pub(crate) struct AwakeClock {
     epoch: Instant,
     max_gap: u32,
-    seen: AtomicU64,
+    reading: AtomicU64,
 }
 
 /// One word, so that no reader sees half of a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Seen {
+struct ClockReading {
     /// When the clock was looked at last, in ticks since the epoch, modulo 2^32 (2 years).
     latest: u32,
     /// How many ticks did not count.
@@ -58,7 +58,7 @@ impl AwakeClock {
         Self {
             epoch,
             max_gap: ticks(max_gap) as u32,
-            seen: AtomicU64::new(0),
+            reading: AtomicU64::new(0),
         }
     }
 
@@ -71,8 +71,8 @@ impl AwakeClock {
     #[inline]
     pub(crate) fn at(&self, now: Instant) -> Instant {
         let since = ticks(now.saturating_duration_since(self.epoch)) as u32;
-        let word = self.seen.load(Relaxed);
-        let is_up_to_date = Seen {
+        let word = self.reading.load(Relaxed);
+        let is_up_to_date = ClockReading {
             latest: since,
             lost: 0,
         };
@@ -85,12 +85,12 @@ impl AwakeClock {
 
     fn look(&self, now: Instant, since: u32, mut word: u64) -> Instant {
         loop {
-            let seen = Seen::from(word);
-            let next = seen.look(since, self.max_gap);
-            if next == seen {
-                return self.awake(now, seen, since);
+            let reading = ClockReading::from(word);
+            let next = reading.look(since, self.max_gap);
+            if next == reading {
+                return self.awake(now, reading, since);
             }
-            match (self.seen).compare_exchange_weak(word, next.into(), Relaxed, Relaxed) {
+            match (self.reading).compare_exchange_weak(word, next.into(), Relaxed, Relaxed) {
                 Ok(_) => return self.awake(now, next, since),
                 Err(changed) => word = changed,
             }
@@ -116,10 +116,10 @@ impl AwakeClock {
         self.epoch + Duration::from_millis(millis)
     }
 
-    fn awake(&self, now: Instant, seen: Seen, since: u32) -> Instant {
+    fn awake(&self, now: Instant, reading: ClockReading, since: u32) -> Instant {
         // A thread may have read the clock before a gap that others have seen the end of.
-        let behind = TICK * seen.latest.wrapping_sub(since).cast_signed().max(0) as u32;
-        let lost = TICK * seen.lost;
+        let behind = TICK * reading.latest.wrapping_sub(since).cast_signed().max(0) as u32;
+        let lost = TICK * reading.lost;
         (now + behind).checked_sub(lost).unwrap_or(self.epoch)
     }
 
@@ -134,7 +134,7 @@ impl AwakeClock {
     }
 }
 
-impl Seen {
+impl ClockReading {
     /// What is known after a look at the clock. Of a gap no more than `max_gap` counts.
     fn look(self, since: u32, max_gap: u32) -> Self {
         let gap = since.wrapping_sub(self.latest);
@@ -149,7 +149,7 @@ impl Seen {
     }
 }
 
-impl From<u64> for Seen {
+impl From<u64> for ClockReading {
     fn from(word: u64) -> Self {
         Self {
             latest: word as u32,
@@ -158,9 +158,9 @@ impl From<u64> for Seen {
     }
 }
 
-impl From<Seen> for u64 {
-    fn from(seen: Seen) -> Self {
-        Self::from(seen.lost) << u32::BITS | Self::from(seen.latest)
+impl From<ClockReading> for u64 {
+    fn from(reading: ClockReading) -> Self {
+        Self::from(reading.lost) << u32::BITS | Self::from(reading.latest)
     }
 }
 

@@ -7,9 +7,9 @@ mod arrival;
 mod drain;
 mod entrance;
 mod input;
+pub(crate) mod large_frames;
 mod socket_age;
 mod timers;
-pub(crate) mod turn;
 mod unread;
 
 use std::{
@@ -31,8 +31,8 @@ use tokio::{
 use self::{
     age::Age,
     arrival::arrival_waker,
+    large_frames::{LargeFramePermit, MUCH_BYTES},
     socket_age::SocketAge,
-    turn::{MUCH_BYTES, Turn},
 };
 use crate::{
     caller::Caller, clock, dispatch::ConnectionScratch, outbox::Outbox, send_buffer::SendBuffer,
@@ -79,7 +79,7 @@ pub(crate) struct Connection<S> {
     backlog: VecDeque<HeldFrame>,
     backlog_bytes: usize,
     /// To dispatch a large frame of the backlog.
-    turn: Turn,
+    large_frame: LargeFramePermit,
     /// How many bytes have been read and written since it was last another connection's turn.
     moved: usize,
     out: SendBuffer,
@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             phase: Phase::Open,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
-            turn: Turn::None,
+            large_frame: LargeFramePermit::None,
             moved: 0,
             out: SendBuffer::default(),
             is_cut: false,
@@ -163,8 +163,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.read_clock();
         self.begin_reading();
         self.moved = 0;
-        if self.turn.is_held() {
-            self.turn.end();
+        if self.large_frame.is_held() {
+            self.large_frame.end();
         }
         loop {
             // Asked before the outbox is emptied: an execution that owes nothing any more, and a
@@ -189,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if self.moved < MUCH_BYTES {
                     continue;
                 }
-                turn::give_way(cx);
+                large_frames::give_way(cx);
                 self.end_reading();
                 return Poll::Pending;
             }

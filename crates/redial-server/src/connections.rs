@@ -52,13 +52,13 @@ struct OpenConnections {
     next: u64,
     /// In the order in which they were opened, so that the end of a server repeats in a simulation.
     outboxes: BTreeMap<u64, (Peer, Arc<Outbox>)>,
-    all: Numbers,
-    strangers: Numbers,
+    all: PeerConnections,
+    strangers: PeerConnections,
 }
 
 /// Connections by their peer.
 #[derive(Default)]
-struct Numbers {
+struct PeerConnections {
     by_peer: BTreeMap<Peer, BTreeSet<u64>>,
     count: usize,
 }
@@ -225,7 +225,7 @@ impl Idle {
     }
 }
 
-impl Numbers {
+impl PeerConnections {
     fn insert(&mut self, peer: &Peer, number: u64) {
         let is_new = self.by_peer.entry(peer.clone()).or_default().insert(number);
         self.count += usize::from(is_new);

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     observe::EventKind,
-    stats::{KINDS, RefusalCounts, Stats, place},
+    stats::{KINDS, RefusalCounts, Stats, index_of},
 };
 
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Counters {
             EventKind::TimedOut => &self.timed_out,
             EventKind::Joined => &self.joined,
             EventKind::Replayed => &self.replayed,
-            EventKind::Refused(code) => &self.refused[place(code)],
+            EventKind::Refused(code) => &self.refused[index_of(code)],
             _ => return,
         };
         counter.fetch_add(1, Relaxed);

@@ -10,8 +10,8 @@ use crate::{
     handler::{Completion, HandlerFuture},
     never, refusal,
     store::{
-        Acknowledged, Begun, Claimed, Done, Ending, Executed, Intent, Resumable, Store, StoreCall,
-        StoreError,
+        Acknowledged, Begun, Claimed, Done, Executed, Intent, OutcomeKind, Resumable, Store,
+        StoreCall, StoreError,
     },
     table::{Fingerprint, TableKey},
 };
@@ -36,7 +36,7 @@ impl Execution {
     fn end_transaction(&mut self, executed: Result<Executed, StoreError>) {
         match executed {
             Ok(Executed::New(outcome)) => {
-                let is_recorded = outcome.ending() != Ending::NoEffect;
+                let is_recorded = outcome.kind() != OutcomeKind::NoEffect;
                 self.complete(Completion {
                     outcome: outcome.into_bytes(),
                     is_recorded,

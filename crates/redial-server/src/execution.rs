@@ -12,10 +12,10 @@ use std::{
 use redial_protocol::{CallKey, ErrorObject, MethodKind};
 
 use crate::{
-    admission::{Lane, Taken},
+    admission::{DequeuedJob, Lane},
     clock::{self, CoarseClock},
     handler::{Completion, HandlerFuture},
-    observe::{Event, EventKind, Seen, error_of},
+    observe::{Event, EventContext, EventKind, error_of},
     panics, refusal,
     router::Registered,
     shared::Shared,
@@ -67,7 +67,7 @@ pub(crate) struct Execution {
     /// When its handler started, where something observes that.
     pub(crate) started: Option<Instant>,
     /// What observers hear of it, if there are any and nothing waits for it.
-    pub(crate) seen: Option<Box<Seen>>,
+    pub(crate) event_context: Option<Box<EventContext>>,
     /// That of its handler, if it runs inside a transaction of the store.
     pub(crate) span: ExecutionSpan,
 }
@@ -300,14 +300,15 @@ impl Execution {
     }
 
     fn event(&self, kind: EventKind) -> Event<'_> {
-        let event = match (&self.origin, &self.seen) {
+        let event = match (&self.origin, &self.event_context) {
             (Some(origin), _) => origin.event(kind),
-            (None, seen) => Event {
+            (None, event_context) => Event {
                 attempt: 1,
                 method: &self.method().name,
-                ..seen
-                    .as_ref()
-                    .map_or_else(|| Event::of(kind), |seen| seen.event(kind))
+                ..event_context.as_ref().map_or_else(
+                    || Event::of(kind),
+                    |event_context| event_context.event(kind),
+                )
             },
         };
         Event {
@@ -391,13 +392,13 @@ pub(crate) fn drop_abandoned(shared: &Shared) {
     let is_late = |execution: &Execution| execution.deadline.is_some_and(|own| own <= now);
     // Whether another attempt has time left is asked when the queue is not locked. A job is out of the
     // queue first, so that no one else starts it.
-    let taken = admission.take_where(|job: &Job| {
+    let dequeued = admission.take_where(|job: &Job| {
         let execution = &job.execution;
         is_late(execution) || execution.is_unheard()
     });
     let (mut is_put_back, mut gone_of) = (false, None);
-    for mut taken in taken {
-        let execution = &mut taken.job.execution;
+    for mut dequeued in dequeued {
+        let execution = &mut dequeued.job.execution;
         let (joined, error) = match &execution.key {
             _ if !is_late(execution) => (Vec::new(), Some(refusal::caller_gone())),
             None => (Vec::new(), Some(refusal::deadline_passed())),
@@ -405,15 +406,15 @@ pub(crate) fn drop_abandoned(shared: &Shared) {
                 StartCheck::Expired(joined) => (joined, Some(refusal::deadline_passed())),
                 StartCheck::Cancelled => (Vec::new(), None),
                 StartCheck::Start => {
-                    let gone = gone_of.filter(|(lane, _)| *lane == taken.lane);
-                    taken.at -= gone.map_or(0, |(_, gone)| gone);
-                    admission.put_back(taken);
+                    let gone = gone_of.filter(|(lane, _)| *lane == dequeued.lane);
+                    dequeued.at -= gone.map_or(0, |(_, gone)| gone);
+                    admission.put_back(dequeued);
                     is_put_back = true;
                     continue;
                 }
             },
         };
-        let Taken { lane, mut job, .. } = taken;
+        let DequeuedJob { lane, mut job, .. } = dequeued;
         let before = gone_of.filter(|(other, _)| *other == lane);
         gone_of = Some((lane, before.map_or(1, |(_, gone)| gone + 1)));
         admission.release_queue_slot(lane);

@@ -8,7 +8,7 @@ use std::{
 use redial_protocol::SessionId;
 
 use crate::{
-    auth::{Verdict, Verification},
+    auth::{Verification, VerificationResult},
     caller::Caller,
     clock,
     waiter::Waiter,
@@ -16,7 +16,7 @@ use crate::{
 
 /// Of a connection to a server that asks for tokens.
 pub(crate) struct Gate {
-    pending: Option<Pending>,
+    pending: Option<PendingVerification>,
     /// Tokens that were rejected.
     failures: u32,
     /// Until when a principal has to be shown, in time awake; `None` if there is one for good.
@@ -26,21 +26,21 @@ pub(crate) struct Gate {
 }
 
 /// A token that is being verified.
-struct Pending {
+struct PendingVerification {
     verification: Verification,
-    answer: Answer,
+    waiter: AuthWaiter,
 }
 
 /// Who is to be answered, and with what.
-pub(crate) struct Answer {
+pub(crate) struct AuthWaiter {
     /// `None` for a notification.
     pub(crate) waiter: Option<Waiter>,
-    pub(crate) purpose: Purpose,
+    pub(crate) purpose: AuthPurpose,
 }
 
 /// What came with a token.
 #[derive(Clone, Copy)]
-pub(crate) enum Purpose {
+pub(crate) enum AuthPurpose {
     /// `rpc.hello`, for this session or a new one.
     Hello(Option<SessionId>),
     /// `rpc.auth`.
@@ -79,23 +79,23 @@ impl Gate {
     }
 
     /// A token is to be verified, by what `begin` makes of the number of those that were rejected.
-    pub(crate) fn begin(&mut self, answer: Answer, begin: impl FnOnce(u32) -> Verification) {
-        self.pending = Some(Pending {
+    pub(crate) fn begin(&mut self, waiter: AuthWaiter, begin: impl FnOnce(u32) -> Verification) {
+        self.pending = Some(PendingVerification {
             verification: begin(self.failures),
-            answer,
+            waiter,
         });
     }
 
-    /// Ready with the verdict about a token.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Verdict, Answer)> {
+    /// Ready with the result of a token's verification.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(VerificationResult, AuthWaiter)> {
         let Some(pending) = &mut self.pending else {
             return Poll::Pending;
         };
-        let Poll::Ready(verdict) = pending.verification.as_mut().poll(cx) else {
+        let Poll::Ready(result) = pending.verification.as_mut().poll(cx) else {
             return Poll::Pending;
         };
-        let answer = self.pending.take().map(|pending| pending.answer);
-        answer.map_or(Poll::Pending, |answer| Poll::Ready((verdict, answer)))
+        let waiter = self.pending.take().map(|pending| pending.waiter);
+        waiter.map_or(Poll::Pending, |waiter| Poll::Ready((result, waiter)))
     }
 
     /// A token was rejected.

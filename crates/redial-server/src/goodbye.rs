@@ -32,19 +32,19 @@ impl Goodbyes {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let place = |taken: usize| (taken < MAX_AT_A_TIME).then_some(taken + 1);
-        if self.0.try_update(Relaxed, Relaxed, place).is_err() {
+        let one_more = |taken: usize| (taken < MAX_AT_A_TIME).then_some(taken + 1);
+        if self.0.try_update(Relaxed, Relaxed, one_more).is_err() {
             return;
         }
-        let _place = Place(self);
+        let _permit = GoodbyePermit(self);
         let _: Result<io::Result<()>, _> =
             tokio::time::timeout(PATIENCE, say(&mut io, frame)).await;
     }
 }
 
-struct Place<'g>(&'g Goodbyes);
+struct GoodbyePermit<'g>(&'g Goodbyes);
 
-impl Drop for Place<'_> {
+impl Drop for GoodbyePermit<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
     }

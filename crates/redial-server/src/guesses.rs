@@ -31,7 +31,7 @@ pub(crate) struct Guesses {
 
 /// A token that may be verified.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct GuessPermit {
     /// How long it has to wait for that.
     pub(crate) wait: Duration,
     peer: Peer,
@@ -70,7 +70,7 @@ impl Guesses {
         token: &str,
         now: Instant,
         patience: Duration,
-    ) -> Result<Turn, Duration> {
+    ) -> Result<GuessPermit, Duration> {
         let mark = self.hasher.hash_one((&peer, token));
         let kind = match (self.right.has(mark), self.wrong.has(mark)) {
             (true, _) => Kind::Right,
@@ -85,7 +85,7 @@ impl Guesses {
             }
             None => Duration::ZERO,
         };
-        Ok(Turn {
+        Ok(GuessPermit {
             wait,
             peer,
             mark,
@@ -102,21 +102,21 @@ impl Guesses {
     }
 
     /// The token was right: it is no guess.
-    pub(crate) fn was_right(&self, turn: &Turn) {
-        self.right.add(turn.mark);
-        self.could_not_tell(turn);
+    pub(crate) fn was_right(&self, permit: &GuessPermit) {
+        self.right.add(permit.mark);
+        self.could_not_tell(permit);
     }
 
-    pub(crate) fn was_wrong(&self, turn: &Turn) {
+    pub(crate) fn was_wrong(&self, permit: &GuessPermit) {
         // It may have been right until now.
-        self.right.forget(turn.mark);
-        self.wrong.add(turn.mark);
+        self.right.forget(permit.mark);
+        self.wrong.add(permit.mark);
     }
 
     /// Its verification has failed, which gives nothing away.
-    pub(crate) fn could_not_tell(&self, turn: &Turn) {
-        if let Some(meter) = self.meter(turn.kind) {
-            meter.give_back(&turn.peer);
+    pub(crate) fn could_not_tell(&self, permit: &GuessPermit) {
+        if let Some(meter) = self.meter(permit.kind) {
+            meter.give_back(&permit.peer);
         }
     }
 }

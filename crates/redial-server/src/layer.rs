@@ -21,7 +21,7 @@ use crate::{
     failure_texts::FailureTexts,
     handler::{Completion, ErasedHandler, FirstPoll, FutureSlot, HandlerFuture},
     panics, refusal,
-    store::{Ending, Outcome},
+    store::{Outcome, OutcomeKind},
 };
 
 /// What a [`Layer`] returns.
@@ -56,7 +56,7 @@ pub type LayerFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 ///         }
 ///         let method = call.method().to_owned();
 ///         let outcome = next.run(call).await;
-///         println!("{method}: {:?}", outcome.ending());
+///         println!("{method}: {:?}", outcome.kind());
 ///         outcome
 ///     });
 /// # builder.build()?;
@@ -232,7 +232,7 @@ async fn complete(
 
 /// What layers have ended a call with, held against what its handler has done.
 fn ended(progress: &Progress, outcome: Outcome, texts: &FailureTexts) -> Completion {
-    let had_no_effect = outcome.ending() == Ending::NoEffect;
+    let had_no_effect = outcome.kind() == OutcomeKind::NoEffect;
     if progress.close() == Reached::Started && had_no_effect {
         return Completion::recorded_error(&refusal::cut_by_layer());
     }
@@ -247,12 +247,12 @@ fn ended(progress: &Progress, outcome: Outcome, texts: &FailureTexts) -> Complet
 
 impl From<Completion> for Outcome {
     fn from(completion: Completion) -> Self {
-        let ending = match completion.is_recorded {
-            false => Ending::NoEffect,
-            true if completion.outcome.starts_with(b"\"result\"") => Ending::Result,
-            true => Ending::Failed,
+        let kind = match completion.is_recorded {
+            false => OutcomeKind::NoEffect,
+            true if completion.outcome.starts_with(b"\"result\"") => OutcomeKind::Result,
+            true => OutcomeKind::Failed,
         };
-        Self::from_parts(completion.outcome, ending)
+        Self::from_parts(completion.outcome, kind)
     }
 }
 

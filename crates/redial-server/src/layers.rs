@@ -8,7 +8,7 @@ use redial_protocol::Principal;
 use crate::{
     clock,
     layer::{Layer, LayerCall, Next},
-    store::Ending,
+    store::OutcomeKind,
 };
 
 /// One execution, as [`log`] has seen it.
@@ -22,7 +22,7 @@ pub struct CallSummary<'a> {
     /// Which sending of the call was run.
     pub attempt: u32,
     /// How it ended.
-    pub ending: Ending,
+    pub outcome: OutcomeKind,
     /// How long it took, from the layer's point of view.
     pub took: Duration,
 }
@@ -37,7 +37,7 @@ pub struct CallSummary<'a> {
 /// let builder = Server::builder()
 ///     .query("greet", async |(): ()| Ok("hello"))
 ///     .layer(layers::log(|call| {
-///         println!("{} {:?} {:?}", call.method, call.ending, call.took);
+///         println!("{} {:?} {:?}", call.method, call.outcome, call.took);
 ///     }));
 /// # builder.build()?;
 /// # Ok::<(), redial_server::BuildError>(())
@@ -53,7 +53,7 @@ pub fn log(log: impl Fn(&CallSummary<'_>) + Clone + Send + Sync + 'static) -> im
                 method: seen.method(),
                 principal: context.principal(),
                 attempt: context.attempt(),
-                ending: outcome.ending(),
+                outcome: outcome.kind(),
                 took: clock::now().saturating_duration_since(began),
             });
             outcome

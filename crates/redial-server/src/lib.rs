@@ -70,7 +70,7 @@ mod caller;
 mod clock;
 mod config;
 mod connection;
-mod connection_seen;
+mod connection_events;
 mod connections;
 mod context;
 mod counters;
@@ -160,7 +160,7 @@ pub use redial_tls::{self as tls, ServerTls};
 pub use schemars;
 pub use server::{Server, Shutdown};
 pub use stats::{RefusalCounts, Stats};
-pub use store::{Ending, Outcome};
+pub use store::{Outcome, OutcomeKind};
 #[cfg(feature = "tokens")]
 pub use token_file::{TokenFile, TokenFileError};
 #[cfg(feature = "tracing")]

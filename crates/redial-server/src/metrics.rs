@@ -106,7 +106,7 @@ struct Instruments {
     other: MethodInstruments,
     commits: Counter,
     commit_steps: Histogram,
-    held: Held,
+    gauges: ServerGauges,
 }
 
 /// Of one method.
@@ -123,7 +123,7 @@ struct MethodInstruments {
 }
 
 /// What the server holds.
-struct Held {
+struct ServerGauges {
     in_flight: Gauge,
     queued: Gauge,
     connections: Gauge,
@@ -157,7 +157,7 @@ impl Observer for Recorder {
             other: MethodInstruments::new(OTHER),
             commits: counter!(COMMITS),
             commit_steps: histogram!(COMMIT_STEPS),
-            held: Held::new(),
+            gauges: ServerGauges::new(),
         });
         debug_assert!(made.is_ok(), "a server is built once");
     }
@@ -185,7 +185,7 @@ impl Observer for Recorder {
 
     fn observe_stats(&self, stats: &Stats) {
         if let Some(instruments) = self.instruments.get() {
-            instruments.held.set(stats);
+            instruments.gauges.set(stats);
         }
     }
 
@@ -245,7 +245,7 @@ impl MethodInstruments {
     }
 }
 
-impl Held {
+impl ServerGauges {
     fn new() -> Self {
         let table = |name| vec![Label::from_static_parts("redial.table", name)];
         let (session, plain) = (table("session"), table("plain"));

@@ -13,17 +13,17 @@ use crate::{
 pub(crate) type Refusal = fn() -> ErrorObject;
 
 /// What those hear who wait for a call, or ask about it, that a store was to fence.
-pub(crate) struct Said {
+pub(crate) struct FencedReply {
     pub(crate) outcome: Vec<u8>,
     /// `None` for a refusal.
     pub(crate) kind: Option<ReplyKind>,
 }
 
 /// Of `rpc.resolve`.
-pub(crate) fn resolution(fenced: Fenced) -> Said {
+pub(crate) fn resolution(fenced: Fenced) -> FencedReply {
     let claimed = match fenced {
         Fenced::Never | Fenced::Claimed(Claimed::Fenced) => {
-            return Said {
+            return FencedReply {
                 outcome: NEVER.to_vec(),
                 kind: Some(ReplyKind::Reply),
             };
@@ -34,7 +34,7 @@ pub(crate) fn resolution(fenced: Fenced) -> Said {
     let error = match claimed {
         Claimed::Recorded(outcome) => {
             let kind = Some(ReplyKind::Resolution);
-            return Said { outcome, kind };
+            return FencedReply { outcome, kind };
         }
         Claimed::Acknowledged => refusal::acknowledged(),
         Claimed::Interrupted => refusal::interrupted(),
@@ -44,7 +44,12 @@ pub(crate) fn resolution(fenced: Fenced) -> Said {
 }
 
 /// Of an attempt. In a store that others share the record may be of a call with other params.
-pub(crate) fn reply(fenced: Fenced, call: SessionCall, refusal: Refusal, is_shared: bool) -> Said {
+pub(crate) fn reply(
+    fenced: Fenced,
+    call: SessionCall,
+    refusal: Refusal,
+    is_shared: bool,
+) -> FencedReply {
     let claimed = match fenced {
         Fenced::Never => return refusal().into(),
         Fenced::Claimed(claimed) => claimed,
@@ -56,7 +61,7 @@ pub(crate) fn reply(fenced: Fenced, call: SessionCall, refusal: Refusal, is_shar
         }
         Claimed::Recorded(outcome) => {
             let kind = Some(ReplyKind::Replay);
-            return Said { outcome, kind };
+            return FencedReply { outcome, kind };
         }
         Claimed::Fenced => refusal(),
         Claimed::Interrupted => refusal::interrupted(),
@@ -83,7 +88,7 @@ pub(crate) fn fence_failed(error: &StoreError) -> ErrorObject {
     }
 }
 
-impl From<ErrorObject> for Said {
+impl From<ErrorObject> for FencedReply {
     fn from(error: ErrorObject) -> Self {
         let mut outcome = Vec::new();
         encode_error(&mut outcome, &error);

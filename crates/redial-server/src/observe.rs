@@ -1,9 +1,9 @@
 //! The seam through which a program sees what happens in a server: one stream of events, for logs, metrics
 //! and traces alike.
 
+mod event_context;
 mod hidden;
 mod observers;
-mod seen;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,8 +11,8 @@ use redial_protocol::{ErrorCode, Principal, SessionId};
 
 pub use self::hidden::HiddenFailure;
 pub(crate) use self::{
+    event_context::{EventContext, error_of},
     observers::Observers,
-    seen::{Seen, error_of},
 };
 use crate::stats::Stats;
 

@@ -210,7 +210,7 @@ fn resume_call(shared: &Arc<Shared>, call: InterruptedCall) {
         stage: Stage::Started(shared.awake.now()),
         queued: Duration::ZERO,
         started: shared.clock_if_observed(),
-        seen: None,
+        event_context: None,
         span: ExecutionSpan::default(),
     };
     let mut context = Context::new(1, None, None, None);

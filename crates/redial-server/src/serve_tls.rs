@@ -15,7 +15,7 @@ use redial_tls::{ClientCertificates, ServerTls, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    accept::{Open, Place, frame},
+    accept::{ConnectionSlot, ServeConnection, frame},
     caller::Caller,
     clock,
     connection::Connection,
@@ -77,12 +77,12 @@ impl Server {
                 || tls.client_certificates() == ClientCertificates::Required,
         };
         self.check(&listener, exposure)?;
-        let (open, watching) = (Encrypted(tls.clone()), tls.watch());
+        let (transport, watching) = (Encrypted(tls.clone()), tls.watch());
         let accepting = async {
             match listener.0 {
-                ListenerKind::Tcp(listener) => self.accept_all(listener, open).await,
+                ListenerKind::Tcp(listener) => self.accept_all(listener, transport).await,
                 #[cfg(unix)]
-                ListenerKind::Unix(listener) => self.accept_all(listener, open).await,
+                ListenerKind::Unix(listener) => self.accept_all(listener, transport).await,
             }
         };
         tokio::select! {
@@ -94,17 +94,17 @@ impl Server {
     }
 }
 
-impl<Io> Open<Io> for Encrypted
+impl<Io> ServeConnection<Io> for Encrypted
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // What is said before the handshake is no TLS.
     const SPEAKS_AT_ONCE: bool = false;
 
-    async fn serve(self, server: Server, io: Io, place: Place, caller: Caller) {
+    async fn serve(self, server: Server, io: Io, slot: ConnectionSlot, caller: Caller) {
         // Apart from the connection, so that its room is free afterwards.
         let peer = caller.peer();
-        let shaken = Box::pin(shake_hands(&self.0, &server, io, (&peer, &place))).await;
+        let shaken = Box::pin(shake_hands(&self.0, &server, io, (&peer, &slot))).await;
         let Some(stream) = shaken else {
             return;
         };
@@ -117,7 +117,7 @@ where
             }
             None => caller,
         };
-        let (shared, outbox) = (Arc::clone(&server.shared), Arc::clone(&place.outbox));
+        let (shared, outbox) = (Arc::clone(&server.shared), Arc::clone(&slot.outbox));
         if caller.principal().is_some() || shared.authentication.is_none() {
             // From now on it takes its principal's shares, and no longer those of its address.
             shared.connections.make_known(&caller.peer(), &outbox);
@@ -134,7 +134,7 @@ async fn shake_hands<Io>(
     tls: &ServerTls,
     server: &Server,
     io: Io,
-    (peer, place): (&Peer, &Place),
+    (peer, slot): (&Peer, &ConnectionSlot),
 ) -> Option<TlsStream<Io>>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
@@ -145,7 +145,7 @@ where
     let mut handshake = pin!(tls.accept_when(io, turn));
     let shaken = poll_fn(|cx| {
         // Whatever it holds can't be said before the handshake.
-        let is_cut = place.outbox.collect(&mut SendBuffer::default(), cx.waker());
+        let is_cut = slot.outbox.collect(&mut SendBuffer::default(), cx.waker());
         if is_cut || server.shared.is_closing() {
             return Poll::Ready(None);
         }
@@ -257,8 +257,8 @@ mod tests {
                 let newcomer = (&peer, Standing::Stranger);
                 let (registration, _) =
                     Connections::default().open(&outbox, newcomer, 10, &server.shared.awake);
-                let place = Place::new(outbox, registration.unwrap(), None);
-                let shaken = shake_hands(&tls, &server, io, (&peer, &place)).await;
+                let slot = ConnectionSlot::new(outbox, registration.unwrap(), None);
+                let shaken = shake_hands(&tls, &server, io, (&peer, &slot)).await;
                 let took = clock::now() - begun;
                 shaken.map(|_| took.as_millis() as u64)
             })

@@ -96,7 +96,7 @@ impl RefusalCounts {
 }
 
 /// Where a code is counted.
-pub(crate) fn place(code: ErrorCode) -> usize {
+pub(crate) fn index_of(code: ErrorCode) -> usize {
     let at = CODES.iter().position(|known| *known == code);
     at.unwrap_or(CODES.len())
 }

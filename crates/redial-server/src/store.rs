@@ -97,8 +97,8 @@ pub trait Store: Any + Send + Sync {
         None
     }
 
-    /// Whom to tell of each commit. Called at most once, when the server is made; by default nothing is
-    /// told, and the server counts no commits.
+    /// Whom to tell of each commit. Called at most once, when the server is made; by default
+    /// the store tells of none, and the server counts no commits.
     fn watch_commits(&self, watcher: CommitWatcher) {
         drop(watcher);
     }
@@ -302,14 +302,14 @@ pub trait TransactionMethod: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     bytes: Vec<u8>,
-    ending: Ending,
+    kind: OutcomeKind,
     /// What a layer has passed on with `?`: its text takes the place of `bytes` where it may be sent.
     foreign: Option<Box<Abort>>,
 }
 
 impl PartialEq for Outcome {
     fn eq(&self, other: &Self) -> bool {
-        (&self.bytes, self.ending) == (&other.bytes, other.ending)
+        (&self.bytes, self.kind) == (&other.bytes, other.kind)
     }
 }
 
@@ -317,7 +317,7 @@ impl Eq for Outcome {}
 
 /// How a handler ended, and so what of it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum OutcomeKind {
     /// With a result: what it wrote and its record are kept.
     Result,
     /// With an error or a panic: its record is kept, what it wrote is undone.
@@ -340,11 +340,11 @@ impl Outcome {
     /// so is one of more than `max_bytes`, which its caller could not receive.
     ///
     /// ```
-    /// use redial_server::{Abort, store::{Ending, Outcome}};
+    /// use redial_server::{Abort, store::{Outcome, OutcomeKind}};
     ///
     /// let outcome = Outcome::of(1024, || Ok(7));
-    /// assert_eq!((outcome.ending(), outcome.bytes()), (Ending::Result, &br#""result":7"#[..]));
-    /// assert_eq!(Outcome::of(1024, || Err::<(), _>(Abort::failed("no"))).ending(), Ending::Failed);
+    /// assert_eq!((outcome.kind(), outcome.bytes()), (OutcomeKind::Result, &br#""result":7"#[..]));
+    /// assert_eq!(Outcome::of(1024, || Err::<(), _>(Abort::failed("no"))).kind(), OutcomeKind::Failed);
     /// ```
     pub fn of<T: Serialize>(max_bytes: usize, handler: impl FnOnce() -> Result<T, Abort>) -> Self {
         Self::with(max_bytes, &FailureTexts::default(), handler)
@@ -361,28 +361,28 @@ impl Outcome {
             let is_result = result.is_ok();
             let is_recorded = handler::encode(&mut bytes, result, texts);
             match (is_result && bytes.starts_with(b"\"result\""), is_recorded) {
-                (true, _) => Ending::Result,
-                (false, true) => Ending::Failed,
-                (false, false) => Ending::NoEffect,
+                (true, _) => OutcomeKind::Result,
+                (false, true) => OutcomeKind::Failed,
+                (false, false) => OutcomeKind::NoEffect,
             }
         });
-        let ending = encoded.unwrap_or_else(|panic| {
+        let kind = encoded.unwrap_or_else(|panic| {
             bytes.clear();
             encode_error(&mut bytes, &texts.of_panic(&panic));
-            Ending::Failed
+            OutcomeKind::Failed
         });
         let len = bytes.len();
         if len > max_bytes {
             bytes.clear();
             encode_error(&mut bytes, &refusal::outcome_too_large(len, max_bytes));
         }
-        Self::from_parts(bytes, ending)
+        Self::from_parts(bytes, kind)
     }
 
-    pub(crate) fn from_parts(bytes: Vec<u8>, ending: Ending) -> Self {
+    pub(crate) fn from_parts(bytes: Vec<u8>, kind: OutcomeKind) -> Self {
         Self {
             bytes,
-            ending,
+            kind,
             foreign: None,
         }
     }
@@ -410,8 +410,8 @@ impl Outcome {
 
     /// How the handler ended.
     #[must_use]
-    pub fn ending(&self) -> Ending {
-        self.ending
+    pub fn kind(&self) -> OutcomeKind {
+        self.kind
     }
 }
 

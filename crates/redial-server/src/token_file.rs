@@ -54,7 +54,7 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct TokenFile(Arc<Shared>);
+pub struct TokenFile(Arc<WatchedFile>);
 
 /// Why a file of tokens is not used. It names lines, and nothing that stands in them.
 #[derive(Debug, Error)]
@@ -79,15 +79,15 @@ pub enum TokenFileError {
     },
 }
 
-struct Shared {
+struct WatchedFile {
     path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<FileState>,
     /// Held by the one who looks whether the file has changed, which may take as long as its disk.
     looking: Mutex<()>,
 }
 
-struct State {
-    entries: Arc<[Entry]>,
+struct FileState {
+    entries: Arc<[TokenEntry]>,
     stamp: Option<Stamp>,
     looked: Instant,
     problem: Option<String>,
@@ -96,7 +96,7 @@ struct State {
 /// What a file looks like from outside.
 type Stamp = (Option<SystemTime>, u64, u64);
 
-struct Entry {
+struct TokenEntry {
     hash: [u8; 32],
     principal: Principal,
 }
@@ -111,13 +111,13 @@ impl TokenFile {
         let path = path.as_ref().to_owned();
         let stamp = stamp(&path);
         let entries = read(&path)?;
-        let state = State {
+        let state = FileState {
             entries,
             stamp,
             looked: clock::now(),
             problem: None,
         };
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(WatchedFile {
             path,
             state: Mutex::new(state),
             looking: Mutex::default(),
@@ -214,8 +214,8 @@ impl fmt::Debug for TokenFile {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl WatchedFile {
+    fn lock(&self) -> MutexGuard<'_, FileState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -233,7 +233,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((metadata.modified().ok(), metadata.len(), inode))
 }
 
-fn read(path: &Path) -> Result<Arc<[Entry]>, TokenFileError> {
+fn read(path: &Path) -> Result<Arc<[TokenEntry]>, TokenFileError> {
     let text = read_text(path).map_err(|reason| TokenFileError::Unreadable {
         path: path.to_owned(),
         reason,
@@ -243,7 +243,7 @@ fn read(path: &Path) -> Result<Arc<[Entry]>, TokenFileError> {
     let lines = text.lines().enumerate();
     let lines = lines.map(|(number, line)| (number + 1, line.trim()));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<TokenEntry> = Vec::new();
     let mut known = HashMap::new();
     for (line, text) in lines {
         let wrong = |why: String| TokenFileError::Line {
@@ -280,7 +280,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// An error repeats nothing of the line: who has the file's form wrong may have written a token anywhere.
-fn entry(line: &str) -> Result<Entry, String> {
+fn entry(line: &str) -> Result<TokenEntry, String> {
     let mut words = line.split_whitespace();
     let (name, digits) = (words.next(), words.next());
     let (Some(name), Some(digits), None) = (name, digits, words.next()) else {
@@ -289,7 +289,7 @@ fn entry(line: &str) -> Result<Entry, String> {
     let no_hash = "what stands behind the name is no SHA-256 of a token; expected 64 hex digits";
     let hash = parse(digits).ok_or_else(|| no_hash.to_owned())?;
     let principal = Principal::new(&format!("token:{name}"));
-    Ok(Entry {
+    Ok(TokenEntry {
         hash,
         principal: principal.map_err(|error| error.to_string())?,
     })

@@ -64,7 +64,7 @@ use crate::{
     handler::Completion,
     layer::{Layer, LayerCall, LayerFuture, Next, Reached},
     refusal,
-    store::{Ending, Outcome},
+    store::{Outcome, OutcomeKind},
 };
 
 /// The error of `tower`'s own layers.
@@ -91,12 +91,12 @@ where
 /// A layer of `tower` as a [`Layer`]; see [`layer`].
 pub struct TowerLayer<S> {
     service: Mutex<S>,
-    overload: Option<Overload>,
+    overload: Option<OverloadRule>,
 }
 
 /// Which errors say that there is no room now, and when there may be.
 #[derive(Clone)]
-struct Overload {
+struct OverloadRule {
     is_overload: Arc<IsOverload>,
     retry_after: Duration,
 }
@@ -111,7 +111,7 @@ impl<S> TowerLayer<S> {
         retry_after: Duration,
         is_overload: impl Fn(&(dyn Error + 'static)) -> bool + Send + Sync + 'static,
     ) -> Self {
-        let overload = Overload {
+        let overload = OverloadRule {
             is_overload: Arc::new(is_overload),
             retry_after,
         };
@@ -155,7 +155,7 @@ impl<S> fmt::Debug for TowerLayer<S> {
 
 /// What an error comes to. Of a handler that was stopped midway it is the caller of this who says that it
 /// was interrupted.
-fn refused(error: BoxError, reached: Reached, overload: Option<Overload>) -> Outcome {
+fn refused(error: BoxError, reached: Reached, overload: Option<OverloadRule>) -> Outcome {
     let error = match error.downcast::<AbortError>() {
         Ok(abort) => return abort.0.into(),
         Err(error) => error,
@@ -165,7 +165,7 @@ fn refused(error: BoxError, reached: Reached, overload: Option<Overload>) -> Out
         (Reached::NotStarted, Some(overload)) => {
             let error = refusal::overloaded_layer(overload.retry_after);
             let bytes = Completion::recorded_error(&error).outcome;
-            Outcome::from_parts(bytes, Ending::NoEffect)
+            Outcome::from_parts(bytes, OutcomeKind::NoEffect)
         }
         _ => Abort::foreign(error.to_string(), reached != Reached::Ended).into(),
     }

@@ -13,7 +13,7 @@ use crate::{
     batch::BatchSlot,
     fault::{ReplyFault, Verdict},
     never::{self, Refusal},
-    observe::{Event, EventKind, Seen, error_of},
+    observe::{Event, EventContext, EventKind, error_of},
     outbox::ReplyPermit,
     refusal,
     shared::Shared,
@@ -38,7 +38,7 @@ pub(crate) struct Waiter {
     /// The call of a session that it asks about (`rpc.resolve`).
     pub(crate) asks_about: Option<SessionCall>,
     /// What observers hear of it, where there are any.
-    pub(crate) seen: Option<Box<Seen>>,
+    pub(crate) event_context: Option<Box<EventContext>>,
     pub(crate) span: AttemptSpan,
 }
 
@@ -134,14 +134,14 @@ impl Waiter {
     ) {
         shared.settle_fence(call, &fenced);
         let is_shared = shared.is_store_shared();
-        let said = match fenced {
+        let reply = match fenced {
             Ok(fenced) if self.is_question() => never::resolution(fenced),
             Ok(fenced) => never::reply(fenced, call, refusal, is_shared),
             // Nothing was executed in this life of the server; of a later one nothing is said.
             Err(error) => never::fence_failed(&error).into(),
         };
-        let kind = said.kind.unwrap_or_else(|| self.refusal_kind());
-        self.conclude(shared, kind, &said.outcome);
+        let kind = reply.kind.unwrap_or_else(|| self.refusal_kind());
+        self.conclude(shared, kind, &reply.outcome);
     }
 
     /// Answers with this outcome as a reply of this kind.
@@ -165,12 +165,15 @@ impl Waiter {
     }
 
     pub(crate) fn event(&self, kind: EventKind) -> Event<'_> {
-        let seen = self.seen.as_ref();
+        let event_context = self.event_context.as_ref();
         Event {
             id: Some(&self.id),
             attempt: self.attempt,
             method: &self.method,
-            ..seen.map_or_else(|| Event::of(kind), |seen| seen.event(kind))
+            ..event_context.map_or_else(
+                || Event::of(kind),
+                |event_context| event_context.event(kind),
+            )
         }
     }
 

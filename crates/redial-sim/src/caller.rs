@@ -44,7 +44,7 @@ const OVERDUE: Duration = Duration::from_millis(30);
 
 /// The disk of a client's machine: the saved calls whose outcomes are not known yet.
 #[derive(Default)]
-struct Disk(Mutex<Vec<SavedCall>>);
+struct ClientDisk(Mutex<Vec<SavedCall>>);
 
 /// A call whose token was saved.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ struct Process<'a> {
     life: u32,
     plan: &'a ClientPlan,
     client: Client,
-    disk: &'a Disk,
+    disk: &'a ClientDisk,
     /// How many calls each worker still has to make.
     left: &'a [Mutex<u32>],
 }
@@ -92,7 +92,7 @@ pub(crate) struct Dialer {
 /// Runs a client through all its lives.
 pub(crate) async fn live(world: Arc<World>, number: u32) {
     let plan = world.scenario.clients[number as usize].clone();
-    let disk = Disk::default();
+    let disk = ClientDisk::default();
     let left: Vec<_> = (0..plan.workers)
         .map(|_| Mutex::new(plan.calls_per_worker))
         .collect();
@@ -315,7 +315,7 @@ impl Process<'_> {
     }
 }
 
-impl Disk {
+impl ClientDisk {
     fn lock(&self) -> MutexGuard<'_, Vec<SavedCall>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,15 +11,15 @@ use crate::{
     host::{Host, Subject, Surroundings},
     journal::{Event, Journal},
     net::{Net, Wire},
-    scenario::{Scenario, Turn},
+    scenario::{AddressChange, Scenario},
     service::Ledger,
 };
 
 /// All clones are the same servers.
 #[derive(Clone)]
-pub(crate) struct Cluster(Arc<Shared>);
+pub(crate) struct Cluster(Arc<ClusterShared>);
 
-struct Shared {
+struct ClusterShared {
     hosts: Vec<Host>,
     database: Option<Database>,
     /// Which of them gets the next connection.
@@ -91,7 +91,7 @@ impl Cluster {
             all: all.collect(),
             list: plan.flat_map(|plan| plan.first.clone()).collect(),
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(ClusterShared {
             hosts,
             database,
             next: AtomicU32::new(0),
@@ -132,15 +132,15 @@ impl Cluster {
     }
 
     /// Something happens to an address.
-    pub(crate) fn turn(&self, turn: &Turn) {
+    pub(crate) fn change(&self, change: &AddressChange) {
         let mut addresses = self.addresses();
         let mut set = |address: u32, door| addresses.all[address as usize].door = door;
-        match turn {
-            Turn::List(list) => addresses.list.clone_from(list),
-            Turn::Hole(address) => set(*address, Door::Hole),
-            Turn::Open(address) => set(*address, Door::Open),
-            Turn::Close(address) => set(*address, Door::Closed),
-            Turn::Move(address, server) | Turn::MoveAll(address, server) => {
+        match change {
+            AddressChange::List(list) => addresses.list.clone_from(list),
+            AddressChange::Hole(address) => set(*address, Door::Hole),
+            AddressChange::Open(address) => set(*address, Door::Open),
+            AddressChange::Close(address) => set(*address, Door::Closed),
+            AddressChange::Move(address, server) | AddressChange::MoveAll(address, server) => {
                 addresses.all[*address as usize].servers = vec![*server];
             }
         }

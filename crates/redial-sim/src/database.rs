@@ -29,16 +29,16 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The database. All clones are the same one.
 #[derive(Clone)]
-pub(crate) struct Database(Arc<Shared>);
+pub(crate) struct Database(Arc<DatabaseShared>);
 
-struct Shared {
+struct DatabaseShared {
     plan: DatabasePlan,
-    state: Mutex<State>,
+    state: Mutex<DatabaseState>,
     /// A transaction has ended.
     ended: Notify,
 }
 
-struct State {
+struct DatabaseState {
     rng: Rng,
     tables: Tables,
     /// The ids that transactions hold.
@@ -71,11 +71,11 @@ pub(crate) struct SessionRow {
 pub(crate) struct CallRow {
     pub(crate) session: Option<SessionCall>,
     pub(crate) fingerprint: u128,
-    pub(crate) state: CallState,
+    pub(crate) state: RowState,
 }
 
 #[derive(Clone)]
-pub(crate) enum CallState {
+pub(crate) enum RowState {
     Finished(Vec<u8>),
     Fenced,
     Started {
@@ -127,14 +127,14 @@ struct Trip {
 
 impl Database {
     pub(crate) fn new(seed: u64, plan: DatabasePlan) -> Self {
-        let state = State {
+        let state = DatabaseState {
             rng: Rng::new(seed, Stream::Database),
             tables: Tables::default(),
             held: BTreeMap::new(),
             transactions: 0,
             is_calm: false,
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(DatabaseShared {
             plan,
             state: Mutex::new(state),
             ended: Notify::new(),
@@ -230,7 +230,7 @@ impl Database {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DatabaseState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -341,7 +341,7 @@ impl Tables {
         };
     }
 
-    pub(crate) fn put(&mut self, key: &CallKey, fingerprint: u128, state: CallState) {
+    pub(crate) fn put(&mut self, key: &CallKey, fingerprint: u128, state: RowState) {
         let session = match key {
             CallKey::Session(call) => Some(*call),
             _ => None,
@@ -374,7 +374,7 @@ impl Tables {
             is_of_it(call).is_none_or(|named| !covers(&acknowledged, named.number))
         });
         let mut left = self.calls.values().filter(|call| is_of_it(call).is_some());
-        if is_over && left.all(|call| matches!(call.state, CallState::Fenced)) {
+        if is_over && left.all(|call| matches!(call.state, RowState::Fenced)) {
             row.dead_since.get_or_insert_with(clock::now);
         }
     }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use redial_client::{Endpoint, Endpoints, EndpointsFuture};
 use tokio::time::sleep_until;
 
-use crate::{bug::Bug, clock, host::Subject, scenario::Turn, world::World};
+use crate::{bug::Bug, clock, host::Subject, scenario::AddressChange, world::World};
 
 /// Says what the scenario has it say, when it is time.
 pub(crate) struct Discovery {
@@ -32,9 +32,9 @@ impl Discovery {
             self.has_failed = true;
             return Err(io::Error::other("no such name"));
         }
-        let turns = plan.turns.iter();
-        let changes = turns.filter_map(|(at, turn)| match turn {
-            Turn::List(list) => Some((world.start + *at, list)),
+        let changes = plan.changes.iter();
+        let changes = changes.filter_map(|(at, change)| match change {
+            AddressChange::List(list) => Some((world.start + *at, list)),
             _ => None,
         });
         let lists: Vec<_> = [(world.start, &plan.first)]

@@ -26,7 +26,7 @@ use crate::{
     net::{Net, Whose, Wire},
     rng::{Rng, Stream},
     scenario::ServerPlan,
-    service::{Counter, Ledger, Outcome, Params, Service},
+    service::{Counter, HandlerEnd, Ledger, Params, Service},
     shared_store::{Leases, SharedTableStore},
     store::{Disk, DiskStore, Transactional},
 };
@@ -349,7 +349,7 @@ impl Host {
 
     fn note_ending(&self, life: u32) {
         if !self.0.world.is_alone {
-            self.0.world.journal.note(Event::Ending { life });
+            self.0.world.journal.note(Event::LifeEnds { life });
         }
     }
 
@@ -384,18 +384,18 @@ impl Host {
     }
 }
 
-fn reply(outcome: Outcome) -> Result<Counter, Abort> {
+fn reply(outcome: HandlerEnd) -> Result<Counter, Abort> {
     match outcome {
-        Outcome::Value(value) => Ok(Counter { value }),
-        Outcome::Failed => Err(Abort::failed("it failed")),
-        Outcome::PassedOn(code, data) => {
+        HandlerEnd::Value(value) => Ok(Counter { value }),
+        HandlerEnd::Failed => Err(Abort::failed("it failed")),
+        HandlerEnd::PassedOn(code, data) => {
             let data: &RawValue = serde_json::from_str(data).expect("it is JSON");
             let error = Abort::failed("passed on").code(code);
             Err(error.data(&data).expect("JSON can be written"))
         }
-        Outcome::NoEffect => Err(Abort::no_effect("rolled back")),
+        HandlerEnd::NoEffect => Err(Abort::no_effect("rolled back")),
         // Unwinds past the panic hook, so nothing is printed.
-        Outcome::Panic => panic::resume_unwind(Box::new("it panicked")),
+        HandlerEnd::Panic => panic::resume_unwind(Box::new("it panicked")),
     }
 }
 

@@ -55,7 +55,7 @@ pub enum Event {
         life: u32,
     },
     /// One of several servers dies, or begins to shut down.
-    Ending {
+    LifeEnds {
         /// Its life.
         life: u32,
     },
@@ -350,7 +350,7 @@ impl fmt::Display for Entry {
                 write!(f, "wire {:<4}<- {}", frame.wire, frame.text)
             }
             Event::Started { server, life } => write!(f, "server   {server} has life {life}"),
-            Event::Ending { life } => write!(f, "server   of life {life} ends"),
+            Event::LifeEnds { life } => write!(f, "server   of life {life} ends"),
             Event::Accepted {
                 wire,
                 address: Some(address),

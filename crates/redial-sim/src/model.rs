@@ -31,7 +31,7 @@ use crate::{
     net::Wire,
     rng::{Rng, Stream},
     scenario::ServerPlan,
-    service::{Outcome, Params, Service},
+    service::{HandlerEnd, Params, Service},
 };
 
 const MAX_FRAME_BYTES: usize = 1024 * 1024;
@@ -291,7 +291,7 @@ impl Model {
         let task = tokio::spawn(async move {
             let _is_open = is_open;
             let outcome = model.0.service.clone().run(method, params).await;
-            let has_effect = outcome != Outcome::NoEffect;
+            let has_effect = outcome != HandlerEnd::NoEffect;
             let outcome = model.with_time(encode(outcome, model.0.bug));
             if model.0.bug == Some(Bug::RecordAfterReply) {
                 caller.reply(&outcome);
@@ -368,26 +368,26 @@ fn result(value: &impl serde::Serialize) -> Vec<u8> {
     outcome
 }
 
-fn encode(outcome: Outcome, bug: Option<Bug>) -> Vec<u8> {
+fn encode(outcome: HandlerEnd, bug: Option<Bug>) -> Vec<u8> {
     let (failed, text) = (ErrorCode::HANDLER_ERROR, str::to_owned);
     match outcome {
-        Outcome::Value(value) => result(&json!({"value": value})),
-        Outcome::Failed => encoded(&ErrorObject::by_handler(failed, text("it failed"), None)),
-        Outcome::PassedOn(code, data) if bug == Some(Bug::Unmarked) => {
+        HandlerEnd::Value(value) => result(&json!({"value": value})),
+        HandlerEnd::Failed => encoded(&ErrorObject::by_handler(failed, text("it failed"), None)),
+        HandlerEnd::PassedOn(code, data) if bug == Some(Bug::Unmarked) => {
             let error = format!(r#"{{"code":{code},"message":"passed on","data":{data}}}"#);
             format!(r#""error":{error}"#).into_bytes()
         }
-        Outcome::PassedOn(code, data) => {
+        HandlerEnd::PassedOn(code, data) => {
             let data = serde_json::from_str(data).expect("it is JSON");
             let error = ErrorObject::by_handler(code.into(), text("passed on"), Some(data));
             encoded(&error)
         }
-        Outcome::NoEffect => encoded(&ErrorObject::without_effect(
+        HandlerEnd::NoEffect => encoded(&ErrorObject::without_effect(
             failed,
             text("rolled back"),
             None,
         )),
-        Outcome::Panic => encoded(&ErrorObject::raised(
+        HandlerEnd::Panic => encoded(&ErrorObject::raised(
             ErrorCode::INTERNAL_ERROR,
             "it panicked",
         )),

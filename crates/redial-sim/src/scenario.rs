@@ -11,7 +11,7 @@ use redial_client::{
 };
 use redial_server::{Config as ServerConfig, CutPoint, Delay, Fault};
 
-pub(crate) use self::endpoints::{EndpointsPlan, Turn};
+pub(crate) use self::endpoints::{AddressChange, EndpointsPlan};
 pub(crate) use self::sharing::{DatabasePlan, SharingPlan};
 use crate::{
     journal::Frozen,

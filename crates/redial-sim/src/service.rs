@@ -33,7 +33,7 @@ pub(crate) struct Counter {
 
 /// How a handler ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum HandlerEnd {
     Value(i64),
     Failed,
     /// With this code and this data.
@@ -157,11 +157,11 @@ impl Ledger {
 
 impl Service {
     /// Runs a method, while the process is not frozen.
-    pub(crate) async fn run(self, method: Method, params: Params) -> Outcome {
+    pub(crate) async fn run(self, method: Method, params: Params) -> HandlerEnd {
         self.frost.clone().around(self.handle(method, params)).await
     }
 
-    async fn handle(self, method: Method, params: Params) -> Outcome {
+    async fn handle(self, method: Method, params: Params) -> HandlerEnd {
         let (tag, life) = (params.call, self.life);
         if method != Method::Get {
             self.ledger.journal.note(Event::Began { tag, life });
@@ -169,25 +169,25 @@ impl Service {
         let read = self.read(params.key);
         self.pause(params.before_ms).await;
         let outcome = match method {
-            Method::Get => Outcome::Value(self.get(params.key)),
-            Method::Inc => Outcome::Value(self.add(params, read)),
-            Method::FailBefore => Outcome::Failed,
+            Method::Get => HandlerEnd::Value(self.get(params.key)),
+            Method::Inc => HandlerEnd::Value(self.add(params, read)),
+            Method::FailBefore => HandlerEnd::Failed,
             Method::FailAfter => {
                 self.add(params, read);
-                Outcome::Failed
+                HandlerEnd::Failed
             }
             Method::PassOn => {
                 self.add(params, read);
                 let (codes, tag) = (PASSED_ON_CODES.len(), tag as usize);
                 let data = PASSED_ON_DATA[tag / codes % PASSED_ON_DATA.len()];
-                Outcome::PassedOn(PASSED_ON_CODES[tag % codes], data)
+                HandlerEnd::PassedOn(PASSED_ON_CODES[tag % codes], data)
             }
             Method::Panic => {
                 self.add(params, read);
-                Outcome::Panic
+                HandlerEnd::Panic
             }
-            Method::NoEffect if self.ledger.state().undone.insert(tag) => Outcome::NoEffect,
-            Method::NoEffect => Outcome::Value(self.add(params, read)),
+            Method::NoEffect if self.ledger.state().undone.insert(tag) => HandlerEnd::NoEffect,
+            Method::NoEffect => HandlerEnd::Value(self.add(params, read)),
         };
         self.pause(params.after_ms).await;
         if method != Method::Get {

@@ -4,8 +4,8 @@
 //! committed comes after that, every commit asks for the server's epoch first, and a commit that had no
 //! answer is found out by claiming the id again.
 
+mod background;
 mod calls;
-mod keeper;
 mod seam;
 
 use std::{
@@ -41,16 +41,16 @@ const PAUSE_MS: u64 = 40;
 
 /// The store of one life of one server. All clones are the same one.
 #[derive(Clone)]
-pub(crate) struct SharedTableStore(Arc<Life>);
+pub(crate) struct SharedTableStore(Arc<SharedLife>);
 
-struct Life {
+struct SharedLife {
     database: Database,
     ledger: Ledger,
     frost: Frost,
     life: u32,
     bug: Option<Bug>,
     leases: Leases,
-    state: Mutex<State>,
+    state: Mutex<SharedState>,
 }
 
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ pub(crate) struct Leases {
     pub(crate) session: Duration,
 }
 
-struct State {
+struct SharedState {
     rng: Rng,
     epoch: u64,
     /// The sessions that this server holds.
@@ -74,7 +74,7 @@ struct State {
     late: Vec<(String, Option<Vec<u8>>)>,
     problem: Option<StoreError>,
     tasks: Vec<AbortHandle>,
-    keeper: Vec<AbortHandle>,
+    background: Vec<AbortHandle>,
     is_closed: bool,
     is_dead: bool,
 }
@@ -102,7 +102,7 @@ impl SharedTableStore {
         rng: Rng,
         bug: Option<Bug>,
     ) -> Self {
-        let state = State {
+        let state = SharedState {
             rng,
             epoch: database.at_once(|tables| tables.enter(leases.server)),
             known: BTreeMap::new(),
@@ -111,11 +111,11 @@ impl SharedTableStore {
             late: Vec::new(),
             problem: None,
             tasks: Vec::new(),
-            keeper: Vec::new(),
+            background: Vec::new(),
             is_closed: false,
             is_dead: false,
         };
-        let store = Self(Arc::new(Life {
+        let store = Self(Arc::new(SharedLife {
             database: database.clone(),
             ledger: ledger.clone(),
             frost: frost.clone(),
@@ -124,7 +124,7 @@ impl SharedTableStore {
             leases,
             state: Mutex::new(state),
         }));
-        store.start_keeping();
+        store.start_background();
         store
     }
 
@@ -133,9 +133,9 @@ impl SharedTableStore {
         let mut state = self.lock();
         state.is_dead = true;
         let tasks = mem::take(&mut state.tasks);
-        let keeper = mem::take(&mut state.keeper);
+        let background = mem::take(&mut state.background);
         drop(state);
-        tasks.iter().chain(&keeper).for_each(AbortHandle::abort);
+        tasks.iter().chain(&background).for_each(AbortHandle::abort);
     }
 
     /// Runs a step, and calls back.
@@ -165,7 +165,7 @@ impl SharedTableStore {
         self.0.bug == Some(bug)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SharedState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -209,7 +209,7 @@ impl SharedTableStore {
     }
 }
 
-impl State {
+impl SharedState {
     /// A client has said so to this server, which holds the session from now on if it did not.
     fn acknowledge(&mut self, session: SessionId, acknowledged: &Acknowledged) {
         if self.over.contains_key(&session) {

@@ -15,8 +15,9 @@ use redial_protocol::{CallKey, ErrorObject, Principal, SessionId};
 use redial_server::{
     Abort, Context,
     store::{
-        Acknowledged, Begun, Claimed, Done, Ending, Executed, Fenced, Intent, Outcome, Recovered,
-        RecoveredState, Resumable, Store, StoreCall, StoreError, TransactionMethod, decode,
+        Acknowledged, Begun, Claimed, Done, Executed, Fenced, Intent, Outcome, OutcomeKind,
+        Recovered, RecoveredState, Resumable, Store, StoreCall, StoreError, TransactionMethod,
+        decode,
     },
 };
 use tokio::time::sleep;
@@ -45,32 +46,32 @@ pub(crate) struct Disk(Arc<Mutex<DiskState>>);
 
 #[derive(Default)]
 struct DiskState {
-    durable: Table,
+    durable: DurableTable,
     /// What each commit leads to that is not synced, and how many sectors it has.
-    written: Vec<(Table, u32)>,
+    written: Vec<(DurableTable, u32)>,
     /// How many executions the journal knows.
     noted: usize,
 }
 
 /// What the log says.
 #[derive(Clone, Default)]
-struct Table {
+struct DurableTable {
     sessions: BTreeMap<SessionId, Acknowledged>,
     /// By their ids as text, so that their order is always the same.
-    records: BTreeMap<String, (CallKey, Record)>,
+    records: BTreeMap<String, (CallKey, DurableRecord)>,
     counters: BTreeMap<u32, i64>,
     /// Every transaction that ran, and what it changed.
     ran: Vec<(u32, Option<Change>)>,
 }
 
 #[derive(Clone)]
-struct Record {
+struct DurableRecord {
     fingerprint: u128,
-    state: State,
+    state: DurableState,
 }
 
 #[derive(Clone)]
-enum State {
+enum DurableState {
     Finished(Vec<u8>),
     Fenced,
     Started {
@@ -94,12 +95,12 @@ struct Life {
 
 struct LifeState {
     rng: Rng,
-    table: Table,
+    table: DurableTable,
     waiting: Vec<Step>,
     /// Ends what is written and not synced.
     in_flight: Vec<Call>,
     /// Records that a bug writes one commit late.
-    late: Vec<(CallKey, Record)>,
+    late: Vec<(CallKey, DurableRecord)>,
     is_working: bool,
     is_dead: bool,
 }
@@ -124,7 +125,7 @@ impl Disk {
         }
     }
 
-    fn latest(&self) -> Table {
+    fn latest(&self) -> DurableTable {
         let disk = self.lock();
         let last = disk.written.last().map(|(table, _)| table);
         last.unwrap_or(&disk.durable).clone()
@@ -276,7 +277,7 @@ impl DiskStore {
     }
 }
 
-impl Table {
+impl DurableTable {
     /// What stands against a claim.
     fn claim(&self, key: &CallKey, fingerprint: Option<u128>) -> Option<Claimed> {
         if let CallKey::Session(call) = key {
@@ -289,10 +290,10 @@ impl Table {
         }
         let (_, record) = self.records.get(&key.to_string())?;
         Some(match &record.state {
-            State::Fenced => Claimed::Fenced,
+            DurableState::Fenced => Claimed::Fenced,
             _ if fingerprint.is_some_and(|asked| asked != record.fingerprint) => Claimed::IdReused,
-            State::Finished(outcome) => Claimed::Recorded(outcome.clone()),
-            State::Started { .. } => Claimed::Interrupted,
+            DurableState::Finished(outcome) => Claimed::Recorded(outcome.clone()),
+            DurableState::Started { .. } => Claimed::Interrupted,
         })
     }
 
@@ -314,12 +315,13 @@ impl Table {
         }
     }
 
-    fn put(&mut self, key: CallKey, record: Record) {
+    fn put(&mut self, key: CallKey, record: DurableRecord) {
         self.records.insert(key.to_string(), (key, record));
     }
 
     fn forget_intents(&mut self) {
-        let is_intent = |record: &Record| matches!(record.state, State::Started { .. });
+        let is_intent =
+            |record: &DurableRecord| matches!(record.state, DurableState::Started { .. });
         self.records.retain(|_, (_, record)| !is_intent(record));
     }
 
@@ -359,16 +361,16 @@ impl LifeState {
             Method::Inc => Ok(Counter { value }),
             _ => Err(Abort::failed("it failed")),
         });
-        let has_effect = outcome.ending() == Ending::Result;
+        let has_effect = outcome.kind() == OutcomeKind::Result;
         if has_effect {
             self.table.counters.insert(key, value);
         }
         let change = has_effect.then_some(Change { key, delta, value });
         self.table.ran.push((asked.params.call, change));
         if let Some(key) = call.key {
-            let state = State::Finished(outcome.bytes().to_vec());
+            let state = DurableState::Finished(outcome.bytes().to_vec());
             let fingerprint = call.fingerprint;
-            let record = Record { fingerprint, state };
+            let record = DurableRecord { fingerprint, state };
             match bug {
                 Some(Bug::RecordAfterEffect) => self.late.push((key, record)),
                 Some(Bug::SlotReused) => {
@@ -390,10 +392,10 @@ impl LifeState {
         match self.table.claim(&key, Some(call.fingerprint)) {
             None => {}
             Some(Claimed::Interrupted) => match &self.table.records[&key.to_string()].1.state {
-                State::Started { life: started, .. } if *started == life => {
+                DurableState::Started { life: started, .. } if *started == life => {
                     return Err(StoreError::uncertain("the call runs"));
                 }
-                State::Started {
+                DurableState::Started {
                     resumable: Some(_), ..
                 } => {}
                 _ => return Ok(Begun::Claimed(Claimed::Interrupted)),
@@ -401,9 +403,9 @@ impl LifeState {
             Some(claimed) => return Ok(Begun::Claimed(claimed)),
         }
         let resumable = intent.resumable;
-        let state = State::Started { resumable, life };
+        let state = DurableState::Started { resumable, life };
         let fingerprint = call.fingerprint;
-        self.table.put(key, Record { fingerprint, state });
+        self.table.put(key, DurableRecord { fingerprint, state });
         Ok(Begun::Start)
     }
 
@@ -413,8 +415,8 @@ impl LifeState {
             return;
         };
         match outcome {
-            _ if !matches!(record.state, State::Started { .. }) => {}
-            Some(outcome) => record.state = State::Finished(outcome),
+            _ if !matches!(record.state, DurableState::Started { .. }) => {}
+            Some(outcome) => record.state = DurableState::Finished(outcome),
             None => drop(self.table.records.remove(&name)),
         }
     }

@@ -121,7 +121,7 @@ impl Tally {
             | Event::Notified(_)
             | Event::Swallowed(_)
             | Event::Started { .. }
-            | Event::Ending { .. }
+            | Event::LifeEnds { .. }
             | Event::Accepted { .. }
             | Event::Reachable { .. }
             | Event::Closed { .. }

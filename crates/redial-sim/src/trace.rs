@@ -83,7 +83,7 @@ impl Participants {
             }
             Event::Notified(frame) => self.wires.contains(&frame.wire),
             Event::Accepted { wire, .. } => self.wires.contains(wire),
-            Event::Started { .. } | Event::Ending { .. } | Event::Reachable { .. } => true,
+            Event::Started { .. } | Event::LifeEnds { .. } | Event::Reachable { .. } => true,
             Event::Closed { wire } => self.wires.contains(wire),
             Event::Server { id, .. } => id.as_ref().is_some_and(|id| self.ids.contains(id)),
             Event::Remark(text) => self.concerns(text),

@@ -22,7 +22,7 @@ use crate::{
     middlebox::Middlebox,
     net::{Capture, Net, Whose},
     panics,
-    scenario::{ClientPlan, Disaster, Scenario, Turn},
+    scenario::{AddressChange, ClientPlan, Disaster, Scenario},
 };
 
 /// How long the world goes on after the last call, in addition to the longest hold of a copy.
@@ -188,17 +188,21 @@ async fn run_disasters(world: Arc<World>, server: u32, disasters: Vec<Disaster>)
 
 /// Lets happen to addresses what the scenario says.
 async fn run_turns(world: Arc<World>) {
-    let turns = world.scenario.endpoints.iter().flat_map(|plan| &plan.turns);
-    for (at, turn) in turns {
+    let changes = world
+        .scenario
+        .endpoints
+        .iter()
+        .flat_map(|plan| &plan.changes);
+    for (at, change) in changes {
         sleep_until(world.start + *at).await;
-        world.journal.remark(turn.to_string());
-        world.cluster.turn(turn);
-        match turn {
-            Turn::Hole(address) => world.net.swallow_all(Whose::Address(*address)),
-            Turn::Close(address) | Turn::MoveAll(address, _) => {
+        world.journal.remark(change.to_string());
+        world.cluster.change(change);
+        match change {
+            AddressChange::Hole(address) => world.net.swallow_all(Whose::Address(*address)),
+            AddressChange::Close(address) | AddressChange::MoveAll(address, _) => {
                 world.net.break_all(Whose::Address(*address));
             }
-            Turn::List(_) | Turn::Open(_) | Turn::Move(..) => {}
+            AddressChange::List(_) | AddressChange::Open(_) | AddressChange::Move(..) => {}
         }
         world.note_reachable();
     }

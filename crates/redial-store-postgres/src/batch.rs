@@ -17,7 +17,7 @@ use std::{
 use futures_util::future::join_all;
 use redial_protocol::{CallKey, SessionCall};
 use redial_server::store::{
-    Ending, Executed, Outcome, StoreCall,
+    Executed, Outcome, OutcomeKind, StoreCall,
     encoding::{is_acknowledged, session},
     together,
 };
@@ -28,7 +28,7 @@ use crate::{
     connection::{Connection, Typed},
     error::Trouble,
     loose::Loose,
-    record::{Place, acknowledged},
+    record::{RecordLocation, acknowledged},
     store::{Answer, Shared},
     transaction::{Prepared, Transaction},
 };
@@ -79,18 +79,18 @@ pub(crate) struct Waiting {
 /// The calls that wait, and whether something works on them.
 #[derive(Default)]
 pub(crate) struct Batches {
-    inner: Mutex<Inner>,
+    inner: Mutex<BatchQueue>,
     loose: Arc<Loose>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct BatchQueue {
     waiting: VecDeque<Waiting>,
     is_running: bool,
 }
 
 /// Where the records of a batch lie, as the statements take them.
-struct Places {
+struct BatchLocations {
     calls: Vec<SessionCall>,
     sessions: Vec<i64>,
     slots: Vec<i64>,
@@ -98,7 +98,7 @@ struct Places {
     fingerprints: Vec<Vec<u8>>,
 }
 
-impl Places {
+impl BatchLocations {
     fn of(batch: &[Waiting]) -> Self {
         let calls = batch.iter().filter_map(|waiting| match waiting.call.key {
             Some(CallKey::Session(call)) => Some(call),
@@ -122,9 +122,9 @@ impl Waiting {
     }
 
     pub(crate) fn new(call: StoreCall, prepared: Prepared, answer: Answer<Executed>) -> Self {
-        let place = call.key.as_ref().map(Place::of);
-        let (session, slot, number) = match place {
-            Some(Place::Session {
+        let location = call.key.as_ref().map(RecordLocation::of);
+        let (session, slot, number) = match location {
+            Some(RecordLocation::Session {
                 session,
                 slot,
                 number,
@@ -143,13 +143,13 @@ impl Waiting {
         }
     }
 
-    fn place(&self) -> (i64, i64) {
+    fn location(&self) -> (i64, i64) {
         (self.session, self.slot)
     }
 }
 
 impl Batches {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, BatchQueue> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,17 +163,17 @@ impl Batches {
     /// The next batch, with a call of each slot at most.
     fn take(&self) -> Vec<Waiting> {
         let mut inner = self.lock();
-        let mut places = HashSet::new();
+        let mut locations = HashSet::new();
         let mut batch = Vec::new();
         while batch.len() < MAX_CALLS
             && let Some(next) = inner.waiting.front()
-            && places.insert(next.place())
+            && locations.insert(next.location())
         {
             batch.extend(inner.waiting.pop_front());
         }
         inner.is_running = !batch.is_empty();
         // In one order at every server, so that claims don't lock each other out.
-        batch.sort_by_key(Waiting::place);
+        batch.sort_by_key(Waiting::location);
         batch
     }
 
@@ -215,8 +215,8 @@ impl Shared {
         // The next batch may begin meanwhile.
         drop(self.steps.spawn(async move {
             let _loose = loose;
-            let places = Places::of(&batch);
-            match shared.commit_batch(connection, places, &outcomes).await {
+            let locations = BatchLocations::of(&batch);
+            match shared.commit_batch(connection, locations, &outcomes).await {
                 Ok(()) => together(|| {
                     for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                         waiting.answer.give(Ok(Executed::New(outcome)));
@@ -252,12 +252,12 @@ impl Shared {
     async fn try_batch(self: &Arc<Self>, batch: &mut Vec<Waiting>) -> Ran {
         let connection = self.connection().await;
         let mut connection = connection.map_err(|_| Apart::Alone)?;
-        let places = Places::of(batch);
-        let claimed = self.claim_batch(&mut connection, places).await;
+        let locations = BatchLocations::of(batch);
+        let claimed = self.claim_batch(&mut connection, locations).await;
         let claimed = claimed.ok().flatten().ok_or(Apart::Alone)?;
         let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
             .into_iter()
-            .partition(|waiting| claimed.contains(&waiting.place()));
+            .partition(|waiting| claimed.contains(&waiting.location()));
         *batch = mine;
         // They are on record, or have to wait.
         self.run_each(others, false);
@@ -272,20 +272,20 @@ impl Shared {
     async fn claim_batch(
         &self,
         connection: &mut Connection,
-        places: Places,
+        locations: BatchLocations,
     ) -> Result<Option<HashSet<(i64, i64)>>, Trouble> {
-        for call in &places.calls {
+        for call in &locations.calls {
             self.end_session(connection, call.session).await?;
         }
         let epoch = self.epoch();
         let claim: [Typed<'_>; 5] = [
-            (&places.sessions, Type::INT8_ARRAY),
-            (&places.slots, Type::INT8_ARRAY),
-            (&places.numbers, Type::INT8_ARRAY),
-            (&places.fingerprints, Type::BYTEA_ARRAY),
+            (&locations.sessions, Type::INT8_ARRAY),
+            (&locations.slots, Type::INT8_ARRAY),
+            (&locations.numbers, Type::INT8_ARRAY),
+            (&locations.fingerprints, Type::BYTEA_ARRAY),
             (&epoch, Type::INT8),
         ];
-        let look: [Typed<'_>; 1] = [(&places.sessions, Type::INT8_ARRAY)];
+        let look: [Typed<'_>; 1] = [(&locations.sessions, Type::INT8_ARRAY)];
         connection.enter();
         let claiming = connection.prepared(CLAIM, &claim).await?;
         let looking = connection.prepared(LOOK, &look).await?;
@@ -301,7 +301,7 @@ impl Shared {
             let (id, below, open): (i64, i64, Vec<i64>) = (row.get(0), row.get(1), row.get(2));
             let stored = acknowledged(below, &open);
             let mut known = None;
-            let mine = places.calls.iter().zip(&places.slots);
+            let mine = locations.calls.iter().zip(&locations.slots);
             let mut mine = mine.filter(|(call, slot)| {
                 session(call.session) == id && claimed.contains(&(id, **slot))
             });
@@ -319,15 +319,15 @@ impl Shared {
     async fn commit_batch(
         &self,
         mut connection: Connection,
-        places: Places,
+        locations: BatchLocations,
         outcomes: &[Outcome],
     ) -> Result<(), Trouble> {
         let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
         let epoch = self.epoch();
         connection.steps = outcomes.len();
         let finish: [Typed<'_>; 4] = [
-            (&places.sessions, Type::INT8_ARRAY),
-            (&places.slots, Type::INT8_ARRAY),
+            (&locations.sessions, Type::INT8_ARRAY),
+            (&locations.slots, Type::INT8_ARRAY),
             (&replies, Type::BYTEA_ARRAY),
             (&epoch, Type::INT8),
         ];
@@ -361,7 +361,7 @@ async fn run_in_turn(connection: Connection, batch: &mut [Waiting]) -> Ran {
     let mut outcomes = Vec::with_capacity(batch.len());
     for waiting in batch {
         let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
-        if transaction.has_trouble() || outcome.ending() != Ending::Result {
+        if transaction.has_trouble() || outcome.kind() != OutcomeKind::Result {
             // With the connection it is undone.
             return Err(Apart::of(transaction.is_blocked()));
         }
@@ -379,7 +379,7 @@ async fn run_together(connection: Connection, batch: &mut [Waiting]) -> Ran {
         let mut transaction = Transaction::beside(&connection, &waiting.prepared, &crossed);
         async move {
             let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
-            let is_kept = !transaction.has_trouble() && outcome.ending() == Ending::Result;
+            let is_kept = !transaction.has_trouble() && outcome.kind() == OutcomeKind::Result;
             (is_kept.then_some(outcome), transaction.is_blocked())
         }
     });

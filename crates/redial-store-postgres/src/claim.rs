@@ -15,7 +15,7 @@ use tokio_postgres::{Row, types::Type};
 use crate::{
     connection::{Connection, Style, Typed},
     error::Trouble,
-    record::{Place, Record, acknowledged},
+    record::{Record, RecordLocation, acknowledged},
     sessions::Sessions,
 };
 use redial_server::store::encoding::is_acknowledged;
@@ -23,7 +23,7 @@ use redial_server::store::encoding::is_acknowledged;
 /// What is written when an id is claimed.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    pub(crate) place: Place,
+    pub(crate) location: RecordLocation,
     pub(crate) fingerprint: Vec<u8>,
     pub(crate) state: i16,
     /// The server's epoch.
@@ -36,7 +36,7 @@ pub(crate) struct Claim {
 
 /// What came of it. The transaction is open.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum ClaimResult {
     /// The id is claimed by this transaction.
     Mine,
     /// What is not to run.
@@ -81,11 +81,11 @@ impl Claim {
         connection: &mut Connection,
         style: &Style,
         sessions: &Sessions,
-    ) -> Result<Verdict, Trouble> {
+    ) -> Result<ClaimResult, Trouble> {
         connection.enter();
-        match &self.place {
-            Place::Session { .. } => self.claim_slot(connection, style, sessions).await,
-            Place::Plain(id) => self.claim_plain(connection, style, id).await,
+        match &self.location {
+            RecordLocation::Session { .. } => self.claim_slot(connection, style, sessions).await,
+            RecordLocation::Plain(id) => self.claim_plain(connection, style, id).await,
         }
     }
 
@@ -94,14 +94,14 @@ impl Claim {
         connection: &Connection,
         style: &Style,
         sessions: &Sessions,
-    ) -> Result<Verdict, Trouble> {
-        let Place::Session {
+    ) -> Result<ClaimResult, Trouble> {
+        let RecordLocation::Session {
             session,
             slot,
             spare,
             number,
             ..
-        } = &self.place
+        } = &self.location
         else {
             return Err(Trouble::Conflict);
         };
@@ -117,8 +117,8 @@ impl Claim {
         );
         begun.map_err(|error| Trouble::of(&error))?;
         match self.judge(!claimed?.is_empty(), found?.pop(), sessions)? {
-            Verdict::Record(record) if record.number != *number => {}
-            verdict => return Ok(verdict),
+            ClaimResult::Record(record) if record.number != *number => {}
+            result => return Ok(result),
         }
         let spilled: [Typed<'_>; 3] = [
             (session, Type::INT8),
@@ -142,21 +142,22 @@ impl Claim {
         is_mine: bool,
         found: Option<Row>,
         sessions: &Sessions,
-    ) -> Result<Verdict, Trouble> {
-        let (Place::Session { id, number, .. }, Some(row)) = (&self.place, found) else {
-            return Ok(Verdict::Claimed(Claimed::SessionUnknown));
+    ) -> Result<ClaimResult, Trouble> {
+        let (RecordLocation::Session { id, number, .. }, Some(row)) = (&self.location, found)
+        else {
+            return Ok(ClaimResult::Claimed(Claimed::SessionUnknown));
         };
         let known = acknowledged(row.get(1), &row.get::<_, Vec<i64>>(2));
         let known = sessions.merge(*id, &known);
         if is_acknowledged(&known, number.cast_unsigned()) {
-            return Ok(Verdict::Claimed(Claimed::Acknowledged));
+            return Ok(ClaimResult::Claimed(Claimed::Acknowledged));
         }
         if is_mine {
-            return Ok(Verdict::Mine);
+            return Ok(ClaimResult::Mine);
         }
         // Another transaction may have ended in between.
         found_record(&row)
-            .map(Verdict::Record)
+            .map(ClaimResult::Record)
             .ok_or(Trouble::Conflict)
     }
 
@@ -165,7 +166,7 @@ impl Claim {
         connection: &Connection,
         style: &Style,
         id: &Vec<u8>,
-    ) -> Result<Verdict, Trouble> {
+    ) -> Result<ClaimResult, Trouble> {
         let look = format!(
             "SELECT {} FROM redial.plain s WHERE s.id = $1",
             Record::COLUMNS
@@ -195,11 +196,11 @@ impl Claim {
         begun.map_err(|error| Trouble::of(&error))?;
         if !claimed?.is_empty() {
             reset?;
-            return Ok(Verdict::Mine);
+            return Ok(ClaimResult::Mine);
         }
         let record = found?.pop().and_then(|row| Record::read(&row, -1, 0));
         // It may have gone in between.
-        record.map(Verdict::Record).ok_or(Trouble::Conflict)
+        record.map(ClaimResult::Record).ok_or(Trouble::Conflict)
     }
 
     fn resumable(&self) -> (Option<&str>, Option<&str>) {

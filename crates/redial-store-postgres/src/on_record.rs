@@ -3,10 +3,10 @@
 use tokio_postgres::types::Type;
 
 use crate::{
-    claim::{Claim, Verdict},
+    claim::{Claim, ClaimResult},
     connection::{CommitTrouble, Connection, Typed},
     error::Trouble,
-    record::{Place, STARTED},
+    record::{RecordLocation, STARTED},
 };
 
 /// Fails where the epoch is over, so that the `COMMIT` behind it commits nothing.
@@ -32,9 +32,9 @@ const TAKE_SLOT: &str = "UPDATE redial.slot SET owner = $5 \
 const TAKE_PLAIN: &str =
     "UPDATE redial.plain SET owner = $2 WHERE id = $1 AND state = 0 AND owner = $3";
 
-pub(crate) fn place_params(place: &Place) -> Vec<Typed<'_>> {
-    match place {
-        Place::Session {
+pub(crate) fn location_params(location: &RecordLocation) -> Vec<Typed<'_>> {
+    match location {
+        RecordLocation::Session {
             session,
             slot,
             spare,
@@ -46,7 +46,7 @@ pub(crate) fn place_params(place: &Place) -> Vec<Typed<'_>> {
             (spare, Type::INT8),
             (number, Type::INT8),
         ],
-        Place::Plain(id) => vec![(id, Type::BYTEA)],
+        RecordLocation::Plain(id) => vec![(id, Type::BYTEA)],
     }
 }
 
@@ -58,43 +58,46 @@ pub(crate) fn place_params(place: &Place) -> Vec<Typed<'_>> {
 pub(crate) async fn leave(
     connection: &mut Connection,
     claim: &Claim,
-    verdict: &Verdict,
+    result: &ClaimResult,
 ) -> Result<(), Trouble> {
-    let Verdict::Record(record) = verdict else {
+    let ClaimResult::Record(record) = result else {
         return connection.roll_back().await;
     };
     if record.state == STARTED {
         return connection.roll_back().await;
     }
     // The claim of a slot has locked it.
-    if let Place::Plain(_) = &claim.place {
-        lock(connection, &claim.place).await?;
+    if let RecordLocation::Plain(_) = &claim.location {
+        lock(connection, &claim.location).await?;
     }
     connection.commit().await
 }
 
-pub(crate) async fn lock(connection: &Connection, place: &Place) -> Result<(), Trouble> {
-    let sql = match place {
-        Place::Session { .. } => LOCK_SLOT,
-        Place::Plain(_) => LOCK_PLAIN,
+pub(crate) async fn lock(
+    connection: &Connection,
+    location: &RecordLocation,
+) -> Result<(), Trouble> {
+    let sql = match location {
+        RecordLocation::Session { .. } => LOCK_SLOT,
+        RecordLocation::Plain(_) => LOCK_PLAIN,
     };
-    connection.change(sql, &place_params(place)).await?;
+    connection.change(sql, &location_params(location)).await?;
     Ok(())
 }
 
 /// The outcome and the commit.
 pub(crate) async fn finish(
     connection: &mut Connection,
-    place: &Place,
+    location: &RecordLocation,
     reply: &[u8],
     epoch: i64,
 ) -> Result<(), CommitTrouble> {
-    let mut params = place_params(place);
+    let mut params = location_params(location);
     params.push((&reply, Type::BYTEA));
     params.push((&epoch, Type::INT8));
-    let sql = match place {
-        Place::Session { .. } => FINISH_SLOT,
-        Place::Plain(_) => FINISH_PLAIN,
+    let sql = match location {
+        RecordLocation::Session { .. } => FINISH_SLOT,
+        RecordLocation::Plain(_) => FINISH_PLAIN,
     };
     connection.commit_with(sql, &params).await
 }
@@ -102,16 +105,16 @@ pub(crate) async fn finish(
 /// Takes over a call that was started; false if its record has changed.
 pub(crate) async fn take(
     connection: &Connection,
-    place: &Place,
+    location: &RecordLocation,
     epoch: i64,
     from: i64,
 ) -> Result<bool, Trouble> {
-    let mut params = place_params(place);
+    let mut params = location_params(location);
     params.push((&epoch, Type::INT8));
     params.push((&from, Type::INT8));
-    let sql = match place {
-        Place::Session { .. } => TAKE_SLOT,
-        Place::Plain(_) => TAKE_PLAIN,
+    let sql = match location {
+        RecordLocation::Session { .. } => TAKE_SLOT,
+        RecordLocation::Plain(_) => TAKE_PLAIN,
     };
     Ok(connection.change(sql, &params).await? == 1)
 }

@@ -13,7 +13,7 @@ pub(crate) const FENCED: i16 = 2;
 
 /// Where the record of a call lies.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub(crate) enum RecordLocation {
     Session {
         id: SessionId,
         /// The same as the tables have it.
@@ -27,7 +27,7 @@ pub(crate) enum Place {
     Plain(Vec<u8>),
 }
 
-impl Place {
+impl RecordLocation {
     pub(crate) fn of(key: &CallKey) -> Self {
         match key {
             CallKey::Session(call) => {

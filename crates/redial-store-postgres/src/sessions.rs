@@ -20,13 +20,13 @@ const URGENT: u64 = SLOTS / 4;
 
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    inner: Mutex<Inner>,
+    inner: Mutex<SessionMap>,
     /// Something is to be saved before the slots of a session run out.
     pub(crate) urgent: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct SessionMap {
     known: HashMap<SessionId, Known>,
     /// Those whose clients have said goodbye, with what was acknowledged by then.
     over: HashMap<SessionId, Acknowledged>,
@@ -41,7 +41,7 @@ struct Known {
 }
 
 impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, SessionMap> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

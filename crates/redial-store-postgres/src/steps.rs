@@ -3,17 +3,19 @@
 use redial_protocol::CallKey;
 use redial_server::{
     Abort,
-    store::{Begun, Claimed, Ending, Executed, Fenced, Intent, Outcome, StoreCall, StoreError},
+    store::{
+        Begun, Claimed, Executed, Fenced, Intent, Outcome, OutcomeKind, StoreCall, StoreError,
+    },
 };
 use tokio_postgres::types::Type;
 
 use crate::{
-    claim::{Claim, Verdict},
+    claim::{Claim, ClaimResult},
     connection::{CommitTrouble, Connection, Typed},
     error::Trouble,
-    on_record::{CHECK, finish, leave, lock, place_params, take},
+    on_record::{CHECK, finish, leave, location_params, lock, take},
     patience::Patience,
-    record::{FENCED, FINISHED, Place, Record, STARTED, runs_here},
+    record::{FENCED, FINISHED, Record, RecordLocation, STARTED, runs_here},
     store::{Late, Shared},
     transaction::{Prepared, Transaction},
 };
@@ -54,10 +56,10 @@ impl Shared {
             .map(|key| self.claim(key, call.fingerprint, STARTED, patience));
         match &claim {
             Some(claim) => match self.make(claim, &mut connection).await? {
-                Verdict::Mine => patience.found_free(),
-                verdict => {
-                    leave(&mut connection, claim, &verdict).await?;
-                    return self.refused(call, verdict).map(Executed::Claimed);
+                ClaimResult::Mine => patience.found_free(),
+                result => {
+                    leave(&mut connection, claim, &result).await?;
+                    return self.refused(call, result).map(Executed::Claimed);
                 }
             },
             None => {
@@ -77,7 +79,7 @@ impl Shared {
             drop(connection);
             return Err(trouble);
         }
-        if outcome.ending() != Ending::Result {
+        if outcome.kind() != OutcomeKind::Result {
             connection.roll_back().await?;
             return self.end_failed(&mut connection, claim, outcome).await;
         }
@@ -85,7 +87,7 @@ impl Shared {
             .as_ref()
             .map_or_else(|| self.epoch(), |claim| claim.owner);
         let committed = match &claim {
-            Some(claim) => finish(&mut connection, &claim.place, outcome.bytes(), epoch).await,
+            Some(claim) => finish(&mut connection, &claim.location, outcome.bytes(), epoch).await,
             None => connection.commit_with(CHECK, &[(&epoch, Type::INT8)]).await,
         };
         match committed {
@@ -109,13 +111,13 @@ impl Shared {
         claim: Option<Claim>,
         outcome: Outcome,
     ) -> Result<Executed, Trouble> {
-        let Some(mut claim) = claim.filter(|_| outcome.ending() == Ending::Failed) else {
+        let Some(mut claim) = claim.filter(|_| outcome.kind() == OutcomeKind::Failed) else {
             return Ok(Executed::New(outcome));
         };
         claim.state = FINISHED;
         claim.reply = Some(outcome.bytes().to_vec());
         match self.make(&claim, connection).await? {
-            Verdict::Mine => {
+            ClaimResult::Mine => {
                 connection
                     .commit_with(CHECK, &[(&claim.owner, Type::INT8)])
                     .await?;
@@ -154,15 +156,15 @@ impl Shared {
         claim.resumable.clone_from(&intent.resumable);
         let epoch = claim.owner;
         match self.make(&claim, &mut connection).await? {
-            Verdict::Mine => {}
-            Verdict::Record(record) if self.is_to_be_taken(&record, &claim, intent, key) => {
-                if !take(&connection, &claim.place, epoch, record.owner).await? {
+            ClaimResult::Mine => {}
+            ClaimResult::Record(record) if self.is_to_be_taken(&record, &claim, intent, key) => {
+                if !take(&connection, &claim.location, epoch, record.owner).await? {
                     return Err(Trouble::Conflict);
                 }
             }
-            verdict => {
-                leave(&mut connection, &claim, &verdict).await?;
-                return self.refused(call, verdict).map(Begun::Claimed);
+            result => {
+                leave(&mut connection, &claim, &result).await?;
+                return self.refused(call, result).map(Begun::Claimed);
             }
         }
         // Before the commit is there for others to see: no attempt at this server takes the call for one
@@ -198,7 +200,7 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let mut patience = Patience::new(&self.options);
         let epoch = self.started().get(&key).copied();
-        let place = Place::of(&key);
+        let location = RecordLocation::of(&key);
         if let CallKey::Session(call) = &key
             && self.sessions.is_acknowledged(*call)
         {
@@ -207,7 +209,7 @@ impl Shared {
             return Ok(());
         }
         let ended = loop {
-            let attempt = self.try_finish(&place, epoch, outcome.as_deref()).await;
+            let attempt = self.try_finish(&location, epoch, outcome.as_deref()).await;
             match attempt {
                 Ok(()) => break Ok(()),
                 Err(trouble @ Trouble::Fenced) => break Err(trouble.into_error()),
@@ -236,8 +238,8 @@ impl Shared {
                 return;
             };
             let epoch = self.started().get(key).copied();
-            let place = Place::of(key);
-            let attempt = self.try_finish(&place, epoch, outcome.as_deref()).await;
+            let location = RecordLocation::of(key);
+            let attempt = self.try_finish(&location, epoch, outcome.as_deref()).await;
             if let Ok(()) | Err(Trouble::Fenced) = attempt {
                 self.started().remove(key);
                 unrecorded.1 = None;
@@ -248,7 +250,7 @@ impl Shared {
     /// To do it twice changes nothing.
     async fn try_finish(
         &self,
-        place: &Place,
+        location: &RecordLocation,
         epoch: Option<i64>,
         outcome: Option<&[u8]>,
     ) -> Result<(), Trouble> {
@@ -262,18 +264,20 @@ impl Shared {
                      WHERE v.epoch = s.owner AND v.expires > clock_timestamp())",
             ),
         };
-        let (table, at) = match place {
-            Place::Session { .. } => (
+        let (table, at) = match location {
+            RecordLocation::Session { .. } => (
                 "slot",
                 "s.session = $3 AND s.slot IN ($4, $5) AND s.seq = $6",
             ),
-            Place::Plain(_) => ("plain", "s.id = $3"),
+            RecordLocation::Plain(_) => ("plain", "s.id = $3"),
         };
-        let what = match (outcome, place) {
-            (Some(_), Place::Session { .. }) => "SET state = 1, reply = $2",
-            (Some(_), Place::Plain(_)) => "SET state = 1, reply = $2, since = clock_timestamp()",
-            (None, Place::Session { .. }) => "SET state = 1, seq = -1, reply = $2",
-            (None, Place::Plain(_)) => "",
+        let what = match (outcome, location) {
+            (Some(_), RecordLocation::Session { .. }) => "SET state = 1, reply = $2",
+            (Some(_), RecordLocation::Plain(_)) => {
+                "SET state = 1, reply = $2, since = clock_timestamp()"
+            }
+            (None, RecordLocation::Session { .. }) => "SET state = 1, seq = -1, reply = $2",
+            (None, RecordLocation::Plain(_)) => "",
         };
         let verb = if what.is_empty() {
             "DELETE FROM"
@@ -289,7 +293,7 @@ impl Shared {
             "{verb} redial.{table} s {what} WHERE {at} AND s.state = 0 AND {owns} {using} RETURNING true"
         );
         let mut params: Vec<Typed<'_>> = vec![(&epoch, Type::INT8), (&outcome, Type::BYTEA)];
-        params.extend(place_params(place));
+        params.extend(location_params(location));
         connection.enter();
         let change = connection.prepared(&sql, &params).await?;
         let (begun, changed) = tokio::join!(
@@ -299,7 +303,7 @@ impl Shared {
         begun.map_err(|error| Trouble::of(&error))?;
         if changed?.is_empty() && outcome.is_some() {
             // As in `leave`: a commit without an answer may have taken place at this primary alone.
-            lock(&connection, place).await?;
+            lock(&connection, location).await?;
         }
         connection
             .commit_with(CHECK, &[(&epoch, Type::INT8)])
@@ -320,21 +324,21 @@ impl Shared {
     async fn try_fence(&self, key: &CallKey, patience: &Patience) -> Result<Fenced, Trouble> {
         let mut connection = self.connection().await?;
         let claim = self.claim(key, 0, FENCED, patience);
-        let verdict = self.make(&claim, &mut connection).await?;
-        if let Verdict::Mine = verdict {
+        let result = self.make(&claim, &mut connection).await?;
+        if let ClaimResult::Mine = result {
             connection
                 .commit_with(CHECK, &[(&claim.owner, Type::INT8)])
                 .await?;
             return Ok(Fenced::Never);
         }
-        leave(&mut connection, &claim, &verdict).await?;
-        if let Verdict::Record(record) = &verdict
+        leave(&mut connection, &claim, &result).await?;
+        if let ClaimResult::Record(record) = &result
             && !self.started().contains_key(key)
             && let Some(left) = record.left()
         {
             return Ok(Fenced::Left(left));
         }
-        Ok(match self.settled(verdict, None, Some(key))? {
+        Ok(match self.settled(result, None, Some(key))? {
             Claimed::Fenced => Fenced::Never,
             claimed => Fenced::Claimed(claimed),
         })
@@ -348,7 +352,7 @@ impl Shared {
 
     fn claim(&self, key: &CallKey, fingerprint: u128, state: i16, patience: &Patience) -> Claim {
         Claim {
-            place: Place::of(key),
+            location: RecordLocation::of(key),
             fingerprint: fingerprint.to_be_bytes().to_vec(),
             state,
             owner: self.epoch(),
@@ -359,29 +363,33 @@ impl Shared {
     }
 
     /// The row of a session that is over says so first, so that nothing is claimed in it.
-    async fn make(&self, claim: &Claim, connection: &mut Connection) -> Result<Verdict, Trouble> {
-        if let Place::Session { id, .. } = &claim.place {
+    async fn make(
+        &self,
+        claim: &Claim,
+        connection: &mut Connection,
+    ) -> Result<ClaimResult, Trouble> {
+        if let RecordLocation::Session { id, .. } = &claim.location {
             self.end_session(connection, *id).await?;
         }
         claim.make(connection, &self.style, &self.sessions).await
     }
 
-    fn refused(&self, call: &StoreCall, verdict: Verdict) -> Result<Claimed, Trouble> {
+    fn refused(&self, call: &StoreCall, result: ClaimResult) -> Result<Claimed, Trouble> {
         let fingerprint = call.fingerprint.to_be_bytes();
-        self.settled(verdict, Some(&fingerprint), call.key.as_ref())
+        self.settled(result, Some(&fingerprint), call.key.as_ref())
     }
 
     /// What a call comes to that is not to run.
     fn settled(
         &self,
-        verdict: Verdict,
+        result: ClaimResult,
         fingerprint: Option<&[u8]>,
         key: Option<&CallKey>,
     ) -> Result<Claimed, Trouble> {
-        let record = match verdict {
-            Verdict::Mine => return Err(Trouble::Conflict),
-            Verdict::Claimed(claimed) => return Ok(claimed),
-            Verdict::Record(record) => record,
+        let record = match result {
+            ClaimResult::Mine => return Err(Trouble::Conflict),
+            ClaimResult::Claimed(claimed) => return Ok(claimed),
+            ClaimResult::Record(record) => record,
         };
         match record.claimed(fingerprint) {
             Ok(claimed) => Ok(claimed),

@@ -129,7 +129,7 @@ impl PostgresStore {
                     Err(error) => return drop(sender.send(Err(error))),
                 };
                 drop(sender.send(Ok(Arc::clone(&shared))));
-                runtime.block_on(crate::keeper::keep(&shared));
+                runtime.block_on(crate::maintenance::run(&shared));
                 runtime.shutdown_timeout(Duration::from_secs(1));
             })?;
         let shared = opened.recv().unwrap_or_else(|_| {

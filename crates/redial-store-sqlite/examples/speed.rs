@@ -180,7 +180,7 @@ fn store(path: &Path, has_session: bool) -> Result<Subject, Failure> {
         },
     );
     let session = SessionId::from_bits(7);
-    let pending = Arc::new(Pending::default());
+    let pending = Arc::new(PendingCount::default());
     pending.add(1);
     let opened = Arc::clone(&pending);
     let done = Box::new(move |result: Result<_, _>| opened.end(result.is_ok()));
@@ -226,7 +226,7 @@ fn call(session: SessionId, number: u64, below: u64, has_session: bool) -> Store
 fn execute(
     store: &SqliteStore,
     method: &Arc<dyn TransactionMethod>,
-    pending: &Arc<Pending>,
+    pending: &Arc<PendingCount>,
     number: u64,
     call: StoreCall,
 ) -> Result<(), Failure> {
@@ -244,12 +244,12 @@ fn execute(
 
 /// How many calls are not durable yet.
 #[derive(Default)]
-struct Pending {
+struct PendingCount {
     count: Mutex<usize>,
     none: Condvar,
 }
 
-impl Pending {
+impl PendingCount {
     fn add(&self, more: usize) {
         *self.count.lock().expect("it never panics") += more;
     }

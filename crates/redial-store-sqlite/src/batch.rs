@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redial_server::{
     Abort,
-    store::{Ending, Outcome, StoreError},
+    store::{Outcome, OutcomeKind, StoreError},
 };
 use rusqlite::{Connection, ErrorCode};
 
@@ -87,7 +87,7 @@ pub(crate) enum How {
 }
 
 /// Why a batch can't be committed as it is.
-enum Stop {
+enum BatchError {
     Storage(rusqlite::Error),
     /// A call has to be undone and has no savepoint.
     NeedsSavepoints,
@@ -124,7 +124,7 @@ impl Witness {
     }
 }
 
-impl From<rusqlite::Error> for Stop {
+impl From<rusqlite::Error> for BatchError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Storage(error)
     }
@@ -164,10 +164,10 @@ impl Batch<'_, '_> {
                 Err(stop) => stop,
             };
             match stop {
-                Stop::Storage(error) => return Err(self.give_up(error, false)),
-                Stop::NeedsSavepoints => how = How::Savepoints,
-                Stop::Breaks(_) if !replies.is_empty() => count = replies.len(),
-                Stop::Breaks(breach) => {
+                BatchError::Storage(error) => return Err(self.give_up(error, false)),
+                BatchError::NeedsSavepoints => how = How::Savepoints,
+                BatchError::Breaks(_) if !replies.is_empty() => count = replies.len(),
+                BatchError::Breaks(breach) => {
                     self.roll_back()?;
                     return self.end_first(jobs, replies, breach);
                 }
@@ -177,7 +177,12 @@ impl Batch<'_, '_> {
     }
 
     /// Runs jobs in one transaction until there are enough.
-    fn attempt(&mut self, jobs: &mut [Job], how: How, replies: &mut Replies) -> Result<(), Stop> {
+    fn attempt(
+        &mut self,
+        jobs: &mut [Job],
+        how: How,
+        replies: &mut Replies,
+    ) -> Result<(), BatchError> {
         self.statements.begin()?;
         if let Some(expired) = self.memory.plain.turn() {
             self.statements.empty(expired)?;
@@ -207,11 +212,12 @@ impl Batch<'_, '_> {
                 replies.push(Err(StoreError::nothing_done(error)));
                 Ok(1)
             }
-            Breach::RolledBack(outcome) if outcome.ending() == Ending::Result => self.fail_first(
-                jobs,
-                replies,
-                "the handler's SQL has rolled its transaction back",
-            ),
+            Breach::RolledBack(outcome) if outcome.kind() == OutcomeKind::Result => self
+                .fail_first(
+                    jobs,
+                    replies,
+                    "the handler's SQL has rolled its transaction back",
+                ),
             Breach::RolledBack(outcome) => self.record_first(jobs, replies, outcome),
         }
     }

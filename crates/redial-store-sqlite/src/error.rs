@@ -249,8 +249,8 @@ mod tests {
         assert!(!says("out of memory: all 3 modules are sold"));
         assert!(!says("no such item\", \"message\":\"database is locked"));
         assert!(!is_failure(|| {
-            let told = Abort::failed("sold out").data(&"out of memory");
-            Err(told.unwrap())
+            let abort = Abort::failed("sold out").data(&"out of memory");
+            Err(abort.unwrap())
         }));
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Plain {
     awake: Duration,
     /// How often it has told one, once at most each time that the writer takes jobs. Batches that run
     /// what was left over, or again what was undone, know no later time than the one before.
-    told: u64,
+    ticks: u64,
     ttl: Duration,
 }
 
@@ -62,7 +62,7 @@ impl Plain {
             current: 0,
             since: None,
             awake,
-            told: 0,
+            ticks: 0,
             ttl,
         }
     }
@@ -98,11 +98,11 @@ impl Plain {
     pub(crate) fn tell(&mut self, awake: Option<Duration>) {
         let Some(awake) = awake else { return };
         self.awake = self.awake.max(awake);
-        self.told += 1;
+        self.ticks += 1;
     }
 
     fn closing(&self) -> Generation {
-        Generation::Closing(self.told + TELLINGS)
+        Generation::Closing(self.ticks + TELLINGS)
     }
 
     /// When [`turn`](Self::turn) has something to do.
@@ -123,7 +123,7 @@ impl Plain {
     /// next batches. If the batch is undone, its rows live longer.
     pub(crate) fn turn(&mut self) -> Option<usize> {
         for generation in &mut self.generations {
-            if matches!(generation, Generation::Closing(told) if self.told >= *told) {
+            if matches!(generation, Generation::Closing(ticks) if self.ticks >= *ticks) {
                 *generation = Generation::Closed(self.awake);
             }
         }

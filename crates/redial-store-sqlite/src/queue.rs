@@ -79,7 +79,7 @@ fn mixed_up() -> StoreError {
 
 /// How the writer's thread is to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Course {
+pub(crate) enum WriterMode {
     On,
     /// What was handed in is done, and then the file is closed.
     Close,
@@ -102,14 +102,14 @@ struct Inner {
     is_writer_idle: bool,
     /// What ticks have told since jobs were last taken.
     awake: Option<Duration>,
-    course: Course,
+    mode: WriterMode,
 }
 
 /// What the writer gets.
-pub(crate) struct Taken {
+pub(crate) struct WriterInput {
     /// For how long the server has been awake, if a tick has told since the last time.
     pub(crate) awake: Option<Duration>,
-    pub(crate) course: Course,
+    pub(crate) mode: WriterMode,
 }
 
 /// So many jobs start without a flush, lest acknowledgements pile up.
@@ -126,7 +126,7 @@ impl Queue {
                 is_ready: false,
                 is_writer_idle: false,
                 awake: None,
-                course: Course::On,
+                mode: WriterMode::On,
             }),
             changed: Condvar::new(),
             due: AtomicU64::new(u64::MAX),
@@ -135,7 +135,7 @@ impl Queue {
 
     pub(crate) fn push(&self, job: Job) {
         let mut inner = self.lock();
-        if inner.course != Course::On {
+        if inner.mode != WriterMode::On {
             drop(inner);
             // On a thread of its own: never before this function has returned.
             let end = || job.end(Err(StoreError::nothing_done("the store is closed")));
@@ -165,10 +165,10 @@ impl Queue {
     }
 
     /// Says how the writer is to end.
-    pub(crate) fn end(&self, course: Course) {
+    pub(crate) fn end(&self, mode: WriterMode) {
         let mut inner = self.lock();
-        if inner.course == Course::On {
-            inner.course = course;
+        if inner.mode == WriterMode::On {
+            inner.mode = mode;
         }
         self.wake(inner);
     }
@@ -189,18 +189,18 @@ impl Queue {
         jobs: &mut Vec<Job>,
         due: Duration,
         limit: Option<Duration>,
-    ) -> Taken {
+    ) -> WriterInput {
         self.due.store(nanoseconds(due), Relaxed);
         let mut inner = self.lock();
-        if !inner.is_ready && inner.course == Course::On {
+        if !inner.is_ready && inner.mode == WriterMode::On {
             inner = self.wait(inner, limit);
             inner = self.gather(inner);
         }
         inner.is_ready = false;
         std::mem::swap(&mut inner.waiting, jobs);
-        Taken {
+        WriterInput {
             awake: inner.awake.take(),
-            course: inner.course,
+            mode: inner.mode,
         }
     }
 

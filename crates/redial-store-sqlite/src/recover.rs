@@ -67,7 +67,7 @@ fn load_plain(connection: &Connection, plain: &mut Plain) -> Result<()> {
 }
 
 /// Hands over all sessions, and then all records.
-pub(crate) fn hand_over(
+pub(crate) fn read_all(
     connection: &Connection,
     recovered: &mut dyn FnMut(Recovered),
 ) -> Result<()> {

@@ -26,7 +26,7 @@ use crate::{
     options::SqliteOptions,
     owned::Owned,
     plain::Plain,
-    queue::{Course, Job, Queue},
+    queue::{Job, Queue, WriterMode},
     readers::Readers,
     recover,
     transaction::Prepared,
@@ -179,7 +179,7 @@ impl Store for SqliteStore {
     }
 
     fn recover(&self, recovered: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
-        let read = self.read(|connection| recover::hand_over(connection, recovered));
+        let read = self.read(|connection| recover::read_all(connection, recovered));
         read.map_err(|error| nothing_done(self.path(), &error))
     }
 
@@ -235,7 +235,7 @@ impl Store for SqliteStore {
     }
 
     fn close(&self) {
-        self.handle.end(Course::Close);
+        self.handle.end(WriterMode::Close);
     }
 }
 
@@ -256,8 +256,8 @@ impl Shared {
 
 impl Handle {
     /// Ends the writer's thread, and waits for it unless this is that thread.
-    fn end(&self, course: Course) {
-        self.shared.queue.end(course);
+    fn end(&self, mode: WriterMode) {
+        self.shared.queue.end(mode);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take()
             && thread.thread().id() != thread::current().id()
@@ -270,7 +270,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.end(Course::Abandon);
+        self.end(WriterMode::Abandon);
     }
 }
 

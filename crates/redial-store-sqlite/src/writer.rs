@@ -14,7 +14,7 @@ use crate::{
     open::{self, Writable},
     options::SqliteOptions,
     owned::Owned,
-    queue::{Course, Job},
+    queue::{Job, WriterMode},
     recover,
     statements::Statements,
     store::Shared,
@@ -55,7 +55,7 @@ struct Leave(Arc<Shared>);
 impl Drop for Leave {
     fn drop(&mut self) {
         self.0.readers.close();
-        self.0.queue.end(Course::Abandon);
+        self.0.queue.end(WriterMode::Abandon);
         let mut left = Vec::new();
         self.0.queue.take(&mut left, Duration::MAX, None);
         abandon(&mut left);
@@ -91,19 +91,19 @@ impl Writer {
             // What was left over by the batch before is first.
             if todo.is_empty() {
                 let due = self.memory.plain.due();
-                let taken = self.shared.queue.take(todo, due, None);
-                match taken.course {
-                    Course::On => {}
-                    Course::Abandon => {
+                let input = self.shared.queue.take(todo, due, None);
+                match input.mode {
+                    WriterMode::On => {}
+                    WriterMode::Abandon => {
                         abandon(todo);
                         return Exit::Ended;
                     }
-                    Course::Close if todo.is_empty() => {
+                    WriterMode::Close if todo.is_empty() => {
                         return self.close(&mut statements, writable);
                     }
-                    Course::Close => {}
+                    WriterMode::Close => {}
                 }
-                let awake = todo.iter().filter_map(Job::awake).chain(taken.awake).max();
+                let awake = todo.iter().filter_map(Job::awake).chain(input.awake).max();
                 self.memory.plain.tell(awake);
             }
             if let Err(error) = self.owned.look(&writable.connection) {
@@ -196,8 +196,8 @@ impl Writer {
                 }
             }
             let due = Duration::MAX;
-            let taken = self.shared.queue.take(todo, due, Some(wait));
-            if taken.course != Course::On {
+            let input = self.shared.queue.take(todo, due, Some(wait));
+            if input.mode != WriterMode::On {
                 abandon(todo);
                 return None;
             }

@@ -4,7 +4,7 @@
 
 use redial_protocol::CallKey;
 use redial_server::store::{
-    Begun, Claimed, Ending, Fenced, Recovered, RecoveredState, Resumable, Store, StoreCall,
+    Begun, Claimed, Fenced, OutcomeKind, Recovered, RecoveredState, Resumable, Store, StoreCall,
 };
 
 mod mutations;
@@ -207,7 +207,7 @@ pub fn a_call_on_record_is_not_fenced(rig: &dyn Rig) {
 fn is_recorded_and_undone(rig: &dyn Rig, end: End, says: &str) {
     let client = open(rig);
     let outcome = client.run_new(call(key(1, 0), 7), add().then(end));
-    assert_eq!(outcome.ending(), Ending::Failed);
+    assert_eq!(outcome.kind(), OutcomeKind::Failed);
     assert!(
         String::from_utf8_lossy(outcome.bytes()).contains(says),
         "{outcome:?}"
@@ -235,7 +235,7 @@ pub fn a_panic_is_recorded_and_its_writes_are_undone(rig: &dyn Rig) {
 pub fn no_effect_frees_the_id(rig: &dyn Rig) {
     let client = open(rig);
     let outcome = client.run_new(call(key(1, 0), 7), add().then(End::NoEffect));
-    assert_eq!(outcome.ending(), Ending::NoEffect);
+    assert_eq!(outcome.kind(), OutcomeKind::NoEffect);
     assert_eq!(client.counter("k"), 0);
     let client = client.crash();
     assert_eq!(state(&client, &key(1, 0)), None);
@@ -283,7 +283,7 @@ pub fn a_call_without_a_name_leaves_no_record(rig: &dyn Rig) {
     client.run_new(nameless(), add());
     assert_eq!(client.run_new(nameless(), add()).bytes(), br#""result":2"#);
     let failed = client.run_new(nameless(), add().then(End::Fail));
-    assert_eq!(failed.ending(), Ending::Failed);
+    assert_eq!(failed.kind(), OutcomeKind::Failed);
     let client = client.crash();
     let records = client
         .recovered

@@ -11,7 +11,7 @@ use std::{
 
 use redial_protocol::{CallKey, Principal, SessionId};
 use redial_server::store::{
-    Acknowledged, Begun, Claimed, Done, Ending, Executed, Fenced, Intent, Outcome, Recovered,
+    Acknowledged, Begun, Claimed, Done, Executed, Fenced, Intent, Outcome, OutcomeKind, Recovered,
     RecoveredState, Resumable, Store, StoreCall, StoreError,
 };
 
@@ -52,15 +52,15 @@ pub struct InMemoryStore {
     disk: Arc<Mutex<Disk>>,
     /// Which life of the store this is: what an earlier one has started is interrupted.
     life: u64,
-    waiting: Mutex<Vec<Step>>,
+    waiting: Mutex<Vec<DiskStep>>,
     worker: Mutex<Option<Worker>>,
 }
 
 /// Where batches go, and the thread that works on them.
-type Worker = (mpsc::Sender<Vec<Step>>, thread::JoinHandle<()>);
+type Worker = (mpsc::Sender<Vec<DiskStep>>, thread::JoinHandle<()>);
 
 /// Ends a step, given whether the store is still there.
-type Step = Box<dyn FnOnce(Result<&mut Disk, StoreError>) -> Call + Send>;
+type DiskStep = Box<dyn FnOnce(Result<&mut Disk, StoreError>) -> Call + Send>;
 /// Calls back.
 type Call = Box<dyn FnOnce()>;
 
@@ -90,7 +90,7 @@ fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
 
 impl InMemoryStore {
     fn new(disk: Arc<Mutex<Disk>>, life: u64) -> Self {
-        let (sender, batches) = mpsc::channel::<Vec<Step>>();
+        let (sender, batches) = mpsc::channel::<Vec<DiskStep>>();
         let worked_on = Arc::clone(&disk);
         // It ends with the store.
         let thread = thread::spawn(move || {
@@ -130,7 +130,7 @@ impl InMemoryStore {
         }
     }
 
-    fn take(&self) -> Vec<Step> {
+    fn take(&self) -> Vec<DiskStep> {
         mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -202,11 +202,11 @@ impl Disk {
         let before = self.counters.get(&effect.key).copied().unwrap_or(0);
         let value = before + effect.delta;
         let outcome = Outcome::of_call(&call, || effect.finish(value));
-        if outcome.ending() == Ending::Result {
+        if outcome.kind() == OutcomeKind::Result {
             self.counters.insert(effect.key.clone(), value);
         }
         if let Some(key) = call.key
-            && outcome.ending() != Ending::NoEffect
+            && outcome.kind() != OutcomeKind::NoEffect
         {
             let state = State::Finished(outcome.bytes().to_vec());
             self.put(key, call.fingerprint, state);

@@ -9,8 +9,8 @@ use proptest::{
 };
 use redial_protocol::CallKey;
 use redial_server::store::{
-    Acknowledged, Begun, Claimed, Ending, Executed, Fenced, Outcome, Recovered, RecoveredState,
-    StoreError,
+    Acknowledged, Begun, Claimed, Executed, Fenced, Outcome, OutcomeKind, Recovered,
+    RecoveredState, StoreError,
 };
 
 use crate::{
@@ -228,10 +228,10 @@ impl Model {
         let value = self.counter + 1;
         let effect = Effect::add("k", 1).then(end);
         assert_eq!(outcome, Outcome::of(1 << 20, || effect.finish(value)));
-        if outcome.ending() == Ending::Result {
+        if outcome.kind() == OutcomeKind::Result {
             self.counter = value;
         }
-        if outcome.ending() != Ending::NoEffect {
+        if outcome.kind() != OutcomeKind::NoEffect {
             let known = Known::Finished(outcome.into_bytes());
             self.calls.insert((of, number), (fingerprint, known));
         }

@@ -22,10 +22,10 @@ use crate::{
 /// roots of one's own. Files that change are read again before the next connection.
 #[derive(Clone)]
 pub struct ClientTls {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
-struct Inner {
+struct ClientInner {
     sources: Option<ClientSources>,
     config: Reloading<Arc<ClientConfig>>,
     server_name: Option<ServerName<'static>>,
@@ -65,14 +65,14 @@ impl ClientTls {
     /// ALPN names. The name that a certificate has to be for is that of the address.
     #[must_use]
     pub fn from_config(config: Arc<ClientConfig>) -> Self {
-        Self::new(Inner {
+        Self::new(ClientInner {
             sources: None,
             config: Reloading::fixed(config),
             server_name: None,
         })
     }
 
-    fn new(inner: Inner) -> Self {
+    fn new(inner: ClientInner) -> Self {
         let inner = Arc::new(inner);
         Self { inner }
     }
@@ -208,7 +208,7 @@ impl ClientTlsBuilder {
         let server_name = name.map_err(TlsError::Refused)?;
         let sources = self.sources;
         let config = Reloading::new(sources.all(), || sources.load())?;
-        Ok(ClientTls::new(Inner {
+        Ok(ClientTls::new(ClientInner {
             sources: Some(sources),
             config,
             server_name,

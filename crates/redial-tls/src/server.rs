@@ -41,10 +41,10 @@ pub enum ClientCertificates {
 /// A server's TLS. Cheap to clone; all clones are the same, and see the same reloads.
 #[derive(Clone)]
 pub struct ServerTls {
-    inner: Arc<Inner>,
+    inner: Arc<ServerInner>,
 }
 
-pub(crate) struct Inner {
+pub(crate) struct ServerInner {
     pub(crate) sources: Option<ServerSources>,
     pub(crate) in_use: Reloading<InUse>,
     pub(crate) client_certificates: ClientCertificates,
@@ -74,7 +74,7 @@ impl ServerTls {
     /// its verifier, of which `client_certificates` says what it asks for. Nothing is reloaded.
     #[must_use]
     pub fn from_config(config: Arc<ServerConfig>, client_certificates: ClientCertificates) -> Self {
-        Self::new(Inner {
+        Self::new(ServerInner {
             sources: None,
             in_use: Reloading::fixed(InUse {
                 config,
@@ -87,7 +87,7 @@ impl ServerTls {
         })
     }
 
-    pub(crate) fn new(inner: Inner) -> Self {
+    pub(crate) fn new(inner: ServerInner) -> Self {
         let inner = Arc::new(inner);
         Self { inner }
     }
@@ -261,7 +261,7 @@ mod tests {
         let InUse { config, verifier } = server.inner.in_use.current();
         let mut config = ServerConfig::clone(&config);
         config.time_provider = Arc::new(Later);
-        ServerTls::new(Inner {
+        ServerTls::new(ServerInner {
             sources: None,
             in_use: Reloading::fixed(InUse {
                 config: Arc::new(config),

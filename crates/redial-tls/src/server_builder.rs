@@ -17,7 +17,8 @@ use crate::{
     pem, provider,
     reload::Reloading,
     server::{
-        CHECK_FILES_EVERY, ClientCertificates, HANDSHAKE_TIMEOUT, InUse, Inner, OnReload, ServerTls,
+        CHECK_FILES_EVERY, ClientCertificates, HANDSHAKE_TIMEOUT, InUse, OnReload, ServerInner,
+        ServerTls,
     },
 };
 
@@ -164,7 +165,7 @@ impl ServerTlsBuilder {
     pub fn build(self) -> Result<ServerTls, TlsError> {
         let sources = self.sources;
         let in_use = Reloading::new(sources.all(), || sources.load())?;
-        Ok(ServerTls::new(Inner {
+        Ok(ServerTls::new(ServerInner {
             client_certificates: sources.client_certificates(),
             sources: Some(sources),
             in_use,

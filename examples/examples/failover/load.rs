@@ -12,7 +12,7 @@ use redial_client::{CallError, CallLimits, Client, ClientBuilder, Config, RetryB
 use redial_examples::methods::{Inc, IncParams};
 use tokio::task::JoinSet;
 
-use super::servers::Place;
+use super::servers::CutOffServer;
 
 const CALLERS: usize = 8;
 
@@ -171,7 +171,7 @@ impl Calls {
     }
 
     /// How many calls were executed twice, and how many did not have the effect that was heard.
-    pub(crate) fn check(&self, servers: &[Place]) -> (usize, usize) {
+    pub(crate) fn check(&self, servers: &[CutOffServer]) -> (usize, usize) {
         let effects = |one: &Heard| {
             servers
                 .iter()

@@ -17,7 +17,7 @@ use redial_client::{Client, Dns};
 
 use self::{
     load::{ATTEMPT_TIMEOUT, Load, builder, clock},
-    servers::{Cuts, Place, balancer},
+    servers::{CutOffServer, Cuts, balancer},
 };
 
 /// How long each part lasts.
@@ -59,16 +59,16 @@ async fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn three() -> anyhow::Result<[Place; 3]> {
+async fn three() -> anyhow::Result<[CutOffServer; 3]> {
     let none = Cuts::None;
     Ok([
-        Place::start(none).await?,
-        Place::start(none).await?,
-        Place::start(none).await?,
+        CutOffServer::start(none).await?,
+        CutOffServer::start(none).await?,
+        CutOffServer::start(none).await?,
     ])
 }
 
-async fn client(servers: &[Place]) -> anyhow::Result<Client> {
+async fn client(servers: &[CutOffServer]) -> anyhow::Result<Client> {
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
     Ok(builder().connect(addresses).await?)
 }
@@ -158,8 +158,8 @@ async fn name_that_changes() -> anyhow::Result<bool> {
 /// Servers that know nothing of each other, whose connections are cut: behind one address, or each at its own.
 async fn two_tables(is_balanced: bool) -> anyhow::Result<bool> {
     let servers = [
-        Place::start(Cuts::Seed(5)).await?,
-        Place::start(Cuts::Seed(6)).await?,
+        CutOffServer::start(Cuts::Seed(5)).await?,
+        CutOffServer::start(Cuts::Seed(6)).await?,
     ];
     let client = if is_balanced {
         builder().connect(balancer(&servers).await?).await?

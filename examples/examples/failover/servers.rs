@@ -27,7 +27,7 @@ pub(crate) enum Cuts {
 }
 
 /// A server, and what stands before it.
-pub(crate) struct Place {
+pub(crate) struct CutOffServer {
     pub(crate) address: SocketAddr,
     server: Server,
     counters: Counters,
@@ -35,7 +35,7 @@ pub(crate) struct Place {
     runtime: Option<Runtime>,
 }
 
-impl Place {
+impl CutOffServer {
     pub(crate) async fn start(cuts: Cuts) -> anyhow::Result<Self> {
         let counters = Counters::default();
         let mut builder = counters.register(Server::builder());
@@ -97,7 +97,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CutOffServer {
     fn drop(&mut self) {
         self.kill();
     }
@@ -138,7 +138,7 @@ async fn pass_on(
 }
 
 /// One address that leads to each server in turn.
-pub(crate) async fn balancer(servers: &[Place]) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn balancer(servers: &[CutOffServer]) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let behind: Vec<_> = servers.iter().map(|server| server.address).collect();

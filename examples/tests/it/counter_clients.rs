@@ -37,7 +37,7 @@ pub(super) struct Service {
 }
 
 /// What to do about a request.
-enum Verdict {
+enum Response {
     Answer(String),
     Nothing,
     Cut,
@@ -48,7 +48,7 @@ impl Service {
         self.executed
     }
 
-    fn handle(&mut self, request: &Request<'_>) -> Verdict {
+    fn handle(&mut self, request: &Request<'_>) -> Response {
         self.seen += 1;
         self.dialects.push(request.dialect);
         let hits =
@@ -56,7 +56,7 @@ impl Service {
         let (lost, cut) = (hits(self.faults.drop_request, 0), hits(self.faults.cut, 1));
         let unanswered = hits(self.faults.drop_reply, 2);
         if lost {
-            return Verdict::Nothing;
+            return Response::Nothing;
         }
         let outcome = match &*request.method {
             "get" => format!(r#""result":{{"key":"k","value":{}}}"#, self.counter),
@@ -64,9 +64,9 @@ impl Service {
             _ => r#""error":{"code":-32601,"message":"Method not found"}"#.to_owned(),
         };
         match (unanswered, cut) {
-            (true, _) => Verdict::Nothing,
-            (_, true) => Verdict::Cut,
-            _ => Verdict::Answer(outcome),
+            (true, _) => Response::Nothing,
+            (_, true) => Response::Cut,
+            _ => Response::Answer(outcome),
         }
     }
 
@@ -96,14 +96,14 @@ fn serve(mut stream: TcpStream, service: &Mutex<Service>) -> std::io::Result<()>
             let Ok(Incoming::Request(request)) = Incoming::parse(frame, &Limits::default()) else {
                 panic!("not a request: {}", String::from_utf8_lossy(frame));
             };
-            let (verdict, delay) = {
+            let (response, delay) = {
                 let mut service = service.lock().unwrap();
                 (service.handle(&request), service.faults.delay_ms)
             };
-            let outcome = match verdict {
-                Verdict::Answer(outcome) => outcome,
-                Verdict::Nothing => continue,
-                Verdict::Cut => return Ok(()),
+            let outcome = match response {
+                Response::Answer(outcome) => outcome,
+                Response::Nothing => continue,
+                Response::Cut => return Ok(()),
             };
             let mut out = Vec::new();
             write_frame(&mut out, 1 << 20, |out| {

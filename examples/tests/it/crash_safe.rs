@@ -11,26 +11,17 @@ use redial_examples::{
     methods::{GetParams, Inc, IncParams},
 };
 use redial_protocol::Method;
-use redial_server::{Delay, Event, EventKind, Fault, FaultRule, Observer, Server};
+use redial_server::{Delay, EventKind, Fault, FaultRule, Server};
 use tokio::{
     process::{Child, Command},
     sync::mpsc,
 };
 
+use super::inc_events::IncEvents;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Notifies the test of what happens to attempts of `inc`.
-struct Watch(mpsc::UnboundedSender<EventKind>);
-
-impl Observer for Watch {
-    fn observe(&self, event: &Event<'_>) {
-        if event.method == Inc::NAME {
-            let _ = self.0.send(event.kind);
-        }
-    }
-}
-
-struct World {
+struct CrashingServer {
     counters: Counters,
     server: Server,
     address: String,
@@ -38,12 +29,12 @@ struct World {
     token: PathBuf,
 }
 
-impl World {
+impl CrashingServer {
     async fn new(name: &str) -> Self {
         let counters = Counters::default();
         let (sender, events) = mpsc::unbounded_channel();
         let builder = counters.register(Server::builder());
-        let server = builder.observer(Watch(sender)).build().unwrap();
+        let server = builder.observer(IncEvents(sender)).build().unwrap();
         let listener = server.bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let serving = server.clone();
@@ -106,7 +97,7 @@ impl World {
 
 #[tokio::test]
 async fn a_call_that_was_executed_has_its_recorded_reply() {
-    let mut world = World::new("executed").await;
+    let mut world = CrashingServer::new("executed").await;
     world.rule(Fault::DropReply);
     world.run_until(EventKind::ReplyDropped).await;
     world.server.faults().clear();
@@ -119,7 +110,7 @@ async fn a_call_that_was_executed_has_its_recorded_reply() {
 
 #[tokio::test]
 async fn resolving_waits_for_a_running_call() {
-    let mut world = World::new("running").await;
+    let mut world = CrashingServer::new("running").await;
     world.rule(Fault::DelayExecution(Delay::Fixed(Duration::from_secs(1))));
     world.run_until(EventKind::Accepted).await;
     assert_eq!(
@@ -132,7 +123,7 @@ async fn resolving_waits_for_a_running_call() {
 /// The run was killed between the call's end and the removal of its token.
 #[tokio::test]
 async fn a_call_that_had_succeeded_is_known_in_the_next_run() {
-    let world = World::new("ended").await;
+    let world = CrashingServer::new("ended").await;
     let client = redial_client::Client::connect(&world.address)
         .await
         .unwrap();
@@ -157,7 +148,7 @@ async fn a_call_that_had_succeeded_is_known_in_the_next_run() {
 /// Once the call is forgotten, the copy of a token gets no outcome, and nothing is executed again.
 #[tokio::test]
 async fn a_token_of_a_forgotten_call_gets_no_outcome() {
-    let world = World::new("heard").await;
+    let world = CrashingServer::new("heard").await;
     let kept = world.token.with_extension("copy");
     let mut child = world.start();
     while !world.token.exists() {
@@ -180,10 +171,10 @@ async fn a_token_of_a_forgotten_call_gets_no_outcome() {
 
 #[tokio::test]
 async fn a_restarted_server_leaves_the_call_unknown_and_executes_nothing_twice() {
-    let mut world = World::new("restarted").await;
+    let mut world = CrashingServer::new("restarted").await;
     world.rule(Fault::DropReply);
     world.run_until(EventKind::ReplyDropped).await;
-    let other = World::new("another").await;
+    let other = CrashingServer::new("another").await;
     world.address = other.address.clone();
     for _ in 0..2 {
         let output = world.start().wait_with_output().await.unwrap();
@@ -196,7 +187,7 @@ async fn a_restarted_server_leaves_the_call_unknown_and_executes_nothing_twice()
 /// Then it is fenced: a lost request may still arrive, and is not executed.
 #[tokio::test]
 async fn a_call_that_never_arrived_is_fenced_and_made_again() {
-    let mut world = World::new("lost").await;
+    let mut world = CrashingServer::new("lost").await;
     world.rule(Fault::DropRequest);
     world.run_until(EventKind::RequestDropped).await;
     world.server.faults().clear();

@@ -102,15 +102,15 @@ impl Life {
         self.crash();
     }
 
-    fn connect(&self) -> Peer {
-        Peer(TcpStream::connect(self.address).unwrap())
+    fn connect(&self) -> FramePeer {
+        FramePeer(TcpStream::connect(self.address).unwrap())
     }
 }
 
 /// A client that speaks frames.
-struct Peer(TcpStream);
+struct FramePeer(TcpStream);
 
-impl Peer {
+impl FramePeer {
     fn send(&mut self, message: &Value) {
         let text = message.to_string();
         let mut frame = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();

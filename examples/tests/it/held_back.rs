@@ -22,13 +22,13 @@ const PIPE_BYTES: usize = 64 * 1024;
 /// A server that can be restarted, with counters that survive it, as if kept in a database; and a
 /// middlebox that keeps a copy of every request.
 #[derive(Clone)]
-struct World {
+struct RestartableServer {
     counters: Counters,
     server: Arc<Mutex<Server>>,
     copies: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-impl World {
+impl RestartableServer {
     fn new() -> Self {
         let counters = Counters::default();
         Self {
@@ -141,14 +141,14 @@ fn one() -> IncParams {
     }
 }
 
-async fn client(world: &World) -> Client {
+async fn client(world: &RestartableServer) -> Client {
     let builder = Client::builder();
     builder.connect_with(world.connector()).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_the_caller_has_acknowledged_it() {
-    let world = World::new();
+    let world = RestartableServer::new();
     let client = client(&world).await;
     assert_eq!(client.call::<Inc>(one()).await.unwrap().value, 1);
     let copy = world.delayed_copy();
@@ -161,7 +161,7 @@ async fn after_the_caller_has_acknowledged_it() {
 
 #[tokio::test(start_paused = true)]
 async fn after_the_lease_of_its_session() {
-    let world = World::new();
+    let world = RestartableServer::new();
     let client = client(&world).await;
     assert_eq!(client.call::<Inc>(one()).await.unwrap().value, 1);
     let copy = world.delayed_copy();
@@ -174,7 +174,7 @@ async fn after_the_lease_of_its_session() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_of_the_server() {
-    let world = World::new();
+    let world = RestartableServer::new();
     let client = client(&world).await;
     assert_eq!(client.call::<Inc>(one()).await.unwrap().value, 1);
     let copy = world.delayed_copy();
@@ -186,7 +186,7 @@ async fn after_a_restart_of_the_server() {
 /// The comparison: with a plain id the same copy is executed.
 #[tokio::test(start_paused = true)]
 async fn with_a_plain_id_it_is_executed_after_the_ttl_and_after_a_restart() {
-    let world = World::new();
+    let world = RestartableServer::new();
     let plain = Client::builder().config(ClientConfig {
         extensions: false,
         ..ClientConfig::default()

@@ -18,6 +18,7 @@ mod foreign_peers;
 mod frozen_programs;
 mod held_back;
 mod http;
+mod inc_events;
 mod metrics;
 mod moving_sessions;
 mod numbers;

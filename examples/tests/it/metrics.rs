@@ -23,9 +23,9 @@ pub(crate) fn ms(ms: u64) -> Duration {
 /// What a metric came to since it was looked at last: a counter's or a gauge's value, or how many samples
 /// a histogram got.
 #[derive(Debug)]
-struct Seen(BTreeMap<(String, String), f64>);
+struct MetricChanges(BTreeMap<(String, String), f64>);
 
-impl Seen {
+impl MetricChanges {
     fn look(snapshotter: &Snapshotter) -> Self {
         let all = snapshotter.snapshot().into_vec().into_iter();
         let all = all.map(|(key, _, _, value)| {
@@ -145,14 +145,14 @@ async fn a_call_raises_exactly_what_it_should() {
     // Opens the session, and both connections.
     client.request("inc", ()).await.unwrap();
     tokio::time::sleep(ms(1_500)).await;
-    let before = Seen::look(&snapshotter);
+    let before = MetricChanges::look(&snapshotter);
     before.expect(of_client::ATTEMPTS, &[("rpc.method=inc", 1.0)]);
     before.expect(of_client::RETRIES, &[]);
     before.expect(of_server::CALL_DURATION, &[("rpc.method=inc", 1.0)]);
     before.expect(of_server::SESSIONS, &[("", 1.0)]);
 
     retried_hedged_and_replayed(&client, &faults).await;
-    let seen = Seen::look(&snapshotter);
+    let seen = MetricChanges::look(&snapshotter);
     let inc = |value| [("rpc.method=inc", value)];
     seen.expect(of_client::CALL_DURATION, &inc(1.0));
     seen.expect(of_client::ATTEMPTS, &inc(6.0));
@@ -187,11 +187,11 @@ async fn joins_queues_errors_and_what_is_held_are_counted() {
     let server = server().0.metrics().build().unwrap();
     let client = connect(&server, Client::builder().config(hasty()).metrics()).await;
     client.request("inc", ()).await.unwrap();
-    let _ = Seen::look(&snapshotter);
+    let _ = MetricChanges::look(&snapshotter);
     // The second waits for the first. Both are hedged after 60 ms, and the second after its retry, too.
     let slow = || async { client.request("slow", ()).await.unwrap() };
     tokio::join!(slow(), slow());
-    let seen = Seen::look(&snapshotter);
+    let seen = MetricChanges::look(&snapshotter);
     let slow = |value| [("rpc.method=slow", value)];
     seen.expect(of_server::CALL_DURATION, &slow(2.0));
     seen.expect(of_server::QUEUE_DURATION, &slow(1.0));
@@ -206,7 +206,7 @@ async fn joins_queues_errors_and_what_is_held_are_counted() {
         failed.unwrap_err();
     }
     tokio::time::sleep(ms(1_500)).await;
-    let seen = Seen::look(&snapshotter);
+    let seen = MetricChanges::look(&snapshotter);
     let failed = "rpc.method=fail rpc.response.status_code=7 error.type=7";
     seen.expect(of_server::CALL_DURATION, &[(failed, 2.0)]);
     let failed = "rpc.method=fail error.type=7 rpc.response.status_code=7";
@@ -238,7 +238,7 @@ async fn no_label_is_of_a_callers_choosing() {
         let failed = client.query("fail", (number,)).await;
         failed.unwrap_err();
     }
-    let seen = Seen::look(&snapshotter);
+    let seen = MetricChanges::look(&snapshotter);
     seen.expect(
         of_server::REFUSALS,
         &[("rpc.method=_OTHER error.type=-32601", 100.0)],
@@ -277,7 +277,7 @@ async fn commits_and_their_steps_are_counted() {
     }
     client.close().await;
     server.shutdown().await;
-    let (seen, stats) = (Seen::look(&snapshotter), server.stats());
+    let (seen, stats) = (MetricChanges::look(&snapshotter), server.stats());
     // The session, and of each call the intent and the outcome.
     assert!(
         stats.commits >= 7 && stats.committed >= stats.commits,

@@ -64,9 +64,9 @@ enum Due {
     Never,
 }
 
-enum Place {}
+enum PlaceOrder {}
 
-impl Method for Place {
+impl Method for PlaceOrder {
     const NAME: &'static str = "place";
     const KIND: MethodKind = MethodKind::Mutation;
     type Params = Order;
@@ -85,8 +85,8 @@ impl Method for Scale {
 fn builder() -> ServerBuilder {
     Server::builder()
         .info("shop", "2.1.0")
-        .describe::<Place>()
-        .method::<Place>(|order| async move {
+        .describe::<PlaceOrder>()
+        .method::<PlaceOrder>(|order| async move {
             if order.items.is_empty() {
                 return Err(Abort::failed("nothing ordered").code(7));
             }
@@ -321,7 +321,7 @@ async fn a_description_of_no_method_or_of_the_other_kind_is_refused() {
     let registered = Server::builder().query("place", async |params: Value| Ok(params));
     for (builder, problem) in [
         (
-            Server::builder().describe::<Place>(),
+            Server::builder().describe::<PlaceOrder>(),
             "there is no such method",
         ),
         (
@@ -329,7 +329,7 @@ async fn a_description_of_no_method_or_of_the_other_kind_is_refused() {
             "there is no such method",
         ),
         (
-            registered.describe::<Place>(),
+            registered.describe::<PlaceOrder>(),
             "it is registered as the other kind",
         ),
     ] {

@@ -17,7 +17,7 @@ use redial_examples::{
     methods::{GetParams, Inc},
 };
 use redial_protocol::Method;
-use redial_server::{Event, EventKind, Fault, FaultRule, Observer, Server};
+use redial_server::{EventKind, Fault, FaultRule, Server};
 use serde_json::{Value, json};
 use tokio::{
     process::{Child, Command},
@@ -29,6 +29,7 @@ use super::{
     counter_clients::{lossy, start},
     counter_server::CounterServer,
     doors::{Files, MTLS, TLS},
+    inc_events::IncEvents,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -188,17 +189,6 @@ async fn a_server_that_is_killed_executes_no_call_twice() {
     fs::remove_dir_all(tokens).unwrap();
 }
 
-/// Notifies the test of what happens to attempts of `inc`.
-struct Watch(mpsc::UnboundedSender<EventKind>);
-
-impl Observer for Watch {
-    fn observe(&self, event: &Event<'_>) {
-        if event.method == Inc::NAME {
-            let _ = self.0.send(event.kind);
-        }
-    }
-}
-
 /// Serves from now on. Returns the address.
 async fn serve(server: &Server) -> String {
     let listener = server.bind("127.0.0.1:0").await.unwrap();
@@ -214,7 +204,7 @@ async fn resolved_after(fault: Fault, until: EventKind) -> Option<(String, i64, 
     let counters = Counters::default();
     let (sender, mut events) = mpsc::unbounded_channel();
     let builder = counters.register(Server::builder());
-    let server = builder.observer(Watch(sender)).build().unwrap();
+    let server = builder.observer(IncEvents(sender)).build().unwrap();
     let rule = FaultRule::new(fault, 1.0).unwrap().for_method(Inc::NAME);
     server.faults().set([rule]);
     let address = serve(&server).await;

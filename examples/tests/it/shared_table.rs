@@ -26,13 +26,13 @@ const CLIENTS: usize = 4;
 const CALLS: usize = 60;
 
 /// A client with plain ids that sends a call to the other server when the one fails.
-struct Peer {
+struct TwoServerPeer {
     addresses: [String; 2],
     at: usize,
     stream: Option<TcpStream>,
 }
 
-impl Peer {
+impl TwoServerPeer {
     /// The reply to a request, from whichever server.
     async fn call(&mut self, request: &Value) -> Value {
         loop {
@@ -71,7 +71,7 @@ async fn what_the_database_says_of_a_failure_stays_on_the_server() {
         return;
     };
     let server = CounterServer::start(["--store", &url]);
-    let mut peer = Peer {
+    let mut peer = TwoServerPeer {
         addresses: [server.address.clone(), server.address.clone()],
         at: 0,
         stream: None,
@@ -99,7 +99,7 @@ async fn a_server_that_is_killed_takes_no_call_with_it_and_doubles_none() {
             let addresses = [first.address.clone(), second.address.clone()];
             let ended = Arc::clone(&ended);
             tokio::spawn(async move {
-                let mut peer = Peer {
+                let mut peer = TwoServerPeer {
                     addresses,
                     // Half of them begin at the server that lives.
                     at: client % 2,

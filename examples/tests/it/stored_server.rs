@@ -17,9 +17,9 @@ use redial_store_sqlite::rusqlite::Connection;
 use crate::counter_server::CounterServer;
 
 /// A folder of its own, gone at the end.
-struct Folder(PathBuf);
+struct StoreFolder(PathBuf);
 
-impl Folder {
+impl StoreFolder {
     fn new(name: &str) -> Self {
         let name = format!("redial-stored-server-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
@@ -32,7 +32,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for StoreFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -98,7 +98,7 @@ fn once_each(keys: std::ops::Range<usize>) -> BTreeMap<String, i64> {
 
 #[tokio::test]
 async fn a_second_server_names_the_first_and_takes_nothing_from_it() {
-    let folder = Folder::new("second");
+    let folder = StoreFolder::new("second");
     let first = start(&folder.file());
     count(&first, 0..3).await;
     let owner = format!("in use by process {}", first.child.id());
@@ -114,7 +114,7 @@ async fn a_second_server_names_the_first_and_takes_nothing_from_it() {
 
 #[tokio::test]
 async fn a_file_that_is_damaged_newer_or_foreign_is_left_as_it_is() {
-    let folder = Folder::new("files");
+    let folder = StoreFolder::new("files");
     let file = folder.file();
     let server = start(&file);
     count(&server, 0..20).await;
@@ -171,7 +171,7 @@ async fn a_file_that_is_damaged_newer_or_foreign_is_left_as_it_is() {
 
 #[test]
 fn a_folder_that_is_missing_is_told_at_the_start() {
-    let folder = Folder::new("missing");
+    let folder = StoreFolder::new("missing");
     let file = folder.0.join("no/such/calls.db");
     let output = command(&file).output().unwrap();
     assert_refused(&output, &["no/such: no such folder", "create it"]);
@@ -179,7 +179,7 @@ fn a_folder_that_is_missing_is_told_at_the_start() {
 
 /// A shell in which `folder` is a disk of its own, where a test may have one.
 #[cfg(target_os = "linux")]
-fn with_disk(folder: &Folder, options: &str) -> Option<Command> {
+fn with_disk(folder: &StoreFolder, options: &str) -> Option<Command> {
     let path = folder.0.display();
     let mount = format!("mount -t tmpfs -o {options} tmpfs '{path}'");
     let shell = |script: &str| {
@@ -202,7 +202,7 @@ fn with_disk(folder: &Folder, options: &str) -> Option<Command> {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_read_only_folder_is_told_at_the_start() {
-    let folder = Folder::new("read-only");
+    let folder = StoreFolder::new("read-only");
     let Some(mut shell) = with_disk(&folder, "size=1m,ro") else {
         return;
     };
@@ -221,7 +221,7 @@ const FOLDER: &str = "REDIAL_TEST_FOLDER";
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_loses_no_acknowledged_call_and_its_end_is_noticed() {
-    let folder = Folder::new("full");
+    let folder = StoreFolder::new("full");
     let Some(mut shell) = with_disk(&folder, "size=4m") else {
         return;
     };

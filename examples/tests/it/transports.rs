@@ -40,20 +40,20 @@ impl Effects {
 }
 
 /// One life of a server, and what its clients need to find it.
-struct Place {
+struct RestartedServer {
     transport: Transport,
     files: Files,
     effects: Effects,
     address: Address,
-    life: Option<Life>,
+    life: Option<ServerLife>,
 }
 
-struct Life {
+struct ServerLife {
     server: Server,
     runtime: Runtime,
 }
 
-impl Place {
+impl RestartedServer {
     fn new(transport: Transport) -> Self {
         let files = Files::new();
         let address = match transport {
@@ -61,15 +61,15 @@ impl Place {
             Transport::Unix => format!("unix:{}/s", files.folder.display()).into(),
             _ => "127.0.0.1:0".into(),
         };
-        let mut place = Self {
+        let mut server = Self {
             transport,
             files,
             effects: Effects::default(),
             address,
             life: None,
         };
-        place.begin();
-        place
+        server.begin();
+        server
     }
 
     /// Begins a life of the server, at the address of the one before it.
@@ -103,7 +103,7 @@ impl Place {
             }
         });
         self.address = listens.recv().expect("it listens");
-        self.life = Some(Life { server, runtime });
+        self.life = Some(ServerLife { server, runtime });
     }
 
     /// Ends the life as a crash does: nothing is answered any more.
@@ -155,10 +155,10 @@ fn config() -> ClientConfig {
 const CALLS: u64 = 150;
 
 /// Makes the calls; all that end well ran once, and none ran twice.
-async fn all_succeed(place: &Place) {
-    let client = place
+async fn all_succeed(server: &RestartedServer) {
+    let client = server
         .client(config())
-        .connect(place.address.clone())
+        .connect(server.address.clone())
         .await
         .unwrap();
     let calls = (0..CALLS).map(|call| client.request("run", (call,)).into_future());
@@ -169,36 +169,36 @@ async fn all_succeed(place: &Place) {
     // What was duplicated may still come.
     tokio::time::sleep(ms(50)).await;
     for call in 0..CALLS {
-        assert_eq!(place.effects.of(call), 1, "call {call}");
+        assert_eq!(server.effects.of(call), 1, "call {call}");
     }
 }
 
-async fn duplicates(place: &mut Place) {
-    place.fault(&[(Fault::Duplicate, 1.0)]);
-    all_succeed(place).await;
+async fn duplicates(server: &mut RestartedServer) {
+    server.fault(&[(Fault::Duplicate, 1.0)]);
+    all_succeed(server).await;
 }
 
-async fn lost(place: &mut Place) {
-    place.fault(&[(Fault::DropRequest, 0.2), (Fault::DropReply, 0.3)]);
-    all_succeed(place).await;
+async fn lost(server: &mut RestartedServer) {
+    server.fault(&[(Fault::DropRequest, 0.2), (Fault::DropReply, 0.3)]);
+    all_succeed(server).await;
 }
 
-async fn cuts(place: &mut Place) {
+async fn cuts(server: &mut RestartedServer) {
     let points = [
         CutPoint::BeforeExecution,
         CutPoint::BeforeReply,
         CutPoint::MidReply,
     ];
     let cuts = points.map(|point| (Fault::Cut(point), 0.02));
-    place.fault(&cuts);
-    all_succeed(place).await;
+    server.fault(&cuts);
+    all_succeed(server).await;
 }
 
 /// A call whose caller is gone is asked for by another one, over another connection.
-async fn replays(place: &mut Place) {
-    let first = place
+async fn replays(server: &mut RestartedServer) {
+    let first = server
         .client(config())
-        .connect(place.address.clone())
+        .connect(server.address.clone())
         .await
         .unwrap();
     let mut call = first.request("run", (7,));
@@ -207,23 +207,23 @@ async fn replays(place: &mut Place) {
     call.await.unwrap();
     // As if it had crashed: its session is not ended.
     std::mem::forget(first);
-    let second = place
+    let second = server
         .client(config())
-        .connect(place.address.clone())
+        .connect(server.address.clone())
         .await
         .unwrap();
     let token: redial_client::CallToken = serde_json::from_str(&saved).unwrap();
     let resumed = second.resume(token).await.unwrap();
-    assert_eq!((resumed, place.effects.of(7)), (7.into(), 1));
+    assert_eq!((resumed, server.effects.of(7)), (7.into(), 1));
 }
 
 /// The server crashes again and again. Without a store a call may end as unknown, and none runs twice.
-async fn kills(place: &mut Place) {
+async fn kills(server: &mut RestartedServer) {
     let mut config = config();
     config.call.deadline = seconds(20);
-    let client = place
+    let client = server
         .client(config)
-        .connect(place.address.clone())
+        .connect(server.address.clone())
         .await
         .unwrap();
     let mut call = 0;
@@ -236,10 +236,10 @@ async fn kills(place: &mut Place) {
         let calls = calls.collect::<JoinSet<_>>();
         call += 20;
         tokio::time::sleep(ms(3)).await;
-        place.kill();
-        place.begin();
+        server.kill();
+        server.begin();
         for (call, outcome) in calls.join_all().await {
-            let effects = place.effects.of(call);
+            let effects = server.effects.of(call);
             match outcome {
                 Ok(_) => {
                     assert_eq!(effects, 1, "call {call} is ok");
@@ -255,14 +255,14 @@ async fn kills(place: &mut Place) {
         }
     }
     println!("{ok} ok, {unknown} unknown");
-    goes_on(place, &client, call).await;
+    goes_on(server, &client, call).await;
 }
 
 /// After all that the client goes on with the server that there is, once it knows of it.
-async fn goes_on(place: &Place, client: &Client, from: u64) {
+async fn goes_on(server: &RestartedServer, client: &Client, from: u64) {
     for call in from..from + 20 {
         if client.request("run", (call,)).await.is_ok() {
-            assert_eq!(place.effects.of(call), 1);
+            assert_eq!(server.effects.of(call), 1);
             return;
         }
     }
@@ -273,13 +273,13 @@ async fn goes_on(place: &Place, client: &Client, from: u64) {
 macro_rules! matrix {
     ($($scenario:ident),*) => {$(
         mod $scenario {
-            use super::{Place, Transport, Builder};
+            use super::{RestartedServer, Transport, Builder};
 
             fn run(transport: Transport) {
-                let mut place = Place::new(transport);
+                let mut server = RestartedServer::new(transport);
                 let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(super::$scenario(&mut place));
-                place.kill();
+                runtime.block_on(super::$scenario(&mut server));
+                server.kill();
             }
 
             #[test]

@@ -17,7 +17,7 @@ use redial_bench::{
 
 /// What does the job of a durable call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+enum StoreSubject {
     /// A record at the end of a file, and fdatasync
     Log,
     /// SQLite in this process: a counter, and a record under a unique id
@@ -34,7 +34,7 @@ enum What {
 struct Args {
     /// What does it
     #[arg(long, value_name = "WHAT", value_enum)]
-    what: What,
+    what: StoreSubject,
     /// Where the file goes, for log, sqlite and appended
     #[arg(long, value_name = "DIR", default_value = ".")]
     folder: PathBuf,
@@ -71,10 +71,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let mut subject: Box<dyn Subject> = match args.what {
-        What::Log => Box::new(Log::create(&args.folder)?),
-        What::Sqlite => Box::new(Sqlite::create(&args.folder, Rows::Unique)?),
-        What::Appended => Box::new(Sqlite::create(&args.folder, Rows::Appended)?),
-        What::Redis => {
+        StoreSubject::Log => Box::new(Log::create(&args.folder)?),
+        StoreSubject::Sqlite => Box::new(Sqlite::create(&args.folder, Rows::Unique)?),
+        StoreSubject::Appended => Box::new(Sqlite::create(&args.folder, Rows::Appended)?),
+        StoreSubject::Redis => {
             let address = args.connect.context("--what redis needs --connect ADDR")?;
             Box::new(Redis::connect(address)?)
         }

@@ -35,7 +35,7 @@ pub struct Connection {
     max_in_flight: usize,
     duplicates: f64,
     /// Rises by `duplicates` with each call; at 1 one is sent twice.
-    owed: f64,
+    due_copies: f64,
     slots: Slots,
     out: Vec<u8>,
     written: usize,
@@ -64,7 +64,7 @@ impl Connection {
             mode: load.mode,
             max_in_flight: load.in_flight,
             duplicates: load.duplicates,
-            owed: 0.0,
+            due_copies: 0.0,
             slots: Slots::new(load.in_flight),
             out: Vec::with_capacity(READ_BYTES),
             written: 0,
@@ -97,9 +97,9 @@ impl Connection {
         }
         let watermark = self.slots.watermark();
         while self.slots.in_flight() < self.max_in_flight && self.slots.has_room() {
-            self.owed += self.duplicates;
-            let is_sent_twice = self.owed >= 1.0;
-            self.owed -= f64::from(u8::from(is_sent_twice));
+            self.due_copies += self.duplicates;
+            let is_sent_twice = self.due_copies >= 1.0;
+            self.due_copies -= f64::from(u8::from(is_sent_twice));
             let number = self.slots.take(1 + u8::from(is_sent_twice), now_ns);
             // As if each reply had led to one request, as with tasks that call in a loop: the
             // client acknowledges no more than it knows to have completed when it writes.

@@ -72,8 +72,8 @@ impl<S> Wire<S> {
         &mut self.socket
     }
 
-    /// Whether there may be more after a read that did not fill its buffer. From a socket there is
-    /// none (epoll(7), question 9); but TLS gives record by record.
+    /// Whether there may be more after a read that did not fill its buffer. From a socket there isn't
+    /// (epoll(7), question 9); but TLS gives record by record.
     #[must_use]
     pub fn may_have_more(&self) -> bool {
         let tls = self.tls.as_ref();

@@ -116,7 +116,7 @@ pub(crate) struct Driver<C, F, S> {
     last_start: Duration,
     tally: Tally,
     slices: Interval,
-    hand_over: S,
+    on_slice: S,
     stop: Arc<AtomicBool>,
     is_stopped: bool,
 }
@@ -133,7 +133,7 @@ where
         timer: Timer,
         stop: Arc<AtomicBool>,
         call: C,
-        hand_over: S,
+        on_slice: S,
     ) -> Self {
         let start = clock::now();
         let mut slices = tokio::time::interval_at((start + SLICE).into(), SLICE);
@@ -156,7 +156,7 @@ where
             last_start: Duration::ZERO,
             tally: Tally::default(),
             slices,
-            hand_over,
+            on_slice,
             stop,
             is_stopped: false,
         }
@@ -196,7 +196,7 @@ where
                 at: self.elapsed(),
                 in_flight: self.in_flight.len(),
             };
-            (self.hand_over)(&mut self.tally, moment);
+            (self.on_slice)(&mut self.tally, moment);
         }
         if self.in_flight.is_empty() && self.is_over(self.elapsed()) {
             return Poll::Ready(());

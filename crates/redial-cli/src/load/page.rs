@@ -11,7 +11,7 @@ use super::{
     chart::{Axis, Chart, Curve, escape},
     collect::{Collected, Point},
     schedule::Schedule,
-    summary::{Percentiles, Summary},
+    summary::{LoadSummary, Percentiles},
     table::{shown, warnings},
 };
 use crate::{
@@ -45,7 +45,7 @@ fn draft(file: &Path) -> PathBuf {
 /// Writes the report in one step: a browser never loads half of it.
 pub(crate) fn write(
     file: &Path,
-    summary: &Summary,
+    summary: &LoadSummary,
     collected: &Collected,
     schedule: Option<&Schedule>,
 ) -> Result<()> {
@@ -55,7 +55,7 @@ pub(crate) fn write(
         .with_context(|| format!("--html: can't write {}", file.display()))
 }
 
-fn page(summary: &Summary, collected: &Collected, schedule: Option<&Schedule>) -> String {
+fn page(summary: &LoadSummary, collected: &Collected, schedule: Option<&Schedule>) -> String {
     let title = format!("{} at {}", summary.setup.method, summary.setup.address);
     let body = [
         head(summary, &title),
@@ -80,7 +80,7 @@ fn page(summary: &Summary, collected: &Collected, schedule: Option<&Schedule>) -
     )
 }
 
-fn head(summary: &Summary, title: &str) -> String {
+fn head(summary: &LoadSummary, title: &str) -> String {
     let setup = &summary.setup;
     let how = match (&setup.rate, setup.callers) {
         (Some(rate), _) => format!("open loop, {rate} calls per second"),
@@ -219,7 +219,7 @@ fn latencies_over_time(collected: &Collected) -> String {
     panel("Latency over time", &legend, &chart)
 }
 
-fn distribution(collected: &Collected, summary: &Summary) -> String {
+fn distribution(collected: &Collected, summary: &LoadSummary) -> String {
     let (total, calls) = (&collected.total, summary.calls as f64);
     let tail: Vec<_> = TAIL
         .into_iter()
@@ -280,7 +280,7 @@ fn panel(heading: &str, legend: &[(&str, &str)], chart: &Chart<'_>) -> String {
     format!("<section><h2>{heading}</h2>\n<p class=\"legend\">{legend}</p>\n{svg}</section>")
 }
 
-fn percentile_table(summary: &Summary) -> String {
+fn percentile_table(summary: &LoadSummary) -> String {
     let columns: Vec<(&str, &Percentiles)> = match &summary.lateness_us {
         Some(late) => vec![
             ("from the intended start", &summary.latency_us),
@@ -311,7 +311,7 @@ fn percentile_table(summary: &Summary) -> String {
     )
 }
 
-fn figures(summary: &Summary) -> String {
+fn figures(summary: &LoadSummary) -> String {
     let mut rows = Vec::new();
     if let Some(wanted) = summary.wanted_per_s {
         let share = percent(summary.sent_per_s / wanted.max(f64::MIN_POSITIVE));
@@ -337,7 +337,7 @@ fn figures(summary: &Summary) -> String {
     format!("<section><h2>Figures</h2><table><tbody>{rows}</tbody></table></section>")
 }
 
-fn errors(summary: &Summary) -> String {
+fn errors(summary: &LoadSummary) -> String {
     if summary.errors.is_empty() {
         return String::new();
     }

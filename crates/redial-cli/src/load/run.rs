@@ -21,7 +21,7 @@ use super::{
     page,
     params::Params,
     schedule::Schedule,
-    summary::{Setup, Summary},
+    summary::{LoadSummary, Setup},
     table,
     tally::{CallEnd, Tally},
     timer::Timer,
@@ -76,7 +76,7 @@ impl Run {
         let effects =
             effects.map(|((counter, before), after)| counter.judge(before, after, counts));
         let connects = client.stats().connects;
-        let summary = Summary::new(self.setup, &collected, &end, connects, effects);
+        let summary = LoadSummary::new(self.setup, &collected, &end, connects, effects);
         self.reports
             .write(&summary, &collected, schedule.as_ref())?;
         client.close().await;
@@ -98,7 +98,7 @@ async fn count(counter: Option<&Counter>, client: &Client) -> Result<Option<i64>
 impl Reports {
     fn write(
         &self,
-        summary: &Summary,
+        summary: &LoadSummary,
         collected: &Collected,
         schedule: Option<&Schedule>,
     ) -> Result<(), Failure> {
@@ -133,8 +133,8 @@ impl Calls {
         let show = move |collected: &_, slice: &_, moment| view.show(collected, slice, moment);
         let mut collector = Collector::start(show)?;
         let call = |start| self.call(start);
-        let hand_over = |slice: &mut Tally, moment: Moment| collector.take(slice, moment);
-        let driver = Driver::new((pacing, length), Timer::new(), stop(), call, hand_over);
+        let on_slice = |slice: &mut Tally, moment: Moment| collector.take(slice, moment);
+        let driver = Driver::new((pacing, length), Timer::new(), stop(), call, on_slice);
         let end = driver.run().await;
         let collected = collector.finish(&end.rest, end.elapsed);
         bar.finish_and_clear();

@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 
 /// What `redial load --json` prints.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Summary {
+pub(crate) struct LoadSummary {
     #[serde(flatten)]
     pub(crate) setup: Setup,
     /// From the first call to the end of the last one, in seconds.
@@ -124,7 +124,7 @@ impl Percentiles {
     }
 }
 
-impl Summary {
+impl LoadSummary {
     pub(crate) fn new(
         setup: Setup,
         collected: &Collected,
@@ -275,7 +275,7 @@ pub(crate) mod tests {
         (collected, end)
     }
 
-    pub(crate) fn summary(mode: &'static str) -> Summary {
+    pub(crate) fn summary(mode: &'static str) -> LoadSummary {
         let (collected, end) = collected();
         let counter = Counter {
             method: "get".to_owned(),
@@ -284,7 +284,7 @@ pub(crate) mod tests {
             effect: 1,
         };
         let effects = counter.judge(0, 199, &collected.total.counts);
-        Summary::new(setup(mode), &collected, &end, 2, Some(effects))
+        LoadSummary::new(setup(mode), &collected, &end, 2, Some(effects))
     }
 
     #[test]
@@ -305,7 +305,7 @@ pub(crate) mod tests {
     #[test]
     fn the_exit_code_is_that_of_the_worst_call() {
         let mut summary = summary("open");
-        let exit = |summary: &Summary| summary.exit();
+        let exit = |summary: &LoadSummary| summary.exit();
         assert_eq!(exit(&summary), Exit::Unknown);
         summary.unknown = 0;
         assert_eq!(exit(&summary), Exit::NotExecuted);
@@ -386,7 +386,7 @@ pub(crate) mod tests {
             not_sent: 0,
             is_stopped: true,
         };
-        let summary = Summary::new(setup("open"), &Collected::default(), &end, 0, None);
+        let summary = LoadSummary::new(setup("open"), &Collected::default(), &end, 0, None);
         let json = serde_json::to_value(&summary).unwrap();
         assert!(json["latency_us"]["p50"].is_null());
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::summary::{Percentiles, Setup, Summary};
+use super::summary::{LoadSummary, Percentiles, Setup};
 use crate::numbers::{fit, latency, percent, rate, thousands};
 
 /// How wide a line may be.
@@ -25,7 +25,7 @@ const ROWS: [Row; 9] = [
 ];
 
 /// Everything that the end of a run says.
-pub(crate) fn text(summary: &Summary) -> String {
+pub(crate) fn text(summary: &LoadSummary) -> String {
     let mut text = head(summary);
     text.push('\n');
     for line in percentiles(summary) {
@@ -64,7 +64,7 @@ fn setup(setup: &Setup) -> String {
     fit(&line, COLUMNS) + "\n"
 }
 
-fn head(summary: &Summary) -> String {
+fn head(summary: &LoadSummary) -> String {
     let mut text = setup(&summary.setup);
     let outcomes = summary.outcomes();
     let outcomes = outcomes
@@ -114,7 +114,7 @@ fn head(summary: &Summary) -> String {
 }
 
 /// The table. Percentiles that too few calls have reached are left out.
-fn percentiles(summary: &Summary) -> Vec<String> {
+fn percentiles(summary: &LoadSummary) -> Vec<String> {
     let is_open = summary.lateness_us.is_some();
     let mut lines = Vec::new();
     lines.push(if is_open {
@@ -158,14 +158,14 @@ fn percentiles(summary: &Summary) -> Vec<String> {
 }
 
 /// The rows for which there were enough calls.
-pub(crate) fn shown(summary: &Summary) -> impl Iterator<Item = Row> {
+pub(crate) fn shown(summary: &LoadSummary) -> impl Iterator<Item = Row> {
     let calls = summary.calls as f64;
     ROWS.into_iter()
         .filter(move |(_, _, longer)| *longer == 0.0 || longer * calls >= 0.999)
 }
 
 /// What a reader has to know before believing the figures.
-pub(crate) fn warnings(summary: &Summary) -> Vec<String> {
+pub(crate) fn warnings(summary: &LoadSummary) -> Vec<String> {
     let mut warnings = Vec::new();
     if summary.not_sent > 0 {
         warnings.push(format!(

@@ -164,7 +164,7 @@ impl Counts {
 
 /// How often an error was seen, and the text of the first one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ErrorSample {
     pub(crate) count: u64,
     pub(crate) first: String,
 }
@@ -175,7 +175,7 @@ pub(crate) struct Tally {
     pub(crate) counts: Counts,
     /// How many attempts ended how.
     pub(crate) attempt_ends: BTreeMap<&'static str, u64>,
-    pub(crate) errors: BTreeMap<(Outcome, String), Seen>,
+    pub(crate) errors: BTreeMap<(Outcome, String), ErrorSample>,
     /// From the intended start of each call to its end.
     pub(crate) latency: Histogram<u64>,
     /// From the actual start of each call to its end.
@@ -228,7 +228,7 @@ impl Tally {
             self.attempts_ended(end, 1);
         }
         if let Some(Problem { kind, text }) = ended.error {
-            let first = Seen {
+            let first = ErrorSample {
                 count: 1,
                 first: text,
             };
@@ -242,7 +242,7 @@ impl Tally {
         }
     }
 
-    fn saw(&mut self, outcome: Outcome, kind: String, seen: Seen) {
+    fn saw(&mut self, outcome: Outcome, kind: String, sample: ErrorSample) {
         let is_known = self.errors.contains_key(&(outcome, kind.clone()));
         let kind = if is_known || self.errors.len() < MAX_KINDS {
             kind
@@ -250,8 +250,8 @@ impl Tally {
             "other".to_owned()
         };
         let entry = self.errors.entry((outcome, kind));
-        let count = seen.count;
-        entry.and_modify(|old| old.count += count).or_insert(seen);
+        let count = sample.count;
+        entry.and_modify(|old| old.count += count).or_insert(sample);
     }
 
     /// Adds what another one has counted.
@@ -260,8 +260,8 @@ impl Tally {
         for (end, count) in &other.attempt_ends {
             self.attempts_ended(end, *count);
         }
-        for ((outcome, kind), seen) in &other.errors {
-            self.saw(*outcome, kind.clone(), seen.clone());
+        for ((outcome, kind), sample) in &other.errors {
+            self.saw(*outcome, kind.clone(), sample.clone());
         }
         for (ours, theirs) in [
             (&mut self.latency, &other.latency),
@@ -350,8 +350,8 @@ pub(crate) mod tests {
             BTreeMap::from([("reply", 90), ("timeout", 20)])
         );
         assert_eq!(sum.errors, whole.errors);
-        let seen = &sum.errors[&(Outcome::Unknown, "no reply".to_owned())];
-        assert_eq!((seen.count, &seen.first[..]), (10, "call 0"));
+        let sample = &sum.errors[&(Outcome::Unknown, "no reply".to_owned())];
+        assert_eq!((sample.count, &sample.first[..]), (10, "call 0"));
         assert!(sum.latency == whole.latency && sum.lateness == whole.lateness);
     }
 

@@ -20,7 +20,7 @@ const SERVES: &str = "REDIAL_TEST_SERVES";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct IncParams {
+struct IncBy {
     key: String,
     #[serde(default = "one")]
     delta: i64,
@@ -33,7 +33,7 @@ struct GetParams {
 }
 
 #[derive(Serialize)]
-struct Counter {
+struct CounterValue {
     key: String,
     value: i64,
 }
@@ -69,13 +69,13 @@ fn counters() -> Server {
     let counters = Arc::new(Mutex::new(HashMap::<String, i64>::new()));
     let read = counters.clone();
     let builder = Server::builder()
-        .mutation("inc", move |params: IncParams| {
+        .mutation("inc", move |params: IncBy| {
             let mut counters = counters.lock().unwrap();
             let value = counters.entry(params.key.clone()).or_default();
             *value += params.delta;
             let value = *value;
             async move {
-                Ok(Counter {
+                Ok(CounterValue {
                     key: params.key,
                     value,
                 })
@@ -89,7 +89,7 @@ fn counters() -> Server {
                 .copied()
                 .unwrap_or_default();
             async move {
-                Ok(Counter {
+                Ok(CounterValue {
                     key: params.key,
                     value,
                 })

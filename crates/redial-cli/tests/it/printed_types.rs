@@ -85,9 +85,9 @@ enum Due {
     With(Item),
 }
 
-enum Place {}
+enum SubmitOrder {}
 
-impl Method for Place {
+impl Method for SubmitOrder {
     const NAME: &'static str = "place.order";
     const KIND: MethodKind = MethodKind::Mutation;
     type Params = Order;
@@ -97,14 +97,14 @@ impl Method for Place {
 fn builder() -> ServerBuilder {
     Server::builder()
         .info("shop\nmod hostile {}", "2")
-        .method::<Place>(|order| async move { Ok(order) })
+        .method::<SubmitOrder>(|order| async move { Ok(order) })
         .query("order", async |(by, gifts): (i16, Vec<Gift>)| {
             Ok((f64::from(by), gifts.len()))
         })
         .query("now", async |(): ()| Ok(5_u64))
         .query("table", async |rows: BTreeMap<String, u8>| Ok(rows))
         .query("raw", async |params: Value| Ok(params))
-        .describe::<Place>()
+        .describe::<SubmitOrder>()
         .describe_types::<(i16, Vec<Gift>), (f64, usize)>("order")
         .describe_types::<(), u64>("now")
         .describe_types::<BTreeMap<String, u8>, BTreeMap<String, u8>>("table")

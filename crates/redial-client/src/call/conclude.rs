@@ -10,8 +10,8 @@ use crate::{
     error::{CallError, Details},
     inline_bytes::InlineBytes,
     mux::attempt::Attempt,
-    mux::pending::{Answer, CallId},
-    policy::classify::Verdict,
+    mux::pending_call::{Answer, CallId},
+    policy::classify::ErrorAction,
     report::{AttemptEnd, AttemptReport, Report},
     retry::Completion,
     shared::Shared,
@@ -31,8 +31,8 @@ impl CallState {
             Completion::Answer(Answer::Written) | Completion::IdReserved => {
                 return Ok(InlineBytes::NULL);
             }
-            Completion::Answer(Answer::Error(error, verdict, _)) => {
-                let has_failed = verdict == Verdict::Failed;
+            Completion::Answer(Answer::Error(error, action, _)) => {
+                let has_failed = action == ErrorAction::Failed;
                 (GiveUpReason::Final, Cause::Server(error), has_failed)
             }
             Completion::Answer(Answer::Malformed(detail)) => {

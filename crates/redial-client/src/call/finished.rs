@@ -6,7 +6,7 @@ use redial_protocol::ReplyMeta;
 
 use crate::{
     inline_bytes::InlineBytes,
-    mux::pending::{Answer, CallId, RemovedCall},
+    mux::pending_call::{Answer, CallId, RemovedCall},
     retry::Completion,
 };
 

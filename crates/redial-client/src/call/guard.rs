@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     finished::Finished,
     layered::LayeredCall,
-    state::{Aside, CallState},
+    state::{CallExtra, CallState},
 };
 use crate::{
     cause::{Cause, GiveUpReason},
@@ -24,7 +24,7 @@ use crate::{
     handle::ClientHandle,
     inline_bytes::InlineBytes,
     layer::CallEnd,
-    mux::pending::CallId,
+    mux::pending_call::CallId,
     report::Report,
     retry::Retrier,
     timer_task,
@@ -60,7 +60,7 @@ impl CallGuard {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         let begins = self.state.retrier.started().is_none();
         if begins {
-            if self.state.aside.is_some() {
+            if self.state.extra.is_some() {
                 return self.poll_aside(context);
             }
             if let Err(cause) = self.state.check() {
@@ -73,10 +73,10 @@ impl CallGuard {
     /// The same of a call that is not sent straight away. It never begins here.
     #[cold]
     fn poll_aside(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        if !matches!(self.state.aside.as_deref(), Some(Aside::Layered(_))) {
+        if !matches!(self.state.extra.as_deref(), Some(CallExtra::Layered(_))) {
             self.begin_layers()?;
         }
-        let Some(Aside::Layered(call)) = self.state.aside.as_deref_mut() else {
+        let Some(CallExtra::Layered(call)) = self.state.extra.as_deref_mut() else {
             panic!("a call was polled after it had ended");
         };
         let ended = ready!(call.poll(context));
@@ -86,12 +86,12 @@ impl CallGuard {
 
     /// Hands the call to its layers, unless something is wrong with it.
     fn begin_layers(&mut self) -> Result<(), CallError> {
-        let aside = self.state.aside.take().map(|aside| *aside);
-        let layers = match aside {
-            Some(Aside::Layers(layers)) => self.state.check().map(|()| layers),
-            Some(Aside::Problem(cause)) => Err(cause),
+        let extra = self.state.extra.take().map(|extra| *extra);
+        let layers = match extra {
+            Some(CallExtra::Layers(layers)) => self.state.check().map(|()| layers),
+            Some(CallExtra::Problem(cause)) => Err(cause),
             other => {
-                self.state.aside = other.map(Box::new);
+                self.state.extra = other.map(Box::new);
                 return Ok(());
             }
         };
@@ -100,7 +100,7 @@ impl CallGuard {
         let rest = Retrier::new(self.method().clone(), InlineBytes::EMPTY);
         let state = std::mem::replace(&mut self.state, CallState::new(rest));
         let call = LayeredCall::new(layers, client, state);
-        self.state.aside = Some(Box::new(Aside::Layered(call)));
+        self.state.extra = Some(Box::new(CallExtra::Layered(call)));
         Ok(())
     }
 
@@ -136,11 +136,11 @@ impl CallGuard {
 
     /// How far its attempts have come.
     #[cfg(feature = "tracing")]
-    pub(super) fn attempts(&self) -> Vec<crate::traces::AttemptState> {
-        use crate::traces::AttemptState;
+    pub(super) fn attempts(&self) -> Vec<crate::traces::AttemptTrace> {
+        use crate::traces::AttemptTrace;
         if self.finished.is_some() {
             let report = self.report();
-            let states = report.history().map(|attempt| AttemptState {
+            let states = report.history().map(|attempt| AttemptTrace {
                 number: attempt.number,
                 is_hedge: attempt.is_hedge,
                 end: Some(attempt.end),
@@ -152,7 +152,7 @@ impl CallGuard {
         };
         client.shared.with(|state| {
             let attempts = state.mux.call(key).attempts.iter();
-            let states = attempts.map(|attempt| AttemptState {
+            let states = attempts.map(|attempt| AttemptTrace {
                 number: attempt.number,
                 is_hedge: attempt.is_hedge,
                 end: attempt.ended.map(|(_, end)| end),
@@ -167,8 +167,8 @@ impl CallGuard {
 
     /// What layers have made of the call, if it went through any.
     fn layered(&mut self) -> Option<&mut LayeredCall> {
-        match self.state.aside.as_deref_mut()? {
-            Aside::Layered(call) => Some(call),
+        match self.state.extra.as_deref_mut()? {
+            CallExtra::Layered(call) => Some(call),
             _ => None,
         }
     }
@@ -240,9 +240,9 @@ impl CallGuard {
 
     /// How the call went.
     pub(super) fn report(&self) -> Report {
-        match (&self.finished, self.state.aside.as_deref()) {
+        match (&self.finished, self.state.extra.as_deref()) {
             (Some(finished), _) => self.state.report(finished),
-            (None, Some(Aside::Layered(call))) => call.report(),
+            (None, Some(CallExtra::Layered(call))) => call.report(),
             (None, _) => Report::empty(),
         }
     }

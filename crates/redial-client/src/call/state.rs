@@ -14,11 +14,11 @@ use crate::{
     mux::{
         attempt::Attempt,
         call_ids::IdConflict,
-        pending::{Answer, CallFlags, CallId, PendingCall, RemovedCall},
+        pending_call::{Answer, CallFlags, CallId, PendingCall, RemovedCall},
         sessions::Disposition,
         slab::Key,
     },
-    policy::classify::Verdict,
+    policy::classify::ErrorAction,
     retry::{Completion, Retrier, Step},
     shared::SharedState,
     small_vec::SmallVec,
@@ -30,7 +30,7 @@ pub(super) struct CallState {
     pub(super) retrier: Retrier,
     /// Keeps the call's number from being acknowledged while a token of it lives.
     pub(super) retention: Option<Arc<Retention>>,
-    pub(super) aside: Option<Box<Aside>>,
+    pub(super) extra: Option<Box<CallExtra>>,
     pub(super) connects_before: u64,
     pub(super) flags: CallFlags,
     /// Something before or beside this call may have been executed under its id.
@@ -42,8 +42,8 @@ pub(super) struct CallState {
     pub(super) is_reported: bool,
 }
 
-/// What keeps a call from being sent straight away; few calls have it.
-pub(super) enum Aside {
+/// What keeps a call from being sent straight away; few calls have it, so it lies on the heap.
+pub(super) enum CallExtra {
     /// What is wrong with the call, whatever the server says.
     Problem(Cause),
     /// What is around the call, once it is polled.
@@ -57,7 +57,7 @@ impl CallState {
         Self {
             retrier,
             retention: None,
-            aside: None,
+            extra: None,
             connects_before: 0,
             flags: CallFlags::default(),
             may_be_executed: false,
@@ -76,8 +76,8 @@ impl CallState {
     /// The first thing that is wrong with the call is what ends it.
     #[cold]
     pub(super) fn set_problem(&mut self, problem: Cause) {
-        if !matches!(self.aside.as_deref(), Some(Aside::Problem(_))) {
-            self.aside = Some(Box::new(Aside::Problem(problem)));
+        if !matches!(self.extra.as_deref(), Some(CallExtra::Problem(_))) {
+            self.extra = Some(Box::new(CallExtra::Problem(problem)));
         }
     }
 
@@ -280,7 +280,7 @@ impl CallState {
     fn disposition(&self, completion: &Completion, is_unknown: bool) -> Disposition {
         let has_outcome = matches!(
             completion,
-            Completion::Answer(Answer::Result(..) | Answer::Error(_, Verdict::Failed, _))
+            Completion::Answer(Answer::Result(..) | Answer::Error(_, ErrorAction::Failed, _))
         );
         if matches!(completion, Completion::IdReserved) {
             return Disposition::Reserve;
@@ -345,11 +345,15 @@ impl CallState {
             Completion::Answer(answer) => answer,
         };
         match answer {
-            Answer::Result(..) | Answer::Written | Answer::Error(_, Verdict::Failed, _) => false,
+            Answer::Result(..) | Answer::Written | Answer::Error(_, ErrorAction::Failed, _) => {
+                false
+            }
             Answer::Oversized(_, is_result) => !is_result,
-            Answer::Error(_, Verdict::Unknown, _) | Answer::Malformed(_) => true,
+            Answer::Error(_, ErrorAction::Unknown, _) | Answer::Malformed(_) => true,
             // A fenced call was not executed and never will be, however often it was sent.
-            Answer::Error(error, Verdict::Refused, _) if error.code == ErrorCode::STALE => false,
+            Answer::Error(error, ErrorAction::Refused, _) if error.code == ErrorCode::STALE => {
+                false
+            }
             Answer::Error(..) | Answer::SessionLost | Answer::NoSessions(_) => {
                 self.may_be_executed || call.may_have_executed()
             }

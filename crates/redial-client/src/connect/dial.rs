@@ -16,7 +16,7 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::race::{Next, Race};
+use super::race::{Race, RaceStep};
 use crate::clock;
 
 /// What a race needs of the system.
@@ -72,12 +72,12 @@ pub(super) async fn dial<N: Network>(
             return Err(race.into_error(limit));
         }
         let next_at = match race.next(now) {
-            Next::Start(address) => {
+            RaceStep::Start(address) => {
                 running.start(address, network.connect(address));
                 continue;
             }
-            Next::Wait(next_at) => next_at,
-            Next::Exhausted => return Err(race.into_error(None)),
+            RaceStep::Wait(next_at) => next_at,
+            RaceStep::Exhausted => return Err(race.into_error(None)),
         };
         let until = [next_at, deadline].into_iter().flatten().min();
         match by(until, running.first_ended()).await {

@@ -36,7 +36,7 @@ struct Candidate {
 
 /// What a race asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum RaceStep {
     /// Connect to this address, beside the attempts that run.
     Start(SocketAddr),
     /// Wait until an attempt ends, or until this time if there is another address to try.
@@ -60,17 +60,17 @@ impl Race {
         }
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> Next {
+    pub(super) fn next(&mut self, now: Instant) -> RaceStep {
         let untried = self.candidates.get(self.started);
         match (untried, self.next_at) {
-            (None, _) if self.running == 0 => Next::Exhausted,
-            (None, _) => Next::Wait(None),
-            (Some(_), Some(at)) if at > now => Next::Wait(Some(at)),
+            (None, _) if self.running == 0 => RaceStep::Exhausted,
+            (None, _) => RaceStep::Wait(None),
+            (Some(_), Some(at)) if at > now => RaceStep::Wait(Some(at)),
             (Some(attempt), _) => {
                 self.started += 1;
                 self.running += 1;
                 self.next_at = Some(now + ATTEMPT_DELAY);
-                Next::Start(attempt.address)
+                RaceStep::Start(attempt.address)
             }
         }
     }
@@ -218,25 +218,25 @@ mod tests {
     fn a_silent_address_is_joined_by_the_next_after_250_ms() {
         let (now, list) = (clock::now(), addresses("1.1.1.1:1 2.2.2.2:1"));
         let mut race = Race::new(list.clone());
-        assert_eq!(race.next(now), Next::Start(list[0]));
+        assert_eq!(race.next(now), RaceStep::Start(list[0]));
         let at = now + 250 * MS;
-        assert_eq!(race.next(now), Next::Wait(Some(at)));
-        assert_eq!(race.next(at - MS), Next::Wait(Some(at)));
-        assert_eq!(race.next(at), Next::Start(list[1]));
-        assert_eq!(race.next(at + 250 * MS), Next::Wait(None));
+        assert_eq!(race.next(now), RaceStep::Wait(Some(at)));
+        assert_eq!(race.next(at - MS), RaceStep::Wait(Some(at)));
+        assert_eq!(race.next(at), RaceStep::Start(list[1]));
+        assert_eq!(race.next(at + 250 * MS), RaceStep::Wait(None));
     }
 
     #[test]
     fn the_next_address_does_not_wait_once_the_latest_attempt_has_failed() {
         let (now, list) = (clock::now(), addresses("1.1.1.1:1 2.2.2.2:1 3.3.3.3:1"));
         let mut race = Race::new(list.clone());
-        assert_eq!(race.next(now), Next::Start(list[0]));
+        assert_eq!(race.next(now), RaceStep::Start(list[0]));
         race.failed(list[0], refused());
-        assert_eq!(race.next(now), Next::Start(list[1]));
+        assert_eq!(race.next(now), RaceStep::Start(list[1]));
         race.failed(list[1], refused());
-        assert_eq!(race.next(now), Next::Start(list[2]));
+        assert_eq!(race.next(now), RaceStep::Start(list[2]));
         race.failed(list[2], refused());
-        assert_eq!(race.next(now), Next::Exhausted);
+        assert_eq!(race.next(now), RaceStep::Exhausted);
     }
 
     #[test]
@@ -245,9 +245,12 @@ mod tests {
         let mut race = Race::new(list.clone());
         race.next(now);
         let second = now + ATTEMPT_DELAY;
-        assert_eq!(race.next(second), Next::Start(list[1]));
+        assert_eq!(race.next(second), RaceStep::Start(list[1]));
         race.failed(list[0], refused());
-        assert_eq!(race.next(second), Next::Wait(Some(second + ATTEMPT_DELAY)));
+        assert_eq!(
+            race.next(second),
+            RaceStep::Wait(Some(second + ATTEMPT_DELAY))
+        );
     }
 
     #[test]
@@ -290,7 +293,7 @@ mod tests {
             loop {
                 let ends = running.iter().min().copied();
                 now = match (race.next(now), ends) {
-                    (Next::Start(address), _) => {
+                    (RaceStep::Start(address), _) => {
                         prop_assert!(latest_failed || now >= latest + ATTEMPT_DELAY);
                         let lifetime = lifetimes[tried.len()] * MS;
                         tried.push(address);
@@ -298,13 +301,13 @@ mod tests {
                         (latest, latest_failed) = (now, false);
                         now
                     }
-                    (Next::Exhausted, ends) => {
+                    (RaceStep::Exhausted, ends) => {
                         prop_assert_eq!(ends, None);
                         break;
                     }
-                    (Next::Wait(None), None) => panic!("nothing to wait for"),
-                    (Next::Wait(Some(at)), ends) if ends.is_none_or(|(end, _)| at < end) => at,
-                    (Next::Wait(_), ends) => {
+                    (RaceStep::Wait(None), None) => panic!("nothing to wait for"),
+                    (RaceStep::Wait(Some(at)), ends) if ends.is_none_or(|(end, _)| at < end) => at,
+                    (RaceStep::Wait(_), ends) => {
                         let (end, address) = ends.expect("one ends");
                         running.retain(|(_, other)| *other != address);
                         latest_failed |= Some(&address) == tried.last();

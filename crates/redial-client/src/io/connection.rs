@@ -36,7 +36,7 @@ const ACK_IDLE: Duration = Duration::from_millis(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A token that is being fetched.
-type Fetch = Pin<Box<dyn Future<Output = Result<FetchedToken, String>> + Send>>;
+type TokenFetch = Pin<Box<dyn Future<Output = Result<FetchedToken, String>> + Send>>;
 
 /// One connection that stands.
 pub(super) struct Connection<'a, Io: AsyncRead + AsyncWrite + Unpin> {
@@ -54,7 +54,7 @@ pub(super) struct Connection<'a, Io: AsyncRead + AsyncWrite + Unpin> {
     wakers: Vec<Waker>,
     keepalive: Keepalive,
     /// A token that was asked for.
-    fetch: Option<Fetch>,
+    fetch: Option<TokenFetch>,
     housekeeping: Housekeeping,
     timer: Pin<Box<Sleep>>,
     /// When the timer fires, if it runs.

@@ -11,13 +11,13 @@ use redial_protocol::{ErrorCode, ErrorObject, ReplyMeta};
 use super::{
     Mux,
     link_auth::{AuthReply, LinkAuth},
-    pending::Answer,
+    pending_call::Answer,
     slab::Key,
 };
 use crate::{
     cause::Cause,
     clock::after,
-    policy::classify::{Verdict, classify},
+    policy::classify::{ErrorAction, classify},
     token_source::FetchedToken,
 };
 
@@ -98,7 +98,7 @@ impl Mux {
                 auth.renew_at = Some(now);
             }
             AuthReply::Error(error) => match classify(&error) {
-                Verdict::Again { no_sooner_than } | Verdict::Busy { no_sooner_than } => {
+                ErrorAction::Again { no_sooner_than } | ErrorAction::Busy { no_sooner_than } => {
                     (auth.is_spoken, auth.is_awaited) = (true, true);
                     auth.renew_at = Some(after(now, no_sooner_than.max(PAUSE)));
                 }
@@ -144,8 +144,8 @@ impl Mux {
             if let Some(call) = self.calls.get_mut(key)
                 && call.handshake_wait.take_if(|(_, on)| *on == link).is_some()
             {
-                let (verdict, meta) = (Verdict::Refused, ReplyMeta::default());
-                let answer = Answer::Error(error.clone(), verdict, meta);
+                let (action, meta) = (ErrorAction::Refused, ReplyMeta::default());
+                let answer = Answer::Error(error.clone(), action, meta);
                 call.answer.get_or_insert(answer);
                 self.wakers.extend(call.waker.take());
             }

@@ -14,7 +14,7 @@ use super::{
     Mux,
     attempt::AttemptState,
     link::Link,
-    pending::{CallId, Home, PendingCall},
+    pending_call::{CallId, Home, PendingCall},
     sessions::Disposition,
     slab::Key,
 };

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Mux,
     attempt::{Attempt, AttemptState},
-    pending::{CallFlags, CallId, Home, PendingCall},
+    pending_call::{CallFlags, CallId, Home, PendingCall},
     sessions::Disposition,
     slab::Key,
 };

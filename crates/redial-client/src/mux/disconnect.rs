@@ -8,7 +8,7 @@ use super::{
     attempt::{Attempt, AttemptState},
     goaway::is_not_executed,
     link::{WriteProgress, write_progress},
-    pending::{CallId, PendingCall, Signal},
+    pending_call::{CallId, PendingCall, Signal},
     session::Session,
 };
 use crate::{

@@ -57,7 +57,7 @@ mod tests {
         mux::{
             control::HelloReply,
             link::Transmit,
-            pending::{Answer, CallFlags, CallId, Signal},
+            pending_call::{Answer, CallFlags, CallId, Signal},
             send::SendStatus,
             tests::{request, write_all},
         },

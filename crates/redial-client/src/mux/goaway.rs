@@ -8,7 +8,7 @@
 
 use redial_protocol::rpc::{GoAway, KnownCalls};
 
-use super::{Mux, attempt::Attempt, pending::CallId, slab::Key};
+use super::{Mux, attempt::Attempt, pending_call::CallId, slab::Key};
 
 const REASON: &str = "the server is shutting down";
 

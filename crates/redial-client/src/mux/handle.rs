@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Mux,
     attempt::AttemptState,
-    pending::{Answer, CallId, Signal},
+    pending_call::{Answer, CallId, Signal},
     replies::{Replies, ServerMessage},
     session_loss::UnknownSource,
     slab::Key,
@@ -18,7 +18,7 @@ use crate::{
     cause::Cause,
     clock::after,
     inline_bytes::InlineBytes,
-    policy::classify::{Verdict, classify, is_leaving},
+    policy::classify::{ErrorAction, classify, is_leaving},
     report::AttemptEnd,
 };
 
@@ -209,20 +209,20 @@ impl Mux {
         }
         let is_unauthenticated = error.code == ErrorCode::UNAUTHENTICATED;
         match classify(&error) {
-            Verdict::Refused if is_unauthenticated && self.awaits_token(link, key, now) => {
+            ErrorAction::Refused if is_unauthenticated && self.awaits_token(link, key, now) => {
                 let no_sooner_than = Duration::ZERO;
-                let verdict = Verdict::Again { no_sooner_than };
-                self.handle_refusal(link, key, error, verdict, meta, now);
+                let action = ErrorAction::Again { no_sooner_than };
+                self.handle_refusal(link, key, error, action, meta, now);
             }
-            Verdict::Unknown if self.is_query_cut_off(link, key, &error) => {
+            ErrorAction::Unknown if self.is_query_cut_off(link, key, &error) => {
                 let no_sooner_than = Duration::ZERO;
-                let verdict = Verdict::Again { no_sooner_than };
-                self.handle_refusal(link, key, error, verdict, meta, now);
+                let action = ErrorAction::Again { no_sooner_than };
+                self.handle_refusal(link, key, error, action, meta, now);
             }
-            verdict @ (Verdict::Failed | Verdict::Unknown) => {
-                self.complete(link, key, Answer::Error(error, verdict, meta), now);
+            action @ (ErrorAction::Failed | ErrorAction::Unknown) => {
+                self.complete(link, key, Answer::Error(error, action, meta), now);
             }
-            verdict => self.handle_refusal(link, key, error, verdict, meta, now),
+            action => self.handle_refusal(link, key, error, action, meta, now),
         }
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Mux {
         number: usize,
         key: Key,
         error: ErrorObject,
-        verdict: Verdict,
+        action: ErrorAction,
         meta: ReplyMeta,
         now: Instant,
     ) {
@@ -254,19 +254,20 @@ impl Mux {
         };
         let was_waited_for = attempt.ended.is_none();
         let is_leaving = is_leaving(&error);
-        attempt.state = match verdict {
-            Verdict::Busy { .. } => AttemptState::Orphaned,
+        attempt.state = match action {
+            ErrorAction::Busy { .. } => AttemptState::Orphaned,
             _ => AttemptState::Void,
         };
         attempt.finish(now, AttemptEnd::Refused);
-        call.unplaced += u32::from(matches!(verdict, Verdict::Busy { .. }));
+        call.unplaced += u32::from(matches!(action, ErrorAction::Busy { .. }));
         self.wakers.extend(call.waker.take());
-        if let Verdict::Again { no_sooner_than } | Verdict::Busy { no_sooner_than } = verdict {
+        if let ErrorAction::Again { no_sooner_than } | ErrorAction::Busy { no_sooner_than } = action
+        {
             call.not_before = call.not_before.max(Some(after(now, no_sooner_than)));
             call.signal_end(was_waited_for, Signal::Ended, Cause::Server(error));
         } else {
             call.answer
-                .get_or_insert(Answer::Error(error, verdict, meta));
+                .get_or_insert(Answer::Error(error, action, meta));
         }
         if is_leaving {
             self.send_no_more(number);

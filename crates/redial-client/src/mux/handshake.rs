@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cause::Cause,
     clock::after,
-    policy::classify::{Verdict, classify, is_leaving},
+    policy::classify::{ErrorAction, classify, is_leaving},
     report::AttemptEnd,
 };
 
@@ -224,7 +224,7 @@ impl Mux {
         let unknown = ErrorCode::OUTCOME_UNKNOWN;
         let is_unknown = matches!(&reply, HelloReply::Error(error) if error.code == unknown);
         if let HelloReply::Error(error) = &reply
-            && let Verdict::Again { no_sooner_than } | Verdict::Busy { no_sooner_than } =
+            && let ErrorAction::Again { no_sooner_than } | ErrorAction::Busy { no_sooner_than } =
                 classify(error)
         {
             let is_leaving = is_leaving(error);

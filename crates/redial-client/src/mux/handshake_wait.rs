@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Mux, pending::Answer, slab::Key};
+use super::{Mux, pending_call::Answer, slab::Key};
 
 impl Mux {
     /// Wakes the calls that waited for the link's handshake.

@@ -9,7 +9,7 @@ use redial_protocol::{SessionCall, SessionId};
 use super::{
     Mux,
     link::Link,
-    pending::{CallId, Signal},
+    pending_call::{CallId, Signal},
     session::Session,
     sessions::Disposition,
     slab::Key,

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     control::{HELLO_ID, HelloReply},
     link::Transmit,
-    pending::{CallFlags, CallId},
+    pending_call::{CallFlags, CallId},
     replies::ServerMessage,
     sessions::Disposition,
     tests::request,
@@ -142,7 +142,7 @@ impl ModelWorld {
         match &*request.method {
             "rpc.hello" => {
                 let serial = id.strip_prefix(HELLO_ID).unwrap().parse().unwrap();
-                self.welcome(serial, params["session"].as_str());
+                self.hello_reply(serial, params["session"].as_str());
             }
             "rpc.ack" => self.acknowledged(&params),
             "rpc.goodbye" => self.ended(&params),
@@ -150,19 +150,19 @@ impl ModelWorld {
         }
     }
 
-    fn welcome(&mut self, serial: u64, session: Option<&str>) {
+    fn hello_reply(&mut self, serial: u64, session: Option<&str>) {
         let id = match session {
             Some(session) => session.parse().unwrap(),
             None => SessionId::from_bits(self.server.len() as u64 + 1),
         };
         self.server.entry(id).or_default();
-        let welcome = HelloReply::Session {
+        let reply = HelloReply::Session {
             id,
             table: "t".into(),
             window: self.window,
             max_frame_bytes: 1 << 20,
         };
-        let hello = [ServerMessage::Hello(serial, welcome)];
+        let hello = [ServerMessage::Hello(serial, reply)];
         self.mux
             .handle_replies(0, &mut hello.into(), self.now)
             .unwrap();

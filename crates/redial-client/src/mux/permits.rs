@@ -1,7 +1,7 @@
 //! Room for requests: each attempt that may still be answered has a permit of its connection, and
 //! what is not yet written fits into its buffer. At the limit calls wait in order.
 
-use super::{Mux, pending::Home, slab::Key};
+use super::{Mux, pending_call::Home, slab::Key};
 
 impl Mux {
     /// Whether there is room for the call's request. Otherwise it is woken when there is.

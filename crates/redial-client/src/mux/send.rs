@@ -11,7 +11,7 @@ use super::{
     attempt::{Attempt, AttemptState},
     balance::DISCOVERY,
     link::WriteProgress,
-    pending::{CallId, Home, RemovedCall},
+    pending_call::{CallId, Home, RemovedCall},
     sessions::Disposition,
     slab::Key,
 };

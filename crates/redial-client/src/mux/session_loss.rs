@@ -10,7 +10,7 @@ use super::{
     Mux,
     attempt::AttemptState,
     control::HelloReply,
-    pending::{Answer, CallId, Signal},
+    pending_call::{Answer, CallId, Signal},
     session::Session,
     slab::Key,
     tables::OTHER_TABLE,

@@ -8,7 +8,7 @@ use std::{
 
 use redial_protocol::SessionId;
 
-use super::{link::Link, pending::CallId, session::Session, slab::Key};
+use super::{link::Link, pending_call::CallId, session::Session, slab::Key};
 use crate::cause::Cause;
 
 /// The sessions of a client, and how it comes by them.

@@ -6,7 +6,7 @@ use redial_protocol::SessionId;
 
 use super::{
     Mux,
-    pending::{CallId, Home},
+    pending_call::{CallId, Home},
     session::Session,
     sessions::Table,
     slab::Key,

@@ -6,7 +6,7 @@ use redial_protocol::{ErrorObject, ReplyMeta};
 use super::{
     control::HelloReply,
     link::Transmit,
-    pending::{Answer, CallFlags},
+    pending_call::{Answer, CallFlags},
     replies::ServerMessage,
     send::{OutboundRequest, SendStatus},
     sessions::Disposition,

@@ -8,7 +8,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap, task::Waker, time::Instant};
 
 use super::{
-    pending::PendingCall,
+    pending_call::PendingCall,
     slab::{Key, Slab},
 };
 use crate::wake_list::replace_waker;

@@ -17,11 +17,11 @@ use crate::{
     cause::ConnectError,
     clock,
     config::Config,
-    mux::{link::Transmit, pending::CallFlags, replies::ServerMessage, sessions::Disposition},
+    mux::{link::Transmit, pending_call::CallFlags, replies::ServerMessage, sessions::Disposition},
     policy::{
         backoff::{Backoff, Jitter},
         budget::{RetryBudget, TokenBucket},
-        classify::Verdict,
+        classify::ErrorAction,
         hedge::{Hedge, Latency},
     },
 };
@@ -295,10 +295,10 @@ fn end(call: &mut RunningCall, completion: &Completion, mux: &mut Mux) {
     let may_have_executed = mux.call(key).may_have_executed();
     let is_unknown = match completion {
         Completion::Answer(Answer::Result(..)) => false,
-        Completion::Answer(Answer::Error(error, verdict, _)) => {
+        Completion::Answer(Answer::Error(error, action, _)) => {
             let is_stale = error.code == ErrorCode::STALE;
             assert!(!is_stale, "it was acknowledged before it had ended");
-            *verdict == Verdict::Unknown || may_have_executed
+            *action == ErrorAction::Unknown || may_have_executed
         }
         _ => may_have_executed,
     };

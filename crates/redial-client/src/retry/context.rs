@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     config::CallLimits,
-    mux::pending::RemovedCall,
+    mux::pending_call::RemovedCall,
     policy::{budget::TokenBucket, hedge::Latency},
 };
 

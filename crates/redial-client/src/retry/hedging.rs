@@ -8,7 +8,7 @@ use crate::{
     mux::{
         Mux,
         link::WriteProgress,
-        pending::{Answer, Uncertain},
+        pending_call::{Answer, Uncertain},
         send::SendStatus,
     },
     policy::hedge::Hedge,

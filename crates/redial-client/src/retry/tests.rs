@@ -16,7 +16,7 @@ use crate::{
     mux::{
         attempt::Attempt,
         link::Transmit,
-        pending::{CallFlags, RemovedCall},
+        pending_call::{CallFlags, RemovedCall},
         replies::ServerMessage,
         sessions::Disposition,
     },
@@ -136,8 +136,8 @@ impl OneCallWorld {
                 assert!(until > self.now, "a sleep that has passed is a busy loop");
                 Some(until)
             }
-            Step::Complete(ending) => {
-                self.finished = Some(ending);
+            Step::Complete(completion) => {
+                self.finished = Some(completion);
                 None
             }
         }
@@ -331,12 +331,12 @@ proptest! {
             world.happen(event);
             world.step();
         }
-        let (ending, pending) = world.finish();
+        let (completion, pending) = world.finish();
         let (is_open, may_be_executed) = (may_have_executed(&pending), world.may_be_executed());
-        match &ending {
+        match &completion {
             Completion::Answer(Answer::Result(..)) => prop_assert!(world.executed),
-            _ if is_open => prop_assert!(may_be_executed, "unknown for no reason: {ending:?}"),
-            _ => prop_assert!(!may_be_executed, "not executed, it says: {ending:?}"),
+            _ if is_open => prop_assert!(may_be_executed, "unknown for no reason: {completion:?}"),
+            _ => prop_assert!(!may_be_executed, "not executed, it says: {completion:?}"),
         }
         prop_assert!(world.retrier.used <= 4);
         let latest = pending.attempts.last().map_or(0, |attempt| attempt.number);

@@ -6,7 +6,7 @@ use super::{Phase, Retrier, context::RetryContext};
 use crate::{
     cause::GiveUpReason,
     clock::{LONGEST_WAIT, after},
-    mux::{Mux, pending::Uncertain},
+    mux::{Mux, pending_call::Uncertain},
 };
 
 impl Retrier {

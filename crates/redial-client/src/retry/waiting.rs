@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Phase, Retrier, Step, context::RetryContext, sleep};
 use crate::{
     cause::{Cause, GiveUpReason},
-    mux::{Mux, link::WriteProgress, pending::Signal},
+    mux::{Mux, link::WriteProgress, pending_call::Signal},
 };
 
 impl Retrier {

@@ -16,16 +16,19 @@ use crate::peer::{
 };
 
 /// What the test says.
-struct Said(watch::Receiver<Vec<usize>>);
+struct ScriptedEndpoints(watch::Receiver<Vec<usize>>);
 
-impl Endpoints for Said {
+impl Endpoints for ScriptedEndpoints {
     fn changed(&mut self) -> EndpointsFuture<'_> {
         Box::pin(async {
             if self.0.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let said = self.0.borrow_and_update();
-            Ok(said.iter().map(|at| Endpoint::new(address(*at))).collect())
+            let listed = self.0.borrow_and_update();
+            Ok(listed
+                .iter()
+                .map(|at| Endpoint::new(address(*at)))
+                .collect())
         })
     }
 }
@@ -35,9 +38,10 @@ impl Endpoints for Said {
 #[tokio::test(start_paused = true)]
 async fn what_a_server_owes_that_is_no_longer_named_is_waited_for_whatever_another_one_knows() {
     let fleet = Fleet::new(&["t", "t", "u"]);
-    let (say, said) = watch::channel(vec![]);
+    let (say, listed) = watch::channel(vec![]);
     say.send(vec![0]).unwrap();
-    let client = with_sessions().connect_endpoints_with(Said(said), fleet.connector());
+    let client =
+        with_sessions().connect_endpoints_with(ScriptedEndpoints(listed), fleet.connector());
     let client = client.await.unwrap();
     tokio::time::sleep(ms(1)).await;
     fleet.servers[0].lose_replies(1);
@@ -64,9 +68,10 @@ async fn what_a_server_owes_that_is_no_longer_named_is_waited_for_whatever_anoth
 #[tokio::test(start_paused = true)]
 async fn servers_that_come_are_called_and_those_that_go_answer_what_is_open() {
     let fleet = Fleet::new(&["a", "b", "c"]);
-    let (say, said) = watch::channel(vec![]);
+    let (say, listed) = watch::channel(vec![]);
     say.send(vec![0, 1]).unwrap();
-    let client = with_sessions().connect_endpoints_with(Said(said), fleet.connector());
+    let client =
+        with_sessions().connect_endpoints_with(ScriptedEndpoints(listed), fleet.connector());
     let client = client.await.unwrap();
     let inc = |key: String| start(client.request("inc", json!({ "key": key })));
     tokio::time::sleep(ms(1)).await;
@@ -182,9 +187,10 @@ fn a_client_goes_on_with_all_its_servers_on_another_runtime() {
         .build()
         .unwrap();
     let fleet = servers.block_on(async { Fleet::new(&["a", "b"]) });
-    let (say, said) = watch::channel(vec![]);
+    let (say, listed) = watch::channel(vec![]);
     say.send(vec![0, 1]).unwrap();
-    let client = with_sessions().connect_endpoints_with(Said(said), fleet.connector());
+    let client =
+        with_sessions().connect_endpoints_with(ScriptedEndpoints(listed), fleet.connector());
     let client = runtime().block_on(client).unwrap();
     let calls = |prefix: &'static str| {
         let client = client.clone();

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::{
-    measure::Setup,
-    results::{Measurements, Row},
+    measure::DurableSetup,
+    results::{DurableMeasurements, DurableRow},
 };
 use super::{goals::Goal, plan};
 use crate::{
@@ -28,7 +28,7 @@ const BATCHES: [usize; 4] = [1, 16, 64, 256];
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum What {
+enum DurableSubject {
     /// A record at the end of a file, and one sync for each batch.
     Log,
     /// SQLite in process, where each id is found again and claimed once: the same job.
@@ -43,16 +43,16 @@ enum What {
     Redis,
 }
 
-const ALL: [What; 6] = [
-    What::Log,
-    What::Appended,
-    What::Sqlite,
-    What::Session,
-    What::Plain,
-    What::Redis,
+const ALL: [DurableSubject; 6] = [
+    DurableSubject::Log,
+    DurableSubject::Appended,
+    DurableSubject::Sqlite,
+    DurableSubject::Session,
+    DurableSubject::Plain,
+    DurableSubject::Redis,
 ];
 
-impl What {
+impl DurableSubject {
     fn name(self) -> &'static str {
         match self {
             Self::Log => "a bare log",
@@ -80,7 +80,7 @@ impl What {
 /// One measurement, made in every round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Cell {
-    what: What,
+    what: DurableSubject,
     batch: usize,
 }
 
@@ -89,13 +89,13 @@ fn cells(has_redis: bool) -> Vec<Cell> {
     let of = |batch| ALL.map(|what| Cell { what, batch });
     let cells = BATCHES.into_iter().flat_map(of);
     cells
-        .filter(|cell| has_redis || cell.what != What::Redis)
+        .filter(|cell| has_redis || cell.what != DurableSubject::Redis)
         .collect()
 }
 
 /// What was measured, held against the goals.
 pub(super) struct DurableResults {
-    measurements: Measurements,
+    measurements: DurableMeasurements,
     goals: Vec<Goal>,
     how: String,
 }
@@ -105,7 +105,7 @@ pub(super) fn run(
     [seconds, warmup]: [f64; 2],
     rounds: usize,
 ) -> Result<DurableResults> {
-    let setup = Setup {
+    let setup = DurableSetup {
         programs: lab.build("redial-bench", super::PROFILE)?,
         servers: lab.build("redial-examples", super::PROFILE)?,
         folder: lab.empty_folder("bench-durable")?,
@@ -122,17 +122,17 @@ pub(super) fn run(
     })
 }
 
-fn measure_all(setup: &Setup, rounds: usize) -> Result<Measurements> {
+fn measure_all(setup: &DurableSetup, rounds: usize) -> Result<DurableMeasurements> {
     let cells = cells(setup.redis.is_some());
     let bar = progress::bar(
         (rounds * cells.len()) as u64,
         "{pos}/{len}, {msg}, {eta} left",
     );
-    let row = |cell: &Cell| Row {
+    let row = |cell: &Cell| DurableRow {
         cell: *cell,
         samples: Vec::new(),
     };
-    let mut rows: Vec<Row> = cells.iter().map(row).collect();
+    let mut rows: Vec<DurableRow> = cells.iter().map(row).collect();
     for round in 0..rounds {
         for index in plan::order(cells.len(), round) {
             let Cell { what, batch } = cells[index];
@@ -145,11 +145,11 @@ fn measure_all(setup: &Setup, rounds: usize) -> Result<Measurements> {
         }
     }
     bar.finish_and_clear();
-    Ok(Measurements { rows })
+    Ok(DurableMeasurements { rows })
 }
 
-fn how(setup: &Setup, rounds: usize, is_pinned: bool) -> String {
-    let Setup {
+fn how(setup: &DurableSetup, rounds: usize, is_pinned: bool) -> String {
+    let DurableSetup {
         seconds, warmup, ..
     } = setup;
     let cores = if is_pinned {

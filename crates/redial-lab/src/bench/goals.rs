@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    plan::{AWAKE, BUSY, SHAPES, Shape, What},
+    plan::{AWAKE, BUSY, BenchSubject, SHAPES, Shape},
     results::Measurements,
     stats::Spread,
 };
@@ -34,10 +34,10 @@ use Bound::{AtLeast, AtMost};
 pub(crate) fn goals(results: &Measurements) -> Vec<Goal> {
     let [single, deep, busy, awake] = SHAPES;
     let speed = |what, shape, bound| {
-        let measured = results.speed_ratio(what, What::Echo, shape);
+        let measured = results.speed_ratio(what, BenchSubject::Echo, shape);
         let name = match what {
-            What::Client => "client and server",
-            What::Plain => "server, plain ids",
+            BenchSubject::Client => "client and server",
+            BenchSubject::Plain => "server, plain ids",
             _ => "server, sessions",
         };
         goal(
@@ -48,7 +48,7 @@ pub(crate) fn goals(results: &Measurements) -> Vec<Goal> {
         )
     };
     let query = |shape| {
-        let measured = results.speed_ratio(What::Session, What::Query, shape);
+        let measured = results.speed_ratio(BenchSubject::Session, BenchSubject::Query, shape);
         let text = "sessions, calls/s of the same method as a query";
         goal(text, shape, measured, AtLeast(0.9))
     };
@@ -57,34 +57,39 @@ pub(crate) fn goals(results: &Measurements) -> Vec<Goal> {
         let text = format!("{name} over TLS, calls/s of those over TCP");
         goal(&text, shape, measured, AtLeast(0.8))
     };
-    let cpu = results.cpu_ratio(What::Session, What::Echo, AWAKE);
+    let cpu = results.cpu_ratio(BenchSubject::Session, BenchSubject::Echo, AWAKE);
     let client = results.client_to_server(BUSY);
     let mut goals = vec![
-        speed(What::Session, awake, AtLeast(0.40)),
+        speed(BenchSubject::Session, awake, AtLeast(0.40)),
         goal(
             "server, sessions, CPU per call of the echo's",
             awake,
             cpu,
             AtMost(3.0),
         ),
-        speed(What::Plain, awake, AtLeast(0.33)),
-        speed(What::Session, deep, AtLeast(0.60)),
-        speed(What::Session, single, AtLeast(0.97)),
+        speed(BenchSubject::Plain, awake, AtLeast(0.33)),
+        speed(BenchSubject::Session, deep, AtLeast(0.60)),
+        speed(BenchSubject::Session, single, AtLeast(0.97)),
         query(awake),
         query(busy),
         query(deep),
-        speed(What::Client, busy, AtLeast(0.30)),
-        speed(What::Client, deep, AtLeast(0.45)),
-        speed(What::Client, single, AtLeast(0.95)),
+        speed(BenchSubject::Client, busy, AtLeast(0.30)),
+        speed(BenchSubject::Client, deep, AtLeast(0.45)),
+        speed(BenchSubject::Client, single, AtLeast(0.95)),
         goal(
             "client, CPU per call of the server's",
             busy,
             client,
             AtMost(1.3),
         ),
-        tls(What::Tls, What::Session, "sessions", awake),
-        tls(What::Tls, What::Session, "sessions", busy),
-        tls(What::ClientTls, What::Client, "client and server", busy),
+        tls(BenchSubject::Tls, BenchSubject::Session, "sessions", awake),
+        tls(BenchSubject::Tls, BenchSubject::Session, "sessions", busy),
+        tls(
+            BenchSubject::ClientTls,
+            BenchSubject::Client,
+            "client and server",
+            busy,
+        ),
     ];
     if !results.can_be_compared() {
         goals.iter_mut().for_each(|goal| goal.is_reached = None);

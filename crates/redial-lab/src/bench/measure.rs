@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{BenchCell, What};
+use super::plan::{BenchCell, BenchSubject};
 use crate::{
     harness::{process::Process, programs::listening},
     memory::measure::peak_rss_kib,
@@ -98,16 +98,16 @@ impl Setup {
         Ok(sample)
     }
 
-    fn server(&self, what: What) -> (&'static str, Vec<String>) {
+    fn server(&self, what: BenchSubject) -> (&'static str, Vec<String>) {
         let mut args = self.core(what, 0);
-        if what == What::Echo {
+        if what == BenchSubject::Echo {
             return ("bench-echo", args);
         }
         if what.is_encrypted() {
             args.push(self.file("tls-cert", "server.pem"));
             args.push(self.file("tls-key", "server-key.pem"));
         }
-        let threads = 1 + usize::from(what == What::TwoThreads);
+        let threads = 1 + usize::from(what == BenchSubject::TwoThreads);
         // As many records expire as are made, from the first call on that is measured.
         let ttl_ms = (self.warmup * 1000.0).max(1.0);
         args.push(format!("--threads={threads}"));
@@ -143,7 +143,7 @@ impl Setup {
         if cell.shape.is_awake {
             args.push("--spin".to_owned());
         }
-        if cell.what == What::Duplicates {
+        if cell.what == BenchSubject::Duplicates {
             args.push("--duplicates=0.05".to_owned());
         }
         ("bench-load", args)
@@ -154,7 +154,7 @@ impl Setup {
         format!("--{flag}={}", self.certificates.join(name).display())
     }
 
-    fn core(&self, what: What, index: usize) -> Vec<String> {
+    fn core(&self, what: BenchSubject, index: usize) -> Vec<String> {
         let cores = self.cores.filter(|_| what.is_pinned());
         let cores = cores.map(|cores| format!("--core={}", cores[index]));
         cores.into_iter().collect()
@@ -166,12 +166,12 @@ impl Setup {
     }
 }
 
-fn mode(what: What) -> &'static str {
+fn mode(what: BenchSubject) -> &'static str {
     match what {
-        What::Echo => "echo",
-        What::Query => "query",
-        What::PlainQuery => "plain-query",
-        What::Plain => "plain",
+        BenchSubject::Echo => "echo",
+        BenchSubject::Query => "query",
+        BenchSubject::PlainQuery => "plain-query",
+        BenchSubject::Plain => "plain",
         _ => "session",
     }
 }
@@ -223,7 +223,7 @@ mod tests {
             let (client, second) = setup.client(cell, peer, 7);
             format!("{server} {} {client} {}", first.join(" "), second.join(" "))
         };
-        let text = flags(What::Duplicates);
+        let text = flags(BenchSubject::Duplicates);
         for part in [
             "--core=3",
             "--core=4",
@@ -236,11 +236,11 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-        assert!(flags(What::Client).contains("--concurrency=256"));
-        let text = flags(What::Tls);
+        assert!(flags(BenchSubject::Client).contains("--concurrency=256"));
+        let text = flags(BenchSubject::Tls);
         assert!(text.contains("--tls-cert=pki/server.pem --tls-key=pki/server-key.pem"));
         assert!(text.contains("--tls-ca=pki/ca.pem"), "{text}");
-        let text = flags(What::TwoThreads);
+        let text = flags(BenchSubject::TwoThreads);
         assert!(!text.contains("--core") && text.contains("--threads=2"));
     }
 }

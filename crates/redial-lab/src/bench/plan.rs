@@ -31,7 +31,7 @@ pub(crate) const AWAKE: Shape = SHAPES[3];
 /// A peer, and what is asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum What {
+pub(crate) enum BenchSubject {
     /// The limit: the same bytes, sent back.
     Echo,
     /// The method as a query, in the requests of a session.
@@ -57,22 +57,22 @@ pub(crate) enum What {
 }
 
 /// What is measured in every shape, if it can be.
-const EVERYWHERE: [What; 9] = [
-    What::Echo,
-    What::PlainQuery,
-    What::Query,
-    What::Plain,
-    What::Session,
-    What::Tls,
-    What::Duplicates,
-    What::Client,
-    What::ClientTls,
+const EVERYWHERE: [BenchSubject; 9] = [
+    BenchSubject::Echo,
+    BenchSubject::PlainQuery,
+    BenchSubject::Query,
+    BenchSubject::Plain,
+    BenchSubject::Session,
+    BenchSubject::Tls,
+    BenchSubject::Duplicates,
+    BenchSubject::Client,
+    BenchSubject::ClientTls,
 ];
 
 /// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct BenchCell {
-    pub(crate) what: What,
+    pub(crate) what: BenchSubject,
     #[serde(flatten)]
     pub(crate) shape: Shape,
 }
@@ -124,7 +124,7 @@ impl Shape {
     }
 }
 
-impl What {
+impl BenchSubject {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Echo => "bare echo",
@@ -177,7 +177,7 @@ pub(crate) fn cells() -> Vec<BenchCell> {
         // Redial's client sleeps when it has nothing to do.
         .filter(|cell| !cell.what.has_client() || !cell.shape.is_awake)
         .filter(|cell| !cell.what.is_encrypted() || cell.shape.connections > 1);
-    let threads = [What::OneThread, What::TwoThreads];
+    let threads = [BenchSubject::OneThread, BenchSubject::TwoThreads];
     let threads = threads.map(|what| BenchCell { what, shape: BUSY });
     everywhere.chain(threads).collect()
 }
@@ -214,7 +214,7 @@ mod tests {
     fn everything_has_an_echo_of_its_shape_to_be_compared_to() {
         let cells = cells();
         for cell in &cells {
-            let what = What::Echo;
+            let what = BenchSubject::Echo;
             assert!(cells.contains(&BenchCell { what, ..*cell }), "{cell:?}");
         }
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     measure::Round,
-    plan::{BenchCell, SHAPES, Shape, What},
+    plan::{BenchCell, BenchSubject, SHAPES, Shape},
     stats::Spread,
 };
 
@@ -53,13 +53,18 @@ impl Measurements {
     }
 
     /// The rounds of a cell.
-    fn samples(&self, what: What, shape: Shape) -> &[Round] {
+    fn samples(&self, what: BenchSubject, shape: Shape) -> &[Round] {
         let cell = BenchCell { what, shape };
         let row = self.rows.iter().find(|row| row.cell == cell);
         row.map_or(&[], |row| &row.samples)
     }
 
-    fn values(&self, what: What, shape: Shape, figure: impl Fn(&Round) -> Option<f64>) -> Vec<f64> {
+    fn values(
+        &self,
+        what: BenchSubject,
+        shape: Shape,
+        figure: impl Fn(&Round) -> Option<f64>,
+    ) -> Vec<f64> {
         self.samples(what, shape)
             .iter()
             .filter_map(figure)
@@ -68,7 +73,12 @@ impl Measurements {
 
     /// Calls per second of one in those of the other, round by round; on a noisy machine those of
     /// its quiet moments.
-    pub(crate) fn speed_ratio(&self, what: What, to: What, shape: Shape) -> Option<Spread> {
+    pub(crate) fn speed_ratio(
+        &self,
+        what: BenchSubject,
+        to: BenchSubject,
+        shape: Shape,
+    ) -> Option<Spread> {
         let is_noisy = self.noise().is_some();
         let figure = |sample: &Round| {
             if is_noisy {
@@ -82,14 +92,20 @@ impl Measurements {
     }
 
     /// The server's CPU per call of one in that of the other.
-    pub(crate) fn cpu_ratio(&self, what: What, to: What, shape: Shape) -> Option<Spread> {
+    pub(crate) fn cpu_ratio(
+        &self,
+        what: BenchSubject,
+        to: BenchSubject,
+        shape: Shape,
+    ) -> Option<Spread> {
         let cpu = |what| self.values(what, shape, |sample| sample.server_cpu);
         Spread::of_ratios(&cpu(what), &cpu(to))
     }
 
     /// The client's CPU per call in the server's.
     pub(crate) fn client_to_server(&self, shape: Shape) -> Option<Spread> {
-        let of = |figure: fn(&Round) -> Option<f64>| self.values(What::Client, shape, figure);
+        let of =
+            |figure: fn(&Round) -> Option<f64>| self.values(BenchSubject::Client, shape, figure);
         Spread::of_ratios(
             &of(|sample| sample.client_cpu),
             &of(|sample| sample.server_cpu),
@@ -110,7 +126,7 @@ impl Measurements {
         Some(Figures {
             cell,
             calls_per_s: of(&|sample| Some(sample.calls_per_s))?,
-            of_echo: self.speed_ratio(what, What::Echo, shape),
+            of_echo: self.speed_ratio(what, BenchSubject::Echo, shape),
             undisturbed_per_s: of(&|sample| Some(sample.undisturbed_per_s))?.median,
             p50_us: latency(|sample| sample.latency_us.p50)?.median,
             p99_us: latency(|sample| sample.latency_us.p99)?.median,
@@ -124,7 +140,9 @@ impl Measurements {
     /// Why the figures are not to be taken at their face value, if the echo's own varied.
     pub(crate) fn noise(&self) -> Option<String> {
         let width = |shape: &Shape| {
-            let speed = self.values(What::Echo, *shape, |sample| Some(sample.calls_per_s));
+            let speed = self.values(BenchSubject::Echo, *shape, |sample| {
+                Some(sample.calls_per_s)
+            });
             Spread::of(speed).map_or(0.0, Spread::width)
         };
         let widths = SHAPES.iter().map(width);
@@ -150,7 +168,7 @@ pub(crate) mod tests {
     /// Rounds in which the machine has these speeds, and everything but the echo has half of it.
     pub(crate) fn results(speeds: &[f64]) -> Measurements {
         let sample = |what, speed: &f64| {
-            let share = if what == What::Echo { 1.0 } else { 0.5 };
+            let share = if what == BenchSubject::Echo { 1.0 } else { 0.5 };
             Round {
                 calls_per_s: speed * share,
                 undisturbed_per_s: speed * share * 2.0,
@@ -177,7 +195,7 @@ pub(crate) mod tests {
     #[test]
     fn what_slows_a_whole_round_changes_no_ratio_but_is_told() {
         let noisy = results(&[1e6, 2e6, 1.5e6]);
-        let ratio = noisy.speed_ratio(What::Session, What::Echo, SHAPES[0]);
+        let ratio = noisy.speed_ratio(BenchSubject::Session, BenchSubject::Echo, SHAPES[0]);
         let ratio = ratio.unwrap();
         assert!((ratio.least - 0.5).abs() < 1e-9 && (ratio.most - 0.5).abs() < 1e-9);
         let noise = noisy.noise().unwrap();
@@ -192,13 +210,13 @@ pub(crate) mod tests {
         let figures = results.figures();
         assert_eq!(figures.len(), cells().len());
         let busy = BenchCell {
-            what: What::Session,
+            what: BenchSubject::Session,
             shape: SHAPES[2],
         };
         let row = figures.iter().find(|row| row.cell == busy).unwrap();
         assert!((row.calls_per_s.median - 1e6).abs() < 1.0);
         assert!((row.server_cpu.unwrap().median - 0.4).abs() < 1e-9);
-        let cpu = results.cpu_ratio(What::Session, What::Echo, SHAPES[2]);
+        let cpu = results.cpu_ratio(BenchSubject::Session, BenchSubject::Echo, SHAPES[2]);
         assert!((cpu.unwrap().median - 2.0).abs() < 1e-9);
         let client = results.client_to_server(SHAPES[2]).unwrap();
         assert!((client.median - 0.75).abs() < 1e-9);

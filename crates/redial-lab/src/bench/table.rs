@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     goals::Goal,
-    plan::{BUSY, What},
+    plan::{BUSY, BenchSubject},
     results::{Figures, Measurements},
     stats::Spread,
 };
@@ -90,7 +90,7 @@ pub(crate) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> Strin
 
 /// What a second thread brings, and how far to trust that.
 pub(crate) fn threads(results: &Measurements) -> String {
-    let ratio = results.speed_ratio(What::TwoThreads, What::OneThread, BUSY);
+    let ratio = results.speed_ratio(BenchSubject::TwoThreads, BenchSubject::OneThread, BUSY);
     let ratio = ratio.map_or(0.0, |it| it.median);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let warning = match cores {

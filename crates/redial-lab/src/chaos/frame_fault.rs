@@ -36,18 +36,18 @@ pub(crate) enum FrameFault {
 
 /// How many of a thousand frames meet each fault. Those that break a connection hit everything
 /// in flight on it, so they are the rarest.
-const PER_THOUSAND: [(f64, Kind); 7] = [
-    (20.0, Kind::Delay),
-    (0.4, Kind::Stall),
-    (1.5, Kind::Cut),
-    (0.7, Kind::Truncate),
-    (12.0, Kind::Twice),
-    (10.0, Kind::Copy),
-    (4.0, Kind::HoldBack),
+const PER_THOUSAND: [(f64, FaultKind); 7] = [
+    (20.0, FaultKind::Delay),
+    (0.4, FaultKind::Stall),
+    (1.5, FaultKind::Cut),
+    (0.7, FaultKind::Truncate),
+    (12.0, FaultKind::Twice),
+    (10.0, FaultKind::Copy),
+    (4.0, FaultKind::HoldBack),
 ];
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum FaultKind {
     Delay,
     Stall,
     Cut,
@@ -69,18 +69,18 @@ pub(crate) fn draw(direction: Direction, bytes: usize, rng: &mut ChaCha8Rng) -> 
     FrameFault::Pass
 }
 
-fn of(kind: Kind, direction: Direction, bytes: usize, rng: &mut impl Rng) -> FrameFault {
+fn of(kind: FaultKind, direction: Direction, bytes: usize, rng: &mut impl Rng) -> FrameFault {
     let ms = Duration::from_millis;
     match (kind, direction) {
-        (Kind::Delay, _) => FrameFault::Delay(ms(rng.random_range(1..40))),
-        (Kind::Stall, _) => FrameFault::Stall(ms(rng.random_range(200..2000))),
-        (Kind::Cut, _) => FrameFault::Cut(rng.random_range(0..=bytes)),
-        (Kind::Truncate, _) => FrameFault::Truncate(rng.random_range(0..bytes)),
-        (Kind::Twice, _) => FrameFault::Twice,
-        (Kind::Copy, Direction::Up) => FrameFault::Copy(later(rng)),
-        (Kind::HoldBack, Direction::Up) => FrameFault::HoldBack(later(rng)),
+        (FaultKind::Delay, _) => FrameFault::Delay(ms(rng.random_range(1..40))),
+        (FaultKind::Stall, _) => FrameFault::Stall(ms(rng.random_range(200..2000))),
+        (FaultKind::Cut, _) => FrameFault::Cut(rng.random_range(0..=bytes)),
+        (FaultKind::Truncate, _) => FrameFault::Truncate(rng.random_range(0..bytes)),
+        (FaultKind::Twice, _) => FrameFault::Twice,
+        (FaultKind::Copy, Direction::Up) => FrameFault::Copy(later(rng)),
+        (FaultKind::HoldBack, Direction::Up) => FrameFault::HoldBack(later(rng)),
         // Only a client makes connections, so there is no other one to bring a reply on.
-        (Kind::Copy | Kind::HoldBack, Direction::Down) => FrameFault::Pass,
+        (FaultKind::Copy | FaultKind::HoldBack, Direction::Down) => FrameFault::Pass,
     }
 }
 

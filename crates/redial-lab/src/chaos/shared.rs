@@ -76,17 +76,17 @@ pub(crate) struct SharedResults {
 }
 
 /// One of the servers.
-struct Place {
+struct RunningServer {
     address: Endpoint,
-    server: Server<Endpoint>,
+    process: Server<Endpoint>,
     frost: Frost,
 }
 
-struct Driver<'a> {
+struct SharedDriver<'a> {
     programs: &'a Programs,
     plan: SharedPlan,
     url: String,
-    places: Vec<Place>,
+    servers: Vec<RunningServer>,
     rng: ChaCha8Rng,
     outages: Vec<Outage>,
     freezes: u64,
@@ -110,11 +110,11 @@ pub(crate) fn drive(
     plan: SharedPlan,
     bar: &ProgressBar,
 ) -> Result<SharedResults> {
-    let mut driver = Driver::new(programs, url, plan)?;
+    let mut driver = SharedDriver::new(programs, url, plan)?;
     let backends: Vec<_> = driver
-        .places
+        .servers
         .iter()
-        .map(|place| place.address.clone())
+        .map(|server| server.address.clone())
         .collect();
     let balancer = Balancer::among(backends, plan.seed, |_| {})?;
     balancer.be_prompt();
@@ -128,8 +128,8 @@ pub(crate) fn drive(
         .into_iter()
         .map(|client| Ok(plan.judged(client.stop(DEADLINE, LIMIT)?)))
         .collect::<Result<Vec<_>>>()?;
-    for place in driver.places {
-        place.server.stop()?;
+    for server in driver.servers {
+        server.process.stop()?;
     }
     let remains = Remains {
         effects: database::effects(&driver.url)?,
@@ -179,15 +179,15 @@ impl SharedPlan {
     }
 }
 
-impl<'a> Driver<'a> {
+impl<'a> SharedDriver<'a> {
     fn new(programs: &'a Programs, url: String, plan: SharedPlan) -> Result<Self> {
-        let mut places = Vec::new();
+        let mut servers = Vec::new();
         for _ in 0..SERVERS {
             let address = Endpoint::from(programs::lasting_address()?);
-            let server = programs.server_at(&address, &plan.server_flags(&url))?;
-            places.push(Place {
+            let process = programs.server_at(&address, &plan.server_flags(&url))?;
+            servers.push(RunningServer {
                 address,
-                server,
+                process,
                 frost: Frost::default(),
             });
         }
@@ -195,7 +195,7 @@ impl<'a> Driver<'a> {
             programs,
             plan,
             url,
-            places,
+            servers,
             rng: ChaCha8Rng::seed_from_u64(plan.seed),
             outages: Vec::new(),
             freezes: 0,
@@ -213,11 +213,11 @@ impl<'a> Driver<'a> {
             if self.thaw(|frost| frost.is_over(now))? {
                 freeze_due = self.after(now, FREEZES_MS);
             }
-            let is_any_frozen = self.places.iter().any(|place| place.frost.is_frozen());
+            let is_any_frozen = self.servers.iter().any(|server| server.frost.is_frozen());
             if now >= freeze_due && !is_any_frozen && !self.plan.is_calm {
                 let time = Duration::from_millis(self.rng.random_range(FROZEN_MS));
-                let place = &mut self.places[self.rng.random_range(0..SERVERS)];
-                place.frost.begin(now, time, || place.server.freeze())?;
+                let server = &mut self.servers[self.rng.random_range(0..SERVERS)];
+                server.frost.begin(now, time, || server.process.freeze())?;
                 self.freezes += 1;
             }
             if now >= kill_due {
@@ -234,9 +234,9 @@ impl<'a> Driver<'a> {
     /// Whether one was to thaw.
     fn thaw(&mut self, is_to: impl Fn(&Frost) -> bool) -> Result<bool> {
         let mut has_thawed = false;
-        for place in &mut self.places {
-            if is_to(&place.frost) {
-                place.frost.end(|| place.server.thaw())?;
+        for server in &mut self.servers {
+            if is_to(&server.frost) {
+                server.frost.end(|| server.process.thaw())?;
                 has_thawed = true;
             }
         }
@@ -246,25 +246,25 @@ impl<'a> Driver<'a> {
     /// `kill -9` of one that does not stand still, which comes back soon.
     fn kill(&mut self) -> Result<()> {
         let awake: Vec<usize> = (0..SERVERS)
-            .filter(|at| !self.places[*at].frost.is_frozen())
+            .filter(|at| !self.servers[*at].frost.is_frozen())
             .collect();
         let at = awake[self.rng.random_range(0..awake.len())];
         let away = Duration::from_millis(self.rng.random_range(AWAY_MS));
-        let Place {
+        let RunningServer {
             address,
-            server,
+            process,
             frost,
-        } = self.places.swap_remove(at);
+        } = self.servers.swap_remove(at);
         let from_us = clock::unix_us();
-        server.kill()?;
+        process.kill()?;
         thread::sleep(away);
         let flags = self.plan.server_flags(&self.url);
-        let server = self.programs.server_at(&address, &flags)?;
+        let process = self.programs.server_at(&address, &flags)?;
         let to_us = clock::unix_us();
         self.outages.push(Outage { from_us, to_us });
-        self.places.push(Place {
+        self.servers.push(RunningServer {
             address,
-            server,
+            process,
             frost,
         });
         Ok(())

@@ -8,10 +8,10 @@ use self::legend::MODES;
 use super::{
     DemoResults,
     chart::{attempts, ecdf, effects, lanes},
+    patterns::{self, Example},
     run::Run,
     scenario,
-    stories::{self, Example},
-    verdict::Verdict,
+    verdict::EffectCheck,
 };
 use crate::{
     experiment::Report,
@@ -30,7 +30,7 @@ pub(crate) fn html(results: &DemoResults) -> String {
         header(results),
         counted(runs),
         tables::forced(&results.duplicate),
-        timelines(&stories::examples(runs)),
+        timelines(&patterns::examples(runs)),
         latencies(runs),
         attempts_taken(runs),
         chapters::html(&results.chapters),
@@ -43,7 +43,7 @@ fn header(results: &DemoResults) -> String {
     let total = |mode| {
         let runs = results.runs.iter().filter(move |run| run.mode == mode);
         runs.fold((0, 0), |(calls, twice), run| {
-            let by = if let Verdict::TooMany(by) = run.verdict {
+            let by = if let EffectCheck::TooMany(by) = run.verdict {
                 by
             } else {
                 0
@@ -100,13 +100,13 @@ fn timelines(examples: &[Example]) -> String {
         the tinted ground, what the server executed. Marks that would cover each other are moved \
         apart.";
     let figures = examples.iter().map(|example| {
-        let story = example.story;
+        let pattern = example.pattern;
         let caption = format!(
             "<h3>{}</h3><p>{}</p><p class=\"small\">Scenario \u{201c}{}\u{201d}, {}, call {}.</p>",
-            escape(story.title),
-            escape(story.about),
+            escape(pattern.title),
+            escape(pattern.about),
             example.scenario,
-            story.mode.text(),
+            pattern.mode.text(),
             example.timeline.number
         );
         figure("call", &caption, &lanes::draw(example))

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     scenario::{KEY, Scenario},
-    verdict::Verdict,
+    verdict::EffectCheck,
 };
 use crate::harness::{
     events::{self, Call, Summary},
@@ -25,7 +25,7 @@ pub(crate) struct Run {
     pub(crate) summary: Summary,
     /// The counter's value at the end, read by the demo itself.
     pub(crate) effects: u64,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: EffectCheck,
     pub(crate) calls: Vec<Call>,
     pub(crate) server_events: Vec<events::ServerEvent>,
     /// Both command lines, to be typed again.
@@ -62,7 +62,7 @@ pub(crate) fn run(
     Ok(Run {
         scenario,
         mode,
-        verdict: Verdict::of(&summary, effects),
+        verdict: EffectCheck::of(&summary, effects),
         summary,
         effects,
         calls: events::read(&client_file)?,

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, Color, Table};
 
 use super::{
     run::Run,
-    verdict::{self, Verdict},
+    verdict::{self, EffectCheck},
 };
 use crate::{
     harness::mode::Mode,
@@ -79,9 +79,9 @@ pub(crate) fn terminal(runs: &[Run]) -> Table {
     table
 }
 
-fn colour(verdict: Verdict) -> Color {
+fn colour(verdict: EffectCheck) -> Color {
     match verdict {
-        Verdict::Exact => Color::Green,
-        Verdict::TooMany(_) | Verdict::Lost(_) => Color::Red,
+        EffectCheck::Exact => Color::Green,
+        EffectCheck::TooMany(_) | EffectCheck::Lost(_) => Color::Red,
     }
 }

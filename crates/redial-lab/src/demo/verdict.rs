@@ -7,7 +7,7 @@ use crate::{harness::events::Summary, report::scale::thousands};
 /// How the effects of a run compare with what its callers heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict", content = "by")]
-pub(crate) enum Verdict {
+pub(crate) enum EffectCheck {
     /// Every call that was ok has its effect, and each other effect is that of an unknown call.
     Exact,
     /// So many effects are there beyond those of calls that were ok or unknown.
@@ -22,7 +22,7 @@ pub(crate) fn expected(summary: &Summary) -> (u64, u64) {
     (summary.ok, summary.ok + summary.unknown)
 }
 
-impl Verdict {
+impl EffectCheck {
     /// Judges the effects that were found.
     pub(crate) fn of(summary: &Summary, effects: u64) -> Self {
         let (least, most) = expected(summary);
@@ -49,23 +49,23 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn judged(ok: u64, unknown: u64, effects: u64) -> Verdict {
+    fn judged(ok: u64, unknown: u64, effects: u64) -> EffectCheck {
         let summary = Summary {
             ok,
             unknown,
             ..Summary::default()
         };
-        Verdict::of(&summary, effects)
+        EffectCheck::of(&summary, effects)
     }
 
     #[test]
     fn an_unknown_call_may_count_or_not_and_all_others_must_agree() {
-        assert_eq!(judged(300, 0, 300), Verdict::Exact);
-        assert_eq!(judged(297, 3, 297), Verdict::Exact);
-        assert_eq!(judged(297, 3, 300), Verdict::Exact);
-        assert_eq!(judged(297, 3, 301), Verdict::TooMany(1));
-        assert_eq!(judged(297, 3, 296), Verdict::Lost(1));
-        assert_eq!(judged(0, 0, 0), Verdict::Exact);
+        assert_eq!(judged(300, 0, 300), EffectCheck::Exact);
+        assert_eq!(judged(297, 3, 297), EffectCheck::Exact);
+        assert_eq!(judged(297, 3, 300), EffectCheck::Exact);
+        assert_eq!(judged(297, 3, 301), EffectCheck::TooMany(1));
+        assert_eq!(judged(297, 3, 296), EffectCheck::Lost(1));
+        assert_eq!(judged(0, 0, 0), EffectCheck::Exact);
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
             not_executed: 1,
             ..Summary::default()
         };
-        assert_eq!(Verdict::of(&summary, 10), Verdict::TooMany(1));
-        assert_eq!(Verdict::of(&summary, 10).text(), "1 too many");
+        assert_eq!(EffectCheck::of(&summary, 10), EffectCheck::TooMany(1));
+        assert_eq!(EffectCheck::of(&summary, 10).text(), "1 too many");
     }
 }

@@ -242,7 +242,7 @@ impl Caller {
         for _ in 0..IN_FLIGHT {
             self.send()?;
         }
-        let mut owed = 0;
+        let mut unsent = 0;
         while !self.tally.stops.load(Relaxed) {
             let reply: Value = serde_json::from_slice(&self.wire.receive(REPLY)?)?;
             let id = reply["id"].as_str().context("a reply without an id")?;
@@ -254,11 +254,11 @@ impl Caller {
                 continue;
             };
             self.tally.refused.fetch_add(1, Relaxed);
-            owed += 1;
-            if owed * 2 >= IN_FLIGHT || self.in_flight.is_empty() {
+            unsent += 1;
+            if unsent * 2 >= IN_FLIGHT || self.in_flight.is_empty() {
                 let wait = error["data"]["retry_after_ms"].as_u64().unwrap_or(0);
                 thread::sleep(Duration::from_millis(wait).min(PATIENCE));
-                for _ in 0..std::mem::take(&mut owed) {
+                for _ in 0..std::mem::take(&mut unsent) {
                     self.send()?;
                 }
             }

@@ -87,18 +87,18 @@ pub(super) fn drive(
         programs.start_client(&flags)
     });
     let mut clients = clients.collect::<Result<Vec<_>>>()?;
-    let mut watch = Watch::new(&cluster, &server)?;
+    let mut last_stage = LastStage::new(&cluster, &server)?;
     let deadline = Deadline::after(Duration::from_secs(60 + all / LEAST_CALLS_PER_S));
     let mut stages = Vec::new();
     while !has_ended(&mut clients)? {
         ensure!(!deadline.has_passed(), "the clients have not ended in time");
         thread::sleep(LOOK);
-        if let Some(stage) = watch.look(calls)? {
+        if let Some(stage) = last_stage.look(calls)? {
             stages.push(stage);
             bar.inc(1);
         }
     }
-    stages.extend(watch.look(calls / 2)?);
+    stages.extend(last_stage.look(calls / 2)?);
     let mut made = 0;
     for client in clients {
         let summary = client.summary(LOOK)?;
@@ -139,14 +139,14 @@ fn state(cluster: &Cluster) -> Result<State> {
 }
 
 /// What there was when the last stage had ended.
-struct Watch<'a> {
+struct LastStage<'a> {
     cluster: &'a Cluster,
     server: u32,
     last: State,
     since: Instant,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> LastStage<'a> {
     fn new(cluster: &'a Cluster, server: &Server) -> Result<Self> {
         Ok(Self {
             cluster,

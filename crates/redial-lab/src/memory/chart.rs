@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::{
         harness::{events::Summary, mode::Mode},
-        memory::measure::Sample,
+        memory::measure::MemorySample,
     };
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
             ids,
             summary: Summary::default(),
             samples: (0..4)
-                .map(|n| Sample {
+                .map(|n| MemorySample {
                     at_s: n as f64,
                     calls: n * 100,
                     rss_kib: rss_kib * (n + 1),

@@ -27,7 +27,7 @@ pub(crate) const MODES: [Mode; 2] = [Mode::Plain, Mode::Session];
 
 /// The server at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Sample {
+pub(crate) struct MemorySample {
     /// Seconds since the client was started.
     pub(crate) at_s: f64,
     /// How many calls had taken effect.
@@ -41,7 +41,7 @@ pub(crate) struct Curve {
     pub(crate) ids: Mode,
     pub(crate) summary: Summary,
     /// In the order of time; the first before the first call, the last after the last.
-    pub(crate) samples: Vec<Sample>,
+    pub(crate) samples: Vec<MemorySample>,
 }
 
 impl Curve {
@@ -125,7 +125,7 @@ struct MemoryProbe {
     wire: Wire,
     id: u32,
     start: std::time::Instant,
-    samples: Vec<Sample>,
+    samples: Vec<MemorySample>,
 }
 
 impl MemoryProbe {
@@ -145,7 +145,7 @@ impl MemoryProbe {
         self.wire.send(request.to_string().as_bytes())?;
         let value = wire::value_of(&self.wire.receive(REPLY)?, &id)?;
         let since = clock::now().duration_since(self.start);
-        self.samples.push(Sample {
+        self.samples.push(MemorySample {
             at_s: since.as_secs_f64(),
             calls: u64::try_from(value).context("a counter below zero")?,
             rss_kib: rss_kib(self.id)?,
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     fn curve(samples: &[(u64, u64)]) -> Curve {
-        let samples = samples.iter().map(|&(calls, rss_kib)| Sample {
+        let samples = samples.iter().map(|&(calls, rss_kib)| MemorySample {
             at_s: 0.0,
             calls,
             rss_kib,

@@ -46,7 +46,7 @@ pub(crate) struct Findings {
 
 /// What a cut leaves of the changes that were not synced.
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+enum CutRule {
     /// Nothing.
     Lost,
     /// All, as after `kill -9`.
@@ -65,15 +65,15 @@ enum Fate {
     FewKept,
 }
 
-const FATES: [Fate; 8] = [
-    Fate::Lost,
-    Fate::Kept,
-    Fate::Prefix,
-    Fate::ByFile,
-    Fate::ByPage,
-    Fate::BySector,
-    Fate::FewLost,
-    Fate::FewKept,
+const RULES: [CutRule; 8] = [
+    CutRule::Lost,
+    CutRule::Kept,
+    CutRule::Prefix,
+    CutRule::ByFile,
+    CutRule::ByPage,
+    CutRule::BySector,
+    CutRule::FewLost,
+    CutRule::FewKept,
 ];
 
 impl Cuts<'_> {
@@ -88,8 +88,8 @@ impl Cuts<'_> {
         bases.resize_with(recording.disk.files.len(), Base::default);
         let bar = progress::bar(self.count, "{pos}/{len} power cuts");
         for (number, cut) in self.points().into_iter().enumerate() {
-            let fate = FATES[number % FATES.len()];
-            self.rebuild(cut, fate, number as u64, &mut bases)?;
+            let rule = RULES[number % RULES.len()];
+            self.rebuild(cut, rule, number as u64, &mut bases)?;
             let is_before = |reply: &Acknowledged| reply.at < cut;
             let before = recording.acknowledged.partition_point(is_before);
             let (acknowledged, later) = recording.acknowledged.split_at(before);
@@ -100,7 +100,7 @@ impl Cuts<'_> {
                 .map(|effects| &effects[..effects.partition_point(|effect| effect.at < cut)]);
             let broken = check::broken(self.folder, outside, acknowledged, later);
             if !broken.is_empty() {
-                self.report(&mut findings, cut, fate, &broken)?;
+                self.report(&mut findings, cut, rule, &broken)?;
             }
             bar.inc(1);
         }
@@ -131,7 +131,7 @@ impl Cuts<'_> {
     }
 
     /// Writes the files as the cut leaves them.
-    fn rebuild(&self, cut: usize, fate: Fate, number: u64, bases: &mut [Base]) -> Result<()> {
+    fn rebuild(&self, cut: usize, rule: CutRule, number: u64, bases: &mut [Base]) -> Result<()> {
         let disk = &self.recording.disk;
         if self.folder.exists() {
             fs::remove_dir_all(self.folder)?;
@@ -141,19 +141,19 @@ impl Cuts<'_> {
         for (file, base) in disk.files.iter().zip(&mut *bases) {
             file.advance(base, cut);
         }
-        let dice = Dice {
+        let chooser = HashChooser {
             seed: self.seed ^ number << 20,
-            fate,
+            rule,
             number,
         };
-        let names = disk.names_at(cut, |open| dice.moment(u64::MAX, Some(0), open));
+        let names = disk.names_at(cut, |open| chooser.moment(u64::MAX, Some(0), open));
         for (name, index) in names {
             let file = index as u64;
             let bytes = disk.files[index].after_cut(
                 &bases[index],
                 cut,
-                |sector, open| dice.moment(file, sector, open),
-                |sector| dice.fill(sector),
+                |sector, open| chooser.moment(file, sector, open),
+                |sector| chooser.fill(sector),
             );
             let path = self.folder.join(name);
             fs::write(&path, bytes).with_context(|| format!("can't write {}", path.display()))?;
@@ -166,19 +166,19 @@ impl Cuts<'_> {
         &self,
         findings: &mut Findings,
         cut: usize,
-        fate: Fate,
+        rule: CutRule,
         broken: &[Broken],
     ) -> Result<()> {
         findings.broken += 1;
         let count = |is: fn(&&Broken) -> bool| broken.iter().filter(is).count() as u64;
         findings.lost += count(|broken| matches!(broken, Broken::Lost(..)));
         findings.doubled += count(|broken| matches!(broken, Broken::Doubled(..)));
-        let whole = format!("power cut before system call {cut}, unsynced writes {fate:?}");
+        let whole = format!("power cut before system call {cut}, unsynced writes {rule:?}");
         let more = broken.len() - 1;
         findings
             .problems
             .push(format!("{whole}: {} (and {more} more)", broken[0]));
-        let kept = self.folder.with_extension(format!("{cut}-{fate:?}"));
+        let kept = self.folder.with_extension(format!("{cut}-{rule:?}"));
         if findings.broken <= 3 && !kept.exists() {
             fs::rename(self.folder, kept)?;
             fs::create_dir_all(self.folder)?;
@@ -188,31 +188,31 @@ impl Cuts<'_> {
 }
 
 /// Chooses by hash, so that what is chosen of one sector does not depend on any other.
-struct Dice {
+struct HashChooser {
     seed: u64,
-    fate: Fate,
+    rule: CutRule,
     number: u64,
 }
 
-impl Dice {
+impl HashChooser {
     /// How many of `open` changes are on the disk, of this sector or of this file's length.
     fn moment(&self, file: u64, sector: Option<usize>, open: usize) -> usize {
         let sector = sector.map_or(u64::MAX, |sector| sector as u64);
         let any = |unit: u64| (self.roll(file, unit) % (open as u64 + 1)) as usize;
         let one_in_ten = self.roll(file, sector).is_multiple_of(10);
-        match self.fate {
-            Fate::Lost => 0,
-            Fate::Kept => open,
+        match self.rule {
+            CutRule::Lost => 0,
+            CutRule::Kept => open,
             // One moment for all sectors, not one of each file: other files have other changes.
-            Fate::Prefix => any(1),
-            Fate::ByFile if self.roll(file, 2).is_multiple_of(2) => 0,
-            Fate::ByFile => open,
-            Fate::ByPage => any(sector / 8),
-            Fate::BySector => any(sector),
-            Fate::FewLost if one_in_ten => 0,
-            Fate::FewLost => open,
-            Fate::FewKept if one_in_ten => open,
-            Fate::FewKept => 0,
+            CutRule::Prefix => any(1),
+            CutRule::ByFile if self.roll(file, 2).is_multiple_of(2) => 0,
+            CutRule::ByFile => open,
+            CutRule::ByPage => any(sector / 8),
+            CutRule::BySector => any(sector),
+            CutRule::FewLost if one_in_ten => 0,
+            CutRule::FewLost => open,
+            CutRule::FewKept if one_in_ten => open,
+            CutRule::FewKept => 0,
         }
     }
 

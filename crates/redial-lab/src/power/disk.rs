@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::trace::{Event, What};
+use super::trace::{FileChange, SystemCall};
 
 /// What a disk writes whole or not at all, in bytes.
 pub(crate) const SECTOR: usize = 512;
@@ -14,7 +14,7 @@ pub(crate) const SECTOR: usize = 512;
 pub(crate) struct Disk {
     pub(crate) files: Vec<DiskFile>,
     /// Which file has which name: a name that was removed and made again is another file.
-    names: Vec<Name>,
+    names: Vec<DirectoryEntry>,
     folder_syncs: Vec<(usize, usize)>,
 }
 
@@ -29,15 +29,15 @@ pub(crate) struct DiskFile {
 struct Change {
     at: usize,
     done: usize,
-    kind: Kind,
+    kind: WriteKind,
 }
 
-enum Kind {
+enum WriteKind {
     Write(usize, Vec<u8>),
     Truncate(usize),
 }
 
-struct Name {
+struct DirectoryEntry {
     at: usize,
     done: usize,
     name: String,
@@ -54,7 +54,7 @@ pub(crate) struct Base {
 
 impl Disk {
     /// Takes what was done to the files in this folder whose names `takes` picks.
-    pub(crate) fn new(events: Vec<Event>, folder: &str, takes: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn new(events: Vec<SystemCall>, folder: &str, takes: impl Fn(&str) -> bool) -> Self {
         let mut disk = Self {
             files: Vec::new(),
             names: Vec::new(),
@@ -65,13 +65,13 @@ impl Disk {
             let name = path.strip_prefix(folder)?.strip_prefix('/')?;
             takes(name).then(|| name.to_owned())
         };
-        for (at, Event { done, what }) in events.into_iter().enumerate() {
+        for (at, SystemCall { done, what }) in events.into_iter().enumerate() {
             let (path, kind) = match what {
-                What::Create(path) => {
+                FileChange::Create(path) => {
                     if let Some(name) = name_of(&path).filter(|name| !open.contains_key(name)) {
                         open.insert(name.clone(), disk.files.len());
                         let file = Some(disk.files.len());
-                        disk.names.push(Name {
+                        disk.names.push(DirectoryEntry {
                             at,
                             done,
                             name,
@@ -81,11 +81,11 @@ impl Disk {
                     }
                     continue;
                 }
-                What::Unlink(path) => {
+                FileChange::Unlink(path) => {
                     if let Some(name) = name_of(&path) {
                         open.remove(&name);
                         let file = None;
-                        disk.names.push(Name {
+                        disk.names.push(DirectoryEntry {
                             at,
                             done,
                             name,
@@ -94,20 +94,22 @@ impl Disk {
                     }
                     continue;
                 }
-                What::Sync(path) if path == folder => {
+                FileChange::Sync(path) if path == folder => {
                     disk.folder_syncs.push((at, done));
                     continue;
                 }
-                What::Sync(path) => (path, None),
-                What::Write { path, offset, data } => {
+                FileChange::Sync(path) => (path, None),
+                FileChange::Write { path, offset, data } => {
                     let offset = usize::try_from(offset).expect("files here are small");
-                    (path, Some(Kind::Write(offset, data)))
+                    (path, Some(WriteKind::Write(offset, data)))
                 }
-                What::Truncate { path, len } => {
+                FileChange::Truncate { path, len } => {
                     let len = usize::try_from(len).expect("files here are small");
-                    (path, Some(Kind::Truncate(len)))
+                    (path, Some(WriteKind::Truncate(len)))
                 }
-                What::Append { .. } | What::Send { .. } | What::Nothing => continue,
+                FileChange::Append { .. } | FileChange::Send { .. } | FileChange::Nothing => {
+                    continue;
+                }
             };
             let Some(file) = name_of(&path).and_then(|name| open.get(&name)) else {
                 continue;
@@ -166,14 +168,14 @@ impl DiskFile {
                 break;
             }
             match &change.kind {
-                Kind::Write(offset, data) => {
+                WriteKind::Write(offset, data) => {
                     let end = offset + data.len();
                     if base.bytes.len() < end {
                         base.bytes.resize(end, 0);
                     }
                     base.bytes[*offset..end].copy_from_slice(data);
                 }
-                Kind::Truncate(len) => base.bytes.resize(*len, 0),
+                WriteKind::Truncate(len) => base.bytes.resize(*len, 0),
             }
             base.durable += 1;
         }
@@ -204,7 +206,7 @@ impl DiskFile {
         let mut is_written = vec![true; len.div_ceil(SECTOR)];
         for (index, change) in open.iter().enumerate() {
             match &change.kind {
-                Kind::Write(offset, data) => {
+                WriteKind::Write(offset, data) => {
                     let end = offset + data.len();
                     len = len.max(end);
                     if bytes.len() < end {
@@ -218,7 +220,7 @@ impl DiskFile {
                         }
                     }
                 }
-                Kind::Truncate(to) => {
+                WriteKind::Truncate(to) => {
                     len = *to;
                     for (from, to) in sectors(*to, bytes.len()) {
                         if index < of(from / SECTOR) {
@@ -261,8 +263,8 @@ fn sectors(from: usize, to: usize) -> impl Iterator<Item = (usize, usize)> {
 mod tests {
     use super::*;
 
-    fn write(offset: u64, byte: u8, len: usize) -> What {
-        What::Write {
+    fn write(offset: u64, byte: u8, len: usize) -> FileChange {
+        FileChange::Write {
             path: "/d/f".to_owned(),
             offset,
             data: vec![byte; len],
@@ -270,24 +272,24 @@ mod tests {
     }
 
     /// Each call is complete before the next one begins.
-    fn disk(whats: impl IntoIterator<Item = What>) -> Disk {
+    fn disk(whats: impl IntoIterator<Item = FileChange>) -> Disk {
         let events = whats.into_iter().enumerate();
-        let events = events.map(|(at, what)| Event { done: at + 1, what });
+        let events = events.map(|(at, what)| SystemCall { done: at + 1, what });
         Disk::new(events.collect(), "/d", |_| true)
     }
 
-    fn sync(path: &str) -> What {
-        What::Sync(path.to_owned())
+    fn sync(path: &str) -> FileChange {
+        FileChange::Sync(path.to_owned())
     }
 
     #[test]
     fn what_was_synced_is_there_and_each_later_sector_may_be() {
         let disk = disk([
-            What::Create("/d/f".to_owned()),
+            FileChange::Create("/d/f".to_owned()),
             write(0, 1, 1024),
             sync("/d/f"),
             write(256, 2, 1024),
-            What::Truncate {
+            FileChange::Truncate {
                 path: "/d/f".to_owned(),
                 len: 600,
             },
@@ -316,10 +318,10 @@ mod tests {
     #[test]
     fn a_name_is_there_once_its_folder_was_synced() {
         let disk = disk([
-            What::Create("/d/f".to_owned()),
+            FileChange::Create("/d/f".to_owned()),
             sync("/d"),
-            What::Unlink("/d/f".to_owned()),
-            What::Create("/d/f".to_owned()),
+            FileChange::Unlink("/d/f".to_owned()),
+            FileChange::Create("/d/f".to_owned()),
         ]);
         assert!(disk.names_at(1, |_| 0).is_empty());
         assert_eq!(disk.names_at(1, |open| open)["f"], 0);

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     check::{Broken, Found},
     record::Acknowledged,
-    trace::{Event, What},
+    trace::{FileChange, SystemCall},
 };
 
 /// The file that stands for the service.
@@ -28,10 +28,10 @@ struct Line {
 }
 
 /// The effects that all lives have written to the service, in order.
-pub(crate) fn effects(events: &[Event]) -> Result<Vec<Outside>> {
+pub(crate) fn effects(events: &[SystemCall]) -> Result<Vec<Outside>> {
     let mut effects = Vec::new();
     for (at, event) in events.iter().enumerate() {
-        let What::Append { path, data } = &event.what else {
+        let FileChange::Append { path, data } = &event.what else {
             continue;
         };
         // A line that a kill has cut off counts for nothing, and a server writes each in one call.

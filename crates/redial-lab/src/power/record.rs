@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     disk::Disk,
     outside::{self, LEDGER, Outside},
-    trace::{CALLS, Event, Trace, What},
+    trace::{CALLS, FileChange, SystemCall, Trace},
 };
 use crate::crash::stored::IncKind;
 use crate::harness::{
@@ -228,11 +228,11 @@ fn ends_with_an_end(file: &Path) -> Result<bool> {
 }
 
 /// The replies with a value, each where its last byte left.
-fn acknowledged(events: &[Event]) -> Result<Vec<Acknowledged>> {
+fn acknowledged(events: &[SystemCall]) -> Result<Vec<Acknowledged>> {
     let mut streams: HashMap<&str, Vec<u8>> = HashMap::new();
     let mut found = Vec::new();
     for (at, event) in events.iter().enumerate() {
-        let What::Send { socket, data } = &event.what else {
+        let FileChange::Send { socket, data } = &event.what else {
             continue;
         };
         let stream = streams.entry(socket).or_default();

@@ -15,14 +15,14 @@ pub(crate) const CALLS: &str = "openat,creat,write,pwrite64,writev,pwritev,pwrit
     renameat2";
 
 /// A system call, at the moment when it began.
-pub(crate) struct Event {
+pub(crate) struct SystemCall {
     /// The number of the event before which it was complete.
     pub(crate) done: usize,
-    pub(crate) what: What,
+    pub(crate) what: FileChange,
 }
 
 /// What it did.
-pub(crate) enum What {
+pub(crate) enum FileChange {
     /// A file was opened, and made if there was none.
     Create(String),
     Unlink(String),
@@ -54,7 +54,7 @@ pub(crate) enum What {
 /// The system calls of all lives of a server, in order.
 #[derive(Default)]
 pub(crate) struct Trace {
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<SystemCall>,
     /// The calls that have begun, by thread.
     begun: HashMap<String, usize>,
     lives: usize,
@@ -86,8 +86,8 @@ impl Trace {
             .filter(|event| event.done == usize::MAX)
         {
             event.done = now;
-            if matches!(event.what, What::Sync(_)) {
-                event.what = What::Nothing;
+            if matches!(event.what, FileChange::Sync(_)) {
+                event.what = FileChange::Nothing;
             }
         }
     }
@@ -111,7 +111,7 @@ impl Trace {
         ensure_named(name, result)?;
         let what = self.what(name, args)?;
         let done = usize::MAX;
-        self.events.push(Event { done, what });
+        self.events.push(SystemCall { done, what });
         if rest.ends_with("<unfinished ...>") {
             self.begun.insert(thread.to_owned(), index);
         } else {
@@ -127,27 +127,29 @@ impl Trace {
         let Some(result) = result else { return };
         event.done = now;
         match &mut event.what {
-            _ if result < 0 => event.what = What::Nothing,
-            What::Write { data, .. } | What::Append { data, .. } | What::Send { data, .. } => {
+            _ if result < 0 => event.what = FileChange::Nothing,
+            FileChange::Write { data, .. }
+            | FileChange::Append { data, .. }
+            | FileChange::Send { data, .. } => {
                 data.truncate(usize::try_from(result).unwrap_or_default());
             }
             _ => {}
         }
     }
 
-    fn what(&self, name: &str, args: &str) -> Result<What> {
+    fn what(&self, name: &str, args: &str) -> Result<FileChange> {
         let path = descriptor(args);
         let path_of = || path.clone().context("expected a descriptor");
         Ok(match name {
             "openat" if args.contains("O_TRUNC") => bail!("a file is emptied as it is opened"),
-            "openat" if args.contains("O_CREAT") => What::Create(text(&strings(args)?)?),
-            "unlink" => What::Unlink(text(&strings(args)?)?),
-            "fsync" | "fdatasync" => What::Sync(path_of()?),
-            "ftruncate" => What::Truncate {
+            "openat" if args.contains("O_CREAT") => FileChange::Create(text(&strings(args)?)?),
+            "unlink" => FileChange::Unlink(text(&strings(args)?)?),
+            "fsync" | "fdatasync" => FileChange::Sync(path_of()?),
+            "ftruncate" => FileChange::Truncate {
                 path: path_of()?,
                 len: last_number(args)?,
             },
-            "pwrite64" => What::Write {
+            "pwrite64" => FileChange::Write {
                 path: path_of()?,
                 offset: last_number(args)?,
                 data: strings(args)?,
@@ -157,15 +159,15 @@ impl Trace {
                 if path.starts_with("socket:") || path.starts_with("TCP:") {
                     let socket = format!("{} {path}", self.lives);
                     let data = strings(args)?;
-                    What::Send { socket, data }
+                    FileChange::Send { socket, data }
                 } else {
                     let data = strings(args)?;
-                    What::Append { path, data }
+                    FileChange::Append { path, data }
                 }
             }
-            "openat" => What::Nothing,
+            "openat" => FileChange::Nothing,
             // The registers of a thread that is killed at this moment, or nothing that could be read.
-            _ if name.starts_with("syscall_") || is_unnamed(name) => What::Nothing,
+            _ if name.starts_with("syscall_") || is_unnamed(name) => FileChange::Nothing,
             _ => bail!("a system call that is not understood here"),
         })
     }
@@ -260,17 +262,17 @@ mod tests {
         let events = &trace.events;
         assert_eq!(events.len(), 4);
         assert!(
-            matches!(&events[0].what, What::Write { path, offset: 40, data }
+            matches!(&events[0].what, FileChange::Write { path, offset: 40, data }
             if path == "/a" && data == &[1, 2, 3])
         );
         assert_eq!(events[0].done, 2);
-        assert!(matches!(&events[1].what, What::Send { data, .. } if data == b"A"));
+        assert!(matches!(&events[1].what, FileChange::Send { data, .. } if data == b"A"));
         assert_eq!((events[1].done, events[2].done), (2, usize::MAX));
-        assert!(matches!(events[3].what, What::Nothing));
+        assert!(matches!(events[3].what, FileChange::Nothing));
         trace.die();
         assert_eq!(trace.events[2].done, 4);
         assert!(
-            matches!(trace.events[2].what, What::Nothing),
+            matches!(trace.events[2].what, FileChange::Nothing),
             "not complete"
         );
     }
@@ -299,7 +301,7 @@ mod tests {
                 let [event] = &trace.events[..] else {
                     panic!("{line}")
                 };
-                assert!(matches!(event.what, What::Nothing), "{line}");
+                assert!(matches!(event.what, FileChange::Nothing), "{line}");
                 assert_eq!(event.done, 1, "{line}");
             }
         }
@@ -316,7 +318,7 @@ mod tests {
             trace.line(line).unwrap();
         }
         trace.die();
-        assert!(matches!(&trace.events[0].what, What::Write { data, .. } if data.len() == 3));
+        assert!(matches!(&trace.events[0].what, FileChange::Write { data, .. } if data.len() == 3));
     }
 
     #[test]

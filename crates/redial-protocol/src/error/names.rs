@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::members::Name;
+use crate::members::BorrowedName;
 
 /// What is to be known of the names of an object's members.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,7 +46,7 @@ impl<'de> Visitor<'de> for NamesVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
         let (mut names, mut seen) = (Names::default(), HashSet::<Cow<'de, str>>::new());
-        while let Some(Name(name)) = map.next_key()? {
+        while let Some(BorrowedName(name)) = map.next_key()? {
             map.next_value::<IgnoredAny>()?;
             names.has_executed |= name == "executed";
             names.has_double |= !seen.insert(name);

@@ -63,9 +63,9 @@ fn the_other_rows_of_a_code_need_data() {
             if row.has_pause {
                 error = error.with_retry_after_ms(1);
             }
-            let told = (error.executed(), error.retry_after_ms().is_some());
-            assert_ne!(told, (rows[0].executed, rows[0].has_pause), "{code}");
-            assert_eq!(told.0, row.executed, "{code}");
+            let read_back = (error.executed(), error.retry_after_ms().is_some());
+            assert_ne!(read_back, (rows[0].executed, rows[0].has_pause), "{code}");
+            assert_eq!(read_back.0, row.executed, "{code}");
         }
     }
 }

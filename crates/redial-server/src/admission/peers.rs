@@ -20,7 +20,7 @@ pub(crate) struct Lane {
 
 /// A job that was taken out of its slot, which is still reserved.
 #[derive(Debug)]
-pub(crate) struct Taken<J> {
+pub(crate) struct DequeuedJob<J> {
     pub(crate) lane: Lane,
     /// How many of its lane came before it.
     pub(crate) at: usize,
@@ -123,19 +123,19 @@ impl<J> Peers<J> {
 
     /// Puts a job into its slot. True if it is the only one of its lane.
     pub(super) fn push(&mut self, lane: Lane, job: J) -> bool {
-        self.place(lane, |jobs| jobs.push_back(job))
+        self.insert(lane, |jobs| jobs.push_back(job))
     }
 
     /// The same for one that was [taken](Self::take_where).
-    pub(super) fn put_back(&mut self, taken: Taken<J>) -> bool {
-        let Taken { lane, at, job } = taken;
-        self.place(lane, |jobs| jobs.insert(at.min(jobs.len()), job))
+    pub(super) fn put_back(&mut self, dequeued: DequeuedJob<J>) -> bool {
+        let DequeuedJob { lane, at, job } = dequeued;
+        self.insert(lane, |jobs| jobs.insert(at.min(jobs.len()), job))
     }
 
-    fn place(&mut self, lane: Lane, place: impl FnOnce(&mut VecDeque<J>)) -> bool {
+    fn insert(&mut self, lane: Lane, insert: impl FnOnce(&mut VecDeque<J>)) -> bool {
         let peer = self.at(lane.peer);
         let jobs = &mut peer.lanes[lane.method].jobs;
-        place(jobs);
+        insert(jobs);
         let is_first = jobs.len() == 1;
         peer.jobs += 1;
         let jobs = peer.jobs;
@@ -169,8 +169,8 @@ impl<J> Peers<J> {
         &mut self,
         is_it: impl Fn(&J) -> bool,
         mut emptied: impl FnMut(Lane),
-    ) -> Vec<Taken<J>> {
-        let (mut taken, ranking) = (Vec::new(), self.ranking.clone());
+    ) -> Vec<DequeuedJob<J>> {
+        let (mut dequeued, ranking) = (Vec::new(), self.ranking.clone());
         for (before, peer) in ranking {
             let state = self.at(peer);
             for (method, lane) in state.lanes.iter_mut().enumerate() {
@@ -178,7 +178,7 @@ impl<J> Peers<J> {
                 let queued = lane.jobs.len();
                 for at in 0..queued {
                     match lane.jobs.pop_front() {
-                        Some(job) if is_it(&job) => taken.push(Taken {
+                        Some(job) if is_it(&job) => dequeued.push(DequeuedJob {
                             lane: named,
                             at,
                             job,
@@ -194,7 +194,7 @@ impl<J> Peers<J> {
             let jobs = state.jobs;
             self.rank(peer, before, jobs);
         }
-        taken
+        dequeued
     }
 
     /// A job in the queue, and where in its lane it is.

@@ -197,17 +197,17 @@ fn what_is_put_back_keeps_its_place() {
     let one = lane(&admission, 1, 0);
     assert_eq!(admit(&admission, one), Ok(Ticket::Run));
     queue_all(&admission, one, 0..6);
-    let taken = admission.take_where(|job| job % 2 == 1);
-    assert_eq!((taken.len(), admission.queued()), (3, 6));
+    let dequeued = admission.take_where(|job| job % 2 == 1);
+    assert_eq!((dequeued.len(), admission.queued()), (3, 6));
     assert!(admission.take_where(|job| job % 2 == 1).is_empty());
     let mut gone = 0;
-    for mut taken in taken {
-        if taken.job == 1 {
-            admission.release_queue_slot(taken.lane);
+    for mut dequeued in dequeued {
+        if dequeued.job == 1 {
+            admission.release_queue_slot(dequeued.lane);
             gone += 1;
         } else {
-            taken.at -= gone;
-            admission.put_back(taken);
+            dequeued.at -= gone;
+            admission.put_back(dequeued);
         }
     }
     let order: Vec<u32> = (0..5).flat_map(|_| release(&admission, one)).collect();
@@ -377,14 +377,14 @@ impl AdmissionWorld {
                 .iter()
                 .any(|one| one.1 == *job && one.0.peer == peer)
         };
-        for (turn, mut taken) in self.admission.take_where(is_it).into_iter().enumerate() {
-            let before = gone.iter().filter(|(lane, _)| *lane == taken.lane);
-            taken.at -= before.count();
+        for (turn, mut dequeued) in self.admission.take_where(is_it).into_iter().enumerate() {
+            let before = gone.iter().filter(|(lane, _)| *lane == dequeued.lane);
+            dequeued.at -= before.count();
             if turn % 2 == 0 {
-                gone.push((taken.lane, taken.job));
-                self.admission.release_queue_slot(taken.lane);
+                gone.push((dequeued.lane, dequeued.job));
+                self.admission.release_queue_slot(dequeued.lane);
             } else {
-                self.admission.put_back(taken);
+                self.admission.put_back(dequeued);
             }
         }
         waiting.retain(|one| !gone.contains(one));

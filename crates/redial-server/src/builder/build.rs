@@ -125,7 +125,7 @@ impl ServerBuilder {
                 closed: Default::default(),
                 interrupted: Default::default(),
                 connections: Default::default(),
-                large_frames: crate::connection::turn::turns(),
+                large_frames: crate::connection::large_frames::permits(),
                 goodbyes: Default::default(),
                 looked_at: 0.into(),
                 sweeping: Default::default(),

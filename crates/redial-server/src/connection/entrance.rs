@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, Phase};
 use crate::{
-    auth::{Unverified, Verdict},
-    gate::Answer,
+    auth::{Unverified, VerificationResult},
+    gate::AuthWaiter,
     refusal,
 };
 
@@ -17,15 +17,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Some(gate) = &mut self.scratch.gate else {
             return Poll::Pending;
         };
-        let Poll::Ready((verdict, answer)) = gate.poll(cx) else {
+        let Poll::Ready((result, waiter)) = gate.poll(cx) else {
             return Poll::Pending;
         };
-        self.on_verdict(verdict, answer);
+        self.on_verified(result, waiter);
         Poll::Ready(())
     }
 
-    fn on_verdict(&mut self, verdict: Verdict, answer: Answer) {
-        let error = match verdict {
+    fn on_verified(&mut self, result: VerificationResult, waiter: AuthWaiter) {
+        let error = match result {
             Ok(verified) => {
                 let principal = self.caller.principal();
                 if principal.is_none_or(|principal| *principal == verified.principal) {
@@ -39,7 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         gate.open(verified.expires, now, awake, patience);
                     }
                     return self.dispatch(|dispatcher| {
-                        dispatcher.accept_token(answer, verified.expires);
+                        dispatcher.accept_token(waiter, verified.expires);
                     });
                 }
                 refusal::other_principal()
@@ -52,10 +52,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Err(Unverified::Unavailable { retry_after }) => {
                 let error = refusal::verifier_unavailable(retry_after);
-                return self.dispatch(|dispatcher| dispatcher.refuse_token(answer, &error));
+                return self.dispatch(|dispatcher| dispatcher.refuse_token(waiter, &error));
             }
         };
-        self.dispatch(|dispatcher| dispatcher.refuse_token(answer, &error));
+        self.dispatch(|dispatcher| dispatcher.refuse_token(waiter, &error));
         if let Some(gate) = &mut self.scratch.gate {
             gate.fail();
             if gate.failures() >= self.shared.config.max_auth_failures {
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Pending;
         };
         lookups.poll(cx).map(|found| {
-            self.dispatch(|dispatcher| dispatcher.take_found(found));
+            self.dispatch(|dispatcher| dispatcher.on_lookup(found));
         })
     }
 

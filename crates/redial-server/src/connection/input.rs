@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Connection, HeldFrame, Phase,
-    turn::{LARGE_BYTES, MUCH_BYTES},
+    large_frames::{LARGE_BYTES, MUCH_BYTES},
 };
 use crate::{dispatch::Dispatcher, refusal, waiter::write_unasked_error};
 
@@ -32,11 +32,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let has_next = !self.backlog.is_empty() && self.has_room();
         if !has_next {
-            self.turn.end();
+            self.large_frame.end();
         }
         match self.phase {
             Phase::Open | Phase::HalfClosed if has_next => {
-                if self.poll_turn(cx).is_pending() {
+                if self.poll_large_frame(cx).is_pending() {
                     return Ok(Poll::Pending);
                 }
                 self.dispatch_backlog();
@@ -60,10 +60,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Ready unless the next frame is a large one, and others are looked at.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_large_frame(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.backlog.front() {
             Some(frame) if frame.bytes.len() >= LARGE_BYTES => {
-                self.turn.poll(&self.shared.large_frames, cx)
+                self.large_frame.poll(&self.shared.large_frames, cx)
             }
             _ => Poll::Ready(()),
         }
@@ -146,18 +146,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn dispatch_backlog(&mut self) {
         let _admitting = self.shared.executions.token();
         self.scratch.begin_read(self.now);
-        let has_turn = self.turn.is_held();
+        let has_permit = self.large_frame.is_held();
         while self.phase != Phase::Closing
             && !self.is_cut
             && self.has_room()
             && let Some(frame) = self
                 .backlog
-                .pop_front_if(|it| has_turn || it.bytes.len() < LARGE_BYTES)
+                .pop_front_if(|it| has_permit || it.bytes.len() < LARGE_BYTES)
         {
             self.backlog_bytes -= frame.bytes.len();
             self.dispatch_frame(&frame.bytes, frame.arrived);
-            if has_turn {
-                // The turn ends once all others that are ready have gone first.
+            if has_permit {
+                // The permit goes once all others that are ready have gone first.
                 self.moved = MUCH_BYTES;
                 break;
             }

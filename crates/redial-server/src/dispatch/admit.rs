@@ -6,7 +6,7 @@ use redial_protocol::{AuthToken, ErrorObject, SessionId, rpc};
 
 use super::{Dispatcher, call::Call, lookup};
 use crate::{
-    gate::{Answer, Purpose},
+    gate::{AuthPurpose, AuthWaiter},
     peer::Peer,
     refusal,
     waiter::{ReplyKind, Waiter},
@@ -43,13 +43,13 @@ impl Dispatcher<'_> {
     pub(super) fn auth(&mut self, call: &Call<'_, '_>) {
         // What is wrong with the params is not said with their words, which hold a secret.
         match super::rpc::read::<rpc::AuthParams>(call) {
-            Ok(params) => self.verify(call, params.token, Purpose::Auth),
+            Ok(params) => self.verify(call, params.token, AuthPurpose::Auth),
             Err(_) => self.refuse(call, &refusal::no_token_in(rpc::AUTH)),
         }
     }
 
     /// Has a token verified. Unless its caller is known already, what comes behind it waits.
-    pub(super) fn verify(&mut self, call: &Call<'_, '_>, token: AuthToken, purpose: Purpose) {
+    pub(super) fn verify(&mut self, call: &Call<'_, '_>, token: AuthToken, purpose: AuthPurpose) {
         let (shared, waiter) = (self.shared, self.later(call));
         let authentication = shared.authentication.as_ref();
         let Some((gate, authentication)) = self.scratch.gate.as_mut().zip(authentication) else {
@@ -63,9 +63,9 @@ impl Dispatcher<'_> {
         // Counted by address, since a token can be guessed on any connection. A connection that
         // has guessed waits less long, and leaves the rest to those that have not.
         let (peer, patience) = (Peer::from(address), limit / 2 / (gate.failures() + 1));
-        let turn = (authentication.guesses).begin(peer, token.as_str(), self.now, patience);
-        gate.begin(Answer { waiter, purpose }, |failures| {
-            authentication.verify(token, address, turn, limit, failures)
+        let permit = (authentication.guesses).begin(peer, token.as_str(), self.now, patience);
+        gate.begin(AuthWaiter { waiter, purpose }, |failures| {
+            authentication.verify(token, address, permit, limit, failures)
         });
     }
 
@@ -80,12 +80,12 @@ impl Dispatcher<'_> {
     }
 
     /// The token was that of the caller: goes on with what it came with.
-    pub(crate) fn accept_token(&mut self, answer: Answer, expires: Option<Duration>) {
-        let Answer { waiter, purpose } = answer;
+    pub(crate) fn accept_token(&mut self, waiter: AuthWaiter, expires: Option<Duration>) {
+        let AuthWaiter { waiter, purpose } = waiter;
         let expires_ms =
             expires.map(|expires| u64::try_from(expires.as_millis()).unwrap_or(u64::MAX));
         match purpose {
-            Purpose::Auth => {
+            AuthPurpose::Auth => {
                 let principal = self.caller.principal();
                 let authenticated = rpc::Authenticated {
                     principal: principal.map_or("", |name| name.as_str()).into(),
@@ -93,8 +93,8 @@ impl Dispatcher<'_> {
                 };
                 self.answer_later(waiter, &super::rpc::encoded_result(&authenticated));
             }
-            Purpose::Hello(session) => match session.filter(|id| self.is_stranger(*id)) {
-                Some(id) => self.ask(id, lookup::Purpose::Hello { waiter, expires_ms }),
+            AuthPurpose::Hello(session) => match session.filter(|id| self.is_stranger(*id)) {
+                Some(id) => self.ask(id, lookup::LookupPurpose::Hello { waiter, expires_ms }),
                 None => self.greet_now(waiter, session, expires_ms),
             },
         }
@@ -114,8 +114,8 @@ impl Dispatcher<'_> {
     }
 
     /// The token was that of none, or of another.
-    pub(crate) fn refuse_token(&mut self, answer: Answer, error: &ErrorObject) {
-        self.refuse_later(answer.waiter, error);
+    pub(crate) fn refuse_token(&mut self, waiter: AuthWaiter, error: &ErrorObject) {
+        self.refuse_later(waiter.waiter, error);
     }
 
     fn refuse_later(&self, waiter: Option<Waiter>, error: &ErrorObject) {

@@ -12,7 +12,7 @@ use crate::{
     caller::Caller,
     context::Context,
     fault::Verdict,
-    observe::{Event, EventKind, Seen, error_of},
+    observe::{Event, EventContext, EventKind, error_of},
     outbox::{Outbox, ReplyPermit},
     shared::Shared,
     table::TableKey,
@@ -63,20 +63,20 @@ impl Call<'_, '_> {
             verdict: self.verdict,
             kind,
             asks_about: None,
-            seen: self.seen(),
+            event_context: self.event_context(),
             span: self.span.clone(),
         }
     }
 
     /// What observers hear of it when its request is gone, if there are any.
     #[inline]
-    pub(super) fn seen(&self) -> Option<Box<Seen>> {
-        self.is_observed.then(|| self.make_seen())
+    pub(super) fn event_context(&self) -> Option<Box<EventContext>> {
+        self.is_observed.then(|| self.make_event_context())
     }
 
     #[cold]
-    fn make_seen(&self) -> Box<Seen> {
-        Box::new(Seen {
+    fn make_event_context(&self) -> Box<EventContext> {
+        Box::new(EventContext {
             connection: Some(self.connection.number()),
             peer: self.caller.address,
             known: self.caller.known().cloned(),

@@ -28,32 +28,32 @@ const KEPT: usize = 16;
 /// What a connection asks the store about sessions, and what that has said.
 #[derive(Default)]
 pub(crate) struct Lookups {
-    pending: Option<Pending>,
+    pending: Option<PendingLookup>,
     /// The message that asked has not been answered: it is to be taken up again.
     holds_message: bool,
-    said: Vec<Said>,
+    misses: Vec<CachedMiss>,
     /// What is acknowledged of a session is being asked for.
     pub(super) is_refreshing: Arc<AtomicBool>,
 }
 
-struct Pending {
+struct PendingLookup {
     session: SessionId,
-    answer: oneshot::Receiver<Answer>,
-    purpose: Purpose,
+    answer: oneshot::Receiver<LookupResult>,
+    purpose: LookupPurpose,
 }
 
 /// What the store says.
-pub(super) type Answer = Result<Option<Held>, StoreError>;
+pub(super) type LookupResult = Result<Option<SessionHold>, StoreError>;
 
 /// A session that the store has found, and holds for this server from then on: it is left again unless the
 /// table knows it by the time that this is dropped, wherever that is.
-pub(super) struct Held {
+pub(super) struct SessionHold {
     pub(super) shared: Arc<Shared>,
     pub(super) session: SessionId,
     pub(super) acknowledged: Acknowledged,
 }
 
-impl Drop for Held {
+impl Drop for SessionHold {
     fn drop(&mut self) {
         if self.shared.table.sessions.knows(self.session) {
             return;
@@ -66,7 +66,7 @@ impl Drop for Held {
 }
 
 /// What goes on when the store has answered.
-pub(super) enum Purpose {
+pub(super) enum LookupPurpose {
     /// The message that waits.
     Message,
     /// A hello whose token was verified before.
@@ -77,7 +77,7 @@ pub(super) enum Purpose {
 }
 
 /// Of a session that was not found.
-struct Said {
+struct CachedMiss {
     session: SessionId,
     word: Word,
 }
@@ -92,10 +92,10 @@ pub(super) enum Word {
 }
 
 /// An answer of the store, and what it was asked for.
-pub(crate) struct Found {
+pub(crate) struct FinishedLookup {
     pub(super) session: SessionId,
-    pub(super) answer: Answer,
-    pub(super) purpose: Purpose,
+    pub(super) answer: LookupResult,
+    pub(super) purpose: LookupPurpose,
 }
 
 impl Lookups {
@@ -110,7 +110,7 @@ impl Lookups {
     }
 
     /// Ready with what the store has said.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Found> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<FinishedLookup> {
         let Some(pending) = &mut self.pending else {
             return Poll::Pending;
         };
@@ -124,7 +124,7 @@ impl Lookups {
         };
         let answer = answer.unwrap_or_else(ended);
         self.pending.take().map_or(Poll::Pending, |pending| {
-            Poll::Ready(Found {
+            Poll::Ready(FinishedLookup {
                 session: pending.session,
                 answer,
                 purpose: pending.purpose,
@@ -134,19 +134,23 @@ impl Lookups {
 
     /// What the store has said of a session, as far as that counts.
     pub(super) fn word(&self, session: SessionId, now: Instant) -> Option<&Word> {
-        let is_it = |said: &&Said| said.session == session && said.word.counts(now);
-        self.said.iter().rev().find(is_it).map(|said| &said.word)
+        let is_it = |miss: &&CachedMiss| miss.session == session && miss.word.counts(now);
+        self.misses.iter().rev().find(is_it).map(|miss| &miss.word)
     }
 
     pub(super) fn note(&mut self, session: SessionId, word: Word) {
-        self.said.retain(|said| said.session != session);
-        self.said.push(Said { session, word });
+        self.misses.retain(|miss| miss.session != session);
+        self.misses.push(CachedMiss { session, word });
     }
 
     /// Begins a question. Its answer goes to what is returned.
-    pub(super) fn ask(&mut self, session: SessionId, purpose: Purpose) -> oneshot::Sender<Answer> {
+    pub(super) fn ask(
+        &mut self,
+        session: SessionId,
+        purpose: LookupPurpose,
+    ) -> oneshot::Sender<LookupResult> {
         let (sender, answer) = oneshot::channel();
-        self.pending = Some(Pending {
+        self.pending = Some(PendingLookup {
             session,
             answer,
             purpose,
@@ -161,8 +165,8 @@ impl Lookups {
             return;
         }
         // It needs no more of what was said for it.
-        let surplus = self.said.len().saturating_sub(KEPT);
-        self.said.drain(..surplus);
+        let surplus = self.misses.len().saturating_sub(KEPT);
+        self.misses.drain(..surplus);
     }
 }
 

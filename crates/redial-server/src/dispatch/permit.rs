@@ -1,4 +1,4 @@
-//! What a connection has to do with admission: its peer's place there, and the run permit that the
+//! What a connection has to do with admission: its peer's share there, and the run permit that the
 //! calls of one read pass on to each other, so that calls that finish at once touch what all
 //! connections share once per read.
 

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{Dispatcher, attachment::Attachment, call::Call, left::question, refuse_acknowledged};
 use crate::{
     execution,
-    gate::Purpose,
+    gate::AuthPurpose,
     never::{fence_failed, on_runtime},
     refusal,
     store::{Done, StoreError},
@@ -108,7 +108,7 @@ impl Dispatcher<'_> {
         if self.scratch.gate.is_some()
             && let Some(token) = params.token
         {
-            return self.verify(call, token, Purpose::Hello(params.session));
+            return self.verify(call, token, AuthPurpose::Hello(params.session));
         }
         if !self.is_admitted() {
             return self.refuse_unauthenticated(call);

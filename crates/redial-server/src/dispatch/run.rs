@@ -283,7 +283,11 @@ impl Dispatcher<'_> {
                 stage,
                 queued: Duration::ZERO,
                 started: None,
-                seen: if has_origin { None } else { call.seen() },
+                event_context: if has_origin {
+                    None
+                } else {
+                    call.event_context()
+                },
                 span: ExecutionSpan::default(),
             },
             work,

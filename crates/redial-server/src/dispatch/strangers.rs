@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::{
     Dispatcher,
     attachment::Attachment,
-    lookup::{Found, Held, PATIENCE, Purpose, Word},
+    lookup::{FinishedLookup, LookupPurpose, PATIENCE, SessionHold, Word},
     refuse_acknowledged,
 };
 use crate::{
@@ -44,7 +44,7 @@ impl Dispatcher<'_> {
             lookups.hold(asked.is_some());
         }
         if let Some(session) = asked {
-            self.ask(session, Purpose::Message);
+            self.ask(session, LookupPurpose::Message);
         }
         asked.is_some()
     }
@@ -90,7 +90,7 @@ impl Dispatcher<'_> {
     }
 
     /// Asks the store for a session; what goes on then waits.
-    pub(super) fn ask(&mut self, session: SessionId, purpose: Purpose) {
+    pub(super) fn ask(&mut self, session: SessionId, purpose: LookupPurpose) {
         let (Some(lookups), Some(store)) = (&mut self.scratch.lookups, &self.shared.store) else {
             return;
         };
@@ -100,7 +100,7 @@ impl Dispatcher<'_> {
         let sender = lookups.ask(session, purpose);
         let shared = Arc::clone(self.shared);
         let done: Done<Option<Acknowledged>> = Box::new(move |found| {
-            let held = |acknowledged| Held {
+            let held = |acknowledged| SessionHold {
                 shared,
                 session,
                 acknowledged,
@@ -114,8 +114,8 @@ impl Dispatcher<'_> {
     }
 
     /// The store has answered: goes on with what waited for that.
-    pub(crate) fn take_found(&mut self, found: Found) {
-        let Found {
+    pub(crate) fn on_lookup(&mut self, found: FinishedLookup) {
+        let FinishedLookup {
             session,
             answer,
             purpose,
@@ -142,7 +142,7 @@ impl Dispatcher<'_> {
         if let Some((lookups, word)) = self.scratch.lookups.as_mut().zip(word) {
             lookups.note(session, word);
         }
-        if let Purpose::Hello { waiter, expires_ms } = purpose {
+        if let LookupPurpose::Hello { waiter, expires_ms } = purpose {
             self.greet_now(waiter, Some(session), expires_ms);
         }
     }

@@ -25,7 +25,7 @@ use self::{
     finished::record_bytes,
     owners::{OwnerUsage, Owners},
     patience::Patience,
-    shard::{Found, Shard},
+    shard::{Shard, ShardLookup},
     ttl::Millis,
     usage::{Amount, SHARDS, Usage},
 };
@@ -116,21 +116,23 @@ impl<W> PlainTable<W> {
         let mut shard = self.shard(key);
         shard.expire(self.patience.horizon(), &self.usage);
         match shard.find(key, Some(attempt.fingerprint), now) {
-            Found::Running(running) => {
+            ShardLookup::Running(running) => {
                 if running.interest.is_crowded(self.limits.max_joined) {
                     return Decision::TooManyJoined;
                 }
                 running.interest.join(waiter(), attempt.deadline);
                 return Decision::Joined;
             }
-            Found::Finished(outcome) => {
+            ShardLookup::Finished(outcome) => {
                 replay.extend_from_slice(outcome[0]);
                 replay.extend_from_slice(outcome[1]);
                 return Decision::Replayed;
             }
-            Found::OtherCall => return Decision::IdReused,
-            Found::Nothing if self.patience.may_have_forgotten(now) => return Decision::Forgotten,
-            Found::Nothing => {}
+            ShardLookup::OtherCall => return Decision::IdReused,
+            ShardLookup::Nothing if self.patience.may_have_forgotten(now) => {
+                return Decision::Forgotten;
+            }
+            ShardLookup::Nothing => {}
         }
         let expected_bytes = self.usage.expected_outcome();
         let reservation = reservation(key, expected_bytes);
@@ -233,19 +235,19 @@ impl<W> PlainTable<W> {
         let mut shard = self.shard(key);
         shard.expire(self.patience.horizon(), &self.usage);
         match shard.find(key, None, now) {
-            Found::Running(running) => {
+            ShardLookup::Running(running) => {
                 if running.interest.is_crowded(self.limits.max_joined) {
                     return Resolved::TooManyJoined;
                 }
                 running.interest.join(waiter(), None);
                 Resolved::Joined
             }
-            Found::Finished(outcome) => {
+            ShardLookup::Finished(outcome) => {
                 replay.extend_from_slice(outcome[0]);
                 replay.extend_from_slice(outcome[1]);
                 Resolved::Done
             }
-            Found::OtherCall | Found::Nothing => Resolved::Unknown,
+            ShardLookup::OtherCall | ShardLookup::Nothing => Resolved::Unknown,
         }
     }
 

@@ -23,7 +23,7 @@ use std::{
 };
 
 use self::{
-    outcome::Outcome,
+    outcome::SlotOutcome,
     slot::{RunningSlot, Slot},
     totals::SlotTotals,
 };
@@ -296,7 +296,7 @@ impl<W> Records<W> {
         let waiters = std::mem::take(&mut running.interest.waiters);
         *slot = Slot::Finished {
             fingerprint: running.fingerprint,
-            outcome: Outcome::default(),
+            outcome: SlotOutcome::default(),
         };
         if let Slot::Finished {
             outcome: stored, ..

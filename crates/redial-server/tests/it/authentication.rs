@@ -18,9 +18,9 @@ use crate::common::{
 };
 
 /// Knows a token by what stands behind `secret-`.
-struct Tokens;
+struct SecretTokens;
 
-impl Verifier for Tokens {
+impl Verifier for SecretTokens {
     async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
         let name = token.strip_prefix("secret-").ok_or(VerifyError::Rejected)?;
         let (name, expires) = match name.split_once('/') {
@@ -50,7 +50,10 @@ fn builder(service: &Service) -> ServerBuilder {
     let who = async |(): (), context: Context| {
         Ok(context.principal().map(|principal| principal.to_string()))
     };
-    let builder = service.builder().query("who", who).authenticate(Tokens);
+    let builder = service
+        .builder()
+        .query("who", who)
+        .authenticate(SecretTokens);
     builder.config(Config::default())
 }
 
@@ -279,9 +282,9 @@ async fn a_token_that_can_not_be_verified_may_be_shown_again() {
 }
 
 /// Panics as it goes.
-struct Bomb;
+struct PanicsOnDrop;
 
-impl Drop for Bomb {
+impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             panic!("as it was asked to");
@@ -294,7 +297,7 @@ struct Bombs;
 
 impl Verifier for Bombs {
     async fn verify(&self, _: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
-        let _bomb = Bomb;
+        let _bomb = PanicsOnDrop;
         std::future::pending().await
     }
 }
@@ -326,9 +329,9 @@ async fn a_verification_that_panics_as_it_goes_takes_nothing_along() {
     }
 }
 
-struct Seen(Arc<Mutex<String>>);
+struct EventTexts(Arc<Mutex<String>>);
 
-impl Observer for Seen {
+impl Observer for EventTexts {
     fn observe(&self, event: &Event<'_>) {
         self.0.lock().unwrap().push_str(&format!("{event:?}"));
     }
@@ -340,7 +343,7 @@ async fn a_token_stands_in_no_reply_and_no_event() {
     let seen = Arc::new(Mutex::new(String::new()));
     let events = Arc::clone(&seen);
     let server = builder(&Service::default())
-        .observer(Seen(events))
+        .observer(EventTexts(events))
         .build()
         .unwrap();
     let secret = "0123456789-a-secret";

@@ -41,13 +41,10 @@ async fn another_peer_takes_the_place_of_the_longest_idle_connection() {
     held[0].call(PING).await;
     let mut other = pipe_from(&server, OTHER);
     assert!(other.call(PING).await.contains("pong"));
-    let last_words = held[1].receive_json().await;
-    assert_eq!(
-        (code(&last_words), executed(&last_words)),
-        (-32001, "unknown")
-    );
-    assert!(last_words["id"].is_null());
-    assert!(detail(&last_words).contains("connection limit reached (4)"));
+    let refusal = held[1].receive_json().await;
+    assert_eq!((code(&refusal), executed(&refusal)), (-32001, "unknown"));
+    assert!(refusal["id"].is_null());
+    assert!(detail(&refusal).contains("connection limit reached (4)"));
     held[1].expect_end().await;
     for index in [0, 2, 3] {
         assert!(held[index].call(PING).await.contains("pong"), "{index}");

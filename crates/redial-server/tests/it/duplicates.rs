@@ -204,9 +204,9 @@ async fn the_attempts_that_wait_for_one_call_are_limited() {
 }
 
 /// A payload that panics when it is dropped.
-struct Bomb;
+struct PanickingPayload;
 
-impl Drop for Bomb {
+impl Drop for PanickingPayload {
     fn drop(&mut self) {
         assert!(std::thread::panicking(), "the payload panics too");
     }
@@ -221,7 +221,7 @@ async fn a_panic_whose_payload_panics_is_recorded_and_frees_its_permit() {
                 if at_once.is_null() {
                     tokio::task::yield_now().await;
                 }
-                std::panic::panic_any(Bomb);
+                std::panic::panic_any(PanickingPayload);
                 #[expect(unreachable_code, reason = "it says what the handler would answer")]
                 Ok(())
             },

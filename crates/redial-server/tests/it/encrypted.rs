@@ -23,13 +23,13 @@ use crate::common::{Names, PATIENCE, Peer, Service, code, eventually, executed};
 const HOST: &str = "counter.example";
 const PING: &str = r#"{"id":"p","method":"rpc.ping"}"#;
 
-struct World {
+struct TlsServer {
     ca: TestCa,
     server: Server,
     address: SocketAddr,
 }
 
-impl World {
+impl TlsServer {
     async fn new(server: Server, change: impl FnOnce(Tls<'_>) -> Tls<'_>) -> Self {
         let ca = TestCa::new("server");
         let pair = ca.sign(&[HOST]);
@@ -104,7 +104,7 @@ async fn who_calls_is_who_the_certificate_says() {
         Ok(context.principal().map(ToString::to_string))
     };
     let server = Server::builder().query("who", who).build().unwrap();
-    let world = World::new(server, |tls| {
+    let world = TlsServer::new(server, |tls| {
         let ca = tls.ca.pem().to_owned();
         tls.with(|builder| builder.client_ca_pem(ca).client_certificates_optional())
     })
@@ -142,7 +142,7 @@ async fn a_client_whose_certificate_does_not_say_who_calls_is_refused() {
     ];
     for is_optional in [false, true] {
         let service = Service::default();
-        let world = World::new(service.server(Config::default()), |tls| {
+        let world = TlsServer::new(service.server(Config::default()), |tls| {
             let ca = tls.ca.pem().to_owned();
             tls.with(|builder| {
                 let builder = builder.client_ca_pem(ca);
@@ -194,7 +194,7 @@ async fn a_nameless_certificate_and_a_token_are_the_tokens_principal() {
         Ok(context.principal().map(ToString::to_string))
     };
     let server = Server::builder().query("who", who).authenticate(Names);
-    let world = World::new(server.build().unwrap(), |tls| {
+    let world = TlsServer::new(server.build().unwrap(), |tls| {
         let ca = tls.ca.pem().to_owned();
         tls.with(|builder| builder.client_ca_pem(ca))
     })
@@ -211,7 +211,7 @@ async fn a_nameless_certificate_and_a_token_are_the_tokens_principal() {
 /// A session and its records are those of the server, whatever they came through.
 #[tokio::test]
 async fn a_call_is_replayed_on_another_connection() {
-    let world = World::new(server(Config::default()), plain).await;
+    let world = TlsServer::new(server(Config::default()), plain).await;
     let request = r#"{"id":"a","method":"inc"}"#;
     let first = world.connect(None).await.call(request).await;
     assert_eq!(first, r#"{"id":"a","result":{"value":1}}"#);
@@ -225,7 +225,7 @@ async fn a_crowd_that_never_shakes_hands_keeps_no_other_address_out() {
         max_connections: 10,
         ..Config::default()
     };
-    let world = World::new(server(config), |tls| {
+    let world = TlsServer::new(server(config), |tls| {
         tls.with(|builder| builder.handshake_timeout(PATIENCE * 10))
     })
     .await;
@@ -258,7 +258,7 @@ async fn a_connection_is_its_certificates_once_that_is_known() {
         max_connections: 8,
         ..Config::default()
     };
-    let world = World::new(server(config), |tls| {
+    let world = TlsServer::new(server(config), |tls| {
         let ca = tls.ca.pem().to_owned();
         tls.with(|builder| builder.client_ca_pem(ca))
     })
@@ -286,7 +286,7 @@ async fn a_connection_is_its_certificates_once_that_is_known() {
 #[tokio::test]
 async fn a_handshake_that_takes_too_long_or_is_garbage_is_closed_and_counted() {
     let limit = Duration::from_millis(50);
-    let world = World::new(server(Config::default()), |tls| {
+    let world = TlsServer::new(server(Config::default()), |tls| {
         tls.with(|builder| builder.handshake_timeout(limit))
     })
     .await;
@@ -306,7 +306,7 @@ async fn a_handshake_that_takes_too_long_or_is_garbage_is_closed_and_counted() {
 
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_a_handshake_for_long() {
-    let world = World::new(server(Config::default()), plain).await;
+    let world = TlsServer::new(server(Config::default()), plain).await;
     let _silent = from("127.0.0.1", world.address).await;
     let mut peer = world.connect(None).await;
     assert!(peer.call(PING).await.contains("pong"));
@@ -322,7 +322,7 @@ async fn a_shutdown_does_not_wait_for_a_handshake_for_long() {
 async fn nothing_of_a_client_without_a_certificate_is_executed() {
     let service = Service::default();
     let server = service.server(Config::default());
-    let world = World::new(server, |tls| {
+    let world = TlsServer::new(server, |tls| {
         let ca = tls.ca.pem().to_owned();
         tls.with(|builder| builder.client_ca_pem(ca))
     })

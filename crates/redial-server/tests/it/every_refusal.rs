@@ -351,12 +351,12 @@ async fn shutting_down(all: &mut Refusals) {
 
 /// A row of the table of errors.
 #[derive(Debug, PartialEq)]
-struct Row {
+struct DocumentedError {
     code: i32,
     executed: Executed,
 }
 
-fn documented() -> Vec<Row> {
+fn documented() -> Vec<DocumentedError> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../redial-protocol/PROTOCOL.md"
@@ -373,7 +373,7 @@ fn documented() -> Vec<Row> {
         let code = cells[1].parse().ok()?;
         (-32_768..=-32_000)
             .contains(&code)
-            .then_some(Row { code, executed })
+            .then_some(DocumentedError { code, executed })
     });
     rows.collect()
 }
@@ -450,7 +450,7 @@ async fn every_refusal_is_documented_and_says_what_its_code_says() {
 
     let documented = documented();
     for Refusal { error, words } in &all.0 {
-        let row = Row {
+        let row = DocumentedError {
             code: error.code.into(),
             executed: error.executed(),
         };
@@ -458,7 +458,7 @@ async fn every_refusal_is_documented_and_says_what_its_code_says() {
         // A code may know less than its data, or as much; it says nothing else.
         let alone = error.code.executed();
         let is_running = row
-            == (Row {
+            == (DocumentedError {
                 code: -32001,
                 executed: Unknown,
             });

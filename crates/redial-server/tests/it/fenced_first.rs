@@ -15,7 +15,7 @@ use crate::common::{
 };
 
 /// A server with room for one running call, which a query takes.
-struct World {
+struct FullServer {
     server: Server,
     store: HeldStore,
     /// Lets handlers go on.
@@ -24,7 +24,7 @@ struct World {
     other: Peer<DuplexStream>,
 }
 
-impl World {
+impl FullServer {
     async fn full() -> Self {
         let mut world = Self::new(one_at_a_time());
         let block = r#"{"id":"block","method":"block"}"#;
@@ -91,7 +91,7 @@ async fn reply(peer: &mut Peer<DuplexStream>) -> Value {
 /// Of a call that waits for room: its attempts, and those who ask about it, hear *never* after the commit.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_cancelled_in_the_queue() {
-    let world = World::full().await;
+    let world = FullServer::full().await;
     let (mut peer, session) = client(&world.server).await;
     peer.send(attempt("inc", session, 0, 1)).await;
     world.queued(1).await;
@@ -117,7 +117,7 @@ async fn a_call_that_is_cancelled_in_the_queue() {
 /// The store can't fence it: the answers say nothing of *never*, and the attempts may come again.
 #[tokio::test(start_paused = true)]
 async fn a_fence_that_fails_says_nothing() {
-    let world = World::full().await;
+    let world = FullServer::full().await;
     let (mut peer, session) = client(&world.server).await;
     peer.send(attempt("inc", session, 0, 1)).await;
     world.queued(1).await;
@@ -134,7 +134,7 @@ async fn a_fence_that_fails_says_nothing() {
 /// An acknowledgement becomes durable when it may, so that it is no proof.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_acknowledged_in_the_queue() {
-    let world = World::full().await;
+    let world = FullServer::full().await;
     let (mut peer, session) = client(&world.server).await;
     peer.send(attempt("inc", session, 0, 1)).await;
     world.queued(1).await;
@@ -152,7 +152,7 @@ async fn a_call_that_is_acknowledged_in_the_queue() {
 /// A question that has joined a call fences it when the call is not run after all.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_was_asked_about_and_expires() {
-    let mut world = World::full().await;
+    let mut world = FullServer::full().await;
     let (mut peer, session) = client(&world.server).await;
     let call = request("inc", session, 0, json!({"attempt": 1, "timeout_ms": 10}));
     peer.send(call).await;
@@ -172,7 +172,7 @@ async fn a_call_that_was_asked_about_and_expires() {
 /// The same when its handler reports that it had no effect.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_was_asked_about_and_has_no_effect() {
-    let world = World::new(Config::default());
+    let world = FullServer::new(Config::default());
     let (mut peer, session) = client(&world.server).await;
     peer.send(attempt("roll_back", session, 0, 1)).await;
     peer.send(ask("rpc.resolve", session, 0)).await;
@@ -190,7 +190,7 @@ async fn a_call_that_was_asked_about_and_has_no_effect() {
 /// The same when the server stops.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_was_asked_about_and_is_queued_at_the_end() {
-    let world = World::full().await;
+    let world = FullServer::full().await;
     let (mut peer, session) = client(&world.server).await;
     peer.send(attempt("inc", session, 0, 1)).await;
     world.queued(1).await;
@@ -212,7 +212,7 @@ async fn a_call_that_was_asked_about_and_is_queued_at_the_end() {
 /// A callback comes from a thread without a runtime, and a fault delays what it answers.
 #[tokio::test(start_paused = true)]
 async fn an_answer_of_the_store_is_delayed_by_a_fault() {
-    let world = World::new(Config::default());
+    let world = FullServer::new(Config::default());
     let delay = Fault::DelayReply(Delay::Fixed(Duration::from_millis(5)));
     world
         .server

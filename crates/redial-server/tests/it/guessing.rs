@@ -25,9 +25,9 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 /// Counts what it is asked, and knows a token by how it begins.
 #[derive(Clone, Default)]
-struct Counting(Arc<AtomicU64>);
+struct CountingVerifier(Arc<AtomicU64>);
 
-impl Verifier for Counting {
+impl Verifier for CountingVerifier {
     async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
         self.0.fetch_add(1, SeqCst);
         if token.starts_with("down") {
@@ -42,14 +42,14 @@ impl Verifier for Counting {
     }
 }
 
-impl Counting {
+impl CountingVerifier {
     fn asked(&self) -> u64 {
         self.0.load(SeqCst)
     }
 }
 
-fn server() -> (Server, Counting) {
-    let verifier = Counting::default();
+fn server() -> (Server, CountingVerifier) {
+    let verifier = CountingVerifier::default();
     let config = Config {
         max_peer_auth_failures: BURST,
         max_connections: 10_000,

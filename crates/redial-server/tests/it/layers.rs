@@ -6,7 +6,8 @@ use std::{
 };
 
 use redial_server::{
-    Abort, BuildError, Config, Context, Ending, LayerCall, Next, Outcome, ServerBuilder, layers,
+    Abort, BuildError, Config, Context, LayerCall, Next, Outcome, OutcomeKind, ServerBuilder,
+    layers,
 };
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ fn noting(log: &Log, name: &'static str) -> impl Fn(LayerCall, Next) -> Noted + 
             let outcome = next.run(call).await;
             log.lock()
                 .unwrap()
-                .push(format!("{name} {:?}", outcome.ending()));
+                .push(format!("{name} {:?}", outcome.kind()));
             outcome
         })
     }
@@ -57,7 +58,7 @@ async fn layers_are_around_executions_alone_and_in_order() {
         .build()
         .unwrap();
     let (mut peer, session) = client(&server).await;
-    for (number, method, ending) in [
+    for (number, method, kind) in [
         (0, "inc", "Result"),
         (1, "slow_inc", "Result"),
         (2, "fail", "Failed"),
@@ -71,7 +72,7 @@ async fn layers_are_around_executions_alone_and_in_order() {
         let (first, last) = (&seen[0], &seen[seen.len() - 1]);
         assert_eq!(*first, format!("outer {method} 1"));
         assert_eq!(seen[1], format!("inner {method} 1"));
-        assert_eq!(*last, format!("outer {ending}"));
+        assert_eq!(*last, format!("outer {kind}"));
     }
     // A replay executes nothing, nor does a join, nor what the params refuse.
     peer.call_json(attempt("inc", session, 0, 2)).await;
@@ -242,7 +243,7 @@ async fn what_a_layer_returns_is_the_outcome() {
         })
         .layer_of("context", async |call: LayerCall, next: Next| {
             let outcome = next.run(call).await;
-            assert_eq!(outcome.ending(), Ending::Result);
+            assert_eq!(outcome.kind(), OutcomeKind::Result);
             Outcome::of(1_000, || Ok(String::from_utf8_lossy(outcome.bytes()).len()))
         });
     let mut peer = pipe(&builder.build().unwrap());
@@ -260,7 +261,7 @@ async fn a_logging_layer_sees_how_each_execution_ends() {
     let log = Log::default();
     let seen = Arc::clone(&log);
     let server = service().layer(layers::log(move |call| {
-        let line = format!("{} {:?} {:?}", call.method, call.ending, call.took);
+        let line = format!("{} {:?} {:?}", call.method, call.outcome, call.took);
         seen.lock().unwrap().push(line);
     }));
     let mut peer = pipe(&server.build().unwrap());

@@ -23,7 +23,7 @@ const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// An event, with what it borrows.
 #[derive(Clone, Debug)]
-struct Heard {
+struct OwnedEvent {
     kind: EventKind,
     method: String,
     attempt: u32,
@@ -38,7 +38,7 @@ struct Heard {
 
 #[derive(Clone, Default)]
 struct Ear {
-    heard: Arc<Mutex<Vec<Heard>>>,
+    heard: Arc<Mutex<Vec<OwnedEvent>>>,
     names: Arc<Mutex<Vec<String>>>,
     stats: Arc<Mutex<Vec<Stats>>>,
     unwanted: Option<EventKind>,
@@ -59,7 +59,7 @@ impl Observer for Ear {
     }
 
     fn observe(&self, event: &Event<'_>) {
-        self.heard.lock().unwrap().push(Heard {
+        self.heard.lock().unwrap().push(OwnedEvent {
             kind: event.kind,
             method: event.method.to_owned(),
             attempt: event.attempt,
@@ -80,7 +80,7 @@ impl Ear {
         heard.iter().map(|event| event.kind).collect()
     }
 
-    fn of(&self, kind: EventKind) -> Vec<Heard> {
+    fn of(&self, kind: EventKind) -> Vec<OwnedEvent> {
         let heard = self.heard.lock().unwrap();
         let of_kind = heard.iter().filter(|event| event.kind == kind);
         of_kind.cloned().collect()

@@ -15,12 +15,12 @@ use redial_server::Config;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 /// A pipe that counts the writes to it.
-struct Counting {
+struct CountingPipe {
     pipe: DuplexStream,
     writes: Arc<AtomicUsize>,
 }
 
-impl AsyncRead for Counting {
+impl AsyncRead for CountingPipe {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -30,7 +30,7 @@ impl AsyncRead for Counting {
     }
 }
 
-impl AsyncWrite for Counting {
+impl AsyncWrite for CountingPipe {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +54,7 @@ async fn writes_for_100(request: impl Fn(u32) -> String) -> usize {
     let server = Service::default().server(Config::default());
     let (io, pipe) = tokio::io::duplex(1024 * 1024);
     let writes = Arc::new(AtomicUsize::new(0));
-    let transport = Counting {
+    let transport = CountingPipe {
         pipe,
         writes: Arc::clone(&writes),
     };

@@ -52,7 +52,7 @@ enum Claim {
 
 /// A reply, and what it answers.
 #[derive(Debug)]
-struct Heard {
+struct ReceivedReply {
     what: &'static str,
     claim: Claim,
     #[expect(dead_code, reason = "shown when a check fails")]
@@ -60,7 +60,7 @@ struct Heard {
 }
 
 /// The replies about each call.
-type Replies = BTreeMap<u64, Vec<Heard>>;
+type Replies = BTreeMap<u64, Vec<ReceivedReply>>;
 
 /// A server with few slots, which in half of the rounds delays and duplicates requests.
 fn crowded(runs: &Runs, rng: &mut ChaCha8Rng) -> Server {
@@ -160,14 +160,14 @@ async fn send_all(server: &Server, messages: Vec<Message>, turns: Option<u32>) -
     let mut replies = Replies::new();
     for (number, what, reply) in tasks.join_all().await {
         let claim = claim(&reply);
-        let heard = Heard { what, claim, reply };
+        let heard = ReceivedReply { what, claim, reply };
         replies.entry(number).or_default().push(heard);
     }
     replies
 }
 
 /// Panics unless what was said of a call agrees with how often it ran.
-fn check(runs: u64, replies: &[Heard], meanwhile: Meanwhile, at: &str) {
+fn check(runs: u64, replies: &[ReceivedReply], meanwhile: Meanwhile, at: &str) {
     assert!(runs <= 1, "{at}: executed {runs} times: {replies:#?}");
     let of_call = replies.iter().filter(|heard| heard.what != "rpc.ack");
     for heard in of_call {

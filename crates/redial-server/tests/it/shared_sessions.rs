@@ -27,7 +27,7 @@ use crate::common::{
 };
 
 /// Servers on one table, and what their handlers do together.
-struct World {
+struct TwoServers {
     table: SharedTable,
     service: Service,
     /// Lets `wait` and `again` go on, which add to a counter then.
@@ -35,7 +35,7 @@ struct World {
     servers: [Server; 2],
 }
 
-impl World {
+impl TwoServers {
     fn new() -> Self {
         Self::with(config())
     }
@@ -92,7 +92,7 @@ async fn cut(mut peer: Peer<DuplexStream>) {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_serves_every_server_on_its_table() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     let first = one.call_json(inc(session, 0)).await;
     assert_eq!(first["result"]["value"], 1);
@@ -120,7 +120,7 @@ async fn a_session_serves_every_server_on_its_table() {
 /// is refused, overtakes, or keeps other connections waiting.
 #[tokio::test(start_paused = true)]
 async fn what_comes_behind_a_session_that_is_looked_for_waits_for_it() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([_one, mut other], session) = world.client().await;
     world.table.hold_finds();
     other.send(attach(session)).await;
@@ -149,7 +149,7 @@ async fn what_comes_behind_a_session_that_is_looked_for_waits_for_it() {
 /// Its peer may have said all that it has to say by then.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_has_closed_its_side_is_answered_when_its_session_is_found() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([_one, mut other], session) = world.client().await;
     world.table.hold_finds();
     other.send(inc(session, 0)).await;
@@ -163,7 +163,7 @@ async fn a_peer_that_has_closed_its_side_is_answered_when_its_session_is_found()
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_waits_for_every_session_that_it_names() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     let second = open(&mut one).await;
     let unknown = SessionId::from_bits(7);
@@ -184,7 +184,7 @@ async fn a_batch_waits_for_every_session_that_it_names() {
 /// of another principal.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_unknown_to_the_table_or_anothers_is_unknown() {
-    let world = World::new();
+    let world = TwoServers::new();
     let connect = |server: usize, name: &str| {
         let mut extensions = Extensions::new();
         extensions.insert(Principal::new(name).unwrap());
@@ -221,7 +221,7 @@ async fn a_session_that_is_unknown_to_the_table_or_anothers_is_unknown() {
 /// Kind of fault: a table that can't be asked is taken for one that doesn't know the session.
 #[tokio::test(start_paused = true)]
 async fn a_session_is_not_unknown_while_the_store_can_not_say() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     world
         .table
@@ -249,7 +249,7 @@ async fn a_session_is_not_unknown_while_the_store_can_not_say() {
 /// Kind of fault: a duplicate at another server runs, or is answered before the first has ended.
 #[tokio::test(start_paused = true)]
 async fn a_duplicate_at_another_server_waits_and_gets_the_same_bytes() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     one.send(attempt("wait", session, 0, 1)).await;
     world.runs(0).await;
@@ -270,7 +270,7 @@ async fn a_duplicate_at_another_server_waits_and_gets_the_same_bytes() {
 /// Kind of fault: a fence of one server does not hold at another, or is set over a call that runs there.
 #[tokio::test(start_paused = true)]
 async fn what_is_fenced_at_one_server_never_runs_at_another() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     let never = other.call_json(ask("rpc.resolve", session, 0)).await;
     assert_eq!(never["result"]["state"], "never", "{never}");
@@ -299,7 +299,7 @@ async fn what_is_fenced_at_one_server_never_runs_at_another() {
 /// Kind of fault: what a server could not record stays in its memory, and contradicts what another one has.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_has_lost_its_lease_answers_what_another_has_recorded() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     one.send(attempt("again", session, 0, 1)).await;
     world.runs(0).await;
@@ -322,7 +322,7 @@ async fn a_server_that_has_lost_its_lease_answers_what_another_has_recorded() {
 /// next attempt runs it.
 #[tokio::test(start_paused = true)]
 async fn who_asks_for_a_call_whose_server_is_gone_has_it_run() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     one.send(attempt("again", session, 0, 1)).await;
     world.runs(0).await;
@@ -348,7 +348,7 @@ async fn who_asks_for_a_call_whose_server_is_gone_has_it_run() {
 /// Kind of fault: what is said of a call that can't run again depends on where its attempt arrives.
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_server_is_gone_is_interrupted_at_every_other() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     one.send(attempt("wait", session, 0, 1)).await;
     world.runs(0).await;
@@ -366,7 +366,7 @@ async fn a_call_whose_server_is_gone_is_interrupted_at_every_other() {
 /// Kind of fault: what a client has acknowledged at one server fills its window at another.
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_at_one_server_make_room_at_another() {
-    let world = World::with(Config {
+    let world = TwoServers::with(Config {
         max_in_flight: 4,
         ..config()
     });
@@ -406,7 +406,7 @@ async fn acknowledgements_at_one_server_make_room_at_another() {
 /// Kind of fault: a session that was ended at one server goes on at another.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_has_ended_at_one_server_is_unknown_at_all() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     other.call(inc(session, 0)).await;
     one.call(inc(session, 1)).await;
@@ -424,7 +424,7 @@ async fn a_session_that_has_ended_at_one_server_is_unknown_at_all() {
 /// Kind of fault: a server holds what its client has left, or lets go of a session whose call runs.
 #[tokio::test(start_paused = true)]
 async fn a_session_is_left_soon_after_its_last_connection_and_not_while_a_call_runs() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([one, mut other], session) = world.client().await;
     other.send(attempt("wait", session, 0, 1)).await;
     world.runs(1).await;
@@ -451,7 +451,7 @@ async fn a_session_is_left_soon_after_its_last_connection_and_not_while_a_call_r
 /// is found where there is no room for it, whose lease never ended.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_there_is_no_room_for_is_left() {
-    let world = World::with(Config {
+    let world = TwoServers::with(Config {
         max_sessions: 1,
         ..config()
     });
@@ -465,7 +465,7 @@ async fn a_session_that_there_is_no_room_for_is_left() {
 /// Who asks goes while it is looked for: nothing holds the session then.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_found_for_a_peer_that_has_gone_is_left() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([_one, mut other], session) = world.client().await;
     world.table.hold_finds();
     other.send(attach(session)).await;

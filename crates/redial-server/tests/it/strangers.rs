@@ -92,7 +92,7 @@ async fn a_stranger_that_has_had_its_second_makes_room_for_another() {
         assert!(is_open(&mut new).await);
         held.push(new);
     }
-    // And it is no stranger any more: the next ones take no place of it.
+    // And it is no stranger any more: the next ones take none of its connections.
     for address in 120..140 {
         crowd.push(stranger(&server, address).await);
     }

@@ -49,7 +49,7 @@ fn says(reply: &Value) -> &str {
 
 /// What a layer of the tests does to calls, in each of a service's steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mischief {
+enum LayerFault {
     UnreadyFails,
     UnreadyPanics,
     CallFails,
@@ -60,20 +60,20 @@ enum Mischief {
 }
 
 #[derive(Clone)]
-struct Mischievous<S> {
+struct FaultyService<S> {
     inner: S,
-    mischief: Mischief,
+    fault: LayerFault,
 }
 
-fn mischief(mischief: Mischief) -> impl Layer<Handlers, Service = Mischievous<Handlers>> {
-    ::tower::layer::layer_fn(move |inner| Mischievous { inner, mischief })
+fn fault(fault: LayerFault) -> impl Layer<Handlers, Service = FaultyService<Handlers>> {
+    ::tower::layer::layer_fn(move |inner| FaultyService { inner, fault })
 }
 
 fn on_purpose() -> BoxError {
     "password=hunter2".into()
 }
 
-impl<S> TowerService<TowerCall> for Mischievous<S>
+impl<S> TowerService<TowerCall> for FaultyService<S>
 where
     S: TowerService<TowerCall, Response = Outcome, Error = std::convert::Infallible>,
     S::Future: Send + 'static,
@@ -83,25 +83,25 @@ where
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Outcome, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        assert_ne!(self.mischief, Mischief::UnreadyPanics);
-        Poll::Ready(match self.mischief {
-            Mischief::UnreadyFails => Err(on_purpose()),
+        assert_ne!(self.fault, LayerFault::UnreadyPanics);
+        Poll::Ready(match self.fault {
+            LayerFault::UnreadyFails => Err(on_purpose()),
             _ => Ok(()),
         })
     }
 
     fn call(&mut self, call: TowerCall) -> Self::Future {
-        let mischief = self.mischief;
-        assert_ne!(mischief, Mischief::CallPanics);
-        if mischief == Mischief::CallFails {
+        let fault = self.fault;
+        assert_ne!(fault, LayerFault::CallPanics);
+        if fault == LayerFault::CallFails {
             return Box::pin(ready(Err(on_purpose())));
         }
         let inner = self.inner.call(call);
         Box::pin(async move {
             let Ok(_) = inner.await;
-            match mischief {
-                Mischief::PanicsAfter => panic!("as it was asked to"),
-                Mischief::AbortsAfter => Err(Abort::failed("on purpose").code(7).into()),
+            match fault {
+                LayerFault::PanicsAfter => panic!("as it was asked to"),
+                LayerFault::AbortsAfter => Err(Abort::failed("on purpose").code(7).into()),
                 _ => Err(on_purpose()),
             }
         })
@@ -195,17 +195,17 @@ async fn a_limit_is_one_for_all_calls_and_frees_what_is_stopped() {
 #[tokio::test(start_paused = true)]
 async fn errors_say_how_far_the_handler_had_come() {
     for (how, method, expected, said, is_on_record, effects) in [
-        (Mischief::UnreadyFails, "inc", -32000, "no", false, 0),
-        (Mischief::CallFails, "inc", -32000, "no", false, 0),
-        (Mischief::FailsAfter, "inc", -32000, "yes", true, 1),
-        (Mischief::FailsAfter, "no_effect", -32000, "no", false, 1),
-        (Mischief::AbortsAfter, "inc", 7, "yes", true, 1),
-        (Mischief::UnreadyPanics, "inc", -32603, "yes", true, 0),
-        (Mischief::CallPanics, "inc", -32603, "yes", true, 0),
-        (Mischief::PanicsAfter, "inc", -32603, "yes", true, 1),
+        (LayerFault::UnreadyFails, "inc", -32000, "no", false, 0),
+        (LayerFault::CallFails, "inc", -32000, "no", false, 0),
+        (LayerFault::FailsAfter, "inc", -32000, "yes", true, 1),
+        (LayerFault::FailsAfter, "no_effect", -32000, "no", false, 1),
+        (LayerFault::AbortsAfter, "inc", 7, "yes", true, 1),
+        (LayerFault::UnreadyPanics, "inc", -32603, "yes", true, 0),
+        (LayerFault::CallPanics, "inc", -32603, "yes", true, 0),
+        (LayerFault::PanicsAfter, "inc", -32603, "yes", true, 1),
     ] {
         let (service, builder) = service();
-        let server = builder.layer(tower::layer(mischief(how))).build().unwrap();
+        let server = builder.layer(tower::layer(fault(how))).build().unwrap();
         let (mut peer, session) = client(&server).await;
         let first = peer.call_json(attempt(method, session, 0, 1)).await;
         assert_eq!((code(&first), says(&first)), (expected, said), "{how:?}");

@@ -57,9 +57,9 @@ fn vectors() -> Vectors {
 }
 
 /// Whose the tokens of the guarded exchanges are.
-struct Tokens;
+struct VectorTokens;
 
-impl Verifier for Tokens {
+impl Verifier for VectorTokens {
     async fn verify(&self, token: &str, _: Option<SocketAddr>) -> Result<Verified, VerifyError> {
         if !matches!(token, "good" | "shy") {
             return Err(VerifyError::Rejected);
@@ -234,7 +234,7 @@ async fn every_guarded_exchange_goes_as_the_vectors_say() {
         principal.is_some_and(|principal| principal.as_str() == "token:shy")
     };
     let server = counters()
-        .authenticate(Tokens)
+        .authenticate(VectorTokens)
         .policy(move |principal, method| !(is_shy(principal) && method == "get"));
     run_all(server.build().unwrap(), vectors().guarded).await;
 }

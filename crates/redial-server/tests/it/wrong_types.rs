@@ -24,12 +24,12 @@ const VALUES: [&str; 11] = [
 ];
 
 /// A service, and a connection to it that is replaced before it has had too many errors.
-struct World {
+struct CountedService {
     service: Service,
     peer: Peer<TcpStream>,
 }
 
-impl World {
+impl CountedService {
     async fn new() -> Self {
         let service = Service::default();
         let config = Config {
@@ -57,7 +57,7 @@ impl World {
 
 #[tokio::test]
 async fn an_id_is_a_string_an_integer_or_null_and_nothing_else() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     for id in [
         "true", "false", "1.5", "1.0", "1e2", "1e400", "[]", "[1]", "{}",
     ] {
@@ -78,7 +78,7 @@ async fn an_id_is_a_string_an_integer_or_null_and_nothing_else() {
 
 #[tokio::test]
 async fn a_method_is_a_string_and_nothing_else() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     for method in VALUES.iter().filter(|value| !value.starts_with('"')) {
         let message = format!(r#"{{"id":7,"method":{method}}}"#);
         world.expect_invalid(&message, "7").await;
@@ -88,7 +88,7 @@ async fn a_method_is_a_string_and_nothing_else() {
 
 #[tokio::test]
 async fn params_are_an_object_or_an_array_and_nothing_else() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     let is_structured = |value: &&&str| value.starts_with(['[', '{', 'n']);
     for params in VALUES.iter().filter(|value| !is_structured(value)) {
         let message = format!(r#"{{"id":7,"method":"inc","params":{params}}}"#);
@@ -98,7 +98,7 @@ async fn params_are_an_object_or_an_array_and_nothing_else() {
 
 #[tokio::test]
 async fn a_version_is_2_0_and_nothing_else() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     for version in VALUES.iter().chain(&["2", "2.0", r#""2""#, r#""2.00""#]) {
         let message = format!(r#"{{"jsonrpc":{version},"id":7,"method":"inc"}}"#);
         world.expect_invalid(&message, "7").await;
@@ -107,7 +107,7 @@ async fn a_version_is_2_0_and_nothing_else() {
 
 #[tokio::test]
 async fn the_redial_member_is_an_object_with_typed_members() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     let by_position = ["[2]", "[2,null,7,null]"];
     let values = VALUES.iter().filter(|value| **value != "{}");
     for redial in values.chain(&by_position) {
@@ -137,7 +137,7 @@ async fn the_redial_member_is_an_object_with_typed_members() {
 /// Foreign objects read by position.
 #[tokio::test]
 async fn the_params_of_the_protocols_own_methods_are_objects() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     let call = r#"["12345678-9abc-8def-8000-000000000007"]"#;
     for (method, params) in [
         ("rpc.hello", "[]"),
@@ -158,7 +158,7 @@ async fn the_params_of_the_protocols_own_methods_are_objects() {
 /// Kind: what a page says of all methods, and one of them is left out. Instance: a ping takes any params.
 #[tokio::test]
 async fn a_method_of_the_protocol_that_takes_nothing_takes_nothing() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     for method in ["rpc.ping", "rpc.discover"] {
         for params in ["[]", "[1]", r#"{"x":1}"#] {
             let message = format!(r#"{{"id":7,"method":"{method}","params":{params}}}"#);
@@ -177,7 +177,7 @@ async fn a_method_of_the_protocol_that_takes_nothing_takes_nothing() {
 /// Kind: a number that is out of its range and taken. Instance: an acknowledgement beyond all calls.
 #[tokio::test]
 async fn an_acknowledgement_is_of_numbers_that_calls_may_have() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     let hello: Value = world
         .peer
         .call_json(r#"{"id":1,"method":"rpc.hello"}"#)
@@ -203,7 +203,7 @@ async fn an_acknowledgement_is_of_numbers_that_calls_may_have() {
 
 #[tokio::test]
 async fn a_message_is_an_object_or_an_array_of_them() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     let is_one = |value: &&&str| value.starts_with("[{") || **value == "{}";
     for message in VALUES.iter().filter(|value| !is_one(value)) {
         world.expect_invalid(message, "null").await;
@@ -218,7 +218,7 @@ async fn a_message_is_an_object_or_an_array_of_them() {
 
 #[tokio::test]
 async fn a_duplicate_member_is_refused_whichever_it_is() {
-    let mut world = World::new().await;
+    let mut world = CountedService::new().await;
     for twice in [
         r#"{"id":7,"id":8,"method":"inc"}"#,
         r#"{"id":7,"method":"inc","id":8}"#,

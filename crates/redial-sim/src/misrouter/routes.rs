@@ -16,9 +16,9 @@ const HEDGED_WITHIN: Duration = Duration::from_millis(40);
 
 /// All clones are of one client.
 #[derive(Clone)]
-pub(crate) struct Routes(Arc<Mutex<State>>);
+pub(crate) struct Routes(Arc<Mutex<RouteState>>);
 
-struct State {
+struct RouteState {
     bug: Bug,
     /// For each address one that leads to another server, if there is one.
     others: Vec<Option<u32>>,
@@ -56,7 +56,7 @@ impl Routes {
             let other = others.position(|other| other.iter().all(|server| !own.contains(server)));
             other.map(|other| other as u32)
         };
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(RouteState {
             bug,
             others: addresses.iter().map(other).collect(),
             opened: 0,
@@ -153,7 +153,7 @@ impl Routes {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RouteState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -55,22 +55,22 @@ fn unanswered(history: &History, found: &mut Vec<Violation>) {
             continue;
         };
         if is_owed(history, request) && !history.lost.contains(id) {
-            let (owed, tag) = balance.entry((request.wire, id)).or_default();
-            (*owed, *tag) = (*owed + 1, request.tag);
+            let (unanswered, tag) = balance.entry((request.wire, id)).or_default();
+            (*unanswered, *tag) = (*unanswered + 1, request.tag);
         }
     }
     for (_, reply) in &history.replies {
         let id = reply.id.as_deref().unwrap_or_default();
-        if let Some((owed, _)) = balance.get_mut(&(reply.wire, id)) {
-            *owed = owed.saturating_sub(1);
+        if let Some((unanswered, _)) = balance.get_mut(&(reply.wire, id)) {
+            *unanswered = unanswered.saturating_sub(1);
         }
     }
-    for ((wire, id), (owed, tag)) in balance {
-        if owed > 0 {
+    for ((wire, id), (unanswered, tag)) in balance {
+        if unanswered > 0 {
             found.push(Violation {
                 rule: "every request is answered",
                 tag,
-                detail: format!("{owed} of {id} on wire {wire} were not"),
+                detail: format!("{unanswered} of {id} on wire {wire} were not"),
             });
         }
     }

@@ -217,7 +217,7 @@ impl History {
             Event::Remark(text) => self.remarked(position, text),
             Event::Froze(..) | Event::Closed { .. } | Event::Reachable { .. } => {}
             Event::Started { server, life } => drop(self.started.insert(*life, *server)),
-            Event::Ending { life } => drop(self.ended.insert(*life, position)),
+            Event::LifeEnds { life } => drop(self.ended.insert(*life, position)),
             Event::Accepted {
                 wire,
                 address,

@@ -24,7 +24,7 @@ pub(crate) struct EndpointsPlan {
     /// The addresses that clients hear of first.
     pub(crate) first: Vec<u32>,
     /// What happens to addresses, in order.
-    pub(crate) turns: Vec<(Duration, Turn)>,
+    pub(crate) changes: Vec<(Duration, AddressChange)>,
     /// Whether discovery fails when it is asked first.
     pub(crate) fails_first: bool,
     /// Whether nothing goes wrong but with servers and addresses.
@@ -33,7 +33,7 @@ pub(crate) struct EndpointsPlan {
 
 /// Something that happens to addresses.
 #[derive(Clone, Debug)]
-pub(crate) enum Turn {
+pub(crate) enum AddressChange {
     /// Clients are told of these, and of no others.
     List(Vec<u32>),
     /// What is sent to the address is swallowed, and connections there are neither made nor refused.
@@ -122,35 +122,35 @@ fn plan(rng: &mut Rng, servers: u32, busy_ms: u64, is_smooth: bool) -> Endpoints
     } else {
         some_of(rng, count)
     };
-    let mut turns = Vec::new();
+    let mut changes = Vec::new();
     let closes = rng.happens(0.5);
     for _ in 0..rng.pick(&[0, 0, 1, 3]) {
         let (at, list) = (rng.ms(5..=busy_ms), some_of(rng, count));
-        turns.push((at, Turn::List(list)));
+        changes.push((at, AddressChange::List(list)));
     }
     for _ in 0..rng.pick(&[0, 0, 1, 2]) {
         let (at, address) = (rng.ms(0..=busy_ms), rng.small(0..=count - 1));
-        turns.push((at, Turn::Hole(address)));
-        turns.push((at + rng.ms(50..=1500), Turn::Open(address)));
+        changes.push((at, AddressChange::Hole(address)));
+        changes.push((at + rng.ms(50..=1500), AddressChange::Open(address)));
     }
     for _ in 0..rng.pick(&[0, 0, 0, 1]) {
         let (at, address) = (rng.ms(5..=busy_ms), rng.small(0..=count - 1));
         let server = rng.small(0..=servers - 1);
-        let turn = if rng.happens(0.5) {
-            Turn::Move(address, server)
+        let change = if rng.happens(0.5) {
+            AddressChange::Move(address, server)
         } else {
-            Turn::MoveAll(address, server)
+            AddressChange::MoveAll(address, server)
         };
-        turns.push((at, turn));
+        changes.push((at, change));
     }
-    turns.sort_by_key(|(at, _)| *at);
+    changes.sort_by_key(|(at, _)| *at);
     if closes {
-        close_what_leaves(&first, &mut turns);
+        close_what_leaves(&first, &mut changes);
     }
     EndpointsPlan {
         addresses,
         first,
-        turns,
+        changes,
         fails_first: rng.happens(0.2),
         is_smooth,
     }
@@ -165,16 +165,18 @@ fn some_of(rng: &mut Rng, count: u32) -> Vec<u32> {
 }
 
 /// An address that leaves the list is closed soon after, and opened when it comes back.
-fn close_what_leaves(first: &[u32], turns: &mut Vec<(Duration, Turn)>) {
+fn close_what_leaves(first: &[u32], changes: &mut Vec<(Duration, AddressChange)>) {
     let (mut list, mut more) = (first.to_vec(), Vec::new());
-    for (at, turn) in turns.iter() {
-        let Turn::List(new) = turn else { continue };
+    for (at, change) in changes.iter() {
+        let AddressChange::List(new) = change else {
+            continue;
+        };
         let gone = list.iter().filter(|address| !new.contains(address));
-        more.extend(gone.map(|address| (*at + LINGERS, Turn::Close(*address))));
+        more.extend(gone.map(|address| (*at + LINGERS, AddressChange::Close(*address))));
         let back = new.iter().filter(|address| !list.contains(address));
-        more.extend(back.map(|address| (*at, Turn::Open(*address))));
+        more.extend(back.map(|address| (*at, AddressChange::Open(*address))));
         list.clone_from(new);
     }
-    turns.extend(more);
-    turns.sort_by_key(|(at, _)| *at);
+    changes.extend(more);
+    changes.sort_by_key(|(at, _)| *at);
 }

@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use redial_client::{Dialect, Hedge, RetryBudget};
 
 use super::{
-    ClientPlan, DatabasePlan, Disaster, EndpointsPlan, Latency, NetPlan, Scenario, ServerPlan,
-    SharingPlan, Turn,
+    AddressChange, ClientPlan, DatabasePlan, Disaster, EndpointsPlan, Latency, NetPlan, Scenario,
+    ServerPlan, SharingPlan,
 };
 
 impl Scenario {
@@ -82,13 +82,13 @@ impl EndpointsPlan {
         let mut lines = vec![format!(
             "addresses lead to {addresses:?}, clients hear of {first:?} first{calm}"
         )];
-        let turns = self.turns.iter();
-        lines.extend(turns.map(|(at, turn)| format!("to come: {turn} at {at:?}")));
+        let changes = self.changes.iter();
+        lines.extend(changes.map(|(at, change)| format!("to come: {change} at {at:?}")));
         lines
     }
 }
 
-impl fmt::Display for Turn {
+impl fmt::Display for AddressChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::List(list) => write!(f, "clients are told of addresses {list:?}"),

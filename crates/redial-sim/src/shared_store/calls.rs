@@ -3,20 +3,20 @@
 use redial_protocol::CallKey;
 use redial_server::{
     Abort,
-    store::{Begun, Claimed, Ending, Executed, Fenced, Intent, Left, Outcome},
+    store::{Begun, Claimed, Executed, Fenced, Intent, Left, Outcome, OutcomeKind},
 };
 
 use super::*;
 use crate::{
     acknowledged::covers,
-    database::{CallRow, CallState, Tables, Transaction},
+    database::{CallRow, RowState, Tables, Transaction},
     journal::{Change, Method},
     service::Counter,
     store::Asked,
 };
 
 /// What a claim came to. What it holds, it holds until the transaction ends.
-enum Verdict {
+enum ClaimResult {
     /// The id is claimed by this transaction.
     Mine,
     /// What is not to run.
@@ -26,7 +26,7 @@ enum Verdict {
 }
 
 /// What is committed for a claim.
-struct Seen {
+struct ClaimSnapshot {
     session: Option<Acknowledged>,
     call: Option<CallRow>,
     is_owner_alive: bool,
@@ -62,8 +62,8 @@ impl SharedTableStore {
         let mut transaction = match &call.key {
             None => self.0.database.begin(),
             Some(key) => match self.claim(key).await? {
-                (transaction, Verdict::Mine) => transaction,
-                (_, verdict) => return self.refused(call, verdict).map(Executed::Claimed),
+                (transaction, ClaimResult::Mine) => transaction,
+                (_, result) => return self.refused(call, result).map(Executed::Claimed),
             },
         };
         patience.is_uncertain = false;
@@ -77,7 +77,7 @@ impl SharedTableStore {
         });
         let delta = params.delta;
         let change = Change { key, delta, value };
-        let change = (outcome.ending() == Ending::Result).then_some(change);
+        let change = (outcome.kind() == OutcomeKind::Result).then_some(change);
         let (ledger, life, tag) = (self.0.ledger.clone(), self.0.life, params.call);
         let record = call.key.clone();
         let (fingerprint, bytes) = (call.fingerprint, outcome.bytes().to_vec());
@@ -90,7 +90,7 @@ impl SharedTableStore {
                 tables.set_counter(change.key, change.value);
             }
             if let Some(key) = &record {
-                tables.put(key, fingerprint, CallState::Finished(bytes));
+                tables.put(key, fingerprint, RowState::Finished(bytes));
             }
             ledger.committed(life, tag, change);
             Ok(())
@@ -124,13 +124,13 @@ impl SharedTableStore {
         intent: &Intent,
     ) -> Result<Begun, Trouble> {
         let owner = self.epoch();
-        let (transaction, verdict) = self.claim(key).await?;
-        match &verdict {
-            Verdict::Mine => {}
-            Verdict::Record(row, is_owner_alive)
+        let (transaction, result) = self.claim(key).await?;
+        match &result {
+            ClaimResult::Mine => {}
+            ClaimResult::Record(row, is_owner_alive)
                 if row.fingerprint == call.fingerprint
                     && self.is_to_be_taken(key, row, *is_owner_alive, owner, intent) => {}
-            _ => return self.refused(call, verdict).map(Begun::Claimed),
+            _ => return self.refused(call, result).map(Begun::Claimed),
         }
         let (record, fingerprint) = (key.clone(), call.fingerprint);
         let resumable = intent.resumable.clone();
@@ -139,11 +139,7 @@ impl SharedTableStore {
             if checks {
                 tables.check(owner)?;
             }
-            tables.put(
-                &record,
-                fingerprint,
-                CallState::Started { owner, resumable },
-            );
+            tables.put(&record, fingerprint, RowState::Started { owner, resumable });
             Ok(())
         });
         commit.await?;
@@ -161,7 +157,7 @@ impl SharedTableStore {
         epoch: u64,
         intent: &Intent,
     ) -> bool {
-        let CallState::Started { owner, resumable } = &row.state else {
+        let RowState::Started { owner, resumable } = &row.state else {
             return false;
         };
         let is_own = *owner == epoch && !self.lock().started.contains_key(&key.to_string());
@@ -214,11 +210,11 @@ impl SharedTableStore {
                 return Ok(());
             };
             match (&row.state, outcome) {
-                (CallState::Started { owner, .. }, _) if checks && *owner != epoch => {}
-                (CallState::Started { .. }, Some(outcome)) => {
-                    row.state = CallState::Finished(outcome);
+                (RowState::Started { owner, .. }, _) if checks && *owner != epoch => {}
+                (RowState::Started { .. }, Some(outcome)) => {
+                    row.state = RowState::Finished(outcome);
                 }
-                (CallState::Started { .. }, None) => drop(tables.calls.remove(&record)),
+                (RowState::Started { .. }, None) => drop(tables.calls.remove(&record)),
                 _ => {}
             }
             Ok(())
@@ -243,21 +239,21 @@ impl SharedTableStore {
     async fn try_fence(&self, key: &CallKey) -> Result<Fenced, Trouble> {
         let epoch = self.epoch();
         match self.claim(key).await? {
-            (transaction, Verdict::Mine) => {
+            (transaction, ClaimResult::Mine) => {
                 let key = key.clone();
                 let commit = transaction.commit(move |tables| {
                     tables.check(epoch)?;
-                    tables.put(&key, 0, CallState::Fenced);
+                    tables.put(&key, 0, RowState::Fenced);
                     Ok(())
                 });
                 commit.await?;
                 Ok(Fenced::Never)
             }
-            (_, verdict) => {
-                if let Some(left) = self.left(key, &verdict) {
+            (_, result) => {
+                if let Some(left) = self.left(key, &result) {
                     return Ok(Fenced::Left(left));
                 }
-                Ok(match self.settled(verdict, None, Some(key))? {
+                Ok(match self.settled(result, None, Some(key))? {
                     Claimed::Fenced => Fenced::Never,
                     claimed => Fenced::Claimed(claimed),
                 })
@@ -266,11 +262,11 @@ impl SharedTableStore {
     }
 
     /// What may be run again, since the server that ran it is gone.
-    fn left(&self, key: &CallKey, verdict: &Verdict) -> Option<Left> {
-        let Verdict::Record(row, false) = verdict else {
+    fn left(&self, key: &CallKey, result: &ClaimResult) -> Option<Left> {
+        let ClaimResult::Record(row, false) = result else {
             return None;
         };
-        let CallState::Started { resumable, .. } = &row.state else {
+        let RowState::Started { resumable, .. } = &row.state else {
             return None;
         };
         let runs_here = self.lock().started.contains_key(&key.to_string());
@@ -283,53 +279,56 @@ impl SharedTableStore {
     }
 
     /// Takes an id, and then looks at what is committed.
-    async fn claim(&self, key: &CallKey) -> Result<(Transaction, Verdict), Trouble> {
+    async fn claim(&self, key: &CallKey) -> Result<(Transaction, ClaimResult), Trouble> {
         if let CallKey::Session(call) = key {
             // The row of a session that is over says so first.
             self.end_session(call.session).await?;
         }
         let (name, asked) = (key.to_string(), key.clone());
         let look = move |tables: &Tables| look(tables, &asked);
-        let (transaction, seen) = if self.has(Bug::ClaimChecked) {
-            let seen = self.0.database.ask(move |tables| look(tables)).await;
-            (self.0.database.begin(), seen.map_err(|_| Trouble::Away)?)
+        let (transaction, snapshot) = if self.has(Bug::ClaimChecked) {
+            let snapshot = self.0.database.ask(move |tables| look(tables)).await;
+            (
+                self.0.database.begin(),
+                snapshot.map_err(|_| Trouble::Away)?,
+            )
         } else {
             self.0.database.hold(&name, look).await?
         };
-        Ok((transaction, self.judge(key, seen)))
+        Ok((transaction, self.judge(key, snapshot)))
     }
 
-    fn judge(&self, key: &CallKey, seen: Seen) -> Verdict {
+    fn judge(&self, key: &CallKey, snapshot: ClaimSnapshot) -> ClaimResult {
         if let CallKey::Session(call) = key {
-            let Some(stored) = &seen.session else {
-                return Verdict::Claimed(Claimed::SessionUnknown);
+            let Some(stored) = &snapshot.session else {
+                return ClaimResult::Claimed(Claimed::SessionUnknown);
             };
             let known = self.lock().merge(call.session, stored);
             if covers(&known, call.number) {
-                return Verdict::Claimed(Claimed::Acknowledged);
+                return ClaimResult::Claimed(Claimed::Acknowledged);
             }
         }
-        match seen.call {
-            None => Verdict::Mine,
-            Some(row) => Verdict::Record(row, seen.is_owner_alive),
+        match snapshot.call {
+            None => ClaimResult::Mine,
+            Some(row) => ClaimResult::Record(row, snapshot.is_owner_alive),
         }
     }
 
-    fn refused(&self, call: &StoreCall, verdict: Verdict) -> Result<Claimed, Trouble> {
-        self.settled(verdict, Some(call.fingerprint), call.key.as_ref())
+    fn refused(&self, call: &StoreCall, result: ClaimResult) -> Result<Claimed, Trouble> {
+        self.settled(result, Some(call.fingerprint), call.key.as_ref())
     }
 
     /// What a call comes to that is not to run.
     fn settled(
         &self,
-        verdict: Verdict,
+        result: ClaimResult,
         fingerprint: Option<u128>,
         key: Option<&CallKey>,
     ) -> Result<Claimed, Trouble> {
-        let (row, is_owner_alive) = match verdict {
-            Verdict::Mine => return Err(Trouble::Busy),
-            Verdict::Claimed(claimed) => return Ok(claimed),
-            Verdict::Record(row, is_owner_alive) => (row, is_owner_alive),
+        let (row, is_owner_alive) = match result {
+            ClaimResult::Mine => return Err(Trouble::Busy),
+            ClaimResult::Claimed(claimed) => return Ok(claimed),
+            ClaimResult::Record(row, is_owner_alive) => (row, is_owner_alive),
         };
         let is_reused = fingerprint.is_some_and(|asked| asked != row.fingerprint);
         let runs_here = || {
@@ -337,19 +336,19 @@ impl SharedTableStore {
             key.is_some_and(|key| started.contains_key(&key.to_string()))
         };
         match row.state {
-            CallState::Fenced => Ok(Claimed::Fenced),
+            RowState::Fenced => Ok(Claimed::Fenced),
             _ if is_reused => Ok(Claimed::IdReused),
-            CallState::Finished(outcome) => Ok(Claimed::Recorded(outcome)),
-            CallState::Started { .. } if runs_here() => {
+            RowState::Finished(outcome) => Ok(Claimed::Recorded(outcome)),
+            RowState::Started { .. } if runs_here() => {
                 Err(Trouble::Fatal(StoreError::uncertain("the call runs")))
             }
-            CallState::Started { .. } if is_owner_alive => Err(Trouble::Busy),
-            CallState::Started { .. } => Ok(Claimed::Interrupted),
+            RowState::Started { .. } if is_owner_alive => Err(Trouble::Busy),
+            RowState::Started { .. } => Ok(Claimed::Interrupted),
         }
     }
 }
 
-fn look(tables: &Tables, key: &CallKey) -> Seen {
+fn look(tables: &Tables, key: &CallKey) -> ClaimSnapshot {
     let session = match key {
         CallKey::Session(call) => tables.sessions.get(&call.session),
         _ => None,
@@ -357,10 +356,10 @@ fn look(tables: &Tables, key: &CallKey) -> Seen {
     let living = session.filter(|session| session.dead_since.is_none());
     let call = tables.calls.get(&key.to_string());
     let is_owner_alive = call.is_some_and(|call| match call.state {
-        CallState::Started { owner, .. } => tables.is_alive(owner),
+        RowState::Started { owner, .. } => tables.is_alive(owner),
         _ => false,
     });
-    Seen {
+    ClaimSnapshot {
         session: living.map(|session| session.acknowledged.clone()),
         call: call.cloned(),
         is_owner_alive,

@@ -27,12 +27,14 @@ impl Store for DiskStore {
                 key: key.clone(),
                 fingerprint: record.fingerprint,
                 state: match &record.state {
-                    State::Finished(_) if self.has(Bug::OutcomeForgotten) => {
+                    DurableState::Finished(_) if self.has(Bug::OutcomeForgotten) => {
                         RecoveredState::Started(None)
                     }
-                    State::Finished(outcome) => RecoveredState::Finished(outcome.clone()),
-                    State::Fenced => RecoveredState::Fenced,
-                    State::Started { resumable, .. } => RecoveredState::Started(resumable.clone()),
+                    DurableState::Finished(outcome) => RecoveredState::Finished(outcome.clone()),
+                    DurableState::Fenced => RecoveredState::Fenced,
+                    DurableState::Started { resumable, .. } => {
+                        RecoveredState::Started(resumable.clone())
+                    }
                 },
             });
         }
@@ -60,9 +62,9 @@ impl Store for DiskStore {
     fn fence(&self, key: CallKey, done: Done<Fenced>) {
         self.push(done, move |state| match state.table.claim(&key, None) {
             None => {
-                let record = Record {
+                let record = DurableRecord {
                     fingerprint: 0,
-                    state: State::Fenced,
+                    state: DurableState::Fenced,
                 };
                 state.table.put(key, record);
                 Ok(Fenced::Never)

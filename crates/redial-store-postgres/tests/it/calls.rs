@@ -7,7 +7,7 @@ use std::{
 
 use redial_protocol::CallKey;
 use redial_server::store::{
-    Begun, Claimed, Ending, Executed, Fenced, Intent, Left, Resumable, SharedStore, Store,
+    Begun, Claimed, Executed, Fenced, Intent, Left, OutcomeKind, Resumable, SharedStore, Store,
     StoreCall, StoreError,
 };
 use redial_store_postgres::PostgresStore;
@@ -234,7 +234,7 @@ fn what_a_trigger_raises_at_the_commit_is_the_outcome() {
          DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
     );
     let failed = match wait(&execute(store, call(key(1, 0), 7))).unwrap() {
-        Executed::New(outcome) if outcome.ending() == Ending::Failed => outcome.into_bytes(),
+        Executed::New(outcome) if outcome.kind() == OutcomeKind::Failed => outcome.into_bytes(),
         other => panic!("{other:?}"),
     };
     let again = wait(&execute(store, call(key(1, 0), 7))).unwrap();

@@ -2,10 +2,11 @@
 
 use redial_protocol::{CallKey, Principal, SessionCall, SessionId};
 use redial_server::store::{
-    Acknowledged, Begun, Claimed, Ending, Executed, Fenced, Intent, Outcome, StoreCall, StoreError,
+    Acknowledged, Begun, Claimed, Executed, Fenced, Intent, Outcome, OutcomeKind, StoreCall,
+    StoreError,
 };
 
-use super::{Batch, Breach, How, Stop, Witness};
+use super::{Batch, BatchError, Breach, How, Witness};
 use crate::{
     encoding::{is_acknowledged, plain_key},
     error::is_storage_failure,
@@ -17,7 +18,7 @@ use crate::{
     transaction::Prepared,
 };
 
-type Step<T> = Result<T, Stop>;
+type Step<T> = Result<T, BatchError>;
 
 /// Whether an id may be claimed.
 enum Claim {
@@ -84,19 +85,19 @@ impl Batch<'_, '_> {
         let connection = self.connection;
         let before = connection.total_changes();
         let outcome = self.guard.handler(|| prepared.run(connection, call));
-        let is_kept = outcome.ending() == Ending::Result;
+        let is_kept = outcome.kind() == OutcomeKind::Result;
         if !is_kept && is_storage_failure(outcome.bytes()) {
-            return Err(Stop::Breaks(Breach::Storage(outcome)));
+            return Err(BatchError::Breaks(Breach::Storage(outcome)));
         }
         if connection.is_autocommit() {
-            return Err(Stop::Breaks(Breach::RolledBack(outcome)));
+            return Err(BatchError::Breaks(Breach::RolledBack(outcome)));
         }
         let has_undo = !is_kept && connection.total_changes() != before;
         prepared.failures.count(has_undo);
         match (has_savepoint, is_kept) {
             (true, true) => self.statements.release()?,
             (true, false) => self.statements.undo_call()?,
-            (false, _) if has_undo => return Err(Stop::NeedsSavepoints),
+            (false, _) if has_undo => return Err(BatchError::NeedsSavepoints),
             (false, _) => {}
         }
         Ok(outcome)
@@ -105,7 +106,7 @@ impl Batch<'_, '_> {
     /// Records what a call came to, unless it had no effect or has no name.
     pub(super) fn record(&mut self, call: &StoreCall, outcome: Outcome) -> rusqlite::Result<Reply> {
         if let Some(key) = &call.key
-            && outcome.ending() != Ending::NoEffect
+            && outcome.kind() != OutcomeKind::NoEffect
         {
             let record = Record::finished(call.fingerprint, outcome.bytes());
             self.put(key, record, State::Finished)?;
@@ -339,7 +340,7 @@ impl Batch<'_, '_> {
         }
         Ok(match state {
             State::Finished => Claim::Taken(Claimed::Recorded(stored.outcome.ok_or_else(lost)?)),
-            state => unfinished(state),
+            state => started_or_fenced(state),
         })
     }
 
@@ -356,11 +357,11 @@ impl Batch<'_, '_> {
         if is_call && known != fingerprint {
             return Ok(Claim::Taken(Claimed::IdReused));
         }
-        Ok(unfinished(row.state))
+        Ok(started_or_fenced(row.state))
     }
 }
 
-fn unfinished(state: State) -> Claim {
+fn started_or_fenced(state: State) -> Claim {
     match state {
         State::Interrupted { is_resumable: true } => Claim::Resumable,
         State::Interrupted {
@@ -372,8 +373,8 @@ fn unfinished(state: State) -> Claim {
 }
 
 /// A row that was written is not there: another program has changed the file.
-fn lost() -> Stop {
-    Stop::Storage(rusqlite::Error::SqliteFailure(
+fn lost() -> BatchError {
+    BatchError::Storage(rusqlite::Error::SqliteFailure(
         rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
         Some("a record is not where it was written".to_owned()),
     ))

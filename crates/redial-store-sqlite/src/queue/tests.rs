@@ -33,8 +33,8 @@ fn push(queue: &Queue, calls: usize) {
 
 fn take(queue: &Queue) -> (usize, Option<Duration>) {
     let mut jobs = Vec::new();
-    let taken = queue.take(&mut jobs, Duration::ZERO, Some(Duration::ZERO));
-    (jobs.len(), taken.awake)
+    let input = queue.take(&mut jobs, Duration::ZERO, Some(Duration::ZERO));
+    (jobs.len(), input.awake)
 }
 
 #[test]
@@ -74,10 +74,10 @@ fn so_many_start_without_a_flush() {
 fn the_end_of_the_store_is_no_flush_to_wait_for() {
     let queue = Queue::new();
     push(&queue, 1);
-    queue.end(Course::Close);
+    queue.end(WriterMode::Close);
     let mut jobs = Vec::new();
-    let taken = queue.take(&mut jobs, Duration::MAX, None);
-    assert_eq!((jobs.len(), taken.course), (1, Course::Close));
+    let input = queue.take(&mut jobs, Duration::MAX, None);
+    assert_eq!((jobs.len(), input.mode), (1, WriterMode::Close));
 }
 
 /// The kind of fault: a time that was told before counts as told again.

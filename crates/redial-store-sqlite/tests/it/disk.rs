@@ -13,7 +13,7 @@ use std::{
 
 use redial_server::{
     Abort,
-    store::{Ending, Store},
+    store::{OutcomeKind, Store},
 };
 use redial_store_sqlite::{SqliteStore, Transaction};
 
@@ -67,7 +67,7 @@ fn is_done(store: &SqliteStore, number: u64, bytes: usize) -> bool {
     store.flush();
     match wait(&answer) {
         Ok(outcome) => {
-            assert_eq!(outcome.ending(), Ending::Result, "{outcome:?}");
+            assert_eq!(outcome.kind(), OutcomeKind::Result, "{outcome:?}");
             true
         }
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use redial_server::{
     Abort,
-    store::{Ending, Store},
+    store::{OutcomeKind, Store},
 };
 use redial_store_sqlite::Transaction;
 
@@ -24,7 +24,7 @@ fn what_no_longer_fits_is_not_executed_and_the_rest_goes_on() {
     let mut filled = 0;
     let refused = loop {
         match bench.run(|transaction| fill(transaction, 100_000)) {
-            Ok(outcome) => assert_eq!(outcome.ending(), Ending::Result, "{outcome:?}"),
+            Ok(outcome) => assert_eq!(outcome.kind(), OutcomeKind::Result, "{outcome:?}"),
             Err(error) => break error,
         }
         filled += 1;
@@ -37,9 +37,9 @@ fn what_no_longer_fits_is_not_executed_and_the_rest_goes_on() {
     let too_large = bench.hand_in(|transaction| fill(transaction, 100_000));
     let after = bench.hand_in(|transaction| fill(transaction, 10));
     bench.store.flush();
-    assert_eq!(wait(&before).unwrap().ending(), Ending::Result);
+    assert_eq!(wait(&before).unwrap().kind(), OutcomeKind::Result);
     assert!(wait(&too_large).is_err_and(|error| !error.is_uncertain));
-    assert_eq!(wait(&after).unwrap().ending(), Ending::Result);
+    assert_eq!(wait(&after).unwrap().kind(), OutcomeKind::Result);
     assert_eq!(bench.number("SELECT count(*) FROM counter"), filled + 2);
     // Room is made, and it goes on.
     bench

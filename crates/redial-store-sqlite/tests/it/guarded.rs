@@ -2,7 +2,7 @@
 
 use redial_server::{
     Abort,
-    store::{Ending, Store},
+    store::{OutcomeKind, Store},
 };
 use redial_store_sqlite::Transaction;
 
@@ -62,8 +62,8 @@ fn a_handler_can_neither_end_its_transaction_nor_touch_redials_tables() {
             bench.hand_in(|transaction| sql(transaction, "UPDATE counter SET value = value + 1"));
         bench.store.flush();
         assert_eq!(
-            wait(&before).unwrap().ending(),
-            Ending::Result,
+            wait(&before).unwrap().kind(),
+            OutcomeKind::Result,
             "{forbidden}"
         );
         let outcome = wait(&refused).unwrap();
@@ -74,10 +74,10 @@ fn a_handler_can_neither_end_its_transaction_nor_touch_redials_tables() {
             is_refused || forbidden.contains(';'),
             "{forbidden}: {outcome:?}"
         );
-        assert_eq!(outcome.ending(), Ending::Failed, "{forbidden}");
+        assert_eq!(outcome.kind(), OutcomeKind::Failed, "{forbidden}");
         assert_eq!(
-            wait(&after).unwrap().ending(),
-            Ending::Result,
+            wait(&after).unwrap().kind(),
+            OutcomeKind::Result,
             "{forbidden}"
         );
     }
@@ -98,7 +98,7 @@ fn a_handler_may_ask_about_the_schema() {
             transaction.query_row(harmless, [], |_| Ok(()))?;
             Ok(())
         });
-        assert_eq!(outcome.unwrap().ending(), Ending::Result, "{harmless}");
+        assert_eq!(outcome.unwrap().kind(), OutcomeKind::Result, "{harmless}");
     }
 }
 

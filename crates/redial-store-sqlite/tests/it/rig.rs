@@ -112,8 +112,8 @@ impl SqliteRig {
         let life = self.lives.fetch_add(1, Relaxed);
         let file = self.folder.file(&format!("{life}.db"));
         if let Some(before) = self.current.borrow_mut().take() {
-            for ending in ["", "-wal"] {
-                let name = |path: &Path| format!("{}{ending}", path.display());
+            for suffix in ["", "-wal"] {
+                let name = |path: &Path| format!("{}{suffix}", path.display());
                 if Path::new(&name(before.path())).exists() {
                     fs::copy(name(before.path()), name(&file)).unwrap();
                 }

@@ -8,7 +8,7 @@ use std::sync::{
 
 use redial_server::{
     Abort,
-    store::{Ending, Store},
+    store::{OutcomeKind, Store},
 };
 use redial_store_sqlite::{SqliteStore, Transaction};
 
@@ -29,7 +29,7 @@ fn add(transaction: &Transaction<'_>, key: &str) -> Result<i64, Abort> {
 fn among_others<T: serde::Serialize + 'static>(
     bench: &mut Workbench,
     unruly: impl Fn(&Transaction<'_>) -> Result<T, Abort> + Send + Sync + Clone + 'static,
-) -> (String, Ending) {
+) -> (String, OutcomeKind) {
     let mut answers = Vec::new();
     for _ in 0..2 {
         answers.push(bench.hand_in(|transaction| add(transaction, "others")));
@@ -40,17 +40,17 @@ fn among_others<T: serde::Serialize + 'static>(
     }
     bench.store.flush();
     for answer in answers {
-        assert_eq!(wait(&answer).unwrap().ending(), Ending::Result);
+        assert_eq!(wait(&answer).unwrap().kind(), OutcomeKind::Result);
     }
     let outcome = wait(&answer).unwrap();
-    (text(&outcome).to_owned(), outcome.ending())
+    (text(&outcome).to_owned(), outcome.kind())
 }
 
 #[test]
 fn a_handler_that_rolls_back_undoes_itself_alone() {
     let mut bench = Workbench::new(options());
     // What it does after that would be a transaction of its own.
-    let (said, ending) = among_others(&mut bench, |transaction| {
+    let (said, kind) = among_others(&mut bench, |transaction| {
         add(transaction, "mine")?;
         let rolled_back =
             transaction.execute("INSERT OR ROLLBACK INTO counter VALUES ('mine', 0)", []);
@@ -58,14 +58,14 @@ fn a_handler_that_rolls_back_undoes_itself_alone() {
         drop(add(transaction, "mine"));
         Ok(())
     });
-    assert_eq!(ending, Ending::Failed);
+    assert_eq!(kind, OutcomeKind::Failed);
     assert!(said.contains("rolled its transaction back"), "{said}");
-    let (said, ending) = among_others(&mut bench, |transaction| {
+    let (said, kind) = among_others(&mut bench, |transaction| {
         add(transaction, "mine")?;
         transaction.execute("INSERT OR ROLLBACK INTO counter VALUES ('mine', 0)", [])?;
         Ok(())
     });
-    assert_eq!(ending, Ending::Failed);
+    assert_eq!(kind, OutcomeKind::Failed);
     assert!(said.contains("UNIQUE constraint failed"), "{said}");
     assert_eq!(
         bench.number("SELECT count(*) FROM counter WHERE key = 'mine'"),
@@ -92,11 +92,11 @@ fn a_constraint_that_breaks_at_the_commit_fails_its_call_alone() {
             Ok(transaction.execute("INSERT INTO part VALUES (?1)", [of])?)
         }
     };
-    let (said, ending) = among_others(&mut bench, part("nothing"));
-    assert_eq!(ending, Ending::Failed);
+    let (said, kind) = among_others(&mut bench, part("nothing"));
+    assert_eq!(kind, OutcomeKind::Failed);
     assert!(said.contains("FOREIGN KEY constraint failed"), "{said}");
-    let (_, ending) = among_others(&mut bench, part("others"));
-    assert_eq!(ending, Ending::Result);
+    let (_, kind) = among_others(&mut bench, part("others"));
+    assert_eq!(kind, OutcomeKind::Result);
     assert_eq!(bench.number("SELECT count(*) FROM part"), 1);
     assert_eq!(bench.number("SELECT value FROM counter"), 8);
 }
@@ -105,11 +105,11 @@ fn a_constraint_that_breaks_at_the_commit_fails_its_call_alone() {
 #[test]
 fn a_handler_whose_words_are_like_sqlites_has_failed_for_good() {
     let mut bench = Workbench::new(options());
-    let (said, ending) = among_others(&mut bench, |transaction| {
+    let (said, kind) = among_others(&mut bench, |transaction| {
         add(transaction, "mine")?;
         Err::<(), _>(Abort::failed("there is no item \"out of memory\""))
     });
-    assert_eq!(ending, Ending::Failed);
+    assert_eq!(kind, OutcomeKind::Failed);
     assert!(said.contains("there is no item"), "{said}");
     assert_eq!(bench.number("SELECT count(*) FROM redial_calls"), 5);
     assert_eq!(
@@ -171,7 +171,7 @@ fn a_method_that_often_fails_gets_savepoints_at_once() {
         );
         bench.store.flush();
         wait(&other).unwrap();
-        assert_eq!(wait(&answer).unwrap().ending(), Ending::Failed);
+        assert_eq!(wait(&answer).unwrap().kind(), OutcomeKind::Failed);
     };
     batch(&mut bench);
     assert_eq!(runs.swap(0, SeqCst), 2);

@@ -12,7 +12,7 @@ use std::{
 
 use redial_server::{
     Abort,
-    store::{Ending, Store},
+    store::{OutcomeKind, Store},
 };
 use redial_store_sqlite::Transaction;
 
@@ -77,9 +77,9 @@ fn what_waits_while_a_batch_runs_is_one_batch_and_one_that_fails_is_undone_alone
     bench.store.flush();
     held.go_on.send(()).unwrap();
     for answer in [&held.answer, &first, &last] {
-        assert_eq!(wait(answer).unwrap().ending(), Ending::Result);
+        assert_eq!(wait(answer).unwrap().kind(), OutcomeKind::Result);
     }
-    assert_eq!(wait(&failing).unwrap().ending(), Ending::Failed);
+    assert_eq!(wait(&failing).unwrap().kind(), OutcomeKind::Failed);
     assert_eq!(runs.load(SeqCst), 2, "they were one batch");
     assert_eq!(bench.number("SELECT value FROM counter"), 3);
 }
@@ -93,6 +93,6 @@ fn a_store_that_is_closed_waits_for_no_flush() {
     held.go_on.send(()).unwrap();
     bench.store.close();
     for answer in answers.iter().chain([&held.answer]) {
-        assert_eq!(wait(answer).unwrap().ending(), Ending::Result);
+        assert_eq!(wait(answer).unwrap().kind(), OutcomeKind::Result);
     }
 }

@@ -41,8 +41,8 @@ pub fn a_session_that_is_shared_is_found_by_its_owner_alone(rig: &dyn Rig) {
         (2, Some(&one), Some(below(0))),
         (3, None, None),
     ] {
-        let told = find(&client, session(number), owner);
-        assert_eq!(told, Ok(found), "{number} {owner:?}");
+        let answer = find(&client, session(number), owner);
+        assert_eq!(answer, Ok(found), "{number} {owner:?}");
     }
     // One that is held no longer is there until its lease has ended.
     let shared = client.store.as_shared().expect("it is shared");

@@ -14,11 +14,11 @@ use crate::common::{Folder, HOST, agree, client, disagree};
 const EVERY: Duration = Duration::from_millis(5);
 
 /// What the server said of its reloads.
-type Said = Arc<Mutex<Vec<String>>>;
+type ReloadLog = Arc<Mutex<Vec<String>>>;
 
-fn watched(folder: &Folder) -> (ServerTls, Said) {
-    let said = Said::default();
-    let says = Arc::clone(&said);
+fn watched(folder: &Folder) -> (ServerTls, ReloadLog) {
+    let log = ReloadLog::default();
+    let says = Arc::clone(&log);
     let path = |name: &str| folder.path().join(name);
     let builder = ServerTls::builder()
         .certificate_files(path("server.pem"), path("server-key.pem"))
@@ -27,19 +27,19 @@ fn watched(folder: &Folder) -> (ServerTls, Said) {
             let text = reloaded.map_or_else(ToString::to_string, |()| "reloaded".to_owned());
             says.lock().unwrap().push(text);
         });
-    (builder.build().unwrap(), said)
+    (builder.build().unwrap(), log)
 }
 
 /// Waits until the server has said something more.
-async fn next(said: &Said, count: usize) -> String {
+async fn next(log: &ReloadLog, count: usize) -> String {
     let spoken = async {
-        while said.lock().unwrap().len() < count {
+        while log.lock().unwrap().len() < count {
             tokio::time::sleep(EVERY).await;
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(20), spoken).await;
     waited.expect("no reload");
-    said.lock().unwrap()[count - 1].clone()
+    log.lock().unwrap()[count - 1].clone()
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn a_new_pair_is_used_and_a_broken_one_is_refused_and_the_old_one_kept() {
         TestCa::new("newest"),
     );
     old.sign(&[HOST]).write(folder.path(), "server").unwrap();
-    let (server, said) = watched(&folder);
+    let (server, log) = watched(&folder);
     let watching = server.clone();
     tokio::spawn(async move { watching.watch().await });
     agree(&server, &client(&old)).await;
@@ -59,7 +59,7 @@ async fn a_new_pair_is_used_and_a_broken_one_is_refused_and_the_old_one_kept() {
     new.sign(&[HOST]).write(folder.path(), "server").unwrap();
     // Between its two files it may be no pair.
     let mut count = 1;
-    while next(&said, count).await != "reloaded" {
+    while next(&log, count).await != "reloaded" {
         count += 1;
     }
     agree(&server, &client(&new)).await;
@@ -67,33 +67,33 @@ async fn a_new_pair_is_used_and_a_broken_one_is_refused_and_the_old_one_kept() {
 
     let path = folder.path().join("server.pem");
     replace(&path, &newest.sign(&[HOST]).certificate).unwrap();
-    let text = next(&said, count + 1).await;
+    let text = next(&log, count + 1).await;
     assert!(
         text.contains("server-key.pem belongs to another certificate"),
         "{text}"
     );
     agree(&server, &client(&new)).await;
     replace(&path, "not a certificate").unwrap();
-    let text = next(&said, count + 2).await;
+    let text = next(&log, count + 2).await;
     assert!(
         text.contains("server.pem can't be used: no certificate"),
         "{text}"
     );
     agree(&server, &client(&new)).await;
     std::fs::remove_file(&path).unwrap();
-    let text = next(&said, count + 3).await;
+    let text = next(&log, count + 3).await;
     assert!(text.contains("can't read the certificate"), "{text}");
     agree(&server, &client(&new)).await;
 
     newest.sign(&[HOST]).write(folder.path(), "server").unwrap();
     count += 4;
-    while next(&said, count).await != "reloaded" {
+    while next(&log, count).await != "reloaded" {
         count += 1;
     }
     agree(&server, &client(&newest)).await;
     // Each reason is said once, however often the files are looked at.
     tokio::time::sleep(EVERY * 10).await;
-    assert_eq!(said.lock().unwrap().len(), count, "{said:?}");
+    assert_eq!(log.lock().unwrap().len(), count, "{log:?}");
 }
 
 #[tokio::test]

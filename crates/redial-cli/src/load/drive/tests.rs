@@ -66,11 +66,11 @@ async fn run_against<F: Future<Output = (Start, CallEnd)>>(
         starts.borrow_mut().push(start);
         serve(start)
     };
-    let hand_over = |tally: &mut Tally, _| {
+    let on_slice = |tally: &mut Tally, _| {
         total.borrow_mut().add(tally);
         tally.clear();
     };
-    let driver = Driver::new((pacing, length), Timer::coarse(), stop, call, hand_over);
+    let driver = Driver::new((pacing, length), Timer::coarse(), stop, call, on_slice);
     let end = driver.run().await;
     let mut total = total.into_inner();
     total.add(&end.rest);

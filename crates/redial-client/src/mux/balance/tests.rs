@@ -12,7 +12,7 @@ use crate::{
     mux::{
         control::HelloReply,
         link::Transmit,
-        pending::CallFlags,
+        pending_call::CallFlags,
         send::SendStatus,
         tests::{request, write_all},
     },

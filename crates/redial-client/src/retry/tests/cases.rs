@@ -48,8 +48,11 @@ fn a_refusal_of_an_older_attempt_leaves_the_younger_one_alone() {
     world.write(usize::MAX);
     let attempt_deadline = world.step().unwrap();
     assert_eq!(attempt_deadline, world.now + ms(100));
-    let (ending, pending) = world.finish();
-    assert!(matches!(ending, Completion::GiveUp { .. }), "{ending:?}");
+    let (completion, pending) = world.finish();
+    assert!(
+        matches!(completion, Completion::GiveUp { .. }),
+        "{completion:?}"
+    );
     assert!(may_have_executed(&pending));
     let ends: Vec<_> = pending
         .attempts
@@ -120,8 +123,8 @@ fn a_copy_that_lies_in_the_buffer_for_too_long_is_withdrawn() {
     world.write(usize::MAX);
     assert_eq!((world.arrived.len(), world.retrier.used), (1, 1));
     world.serve(OneCallServe::Answer);
-    let (ending, _) = world.finish();
-    assert!(matches!(ending, Completion::Answer(Answer::Result(..))));
+    let (completion, _) = world.finish();
+    assert!(matches!(completion, Completion::Answer(Answer::Result(..))));
 }
 
 /// Or it would be looked after only when its timeout has passed, and leave with the connection that

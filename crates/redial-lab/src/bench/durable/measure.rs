@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, What};
+use super::{Cell, DurableSubject};
 use crate::harness::{
     process::Process,
     programs::{lasting_address, listening},
@@ -24,7 +24,7 @@ const START: Duration = Duration::from_secs(10);
 
 /// What was measured in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Sample {
+pub(super) struct DurableSample {
     pub(super) calls_per_s: f64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
@@ -33,22 +33,22 @@ pub(super) struct Sample {
 }
 
 #[derive(Deserialize)]
-struct Summary {
+struct DurableSummary {
     calls: u64,
     calls_per_s: f64,
-    latency_us: Latency,
+    latency_us: DurableLatency,
     cpu_s: Option<f64>,
     watched_cpu_s: Option<f64>,
 }
 
 #[derive(Deserialize)]
-struct Latency {
+struct DurableLatency {
     p50: f64,
     p99: f64,
 }
 
 /// How a measurement is made.
-pub(super) struct Setup {
+pub(super) struct DurableSetup {
     /// Where the bench's programs are.
     pub(super) programs: PathBuf,
     /// Where `counter-server` is.
@@ -60,17 +60,20 @@ pub(super) struct Setup {
     pub(super) warmup: f64,
 }
 
-impl Setup {
+impl DurableSetup {
     /// Measures it.
-    pub(super) fn measure(&self, Cell { what, batch }: Cell) -> Result<Sample> {
+    pub(super) fn measure(&self, Cell { what, batch }: Cell) -> Result<DurableSample> {
         let folder = self.folder.join("files");
         fs::create_dir_all(&folder)?;
         let server = self.server(what, &folder)?;
         let (program, mut args) = match what {
-            What::Log | What::Sqlite | What::Appended | What::Redis => {
-                ("bench-store", self.in_process(what, batch))
+            DurableSubject::Log
+            | DurableSubject::Sqlite
+            | DurableSubject::Appended
+            | DurableSubject::Redis => ("bench-store", self.in_process(what, batch)),
+            DurableSubject::Session | DurableSubject::Plain => {
+                ("bench-load", self.load(what, batch))
             }
-            What::Session | What::Plain => ("bench-load", self.load(what, batch)),
         };
         match &server {
             Some((process, address)) => {
@@ -88,10 +91,12 @@ impl Setup {
         fs::remove_dir_all(&folder)?;
         let per_million = |cpu_s: f64| cpu_s * 1e6 / summary.calls as f64;
         let cpu = match what {
-            What::Log | What::Sqlite | What::Appended => summary.cpu_s,
+            DurableSubject::Log | DurableSubject::Sqlite | DurableSubject::Appended => {
+                summary.cpu_s
+            }
             _ => summary.watched_cpu_s,
         };
-        Ok(Sample {
+        Ok(DurableSample {
             calls_per_s: summary.calls_per_s,
             p50_us: summary.latency_us.p50,
             p99_us: summary.latency_us.p99,
@@ -99,7 +104,7 @@ impl Setup {
         })
     }
 
-    fn run(&self, name: &str, args: &[String]) -> Result<Summary> {
+    fn run(&self, name: &str, args: &[String]) -> Result<DurableSummary> {
         let mut process = Process::start(name, program(&self.programs, name), args)?;
         let limit = Duration::from_secs_f64(self.seconds + self.warmup) + SLACK;
         let (status, lines) = process.finish(limit)?;
@@ -110,16 +115,16 @@ impl Setup {
             process.stderr()
         );
         let last = lines.last().context("no summary was printed")?;
-        let summary: Summary = serde_json::from_str(last).context(last.clone())?;
+        let summary: DurableSummary = serde_json::from_str(last).context(last.clone())?;
         ensure!(summary.calls > 0, "{name} {}: no calls", args.join(" "));
         Ok(summary)
     }
 
-    fn server(&self, what: What, folder: &Path) -> Result<Option<(Process, SocketAddr)>> {
+    fn server(&self, what: DurableSubject, folder: &Path) -> Result<Option<(Process, SocketAddr)>> {
         match what {
-            What::Log | What::Sqlite | What::Appended => Ok(None),
-            What::Redis => self.redis(folder).map(Some),
-            What::Session | What::Plain => {
+            DurableSubject::Log | DurableSubject::Sqlite | DurableSubject::Appended => Ok(None),
+            DurableSubject::Redis => self.redis(folder).map(Some),
+            DurableSubject::Session | DurableSubject::Plain => {
                 // As many records expire as are made, from the first call on that is measured.
                 let ttl_ms = (self.warmup * 1000.0).max(1.0);
                 let args = [
@@ -158,11 +163,11 @@ impl Setup {
         Ok((process, address))
     }
 
-    fn in_process(&self, what: What, batch: usize) -> Vec<String> {
+    fn in_process(&self, what: DurableSubject, batch: usize) -> Vec<String> {
         let what = match what {
-            What::Log => "log",
-            What::Sqlite => "sqlite",
-            What::Appended => "appended",
+            DurableSubject::Log => "log",
+            DurableSubject::Sqlite => "sqlite",
+            DurableSubject::Appended => "appended",
             _ => "redis",
         };
         let mut args = vec![format!("--what={what}"), format!("--batch={batch}")];
@@ -170,8 +175,8 @@ impl Setup {
         args
     }
 
-    fn load(&self, what: What, in_flight: usize) -> Vec<String> {
-        let mode = if what == What::Plain {
+    fn load(&self, what: DurableSubject, in_flight: usize) -> Vec<String> {
+        let mode = if what == DurableSubject::Plain {
             "plain"
         } else {
             "session"

@@ -1,8 +1,8 @@
 //! The page `target/redial/bench-durable.html`: bars, goals and all figures.
 
 use super::{
-    BATCHES, What,
-    results::{Figures, Measurements},
+    BATCHES, DurableSubject,
+    results::{DurableFigures, DurableMeasurements},
     table::{HEADINGS, LEGEND, row},
 };
 use crate::{
@@ -32,7 +32,7 @@ const WHAT: &str = "Each call adds to a counter and is recorded, and its reply l
     the most; the figure after it is the share of SQLite's speed, taken within each round.";
 
 /// The whole page.
-pub(super) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String {
+pub(super) fn html(results: &DurableMeasurements, goals: &[Goal], how: &str) -> String {
     let noise = results.noise();
     let noise = noise.map(|noise| format!("<p class=\"problem\">{}</p>", escape(&noise)));
     let header = format!(
@@ -61,11 +61,13 @@ pub(super) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String 
     page("Redial: what a durable call costs", &body.concat())
 }
 
-fn bars(figures: &[Figures], batch: usize) -> String {
+fn bars(figures: &[DurableFigures], batch: usize) -> String {
     let rows: Vec<_> = figures.iter().filter(|it| it.cell.batch == batch).collect();
-    let label = |row: &Figures| {
+    let label = |row: &DurableFigures| {
         let speed = rate(row.calls_per_s.median);
-        let share = row.of_sqlite.filter(|_| row.cell.what != What::Sqlite);
+        let share = row
+            .of_sqlite
+            .filter(|_| row.cell.what != DurableSubject::Sqlite);
         share.map_or(speed.clone(), |it| format!("{speed} · {:.2}", it.median))
     };
     let described = rows
@@ -99,12 +101,12 @@ fn bars(figures: &[Figures], batch: usize) -> String {
     svg.finish()
 }
 
-fn class(what: What) -> &'static str {
+fn class(what: DurableSubject) -> &'static str {
     match what {
-        What::Log | What::Redis => "soft-bar",
-        What::Sqlite | What::Appended => "heat",
-        What::Session => "session",
-        What::Plain => "plain",
+        DurableSubject::Log | DurableSubject::Redis => "soft-bar",
+        DurableSubject::Sqlite | DurableSubject::Appended => "heat",
+        DurableSubject::Session => "session",
+        DurableSubject::Plain => "plain",
     }
 }
 

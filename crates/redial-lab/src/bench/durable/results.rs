@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Cell, What, measure::Sample};
+use super::{Cell, DurableSubject, measure::DurableSample};
 use crate::bench::{
     goals::{
         Bound::{AtLeast, AtMost},
@@ -19,19 +19,19 @@ const COMPARED_FROM: usize = 3;
 const MAX_WIDTH: f64 = 1.5;
 
 /// Every cell with its rounds.
-pub(super) struct Measurements {
-    pub(super) rows: Vec<Row>,
+pub(super) struct DurableMeasurements {
+    pub(super) rows: Vec<DurableRow>,
 }
 
 /// One cell, and what was measured in each round.
-pub(super) struct Row {
+pub(super) struct DurableRow {
     pub(super) cell: Cell,
-    pub(super) samples: Vec<Sample>,
+    pub(super) samples: Vec<DurableSample>,
 }
 
 /// A row in figures: the middle of all rounds, and how far apart they were.
 #[derive(Serialize)]
-pub(super) struct Figures {
+pub(super) struct DurableFigures {
     #[serde(flatten)]
     pub(super) cell: Cell,
     pub(super) calls_per_s: Spread,
@@ -45,7 +45,7 @@ pub(super) struct Figures {
     pub(super) server_cpu: Option<Spread>,
 }
 
-impl Measurements {
+impl DurableMeasurements {
     fn can_be_compared(&self) -> bool {
         let mut rows = self.rows.iter();
         rows.all(|row| row.samples.len() >= COMPARED_FROM)
@@ -53,11 +53,16 @@ impl Measurements {
 
     /// Why no goal is judged, if SQLite's own rounds varied.
     pub(super) fn noise(&self) -> Option<String> {
-        let width = |row: &Row| {
+        let width = |row: &DurableRow| {
             let speeds = row.samples.iter().map(|sample| sample.calls_per_s);
             Spread::of(speeds).map_or(1.0, |spread| spread.most / spread.least)
         };
-        let is_sqlite = |row: &&Row| matches!(row.cell.what, What::Sqlite | What::Appended);
+        let is_sqlite = |row: &&DurableRow| {
+            matches!(
+                row.cell.what,
+                DurableSubject::Sqlite | DurableSubject::Appended
+            )
+        };
         let sqlite = self.rows.iter().filter(is_sqlite);
         let widest = sqlite.map(width).fold(1.0, f64::max);
         (widest > MAX_WIDTH).then(|| {
@@ -68,7 +73,7 @@ impl Measurements {
         })
     }
 
-    fn values(&self, cell: Cell, figure: impl Fn(&Sample) -> Option<f64>) -> Vec<f64> {
+    fn values(&self, cell: Cell, figure: impl Fn(&DurableSample) -> Option<f64>) -> Vec<f64> {
         let row = self.rows.iter().find(|row| row.cell == cell);
         let samples = row.into_iter().flat_map(|row| &row.samples);
         samples.filter_map(figure).collect()
@@ -77,32 +82,32 @@ impl Measurements {
     /// One in the other, round by round.
     fn ratio(
         &self,
-        whats: [What; 2],
+        whats: [DurableSubject; 2],
         batch: usize,
-        figure: impl Fn(&Sample) -> Option<f64>,
+        figure: impl Fn(&DurableSample) -> Option<f64>,
     ) -> Option<Spread> {
         let [one, other] = whats.map(|what| self.values(Cell { what, batch }, &figure));
         Spread::of_ratios(&one, &other)
     }
 
     /// Calls per second of one in those of the other.
-    pub(super) fn speed_ratio(&self, whats: [What; 2], batch: usize) -> Option<Spread> {
+    pub(super) fn speed_ratio(&self, whats: [DurableSubject; 2], batch: usize) -> Option<Spread> {
         self.ratio(whats, batch, |sample| Some(sample.calls_per_s))
     }
 
     /// All rows in figures.
-    pub(super) fn figures(&self) -> Vec<Figures> {
+    pub(super) fn figures(&self) -> Vec<DurableFigures> {
         let cells = self.rows.iter().map(|row| row.cell);
         cells.filter_map(|cell| self.figures_of(cell)).collect()
     }
 
-    fn figures_of(&self, cell: Cell) -> Option<Figures> {
-        let of = |figure: fn(&Sample) -> Option<f64>| Spread::of(self.values(cell, figure));
-        Some(Figures {
+    fn figures_of(&self, cell: Cell) -> Option<DurableFigures> {
+        let of = |figure: fn(&DurableSample) -> Option<f64>| Spread::of(self.values(cell, figure));
+        Some(DurableFigures {
             cell,
             calls_per_s: of(|sample| Some(sample.calls_per_s))?,
-            of_sqlite: self.speed_ratio([cell.what, What::Sqlite], cell.batch),
-            of_appended: self.speed_ratio([cell.what, What::Appended], cell.batch),
+            of_sqlite: self.speed_ratio([cell.what, DurableSubject::Sqlite], cell.batch),
+            of_appended: self.speed_ratio([cell.what, DurableSubject::Appended], cell.batch),
             p50_us: of(|sample| Some(sample.p50_us))?.median,
             p99_us: of(|sample| Some(sample.p99_us))?.median,
             server_cpu: of(|sample| sample.server_cpu),
@@ -111,24 +116,28 @@ impl Measurements {
 }
 
 /// All goals that these results can be held against.
-pub(super) fn goals(results: &Measurements) -> Vec<Goal> {
-    let speed = |what: What, to: What, batch, least| {
+pub(super) fn goals(results: &DurableMeasurements) -> Vec<Goal> {
+    let speed = |what: DurableSubject, to: DurableSubject, batch, least| {
         let text = format!("{batch}: {} / {}", what.short_name(), to.short_name());
         let measured = results.speed_ratio([what, to], batch);
         Goal::new(text, measured, AtLeast(least))
     };
-    let cpu = |what: What| {
+    let cpu = |what: DurableSubject| {
         let text = format!("64: CPU, {} / SQLite", what.short_name());
-        let measured = results.ratio([what, What::Sqlite], 64, |sample| sample.server_cpu);
+        let measured = results.ratio([what, DurableSubject::Sqlite], 64, |sample| {
+            sample.server_cpu
+        });
         Goal::new(text, measured, AtMost(1.3))
     };
-    let ours = [What::Session, What::Plain];
+    let ours = [DurableSubject::Session, DurableSubject::Plain];
     let of_sqlite = [1, 64, 256]
         .into_iter()
-        .flat_map(|batch| ours.map(|what| speed(what, What::Sqlite, batch, 0.7)));
+        .flat_map(|batch| ours.map(|what| speed(what, DurableSubject::Sqlite, batch, 0.7)));
     let of_redis = [(64, 1.2), (256, 1.0)]
         .into_iter()
-        .flat_map(|(batch, least)| ours.map(|what| speed(what, What::Redis, batch, least)));
+        .flat_map(|(batch, least)| {
+            ours.map(|what| speed(what, DurableSubject::Redis, batch, least))
+        });
     let mut goals: Vec<Goal> = of_sqlite.chain(ours.map(cpu)).chain(of_redis).collect();
     let is_noisy = results.noise().is_some();
     if is_noisy || !results.can_be_compared() {
@@ -148,22 +157,22 @@ pub(super) mod tests {
     use crate::bench::durable::cells;
 
     /// Rounds in which SQLite has these speeds, and everything else a share of them.
-    pub(in super::super) fn results(speeds: &[f64]) -> Measurements {
+    pub(in super::super) fn results(speeds: &[f64]) -> DurableMeasurements {
         let sample = |what, speed: f64| {
             let (share, cpu) = match what {
-                What::Sqlite => (1.0, 10.0),
-                What::Appended => (2.0, 5.0),
-                What::Session => (0.8, 12.0),
+                DurableSubject::Sqlite => (1.0, 10.0),
+                DurableSubject::Appended => (2.0, 5.0),
+                DurableSubject::Session => (0.8, 12.0),
                 _ => (0.5, 14.0),
             };
-            Sample {
+            DurableSample {
                 calls_per_s: speed * share,
                 p50_us: 800.0,
                 p99_us: 1500.0,
                 server_cpu: Some(cpu),
             }
         };
-        let row = |cell: Cell| Row {
+        let row = |cell: Cell| DurableRow {
             cell,
             samples: speeds
                 .iter()
@@ -171,14 +180,14 @@ pub(super) mod tests {
                 .map(|(round, speed)| {
                     let mut sample = sample(cell.what, *speed);
                     // Ratios that differ a little.
-                    if cell.what != What::Sqlite {
+                    if cell.what != DurableSubject::Sqlite {
                         sample.calls_per_s *= 1.0 + round as f64 / 100.0;
                     }
                     sample
                 })
                 .collect(),
         };
-        Measurements {
+        DurableMeasurements {
             rows: cells(false).into_iter().map(row).collect(),
         }
     }

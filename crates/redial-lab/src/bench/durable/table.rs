@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::results::{Figures, Measurements};
+use super::results::{DurableFigures, DurableMeasurements};
 use crate::{
     bench::{goals::Goal, stats::Spread},
     report::{scale::rate, terminal},
@@ -25,7 +25,7 @@ pub(super) const LEGEND: &str = "Medians of all rounds. In flight: also the size
      SQLite that finds no duplicate. CPU: of one core per call, of the server, or of the program itself \
      otherwise.";
 
-pub(super) fn row(row: &Figures) -> [String; 6] {
+pub(super) fn row(row: &DurableFigures) -> [String; 6] {
     let short = |ratio: f64| match ratio {
         9.995.. => format!("{ratio:.1}"),
         _ => format!("{ratio:.2}"),
@@ -46,7 +46,7 @@ pub(super) fn row(row: &Figures) -> [String; 6] {
 }
 
 /// Everything.
-pub(super) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> String {
+pub(super) fn text(results: &DurableMeasurements, goals: &[Goal], page: &Path) -> String {
     let mut figures = terminal::table(&HEADINGS);
     for figure in results.figures() {
         figures.add_row(row(&figure));

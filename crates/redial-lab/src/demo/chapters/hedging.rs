@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    demo::verdict::Verdict,
+    demo::verdict::EffectCheck,
     harness::{
         command_line::{words, words_and},
         events::{self, Call, Outcome, Summary},
@@ -110,13 +110,13 @@ fn latencies(calls: &[Call]) -> Vec<f64> {
 }
 
 impl Hedged {
-    fn verdict(&self) -> Verdict {
-        Verdict::of(&self.summary, self.effects)
+    fn verdict(&self) -> EffectCheck {
+        EffectCheck::of(&self.summary, self.effects)
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
         let (name, verdict) = (self.policy.name, self.verdict());
-        (verdict != Verdict::Exact)
+        (verdict != EffectCheck::Exact)
             .then(|| format!("slow replies, second request {name}: {}", verdict.text()))
     }
 

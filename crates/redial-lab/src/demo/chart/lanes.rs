@@ -2,7 +2,7 @@
 
 use crate::{
     demo::{
-        stories::Example,
+        patterns::Example,
         timeline::{Lane, Mark, Timeline},
     },
     harness::{
@@ -30,9 +30,9 @@ pub(crate) fn draw(example: &Example) -> String {
     let rows = (call.lanes.len() + call.executions.len()) as f64;
     let bottom = TOP + ROW * rows + 8.0;
     let x = Scale::linear((0.0, call.last_ms().max(0.1)), (LEFT, RIGHT - 2.0 * SYMBOL));
-    let slug = super::slug("call", example.story.title, example.story.mode.name());
+    let slug = super::slug("call", example.pattern.title, example.pattern.mode.name());
     let size = (WIDTH, bottom + 44.0);
-    let mut svg = Svg::new(&slug, size, example.story.title, &describe(call));
+    let mut svg = Svg::new(&slug, size, example.pattern.title, &describe(call));
     for tick in x.ticks(6.0) {
         svg.line("grid", (x.at(tick), TOP), (x.at(tick), bottom));
         svg.text(
@@ -60,7 +60,7 @@ pub(crate) fn draw(example: &Example) -> String {
         draw_lane(&mut svg, call, index, lane, x);
     }
     for index in 0..call.executions.len() {
-        draw_execution(&mut svg, call, index, example.story.mode, x);
+        draw_execution(&mut svg, call, index, example.pattern.mode, x);
     }
     svg.finish()
 }

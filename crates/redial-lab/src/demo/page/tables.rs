@@ -1,7 +1,7 @@
 //! The page's two tables.
 
 use crate::{
-    demo::{duplicate::Duplicate, run::Run, table, verdict::Verdict},
+    demo::{duplicate::Duplicate, run::Run, table, verdict::EffectCheck},
     harness::{events::Event, mode::Mode},
     report::{page::section, svg::escape},
 };
@@ -30,7 +30,7 @@ fn row(run: &Run) -> String {
                 (0, Mode::Session) => format!("<th scope=\"rowgroup\" rowspan=\"2\">{text}</th>"),
                 (0, _) => String::new(),
                 (1, _) => format!("<td><i class=\"key {mode}\"></i>{text}</td>"),
-                (table::LAST, _) if run.verdict == Verdict::Exact => {
+                (table::LAST, _) if run.verdict == EffectCheck::Exact => {
                     format!("<td class=\"exact\">{text}</td>")
                 }
                 (table::LAST, _) => format!("<td class=\"wrong\">{text}</td>"),

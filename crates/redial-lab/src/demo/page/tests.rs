@@ -13,7 +13,7 @@ use crate::{
         events::{self, Attempt, AttemptEnd, Call, Event, Summary},
         mode::Mode,
     },
-    memory::measure::{Curve, Sample},
+    memory::measure::{Curve, MemorySample},
 };
 
 /// Two attempts: the reply to the first is lost, the second ends the call. Naively each has an
@@ -72,7 +72,7 @@ fn run(scenario: &'static Scenario, mode: Mode) -> Run {
     Run {
         scenario,
         mode,
-        verdict: Verdict::of(&summary, effects),
+        verdict: EffectCheck::of(&summary, effects),
         summary,
         effects,
         calls: vec![call],
@@ -113,7 +113,7 @@ fn chapters() -> Chapters {
     let curve = |ids, rss_kib| Curve {
         ids,
         summary: Summary::default(),
-        samples: vec![Sample {
+        samples: vec![MemorySample {
             at_s: 1.0,
             calls: 1,
             rss_kib,
@@ -196,7 +196,7 @@ fn every_id_is_there_once() {
 fn a_broken_promise_is_said_on_top() {
     let mut results = results();
     results.duplicate.effects = 2;
-    results.runs[2].verdict = Verdict::Lost(1);
+    results.runs[2].verdict = EffectCheck::Lost(1);
     let page = html(&results);
     assert!(page.contains("<p class=\"problem\">one id, sent three times, had 2 effects</p>"));
     assert!(page.contains("<p class=\"problem\">no faults, with a session: 1 lost</p>"));

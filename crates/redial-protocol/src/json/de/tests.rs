@@ -15,7 +15,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use self::types::{Variant, *};
+use self::types::{SomeEnum, *};
 use super::*;
 use crate::json::reread::reread;
 
@@ -98,9 +98,9 @@ fn assert_same_for_all(text: &str) {
         Strict,
         Flat,
         Loose,
-        Vec<Variant>,
-        BTreeMap<Variant, IgnoredAny>,
-        BTreeMap<String, Variant>,
+        Vec<SomeEnum>,
+        BTreeMap<SomeEnum, IgnoredAny>,
+        BTreeMap<String, SomeEnum>,
         Tagged,
         Borrowed<'_>,
         (u8, i64),
@@ -118,7 +118,7 @@ fn assert_same_for_all(text: &str) {
         BTreeMap<String, Wrapped<i16>>,
         BTreeMap<u8, Value>,
         BTreeMap<Option<char>, Value>,
-        BTreeMap<Name, Value>,
+        BTreeMap<Label, Value>,
         BTreeMap<String, std::num::NonZeroI8>,
         Vec<std::time::Duration>,
         Vec<std::net::IpAddr>,
@@ -147,7 +147,7 @@ fn assert_same_for_all(text: &str) {
         Vec<Forgiving<u8>>,
         Vec<Forgiving<Named>>,
         Vec<Forgiving<Vec<i8>>>,
-        Vec<Forgiving<Variant>>,
+        Vec<Forgiving<SomeEnum>>,
         BTreeMap<String, Forgiving<Option<u32>>>,
     }
 }
@@ -173,8 +173,8 @@ fn what_is_usual_is_taken() {
     taken::<HashMap<String, Option<bool>>>(r#"{"a":null}"#);
     taken::<Strict>(r#"{"a":{"a":null,"b":[1,2]},"b":null}"#);
     taken::<Flat>(r#"{"a":[1],"x":7,"y":[1,true],"z":{"a":"b"},"w":null}"#);
-    taken::<Vec<Variant>>(r#"["a",{"b":7},{"c":[-1,"x"]},{"d":{"a":true}},{"a":null}]"#);
-    taken::<BTreeMap<Variant, u8>>(r#"{"a":1}"#);
+    taken::<Vec<SomeEnum>>(r#"["a",{"b":7},{"c":[-1,"x"]},{"d":{"a":true}},{"a":null}]"#);
+    taken::<BTreeMap<SomeEnum, u8>>(r#"{"a":1}"#);
     taken::<Vec<Tagged>>(r#"[{"a":"b","b":7},{"a":"c","b":7}]"#);
     taken::<Wrapped<()>>("null");
     taken::<Borrowed<'_>>(r#"{"a":"x","b":"y"}"#);

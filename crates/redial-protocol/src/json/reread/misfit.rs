@@ -10,14 +10,14 @@ use super::words;
 /// It repeats at most 200 bytes of the text.
 #[derive(Debug)]
 pub struct Misfit {
-    what: What,
+    what: MisfitKind,
     /// What was expected, if more is known than that.
     expected: Option<String>,
-    place: Option<Box<Place>>,
+    location: Option<Box<MisfitLocation>>,
 }
 
 #[derive(Debug)]
-enum What {
+enum MisfitKind {
     /// Another value.
     Value {
         /// What a type was shown that doesn't look at the text itself.
@@ -40,7 +40,7 @@ struct Shown {
 }
 
 #[derive(Debug)]
-struct Place {
+struct MisfitLocation {
     path: String,
     /// The value, as an error repeats it.
     found: String,
@@ -53,7 +53,7 @@ impl Misfit {
     }
 
     pub(super) fn expected_words(expected: String) -> Self {
-        let what = What::Value { shown: None };
+        let what = MisfitKind::Value { shown: None };
         Self::new(what, Some(expected))
     }
 
@@ -66,11 +66,11 @@ impl Misfit {
         de::Error::custom(words)
     }
 
-    fn new(what: What, expected: Option<String>) -> Self {
+    fn new(what: MisfitKind, expected: Option<String>) -> Self {
         Self {
             what,
             expected,
-            place: None,
+            location: None,
         }
     }
 
@@ -80,16 +80,16 @@ impl Misfit {
         path: &impl fmt::Display,
         value: impl FnOnce() -> T,
     ) -> Self {
-        let place = self.place.unwrap_or_else(|| {
+        let location = self.location.unwrap_or_else(|| {
             let value = value();
-            Box::new(Place {
+            Box::new(MisfitLocation {
                 path: words::shortened(&path.to_string(), words::MAX_PATH_BYTES),
                 found: words::found(value.as_ref()),
                 kind: words::kind(value.as_ref()),
             })
         });
         Self {
-            place: Some(place),
+            location: Some(location),
             ..self
         }
     }
@@ -97,10 +97,13 @@ impl Misfit {
     /// The same, in which an object of these members was expected.
     pub(super) fn in_object_of(self, members: &[&str]) -> Self {
         let is_object = |expected: &String| expected.starts_with(words::OBJECT);
-        if self.place.is_some() || !self.expected.as_ref().is_none_or(is_object) {
+        if self.location.is_some() || !self.expected.as_ref().is_none_or(is_object) {
             return self;
         }
-        if matches!(self.what, What::UnknownMember(_) | What::Words(_)) {
+        if matches!(
+            self.what,
+            MisfitKind::UnknownMember(_) | MisfitKind::Words(_)
+        ) {
             return self;
         }
         Self {
@@ -112,13 +115,13 @@ impl Misfit {
     /// The same for params that were left out: there was nothing.
     #[must_use]
     pub fn of_nothing(self) -> Self {
-        let place = Place {
+        let location = MisfitLocation {
             path: String::new(),
             found: "nothing".to_owned(),
             kind: "nothing",
         };
         Self {
-            place: Some(Box::new(place)),
+            location: Some(Box::new(location)),
             ..self
         }
     }
@@ -126,26 +129,26 @@ impl Misfit {
 
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (found, kind) = match &self.place {
-            Some(place) => {
-                if !place.path.is_empty() {
-                    write!(f, "at {}: ", place.path)?;
+        let (found, kind) = match &self.location {
+            Some(location) => {
+                if !location.path.is_empty() {
+                    write!(f, "at {}: ", location.path)?;
                 }
-                (&*place.found, place.kind)
+                (&*location.found, location.kind)
             }
             None => ("a value", ""),
         };
         match &self.what {
-            What::Value { shown: Some(shown) } if shown.kind != kind => {
+            MisfitKind::Value { shown: Some(shown) } if shown.kind != kind => {
                 write!(f, "found {} in {found}", shown.text)?;
             }
-            What::Value { .. } => write!(f, "found {found}")?,
-            What::Length(1) => write!(f, "found 1 element in {found}")?,
-            What::Length(len) => write!(f, "found {len} elements in {found}")?,
-            What::Missing(name) => write!(f, "found {found} without the member {name:?}")?,
-            What::Duplicate(name) => write!(f, "found the member {name:?} twice in {found}")?,
-            What::UnknownMember(name) => write!(f, "found the unknown member {name}")?,
-            What::Words(text) => write!(f, "found {found}: {text}")?,
+            MisfitKind::Value { .. } => write!(f, "found {found}")?,
+            MisfitKind::Length(1) => write!(f, "found 1 element in {found}")?,
+            MisfitKind::Length(len) => write!(f, "found {len} elements in {found}")?,
+            MisfitKind::Missing(name) => write!(f, "found {found} without the member {name:?}")?,
+            MisfitKind::Duplicate(name) => write!(f, "found the member {name:?} twice in {found}")?,
+            MisfitKind::UnknownMember(name) => write!(f, "found the unknown member {name}")?,
+            MisfitKind::Words(text) => write!(f, "found {found}: {text}")?,
         }
         match &self.expected {
             Some(expected) => write!(f, "; expected {expected}"),
@@ -163,7 +166,7 @@ impl de::Error for Misfit {
             return Self::expected_words("one of the forms that this value may have".to_owned());
         }
         Self::new(
-            What::Words(words::shortened(&text, words::MAX_WORDS_BYTES)),
+            MisfitKind::Words(words::shortened(&text, words::MAX_WORDS_BYTES)),
             None,
         )
     }
@@ -172,7 +175,7 @@ impl de::Error for Misfit {
         let (kind, text) = words::shown(&found);
         let shown = Some(Shown { kind, text });
         Self::new(
-            What::Value { shown },
+            MisfitKind::Value { shown },
             Some(words::expected(&expected.to_string())),
         )
     }
@@ -183,7 +186,7 @@ impl de::Error for Misfit {
 
     fn invalid_length(len: usize, expected: &dyn Expected) -> Self {
         Self::new(
-            What::Length(len),
+            MisfitKind::Length(len),
             Some(words::expected(&expected.to_string())),
         )
     }
@@ -191,19 +194,22 @@ impl de::Error for Misfit {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let (kind, text) = words::shown(&Unexpected::Str(variant));
         let shown = Some(Shown { kind, text });
-        Self::new(What::Value { shown }, Some(words::one_of(expected)))
+        Self::new(MisfitKind::Value { shown }, Some(words::one_of(expected)))
     }
 
     fn unknown_field(name: &str, expected: &'static [&'static str]) -> Self {
         let name = words::shortened(&words::quoted(name), words::MAX_FOUND_BYTES);
-        Self::new(What::UnknownMember(name), Some(words::one_of(expected)))
+        Self::new(
+            MisfitKind::UnknownMember(name),
+            Some(words::one_of(expected)),
+        )
     }
 
     fn missing_field(name: &'static str) -> Self {
-        Self::new(What::Missing(name), None)
+        Self::new(MisfitKind::Missing(name), None)
     }
 
     fn duplicate_field(name: &'static str) -> Self {
-        Self::new(What::Duplicate(name), None)
+        Self::new(MisfitKind::Duplicate(name), None)
     }
 }

@@ -43,7 +43,7 @@ enum Untagged {
 }
 
 #[derive(Debug, PartialEq, serde::Deserialize)]
-struct Flat {
+struct FlattenedInc {
     #[serde(flatten)]
     inc: Inc,
 }
@@ -66,7 +66,7 @@ fn minus_zero_is_an_integer() {
         "{\n \"delta\" : -0,\"key\":\"a\\\"\"}",
     ] {
         assert_eq!(reread::<Inc>(text).unwrap(), inc());
-        assert_eq!(reread::<Flat>(text).unwrap().inc, inc());
+        assert_eq!(reread::<FlattenedInc>(text).unwrap().inc, inc());
     }
     assert_eq!(reread::<(u128, i8)>("[-0,-0]").unwrap(), (0, 0));
     let keyed = reread::<BTreeMap<i8, u8>>(r#"{"-0":-0}"#).unwrap();
@@ -191,7 +191,7 @@ fn the_place_is_named_however_deep_it_is() {
         assert_eq!(why::<Nested>(text), expected);
     }
     assert_eq!(
-        why::<Flat>(r#"{"key":"k","delta":"x"}"#),
+        why::<FlattenedInc>(r#"{"key":"k","delta":"x"}"#),
         "found the string \"x\" in the object {\"key\":\"k\",\"delta\":\"x\"}; expected an integer from \
          -9223372036854775808 to 9223372036854775807"
     );
@@ -218,7 +218,7 @@ fn little_is_repeated_and_the_useful_words_are_always_there() {
             why::<BTreeMap<String, u8>>(&format!(r#"{{"{long}":"{long}"}}"#)),
             why::<Nested>(&format!(r#"{{"choice":"{long}"}}"#)),
             why::<Nested>(&format!(r#"{{"{long}":1}}"#)),
-            why::<Flat>(&format!(r#"{{"key":"k","delta":"{long}"}}"#)),
+            why::<FlattenedInc>(&format!(r#"{{"key":"k","delta":"{long}"}}"#)),
         ] {
             assert!(text.contains("; expected "), "{text}");
             assert!(repeated(&text) <= 200, "{text}");

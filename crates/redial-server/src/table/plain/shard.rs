@@ -25,7 +25,7 @@ pub(super) struct Shard<W> {
     pub(super) quota: LocalQuota,
 }
 
-pub(super) enum Found<'a, W> {
+pub(super) enum ShardLookup<'a, W> {
     Nothing,
     Running(&'a mut RunningCall<W>),
     Finished([&'a [u8]; 2]),
@@ -65,19 +65,19 @@ impl<W> Shard<W> {
         key: &PlainKey,
         fingerprint: Option<Fingerprint>,
         now: Millis,
-    ) -> Found<'_, W> {
+    ) -> ShardLookup<'_, W> {
         let is_same = |found| fingerprint.is_none_or(|expected| expected == found);
         if let Some(running) = self.running.find(key) {
             return if is_same(running.fingerprint) {
-                Found::Running(running)
+                ShardLookup::Running(running)
             } else {
-                Found::OtherCall
+                ShardLookup::OtherCall
             };
         }
         match self.finished.find(&key.key, key.short_hash(), now) {
-            Some(kept) if is_same(kept.fingerprint) => Found::Finished(kept.outcome),
-            Some(_) => Found::OtherCall,
-            None => Found::Nothing,
+            Some(kept) if is_same(kept.fingerprint) => ShardLookup::Finished(kept.outcome),
+            Some(_) => ShardLookup::OtherCall,
+            None => ShardLookup::Nothing,
         }
     }
 

@@ -8,12 +8,12 @@ const SPARE_BUFFERS: usize = 64;
 const SPARE_BYTES: usize = 256;
 
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum SlotOutcome {
     Short { len: u8, bytes: [u8; SHORT_BYTES] },
     Long(Vec<u8>),
 }
 
-impl Default for Outcome {
+impl Default for SlotOutcome {
     fn default() -> Self {
         Self::Short {
             len: 0,
@@ -22,7 +22,7 @@ impl Default for Outcome {
     }
 }
 
-impl Outcome {
+impl SlotOutcome {
     pub(super) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Short { len, bytes } => &bytes[..usize::from(*len)],
@@ -57,8 +57,8 @@ impl BufferPool {
 
     /// An outcome goes: its buffer is kept, if it is small.
     #[inline]
-    pub(super) fn take(&mut self, outcome: &mut Outcome) {
-        if let Outcome::Long(bytes) = outcome
+    pub(super) fn take(&mut self, outcome: &mut SlotOutcome) {
+        if let SlotOutcome::Long(bytes) = outcome
             && bytes.capacity() <= SPARE_BYTES
             && self.0.len() < SPARE_BUFFERS
         {
@@ -77,10 +77,13 @@ mod tests {
     fn an_outcome_of_any_length_is_kept_as_it_is() {
         let (mut pool, bytes) = (BufferPool::default(), vec![b'x'; 300]);
         for len in (0..40).chain([SPARE_BYTES, SPARE_BYTES + 1, 300]) {
-            let mut outcome = Outcome::default();
+            let mut outcome = SlotOutcome::default();
             outcome.fill(&bytes[..len], &mut pool);
             assert_eq!(outcome.as_slice(), &bytes[..len]);
-            assert_eq!(matches!(outcome, Outcome::Short { .. }), len <= SHORT_BYTES);
+            assert_eq!(
+                matches!(outcome, SlotOutcome::Short { .. }),
+                len <= SHORT_BYTES
+            );
             pool.take(&mut outcome);
             let is_pooled = (SHORT_BYTES + 1..=SPARE_BYTES).contains(&len);
             assert_eq!(pool.0.len(), usize::from(is_pooled), "{len}");

@@ -3,7 +3,7 @@
 
 use super::{
     Records,
-    outcome::Outcome,
+    outcome::SlotOutcome,
     slot::{RunningSlot, Slot},
 };
 use crate::{
@@ -49,7 +49,7 @@ impl<W> Records<W> {
         }
         let (restored, outcome_bytes) = match call {
             RestoredCall::Finished(fingerprint, bytes) => {
-                let mut outcome = Outcome::default();
+                let mut outcome = SlotOutcome::default();
                 outcome.fill(bytes, &mut self.totals.pool);
                 (
                     Slot::Finished {

@@ -1,6 +1,6 @@
 //! What a session keeps of one call.
 
-use super::outcome::Outcome;
+use super::outcome::SlotOutcome;
 use crate::table::call::{Attempt, Fingerprint, Interest};
 
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(super) enum Slot<W> {
     Running(RunningSlot<W>),
     Finished {
         fingerprint: Fingerprint,
-        outcome: Outcome,
+        outcome: SlotOutcome,
     },
     /// Nothing has been executed, and a caller has heard that nothing ever will be.
     Fenced,

@@ -28,7 +28,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Registry<W> {
-    by_id: HashMap<u64, Entry<W>, std::hash::RandomState>,
+    by_id: HashMap<u64, SessionEntry<W>, std::hash::RandomState>,
     /// The sessions of each owner, where another one's are not even looked for: that would take another
     /// time than to look for an unknown one.
     owned: Owned,
@@ -64,7 +64,7 @@ struct Owned {
 }
 
 #[derive(Debug)]
-struct Entry<W> {
+struct SessionEntry<W> {
     session: Arc<Session<W>>,
     /// Who has opened it.
     peer: Peer,
@@ -182,7 +182,7 @@ impl<W> Registry<W> {
     ) -> Arc<Session<W>> {
         self.owned.insert(owner.as_ref(), id);
         let session = Session::new(id, owner, taken, self.shares.open(peer));
-        let entry = Entry {
+        let entry = SessionEntry {
             session: Arc::clone(&session),
             peer: peer.clone(),
             connections: 1,

@@ -14,10 +14,10 @@ use redial_server::store::{
 
 /// All clones are the same store.
 #[derive(Clone, Default)]
-pub struct HeldStore(Arc<Mutex<State>>);
+pub struct HeldStore(Arc<Mutex<HeldState>>);
 
 #[derive(Default)]
-struct State {
+struct HeldState {
     waiting: Vec<Box<dyn FnOnce(Option<StoreError>) + Send>>,
     is_held: bool,
     problem: Option<StoreError>,
@@ -59,7 +59,7 @@ impl HeldStore {
         self.state().waiting.push(done);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HeldState> {
         self.0.lock().unwrap()
     }
 }

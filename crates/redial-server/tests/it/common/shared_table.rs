@@ -17,13 +17,13 @@ use tokio::sync::Notify;
 /// All clones are the same table.
 #[derive(Clone, Default)]
 pub struct SharedTable {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<TableState>>,
     changed: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct State {
-    sessions: HashMap<SessionId, Row>,
+struct TableState {
+    sessions: HashMap<SessionId, SessionRow>,
     calls: HashMap<CallKey, (u128, Call)>,
     /// Servers whose lease has ended.
     gone: HashSet<u32>,
@@ -36,7 +36,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct Row {
+struct SessionRow {
     owner: Option<Principal>,
     acknowledged: Acknowledged,
     is_over: bool,
@@ -94,7 +94,7 @@ impl SharedTable {
         self.changed.notify_waiters();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TableState> {
         self.state.lock().unwrap()
     }
 
@@ -102,7 +102,7 @@ impl SharedTable {
     fn answer<T: Send + 'static>(
         &self,
         done: Done<T>,
-        mut step: impl FnMut(&mut State) -> Option<Result<T, StoreError>> + Send + 'static,
+        mut step: impl FnMut(&mut TableState) -> Option<Result<T, StoreError>> + Send + 'static,
     ) {
         let table = self.clone();
         tokio::spawn(async move {
@@ -119,7 +119,7 @@ impl SharedTable {
     }
 }
 
-impl State {
+impl TableState {
     /// What stands against a claim; `Err` with the server that runs it.
     fn claimed(&self, key: &CallKey, fingerprint: Option<u128>) -> Option<Result<Claimed, u32>> {
         if let CallKey::Session(call) = key {
@@ -236,9 +236,9 @@ impl Store for SharedTableStore {
     fn open_session(&self, session: SessionId, owner: Option<&Principal>, done: Done<()>) {
         let (server, owner) = (self.server, owner.cloned());
         self.table.answer(done, move |state| {
-            let row = Row {
+            let row = SessionRow {
                 owner: owner.clone(),
-                ..Row::default()
+                ..SessionRow::default()
             };
             state.sessions.insert(session, row);
             state.held.insert((server, session));

@@ -2,7 +2,7 @@
 
 use redial_server::Config;
 
-use super::{World, is_silent};
+use super::{TwoServers, is_silent};
 use crate::common::{
     code, executed,
     session::{ask, attempt, config, id, inc, reply_to},
@@ -13,7 +13,7 @@ use crate::common::{
 #[tokio::test(start_paused = true)]
 async fn what_was_asked_about_at_another_server_is_still_compared_with_each_attempt() {
     for question in ["rpc.resolve", "rpc.cancel"] {
-        let world = World::new();
+        let world = TwoServers::new();
         let ([mut one, mut other], session) = world.client().await;
         let ran = one.call_json(inc(session, 0)).await;
         let state = other.call_json(ask(question, session, 0)).await;
@@ -29,7 +29,7 @@ async fn what_was_asked_about_at_another_server_is_still_compared_with_each_atte
 /// Kind of fault: the same of attempts that waited for room when their call was cancelled.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_was_cancelled_in_the_queue_gets_no_other_calls_outcome() {
-    let world = World::with(Config {
+    let world = TwoServers::with(Config {
         max_running: 1,
         ..config()
     });
@@ -54,7 +54,7 @@ async fn an_attempt_that_was_cancelled_in_the_queue_gets_no_other_calls_outcome(
 /// Kind of fault: who cancels a call that its server has left in the middle keeps it from being run again.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_could_not_be_cancelled_is_taken_over_by_the_next_attempt() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     one.send(attempt("again", session, 0, 1)).await;
     world.runs(0).await;
@@ -71,7 +71,7 @@ async fn a_call_that_could_not_be_cancelled_is_taken_over_by_the_next_attempt() 
 /// Kind of fault: a call that is run again for who asks about it answers an attempt of another one, too.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_taken_over_answers_no_attempt_of_another_call() {
-    let world = World::new();
+    let world = TwoServers::new();
     let ([mut one, mut other], session) = world.client().await;
     one.send(attempt("again", session, 0, 1)).await;
     world.runs(0).await;

@@ -113,10 +113,10 @@ fn an_unknown_call_whose_table_is_there() {
     let soon = Duration::from_millis(100);
     two_servers().ends_after(soon, unknown()).breaks(&[rule]);
     let called = || two_servers().calls_patiently().sends(1, FIRST);
-    let ended = called().note(Event::Ending { life: 1 });
+    let ended = called().note(Event::LifeEnds { life: 1 });
     ended.ends(1, unknown()).breaks(&[]);
     // The other one's end is no excuse.
-    let other = called().note(Event::Ending { life: 2 });
+    let other = called().note(Event::LifeEnds { life: 2 });
     other.ends(1, unknown()).breaks(&[rule]);
 }
 

@@ -36,7 +36,7 @@ pub(super) enum Loose {
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub(super) enum Variant {
+pub(super) enum SomeEnum {
     #[serde(rename = "a")]
     Unit,
     #[serde(rename = "b")]
@@ -87,7 +87,7 @@ fn even<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub(super) struct Name(String);
+pub(super) struct Label(String);
 
 #[derive(Debug, PartialEq, Deserialize)]
 pub(super) struct Wrapped<T>(T);

@@ -26,7 +26,7 @@ enum ExactStep {
 }
 
 #[derive(Clone, Debug)]
-enum Known {
+enum ModelRecord {
     Running {
         params: u8,
     },
@@ -77,7 +77,7 @@ struct Exact {
     limits: PlainLimits,
     epoch: Instant,
     now: Instant,
-    known: std::collections::BTreeMap<usize, Known>,
+    known: std::collections::BTreeMap<usize, ModelRecord>,
 }
 
 impl Exact {
@@ -106,15 +106,15 @@ impl Exact {
     fn forget_expired(&mut self) {
         let now = self.ms();
         self.known.retain(
-            |_, known| !matches!(known, Known::Finished { expires, .. } if *expires <= now),
+            |_, known| !matches!(known, ModelRecord::Finished { expires, .. } if *expires <= now),
         );
     }
 
     fn held(&self) -> (usize, usize) {
         let bytes = self.known.iter().map(|(name, known)| {
             let outcome = match known {
-                Known::Running { .. } => 0,
-                Known::Finished { outcome, .. } => outcome.len(),
+                ModelRecord::Running { .. } => 0,
+                ModelRecord::Finished { outcome, .. } => outcome.len(),
             };
             record_bytes(&key(*name).key, outcome)
         });
@@ -124,13 +124,12 @@ impl Exact {
     fn expected(&self, name: usize, params: u8) -> PlainDecision {
         let key = key(name);
         match self.known.get(&name) {
-            Some(Known::Running { params: known } | Known::Finished { params: known, .. })
-                if *known != params =>
-            {
-                Decision::IdReused
-            }
-            Some(Known::Running { .. }) => Decision::Joined,
-            Some(Known::Finished { .. }) => Decision::Replayed,
+            Some(
+                ModelRecord::Running { params: known }
+                | ModelRecord::Finished { params: known, .. },
+            ) if *known != params => Decision::IdReused,
+            Some(ModelRecord::Running { .. }) => Decision::Joined,
+            Some(ModelRecord::Finished { .. }) => Decision::Replayed,
             None => {
                 let (records, bytes) = self.held();
                 let bytes = bytes + record_bytes(&key.key, 0);
@@ -146,8 +145,8 @@ impl Exact {
 
     fn room_in(&self) -> Duration {
         let expiries = self.known.values().filter_map(|known| match known {
-            Known::Running { .. } => None,
-            Known::Finished { expires, .. } => Some(*expires),
+            ModelRecord::Running { .. } => None,
+            ModelRecord::Finished { expires, .. } => Some(*expires),
         });
         match expiries.min() {
             Some(next) => Duration::from_millis((next - self.ms()) as u64),
@@ -177,25 +176,25 @@ impl Exact {
             .begin(&key(name), &attempt, admit, || 7, look, &mut replay);
         assert_eq!(did, should, "{name} at {} ms", self.ms());
         match self.known.get(&name) {
-            Some(Known::Finished { outcome, .. }) if did == Decision::Replayed => {
+            Some(ModelRecord::Finished { outcome, .. }) if did == Decision::Replayed => {
                 assert_eq!(&replay, outcome);
             }
             _ => assert!(replay.is_empty()),
         }
         if did == Decision::Start(()) {
-            self.known.insert(name, Known::Running { params });
+            self.known.insert(name, ModelRecord::Running { params });
         }
     }
 
     fn finish(&mut self, name: usize, bytes: usize) {
-        if let Some(Known::Running { params }) = self.known.get(&name) {
+        if let Some(ModelRecord::Running { params }) = self.known.get(&name) {
             let (params, outcome) = (*params, vec![(name * 7 + bytes) as u8; bytes]);
             self.table.finish(&key(name), &outcome, self.now);
             // Not before a whole TTL has passed since a moment that is rounded down.
             let expires = self.ms() + self.limits.ttl.as_millis() + 1;
             self.known.insert(
                 name,
-                Known::Finished {
+                ModelRecord::Finished {
                     params,
                     outcome,
                     expires,
@@ -205,7 +204,7 @@ impl Exact {
     }
 
     fn release(&mut self, name: usize) {
-        if let Some(Known::Running { .. }) = self.known.get(&name) {
+        if let Some(ModelRecord::Running { .. }) = self.known.get(&name) {
             self.table.release(&key(name));
             self.known.remove(&name);
         }

@@ -10,7 +10,7 @@ use super::{
     link::Link,
 };
 use crate::{
-    cause::Cause, inline_bytes::InlineBytes, policy::classify::Verdict, report::AttemptEnd,
+    cause::Cause, inline_bytes::InlineBytes, policy::classify::ErrorAction, report::AttemptEnd,
     small_vec::SmallVec,
 };
 
@@ -151,7 +151,7 @@ pub(crate) enum Answer {
     /// A result.
     Result(InlineBytes, ReplyMeta),
     /// An error, and what it means.
-    Error(ErrorObject, Verdict, ReplyMeta),
+    Error(ErrorObject, ErrorAction, ReplyMeta),
     /// A reply to this call that has no usable outcome.
     Malformed(String),
     /// A reply to this call that is larger than the client takes, and whether it has a result.

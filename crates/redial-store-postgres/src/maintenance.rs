@@ -31,7 +31,7 @@ const RENEW: &str = "UPDATE redial.server SET expires = clock_timestamp() + make
     WHERE epoch = $1 AND expires > clock_timestamp()";
 
 /// Only of sessions that were not used for a while.
-const TOUCH: &str = "UPDATE redial.session SET touched = clock_timestamp() \
+const RENEW_SESSIONS: &str = "UPDATE redial.session SET touched = clock_timestamp() \
     WHERE id = ANY ($1) AND dead_since IS NULL \
     AND touched < clock_timestamp() - make_interval(secs => $2)";
 
@@ -65,7 +65,7 @@ const SWEEPS: [&str; 5] = [
 ];
 
 /// Keeps the store until it is closed, which cuts off what is being done, and then ends what is open.
-pub(crate) async fn keep(shared: &Arc<Shared>) {
+pub(crate) async fn run(shared: &Arc<Shared>) {
     tokio::select! {
         () = shared.closing.cancelled() => {}
         () = renew(shared) => {}
@@ -140,7 +140,7 @@ impl Shared {
         let held = self.sessions.held();
         let age = self.touched_every();
         let touched: [Typed<'_>; 2] = [(&held, Type::INT8_ARRAY), (&age, Type::FLOAT8)];
-        connection.change(TOUCH, &touched).await?;
+        connection.change(RENEW_SESSIONS, &touched).await?;
         Ok(())
     }
 
@@ -276,10 +276,10 @@ impl Shared {
         let ids = vec![session];
         let touched: [Typed<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&age, Type::FLOAT8)];
         let asked: [Typed<'_>; 2] = [(&session, Type::INT8), (&owner, Type::TEXT)];
-        let touch = connection.prepared(TOUCH, &touched).await?;
+        let renewing = connection.prepared(RENEW_SESSIONS, &touched).await?;
         let find = connection.prepared(FIND, &asked).await?;
         let (touched, found) = tokio::join!(
-            connection.ready_rows(&touch, &touched),
+            connection.ready_rows(&renewing, &touched),
             connection.ready_rows(&find, &asked),
         );
         touched?;

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// Something that a call can show.
-pub(crate) struct Story {
+pub(crate) struct CallPattern {
     pub(crate) title: &'static str,
     /// What the timeline shows.
     pub(crate) about: &'static str,
@@ -21,13 +21,13 @@ pub(crate) struct Story {
 
 /// A story and the call that shows it.
 pub(crate) struct Example {
-    pub(crate) story: &'static Story,
+    pub(crate) pattern: &'static CallPattern,
     pub(crate) scenario: &'static str,
     pub(crate) timeline: Timeline,
 }
 
-const ALL: [Story; 7] = [
-    Story {
+const ALL: [CallPattern; 7] = [
+    CallPattern {
         title: "A late reply counts",
         about: "The server takes longer than any attempt may. The second attempt joins the \
                execution that the first one started; the one reply completes the call, although \
@@ -36,14 +36,14 @@ const ALL: [Story; 7] = [
         mode: Mode::Session,
         shown_by: |call| call.lanes[0].has(Event::Started) && call.has(Event::Joined),
     },
-    Story {
+    CallPattern {
         title: "A lost request",
         about: "Nothing has happened at the server, so the next attempt is the one that runs.",
         scenario: "lossy requests",
         mode: Mode::Session,
         shown_by: |call| call.lanes[0].has(Event::RequestDropped) && call.has(Event::Started),
     },
-    Story {
+    CallPattern {
         title: "A lost reply, with a session",
         about: "The effect has happened, the caller can't know. The same id comes again and gets \
                the recorded reply, byte for byte; the handler does not run a second time.",
@@ -51,7 +51,7 @@ const ALL: [Story; 7] = [
         mode: Mode::Session,
         shown_by: |call| call.has(Event::ReplyDropped) && call.has(Event::Replayed),
     },
-    Story {
+    CallPattern {
         title: "A lost reply, naively",
         about: "The same loss, but the retry has a fresh id. The server takes it for another call: \
                two effects, and the caller, who hears \u{201c}ok\u{201d}, will never learn of it.",
@@ -59,7 +59,7 @@ const ALL: [Story; 7] = [
         mode: Mode::Naive,
         shown_by: |call| call.has(Event::ReplyDropped) && call.executions.len() > 1,
     },
-    Story {
+    CallPattern {
         title: "A connection cut after the effect",
         about: "The execution belongs to the session, not to the connection: it is finished and \
                recorded, and the attempt on the next connection finds it.",
@@ -72,7 +72,7 @@ const ALL: [Story; 7] = [
             call.lanes.iter().any(cut) && (call.has(Event::Replayed) || call.has(Event::Joined))
         },
     },
-    Story {
+    CallPattern {
         title: "Too slow for a naive client",
         about: "Every attempt is executed in full and every reply comes too late to be known: \
                as many effects as attempts, and an error for the caller.",
@@ -80,7 +80,7 @@ const ALL: [Story; 7] = [
         mode: Mode::Naive,
         shown_by: |call| call.executions.len() > 2 && call.outcome != Outcome::Ok,
     },
-    Story {
+    CallPattern {
         title: "Refused, then let in",
         about: "A full queue refuses before anything has happened and says how long to stay away; \
                the client does, and comes back with the same id.",
@@ -94,12 +94,12 @@ const ALL: [Story; 7] = [
 /// this run happens to show.
 pub(crate) fn examples(runs: &[Run]) -> Vec<Example> {
     ALL.iter()
-        .filter_map(|story| example(story, runs))
+        .filter_map(|pattern| example(pattern, runs))
         .collect()
 }
 
-fn example(story: &'static Story, runs: &[Run]) -> Option<Example> {
-    let here = |run: &&Run| run.scenario.name == story.scenario && run.mode == story.mode;
+fn example(pattern: &'static CallPattern, runs: &[Run]) -> Option<Example> {
+    let here = |run: &&Run| run.scenario.name == pattern.scenario && run.mode == pattern.mode;
     let run = runs.iter().find(here)?;
     let log = ServerLog::new(&run.server_events);
     let timeline = run
@@ -107,10 +107,10 @@ fn example(story: &'static Story, runs: &[Run]) -> Option<Example> {
         .iter()
         .filter(|call| call.attempts.len() > 1)
         .map(|call| log.timeline(call))
-        .filter(story.shown_by)
+        .filter(pattern.shown_by)
         .min_by_key(|timeline| (timeline.lanes.len(), timeline.number))?;
     Some(Example {
-        story,
+        pattern,
         scenario: run.scenario.name,
         timeline,
     })
@@ -123,9 +123,9 @@ mod tests {
 
     #[test]
     fn each_story_is_of_a_scenario_that_is_run() {
-        for story in &ALL {
-            let named = |scenario: &scenario::Scenario| scenario.name == story.scenario;
-            assert!(scenario::ALL.iter().any(named), "{}", story.title);
+        for pattern in &ALL {
+            let named = |scenario: &scenario::Scenario| scenario.name == pattern.scenario;
+            assert!(scenario::ALL.iter().any(named), "{}", pattern.title);
         }
     }
 }

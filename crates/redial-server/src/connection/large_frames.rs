@@ -10,30 +10,30 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
-/// A frame of so many bytes waits for its turn.
+/// A frame of so many bytes waits for a permit.
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
 
 /// A connection that has read and written so much lets all others that are ready go first.
 pub(super) const MUCH_BYTES: usize = 256 * 1024;
 
-/// A connection's turn to dispatch a large frame.
+/// A connection's permit to dispatch a large frame.
 #[derive(Debug, Default)]
-pub(super) enum Turn {
+pub(super) enum LargeFramePermit {
     #[default]
     None,
     Awaited(PollSemaphore),
     Held(#[expect(dead_code, reason = "ends when it is dropped")] OwnedSemaphorePermit),
 }
 
-impl Turn {
-    /// Ready when it is there. A turn that is awaited has to be polled or given back when it comes, since
+impl LargeFramePermit {
+    /// Ready when it is there. A permit that is awaited has to be polled or given back when it comes, since
     /// no other comes before.
     pub(super) fn poll(&mut self, all: &Arc<Semaphore>, cx: &mut Context<'_>) -> Poll<()> {
         if let Self::None = self {
             *self = Self::Awaited(PollSemaphore::new(Arc::clone(all)));
         }
-        if let Self::Awaited(turn) = self {
-            match turn.poll_acquire(cx) {
+        if let Self::Awaited(semaphore) = self {
+            match semaphore.poll_acquire(cx) {
                 Poll::Ready(Some(permit)) => *self = Self::Held(permit),
                 // It is never closed.
                 Poll::Ready(None) => *self = Self::None,
@@ -57,7 +57,7 @@ impl Turn {
 }
 
 /// How many large frames are looked at at once: on half of the cores.
-pub(crate) fn turns() -> Arc<Semaphore> {
+pub(crate) fn permits() -> Arc<Semaphore> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Arc::new(Semaphore::new((cores / 2).max(1)))
 }

@@ -14,14 +14,14 @@ const AGAIN: Duration = Duration::from_millis(20);
 const GRAVE: Duration = Duration::from_secs(60);
 
 impl SharedTableStore {
-    pub(super) fn start_keeping(&self) {
+    pub(super) fn start_background(&self) {
         let frost = &self.0.frost;
         let tasks = [
             tokio::spawn(frost.clone().around(self.clone().renew())),
             tokio::spawn(frost.clone().around(self.clone().save_often())),
             tokio::spawn(frost.clone().around(self.clone().sweep())),
         ];
-        self.lock().keeper = tasks.iter().map(|task| task.abort_handle()).collect();
+        self.lock().background = tasks.iter().map(|task| task.abort_handle()).collect();
     }
 
     async fn renew(self) {
@@ -34,7 +34,8 @@ impl SharedTableStore {
                     (state.epoch, state.known.keys().copied().collect::<Vec<_>>())
                 };
                 let renewed = database.ask(move |tables| {
-                    held.iter().for_each(|session| tables.touch(*session));
+                    held.iter()
+                        .for_each(|session| tables.renew_session(*session));
                     // If it was lost, so is what this server had started in it.
                     let is_renewed = tables.renew(epoch, lease);
                     (!is_renewed).then(|| tables.enter(lease))
@@ -111,7 +112,7 @@ impl SharedTableStore {
         if state.is_dead || mem::replace(&mut state.is_closed, true) {
             return;
         }
-        state.keeper.iter().for_each(AbortHandle::abort);
+        state.background.iter().for_each(AbortHandle::abort);
         let (epoch, over) = (state.epoch, mem::take(&mut state.over));
         drop(state);
         let unsaved = self.take_unsaved();
@@ -178,7 +179,7 @@ impl SharedTableStore {
     async fn try_find(&self, session: SessionId) -> Result<Option<Acknowledged>, Trouble> {
         self.end_session(session).await?;
         let find = move |tables: &mut Tables| {
-            tables.touch(session);
+            tables.renew_session(session);
             tables
                 .living(session)
                 .map(|session| session.acknowledged.clone())
@@ -193,7 +194,7 @@ impl SharedTableStore {
 }
 
 impl Tables {
-    fn touch(&mut self, session: SessionId) {
+    fn renew_session(&mut self, session: SessionId) {
         if let Some(row) = self.living(session) {
             row.touched = clock::now();
         }

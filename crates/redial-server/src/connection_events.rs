@@ -4,40 +4,40 @@ use std::sync::Arc;
 
 use crate::{
     caller::Caller,
-    observe::{EventKind, Seen},
+    observe::{EventContext, EventKind},
     shared::Shared,
 };
 
 /// Of a connection: its end is seen when this is dropped.
-pub(crate) struct ConnectionSeen {
+pub(crate) struct ConnectionEvents {
     shared: Arc<Shared>,
-    seen: Seen,
+    context: EventContext,
 }
 
-impl ConnectionSeen {
+impl ConnectionEvents {
     /// The connection has its place.
     pub(crate) fn open(shared: &Arc<Shared>, number: u64, caller: &Caller) -> Option<Self> {
         if shared.observers.is_empty() {
             return None;
         }
-        let seen = Seen {
+        let context = EventContext {
             connection: Some(number),
             peer: caller.address,
             known: caller.known().cloned(),
-            ..Seen::default()
+            ..EventContext::default()
         };
         let kind = EventKind::ConnectionOpened;
-        shared.observe(kind, || seen.event(kind));
+        shared.observe(kind, || context.event(kind));
         Some(Self {
             shared: Arc::clone(shared),
-            seen,
+            context,
         })
     }
 }
 
-impl Drop for ConnectionSeen {
+impl Drop for ConnectionEvents {
     fn drop(&mut self) {
         let kind = EventKind::ConnectionClosed;
-        self.shared.observe(kind, || self.seen.event(kind));
+        self.shared.observe(kind, || self.context.event(kind));
     }
 }

@@ -10,7 +10,7 @@ use crate::caller::Known;
 
 /// Of an attempt that is answered later.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct EventContext {
     pub(crate) connection: Option<u64>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) known: Option<Arc<Known>>,
@@ -18,7 +18,7 @@ pub(crate) struct Seen {
     pub(crate) traceparent: Option<Box<str>>,
 }
 
-impl Seen {
+impl EventContext {
     /// An event of the attempt, without the attempt's own name.
     pub(crate) fn event(&self, kind: EventKind) -> Event<'_> {
         Event {
