@@ -96,7 +96,7 @@ impl Counters {
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
-    /// Takes back what the ledger says, as a service outside would that outlives this one.
+    /// Restores what the ledger says, as a service outside would that outlives this one.
     ///
     /// # Errors
     ///

@@ -90,8 +90,8 @@ pub struct LimitFlags {
     /// The most calls that run at once
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RUNNING))]
     pub max_running: usize,
-    /// What the calls of one method from one address leave to others, in per cent of the places to
-    /// run that those don't have
+    /// What the calls of one method from one address leave to others, in per cent of the run permits
+    /// that those don't have
     #[arg(long, value_name = "PERCENT", default_value = "25", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u32>(RESERVES))]
     pub running_reserve: u32,
     /// The most calls that wait to run

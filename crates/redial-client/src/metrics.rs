@@ -65,7 +65,7 @@ pub const FAILURES: &str = "redial.client.failures";
 /// Calls that have begun and not ended.
 pub const IN_FLIGHT: &str = "redial.client.in_flight";
 
-/// The method of calls beyond those that are told apart, and of those that the server has not.
+/// The method of calls beyond those that have a label, and of those that the server has not.
 pub const OTHER: &str = crate::error_kind::OTHER;
 
 /// How many methods, and how many kinds of error of one, may be labels.

@@ -20,7 +20,7 @@ use crate::{
     waiter::write_unasked_error,
 };
 
-/// How a connection begins that has its place.
+/// How a connection is served that has its slot.
 pub(crate) trait ServeConnection<Io>: Clone + Send + Sync + 'static {
     /// Serves it to its end.
     fn serve(
@@ -31,15 +31,15 @@ pub(crate) trait ServeConnection<Io>: Clone + Send + Sync + 'static {
         caller: Caller,
     ) -> impl Future<Output = ()> + Send;
 
-    /// Whether a peer without a place can be told why.
+    /// Whether a peer without a slot can hear why.
     const SPEAKS_AT_ONCE: bool;
 }
 
-/// A connection's place among those that are open.
+/// A connection's slot among those that may be open.
 pub(crate) struct ConnectionSlot {
     pub(crate) outbox: Arc<Outbox>,
     _registration: Registration,
-    /// Behind the registration, so that what sees the end sees the place free.
+    /// Behind the registration, so that what sees the end sees the slot free.
     _events: Option<ConnectionEvents>,
 }
 
@@ -101,7 +101,7 @@ impl Server {
         self.shared.closed.cancelled().await;
     }
 
-    /// The connection has its place when this returns: the next one may need it.
+    /// The connection has its slot when this returns: the next one may need it.
     fn accept<Io, O: ServeConnection<Io>>(&self, io: Io, caller: Caller, transport: O)
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -180,7 +180,7 @@ impl Server {
         }
     }
 
-    /// Gives a connection its place, if need be that of another.
+    /// Gives a connection its slot, if need be that of another.
     fn enter(
         &self,
         caller: &Caller,

@@ -206,7 +206,7 @@ impl<J> Admission<J> {
             .take_where(is_it, |emptied| turns.remove(emptied))
     }
 
-    /// Puts a job back to a place in its lane. Ask for the [`next_runnable`](Self::next_runnable)
+    /// Puts a job back into its slot of its lane. Ask for the [`next_runnable`](Self::next_runnable)
     /// afterwards.
     pub(crate) fn put_back(&self, dequeued: DequeuedJob<J>) {
         let (state, lane) = (&mut *self.lock(), dequeued.lane);

@@ -1,4 +1,4 @@
-//! What observers hear of a connection: that it has its place, and its end.
+//! What observers hear of a connection: that it has its slot, and its end.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) struct ConnectionEvents {
 }
 
 impl ConnectionEvents {
-    /// The connection has its place.
+    /// The connection has its slot.
     pub(crate) fn open(shared: &Arc<Shared>, number: u64, caller: &Caller) -> Option<Self> {
         if shared.observers.is_empty() {
             return None;

@@ -6,7 +6,7 @@
 //! another one only in place of one that it has left idle.
 //!
 //! Strangers (TLS handshakes, and peers that have not shown who they are, where that is asked for) displace
-//! those that are known up to a sixteenth of all places, and beyond that one another: who comes from many
+//! those that are known up to a sixteenth of all slots, and beyond that one another: who comes from many
 //! addresses takes those of known peers no further.
 
 use std::{
@@ -25,7 +25,7 @@ const SPARE_AFTER: Duration = Duration::from_secs(10);
 /// The same of a stranger, where strangers displace one another: long enough for a handshake.
 const STRANGER_AFTER: Duration = Duration::from_secs(1);
 
-/// Strangers displace others up to one of so many places.
+/// Strangers displace others up to one of so many slots.
 const STRANGERS_PART: usize = 16;
 
 /// What is known of a peer when its connection begins.

@@ -17,7 +17,7 @@ use crate::{
     panics, refusal,
 };
 
-/// What becomes of the texts of one method's failures. The default sends them, and is for tests of stores:
+/// Who hears the texts of one method's failures. The default sends them, and is for tests of stores:
 /// each call of a server comes with the server's own.
 #[derive(Clone, Default)]
 pub struct FailureTexts {

@@ -40,7 +40,7 @@ const KEEP_BYTES: usize = 1024;
 
 const ONE_TYPE: &str = "a slot belongs to one method, whose futures are of one type";
 
-/// What the first poll of a handler came to, or that there was none.
+/// What the first poll of a handler came to, or that it was not polled.
 pub(crate) enum FirstPoll {
     /// It has finished, and the outcome was appended to the buffer.
     Ready {
@@ -87,7 +87,7 @@ pub(crate) trait ErasedHandler: Send + Sync {
 
 /// A handler with its types.
 pub(crate) struct TypedHandler<H, A, P, T> {
-    /// With what becomes of the texts of its failures.
+    /// With who hears the texts of its failures.
     handler: Arc<(H, FailureTexts)>,
     types: PhantomData<fn(A, P) -> T>,
 }

@@ -73,8 +73,8 @@ pub const RECORD_BYTES: &str = "redial.server.record.bytes";
 /// TLS handshakes that came to nothing.
 pub const HANDSHAKE_FAILURES: &str = "redial.server.handshake.failures";
 
-/// The method of what names none that the server has, and the code of an error beyond those that are told
-/// apart.
+/// The method of what names none that the server has, and the code of an error beyond those that have
+/// a label.
 pub const OTHER: &str = "_OTHER";
 
 /// How many codes of its own errors a method may have as labels.
@@ -294,7 +294,7 @@ fn call_labels(name: &str, code: Option<&str>) -> Vec<Label> {
     labels
 }
 
-/// The code, if it has a place or there is one left; `None` stands for all others.
+/// The code, if it has a label or may get one; `None` stands for all others.
 fn told_apart<T>(known: &HashMap<Option<i32>, T>, code: ErrorCode) -> Option<i32> {
     let code = Some(i32::from(code));
     (known.contains_key(&code) || known.len() < MAX_CODES)

@@ -80,7 +80,7 @@ pub enum EventKind {
     Duplicated,
     /// A fault rule cut the connection.
     Cut,
-    /// A connection has its place; with TLS, before the handshake.
+    /// A connection has its slot; with TLS, before the handshake.
     ConnectionOpened,
     /// It has ended.
     ConnectionClosed,

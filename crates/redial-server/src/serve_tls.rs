@@ -1,4 +1,4 @@
-//! TLS before the first request: a handshake has a connection's place from its beginning, and ends with
+//! TLS before the first request: a handshake has a connection's slot from its beginning, and ends with
 //! it.
 
 use std::{
@@ -128,7 +128,7 @@ where
     }
 }
 
-/// `None` if there is no handshake, or the connection's place is another's meanwhile. A server that
+/// `None` if there is no handshake, or the connection's slot is another's meanwhile. A server that
 /// shuts down still waits for it: the client may have sent its requests with its last word.
 async fn shake_hands<Io>(
     tls: &ServerTls,

@@ -53,7 +53,7 @@ pub struct Stats {
     pub largest_commit: u64,
 }
 
-/// The codes that are counted by themselves. All others share the last place.
+/// The codes that are counted by themselves. All others share the last count.
 const CODES: [ErrorCode; 14] = [
     ErrorCode::PARSE_ERROR,
     ErrorCode::INVALID_REQUEST,

@@ -2,7 +2,7 @@
 //!
 //! The table in memory stays in front: there duplicates of a running call join it, and there a
 //! finished call's reply is found. The store is asked once for each call that is to run, and answers
-//! when what it did is durable. So the server sends no outcome that a crash could take back.
+//! when what it did is durable. So the server sends no outcome that a crash could undo.
 //!
 //! A store is one of two kinds of place:
 //! * owned by one server for as long as that runs (SQLite): it hands over all that it knows when it
@@ -133,7 +133,7 @@ pub struct StoreCall {
     pub acknowledged: Acknowledged,
     /// How long the server has been awake; see [`Store::tick`].
     pub awake: Duration,
-    /// What becomes of the texts of failures: for [`Outcome::of_call`].
+    /// Who hears the texts of failures: for [`Outcome::of_call`].
     pub failure_texts: FailureTexts,
 }
 

@@ -237,7 +237,7 @@ impl Waiter {
     }
 }
 
-/// Answers all attempts that have joined an execution. Nearly always there are none.
+/// Answers all attempts that have joined an execution. Nearly always there isn't one.
 #[inline]
 pub(crate) fn complete_all(
     shared: &Arc<Shared>,

@@ -28,7 +28,7 @@ struct ClusterShared {
     addresses: Mutex<Addresses>,
 }
 
-/// To which servers each address leads, and which of them clients are told of.
+/// To which servers each address leads, and which of them clients hear of.
 #[derive(Default)]
 struct Addresses {
     all: Vec<Address>,

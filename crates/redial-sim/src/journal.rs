@@ -70,7 +70,7 @@ pub enum Event {
     },
     /// Where clients may get from now on.
     Reachable {
-        /// The addresses that they are told of.
+        /// The addresses that they hear of.
         listed: Vec<u32>,
         /// Those that lead to a server that lives, each with its table: the number of that life, or 0 where all
         /// servers share one.

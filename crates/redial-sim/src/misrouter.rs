@@ -1,4 +1,4 @@
-//! The bugs of clients that mistake the tables of servers: a wrapper around the connections of a real client. It
+//! The bugs of clients that confuse the tables of servers: a wrapper around the connections of a real client. It
 //! has an attempt executed in a session of its own at another address, or passes every server off as one of the
 //! same table, in sessions of its own, too.
 

@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     /// This server's, until it is lost.
     epoch: AtomicI64,
     table: String,
-    /// Who is told of each commit.
+    /// Who hears of each commit.
     commits: Arc<OnceLock<CommitWatcher>>,
     has_problem: AtomicBool,
     problem: Mutex<Option<StoreError>>,

@@ -1,4 +1,4 @@
-//! Why a store can't be opened, and how SQLite's errors are told apart.
+//! Why a store can't be opened, and how SQLite's errors are distinguished.
 
 use std::{
     error::Error,

@@ -59,7 +59,7 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     Ok(whole.join(path.file_name().unwrap_or_default()))
 }
 
-/// Opens the file for writing, and makes it if there is none. The lock is held.
+/// Opens the file for writing, and makes it if it is missing. The lock is held.
 pub(crate) fn open(path: &Path, options: &mut SqliteOptions) -> Result<Writable, OpenError> {
     let is_new = fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
     check_names(path)?;

@@ -18,13 +18,13 @@ enum Generation {
     Empty,
     /// Rows are appended to it.
     Current,
-    /// Nothing is appended any more. Its life begins when the time has been told so often.
+    /// Nothing is appended any more. Its life begins with this tick.
     Closing(u64),
     /// Its life has begun, at this time awake.
     Closed(Duration),
 }
 
-/// The life of a closed generation begins when the time is told for the second time after its closing. What
+/// The life of a closed generation begins with the second tick after its closing. What
 /// the batch before waited for may have told the time before the latest records were durable; what comes
 /// after is handed in when all that was written up to the closing has been committed.
 const TELLINGS: u64 = 2;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     /// The kind of fault: a life that begins before its records are durable, since a batch dates them by
-    /// a time that was told before.
+    /// an earlier tick.
     #[test]
     fn what_was_left_over_closes_nothing_as_of_before_its_records() {
         let mut plain = Plain::new(s(100), s(0));

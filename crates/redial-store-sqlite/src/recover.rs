@@ -66,7 +66,7 @@ fn load_plain(connection: &Connection, plain: &mut Plain) -> Result<()> {
     Ok(())
 }
 
-/// Hands over all sessions, and then all records.
+/// Gives all sessions, and then all records.
 pub(crate) fn read_all(
     connection: &Connection,
     recovered: &mut dyn FnMut(Recovered),
@@ -152,7 +152,7 @@ fn state_of(state: i64, is_resumable: bool) -> Result<State> {
     }
 }
 
-/// SQLite can read the row, but it is none of Redial's.
+/// SQLite can read the row, but Redial didn't write it.
 fn damaged() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(
         ffi::Error::new(ffi::SQLITE_CORRUPT),

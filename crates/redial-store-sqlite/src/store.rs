@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) table: String,
     path: PathBuf,
     ttl: Duration,
-    /// Who is told of each commit.
+    /// Who hears of each commit.
     pub(crate) commits: OnceLock<CommitWatcher>,
     has_problem: AtomicBool,
     problem: Mutex<Option<StoreError>>,

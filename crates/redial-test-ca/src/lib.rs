@@ -81,7 +81,7 @@ impl TestCa {
     ///
     /// # Panics
     ///
-    /// If the key is none.
+    /// If the key isn't one.
     #[must_use]
     pub fn renew(&self, names: &[&str], pair: &Pair) -> Pair {
         let key = KeyPair::from_pem(&pair.key).expect("a key");

@@ -163,7 +163,7 @@ impl LoadSummary {
         }
     }
 
-    /// How many calls ended how, in words; those of which there are none are left out.
+    /// How many calls ended how, in words; those that never occurred are left out.
     pub(crate) fn outcomes(&self) -> Vec<(&'static str, u64)> {
         let all = [
             (Outcome::Ok, self.ok),

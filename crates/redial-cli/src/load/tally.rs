@@ -6,13 +6,13 @@ use hdrhistogram::Histogram;
 use redial_client::{AttemptEnd, CallError, Cause, Executed, Reply, Report};
 use serde::Serialize;
 
-/// The shortest latency that is told from shorter ones, in nanoseconds.
+/// The shortest latency that is distinguished from shorter ones, in nanoseconds.
 const LEAST_NS: u64 = 1_000;
 
 /// The longest latency that is recorded as it is, in nanoseconds: an hour.
 const MOST_NS: u64 = 3_600_000_000_000;
 
-/// How many kinds of errors are told apart. Codes are a server's to choose, and each kind takes a line.
+/// How many kinds of errors are distinguished. Codes are a server's to choose, and each kind takes a line.
 const MAX_KINDS: usize = 20;
 
 /// How a call ended. The order is that of the errors in a report.
@@ -49,7 +49,7 @@ pub(crate) struct CallEnd {
     pub(crate) hedges: u32,
     /// Whether the reply had been recorded for an earlier attempt.
     pub(crate) replayed: bool,
-    /// How many of its attempts a reply has ended, and how the others ended: mostly there are none.
+    /// How many of its attempts a reply has ended, and how the others ended: mostly there aren't any.
     pub(crate) replies: u64,
     pub(crate) others: Vec<&'static str>,
     pub(crate) error: Option<Problem>,

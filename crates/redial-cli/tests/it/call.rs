@@ -165,7 +165,7 @@ fn a_plain_server_is_called_as_it_expects() {
     });
     let run = redial(&format!("call {} add [1,2]", plain.address));
     assert_eq!((run.code, &*run.out), (0, "3\n"), "{run:?}");
-    // One that doesn't answer what it doesn't know has to be told from the others.
+    // One that doesn't answer what it doesn't know has to be distinguished from the others.
     let mute = OtherServer::start(|request| {
         let reply = json!({"jsonrpc": "2.0", "id": request["id"], "result": 3});
         (request["method"] == "add").then_some(reply)

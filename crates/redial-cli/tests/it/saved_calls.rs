@@ -43,7 +43,7 @@ fn a_call_without_a_reply_is_found_by_its_token_and_counts_once() {
     assert_eq!(server.value("k"), 1);
 }
 
-/// The outcome of a call that succeeded is kept, too: its caller may have died before it was told.
+/// The outcome of a call that succeeded is kept, too: its caller may have died before it heard.
 #[test]
 fn a_call_that_was_answered_is_found_by_its_token_too() {
     let server = CounterServer::start();

@@ -143,7 +143,7 @@ impl Bare {
         CallGuard::new(self.client, self.state)
     }
 
-    /// Takes back what the layers were shown.
+    /// Restores what the layers were shown.
     fn restore(&mut self, call: LayerCall) {
         let retrier = &mut self.state.retrier;
         retrier.params = call.params;

@@ -104,7 +104,7 @@ impl Mux {
     }
 
     /// The endpoint of this name is one of the service's from now on. Gives its number, and whether
-    /// there was none before.
+    /// it is new.
     pub(crate) fn add_endpoint(&mut self, name: &Arc<str>) -> (usize, bool) {
         let mut known = self.endpoints.iter();
         if let Some(at) = known.position(|known| known.name == *name) {

@@ -353,7 +353,7 @@ impl Mux {
     }
 
     /// The link's connection is gone, or could not be made: the calls that waited for it look for
-    /// another. `cause` is why there was none.
+    /// another. `cause` is why it was not made.
     pub(super) fn end_handshake(&mut self, number: usize, cause: Option<&Cause>, now: Instant) {
         for key in std::mem::take(&mut self.links[number].waiting) {
             let Some(call) = self.calls.get_mut(key) else {

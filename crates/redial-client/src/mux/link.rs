@@ -301,7 +301,7 @@ impl Transmit {
         }
     }
 
-    /// The next bytes to write, empty if there are none.
+    /// The next bytes to write; may be empty.
     pub(crate) fn ready(&mut self) -> &[u8] {
         if self.preamble_written < self.preamble.len() {
             return &self.preamble[self.preamble_written..];

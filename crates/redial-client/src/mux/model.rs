@@ -47,7 +47,7 @@ enum ModelState {
 struct ModelCall {
     key: Key,
     id: Option<SessionCall>,
-    /// When it asked for a number and there was none, in steps.
+    /// When it asked for a number and didn't get one, in steps.
     waits_since: Option<usize>,
     state: ModelState,
 }

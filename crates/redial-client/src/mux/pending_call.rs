@@ -100,7 +100,7 @@ pub(crate) struct PendingCall {
     /// Attempts that a server refused because it never knew the session, if the call hasn't seen it
     /// yet: they don't count.
     pub(crate) rolled_back: u32,
-    /// Attempts that found no place to wait for the call: they don't count.
+    /// Attempts that found no room to wait for the call: they don't count.
     pub(crate) unplaced: u32,
     /// It was refused for want of a valid token before.
     pub(super) was_unauthenticated: bool,

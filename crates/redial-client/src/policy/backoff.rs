@@ -139,7 +139,7 @@ impl Backoff {
     }
 
     /// The delay after attempt number `attempt`, which counts from 1. `previous` is the delay
-    /// before that attempt, zero if there was none; only decorrelated jitter looks at it.
+    /// before that attempt, zero before the first; only decorrelated jitter looks at it.
     pub fn delay(&self, attempt: u32, previous: Duration, rng: &mut impl Rng) -> Duration {
         let ceiling = self.ceiling(attempt).as_secs_f64();
         let seconds = match self.jitter {

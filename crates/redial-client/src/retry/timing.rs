@@ -44,7 +44,7 @@ impl Retrier {
         self.check_attempt_at(at, resend_limit).map(|()| at)
     }
 
-    /// Whether fewer attempts were made than are allowed. One that found no place to wait for the call
+    /// Whether fewer attempts were made than are allowed. One that found no room to wait for the call
     /// doesn't count.
     pub(super) fn has_attempts_left(&self, mux: &mut Mux, context: &RetryContext) -> bool {
         let unplaced = mux.call(self.key()).unplaced;

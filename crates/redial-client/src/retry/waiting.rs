@@ -132,7 +132,7 @@ impl Retrier {
             return Some(sleep(self.deadline()));
         }
         if reason == GiveUpReason::Attempts && self.has_attempts_left(mux, context) {
-            // The last one has found no place to wait for the call, after its time was up.
+            // The last one has found no room to wait for the call, after its time was up.
             self.plan_retry(mux, context, now);
             return None;
         }

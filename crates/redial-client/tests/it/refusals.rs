@@ -158,7 +158,7 @@ async fn leave_without_place(peer: &mut Peer, request: &SentRequest, retry_after
 
 /// A reason to wait, in the words of a server that says when to come back, and of one that doesn't.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_runs_is_asked_for_again_where_there_was_no_place_to_wait_for_it() {
+async fn a_call_that_runs_is_asked_for_again_where_there_was_no_room_to_wait_for_it() {
     for retry_after_ms in [0, 100] {
         let (client, mut peer, _network) = connected(two_attempts()).await;
         let mut sessions = Sessions::new();

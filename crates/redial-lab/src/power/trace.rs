@@ -23,7 +23,7 @@ pub(crate) struct SystemCall {
 
 /// What it did.
 pub(crate) enum FileChange {
-    /// A file was opened, and made if there was none.
+    /// A file was opened, and made if it was missing.
     Create(String),
     Unlink(String),
     Write {

@@ -136,7 +136,7 @@ objects! {
         pub count: u64,
     }
 
-    /// How long the executions of a method that had to wait have held their place among those that run.
+    /// How long the executions of a method that had to wait have held their run permits.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
     pub struct MethodTimes {
         /// The method's name.

@@ -190,7 +190,7 @@ fn a_method_takes_no_more_permits_than_it_may() {
     assert_eq!(release(&admission, one), [2]);
 }
 
-/// Jobs that are looked at: those that stay keep their places.
+/// Jobs that are looked at: those that stay keep their slots.
 #[test]
 fn what_is_put_back_keeps_its_place() {
     let admission = admission(1, 10);

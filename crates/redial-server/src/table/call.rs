@@ -46,7 +46,7 @@ pub(crate) enum RestoredCall<'a> {
     Running(Fingerprint),
 }
 
-/// What has come of taking a call back.
+/// How the restoring of a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Restored {
     /// It is on record again.

@@ -170,7 +170,7 @@ impl<W> PlainTable<W> {
         owner.may_take(self.usage.free())
     }
 
-    /// Takes back a call that a store has kept, as running. To be [finished](Self::finish) with its
+    /// Restores a call that a store has kept, as running. To be [finished](Self::finish) with its
     /// outcome, if it has one.
     pub(crate) fn restore(&self, key: &PlainKey, fingerprint: Fingerprint, now: Instant) {
         let attempt = Attempt {

@@ -132,7 +132,7 @@ impl<W> Sessions<W> {
         lock(&self.registry).set_table(name.into());
     }
 
-    /// Takes back a session that a store has kept, attached until it is
+    /// Restores a session that a store has kept, attached until it is
     /// [detached](Self::detach).
     pub(crate) fn restore(
         &self,

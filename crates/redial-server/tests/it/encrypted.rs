@@ -246,7 +246,7 @@ async fn a_crowd_that_never_shakes_hands_keeps_no_other_address_out() {
     assert_eq!(world.server.stats().connections, 10);
     let mut other = world.connect_from("127.0.0.2", None).await;
     assert!(other.call(PING).await.contains("pong"));
-    eventually("one gave its place", || closed.load(SeqCst) == 91).await;
+    eventually("one gave its slot", || closed.load(SeqCst) == 91).await;
     assert_eq!(world.server.stats().connections, 10);
 }
 

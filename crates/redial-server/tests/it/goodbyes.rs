@@ -67,7 +67,7 @@ async fn a_goodbye_without_an_attachment_ends_the_session_at_once() {
     }
 }
 
-/// Sessions that are needed no longer take no place among those of a connection.
+/// Sessions that are needed no longer don't count among those of a connection.
 #[tokio::test(start_paused = true)]
 async fn a_connection_may_open_any_number_of_sessions_one_after_the_other() {
     let server = Service::default().server(config());

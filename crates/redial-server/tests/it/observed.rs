@@ -119,7 +119,7 @@ fn traced(method: &str, session: SessionId, number: u64, params: Value) -> Strin
 }
 
 /// Kind: an event that doesn't say of whom it is. Instances: of a call that finishes in place, of one that
-/// waits, of those that are queued, join or are replayed, each of which is told elsewhere in the server.
+/// waits, of those that are queued, join or are replayed, each of which is emitted elsewhere in the server.
 #[tokio::test(start_paused = true)]
 async fn every_event_of_an_attempt_says_whose_it_is() {
     let ear = Ear::default();

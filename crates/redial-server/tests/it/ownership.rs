@@ -1,4 +1,4 @@
-//! What is another principal's is told apart from what never was: by an answer, or by what the question
+//! What is another principal's can be distinguished from what never was: by an answer, or by what the question
 //! does.
 
 use redial_protocol::{SessionCall, SessionId};

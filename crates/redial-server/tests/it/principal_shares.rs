@@ -55,7 +55,7 @@ struct Hog {
 }
 
 impl Hog {
-    /// Takes connections and sessions, records and bytes, permits and places in the queue.
+    /// Takes connections and sessions, records and bytes, permits and queue slots.
     async fn take_all(server: &Server, by_token: bool) -> Self {
         let mut connections = Vec::new();
         for address in 1..=30 {

@@ -1,4 +1,4 @@
-//! One peer, or one method, takes all places: others run all the same, and what makes room for them
+//! One peer, or one method, takes all run permits: others run all the same, and what makes room for them
 //! is refused without having been executed.
 
 use std::time::Duration;

@@ -40,7 +40,7 @@ fn of(principal: &str) -> Extensions {
     extensions
 }
 
-/// Kind: a question about the server that waits behind what it asks about. Instance: all places to run
+/// Kind: a question about the server that waits behind what it asks about. Instance: all run permits
 /// and in the queue are taken, and so are those of the connection.
 #[tokio::test(start_paused = true)]
 async fn health_and_stats_pass_every_queue() {
@@ -108,7 +108,7 @@ async fn it_is_not_ready_while_it_drains_or_its_store_fails_and_says_which() {
     stopping.await.unwrap();
 }
 
-/// Kind: numbers about all callers that are told to any of them. Instance: another machine without a
+/// Kind: numbers about all callers that any of them gets. Instance: another machine without a
 /// name, and a policy that has not heard of `rpc.stats`.
 #[tokio::test(start_paused = true)]
 async fn stats_are_for_this_machine_and_for_those_who_have_shown_who_they_are() {
@@ -166,7 +166,7 @@ async fn stats_are_what_has_happened() {
     let mut peer = pipe(&server);
     let slow =
         |id| json!({"id": uuid(id), "method": "slow_inc", "params": {"ms": 100}}).to_string();
-    // The second joins the first, the third waits for it, the fourth finds no place.
+    // The second joins the first, the third waits for it, the fourth finds no room.
     for id in [1, 1, 2, 3] {
         peer.send(slow(id)).await;
     }

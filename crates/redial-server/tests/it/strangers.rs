@@ -1,5 +1,5 @@
 //! Connections that have shown nothing yet, from as many addresses as they like, keep out those that have
-//! something to show, or take the places of those that have shown it.
+//! something to show, or take the connections of those that have shown it.
 
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ async fn an_address_with_many_strangers_makes_room_for_one_with_fewer() {
     assert!(is_open(&mut other).await);
 }
 
-/// Where places are free, strangers may have them all: a fleet that comes back at once is no flood.
+/// Where the limit of connections leaves room, strangers may have all of it: a fleet that comes back at once is no flood.
 #[tokio::test(start_paused = true)]
 async fn strangers_take_what_is_free() {
     let server = server();

@@ -105,7 +105,7 @@ pub(super) struct History {
     pub(super) ended: BTreeMap<u32, Position>,
     /// Where a connection was accepted, its address, and by which life, where there are several servers.
     pub(super) accepted: BTreeMap<u32, (Position, Option<u32>, u32)>,
-    /// Of which addresses clients are told, from where on.
+    /// Of which addresses clients hear, from where on.
     pub(super) listed: Vec<(Position, Vec<u32>)>,
     /// Which addresses lead to which tables, from when on.
     pub(super) reachable: Vec<(Duration, Vec<(u32, u32)>)>,

@@ -1,4 +1,4 @@
-//! A client that wants sessions has them: no server here says that there are none, whatever else it
+//! A client that wants sessions has them: no server here says that it has no sessions, whatever else it
 //! may say, or not say. With a store a session outlives the server.
 
 use std::{collections::BTreeMap, time::Duration};

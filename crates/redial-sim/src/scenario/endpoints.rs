@@ -34,7 +34,7 @@ pub(crate) struct EndpointsPlan {
 /// Something that happens to addresses.
 #[derive(Clone, Debug)]
 pub(crate) enum AddressChange {
-    /// Clients are told of these, and of no others.
+    /// Clients hear of these, and of no others.
     List(Vec<u32>),
     /// What is sent to the address is swallowed, and connections there are neither made nor refused.
     Hole(u32),

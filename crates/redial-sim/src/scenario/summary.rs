@@ -91,7 +91,7 @@ impl EndpointsPlan {
 impl fmt::Display for AddressChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::List(list) => write!(f, "clients are told of addresses {list:?}"),
+            Self::List(list) => write!(f, "clients hear of addresses {list:?}"),
             Self::Hole(address) => write!(f, "address {address} swallows everything"),
             Self::Open(address) => write!(f, "address {address} takes connections again"),
             Self::Close(address) => write!(f, "address {address} is closed"),

@@ -80,7 +80,7 @@ fn the_end_of_the_store_is_no_flush_to_wait_for() {
     assert_eq!((jobs.len(), input.mode), (1, WriterMode::Close));
 }
 
-/// The kind of fault: a time that was told before counts as told again.
+/// The kind of fault: an old tick counts as a new one.
 #[test]
 fn a_tick_tells_the_time_once() {
     let queue = Queue::new();

@@ -58,7 +58,7 @@ async fn garbage_ends_a_handshake_at_once() {
     }
 }
 
-/// What a plain peer sends is no TLS, and what a plain server answers is none either.
+/// What a plain peer sends is no TLS, and neither is what a plain server answers.
 #[tokio::test]
 async fn a_plain_peer_is_told_apart_on_both_ends() {
     let ca = TestCa::new("plain");

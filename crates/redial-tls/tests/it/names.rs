@@ -33,7 +33,7 @@ async fn a_client_gets_the_certificate_for_its_name() {
         let (_, called) = shake(&server, &client, host).await;
         called.unwrap_or_else(|error| panic!("{host}: {error}"));
     }
-    // A wildcard is one label, and for what there is none the first one doesn't do either.
+    // A wildcard is one label, and for other names the first certificate doesn't do either.
     for host in ["a.b.wild.example", "wild.example", "unknown.example"] {
         let (_, called) = shake(&server, &client, host).await;
         let error = called.expect_err(host).to_string();

@@ -203,7 +203,7 @@ impl LocalQuota {
         got.is_some()
     }
 
-    /// Takes back room that was freed. What is too much for one shard is returned to all.
+    /// Returns room that was freed. What is too much for one shard is returned to all.
     pub(super) fn put(&mut self, amount: Amount, usage: &Usage) {
         self.0 = self.0.plus(amount);
         let too_much = if usage.is_near() {

@@ -34,7 +34,7 @@ impl<W> Records<W> {
         self.totals.open = self.stragglers.len();
     }
 
-    /// Takes one call back.
+    /// Restores one call.
     pub(in crate::table) fn restore_call(
         &mut self,
         number: u64,

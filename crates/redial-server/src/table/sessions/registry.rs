@@ -143,7 +143,7 @@ impl<W> Registry<W> {
         self.insert(id, owner, peer, now, taken)
     }
 
-    /// Takes back a session that a store has kept, with one connection.
+    /// Restores a session that a store has kept, with one connection.
     pub(super) fn restore(
         &mut self,
         id: SessionId,
