@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct Overload {
     /// How long calls may be queued all the time. Default 5 ms, as in CoDel (RFC 8289); more than 0, and no
     /// more than `interval`. Where calls usually take longer than this, as long as they take: a queue
-    /// that is one call deep is none. If calls wait longer throughout an `interval`, there is overload:
+    /// that is one call deep isn't one. If calls wait longer throughout an `interval`, there is overload:
     /// the newest run first, and those that have waited twice as long (1.5 times of
     /// [`Sheddable`](crate::Priority::Sheddable) ones, 3 times of
     /// [`Critical`](crate::Priority::Critical) ones) are refused (-32001), with a `retry_after_ms` of an

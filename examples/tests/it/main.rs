@@ -21,6 +21,7 @@ mod http;
 mod inc_events;
 mod metrics;
 mod moving_sessions;
+mod names;
 mod numbers;
 mod one_name_two_tables;
 mod programs;

@@ -22,20 +22,20 @@ const LICENCES: [&str; 11] = [
     "Zlib",
 ];
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap().to_owned()
 }
 
 /// All files below a folder whose name ends so, but for what is built or hidden.
-fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
-            found.extend(files(&path, ending));
-        } else if name.ends_with(ending) && path.is_file() {
+            found.extend(files(&path, suffix));
+        } else if name.ends_with(suffix) && path.is_file() {
             found.push(path);
         }
     }
