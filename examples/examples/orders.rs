@@ -46,6 +46,21 @@ impl Method for InStock {
     type Output = i64;
 }
 
+/// Waits for what stops a program: Ctrl-C at a terminal, SIGTERM from systemd, Docker or Kubernetes.
+async fn stop_requested() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            pressed = tokio::signal::ctrl_c() => pressed,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
 fn server(path: &str) -> Result<Server, Box<dyn Error>> {
     let store = SqliteStore::options()
         .migrate(|connection| {
@@ -106,7 +121,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{left} tea in stock");
     client.close().await;
 
-    tokio::signal::ctrl_c().await?;
+    stop_requested().await?;
     server.shutdown().await;
     Ok(serving.await??)
 }

@@ -19,6 +19,7 @@ use crate::{
     failure::{Exit, Failure},
     flags::duration,
     runtime,
+    signals::stop_requested,
 };
 
 const EXIT_CODES: &str =
@@ -139,7 +140,7 @@ impl CallArgs {
         };
         let ended = tokio::select! {
             ended = self.put(&client, reach, question) => ended?,
-            _ = tokio::signal::ctrl_c() => Ended::interrupted(),
+            _ = stop_requested() => Ended::interrupted(),
         };
         let shown = ended.show(self.json, self.verbose);
         client.close().await;

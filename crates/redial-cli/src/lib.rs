@@ -17,6 +17,7 @@ mod output;
 mod ping;
 mod runtime;
 mod settings;
+mod signals;
 mod stats;
 
 pub use cli::run;

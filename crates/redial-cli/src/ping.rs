@@ -12,6 +12,7 @@ use crate::{
     failure::{Exit, Failure},
     flags::{Whole, duration, whole},
     output, runtime,
+    signals::stop_requested,
 };
 
 /// How many pings.
@@ -74,12 +75,12 @@ impl PingArgs {
         while sent < self.count {
             tokio::select! {
                 _ = ticks.tick() => {}
-                _ = tokio::signal::ctrl_c() => break,
+                _ = stop_requested() => break,
             }
             sent += 1;
             tokio::select! {
                 answer = once(&client) => self.note(answer, &mut took)?,
-                _ = tokio::signal::ctrl_c() => break,
+                _ = stop_requested() => break,
             }
         }
         let summary = PingSummary::of(sent, took);

@@ -18,6 +18,7 @@ use crate::{
     failure::{Exit, Failure},
     flags::{Whole, duration, whole},
     output, runtime,
+    signals::stop_requested,
 };
 
 /// How often a server may be asked.
@@ -52,7 +53,7 @@ impl StatsArgs {
             let client = reach.connect().await?;
             let shown = tokio::select! {
                 shown = self.show(&client) => shown,
-                _ = tokio::signal::ctrl_c() => Ok(()),
+                _ = stop_requested() => Ok(()),
             };
             client.close().await;
             shown.map(|()| Exit::Ok.into())

@@ -251,7 +251,15 @@ impl Server {
     ///     let server = server.clone();
     ///     async move { server.serve(listener).await }
     /// });
-    /// tokio::signal::ctrl_c().await?;
+    /// // What stops a program: Ctrl-C at a terminal, SIGTERM from systemd, Docker or Kubernetes.
+    /// # #[cfg(unix)] {
+    /// use tokio::signal::unix::{SignalKind, signal};
+    /// let mut terminate = signal(SignalKind::terminate())?;
+    /// tokio::select! {
+    ///     pressed = tokio::signal::ctrl_c() => pressed?,
+    ///     _ = terminate.recv() => {}
+    /// }
+    /// # }
     /// let shutdown = server.shutdown().await;
     /// serving.await??;
     /// println!("{} calls were interrupted", shutdown.interrupted);

@@ -24,6 +24,7 @@ use redial_examples::{
     doors::ClientDoors,
     flags::{DAY_MS, SEEDS, Whole, number, whole},
     load::{Key, Load, summary::Summary, value},
+    signals::Signals,
 };
 
 /// How many calls.
@@ -52,7 +53,7 @@ const PERCENT: RangeInclusive<f64> = 0.0..=10_000.0;
 
 /// Makes many `inc` calls, and sums up how they ended. It exits with 0 only if all succeeded.
 ///
-/// Ctrl-C ends it early: calls that have started finish, and no others start. Its defaults suit a
+/// Ctrl-C or SIGTERM ends it early: calls that have started finish, and no others start. Its defaults suit a
 /// lossy server; those of the library are more patient.
 #[derive(Debug, Parser)]
 #[command(name = "counter-client", version)]
@@ -197,7 +198,7 @@ impl Args {
             limits,
             naive: self.naive,
             seed: self.seed.unwrap_or_default(),
-            stop: stop_on_ctrl_c(),
+            stop: stop_on_signal(),
             progress: progress.clone(),
         }
     }
@@ -302,11 +303,16 @@ fn progress(calls: u64) -> ProgressBar {
     ProgressBar::new(calls).with_style(style.expect("the template is valid"))
 }
 
-fn stop_on_ctrl_c() -> Arc<AtomicBool> {
+/// Set by Ctrl-C or SIGTERM; the second one ends the program.
+fn stop_on_signal() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
+        let Ok(mut signals) = Signals::new() else {
+            return;
+        };
+        loop {
+            signals.stop_requested().await;
             if asked.swap(true, Ordering::Relaxed) {
                 std::process::exit(1);
             }

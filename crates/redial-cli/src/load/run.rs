@@ -31,6 +31,7 @@ use crate::{
     connect::Reach,
     failure::{Exit, Failure},
     output,
+    signals::stop_requested,
 };
 
 /// Everything that the flags have said.
@@ -153,12 +154,12 @@ impl Calls {
     }
 }
 
-/// Set by Ctrl-C; the second one ends the program, whatever is in flight.
+/// Set by Ctrl-C or SIGTERM; the second one ends the program, whatever is in flight.
 fn stop() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
+        while stop_requested().await.is_ok() {
             if asked.swap(true, Ordering::Relaxed) {
                 std::process::exit(Exit::Unknown as i32);
             }

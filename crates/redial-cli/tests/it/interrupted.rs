@@ -12,6 +12,12 @@ use crate::world::{CounterServer, Folder, OtherServer, command};
 /// An exit code that says that nothing happened.
 #[test]
 fn a_call_that_is_interrupted_is_unknown() {
+    for signal in ["-INT", "-TERM"] {
+        interrupt(signal);
+    }
+}
+
+fn interrupt(signal: &str) {
     let (started, is_started) = std::sync::mpsc::channel();
     let peer = OtherServer::start(move |request| {
         let _ = (request["method"] == "inc").then(|| started.send(()));
@@ -30,7 +36,7 @@ fn a_call_that_is_interrupted_is_unknown() {
     let pid = child.id().to_string();
     assert!(
         Command::new("kill")
-            .args(["-INT", &pid])
+            .args([signal, &pid])
             .status()
             .unwrap()
             .success()
@@ -42,7 +48,8 @@ fn a_call_that_is_interrupted_is_unknown() {
         .unwrap()
         .read_to_string(&mut said)
         .unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(4), "{said}");
+    let code = child.wait().unwrap().code();
+    assert_eq!(code, Some(4), "{signal}: {said}");
     assert!(
         said.contains("interrupted: the call may have been executed"),
         "{said}"
