@@ -38,6 +38,10 @@ const GAP: Duration = Duration::from_micros(100);
 /// How long what is counted is gathered before it is handed over.
 pub(crate) const SLICE: Duration = Duration::from_millis(200);
 
+/// How many calls that were not sent are counted one by one: more than any machine sends in a tenth of a second, and
+/// fewer than it takes a moment to count.
+const COUNTED: usize = 1_000_000;
+
 /// How long after the end of a run calls are still sent that were meant to start before it.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -92,6 +96,8 @@ pub(crate) struct RunEnd {
     pub(crate) elapsed: Duration,
     /// For how long calls started, or would have.
     pub(crate) sending: Duration,
+    /// In how long those that started, and those that were not sent, were meant to start in an open loop.
+    pub(crate) meant: Duration,
     /// How many were meant to start and were not sent: too many were in flight, or the loop was too slow.
     pub(crate) not_sent: u64,
     /// Whether it was asked to stop before its end.
@@ -113,7 +119,9 @@ pub(crate) struct Driver<C, F, S> {
     /// Until when the timer waits.
     woken_at: Duration,
     start: Instant,
+    /// When the last call started, and when it was meant to.
     last_start: Duration,
+    last_intended: Duration,
     tally: Tally,
     slices: Interval,
     on_slice: S,
@@ -154,6 +162,7 @@ where
             woken_at: Duration::ZERO,
             start,
             last_start: Duration::ZERO,
+            last_intended: Duration::ZERO,
             tally: Tally::default(),
             slices,
             on_slice,
@@ -166,14 +175,21 @@ where
     pub(crate) async fn run(mut self) -> RunEnd {
         poll_fn(|context| self.poll(context)).await;
         let elapsed = self.elapsed();
-        let sending = match self.length.time {
-            Some(time) if !self.is_stopped && !self.has_all_calls() => time,
-            _ => self.last_start,
+        let is_open = matches!(self.pacing, Pacing::Open { .. });
+        let (meant, sending) = match self.length.time {
+            Some(time) if !self.is_stopped && !self.has_all_calls() => (time, time),
+            // The time of a call ends where that of the next one begins, which may be long after its own end.
+            _ if is_open => {
+                let meant = self.next.unwrap_or(self.last_intended);
+                (meant, meant.max(self.last_start))
+            }
+            _ => (self.last_start, self.last_start),
         };
         RunEnd {
             rest: self.tally,
             elapsed,
-            sending: sending.min(elapsed),
+            sending,
+            meant,
             not_sent: self.not_sent,
             is_stopped: self.is_stopped,
         }
@@ -267,7 +283,7 @@ where
             actual,
         };
         self.calls += 1;
-        self.last_start = actual;
+        (self.last_start, self.last_intended) = (actual, intended);
         self.tally.start(actual - intended);
         self.in_flight.push((self.call)(start));
     }
@@ -279,11 +295,15 @@ where
         };
         let time = self.length.time.unwrap_or(Duration::MAX);
         let left = self.length.calls.map(|calls| calls - self.calls);
-        let starts = self.next.take().into_iter().chain(starts);
-        let due = starts.take_while(|start| *start < time);
-        self.not_sent = due
-            .take(left.map_or(usize::MAX, |left| left as usize))
-            .count() as u64;
+        let due = self.next.take().into_iter().chain(starts.by_ref());
+        let due = due.take_while(|start| *start < time).take(COUNTED).count();
+        let others = if due == COUNTED {
+            starts.left_before(time).round() as u64
+        } else {
+            0
+        };
+        let due = due as u64 + others;
+        self.not_sent = left.map_or(due, |left| left.min(due));
     }
 
     /// Waits for the next start, unless that has to wait for the end of a call.

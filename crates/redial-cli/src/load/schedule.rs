@@ -43,6 +43,13 @@ impl Ramp {
         (self.from + self.to) / 2.0 * self.length.as_secs_f64()
     }
 
+    /// How many of them in so many seconds after its beginning.
+    fn calls_before(self, time: f64) -> f64 {
+        let time = time.min(self.length.as_secs_f64());
+        let slope = (self.to - self.from) / self.length.as_secs_f64();
+        self.from * time + slope / 2.0 * time * time
+    }
+
     /// So many seconds after its beginning as many calls are meant to have started.
     fn time_of(self, calls: f64) -> f64 {
         let slope = (self.to - self.from) / self.length.as_secs_f64();
@@ -168,6 +175,23 @@ impl<R: Rng> Iterator for Starts<R> {
     }
 }
 
+impl<R> Starts<R> {
+    /// About how many more calls are meant to start before this time, without going through them.
+    pub(crate) fn left_before(&self, time: Duration) -> f64 {
+        let end = time.as_secs_f64();
+        let (mut begins, mut left) = (self.begins, -self.calls);
+        for ramp in self.schedule.ramps.iter().skip(self.ramp) {
+            if begins >= end {
+                break;
+            }
+            left += ramp.calls_before(end - begins);
+            begins += ramp.length.as_secs_f64();
+        }
+        left += (end - begins).max(0.0) * self.schedule.last;
+        left.max(0.0)
+    }
+}
+
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
@@ -256,6 +280,30 @@ mod tests {
             per_second(schedule, Arrivals::Even, 5),
             [100, 100, 200, 300, 100]
         );
+    }
+
+    #[test]
+    fn how_many_are_left_is_known_without_going_through_them() {
+        let ramps = || {
+            vec![
+                ramp(100.0, 300.0, 2),
+                ramp(50.0, 0.0, 1),
+                ramp(0.0, 500.0, 2),
+            ]
+        };
+        for schedule in [Schedule::constant(333.0), Schedule::ramps(ramps())] {
+            for (passed, ms) in [(1, 900), (1, 2_400), (300, 4_000), (700, 9_000), (900, 100)] {
+                let mut starts = schedule.clone().starts(Arrivals::Even, rng());
+                starts.nth(passed - 1);
+                let end = Duration::from_millis(ms);
+                let left = starts.left_before(end);
+                let counted = starts.take_while(|start| *start < end).count();
+                assert!(
+                    (left - counted as f64).abs() <= 1.0,
+                    "{passed} {ms}: {left}, {counted}"
+                );
+            }
+        }
     }
 
     #[test]

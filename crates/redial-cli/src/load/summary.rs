@@ -51,7 +51,7 @@ pub(crate) struct LoadSummary {
     pub(crate) wanted_per_s: Option<f64>,
     /// Calls per second that started, while calls did.
     pub(crate) sent_per_s: f64,
-    /// Calls per second that ended, over all of the time.
+    /// Calls per second that ended, over all of the time, in which calls started or ran.
     pub(crate) calls_per_s: f64,
     /// How many attempts all calls took together.
     pub(crate) attempts: u64,
@@ -136,7 +136,7 @@ impl LoadSummary {
         let counts = &total.counts;
         let per_s = |calls: u64, time: f64| if time > 0.0 { calls as f64 / time } else { 0.0 };
         let (elapsed, sending) = (end.elapsed.as_secs_f64(), end.sending.as_secs_f64());
-        let wanted = per_s(counts.started + end.not_sent, sending);
+        let wanted = per_s(counts.started + end.not_sent, end.meant.as_secs_f64());
         Self {
             setup,
             elapsed_s: elapsed,
@@ -148,7 +148,8 @@ impl LoadSummary {
             not_sent: end.not_sent,
             wanted_per_s: is_open.then_some(wanted),
             sent_per_s: per_s(counts.started, sending),
-            calls_per_s: per_s(counts.ended(), elapsed),
+            // The last one of a slow rate ends before its time is over.
+            calls_per_s: per_s(counts.ended(), elapsed.max(sending)),
             attempts: counts.attempts,
             hedges: counts.hedges,
             replayed: counts.replayed,
@@ -200,7 +201,7 @@ impl LoadSummary {
     }
 }
 
-/// The most frequent ones first.
+/// By outcome, those that matter most first, and the most frequent ones first among those of one outcome.
 fn errors(collected: &Collected) -> Vec<ErrorKind> {
     let errors = collected.total.errors.iter();
     let mut errors: Vec<_> = errors
@@ -269,6 +270,7 @@ pub(crate) mod tests {
             rest: Tally::default(),
             elapsed: Duration::from_millis(2_500),
             sending: Duration::from_secs(2),
+            meant: Duration::from_secs(2),
             not_sent: 1,
             is_stopped: false,
         };
@@ -383,6 +385,7 @@ pub(crate) mod tests {
             rest: Tally::default(),
             elapsed: Duration::ZERO,
             sending: Duration::ZERO,
+            meant: Duration::ZERO,
             not_sent: 0,
             is_stopped: true,
         };

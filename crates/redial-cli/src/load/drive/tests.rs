@@ -195,3 +195,57 @@ async fn a_run_that_is_asked_to_stop_waits_for_its_calls_alone() {
         assert_eq!(tally.counts.started, tally.counts.ok);
     }
 }
+
+/// Kind: a rate over another time than that of its calls. Instance: calls so rare that the run is over long before
+/// the last one's time is.
+#[tokio::test(start_paused = true)]
+async fn a_slow_rate_is_counted_over_the_time_that_was_asked_for() {
+    for (rate, length, count, ms) in [
+        (0.1, time(10), 1, 10_000),
+        (5.0, time(2), 10, 2_000),
+        (2.0, calls(1), 1, 500),
+    ] {
+        let (_, end, starts) = run(open(Schedule::constant(rate), 100), length).await;
+        assert_eq!(starts.len(), count, "{rate}/s");
+        assert_eq!((end.meant, end.sending), (MS * ms, MS * ms), "{rate}/s");
+    }
+}
+
+/// The neighbours: a run that ends by its number of calls, or is stopped, behind what it was to do.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_behind_says_what_rate_was_wanted() {
+    let slow = |start: Start| async move {
+        tokio::time::sleep(MS * 10).await;
+        (start, ok())
+    };
+    let pacing = || open(Schedule::constant(1000.0), 1);
+    let (_, end, starts) = run_against(slow, pacing(), calls(100), Arc::default()).await;
+    assert_eq!((starts.len(), end.meant), (100, MS * 100));
+    assert!(end.sending > MS * 900, "{end:?}");
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = |start: Start| {
+        let stop = stop.clone();
+        async move {
+            tokio::time::sleep(MS * 10).await;
+            stop.store(start.number == 49, Ordering::Relaxed);
+            (start, ok())
+        }
+    };
+    let (_, end, starts) = run_against(stopping, pacing(), time(3600), stop.clone()).await;
+    assert_eq!((starts.len(), end.meant), (50, MS * 50), "{end:?}");
+    assert!(end.sending > MS * 450, "{end:?}");
+}
+
+/// Kind: a run that goes on after its end. Instance: as many calls to count as no loop gets through.
+#[tokio::test(start_paused = true)]
+async fn calls_that_were_not_sent_are_counted_however_many_they_are() {
+    let never = |start: Start| async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        (start, ok())
+    };
+    let wanted = 10_000_000_000_000;
+    let pacing = open(Schedule::constant(wanted as f64), 5);
+    let (_, end, _) = run_against(never, pacing, time(1), Arc::default()).await;
+    assert!(end.not_sent.abs_diff(wanted) < 1_000, "{end:?}");
+}
