@@ -13,7 +13,8 @@ pub mod limit_flags;
 pub mod load;
 pub mod methods;
 pub mod settings;
-pub mod signals;
 pub mod stored;
 pub mod stored_postgres;
 pub mod supervisor;
+
+pub use redial_cli::signals;

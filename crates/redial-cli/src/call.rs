@@ -19,7 +19,6 @@ use crate::{
     failure::{Exit, Failure},
     flags::duration,
     runtime,
-    signals::stop_requested,
 };
 
 const EXIT_CODES: &str =
@@ -48,10 +47,10 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "UUID", conflicts_with_all = ["resolve", "resume"], value_parser = input::uuid)]
     id: Option<Uuid>,
     /// Say this beside the params; may be repeated
-    #[arg(long, value_name = "K=V", value_parser = pair)]
+    #[arg(long, value_name = "K=V", conflicts_with = "resolve", value_parser = pair)]
     meta: Vec<(String, String)>,
     /// Send a copy if there is no reply by then
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", conflicts_with = "resolve", value_parser = duration)]
     hedge: Option<Duration>,
     /// Write the call's token before it is sent
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resolve", "resume"])]
@@ -84,6 +83,11 @@ impl CallArgs {
         let words = Words::of([&self.addr, &self.method, &self.params])?;
         let mut reach = self.connect.reach(words.address)?;
         let question = self.question(&words)?;
+        if !self.meta.is_empty() && reach.config.assume_plain {
+            return Err(Failure::usage(
+                "--meta is for servers of Redial; expected none with --plain or --notebook, which say that it is another",
+            ));
+        }
         if self.hedge.is_some() {
             // A copy goes out on another connection.
             reach.config.connections = 2;
@@ -128,7 +132,15 @@ impl CallArgs {
 
     async fn ask(self, reach: &Reach, question: Question) -> Result<ExitCode, Failure> {
         let is_saved = !matches!(question, Question::Call { .. });
-        let client = match reach.connect().await {
+        let mut signals = runtime::signals()?;
+        let connected = tokio::select! {
+            connected = reach.connect() => connected,
+            () = signals.stop_requested() => Err(Failure::new(
+                Exit::NotExecuted,
+                anyhow::anyhow!("interrupted before there was a connection"),
+            )),
+        };
+        let client = match connected {
             // The question that was not put says nothing of the call.
             Err(failure) if is_saved && failure.exit == Exit::NotExecuted => {
                 return Ended::unreached(Exit::Unknown, failure).show(self.json, self.verbose);
@@ -140,7 +152,7 @@ impl CallArgs {
         };
         let ended = tokio::select! {
             ended = self.put(&client, reach, question) => ended?,
-            _ = stop_requested() => Ended::interrupted(),
+            () = signals.stop_requested() => Ended::interrupted(),
         };
         let shown = ended.show(self.json, self.verbose);
         client.close().await;

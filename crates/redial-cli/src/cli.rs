@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
@@ -62,11 +62,25 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     // What is wrong with the command line is said by clap, which exits with 2.
-    let cli = Cli::parse();
+    let given = command().get_matches();
+    let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     match cli.command.run() {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
+}
+
+/// The command line. A number below 0 is a value, which the flag then refuses by its name, and no flag of its own.
+fn command() -> clap::Command {
+    fn with_negative_numbers(command: clap::Command) -> clap::Command {
+        let takes_value = |flag: &clap::Arg| flag.get_action().takes_values();
+        let command = command.mut_args(|flag| {
+            let is_value = takes_value(&flag);
+            flag.allow_negative_numbers(is_value)
+        });
+        command.mut_subcommands(with_negative_numbers)
+    }
+    with_negative_numbers(Cli::command())
 }
 
 impl Command {
@@ -88,13 +102,13 @@ impl Command {
 
 fn completions(shell: Shell) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "redial", &mut script);
+    clap_complete::generate(shell, &mut command(), "redial", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn man(name: Option<&str>) -> Result<ExitCode, Failure> {
-    let mut command = Cli::command();
+    let mut command = command();
     command.build();
     let page = match name {
         None => &command,

@@ -74,6 +74,12 @@ fn as_text<T>(
     move |text| read(text).map(|_| text.to_owned())
 }
 
+/// Hides from the help what [`ConnectArgs::reach_once`] refuses.
+pub(crate) fn sent_once(flag: clap::Arg) -> clap::Arg {
+    let is_refused = flag.get_id() == "attempts";
+    if is_refused { flag.hide(true) } else { flag }
+}
+
 /// Whether a word of a command line is an address, and not a method: it has a colon, or is the name of a
 /// profile.
 pub(crate) fn is_address(word: &str) -> bool {
@@ -97,6 +103,22 @@ impl ConnectArgs {
     /// Names what makes no sense, and what would.
     pub(crate) fn reach(&self, address: Option<&str>) -> Result<Reach, Failure> {
         Reach::by(&self.settings(address)?)
+    }
+
+    /// The same for what is sent once, and outside of sessions.
+    ///
+    /// # Errors
+    ///
+    /// As [`reach`](Self::reach), and for a flag that would do nothing.
+    pub(crate) fn reach_once(&self, address: Option<&str>) -> Result<Reach, Failure> {
+        if self.attempts.is_some() {
+            let text = "--attempts is for calls that are sent again; expected none, since this is sent once";
+            return Err(Failure::usage(text));
+        }
+        let mut reach = self.reach(address)?;
+        reach.config.sessions = false;
+        reach.config.call.max_attempts = 1;
+        Ok(reach)
     }
 
     /// What is in force, and from where.

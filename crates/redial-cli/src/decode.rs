@@ -20,7 +20,7 @@ use self::{
 use crate::{
     failure::{Exit, Failure},
     flags::{PORTS, whole},
-    output,
+    output::{self, Reader},
 };
 
 /// What to explain.
@@ -53,10 +53,12 @@ impl DecodeArgs {
             return Err(self.refuse("there is no frame in it"));
         }
         let mut has_problem = false;
-        for (number, piece) in (1..).zip(&pieces) {
+        'read: for (number, piece) in (1..).zip(&pieces) {
             for explained in explain::piece(piece) {
                 has_problem |= explained.is_problem();
-                self.print(number, piece, &explained)?;
+                if self.print(number, piece, explained)? == Reader::HasGone {
+                    break 'read;
+                }
             }
         }
         let exit = if has_problem { Exit::Failed } else { Exit::Ok };
@@ -67,6 +69,9 @@ impl DecodeArgs {
     fn pieces(&self, bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
         if pcap::is_one(bytes) {
             return tcp::pieces(bytes, self.port).map_err(|why| self.refuse(&why));
+        }
+        if self.port.is_some() {
+            return Err(self.refuse("no capture; expected one with --port"));
         }
         if let Some(b'{' | b'[') = bytes.trim_ascii_start().first() {
             let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
@@ -99,9 +104,9 @@ impl DecodeArgs {
         Failure::usage(format!("FILE, {name}: {why}"))
     }
 
-    fn print(&self, number: u64, piece: &Piece, explained: &Explained) -> Result<(), Failure> {
+    fn print(&self, number: u64, piece: &Piece, explained: Explained) -> Result<Reader, Failure> {
         if self.json {
-            return output::print(&explained.as_json(number, piece).to_string());
+            return output::print(&explained.into_json(number, piece));
         }
         let mut head = format!("#{number} ");
         for part in [&piece.at, &piece.way].into_iter().flatten() {
@@ -110,6 +115,6 @@ impl DecodeArgs {
         if let Ok(message) = &piece.content {
             head += &format!("{} bytes, ", message.len());
         }
-        output::print(&explained.as_text(&head, self.full))
+        output::show(&explained.as_text(&head, self.full))
     }
 }

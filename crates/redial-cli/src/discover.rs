@@ -16,6 +16,7 @@ use self::document::{Document, MethodEntry};
 use crate::{
     connect::{ConnectArgs, Reach},
     failure::{Exit, Failure},
+    numbers::fit,
     output, runtime,
 };
 
@@ -72,7 +73,7 @@ impl DiscoverArgs {
             (_, true) => rust::module(&document),
             _ => table(&document),
         };
-        output::print(&text)?;
+        output::show(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -93,7 +94,7 @@ fn table(document: &Document) -> String {
         .sum();
     let left = WIDTH.saturating_sub(others).max(CELL);
     for row in &mut rows {
-        row[2] = clip(&row[2], left);
+        row[2] = fit(&row[2], left);
     }
     let table = output::table(&["METHOD", "KIND", "TAKES", "GIVES"], &rows, &[]);
     let count = match document.methods.len() {
@@ -104,18 +105,13 @@ fn table(document: &Document) -> String {
 }
 
 fn row(method: &MethodEntry) -> Vec<String> {
-    vec![
+    let cells = [
         method.name.clone(),
         method.kind_and_notes(),
         method.params_line(),
-        clip(&method.result_line(), CELL),
-    ]
-}
-
-fn clip(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(width - 1).collect();
-    kept + "…"
+        fit(&method.result_line(), CELL),
+    ];
+    cells
+        .map(|cell| output::one_line(&cell).into_owned())
+        .into()
 }

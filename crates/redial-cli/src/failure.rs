@@ -4,6 +4,8 @@ use std::{io::Write, process::ExitCode};
 
 use redial_client::{BuildError, Executed};
 
+use crate::output::visible;
+
 /// Exit codes, by whether the call was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -55,7 +57,8 @@ impl Failure {
 
     /// Says it on stderr.
     pub(crate) fn report(&self) -> ExitCode {
-        let _ = writeln!(std::io::stderr(), "error: {:#}", self.error);
+        let text = format!("error: {:#}", self.error);
+        let _ = writeln!(std::io::stderr(), "{}", visible(&text));
         self.exit.into()
     }
 }

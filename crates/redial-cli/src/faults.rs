@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
-    connect::{ConnectArgs, is_address},
+    connect::{ConnectArgs, is_address, sent_once},
     failure::{Exit, Failure},
     flags::{duration, number},
     output, runtime,
@@ -33,7 +33,9 @@ const POINTS: [&str; 4] = [
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The server has to allow it (ServerBuilder::fault_control, counter-server
---fault-control), and lets callers on its own machine or certain principals.")]
+--fault-control), and lets callers on its own machine or certain principals.
+
+Exit codes: 0 ok, 2 usage, 3 refused or not reached, 4 unknown: list the rules")]
 pub(crate) struct FaultsArgs {
     #[command(subcommand)]
     action: Action,
@@ -51,6 +53,7 @@ enum Action {
 
 /// Where, and in which form.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(sent_once))]
 struct PlainArgs {
     /// HOST:PORT, unix:/path, A,B,C or @PROFILE
     addr: Option<String>,
@@ -69,6 +72,7 @@ struct CommonArgs {
 
 /// A rule.
 #[derive(Debug, clap::Args)]
+#[command(mut_args(sent_once))]
 struct AddArgs {
     /// HOST:PORT, unix:/path, A,B,C or @PROFILE
     addr: Option<String>,
@@ -144,11 +148,8 @@ impl AddArgs {
 
 impl CommonArgs {
     fn ask(self, address: Option<&str>, params: Value) -> Result<ExitCode, Failure> {
-        let mut reach = self.connect.reach(address)?;
-        // A hello might be dropped by the very rules that are to go.
-        reach.config.sessions = false;
-        // A rule that is sent twice is two rules.
-        reach.config.call.max_attempts = 1;
+        // A hello might be dropped by the very rules that are to go, and a rule that is sent twice is two rules.
+        let reach = self.connect.reach_once(address)?;
         runtime::run(async move {
             let client = reach.connect().await?;
             let call = client.request("rpc.faults", params);
@@ -158,7 +159,7 @@ impl CommonArgs {
             if self.json {
                 output::print(raw.get())?;
             } else {
-                output::print(&table(raw.get())?)?;
+                output::show(&table(raw.get())?)?;
             }
             Ok(ExitCode::SUCCESS)
         })

@@ -17,7 +17,7 @@ mod output;
 mod ping;
 mod runtime;
 mod settings;
-mod signals;
+pub mod signals;
 mod stats;
 
 pub use cli::run;

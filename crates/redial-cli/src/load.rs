@@ -95,9 +95,9 @@ pub(crate) struct LoadArgs {
     /// Open loop: most calls in flight [default: 10000]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(CALLERS))]
     max_in_flight: Option<usize>,
-    /// How many connections
-    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<usize>(CONNECTIONS))]
-    connections: usize,
+    /// How many connections [default: 1; 2 with --hedge]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(CONNECTIONS))]
+    connections: Option<usize>,
     /// The method has no effect
     #[arg(long)]
     query: bool,
@@ -250,12 +250,19 @@ impl LoadArgs {
         }
     }
 
+    fn connections(&self) -> usize {
+        // A copy goes out on another connection.
+        self.connections
+            .unwrap_or(1 + usize::from(self.hedge.is_some()))
+    }
+
     /// What the flags say of the client.
     fn shape(&self, reach: &mut Reach) {
         let config = &mut reach.config;
-        config.connections = self.connections;
+        config.connections = self.connections();
         // All callers at once, where the server allows it.
-        let callers = self.callers.unwrap_or_default().div_ceil(self.connections);
+        let callers = self.callers.unwrap_or_default();
+        let callers = callers.div_ceil(config.connections);
         config.max_in_flight = config.max_in_flight.max(callers);
         if let Some(after) = self.hedge {
             config.call.hedge = Hedge::After(after);
@@ -273,7 +280,7 @@ impl LoadArgs {
             mode: if is_open { "open" } else { "closed" },
             callers: (!is_open).then(|| self.callers.unwrap_or(DEFAULT_CALLERS)),
             rate,
-            connections: self.connections,
+            connections: self.connections(),
             seed,
         }
     }

@@ -1,5 +1,7 @@
 //! How figures are written: on a screen, in a table and on a page alike.
 
+use std::time::Duration;
+
 /// A number with a comma before each three digits.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -14,6 +16,11 @@ pub(crate) fn rate(per_s: f64) -> String {
         return format!("{per_s:.1}");
     }
     thousands(per_s.round() as u64)
+}
+
+/// Milliseconds, to the microsecond.
+pub(crate) fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A duration in microseconds, in three digits and the unit that suits it.
@@ -60,8 +67,8 @@ pub(crate) fn fit(text: &str, columns: usize) -> String {
     if text.chars().count() <= columns {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(columns.saturating_sub(3)).collect();
-    format!("{kept}...")
+    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
+    kept + "…"
 }
 
 #[cfg(test)]
@@ -108,6 +115,6 @@ mod tests {
     #[test]
     fn a_text_is_cut_at_a_letter() {
         assert_eq!(fit("äöüäöü", 6), "äöüäöü");
-        assert_eq!(fit("äöüäöüä", 6), "äöü...");
+        assert_eq!(fit("äöüäöüä", 6), "äöüäö…");
     }
 }

@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 
 use crate::{
-    connect::{ConnectArgs, Reach},
+    connect::{ConnectArgs, Reach, sent_once},
     failure::{Exit, Failure},
     flags::{Whole, duration, whole},
-    output, runtime,
-    signals::stop_requested,
+    numbers::ms,
+    output::{self, Reader},
+    runtime,
 };
 
 /// How many pings.
@@ -20,7 +21,10 @@ const COUNTS: Whole = 1..=1_000_000;
 
 /// Which server to ask, and how often.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 all were answered, 1 some were not, 2 usage, 3 none was")]
+#[command(
+    after_help = "Exit codes: 0 all were answered, 1 some were not, 2 usage, 3 none was",
+    mut_args(sent_once)
+)]
 pub(crate) struct PingArgs {
     /// HOST:PORT, unix:/path, A,B,C or @PROFILE
     addr: Option<String>,
@@ -58,16 +62,14 @@ struct Milliseconds {
 
 impl PingArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let mut reach = self.connect.reach(self.addr.as_deref())?;
-        // Without a session there is no hello, for which the first ping would wait.
-        reach.config.sessions = false;
-        // A lost ping is a lost ping.
-        reach.config.call.max_attempts = 1;
+        // A hello is nothing that the first ping should wait for, and a lost ping is a lost ping.
+        let reach = self.connect.reach_once(self.addr.as_deref())?;
         runtime::run(self.ping(&reach))
     }
 
     async fn ping(self, reach: &Reach) -> Result<ExitCode, Failure> {
         let client = reach.connect().await?;
+        let mut signals = runtime::signals()?;
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut took = Vec::new();
@@ -75,12 +77,15 @@ impl PingArgs {
         while sent < self.count {
             tokio::select! {
                 _ = ticks.tick() => {}
-                _ = stop_requested() => break,
+                () = signals.stop_requested() => break,
             }
             sent += 1;
-            tokio::select! {
-                answer = once(&client) => self.note(answer, &mut took)?,
-                _ = stop_requested() => break,
+            let answer = tokio::select! {
+                answer = once(&client) => answer,
+                () = signals.stop_requested() => break,
+            };
+            if self.note(answer, &mut took)? == Reader::HasGone {
+                break;
             }
         }
         let summary = PingSummary::of(sent, took);
@@ -93,7 +98,7 @@ impl PingArgs {
         &self,
         answer: Result<(Duration, String), CallError>,
         took: &mut Vec<Duration>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Reader, Failure> {
         let line = match answer {
             Ok((time, text)) => {
                 took.push(time);
@@ -102,13 +107,13 @@ impl PingArgs {
             Err(error) => format!("no answer: {}", error.details()),
         };
         if self.json {
-            Ok(())
+            Ok(Reader::Reads)
         } else {
-            output::print(&line)
+            output::print(&output::one_line(&line))
         }
     }
 
-    fn print(&self, summary: &PingSummary) -> Result<(), Failure> {
+    fn print(&self, summary: &PingSummary) -> Result<Reader, Failure> {
         if self.json {
             let text = serde_json::to_string(summary);
             return output::print(&text.map_err(|error| Failure::new(Exit::Failed, error))?);
@@ -145,7 +150,7 @@ async fn once(client: &Client) -> Result<(Duration, String), CallError> {
     // From the moment it was handed to a connection: a ping that had to wait for one is no slow ping.
     let time = report
         .winner()
-        .map(|attempt| attempt.ended - attempt.started);
+        .map(|attempt| attempt.ended.saturating_sub(attempt.started));
     let endpoint = report.endpoint().unwrap_or("the server");
     Ok((
         time.unwrap_or(report.total()),
@@ -179,10 +184,6 @@ impl PingSummary {
             _ => Exit::Ok,
         }
     }
-}
-
-fn ms(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]

@@ -168,7 +168,9 @@ impl Settings {
     /// Names the flag, the variable, or the file and its member, with what would be right.
     pub(crate) fn gather(given: CommandLineSettings) -> Result<Self, Failure> {
         Self::from(given, |name| {
-            env::var(name).ok().filter(|text| !text.is_empty())
+            // What is no text is read as far as it goes, so that it is refused where it stands.
+            let text = env::var_os(name).filter(|text| !text.is_empty())?;
+            Some(text.to_string_lossy().into_owned())
         })
     }
 
@@ -296,7 +298,7 @@ impl Setting {
 
     fn of_profile(&self, profile: &Profile, file: &ConfigFile) -> Option<Chosen> {
         let text = profile.get(&self.member())?;
-        let text = if self.is_path {
+        let text = if self.is_path && !text.is_empty() {
             file.beside(text)
         } else {
             text.to_owned()

@@ -1,21 +1,58 @@
-//! The signals that ask the program to end: Ctrl-C and, on Unix, SIGTERM, which `timeout` and
-//! containers send.
+//! The signals that ask a program to stop.
 
-use std::io;
-
-/// Waits for the next of them. From the first wait on they no longer end the program by themselves.
+/// The signals that stop the program: Ctrl-C and, on Unix, SIGTERM.
 #[cfg(unix)]
-pub(crate) async fn stop_requested() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed,
-        _ = terminate.recv() => Ok(()),
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// From now on the signals no longer end the program by themselves.
+    ///
+    /// # Errors
+    ///
+    /// If the system takes no handler for them.
+    pub fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next of them.
+    pub async fn stop_requested(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
-/// Waits for the next Ctrl-C.
+/// The signal that stops the program: Ctrl-C.
 #[cfg(not(unix))]
-pub(crate) async fn stop_requested() -> io::Result<()> {
-    tokio::signal::ctrl_c().await
+#[derive(Debug)]
+pub struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    /// Ctrl-C is listened for when it is waited for.
+    ///
+    /// # Errors
+    ///
+    /// Never.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for the next of them.
+    pub async fn stop_requested(&mut self) {
+        // If Ctrl-C cannot be handled, it ends the program.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }

@@ -17,8 +17,8 @@ use crate::{
     connect::ConnectArgs,
     failure::{Exit, Failure},
     flags::{Whole, duration, whole},
-    output, runtime,
-    signals::stop_requested,
+    output::{self, Reader},
+    runtime,
 };
 
 /// How often a server may be asked.
@@ -51,9 +51,10 @@ impl StatsArgs {
         let reach = self.connect.reach(self.addr.as_deref())?;
         runtime::run(async {
             let client = reach.connect().await?;
+            let mut signals = runtime::signals()?;
             let shown = tokio::select! {
                 shown = self.show(&client) => shown,
-                _ = stop_requested() => Ok(()),
+                () = signals.stop_requested() => Ok(()),
             };
             client.close().await;
             shown.map(|()| Exit::Ok.into())
@@ -63,28 +64,34 @@ impl StatsArgs {
     async fn show(&self, client: &Client) -> Result<(), Failure> {
         if !self.watch {
             let stats = ask(client, "rpc.stats").await.map_err(refused)?;
-            if self.json {
-                return output::print(&stats.to_string());
-            }
-            let answer = Answer::read(&stats);
-            return output::print(&Screen::once(&answer, health(client).await.as_ref()));
+            let text = if self.json {
+                stats.to_string()
+            } else {
+                Screen::once(&Answer::read(&stats), health(client).await.as_ref())
+            };
+            return output::print(&text).map(drop);
         }
         let mut ticks = tokio::time::interval(self.every.unwrap_or(Duration::from_secs(1)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut screen = Screen::new(std::io::stdout().is_terminal());
         for time in 0..self.times.unwrap_or(u64::MAX) {
             ticks.tick().await;
-            match ask(client, "rpc.stats").await {
-                Ok(stats) if self.json => output::print(&stats.to_string())?,
+            let text = match ask(client, "rpc.stats").await {
+                Ok(stats) if self.json => stats.to_string(),
                 Ok(stats) => {
                     let health = health(client).await;
-                    output::print(&screen.next(Answer::read(&stats), health.as_ref()))?;
+                    screen.next(Answer::read(&stats), health.as_ref())
                 }
                 // A server that was there may come again.
                 Err(error) if time > 0 && error.server_error().is_none() => {
-                    let _ = writeln!(std::io::stderr(), "no answer: {error}");
+                    let text = format!("no answer: {error}");
+                    let _ = writeln!(std::io::stderr(), "{}", output::visible(&text));
+                    continue;
                 }
                 Err(error) => return Err(refused(error)),
+            };
+            if output::print(&text)? == Reader::HasGone {
+                break;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! How a call ended, for people and for machines.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode};
 
 use redial_client::{CallError, CallToken, ErrorObject, Reply, Report, Uuid};
 use serde::Serialize;
@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     failure::{Exit, Failure},
+    numbers::ms,
     output,
 };
 
@@ -141,6 +142,7 @@ impl Ended {
         }
     }
 
+    /// The program was asked to stop while it waited for the server.
     pub(super) fn interrupted() -> Self {
         let why = "interrupted: the call may have been executed";
         Self {
@@ -166,7 +168,7 @@ impl Ended {
             let text = serde_json::to_string(token).unwrap_or_default();
             notes += &format!("its token, for --resolve and --resume: {text}\n");
         }
-        let _ = std::io::stderr().write_all(notes.as_bytes());
+        let _ = std::io::stderr().write_all(output::visible(&notes).as_bytes());
         if json {
             let printed = serde_json::to_string(&self.printed());
             let printed = printed.map_err(|error| Failure::new(Exit::Failed, error))?;
@@ -253,9 +255,4 @@ fn describe(report: &Report, id: Option<Uuid>) -> String {
         );
     }
     text + "\n"
-}
-
-/// Milliseconds, to the microsecond.
-fn ms(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -1,10 +1,16 @@
 //! What a message says, member by member.
 
+use std::collections::BTreeMap;
+
 use redial_protocol::{
     Dialect, ErrorObject, Id, Incoming, Limits, Rejection, Reply, ReplyError, Request, SessionCall,
     cut, rpc,
 };
-use serde_json::{Map, Value, json, value::RawValue};
+use serde::{Serialize, de::IgnoredAny};
+use serde_json::{
+    Map, Value,
+    value::{RawValue, to_raw_value},
+};
 
 use super::stream::Piece;
 
@@ -15,8 +21,19 @@ pub(super) struct Explained {
     lines: Vec<String>,
     /// A line that may be long: `params` or `result`.
     long: Option<(&'static str, String)>,
-    /// What `--json` prints beside number, time and way. **Stable**: members are added, never changed.
-    members: Map<String, Value>,
+    /// What `--json` prints beside number, time and way, as it is written: a number may be none that a machine
+    /// has. **Stable**: members are added, never changed.
+    members: BTreeMap<&'static str, Box<RawValue>>,
+    dialect: Option<Dialect>,
+}
+
+/// An error, with its data as it is written.
+#[derive(Serialize)]
+struct WrittenError<'a> {
+    code: i32,
+    name: &'a str,
+    message: &'a str,
+    data: Option<Box<RawValue>>,
 }
 
 /// Explains a message, each entry of a batch on its own.
@@ -129,10 +146,11 @@ fn hide_token(method: &str, params: &str) -> String {
 }
 
 fn reply(message: &[u8], reply: Reply<'_>) -> Explained {
-    let members: Map<String, Value> = serde_json::from_slice(message).unwrap_or_default();
-    let dialect = match members.get("jsonrpc") {
-        Some(_) => Dialect::JsonRpc2,
-        None => Dialect::Notebook,
+    let members: BTreeMap<String, IgnoredAny> = serde_json::from_slice(message).unwrap_or_default();
+    let dialect = if members.contains_key("jsonrpc") {
+        Dialect::JsonRpc2
+    } else {
+        Dialect::Notebook
     };
     let kind = if reply.outcome.is_ok() {
         "result"
@@ -171,46 +189,48 @@ fn spelling(dialect: Dialect) -> &'static str {
 
 impl Explained {
     fn new(kind: &str, dialect: Dialect) -> Self {
-        let dialect = match dialect {
-            Dialect::Notebook => "notebook",
-            Dialect::JsonRpc2 => "jsonrpc2",
-        };
-        let members = [
-            ("kind".to_owned(), kind.into()),
-            ("dialect".to_owned(), dialect.into()),
-        ];
-        Self {
+        let mut explained = Self {
             head: String::new(),
             lines: Vec::new(),
             long: None,
-            members: members.into_iter().collect(),
-        }
+            members: BTreeMap::new(),
+            dialect: Some(dialect),
+        };
+        explained.member("kind", kind);
+        let name = match dialect {
+            Dialect::Notebook => "notebook",
+            Dialect::JsonRpc2 => "jsonrpc2",
+        };
+        explained.member("dialect", name);
+        explained
     }
 
     fn problem(text: &str) -> Self {
-        let members = [
-            ("kind".to_owned(), "problem".into()),
-            ("problem".to_owned(), text.into()),
-        ];
-        Self {
+        let mut explained = Self {
             head: format!("no message: {text}"),
             lines: Vec::new(),
             long: None,
-            members: members.into_iter().collect(),
-        }
+            members: BTreeMap::new(),
+            dialect: None,
+        };
+        explained.member("kind", "problem");
+        explained.member("problem", text);
+        explained
     }
 
     pub(super) fn is_problem(&self) -> bool {
         self.members.contains_key("problem")
     }
 
-    fn member(&mut self, name: &str, value: impl Into<Value>) {
-        self.members.insert(name.to_owned(), value.into());
+    fn member(&mut self, name: &'static str, value: impl Serialize) {
+        // Texts and numbers can always be written.
+        self.members
+            .extend(to_raw_value(&value).ok().map(|raw| (name, raw)));
     }
 
     fn id(&mut self, id: &Id<'_>) {
         let raw = cut(id.raw());
-        self.member("id", serde_json::from_str(id.raw()).unwrap_or(Value::Null));
+        self.member("id", as_written(id.raw()));
         let mut line = format!("id {raw}");
         if let Some(call) = id.as_uuid().and_then(SessionCall::from_uuid) {
             line += &format!(": call {} of session {}", call.number, call.session);
@@ -221,7 +241,7 @@ impl Explained {
     }
 
     fn long(&mut self, name: &'static str, text: &str) {
-        self.member(name, serde_json::from_str(text).unwrap_or(Value::Null));
+        self.member(name, as_written(text));
         self.long = Some((name, text.to_owned()));
     }
 
@@ -246,23 +266,25 @@ impl Explained {
         if let Some(detail) = error.detail() {
             self.lines.push(format!("detail {detail:?}"));
         }
-        let data = error.data.as_ref().map(|data| data.get());
-        let data: Option<Value> = data.and_then(|data| serde_json::from_str(data).ok());
+        let data = error.data.as_ref();
+        let data = data.and_then(|data| as_written(data.get()));
         self.member("executed", executed);
         self.member("retryable", code.is_retryable());
         self.member("retry_after_ms", error.retry_after_ms());
-        let code = i32::from(code);
-        let whole = json!({ "code": code, "name": name, "message": error.message, "data": data });
-        self.member("error", whole);
+        let (code, message) = (i32::from(code), &error.message);
+        self.member(
+            "error",
+            WrittenError {
+                code,
+                name,
+                message,
+                data,
+            },
+        );
     }
 
     fn spelled(&self) -> &'static str {
-        let is_notebook = self.members["dialect"] == "notebook";
-        spelling(if is_notebook {
-            Dialect::Notebook
-        } else {
-            Dialect::JsonRpc2
-        })
+        self.dialect.map_or("", spelling)
     }
 
     pub(super) fn as_text(&self, head: &str, is_full: bool) -> String {
@@ -278,15 +300,30 @@ impl Explained {
         text
     }
 
-    pub(super) fn as_json(&self, number: u64, piece: &Piece) -> Value {
-        let mut members = self.members.clone();
-        members.insert("frame".to_owned(), number.into());
+    /// One line.
+    pub(super) fn into_json(mut self, number: u64, piece: &Piece) -> String {
+        self.member("frame", number);
         for (name, part) in [("at", &piece.at), ("way", &piece.way)] {
-            members.extend(part.clone().map(|part| (name.to_owned(), part.into())));
+            if let Some(part) = part {
+                self.member(name, part);
+            }
         }
         if let Ok(message) = &piece.content {
-            members.insert("bytes".to_owned(), message.len().into());
+            self.member("bytes", message.len());
         }
-        Value::Object(members)
+        serde_json::to_string(&self.members).unwrap_or_default()
     }
+}
+
+/// JSON with every number and every member as it stands there, in one line.
+fn as_written(json: &str) -> Option<Box<RawValue>> {
+    let (mut line, mut is_text, mut is_escaped) = (String::with_capacity(json.len()), false, false);
+    for char in json.chars() {
+        if is_text || !char.is_ascii_whitespace() {
+            line.push(char);
+        }
+        is_text ^= char == '"' && !is_escaped;
+        is_escaped = is_text && char == '\\' && !is_escaped;
+    }
+    RawValue::from_string(line).ok()
 }

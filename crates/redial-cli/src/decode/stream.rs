@@ -111,10 +111,14 @@ impl Frames {
         }
     }
 
-    /// Bytes are missing from here on.
-    pub(super) fn lose(&mut self, bytes: u32) -> Piece {
+    /// Bytes are missing from here on. Where nothing can be read any more, that changes nothing.
+    pub(super) fn lose(&mut self, bytes: u32) -> Option<Piece> {
+        if self.state == State::Over {
+            return None;
+        }
         *self = Self::from_the_middle();
-        Piece::problem(format!("{bytes} bytes are missing in the capture"))
+        let text = format!("{bytes} bytes are missing in the capture");
+        Some(Piece::problem(text))
     }
 
     /// What is left at the end, if that is no whole frame.
@@ -182,7 +186,7 @@ mod tests {
                 .unwrap_err()
                 .contains("not whole")
         );
-        assert!(frames.lose(9).content.is_err());
+        assert!(frames.lose(9).unwrap().content.is_err());
         assert_eq!(frames.push(&both), [message("{}"), message("[1]")]);
     }
 
@@ -198,7 +202,8 @@ mod tests {
             let pieces = frames.push(bytes);
             let text = pieces[0].content.as_ref().unwrap_err();
             assert!(text.contains(name), "{text}");
-            assert_eq!((frames.push(bytes).len(), frames.finish()), (0, None));
+            assert_eq!((frames.lose(9), frames.push(bytes).len()), (None, 0));
+            assert_eq!(frames.finish(), None);
         }
     }
 }

@@ -14,6 +14,8 @@ const MAX_WAITING: usize = 256;
 /// One direction of a connection.
 struct Flow {
     frames: Frames,
+    /// The number with which it began, if the capture has its beginning.
+    begun: Option<u32>,
     /// The number of the next byte.
     next: u32,
     /// Segments that came before those ahead of them.
@@ -42,8 +44,11 @@ pub(super) fn pieces(capture: &[u8], port: Option<u16>) -> Result<Vec<Piece>, St
             continue;
         }
         let ends = (segment.from, segment.to);
-        if segment.is_syn {
-            flows.insert(ends, Flow::begun(segment.seq));
+        let is_known = |flow: &Flow| flow.begun == Some(segment.seq);
+        if segment.is_syn && !flows.get(&ends).is_some_and(is_known) {
+            // The same ports as of a connection before.
+            let before = flows.insert(ends, Flow::begun(segment.seq));
+            pieces.extend(before.into_iter().flat_map(|flow| flow.finish(ends)));
         }
         if segment.payload.is_empty() {
             continue;
@@ -57,15 +62,10 @@ pub(super) fn pieces(capture: &[u8], port: Option<u16>) -> Result<Vec<Piece>, St
                 .map(|piece| placed(piece, packet, ends)),
         );
     }
-    let mut ends: Vec<_> = flows.iter().collect();
-    ends.sort_by_key(|(ends, _)| **ends);
-    for (ends, flow) in ends {
-        let left = flow.frames.finish();
-        pieces.extend(left.map(|piece| Piece {
-            way: Some(way(*ends)),
-            ..piece
-        }));
-    }
+    let mut flows: Vec<_> = flows.into_iter().collect();
+    flows.sort_by_key(|(ends, _)| *ends);
+    let left = flows.into_iter().flat_map(|(ends, flow)| flow.finish(ends));
+    pieces.extend(left);
     Ok(pieces)
 }
 
@@ -90,6 +90,7 @@ impl Flow {
         let (frames, next) = (Frames::from_the_start(), seq.wrapping_add(1));
         Self {
             frames,
+            begun: Some(seq),
             next,
             waiting: Vec::new(),
         }
@@ -99,6 +100,7 @@ impl Flow {
     fn joined(seq: u32) -> Self {
         Self {
             frames: Frames::from_the_middle(),
+            begun: None,
             next: seq,
             waiting: Vec::new(),
         }
@@ -107,30 +109,53 @@ impl Flow {
     fn push(&mut self, segment: &Segment<'_>) -> Vec<Piece> {
         let first = segment.seq.wrapping_add(u32::from(segment.is_syn));
         self.waiting.push((first, segment.payload.to_vec()));
+        let mut pieces = self.take_ready();
+        while self.waiting.len() >= MAX_WAITING {
+            pieces.extend(self.give_up());
+        }
+        pieces
+    }
+
+    /// The messages that end in segments of which nothing before is missing.
+    fn take_ready(&mut self) -> Vec<Piece> {
         let mut pieces = Vec::new();
         loop {
             let next = self.next;
-            let ready = self
-                .waiting
-                .iter()
-                .position(|(seq, _)| ahead(*seq, next) <= 0);
-            if let Some(ready) = ready {
-                let (seq, bytes) = self.waiting.swap_remove(ready);
-                let known = ahead(next, seq) as usize;
-                let new = bytes.get(known..).unwrap_or_default();
-                self.next = next.wrapping_add(new.len() as u32);
-                pieces.extend(self.frames.push(new));
-                continue;
-            }
-            if self.waiting.len() < MAX_WAITING {
+            let mut waiting = self.waiting.iter();
+            let Some(ready) = waiting.position(|(seq, _)| ahead(*seq, next) <= 0) else {
                 return pieces;
-            }
-            // What is missing was not captured.
-            let nearest = self.waiting.iter().map(|(seq, _)| ahead(*seq, next)).min();
-            let missing = nearest.unwrap_or_default() as u32;
-            self.next = next.wrapping_add(missing);
-            pieces.push(self.frames.lose(missing));
+            };
+            let (seq, bytes) = self.waiting.swap_remove(ready);
+            let known = ahead(next, seq) as usize;
+            let new = bytes.get(known..).unwrap_or_default();
+            self.next = next.wrapping_add(new.len() as u32);
+            pieces.extend(self.frames.push(new));
         }
+    }
+
+    /// What is missing was not captured: goes on behind it.
+    fn give_up(&mut self) -> Vec<Piece> {
+        let next = self.next;
+        let nearest = self.waiting.iter().map(|(seq, _)| ahead(*seq, next)).min();
+        let missing = nearest.unwrap_or_default() as u32;
+        self.next = next.wrapping_add(missing);
+        let mut pieces: Vec<_> = self.frames.lose(missing).into_iter().collect();
+        pieces.extend(self.take_ready());
+        pieces
+    }
+
+    /// The end of the capture: what is missing by now won't come.
+    fn finish(mut self, ends: (SocketAddr, SocketAddr)) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        while !self.waiting.is_empty() {
+            pieces.extend(self.give_up());
+        }
+        pieces.extend(self.frames.finish());
+        let placed = |piece| Piece {
+            way: Some(way(ends)),
+            ..piece
+        };
+        pieces.into_iter().map(placed).collect()
     }
 }
 
@@ -183,5 +208,28 @@ mod tests {
                 .starts_with("100 bytes are missing")
         );
         assert_eq!(pieces[1..3], expected);
+    }
+
+    /// Kind: what is missing hides what is there. Instance: a segment was not captured, and few came after it.
+    #[test]
+    fn what_came_after_a_missing_segment_is_shown_at_the_end() {
+        let bytes = b"\0\0\0\x02{}\0\0\0\x03[1]";
+        let end = "127.0.0.1:1".parse().unwrap();
+        let mut flow = Flow::begun(0);
+        assert_eq!(push(&mut flow, 101, &bytes[..6]), []);
+        assert_eq!(push(&mut flow, 201, &bytes[6..]), []);
+        let pieces = flow.finish((end, end));
+        let texts = pieces.iter().map(|piece| match &piece.content {
+            Ok(message) => String::from_utf8_lossy(message).into_owned(),
+            Err(problem) => problem.clone(),
+        });
+        let expected = [
+            "100 bytes are missing in the capture",
+            "{}",
+            "94 bytes are missing in the capture",
+            "[1]",
+        ];
+        assert_eq!(texts.collect::<Vec<_>>(), expected);
+        assert!(pieces.iter().all(|piece| piece.way.is_some()));
     }
 }

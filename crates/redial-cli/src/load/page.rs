@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -28,9 +29,15 @@ const TAIL: [f64; 16] = [
     0.000_05, 0.000_01,
 ];
 
-/// Whether the file can be written: to be known before the run.
+/// Whether the file can be written: to be known before the run, which leaves nothing behind if it fails.
 pub(crate) fn check(file: &Path) -> Result<(), Failure> {
-    fs::File::create(draft(file)).map(drop).map_err(|error| {
+    let draft = draft(file);
+    let checked = if file.is_dir() {
+        Err(ErrorKind::IsADirectory.into())
+    } else {
+        fs::File::create(&draft).and_then(|_| fs::remove_file(&draft))
+    };
+    checked.map_err(|error| {
         Failure::usage(format!(
             "--html: can't write {}: {error}; expected a file in a folder that is there",
             file.display()

@@ -30,8 +30,8 @@ use super::{
 use crate::{
     connect::Reach,
     failure::{Exit, Failure},
-    output,
-    signals::stop_requested,
+    output, runtime,
+    signals::Signals,
 };
 
 /// Everything that the flags have said.
@@ -58,6 +58,7 @@ impl Run {
         let counter = self.counter.as_ref();
         let before = count(counter, &client).await;
         let before = before.map_err(|error| Failure::new(Exit::NotExecuted, error))?;
+        let signals = runtime::signals()?;
         let calls = Calls {
             client: client.clone(),
             // Once for the whole run: then a call need not allocate it.
@@ -67,7 +68,7 @@ impl Run {
         };
         let schedule = self.goal.schedule.clone();
         // A task of its own: to wake what the runtime itself waits for costs a system call.
-        let made = tokio::spawn(calls.make(self.pacing, self.goal)).await;
+        let made = tokio::spawn(calls.make(self.pacing, self.goal, stop(signals))).await;
         let made = made.map_err(anyhow::Error::new).flatten();
         let (end, collected) = made.map_err(|error| Failure::new(Exit::Unknown, error))?;
         let after = count(counter, &client).await;
@@ -103,13 +104,13 @@ impl Reports {
         collected: &Collected,
         schedule: Option<&Schedule>,
     ) -> Result<(), Failure> {
-        let text = if self.is_json {
-            serde_json::to_string(summary)
-        } else {
-            Ok(table::text(summary))
-        };
         let failed = |error| Failure::new(Exit::Failed, error);
-        output::print(&text.map_err(|error| failed(error.into()))?)?;
+        if self.is_json {
+            let text = serde_json::to_string(summary);
+            output::print(&text.map_err(|error| failed(error.into()))?)?;
+        } else {
+            output::show(&table::text(summary))?;
+        }
         match &self.html {
             Some(html) => page::write(html, summary, collected, schedule).map_err(failed),
             None => Ok(()),
@@ -127,7 +128,12 @@ struct Calls {
 
 impl Calls {
     /// Makes all calls, and shows meanwhile how they go.
-    async fn make(mut self, pacing: Pacing, goal: Goal) -> Result<(RunEnd, Collected)> {
+    async fn make(
+        mut self,
+        pacing: Pacing,
+        goal: Goal,
+        stop: Arc<AtomicBool>,
+    ) -> Result<(RunEnd, Collected)> {
         let length = goal.length;
         let mut view = View::new(goal);
         let bar = view.bar();
@@ -135,7 +141,7 @@ impl Calls {
         let mut collector = Collector::start(show)?;
         let call = |start| self.call(start);
         let on_slice = |slice: &mut Tally, moment: Moment| collector.take(slice, moment);
-        let driver = Driver::new((pacing, length), Timer::new(), stop(), call, on_slice);
+        let driver = Driver::new((pacing, length), Timer::new(), stop, call, on_slice);
         let end = driver.run().await;
         let collected = collector.finish(&end.rest, end.elapsed);
         bar.finish_and_clear();
@@ -154,16 +160,15 @@ impl Calls {
     }
 }
 
-/// Set by Ctrl-C or SIGTERM; the second one ends the program, whatever is in flight.
-fn stop() -> Arc<AtomicBool> {
+/// Set by the first signal; the second one ends the program, whatever is in flight.
+fn stop(mut signals: Signals) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     tokio::spawn(async move {
-        while stop_requested().await.is_ok() {
-            if asked.swap(true, Ordering::Relaxed) {
-                std::process::exit(Exit::Unknown as i32);
-            }
-        }
+        signals.stop_requested().await;
+        asked.store(true, Ordering::Relaxed);
+        signals.stop_requested().await;
+        std::process::exit(Exit::Unknown as i32);
     });
     stop
 }

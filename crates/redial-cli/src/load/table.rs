@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::summary::{LoadSummary, Percentiles, Setup};
-use crate::numbers::{fit, latency, percent, rate, thousands};
+use crate::{
+    numbers::{fit, latency, percent, rate, thousands},
+    output::one_line,
+};
 
 /// How wide a line may be.
 const COLUMNS: usize = 80;
@@ -40,7 +43,7 @@ pub(crate) fn text(summary: &LoadSummary) -> String {
             error.kind,
             error.first
         );
-        let _ = writeln!(text, "{}", fit(&line, COLUMNS));
+        let _ = writeln!(text, "{}", fit(&one_line(&line), COLUMNS));
     }
     if let Some(effects) = &summary.verify {
         let _ = writeln!(text, "{}", effects.text());

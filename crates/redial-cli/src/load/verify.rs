@@ -67,7 +67,8 @@ impl Counter {
     /// Compares what the counter shows with how the calls ended.
     pub(crate) fn judge(&self, before: i64, after: i64, counts: &Counts) -> Effects {
         let change = after.checked_sub(before);
-        let whole = change.filter(|change| change % self.effect == 0);
+        // None, too, for what a server may say that counts down: -2^63 effects of -1 are more than there are numbers.
+        let whole = change.filter(|change| change.checked_rem(self.effect) == Some(0));
         let effects = whole.map(|change| change / self.effect);
         let (least, most) = (counts.ok, counts.ok + counts.failed + counts.unknown);
         let fits = |effects| u64::try_from(effects).is_ok_and(|one| (least..=most).contains(&one));
@@ -173,6 +174,8 @@ mod tests {
         );
         assert!(!judge(0, -20, counts(10, 0, 0, 0)).is_right());
         assert!(!judge(i64::MIN, i64::MAX, counts(10, 0, 0, 0)).is_right());
+        let down = counter("", -1).judge(0, i64::MIN, &counts(10, 0, 0, 0));
+        assert!(!down.is_right(), "{down:?}");
     }
 
     #[test]

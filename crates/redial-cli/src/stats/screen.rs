@@ -6,7 +6,10 @@ use redial_client::ErrorCode;
 use serde_json::Value;
 
 use super::answer::{Answer, Growth};
-use crate::numbers::{bytes, fit, latency, rate, thousands};
+use crate::{
+    numbers::{bytes, fit, latency, rate, thousands},
+    output::one_line,
+};
 
 /// How wide a line may be.
 const COLUMNS: usize = 80;
@@ -134,7 +137,8 @@ fn head(answer: &Answer, growth: &Growth, health: Option<&Value>) -> String {
     } else {
         ""
     };
-    fit(&format!("{awake}{restarted}   {health}"), COLUMNS) + "\n"
+    let line = format!("{awake}{restarted}   {health}");
+    fit(&one_line(&line), COLUMNS) + "\n"
 }
 
 fn with_bytes(answer: &Answer, count: &str, size: &str) -> String {
@@ -167,7 +171,7 @@ fn slowest(answer: &Answer) -> String {
             text += "  method                                    count        mean     slowest\n";
         }
         let (mean, most) = (latency(time.mean_us as f64), latency(time.max_us as f64));
-        let (method, count) = (fit(&time.method, 34), thousands(time.count));
+        let (method, count) = (fit(&one_line(&time.method), 34), thousands(time.count));
         let _ = writeln!(text, "  {method:<34}{count:>13}{mean:>12}{most:>12}");
     }
     text

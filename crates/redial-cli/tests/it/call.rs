@@ -1,11 +1,10 @@
 //! `redial call` against servers of every kind: results, exit codes, reports.
 
-use std::net::TcpListener;
-
 use serde_json::{Value, json};
 
 use crate::world::{
-    CounterServer, Door, Folder, OtherServer, command, redial, run, run_with_input, tls_door,
+    CounterServer, Door, Folder, OtherServer, command, nowhere, redial, run, run_with_input,
+    tls_door,
 };
 
 /// Exit codes that say something else than the call's end.
@@ -41,12 +40,7 @@ fn the_exit_code_says_whether_the_call_was_executed() {
             .contains("its token, for --resolve and --resume: {"),
         "{unknown:?}"
     );
-    // A port on which none listens any more.
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let away = redial(&format!("call {address} inc"));
+    let away = redial(&format!("call {} inc", nowhere()));
     assert_eq!(away.code, 3);
     assert!(
         away.err.contains("cannot connect") && away.err.contains("nothing was executed"),
@@ -83,11 +77,7 @@ fn with_json_there_is_one_object_however_the_call_ends() {
         (4, &json!("unknown"))
     );
     assert_eq!(unknown.json()["token"]["method"], "hang");
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let away = redial(&format!("call {address} inc --json"));
+    let away = redial(&format!("call {} inc --json", nowhere()));
     assert_eq!(
         (away.code, &away.json()["outcome"]),
         (3, &json!("not_executed"))
@@ -122,15 +112,7 @@ fn params_come_from_the_command_line_a_file_or_standard_input() {
     let run = run_with_input(&mut piped, br#"{"key":"piped","delta":-3}"#);
     assert_eq!((run.code, server.value("piped")), (0, -3), "{run:?}");
     // Numbers that no double holds.
-    let echo = OtherServer::start(|request| {
-        let is_known = request["method"] == "echo";
-        let reply = json!({"jsonrpc": "2.0", "id": request["id"], "result": request["params"]});
-        Some(if is_known {
-            reply
-        } else {
-            OtherServer::no_method(request)
-        })
-    });
+    let echo = OtherServer::of_method("echo", Value::clone);
     let big = "[12345678901234567890,0.1]";
     let run = redial(&format!("call {} echo {big}", echo.address));
     assert_eq!((run.code, run.out.trim()), (0, big));
@@ -154,15 +136,7 @@ fn an_id_makes_two_runs_one_call_and_a_hedge_goes_out_beside() {
 /// Servers that know nothing of Redial.
 #[test]
 fn a_plain_server_is_called_as_it_expects() {
-    let plain = OtherServer::start(|request| {
-        let is_known = request["method"] == "add";
-        let reply = json!({"jsonrpc": "2.0", "id": request["id"], "result": 3});
-        Some(if is_known {
-            reply
-        } else {
-            OtherServer::no_method(request)
-        })
-    });
+    let plain = OtherServer::of_method("add", |_| json!(3));
     let run = redial(&format!("call {} add [1,2]", plain.address));
     assert_eq!((run.code, &*run.out), (0, "3\n"), "{run:?}");
     // One that doesn't answer what it doesn't know has to be distinguished from the others.
@@ -196,7 +170,7 @@ fn in_the_notebooks_dialect_a_request_has_three_members() {
         "call {} inc {{\"key\":\"k\",\"delta\":1}} --notebook",
         notebook.address
     );
-    let run = redial(&format!("{call} --deadline 5s --meta tenant=acme"));
+    let run = redial(&format!("{call} --deadline 5s"));
     assert_eq!((run.code, &*run.out), (0, "{\"value\":1}\n"), "{run:?}");
 }
 
@@ -224,11 +198,9 @@ fn a_unix_socket_and_several_addresses_are_addresses() {
     let folder = Folder::new();
     let server = CounterServer::start_at(Door::Unix(folder.0.join("socket")));
     assert_eq!(server.run("call ADDR inc").code, 0);
-    let away = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let run = server.run(&format!("call {away},ADDR inc --json")).json();
+    let run = server
+        .run(&format!("call {},ADDR inc --json", nowhere()))
+        .json();
     assert_eq!(
         (&run["outcome"], &run["report"]["endpoint"]),
         (&json!("ok"), &json!(server.address))

@@ -67,6 +67,17 @@ fn a_flag_counts_before_the_environment_that_before_the_profile_and_that_before_
     assert_eq!(of(&shown, "address"), ("d:4".into(), "ADDR".into()));
 }
 
+/// Kind: a setting that is passed over in silence, so that another server is called. Instance: one that is no text.
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_refused() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let address = OsStr::from_bytes(b"\xff");
+    let run = run(command().arg("config").env("REDIAL_ADDRESS", address));
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.err.contains("REDIAL_ADDRESS is "), "{run:?}");
+}
+
 #[test]
 fn the_file_in_its_usual_place_is_found_and_calls_go_by_it() {
     let server = CounterServer::start();

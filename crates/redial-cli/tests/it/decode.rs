@@ -63,6 +63,38 @@ fn every_kind_of_message_is_explained() {
     assert!(!members.iter().any(|one| one.to_string().contains("sesame")));
 }
 
+/// Kind: a number that a machine has no room for, and that is another one afterwards. Instances: ids, params, and
+/// the data of errors, which need not stand in one line either.
+#[test]
+fn numbers_and_members_are_printed_as_they_are_written() {
+    for (message, written) in [
+        (
+            r#"{"jsonrpc":"2.0","id":18446744073709551617,"method":"a","params":[1e400, 0.10]}"#,
+            [r#""id":18446744073709551617"#, r#""params":[1e400,0.10]"#],
+        ),
+        (
+            "{\"id\":1,\"result\":{\"b c\": \"d \\\" e\",\n \"a\":123456789012345678901}}",
+            [r#"{"b c":"d \" e","a":123456789012345678901}"#, r#""id":1"#],
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"result":-1e999}"#,
+            [r#""result":-1e999"#, r#""dialect":"jsonrpc2""#],
+        ),
+        (
+            r#"{"id":1,"error":{"code":7,"message":"m","data":[9007199254740993.0]}}"#,
+            [r#""data":[9007199254740993.0]"#, r#""code":7"#],
+        ),
+    ] {
+        let mut decode = command();
+        decode.args(["decode", "--json"]);
+        let run = run_with_input(&mut decode, &frame(message));
+        assert_eq!((run.code, run.out.lines().count()), (0, 1), "{run:?}");
+        for written in written {
+            assert!(run.out.contains(written), "no {written} in {}", run.out);
+        }
+    }
+}
+
 /// Input that is no frames.
 #[test]
 fn what_is_no_message_is_said_and_the_rest_explained() {

@@ -42,15 +42,7 @@ fn the_methods_are_shown_in_each_form() {
 fn a_document_of_another_server_is_shown_as_it_is() {
     let text = r#"{"openrpc":"1.4.0","info":{"title":"t","version":"1"},"methods":[{"name":"add","x-redial":{"kind":"mutation","resumable":true},"params":[{"name":"by","required":true,"schema":{"type":"integer"}}],"result":{"name":"sum","schema":{"type":"integer"}}}],"z":1.0,"a":2}"#;
     let document: Value = serde_json::from_str(text).unwrap();
-    let server = OtherServer::start(move |request| {
-        let is_known = request["method"] == "rpc.discover";
-        let reply = json!({"jsonrpc": "2.0", "id": request["id"], "result": document});
-        Some(if is_known {
-            reply
-        } else {
-            OtherServer::no_method(request)
-        })
-    });
+    let server = OtherServer::of_method("rpc.discover", move |_| document.clone());
     let run = redial(&format!("discover {}", server.address));
     assert!(
         run.out
@@ -75,15 +67,7 @@ fn a_document_of_another_server_is_shown_as_it_is() {
 #[test]
 fn the_types_for_a_client_are_those_that_are_compiled_here() {
     let document: Value = serde_json::from_str(include_str!("counter.openrpc.json")).unwrap();
-    let server = OtherServer::start(move |request| {
-        let is_known = request["method"] == "rpc.discover";
-        let reply = json!({"jsonrpc": "2.0", "id": request["id"], "result": document});
-        Some(if is_known {
-            reply
-        } else {
-            OtherServer::no_method(request)
-        })
-    });
+    let server = OtherServer::of_method("rpc.discover", move |_| document.clone());
     let run = redial(&format!("discover {} --rust", server.address));
     assert_eq!(run.out, include_str!("generated.rs"));
     let value = json!({"value": 1, "pair": ["a", true], "colour": "dark-blue",

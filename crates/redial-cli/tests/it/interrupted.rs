@@ -1,60 +1,74 @@
 //! The program is interrupted in the middle of a call.
 
 use std::{
-    io::Read,
-    process::{Command, Stdio},
+    net::TcpListener,
+    process::{Child, Stdio},
 };
 
 use redial_server::{Fault, FaultRule};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::world::{CounterServer, Folder, OtherServer, command};
+use crate::world::{CounterServer, Folder, OtherServer, command, tls_door};
+
+const SIGNALS: [Signal; 2] = [Signal::INT, Signal::TERM];
+
+fn spawn(words: &[&str]) -> Child {
+    let mut call = command();
+    let call = call.args(words).stdout(Stdio::null());
+    call.stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What it says when it gets the signal, and its exit code.
+fn interrupted(child: Child, signal: Signal) -> (String, Option<i32>) {
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (said, output.status.code())
+}
 
 /// An exit code that says that nothing happened.
 #[test]
 fn a_call_that_is_interrupted_is_unknown() {
-    for signal in ["-INT", "-TERM"] {
-        interrupt(signal);
-    }
-}
-
-fn interrupt(signal: &str) {
     let (started, is_started) = std::sync::mpsc::channel();
     let peer = OtherServer::start(move |request| {
         let _ = (request["method"] == "inc").then(|| started.send(()));
         (request["method"] != "inc").then(|| OtherServer::no_method(request))
     });
+    for signal in SIGNALS {
+        let folder = Folder::new();
+        let token = folder.path("token");
+        let call = spawn(&["call", &peer.address, "inc", "--save-token", &token]);
+        is_started.recv().unwrap();
+        let (said, code) = interrupted(call, signal);
+        assert_eq!(code, Some(4), "{said}");
+        assert!(
+            said.contains("interrupted: the call may have been executed"),
+            "{said}"
+        );
+        assert!(std::fs::read_to_string(&token).unwrap().contains("inc"));
+    }
+}
+
+/// The neighbour: an exit code that no script knows, of a call that was not sent. Its server does not go on with
+/// the handshake.
+#[test]
+fn a_call_that_is_interrupted_before_it_was_sent_is_not_executed() {
     let folder = Folder::new();
-    let token = folder.path("token");
-    let mut call = command();
-    call.args(["call", &peer.address, "inc", "--save-token", &token]);
-    let mut child = call
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    is_started.recv().unwrap();
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args([signal, &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let mut said = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    let code = child.wait().unwrap().code();
-    assert_eq!(code, Some(4), "{signal}: {said}");
-    assert!(
-        said.contains("interrupted: the call may have been executed"),
-        "{said}"
-    );
-    assert!(std::fs::read_to_string(&token).unwrap().contains("inc"));
+    drop(tls_door(&folder));
+    let ca = folder.path("ca.pem");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    for signal in SIGNALS {
+        let call = spawn(&["call", &address, "inc", "--tls-ca", &ca]);
+        let connection = listener.accept().unwrap();
+        let (said, code) = interrupted(call, signal);
+        assert_eq!(code, Some(3), "{said}");
+        assert!(
+            said.contains("interrupted") && said.contains("nothing was executed"),
+            "{said}"
+        );
+        drop(connection);
+    }
 }
 
 /// Another user who reads the params of a saved call.

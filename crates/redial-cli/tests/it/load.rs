@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::world::{CounterServer, Folder, Run, command, redial, run};
+use crate::world::{CounterServer, Folder, Run, command, redial, refuses, run};
 
 const INC: &str = r#"{"key":"k"}"#;
 
@@ -148,6 +148,7 @@ fn a_wrong_flag_is_named_with_what_would_be_right_before_anything_is_sent() {
         ),
         ("a:1 m -c 5 --rate 5", "--callers", "cannot be used with"),
         ("a:1 m --rate 0", "--rate", "expected a rate from 0.001"),
+        ("a:1 m --rate -5", "--rate", "expected a rate from 0.001"),
         (
             "a:1 m --ramp 5:6",
             "--ramp",
@@ -189,13 +190,39 @@ fn a_wrong_flag_is_named_with_what_would_be_right_before_anything_is_sent() {
             "expected redial load [ADDR] METHOD [PARAMS]",
         ),
     ] {
-        let run = redial(&format!("load {flags}"));
-        assert_eq!((run.code, &*run.out), (2, ""), "{flags}: {run:?}");
-        assert!(
-            run.err.contains(names) && run.err.contains(expected),
-            "{flags}: {run:?}"
-        );
+        refuses(&format!("load {flags}"), [names, expected]);
     }
-    let run = redial("load 127.0.0.1:1 m -n 1");
+    let folder = Folder::new();
+    let html = |name| format!("load 127.0.0.1:1 m -n 1 --html {}", folder.path(name));
+    refuses(&html(""), ["--html", "expected a file in a folder"]);
+    // A run that did not begin leaves nothing behind.
+    let run = redial(&html("report.html"));
     assert_eq!(run.code, 3, "{run:?}");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+/// Kind: a flag that does nothing. Instance: a copy that goes out where the call itself went.
+#[test]
+fn with_hedges_there_are_two_connections() {
+    let server = CounterServer::start();
+    for (flags, connections) in [
+        ("", 1),
+        ("--hedge 9s", 2),
+        ("--hedge 9s --connections 3", 3),
+    ] {
+        let summary = json(&server.load("inc", INC, &format!("-n 50 --json {flags}")));
+        assert_eq!(summary["connections"], connections, "{flags}: {summary}");
+        assert_eq!(summary["connects"], connections, "{flags}: {summary}");
+    }
+}
+
+/// Kind: a figure over another time than that of its calls. Instance: a rate of which one call is meant to start.
+#[test]
+fn a_slow_rate_is_what_was_asked_for() {
+    let server = CounterServer::start();
+    let summary = json(&server.load("inc", INC, "--rate 4 -n 3 --json"));
+    for name in ["wanted_per_s", "sent_per_s", "calls_per_s"] {
+        let rate = summary[name].as_f64().unwrap();
+        assert!((3.5..4.5).contains(&rate), "{name}: {summary}");
+    }
 }

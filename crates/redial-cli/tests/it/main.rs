@@ -11,10 +11,12 @@ mod faults;
 #[allow(dead_code, unreachable_pub, reason = "it is for clients")]
 mod generated;
 mod help;
+mod hostile_servers;
 #[cfg(unix)]
 mod interrupted;
 mod load;
 mod ping;
+mod pipes;
 mod printed_types;
 mod saved_calls;
 mod stats;

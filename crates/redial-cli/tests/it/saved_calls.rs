@@ -3,7 +3,7 @@
 use redial_server::{Fault, FaultRule};
 use serde_json::json;
 
-use crate::world::{CounterServer, Folder, OtherServer, redial};
+use crate::world::{CounterServer, Folder, OtherServer, nowhere, redial};
 
 fn lose_replies(server: &CounterServer) {
     let rule = FaultRule::new(Fault::DropReply, 1.0).unwrap();
@@ -127,10 +127,7 @@ fn a_saved_call_stays_unknown_while_its_server_is_away() {
     let folder = Folder::new();
     let id = "12345678-9abc-8def-8000-000000000007";
     let token = folder.write("token", format!(r#"{{"id":"{id}","method":"inc"}}"#));
-    let address = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = nowhere();
     for flag in ["--resolve", "--resume"] {
         let run = redial(&format!("call {address} {flag} {token}"));
         assert_eq!(run.code, 4, "{run:?}");

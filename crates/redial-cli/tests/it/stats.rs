@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::{Value, json};
 
-use crate::world::{CounterServer, OtherServer, redial};
+use crate::world::{CounterServer, OtherServer, redial, refuses};
 
 /// A server that has finished a thousand calls more each second, of which each answer is one.
 fn busy() -> OtherServer {
@@ -122,7 +122,6 @@ fn a_server_that_refuses_is_explained() {
         ("-w -n 0", "from 1 to"),
         ("-w --every 5", "such as 250ms"),
     ] {
-        let run = redial(&format!("stats a:1 {flags}"));
-        assert!(run.code == 2 && run.err.contains(named), "{flags}: {run:?}");
+        refuses(&format!("stats a:1 {flags}"), [named, ""]);
     }
 }

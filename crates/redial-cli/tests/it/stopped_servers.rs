@@ -112,24 +112,20 @@ fn an_open_loop_shows_a_stopped_server_that_a_closed_loop_hides() {
 
 /// Neighbour of it: a run that ends before its time.
 #[test]
-fn ctrl_c_or_sigterm_ends_a_run_with_its_summary() {
+fn ctrl_c_and_sigterm_end_a_run_with_its_summary() {
     for signal in [Signal::INT, Signal::TERM] {
-        stopped_by(signal);
+        let server = ChildServer::start();
+        let load = server.load("--rate 500 -z 1h").spawn().unwrap();
+        while server.value() < 100 {
+            std::thread::yield_now();
+        }
+        kill_process(Pid::from_child(&load), signal).unwrap();
+        let (summary, code) = end(load);
+        assert_eq!(
+            (code, &summary["stopped"]),
+            (Some(0), &true.into()),
+            "{summary}"
+        );
+        assert_eq!(summary["ok"], server.value(), "{summary}");
     }
-}
-
-fn stopped_by(signal: Signal) {
-    let server = ChildServer::start();
-    let load = server.load("--rate 500 -z 1h").spawn().unwrap();
-    while server.value() < 100 {
-        std::thread::yield_now();
-    }
-    kill_process(Pid::from_child(&load), signal).unwrap();
-    let (summary, code) = end(load);
-    assert_eq!(
-        (code, &summary["stopped"]),
-        (Some(0), &true.into()),
-        "{summary}"
-    );
-    assert_eq!(summary["ok"], server.value(), "{summary}");
 }

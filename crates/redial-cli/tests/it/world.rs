@@ -46,6 +46,22 @@ pub(crate) fn redial(words: &str) -> Run {
     run(command().args(words.split_whitespace()))
 }
 
+/// Words that make no sense: what is wrong is named, with what would be right, and nothing is done.
+#[track_caller]
+pub(crate) fn refuses(words: &str, said: [&str; 2]) {
+    let run = redial(words);
+    assert_eq!((run.code, &*run.out), (2, ""), "{words}: {run:?}");
+    for said in said {
+        assert!(run.err.contains(said), "{words}: no {said:?}: {run:?}");
+    }
+}
+
+/// An address on which none listens any more.
+pub(crate) fn nowhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
 pub(crate) fn run(command: &mut Command) -> Run {
     run_with_input(command, b"")
 }
@@ -225,6 +241,21 @@ impl OtherServer {
             }
         });
         Self { address, requests }
+    }
+
+    /// JSON-RPC 2.0, and one method, whose result is made of its params.
+    pub(crate) fn of_method(
+        name: &'static str,
+        result: impl Fn(&Value) -> Value + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |request| {
+            let reply = |result| json!({"jsonrpc": "2.0", "id": request["id"], "result": result});
+            Some(if request["method"] == name {
+                reply(result(&request["params"]))
+            } else {
+                Self::no_method(request)
+            })
+        })
     }
 
     /// JSON-RPC 2.0, and nothing else: it doesn't know the method.

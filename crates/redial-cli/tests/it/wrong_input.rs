@@ -1,6 +1,6 @@
 //! Wrong flags and bad input: the flag is named, with what would be right, and nothing is sent.
 
-use crate::world::{Folder, OtherServer, redial};
+use crate::world::{Folder, OtherServer, refuses};
 
 /// Errors that leave a user without the next step.
 #[test]
@@ -11,7 +11,7 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
     let unknown = folder.write("unknown.toml", "[profiles.a]\nadress = \"b:1\"\n");
     let wrong = folder.write(
         "wrong.toml",
-        "[profiles.a]\naddress = \"b:1\"\ndeadline = 5\n",
+        "[profiles.a]\naddress = \"b:1\"\ndeadline = 5\n[profiles.c]\ntls_ca = \"\"\n",
     );
     for (words, named, right) in [
         (
@@ -44,8 +44,28 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
             "--attempts",
             "a whole number from 1",
         ),
+        (
+            "call ADDR inc --attempts -1",
+            "--attempts",
+            "a whole number from 1",
+        ),
         ("call ADDR inc --id 7", "--id", "expected a UUID"),
         ("call ADDR inc --meta tenant", "--meta", "KEY=VALUE"),
+        (
+            "call ADDR inc --meta a=b --plain",
+            "--meta",
+            "expected none with --plain or --notebook",
+        ),
+        (
+            "call ADDR --resolve TEXT --meta a=b",
+            "--meta",
+            "cannot be used with",
+        ),
+        (
+            "call ADDR --resolve TEXT --hedge 1s",
+            "--hedge",
+            "cannot be used with",
+        ),
         ("call ADDR inc --hedge p95", "--hedge", "such as 250ms"),
         (
             "call ADDR inc --forget",
@@ -74,7 +94,14 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
         ("call ADDR,b:1 inc --dns", "--dns", "one address"),
         ("call @prod inc", "@prod", "profile"),
         ("ping ADDR --count 0", "--count", "a whole number from 1"),
+        ("ping ADDR -c -1", "--count", "a whole number from 1"),
         ("ping ADDR --interval soon", "--interval", "such as 250ms"),
+        ("ping ADDR --attempts 2", "--attempts", "expected none"),
+        (
+            "faults clear ADDR --attempts 2",
+            "--attempts",
+            "expected none",
+        ),
         ("faults add ADDR", "FAULT is missing", "drop-request"),
         ("faults add ADDR drop", "FAULT is \"drop\"", "drop-reply"),
         ("faults add ADDR cut -p 2", "--probability", "from 0 to 1"),
@@ -84,6 +111,11 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
         ("discover ADDR --json --rust", "--json", "--rust"),
         ("decode none.pcap", "FILE, none.pcap", "No such file"),
         ("decode TEXT --port 0", "--port", "from 1 to 65535"),
+        (
+            "decode TEXT --port 7",
+            "no capture",
+            "expected one with --port",
+        ),
         ("config --config none.toml", "none.toml", "no such file"),
         (
             "config --config UNKNOWN",
@@ -98,7 +130,12 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
         (
             "config --config WRONG --profile b",
             "--profile",
-            "expected one of a",
+            "expected one of a, c",
+        ),
+        (
+            "config --config WRONG --profile c",
+            "profiles.c.tls_ca",
+            "expected the path of a file",
         ),
         ("man none", "COMMAND", "call, ping"),
         ("completions none", "<SHELL>", "bash"),
@@ -107,15 +144,7 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
             .replace("ADDR", &server.address)
             .replace("TEXT", &text);
         let words = words.replace("UNKNOWN", &unknown).replace("WRONG", &wrong);
-        let run = redial(&words);
-        assert_eq!((run.code, &*run.out), (2, ""), "{words}: {run:?}");
-        for said in [named, right] {
-            assert!(
-                run.err.contains(said),
-                "{words}: no {said:?} in {}",
-                run.err
-            );
-        }
+        refuses(&words, [named, right]);
     }
     assert!(server.requests.try_recv().is_err(), "something was sent");
 }
