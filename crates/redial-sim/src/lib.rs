@@ -35,6 +35,7 @@ mod scenario;
 mod service;
 mod shared_store;
 mod store;
+mod storm;
 mod tally;
 mod trace;
 mod world;
@@ -45,6 +46,10 @@ pub use journal::{
     Ack, Change, End, Entry, Event, Executed, Frame, Frozen, Invocation, Method, Way, log,
 };
 pub use oracle::{Violation, judge};
+pub use storm::{
+    Bound, Conditions, Count, Figure, Fleet, Mark, Series, Storm, StormRecord, Unit, call, serve,
+    storm,
+};
 pub use tally::Tally;
 pub use trace::{calls, trace};
 pub use world::{Run, run};

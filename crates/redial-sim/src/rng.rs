@@ -31,6 +31,8 @@ pub(crate) enum Stream {
     Database,
     /// The addresses of servers, and what happens to them.
     Endpoints,
+    /// What is random in a storm: the calls of a client, the fleet's arrivals.
+    Storm(u32),
 }
 
 impl Rng {
@@ -50,6 +52,7 @@ impl Rng {
             Stream::Cluster => 8 << 32,
             Stream::Database => 9 << 32,
             Stream::Endpoints => 10 << 32,
+            Stream::Storm(number) => 11 << 32 | u64::from(number),
         });
         Self(rng)
     }

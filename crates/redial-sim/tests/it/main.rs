@@ -4,3 +4,4 @@
 mod bugs;
 mod determinism;
 mod seeds;
+mod storms;
