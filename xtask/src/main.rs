@@ -37,6 +37,8 @@ enum Task {
     Growth(Forwarded),
     /// Power cuts, rebuilt from the system calls of a server with a store.
     Power(Forwarded),
+    /// Load at and beyond a server's limit, with what holds against it and without, in virtual time.
+    Storm(Forwarded),
     /// Simulated worlds of the real client and server, each from a seed, judged by an oracle.
     Sim(Forwarded),
     /// What a safe call costs, next to a bare echo of the same bytes.
@@ -77,6 +79,7 @@ impl Task {
             Self::Memory(flags) => flags.experiment("memory"),
             Self::Growth(flags) => flags.experiment("growth"),
             Self::Power(flags) => flags.experiment("power"),
+            Self::Storm(flags) => flags.experiment("storm"),
             Self::Bench(flags) => flags.experiment("bench"),
             Self::Sim(flags) => workspace::run("redial-sim", &["--release"], &flags.args),
             Self::Instructions(args) => instructions::run(&args),

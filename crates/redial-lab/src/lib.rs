@@ -18,6 +18,7 @@ mod memory;
 mod power;
 mod report;
 mod restarts;
+mod storm;
 mod sweep;
 
 use std::process::ExitCode;
@@ -52,6 +53,11 @@ enum Command {
     ///
     /// Needs strace; without it nothing is tried, which is an error if REDIAL_REQUIRE_SERVICES is set.
     Power(Flags<power::Power>),
+    /// Load at and beyond a server's limit, in virtual time: a plain fleet, and Redial as it is by default.
+    ///
+    /// Takes about a minute for each seed after a build of two, and writes target/redial/storm.html. It exits with
+    /// 1 if a line of its table does not hold.
+    Storm(Flags<storm::StormFlags>),
     /// What a safe call costs, next to a bare echo of the same bytes.
     ///
     /// Takes six minutes after a build of two, and writes target/redial/bench.html. Let the machine
@@ -74,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Memory(flags) => conduct(&flags),
         Command::Growth(flags) => conduct(&flags),
         Command::Power(flags) => conduct(&flags),
+        Command::Storm(flags) => conduct(&flags),
         Command::Bench(flags) => conduct(&flags),
     };
     done.unwrap_or_else(|error| {
@@ -120,6 +127,8 @@ mod tests {
             (&["power", "--cuts", "0"], "a whole number from 1 to 100000"),
             (&["bench", "--rounds", "0"], "a whole number from 1 to 99"),
             (&["bench", "--seconds", "0"], "seconds from 0.1 to 60"),
+            (&["storm", "--scenario", "a,x"], "letters from a to i"),
+            (&["storm", "--clients", "5"], "from 20 to 20000"),
             (&["dmeo"], "dmeo"),
             (&["chaos", "--seed", "x"], "a whole number from 0"),
         ] {

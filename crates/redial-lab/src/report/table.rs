@@ -22,7 +22,8 @@ pub(crate) fn html<const N: usize>(
     let cell = |(column, text): (usize, String)| {
         let text = escape(&text);
         match (headings[column].as_ref(), text.as_str()) {
-            ("verdict", "exact") => format!("<td class=\"exact\">{text}</td>"),
+            ("verdict", "exact" | "holds") => format!("<td class=\"exact\">{text}</td>"),
+            ("verdict", "") => "<td></td>".to_owned(),
             ("verdict", _) => format!("<td class=\"wrong\">{text}</td>"),
             _ if column == 0 => format!("<th scope=\"row\">{text}</th>"),
             _ => format!("<td{}>{text}</td>", class(column)),
