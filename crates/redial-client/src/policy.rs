@@ -7,3 +7,4 @@ pub(crate) mod balance;
 pub(crate) mod budget;
 pub(crate) mod classify;
 pub(crate) mod hedge;
+pub(crate) mod hint;

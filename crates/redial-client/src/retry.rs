@@ -219,8 +219,8 @@ impl Retrier {
         if now >= self.deadline() {
             return Some(self.give_up(mux, context, GiveUpReason::Deadline));
         }
-        let not_before = mux.call(self.key()).not_before;
-        let at = not_before.map_or(at, |asked| at.max(asked));
+        let asked = self.asked_at(mux, context, now);
+        let at = asked.map_or(at, |asked| at.max(asked));
         let resend_limit = self.resend_limit(mux);
         if let Err(reason) = self.check_attempt_at(at.max(now), resend_limit) {
             self.refund(context);

@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     cause::Cause,
-    clock::after,
     inline_bytes::InlineBytes,
     policy::classify::{ErrorAction, classify, is_leaving},
     report::AttemptEnd,
@@ -263,7 +262,7 @@ impl Mux {
         self.wakers.extend(call.waker.take());
         if let ErrorAction::Again { no_sooner_than } | ErrorAction::Busy { no_sooner_than } = action
         {
-            call.not_before = call.not_before.max(Some(after(now, no_sooner_than)));
+            call.postpone(no_sooner_than, now);
             call.signal_end(was_waited_for, Signal::Ended, Cause::Server(error));
         } else {
             call.answer

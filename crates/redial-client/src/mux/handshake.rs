@@ -22,7 +22,11 @@ use super::{
 use crate::{
     cause::Cause,
     clock::after,
-    policy::classify::{ErrorAction, classify, is_leaving},
+    policy::{
+        backoff::Jitter,
+        classify::{ErrorAction, classify, is_leaving},
+        hint::jitter,
+    },
     report::AttemptEnd,
 };
 
@@ -343,12 +347,19 @@ impl Mux {
     /// The server has no time for a hello now.
     fn postpone_hello(&mut self, link: usize, no_sooner_than: Duration, now: Instant) {
         let backoff = self.hello_backoff;
+        let has_jitter = backoff.jitter() != Jitter::None;
         if let Some(hello) = &mut self.links[link].hello {
             hello.refusals += 1;
             hello.is_put_off = false;
             hello.unanswered = 0;
             let pause = backoff.ceiling(hello.refusals).max(no_sooner_than);
-            hello.again_at = after(now, pause);
+            // A server that was restarted refuses a whole fleet in one moment.
+            let more = if has_jitter {
+                jitter(pause, Duration::MAX, &mut self.ids)
+            } else {
+                Duration::ZERO
+            };
+            hello.again_at = after(now, pause.saturating_add(more));
         }
     }
 

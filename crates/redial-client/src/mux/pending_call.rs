@@ -1,6 +1,10 @@
 //! One pending call: its id, its attempts, and what has happened to them.
 
-use std::{sync::Arc, task::Waker, time::Instant};
+use std::{
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 use redial_protocol::{ErrorObject, FrameError, ReplyMeta, SessionCall};
 use uuid::Uuid;
@@ -10,8 +14,8 @@ use super::{
     link::Link,
 };
 use crate::{
-    cause::Cause, inline_bytes::InlineBytes, policy::classify::ErrorAction, report::AttemptEnd,
-    small_vec::SmallVec,
+    cause::Cause, clock::after, inline_bytes::InlineBytes, policy::classify::ErrorAction,
+    report::AttemptEnd, small_vec::SmallVec,
 };
 
 /// The index of a table among the client's, or none: in one word, since each call is written anew.
@@ -108,6 +112,8 @@ pub(crate) struct PendingCall {
     pub(crate) last_cause: Option<Box<Cause>>,
     /// The server asked for no attempt before this.
     pub(crate) not_before: Option<Instant>,
+    /// It did so since the call last looked, and the time is still as the server said it.
+    pub(crate) is_hint_new: bool,
     /// It is in the list of those that wait for room.
     pub(super) is_blocked: bool,
     /// The table that it was last sent to.
@@ -199,6 +205,7 @@ impl PendingCall {
             was_unauthenticated: false,
             last_cause: None,
             not_before: None,
+            is_hint_new: false,
             is_blocked: false,
             home: Home::NONE,
             queued_at: Home::NONE,
@@ -266,6 +273,14 @@ impl PendingCall {
         if was_running && !self.has_running_attempt() {
             self.signal = Some(signal);
             self.last_cause = Some(cause.into());
+        }
+    }
+
+    /// The server asks for no attempt for so long.
+    pub(super) fn postpone(&mut self, no_sooner_than: Duration, now: Instant) {
+        let asked = after(now, no_sooner_than);
+        if self.not_before.is_none_or(|before| before < asked) {
+            (self.not_before, self.is_hint_new) = (Some(asked), !no_sooner_than.is_zero());
         }
     }
 

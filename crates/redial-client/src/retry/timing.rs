@@ -7,6 +7,7 @@ use crate::{
     cause::GiveUpReason,
     clock::{LONGEST_WAIT, after},
     mux::{Mux, pending_call::Uncertain},
+    policy::{backoff::Jitter, hint::come_back_at},
 };
 
 impl Retrier {
@@ -34,7 +35,7 @@ impl Retrier {
         let backoff = self.limits(context).backoff;
         let delay = backoff.delay(self.used, self.previous_delay, &mut context.jitter);
         self.previous_delay = delay;
-        let asked = mux.call(self.key()).not_before;
+        let asked = self.asked_at(mux, context, now);
         let at = asked.map_or(after(now, delay), |asked| asked.max(after(now, delay)));
         let resend_limit = self.resend_limit(mux);
         self.check_attempt_at(at, resend_limit)?;
@@ -42,6 +43,41 @@ impl Retrier {
         self.holds_token = token.is_some();
         let at = at.max(token.ok_or(GiveUpReason::Budget)?);
         self.check_attempt_at(at, resend_limit).map(|()| at)
+    }
+
+    /// When the server has asked the call to come back, if it has.
+    #[inline]
+    pub(super) fn asked_at(
+        &self,
+        mux: &mut Mux,
+        context: &mut RetryContext,
+        now: Instant,
+    ) -> Option<Instant> {
+        let asked = mux.call(self.key()).not_before;
+        match asked {
+            Some(asked) => Some(self.spread_hint(asked, mux, context, now)),
+            None => None,
+        }
+    }
+
+    /// A hint that is new gets its jitter, unless the call's backoff has none.
+    #[cold]
+    fn spread_hint(
+        &self,
+        asked: Instant,
+        mux: &mut Mux,
+        context: &mut RetryContext,
+        now: Instant,
+    ) -> Instant {
+        let has_jitter = self.limits(context).backoff.jitter() != Jitter::None;
+        let deadline = self.deadline();
+        let call = mux.call(self.key());
+        if !std::mem::take(&mut call.is_hint_new) || !has_jitter {
+            return asked;
+        }
+        let at = come_back_at(asked, now, deadline, &mut context.jitter);
+        call.not_before = Some(at);
+        at
     }
 
     /// Whether fewer attempts were made than are allowed. One that found no room to wait for the call

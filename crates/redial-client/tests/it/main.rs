@@ -16,6 +16,7 @@ mod full_servers;
 mod handlers_errors;
 mod hedging;
 mod hellos;
+mod hints;
 mod kept_errors;
 mod late_replies;
 mod leaving;
