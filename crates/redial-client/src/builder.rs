@@ -12,7 +12,6 @@ use crate::connect::Unix;
 use crate::{
     cause::ConnectError,
     client::Client,
-    clock,
     config::Config,
     connect::Tcp,
     connector::Connector,
@@ -290,7 +289,7 @@ impl ClientBuilder {
             return Err(BuildError::Config(problem));
         }
         let retry = RetryContext {
-            bucket: TokenBucket::new(config.retry_budget, clock::now()),
+            bucket: TokenBucket::new(config.retry_budget),
             jitter: rng(config.jitter_seed.or(config.seed), 1)?,
             latency: Latency::new(),
             hedges: 0,

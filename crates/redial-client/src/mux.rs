@@ -12,6 +12,7 @@ pub(crate) mod balance;
 pub(crate) mod call_ids;
 pub(crate) mod control;
 mod disconnect;
+mod endpoint_budget;
 mod endpoints;
 mod fork;
 mod goaway;
@@ -65,7 +66,10 @@ use self::{
     timers::Timers,
 };
 use crate::{
-    cause::ConnectError, config::Config, policy::backoff::Backoff, report::AttemptEnd,
+    cause::ConnectError,
+    config::Config,
+    policy::{backoff::Backoff, budget::RetryBudget},
+    report::AttemptEnd,
     wake_list::replace_waker,
 };
 
@@ -93,6 +97,8 @@ pub(crate) struct Mux {
     balance: ChaCha8Rng,
     /// After how many failures in a row an endpoint is left out.
     max_endpoint_failures: u32,
+    /// Of each of several.
+    endpoint_budget: RetryBudget,
     /// Calls that wait for an endpoint of their table, or for any.
     homeless: VecDeque<Key>,
     /// A task looks after the set of endpoints.
@@ -140,6 +146,7 @@ pub(crate) struct Mux {
 
 impl Mux {
     pub(crate) fn new(config: &Config, ids: ChaCha8Rng) -> Self {
+        let endpoint_budget = config.retry_budget.of_endpoint();
         Self {
             calls: Slab::new(),
             by_id: HashMap::default(),
@@ -150,10 +157,12 @@ impl Mux {
                 "the server".into(),
                 0,
                 config.connections,
+                endpoint_budget,
             )],
             is_balanced: false,
             balance: ChaCha8Rng::from_seed([0; 32]),
             max_endpoint_failures: config.max_endpoint_failures,
+            endpoint_budget,
             homeless: VecDeque::new(),
             has_discovery: false,
             discovery: None,

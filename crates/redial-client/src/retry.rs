@@ -31,6 +31,7 @@ use crate::{
         send::{OutboundRequest, SendStatus},
         slab::Key,
     },
+    policy::classify::ErrorAction,
 };
 
 /// One call: what is sent, and how far its attempts have come.
@@ -96,6 +97,16 @@ pub(crate) enum Completion {
     GiveUp { reason: GiveUpReason, cause: Cause },
     /// The call only wanted an id, and has one.
     IdReserved,
+}
+
+impl Completion {
+    /// Whether the call was executed, and answered.
+    pub(crate) fn is_outcome(&self) -> bool {
+        matches!(
+            self,
+            Self::Answer(Answer::Result(..) | Answer::Error(_, ErrorAction::Failed, _))
+        )
+    }
 }
 
 impl Retrier {
@@ -168,9 +179,11 @@ impl Retrier {
     }
 
     /// The token of a retry that won't be made goes back.
-    pub(crate) fn refund(&mut self, context: &mut RetryContext) {
+    #[inline]
+    pub(crate) fn refund(&mut self, mux: &mut Mux, context: &mut RetryContext) {
         if std::mem::take(&mut self.holds_token) {
             context.bucket.refund();
+            mux.refund_retry(self.key());
         }
     }
 
@@ -223,7 +236,7 @@ impl Retrier {
         let at = asked.map_or(at, |asked| at.max(asked));
         let resend_limit = self.resend_limit(mux);
         if let Err(reason) = self.check_attempt_at(at.max(now), resend_limit) {
-            self.refund(context);
+            self.refund(mux, context);
             mux.stop_waiting(self.key());
             self.stop_sending(reason);
             return None;

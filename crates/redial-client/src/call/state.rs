@@ -174,9 +174,6 @@ impl CallState {
             shared.mux.place(key, origin.id, origin.table.as_deref());
         }
         self.is_pending = true;
-        if !self.flags.is_reservation {
-            shared.retry.bucket.deposit();
-        }
         Ok(())
     }
 
@@ -204,6 +201,9 @@ impl CallState {
 
     fn end(&mut self, completion: Completion, shared: &mut SharedState, now: Instant) -> Finished {
         self.withdraw(shared);
+        if completion.is_outcome() {
+            shared.retry.bucket.deposit();
+        }
         let is_unknown = self.is_unknown(&completion, shared.mux.call(self.key()));
         let disposition = self.disposition(&completion, is_unknown);
         let (id, home) = {
@@ -251,7 +251,8 @@ impl CallState {
             self.retrier
                 .record_latency(&mut shared.retry, answer, finished.at);
         }
-        self.retrier.refund(&mut shared.retry);
+        self.retrier.refund(&mut shared.mux, &mut shared.retry);
+        shared.retry.bucket.deposit();
         let disposition = self.disposition_of_outcome();
         // What the long way would find.
         debug_assert!(!self.retrier.withdraw(&mut shared.mux));
@@ -312,7 +313,7 @@ impl CallState {
     /// An attempt that never left doesn't count.
     fn withdraw(&mut self, shared: &mut SharedState) {
         self.retrier.withdraw(&mut shared.mux);
-        self.retrier.refund(&mut shared.retry);
+        self.retrier.refund(&mut shared.mux, &mut shared.retry);
     }
 
     /// The call's future is dropped. What is left of it must not be dropped under the lock; an

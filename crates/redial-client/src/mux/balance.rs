@@ -25,7 +25,7 @@ pub(crate) const DISCOVERY: usize = usize::MAX;
 
 /// How good it would be to send a call to an endpoint, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+pub(super) enum Rank {
     /// A connection takes the call at once.
     Ready,
     /// As many are in flight as may be, or there is no number for the call.
@@ -42,11 +42,11 @@ enum Rank {
 
 /// Where a call belongs.
 #[derive(Clone, Copy, Debug)]
-struct Tie {
+pub(super) struct Tie {
     /// The table that its number or its attempts are of, or that it waits for a number of.
-    home: Option<usize>,
+    pub(super) home: Option<usize>,
     /// It may go to no other.
-    is_fast: bool,
+    pub(super) is_fast: bool,
     /// It is sent under numbers, where there are sessions.
     takes_numbers: bool,
     /// The table that it has a number of.
@@ -62,7 +62,7 @@ impl Link {
 }
 
 impl Mux {
-    fn rank(&self, endpoint: usize, now: Instant) -> Option<Rank> {
+    pub(super) fn rank(&self, endpoint: usize, now: Instant) -> Option<Rank> {
         let state = &self.endpoints[endpoint];
         if state.is_removed {
             return None;
@@ -83,7 +83,7 @@ impl Mux {
         self.links[self.links_of(endpoint)].iter().map(rank).min()
     }
 
-    fn tie(&self, call: &PendingCall) -> Tie {
+    pub(super) fn tie(&self, call: &PendingCall) -> Tie {
         let numbered_at = match call.id {
             CallId::Session(id) => self.sessions.get(id.session).map(|session| session.home),
             CallId::Unassigned | CallId::Plain(_) => None,

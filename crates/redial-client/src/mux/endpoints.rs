@@ -14,7 +14,10 @@ use super::{Mux, attempt::Attempt, link::Link};
 use crate::{
     cause::{Cause, ConnectError},
     endpoint_stats::{EndpointHealth, EndpointStats},
-    policy::accrual::FailureAccrual,
+    policy::{
+        accrual::FailureAccrual,
+        budget::{RetryBudget, TokenBucket},
+    },
     report::AttemptEnd,
     small_vec::SmallVec,
     wake_list::replace_waker,
@@ -29,6 +32,8 @@ pub(super) struct EndpointState {
     /// its own.
     pub(super) home: usize,
     pub(super) accrual: FailureAccrual,
+    /// What retries that go there take from, where there are several.
+    pub(super) budget: TokenBucket,
     /// It is no longer among the addresses of the service: what is open there ends.
     pub(super) is_removed: bool,
     /// Its servers have, or had, sessions: one that denies it is another one.
@@ -40,11 +45,17 @@ pub(super) struct EndpointState {
 }
 
 impl EndpointState {
-    pub(super) fn new(name: Arc<str>, home: usize, connections: usize) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        home: usize,
+        connections: usize,
+        budget: RetryBudget,
+    ) -> Self {
         Self {
             name,
             home,
             accrual: FailureAccrual::default(),
+            budget: TokenBucket::new(budget),
             is_removed: false,
             has_had_sessions: false,
             turn: connections.saturating_sub(1),
@@ -114,7 +125,7 @@ impl Mux {
         }
         self.forget_tables();
         let home = self.fresh_table();
-        let new = EndpointState::new(name.clone(), home, self.pool);
+        let new = EndpointState::new(name.clone(), home, self.pool, self.endpoint_budget);
         let is_free = |at: &usize| {
             let mut links = self.links[self.links_of(*at)].iter();
             self.endpoints[*at].is_removed && links.all(|link| !link.has_driver)

@@ -303,6 +303,9 @@ impl Mux {
             attempt.finish(now, AttemptEnd::Reply);
         }
         call.answered_at = Some(now);
+        if self.is_balanced {
+            self.endpoints[link / (self.pool + 1)].budget.deposit();
+        }
         self.wakers.extend(call.waker.take());
         Some(&mut call.answer)
     }

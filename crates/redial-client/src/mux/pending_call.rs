@@ -125,6 +125,8 @@ pub(crate) struct PendingCall {
     /// The link that has a permit reserved for this call. Without it, a call that was sent later
     /// would take the room before this one has woken.
     pub(super) permit: Option<usize>,
+    /// The endpoint whose budget has paid for the latest retry, or for the one that is to be made.
+    pub(super) paid_by: Option<u32>,
     /// When the call is to be woken, whatever happens, and by which timer task.
     pub(super) wake_at: Option<(usize, Instant)>,
 }
@@ -211,6 +213,7 @@ impl PendingCall {
             queued_at: Home::NONE,
             handshake_wait: None,
             permit: None,
+            paid_by: None,
             wake_at: None,
         }
     }

@@ -111,6 +111,9 @@ impl Mux {
         call.is_blocked = false;
         call.handshake_wait = None;
         call.attempts.push(attempt);
+        if request.number > 1 {
+            self.charge_retry(key, chosen);
+        }
         self.request_driver(chosen);
         SendStatus::Queued
     }

@@ -1,7 +1,9 @@
 //! The retry budget: a token bucket, so that a fleet in trouble isn't multiplied by its retries.
 //!
 //! The idea is that of Finagle's and tower's retry budgets. A limit of attempts per call can't do
-//! this: when everything fails, five attempts per call are five times the load.
+//! this: when everything fails, five attempts per call are five times the load. As in gRPC (A6, "Retry
+//! Throttling") it is what succeeds that pays for retries: a server that answers nothing earns none, so
+//! that retries which come on top of the calls can't be what keeps it from answering.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,10 @@ use std::time::{Duration, Instant};
 ///
 /// Each retry takes a token; first attempts and free resends take none. A retry that finds no
 /// token is postponed until there is one, and its call listens for late replies meanwhile.
+///
+/// Of several endpoints each has a budget of its own, too, which every retry that goes there takes a token
+/// of: half of `min_per_second` and of `burst`, and `percent_of_calls` of the calls that it answered itself.
+/// So one endpoint, however dead, leaves the retries to others half of what there is.
 ///
 /// ```
 /// use redial_client::RetryBudget;
@@ -19,8 +25,9 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudget {
-    /// Tokens that each call brings, in hundredths. Default 20: one retry per five calls.
-    /// At most this is added to the load of a server on which everything fails.
+    /// Tokens that each call brings that the server has executed and answered, in hundredths. Default 20:
+    /// one retry per five such calls. More of them help where a part of the calls fails for long, and are
+    /// that much more load for a server that is busy; where everything fails they bring nothing.
     pub percent_of_calls: f64,
     /// Tokens that come by themselves, per second. Default 10, so that a client with few calls
     /// can retry at all.
@@ -57,6 +64,15 @@ impl RetryBudget {
         self.burst == f64::INFINITY
     }
 
+    /// What each of several endpoints has.
+    pub(crate) fn of_endpoint(self) -> Self {
+        Self {
+            min_per_second: self.min_per_second / 2.0,
+            burst: (self.burst / 2.0).max(1.0),
+            ..self
+        }
+    }
+
     /// What is wrong with the numbers, if anything.
     pub(crate) fn problem(&self) -> Option<String> {
         let bad = |number: f64| number.is_nan() || number < 0.0;
@@ -72,19 +88,20 @@ impl RetryBudget {
 pub(crate) struct TokenBucket {
     budget: RetryBudget,
     tokens: f64,
-    filled_at: Instant,
+    /// When time last brought tokens. `None` before that, when it is full.
+    filled_at: Option<Instant>,
 }
 
 impl TokenBucket {
-    pub(crate) fn new(budget: RetryBudget, now: Instant) -> Self {
+    pub(crate) fn new(budget: RetryBudget) -> Self {
         Self {
             budget,
             tokens: budget.burst,
-            filled_at: now,
+            filled_at: None,
         }
     }
 
-    /// A call begins.
+    /// A call was executed and answered.
     #[inline]
     pub(crate) fn deposit(&mut self) {
         self.add(self.budget.percent_of_calls / 100.0);
@@ -98,9 +115,8 @@ impl TokenBucket {
     /// Reserves a token and says when it is there, or `None` if it can't be before `latest`:
     /// then nothing is reserved. Tokens of calls to come are not foreseen.
     pub(crate) fn reserve(&mut self, now: Instant, latest: Instant) -> Option<Instant> {
-        let passed = now.saturating_duration_since(self.filled_at);
-        self.filled_at = self.filled_at.max(now);
-        self.add(passed.as_secs_f64() * self.budget.min_per_second);
+        self.tokens = self.tokens_at(now);
+        self.filled_at = self.filled_at.max(Some(now));
         let missing = (1.0 - self.tokens).max(0.0);
         let wait = if missing > 0.0 {
             Duration::try_from_secs_f64(missing / self.budget.min_per_second).ok()?
@@ -110,6 +126,18 @@ impl TokenBucket {
         let at = now.checked_add(wait).filter(|at| *at <= latest)?;
         self.tokens -= 1.0;
         Some(at)
+    }
+
+    /// Takes a token, promised or not: an attempt was made that another budget had paid for.
+    pub(crate) fn charge(&mut self) {
+        self.tokens -= 1.0;
+    }
+
+    /// How many tokens there are.
+    pub(crate) fn tokens_at(&self, now: Instant) -> f64 {
+        let since = self.filled_at.unwrap_or(now);
+        let passed = now.saturating_duration_since(since).as_secs_f64();
+        (self.tokens + passed * self.budget.min_per_second).min(self.budget.burst)
     }
 
     fn add(&mut self, tokens: f64) {
@@ -132,7 +160,7 @@ mod tests {
             min_per_second: per_second,
             burst,
         };
-        (TokenBucket::new(budget, now), now)
+        (TokenBucket::new(budget), now)
     }
 
     #[test]
@@ -189,7 +217,7 @@ mod tests {
     #[test]
     fn unlimited_never_waits() {
         let now = clock::now();
-        let mut bucket = TokenBucket::new(RetryBudget::unlimited(), now);
+        let mut bucket = TokenBucket::new(RetryBudget::unlimited());
         for _ in 0..100_000 {
             assert_eq!(bucket.reserve(now, now), Some(now));
         }

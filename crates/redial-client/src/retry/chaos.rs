@@ -88,7 +88,7 @@ impl ChaosWorld {
             now,
             mux: Mux::new(&config, rng()),
             context: RetryContext {
-                bucket: TokenBucket::new(RetryBudget::unlimited(), now),
+                bucket: TokenBucket::new(RetryBudget::unlimited()),
                 jitter: rng(),
                 latency: Latency::new(),
                 hedges: 0,

@@ -43,13 +43,13 @@ impl Retrier {
             || self
                 .resend_limit_after(oldest, mux)
                 .is_some_and(|limit| now >= limit);
-        if is_wasted || context.bucket.reserve(now, now).is_none() {
+        if is_wasted || self.reserve_token(mux, context, now, now).is_none() {
             return sleep(attempt_deadline);
         }
         let number = self.used + 1;
         match mux.send(&self.outbound(number, true, context, now), now) {
             SendStatus::Queued => {
-                self.used = number;
+                (self.used, self.holds_token) = (number, false);
                 // It may be in the buffer still when it gets too late for it.
                 let resend_limit = self.resend_limit_after(oldest, mux);
                 if let Some(limit) = resend_limit {
@@ -59,7 +59,7 @@ impl Retrier {
             }
             SendStatus::Blocked | SendStatus::IdReserved | SendStatus::TooLarge(_) => {
                 mux.stop_waiting(self.key());
-                context.bucket.refund();
+                self.refund(mux, context);
                 sleep(attempt_deadline)
             }
         }

@@ -96,7 +96,7 @@ impl OneCallWorld {
         mux.delay_reconnect(1, now + ms(1_000_000_000));
         let key = mux.open(Some(ID), CallFlags::default()).unwrap();
         let context = RetryContext {
-            bucket: TokenBucket::new(budget, now),
+            bucket: TokenBucket::new(budget),
             jitter: ChaCha8Rng::seed_from_u64(1),
             latency: Latency::new(),
             hedges: 0,

@@ -16,7 +16,7 @@ impl Retrier {
         match self.next_attempt(mux, context, now) {
             Ok(at) => self.phase = Phase::Send { at },
             Err(reason) => {
-                self.refund(context);
+                self.refund(mux, context);
                 self.stop_sending(reason);
             }
         }
@@ -39,10 +39,33 @@ impl Retrier {
         let at = asked.map_or(after(now, delay), |asked| asked.max(after(now, delay)));
         let resend_limit = self.resend_limit(mux);
         self.check_attempt_at(at, resend_limit)?;
-        let token = context.bucket.reserve(now, self.deadline());
-        self.holds_token = token.is_some();
+        let token = self.reserve_token(mux, context, now, self.deadline());
         let at = at.max(token.ok_or(GiveUpReason::Budget)?);
         self.check_attempt_at(at, resend_limit).map(|()| at)
+    }
+
+    /// Reserves what a retry takes: a token of the endpoint that it is about to go to, and one of the client.
+    /// Gives when both are there; `None` if that is not before `latest`, and then neither is reserved.
+    pub(super) fn reserve_token(
+        &mut self,
+        mux: &mut Mux,
+        context: &mut RetryContext,
+        now: Instant,
+        latest: Instant,
+    ) -> Option<Instant> {
+        if self.holds_token {
+            // An attempt that never left has paid already.
+            return Some(now);
+        }
+        // First that of the endpoint: one that is dead has none, and its calls are to keep none of the
+        // client's.
+        let own = mux.reserve_retry(self.key(), now, latest)?;
+        let Some(shared) = context.bucket.reserve(now, latest) else {
+            mux.refund_retry(self.key());
+            return None;
+        };
+        self.holds_token = true;
+        Some(own.max(shared))
     }
 
     /// When the server has asked the call to come back, if it has.

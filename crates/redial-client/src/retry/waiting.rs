@@ -23,7 +23,7 @@ impl Retrier {
                 self.uncount_latest();
                 if mux.call(self.key()).has_running_attempt() {
                     // Only a hedge is gone.
-                    self.refund(context);
+                    self.refund(mux, context);
                 } else {
                     self.phase = Phase::Send { at: now };
                 }
@@ -35,7 +35,9 @@ impl Retrier {
             None if self.is_unsent(mux) => {
                 return self.wait_unsent(mux, context, until, hedge_at, now);
             }
-            None if self.is_copy_expired(mux, now) && self.withdraw(mux) => self.refund(context),
+            None if self.is_copy_expired(mux, now) && self.withdraw(mux) => {
+                self.refund(mux, context)
+            }
             None if now >= until => self.time_out(mux, context, now),
             None => return Some(self.wait_in_flight(mux, context, until, hedge_at, now)),
         }
@@ -65,7 +67,7 @@ impl Retrier {
     fn time_out(&mut self, mux: &mut Mux, context: &mut RetryContext, now: Instant) {
         // Of the two it is a hedge that may not have left yet.
         if self.withdraw(mux) {
-            self.refund(context);
+            self.refund(mux, context);
         }
         mux.time_out(self.key(), now);
         let cause = Cause::NoReply(self.limits(context).attempt_timeout);

@@ -31,6 +31,7 @@ mod plain_servers;
 mod poor_connections;
 mod refusals;
 mod resolving;
+mod retry_budgets;
 mod runtimes;
 mod session_lost;
 mod sessions;

@@ -208,7 +208,7 @@ fn a_token_that_was_reserved_for_a_retry_goes_back_if_there_is_none() {
     assert_eq!(world.step(), None);
     let later = world.now + ms(1000);
     assert_eq!(world.context.bucket.reserve(world.now, later), None);
-    world.retrier.refund(&mut world.context);
+    world.retrier.refund(&mut world.mux, &mut world.context);
     assert_eq!(
         world.context.bucket.reserve(world.now, later),
         Some(world.now)
