@@ -156,6 +156,24 @@ impl<O> Call<O> {
         self
     }
 
+    /// Whether the call ends at once, as *not executed*, while no endpoint works that it could go to
+    /// ([`CallLimits::fail_fast`]).
+    ///
+    /// ```no_run
+    /// # async fn f(client: redial_client::Client) {
+    /// let call = client.query("suggestions", serde_json::json!({"for": "tea"}));
+    /// match call.fail_fast(true).await {
+    ///     Ok(value) => println!("{value}"),
+    ///     // The page goes without them, and is not held up by a server that is down.
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// # }
+    /// ```
+    pub fn fail_fast(mut self, fail_fast: bool) -> Self {
+        self.limits_mut().fail_fast = fail_fast;
+        self
+    }
+
     /// All limits at once.
     pub fn limits(mut self, limits: CallLimits) -> Self {
         *self.limits_mut() = limits;

@@ -20,6 +20,9 @@ pub enum GiveUpReason {
     /// The server might have forgotten the call by now
     /// ([`resend_window`](crate::Config::resend_window)).
     Window,
+    /// There was no endpoint that works, and the call was not to wait for one
+    /// ([`fail_fast`](crate::CallLimits::fail_fast)).
+    FailFast,
 }
 
 impl fmt::Display for GiveUpReason {
@@ -30,6 +33,7 @@ impl fmt::Display for GiveUpReason {
             Self::Deadline => "no time for another before the deadline",
             Self::Budget => "no token in the retry budget before the deadline",
             Self::Window => "too late for a safe one",
+            Self::FailFast => "no waiting (fail_fast)",
         })
     }
 }
@@ -53,6 +57,19 @@ pub enum Cause {
     /// No connection could be made.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// Every endpoint that the call could go to is known to be down, and it was not to wait for one
+    /// ([`fail_fast`](crate::CallLimits::fail_fast)).
+    #[error("{peer} has been down for {since:?}: {reason}{}", and_others(.others))]
+    EndpointDown {
+        /// The address; of several the one that failed last.
+        peer: Arc<str>,
+        /// For how long it has been down, to milliseconds.
+        since: Duration,
+        /// Why: what the latest connection failed with, or that nothing comes from it.
+        reason: Arc<str>,
+        /// How many others are down, too.
+        others: usize,
+    },
     /// It is not known at which addresses the servers are.
     #[error("no endpoint: {0}")]
     NoEndpoint(Arc<str>),
@@ -105,6 +122,18 @@ pub enum Cause {
     /// [`Layer`](crate::Layer) of this client has answered it.
     #[error("the result is not of the expected type: {0}")]
     Decode(String),
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "thiserror passes a reference"
+)]
+fn and_others(others: &usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => "; the other endpoint is down, too".to_owned(),
+        _ => format!("; {others} other endpoints are down, too"),
+    }
 }
 
 /// Why there is no connection.

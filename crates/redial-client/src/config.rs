@@ -31,6 +31,13 @@ pub struct CallLimits {
     /// When a copy of the call goes out although its attempt has not timed out. Default never.
     /// Each copy is an attempt, and takes a token of the retry budget.
     pub hedge: Hedge,
+    /// Whether the call ends at once, as *not executed*, while every endpoint that it could go to is known to
+    /// be down: it refuses connections, or was left out
+    /// ([`max_endpoint_failures`](Config::max_endpoint_failures)). Default no: it waits until the deadline,
+    /// which outlasts a restart of the server. It is gRPC's `wait_for_ready`, the other way round. A call that
+    /// may have been executed is never ended so. Endpoints that are down are connected to again after
+    /// [`reconnect`](Config::reconnect) while calls are made, and the first connection that stands ends it.
+    pub fail_fast: bool,
 }
 
 impl Default for CallLimits {
@@ -41,6 +48,7 @@ impl Default for CallLimits {
             deadline: Duration::from_secs(10),
             backoff: Backoff::default(),
             hedge: Hedge::Off,
+            fail_fast: false,
         }
     }
 }

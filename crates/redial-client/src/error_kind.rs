@@ -21,6 +21,7 @@ pub(crate) fn kind_of(cause: &Cause) -> &'static str {
         Cause::NoReply(_) => "timeout",
         Cause::NotSent(_) => "not_sent",
         Cause::Connect(_) | Cause::NoEndpoint(_) => "connect",
+        Cause::EndpointDown { .. } => "endpoint_down",
         Cause::ConnectionLost { .. } | Cause::Unread => "connection_lost",
         Cause::SessionLost | Cause::NoSession(_) => "session_lost",
         Cause::TooLarge(_) | Cause::ReplyTooLarge(_) => "too_large",

@@ -12,7 +12,7 @@
 //! | [`IN_FLIGHT`] | gauge | | calls that have begun and not ended |
 //!
 //! `error.type` is the code of the server's error, or one of `timeout`, `not_sent`, `connect`,
-//! `connection_lost`, `session_lost`, `too_large`, `refused_by_layer`, `malformed_reply`, `token` and
+//! `endpoint_down`, `connection_lost`, `session_lost`, `too_large`, `refused_by_layer`, `malformed_reply`, `token` and
 //! `_OTHER`. No label holds an id or a key. A method that the server has not is `_OTHER`, as are all beyond
 //! the first 256.
 //!

@@ -12,6 +12,7 @@ pub(crate) mod balance;
 pub(crate) mod call_ids;
 pub(crate) mod control;
 mod disconnect;
+mod down;
 mod endpoint_budget;
 mod endpoints;
 mod fork;

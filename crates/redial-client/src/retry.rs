@@ -241,6 +241,12 @@ impl Retrier {
             self.stop_sending(reason);
             return None;
         }
+        if self.limits(context).fail_fast
+            && let Some(cause) = mux.known_down(self.key(), now)
+        {
+            let reason = GiveUpReason::FailFast;
+            return Some(Step::Complete(Completion::GiveUp { reason, cause }));
+        }
         if now < at {
             return Some(sleep(at));
         }

@@ -157,6 +157,7 @@ impl Args {
                 self.jitter,
             )?,
             hedge: self.hedging(),
+            ..CallLimits::default()
         })
     }
 

@@ -182,21 +182,21 @@ impl CallGuard {
         let begins = call.retrier.started().is_none();
         let shared = &client.shared;
         // One lock for everything: to begin, to decide, to set the timer, and to end.
-        let next = shared.with(|state| {
+        let (next, driverless) = shared.with(|state| {
             let entered = begins.then(|| shared.enter(state, context.waker()));
             let next = call.step(state, context.waker(), clock::now, finished);
-            next.map_continue(|until| {
+            let timer = next.map_continue(|until| {
                 let entered = entered.unwrap_or_else(|| shared.enter(state, context.waker()));
-                let timer = entered.map(|entered| state.set_timer(entered, call.key(), until));
-                (state.mux.driverless.take(), timer)
-            })
+                entered.map(|entered| state.set_timer(entered, call.key(), until))
+            });
+            (timer, state.mux.driverless.take())
         });
-        let Some((driverless, timer)) = next.continue_value() else {
-            return Poll::Ready(());
-        };
         if let Some(link) = driverless {
             shared.start_driver(link);
         }
+        let Some(timer) = next.continue_value() else {
+            return Poll::Ready(());
+        };
         match timer {
             Ok(None) => {}
             Ok(Some(timer)) => timer_task::start(shared, timer),

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Mux,
     attempt::{Attempt, AttemptState},
+    down::reason_of,
     goaway::is_not_executed,
     link::{WriteProgress, write_progress},
     pending_call::{CallId, PendingCall, Signal},
@@ -86,6 +87,7 @@ impl Mux {
         let is_spare = self.is_spare(number);
         let end_of_all = || end(CallId::Unassigned);
         self.note_hello_lost(number, end_of_all);
+        let was_well = self.is_well(self.endpoint_of(number));
         let link = &mut self.links[number];
         let epoch = link.epoch;
         if !link.is_proven {
@@ -114,6 +116,9 @@ impl Mux {
         // The latest acks may not have arrived.
         self.sessions.iter_mut().for_each(Session::unsend_acks);
         let (end, cause) = end_of_all();
+        if is_failure {
+            self.note_trouble(number, was_well, reason_of(&cause), now);
+        }
         let is_outage = end == AttemptEnd::ConnectFailed && !is_spare;
         self.end_handshake(number, is_outage.then_some(&cause), now);
         if loses_permits {

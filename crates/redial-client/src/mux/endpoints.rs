@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Mux, attempt::Attempt, link::Link};
+use super::{Mux, attempt::Attempt, down::Trouble, link::Link};
 use crate::{
     cause::{Cause, ConnectError},
     endpoint_stats::{EndpointHealth, EndpointStats},
@@ -32,6 +32,8 @@ pub(super) struct EndpointState {
     /// its own.
     pub(super) home: usize,
     pub(super) accrual: FailureAccrual,
+    /// What has gone wrong with it last.
+    pub(super) trouble: Option<Trouble>,
     /// What retries that go there take from, where there are several.
     pub(super) budget: TokenBucket,
     /// It is no longer among the addresses of the service: what is open there ends.
@@ -55,6 +57,7 @@ impl EndpointState {
             name,
             home,
             accrual: FailureAccrual::default(),
+            trouble: None,
             budget: TokenBucket::new(budget),
             is_removed: false,
             has_had_sessions: false,

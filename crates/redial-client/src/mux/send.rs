@@ -120,7 +120,7 @@ impl Mux {
 
     /// The link has work: it needs a driver.
     #[inline]
-    fn request_driver(&mut self, link: usize) {
+    pub(super) fn request_driver(&mut self, link: usize) {
         // The task that looks after the endpoints starts the drivers of all.
         if !self.links[link].has_driver && self.driverless != Some(DISCOVERY) {
             self.links[link].has_driver = true;

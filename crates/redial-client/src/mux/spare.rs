@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use super::{Mux, link::Link, slab::Key};
 use crate::clock::after;
 
+/// Why an endpoint is left out that still has its connections.
+const SILENT: &str = "nothing came from it for as long as an attempt was waited for";
+
 impl Link {
     /// Something was heard on the connection, or the server is known to be there.
     fn is_of_use(&self) -> bool {
@@ -84,7 +87,9 @@ impl Mux {
             return;
         }
         if self.is_balanced {
+            let was_well = self.is_well(self.endpoint_of(link));
             self.note_failure(link, now);
+            self.note_trouble(link, was_well, SILENT.into(), now);
             // A server that is there answers this at once, however long its handlers take.
             self.send_ping(link);
         }

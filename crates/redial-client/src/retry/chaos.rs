@@ -112,6 +112,7 @@ impl ChaosWorld {
             deadline: ms(2000),
             backoff: Backoff::new(ms(10), 2.0, ms(100), Jitter::Full).unwrap(),
             hedge: Hedge::After(ms(50)),
+            ..CallLimits::default()
         };
         let params = to_raw_value(&[self.calls.len()]).unwrap();
         let mut retrier = Retrier::new("inc".into(), (&*params).into());

@@ -308,6 +308,7 @@ fn limits() -> CallLimits {
         deadline: ms(2000),
         backoff: Backoff::new(ms(10), 2.0, ms(100), Jitter::Full).unwrap(),
         hedge: Hedge::Off,
+        ..CallLimits::default()
     }
 }
 

@@ -9,6 +9,7 @@ mod connections;
 mod discovered;
 #[cfg(feature = "tls")]
 mod encrypted;
+mod fail_fast;
 mod foreign_objects;
 mod forgetting;
 mod frozen_clients;

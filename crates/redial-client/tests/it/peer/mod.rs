@@ -15,7 +15,7 @@ use std::{
 };
 
 use redial_client::{
-    Backoff, CallError, CallLimits, Client, ClientBuilder, Config, Connector, Hedge, Jitter, Reply,
+    Backoff, CallError, CallLimits, Client, ClientBuilder, Config, Connector, Jitter, Reply,
 };
 use redial_protocol::{
     Dialect, FrameDecoder, Incoming, Limits, RequestMeta, encode_result, write_frame, write_reply,
@@ -105,7 +105,7 @@ pub(crate) fn limits() -> CallLimits {
         max_attempts: 5,
         deadline: ms(3000),
         backoff: Backoff::new(ms(30), 2.0, ms(1000), Jitter::None).unwrap(),
-        hedge: Hedge::Off,
+        ..CallLimits::default()
     }
 }
 
