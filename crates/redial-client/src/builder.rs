@@ -21,7 +21,7 @@ use crate::{
     io::{Spawner, start},
     layer::{Layer, Layers},
     mux::Mux,
-    policy::{budget::TokenBucket, hedge::Latency},
+    policy::{budget::TokenBucket, latency::Latency},
     random::rng,
     retry::context::RetryContext,
     shared::{Shared, SharedState},

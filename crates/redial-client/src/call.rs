@@ -33,7 +33,7 @@ use crate::{
     handle::ClientHandle,
     inline_bytes::InlineBytes,
     mux::pending_call::CallFlags,
-    policy::{backoff::Backoff, hedge::Hedge},
+    policy::{adaptive_timeout::AdaptiveTimeout, backoff::Backoff, hedge::Hedge},
     report::{Reply, Report},
     retry::Retrier,
     token::CallToken,
@@ -129,6 +129,13 @@ impl<O> Call<O> {
     /// How long to wait for a reply before the next attempt.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.limits_mut().attempt_timeout = timeout;
+        self
+    }
+
+    /// Has each attempt be waited for as long as calls of its method took lately, and some: see
+    /// [`AdaptiveTimeout`].
+    pub fn adaptive_timeout(mut self, adaptive: AdaptiveTimeout) -> Self {
+        self.limits_mut().adaptive_timeout = Some(adaptive);
         self
     }
 

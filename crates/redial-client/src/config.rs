@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use redial_protocol::{Dialect, Limits};
 
-use crate::policy::{backoff::Backoff, budget::RetryBudget, hedge::Hedge};
+use crate::policy::{
+    adaptive_timeout::AdaptiveTimeout, backoff::Backoff, budget::RetryBudget, hedge::Hedge,
+};
 
 /// The most connections that a client may have.
 const MAX_CONNECTIONS: usize = 65_536;
@@ -18,6 +20,10 @@ pub struct CallLimits {
     /// How long to wait for a reply before the next attempt. Default 1 s. A late reply still
     /// counts, so a short timeout costs the server lookups, never the call its value.
     pub attempt_timeout: Duration,
+    /// Has attempts be waited for as long as calls took lately, and some. Default no. The
+    /// [`attempt_timeout`](Self::attempt_timeout) is the most then. Costs 256 bytes for each method and
+    /// endpoint.
+    pub adaptive_timeout: Option<AdaptiveTimeout>,
     /// How many attempts a call may have, the first included. Default 5. After the last one has
     /// timed out, a call that may still be answered goes on listening until its deadline. What was
     /// not written to any connection is no attempt: a call outlasts a server that is away for as
@@ -44,6 +50,7 @@ impl Default for CallLimits {
     fn default() -> Self {
         Self {
             attempt_timeout: Duration::from_secs(1),
+            adaptive_timeout: None,
             max_attempts: 5,
             deadline: Duration::from_secs(10),
             backoff: Backoff::default(),
@@ -61,7 +68,7 @@ impl CallLimits {
             _ if self.attempt_timeout.is_zero() => zero("attempt_timeout"),
             _ if self.max_attempts == 0 => zero("max_attempts"),
             _ if self.deadline.is_zero() => zero("deadline"),
-            _ => None,
+            _ => self.adaptive_timeout?.problem(),
         }
     }
 }
@@ -244,7 +251,7 @@ mod tests {
     #[test]
     fn every_zero_is_named() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 14] = [
             ("connections", |c| c.connections = 0),
             ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
             ("max_endpoint_failures", |c| c.max_endpoint_failures = 0),
@@ -255,6 +262,14 @@ mod tests {
             ("max_protocol_errors", |c| c.max_protocol_errors = 0),
             ("attempt_timeout", |c| {
                 c.call.attempt_timeout = Duration::ZERO
+            }),
+            ("adaptive_timeout.floor", |c| {
+                let (floor, multiplier) = (Duration::ZERO, 2.0);
+                c.call.adaptive_timeout = Some(AdaptiveTimeout { floor, multiplier });
+            }),
+            ("adaptive_timeout.multiplier", |c| {
+                let (floor, multiplier) = (Duration::from_millis(1), f64::NAN);
+                c.call.adaptive_timeout = Some(AdaptiveTimeout { floor, multiplier });
             }),
             ("max_attempts", |c| c.call.max_attempts = 0),
             ("deadline", |c| c.call.deadline = Duration::ZERO),

@@ -123,6 +123,7 @@ pub use endpoints::{
 pub use error::{BuildError, CallError, Details};
 pub use layer::{CallEnd, Layer, LayerCall, LayerFuture, Next};
 pub use policy::{
+    adaptive_timeout::AdaptiveTimeout,
     backoff::{Backoff, BackoffError, Jitter},
     budget::RetryBudget,
     hedge::Hedge,

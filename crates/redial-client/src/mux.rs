@@ -21,6 +21,7 @@ mod greeted;
 mod handle;
 mod handshake;
 mod handshake_wait;
+mod latencies;
 mod left_session;
 pub(crate) mod link;
 pub(crate) mod link_auth;

@@ -2,9 +2,11 @@
 //! that everything else stands on.
 
 pub(crate) mod accrual;
+pub(crate) mod adaptive_timeout;
 pub(crate) mod backoff;
 pub(crate) mod balance;
 pub(crate) mod budget;
 pub(crate) mod classify;
 pub(crate) mod hedge;
 pub(crate) mod hint;
+pub(crate) mod latency;

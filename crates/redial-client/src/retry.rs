@@ -31,7 +31,6 @@ use crate::{
         send::{OutboundRequest, SendStatus},
         slab::Key,
     },
-    policy::classify::ErrorAction,
 };
 
 /// One call: what is sent, and how far its attempts have come.
@@ -102,10 +101,7 @@ pub(crate) enum Completion {
 impl Completion {
     /// Whether the call was executed, and answered.
     pub(crate) fn is_outcome(&self) -> bool {
-        matches!(
-            self,
-            Self::Answer(Answer::Result(..) | Answer::Error(_, ErrorAction::Failed, _))
-        )
+        matches!(self, Self::Answer(answer) if answer.is_outcome())
     }
 }
 
@@ -163,7 +159,7 @@ impl Retrier {
         loop {
             self.roll_back(mux, context, now);
             if let Some(answer) = mux.call(self.key()).answer.take() {
-                self.record_latency(context, &answer, now);
+                self.record_latency(mux, context, &answer, now);
                 return Step::Complete(Completion::Answer(answer));
             }
             let step = match self.phase {
@@ -256,7 +252,7 @@ impl Retrier {
                 self.used = number;
                 self.holds_token = false;
                 self.first_sent.get_or_insert(now);
-                let until = self.attempt_deadline(context, now);
+                let until = self.attempt_deadline(mux, context, now);
                 let hedge_at = self.hedge_at(context, now);
                 self.phase = Phase::Wait { until, hedge_at };
                 // It may be in the buffer still when it gets too late for it.

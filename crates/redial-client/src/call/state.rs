@@ -249,7 +249,7 @@ impl CallState {
         let completion = completion.expect("it is not concluded yet");
         if let Completion::Answer(answer) = completion {
             self.retrier
-                .record_latency(&mut shared.retry, answer, finished.at);
+                .record_latency(&mut shared.mux, &mut shared.retry, answer, finished.at);
         }
         self.retrier.refund(&mut shared.mux, &mut shared.retry);
         shared.retry.bucket.deposit();

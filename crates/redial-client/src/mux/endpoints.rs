@@ -16,6 +16,7 @@ use crate::{
     endpoint_stats::{EndpointHealth, EndpointStats},
     policy::{
         accrual::FailureAccrual,
+        adaptive_timeout::MethodLatencies,
         budget::{RetryBudget, TokenBucket},
     },
     report::AttemptEnd,
@@ -36,6 +37,8 @@ pub(super) struct EndpointState {
     pub(super) trouble: Option<Trouble>,
     /// What retries that go there take from, where there are several.
     pub(super) budget: TokenBucket,
+    /// How long the calls took there that adapt their timeouts to it.
+    pub(super) latencies: MethodLatencies,
     /// It is no longer among the addresses of the service: what is open there ends.
     pub(super) is_removed: bool,
     /// Its servers have, or had, sessions: one that denies it is another one.
@@ -59,6 +62,7 @@ impl EndpointState {
             accrual: FailureAccrual::default(),
             trouble: None,
             budget: TokenBucket::new(budget),
+            latencies: MethodLatencies::new(),
             is_removed: false,
             has_had_sessions: false,
             turn: connections.saturating_sub(1),

@@ -173,6 +173,14 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// Whether the call was executed, and answered.
+    pub(crate) fn is_outcome(&self) -> bool {
+        matches!(
+            self,
+            Self::Result(..) | Self::Error(_, ErrorAction::Failed, _)
+        )
+    }
+
     /// Puts a result into its slot, written where it stays.
     #[inline]
     pub(super) fn result_into(slot: &mut Option<Self>, text: &[u8]) {

@@ -22,7 +22,8 @@ use crate::{
         backoff::{Backoff, Jitter},
         budget::{RetryBudget, TokenBucket},
         classify::ErrorAction,
-        hedge::{Hedge, Latency},
+        hedge::Hedge,
+        latency::Latency,
     },
 };
 

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     config::CallLimits,
     mux::pending_call::RemovedCall,
-    policy::{budget::TokenBucket, hedge::Latency},
+    policy::{budget::TokenBucket, latency::Latency},
 };
 
 /// The budget, the jitter and the measured latency of a client.

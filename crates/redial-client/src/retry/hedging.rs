@@ -82,7 +82,16 @@ impl Retrier {
     }
 
     /// An answer shows how long calls take.
-    pub(crate) fn record_latency(&self, context: &mut RetryContext, answer: &Answer, now: Instant) {
+    pub(crate) fn record_latency(
+        &self,
+        mux: &mut Mux,
+        context: &mut RetryContext,
+        answer: &Answer,
+        now: Instant,
+    ) {
+        if self.limits(context).adaptive_timeout.is_some() && answer.is_outcome() {
+            mux.record_answer(self.key(), &self.method, now);
+        }
         if let (Hedge::P95 { .. }, Some(since), Answer::Result(..)) =
             (self.limits(context).hedge, self.first_sent, answer)
         {

@@ -23,7 +23,8 @@ use crate::{
     policy::{
         backoff::{Backoff, Jitter},
         budget::{RetryBudget, TokenBucket},
-        hedge::{Hedge, Latency},
+        hedge::Hedge,
+        latency::Latency,
     },
     report::AttemptEnd,
 };

@@ -153,11 +153,23 @@ impl Retrier {
     }
 
     /// Until when an attempt that is made now is waited for.
-    pub(super) fn attempt_deadline(&self, context: &RetryContext, now: Instant) -> Instant {
+    pub(super) fn attempt_deadline(
+        &self,
+        mux: &mut Mux,
+        context: &RetryContext,
+        now: Instant,
+    ) -> Instant {
         if self.is_notification {
             return self.deadline();
         }
-        after(now, self.limits(context).attempt_timeout)
+        let limits = self.limits(context);
+        let timeout = match limits.adaptive_timeout {
+            None => limits.attempt_timeout,
+            Some(adaptive) => {
+                mux.adaptive_timeout(self.key(), &self.method, adaptive, limits.attempt_timeout)
+            }
+        };
+        after(now, timeout)
     }
 
     /// What is left of the time until the deadline.

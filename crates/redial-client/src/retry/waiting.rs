@@ -38,7 +38,12 @@ impl Retrier {
             None if self.is_copy_expired(mux, now) && self.withdraw(mux) => {
                 self.refund(mux, context)
             }
-            None if now >= until => self.time_out(mux, context, now),
+            None if now >= until => {
+                if self.limits(context).adaptive_timeout.is_some() {
+                    mux.record_timeout(self.key(), &self.method, now);
+                }
+                self.time_out(mux, context, now);
+            }
             None => return Some(self.wait_in_flight(mux, context, until, hedge_at, now)),
         }
         None
@@ -69,8 +74,14 @@ impl Retrier {
         if self.withdraw(mux) {
             self.refund(mux, context);
         }
+        let limits = self.limits(context);
+        let waited = if limits.adaptive_timeout.is_some() {
+            mux.waited(self.key(), now)
+        } else {
+            limits.attempt_timeout
+        };
         mux.time_out(self.key(), now);
-        let cause = Cause::NoReply(self.limits(context).attempt_timeout);
+        let cause = Cause::NoReply(waited);
         mux.call(self.key()).last_cause = Some(cause.into());
         self.plan_retry(mux, context, now);
     }
@@ -108,7 +119,7 @@ impl Retrier {
             return None;
         }
         if now >= until {
-            let until = self.attempt_deadline(context, now);
+            let until = self.attempt_deadline(mux, context, now);
             self.phase = Phase::Wait {
                 until,
                 hedge_at: None,

@@ -1,6 +1,7 @@
 //! What `crates/GUARANTEES.md` promises of a client, one module per promise.
 
 mod acknowledgements;
+mod adaptive_timeouts;
 mod beside_the_params;
 mod call_layers;
 mod cancelling;
