@@ -16,6 +16,7 @@ use crate::{
     handle::ClientHandle,
     layer::Layers,
     resolve::Resolve,
+    retry_stats::RetryStats,
     shared::Shared,
     token::CallToken,
 };
@@ -68,6 +69,10 @@ pub struct Stats {
     pub retained_calls: usize,
     /// Copies that were sent because a call took long ([`Hedge`](crate::Hedge)).
     pub hedges: u64,
+    /// Attempts that were handed to a connection, hedges and retries included.
+    pub attempts: u64,
+    /// The retries among them, and what kept others from being made.
+    pub retries: RetryStats,
 }
 
 impl Client {
@@ -226,6 +231,8 @@ impl Client {
             sessions_lost: state.mux.sessions_lost(),
             retained_calls: state.mux.retained_calls(),
             hedges: state.retry.hedges,
+            attempts: state.mux.attempts(),
+            retries: state.mux.retries,
         })
     }
 

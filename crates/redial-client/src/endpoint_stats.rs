@@ -1,5 +1,7 @@
 //! How the endpoints of a client are doing.
 
+use crate::retry_stats::RetryStats;
+
 /// How one of a client's endpoints is doing ([`Client::endpoints`](crate::Client::endpoints)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,6 +17,8 @@ pub struct EndpointStats {
     pub in_flight: usize,
     /// Attempts that were sent there.
     pub attempts: u64,
+    /// The retries among them, and what kept others from being made.
+    pub retries: RetryStats,
     /// Connections that were made.
     pub connects: u64,
     /// Connections that could not be made, were lost, or fell silent. Counted for clients of several

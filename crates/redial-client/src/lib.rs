@@ -97,6 +97,7 @@ mod random;
 mod report;
 mod resolve;
 mod retry;
+mod retry_stats;
 mod shared;
 mod small_vec;
 mod suspension;
@@ -136,6 +137,7 @@ pub use redial_protocol::{
 pub use redial_tls::{self as tls, ClientTls};
 pub use report::{AttemptEnd, AttemptReport, Reply, Report};
 pub use resolve::{Resolution, Resolve};
+pub use retry_stats::RetryStats;
 pub use token::CallToken;
 #[cfg(feature = "tracing")]
 pub use traces::Traces;

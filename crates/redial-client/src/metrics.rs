@@ -6,6 +6,8 @@
 //! |---|---|---|---|
 //! | [`CALL_DURATION`] | histogram, s | `rpc.system.name`, `rpc.method`, of errors `error.type`, and `rpc.response.status_code` if the server sent one | calls, from the first poll to the end, over all attempts |
 //! | [`ATTEMPTS`], [`RETRIES`], [`HEDGES`] | counter | `rpc.method` | attempts that were sent; those of them that were not a call's first; copies that were sent because a call took long |
+//! | [`SUPPRESSED`] | counter | `rpc.method` | calls of which a retry was not made because the retry budget had no token for it |
+//! | [`HINT_WAITS`] | counter | `rpc.method` | waits that a server has asked for (`retry_after_ms`) |
 //! | [`ATTEMPT_FAILURES`] | counter | `rpc.method`, `redial.attempt.end` | attempts without a reply that ended their call, by [why](crate::AttemptEnd::name): `refused`, `timeout`, `connection_lost`, `connect_failed`, `superseded` |
 //! | [`REPLAYS`] | counter | `rpc.method` | calls whose reply was recorded for an earlier attempt |
 //! | [`FAILURES`] | counter | `rpc.method`, `error.type`, `redial.executed` (`no`, `yes`, `unknown`) | calls that ended with an error, by what is known of their execution |
@@ -54,6 +56,10 @@ pub const CALL_DURATION: &str = "rpc.client.call.duration";
 pub const ATTEMPTS: &str = "redial.client.attempts";
 /// Attempts that were not a call's first.
 pub const RETRIES: &str = "redial.client.retries";
+/// Calls of which a retry was not made because the retry budget had no token for it.
+pub const SUPPRESSED: &str = "redial.client.retries.suppressed";
+/// Waits that a server has asked for.
+pub const HINT_WAITS: &str = "redial.client.hint_waits";
 /// Copies that were sent because a call took long.
 pub const HEDGES: &str = "redial.client.hedges";
 /// Attempts that ended otherwise than with the reply that ended their call.
@@ -89,6 +95,8 @@ struct MethodInstruments {
     attempts: Counter,
     retries: Counter,
     hedges: Counter,
+    suppressed: Counter,
+    hint_waits: Counter,
     replays: Counter,
     attempt_failures: [(AttemptEnd, Counter); 5],
     errors: Mutex<HashMap<Box<str>, Failures>>,
@@ -170,6 +178,8 @@ impl MethodInstruments {
             attempts: counter!(ATTEMPTS, labels.clone()),
             retries: counter!(RETRIES, labels.clone()),
             hedges: counter!(HEDGES, labels.clone()),
+            suppressed: counter!(SUPPRESSED, labels.clone()),
+            hint_waits: counter!(HINT_WAITS, labels.clone()),
             replays: counter!(REPLAYS, labels.clone()),
             attempt_failures: [
                 AttemptEnd::Refused,
@@ -193,6 +203,12 @@ impl MethodInstruments {
             self.hedges.increment(hedges.into());
             let retries = (attempts - 1).saturating_sub(hedges);
             self.retries.increment(retries.into());
+        }
+        if report.is_suppressed() {
+            self.suppressed.increment(1);
+        }
+        if report.hint_waits() > 0 {
+            self.hint_waits.increment(report.hint_waits().into());
         }
         if report.replayed() == Some(true) {
             self.replays.increment(1);
@@ -272,6 +288,11 @@ fn describe() {
     describe_counter!(ATTEMPTS, "Attempts that were sent");
     describe_counter!(RETRIES, "Attempts that were not a call's first");
     describe_counter!(HEDGES, "Copies that were sent because a call took long");
+    describe_counter!(
+        SUPPRESSED,
+        "Calls of which a retry was not made because the retry budget had no token for it"
+    );
+    describe_counter!(HINT_WAITS, "Waits that a server has asked for");
     describe_counter!(
         ATTEMPT_FAILURES,
         "Attempts that ended otherwise than with their call's reply"

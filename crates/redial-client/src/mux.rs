@@ -31,6 +31,7 @@ mod permits;
 pub(crate) mod poll;
 pub(crate) mod replies;
 mod retention;
+mod retry_counts;
 pub(crate) mod send;
 mod session;
 mod session_loss;
@@ -72,6 +73,7 @@ use crate::{
     config::Config,
     policy::{backoff::Backoff, budget::RetryBudget},
     report::AttemptEnd,
+    retry_stats::RetryStats,
     wake_list::replace_waker,
 };
 
@@ -138,6 +140,9 @@ pub(crate) struct Mux {
     /// When the machine was last suspended.
     suspended_at: Option<Instant>,
     pub(crate) unmatched_replies: u64,
+    pub(crate) retries: RetryStats,
+    /// Attempts that were sent to endpoints which are no longer any.
+    attempts_before: u64,
     /// Requests and notifications of servers.
     pub(crate) peer_requests: u64,
     /// Frames that held no message.
@@ -192,6 +197,8 @@ impl Mux {
             connects: 0,
             suspended_at: None,
             unmatched_replies: 0,
+            retries: RetryStats::default(),
+            attempts_before: 0,
             peer_requests: 0,
             protocol_errors: 0,
             max_protocol_errors: config.max_protocol_errors,

@@ -17,6 +17,8 @@ pub struct Report {
     pub(crate) replayed: Option<bool>,
     pub(crate) connects: u64,
     pub(crate) endpoint: Option<Arc<str>>,
+    pub(crate) hint_waits: u32,
+    pub(crate) is_suppressed: bool,
 }
 
 impl Report {
@@ -29,6 +31,8 @@ impl Report {
             replayed: None,
             connects: 0,
             endpoint: None,
+            hint_waits: 0,
+            is_suppressed: false,
         }
     }
 
@@ -83,6 +87,19 @@ impl Report {
     #[must_use]
     pub fn endpoint(&self) -> Option<&str> {
         self.endpoint.as_deref()
+    }
+
+    /// How often a server has asked for no attempt for a time (`retry_after_ms`), and the call has waited.
+    #[must_use]
+    pub fn hint_waits(&self) -> u32 {
+        self.hint_waits
+    }
+
+    /// Whether a retry was not made because the [`RetryBudget`](crate::RetryBudget) had no token for it. The
+    /// call may have had a late reply all the same.
+    #[must_use]
+    pub fn is_suppressed(&self) -> bool {
+        self.is_suppressed
     }
 
     /// How many connections the client made while the call ran.

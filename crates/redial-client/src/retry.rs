@@ -48,6 +48,10 @@ pub(crate) struct Retrier {
     pub(crate) is_notification: bool,
     /// A token of the retry budget is reserved for the next attempt.
     holds_token: bool,
+    /// The retry budget had no token for a retry.
+    pub(crate) was_suppressed: bool,
+    /// How often a server has asked the call to wait.
+    pub(crate) hint_waits: u8,
     previous_delay: Duration,
     phase: Phase,
     /// How long after a request that may have arrived the call may be sent again, if not always.
@@ -115,6 +119,8 @@ impl Retrier {
             used: 0,
             is_notification: false,
             holds_token: false,
+            was_suppressed: false,
+            hint_waits: 0,
             previous_delay: Duration::ZERO,
             phase: Phase::Ready,
             resend_window: None,

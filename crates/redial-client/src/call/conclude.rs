@@ -169,6 +169,8 @@ impl CallState {
             replayed: replayed.or(says.then_some(false)),
             connects: finished.connects - self.connects_before,
             endpoint: self.place().and_then(|place| place.endpoint.clone()),
+            hint_waits: self.retrier.hint_waits.into(),
+            is_suppressed: self.retrier.was_suppressed,
         }
     }
 

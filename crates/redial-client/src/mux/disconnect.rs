@@ -109,7 +109,9 @@ impl Mux {
             self.links[number].in_flight += usize::from(call.permit == Some(number));
             let on_connection = |attempt: &Attempt| attempt.is_on(number, epoch);
             let id = call.id;
-            if end_attempts(call, on_connection, written, now, is_spare, || end(id)) {
+            let is_unsent = end_attempts(call, on_connection, written, now, is_spare, || end(id));
+            if let Some(is_unsent) = is_unsent {
+                self.links[number].attempts -= u64::from(is_unsent);
                 self.wakers.extend(call.waker.take());
             }
         }
@@ -132,7 +134,8 @@ impl Mux {
     }
 }
 
-/// Ends the attempts of one call on a connection that is gone. False if it had none.
+/// Ends the attempts of one call on a connection that is gone. `None` if it had none; otherwise whether
+/// the latest was never sent.
 fn end_attempts(
     call: &mut PendingCall,
     on_connection: impl Fn(&Attempt) -> bool,
@@ -140,7 +143,7 @@ fn end_attempts(
     now: Instant,
     is_spare: bool,
     end: impl Fn() -> (AttemptEnd, Cause),
-) -> bool {
+) -> Option<bool> {
     let was_running = call.has_running_attempt();
     let (mut last_end, mut is_unsent) = (None, false);
     // What is replied to an attempt of a call that has its answer is not looked at.
@@ -164,9 +167,7 @@ fn end_attempts(
             is_unsent = progress == WriteProgress::Unwritten;
         }
     }
-    let Some((end, cause)) = last_end else {
-        return false;
-    };
+    let (end, cause) = last_end?;
     if is_unsent {
         // It was the latest, and doesn't count as one.
         let latest = call.attempts.pop();
@@ -182,5 +183,5 @@ fn end_attempts(
     } else {
         call.signal_end(was_running, Signal::Ended, cause);
     }
-    true
+    Some(is_unsent)
 }

@@ -94,6 +94,7 @@ impl Mux {
             others,
         };
         its.into_iter().for_each(|at| self.probe(at));
+        self.count(latest, |counts| counts.failed_fast += 1);
         Some(cause)
     }
 

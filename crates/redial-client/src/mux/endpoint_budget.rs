@@ -51,8 +51,7 @@ impl Mux {
         }
     }
 
-    /// A retry was sent on a link: its endpoint pays for it, and another one that has paid gets that back.
-    #[cold]
+    /// A retry is sent on a link: its endpoint pays for it, and another one that has paid gets that back.
     pub(super) fn charge_retry(&mut self, key: Key, link: usize) {
         let endpoint = self.endpoint_of(link) as u32;
         if self.is_balanced && self.call(key).paid_by != Some(endpoint) {

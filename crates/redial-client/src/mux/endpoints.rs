@@ -20,6 +20,7 @@ use crate::{
         budget::{RetryBudget, TokenBucket},
     },
     report::AttemptEnd,
+    retry_stats::RetryStats,
     small_vec::SmallVec,
     wake_list::replace_waker,
 };
@@ -47,6 +48,7 @@ pub(super) struct EndpointState {
     pub(super) turn: usize,
     pub(super) connects: u64,
     pub(super) failures: u64,
+    pub(super) retries: RetryStats,
 }
 
 impl EndpointState {
@@ -68,6 +70,7 @@ impl EndpointState {
             turn: connections.saturating_sub(1),
             connects: 0,
             failures: 0,
+            retries: RetryStats::default(),
         }
     }
 }
@@ -147,6 +150,7 @@ impl Mux {
             self.endpoints[at] = new;
         }
         for link in self.links_of(at) {
+            self.attempts_before += self.links[link].attempts;
             let epoch = self.links[link].epoch.wrapping_add(1);
             self.links[link] = Link::of_several(home, epoch, self.sessions.are_wanted);
         }
@@ -254,6 +258,7 @@ impl Mux {
                 health: self.health(at, now),
                 in_flight: links.iter().map(|link| link.in_flight).sum(),
                 attempts: links.iter().map(|link| link.attempts).sum(),
+                retries: state.retries,
                 connects: state.connects,
                 failures: state.failures,
             }

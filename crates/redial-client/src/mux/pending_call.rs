@@ -104,6 +104,8 @@ pub(crate) struct PendingCall {
     /// Attempts that a server refused because it never knew the session, if the call hasn't seen it
     /// yet: they don't count.
     pub(crate) rolled_back: u32,
+    /// The number of the latest attempt that was counted as a retry.
+    pub(super) counted: u32,
     /// Attempts that found no room to wait for the call: they don't count.
     pub(crate) unplaced: u32,
     /// It was refused for want of a valid token before.
@@ -211,6 +213,7 @@ impl PendingCall {
             answered_at: None,
             signal: None,
             rolled_back: 0,
+            counted: 0,
             unplaced: 0,
             was_unauthenticated: false,
             last_cause: None,

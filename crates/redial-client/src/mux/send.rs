@@ -83,6 +83,9 @@ impl Mux {
             Ok(offsets) => offsets,
             Err(error) => return SendStatus::TooLarge(error),
         };
+        if request.number > 1 {
+            self.note_retry(request, chosen);
+        }
         let link = &mut self.links[chosen];
         let attempt = Attempt {
             id: id.unwrap_or_default(),
@@ -111,11 +114,17 @@ impl Mux {
         call.is_blocked = false;
         call.handshake_wait = None;
         call.attempts.push(attempt);
-        if request.number > 1 {
-            self.charge_retry(key, chosen);
-        }
         self.request_driver(chosen);
         SendStatus::Queued
+    }
+
+    /// An attempt is about to be made that is not its call's first.
+    #[cold]
+    fn note_retry(&mut self, request: &OutboundRequest<'_>, link: usize) {
+        self.charge_retry(request.key, link);
+        if !request.is_hedge {
+            self.count_retry(request.key, request.number, link);
+        }
     }
 
     /// The link has work: it needs a driver.
@@ -295,6 +304,7 @@ impl Mux {
             return false;
         }
         link.withdraw(latest.start, latest.end);
+        link.attempts -= 1;
         link.notifications.retain(|(_, waiting)| *waiting != key);
         let id = call.id;
         call.attempts.pop();

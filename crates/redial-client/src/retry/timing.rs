@@ -40,7 +40,18 @@ impl Retrier {
         let resend_limit = self.resend_limit(mux);
         self.check_attempt_at(at, resend_limit)?;
         let token = self.reserve_token(mux, context, now, self.deadline());
-        let at = at.max(token.ok_or(GiveUpReason::Budget)?);
+        match token {
+            None => {
+                self.was_suppressed = true;
+                mux.count_for(self.key(), |counts| counts.suppressed += 1);
+                return Err(GiveUpReason::Budget);
+            }
+            Some(token) if token > at => {
+                mux.count_for(self.key(), |counts| counts.postponed += 1);
+            }
+            Some(_) => {}
+        }
+        let at = token.map_or(at, |token| at.max(token));
         self.check_attempt_at(at, resend_limit).map(|()| at)
     }
 
@@ -71,22 +82,19 @@ impl Retrier {
     /// When the server has asked the call to come back, if it has.
     #[inline]
     pub(super) fn asked_at(
-        &self,
+        &mut self,
         mux: &mut Mux,
         context: &mut RetryContext,
         now: Instant,
     ) -> Option<Instant> {
-        let asked = mux.call(self.key()).not_before;
-        match asked {
-            Some(asked) => Some(self.spread_hint(asked, mux, context, now)),
-            None => None,
-        }
+        let asked = mux.call(self.key()).not_before?;
+        Some(self.spread_hint(asked, mux, context, now))
     }
 
     /// A hint that is new gets its jitter, unless the call's backoff has none.
     #[cold]
     fn spread_hint(
-        &self,
+        &mut self,
         asked: Instant,
         mux: &mut Mux,
         context: &mut RetryContext,
@@ -95,11 +103,19 @@ impl Retrier {
         let has_jitter = self.limits(context).backoff.jitter() != Jitter::None;
         let deadline = self.deadline();
         let call = mux.call(self.key());
-        if !std::mem::take(&mut call.is_hint_new) || !has_jitter {
+        if !std::mem::take(&mut call.is_hint_new) {
             return asked;
         }
-        let at = come_back_at(asked, now, deadline, &mut context.jitter);
+        let at = if has_jitter {
+            come_back_at(asked, now, deadline, &mut context.jitter)
+        } else {
+            asked
+        };
         call.not_before = Some(at);
+        if at < deadline {
+            self.hint_waits = self.hint_waits.saturating_add(1);
+            mux.count_for(self.key(), |counts| counts.hint_waits += 1);
+        }
         at
     }
 

@@ -34,6 +34,7 @@ mod poor_connections;
 mod refusals;
 mod resolving;
 mod retry_budgets;
+mod retry_counts;
 mod runtimes;
 mod session_lost;
 mod sessions;
