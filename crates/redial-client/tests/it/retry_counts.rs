@@ -49,6 +49,8 @@ async fn each_retry_is_counted_once_by_why_it_was_made() {
     assert_eq!(again.id, request.id);
     peer.result(&again, json!(1)).await;
     call.await.unwrap().unwrap();
+    // Without another connection to move to.
+    network.refuse(true);
     let call = inc(&client);
     peer.next().await;
     let again = peer.next().await;
