@@ -7,7 +7,8 @@ mod summary;
 use std::time::Duration;
 
 use redial_client::{
-    Backoff, CallLimits, Config as ClientConfig, Dialect, Hedge, Jitter, RetryBudget,
+    AdaptiveTimeout, Backoff, CallLimits, Config as ClientConfig, Dialect, Hedge, Jitter,
+    RetryBudget,
 };
 use redial_server::{Config as ServerConfig, CutPoint, Delay, Fault};
 
@@ -173,7 +174,7 @@ impl ClientPlan {
     /// Lets nothing but time limit how often a call is sent, until shortly before its deadline.
     pub(crate) fn be_patient(&mut self) {
         self.is_patient = true;
-        self.config.call.max_attempts = 1_000;
+        (self.config.call.max_attempts, self.config.call.fail_fast) = (1_000, false);
         let backoff = Backoff::new(Duration::from_millis(2), 2.0, LONGEST_PAUSE, Jitter::Full);
         self.config.call.backoff = backoff.expect("these numbers are in range");
         self.config.retry_budget = RetryBudget::unlimited();
@@ -183,6 +184,7 @@ impl ClientPlan {
     fn be_stubborn(&mut self, deadline: Duration) {
         let call = &mut self.config.call;
         (call.max_attempts, call.deadline) = (100_000, call.deadline.max(deadline));
+        call.fail_fast = false;
         self.config.retry_budget = RetryBudget::unlimited();
         self.config.sessions = true;
         self.config.extensions = true;
@@ -253,10 +255,19 @@ fn call_limits(rng: &mut Rng) -> CallLimits {
         Jitter::Proportional(0.3),
     ]);
     let backoff = Backoff::new(ms(backoff_ms), 2.0, ms(backoff_ms * 16), jitter);
+    let max_attempts = rng.small(1..=8);
+    let timeouts = rng.number(2..=20);
+    let adaptive = AdaptiveTimeout {
+        floor: ms(5),
+        multiplier: 2.0,
+    };
     CallLimits {
         attempt_timeout: ms(attempt_ms),
-        max_attempts: rng.small(1..=8),
-        deadline: ms(attempt_ms * rng.number(2..=20)),
+        // Of numbers that are drawn anyway, so that the worlds of before stay what they were.
+        adaptive_timeout: timeouts.is_multiple_of(3).then_some(adaptive),
+        fail_fast: timeouts % 4 == 1,
+        max_attempts,
+        deadline: ms(attempt_ms * timeouts),
         backoff: backoff.expect("the scenario's numbers are in range"),
         hedge: match rng.number(0..=3) {
             0 => Hedge::After(ms(attempt_ms / 3)),

@@ -183,6 +183,8 @@ impl ClientPlan {
             (config.dialect == Dialect::Notebook, "notebook dialect"),
             (!config.extensions, "no extensions"),
             (!config.sessions, "no sessions"),
+            (call.fail_fast, "fails fast"),
+            (call.adaptive_timeout.is_some(), "adaptive timeouts"),
             (
                 config.retry_budget == RetryBudget::unlimited(),
                 "unlimited retries",
