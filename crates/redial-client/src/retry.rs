@@ -209,7 +209,8 @@ impl Retrier {
 
     /// Withdraws the latest attempt if nothing of it has been written: then it doesn't count.
     pub(crate) fn withdraw(&mut self, mux: &mut Mux) -> bool {
-        let was_unsent = mux.call(self.key()).signal == Some(Signal::Unsent);
+        let signal = mux.call(self.key()).signal;
+        let was_unsent = matches!(signal, Some(Signal::Unsent | Signal::UnsentThenEnded));
         let is_withdrawn = was_unsent || mux.withdraw(self.key());
         if is_withdrawn {
             mux.call(self.key()).signal = None;

@@ -200,6 +200,8 @@ pub(crate) enum Signal {
     Unsent,
     /// All of them have ended.
     Ended,
+    /// First the one, then the other, before the call has seen it.
+    UnsentThenEnded,
 }
 
 impl PendingCall {
@@ -285,7 +287,11 @@ impl PendingCall {
     /// An attempt has ended. The call acts only if that was the last one that it waits for.
     pub(super) fn signal_end(&mut self, was_running: bool, signal: Signal, cause: Cause) {
         if was_running && !self.has_running_attempt() {
-            self.signal = Some(signal);
+            let was_unsent = self.signal == Some(Signal::Unsent);
+            self.signal = Some(match signal {
+                Signal::Ended if was_unsent => Signal::UnsentThenEnded,
+                signal => signal,
+            });
             self.last_cause = Some(cause.into());
         }
     }

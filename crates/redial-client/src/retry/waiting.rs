@@ -19,6 +19,10 @@ impl Retrier {
     ) -> Option<Step> {
         match mux.call(self.key()).signal.take() {
             Some(Signal::Ended) => self.plan_retry(mux, context, now),
+            Some(Signal::UnsentThenEnded) => {
+                self.uncount_latest();
+                self.plan_retry(mux, context, now);
+            }
             Some(Signal::Unsent) => {
                 self.uncount_latest();
                 if mux.call(self.key()).has_running_attempt() {

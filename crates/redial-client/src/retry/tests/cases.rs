@@ -214,3 +214,58 @@ fn a_token_that_was_reserved_for_a_retry_goes_back_if_there_is_none() {
         Some(world.now)
     );
 }
+
+/// A hedge that never left and the attempt beside it, which are lost before the call looks: a token that is paid
+/// twice, and an attempt that counts though it was not made.
+#[test]
+fn a_hedge_that_never_left_costs_nothing_though_the_other_attempt_is_lost_too() {
+    let config = Config {
+        sessions: false,
+        connections: 2,
+        ..Config::default()
+    };
+    let budget = RetryBudget {
+        percent_of_calls: 0.0,
+        min_per_second: 0.0,
+        burst: 1.0,
+    };
+    let limits = CallLimits {
+        hedge: Hedge::After(ms(50)),
+        ..limits()
+    };
+    let mut world = OneCallWorld::with(&config, limits, budget);
+    world.step();
+    let (first, second) = match world.mux.in_flight_on(0) {
+        1 => (0, 1),
+        _ => (1, 0),
+    };
+    world.mux.handle_connected(first, world.now);
+    let mut transmit = Transmit::default();
+    let waker = std::task::Waker::noop();
+    assert!(world.mux.poll_transmit(first, &mut transmit, waker));
+    let written = transmit.ready().len();
+    transmit.advance(written);
+    world.mux.handle_written(first, transmit.offset());
+    world.now += ms(50);
+    world.step();
+    assert_eq!((world.retrier.used, world.mux.in_flight_on(second)), (2, 1));
+    let error = ConnectError {
+        peer: "peer".into(),
+        reason: std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into()),
+    };
+    world.mux.handle_connect_failed(second, &error, world.now);
+    let written = Some(transmit.offset());
+    world
+        .mux
+        .handle_disconnect(first, written, &"peer".into(), "cut", world.now);
+    assert!(world.step().is_some(), "it is sent again");
+    assert_eq!(world.retrier.used, 1);
+    let (now, later) = (world.now, world.now + ms(1_000));
+    assert_eq!(
+        world.context.bucket.reserve(now, later),
+        None,
+        "it keeps its token"
+    );
+    world.retrier.refund(&mut world.mux, &mut world.context);
+    assert_eq!(world.context.bucket.reserve(now, later), Some(now));
+}
