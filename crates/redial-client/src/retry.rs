@@ -147,7 +147,7 @@ impl Retrier {
         self.options.as_ref()?.limits.as_ref()
     }
 
-    fn limits<'a>(&'a self, context: &'a RetryContext) -> &'a CallLimits {
+    pub(crate) fn limits<'a>(&'a self, context: &'a RetryContext) -> &'a CallLimits {
         self.own_limits().unwrap_or(&context.limits)
     }
 

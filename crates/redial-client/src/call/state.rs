@@ -165,6 +165,7 @@ impl CallState {
         self.retrier.begin(&shared.retry, now);
         self.retrier.is_notification = self.flags.is_notification;
         self.flags.is_bound = self.retention.is_some();
+        self.flags.fails_fast = self.retrier.limits(&shared.retry).fail_fast;
         self.may_be_executed = self.flags.is_resumed;
         self.connects_before = shared.mux.connects;
         let key = shared.mux.open(self.id, self.flags)?;

@@ -54,6 +54,14 @@ impl Mux {
             .filter(|_| !was_well)
             .map_or(now, |before| before.since);
         self.endpoints[endpoint].trouble = Some(Trouble { since, reason });
+        self.wake_hasty();
+    }
+
+    /// The calls that are not to wait for a server that is down look whether it is, whatever they wait for.
+    fn wake_hasty(&mut self) {
+        let Self { calls, wakers, .. } = self;
+        let hasty = calls.values_mut().filter(|call| call.flags.fails_fast);
+        wakers.extend(hasty.filter_map(|call| call.waker.take()));
     }
 
     /// Whether no link of the endpoint has failed since it last worked.

@@ -49,6 +49,8 @@ pub(crate) struct CallFlags {
     pub(crate) is_bound: bool,
     /// It goes to servers of its home alone, whatever it does.
     pub(crate) is_homed: bool,
+    /// It is not to wait for a server that is down.
+    pub(crate) fails_fast: bool,
 }
 
 /// The id of a call.

@@ -9,7 +9,9 @@ use tokio::time::sleep;
 use crate::peer::{
     Running, builder, config, connected,
     fleet::{Fleet, address},
-    inc, lazy, ms, start, with_sessions, with_sessions_and,
+    inc, lazy, ms,
+    session::Sessions,
+    start, with_sessions, with_sessions_and,
 };
 
 fn hasty(client: &Client) -> Call<Value> {
@@ -90,15 +92,16 @@ async fn after_a_while_without_calls_the_next_one_finds_out() {
     sleep(ms(60_000)).await;
     let error = refused(start(hasty(&client))).await;
     assert!(error.to_string().contains("down for 60s"), "{error}");
+    // The last call is followed by one more look.
+    sleep(ms(1_000)).await;
     network.refuse(false);
     sleep(ms(60_000)).await;
-    let found = network.is_quiet();
+    assert!(
+        network.is_quiet(),
+        "without calls there is no end of looking"
+    );
     let call = start(hasty(&client));
-    let mut peer = if found {
-        network.accept().await
-    } else {
-        panic!("it is not connected to without end where no call is made");
-    };
+    let mut peer = network.accept().await;
     let request = peer.next().await;
     peer.result(&request, json!(1)).await;
     call.await.unwrap().unwrap();
@@ -185,5 +188,36 @@ async fn endpoints_that_were_left_out_are_down_until_a_probe_is_answered() {
     start(call).await.unwrap().unwrap();
     for call in lost {
         let _: Result<_, _> = call.await.unwrap();
+    }
+}
+
+/// A call that waits for room on a connection, or for a number in the session, when the server goes down.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_room_ends_when_the_server_goes_down() {
+    for is_numbered in [false, true] {
+        let config = Config {
+            sessions: is_numbered,
+            max_in_flight: 1,
+            ..config()
+        };
+        let (client, mut peer, network) = connected(Client::builder().config(config)).await;
+        let mut sessions = Sessions::new();
+        sessions.window = 1;
+        let written = inc(&client);
+        if is_numbered {
+            peer.next_call(&mut sessions).await;
+        } else {
+            peer.next().await;
+        }
+        let waiting = start(hasty(&client));
+        sleep(ms(10)).await;
+        network.refuse(true);
+        drop(peer);
+        let error = refused(waiting).await;
+        assert_eq!(error.report().total(), ms(10), "{error}");
+        assert_eq!(
+            written.await.unwrap().unwrap_err().executed(),
+            Executed::Unknown
+        );
     }
 }
