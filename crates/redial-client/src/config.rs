@@ -167,7 +167,7 @@ pub struct Config {
     /// is let go: its record is acknowledged, and who asks for its outcome hears that it is unknown.
     /// To drop tokens that are not needed, or to forget them, makes room for others.
     pub max_retained_calls: usize,
-    /// How many retries all calls together may make.
+    /// How many retries all calls together may make, and of several endpoints those to each.
     pub retry_budget: RetryBudget,
     /// How long after a request that may have arrived a call with a plain id may be sent again.
     /// Default 8 s, which is 2 s less than a server keeps its record of such a call by default:
