@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use redial_protocol::MethodKind;
+use redial_protocol::{MethodKind, Priority};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -199,6 +199,29 @@ impl<O> Call<O> {
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
         let options = self.state.retrier.options.get_or_insert_default();
         options.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// How much it matters that the call is served, where a server can't serve all: of the calls of one caller
+    /// it serves the critical ones first and sheds the sheddable ones first. In place of
+    /// [`Config::priority`](crate::Config::priority). Every attempt says it; as with
+    /// [`meta`](Self::meta), it is no part of the call, and a server without Redial's extensions hears
+    /// nothing of it.
+    ///
+    /// ```no_run
+    /// # async fn f(client: redial_client::Client) -> Result<(), redial_client::CallError> {
+    /// use redial_client::Priority;
+    ///
+    /// let order = client.request("order", serde_json::json!({"item": 7}));
+    /// order.priority(Priority::Critical).await?;
+    /// let prefetched = client.query("suggestions", serde_json::json!({"for": "tea"}));
+    /// prefetched.priority(Priority::Sheddable).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn priority(mut self, priority: Priority) -> Self {
+        let options = self.state.retrier.options.get_or_insert_default();
+        options.priority = Some(priority);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redial_protocol::Metadata;
+use redial_protocol::{Metadata, Priority};
 use uuid::Uuid;
 
 use crate::config::CallLimits;
@@ -12,6 +12,8 @@ use crate::config::CallLimits;
 pub(crate) struct CallOptions {
     pub(crate) traceparent: Option<String>,
     pub(crate) meta: Option<Metadata>,
+    /// Where it is not the client's.
+    pub(crate) priority: Option<Priority>,
     /// Where these are not the client's.
     pub(crate) limits: Option<CallLimits>,
     /// Where the call is known that this one resumes, or asks about.

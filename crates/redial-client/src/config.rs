@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redial_protocol::{Dialect, Limits};
+use redial_protocol::{Dialect, Limits, Priority};
 
 use crate::policy::{
     adaptive_timeout::AdaptiveTimeout, backoff::Backoff, budget::RetryBudget, hedge::Hedge,
@@ -90,6 +90,10 @@ impl CallLimits {
 pub struct Config {
     /// The limits of calls that don't set their own.
     pub call: CallLimits,
+    /// How much it matters that the calls are served which say nothing of it themselves
+    /// ([`Call::priority`](crate::Call::priority)). Default [`Priority::Default`], which is not sent and costs
+    /// nothing; another one costs 23 bytes a request. For a program of which all calls are batch work, say.
+    pub priority: Priority,
     /// How requests are spelled. Default JSON-RPC 2.0. Replies are read in either dialect.
     pub dialect: Dialect,
     /// Whether requests may carry Redial's own member. Default yes; it is left out by itself for
@@ -187,6 +191,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             call: CallLimits::default(),
+            priority: Priority::Default,
             dialect: Dialect::JsonRpc2,
             extensions: true,
             sessions: true,

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc};
 
-use redial_protocol::{Executed, Metadata, MetadataError, MethodKind};
+use redial_protocol::{Executed, Metadata, MetadataError, MethodKind, Priority};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -133,6 +133,17 @@ impl LayerCall {
     pub fn insert_meta(&mut self, key: &str, value: &str) -> Result<(), MetadataError> {
         let options = self.options.get_or_insert_default();
         options.meta.get_or_insert_default().insert(key, value)
+    }
+
+    /// How much it matters that the call is served, if that was said of it in particular.
+    #[must_use]
+    pub fn priority(&self) -> Option<Priority> {
+        self.options.as_ref()?.priority
+    }
+
+    /// Sets it; see [`Call::priority`](crate::Call::priority).
+    pub fn set_priority(&mut self, priority: Priority) {
+        self.options.get_or_insert_default().priority = Some(priority);
     }
 
     /// The trace that the call belongs to.

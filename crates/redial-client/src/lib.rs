@@ -131,7 +131,7 @@ pub use policy::{
 };
 pub use redial_protocol::{
     Address, AddressError, AuthToken, Dialect, ErrorCode, ErrorData, ErrorObject, Executed,
-    Metadata, MetadataError, Method, MethodKind,
+    Metadata, MetadataError, Method, MethodKind, Priority,
 };
 #[cfg(feature = "tls")]
 pub use redial_tls::{self as tls, ClientTls};

@@ -56,7 +56,7 @@ use std::{
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::{Dialect, ReplyMeta};
+use redial_protocol::{Dialect, Priority, ReplyMeta};
 use uuid::Uuid;
 
 use self::{
@@ -121,6 +121,8 @@ pub(crate) struct Mux {
     ids: ChaCha8Rng,
     dialect: Dialect,
     extensions: bool,
+    /// Of calls that say none.
+    priority: Priority,
     max_frame_bytes: usize,
     max_buffered_bytes: u64,
     max_in_flight: usize,
@@ -181,6 +183,7 @@ impl Mux {
             ids,
             dialect: config.dialect,
             extensions: config.extensions,
+            priority: config.priority,
             max_frame_bytes: config.max_frame_bytes,
             max_buffered_bytes: config.max_buffered_bytes as u64,
             max_in_flight: config.max_in_flight,

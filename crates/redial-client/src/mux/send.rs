@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use redial_protocol::{FrameError, RequestMeta, write_frame, write_request};
+use redial_protocol::{FrameError, Priority, RequestMeta, write_frame, write_request};
 use uuid::Uuid;
 
 use super::{
@@ -234,6 +234,7 @@ impl Mux {
         let meta = if self.extensions && !call.flags.is_notification && !is_foreign {
             RequestMeta {
                 ack: self.sessions.piggyback_ack(call.id, link),
+                priority: request.priority().unwrap_or(self.priority),
                 ..request.meta()
             }
         } else {
@@ -352,6 +353,12 @@ impl Mux {
 }
 
 impl OutboundRequest<'_> {
+    /// Where it is not the client's.
+    #[inline]
+    fn priority(&self) -> Option<Priority> {
+        self.options?.priority
+    }
+
     fn meta(&self) -> RequestMeta<'_> {
         let mut meta = RequestMeta {
             attempt: self.number,

@@ -1,9 +1,11 @@
 //! What a call says beside its params: in every attempt, and nowhere else.
 
-use redial_client::{CallError, Executed};
+use redial_client::{CallError, Client, Config, Dialect, Executed, LayerCall, Next, Priority};
 use serde_json::{Value, json};
 
-use crate::peer::{builder, connected, ms, session::Sessions, start, with_sessions};
+use crate::peer::{
+    builder, builder_with, config, connected, ms, session::Sessions, start, with_sessions,
+};
 
 fn said(text: &str) -> Value {
     let request: Value = serde_json::from_str(text).unwrap();
@@ -95,4 +97,62 @@ async fn a_resumed_call_that_can_not_be_sent_is_unknown() {
     assert_eq!(again.id, request.id);
     peer.execute(&mut sessions, &again, json!(1)).await;
     good.await.unwrap().unwrap();
+}
+
+/// A priority that the first attempt alone says, or that changes what a server hears which was said nothing.
+#[tokio::test(start_paused = true)]
+async fn every_attempt_says_its_priority_and_the_usual_one_is_not_said() {
+    let sheddable = |config: &mut Config| config.priority = Priority::Sheddable;
+    let (usual, all_sheddable) = (builder(), builder_with(sheddable));
+    for (builder, of_client) in [(usual, None), (all_sheddable, Some("sheddable"))] {
+        let layer = |mut call: LayerCall, next: Next| async move {
+            if call.method() == "raised" {
+                assert_eq!(call.priority(), None);
+                call.set_priority(Priority::Critical);
+            }
+            next.run(call).await
+        };
+        let (client, mut peer, _network) = connected(builder.layer(layer)).await;
+        let call = |method: &'static str| client.request(method, json!({}));
+        for (call, expected) in [
+            (call("inc"), of_client),
+            (call("raised"), Some("critical")),
+            (call("inc").priority(Priority::Critical), Some("critical")),
+            (call("inc").priority(Priority::Sheddable), Some("sheddable")),
+            (call("inc").priority(Priority::Default), None),
+        ] {
+            let call = start(call);
+            let first = peer.next().await;
+            peer.error(&first, -32001, json!({"executed": "no"})).await;
+            let second = peer.next().await;
+            peer.result(&second, json!(1)).await;
+            call.await.unwrap().unwrap();
+            for request in [first, second] {
+                let text: Value = serde_json::from_str(&request.text).unwrap();
+                let said = text["redial"]
+                    .get("priority")
+                    .map(|said| said.as_str().unwrap());
+                assert_eq!(said, expected, "{}", request.text);
+            }
+        }
+    }
+}
+
+/// A server that knows nothing of Redial's extensions, and is sent one.
+#[tokio::test(start_paused = true)]
+async fn a_server_without_extensions_hears_no_priority() {
+    let config = Config {
+        extensions: false,
+        dialect: Dialect::Notebook,
+        priority: Priority::Critical,
+        ..config()
+    };
+    let (client, mut peer, _network) = connected(Client::builder().config(config)).await;
+    let call = start(client.request("inc", json!({})));
+    let request = peer.next().await;
+    let text: Value = serde_json::from_str(&request.text).unwrap();
+    let members: Vec<_> = text.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["id", "method", "params"], "{text}");
+    peer.result(&request, json!(1)).await;
+    call.await.unwrap().unwrap();
 }
