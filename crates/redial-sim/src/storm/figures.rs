@@ -206,6 +206,7 @@ mod tests {
         let call = |n: u32| {
             let begun = f64::from(n) * 0.01;
             CallRecord {
+                call: n,
                 cohort: Cohort::Watched,
                 begun: secs(begun),
                 ended: secs(begun + 0.1),

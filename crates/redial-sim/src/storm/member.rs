@@ -110,6 +110,7 @@ fn note(ground: &Ground, call: u32, work: Work, begun: Duration, went: Went) {
     let ended = ground.elapsed();
     ground.books.end(call, went.heard);
     ground.recorder.ended(CallRecord {
+        call,
         cohort: work.cohort,
         begun,
         ended,

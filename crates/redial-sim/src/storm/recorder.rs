@@ -27,6 +27,8 @@ pub(crate) enum Cohort {
 /// A call that has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRecord {
+    /// Its number in the books.
+    pub(crate) call: u32,
     pub(crate) cohort: Cohort,
     /// Since the storm's beginning, as all moments.
     pub(crate) begun: Duration,

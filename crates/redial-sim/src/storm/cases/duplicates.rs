@@ -10,7 +10,6 @@ use super::{members, ms, secs, settle};
 use crate::storm::{
     books::Heard,
     figures::{Bound, CallRecords, Figure, Unit, times},
-    fleet::Fleet,
     ground::{Ends, Ground, Hold},
     load::open_loop,
     member::{Member, Work},
@@ -126,21 +125,16 @@ fn figures(ground: &Ground) -> Vec<Figure> {
     let (before, storm) = (SETTLING..STORM_AT, STORM_AT + SETTLING..END);
     let p99 = |within| calls.slowest(within, 0.99);
     let ratio = times(p99(&storm), p99(&before));
-    let count = ground.books.count();
-    // Of the watched calls each has had one, if it had any.
-    let copies = ground.fleet() == Fleet::Naive;
-    let executions = if copies {
-        count
-            .effects
-            .saturating_sub(calls.begun(&(Duration::ZERO..END)).count() as u64)
-    } else {
-        count.repeated + 1
-    };
+    let effects = ground.books.effects();
+    let all: u32 = effects.iter().sum();
+    let watched = calls.begun(&(Duration::ZERO..END));
+    let of_others: u32 = watched.map(|call| effects[call.call as usize]).sum();
+    let executions = all - of_others;
     vec![
         Figure::wanted(
             "executions of the one",
             Unit::Count,
-            Some(executions as f64),
+            Some(f64::from(executions)),
             Bound::AtMost(1.0),
         ),
         Figure::wanted(

@@ -7,7 +7,7 @@ use redial_server::Principal;
 
 use super::{ms, secs, settle};
 use crate::storm::{
-    figures::{Bound, CallRecords, Figure, Unit, times},
+    figures::{Bound, CallRecords, Figure, Unit, share, times},
     ground::{Ends, Ground},
     load::open_loop,
     member::{Member, Work},
@@ -94,6 +94,7 @@ fn figures(ground: &Ground, alone: Duration, end: Duration) -> Vec<Figure> {
     let p99 = |within| calls.slowest(within, 0.99);
     let ratio = times(p99(&beside), p99(&alone));
     let ok = calls.good(&beside);
+    let retried = share(calls.begun(&beside), |call| !call.retries.is_empty());
     vec![
         Figure::wanted("others' calls ok", Unit::Share, ok, Bound::AtLeast(0.999)),
         Figure::wanted(
@@ -102,6 +103,7 @@ fn figures(ground: &Ground, alone: Duration, end: Duration) -> Vec<Figure> {
             ratio,
             Bound::AtMost(2.0),
         ),
+        Figure::told("others' calls retried", Unit::Share, retried),
         Figure::told(
             "goodput",
             Unit::Share,
