@@ -32,9 +32,9 @@ impl Client {
     /// Connects to an address such as `"127.0.0.1:7077"` or `"unix:/run/counter.sock"`, or to several, as
     /// in `"10.0.0.1:7077,10.0.0.2:7077"` or in a list, with the default [`Config`].
     ///
-    /// Of several addresses each call takes one that works, by the number of calls in flight there. A
-    /// call that may have reached a server is sent again to that one alone, or to one which shares its
-    /// table of calls.
+    /// Of several addresses each call takes one that works, by the number of calls in flight there and by
+    /// whether it is plainly slower than the others. A call that may have reached a server is sent again to
+    /// that one alone, or to one which shares its table of calls.
     ///
     /// # Errors
     ///

@@ -71,7 +71,7 @@ use self::{
 use crate::{
     cause::ConnectError,
     config::Config,
-    policy::{backoff::Backoff, budget::RetryBudget},
+    policy::{backoff::Backoff, budget::RetryBudget, pace::CommonPace},
     report::AttemptEnd,
     retry_stats::RetryStats,
     wake_list::replace_waker,
@@ -97,6 +97,8 @@ pub(crate) struct Mux {
     endpoints: Vec<EndpointState>,
     /// There are several endpoints, or may be, so that one is chosen for each call.
     is_balanced: bool,
+    /// How long calls take at all endpoints, where there are several.
+    pace: CommonPace,
     /// Decides which two endpoints are compared.
     balance: ChaCha8Rng,
     /// After how many failures in a row an endpoint is left out.
@@ -169,6 +171,7 @@ impl Mux {
                 endpoint_budget,
             )],
             is_balanced: false,
+            pace: CommonPace::default(),
             balance: ChaCha8Rng::from_seed([0; 32]),
             max_endpoint_failures: config.max_endpoint_failures,
             endpoint_budget,

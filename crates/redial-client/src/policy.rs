@@ -10,3 +10,4 @@ pub(crate) mod classify;
 pub(crate) mod hedge;
 pub(crate) mod hint;
 pub(crate) mod latency;
+pub(crate) mod pace;

@@ -170,7 +170,9 @@ impl Mux {
         };
         let load = |at: usize| {
             let links = self.links[self.links_of(at)].iter();
-            links.map(|link| link.in_flight).sum()
+            let in_flight: usize = links.map(|link| link.in_flight).sum();
+            // With the call itself, or an idle endpoint would never be slow.
+            (in_flight + 1) as f64 * self.endpoints[at].pace.times(&self.pace, now)
         };
         let chosen = power_of_two(self.endpoints.len(), rank, load, random);
         let Some(endpoint) = chosen else {

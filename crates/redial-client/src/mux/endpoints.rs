@@ -18,6 +18,7 @@ use crate::{
         accrual::FailureAccrual,
         adaptive_timeout::MethodLatencies,
         budget::{RetryBudget, TokenBucket},
+        pace::Pace,
     },
     report::AttemptEnd,
     retry_stats::RetryStats,
@@ -40,6 +41,8 @@ pub(super) struct EndpointState {
     pub(super) budget: TokenBucket,
     /// How long the calls took there that adapt their timeouts to it.
     pub(super) latencies: MethodLatencies,
+    /// How much longer calls take there than elsewhere.
+    pub(super) pace: Pace,
     /// It is no longer among the addresses of the service: what is open there ends.
     pub(super) is_removed: bool,
     /// Its servers have, or had, sessions: one that denies it is another one.
@@ -65,6 +68,7 @@ impl EndpointState {
             trouble: None,
             budget: TokenBucket::new(budget),
             latencies: MethodLatencies::new(),
+            pace: Pace::default(),
             is_removed: false,
             has_had_sessions: false,
             turn: connections.saturating_sub(1),

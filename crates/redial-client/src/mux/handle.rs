@@ -299,12 +299,19 @@ impl Mux {
         if call.answer.is_some() {
             return None;
         }
-        if let Some(attempt) = call.attempt_answered_on(link, &self.links[link]) {
+        let attempt = call.attempt_answered_on(link, &self.links[link]);
+        let started = attempt.map(|attempt| {
             attempt.finish(now, AttemptEnd::Reply);
-        }
+            attempt.started
+        });
         call.answered_at = Some(now);
         if self.is_balanced {
-            self.endpoints[link / (self.pool + 1)].budget.deposit();
+            let endpoint = &mut self.endpoints[link / (self.pool + 1)];
+            endpoint.budget.deposit();
+            if let Some(started) = started {
+                let took = now.saturating_duration_since(started);
+                self.pace.observe(&mut endpoint.pace, took, now);
+            }
         }
         self.wakers.extend(call.waker.take());
         Some(&mut call.answer)

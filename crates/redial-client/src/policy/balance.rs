@@ -4,10 +4,10 @@
 
 /// Takes two at random of those with the best rank, the least, and gives the one with less load.
 /// `None` if none has a rank. `random` decides which two.
-pub(crate) fn power_of_two<R: Ord>(
+pub(crate) fn power_of_two<R: Ord, L: PartialOrd>(
     count: usize,
     rank: impl Fn(usize) -> Option<R>,
-    load: impl Fn(usize) -> usize,
+    load: impl Fn(usize) -> L,
     random: u64,
 ) -> Option<usize> {
     let best = (0..count).filter_map(&rank).min()?;

@@ -23,7 +23,7 @@ const END: Duration = secs(25);
 const SETTLING: Duration = secs(1);
 const PATIENCE: Duration = secs(2);
 /// How many clients make these calls at most: each has to find out by itself.
-const CLIENTS: u32 = 20;
+const CLIENTS: u32 = 100;
 
 pub(super) async fn play(ground: &Arc<Ground>) -> Vec<Figure> {
     let workers: Vec<_> = (0..ENDPOINTS)
