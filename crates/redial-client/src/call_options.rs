@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redial_protocol::{Metadata, Priority};
 use uuid::Uuid;
 
-use crate::config::CallLimits;
+use crate::{attempt_spans::AttemptSpans, config::CallLimits};
 
 /// Kept in a box of its own, since a call is moved about.
 #[derive(Clone, Debug, Default)]
@@ -18,9 +18,8 @@ pub(crate) struct CallOptions {
     pub(crate) limits: Option<CallLimits>,
     /// Where the call is known that this one resumes, or asks about.
     pub(crate) origin: Option<CallOrigin>,
-    /// The span of the call, whose attempts have spans below it.
-    #[cfg(feature = "tracing")]
-    pub(crate) span: Option<tracing::Span>,
+    /// The spans of its attempts.
+    pub(crate) spans: AttemptSpans,
     /// Where the call has ended, unless it has a result and no report was asked for.
     pub(crate) place: Option<CallPlace>,
 }

@@ -157,14 +157,15 @@ impl LayerCall {
     pub fn set_traceparent(&mut self, traceparent: impl Into<String>) {
         let options = self.options.get_or_insert_default();
         options.traceparent = Some(traceparent.into());
+        options.spans.leave_unnamed();
     }
 }
 
 #[cfg(feature = "tracing")]
 impl LayerCall {
-    /// Has the attempts of the call get spans below this one.
-    pub(crate) fn set_span(&mut self, span: tracing::Span) {
-        self.options.get_or_insert_default().span = Some(span);
+    /// Has the attempts of the call get spans.
+    pub(crate) fn set_spans(&mut self, spans: crate::attempt_spans::AttemptSpans) {
+        self.options.get_or_insert_default().spans = spans;
     }
 }
 

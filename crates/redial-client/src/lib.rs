@@ -66,6 +66,7 @@
 //! * Dropping a call's future cancels the call if a server with sessions has not started it.
 //!   Otherwise it only ends the waiting: what was written may be executed.
 
+mod attempt_spans;
 mod builder;
 mod call;
 mod call_options;
@@ -107,6 +108,7 @@ mod token;
 mod token_source;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod traceparent;
 #[cfg(feature = "tracing")]
 mod traces;
 mod wake_list;

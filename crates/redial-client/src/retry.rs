@@ -273,11 +273,23 @@ impl Retrier {
                 let look_again = mux.spare_patience(self.key()).filter(|at| *at > now);
                 Some(sleep(earliest(self.deadline(), [resend_limit, look_again])))
             }
+            SendStatus::NeedsSpan => {
+                self.ask_for_span(number, false);
+                Some(sleep(self.deadline()))
+            }
             SendStatus::IdReserved => Some(Step::Complete(Completion::IdReserved)),
             SendStatus::TooLarge(error) => Some(Step::Complete(Completion::GiveUp {
                 reason: GiveUpReason::Final,
                 cause: Cause::TooLarge(error),
             })),
+        }
+    }
+
+    /// The attempt is to be sent when it has a span.
+    #[cold]
+    fn ask_for_span(&mut self, number: u32, is_hedge: bool) {
+        if let Some(options) = &mut self.options {
+            options.spans.ask_for(number, is_hedge);
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rand::{Rng as _, SeedableRng as _, rngs::SysRng};
+use rand::{SeedableRng as _, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::Executed;
 use tracing::{
@@ -15,13 +15,11 @@ use tracing::{
 };
 
 use crate::{
+    attempt_spans::{AttemptSpans, Traceparent},
     error_kind::{code_of, kind_of},
     layer::{CallEnd, Layer, LayerCall, LayerFuture, Next},
-    report::AttemptEnd,
+    traceparent::{Trace, draw_span_id},
 };
-
-/// Gives the `traceparent` of a span.
-type Traceparent = dyn Fn(&Span) -> Option<String> + Send + Sync;
 
 /// How calls have spans; see [`ClientBuilder::traces`](crate::ClientBuilder::traces).
 ///
@@ -32,16 +30,19 @@ type Traceparent = dyn Fn(&Span) -> Option<String> + Send + Sync;
 /// | field | is |
 /// |---|---|
 /// | `otel.name`, `rpc.method` | the method |
-/// | `otel.kind` | `client`, of a call |
+/// | `otel.kind` | `client` |
 /// | `rpc.system.name` | `jsonrpc` |
 /// | `rpc.response.status_code`, `error.type`, `otel.status_code` | the code of the server's error; that or what kind of error it is; `ERROR` |
 /// | `server.address` | the endpoint that answered |
 /// | `redial.attempts`, `redial.replayed`, `redial.executed` | of a call: how many there were, whether the reply was recorded before, and `no`, `yes` or `unknown` |
-/// | `redial.attempt`, `redial.hedge`, `redial.attempt.end` | of an attempt: which, from 1; whether it was a copy; [why](crate::AttemptEnd::name) it ended |
-/// | `trace_id`, `span_id`, `parent_span_id` | of a call: what its `traceparent` says |
+/// | `redial.attempt`, `redial.hedge`, `redial.attempt.end` | of an attempt: which, from 1; whether it was a copy; [why](crate::AttemptEnd::name) it ended, or `unsent` |
+/// | `trace_id`, `span_id`, `parent_span_id` | of a call: its trace, its own id there, and whose span it is below in another process |
+/// | `span_id` | of an attempt: its own id, which it sends |
 ///
-/// Every attempt of a call carries one `traceparent`: so the server's spans are in the same trace, below
-/// the call.
+/// Each attempt says in its `traceparent` that what the server does for it is below its own span. A layer
+/// further in that sets the [`traceparent`](LayerCall::set_traceparent) of the call sets that of all its
+/// attempts. Where nothing listens to spans no attempt has one, and a call that is in no trace sends no
+/// `traceparent`.
 ///
 /// ```
 /// use redial_client::{Client, Traces};
@@ -58,21 +59,6 @@ pub struct Traces {
     traceparent: Option<Arc<Traceparent>>,
     /// `None` where the system has no random numbers: then nothing names the trace.
     ids: Option<Arc<Mutex<ChaCha8Rng>>>,
-}
-
-/// The spans of a call's attempts.
-pub(crate) struct AttemptSpans {
-    /// The call's, if it has one.
-    call: Option<Span>,
-    /// In the order of the attempts; `None` for those that have ended.
-    open: Vec<Option<Span>>,
-}
-
-/// How far an attempt has come.
-pub(crate) struct AttemptTrace {
-    pub(crate) number: u32,
-    pub(crate) is_hedge: bool,
-    pub(crate) end: Option<AttemptEnd>,
 }
 
 impl Default for Traces {
@@ -92,8 +78,9 @@ impl Traces {
         }
     }
 
-    /// Asks for the `traceparent` of each call's span, which the program's tracing library knows, in place
-    /// of ids that are drawn here. `None` leaves the call as it is.
+    /// Asks for the `traceparent` of the span of each call, and of each attempt, which the program's tracing
+    /// library knows, in place of ids that are drawn here. `None`, or what has not the form of W3C Trace
+    /// Context, leaves an attempt with the call's, and a call as it is.
     #[must_use]
     pub fn traceparent(
         self,
@@ -105,33 +92,36 @@ impl Traces {
         }
     }
 
-    /// Puts the call into a trace: that of the program's library, the one that it is in, or a new one.
-    fn join(&self, span: &Span, call: &mut LayerCall) {
+    /// Puts the call into a trace: that of the program's library, the one that it is in, or a new one. Gives
+    /// what its attempts say of that.
+    fn join(&self, span: &Span, call: &mut LayerCall) -> Option<Arc<Traceparent>> {
         if let Some(traceparent) = &self.traceparent {
             if let Some(text) = traceparent(span) {
                 call.set_traceparent(text);
             }
-            return;
+            return Some(Arc::clone(traceparent));
         }
-        let Some(ids) = &self.ids else {
-            return;
+        // Where nothing listens there is no span that the server's could be below.
+        let ids = self.ids.as_ref().filter(|_| !span.is_disabled())?;
+        let (trace, own) = {
+            let mut ids = ids.lock().unwrap_or_else(PoisonError::into_inner);
+            (
+                Trace::of(call.traceparent(), &mut *ids),
+                draw_span_id(&mut *ids),
+            )
         };
-        let mut ids = ids.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = format!("{:016x}", ids.next_u64().max(1));
-        let mut parts = call.traceparent().unwrap_or_default().split('-').skip(1);
-        let (trace, flags) = match (parts.next(), parts.next(), parts.next()) {
-            (Some(trace), Some(parent), Some(flags)) => {
-                span.record("parent_span_id", parent);
-                (trace.to_owned(), flags.to_owned())
-            }
-            _ => {
-                let trace = u128::from(ids.next_u64().max(1)) << 64 | u128::from(ids.next_u64());
-                (format!("{trace:032x}"), "01".to_owned())
-            }
-        };
-        span.record("trace_id", &*trace);
+        span.record("trace_id", &*trace.id);
         span.record("span_id", &*own);
-        call.set_traceparent(format!("00-{trace}-{own}-{flags}"));
+        if let Some(parent) = &trace.parent {
+            span.record("parent_span_id", &**parent);
+        }
+        call.set_traceparent(trace.traceparent(&own));
+        let ids = Arc::clone(ids);
+        Some(Arc::new(move |attempt: &Span| {
+            let own = draw_span_id(&mut *ids.lock().unwrap_or_else(PoisonError::into_inner));
+            attempt.record("span_id", &*own);
+            Some(trace.traceparent(&own))
+        }))
     }
 }
 
@@ -156,59 +146,16 @@ impl Layer for Traces {
             span_id = Empty,
             parent_span_id = Empty,
         );
-        self.join(&span, &mut call);
-        call.set_span(span.clone());
+        let traceparent = self.join(&span, &mut call);
+        if !span.is_disabled() {
+            call.set_spans(AttemptSpans::new(span.clone(), traceparent));
+        }
         Box::pin(async move {
             let end = next.run(call).instrument(span.clone()).await;
             record_end(&span, &end);
             end
         })
     }
-}
-
-impl AttemptSpans {
-    pub(crate) fn new(call: Option<Span>) -> Self {
-        Self {
-            call,
-            open: Vec::new(),
-        }
-    }
-
-    /// Whether the call has a span, so that those of its attempts are wanted.
-    pub(crate) fn are_wanted(&self) -> bool {
-        self.call.is_some()
-    }
-
-    /// Opens the spans of attempts that are new, and closes those of attempts that have ended.
-    pub(crate) fn look(&mut self, attempts: &[AttemptTrace]) {
-        let Some(call) = &self.call else {
-            return;
-        };
-        // An attempt of which nothing was written is cancelled.
-        self.open.truncate(attempts.len());
-        for (at, attempt) in attempts.iter().enumerate() {
-            if at == self.open.len() {
-                self.open.push(Some(attempt_span(call, attempt)));
-            }
-            if let Some(end) = attempt.end
-                && let Some(span) = self.open[at].take()
-            {
-                span.record("redial.attempt.end", end.name());
-            }
-        }
-    }
-}
-
-fn attempt_span(call: &Span, attempt: &AttemptTrace) -> Span {
-    tracing::span!(
-        target: "redial_client",
-        parent: call,
-        Level::INFO,
-        "rpc.client.attempt",
-        redial.attempt = attempt.number,
-        redial.hedge = attempt.is_hedge,
-        redial.attempt.end = Empty,
-    )
 }
 
 fn record_end(span: &Span, end: &CallEnd) {

@@ -155,7 +155,7 @@ impl Dispatcher<'_> {
             is_observed: !self.shared.observers.is_empty(),
             span: self.shared.traces.attempt(
                 request,
-                || self.shared.router.find(&request.method).is_some(),
+                || self.shared.router.kind_of(&request.method),
                 self.caller,
             ),
         };

@@ -176,6 +176,11 @@ impl Router {
         self.by_name.get(name).copied()
     }
 
+    /// The kind of the method of this name, if there is one.
+    pub(crate) fn kind_of(&self, name: &str) -> Option<MethodKind> {
+        Some(self.method(self.find(name)?).kind)
+    }
+
     /// Whether this is the name of the method at an index.
     pub(crate) fn is_at(&self, index: usize, name: &str) -> bool {
         let method = self.methods.get(index);

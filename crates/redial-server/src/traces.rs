@@ -2,6 +2,8 @@
 //! `tracing`). Without the feature nothing of it is left: the types are empty, and what they do is nothing.
 
 #[cfg(feature = "tracing")]
+mod executions;
+#[cfg(feature = "tracing")]
 mod spans;
 
 #[cfg(feature = "tracing")]
@@ -14,7 +16,7 @@ pub(crate) use self::nothing::{AttemptSpan, ExecutionSpan, InsideExecution, Trac
 
 #[cfg(not(feature = "tracing"))]
 mod nothing {
-    use redial_protocol::{ErrorCode, Request};
+    use redial_protocol::{ErrorCode, MethodKind, Request};
 
     use crate::{
         caller::Caller,
@@ -39,7 +41,7 @@ mod nothing {
         pub(crate) fn attempt(
             &self,
             _: &Request<'_>,
-            _: impl FnOnce() -> bool,
+            _: impl FnOnce() -> Option<MethodKind>,
             _: &Caller,
         ) -> AttemptSpan {
             AttemptSpan(())

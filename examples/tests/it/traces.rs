@@ -1,11 +1,11 @@
 //! A trace that falls apart: spans without a parent, or below another call's; what they say is not so.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
-use redial_client::Client;
+use redial_client::{CallToken, Client};
 use redial_server::{Abort, Context};
 use tracing::{
     Subscriber,
@@ -180,12 +180,23 @@ async fn a_call_with_all_its_attempts_is_one_trace_at_both_ends() {
     );
 
     let served = collector.of("rpc.server.attempt");
-    let (trace, parent) = (call.says("trace_id"), call.says("span_id"));
-    assert!(trace.len() == 32 && parent.len() == 16, "{call:?}");
+    let trace = call.says("trace_id");
+    assert!(trace.len() == 32, "{call:?}");
+    // By their numbers, which the server has of the requests.
+    let sent: BTreeMap<_, _> = attempts
+        .iter()
+        .map(|(_, it)| (it.says("redial.attempt"), it.says("span_id")))
+        .collect();
+    let mut ids: BTreeSet<_> = sent.values().copied().collect();
+    ids.insert(call.says("span_id"));
+    assert!(
+        ids.len() == 7 && ids.iter().all(|id| id.len() == 16),
+        "{ids:?}"
+    );
     for (_, attempt) in &served {
         assert_eq!(
             (attempt.says("trace_id"), attempt.says("parent_span_id")),
-            (trace, parent)
+            (trace, sent[attempt.says("redial.attempt")])
         );
         assert_eq!(
             (attempt.says("rpc.method"), attempt.says("otel.kind")),
@@ -205,6 +216,11 @@ async fn a_call_with_all_its_attempts_is_one_trace_at_both_ends() {
     let executions = collector.of("rpc.server.execution");
     let parents: Vec<_> = executions.iter().map(|(_, span)| span.parent).collect();
     assert_eq!(parents, [Some(served[0].0)]);
+    let brought = format!("00-{trace}-{}-01", sent["1"]);
+    for (at, (_, attempt)) in served.iter().enumerate() {
+        let expected = if at == 0 { "" } else { &brought };
+        assert_eq!(attempt.says("redial.execution"), expected, "{attempt:?}");
+    }
     // Nothing is left open.
     collector.forget();
 }
@@ -296,7 +312,8 @@ async fn a_trace_that_the_program_knows_goes_on() {
         (call.says("trace_id"), call.says("parent_span_id")),
         (trace, "b7ad6b7169203331")
     );
-    let expected = format!("00-{trace}-{}-01", call.says("span_id"));
+    let attempt = collector.of("rpc.client.attempt").remove(0).1;
+    let expected = format!("00-{trace}-{}-01", attempt.says("span_id"));
     assert_eq!(*heard.lock().unwrap(), [expected]);
 
     let of_library = given.clone();
@@ -304,4 +321,74 @@ async fn a_trace_that_the_program_knows_goes_on() {
     let client = connect(&server, Client::builder().traces(traces)).await;
     client.request("inc", ()).await.unwrap();
     assert_eq!(heard.lock().unwrap()[1], given);
+}
+
+/// Kind: an outcome whose execution is in another trace, and can't be found from there. Instances: calls of
+/// one client that are resumed by another, while the call runs, while it is queued, and when it has ended.
+/// Neighbour: another `traceparent` makes no other call of it.
+#[tokio::test(start_paused = true)]
+async fn who_gets_an_outcome_in_another_trace_is_linked_to_its_execution() {
+    let (collector, _installed) = Collector::install();
+    let named = Arc::new(Mutex::new(Vec::new()));
+    let linked = Arc::new(Mutex::new(Vec::new()));
+    let (names, links) = (Arc::clone(&named), Arc::clone(&linked));
+    let traces = redial_server::Traces::new().links(
+        move |span| {
+            let name = format!("00-{:032x}-{:016x}-01", 7, span.id()?.into_u64());
+            names.lock().unwrap().push(name.clone());
+            Some(name)
+        },
+        move |_, execution| links.lock().unwrap().push(execution.to_owned()),
+    );
+    let server = server().0.traces(traces).build().unwrap();
+    let traced = || Client::builder().traces(redial_client::Traces::new());
+    let first = connect(&server, traced()).await;
+    let other = connect(&server, traced()).await;
+
+    let mut tokens = Vec::new();
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let mut call = first.request("slow", ());
+        // As another process gets it.
+        let token = serde_json::to_string(&call.token().await.unwrap()).unwrap();
+        tokens.push(serde_json::from_str::<CallToken>(&token).unwrap());
+        calls.push(tokio::spawn(call.into_future()));
+    }
+    // One of the two runs, and the other is queued.
+    tokio::time::sleep(ms(10)).await;
+    let resume = || {
+        tokens
+            .iter()
+            .map(|token| other.resume(token.clone()).into_future())
+    };
+    let mut joined: Vec<_> = resume().map(tokio::spawn).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), 1);
+    }
+    joined.extend(resume().map(tokio::spawn));
+    for call in joined {
+        assert_eq!(call.await.unwrap().unwrap(), 1);
+    }
+
+    let named = named.lock().unwrap().clone();
+    assert_eq!(named.len(), 2, "{named:?}");
+    let served = collector.of("rpc.server.attempt");
+    let mut expected = Vec::new();
+    for (outcome, count) in [("executed", 2), ("joined", 2), ("replayed", 2)] {
+        let of_it = served.iter().map(|(_, it)| it);
+        let of_it: Vec<_> = of_it
+            .filter(|it| it.says("redial.outcome") == outcome)
+            .collect();
+        assert_eq!(of_it.len(), count, "{served:?}");
+        let executions: Vec<_> = of_it.iter().map(|it| it.says("redial.execution")).collect();
+        match outcome {
+            "executed" => assert_eq!(executions, ["", ""]),
+            _ => assert_eq!(executions, [&*named[0], &*named[1]], "{outcome}"),
+        }
+        expected.extend(executions.into_iter().filter(|it| !it.is_empty()));
+    }
+    assert_eq!(*linked.lock().unwrap(), expected);
+    drop((first, other));
+    tokio::time::sleep(ms(100)).await;
+    collector.forget();
 }

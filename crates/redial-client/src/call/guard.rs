@@ -128,16 +128,24 @@ impl CallGuard {
         }
     }
 
-    /// The call's span, if it has one.
+    /// Looks after the spans of the attempts, if they are to have any. Whether one was made for an attempt
+    /// that waits for it: then the call is to be polled again.
     #[cfg(feature = "tracing")]
-    pub(super) fn span(&self) -> Option<tracing::Span> {
-        self.state.retrier.options.as_ref()?.span.clone()
+    pub(super) fn follow_attempts(&mut self) -> bool {
+        let options = self.state.retrier.options.as_mut();
+        let Some(options) = options.filter(|options| options.spans.are_wanted()) else {
+            return false;
+        };
+        let mut spans = std::mem::take(&mut options.spans);
+        let is_made = spans.follow(&self.attempts());
+        self.state.retrier.options.get_or_insert_default().spans = spans;
+        is_made
     }
 
     /// How far its attempts have come.
     #[cfg(feature = "tracing")]
-    pub(super) fn attempts(&self) -> Vec<crate::traces::AttemptTrace> {
-        use crate::traces::AttemptTrace;
+    fn attempts(&self) -> Vec<crate::attempt_spans::AttemptTrace> {
+        use crate::attempt_spans::AttemptTrace;
         if self.finished.is_some() {
             let report = self.report();
             let states = report.history().map(|attempt| AttemptTrace {

@@ -200,13 +200,13 @@ async fn run_to_end(guard: &mut CallGuard) -> Result<(), CallError> {
 /// The same, and gives the attempts spans if the call has one.
 #[cfg(feature = "tracing")]
 async fn run_to_end(guard: &mut CallGuard) -> Result<(), CallError> {
-    let mut spans = crate::traces::AttemptSpans::new(guard.span());
     poll_fn(|context| {
-        let polled = guard.poll(context);
-        if spans.are_wanted() {
-            spans.look(&guard.attempts());
+        loop {
+            let polled = guard.poll(context);
+            if !guard.follow_attempts() || polled.is_ready() {
+                return polled;
+            }
         }
-        polled
     })
     .await
 }

@@ -23,6 +23,7 @@ use crate::{
     shared::SharedState,
     small_vec::SmallVec,
     token::Retention,
+    traceparent::is_traceparent,
 };
 
 /// A call's own state.
@@ -361,13 +362,4 @@ impl CallState {
             }
         }
     }
-}
-
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let is_hex = |part: &str| {
-        part.bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2]) && parts.iter().all(|part| is_hex(part))
 }

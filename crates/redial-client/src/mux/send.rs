@@ -44,6 +44,8 @@ pub(crate) enum SendStatus {
     Blocked,
     /// The call only wanted an id, and has one.
     IdReserved,
+    /// There is room, and the attempt is to have a span first. The call is polled again at once.
+    NeedsSpan,
     /// It is larger than any frame may be.
     TooLarge(FrameError),
 }
@@ -77,6 +79,9 @@ impl Mux {
         }
         if !self.has_room(chosen, key) {
             return SendStatus::Blocked;
+        }
+        if request.lacks_span() {
+            return SendStatus::NeedsSpan;
         }
         let id = self.call(key).id.uuid();
         let (start, end) = match self.append(chosen, id, request) {
@@ -359,6 +364,12 @@ impl OutboundRequest<'_> {
         self.options?.priority
     }
 
+    #[inline]
+    fn lacks_span(&self) -> bool {
+        let lacks = |options: &CallOptions| options.spans.lacks(self.number, self.is_hedge);
+        self.options.is_some_and(lacks)
+    }
+
     fn meta(&self) -> RequestMeta<'_> {
         let mut meta = RequestMeta {
             attempt: self.number,
@@ -366,7 +377,8 @@ impl OutboundRequest<'_> {
             ..RequestMeta::default()
         };
         if let Some(options) = self.options {
-            meta.traceparent = options.traceparent.as_deref().map(Into::into);
+            let of_call = options.traceparent.as_deref();
+            meta.traceparent = options.spans.traceparent().or(of_call).map(Into::into);
             meta.meta = options.meta.as_ref().map(Into::into);
         }
         meta

@@ -57,6 +57,13 @@ impl Retrier {
                 }
                 sleep(resend_limit.map_or(attempt_deadline, |at| attempt_deadline.min(at)))
             }
+            SendStatus::NeedsSpan => {
+                self.ask_for_span(number, true);
+                context.bucket.refund();
+                let hedge_at = Some(now);
+                self.phase = Phase::Wait { until, hedge_at };
+                sleep(attempt_deadline)
+            }
             SendStatus::Blocked | SendStatus::IdReserved | SendStatus::TooLarge(_) => {
                 mux.stop_waiting(self.key());
                 self.refund(mux, context);
