@@ -4,6 +4,7 @@
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use redial_client::{Address, Addresses};
+use redial_protocol::{DurationError, DurationText};
 
 /// Whole numbers, both ends included.
 pub type Whole = RangeInclusive<i128>;
@@ -115,32 +116,13 @@ fn expected<N: Display>(name: &str, range: &RangeInclusive<N>) -> String {
 ///
 /// Says what was expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, f64); 6] = [
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-    ];
     let day = Duration::from_millis(DAY_MS as u64);
-    let digits = text.trim_end_matches(|char: char| !char.is_ascii_digit());
-    let unit = UNITS
-        .iter()
-        .find(|(unit, _)| *unit == &text[digits.len()..]);
-    let is_plain = digits
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let seconds = unit
-        .filter(|_| is_plain)
-        .and_then(|(_, unit)| Some(digits.parse::<f64>().ok()? * unit));
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|duration| !duration.is_zero() && *duration <= day)
-        .ok_or_else(|| {
-            "expected a duration with its unit, such as 250ms, 5s or 2m, of at most a day"
-                .to_owned()
-        })
+    let longer = |error: DurationError| format!("{error}, of at most a day");
+    let DurationText(duration) = text.parse().map_err(longer)?;
+    if duration.is_zero() || duration > day {
+        return Err(longer(DurationError));
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]

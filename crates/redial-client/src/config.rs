@@ -1,5 +1,7 @@
 //! Every limit of a client, with its default and what it costs.
 
+mod text;
+
 use std::time::Duration;
 
 use redial_protocol::{Dialect, Limits, Priority};
@@ -86,6 +88,8 @@ impl CallLimits {
 /// };
 /// # let _ = config;
 /// ```
+///
+/// A file can say it, too: see its [`Deserialize`](#impl-Deserialize%3C'de%3E-for-Config).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The limits of calls that don't set their own.

@@ -44,6 +44,7 @@
 mod address;
 mod auth_token;
 mod dialect;
+mod duration;
 mod ends;
 mod error;
 mod frame;
@@ -71,6 +72,7 @@ mod text;
 pub use address::{Address, AddressError};
 pub use auth_token::AuthToken;
 pub use dialect::Dialect;
+pub use duration::{DurationError, DurationText};
 pub use ends::MessageEnds;
 pub use error::{ErrorCode, ErrorData, ErrorObject, Executed};
 pub use frame::{FRAME_HEADER_BYTES, FrameDecoder, FrameError, write_frame};

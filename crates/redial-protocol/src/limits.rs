@@ -1,5 +1,7 @@
 //! Limits: what a message may cost before it is refused.
 
+use serde::Deserialize;
+
 /// Limits that both ends apply to what they read from the wire.
 ///
 /// ```
@@ -8,7 +10,8 @@
 /// let limits = Limits { max_frame_bytes: 64 * 1024, ..Limits::default() };
 /// assert_eq!(limits.max_batch_entries, 100);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// The largest frame, in bytes without its 4-byte header. Default 1 MiB. A connection may
     /// hold one frame of this size while it arrives, so the worst case of a server is this

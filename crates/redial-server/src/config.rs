@@ -1,5 +1,7 @@
 //! Every limit of a server: its unit, its default, its cost, and what happens when it is reached.
 
+mod text;
+
 use std::{fmt::Debug, time::Duration};
 
 use redial_protocol::{Limits, encode_error};
@@ -37,6 +39,8 @@ const HELD_FOR: Duration = Duration::from_secs(10);
 /// let config = Config { ttl: Duration::from_secs(60), max_running: 64, ..Config::default() };
 /// assert_eq!(config.max_queued, 1_024);
 /// ```
+///
+/// A file can say it, too: see its [`Deserialize`](#impl-Deserialize%3C'de%3E-for-Config).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Frame size, batch size and nesting: see [`Limits`].

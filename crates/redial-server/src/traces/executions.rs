@@ -3,22 +3,22 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redial_protocol::{CallKey, cut};
 use tracing::Span;
 
 /// Gives the `traceparent` of an execution's span.
-pub(super) type Name = dyn Fn(&Span) -> Option<String> + Send + Sync;
+pub(super) type SpanNamer = dyn Fn(&Span) -> Option<String> + Send + Sync;
 
 /// Links an attempt's span to the span with this `traceparent`.
-pub(super) type Link = dyn Fn(&Span, &str) + Send + Sync;
+pub(super) type SpanLinker = dyn Fn(&Span, &str) + Send + Sync;
 
 /// The latest executions of mutations, by the call's key.
 pub(super) struct Executions {
-    pub(super) name: Option<Arc<Name>>,
-    pub(super) link: Option<Arc<Link>>,
+    pub(super) name: Option<Arc<SpanNamer>>,
+    pub(super) link: Option<Arc<SpanLinker>>,
     pub(super) max: usize,
     latest: Mutex<Latest>,
 }
@@ -37,7 +37,11 @@ impl Default for Executions {
 }
 
 impl Executions {
-    pub(super) fn new(name: Option<Arc<Name>>, link: Option<Arc<Link>>, max: usize) -> Self {
+    pub(super) fn new(
+        name: Option<Arc<SpanNamer>>,
+        link: Option<Arc<SpanLinker>>,
+        max: usize,
+    ) -> Self {
         Self {
             name,
             link,
@@ -67,7 +71,7 @@ impl Executions {
         true
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Latest> {
+    fn lock(&self) -> MutexGuard<'_, Latest> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
