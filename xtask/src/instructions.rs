@@ -19,12 +19,18 @@ use crate::{
 /// Where the known counts are, from the workspace's root.
 const FILE: &str = "crates/redial-bench/instructions.toml";
 /// What is counted, as `bench-count` names it.
-const PATHS: [&str; 4] = [
+const PATHS: [&str; 6] = [
     "server-query",
     "server-plain",
     "server-session",
+    "server-session-metrics",
     "client-session",
+    "client-session-metrics",
 ];
+/// What comes to the name of a path where metrics are recorded.
+const METRICS: &str = "-metrics";
+/// The share by which metrics may make a call dearer.
+const FOR_METRICS: f64 = 0.08;
 /// The share from which on a change counts. Compilers and processors differ by less, as a rule.
 const TOLERANCE: f64 = 0.05;
 
@@ -85,7 +91,21 @@ pub(crate) fn run(args: &CountArgs) -> Result<ExitCode> {
         let known = known.per_call.get(path);
         (path.as_str(), change(*count, known.copied()))
     });
-    Ok(conclude(changes))
+    let code = conclude(changes);
+    Ok(if are_metrics_cheap(&counts) {
+        code
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn are_metrics_cheap(counts: &BTreeMap<String, u64>) -> bool {
+    let dearer = counts.iter().filter(|(path, with)| {
+        let without = path.strip_suffix(METRICS).and_then(|path| counts.get(path));
+        without.is_some_and(|without| **with as f64 > *without as f64 * (1.0 + FOR_METRICS))
+    });
+    let told = |(path, _): &(_, _)| eprintln!("error: {path} takes over 8 % more than without");
+    dearer.inspect(told).count() == 0
 }
 
 fn compared(counts: &BTreeMap<String, u64>, known: &Known) -> String {
@@ -227,6 +247,12 @@ mod tests {
         assert_eq!(only(Change::Less), ExitCode::SUCCESS);
         assert_eq!(only(Change::More), ExitCode::FAILURE);
         assert_eq!(only(Change::New), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn metrics_may_cost_eight_per_cent() {
+        let counts = |with| BTreeMap::from([("x".to_owned(), 100), ("x-metrics".to_owned(), with)]);
+        assert!(are_metrics_cheap(&counts(108)) && !are_metrics_cheap(&counts(109)));
     }
 
     #[test]

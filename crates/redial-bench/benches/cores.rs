@@ -100,6 +100,7 @@ fn ends(criterion: &mut Criterion) {
         ("server, query", Path::ServerQuery),
         ("server, plain ids", Path::ServerPlain),
         ("server, session", Path::ServerSession),
+        ("server, session, metrics", Path::ServerSessionMetrics),
         ("client, session", Path::ClientSession),
     ];
     for (name, path) in paths {

@@ -63,6 +63,12 @@ impl Counters {
 ///
 /// [`BuildError`] if a limit is 0.
 pub fn server(ttl: Duration, max_records: usize) -> Result<Server, BuildError> {
+    server_builder(ttl, max_records).build()
+}
+
+/// The same before it is built.
+#[must_use]
+pub fn server_builder(ttl: Duration, max_records: usize) -> ServerBuilder {
     let config = Config {
         ttl,
         max_records,
@@ -71,7 +77,7 @@ pub fn server(ttl: Duration, max_records: usize) -> Result<Server, BuildError> {
         ..Config::default()
     };
     let builder = Counters::default().register(Server::builder());
-    builder.config(config).build()
+    builder.config(config)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The whole of one end against a peer in memory that costs next to nothing: to count instructions
 //! and allocations, which sockets, other threads and the time of day would blur.
 
+mod recorder;
 mod stub_client;
 mod stub_server;
 
@@ -8,12 +9,13 @@ use std::{io, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use redial_client::{Client, connect::once};
+use redial_client::{Client, ClientBuilder, connect::once};
+use redial_server::ServerBuilder;
 use tokio::{runtime::Builder, task::LocalSet};
 
-use self::{stub_client::StubClient, stub_server::StubServer};
+use self::{recorder::KeepingRecorder, stub_client::StubClient, stub_server::StubServer};
 use crate::{
-    counters::server,
+    counters::server_builder,
     load::Mode,
     methods::{Inc, IncParams},
 };
@@ -27,8 +29,12 @@ pub enum Path {
     ServerPlain,
     /// The server: as a mutation of a session.
     ServerSession,
+    /// The same with metrics, which are recorded.
+    ServerSessionMetrics,
     /// The client, with a session.
     ClientSession,
+    /// The same with metrics, which are recorded.
+    ClientSessionMetrics,
 }
 
 /// Makes so many calls, of which `at_once` arrive in one read of the server, or are in flight at once
@@ -39,10 +45,17 @@ pub enum Path {
 /// If a call ends without a result.
 pub fn run(path: Path, calls: u32, at_once: u32) -> Result<()> {
     match path {
-        Path::ServerQuery => run_server(Mode::Query, calls, at_once),
-        Path::ServerPlain => run_server(Mode::Plain, calls, at_once),
-        Path::ServerSession => run_server(Mode::Session, calls, at_once),
-        Path::ClientSession => run_client(calls, at_once),
+        Path::ServerQuery => run_server(builder(), Mode::Query, calls, at_once),
+        Path::ServerPlain => run_server(builder(), Mode::Plain, calls, at_once),
+        Path::ServerSession => run_server(builder(), Mode::Session, calls, at_once),
+        Path::ServerSessionMetrics => recorded(|| {
+            let builder = builder().metrics();
+            run_server(builder, Mode::Session, calls, at_once)
+        }),
+        Path::ClientSession => run_client(Client::builder(), calls, at_once),
+        Path::ClientSessionMetrics => {
+            recorded(|| run_client(Client::builder().metrics(), calls, at_once))
+        }
     }
 }
 
@@ -50,9 +63,18 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     Builder::new_current_thread().enable_time().build()
 }
 
-fn run_server(mode: Mode, calls: u32, at_once: u32) -> Result<()> {
-    // Nothing expires: how much would depend on how fast it goes.
-    let server = server(Duration::from_secs(3600), usize::MAX)?;
+/// The server with nothing that expires: how much would depend on how fast it goes.
+fn builder() -> ServerBuilder {
+    server_builder(Duration::from_secs(3600), usize::MAX)
+}
+
+/// Does it where metrics are recorded. All of it is on this thread.
+fn recorded(run: impl FnOnce() -> Result<()>) -> Result<()> {
+    metrics::with_local_recorder(&KeepingRecorder, run)
+}
+
+fn run_server(builder: ServerBuilder, mode: Mode, calls: u32, at_once: u32) -> Result<()> {
+    let server = builder.build()?;
     let (stub_client, result) = StubClient::new(mode, calls, at_once);
     runtime()?.block_on(server.serve_connection(stub_client));
     let result = result.take();
@@ -61,10 +83,10 @@ fn run_server(mode: Mode, calls: u32, at_once: u32) -> Result<()> {
     })
 }
 
-fn run_client(calls: u32, at_once: u32) -> Result<()> {
+fn run_client(builder: ClientBuilder, calls: u32, at_once: u32) -> Result<()> {
     let local = LocalSet::new();
     local.block_on(&runtime()?, async {
-        let client = Client::builder().connect_with(once(StubServer::default()));
+        let client = builder.connect_with(once(StubServer::default()));
         let client = client.await?;
         let left = Rc::new(std::cell::Cell::new(calls));
         let tasks = (0..at_once.min(calls)).map(|_| {
