@@ -3,6 +3,7 @@
 mod explain;
 mod packet;
 mod pcap;
+mod pcapng;
 mod stream;
 mod tcp;
 
@@ -27,7 +28,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 FILE holds frames (a 4-byte length before each message), messages as lines of
-JSON, or packets as `tcpdump -w` writes them (classic pcap).
+JSON, or packets as tcpdump and Wireshark write them (pcap and pcapng).
 
 Exit codes: 0 all of it was explained, 1 some of it is no message, 2 usage")]
 pub(crate) struct DecodeArgs {
@@ -67,7 +68,7 @@ impl DecodeArgs {
 
     /// The messages in the order in which they came, and what is no message.
     fn pieces(&self, bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
-        if pcap::is_one(bytes) {
+        if pcap::is_one(bytes) || pcapng::is_one(bytes) {
             return tcp::pieces(bytes, self.port).map_err(|why| self.refuse(&why));
         }
         if self.port.is_some() {

@@ -31,7 +31,7 @@ use self::{
     verify::Counter,
 };
 use crate::{
-    call::input::{self, Words},
+    call::input::{self, Words, pair},
     clock,
     connect::{ConnectArgs, Reach},
     failure::Failure,
@@ -101,6 +101,9 @@ pub(crate) struct LoadArgs {
     /// The method has no effect
     #[arg(long)]
     query: bool,
+    /// Say this beside the params; repeatable
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    meta: Vec<(String, String)>,
     /// Send a copy if there is no reply by then
     #[arg(long, value_name = "TIME", value_parser = duration)]
     hedge: Option<Duration>,
@@ -156,6 +159,7 @@ impl LoadArgs {
             pacing: self.pacing(schedule, random(seed, 1)),
             params,
             is_query: self.query,
+            meta: self.meta,
             counter,
             reports: Reports {
                 html: self.html,

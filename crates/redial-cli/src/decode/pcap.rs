@@ -50,21 +50,13 @@ impl Spelling {
     }
 }
 
-/// Whether the bytes are a capture of any format.
+/// Whether the bytes are such a capture.
 pub(super) fn is_one(bytes: &[u8]) -> bool {
-    Spelling::of(bytes).is_some() || is_pcapng(bytes)
-}
-
-fn is_pcapng(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a])
+    Spelling::of(bytes).is_some()
 }
 
 /// The packets of a capture. One that was cut off at the end of the file is left out.
 pub(super) fn packets(bytes: &[u8]) -> Result<Vec<Packet<'_>>, String> {
-    if is_pcapng(bytes) {
-        let how = "expected classic pcap, as `tcpdump -w` and `editcap -F pcap` write it";
-        return Err(format!("this is pcapng; {how}"));
-    }
     let spelling = Spelling::of(bytes).ok_or("no capture")?;
     let link = spelling
         .number(bytes, 20)

@@ -5,6 +5,7 @@ use std::{collections::HashMap, net::SocketAddr};
 use super::{
     packet::{self, LINKS, Segment},
     pcap::{self, Packet},
+    pcapng,
     stream::{Frames, Piece},
 };
 
@@ -24,7 +25,11 @@ struct Flow {
 
 /// The messages of all connections, in the order in which they were whole.
 pub(super) fn pieces(capture: &[u8], port: Option<u16>) -> Result<Vec<Piece>, String> {
-    let packets = pcap::packets(capture)?;
+    let packets = if pcapng::is_one(capture) {
+        pcapng::packets(capture)?
+    } else {
+        pcap::packets(capture)?
+    };
     if let Some(first) = packets.first()
         && !packet::is_known_link(first.link)
     {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use redial_client::Client;
+use redial_client::{Call, Client};
 use serde::de::IgnoredAny;
 
 use super::{
@@ -41,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) pacing: Pacing,
     pub(crate) params: Params,
     pub(crate) is_query: bool,
+    /// What each call says beside the params.
+    pub(crate) meta: Vec<(String, String)>,
     pub(crate) counter: Option<Counter>,
     pub(crate) reports: Reports,
 }
@@ -65,6 +67,7 @@ impl Run {
             method: self.setup.method.clone().leak(),
             params: self.params,
             is_query: self.is_query,
+            meta: self.meta,
         };
         let schedule = self.goal.schedule.clone();
         // A task of its own: to wake what the runtime itself waits for costs a system call.
@@ -124,6 +127,7 @@ struct Calls {
     method: &'static str,
     params: Params,
     is_query: bool,
+    meta: Vec<(String, String)>,
 }
 
 impl Calls {
@@ -155,7 +159,8 @@ impl Calls {
         } else {
             self.client.request(self.method, params)
         };
-        let call = call.returning::<IgnoredAny>();
+        let say = |call: Call<_>, (key, value): &(String, String)| call.meta(key, value);
+        let call = self.meta.iter().fold(call, say).returning::<IgnoredAny>();
         async move { (start, CallEnd::of(call.with_report().await)) }
     }
 }

@@ -231,9 +231,16 @@ fn meta_goes_with_the_call() {
         "--meta",
         "path=a=b",
     ]);
+    let said = json!({"tenant": "acme", "path": "a=b"});
     let run = run(&mut with_meta);
-    assert_eq!(
-        serde_json::from_str::<Value>(&run.out).unwrap(),
-        json!({"tenant": "acme", "path": "a=b"})
-    );
+    assert_eq!(serde_json::from_str::<Value>(&run.out).unwrap(), said);
+    assert!(peer.requests.try_iter().count() > 0);
+
+    let flags = "--meta tenant=acme --meta path=a=b -n 3 -c 1 --json";
+    let load = redial(&format!("load {} who {flags}", peer.address));
+    assert_eq!(load.code, 0, "{load:?}");
+    let requests = peer.requests.try_iter();
+    let calls = requests.filter(|request| request["method"] == "who");
+    let metas: Vec<_> = calls.map(|call| call["redial"]["meta"].clone()).collect();
+    assert_eq!(metas, [said.clone(), said.clone(), said]);
 }

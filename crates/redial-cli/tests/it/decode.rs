@@ -187,6 +187,100 @@ fn a_capture_is_put_together_and_shown_in_order() {
     );
     let line = &lines(&redial(&format!("decode {file} --json --port 7077")).out)[1];
     assert_eq!(line["way"], "127.0.0.1:7077 -> 127.0.0.1:5000");
-    let other = run_with_input(command().arg("decode"), &[10, 13, 13, 10, 0, 0]);
-    assert!(other.code == 2 && other.err.contains("pcapng"), "{other:?}");
+}
+
+/// A block of pcapng: its type, its body, and its length before and after that.
+fn block(kind: u32, body: &[u8], is_big: bool) -> Vec<u8> {
+    let number = |number: u32| {
+        if is_big {
+            number.to_be_bytes()
+        } else {
+            number.to_le_bytes()
+        }
+    };
+    let mut padded = body.to_vec();
+    padded.resize(body.len().next_multiple_of(4), 0);
+    let length = number(padded.len() as u32 + 12);
+    [&number(kind)[..], &length, &padded, &length].concat()
+}
+
+/// The same packets as pcapng: a section with an interface that counts nanoseconds.
+fn capture_ng(packets: &[Vec<u8>], is_big: bool) -> Vec<u8> {
+    let numbers = |numbers: &[u32]| -> Vec<u8> {
+        let bytes = numbers.iter().map(|number| {
+            if is_big {
+                number.to_be_bytes()
+            } else {
+                number.to_le_bytes()
+            }
+        });
+        bytes.flatten().collect()
+    };
+    let shorts = |shorts: &[u16]| -> Vec<u8> {
+        let bytes = shorts.iter().map(|short| {
+            if is_big {
+                short.to_be_bytes()
+            } else {
+                short.to_le_bytes()
+            }
+        });
+        bytes.flatten().collect()
+    };
+    let mut section = numbers(&[0x1a2b_3c4d]);
+    section.extend(shorts(&[1, 0]));
+    section.extend([0xff; 8]);
+    let mut interface = shorts(&[1, 0]);
+    interface.extend(numbers(&[0]));
+    interface.extend(shorts(&[9, 1]));
+    interface.extend([9, 0, 0, 0]);
+    interface.extend(shorts(&[0, 0]));
+    let mut capture = block(0x0a0d_0d0a, &section, is_big);
+    // A block of a kind that is passed over.
+    capture.extend(block(4, b"names", is_big));
+    capture.extend(block(1, &interface, is_big));
+    for (number, packet) in (0_u64..).zip(packets) {
+        let time = 3_723_000_000_000 + number * 1_000;
+        let length = packet.len() as u32;
+        let mut body = numbers(&[0, (time >> 32) as u32, time as u32, length, length]);
+        body.extend(packet);
+        capture.extend(block(6, &body, is_big));
+    }
+    capture
+}
+
+/// A format that is taken for another, or numbers that are.
+#[test]
+fn a_capture_in_pcapng_says_the_same_as_in_pcap() {
+    let request = frame(r#"{"jsonrpc":"2.0","id":1,"method":"inc"}"#);
+    let reply = frame(r#"{"jsonrpc":"2.0","id":1,"result":2}"#);
+    let packets = [
+        packet(5000, 7077, 100, 2, b""),
+        packet(5000, 7077, 101, 0x10, &request),
+        packet(7077, 5000, 901, 0x10, &reply),
+    ];
+    let folder = Folder::new();
+    let file = folder.write("calls.pcap", capture(&packets));
+    let classic = redial(&format!("decode {file}"));
+    assert_eq!(classic.code, 0, "{classic:?}");
+    for is_big in [false, true] {
+        let mut bytes = capture_ng(&packets, is_big);
+        let cut_off = block(6, &[0; 40], is_big);
+        bytes.extend(&cut_off[..30]);
+        let file = folder.write("calls.pcapng", bytes);
+        let run = redial(&format!("decode {file}"));
+        assert_eq!((run.code, &run.out), (0, &classic.out), "{run:?}");
+    }
+    let mut wrong = capture_ng(&packets, false);
+    wrong[32] = 9;
+    for (bytes, words) in [
+        (&[10, 13, 13, 10, 0, 0][..], "no frame"),
+        (&wrong, "a block of the capture has 9 bytes"),
+        (
+            &[10, 13, 13, 10, 28, 0, 0, 0, 1, 2, 3, 4],
+            "no order of bytes",
+        ),
+    ] {
+        let run = run_with_input(command().arg("decode"), bytes);
+        assert!(run.code == 2 && run.err.contains(words), "{run:?}");
+    }
 }
