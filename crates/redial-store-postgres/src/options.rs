@@ -90,6 +90,14 @@ impl PostgresOptions {
         self
     }
 
+    /// How long one connection to the database may take to be made, where the connection string says nothing of it
+    /// (`connect_timeout`). Default: 5 s; more than 0. One that is taken by a host which says nothing is given as
+    /// long once more. Cost: with a list of hosts, one that is silent holds each connection up for so long.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
     /// How long a step is tried again when transactions are in each other's way or the database is away. Default:
     /// 10 s. After that its caller hears that nothing was done, and tries again itself. Cost: the caller waits.
     pub fn retry_for(mut self, time: Duration) -> Self {

@@ -69,6 +69,15 @@ fn a_host_that_says_nothing_costs_no_more_than_a_moment() {
         error.contains("expected a server that takes connections"),
         "{error}"
     );
+    // The program may say how long, and the connection string has the last word.
+    let start = now();
+    let bare = format!("postgres://postgres@{silent}/postgres");
+    for (url, said) in [(&bare, 100), (&alone, 60_000)] {
+        let options = PostgresStore::options().connect_timeout(Duration::from_millis(said));
+        options.open(url).unwrap_err();
+    }
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "a database is waited for")]
