@@ -397,6 +397,8 @@ def parse():
         if args.token_file:
             with open(args.token_file, encoding="utf-8") as file:
                 args.token = file.readline().strip()
+    except UnicodeDecodeError:
+        parser.error(f"--token-file {args.token_file}: it is no text; expected a token")
     except OSError as error:
         parser.error(f"--tls-ca, --tls-cert, --tls-key or --token-file: {error}")
     return args

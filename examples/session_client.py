@@ -736,8 +736,11 @@ def show_doors(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         elif args.tls_cert or args.tls_key or args.tls_name:
             parser.error("--tls-cert, --tls-key and --tls-name are for TLS; expected --tls-ca, too")
         if args.token_file:
-            args.token_file.read_text()  # now, so that a file that isn't there is said at once
-            args.token = lambda: (args.token_file.read_text().splitlines() or [""])[0].strip()
+            read_token = lambda: args.token_file.read_text(encoding="utf-8")
+            read_token()  # now, so that a file that isn't there is said at once
+            args.token = lambda: (read_token().splitlines() or [""])[0].strip()
+    except UnicodeDecodeError:
+        parser.error(f"--token-file {args.token_file}: it is no text; expected a token")
     except OSError as error:
         parser.error(f"--tls-ca, --tls-cert, --tls-key or --token-file: {error}")
 

@@ -17,7 +17,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use redial_client::{
-    Backoff, BackoffError, CallLimits, Client, Config, Hedge, Jitter, RetryBudget,
+    Backoff, BackoffError, BuildError, CallLimits, Client, Config, Hedge, Jitter, RetryBudget,
 };
 use redial_examples::{
     descriptors::runtime,
@@ -258,7 +258,13 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 async fn calls(args: &Args, limits: CallLimits, events: Option<File>) -> ExitCode {
-    match run(args, limits, events).await {
+    let builder = Client::builder().config(args.config(limits));
+    let client = match args.doors.connect(builder).await {
+        Ok(client) => client,
+        // Or a file is not as a flag says.
+        Err(error) => return fail(&error, if error.is::<BuildError>() { 1 } else { 2 }),
+    };
+    match run(args, client, limits, events).await {
         Ok(summary) if summary.ok == args.calls && summary.violations.unwrap_or(0) == 0 => {
             ExitCode::SUCCESS
         }
@@ -267,9 +273,12 @@ async fn calls(args: &Args, limits: CallLimits, events: Option<File>) -> ExitCod
     }
 }
 
-async fn run(args: &Args, limits: CallLimits, events: Option<File>) -> anyhow::Result<Summary> {
-    let builder = Client::builder().config(args.config(limits));
-    let client = args.doors.connect(builder).await?;
+async fn run(
+    args: &Args,
+    client: Client,
+    limits: CallLimits,
+    events: Option<File>,
+) -> anyhow::Result<Summary> {
     let progress = progress(args.calls);
     let (mut summary, written) = args.load(limits, &progress).run(&client, events).await;
     progress.finish_and_clear();

@@ -61,15 +61,16 @@ struct Args {
     keep_effects: bool,
     /// How long the calls of this server stay its own while nothing is heard of it, with --store URL, in
     /// milliseconds: others wait for so long for what it was at, and it records nothing after that
+    /// [default: 10000]
     #[arg(
         long,
         value_name = "N",
-        default_value = "10000",
+        requires = "store",
         help_heading = "Store",
         allow_negative_numbers = true,
         value_parser = whole::<u64>(SERVER_LEASES_MS)
     )]
-    server_lease_ms: u64,
+    server_lease_ms: Option<u64>,
     /// Let calls of `inc` that wait together share a transaction, with --store URL and counters in it
     #[arg(long, requires = "store", help_heading = "Store")]
     batched: bool,
@@ -145,11 +146,13 @@ impl Args {
                 !self.dangerously_without_sync,
                 "--dangerously-without-sync is for a file; expected it without a database"
             );
-            let store = PostgresStore::options()
+            let mut store = PostgresStore::options()
                 .ttl(ttl)
                 .session_lease(Duration::from_millis(self.limits.lease_ms))
-                .server_lease(Duration::from_millis(self.server_lease_ms))
                 .prepare_statements(self.prepare_statements);
+            if let Some(lease) = self.server_lease_ms {
+                store = store.server_lease(Duration::from_millis(lease));
+            }
             let store = stored_postgres::open(url, store).context("cannot open --store")?;
             self.recover_ledger(counters)?;
             let how = stored_postgres::How {
@@ -165,6 +168,7 @@ impl Args {
         for (flag, is_given) in [
             ("--batched", self.batched),
             ("--prepare-statements", self.prepare_statements),
+            ("--server-lease-ms", self.server_lease_ms.is_some()),
         ] {
             anyhow::ensure!(
                 !is_given,

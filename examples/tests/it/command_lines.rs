@@ -34,12 +34,43 @@ fn flags_that_make_no_sense_together_are_refused() {
             "one file",
         ),
         (SERVER, format!("--store {log} --events {log}"), "one file"),
+        (
+            SERVER,
+            "--server-lease-ms 5000".to_owned(),
+            "--store <FILE|URL>",
+        ),
+        (
+            SERVER,
+            format!("--server-lease-ms 5000 --store {folder}/lease.db"),
+            "--server-lease-ms is for a database",
+        ),
         (SERVER, "--listen 0.0.0.0:0".to_owned(), "0.0.0.0:0 "),
         (SERVER, "--listen [::]:0".to_owned(), "[::]:0 "),
     ] {
         let (code, text) = run("", program, &flags);
         assert_eq!(code, Some(2), "{flags}: {text}");
         assert!(text.contains(words), "{flags}: {text}");
+    }
+}
+
+/// Kind: a file that makes a program fail in its own words. Instances: both clients in Python with a token
+/// that is no text; neighbour: the client in Rust.
+#[test]
+fn a_token_file_that_is_no_text_is_refused_with_its_name() {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let file = format!("{folder}/binary.token");
+    std::fs::write(&file, b"\xff\xfe\x00").unwrap();
+    let script = |name| format!("{}/{name} --token-file {file}", env!("CARGO_MANIFEST_DIR"));
+    let mut programs = vec![(CLIENT, format!("--token-file {file}"))];
+    if Command::new("python3").arg("--version").output().is_ok() {
+        programs.push(("python3", script("counter_client.py")));
+        programs.push(("python3", script("session_client.py")));
+    }
+    for (program, flags) in programs {
+        let (code, text) = run("", program, &flags);
+        assert_eq!(code, Some(2), "{flags}: {text}");
+        let is_clear = text.contains(&format!("--token-file {file}"));
+        assert!(is_clear && !text.contains("Traceback"), "{flags}: {text}");
     }
 }
 
