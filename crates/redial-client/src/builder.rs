@@ -20,6 +20,7 @@ use crate::{
     error::BuildError,
     io::{Spawner, start},
     layer::{Layer, Layers},
+    meter::{Meter, Metered},
     mux::Mux,
     policy::{budget::TokenBucket, latency::Latency},
     random::rng,
@@ -68,6 +69,8 @@ impl Client {
 pub struct ClientBuilder {
     config: Config,
     layers: Layers,
+    /// The one among the layers that records metrics.
+    meter: Meter,
     tokens: Option<TokenSource>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<redial_tls::ClientTls>,
@@ -110,7 +113,12 @@ impl ClientBuilder {
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn metrics(self) -> Self {
-        self.layer(crate::metrics::Recorder::new())
+        let recorder = crate::metrics::Recorder::new();
+        let meter = Meter::new(recorder.clone());
+        Self {
+            meter,
+            ..self.layer(recorder)
+        }
     }
 
     /// Gives calls and their attempts spans of `tracing`, and puts them into traces that go on at the
@@ -302,7 +310,14 @@ impl ClientBuilder {
         };
         let state = SharedState::new(mux, retry);
         let shared = Shared::new(state, config, self.tokens, discovery);
-        Ok(Client::new(Arc::new(shared), self.layers))
+        // Alone it need not be a layer.
+        let is_metered = self.layers.0.len() == 1 && self.meter.metered() != Metered::No;
+        let (layers, meter) = match self.layers {
+            layers if layers.0.is_empty() => (None, Meter::default()),
+            _ if is_metered => (None, self.meter),
+            layers => (Some(layers), Meter::default()),
+        };
+        Ok(Client::new(Arc::new(shared), layers, meter))
     }
 }
 

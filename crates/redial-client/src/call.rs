@@ -4,6 +4,8 @@ mod conclude;
 mod finished;
 mod guard;
 mod layered;
+#[cfg(feature = "metrics")]
+mod metered;
 mod state;
 
 use std::{
@@ -32,6 +34,7 @@ use crate::{
     error::CallError,
     handle::ClientHandle,
     inline_bytes::InlineBytes,
+    meter::Metered,
     mux::pending_call::CallFlags,
     policy::{adaptive_timeout::AdaptiveTimeout, backoff::Backoff, hedge::Hedge},
     report::{Reply, Report},
@@ -83,6 +86,8 @@ impl<O> Call<O> {
             state.set_problem(problem);
         } else if let Some(layers) = &client.layers {
             state.extra = Some(Box::new(CallExtra::Layers(layers.clone())));
+        } else {
+            state.metered = client.meter.metered();
         }
         state.flags.is_query = kind == MethodKind::Query;
         // A query may be sent again for ever, a mutation while its server is sure to know it.
@@ -110,6 +115,7 @@ impl<O> Call<O> {
     pub(crate) fn without_layers(mut self) -> Self {
         let extra = self.state.extra.take();
         self.state.extra = extra.filter(|extra| matches!(**extra, CallExtra::Problem(_)));
+        self.state.metered = Metered::No;
         self
     }
 

@@ -15,6 +15,7 @@ use crate::{
     endpoint_stats::EndpointStats,
     handle::ClientHandle,
     layer::Layers,
+    meter::Meter,
     resolve::Resolve,
     retry_stats::RetryStats,
     shared::Shared,
@@ -76,12 +77,13 @@ pub struct Stats {
 }
 
 impl Client {
-    pub(crate) fn new(shared: Arc<Shared>, layers: Layers) -> Self {
-        let layers = Some(layers).filter(|layers| !layers.0.is_empty());
+    /// A client with layers around its calls, or with a meter where that would be the only one.
+    pub(crate) fn new(shared: Arc<Shared>, layers: Option<Layers>, meter: Meter) -> Self {
         Self {
             handle: Arc::new(ClientHandle {
                 shared,
                 layers: layers.map(Arc::new),
+                meter,
             }),
         }
     }

@@ -89,6 +89,7 @@ mod io;
 mod lateness;
 mod layer;
 pub mod layers;
+mod meter;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod mux;

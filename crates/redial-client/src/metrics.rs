@@ -46,8 +46,8 @@ use crate::{
     clock,
     error::CallError,
     error_kind::{code_of, kind_of},
-    layer::{CallEnd, Layer, LayerCall, LayerFuture, Next},
-    report::AttemptEnd,
+    layer::{Layer, LayerCall, LayerFuture, Next},
+    report::{AttemptEnd, Report},
 };
 
 /// How long calls take.
@@ -83,9 +83,16 @@ const MAX_ERRORS: usize = 64;
 pub(crate) struct Recorder(Arc<Instruments>);
 
 struct Instruments {
-    methods: Mutex<HashMap<Box<str>, Arc<MethodInstruments>>>,
+    methods: Mutex<Methods>,
     other: Arc<MethodInstruments>,
     in_flight: Gauge,
+}
+
+#[derive(Default)]
+struct Methods {
+    by_name: HashMap<Box<str>, Arc<MethodInstruments>>,
+    /// That of the call before: most often the next call's, too.
+    latest: Option<Arc<MethodInstruments>>,
 }
 
 /// Of one method.
@@ -127,6 +134,37 @@ impl Recorder {
             in_flight: gauge!(IN_FLIGHT),
         }))
     }
+
+    /// A call begins that nothing else is around.
+    pub(crate) fn begin(&self) {
+        self.0.in_flight.increment(1.0);
+    }
+
+    /// Its future was dropped.
+    pub(crate) fn abandon(&self) {
+        self.0.in_flight.decrement(1.0);
+    }
+
+    /// It has ended with a result, after one attempt, which was not replayed.
+    pub(crate) fn end_plain(&self, method: &str, took: Duration) {
+        self.0.in_flight.decrement(1.0);
+        let method = self.0.method(method, None);
+        method.attempts.increment(1);
+        method.duration.record(took.as_secs_f64());
+    }
+
+    /// It has ended otherwise.
+    pub(crate) fn end(
+        &self,
+        method: &str,
+        report: &Report,
+        error: Option<&CallError>,
+        executed: Executed,
+    ) {
+        self.0.in_flight.decrement(1.0);
+        let method = self.0.method(method, error);
+        method.record(report, error, executed, report.total());
+    }
 }
 
 impl Layer for Recorder {
@@ -139,7 +177,9 @@ impl Layer for Recorder {
             let end = next.run(call).await;
             drop(in_flight);
             let took = clock::now().saturating_duration_since(began);
-            instruments.method(&end).record(&end, took);
+            let error = end.result().err();
+            let method = instruments.method(end.method(), error);
+            method.record(end.report(), error, end.executed(), took);
             end
         })
     }
@@ -147,21 +187,36 @@ impl Layer for Recorder {
 
 impl Instruments {
     /// Where a call is counted.
-    fn method(&self, end: &CallEnd) -> Arc<MethodInstruments> {
-        let is_unknown = |error: &CallError| code_of(error) == Some(ErrorCode::METHOD_NOT_FOUND);
-        if end.result().err().is_some_and(is_unknown) {
+    fn method(&self, name: &str, error: Option<&CallError>) -> Arc<MethodInstruments> {
+        let is_unknown = |error| code_of(error) == Some(ErrorCode::METHOD_NOT_FOUND);
+        if error.is_some_and(is_unknown) {
             return Arc::clone(&self.other);
         }
         let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = methods.get(end.method()) {
-            return Arc::clone(known);
+        match &methods.latest {
+            Some(latest) if *latest.name == *name => Arc::clone(latest),
+            _ => {
+                let found = methods.find(name);
+                let found = found.unwrap_or_else(|| Arc::clone(&self.other));
+                methods.latest = Some(Arc::clone(&found));
+                found
+            }
         }
-        if methods.len() >= MAX_METHODS {
-            return Arc::clone(&self.other);
+    }
+}
+
+impl Methods {
+    /// `None` if there are too many.
+    fn find(&mut self, name: &str) -> Option<Arc<MethodInstruments>> {
+        if let Some(known) = self.by_name.get(name) {
+            return Some(Arc::clone(known));
         }
-        let made = Arc::new(MethodInstruments::new(end.method()));
-        methods.insert(end.method().into(), Arc::clone(&made));
-        made
+        if self.by_name.len() >= MAX_METHODS {
+            return None;
+        }
+        let made = Arc::new(MethodInstruments::new(name));
+        self.by_name.insert(name.into(), Arc::clone(&made));
+        Some(made)
     }
 }
 
@@ -194,9 +249,14 @@ impl MethodInstruments {
         }
     }
 
-    fn record(&self, end: &CallEnd, took: Duration) {
+    fn record(
+        &self,
+        report: &Report,
+        error: Option<&CallError>,
+        executed: Executed,
+        took: Duration,
+    ) {
         let seconds = took.as_secs_f64();
-        let report = end.report();
         let (attempts, hedges) = (report.attempts(), report.hedges());
         self.attempts.increment(attempts.into());
         if attempts > 1 {
@@ -219,9 +279,9 @@ impl MethodInstruments {
                 counter.increment(1);
             }
         }
-        match end.result() {
-            Ok(_) => self.duration.record(seconds),
-            Err(error) => self.failed(error, end.executed(), seconds),
+        match error {
+            None => self.duration.record(seconds),
+            Some(error) => self.failed(error, executed, seconds),
         }
     }
 

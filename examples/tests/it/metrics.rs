@@ -288,3 +288,44 @@ async fn commits_and_their_steps_are_counted() {
     seen.expect(of_server::COMMIT_STEPS, &[("", stats.commits as f64)]);
     std::fs::remove_file(path).unwrap();
 }
+
+/// Kind: counts that depend on what else there is. Instances: calls of a client with nothing but metrics, and
+/// of one with a layer around them, that work, fail, are not known, are not answered, are not awaited to
+/// their end, and have no answer.
+#[tokio::test(start_paused = true)]
+async fn a_client_counts_the_same_with_a_layer_and_without() {
+    let recorder = DebuggingRecorder::new();
+    let (snapshotter, _installed) = (
+        recorder.snapshotter(),
+        metrics::set_default_local_recorder(&recorder),
+    );
+    let (builder, faults) = server();
+    let server = builder.build().unwrap();
+    let mut seen = Vec::new();
+    for is_layered in [false, true] {
+        let mut builder = Client::builder().config(hasty());
+        if is_layered {
+            builder = builder.layer(|call, next: redial_client::Next| next.run(call));
+        }
+        let client = connect(&server, builder.metrics()).await;
+        faults.clear();
+        client.request("inc", ()).await.unwrap();
+        client.query("fail", (7,)).await.unwrap_err();
+        client.request("made-up", ()).await.unwrap_err();
+        client.notify("inc", ()).await.unwrap();
+        let slow = client.request("slow", ()).into_future();
+        tokio::time::timeout(ms(10), slow).await.unwrap_err();
+        faults.set([FaultRule::new(Fault::DropReply, 1.0).unwrap()]);
+        let lost = client.request("inc", ()).deadline(ms(300));
+        lost.await.unwrap_err();
+        drop(client);
+        tokio::time::sleep(ms(1_500)).await;
+        let MetricChanges(mut counts) = MetricChanges::look(&snapshotter);
+        counts.retain(|(name, _), value| name.contains("client") && *value != 0.0);
+        seen.push(counts);
+    }
+    assert!(seen[0].len() > 8, "{seen:#?}");
+    assert_eq!(seen[0], seen[1]);
+    let is_in_flight = |name: &str| name == of_client::IN_FLIGHT;
+    assert!(!seen[0].keys().any(|(name, _)| is_in_flight(name)));
+}

@@ -17,6 +17,8 @@ use super::{
     layered::LayeredCall,
     state::{CallExtra, CallState},
 };
+#[cfg(feature = "metrics")]
+use crate::meter::Metered;
 use crate::{
     cause::{Cause, GiveUpReason},
     clock,
@@ -37,9 +39,9 @@ type ReservedId = (Uuid, Option<Arc<Retention>>, Option<Box<str>>);
 /// A call with its client. However its future ends, the call is pending no longer.
 pub(super) struct CallGuard {
     /// `None` once the call has ended, so that a future that is kept keeps no client.
-    client: Option<Arc<ClientHandle>>,
-    state: CallState,
-    finished: Option<Finished>,
+    pub(super) client: Option<Arc<ClientHandle>>,
+    pub(super) state: CallState,
+    pub(super) finished: Option<Finished>,
 }
 
 impl CallGuard {
@@ -66,8 +68,17 @@ impl CallGuard {
             if let Err(cause) = self.state.check() {
                 return Poll::Ready(Err(self.reject(GiveUpReason::Final, cause)));
             }
+            #[cfg(feature = "metrics")]
+            if self.state.metered == Metered::Waiting {
+                self.begin_metered();
+            }
         }
-        self.poll_finished(context).map(Ok)
+        let polled = self.poll_finished(context);
+        #[cfg(feature = "metrics")]
+        if polled.is_ready() && self.state.metered == Metered::InFlight {
+            self.end_metered();
+        }
+        polled.map(Ok)
     }
 
     /// The same of a call that is not sent straight away. It never begins here.
@@ -231,9 +242,14 @@ impl CallGuard {
         if let Some(layered) = self.layered() {
             return Ok(layered.take_result());
         }
-        let client = self.client.take().expect("it is concluded once");
+        let client = self.client.as_ref().expect("it is concluded once");
         let finished = self.finished.as_mut().expect("the call has ended");
         let result = self.state.conclude(finished, &client.shared);
+        #[cfg(feature = "metrics")]
+        if self.state.metered == Metered::InFlight {
+            self.conclude_metered(&result);
+        }
+        self.client = None;
         self.state.retention = None;
         result
     }
@@ -280,6 +296,10 @@ impl CallGuard {
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        if self.state.metered == Metered::InFlight {
+            self.abandon_metered();
+        }
         if let Some(client) = &self.client
             && std::mem::take(&mut self.state.is_pending)
         {

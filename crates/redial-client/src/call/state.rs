@@ -11,6 +11,7 @@ use crate::{
     cause::{Cause, GiveUpReason},
     config::CallLimits,
     layer::Layers,
+    meter::Metered,
     mux::{
         attempt::Attempt,
         call_ids::IdConflict,
@@ -37,6 +38,11 @@ pub(super) struct CallState {
     /// Something before or beside this call may have been executed under its id.
     may_be_executed: bool,
     pub(super) is_pending: bool,
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(dead_code, reason = "no call is measured")
+    )]
+    pub(super) metered: Metered,
     /// Chosen by the caller, or its token's.
     pub(super) id: Option<Uuid>,
     /// The report is asked for.
@@ -63,6 +69,7 @@ impl CallState {
             flags: CallFlags::default(),
             may_be_executed: false,
             is_pending: false,
+            metered: Metered::No,
             id: None,
             is_reported: false,
         }
