@@ -271,6 +271,7 @@ impl ClientBuilder {
             let io = connector.connect_within(limit).await;
             let io = io.map_err(|error| ConnectError {
                 peer: connector.peer().into(),
+                connector: connector.name().map(Into::into),
                 reason: Arc::new(error),
             })?;
             if shared.with(|state| state.mux.claim_driver(link)) {

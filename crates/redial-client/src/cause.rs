@@ -138,10 +138,16 @@ fn and_others(others: &usize) -> String {
 
 /// Why there is no connection.
 #[derive(Clone, Debug, Error)]
-#[error("cannot connect to {peer}: {reason}")]
+#[error("cannot connect to {peer}{}: {reason}", over(.connector.as_deref()))]
 pub struct ConnectError {
     /// The address.
     pub peer: Arc<str>,
+    /// What the connection was to be made of ([`Connector::name`](crate::Connector::name)).
+    pub connector: Option<Arc<str>>,
     /// What the system said.
     pub reason: Arc<io::Error>,
+}
+
+fn over(connector: Option<&str>) -> String {
+    connector.map_or_else(String::new, |name| format!(" over {name}"))
 }

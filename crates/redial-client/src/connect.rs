@@ -63,6 +63,10 @@ impl Connector for Tcp {
         self.endpoint.address().to_string()
     }
 
+    fn name(&self) -> Option<String> {
+        Some("TCP".to_owned())
+    }
+
     fn host(&self) -> Option<String> {
         self.endpoint.host().map(str::to_owned)
     }

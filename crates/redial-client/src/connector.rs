@@ -47,6 +47,12 @@ pub trait Connector: Send + Sync + 'static {
         "the server".to_owned()
     }
 
+    /// What the connections are made of, as errors say it: `TLS`, in `cannot connect to db-1:4000 over TLS`.
+    /// `None`, the default, where the other end's name says enough.
+    fn name(&self) -> Option<String> {
+        None
+    }
+
     /// The host at the other end, for which a server's certificate has to be where TLS is spoken.
     /// `None`, the default, if there is no such name.
     fn host(&self) -> Option<String> {

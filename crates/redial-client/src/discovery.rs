@@ -105,6 +105,7 @@ async fn follow(mut guard: DiscoveryGuard) {
 fn unknown(error: io::Error) -> ConnectError {
     ConnectError {
         peer: "any endpoint".into(),
+        connector: None,
         reason: Arc::new(error),
     }
 }

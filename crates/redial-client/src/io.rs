@@ -87,7 +87,7 @@ async fn drive<C: Connector>(connector: Arc<C>, mut guard: DriverGuard, mut firs
         match first.take() {
             Some(io) => match fetch_token(shared).await {
                 Ok(token) => serve(io, token, shared, link).await,
-                Err(error) => fail(error, shared, link),
+                Err(error) => fail(error, &*connector, shared, link),
             },
             None => {
                 if let Some(at) = shared.with(|state| state.mux.reconnect_at(link)) {
@@ -97,7 +97,7 @@ async fn drive<C: Connector>(connector: Arc<C>, mut guard: DriverGuard, mut firs
                 let token = fetch_token(shared).await;
                 match (token, connector.connect_within(limit).await) {
                     (Ok(token), Ok(io)) => serve(io, token, shared, link).await,
-                    (Err(error), _) | (_, Err(error)) => fail(error, shared, link),
+                    (Err(error), _) | (_, Err(error)) => fail(error, &*connector, shared, link),
                 }
             }
         }
@@ -114,11 +114,15 @@ async fn fetch_token(shared: &Shared) -> io::Result<Option<FetchedToken>> {
     fetched.map(Some).map_err(io::Error::other)
 }
 
-fn fail(error: io::Error, shared: &Shared, link: usize) {
+fn fail(error: io::Error, connector: &impl Connector, shared: &Shared, link: usize) {
     let (now, reason) = (clock::now(), Arc::new(error));
+    let name = connector.name().map(Arc::from);
     shared.with(|state| {
-        let peer = state.mux.peer(link);
-        let error = ConnectError { peer, reason };
+        let error = ConnectError {
+            peer: state.mux.peer(link),
+            connector: name,
+            reason,
+        };
         state.mux.handle_connect_failed(link, &error, now);
         delay_reconnect(state, shared, link, now);
     });

@@ -62,6 +62,14 @@ impl<C: Connector> Connector for Tls<C> {
         self.inner.peer()
     }
 
+    /// `TLS`, and over what, if that is no TCP.
+    fn name(&self) -> Option<String> {
+        Some(match self.inner.name() {
+            Some(name) if name != "TCP" => format!("TLS over {name}"),
+            _ => "TLS".to_owned(),
+        })
+    }
+
     fn host(&self) -> Option<String> {
         Some(self.host.clone())
     }

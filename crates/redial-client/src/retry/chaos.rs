@@ -144,6 +144,7 @@ impl ChaosWorld {
             ChaosEvent::FailToConnect(link) if !self.lines[link].is_connected => {
                 let error = ConnectError {
                     peer: "peer".into(),
+                    connector: None,
                     reason: std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into()),
                 };
                 self.mux.handle_connect_failed(link, &error, self.now);

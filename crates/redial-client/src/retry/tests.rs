@@ -154,6 +154,7 @@ impl OneCallWorld {
             OneCallEvent::FailToConnect if !self.is_connected => {
                 let error = ConnectError {
                     peer: "peer".into(),
+                    connector: None,
                     reason: std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into()),
                 };
                 self.mux.handle_connect_failed(0, &error, self.now);

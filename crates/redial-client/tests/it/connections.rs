@@ -51,13 +51,13 @@ async fn over_tcp_the_error_names_the_address() {
     drop(listener);
     let error = Client::connect(address).await.unwrap_err().to_string();
     assert!(
-        error.contains(&format!("cannot connect to {address}: ")),
+        error.contains(&format!("cannot connect to {address} over TCP: ")),
         "{error}"
     );
     let client = builder().connect_lazy(address).unwrap();
     let call = client.request("inc", json!({})).deadline(ms(50)).await;
     let error = call.unwrap_err().to_string();
-    assert!(error.contains(&address.to_string()), "{error}");
+    assert!(error.contains(&format!("{address} over TCP: ")), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,7 +41,8 @@ async fn refused(address: &str) -> String {
         .config(config)
         .tls(tls(&TestCa::new("ours")));
     let error = builder.connect(address).await.unwrap_err().to_string();
-    assert!(error.contains(address), "{error}");
+    let expected = format!("cannot connect to {address} over TLS: ");
+    assert!(error.contains(&expected), "{error}");
     error
 }
 

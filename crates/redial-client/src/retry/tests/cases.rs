@@ -251,6 +251,7 @@ fn a_hedge_that_never_left_costs_nothing_though_the_other_attempt_is_lost_too() 
     assert_eq!((world.retrier.used, world.mux.in_flight_on(second)), (2, 1));
     let error = ConnectError {
         peer: "peer".into(),
+        connector: None,
         reason: std::sync::Arc::new(std::io::ErrorKind::ConnectionRefused.into()),
     };
     world.mux.handle_connect_failed(second, &error, world.now);
