@@ -4,27 +4,29 @@ use serde_json::{Value, json};
 
 use crate::world::{Folder, command, frame, redial, run_with_input};
 
-fn lines(out: &str) -> Vec<Value> {
+pub(crate) fn lines(out: &str) -> Vec<Value> {
     out.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
 
+/// A message of each kind.
+pub(crate) const MESSAGES: [&str; 8] = [
+    r#"{"jsonrpc":"2.0","id":"12345678-9abc-8def-8000-000000000007","method":"inc","params":{"key":"k"},"redial":{"attempt":2,"timeout_ms":950,"ack":5,"meta":{"tenant":"acme"}}}"#,
+    r#"{"id":"u","method":"get","params":{"key":"k"}}"#,
+    r#"{"jsonrpc":"2.0","method":"rpc.ack","params":{"session":"123456789abcdef","ack":8}}"#,
+    r#"{"jsonrpc":"2.0","id":"12345678-9abc-8def-8000-000000000007","result":{"value":1},"redial":{"replayed":true}}"#,
+    r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"Overloaded","data":{"executed":"no","retry_after_ms":40,"detail":"the queue is full"}}}"#,
+    r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32008,"message":"Interrupted","data":{"executed":"unknown"}}}"#,
+    r#"{"jsonrpc":"2.0","id":3,"method":"rpc.auth","params":{"token":"open sesame"}}"#,
+    r#"[{"jsonrpc":"2.0","id":4,"method":"a"},{"jsonrpc":"2.0","method":"b"}]"#,
+];
+
 /// Members whose meaning stays in the dark.
 #[test]
 fn every_kind_of_message_is_explained() {
-    let messages = [
-        r#"{"jsonrpc":"2.0","id":"12345678-9abc-8def-8000-000000000007","method":"inc","params":{"key":"k"},"redial":{"attempt":2,"timeout_ms":950,"ack":5,"meta":{"tenant":"acme"}}}"#,
-        r#"{"id":"u","method":"get","params":{"key":"k"}}"#,
-        r#"{"jsonrpc":"2.0","method":"rpc.ack","params":{"session":"123456789abcdef","ack":8}}"#,
-        r#"{"jsonrpc":"2.0","id":"12345678-9abc-8def-8000-000000000007","result":{"value":1},"redial":{"replayed":true}}"#,
-        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"Overloaded","data":{"executed":"no","retry_after_ms":40,"detail":"the queue is full"}}}"#,
-        r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32008,"message":"Interrupted","data":{"executed":"unknown"}}}"#,
-        r#"{"jsonrpc":"2.0","id":3,"method":"rpc.auth","params":{"token":"open sesame"}}"#,
-        r#"[{"jsonrpc":"2.0","id":4,"method":"a"},{"jsonrpc":"2.0","method":"b"}]"#,
-    ];
     let folder = Folder::new();
-    let file = folder.write("frames", messages.map(frame).concat());
+    let file = folder.write("frames", MESSAGES.map(frame).concat());
     let run = redial(&format!("decode {file}"));
     assert_eq!(run.code, 0, "{run:?}");
     for said in [
@@ -124,7 +126,7 @@ fn what_is_no_message_is_said_and_the_rest_explained() {
 }
 
 /// A packet of the loopback device: Ethernet, IPv4, TCP.
-fn packet(from: u16, to: u16, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(from: u16, to: u16, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let mut tcp = [from.to_be_bytes(), to.to_be_bytes()].concat();
     tcp.extend(seq.to_be_bytes());
     tcp.extend([0, 0, 0, 0, 5 << 4, flags, 1, 0, 0, 0, 0, 0]);
@@ -139,7 +141,7 @@ fn packet(from: u16, to: u16, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn capture(packets: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn capture(packets: &[Vec<u8>]) -> Vec<u8> {
     let mut capture = vec![
         0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0,
     ];

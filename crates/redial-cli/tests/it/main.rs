@@ -19,6 +19,7 @@ mod ping;
 mod pipes;
 mod printed_types;
 mod saved_calls;
+mod stable;
 mod stats;
 mod stopped_servers;
 mod world;
