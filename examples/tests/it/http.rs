@@ -98,6 +98,14 @@ fn what_has_happened_is_in_the_metrics() {
     assert_eq!(of("rpc_server_call_duration_seconds_count"), 200.0);
     assert!(of("redial_server_replays_total") > 10.0);
     assert_eq!(of("redial_server_joins_total"), 0.0);
+    let page = include_str!("../../../crates/METRICS.md");
+    for line in metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+    {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert!(page.contains(&format!("| `{name}` | {kind}")), "{line}");
+    }
     // The buckets begin at 50 us.
     let first = value(
         &metrics,

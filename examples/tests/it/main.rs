@@ -9,6 +9,7 @@ mod crash_safe;
 mod databases;
 #[cfg(unix)]
 mod descriptors;
+mod documented_metrics;
 mod doors;
 mod doubles;
 mod durable;
