@@ -107,6 +107,48 @@ fn a_published_package_links_to_nothing_outside_it() {
     }
 }
 
+/// A published package that does not build: a file that its code takes in is not among those that are packed.
+#[test]
+fn a_published_package_has_the_files_that_its_code_includes() {
+    let mut seen = 0;
+    for package in [
+        "redial-cli",
+        "redial-client",
+        "redial-protocol",
+        "redial-server",
+        "redial-tls",
+    ] {
+        let folder = root().join("crates").join(package);
+        let list = Command::new(env!("CARGO"))
+            .args([
+                "package",
+                "--list",
+                "--allow-dirty",
+                "--offline",
+                "-p",
+                package,
+            ])
+            .output()
+            .unwrap();
+        let packed = String::from_utf8(list.stdout).unwrap();
+        for source in files(&folder.join("src"), ".rs") {
+            let text = fs::read_to_string(&source).unwrap();
+            let names = text.split("include_str!(\"").skip(1);
+            for name in names.filter_map(|rest| rest.split('"').next()) {
+                let file = source.with_file_name(name).canonicalize().unwrap();
+                let file = file
+                    .strip_prefix(folder.canonicalize().unwrap())
+                    .unwrap()
+                    .to_owned();
+                let is_packed = packed.lines().any(|line| Path::new(line) == file);
+                assert!(is_packed, "{package}: {}", file.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 5, "{seen}");
+}
+
 #[test]
 fn every_test_that_guarantees_md_names_exists() {
     let page = fs::read_to_string(root().join("crates/GUARANTEES.md")).unwrap();
