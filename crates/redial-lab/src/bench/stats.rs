@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::report::scale::median;
+
 /// The values of all rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
@@ -13,14 +15,11 @@ pub(crate) struct Spread {
 impl Spread {
     /// None if there are no values.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let (first, last) = (values.first()?, values.last()?);
-        let middle = [(values.len() - 1) / 2, values.len() / 2];
+        let values: Vec<f64> = values.into_iter().collect();
         Some(Self {
-            median: f64::midpoint(values[middle[0]], values[middle[1]]),
-            least: *first,
-            most: *last,
+            median: median(values.iter().copied())?,
+            least: values.iter().copied().fold(f64::INFINITY, f64::min),
+            most: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         })
     }
 
@@ -58,10 +57,10 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_of_an_even_number_lies_between_two() {
+    fn the_middle_is_a_round_and_not_between_two() {
         let spread = Spread::of([4.0, 1.0, 2.0, 3.0]).unwrap();
-        assert!(close(spread.median, 2.5) && close(spread.least, 1.0) && close(spread.most, 4.0));
-        assert!(close(spread.width(), 3.0 / 2.5));
+        assert!(close(spread.median, 2.0) && close(spread.least, 1.0) && close(spread.most, 4.0));
+        assert!(close(spread.width(), 3.0 / 2.0));
         assert!(close(Spread::of([3.0, 9.0, 1.0]).unwrap().median, 3.0));
         assert_eq!(Spread::of([]), None);
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     crash::lives::Outage,
     harness::events::{Call, Outcome},
+    report::scale::median,
 };
 
 /// One fail-over, in microseconds of Unix time.
@@ -79,7 +80,7 @@ impl Failover {
         took.sort_unstable();
         Waited {
             calls: took.len() as u64,
-            median_us: took.get(took.len().saturating_sub(1) / 2).copied(),
+            median_us: median(took.iter().map(|us| *us as f64)).map(|us| us as u64),
             longest_us: took.last().copied(),
             first_us,
         }

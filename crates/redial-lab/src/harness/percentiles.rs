@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::events::Summary;
+use crate::report::scale::median;
 
 /// In microseconds, the median of all rounds, so that one bad round does not count. Not a number if no call
 /// was ok.
@@ -15,10 +16,7 @@ pub(crate) struct Percentiles {
 
 impl Percentiles {
     pub(crate) fn of(rounds: &[Summary]) -> Self {
-        let median = |mut values: Vec<f64>| {
-            values.sort_by(f64::total_cmp);
-            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-        };
+        let median = |values: Vec<f64>| median(values).unwrap_or(f64::NAN);
         let latencies = rounds.iter().map(|summary| summary.latency_us);
         let p50 = latencies.clone().filter_map(|latency| latency.p50);
         let p99: Vec<_> = latencies.filter_map(|latency| latency.p99).collect();

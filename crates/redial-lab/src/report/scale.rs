@@ -108,11 +108,19 @@ pub(crate) fn between(least: u64, most: u64) -> String {
     format!("{} to {}", thousands(least), thousands(most))
 }
 
-/// The smallest value that at least `share` of all `count` values do not exceed, where `sorted`
-/// holds those that are known; `None` if too many of them are not.
+/// The nearest rank: the smallest value that at least `share` of all `count` values do not exceed, where
+/// `sorted` holds those that are known; `None` if too many of them are not. All percentiles and medians of
+/// this crate are these; the programs read theirs from histograms of three digits, by the same rule.
 pub(crate) fn reached(sorted: &[f64], count: usize, share: f64) -> Option<f64> {
     let rank = (share * count as f64).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied()
+}
+
+/// The 50th percentile; `None` if there are no values.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    reached(&values, values.len(), 0.5)
 }
 
 #[cfg(test)]
@@ -180,5 +188,13 @@ mod tests {
         assert_eq!(reached(&sorted, 8, 0.5), Some(4.0));
         assert_eq!(reached(&sorted, 8, 0.51), None);
         assert_eq!(reached(&[], 0, 0.5), None);
+    }
+
+    /// Two definitions of a percentile: a median between two values is one that was never measured.
+    #[test]
+    fn a_median_is_the_lower_of_the_two_in_the_middle() {
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.0));
+        assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([]), None);
     }
 }
