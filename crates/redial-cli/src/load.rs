@@ -4,6 +4,7 @@ mod chart;
 mod collect;
 mod drive;
 mod live;
+mod markup;
 mod page;
 mod params;
 mod run;

@@ -28,6 +28,7 @@ use crate::{
         flags::{ROUNDS, whole},
         progress,
     },
+    report::terminal::wrap,
 };
 
 /// How the programs are built.
@@ -118,7 +119,7 @@ impl Experiment for Bench {
 impl Report for BenchResults {
     fn text(&self, page: &Path) -> String {
         let text = table::text(&self.measurements, &self.goals, page);
-        format!("{}\n{text}", self.how)
+        format!("{}\n{text}", wrap(&self.how))
     }
 
     fn json(&self, _page: &Path) -> Result<String> {
@@ -201,4 +202,14 @@ fn how(setup: &Setup, rounds: usize, is_trusted: bool) -> String {
          with --profile {PROFILE}. Awake: the generator never sleeps, so that no server pays for waking \
          it up.{trust}"
     )
+}
+
+#[cfg(test)]
+pub(crate) fn sample_pages() -> [String; 2] {
+    let results = results::tests::results(&[1e6, 2e6, 1.5e6]);
+    let how = "Rounds: 3, each measurement 2 s after 0.5 s; cores 0 and 1.";
+    [
+        page::html(&results, &goals::goals(&results), how),
+        durable::sample_page(),
+    ]
 }

@@ -279,3 +279,19 @@ impl Report for ChaosResults {
         empty.into_iter().chain(self.crash.problems()).collect()
     }
 }
+
+#[cfg(test)]
+pub(crate) fn sample_page() -> String {
+    let kinds = ChaosEvent::ON_THE_WIRE.into_iter().cycle();
+    let events = kinds.zip(0..3000).map(|(event, n)| TimedEvent {
+        t_us: n * 20_000,
+        event,
+    });
+    let results = ChaosResults {
+        plan: ChaosPlan::new(60, 8, 1, Mode::Session),
+        crash: CrashResults::sample(),
+        events: events.collect(),
+        resolved: 17,
+    };
+    page::html(&results)
+}

@@ -203,3 +203,8 @@ impl DemoResults {
         lucky.chain(self.chapters.surprises()).collect()
     }
 }
+
+#[cfg(test)]
+pub(crate) fn sample_page() -> String {
+    page::html(&page::tests::sample())
+}

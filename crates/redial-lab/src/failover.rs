@@ -21,7 +21,6 @@ use crate::{
         progress,
     },
     report::{
-        self,
         scale::{duration, thousands},
         terminal,
     },
@@ -115,12 +114,12 @@ const HEADINGS: [&str; 9] = [
     "",
     "before it",
     "after it, it",
-    "commits held",
+    "commits\nheld",
     "promoted",
-    "first answer",
-    "calls that waited",
-    "half of them",
-    "the longest",
+    "first\nanswer",
+    "calls that\nwaited",
+    "half of\nthem",
+    "longest",
 ];
 
 impl FailoverResults {
@@ -172,11 +171,7 @@ impl FailoverResults {
     }
 
     fn text(&self, page: &Path) -> String {
-        let mut table = terminal::table(&HEADINGS);
-        for row in self.rows() {
-            table.add_row(row);
-        }
-        report::terminal::numbers_from(&mut table, 3);
+        let table = terminal::of(&HEADINGS, self.rows(), 3);
         format!(
             "{}\n{table}\n{}\n{} servers, {} clients, seed {}. A picture: {}",
             self.commands().join("\n"),
@@ -241,6 +236,30 @@ impl FailoverResults {
         let own = [idle, hasty, empty].into_iter().flatten();
         own.chain(self.crash.problems()).collect()
     }
+}
+
+#[cfg(test)]
+pub(crate) fn sample_page() -> String {
+    let crash = CrashResults::sample();
+    let failovers = crash.outages.iter().zip(0..).map(|(outage, n)| {
+        let failover = Failover {
+            is_standby_frozen: n % 2 == 0,
+            is_alone: n % 3 == 0,
+            held: n * 7,
+            killed_us: outage.from_us,
+            promoted_us: outage.to_us,
+            standby_us: outage.to_us + 100_000,
+        };
+        (failover, failover.waited(crash.calls()))
+    });
+    let results = FailoverResults {
+        clients: 8,
+        seed: 1,
+        commits: Commits::Synchronous,
+        failovers: failovers.collect(),
+        crash,
+    };
+    page::html(&results)
 }
 
 #[cfg(test)]

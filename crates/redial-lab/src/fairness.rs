@@ -22,8 +22,8 @@ use crate::{
         progress,
     },
     report::{
-        scale::{duration, thousands},
-        terminal,
+        scale::{PERCENTILES, duration, thousands},
+        terminal::{self, wrap},
     },
 };
 
@@ -202,8 +202,8 @@ impl Report for FairnessResults {
             refused,
             large_per_s,
         } = self.greedy;
-        format!(
-            "{table}\nThe slowest of a hundred calls took {:.2} times as long beside it; {} of its calls were refused.\n\
+        let figures = format!(
+            "The slowest of a hundred calls took {:.2} times as long beside it; {} of its calls were refused. {PERCENTILES} \
              The greedy principal had {} connections, {} sessions, {} calls/s ({} refused) and {} results of 1 MiB a \
              second. Handlers take {DELAY_MS} ms; all limits are the defaults.",
             self.ratio,
@@ -213,7 +213,8 @@ impl Report for FairnessResults {
             thousands(calls_per_s),
             thousands(refused),
             thousands(large_per_s),
-        )
+        );
+        format!("{table}\n{}", wrap(&figures))
     }
 
     fn json(&self, _page: &Path) -> Result<String> {

@@ -118,14 +118,14 @@ impl Report for GrowthOutcome {
 
 /// What the columns are called.
 const HEADINGS: [&str; 8] = [
-    "calls so far",
+    "calls\nso far",
     "calls/s",
     "table",
-    "dead rows",
-    "changed in place",
-    "log/call",
-    "database CPU/call",
-    "server's memory",
+    "dead\nrows",
+    "changed\nin place",
+    "log\nper call",
+    "database CPU\nper call",
+    "server's\nmemory",
 ];
 
 impl GrowthResults {
@@ -209,15 +209,11 @@ impl GrowthResults {
     }
 
     fn text(&self, page: &Path) -> String {
-        let mut table = terminal::table(&HEADINGS);
-        for row in self.rows() {
-            table.add_row(row);
-        }
-        terminal::numbers_from(&mut table, 0);
+        let table = terminal::of(&HEADINGS, self.rows(), 0);
         format!(
             "{}\n{table}\n{}\nThe same as a page: {}",
             self.commands().join("\n"),
-            self.judged(),
+            terminal::wrap(&self.judged()),
             page.display()
         )
     }
@@ -236,6 +232,25 @@ impl GrowthResults {
         });
         json.to_string()
     }
+}
+
+#[cfg(test)]
+pub(crate) fn sample_page() -> String {
+    let stage = Stage {
+        calls: 1_000_000,
+        seconds: 812.5,
+        size_bytes: 2_900_000,
+        dead_rows: 12_345,
+        in_place: 0.987,
+        log_bytes: 480_000_000,
+        cpu_s: 55.1,
+        server_rss_kib: 11_366,
+    };
+    page::html(&GrowthResults {
+        calls: 1_000_000,
+        stages: vec![stage; 10],
+        counted: (10_000_000, 10_000_000),
+    })
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ use crate::{
     },
     memory::measure::rss_kib,
     report::{
-        self,
-        scale::{duration, thousands},
+        scale::{PERCENTILES, duration, thousands},
+        terminal::{self, wrap},
     },
 };
 
@@ -223,7 +223,7 @@ impl HostileResults {
 
 impl Report for HostileResults {
     fn text(&self, _page: &Path) -> String {
-        let mut table = report::terminal::table(&["a well-behaved client", "p50", "p99"]);
+        let mut table = terminal::table(&["a well-behaved client", "p50", "p99"]);
         let mut row = |name: &str, found: &Percentiles| {
             table.add_row([
                 name.to_owned(),
@@ -234,19 +234,18 @@ impl Report for HostileResults {
         row("alone", &self.alone);
         row("among them", &self.among_them);
         let [before, idle, all, after] = self.rss_kib.map(thousands);
-        format!(
-            "{}\n{table}\n\
-             The slowest of a hundred calls took {:.2} times as long among them.\n\
+        let figures = format!(
+            "The slowest of a hundred calls took {:.2} times as long among them. {PERCENTILES} \
              The server's memory: {before} KiB before, {idle} with the idle connections, {all} \
              with all of them, {after} in the end, most of it kept by the allocator; {} bytes for \
-             each idle connection.\n\
+             each idle connection. \
              Half-open frames and unread connections that the server closed, and that came again: \
              {}.",
-            self.sizes.text(),
             self.ratio,
             thousands(self.bytes_per_idle_connection),
             thousands(self.renewed),
-        )
+        );
+        format!("{}\n{table}\n{}", wrap(&self.sizes.text()), wrap(&figures))
     }
 
     fn json(&self, _page: &Path) -> Result<String> {

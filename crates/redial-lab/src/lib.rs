@@ -18,6 +18,8 @@ mod memory;
 mod power;
 mod report;
 mod restarts;
+#[cfg(test)]
+mod screens;
 mod storm;
 mod sweep;
 

@@ -21,8 +21,8 @@ use crate::{
         progress,
     },
     report::{
-        self,
         scale::{median, memory, rate, thousands},
+        terminal,
     },
 };
 
@@ -115,8 +115,8 @@ impl MemoryResults {
             "ids".to_owned(),
             "round".to_owned(),
             "calls/s".to_owned(),
-            format!("after {} calls", thousands(self.early())),
-            format!("after {}", thousands(self.calls)),
+            format!("after\n{} calls", thousands(self.early())),
+            format!("after\n{}", thousands(self.calls)),
             "ratio".to_owned(),
         ]
     }
@@ -160,11 +160,7 @@ impl MemoryResults {
 
 impl Report for MemoryResults {
     fn text(&self, page: &Path) -> String {
-        let mut table = report::terminal::table(&self.headings().each_ref().map(String::as_str));
-        for row in self.rows() {
-            table.add_row(row);
-        }
-        report::terminal::numbers_from(&mut table, 1);
+        let table = terminal::of(&self.headings(), self.rows(), 1);
         format!(
             "counter-server {}\n{table}\n{}\nCurves: {}",
             measure::server_flags(self.calls).join(" "),
@@ -207,6 +203,38 @@ impl Report for MemoryResults {
     fn problems(&self) -> Vec<String> {
         self.problem().into_iter().collect()
     }
+}
+
+#[cfg(test)]
+pub(crate) fn sample_page() -> String {
+    use crate::{harness::events::Summary, memory::measure::MemorySample};
+
+    let curve = |ids| Curve {
+        ids,
+        summary: Summary {
+            calls: JUDGED_FROM,
+            elapsed_s: 43.0,
+            ..Summary::default()
+        },
+        samples: (0..=100)
+            .map(|n| MemorySample {
+                at_s: n as f64 * 0.43,
+                calls: n * JUDGED_FROM / 100,
+                rss_kib: match ids {
+                    Mode::Plain => 4_000 + (n * 20_000).min(900_000),
+                    _ => 4_000 + n % 7 * 90,
+                },
+            })
+            .collect(),
+    };
+    page::html(&MemoryResults {
+        calls: JUDGED_FROM,
+        curves: [measure::MODES, measure::MODES]
+            .concat()
+            .into_iter()
+            .map(curve)
+            .collect(),
+    })
 }
 
 #[cfg(test)]

@@ -229,3 +229,21 @@ impl Report for RestartsResults {
         short.into_iter().chain(self.crash.problems()).collect()
     }
 }
+
+#[cfg(test)]
+pub(crate) fn sample_page() -> String {
+    let load = Load {
+        calls: 12_000,
+        clients: 8,
+        kills: 19,
+        seed: 1,
+    };
+    let results = RestartsResults {
+        plan: RestartPlan::new("restarts", Mode::Session, plan::LOSSES, load),
+        crash: CrashResults::sample(),
+        tricks: Vec::new(),
+        young: 0,
+        took: Duration::from_secs(60),
+    };
+    page::html(&results)
+}

@@ -311,4 +311,9 @@ impl Report for StormResults {
 }
 
 #[cfg(test)]
+pub(crate) fn sample_page() -> String {
+    tests::sample_page()
+}
+
+#[cfg(test)]
 mod tests;

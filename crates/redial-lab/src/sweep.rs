@@ -200,3 +200,31 @@ impl Report for SweepResults {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+pub(crate) fn sample_page() -> String {
+    use crate::harness::events::{Latency, Summary};
+
+    let cell = |(index, setting)| {
+        let share = index as u64 % 40;
+        let latency_us = Latency {
+            p50: Some(25_000.0 + share as f64 * 900.0),
+            p99: Some(120_000.0 + share as f64 * 9_000.0),
+            p999: None,
+        };
+        let summary = Summary {
+            calls: 300,
+            ok: 300 - share,
+            attempts_total: 420 + share * 9,
+            latency_us,
+            ..Summary::default()
+        };
+        GridCell { setting, summary }
+    };
+    page::html(&SweepResults {
+        seed: 1,
+        calls: 300,
+        cells: grid::settings().into_iter().enumerate().map(cell).collect(),
+        took: Duration::from_secs(40),
+    })
+}

@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 
-/// The size of a picture. It is drawn for a phone, and may be twice as large elsewhere.
-const SIZE: (f64, f64) = (400.0, 210.0);
+use super::markup::escape;
 
-/// Where its curves are.
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = 374.0;
+/// The size of a picture. It is drawn for a phone of 390 px, where it is a little larger than this, so that
+/// letters of 12 px can be read there; elsewhere it may be larger.
+const SIZE: (f64, f64) = (340.0, 196.0);
+
+/// Where its curves are: the last label may reach as far to the right as the first one to the left.
+const LEFT: f64 = 54.0;
+const RIGHT: f64 = 310.0;
 const TOP: f64 = 12.0;
-const BOTTOM: f64 = 182.0;
+const BOTTOM: f64 = 168.0;
 
 /// How values become positions.
 #[derive(Clone, Copy, Debug)]
@@ -129,22 +132,6 @@ fn path(curve: &Curve<'_>, x: Axis, y: Axis) -> String {
         let _ = write!(path, "{command}{at:.1} {value:.1}");
     }
     path
-}
-
-/// `text` as the text or an attribute of HTML and SVG.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(char),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

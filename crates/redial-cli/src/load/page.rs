@@ -9,8 +9,9 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    chart::{Axis, Chart, Curve, escape},
+    chart::{Axis, Chart, Curve},
     collect::{Collected, Point},
+    markup::escape,
     schedule::Schedule,
     summary::{LoadSummary, Percentiles},
     table::{shown, warnings},
@@ -28,6 +29,10 @@ const TAIL: [f64; 16] = [
     0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.025, 0.01, 0.005, 0.001, 0.000_5, 0.000_1,
     0.000_05, 0.000_01,
 ];
+
+/// What the page says of them.
+const PERCENTILES: &str = "Percentiles are nearest ranks of all calls, however they ended, to three digits: 99 % is the \
+    least time that 99 % of them did not exceed.";
 
 /// Whether the file can be written: to be known before the run, which leaves nothing behind if it fails.
 pub(crate) fn check(file: &Path) -> Result<(), Failure> {
@@ -80,8 +85,9 @@ fn page(summary: &LoadSummary, collected: &Collected, schedule: Option<&Schedule
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n\
-         <style>\n{}</style>\n</head>\n<body>\n<main>\n{}\n</main>\n</body>\n</html>\n",
+         <style>\n{}{}</style>\n</head>\n<body>\n<main>\n{}\n</main>\n</body>\n</html>\n",
         escape(&title),
+        include_str!("base.css"),
         include_str!("style.css"),
         body.join("\n")
     )
@@ -103,12 +109,15 @@ fn head(summary: &LoadSummary, title: &str) -> String {
     } else {
         "bad"
     };
+    let connections = match setup.connections {
+        1 => "1 connection".to_owned(),
+        count => format!("{count} connections"),
+    };
     let mut html = format!(
-        "<h1>{}</h1>\n<p class=\"soft\">{}, {} connections, seed {}</p>\n\
+        "<h1>{}</h1>\n<p class=\"soft\">{}, {connections}, seed {}</p>\n\
          <p class=\"{class}\">{} calls in {:.2} s: {outcomes}</p>",
         escape(title),
         escape(&how),
-        setup.connections,
         setup.seed,
         thousands(summary.calls),
         summary.elapsed_s
@@ -172,7 +181,7 @@ fn over_time(collected: &Collected, schedule: Option<&Schedule>) -> String {
         .map(|point| point.1)
         .fold(0.0, f64::max);
     let mut curves = Vec::new();
-    let mut legend = vec![("one", "ended"), ("bad", "without a value")];
+    let mut legend = vec![("ended", "ended"), ("errors", "without a value")];
     if let Some(points) = wanted {
         curves.push(Curve {
             class: "wanted",
@@ -181,12 +190,13 @@ fn over_time(collected: &Collected, schedule: Option<&Schedule>) -> String {
         legend.insert(1, ("wanted", "wanted"));
     }
     curves.push(Curve {
-        class: "bad",
-        points: per_s(|point| point.errors),
-    });
-    curves.push(Curve {
-        class: "one",
+        class: "ended",
         points: ended,
+    });
+    // Dashed, and above the other: where every call fails, both are visible.
+    curves.push(Curve {
+        class: "errors",
+        points: per_s(|point| point.errors),
     });
     let chart = Chart {
         name: "Calls per second over time",
@@ -217,12 +227,12 @@ fn latencies_over_time(collected: &Collected) -> String {
         x: (time_axis(&collected.points), &seconds),
         y: (Axis::log(least.min(most), most), &latency),
         curves: vec![
-            curve("bad", |point| point.max_us),
-            curve("two", |point| point.p99_us),
-            curve("one", |point| point.p50_us),
+            curve("slowest", |point| point.max_us),
+            curve("p99", |point| point.p99_us),
+            curve("p50", |point| point.p50_us),
         ],
     };
-    let legend = [("one", "p50"), ("two", "p99"), ("bad", "slowest")];
+    let legend = [("p50", "p50"), ("p99", "p99"), ("slowest", "slowest")];
     panel("Latency over time", &legend, &chart)
 }
 
@@ -240,12 +250,12 @@ fn distribution(collected: &Collected, summary: &LoadSummary) -> String {
         let points = tail.iter().map(at).collect();
         Curve { class, points }
     };
-    let mut curves = vec![curve("one", &total.latency)];
-    let mut legend = vec![("one", "latency")];
+    let mut curves = vec![curve("intended", &total.latency)];
+    let mut legend = vec![("intended", "latency")];
     if summary.lateness_us.is_some() {
         legend[0].1 = "from the intended start";
-        curves.push(curve("two", &total.service));
-        legend.push(("two", "from the actual start"));
+        curves.push(curve("actual", &total.service));
+        legend.push(("actual", "from the actual start"));
     }
     let values = || {
         curves
@@ -312,8 +322,8 @@ fn percentile_table(summary: &LoadSummary) -> String {
         .map(|(name, read, _)| row(name, read))
         .collect();
     format!(
-        "<section><h2>Percentiles</h2><div class=\"scroll\"><table><thead><tr>\
-         <th scope=\"col\">of calls</th>{headings}</tr></thead><tbody>{rows}{}</tbody></table></div></section>",
+        "<section><h2>Percentiles</h2><div class=\"scroll\" tabindex=\"0\"><table><thead><tr>\
+         <th scope=\"col\">of calls</th>{headings}</tr></thead><tbody>{rows}{}</tbody></table></div><p class=\"soft\">{PERCENTILES}</p></section>",
         row("mean", |of| of.mean)
     )
 }
@@ -341,7 +351,9 @@ fn figures(summary: &LoadSummary) -> String {
         format!("<tr><th scope=\"row\">{name}</th><td class=\"number\">{value}</td></tr>")
     };
     let rows: String = rows.into_iter().map(row).collect();
-    format!("<section><h2>Figures</h2><table><tbody>{rows}</tbody></table></section>")
+    format!(
+        "<section><h2>Figures</h2><div class=\"scroll\" tabindex=\"0\"><table><tbody>{rows}</tbody></table></div></section>"
+    )
 }
 
 fn errors(summary: &LoadSummary) -> String {
@@ -359,7 +371,7 @@ fn errors(summary: &LoadSummary) -> String {
         )
     });
     format!(
-        "<section><h2>Errors</h2><div class=\"scroll\"><table><thead><tr>\
+        "<section><h2>Errors</h2><div class=\"scroll\" tabindex=\"0\"><table><thead><tr>\
          <th scope=\"col\">calls</th><th scope=\"col\">outcome</th><th scope=\"col\">kind</th>\
          <th scope=\"col\">the first one</th></tr></thead><tbody>{}</tbody></table></div></section>",
         rows.collect::<String>()

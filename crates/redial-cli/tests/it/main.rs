@@ -1,5 +1,8 @@
 //! The program, run as a user runs it, against Redial's server and against others.
 
+// It tests the pages of the experiments, too.
+#[path = "../../../redial-lab/src/report/browser.rs"]
+mod browser;
 mod call;
 mod child;
 mod config;
@@ -19,6 +22,7 @@ mod ping;
 mod pipes;
 mod printed_types;
 mod saved_calls;
+mod screens;
 mod stable;
 mod stats;
 mod stopped_servers;

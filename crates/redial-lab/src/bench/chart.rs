@@ -6,79 +6,61 @@ use super::{
     stats::Spread,
 };
 use crate::report::{
-    scale::{Scale, rate},
-    svg::{Anchor, Svg},
+    bars::{self, Bar},
+    room::Room,
+    scale::rate,
 };
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 150.0;
-const RIGHT: f64 = 740.0;
-const TOP: f64 = 8.0;
-const STEP: f64 = 30.0;
-const BAR: f64 = 18.0;
-
-/// One bar.
-struct Bar<'a> {
-    row: &'a Figures,
-    value: Spread,
-    label: String,
-}
-
 /// Calls per second in one shape.
-pub(crate) fn speeds(results: &Measurements, shape: Shape) -> String {
+pub(crate) fn speeds(results: &Measurements, shape: Shape, room: Room) -> String {
     let figures = results.figures();
     let rows = figures.iter().filter(|row| row.cell.shape == shape);
-    let bars = rows.map(|row| Bar {
-        row,
-        value: row.calls_per_s,
-        label: match row.of_echo {
-            Some(ratio) => format!("{} · {:.2}", rate(row.calls_per_s.median), ratio.median),
-            None => rate(row.calls_per_s.median),
-        },
+    let bars = rows.map(|row| {
+        let speed = rate(row.calls_per_s.median);
+        let label = match row.of_echo {
+            Some(ratio) => format!("{speed} · {:.2}", ratio.median),
+            None => speed,
+        };
+        bar(row, row.calls_per_s, label)
     });
     let title = format!("Calls per second, {}", shape.name());
-    draw("speed", shape, &title, &bars.collect::<Vec<_>>())
+    bars::draw(
+        room,
+        &slug("speed", shape),
+        &title,
+        &bars.collect::<Vec<_>>(),
+    )
 }
 
 /// The server's CPU per call in one shape.
-pub(crate) fn costs(results: &Measurements, shape: Shape) -> String {
+pub(crate) fn costs(results: &Measurements, shape: Shape, room: Room) -> String {
     let figures = results.figures();
     let rows = figures.iter().filter(|row| row.cell.shape == shape);
     let bars = rows.filter_map(|row| {
         let value = row.server_cpu?;
-        let label = format!("{:.3} µs", value.median);
-        Some(Bar { row, value, label })
+        Some(bar(row, value, format!("{:.3} µs", value.median)))
     });
     let title = format!("CPU time of the server per call, {}", shape.name());
-    draw("cost", shape, &title, &bars.collect::<Vec<_>>())
+    bars::draw(
+        room,
+        &slug("cost", shape),
+        &title,
+        &bars.collect::<Vec<_>>(),
+    )
 }
 
-fn draw(kind: &str, shape: Shape, title: &str, bars: &[Bar<'_>]) -> String {
-    let slug = format!("{kind}-{}", shape.name().replace([' ', ','], ""));
-    let size = (WIDTH, TOP * 2.0 + STEP * bars.len() as f64);
-    let one = |bar: &Bar<'_>| format!("{}: {}", bar.row.cell.what.name(), bar.label);
-    let described: Vec<_> = bars.iter().map(one).collect();
-    let mut svg = Svg::new(&slug, size, title, &described.join("; "));
-    let most = bars.iter().map(|bar| bar.value.most);
-    let most = most.fold(f64::MIN_POSITIVE, f64::max);
-    let x = Scale::linear((0.0, most), (LEFT, RIGHT));
-    for (index, bar) in bars.iter().enumerate() {
-        let top = TOP + STEP * index as f64;
-        let middle = top + STEP / 2.0;
-        let name = bar.row.cell.what.name();
-        svg.text("label", (LEFT - 10.0, middle + 4.0), Anchor::End, name);
-        let at = (LEFT, middle - BAR / 2.0);
-        let length = x.at(bar.value.median) - LEFT;
-        let tip = format!("{name}: {}", bar.label);
-        svg.rect(bar.row.cell.what.class(), at, (length, BAR), &tip);
-        // From the least to the most of all rounds.
-        let ends = [bar.value.least, bar.value.most].map(|value| x.at(value));
-        svg.line("sent", (ends[0], middle), (ends[1], middle));
-        let at = (ends[1].max(LEFT + length) + 8.0, middle + 4.0);
-        svg.text("tick halo", at, Anchor::Start, &bar.label);
+fn bar(row: &Figures, value: Spread, label: String) -> Bar {
+    Bar {
+        name: row.cell.what.name(),
+        class: row.cell.what.class(),
+        value: value.median,
+        ends: [value.least, value.most],
+        label,
     }
-    svg.line("base", (LEFT, TOP), (LEFT, size.1 - TOP));
-    svg.finish()
+}
+
+fn slug(kind: &str, shape: Shape) -> String {
+    format!("{kind}-{}", shape.name().replace([' ', ','], ""))
 }
 
 #[cfg(test)]
@@ -89,9 +71,11 @@ mod tests {
     #[test]
     fn every_cell_of_a_shape_has_its_bar() {
         let results = results(&[1e6, 2e6]);
-        for picture in [speeds(&results, BUSY), costs(&results, BUSY)] {
-            assert_eq!(picture.matches("<rect").count(), 11, "{picture}");
-            assert!(!picture.contains("NaN"), "{picture}");
+        for room in [Room::Wide, Room::Narrow] {
+            for picture in [speeds(&results, BUSY, room), costs(&results, BUSY, room)] {
+                assert_eq!(picture.matches("<rect").count(), 11, "{picture}");
+                assert!(!picture.contains("NaN"), "{picture}");
+            }
         }
     }
 }

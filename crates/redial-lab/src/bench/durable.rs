@@ -20,6 +20,7 @@ use super::{goals::Goal, plan};
 use crate::{
     experiment::{Lab, Report},
     harness::progress,
+    report::terminal::wrap,
 };
 
 /// Calls in flight, and in a batch.
@@ -171,7 +172,7 @@ fn how(setup: &DurableSetup, rounds: usize, is_pinned: bool) -> String {
 impl Report for DurableResults {
     fn text(&self, page: &Path) -> String {
         let text = table::text(&self.measurements, &self.goals, page);
-        format!("{}\n{text}", table::wrap(&self.how))
+        format!("{}\n{text}", wrap(&self.how))
     }
 
     fn json(&self, _page: &Path) -> Result<String> {
@@ -196,4 +197,10 @@ impl Report for DurableResults {
     fn problems(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+#[cfg(test)]
+pub(super) fn sample_page() -> String {
+    let results = results::tests::results(&[80e3, 70e3, 60e3]);
+    page::html(&results, &results::goals(&results), "Rounds: 3.")
 }

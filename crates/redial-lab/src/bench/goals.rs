@@ -21,6 +21,9 @@ pub(crate) struct Goal {
     pub(crate) unjudged: &'static str,
 }
 
+/// What the columns are called.
+pub(crate) const HEADINGS: [&str; 4] = ["goal", "verdict", "wanted", "measured (all rounds)"];
+
 /// A bound on a ratio.
 #[derive(Clone, Copy)]
 pub(crate) enum Bound {
@@ -121,6 +124,17 @@ impl Goal {
             is_reached: measured.map(|spread| is_within(spread.median)),
             unjudged: "too few rounds",
         }
+    }
+
+    /// As a row of a table.
+    pub(crate) fn row(&self) -> [String; 4] {
+        let verdict = self.verdict().to_owned();
+        [
+            self.text.clone(),
+            verdict,
+            self.wanted.clone(),
+            self.found(),
+        ]
     }
 
     /// In a word.

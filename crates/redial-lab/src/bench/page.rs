@@ -2,13 +2,15 @@
 
 use super::{
     chart,
-    goals::Goal,
-    plan::SHAPES,
+    goals::{self, Goal},
+    plan::{SHAPES, Shape},
     results::Measurements,
     table::{HEADINGS, LEGEND, row, threads},
 };
 use crate::report::{
-    page::{figure, page, section},
+    page::{page, picture, section},
+    room::Room,
+    scale::PERCENTILES,
     svg::escape,
     table,
 };
@@ -36,12 +38,12 @@ pub(crate) fn html(results: &Measurements, goals: &[Goal], how: &str) -> String 
         noise.unwrap_or_default(),
         escape(how),
     );
-    let pictures = |draw: fn(&Measurements, super::plan::Shape) -> String| {
+    let pictures = |draw: fn(&Measurements, Shape, Room) -> String| {
         let one =
-            |shape: super::plan::Shape| figure("wide", &shape.in_words(), &draw(results, shape));
+            |shape: Shape| picture("wide", &shape.in_words(), |room| draw(results, shape, room));
         SHAPES.map(one).concat()
     };
-    let notes = format!("{} {}", LEGEND.join(" "), threads(results));
+    let notes = format!("{LEGEND} {} {PERCENTILES}", threads(results));
     let body = [
         header,
         section("Calls per second", WHAT, &pictures(chart::speeds)),
@@ -64,28 +66,7 @@ pub(super) fn reached(goals: &[Goal]) -> String {
 
 /// A table of them.
 pub(super) fn goal_table(goals: &[Goal]) -> String {
-    let rows = goals.iter().map(|goal| {
-        let class = match goal.is_reached {
-            Some(true) => "exact",
-            Some(false) => "wrong",
-            None => "",
-        };
-        format!(
-            "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{}</td>\
-             <td class=\"{class}\">{}</td></tr>",
-            escape(&goal.text),
-            goal.wanted,
-            goal.found(),
-            goal.verdict()
-        )
-    });
-    format!(
-        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">goal</th>\
-         <th scope=\"col\" class=\"number\">wanted</th>\
-         <th scope=\"col\" class=\"number\">measured (all rounds)</th>\
-         <th scope=\"col\"></th></tr></thead><tbody>{}</tbody></table></div>",
-        rows.collect::<String>()
-    )
+    table::html(&goals::HEADINGS, goals.iter().map(Goal::row), 1)
 }
 
 fn table(results: &Measurements) -> String {

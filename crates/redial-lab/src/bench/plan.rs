@@ -160,10 +160,12 @@ impl BenchSubject {
     pub(crate) fn class(self) -> &'static str {
         match self {
             Self::Echo => "soft-bar",
-            Self::Query | Self::PlainQuery | Self::OneThread | Self::TwoThreads => "heat",
+            Self::Query | Self::PlainQuery => "query",
             Self::Plain => "plain",
-            Self::Session | Self::Tls | Self::Duplicates => "session",
-            Self::Client | Self::ClientTls => "naive",
+            Self::Session | Self::Tls | Self::Duplicates | Self::OneThread | Self::TwoThreads => {
+                "session"
+            }
+            Self::Client | Self::ClientTls => "client",
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
+use comfy_table::Table;
+
 use super::{
-    goals::Goal,
+    goals::{self, Goal},
     plan::{BUSY, BenchSubject},
     results::{Figures, Measurements},
     stats::Spread,
 };
 use crate::report::{
-    scale::{memory, rate},
-    terminal,
+    scale::{PERCENTILES, memory, rate},
+    terminal::{self, wrap},
 };
 
 /// The columns of the figures.
@@ -25,12 +27,59 @@ pub(crate) const HEADINGS: [&str; 8] = [
     "peak memory",
 ];
 
-/// What they mean, in lines for a terminal.
-pub(crate) const LEGEND: [&str; 3] = [
-    "Medians of all rounds. Undisturbed: calls/s in the best tenth of all slices of 10 ms. CPU: seconds of",
-    "one core per million calls. Client CPU: of what makes the calls, which is Redial's client in the rows",
-    "of that name and a generator of load in all others.",
+/// What they mean.
+pub(crate) const LEGEND: &str = "Medians of all rounds. Undisturbed: calls/s in the best tenth of all slices of 10 ms. CPU: \
+    seconds of one core per million calls. Client CPU: of what makes the calls, which is Redial's client in the rows \
+    of that name and a generator of load in all others.";
+
+/// What the columns are called in a terminal, where there is no room for all.
+const SHORT_HEADINGS: [&str; 7] = [
+    "connections x calls",
+    "calls/s",
+    "of the\necho",
+    "p50 / p99\nus",
+    "server\nCPU",
+    "client\nCPU",
+    "peak\nmemory",
 ];
+
+/// The figures in a terminal, shape by shape.
+fn figures(results: &Measurements) -> Table {
+    let mut rows = Vec::new();
+    let mut shape = None;
+    for figures in results.figures() {
+        if shape.replace(figures.cell.shape) != Some(figures.cell.shape) {
+            let mut heading = [const { String::new() }; 7];
+            heading[0] = figures.cell.shape.name();
+            rows.push(heading);
+        }
+        let [_, _, _, of_echo, latencies, server, client, peak] = row(&figures);
+        let latencies = latencies
+            .rsplit_once(" / ")
+            .map_or("", |(two, _)| two)
+            .to_owned();
+        rows.push([
+            format!("  {}", figures.cell.what.name()),
+            rate(figures.calls_per_s.median),
+            of_echo,
+            latencies,
+            server,
+            client,
+            peak,
+        ]);
+    }
+    terminal::of(&SHORT_HEADINGS, rows.into_iter(), 1)
+}
+
+/// The goals in a terminal.
+pub(crate) fn goal_table(goals: &[Goal]) -> Table {
+    let rows = goals.iter().map(|goal| {
+        let [text, verdict, wanted, found] = goal.row();
+        let wanted = wanted.replace("at least", "≥").replace("at most", "≤");
+        [text, verdict, wanted, found]
+    });
+    terminal::of(&goals::HEADINGS, rows, 1)
+}
 
 /// One row of them.
 pub(crate) fn row(row: &Figures) -> [String; 8] {
@@ -69,21 +118,14 @@ fn digits(number: f64) -> String {
 
 /// Everything.
 pub(crate) fn text(results: &Measurements, goals: &[Goal], page: &Path) -> String {
-    let mut figures = terminal::table(&HEADINGS);
-    for figure in results.figures() {
-        figures.add_row(row(&figure));
-    }
-    terminal::numbers_from(&mut figures, 1);
-    let mut wanted = terminal::table(&["goal", "wanted", "measured (all rounds)", "verdict"]);
-    for goal in goals {
-        wanted.add_row([&*goal.text, &goal.wanted, &goal.found(), goal.verdict()]);
-    }
-    let noise = results.noise().map(|noise| format!("{noise}\n"));
+    let noise = results.noise().map(|noise| wrap(&noise) + "\n");
+    let notes = format!("{LEGEND} {} {PERCENTILES}", threads(results));
     format!(
-        "{figures}\n{}\n{}\n{}\n{wanted}\nBars: {}",
-        LEGEND.join("\n"),
-        threads(results),
+        "{}\n{}\n{}\n{}\nBars: {}",
+        figures(results),
+        wrap(&notes),
         noise.unwrap_or_default(),
+        goal_table(goals),
         page.display()
     )
 }
@@ -114,13 +156,15 @@ mod tests {
         let text = text(&results, &goals(&results), Path::new("bench.html"));
         assert_eq!([0.123, 12.34, 123.4].map(digits), ["0.12", "12.3", "123"]);
         for needle in [
-            "8 x 32  session",
-            "750,000 (500 k to 1.00 M)",
+            "8 x 32, awake",
+            "  session, 5 % twice",
+            "750,000",
             "too noisy",
             "missed",
         ] {
             assert!(text.contains(needle), "{needle}: {text}");
         }
         assert!(!text.contains("NaN"), "{text}");
+        terminal::tests::assert_fits(&text);
     }
 }

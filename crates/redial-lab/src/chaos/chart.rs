@@ -2,13 +2,13 @@
 
 use super::event_log::{ChaosEvent, TimedEvent};
 use crate::{
-    crash::chart::{BINS, LEFT, RIGHT, Time, WIDTH},
+    crash::chart::Time,
     harness::balancer::Trick,
     report::svg::{Anchor, Svg},
 };
 
 const TOP: f64 = 8.0;
-const LANE: f64 = 30.0;
+const LANE: f64 = 34.0;
 
 /// What shares a lane, and its name.
 const LANES: [(&str, &[ChaosEvent]); 8] = [
@@ -55,28 +55,33 @@ pub(super) fn draw(time: &Time, events: &[TimedEvent]) -> String {
     let height = TOP + LANE * LANES.len() as f64;
     let described = LANES.map(|(name, kinds)| format!("{name}: {}", count(events, kinds)));
     let title = "What was done to the programs over time";
-    let mut svg = Svg::new("events", (WIDTH, height), title, &described.join("; "));
+    let mut svg = Svg::new(
+        &time.room.slug("events"),
+        (time.width(), height),
+        title,
+        &described.join("; "),
+    );
     for (index, (name, kinds)) in LANES.iter().enumerate() {
         let top = TOP + LANE * index as f64;
         let label = format!("{name} ({})", count(events, kinds));
-        svg.text("axis", (LEFT, top + 9.0), Anchor::Start, &label);
-        lane(&mut svg, time, events, kinds, top + 13.0);
+        svg.text("axis", (0.0, top + 10.0), Anchor::Start, &label);
+        lane(&mut svg, time, events, kinds, top + 16.0);
     }
     svg.finish()
 }
 
 fn lane(svg: &mut Svg, time: &Time, events: &[TimedEvent], kinds: &[ChaosEvent], top: f64) {
-    let mut bins = [0u64; BINS];
+    let mut bins = vec![0u64; time.bins()];
     for timed in events {
         if kinds.contains(&timed.event) {
             bins[time.bin(timed.t_us)] += 1;
         }
     }
     let most = bins.iter().copied().max().unwrap_or(0).max(1) as f64;
-    let width = (RIGHT - LEFT) / BINS as f64;
-    svg.line("grid", (LEFT, top + 12.0), (RIGHT, top + 12.0));
+    let ((left, right), width) = (Time::ends(time.room), time.step());
+    svg.line("grid", (left, top + 12.0), (right, top + 12.0));
     for (index, count) in bins.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-        let at = (LEFT + width * index as f64, top);
+        let at = (left + width * index as f64, top);
         // A single one must be visible beside a hundred.
         let share = 0.25 + 0.75 * count as f64 / most;
         svg.heat(at, (width - 0.6, 12.0), share, &count.to_string());
@@ -91,10 +96,11 @@ fn count(events: &[TimedEvent], kinds: &[ChaosEvent]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::room::Room;
 
     #[test]
     fn every_lane_counts_its_own_and_an_empty_picture_is_one_too() {
-        let time = Time::of([].iter());
+        let time = Time::of([].iter(), Room::Wide);
         let events = [ChaosEvent::Cut, ChaosEvent::Truncated, ChaosEvent::Stalled];
         let events = events.map(|event| TimedEvent { t_us: 1, event });
         let svg = draw(&time, &events);

@@ -2,30 +2,30 @@
 
 use super::{ChaosResults, chart};
 use crate::{
-    crash::chart::{LEGEND, Time, draw},
+    crash::chart::{Time, draw, key},
     experiment::Report,
     report::{
-        page::{commands, figure, figures, page, problems, section},
+        page::{commands, figures, page, picture, problems, section},
         scale::thousands,
     },
 };
 
 /// The whole page.
 pub(super) fn html(results: &ChaosResults) -> String {
-    let calls = figure(
-        "wide full",
-        "",
-        &draw(results.crash.calls(), &results.crash.outages),
-    );
-    let time = Time::of(results.crash.calls());
-    let events = figure("wide full", "", &chart::draw(&time, &results.events));
+    let key = key("no server: from a kill to the next start");
+    let calls = picture("wide full", &key, |room| {
+        draw(results.crash.calls(), &results.crash.outages, room)
+    });
+    let events = picture("wide full", "", |room| {
+        chart::draw(&Time::of(results.crash.calls(), room), &results.events)
+    });
     let body = [
         header(results),
         section(
             "How the calls ended over time",
             "Above, how many calls ended, and how; in the middle, how long the longest of them \
              took; below, what was done meanwhile, the darker, the more.",
-            &format!("{LEGEND}{calls}{events}"),
+            &format!("{calls}{events}"),
         ),
         section(
             "What was counted",

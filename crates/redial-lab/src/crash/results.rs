@@ -89,3 +89,55 @@ impl CrashResults {
         first.chain((others > 0).then(|| format!("and {others} more")))
     }
 }
+
+#[cfg(test)]
+impl CrashResults {
+    /// A made-up minute: 200 calls a second, of which those that meet a kill take long, and some end badly.
+    pub(crate) fn sample() -> Self {
+        use std::time::Duration;
+
+        use super::check::ClientEnd;
+
+        let kill_us = |kill: u64| 2_000_000 + kill * 3_000_000;
+        let call = |number: u64| {
+            let start_us = number * 5_000;
+            let waits =
+                (0..19).find(|kill| (kill_us(*kill)..kill_us(*kill) + 400_000).contains(&start_us));
+            let end_us = waits.map_or(start_us + 900 + number % 7 * 300, |kill| {
+                kill_us(kill) + 450_000
+            });
+            let outcome = match (waits, number % 19) {
+                (Some(_), 0) => Outcome::Unknown,
+                (Some(_), 1) => Outcome::Failed,
+                (Some(_), 2) => Outcome::NotExecuted,
+                _ => Outcome::Ok,
+            };
+            Call {
+                number,
+                outcome,
+                start_us,
+                end_us,
+                value: None,
+                error: None,
+                attempts: Vec::new(),
+            }
+        };
+        let calls = (0..12_000).map(call).collect();
+        let limit = Duration::from_secs(13);
+        let outage = |kill| Outage {
+            from_us: kill_us(kill),
+            to_us: kill_us(kill) + 400_000,
+        };
+        Self {
+            outages: (0..19).map(outage).collect(),
+            histories: vec![History::new(
+                "c".to_owned(),
+                calls,
+                ClientEnd::Stopped,
+                limit,
+            )],
+            effects: 11_893,
+            violations: Vec::new(),
+        }
+    }
+}

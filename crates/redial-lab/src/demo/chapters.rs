@@ -9,7 +9,6 @@ pub(crate) mod servers;
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use comfy_table::CellAlignment;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -18,8 +17,8 @@ use crate::{
     harness::{mode::Mode, programs::Programs},
     memory::measure::{self, Curve},
     report::{
-        self,
         scale::{memory, rate, thousands},
+        terminal::{of as table, wrap},
     },
 };
 
@@ -124,7 +123,7 @@ impl Chapters {
         let mut text = format!(
             "\nThe same request again, after {} ms:\n{}\n",
             late::AWAY.as_millis(),
-            table(&late::HEADINGS, self.late.rows(), 3)
+            table(&late::HEADINGS, self.late.rows(), 4)
         );
         text.push_str(&format!(
             "\nA server that is killed (-9) and started again {} times under load:\n{}\n",
@@ -136,15 +135,16 @@ impl Chapters {
             )
         ));
         let served = if self.served.is_empty() {
-            servers::SKIPPED.to_owned()
+            wrap(servers::SKIPPED)
         } else {
-            table(&servers::HEADINGS, self.served.iter().map(Served::row), 1)
+            table(&servers::HEADINGS, self.served.iter().map(Served::row), 1).to_string()
         };
+        text.push_str(
+            "\nThree servers on one table in PostgreSQL, of which one is killed (-9) every\nsecond under load:\n",
+        );
+        text.push_str(&format!("{served}\n"));
         text.push_str(&format!(
-            "\nThree servers on one table in PostgreSQL, of which one is killed (-9) every second under load:\n{served}\n"
-        ));
-        text.push_str(&format!(
-            "\nReplies with a heavy tail ({}), and a second request for those that take long:\n{}\n",
+            "\nReplies with a heavy tail ({}), and a\nsecond request for those that take long:\n{}\n",
             hedging::TAIL,
             table(&hedging::HEADINGS, self.hedged.iter().map(Hedged::row), 1)
         ));
@@ -199,37 +199,4 @@ fn memory_json(curve: &Curve) -> Value {
         "calls_per_s": curve.summary.calls_per_s(),
         "samples": curve.samples,
     })
-}
-
-/// A table whose columns after the first `words` are numbers, but for a verdict.
-fn table<const N: usize>(
-    headings: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    words: usize,
-) -> String {
-    let mut table = report::terminal::table(headings);
-    for row in rows {
-        table.add_row(row);
-    }
-    let numbers = table.column_iter_mut().zip(headings).skip(words);
-    for (column, _) in numbers.filter(|(_, heading)| **heading != "verdict") {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_flush_right_and_words_and_verdicts_flush_left() {
-        let rows = [["a", "1", "exact"], ["b", "1,000", "2 too many"]];
-        let rows = rows.map(|row| row.map(str::to_owned));
-        let text = table(&["id", "effects", "verdict"], rows.into_iter(), 1);
-        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
-        assert!(lines[1].contains(" id   effects   verdict"), "{text}");
-        assert_eq!(lines[3], " a          1   exact", "{text}");
-        assert_eq!(lines[4], " b      1,000   2 too many", "{text}");
-    }
 }

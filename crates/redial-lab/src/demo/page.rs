@@ -4,7 +4,6 @@ mod chapters;
 mod legend;
 mod tables;
 
-use self::legend::MODES;
 use super::{
     DemoResults,
     chart::{attempts, ecdf, effects, lanes},
@@ -17,8 +16,8 @@ use crate::{
     experiment::Report,
     harness::mode::Mode,
     report::{
-        page::{figure, page, problems, section},
-        scale::thousands,
+        page::{figure, page, picture, problems, section},
+        scale::{PERCENTILES, thousands},
         svg::escape,
     },
 };
@@ -74,7 +73,7 @@ fn header(results: &DemoResults) -> String {
 
 fn counted(runs: &[Run]) -> String {
     let lead = "Each call adds one, so a server that counted right has as many effects as there \
-        were calls that were ok; a call whose results is unknown to its caller may count or not. \
+        were calls that were ok; a call whose outcome is unknown to its caller may count or not. \
         Dots on the line are right. Marks to its right are calls that took effect more than once.";
     let scenarios = scenario::ALL.iter().map(|scenario| {
         format!(
@@ -84,9 +83,11 @@ fn counted(runs: &[Run]) -> String {
         )
     });
     let scenarios = format!("<dl class=\"small\">{}</dl>", scenarios.collect::<String>());
-    let picture = figure("wide", MODES, &effects::draw(runs));
-    let notes = "<p class=\"small\">p50 and p99: half, and 99 %, of the calls that were ok took \
-        no longer. Effects expected: ok, to ok plus unknown.</p>";
+    let picture = picture("wide", &legend::modes(), |room| effects::draw(runs, room));
+    let notes = format!(
+        "<p class=\"small\">{PERCENTILES} Here and below all calls count, and one that is not ok exceeds any time. \
+         Effects expected: ok, to ok plus unknown.</p>"
+    );
     section(
         "Was each call counted once?",
         lead,
@@ -109,7 +110,7 @@ fn timelines(examples: &[Example]) -> String {
             pattern.mode.text(),
             example.timeline.number
         );
-        figure("call", &caption, &lanes::draw(example))
+        picture("call", &caption, |room| lanes::draw(example, room))
     });
     let figures = figures.collect::<String>();
     section(
@@ -120,13 +121,13 @@ fn timelines(examples: &[Example]) -> String {
 }
 
 fn latencies(runs: &[Run]) -> String {
-    let lead = "For each time on the axis, the share of all calls that were ok by then. Dots: half \
-        of the calls, and 99 % of them. A line that stays below 100 % belongs to calls that never \
+    let lead = "For each time on the axis, the share of all calls that were ok by then. Marks: p50 and p99. A line that stays below 100 % belongs to calls that never \
         were ok. Where both ways succeed, the lines lie close together: nothing is paid for \
         counting once. Where attempts time out, only a session lets a late reply count.";
     let domain = ecdf::domain(runs);
     let panels = panels(runs, |runs| ecdf::draw(runs, domain));
-    section("How long the calls took", lead, &format!("{MODES}{panels}"))
+    let key = legend::curves();
+    section("How long the calls took", lead, &format!("{key}{panels}"))
 }
 
 fn attempts_taken(runs: &[Run]) -> String {
@@ -134,7 +135,7 @@ fn attempts_taken(runs: &[Run]) -> String {
     section(
         "How many attempts the calls took",
         lead,
-        &format!("{MODES}{}", panels(runs, attempts::draw)),
+        &format!("{}{}", legend::modes(), panels(runs, attempts::draw)),
     )
 }
 
@@ -173,4 +174,4 @@ fn again(results: &DemoResults) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

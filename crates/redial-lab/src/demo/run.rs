@@ -32,6 +32,13 @@ pub(crate) struct Run {
     pub(crate) commands: [String; 2],
 }
 
+impl Run {
+    /// How long the calls took that were ok, in microseconds, sorted.
+    pub(crate) fn sorted_us(&self) -> Vec<f64> {
+        events::sorted_us(&self.calls)
+    }
+}
+
 /// Runs `scenario` once. Event files are left in `folder`.
 pub(crate) fn run(
     programs: &Programs,

@@ -189,7 +189,7 @@ impl Lane {
         };
         let started = self.has(Event::Started) || self.has(Event::Replayed);
         let then = if completes {
-            "; its reply completes the call"
+            "; its reply ends the call"
         } else if self.has(Event::ReplyDropped) {
             "; reply lost"
         } else if started && (self.has(Event::Cut) || self.end == AttemptEnd::ConnectionLost) {
@@ -275,7 +275,7 @@ mod tests {
         assert!(
             timeline.lanes[0]
                 .words(true)
-                .ends_with("its reply completes the call")
+                .ends_with("its reply ends the call")
         );
     }
 

@@ -4,27 +4,27 @@ use super::{FailoverResults, HEADINGS, drive};
 use crate::{
     crash::chart,
     report::{
-        page::{commands, figure, figures, page, problems, section},
+        page::{commands, figures, page, picture, problems, section},
         scale::thousands,
         table,
     },
 };
 
+/// What the tinted times of the picture are.
+const OUTAGE: &str = "no primary that answers";
+
 /// The whole page.
 pub(super) fn html(results: &FailoverResults) -> String {
-    let picture = figure(
-        "wide full",
-        "",
-        &chart::draw(results.crash.calls(), &results.crash.outages),
-    );
+    let draw = |room| chart::draw(results.crash.calls(), &results.crash.outages, room);
+    let picture = picture("wide full", &chart::key(OUTAGE), draw);
     let body = [
         header(results),
         section(
             "How the calls ended over time",
-            "Above, how many calls ended, and how; below, how long the longest of them took. The grey \
-             bars are the times without a primary that answers: from the kill to the promotion, and, where \
+            "Above, how many calls ended, and how; below, how long the longest of them took. Tinted \
+             are the times without a primary that answers: from the kill to the promotion, and, where \
              the new one waits for a standby of its own, until it has one.",
-            &format!("{}{picture}", chart::LEGEND),
+            &picture,
         ),
         section(
             "How long calls waited",

@@ -89,6 +89,14 @@ impl Call {
     }
 }
 
+/// How long the calls took that were ok, in microseconds, sorted.
+pub(crate) fn sorted_us(calls: &[Call]) -> Vec<f64> {
+    let ok = calls.iter().filter(|call| call.outcome == Outcome::Ok);
+    let mut sorted: Vec<_> = ok.map(|call| call.took_us() as f64).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
 /// One sending of a call.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Attempt {

@@ -4,7 +4,9 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// A way to name calls. Its name is also the class of what is drawn of it.
+use crate::report::series::Series;
+
+/// A way to name calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
@@ -32,6 +34,15 @@ impl Mode {
             Self::Session => "with a session",
             Self::Plain => "with plain ids",
             Self::Naive => "naively",
+        }
+    }
+
+    /// What is drawn of it.
+    pub(crate) fn series(self) -> Series {
+        match self {
+            Self::Session => Series::Session,
+            Self::Plain => Series::Plain,
+            Self::Naive => Series::Naive,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::{
     experiment::Report,
     harness::mode::Mode,
     report::{
-        page::{figure, page, problems, section},
+        page::{page, picture, problems, section},
         scale::thousands,
         svg::escape,
         table,
@@ -38,7 +38,9 @@ pub(super) fn html(measured: &MemoryResults) -> String {
         measured.speeds()
     );
     let first: Vec<_> = measured.curves.iter().take(measure::MODES.len()).collect();
-    let curves = figure("wide", "", &chart::draw(&first));
+    let curves = picture("wide", &chart::key(&first), |room| {
+        chart::draw(&first, room)
+    });
     let flags = measure::server_flags(measured.calls).join(" ");
     let again = format!(
         "<code>cargo xtask memory --calls {}</code> runs it again. The server was started with \

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use super::svg::escape;
+use super::{room::Room, svg::escape, table};
+
+/// What these pages have in common with that of `redial load`.
+const BASE: &str = include_str!("../../../redial-cli/src/load/base.css");
 
 /// A page with this title and these contents.
 pub(crate) fn page(title: &str, body: &str) -> String {
@@ -12,7 +15,7 @@ pub(crate) fn page(title: &str, body: &str) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n\
+         <title>{}</title>\n<style>\n{BASE}{}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n\
          </html>\n",
         escape(title),
         include_str!("style.css")
@@ -29,7 +32,21 @@ pub(crate) fn section(heading: &str, lead: &str, contents: &str) -> String {
 
 /// A picture with its caption. Both are HTML.
 pub(crate) fn figure(class: &str, caption: &str, picture: &str) -> String {
-    format!("<figure class=\"{class}\"><figcaption>{caption}</figcaption>{picture}</figure>\n")
+    let caption = match caption {
+        "" => String::new(),
+        caption => format!("<figcaption>{caption}</figcaption>"),
+    };
+    format!("<figure class=\"{class}\">{caption}{picture}</figure>\n")
+}
+
+/// A picture that is drawn for a desk and for a phone, with its caption, which is HTML.
+pub(crate) fn picture(class: &str, caption: &str, draw: impl Fn(Room) -> String) -> String {
+    let both = format!(
+        "<div class=\"on-desk\">{}</div><div class=\"on-phone\">{}</div>",
+        draw(Room::Wide),
+        draw(Room::Narrow)
+    );
+    figure(class, caption, &both)
 }
 
 /// Broken promises, for the top of the page.
@@ -44,7 +61,7 @@ pub(crate) fn figures<'a>(figures: impl IntoIterator<Item = (&'a str, String)>) 
         format!("<tr><th scope=\"row\">{name}</th><td class=\"number\">{value}</td></tr>")
     };
     let rows: String = figures.into_iter().map(row).collect();
-    format!("<table><tbody>{rows}</tbody></table>")
+    table::scrolling(&format!("<tbody>{rows}</tbody>"))
 }
 
 /// Command lines, folded away.

@@ -108,6 +108,10 @@ pub(crate) fn between(least: u64, most: u64) -> String {
     format!("{} to {}", thousands(least), thousands(most))
 }
 
+/// What the pages say of percentiles.
+pub(crate) const PERCENTILES: &str = "Percentiles are nearest ranks: p99 is the least time that 99 % of the calls did \
+    not exceed. A median is the 50th of them.";
+
 /// The nearest rank: the smallest value that at least `share` of all `count` values do not exceed, where
 /// `sorted` holds those that are known; `None` if too many of them are not. All percentiles and medians of
 /// this crate are these; the programs read theirs from histograms of three digits, by the same rule.

@@ -3,6 +3,9 @@
 
 use std::fmt::Write as _;
 
+pub(crate) use super::markup::escape;
+use super::series::Series;
+
 /// A picture under construction.
 pub(crate) struct Svg {
     text: String,
@@ -77,6 +80,13 @@ impl Svg {
         let _ = write!(self.text, "<path class=\"{class}\" d=\"{data}\"/>");
     }
 
+    /// The mark of a series, with a tooltip.
+    pub(crate) fn mark(&mut self, series: Series, at: (f64, f64), tip: &str) {
+        let (class, shape) = (series.class(), series.shape(at));
+        let _ = write!(self.text, "<path class=\"mark {class}\" d=\"{shape}\"");
+        self.close("path", tip);
+    }
+
     pub(crate) fn text(&mut self, class: &str, at: (f64, f64), anchor: Anchor, text: &str) {
         let (x, y) = at;
         let anchor = match anchor {
@@ -106,32 +116,12 @@ impl Svg {
     }
 }
 
-/// `text` as HTML and SVG text or attribute value.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(char),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn nothing_that_is_text_becomes_markup() {
-        assert_eq!(
-            escape("<a href=\"x\">'&'</a>"),
-            "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&lt;/a&gt;"
-        );
         let mut svg = Svg::new("s", (1.0, 2.0), "<t>", "a & b");
         svg.text("c", (0.0, 0.0), Anchor::End, "</svg>");
         svg.rect("c", (0.0, 0.0), (1.0, 1.0), "<tip>");

@@ -5,19 +5,18 @@ use crate::{
     crash::{chart, stored::IncKind},
     experiment::Report,
     report::{
-        page::{commands, figure, figures, page, problems, section},
+        page::{commands, figures, page, picture, problems, section},
         scale::thousands,
     },
 };
 
+/// What the tinted times of the picture are.
+const OUTAGE: &str = "no server: from a kill to the next start";
+
 /// The whole page.
 pub(super) fn html(results: &RestartsResults) -> String {
-    let picture = figure(
-        "wide full",
-        "",
-        &chart::draw(results.crash.calls(), &results.crash.outages),
-    );
-    let picture = format!("{}{picture}", chart::LEGEND);
+    let draw = |room| chart::draw(results.crash.calls(), &results.crash.outages, room);
+    let picture = picture("wide full", &chart::key(OUTAGE), draw);
     let lead = "Above, how many calls ended, and how; below, how long the longest of them took. A \
         call that meets a kill waits for the next server; unless that knows it from the store, the \
         call is not made again.";

@@ -7,7 +7,7 @@ use super::record::{Fleet, StormFigure, StormRecord, Unit, Wanted};
 use crate::report::{scale::thousands, terminal};
 
 /// Its headings.
-pub(super) const HEADINGS: [&str; 5] = ["storm", "naive", "redial", "wanted", "verdict"];
+pub(super) const HEADINGS: [&str; 5] = ["storm", "verdict", "naive", "redial", "wanted"];
 
 /// One line.
 pub(super) struct FigureRow {
@@ -52,11 +52,7 @@ pub(super) fn rows(
 
 /// All lines, for a terminal of 80 columns.
 pub(super) fn terminal(rows: &[FigureRow]) -> Table {
-    let mut table = terminal::table(&HEADINGS);
-    for row in rows {
-        table.add_row(row.cells());
-    }
-    table
+    terminal::of(&HEADINGS, rows.iter().map(FigureRow::cells), HEADINGS.len())
 }
 
 /// What the oracle says, in a sentence.
@@ -87,10 +83,10 @@ impl FigureRow {
         };
         [
             format!("{} {}", self.letter, self.name),
+            verdict.to_owned(),
             self.naive.text(unit),
             self.redial.text(unit),
             wanted.unwrap_or_default(),
-            verdict.to_owned(),
         ]
     }
 

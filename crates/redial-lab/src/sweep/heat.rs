@@ -2,24 +2,57 @@
 
 use super::grid::{BASES_MS, FACTORS, GridCell, JITTERS, Metric, TIMEOUTS_MS};
 use crate::report::{
+    room::Room,
     scale::Scale,
     svg::{Anchor, Svg},
 };
 
-const CELL: (f64, f64) = (50.0, 24.0);
-const LEFT: f64 = 66.0;
+const HEIGHT: f64 = 24.0;
 const TOP: f64 = 66.0;
-const GAP: (f64, f64) = (18.0, 46.0);
-const MAP: (f64, f64) = (
-    CELL.0 * BASES_MS.len() as f64,
-    CELL.1 * FACTORS.len() as f64,
-);
+/// How high a small map is, and how far below it the next one begins.
+const MAP: f64 = HEIGHT * FACTORS.len() as f64;
+const BELOW: f64 = 46.0;
+
+/// The widths of a picture's parts.
+struct Place {
+    cell: f64,
+    left: f64,
+    gap: f64,
+    /// Whether there is room to say what is a base, and what a factor.
+    is_named: bool,
+}
+
+impl Place {
+    fn of(room: Room) -> Self {
+        match room {
+            Room::Wide => Self {
+                cell: 50.0,
+                left: 66.0,
+                gap: 18.0,
+                is_named: true,
+            },
+            Room::Narrow => Self {
+                cell: 34.0,
+                left: 20.0,
+                gap: 4.0,
+                is_named: false,
+            },
+        }
+    }
+
+    /// How wide a small map is.
+    fn map(&self) -> f64 {
+        self.cell * BASES_MS.len() as f64
+    }
+}
 
 /// All small maps of one metric, on one colour scale.
-pub(super) fn draw(metric: Metric, cells: &[GridCell]) -> String {
+pub(super) fn draw(metric: Metric, cells: &[GridCell], room: Room) -> String {
+    let place = Place::of(room);
     let (low, high) = range(metric, cells);
-    let width = LEFT + (MAP.0 + GAP.0) * TIMEOUTS_MS.len() as f64 - GAP.0 + 4.0;
-    let height = TOP + (MAP.1 + GAP.1) * JITTERS.len() as f64 + 6.0;
+    let columns = TIMEOUTS_MS.len() as f64;
+    let width = place.left + (place.map() + place.gap) * columns - place.gap + 3.0;
+    let height = TOP + (MAP + BELOW) * JITTERS.len() as f64 + 6.0;
     let title = format!(
         "{} by jitter, attempt timeout, backoff base and factor",
         metric.name()
@@ -27,42 +60,49 @@ pub(super) fn draw(metric: Metric, cells: &[GridCell]) -> String {
     let text = |value| metric.text(Some(value));
     let description = format!("from {} to {}", text(low), text(high));
     let slug = format!("heat-{}", metric.name().replace(' ', "-"));
-    let mut svg = Svg::new(&slug, (width, height), &title, &description);
+    let mut svg = Svg::new(&room.slug(&slug), (width, height), &title, &description);
     legend(&mut svg, metric, (low, high), width);
     // A floor under the colour, so that the palest cell is still visible.
     let shade = Scale::linear((low, high), (0.04, 0.96));
     for (column, timeout_ms) in TIMEOUTS_MS.into_iter().enumerate() {
-        let x = LEFT + (MAP.0 + GAP.0) * column as f64;
+        let x = place.left + (place.map() + place.gap) * column as f64;
         let text = format!("timeout {timeout_ms} ms");
         svg.text(
             "label",
-            (x + MAP.0 / 2.0, TOP - 14.0),
+            (x + place.map() / 2.0, TOP - 14.0),
             Anchor::Middle,
             &text,
         );
         for (row, jitter) in JITTERS.into_iter().enumerate() {
-            let y = TOP + (MAP.1 + GAP.1) * row as f64;
+            let y = TOP + (MAP + BELOW) * row as f64;
             if column == 0 {
                 let text = format!("jitter {jitter}");
                 svg.text("label", (0.0, y + 4.0), Anchor::Start, &text);
             }
-            axes(&mut svg, (x, y + 14.0), column == 0);
+            axes(&mut svg, &place, (x, y + 14.0), column == 0);
             let here = |cell: &&GridCell| {
                 cell.setting.jitter == jitter && cell.setting.timeout_ms == timeout_ms
             };
             for cell in cells.iter().filter(here) {
-                draw_cell(&mut svg, metric, cell, (x, y + 14.0), shade);
+                draw_cell(&mut svg, &place, metric, cell, (x, y + 14.0), shade);
             }
         }
     }
     svg.finish()
 }
 
-fn draw_cell(svg: &mut Svg, metric: Metric, cell: &GridCell, map: (f64, f64), shade: Scale) {
+fn draw_cell(
+    svg: &mut Svg,
+    place: &Place,
+    metric: Metric,
+    cell: &GridCell,
+    map: (f64, f64),
+    shade: Scale,
+) {
     let setting = cell.setting;
     let index = |all: &[u64], one| all.iter().position(|value| *value == one).unwrap_or(0) as f64;
-    let x = map.0 + CELL.0 * index(&BASES_MS, setting.base_ms);
-    let y = map.1 + CELL.1 * index(&FACTORS, setting.factor);
+    let x = map.0 + place.cell * index(&BASES_MS, setting.base_ms);
+    let y = map.1 + HEIGHT * index(&FACTORS, setting.factor);
     let value = metric.of(&cell.summary);
     let share = value.map_or(0.0, |value| shade.at(value));
     let text = metric.text(value);
@@ -74,37 +114,38 @@ fn draw_cell(svg: &mut Svg, metric: Metric, cell: &GridCell, map: (f64, f64), sh
         setting.base_ms,
         setting.factor
     );
-    svg.heat((x, y), CELL, share, &tip);
+    svg.heat((x, y), (place.cell, HEIGHT), share, &tip);
     let class = if share > 0.5 { "cell on-heat" } else { "cell" };
-    let text = text.replace(" %", "").replace(" ms", "");
+    let text = text
+        .replace(" %", "")
+        .replace(" ms", "")
+        .replace("100.0", "100");
     svg.text(
         class,
-        (x + CELL.0 / 2.0, y + CELL.1 / 2.0 + 4.0),
+        (x + place.cell / 2.0, y + HEIGHT / 2.0 + 4.0),
         Anchor::Middle,
         &text,
     );
 }
 
 /// Bases below each map, factors beside those of the first column.
-fn axes(svg: &mut Svg, map: (f64, f64), first: bool) {
+fn axes(svg: &mut Svg, place: &Place, map: (f64, f64), first: bool) {
     for (index, base) in BASES_MS.into_iter().enumerate() {
-        let x = map.0 + CELL.0 * (index as f64 + 0.5);
-        let text = if index == 0 {
-            format!("base {base}")
-        } else {
-            base.to_string()
+        let x = map.0 + place.cell * (index as f64 + 0.5);
+        let text = match index {
+            0 if place.is_named => format!("base {base}"),
+            _ => base.to_string(),
         };
-        svg.text("tick", (x, map.1 + MAP.1 + 13.0), Anchor::Middle, &text);
+        svg.text("tick", (x, map.1 + MAP + 13.0), Anchor::Middle, &text);
     }
     if !first {
         return;
     }
     for (index, factor) in FACTORS.into_iter().enumerate() {
-        let y = map.1 + CELL.1 * (index as f64 + 0.5) + 4.0;
-        let text = if index == 0 {
-            format!("factor {factor}")
-        } else {
-            factor.to_string()
+        let y = map.1 + HEIGHT * (index as f64 + 0.5) + 4.0;
+        let text = match index {
+            0 if place.is_named => format!("factor {factor}"),
+            _ => factor.to_string(),
         };
         svg.text("tick", (map.0 - 8.0, y), Anchor::End, &text);
     }
@@ -185,7 +226,9 @@ mod tests {
         cells[9].summary.latency_us.p99 = Some(9.0);
         assert_eq!(range(Metric::P50, &cells), (7.0, 9.0));
         assert_eq!(range(Metric::P99, &cells), (7.0, 9.0));
-        let text = draw(Metric::Success, &cells);
+        let [text, narrow] =
+            [Room::Wide, Room::Narrow].map(|room| draw(Metric::Success, &cells, room));
+        assert_eq!(narrow.matches("class=\"heat\"").count(), 135 + 10);
         assert_eq!(text.matches("class=\"heat\"").count(), 135 + 10);
         assert!(text.contains(">13.4</text>"), "the last cell's number");
         assert!(

@@ -6,7 +6,7 @@ use super::{
     heat,
 };
 use crate::report::{
-    page::{figure, page, section},
+    page::{page, picture, section},
     scale::thousands,
     svg::escape,
 };
@@ -19,12 +19,14 @@ pub(super) fn html(sweep: &SweepResults) -> String {
             title(metric),
             metric.about()
         );
-        figure("map", &caption, &heat::draw(metric, &sweep.cells))
+        picture("map", &caption, |room| {
+            heat::draw(metric, &sweep.cells, room)
+        })
     });
     let lead = "Each small map is a grid of backoff bases (in milliseconds, left to right) and \
         factors (top to bottom). From map to map the attempt timeout grows to the right, and the \
         jitter changes downwards. Each metric has one colour scale for all its maps; the two \
-        latencies share theirs.";
+        latencies share theirs. Percentiles are nearest ranks of the calls that were ok.";
     let maps = format!("<div class=\"maps\">{}</div>", maps.concat());
     let body = format!(
         "{}{}{}",

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::results::{DurableFigures, DurableMeasurements};
 use crate::{
-    bench::{goals::Goal, stats::Spread},
-    report::{scale::rate, terminal},
+    bench::{goals::Goal, stats::Spread, table::goal_table},
+    report::{
+        scale::{PERCENTILES, rate},
+        terminal::{self, wrap},
+    },
 };
-
-/// The width of a line.
-const COLUMNS: usize = 80;
 
 pub(super) const HEADINGS: [&str; 6] = [
     "in flight",
@@ -47,40 +47,15 @@ pub(super) fn row(row: &DurableFigures) -> [String; 6] {
 
 /// Everything.
 pub(super) fn text(results: &DurableMeasurements, goals: &[Goal], page: &Path) -> String {
-    let mut figures = terminal::table(&HEADINGS);
-    for figure in results.figures() {
-        figures.add_row(row(&figure));
-    }
-    terminal::numbers_from(&mut figures, 1);
-    let mut wanted = terminal::table(&["one / the other", "wanted", "measured", "verdict"]);
-    for goal in goals {
-        let bound = goal.wanted.replace("at least", "≥").replace("at most", "≤");
-        wanted.add_row([&*goal.text, &bound, &goal.found(), goal.verdict()]);
-    }
+    let figures = terminal::of(&HEADINGS, results.figures().iter().map(row), 1);
+    let wanted = goal_table(goals);
     let noise = results.noise().map(|noise| wrap(&noise) + "\n");
     let noise = noise.unwrap_or_default();
     format!(
         "{figures}\n{}\n{noise}\n{wanted}\nBars: {}",
-        wrap(LEGEND),
+        wrap(&format!("{LEGEND} {PERCENTILES}")),
         page.display()
     )
-}
-
-/// Breaks a text into lines.
-pub(super) fn wrap(text: &str) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("there is one");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.len() + 1 + word.len() <= COLUMNS {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -102,7 +77,6 @@ mod tests {
         ] {
             assert!(text.contains(needle), "{needle}: {text}");
         }
-        let widest = text.lines().map(|line| line.chars().count()).max();
-        assert!(widest <= Some(COLUMNS), "{text}");
+        terminal::tests::assert_fits(&text);
     }
 }

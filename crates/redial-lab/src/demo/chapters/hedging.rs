@@ -9,11 +9,14 @@ use crate::{
     demo::verdict::EffectCheck,
     harness::{
         command_line::{words, words_and},
-        events::{self, Call, Outcome, Summary},
+        events::{self, Summary},
         programs::Programs,
         wire,
     },
-    report::scale::{duration, thousands},
+    report::{
+        scale::{duration, reached, thousands},
+        series::Series,
+    },
 };
 
 /// The counter of these calls.
@@ -27,23 +30,23 @@ const CLIENTS: &str = "--concurrency 8 --connections 2 --attempt-timeout-ms 1000
 
 /// What the columns are called.
 pub(crate) const HEADINGS: [&str; 9] = [
-    "second request",
+    "second\nrequest",
+    "verdict",
     "calls",
     "ok",
-    "extra attempts",
+    "extra\nattempts",
     "p50",
     "p99",
     "p99.9",
-    "effects found",
-    "verdict",
+    "effects\nfound",
 ];
 
 /// When a call is sent a second time.
 #[derive(Debug)]
 pub(crate) struct HedgePolicy {
     pub(crate) name: &'static str,
-    /// The class of what is drawn of it.
-    pub(crate) class: &'static str,
+    /// What is drawn of it.
+    pub(crate) series: Series,
     flags: &'static str,
 }
 
@@ -51,12 +54,12 @@ pub(crate) struct HedgePolicy {
 pub(crate) const POLICIES: [HedgePolicy; 2] = [
     HedgePolicy {
         name: "none",
-        class: "naive",
+        series: Series::Unhedged,
         flags: "",
     },
     HedgePolicy {
         name: "after the p95",
-        class: "session",
+        series: Series::Hedged,
         flags: "--hedge p95",
     },
 ];
@@ -79,7 +82,7 @@ pub(crate) fn watch(
     seed: u64,
 ) -> Result<Hedged> {
     let server = programs.server(&words(&format!("{SERVER} --seed {seed}")))?;
-    let file = folder.join(format!("hedged-{}.jsonl", policy.class));
+    let file = folder.join(format!("hedged-{}.jsonl", policy.series.class()));
     let flags = words_and(
         &format!("{CLIENTS} {} --key {KEY} --json", policy.flags),
         [
@@ -96,17 +99,9 @@ pub(crate) fn watch(
     Ok(Hedged {
         policy,
         summary,
-        sorted_us: latencies(&events::read(&file)?),
+        sorted_us: events::sorted_us(&events::read(&file)?),
         effects: u64::try_from(value).with_context(|| format!("a counter below zero: {value}"))?,
     })
-}
-
-fn latencies(calls: &[Call]) -> Vec<f64> {
-    let ok = calls.iter().filter(|call| call.outcome == Outcome::Ok);
-    let took = ok.map(|call| call.took_us() as f64);
-    let mut sorted: Vec<_> = took.collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted
 }
 
 impl Hedged {
@@ -125,19 +120,24 @@ impl Hedged {
         self.summary.attempts_per_call() - 1.0
     }
 
+    /// Within how long this share of all calls was ok.
+    pub(crate) fn percentile(&self, share: f64) -> String {
+        let calls = self.summary.calls as usize;
+        reached(&self.sorted_us, calls, share).map_or_else(|| "-".to_owned(), duration)
+    }
+
     pub(crate) fn row(&self) -> [String; 9] {
-        let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), duration);
         let summary = &self.summary;
         [
             self.policy.name.to_owned(),
+            self.verdict().text(),
             thousands(summary.calls),
             thousands(summary.ok),
             format!("{:.1} %", self.extra() * 100.0),
-            time(summary.latency_us.p50),
-            time(summary.latency_us.p99),
-            time(summary.latency_us.p999),
+            self.percentile(0.5),
+            self.percentile(0.99),
+            self.percentile(0.999),
             thousands(self.effects),
-            self.verdict().text(),
         ]
     }
 
@@ -177,6 +177,6 @@ pub(crate) mod tests {
         assert_eq!(hedged(&POLICIES[1], 4).problem(), None);
         let problem = hedged(&POLICIES[1], 5).problem().unwrap();
         assert!(problem.contains("after the p95: 1 too many"), "{problem}");
-        assert_eq!(hedged(&POLICIES[1], 4).row()[3], "25.0 %");
+        assert_eq!(hedged(&POLICIES[1], 4).row()[4], "25.0 %");
     }
 }

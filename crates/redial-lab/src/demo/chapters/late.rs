@@ -58,7 +58,7 @@ const KEPT: Case = Case {
     expected: Expected::Recorded,
 };
 const LEFT: Case = Case {
-    what: "of a session whose lease has ended",
+    what: "of a session, its lease over",
     key: "late-left",
     expected: Expected::Refused(-32004),
 };
@@ -73,7 +73,7 @@ struct Sending {
 }
 
 /// What the columns are called.
-pub(crate) const HEADINGS: [&str; 5] = ["id", "first reply", "second reply", "effects", "verdict"];
+pub(crate) const HEADINGS: [&str; 5] = ["id", "verdict", "first\nreply", "second reply", "effects"];
 
 /// Sends each request, waits, and sends each again.
 pub(crate) fn watch(programs: &Programs) -> Result<Late> {
@@ -171,10 +171,10 @@ impl Late {
         self.sendings.iter().map(|sending| {
             [
                 sending.case.what.to_owned(),
+                sending.verdict().to_owned(),
                 summary(&sending.first),
                 summary(&sending.again),
                 sending.effects.to_string(),
-                sending.verdict().to_owned(),
             ]
         })
     }
@@ -293,8 +293,8 @@ pub(crate) mod tests {
     #[test]
     fn replies_are_shown_in_a_few_words() {
         let rows: Vec<_> = late().rows().collect();
-        assert_eq!(rows[0][2], "value 1, from the record");
-        assert_eq!(rows[1][2], "stale (-32007)");
-        assert_eq!(rows[2][2..], ["value 2", "2", "doubled"]);
+        assert_eq!(rows[0][3], "value 1, from the record");
+        assert_eq!(rows[1][3], "stale (-32007)");
+        assert_eq!(rows[2][1..], ["doubled", "value 1", "value 2", "2"]);
     }
 }

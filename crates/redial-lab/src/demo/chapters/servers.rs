@@ -26,13 +26,13 @@ pub(crate) const SKIPPED: &str = "skipped: no PostgreSQL (with `apt-get install 
 /// What the columns are called.
 pub(crate) const HEADINGS: [&str; 8] = [
     "ids",
+    "doubled",
+    "unknown",
     "kills",
     "calls",
     "ok",
-    "unknown",
     "effects due",
     "effects",
-    "doubled",
 ];
 
 /// The results of one way.
@@ -117,13 +117,13 @@ impl Served {
     pub(crate) fn row(&self) -> [String; 8] {
         [
             self.ids.text().to_owned(),
+            thousands(self.doubled),
+            thousands(self.unknown),
             thousands(self.kills),
             thousands(self.calls),
             thousands(self.ok),
-            thousands(self.unknown),
             between(self.ok, self.ok + self.unknown),
             thousands(self.effects),
-            thousands(self.doubled),
         ]
     }
 

@@ -3,7 +3,7 @@
 use super::panel::{LEFT, RIGHT, TOP, WIDTH, frame};
 use crate::{
     demo::run::Run,
-    harness::{events::Outcome, mode::Mode},
+    harness::mode::Mode,
     report::{
         scale::{Scale, duration, reached, round_up},
         svg::{Anchor, Svg},
@@ -68,7 +68,7 @@ fn draw_one(svg: &mut Svg, latencies: &Latencies, x: Scale, y: Scale) {
     for share in [0.5, 0.99] {
         if let Some(at) = reached(&latencies.sorted, latencies.calls, share) {
             let tip = format!("{:.0} % within {}", share * 100.0, duration(at));
-            svg.circle(mode, (x.at(at), y.at(share)), 4.0, &tip);
+            svg.mark(latencies.mode.series(), (x.at(at), y.at(share)), &tip);
         }
     }
 }
@@ -85,12 +85,9 @@ fn curve(latencies: &Latencies, x: Scale, y: Scale) -> String {
 }
 
 fn latencies(run: &Run) -> Latencies {
-    let ok = run.calls.iter().filter(|call| call.outcome == Outcome::Ok);
-    let mut sorted: Vec<_> = ok.map(|call| call.took_us() as f64).collect();
-    sorted.sort_by(f64::total_cmp);
     Latencies {
         mode: run.mode,
-        sorted,
+        sorted: run.sorted_us(),
         calls: run.calls.len(),
     }
 }
@@ -125,7 +122,7 @@ mod tests {
             calls: 4,
         };
         let path = curve(&latencies, x, y);
-        assert!(path.ends_with("H0.0V75.0H50.0V50.0H268.0"), "{path}");
+        assert!(path.ends_with("H0.0V75.0H50.0V50.0H258.0"), "{path}");
         let never = Latencies {
             mode: Mode::Naive,
             sorted: vec![],

@@ -4,45 +4,76 @@ use crate::{
     demo::run::Run,
     harness::mode::Mode,
     report::{
+        room::{NARROW, Room},
         scale::{Scale, thousands},
+        series::Series,
         svg::{Anchor, Svg},
     },
 };
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 130.0;
-const RIGHT: f64 = 800.0;
 const TOP: f64 = 28.0;
-const ROW: f64 = 34.0;
 const TICKS: [f64; 8] = [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0];
 
+/// Where the rows are.
+struct Place {
+    room: Room,
+    width: f64,
+    left: f64,
+    right: f64,
+    row: f64,
+}
+
+fn place(room: Room) -> Place {
+    match room {
+        Room::Wide => Place {
+            room,
+            width: 860.0,
+            left: 130.0,
+            right: 800.0,
+            row: 34.0,
+        },
+        Room::Narrow => Place {
+            room,
+            width: NARROW,
+            left: 8.0,
+            right: NARROW - 8.0,
+            row: 46.0,
+        },
+    }
+}
+
 /// One row per scenario, with a mark for each way of calling.
-pub(crate) fn draw(runs: &[Run]) -> String {
-    let rows = scenarios(runs);
-    let bottom = TOP + ROW * rows.len() as f64;
+pub(crate) fn draw(runs: &[Run], room: Room) -> String {
+    let (rows, place) = (scenarios(runs), place(room));
+    let bottom = TOP + place.row * rows.len() as f64;
     let title = "Effects found per call made";
-    let mut svg = Svg::new("effects", (WIDTH, bottom + 48.0), title, &description(runs));
+    let size = (place.width, bottom + 48.0);
+    let mut svg = Svg::new(&room.slug("effects"), size, title, &description(runs));
     let least = runs.iter().map(ratio).fold(0.8, f64::min).max(0.01);
     let most = runs.iter().map(ratio).fold(1.5, f64::max) * 1.1;
     // Logarithmic, since it is a ratio: a quarter too much and ten times too much are both visible.
-    let x = Scale::log((least, most), (LEFT, RIGHT));
+    let x = Scale::log((least, most), (place.left, place.right));
     let ticks = TICKS
         .into_iter()
         .filter(|tick| (least..most).contains(tick));
-    axis(&mut svg, x, ticks, bottom);
+    axis(&mut svg, &place, x, ticks, bottom);
     for (row, name) in rows.iter().enumerate() {
-        let y = TOP + ROW * (row as f64 + 0.5);
-        svg.text("label", (LEFT - 14.0, y + 4.5), Anchor::End, name);
+        let top = TOP + place.row * row as f64;
+        let y = top + room.pick(place.row / 2.0, 33.0);
+        match room {
+            Room::Wide => svg.text("label", (place.left - 14.0, y + 4.5), Anchor::End, name),
+            Room::Narrow => svg.text("label halo", (0.0, top + 17.0), Anchor::Start, name),
+        }
         let here: Vec<_> = runs
             .iter()
             .filter(|run| run.scenario.name == *name)
             .collect();
-        draw_row(&mut svg, x, y, &here);
+        draw_row(&mut svg, &place, x, y, &here);
     }
     svg.finish()
 }
 
-fn axis(svg: &mut Svg, x: Scale, ticks: impl Iterator<Item = f64>, bottom: f64) {
+fn axis(svg: &mut Svg, place: &Place, x: Scale, ticks: impl Iterator<Item = f64>, bottom: f64) {
     for tick in ticks {
         let right = (tick - 1.0).abs() < 1e-9;
         let class = if right { "right" } else { "grid" };
@@ -52,24 +83,20 @@ fn axis(svg: &mut Svg, x: Scale, ticks: impl Iterator<Item = f64>, bottom: f64) 
     }
     let at = (x.at(1.0), TOP - 12.0);
     svg.text("note right-text", at, Anchor::Middle, "each call once");
-    let at = (f64::midpoint(LEFT, RIGHT), bottom + 36.0);
+    let at = (f64::midpoint(place.left, place.right), bottom + 36.0);
     let text = "effects found on the server per call made (log scale)";
     svg.text("axis", at, Anchor::Middle, text);
 }
 
-fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
+fn draw_row(svg: &mut Svg, place: &Place, x: Scale, y: f64, runs: &[&Run]) {
     let find = |mode| runs.iter().find(|run| run.mode == mode);
-    let (Some(table), Some(naive)) = (find(Mode::Session), find(Mode::Naive)) else {
+    let (Some(session), Some(naive)) = (find(Mode::Session), find(Mode::Naive)) else {
         return;
     };
-    let (from, to) = (x.at(ratio(table)), x.at(ratio(naive)));
+    let (from, to) = (x.at(ratio(session)), x.at(ratio(naive)));
     svg.line("stem", (from, y), (to, y));
-    let (cx, r) = (to, 6.0);
-    svg.path(
-        "naive",
-        &format!("M{:.1} {y:.1}l{r} -{r}l{r} {r}l-{r} {r}z", cx - r),
-    );
-    svg.circle(Mode::Session.name(), (from, y), 5.5, &tip(table));
+    svg.mark(Series::Naive, (to, y), &tip(naive));
+    svg.mark(Series::Session, (from, y), &tip(session));
     let text = if naive.effects > naive.summary.calls {
         format!(
             "{:.2}: {} effects of {} calls",
@@ -80,17 +107,14 @@ fn draw_row(svg: &mut Svg, x: Scale, y: f64, runs: &[&Run]) {
     } else {
         format!("both {:.2}", ratio(naive))
     };
-    let (at, anchor) = if to > f64::midpoint(LEFT, RIGHT) {
-        (to - 14.0, Anchor::End)
-    } else {
-        (to + 14.0, Anchor::Start)
+    let (at, anchor) = match place.room {
+        Room::Narrow => ((place.width, y - 16.0), Anchor::End),
+        Room::Wide if to > f64::midpoint(place.left, place.right) => {
+            ((to - 14.0, y - 5.0), Anchor::End)
+        }
+        Room::Wide => ((to + 14.0, y + 4.5), Anchor::Start),
     };
-    let above = if matches!(anchor, Anchor::End) {
-        -5.0
-    } else {
-        4.5
-    };
-    svg.text("note", (at, y + above), anchor, &text);
+    svg.text("note halo", at, anchor, &text);
 }
 
 /// Effects per call that was made.

@@ -10,70 +10,120 @@ use crate::{
         mode::Mode,
     },
     report::{
+        room::{NARROW, Room},
         scale::Scale,
         svg::{Anchor, Svg},
     },
 };
 
-const WIDTH: f64 = 770.0;
-const LEFT: f64 = 84.0;
-const RIGHT: f64 = 462.0;
 const TOP: f64 = 8.0;
-const ROW: f64 = 30.0;
 /// The symbol of what happened to an attempt stands this far behind its sending at least, since
 /// the two lie a fraction of a millisecond apart.
 const SYMBOL: f64 = 11.0;
 
-/// One call.
-pub(crate) fn draw(example: &Example) -> String {
-    let call = &example.timeline;
-    let rows = (call.lanes.len() + call.executions.len()) as f64;
-    let bottom = TOP + ROW * rows + 8.0;
-    let x = Scale::linear((0.0, call.last_ms().max(0.1)), (LEFT, RIGHT - 2.0 * SYMBOL));
-    let slug = super::slug("call", example.pattern.title, example.pattern.mode.name());
-    let size = (WIDTH, bottom + 44.0);
-    let mut svg = Svg::new(&slug, size, example.pattern.title, &describe(call));
-    for tick in x.ticks(6.0) {
-        svg.line("grid", (x.at(tick), TOP), (x.at(tick), bottom));
-        svg.text(
-            "tick",
-            (x.at(tick), bottom + 16.0),
-            Anchor::Middle,
-            &format!("{}", round(tick)),
-        );
+/// Where lanes and words are: the words beside their lanes, or above them.
+struct Place {
+    room: Room,
+    width: f64,
+    left: f64,
+    right: f64,
+    row: f64,
+}
+
+impl Place {
+    fn of(room: Room) -> Self {
+        match room {
+            Room::Wide => Self {
+                room,
+                width: 770.0,
+                left: 84.0,
+                right: 462.0,
+                row: 30.0,
+            },
+            Room::Narrow => Self {
+                room,
+                width: NARROW,
+                left: 4.0,
+                right: NARROW - 4.0,
+                row: 46.0,
+            },
+        }
     }
-    svg.text(
-        "axis",
-        (f64::midpoint(LEFT, RIGHT), bottom + 36.0),
-        Anchor::Middle,
-        "milliseconds since the call began",
-    );
-    let server = TOP + ROW * call.lanes.len() as f64;
-    svg.rect(
-        "server",
-        (0.0, server),
-        (WIDTH, ROW * call.executions.len() as f64),
-        "",
-    );
-    connectors(&mut svg, call, x);
+
+    /// The height of a row's lane.
+    fn lane(&self, row: usize) -> f64 {
+        TOP + self.row * row as f64 + self.room.pick(self.row / 2.0, 32.0)
+    }
+
+    /// Names a row, and says what happened there.
+    fn words(&self, svg: &mut Svg, row: usize, name: &str, class: &str, text: &str) {
+        let y = self.lane(row);
+        let (at, anchor, words) = match self.room {
+            Room::Wide => (
+                (self.left - 12.0, y + 4.5),
+                Anchor::End,
+                (self.right + 14.0, y + 4.5),
+            ),
+            Room::Narrow => ((0.0, y - 15.0), Anchor::Start, (70.0, y - 15.0)),
+        };
+        svg.text("label halo", at, anchor, name);
+        svg.text(&format!("{class} halo"), words, Anchor::Start, text);
+    }
+}
+
+/// One call.
+pub(crate) fn draw(example: &Example, room: Room) -> String {
+    let (call, place) = (&example.timeline, Place::of(room));
+    let rows = (call.lanes.len() + call.executions.len()) as f64;
+    let bottom = TOP + place.row * rows + 8.0;
+    let ends = (place.left, place.right - 2.0 * SYMBOL);
+    let x = Scale::linear((0.0, call.last_ms().max(0.1)), ends);
+    let pattern = example.pattern;
+    let slug = super::slug("call", pattern.title, pattern.mode.name());
+    let size = (place.width, bottom + 44.0);
+    let mut svg = Svg::new(&room.slug(&slug), size, pattern.title, &describe(call));
+    let server = TOP + place.row * call.lanes.len() as f64;
+    let ground = place.row * call.executions.len() as f64;
+    svg.rect("server", (0.0, server), (place.width, ground), "");
+    axis(&mut svg, &place, x, bottom);
+    connectors(&mut svg, &place, call, x);
     for (index, lane) in call.lanes.iter().enumerate() {
-        draw_lane(&mut svg, call, index, lane, x);
+        draw_lane(&mut svg, &place, call, index, lane, x);
     }
     for index in 0..call.executions.len() {
-        draw_execution(&mut svg, call, index, example.pattern.mode, x);
+        draw_execution(&mut svg, &place, call, index, pattern.mode, x);
     }
     svg.finish()
 }
 
-fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale) {
-    let y = middle(index);
-    let completes = call.completed_by() == Some(index);
+fn axis(svg: &mut Svg, place: &Place, x: Scale, bottom: f64) {
+    for tick in x.ticks(6.0) {
+        // Not through the words above the lanes.
+        if !place.room.is_narrow() {
+            svg.line("grid", (x.at(tick), TOP), (x.at(tick), bottom));
+        }
+        let anchor = match place.room {
+            Room::Narrow if tick < 1e-9 => Anchor::Start,
+            _ => Anchor::Middle,
+        };
+        let at = (x.at(tick), bottom + 16.0);
+        svg.text("tick", at, anchor, &format!("{}", round(tick)));
+    }
+    let at = (f64::midpoint(place.left, place.right), bottom + 36.0);
     svg.text(
-        "label",
-        (LEFT - 12.0, y + 4.5),
-        Anchor::End,
-        &format!("attempt {}", index + 1),
+        "axis",
+        at,
+        Anchor::Middle,
+        "milliseconds since the call began",
     );
+}
+
+fn draw_lane(svg: &mut Svg, place: &Place, call: &Timeline, index: usize, lane: &Lane, x: Scale) {
+    let y = place.lane(index);
+    let completes = call.completed_by() == Some(index);
+    let class = if completes { "note done-text" } else { "note" };
+    let name = format!("attempt {}", index + 1);
+    place.words(svg, index, &name, class, &lane.words(completes));
     let (sent, end) = (x.at(lane.sent_ms), x.at(lane.end_ms));
     svg.line("wait", (sent, y), (end, y));
     svg.line("sent", (sent, y - 7.0), (sent, y + 7.0));
@@ -97,13 +147,6 @@ fn draw_lane(svg: &mut Svg, call: &Timeline, index: usize, lane: &Lane, x: Scale
         let at = x.at(call.end_ms).max(free);
         svg.circle("done", (at, y), 5.5, "this reply completes the call");
     }
-    let class = if completes { "note done-text" } else { "note" };
-    svg.text(
-        class,
-        (RIGHT + 14.0, y + 4.5),
-        Anchor::Start,
-        &lane.words(completes),
-    );
 }
 
 /// What is drawn of an attempt: what happened to it, and what was lost on the way back.
@@ -157,19 +200,26 @@ fn cross(svg: &mut Svg, at: (f64, f64)) {
     );
 }
 
-fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: Scale) {
+fn draw_execution(
+    svg: &mut Svg,
+    place: &Place,
+    call: &Timeline,
+    index: usize,
+    mode: Mode,
+    x: Scale,
+) {
     let execution = &call.executions[index];
-    let y = middle(call.lanes.len() + index);
+    let row = call.lanes.len() + index;
+    let y = place.lane(row);
+    let text = match index {
+        0 => "the call is executed".to_owned(),
+        _ => format!("and executed again, time {}", index + 1),
+    };
+    place.words(svg, row, &format!("effect {}", index + 1), "note", &text);
     let accepted = x.at(execution.accepted_ms);
     let start = x.at(execution.start_ms);
     let end = x.at(execution.end_ms.unwrap_or(call.last_ms()));
-    svg.text(
-        "label",
-        (LEFT - 12.0, y + 4.5),
-        Anchor::End,
-        &format!("effect {}", index + 1),
-    );
-    let class = mode.name();
+    let class = mode.series().class();
     let waited = format!(
         "waited for {:.1} ms",
         execution.start_ms - execution.accepted_ms
@@ -188,17 +238,12 @@ fn draw_execution(svg: &mut Svg, call: &Timeline, index: usize, mode: Mode, x: S
         ((end - start).max(3.0), 14.0),
         &tip,
     );
-    let text = match index {
-        0 => "the call is executed".to_owned(),
-        _ => format!("and executed again, time {}", index + 1),
-    };
-    svg.text("note", (RIGHT + 14.0, y + 4.5), Anchor::Start, &text);
 }
 
 /// From each attempt down to the execution that it started or joined.
-fn connectors(svg: &mut Svg, call: &Timeline, x: Scale) {
+fn connectors(svg: &mut Svg, place: &Place, call: &Timeline, x: Scale) {
     for (row, execution) in call.executions.iter().enumerate() {
-        let bar = middle(call.lanes.len() + row) - 7.0;
+        let bar = place.lane(call.lanes.len() + row) - 7.0;
         let started = (execution.lane, execution.accepted_ms);
         let joined = call.lanes.iter().enumerate().filter_map(|(index, lane)| {
             let mark = lane.marks.iter().find(|mark| mark.event == Event::Joined)?;
@@ -207,13 +252,9 @@ fn connectors(svg: &mut Svg, call: &Timeline, x: Scale) {
         for (index, at_ms) in joined.chain([started]) {
             let sent = x.at(call.lanes[index].sent_ms);
             let at = x.at(at_ms).max(sent + SYMBOL);
-            svg.line("link", (at, middle(index)), (at, bar));
+            svg.line("link", (at, place.lane(index)), (at, bar));
         }
     }
-}
-
-fn middle(row: usize) -> f64 {
-    TOP + ROW * (row as f64 + 0.5)
 }
 
 /// Without the noise of binary fractions.

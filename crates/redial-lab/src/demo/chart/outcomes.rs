@@ -3,49 +3,82 @@
 use crate::{
     demo::chapters::restart::Restarted,
     report::{
+        room::{NARROW, Room},
         scale::{Scale, round_up, thousands},
         svg::{Anchor, Svg},
     },
 };
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 130.0;
-const RIGHT: f64 = 600.0;
 const TOP: f64 = 10.0;
-const ROW: f64 = 42.0;
 const BAR: f64 = 20.0;
 
+/// Where the bars are.
+struct Place {
+    room: Room,
+    width: f64,
+    left: f64,
+    right: f64,
+    row: f64,
+}
+
+fn place(room: Room) -> Place {
+    match room {
+        Room::Wide => Place {
+            room,
+            width: 860.0,
+            left: 130.0,
+            right: 600.0,
+            row: 42.0,
+        },
+        Room::Narrow => Place {
+            room,
+            width: NARROW,
+            left: 5.0,
+            right: NARROW - 20.0,
+            row: 50.0,
+        },
+    }
+}
+
 /// For each way the calls that did not simply end: doubled, and unknown to their callers.
-pub(crate) fn draw(runs: &[Restarted]) -> String {
-    let bottom = TOP + ROW * runs.len() as f64;
+pub(crate) fn draw(runs: &[Restarted], room: Room) -> String {
+    let place = place(room);
+    let bottom = TOP + place.row * runs.len() as f64;
     let title = "Calls that restarts doubled, or left unknown";
-    let mut svg = Svg::new("outcomes", (WIDTH, bottom + 48.0), title, &describe(runs));
+    let size = (place.width, bottom + 48.0);
+    let mut svg = Svg::new(&room.slug("outcomes"), size, title, &describe(runs));
     let most = runs.iter().map(|run| run.doubled + run.unknown).max();
     let most = round_up(most.unwrap_or(0).max(10) as f64);
-    let x = Scale::linear((0.0, most), (LEFT, RIGHT));
+    let x = Scale::linear((0.0, most), (place.left, place.right));
     for tick in x.ticks(5.0) {
         svg.line("grid", (x.at(tick), TOP), (x.at(tick), bottom));
         let label = thousands(tick as u64);
         svg.text("tick", (x.at(tick), bottom + 16.0), Anchor::Middle, &label);
     }
     for (row, run) in runs.iter().enumerate() {
-        draw_row(&mut svg, run, x, TOP + ROW * (row as f64 + 0.5));
+        draw_row(&mut svg, &place, run, x, TOP + place.row * row as f64);
     }
-    svg.line("base", (LEFT, TOP), (LEFT, bottom));
-    let middle = (f64::midpoint(LEFT, RIGHT), bottom + 36.0);
+    if !room.is_narrow() {
+        svg.line("base", (place.left, TOP), (place.left, bottom));
+    }
+    let middle = (f64::midpoint(place.left, place.right), bottom + 36.0);
     let calls = runs.first().map_or(0, |run| run.calls);
     let text = format!("calls, of {}", thousands(calls));
     svg.text("axis", middle, Anchor::Middle, &text);
     svg.finish()
 }
 
-fn draw_row(svg: &mut Svg, run: &Restarted, x: Scale, y: f64) {
+fn draw_row(svg: &mut Svg, place: &Place, run: &Restarted, x: Scale, top: f64) {
     let name = run.way.name;
-    svg.text("label", (LEFT - 14.0, y + 4.5), Anchor::End, name);
+    let y = top + place.room.pick(place.row / 2.0, 32.0);
+    match place.room {
+        Room::Wide => svg.text("label", (place.left - 14.0, y + 4.5), Anchor::End, name),
+        Room::Narrow => svg.text("label halo", (0.0, top + 16.0), Anchor::Start, name),
+    }
     let top = y - BAR / 2.0;
     let parts = [
-        ("lost-bar", run.doubled, "took effect twice"),
-        ("soft-bar", run.unknown, "unknown to their callers"),
+        ("doubled", run.doubled, "took effect twice"),
+        ("unknown", run.unknown, "unknown to their callers"),
     ];
     let mut below = 0;
     for (class, count, tip) in parts {
@@ -58,15 +91,24 @@ fn draw_row(svg: &mut Svg, run: &Restarted, x: Scale, y: f64) {
         }
     }
     let (class, text) = match (run.doubled, run.unknown) {
-        (0, 0) => ("note right-text", "each call once, and known".to_owned()),
+        (0, 0) => (
+            "note right-text halo",
+            "each call once, and known".to_owned(),
+        ),
         (0, unknown) => {
             let text = format!("none twice, {} unknown", thousands(unknown));
-            ("note right-text", text)
+            ("note right-text halo", text)
         }
-        (doubled, _) => ("note lost-text", format!("{} twice", thousands(doubled))),
+        (doubled, _) => (
+            "note lost-text halo",
+            format!("{} twice", thousands(doubled)),
+        ),
     };
-    let at = (x.at(below as f64) + 10.0, y + 4.5);
-    svg.text(class, at, Anchor::Start, &text);
+    let (at, anchor) = match place.room {
+        Room::Wide => ((x.at(below as f64) + 10.0, y + 4.5), Anchor::Start),
+        Room::Narrow => ((place.width, y - 16.0), Anchor::End),
+    };
+    svg.text(class, at, anchor, &text);
 }
 
 fn describe(runs: &[Restarted]) -> String {

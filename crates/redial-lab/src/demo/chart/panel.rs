@@ -5,9 +5,9 @@ use crate::report::{
     svg::{Anchor, Svg},
 };
 
-pub(super) const WIDTH: f64 = 280.0;
-pub(super) const LEFT: f64 = 44.0;
-pub(super) const RIGHT: f64 = 268.0;
+pub(super) const WIDTH: f64 = 270.0;
+pub(super) const LEFT: f64 = 46.0;
+pub(super) const RIGHT: f64 = 258.0;
 pub(super) const TOP: f64 = 12.0;
 
 /// From 0 to 100 % of the calls, upwards from `bottom`, with what the other axis shows.

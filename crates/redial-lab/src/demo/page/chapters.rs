@@ -10,7 +10,8 @@ use crate::{
     },
     memory::chart,
     report::{
-        page::{figure, section},
+        page::{picture, section},
+        series::{legend, swatch},
         svg::escape,
         table::html as table,
     },
@@ -41,10 +42,14 @@ fn restarts(runs: &[Restarted]) -> String {
          that outlives the server, or in the store.",
         restart::KILLS
     );
-    let legend = "<p class=\"legend\"><span><i class=\"key square lost-bar\"></i>calls that took \
-        effect twice</span><span><i class=\"key square soft-bar\"></i>calls whose outcome \
-        is unknown to their callers</span></p>";
-    let picture = figure("wide", legend, &outcomes::draw(runs));
+    let key = legend([
+        (swatch("doubled"), "calls that took effect twice".to_owned()),
+        (
+            swatch("unknown"),
+            "calls whose outcome is unknown to their callers".to_owned(),
+        ),
+    ]);
+    let picture = picture("wide", &key, |room| outcomes::draw(runs, room));
     let table = table(&restart::HEADINGS, runs.iter().map(Restarted::row), 1);
     section(
         "A server that is killed",
@@ -77,7 +82,7 @@ fn late_retries(late: &late::Late) -> String {
     section(
         "A request that comes late",
         &lead,
-        &table(&late::HEADINGS, late.rows(), 3),
+        &table(&late::HEADINGS, late.rows(), 4),
     )
 }
 
@@ -88,7 +93,7 @@ fn slow_replies(runs: &[Hedged]) -> String {
          the call still takes effect once, since both requests have one id.",
         hedging::TAIL
     );
-    let picture = figure("wide", "", &tail::draw(runs));
+    let picture = picture("wide", &tail::key(runs), |room| tail::draw(runs, room));
     let table = table(&hedging::HEADINGS, runs.iter().map(Hedged::row), 1);
     section(
         "Slow replies, and a second request",
@@ -102,7 +107,9 @@ fn memory(chapters: &Chapters) -> String {
         return String::new();
     }
     let curves: Vec<_> = chapters.memory.iter().collect();
-    let picture = figure("wide", "", &chart::draw(&curves));
+    let picture = picture("wide", &chart::key(&curves), |room| {
+        chart::draw(&curves, room)
+    });
     let rows = chapters.memory.iter().map(chapters::memory_row);
     let table = table(&chapters::MEMORY_HEADINGS, rows, 1);
     let lead = crate::memory::WHY;

@@ -1,9 +1,30 @@
 //! What colours and symbols mean.
 
-/// What the two colours mean, above every picture that uses them.
-pub(super) const MODES: &str = "<p class=\"legend\"><span><i class=\"key session\"></i>with a session: every \
-    attempt carries the call's id</span><span><i class=\"key naive\"></i>naively: a fresh id for \
-    every attempt</span></p>";
+use crate::{
+    harness::mode::Mode,
+    report::series::{Series, legend},
+};
+
+/// What the two marks mean, above every picture that uses them.
+pub(super) fn modes() -> String {
+    both(Series::key)
+}
+
+/// The same for lines.
+pub(super) fn curves() -> String {
+    both(Series::curve_key)
+}
+
+fn both(key: fn(Series) -> String) -> String {
+    let meanings = [
+        (
+            Mode::Session,
+            "with a session: every attempt carries the call's id",
+        ),
+        (Mode::Naive, "naively: a fresh id for every attempt"),
+    ];
+    legend(meanings.map(|(mode, meaning)| (key(mode.series()), meaning.to_owned())))
+}
 
 /// The symbols of the timelines, as they are drawn there.
 const SYMBOLS: [(&str, &str); 10] = [
@@ -52,11 +73,10 @@ const SYMBOLS: [(&str, &str); 10] = [
 
 /// The legend of the timelines.
 pub(super) fn symbols() -> String {
-    let entries = SYMBOLS.map(|(drawing, text)| {
-        format!(
-            "<span><svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\">{drawing}</svg>\
-             {text}</span>"
-        )
-    });
-    format!("<p class=\"legend\">{}</p>", entries.concat())
+    legend(SYMBOLS.map(|(drawing, text)| {
+        let key = format!(
+            "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\">{drawing}</svg>"
+        );
+        (key, text.to_owned())
+    }))
 }

@@ -1,9 +1,13 @@
 //! The page's two tables.
 
 use crate::{
-    demo::{duplicate::Duplicate, run::Run, table, verdict::EffectCheck},
+    demo::{duplicate::Duplicate, run::Run, table},
     harness::{events::Event, mode::Mode},
-    report::{page::section, svg::escape},
+    report::{
+        page::section,
+        svg::escape,
+        table::{scrolling, verdict},
+    },
 };
 
 /// Two rows for each scenario: with a session and naively.
@@ -12,11 +16,11 @@ pub(super) fn results(runs: &[Run]) -> String {
         .iter()
         .enumerate()
         .map(|(column, heading)| format!("<th scope=\"col\"{}>{heading}</th>", class(column)));
-    format!(
-        "<div class=\"scroll\"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
+    scrolling(&format!(
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody>",
         headings.collect::<String>(),
         runs.iter().map(row).collect::<String>()
-    )
+    ))
 }
 
 fn row(run: &Run) -> String {
@@ -24,18 +28,17 @@ fn row(run: &Run) -> String {
     let cells = table::cells(run)
         .into_iter()
         .enumerate()
-        .map(|(column, text)| {
-            let text = escape(&text);
-            match (column, run.mode) {
-                (0, Mode::Session) => format!("<th scope=\"rowgroup\" rowspan=\"2\">{text}</th>"),
-                (0, _) => String::new(),
-                (1, _) => format!("<td><i class=\"key {mode}\"></i>{text}</td>"),
-                (table::LAST, _) if run.verdict == EffectCheck::Exact => {
-                    format!("<td class=\"exact\">{text}</td>")
-                }
-                (table::LAST, _) => format!("<td class=\"wrong\">{text}</td>"),
-                _ => format!("<td{}>{text}</td>", class(column)),
+        .map(|(column, text)| match (column, run.mode) {
+            (0, Mode::Session) => {
+                format!(
+                    "<th scope=\"rowgroup\" rowspan=\"2\">{}</th>",
+                    escape(&text)
+                )
             }
+            (0, _) => String::new(),
+            (1, _) => format!("<td>{}{}</td>", run.mode.series().key(), escape(&text)),
+            (table::VERDICT, _) => verdict(&text),
+            _ => format!("<td{}>{}</td>", class(column), escape(&text)),
         });
     format!("<tr class=\"{mode}\">{}</tr>", cells.collect::<String>())
 }
@@ -43,8 +46,8 @@ fn row(run: &Run) -> String {
 /// Words are set flush left, numbers flush right.
 fn class(column: usize) -> &'static str {
     match column {
+        table::VERDICT => " class=\"verdict\"",
         0..table::WORDS => "",
-        table::LAST => " class=\"verdict\"",
         _ => " class=\"number\"",
     }
 }
@@ -74,12 +77,13 @@ pub(super) fn forced(duplicate: &Duplicate) -> String {
     };
     let contents = format!(
         "<p class=\"small\">The first request; the others add their attempt's number:<br>\
-         <code>{}</code></p><div class=\"scroll\"><table><thead><tr>\
-         <th scope=\"col\">sending</th><th scope=\"col\">what it did</th>\
-         <th scope=\"col\">the reply, byte for byte</th></tr></thead><tbody>{}</tbody></table></div>\
-         <p>The counter afterwards: <strong>{} {count}</strong>.</p>",
+         <code>{}</code></p>{}<p>The counter afterwards: <strong>{} {count}</strong>.</p>",
         escape(&duplicate.requests[0]),
-        rows.collect::<String>(),
+        scrolling(&format!(
+            "<thead><tr><th scope=\"col\">sending</th><th scope=\"col\">what it did</th>\
+             <th scope=\"col\">the reply, byte for byte</th></tr></thead><tbody>{}</tbody>",
+            rows.collect::<String>()
+        )),
         duplicate.effects
     );
     section("The forced duplicate", lead, &contents)

@@ -109,6 +109,35 @@ fn results() -> DemoResults {
     }
 }
 
+/// The same with figures as they are.
+pub(in crate::demo) fn sample() -> DemoResults {
+    let mut results = results();
+    let call = results.runs[0].calls[0].clone();
+    for (index, run) in results.runs.iter_mut().enumerate() {
+        let is_ok = !(run.scenario.name == "slow" && run.mode == Mode::Naive);
+        let ok = if is_ok { 300 - index as u64 % 3 } else { 0 };
+        run.summary = Summary {
+            calls: 300,
+            ok,
+            unknown: 300 - ok,
+            attempts_total: 450 + 80 * index as u64,
+            attempts_histogram: [(1, 180), (2, 90), (3, 20), (17, 10)].into(),
+            ..Summary::default()
+        };
+        run.effects = match run.mode {
+            Mode::Session => 300,
+            _ => 300 + 220 * (index as u64 / 2),
+        };
+        run.verdict = EffectCheck::of(&run.summary, run.effects);
+        let calls = (0..if is_ok { 300 } else { 0 }).map(|n: u64| Call {
+            end_us: 3000 + n * n * 9,
+            ..call.clone()
+        });
+        run.calls.extend(calls);
+    }
+    results
+}
+
 fn chapters() -> Chapters {
     let curve = |ids, rss_kib| Curve {
         ids,
