@@ -75,7 +75,7 @@ pub(super) fn packets(bytes: &[u8]) -> Result<Vec<Packet<'_>>, String> {
             interfaces.clear();
         }
         let length = order.four(rest, 4).unwrap_or_default() as usize;
-        if length < FRAME || length % 4 != 0 {
+        if length < FRAME || !length.is_multiple_of(4) {
             let expected = "expected 12 or more, in fours";
             return Err(format!(
                 "a block of the capture has {length} bytes; {expected}"
