@@ -30,22 +30,21 @@ thread_local! {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads what the peer has sent. Ready if there may be more to do.
     pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        let has_next = !self.backlog.is_empty() && self.has_room();
+        let has_next = !self.backlog.is_empty() && self.may_dispatch() && self.has_room();
         if !has_next {
             self.large_frame.end();
         }
         match self.phase {
-            Phase::Open | Phase::HalfClosed if has_next => {
+            _ if has_next => {
                 if self.poll_large_frame(cx).is_pending() {
+                    self.pause_reading();
                     return Ok(Poll::Pending);
                 }
                 self.dispatch_backlog();
                 Ok(Poll::Ready(()))
             }
             Phase::Open if self.is_clogged() || self.backlog_bytes >= BACKLOG_BYTES => {
-                // The rest of a frame that is not read can't be late.
-                self.frame_since = None;
-                self.socket.on_pause(self.awake);
+                self.pause_reading();
                 Ok(Poll::Pending)
             }
             Phase::Open => {
@@ -57,6 +56,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Phase::HalfClosed | Phase::Closing => Ok(Poll::Pending),
             Phase::Lingering { .. } => self.poll_linger(cx),
         }
+    }
+
+    /// Whether what was read is still dispatched.
+    fn may_dispatch(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::HalfClosed)
+    }
+
+    /// Nothing is read for now, though there may be more.
+    fn pause_reading(&mut self) {
+        // The rest of a frame that is not read can't be late.
+        self.frame_since = None;
+        self.socket.on_pause(self.awake);
     }
 
     /// Ready unless the next frame is a large one, and others are looked at.
@@ -115,9 +126,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match decoder.next_frame(&mut input) {
                 Ok(Some(frame)) => {
                     any_whole = true;
-                    let is_next =
-                        self.backlog.is_empty() && frame.len() < LARGE_BYTES && self.has_room();
-                    if is_next || !self.is_clogged() && self.passes_queues(frame) {
+                    // One that is large is not even looked at out of turn.
+                    let is_small = frame.len() < LARGE_BYTES;
+                    let is_next = is_small && self.backlog.is_empty() && self.has_room();
+                    let may_pass = is_small && !self.is_clogged();
+                    if is_next || may_pass && self.passes_queues(frame) {
                         self.dispatch_frame(frame, self.arrival());
                     } else {
                         self.backlog_bytes += frame.len();
