@@ -189,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if self.moved < MUCH_BYTES {
                     continue;
                 }
+                self.end_what_is_late()?;
                 large_frames::give_way(cx);
                 self.end_reading();
                 return Poll::Pending;
@@ -273,6 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if polled.is_ready() && buffer.filled().is_empty() {
             self.phase = Phase::Lingering { until: self.awake };
         }
+        self.moved += buffer.filled().len();
         Ok(polled)
     }
 

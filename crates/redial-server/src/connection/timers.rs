@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::coop::has_budget_remaining,
+};
 
 use super::{Connection, Phase};
 use crate::clock;
@@ -22,6 +25,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.arm(due);
             }
             if self.timer.as_mut().poll(cx).is_pending() {
+                // It never fires in a task that has used up its turn, which is woken at once.
+                if !has_budget_remaining() {
+                    self.end_what_is_late()?;
+                }
                 return Ok(Poll::Pending);
             }
             self.read_clock();
@@ -32,6 +39,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             return self.on_timeout().map(Poll::Ready);
         }
+    }
+
+    /// Ends what is late by the clock, where the timer does not say so: a connection that always has
+    /// something to move never waits for it.
+    pub(super) fn end_what_is_late(&mut self) -> io::Result<()> {
+        if self.next_deadline() <= self.awake {
+            self.on_timeout()?;
+        }
+        Ok(())
     }
 
     pub(super) fn read_clock(&mut self) {

@@ -21,6 +21,7 @@ mod exposed;
 mod fault_control;
 mod faults;
 mod fenced_first;
+mod floods;
 mod frozen;
 mod full_store;
 mod goodbyes;
