@@ -17,7 +17,8 @@ pub(crate) struct ConnectionEvents {
 impl ConnectionEvents {
     /// The connection has its slot.
     pub(crate) fn open(shared: &Arc<Shared>, number: u64, caller: &Caller) -> Option<Self> {
-        if shared.observers.is_empty() {
+        let kinds = [EventKind::ConnectionOpened, EventKind::ConnectionClosed];
+        if !kinds.iter().any(|kind| shared.observers.want(*kind)) {
             return None;
         }
         let context = EventContext {

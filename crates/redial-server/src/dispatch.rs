@@ -152,7 +152,7 @@ impl Dispatcher<'_> {
             batch,
             caller: self.caller,
             connection: self.outbox,
-            is_observed: !self.shared.observers.is_empty(),
+            is_observed: self.shared.observers.want_attempts(),
             span: self.shared.traces.attempt(
                 request,
                 || self.shared.router.kind_of(&request.method),

@@ -119,7 +119,7 @@ impl EventKind {
 
     /// Whether it happens to an attempt, and not to a connection, a session or the store.
     #[must_use]
-    pub fn is_of_attempt(self) -> bool {
+    pub const fn is_of_attempt(self) -> bool {
         !matches!(
             self,
             Self::ConnectionOpened

@@ -28,7 +28,7 @@ pub(super) struct Call<'r, 'a> {
     pub(super) batch: Option<BatchEntry<'r>>,
     pub(super) caller: &'r Caller,
     pub(super) connection: &'r Outbox,
-    /// Whether the server has observers.
+    /// Whether something observes attempts.
     pub(super) is_observed: bool,
     pub(super) span: AttemptSpan,
 }
@@ -68,7 +68,7 @@ impl Call<'_, '_> {
         }
     }
 
-    /// What observers hear of it when its request is gone, if there are any.
+    /// What observers hear of it when its request is gone, if one listens.
     #[inline]
     pub(super) fn event_context(&self) -> Option<Box<EventContext>> {
         self.is_observed.then(|| self.make_event_context())

@@ -5,6 +5,18 @@ use std::sync::Arc;
 use super::{Event, EventKind, Observer};
 use crate::{panics, stats::Stats};
 
+/// A bit for each kind of event that happens to an attempt.
+const OF_ATTEMPTS: u32 = {
+    let (mut bits, mut at) = (0, 0);
+    while at < EventKind::ALL.len() {
+        if EventKind::ALL[at].is_of_attempt() {
+            bits |= EventKind::ALL[at].bit();
+        }
+        at += 1;
+    }
+    bits
+};
+
 /// The observers, in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Observers {
@@ -37,6 +49,12 @@ impl Observers {
     #[inline(always)]
     pub(crate) fn want(&self, kind: EventKind) -> bool {
         self.wanted & kind.bit() != 0
+    }
+
+    /// Whether one of them wants to see something of attempts.
+    #[inline]
+    pub(crate) fn want_attempts(&self) -> bool {
+        self.wanted & OF_ATTEMPTS != 0
     }
 
     /// Out of line, since most servers have no observer. In the middle of a call a panic would take its
