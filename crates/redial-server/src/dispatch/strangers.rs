@@ -192,10 +192,16 @@ impl Dispatcher<'_> {
         let done = on_runtime(move |found: Result<Option<Acknowledged>, StoreError>| {
             is_refreshing.store(false, Relaxed);
             if let Ok(Some(acknowledged)) = found {
-                let window = shared.table.sessions.limits().window;
-                let ranges = ranges(&acknowledged);
+                // Its last connection may have gone meanwhile.
+                let held = SessionHold {
+                    shared,
+                    session: refreshed.id(),
+                    acknowledged,
+                };
+                let window = held.shared.table.sessions.limits().window;
+                let ranges = ranges(&held.acknowledged);
                 if let Some(waiters) = refreshed.acknowledge(0, &ranges, window).waiters {
-                    refuse_acknowledged(&shared, &refreshed, waiters);
+                    refuse_acknowledged(&held.shared, &refreshed, waiters);
                 }
             }
         });

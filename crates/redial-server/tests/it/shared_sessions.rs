@@ -476,3 +476,34 @@ async fn a_session_that_is_found_for_a_peer_that_has_gone_is_left() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!world.table.is_held(1, session));
 }
+
+/// The neighbour: what is asked is what was acknowledged elsewhere, for a call that has found no slot.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_looked_at_again_for_a_peer_that_has_gone_is_left() {
+    let world = TwoServers::with(Config {
+        max_in_flight: 4,
+        ..config()
+    });
+    let ([_one, mut other], session) = world.client().await;
+    let call = |number| request("inc", session, number, json!({"ack": 0}));
+    other.call(call(0)).await;
+    let found = world.table.finds();
+    world.table.hold_finds();
+    let mut number = 1;
+    let refused = loop {
+        let reply = other.call_json(call(number)).await;
+        if reply["error"].is_object() {
+            break reply;
+        }
+        number += 1;
+    };
+    assert_eq!((code(&refused), executed(&refused)), (-32001, "no"));
+    assert_eq!(world.table.finds(), found + 1);
+    cut(other).await;
+    connections_left(&world.servers[1], 0).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(!world.table.is_held(1, session));
+    world.table.release_finds();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!world.table.is_held(1, session));
+}
