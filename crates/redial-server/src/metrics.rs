@@ -81,10 +81,11 @@ pub const OTHER: &str = "_OTHER";
 const MAX_CODES: usize = 32;
 
 /// The methods of the protocol, which are refused like others.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     rpc::PING,
     rpc::HEALTH,
     rpc::STATS,
+    rpc::FAULTS,
     rpc::DISCOVER,
     rpc::HELLO,
     rpc::AUTH,

@@ -11,8 +11,8 @@ use redial_client::{
     metrics as of_client,
 };
 use redial_server::{
-    Abort, Config, Context, Fault, FaultRule, Faults, MethodLimits, Server, ServerBuilder,
-    metrics as of_server,
+    Abort, Config, Context, Fault, FaultControl, FaultRule, Faults, MethodLimits, Server,
+    ServerBuilder, metrics as of_server,
 };
 use tokio::io::duplex;
 
@@ -255,6 +255,37 @@ async fn no_label_is_of_a_callers_choosing() {
     for (name, labels) in seen.0.keys() {
         assert!(!labels.contains("made-up"), "{name} {labels}");
         assert!(!labels.contains("-8"), "an id: {name} {labels}");
+    }
+}
+
+/// Kind: a name that is missing in a list. Instance: that of `rpc.faults` among the protocol's own methods.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_protocols_own_methods_has_their_names() {
+    let recorder = DebuggingRecorder::new();
+    let (snapshotter, _installed) = (
+        recorder.snapshotter(),
+        metrics::set_default_local_recorder(&recorder),
+    );
+    let control = FaultControl::Principals(Vec::new());
+    let builder = server().0.fault_control(control).metrics();
+    let client = connect(&builder.build().unwrap(), Client::builder()).await;
+    let methods = [
+        "ping", "health", "stats", "faults", "discover", "hello", "ack", "goodbye", "resolve",
+        "cancel",
+    ];
+    for method in methods {
+        let refused = client.query(format!("rpc.{method}"), [("no", 1)]).await;
+        refused.unwrap_err();
+    }
+    let seen = MetricChanges::look(&snapshotter);
+    let seen = seen.counted(of_server::REFUSALS);
+    assert_eq!(seen.values().sum::<f64>(), methods.len() as f64, "{seen:?}");
+    for method in methods {
+        let label = format!("rpc.method=rpc.{method} error.type=");
+        assert!(
+            seen.keys().any(|labels| labels.starts_with(&label)),
+            "{method} of {seen:?}"
+        );
     }
 }
 
