@@ -6,7 +6,7 @@ use std::{
 };
 
 use redial_client::{CallToken, Client};
-use redial_server::{Abort, Context};
+use redial_server::{Abort, Context, Delay, Fault, FaultRule};
 use tracing::{
     Subscriber,
     field::{Field, Visit},
@@ -223,6 +223,32 @@ async fn a_call_with_all_its_attempts_is_one_trace_at_both_ends() {
     }
     // Nothing is left open.
     collector.forget();
+}
+
+/// Kind: what is said on one way through the server and not on another. Instance: that an attempt was executed,
+/// if its call was queued or delayed.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_call_waits_says_that_it_was_executed() {
+    let (collector, _installed) = Collector::install();
+    let (builder, faults) = server();
+    let server = builder
+        .traces(redial_server::Traces::new())
+        .build()
+        .unwrap();
+    let client = connect(&server, Client::builder()).await;
+    // One of them runs at once.
+    let (one, other) = (client.request("slow", ()), client.request("slow", ()));
+    let (one, other) = tokio::join!(one, other);
+    (one.unwrap(), other.unwrap());
+    let delay = Fault::DelayExecution(Delay::Fixed(ms(10)));
+    faults.set([FaultRule::new(delay, 1.0).unwrap()]);
+    client.request("inc", ()).await.unwrap();
+    let attempts = collector.of("rpc.server.attempt");
+    let outcomes: Vec<_> = attempts
+        .iter()
+        .map(|(_, it)| it.says("redial.outcome"))
+        .collect();
+    assert_eq!(outcomes, ["executed"; 3]);
 }
 
 /// Kind: what a handler does that is in no trace, or in that of another call. Instances: one that finishes
