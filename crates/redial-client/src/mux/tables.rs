@@ -133,7 +133,14 @@ impl Mux {
         }
         let name = format!("at {}", self.peer(number));
         match self.sessions.tables.named(&name) {
-            Some(known) => self.move_endpoint(number, known),
+            Some(known) => {
+                self.move_endpoint(number, known);
+                // It is the server that they were meant for, by whatever name.
+                let calls = self.calls.values_mut();
+                for call in calls.filter(|call| call.home == Home::of(home)) {
+                    call.home = Home::of(known);
+                }
+            }
             None => self.sessions.tables[home].name = Some(name.into()),
         }
     }
