@@ -40,6 +40,7 @@ pub(crate) mod slab;
 pub(crate) mod spare;
 mod tables;
 mod timers;
+mod waiting;
 mod write_limit;
 
 #[cfg(test)]

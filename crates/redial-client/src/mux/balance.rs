@@ -17,6 +17,7 @@ use super::{
     pending_call::{CallId, Home, PendingCall},
     sessions::Disposition,
     slab::Key,
+    waiting::push_waiting,
 };
 use crate::policy::balance::power_of_two;
 
@@ -226,7 +227,9 @@ impl Mux {
         if !call.awaits_handshake_of(DISCOVERY) {
             let since = call.handshake_wait.map_or(now, |(since, _)| since);
             call.handshake_wait = Some((since, DISCOVERY));
-            homeless.push_back(key);
+            push_waiting(homeless, key, calls, |call| {
+                call.awaits_handshake_of(DISCOVERY)
+            });
         }
     }
 

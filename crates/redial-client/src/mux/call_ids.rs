@@ -13,6 +13,7 @@ use super::{
     pending_call::{CallFlags, CallId, Home, PendingCall},
     sessions::Disposition,
     slab::Key,
+    waiting::push_waiting,
 };
 
 /// Why a call can't begin under its id.
@@ -138,7 +139,10 @@ impl Mux {
     /// The call waits for a number, first come, first served.
     fn queue_for_number(&mut self, key: Key, home: usize) {
         self.call(key).queued_at = Home::of(home);
-        self.sessions.tables[home].queue.push_back(key);
+        let queue = &mut self.sessions.tables[home].queue;
+        push_waiting(queue, key, &self.calls, |call| {
+            call.queued_at == Home::of(home)
+        });
         self.flush_urgent_acks();
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Mux, pending_call::Answer, slab::Key};
+use super::{Mux, pending_call::Answer, slab::Key, waiting::push_waiting};
 
 impl Mux {
     /// Wakes the calls that waited for the link's handshake.
@@ -48,7 +48,7 @@ impl Mux {
         if !call.awaits_handshake_of(link) {
             let since = call.handshake_wait.map_or(now, |(since, _)| since);
             call.handshake_wait = Some((since, link));
-            waiting.push_back(key);
+            push_waiting(waiting, key, calls, |call| call.awaits_handshake_of(link));
         }
     }
 

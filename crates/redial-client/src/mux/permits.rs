@@ -1,7 +1,7 @@
 //! Room for requests: each attempt that may still be answered has a permit of its connection, and
 //! what is not yet written fits into its buffer. At the limit calls wait in order.
 
-use super::{Mux, pending_call::Home, slab::Key};
+use super::{Mux, pending_call::Home, slab::Key, waiting::push_waiting};
 
 impl Mux {
     /// Whether there is room for the call's request. Otherwise it is woken when there is.
@@ -16,7 +16,7 @@ impl Mux {
             return true;
         }
         if !std::mem::replace(&mut call.is_blocked, true) {
-            link.blocked.push_back(key);
+            push_waiting(&mut link.blocked, key, &self.calls, |call| call.is_blocked);
         }
         false
     }

@@ -258,6 +258,77 @@ fn calls_without_a_server_leave_nothing_behind() {
     assert_eq!(servers.sent_to(waiting), a);
 }
 
+/// Kind: what has ended keeps its place in a queue. Instance: calls that come and go behind one that waits, for
+/// an endpoint, for room, for a number, and for the answer to a hello.
+#[test]
+fn calls_that_come_and_go_behind_one_that_waits_leave_nothing_behind() {
+    let full = || {
+        let mut servers = Servers::new(|config| config.max_in_flight = 1);
+        let link = servers.start("a", 7, 4096);
+        servers.send_to(link);
+        servers
+    };
+    let numberless = || {
+        let mut servers = Servers::new(|_| ());
+        let link = servers.start("a", 7, 1);
+        servers.send_to(link);
+        servers
+    };
+    let silent = || {
+        let mut servers = Servers::new(|_| ());
+        servers.connect("a");
+        servers
+    };
+    type Length = fn(&Mux) -> usize;
+    let queues: [(Servers, Length); 4] = [
+        (Servers::new(|_| ()), |mux| mux.homeless.len()),
+        (full(), |mux| mux.links[0].blocked.len()),
+        (numberless(), |mux| {
+            let home = mux.links[0].home;
+            mux.sessions.tables[home].queue.len()
+        }),
+        (silent(), |mux| mux.links[0].waiting.len()),
+    ];
+    for (at, (mut servers, length)) in queues.into_iter().enumerate() {
+        let first = servers.call();
+        for n in 0..1_000 {
+            let key = if n == 0 { first } else { servers.call() };
+            assert_eq!(servers.send(key), SendStatus::Blocked, "{at}");
+            if n > 0 {
+                servers.end(key);
+            }
+        }
+        let length = length(&servers.mux);
+        assert!((1..40).contains(&length), "{length} in queue {at}");
+    }
+}
+
+/// Kind: a call keeps to a table that turns out to be no server's. Instance: one that was sent to a server
+/// without sessions before there was a connection, and whose table was known by its address already.
+#[test]
+fn a_call_stays_with_its_server_when_that_turns_out_to_be_known() {
+    let mut servers = Servers::new(|config| config.sessions = false);
+    let id = uuid::Uuid::from_u128(7);
+    let flags = CallFlags {
+        is_resumed: true,
+        ..CallFlags::default()
+    };
+    let resumed = servers.mux.open(Some(id), flags).unwrap();
+    servers.mux.place(resumed, id, Some("at b"));
+    let (at, _) = servers.mux.add_endpoint(&"b".into());
+    let b = servers.mux.links_of(at).start;
+    let early = servers.call();
+    assert_eq!(servers.send(early), SendStatus::Queued);
+    servers.connect("b");
+    servers.write(b);
+    servers.mux.time_out(early, servers.now);
+    for key in [early, resumed] {
+        assert_eq!(servers.send(key), SendStatus::Queued);
+        let link = servers.mux.call(key).attempts.last().unwrap().link;
+        assert_eq!(servers.mux.endpoint_of(link), at);
+    }
+}
+
 /// Servers that come and go, each at an address of its own and with a table in its memory.
 #[test]
 fn servers_that_are_gone_leave_no_session_behind() {
