@@ -13,7 +13,11 @@ use std::{
 use deadpool_postgres::{Object, Pool};
 use redial_server::store::CommitWatcher;
 use tokio::{runtime::Handle, time::timeout};
-use tokio_postgres::{Client, Error, Row, Statement, error::SqlState, types::ToSql, types::Type};
+use tokio_postgres::{
+    Client, Error, Row, Statement,
+    error::{DbError, Severity, SqlState},
+    types::{ToSql, Type},
+};
 
 use crate::{
     error::{Trouble, describe, is_stale_plan},
@@ -342,11 +346,7 @@ impl CommitTrouble {
 
     fn of_commit(error: &Error) -> Self {
         match error.code() {
-            // Of constraints that are checked now, or of triggers that run now: bad data, a broken
-            // constraint, and what the program raises.
-            Some(code) if ["22", "23", "P0"].contains(&&code.code()[..2]) => {
-                Self::Refused(describe(error))
-            }
+            Some(code) if refuses_commit(error, code) => Self::Refused(describe(error)),
             Some(code)
                 if [
                     SqlState::T_R_SERIALIZATION_FAILURE,
@@ -360,6 +360,23 @@ impl CommitTrouble {
         }
     }
 }
+
+/// Whether the call itself is refused, by a constraint that is checked now or a trigger that runs now: by bad data,
+/// a broken constraint, or whatever code the program raises. It would be the same if it ran again.
+fn refuses_commit(error: &Error, code: &SqlState) -> bool {
+    let is_of = |classes: &[&str]| classes.iter().any(|class| code.code().starts_with(class));
+    let is_error = || {
+        let db = error.as_db_error();
+        db.and_then(DbError::parsed_severity) == Some(Severity::Error)
+    };
+    is_of(&["22", "23", "P0"]) || is_error() && !is_of(&CIRCUMSTANCES)
+}
+
+/// Classes of codes that are about the circumstances of a commit, and some of which leave open whether it took
+/// place: connections, the state of the transaction, other transactions, resources, locks, operators, the system.
+const CIRCUMSTANCES: [&str; 11] = [
+    "08", "25", "40", "53", "54", "55", "57", "58", "F0", "HV", "XX",
+];
 
 impl From<CommitTrouble> for Trouble {
     fn from(trouble: CommitTrouble) -> Self {

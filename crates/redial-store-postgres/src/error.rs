@@ -120,8 +120,8 @@ impl Trouble {
             return Self::Away(describe(error));
         }
         // Shutdown, no more connections, not enough memory or disk, a standby.
-        let class = &code.code()[..2];
-        if ["08", "53", "57"].contains(&class) || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        let is_of = |class: &&str| code.code().starts_with(*class);
+        if ["08", "53", "57"].iter().any(is_of) || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
             return Self::Away(describe(error));
         }
         Self::Fatal(StoreError::nothing_done(describe(error)))

@@ -220,7 +220,8 @@ fn the_record_of_a_plain_id_counts_from_the_end_of_its_call() {
 }
 
 /// Kind of fault: what the database refuses at the commit is taken for a commit without an answer. Instance: a
-/// trigger that runs then and raises an error; its call ran again and again, and ended as unknown.
+/// trigger that runs then and raises an error, of its own code, too; its call ran again and again, and ended as
+/// unknown.
 #[test]
 fn what_a_trigger_raises_at_the_commit_is_the_outcome() {
     let Some(database) = Database::new(Isolation::ReadCommitted) else {
@@ -228,21 +229,29 @@ fn what_a_trigger_raises_at_the_commit_is_the_outcome() {
     };
     let store = &servers(&database, 1)[0];
     database.sql.run(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
-         $$ BEGIN RAISE EXCEPTION 'too much'; END $$; \
+        "CREATE TABLE raised (code text); INSERT INTO raised VALUES (''); \
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ DECLARE own text; BEGIN SELECT code INTO own FROM raised; \
+         RAISE EXCEPTION 'too much' USING ERRCODE = own; END $$; \
          CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON counter \
          DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
     );
-    let failed = match wait(&execute(store, call(key(1, 0), 7))).unwrap() {
-        Executed::New(outcome) if outcome.kind() == OutcomeKind::Failed => outcome.into_bytes(),
-        other => panic!("{other:?}"),
-    };
-    let again = wait(&execute(store, call(key(1, 0), 7))).unwrap();
-    assert!(
-        matches!(&again, Executed::Claimed(Claimed::Recorded(bytes)) if *bytes == failed),
-        "{again:?}"
-    );
-    assert_eq!(database.counter("k"), 0);
+    for (number, raised) in (0..).zip(["P0001", "AB123", "42501"]) {
+        database
+            .sql
+            .run(&format!("UPDATE raised SET code = '{raised}'"));
+        let call = || call(key(1, number), 7);
+        let failed = match wait(&execute(store, call())).unwrap() {
+            Executed::New(outcome) if outcome.kind() == OutcomeKind::Failed => outcome.into_bytes(),
+            other => panic!("{raised}: {other:?}"),
+        };
+        let again = wait(&execute(store, call())).unwrap();
+        assert!(
+            matches!(&again, Executed::Claimed(Claimed::Recorded(bytes)) if *bytes == failed),
+            "{raised}: {again:?}"
+        );
+        assert_eq!(database.counter("k"), 0);
+    }
 }
 
 /// Kind of fault: what fails once is never done. Instance: a goodbye while another transaction holds the
