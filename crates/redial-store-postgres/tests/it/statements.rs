@@ -106,3 +106,19 @@ fn a_table_may_change_under_a_server_that_has_prepared_statements_on_it() {
         (0..8).for_each(|_| assert_eq!(client.number(sql), 7));
     }
 }
+
+/// Kind of fault: the answer of another engine is read as PostgreSQL's. Instance: processes with larger numbers,
+/// at which the store's thread panicked when it was opened.
+#[test]
+fn processes_that_are_numbered_otherwise_are_taken_for_a_poolers() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    database.sql.run(
+        "CREATE SCHEMA other; CREATE FUNCTION other.pg_backend_pid() RETURNS bigint \
+         LANGUAGE sql AS 'SELECT 7::bigint'; \
+         DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = other, pg_catalog, public', \
+         current_database()); END $$",
+    );
+    assert_eq!(Client::new(options(), &database.url()).prepared(), 0);
+}
