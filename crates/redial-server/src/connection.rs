@@ -233,7 +233,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Whether there is nothing left to do for this connection.
     fn is_finished(&self, flushed: Poll<()>, settled: bool) -> bool {
         match self.phase {
-            Phase::HalfClosed => flushed.is_ready() && settled && self.backlog.is_empty(),
+            Phase::HalfClosed => {
+                let is_done = self.backlog.is_empty() || self.is_retired();
+                flushed.is_ready() && settled && is_done
+            }
             Phase::Lingering { until } => until <= self.awake,
             Phase::Open | Phase::Closing => false,
         }

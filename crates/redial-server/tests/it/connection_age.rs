@@ -10,7 +10,7 @@ use std::{
 use redial_server::{Config, Server};
 use serde_json::json;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     time::sleep,
 };
 
@@ -106,6 +106,29 @@ async fn a_request_that_comes_too_late_does_not_keep_an_old_connection_open() {
     let mut next = pipe(&server);
     next.call_json(attach(session)).await;
     assert!(next.call_json(inc(session, 1)).await["error"].is_null());
+}
+
+/// The neighbour: the peer has said all that it has to say.
+#[tokio::test(start_paused = true)]
+async fn an_old_connection_whose_peer_sends_no_more_ends_with_its_last_call() {
+    let service = Service::default();
+    let server = service.server(Config {
+        max_connection_age: Some(AGE),
+        max_in_flight: 1,
+        ..Config::default()
+    });
+    let grace = Config::default().drain_timeout;
+    let (mut peer, session) = client(&server).await;
+    sleep(AGE - AGE / 10 - ms(100)).await;
+    let slow = request_with("slow_inc", session, 0, (json!({"ms": 28_000}), json!({})));
+    peer.send(slow).await;
+    assert_eq!(peer.receive_json().await["method"], "rpc.goaway");
+    peer.send(inc(session, 1)).await;
+    peer.io.shutdown().await.unwrap();
+    sleep(grace).await;
+    assert!(peer.receive_json().await["error"].is_null(), "the slow one");
+    peer.expect_end().await;
+    assert_eq!(service.effects(), 1);
 }
 
 /// The neighbour: the server ends meanwhile, and answers all that was read, what is too late for the
