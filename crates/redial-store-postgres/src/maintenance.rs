@@ -307,7 +307,10 @@ impl Shared {
         drop(connection);
         // Goodbyes that could not be saved when they came.
         for id in self.sessions.all_over() {
-            self.forget(id).await?;
+            // One whose row another transaction holds does not keep the others waiting.
+            if let Err(trouble @ Trouble::Away(_)) = self.forget(id).await {
+                return Err(trouble);
+            }
         }
         Ok(())
     }

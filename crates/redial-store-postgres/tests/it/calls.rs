@@ -16,7 +16,7 @@ use redial_store_tests::{
     client::{Answer, below, call, key, session, wait},
 };
 
-use crate::rig::{Database, Isolation, method, options, prepare};
+use crate::rig::{Database, Isolation, Sql, method, options, prepare};
 
 fn reply<T: Send + 'static>() -> (redial_server::store::Done<T>, Answer<T>) {
     let (sender, answer) = mpsc::channel();
@@ -275,8 +275,39 @@ fn a_goodbye_that_can_not_be_saved_is_saved_later() {
         assert!(wait(&answer).is_err());
     }
     database.sql.run("ROLLBACK");
-    let dead = "SELECT count(*) FROM redial.session, pg_sleep(0.1) WHERE dead_since IS NOT NULL";
-    assert!((0..200).any(|_| database.sql.number(dead) == 1));
+    assert!(database.has_dead_session());
+}
+
+/// The neighbour: what fails again and again keeps the rest from being done. Instance: the goodbyes of other
+/// sessions, which were saved in one order.
+#[test]
+fn a_goodbye_that_can_not_be_saved_keeps_no_other_waiting() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = options().join_for(Duration::ZERO);
+    let store = store.open(&database.url()).unwrap();
+    let sessions = [1, 2, 3, 4, 5, 6, 7, 8].map(session);
+    for session in sessions {
+        let (done, opened) = reply();
+        store.open_session(session, None, done);
+        wait(&opened).unwrap();
+    }
+    let of_others = Sql::connect(&database.url());
+    let hold = "BEGIN; SELECT FROM redial.session WHERE id";
+    let last = "(SELECT max(id) FROM redial.session) FOR UPDATE";
+    of_others.run(&format!("{hold} < {last}"));
+    database.sql.run(&format!("{hold} = {last}"));
+    for session in sessions {
+        store.forget_session(session);
+    }
+    for _ in 0..5 {
+        let (done, answer) = reply();
+        store.find_session(sessions[7], None, done);
+        assert!(wait(&answer).is_err());
+    }
+    database.sql.run("ROLLBACK");
+    assert!(database.has_dead_session());
 }
 
 /// Kind of fault: a connection to the database ends in the middle of a step, be it the commit, and the call

@@ -87,6 +87,13 @@ impl Database {
         self.cluster.url(&self.name)
     }
 
+    /// Whether one session has said goodbye, now or within some seconds.
+    pub(crate) fn has_dead_session(&self) -> bool {
+        let dead =
+            "SELECT count(*) FROM redial.session, pg_sleep(0.1) WHERE dead_since IS NOT NULL";
+        (0..200).any(|_| self.sql.number(dead) == 1)
+    }
+
     /// Another one, with all that is in this one, to which nothing else is connected.
     pub(crate) fn copy(&self) -> Self {
         let name = self.cluster.new_name();
