@@ -21,6 +21,16 @@ impl Mux {
         false
     }
 
+    /// The call can't be sent yet. If it waits for a number, the room that is reserved for it goes to others:
+    /// those that have the numbers may wait for that.
+    pub(super) fn leave_room(&mut self, key: Key) {
+        let call = self.call(key);
+        let permit = call.permit.take_if(|_| call.queued_at != Home::NONE);
+        if let Some(link) = permit {
+            self.release_permit(link);
+        }
+    }
+
     /// The call waits to be sent no longer.
     pub(crate) fn stop_waiting(&mut self, key: Key) {
         let call = self.call(key);
@@ -70,3 +80,6 @@ impl Mux {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,7 @@ impl Mux {
         let may_go = is_unsent && !self.links[chosen].is_barred()
             || self.ensure_call_id(key, chosen, now) && self.may_send_on(key, chosen, now);
         if !may_go {
+            self.leave_room(key);
             self.request_driver(chosen);
             return SendStatus::Blocked;
         }
