@@ -1,35 +1,37 @@
-//! Admission: how many calls run at once, how many are queued, whose turn it is, and when to try
-//! again.
+//! Admission: how many calls run at once, how many are queued, whose turn it is, which are refused
+//! because they would be served too late, and when to try again.
 //!
-//! Pure bookkeeping: what a job is, and how it is run, is the caller's business. Calls of one method
-//! that one peer sends are a *lane*. A lane has a [`Share`] of the run permits, so that handlers that
-//! hang, or a peer that sends without end, leave some for others; freed permits go round the methods
-//! and, within a method, round the peers. In a full queue a lane that holds more gives up its newest
-//! call, which has not started, to one that holds less.
+//! Pure bookkeeping: what a job is, and how it is run, is the caller's business, and time is an
+//! argument. Calls of one method that one peer sends are a *lane*. A lane has a [`Share`] of the run
+//! permits, so that handlers that hang, or a peer that sends without end, leave some for others; freed
+//! permits go round the peers, by how long their calls take, and within a peer to the highest priority,
+//! round its methods. Calls that are queued for too long all the time are [overload](Overload): then the
+//! newest run first, and those that have waited longest are refused. In a full queue a lane that holds
+//! more gives up its newest call, which has not started, to one that holds less.
+//!
+//! [`Share`]: crate::share::Share
 
+mod codel;
+mod jobs;
+mod limit;
 mod peers;
 mod queue;
+mod ranking;
+mod state;
 
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use redial_protocol::Priority;
+
 pub(crate) use self::peers::{DequeuedJob, Lane, PeerSlot};
-use self::{peers::Peers, queue::Turns};
-use crate::{peer::Peer, share::Share};
-
-/// The shortest time a refused caller is asked to stay away.
-const MIN_RETRY_AFTER: Duration = Duration::from_millis(10);
-
-/// The longest, since a queue that takes longer says more about the past than about the future.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
-
-/// What a call is assumed to take before any has ended.
-const ASSUMED_SERVICE: Duration = Duration::from_millis(50);
+use self::state::State;
+use crate::{overload::Overload, peer::Peer};
 
 /// How a call was admitted.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +56,24 @@ pub(crate) struct Displaced<J> {
     pub(crate) retry_after: Duration,
 }
 
+/// A job that leaves the queue.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Dequeued<J> {
+    /// It has a run permit now. With whether there is overload: then it is not run for callers that are
+    /// gone.
+    Run { job: J, is_overloaded: bool },
+    /// It is to be refused.
+    Shed(Shed<J>),
+}
+
+/// A job that was queued for too long while there was overload.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Shed<J> {
+    pub(crate) job: J,
+    pub(crate) waited: Duration,
+    pub(crate) retry_after: Duration,
+}
+
 /// The bounds of what runs and what is queued; see `Config` for what they mean to a user.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdmissionLimits {
@@ -61,48 +81,23 @@ pub(crate) struct AdmissionLimits {
     pub(crate) max_queued: usize,
     /// How many per cent of the run permits that others leave a lane leaves.
     pub(crate) reserve_percent: u32,
+    pub(crate) overload: Overload,
 }
 
 #[derive(Debug)]
 pub(crate) struct Admission<J> {
-    limits: AdmissionLimits,
     state: Mutex<State<J>>,
     /// Slots in the queue that are taken or reserved: the same as in the state, to be read without
     /// its lock.
     queued: AtomicUsize,
-    /// A moving average of how long executions on tasks held their run permits; 0 before the first.
-    mean_service_us: AtomicU64,
-}
-
-#[derive(Debug)]
-struct State<J> {
-    running: usize,
-    /// Run permits by method.
-    running_of: Box<[usize]>,
-    /// How many of those a method may have.
-    max_running_of: Box<[usize]>,
-    /// Slots in the queue that are taken or reserved.
-    queued: usize,
-    peers: Peers<J>,
-    turns: Turns,
 }
 
 impl<J> Admission<J> {
     /// With the run permits that each method may have.
     pub(crate) fn new(limits: AdmissionLimits, max_running_of: Box<[usize]>) -> Self {
-        let methods = max_running_of.len();
         Self {
-            limits,
-            state: Mutex::new(State {
-                running: 0,
-                running_of: vec![0; methods].into(),
-                max_running_of,
-                queued: 0,
-                peers: Peers::new(methods),
-                turns: Turns::new(methods),
-            }),
+            state: Mutex::new(State::new(limits, max_running_of)),
             queued: AtomicUsize::new(0),
-            mean_service_us: AtomicU64::new(0),
         }
     }
 
@@ -118,16 +113,20 @@ impl<J> Admission<J> {
 
     /// Takes a run permit, or reserves a slot in the queue, if need be that of a job that is returned.
     /// No call overtakes those of its lane.
-    pub(crate) fn admit(&self, lane: Lane) -> Result<(Ticket, Option<Displaced<J>>), QueueFull> {
+    pub(crate) fn admit(
+        &self,
+        lane: Lane,
+        priority: Priority,
+    ) -> Result<(Ticket, Option<Displaced<J>>), QueueFull> {
         let mut state = self.lock();
-        if state.peers.lane(lane).queued == 0 && state.may_run(&self.limits, lane) {
+        if state.peers.lane(lane).queued == 0 && state.may_run(lane) {
             state.run(lane);
             return Ok((Ticket::Run, None));
         }
         let mut displaced = None;
-        if state.queued >= self.limits.max_queued {
-            let retry_after = self.retry_after(state.queued);
-            let Some(job) = state.displace_for(lane) else {
+        if state.queued >= state.limits.max_queued {
+            let retry_after = state.retry_after();
+            let Some(job) = state.displace_for(lane, priority) else {
                 return Err(QueueFull { retry_after });
             };
             displaced = Some(Displaced { job, retry_after });
@@ -138,15 +137,12 @@ impl<J> Admission<J> {
         Ok((Ticket::Queue, displaced))
     }
 
-    /// Puts the job into the slot that was reserved for it. Ask for the [`next_runnable`]
-    /// afterwards: a run permit may have become free since.
-    ///
-    /// [`next_runnable`]: Self::next_runnable
-    pub(crate) fn enqueue(&self, lane: Lane, job: J) {
+    /// Puts the job into the slot that was reserved for it, where it is queued since then. Ask for the
+    /// [`next`](Self::next) afterwards: a run permit may have become free since.
+    pub(crate) fn enqueue(&self, lane: Lane, priority: Priority, since: Instant, job: J) {
         let state = &mut *self.lock();
-        if state.peers.push(lane, job) {
-            state.turns.add(lane);
-        }
+        state.peers.push(lane, priority, since, job);
+        state.enter_ring(lane.peer);
     }
 
     /// Takes a run permit for a call that is run whether there is room or not.
@@ -162,171 +158,98 @@ impl<J> Admission<J> {
         self.queued.store(state.queued, SeqCst);
     }
 
-    /// Releases a run permit. Ask for the [`next_runnable`](Self::next_runnable) afterwards.
+    /// Releases a run permit. Ask for the [`next`](Self::next) job afterwards.
     pub(crate) fn release_run_permit(&self, lane: Lane) {
-        let state = &mut *self.lock();
-        state.running -= 1;
-        state.running_of[lane.method] -= 1;
-        state.peers.stop(lane);
+        self.lock().stop(lane);
     }
 
-    /// A queued job that may run now, with its run permit.
-    pub(crate) fn next_runnable(&self) -> Option<J> {
-        // A slot in the queue is counted before its job looks for a free run permit, and a permit is
-        // freed before this looks at the count, so at least one of the two sees the other.
-        if self.queued() == 0 {
-            return None;
-        }
+    /// The same after an execution that has held the permit for so long.
+    pub(crate) fn finish(&self, lane: Lane, service: Duration, now: Instant) {
+        let state = &mut *self.lock();
+        state.record_service(lane, service, now);
+        state.stop(lane);
+    }
+
+    /// An execution ran into its timeout.
+    pub(crate) fn note_timeout(&self) {
+        self.lock().limit.note_timeout();
+    }
+
+    /// The job that leaves the queue next, to run or to be refused; `None` if none may.
+    pub(crate) fn next(&self, now: Instant) -> Option<Dequeued<J>> {
         let mut state = self.lock();
-        let lane = state.next_lane(&self.limits)?;
-        // First, or the peer would be forgotten for a moment.
-        state.run(lane);
-        let job = state.take_out(lane, |jobs| jobs.pop_front());
+        let next = state.next(now);
         self.queued.store(state.queued, SeqCst);
-        job
+        next
     }
 
     /// Takes a job out of the queue.
     pub(crate) fn remove(&self, is_it: impl Fn(&J) -> bool) -> Option<J> {
         let mut state = self.lock();
-        let (lane, at) = state.peers.find(is_it)?;
-        let job = state.take_out(lane, |jobs| jobs.remove(at));
+        let place = state.peers.find(is_it)?;
+        state.queued -= 1;
+        let job = state.peers.remove(place);
         self.queued.store(state.queued, SeqCst);
         job
     }
 
-    /// Takes jobs out of the queue and leaves their slots reserved: [put back](Self::put_back) the jobs
-    /// that are to stay, and [release](Self::release_queue_slot) the slots of the others. With where
-    /// each was in its lane.
-    pub(crate) fn take_where(&self, is_it: impl Fn(&J) -> bool) -> Vec<DequeuedJob<J>> {
-        let state = &mut *self.lock();
-        let turns = &mut state.turns;
-        state
-            .peers
-            .take_where(is_it, |emptied| turns.remove(emptied))
+    /// Takes jobs out of the queue and leaves their slots as they are: [put back](Self::put_back) the jobs
+    /// that are to stay, and [give up](Self::give_up) the others. With whether there is overload.
+    pub(crate) fn take_where(
+        &self,
+        is_it: impl Fn(&J, bool) -> bool,
+    ) -> (Vec<DequeuedJob<J>>, bool) {
+        let mut state = self.lock();
+        let is_overloaded = state.codel.is_overloaded();
+        let taken = state.peers.take_where(|job| is_it(job, is_overloaded));
+        (taken, is_overloaded)
     }
 
-    /// Puts a job back into its slot of its lane. Ask for the [`next_runnable`](Self::next_runnable)
-    /// afterwards.
-    pub(crate) fn put_back(&self, dequeued: DequeuedJob<J>) {
-        let (state, lane) = (&mut *self.lock(), dequeued.lane);
-        if state.peers.put_back(dequeued) {
-            state.turns.add(lane);
-        }
+    /// Puts a job back to where it was. Ask for the [`next`](Self::next) one afterwards.
+    pub(crate) fn put_back(&self, taken: DequeuedJob<J>) {
+        let state = &mut *self.lock();
+        let peer = state.peers.put_back(taken);
+        state.enter_ring(peer);
+    }
+
+    /// Releases the slot of a job that was taken out.
+    pub(crate) fn give_up(&self, taken: DequeuedJob<J>) -> J {
+        let mut state = self.lock();
+        state.queued -= 1;
+        let job = state.peers.give_up(taken);
+        self.queued.store(state.queued, SeqCst);
+        job
     }
 
     /// Takes all jobs out of the queue, for a server that is about to stop.
     pub(crate) fn drain(&self) -> Vec<J> {
-        let (mut state, mut jobs) = (self.lock(), Vec::new());
-        while let Some((lane, at)) = state.peers.find(|_| true) {
-            jobs.extend(state.take_out(lane, |jobs| jobs.remove(at)));
-        }
+        let state = &mut *self.lock();
+        let taken = state.peers.take_where(|_| true);
+        state.queued -= taken.len();
         self.queued.store(state.queued, SeqCst);
-        jobs
-    }
-
-    /// Takes note of how long an execution held its run permit.
-    pub(crate) fn record_service(&self, service: Duration) {
-        let sample = u64::try_from(service.as_micros()).unwrap_or(u64::MAX);
-        let mean = self.mean_service_us.load(SeqCst);
-        let next = if mean == 0 {
-            sample
-        } else {
-            mean - mean / 8 + sample / 8
-        };
-        self.mean_service_us.store(next, SeqCst);
+        let peers = &mut state.peers;
+        taken
+            .into_iter()
+            .map(|taken| peers.give_up(taken))
+            .collect()
     }
 
     pub(crate) fn running(&self) -> usize {
         self.lock().running
     }
 
+    /// How many calls may run at once now, and whether there is overload.
+    pub(crate) fn load(&self) -> (usize, bool) {
+        let state = self.lock();
+        (state.limit.current(), state.codel.is_overloaded())
+    }
+
     pub(crate) fn queued(&self) -> usize {
         self.queued.load(SeqCst)
     }
 
-    /// How long the queue as it stands will take: it grows with the queue (Little's law).
-    fn retry_after(&self, queued: usize) -> Duration {
-        let rounds = queued.div_ceil(self.limits.max_running.max(1)).max(1);
-        let mean = match self.mean_service_us.load(SeqCst) {
-            0 => ASSUMED_SERVICE,
-            mean_us => Duration::from_micros(mean_us),
-        };
-        let wait = mean.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
-        wait.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)
-    }
-
     fn lock(&self) -> MutexGuard<'_, State<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AdmissionLimits {
-    /// What a lane may have of the run permits; all lanes of one peer, and all of one method, may
-    /// have the [larger](Share::larger) share.
-    fn share(&self) -> Share {
-        Share::all_but_percent(self.reserve_percent)
-    }
-}
-
-impl<J> State<J> {
-    /// Whether there is a run permit for a call of the lane.
-    fn may_run(&self, limits: &AdmissionLimits, lane: Lane) -> bool {
-        self.method_may_run(limits, lane.method) && self.peer_may_run(limits, lane)
-    }
-
-    fn method_may_run(&self, limits: &AdmissionLimits, method: usize) -> bool {
-        let free = limits.max_running.saturating_sub(self.running);
-        let running = self.running_of[method];
-        running < self.max_running_of[method] && limits.share().larger().allows(running, free)
-    }
-
-    fn peer_may_run(&self, limits: &AdmissionLimits, lane: Lane) -> bool {
-        let free = limits.max_running.saturating_sub(self.running);
-        let share = limits.share();
-        let of_peer = self.peers.running(lane.peer);
-        let of_lane = self.peers.lane(lane).running;
-        share.allows(of_lane, free) && share.larger().allows(of_peer, free)
-    }
-
-    /// Takes a run permit.
-    fn run(&mut self, lane: Lane) {
-        self.running += 1;
-        self.running_of[lane.method] += 1;
-        self.peers.start(lane);
-    }
-
-    /// Whose turn it is. Passes over those that have their share: at most as many as hold three
-    /// permits or more.
-    fn next_lane(&mut self, limits: &AdmissionLimits) -> Option<Lane> {
-        let mut turns = std::mem::take(&mut self.turns);
-        let next = turns.next(
-            |method| self.method_may_run(limits, method),
-            |lane| self.peer_may_run(limits, lane),
-        );
-        self.turns = turns;
-        next
-    }
-
-    /// Takes a job out of a lane's queue.
-    fn take_out(
-        &mut self,
-        lane: Lane,
-        take: impl FnOnce(&mut std::collections::VecDeque<J>) -> Option<J>,
-    ) -> Option<J> {
-        let (job, is_empty) = self.peers.take(lane, take)?;
-        self.queued -= 1;
-        if is_empty {
-            self.turns.remove(lane);
-        }
-        Some(job)
-    }
-
-    /// Takes the newest job of the peer that has most of them in the queue out of it, for a call of a
-    /// peer that has fewer; or else that of the same peer's longest lane.
-    fn displace_for(&mut self, lane: Lane) -> Option<J> {
-        let longest = self.peers.longest_for(lane)?;
-        self.take_out(longest, |jobs| jobs.pop_back())
     }
 }
 

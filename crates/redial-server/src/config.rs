@@ -84,8 +84,9 @@ pub struct Config {
     pub max_all_session_bytes: usize,
     /// How many attempts may wait for one running call. Default 64. Beyond: -32001.
     pub max_joined: usize,
-    /// How many calls run at once. Default 256. Beyond, they queue. Freed permits go round the
-    /// methods, and within a method round the peers.
+    /// How many calls run at once, at most. Default 256; [`Overload::adaptive`] may lower it. Beyond, they
+    /// queue. Freed permits go round the peers, so that each has them for as long, and within a peer
+    /// to what matters most, round its methods.
     pub max_running: usize,
     /// How long a handler may run, in time awake, where its method has no timeout of
     /// [its own](crate::MethodLimits). Default `None`: as long as it likes. More than 0. Beyond, its
@@ -103,10 +104,11 @@ pub struct Config {
     /// queue.
     pub running_reserve_percent: u32,
     /// How many calls are queued until others finish. Default 1,024. A call whose deadline passes there,
-    /// or a query whose connection ends, leaves the queue unexecuted, within a second. Beyond: -32001, with a `retry_after_ms` that
-    /// grows with the queue. A full queue takes a call of a peer that has fewer in it than another,
-    /// or of a method that its peer has fewer of, in place of the newest of the larger number, which
-    /// is refused without having been executed.
+    /// or a query whose connection ends, leaves the queue unexecuted, within a second; and calls that are queued
+    /// for too long all the time are [refused](Self::overload). Beyond: -32001, with a `retry_after_ms` that
+    /// grows with the queue. A full queue takes a call of a peer that has fewer in it than another, one that
+    /// matters more than another of its peer, or one of a method that its peer has fewer of, in place of the
+    /// newest of what matters least there, which is refused without having been executed.
     pub max_queued: usize,
     /// What the server does that has more to do than it can: see [`Overload`].
     pub overload: Overload,
@@ -340,6 +342,7 @@ impl Config {
             max_running: self.max_running,
             max_queued: self.max_queued,
             reserve_percent: self.running_reserve_percent,
+            overload: self.overload,
         }
     }
 

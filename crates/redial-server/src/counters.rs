@@ -21,6 +21,10 @@ pub(crate) struct Counters {
     failed_handshakes: AtomicU64,
     dequeued: AtomicU64,
     queue_delay_us: AtomicU64,
+    shed: AtomicU64,
+    given_up: AtomicU64,
+    displaced: AtomicU64,
+    queue_full: AtomicU64,
     commits: AtomicU64,
     committed: AtomicU64,
     largest_commit: AtomicU64,
@@ -44,6 +48,26 @@ impl Counters {
         let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.dequeued.fetch_add(1, Relaxed);
         self.queue_delay_us.fetch_add(micros, Relaxed);
+    }
+
+    /// A call was refused because it was queued for too long.
+    pub(crate) fn count_shed(&self) {
+        self.shed.fetch_add(1, Relaxed);
+    }
+
+    /// A call has left the queue because no caller waits for it any more.
+    pub(crate) fn count_given_up(&self) {
+        self.given_up.fetch_add(1, Relaxed);
+    }
+
+    /// A call has left the queue because it was full, for another one.
+    pub(crate) fn count_displaced(&self) {
+        self.displaced.fetch_add(1, Relaxed);
+    }
+
+    /// A call was refused because the queue was full.
+    pub(crate) fn count_queue_full(&self) {
+        self.queue_full.fetch_add(1, Relaxed);
     }
 
     /// The store has made so many steps durable at once.
@@ -89,6 +113,10 @@ impl Counters {
             failed_handshakes: self.failed_handshakes.load(Relaxed),
             dequeued: self.dequeued.load(Relaxed),
             queue_delay: Duration::from_micros(self.queue_delay_us.load(Relaxed)),
+            shed: self.shed.load(Relaxed),
+            given_up: self.given_up.load(Relaxed),
+            displaced: self.displaced.load(Relaxed),
+            queue_full: self.queue_full.load(Relaxed),
             commits: self.commits.load(Relaxed),
             committed: self.committed.load(Relaxed),
             largest_commit: self.largest_commit.load(Relaxed),

@@ -277,8 +277,9 @@ impl Dispatcher<'_> {
             let forbidden = NotAdmitted::Forbidden(method);
             return self.refuse(call, &forbidden.error(self.shared));
         }
-        self.scratch.permits.yield_to_queue();
-        match self.scratch.permits.admit(method) {
+        self.scratch.permits.yield_to_queue(method);
+        let priority = call.priority(&self.shared.config);
+        match self.scratch.permits.admit(method, priority) {
             Ok(ticket) => {
                 self.scratch.permits.refuse_displaced();
                 self.start(call, method, None, ticket);
@@ -290,7 +291,7 @@ impl Dispatcher<'_> {
     /// A call with a name: found or created in one step, before any delay, queue or handler.
     fn mutation(&mut self, call: &Call<'_, '_>, method: usize, key: TableKey<Waiter>) {
         let (shared, outbox, caller) = (self.shared, self.outbox, self.caller);
-        self.scratch.permits.yield_to_queue();
+        self.scratch.permits.yield_to_queue(method);
         let ConnectionScratch {
             outcome,
             deferred,

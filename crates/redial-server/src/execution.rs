@@ -12,8 +12,8 @@ use std::{
 use redial_protocol::{CallKey, ErrorObject, MethodKind};
 
 use crate::{
-    admission::{DequeuedJob, Lane},
-    clock::{self, CoarseClock},
+    admission::{Dequeued, Lane, Shed},
+    clock,
     handler::{Completion, HandlerFuture},
     observe::{Event, EventContext, EventKind, error_of},
     panics, refusal,
@@ -93,15 +93,7 @@ pub(crate) enum Stage {
 }
 
 /// Runs a job that holds a run permit on a task of its own.
-pub(crate) fn spawn(mut job: Job) {
-    if let Stage::Queued(since) = job.execution.stage {
-        let shared = &job.execution.shared;
-        let now = shared.awake.now();
-        let queued = now.saturating_duration_since(since);
-        shared.counters.count_dequeued(queued);
-        job.execution.queued = queued;
-        job.execution.stage = Stage::Admitted(now);
-    }
+pub(crate) fn spawn(job: Job) {
     let tracker = job.execution.shared.executions.clone();
     tracker.spawn(run(job));
 }
@@ -130,11 +122,7 @@ async fn run(job: Job) {
                 store.flush();
             }
         }
-        Err(NotStarted::Expired(joined)) => {
-            execution.refuse_all(joined, &refusal::deadline_passed());
-        }
-        Err(NotStarted::Cancelled) => execution.end_cancelled(),
-        Err(NotStarted::Unheard) => execution.refuse_all(Vec::new(), &refusal::caller_gone()),
+        Err(why) => execution.end_unstarted(why),
     }
 }
 
@@ -154,8 +142,8 @@ pub(crate) enum Ended {
 enum NotStarted {
     Expired(Vec<Waiter>),
     Cancelled,
-    /// See [`Execution::is_unheard`].
-    Unheard,
+    /// See [`Execution::given_up`].
+    Unheard(Vec<Waiter>),
 }
 
 impl Execution {
@@ -165,12 +153,14 @@ impl Execution {
         }
         if let Stage::Admitted(since) = self.stage {
             if self.is_unheard() {
-                return Err(NotStarted::Unheard);
+                return Err(NotStarted::Unheard(Vec::new()));
             }
             match check_start(&self.shared, self.key.as_ref(), self.deadline) {
                 StartCheck::Start => {}
                 StartCheck::Expired(joined) => return Err(NotStarted::Expired(joined)),
-                StartCheck::Cancelled => return Err(NotStarted::Cancelled),
+                StartCheck::Cancelled | StartCheck::Unheard(_) => {
+                    return Err(NotStarted::Cancelled);
+                }
             }
             self.started = self.shared.clock_if_observed();
             self.emit(EventKind::Started);
@@ -201,6 +191,7 @@ impl Execution {
             completion = &mut future => completion,
             () = self.shared.awake.sleep(timeout) => {
                 self.emit(EventKind::TimedOut);
+                self.shared.admission.note_timeout();
                 // It is the program's, and may panic.
                 panics::drop_quietly(future);
                 Completion::recorded_error(&refusal::timed_out(timeout))
@@ -211,10 +202,45 @@ impl Execution {
     /// Whether the reply would reach no one, and the call has no other purpose: a query whose
     /// connection is gone.
     fn is_unheard(&self) -> bool {
-        let is_gone = |origin: &Waiter| !origin.is_connected();
-        self.key.is_none()
-            && self.origin.as_ref().is_some_and(is_gone)
-            && self.method().kind == MethodKind::Query
+        self.key.is_none() && self.is_origin_gone() && self.method().kind == MethodKind::Query
+    }
+
+    /// Whether the connection is gone that brought the call.
+    fn is_origin_gone(&self) -> bool {
+        let origin = self.origin.as_ref();
+        origin.is_some_and(|origin| !origin.is_connected())
+    }
+
+    /// How it ends if all its callers have given up before it has started: all deadlines have passed, or no
+    /// connection is left to take its reply, which counts of a query, and of others while there is
+    /// overload. Asked of a job that is out of the queue, so that nothing else starts it, and answered in one
+    /// step with the table, so that no attempt joins in between.
+    fn given_up(&self, is_overloaded: bool, now: Instant) -> Option<NotStarted> {
+        let check = match &self.key {
+            None if self.deadline.is_some_and(|own| own <= now) => StartCheck::Expired(Vec::new()),
+            None if self.is_unheard() => StartCheck::Unheard(Vec::new()),
+            None => StartCheck::Start,
+            Some(key) => {
+                let is_gone = is_overloaded && self.is_origin_gone();
+                let table = &self.shared.table;
+                table.check_queued(key, self.deadline, is_gone, now)
+            }
+        };
+        match check {
+            StartCheck::Start => None,
+            StartCheck::Expired(joined) => Some(NotStarted::Expired(joined)),
+            StartCheck::Unheard(joined) => Some(NotStarted::Unheard(joined)),
+            StartCheck::Cancelled => Some(NotStarted::Cancelled),
+        }
+    }
+
+    /// Ends a call that does not start after all.
+    fn end_unstarted(&mut self, why: NotStarted) {
+        match why {
+            NotStarted::Expired(joined) => self.refuse_all(joined, &refusal::deadline_passed()),
+            NotStarted::Unheard(joined) => self.refuse_all(joined, &refusal::caller_gone()),
+            NotStarted::Cancelled => self.end_cancelled(),
+        }
     }
 
     pub(crate) fn method(&self) -> &Registered {
@@ -274,14 +300,17 @@ impl Execution {
 
     /// Releases the run permit, if it holds one, to a queued call.
     fn release_permit(&mut self) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Finished);
-        if let Stage::Admitted(since) | Stage::Started(since) = stage {
-            let service = self.shared.awake.now().saturating_duration_since(since);
-            self.shared.admission.record_service(service);
-            if matches!(stage, Stage::Started(_)) {
-                self.shared.times.record(self.lane.method, service);
+        let (shared, lane) = (&self.shared, self.lane);
+        match std::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Queued(_) | Stage::Finished => {}
+            Stage::Admitted(_) => release_permit(shared, lane),
+            Stage::Started(since) => {
+                let now = shared.awake.now();
+                let service = now.saturating_duration_since(since);
+                shared.times.record(lane.method, service);
+                shared.admission.finish(lane, service, now);
+                run_next(shared);
             }
-            release_permit(&self.shared, self.lane);
         }
     }
 
@@ -335,7 +364,7 @@ impl Drop for Execution {
 /// Asks the table whether a call may start now: not if the latest deadline of all its attempts has
 /// passed, which only the table knows; nor if it was cancelled. Asked and done in one step, so that
 /// no attempt that has time left can join in between.
-fn check_start(
+pub(crate) fn check_start(
     shared: &Shared,
     key: Option<&TableKey<Waiter>>,
     own: Option<Instant>,
@@ -347,20 +376,6 @@ fn check_start(
         Some(key) => shared.table.check_start(key, own, now),
         None if own.is_some_and(|own| own <= now) => StartCheck::Expired(Vec::new()),
         None => StartCheck::Start,
-    }
-}
-
-/// As [`check_start`], for a call that was entered as one that starts at once: only its deadline
-/// can prevent that, and only if it has one is the table asked.
-pub(crate) fn check_start_in_place(
-    shared: &Shared,
-    key: Option<&TableKey<Waiter>>,
-    own: Option<Instant>,
-    coarse: &mut CoarseClock,
-) -> StartCheck<Waiter> {
-    match own {
-        Some(own) if own <= coarse.before_call(clock::now) => check_start(shared, key, Some(own)),
-        _ => StartCheck::Start,
     }
 }
 
@@ -381,51 +396,31 @@ pub(crate) fn remove_queued(
     origin
 }
 
-/// Refuses the queued calls whose callers have given up: all deadlines of their attempts have passed,
-/// or their reply would reach no one.
+/// Refuses the queued calls whose callers have given up.
 pub(crate) fn drop_abandoned(shared: &Shared) {
     let admission = &shared.admission;
     if admission.queued() == 0 {
         return;
     }
     let now = clock::now();
-    let is_late = |execution: &Execution| execution.deadline.is_some_and(|own| own <= now);
-    // Whether another attempt has time left is asked when the queue is not locked. A job is out of the
-    // queue first, so that no one else starts it.
-    let dequeued = admission.take_where(|job: &Job| {
+    let (dequeued, is_overloaded) = admission.take_where(|job: &Job, is_overloaded| {
         let execution = &job.execution;
-        is_late(execution) || execution.is_unheard()
+        execution.deadline.is_some_and(|own| own <= now)
+            || execution.is_unheard()
+            || is_overloaded && execution.is_origin_gone()
     });
-    let (mut is_put_back, mut gone_of) = (false, None);
-    for mut dequeued in dequeued {
-        let execution = &mut dequeued.job.execution;
-        let (joined, error) = match &execution.key {
-            _ if !is_late(execution) => (Vec::new(), Some(refusal::caller_gone())),
-            None => (Vec::new(), Some(refusal::deadline_passed())),
-            Some(key) => match shared.table.check_queued(key, execution.deadline, now) {
-                StartCheck::Expired(joined) => (joined, Some(refusal::deadline_passed())),
-                StartCheck::Cancelled => (Vec::new(), None),
-                StartCheck::Start => {
-                    let gone = gone_of.filter(|(lane, _)| *lane == dequeued.lane);
-                    dequeued.at -= gone.map_or(0, |(_, gone)| gone);
-                    admission.put_back(dequeued);
-                    is_put_back = true;
-                    continue;
-                }
-            },
-        };
-        let DequeuedJob { lane, mut job, .. } = dequeued;
-        let before = gone_of.filter(|(other, _)| *other == lane);
-        gone_of = Some((lane, before.map_or(1, |(_, gone)| gone + 1)));
-        admission.release_queue_slot(lane);
-        match error {
-            Some(error) => job.execution.refuse_all(joined, &error),
-            None => job.execution.end_cancelled(),
+    let mut is_put_back = false;
+    for dequeued in dequeued {
+        match dequeued.job.execution.given_up(is_overloaded, now) {
+            Some(why) => dismiss(admission.give_up(dequeued), why),
+            None => {
+                admission.put_back(dequeued);
+                is_put_back = true;
+            }
         }
-        panics::drop_quietly(job);
     }
     if is_put_back {
-        spawn_runnable(shared);
+        run_next(shared);
         // A server that began to stop in the meantime has emptied its queue before this.
         if shared.is_draining() {
             shared.refuse_queued();
@@ -433,26 +428,71 @@ pub(crate) fn drop_abandoned(shared: &Shared) {
     }
 }
 
-/// Releases a run permit, and starts queued calls with it.
+/// Releases a run permit, and lets queued calls run with it.
 pub(crate) fn release_permit(shared: &Shared, lane: Lane) {
     shared.admission.release_run_permit(lane);
-    spawn_runnable(shared);
+    run_next(shared);
 }
 
-/// Starts queued calls for as long as there are run permits.
-pub(crate) fn spawn_runnable(shared: &Shared) {
+/// Lets queued calls run for as long as there are run permits, and refuses those that were queued for too
+/// long. Nothing else may be locked.
+pub(crate) fn run_next(shared: &Shared) {
     thread_local! {
         /// The server for which a caller further up the stack does this already.
         static BUSY: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
     }
-    // A runtime that shuts down drops a job as it is spawned, which releases its permit, which
-    // leads here again: once for each queued job, if the outermost call did not go on instead.
-    if BUSY.get() == std::ptr::from_ref(shared) {
+    // A slot in the queue is counted before its job looks for a free run permit, and a permit is freed
+    // before this looks at the count, so at least one of the two sees the other. A call that is refused, or that a runtime drops as it is spawned because it shuts down, releases its
+    // permit, which leads here again: once for each queued call, if the outermost did not go on instead.
+    if shared.admission.queued() == 0 || BUSY.get() == std::ptr::from_ref(shared) {
         return;
     }
     let before = BUSY.replace(std::ptr::from_ref(shared));
-    while let Some(job) = shared.admission.next_runnable() {
-        spawn(job);
+    while shared.admission.queued() > 0 {
+        let now = clock::now();
+        let awake = shared.awake.at(now);
+        match shared.admission.next(awake) {
+            None => break,
+            Some(Dequeued::Shed(shed)) => refuse_late(shed),
+            Some(Dequeued::Run { job, is_overloaded }) => {
+                start_queued(job, is_overloaded, now, awake);
+            }
+        }
     }
     BUSY.set(before);
+}
+
+/// Runs a job that has left the queue with a run permit, if a caller still waits for it.
+fn start_queued(mut job: Job, is_overloaded: bool, now: Instant, awake: Instant) {
+    let execution = &mut job.execution;
+    if let Stage::Queued(since) = execution.stage {
+        execution.queued = awake.saturating_duration_since(since);
+        execution.stage = Stage::Admitted(awake);
+    }
+    if let Some(why) = execution.given_up(is_overloaded, now) {
+        return dismiss(job, why);
+    }
+    execution.shared.counters.count_dequeued(execution.queued);
+    spawn(job);
+}
+
+fn dismiss(mut job: Job, why: NotStarted) {
+    job.execution.shared.counters.count_given_up();
+    job.execution.end_unstarted(why);
+    // Its future is the program's, and may panic.
+    panics::drop_quietly(job);
+}
+
+#[cold]
+fn refuse_late(shed: Shed<Job>) {
+    let Shed {
+        mut job,
+        waited,
+        retry_after,
+    } = shed;
+    job.execution.queued = waited;
+    job.execution.shared.counters.count_shed();
+    let error = refusal::queued_too_long(waited, retry_after);
+    job.execution.refuse(&error);
+    panics::drop_quietly(job);
 }

@@ -7,8 +7,10 @@
 //! | [`QUEUE_DURATION`] | histogram, s | `rpc.method` | the time in the queue of those executions that were queued |
 //! | [`JOINS`], [`REPLAYS`], [`TIMEOUTS`] | counter | `rpc.method` | attempts that joined a running execution; that got a recorded reply; executions that ran into their timeout |
 //! | [`REFUSALS`] | counter | `rpc.method`, `error.type` (the code) | attempts that were refused |
+//! | [`SHEDS`] | counter | `redial.reason` (`queued_too_long`, `queue_full`, `displaced`, `given_up`) | calls that were not run because they would have been served too late, found no place in the queue, gave theirs to another, or had no caller any more, as of once a second |
 //! | [`COMMITS`], [`COMMIT_STEPS`] | counter; histogram | | commits of the store; the steps that each has made durable |
 //! | [`IN_FLIGHT`], [`QUEUED`], [`CONNECTIONS`], [`SESSIONS`] | gauge | | what there is now, as of once a second |
+//! | [`RUNNING_LIMIT`], [`OVERLOADED`] | gauge | | how many calls may run at once; 1 while calls are queued for too long; as of once a second |
 //! | [`RECORDS`], [`RECORD_BYTES`] | gauge | `redial.table` (`session`, `plain`) | what the table holds now, as of once a second |
 //! | [`HANDSHAKE_FAILURES`] | counter | | TLS handshakes that came to nothing |
 //!
@@ -54,6 +56,12 @@ pub const REPLAYS: &str = "redial.server.replays";
 pub const TIMEOUTS: &str = "redial.server.timeouts";
 /// Attempts that were refused.
 pub const REFUSALS: &str = "redial.server.refusals";
+/// Calls that were not run for want of time or room.
+pub const SHEDS: &str = "redial.server.sheds";
+/// How many calls may run at once.
+pub const RUNNING_LIMIT: &str = "redial.server.running_limit";
+/// Whether calls are queued for too long.
+pub const OVERLOADED: &str = "redial.server.overloaded";
 /// Commits of the store.
 pub const COMMITS: &str = "redial.server.commits";
 /// How many steps a commit makes durable.
@@ -133,7 +141,11 @@ struct ServerGauges {
     session_bytes: Gauge,
     plain_records: Gauge,
     plain_bytes: Gauge,
+    running_limit: Gauge,
+    overloaded: Gauge,
     handshake_failures: Counter,
+    /// By reason.
+    sheds: [Counter; 4],
 }
 
 impl Observer for Recorder {
@@ -259,7 +271,13 @@ impl ServerGauges {
             session_bytes: gauge!(RECORD_BYTES, session.clone()),
             plain_records: gauge!(RECORDS, plain.clone()),
             plain_bytes: gauge!(RECORD_BYTES, plain.clone()),
+            running_limit: gauge!(RUNNING_LIMIT),
+            overloaded: gauge!(OVERLOADED),
             handshake_failures: counter!(HANDSHAKE_FAILURES),
+            sheds: ["queued_too_long", "queue_full", "displaced", "given_up"].map(|reason| {
+                let labels = vec![Label::from_static_parts("redial.reason", reason)];
+                counter!(SHEDS, labels.clone())
+            }),
         }
     }
 
@@ -273,11 +291,22 @@ impl ServerGauges {
             (&self.session_bytes, stats.session_bytes),
             (&self.plain_records, stats.records),
             (&self.plain_bytes, stats.record_bytes),
+            (&self.running_limit, stats.running_limit),
+            (&self.overloaded, usize::from(stats.overloaded)),
         ];
         for (gauge, value) in values {
             gauge.set(value as f64);
         }
         self.handshake_failures.absolute(stats.failed_handshakes);
+        let sheds = [
+            stats.shed,
+            stats.queue_full,
+            stats.displaced,
+            stats.given_up,
+        ];
+        for (counter, count) in self.sheds.iter().zip(sheds) {
+            counter.absolute(count);
+        }
     }
 }
 
@@ -322,6 +351,9 @@ fn describe() {
     describe_counter!(REPLAYS, "Attempts that got a recorded reply");
     describe_counter!(TIMEOUTS, "Executions that ran into their timeout");
     describe_counter!(REFUSALS, "Attempts that were refused, by error code");
+    describe_counter!(SHEDS, "Calls that were not run, by reason");
+    describe_gauge!(RUNNING_LIMIT, "Calls that may run at once");
+    describe_gauge!(OVERLOADED, "1 while calls are queued for too long");
     describe_counter!(COMMITS, "Commits of the store");
     describe_histogram!(COMMIT_STEPS, "Steps that one commit made durable");
     describe_gauge!(IN_FLIGHT, "Calls that run");

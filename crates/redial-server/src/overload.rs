@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct Overload {
     /// How long calls may be queued all the time. Default 5 ms, as in CoDel (RFC 8289); more than 0, and no
     /// more than `interval`. Where calls usually take longer than this, as long as they take: a queue
-    /// that is one call deep isn't one. If calls wait longer throughout an `interval`, there is overload:
+    /// that is one call deep is no overload. If calls wait longer throughout an `interval`, there is overload:
     /// the newest run first, and those that have waited twice as long (1.5 times of
     /// [`Sheddable`](crate::Priority::Sheddable) ones, 3 times of
     /// [`Critical`](crate::Priority::Critical) ones) are refused (-32001), with a `retry_after_ms` of an
@@ -35,11 +35,11 @@ pub struct Overload {
     /// Whether the [priority](crate::Priority) that a caller gives its calls counts. Default true. Among
     /// the calls of one caller only: none gets ahead of another caller by it.
     pub priorities: bool,
-    /// Whether fewer than `max_running` calls may run where more of them at once come to nothing: where they
-    /// wait for each other, or for a database that takes a few at a time. Default true. While there is overload
-    /// an eighth fewer run, for as long as as many calls finish as before; when fewer do, or when the
-    /// overload is over, more may again. It costs an eighth of the throughput for the time of one
-    /// trial, after which the next is put off. Calls then wait in the queue, where their priority and their
+    /// Whether fewer than `max_running` calls run where more of them at once get no more done: where they wait
+    /// for each other, or for a database that takes a few at a time. Default true. While most calls are
+    /// queued before they run fewer run, by an eighth at first, for as long as as many finish as before; when
+    /// fewer do, or few calls are queued, more may again. It costs a part of the throughput for the time
+    /// of one trial, after which the next is put off. Calls then wait in the queue, where their priority and their
     /// caller's share count, and not in their handlers.
     pub adaptive: bool,
     /// The fewest calls that may run at once, whatever is measured. Default 4, or `max_running` if that is

@@ -150,6 +150,15 @@ pub(crate) fn displaced(max_queued: usize, after: Duration) -> ErrorObject {
     overloaded(&detail, after)
 }
 
+/// To a call that was queued and has not started.
+pub(crate) fn queued_too_long(waited: Duration, after: Duration) -> ErrorObject {
+    let detail = format!(
+        "the call was queued for {} ms, and all others are, too: the server has more to do than it can",
+        grouped(usize::try_from(waited.as_millis()).unwrap_or(usize::MAX))
+    );
+    overloaded(&detail, after)
+}
+
 /// Nothing is executed for this attempt, but its call is running: a reason to come back, and to
 /// conclude nothing.
 pub(crate) fn too_many_joined(max: usize) -> ErrorObject {
@@ -287,11 +296,11 @@ pub(crate) fn deadline_passed() -> ErrorObject {
     )
 }
 
-/// Of a query, which is of use to its caller alone.
+/// Of a query, which is of use to its caller alone; and of any call where there is overload.
 pub(crate) fn caller_gone() -> ErrorObject {
     ErrorObject::raised(
         ErrorCode::DEADLINE_PASSED,
-        "the caller's connection ended before the query started",
+        "the caller's connection ended before the call started",
     )
 }
 

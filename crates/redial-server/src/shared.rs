@@ -203,12 +203,9 @@ impl Shared {
 
     /// The refusal of a call that admission has no room for.
     pub(crate) fn queue_full(&self, retry_after: Duration) -> ErrorObject {
-        let Config {
-            max_running,
-            max_queued,
-            ..
-        } = self.config;
-        refusal::queue_full(max_running, max_queued, retry_after)
+        self.counters.count_queue_full();
+        let (max_running, _) = self.admission.load();
+        refusal::queue_full(max_running, self.config.max_queued, retry_after)
     }
 
     pub(crate) fn drain(&self) {
@@ -242,7 +239,10 @@ impl Shared {
 
     pub(crate) fn stats(&self) -> Stats {
         let sessions = self.table.sessions.usage();
+        let (running_limit, overloaded) = self.admission.load();
         Stats {
+            running_limit,
+            overloaded,
             records: self.table.plain.records(),
             record_bytes: self.table.plain.bytes(),
             sessions: self.table.sessions.len(),

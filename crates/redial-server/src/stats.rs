@@ -43,6 +43,20 @@ pub struct Stats {
     pub dequeued: u64,
     /// How long those have waited in it together.
     pub queue_delay: Duration,
+    /// Calls that were refused because they were queued for too long while there was
+    /// [overload](crate::Overload).
+    pub shed: u64,
+    /// Calls that have left the queue because no caller waited for them any more.
+    pub given_up: u64,
+    /// Calls that have left a full queue for another one.
+    pub displaced: u64,
+    /// Calls that were refused because the queue was full.
+    pub queue_full: u64,
+    /// Whether calls are queued for too long now, over all callers.
+    pub overloaded: bool,
+    /// How many calls may run at once now: [`max_running`](crate::Config::max_running), or fewer where more
+    /// come to nothing.
+    pub running_limit: usize,
     /// Connections open now.
     pub connections: usize,
     /// Commits of the store; 0 without one, or with one that doesn't say.

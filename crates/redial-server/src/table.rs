@@ -103,19 +103,34 @@ impl<W: TableWaiter> Table<W> {
         }
     }
 
-    /// The same of a call that stays queued if it may start: nothing is entered then.
+    /// The same of a call that stays queued if it may start: nothing is entered then. It may not if the
+    /// connection `is_gone` that brought it, and none of those who have joined it has one any more.
     pub(crate) fn check_queued(
         &self,
         key: &TableKey<W>,
         own: Option<Instant>,
+        is_gone: bool,
         now: Instant,
     ) -> StartCheck<W> {
-        match key {
-            TableKey::Plain(_) => self.check_start(key, own, now),
-            TableKey::Session(session, number) => {
-                session.with(|records| records.check_queued(*number, now))
+        if own.is_some_and(|own| own <= now) {
+            let check = match key {
+                TableKey::Plain(_) => self.check_start(key, own, now),
+                TableKey::Session(session, number) => {
+                    session.with(|records| records.check_queued(*number, now))
+                }
+            };
+            if check.is_final() {
+                return check;
             }
         }
+        let released = match key {
+            _ if !is_gone => None,
+            TableKey::Plain(key) => self.plain.release_unheard(key),
+            TableKey::Session(session, number) => {
+                session.with(|records| records.release_unheard(*number))
+            }
+        };
+        released.map_or(StartCheck::Start, StartCheck::Unheard)
     }
 
     /// The execution finished: records its outcome, and returns its waiters. The clock is read

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// What counts up, as the protocol names it.
-const COUNTERS: [&str; 11] = [
+const COUNTERS: [&str; 15] = [
     "started",
     "finished",
     "timed_out",
@@ -15,6 +15,10 @@ const COUNTERS: [&str; 11] = [
     "failed_handshakes",
     "dequeued",
     "queue_delay_us",
+    "shed",
+    "queue_full",
+    "displaced",
+    "given_up",
     "commits",
     "committed",
 ];
@@ -47,6 +51,11 @@ impl Answer {
             .get(name)
             .and_then(Value::as_u64)
             .unwrap_or_default()
+    }
+
+    /// Whether something holds, by its name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.members.get(name) == Some(&Value::Bool(true))
     }
 
     pub(super) fn awake(&self) -> Duration {

@@ -70,6 +70,7 @@ fn text(answer: &Answer, growth: &Growth, period: &str, health: Option<&Value>) 
     let _ = writeln!(text, "\n                          now");
     let held = [
         ("in flight", thousands(answer.get("in_flight"))),
+        ("of at most", thousands(answer.get("running_limit"))),
         ("queued", thousands(answer.get("queued"))),
         ("connections", thousands(answer.get("connections"))),
         ("sessions", thousands(answer.get("sessions"))),
@@ -92,12 +93,16 @@ fn text(answer: &Answer, growth: &Growth, period: &str, health: Option<&Value>) 
         ("replayed", "replayed"),
         ("joined", "joined"),
         ("refused", "refused"),
+        ("  queued too long", "shed"),
+        ("  queue full", "queue_full"),
+        ("  displaced", "displaced"),
+        ("gave up queued", "given_up"),
         ("commits", "commits"),
         ("bad handshakes", "failed_handshakes"),
     ];
     for (name, member) in counted {
         let (per_s, count) = (rate(growth.per_s(member)), thousands(growth.of(member)));
-        let _ = writeln!(text, "{name:<16}{per_s:>12}{count:>17}");
+        let _ = writeln!(text, "{name:<17}{per_s:>11}{count:>17}");
     }
     let delay = growth.mean("queue_delay_us", "dequeued").map(latency);
     let steps = growth
@@ -107,9 +112,14 @@ fn text(answer: &Answer, growth: &Growth, period: &str, health: Option<&Value>) 
     let none = || "-".to_owned();
     let _ = writeln!(
         text,
-        "{:<16}{:>12}",
+        "{:<16}{:>12}{}",
         "queue delay",
-        delay.unwrap_or_else(none)
+        delay.unwrap_or_else(none),
+        if answer.is("overloaded") {
+            "   OVERLOAD: calls are queued for too long"
+        } else {
+            ""
+        }
     );
     let steps = steps.unwrap_or_else(none);
     let _ = writeln!(
@@ -189,6 +199,7 @@ mod tests {
             "refusals": [{"code": -32001, "count": 2}, {"code": 0, "count": 1}],
             "in_flight": 7, "queued": 2, "dequeued": finished, "queue_delay_us": finished * 1500,
             "sessions": 5, "session_records": 1234, "session_bytes": 5 * 1024 * 1024,
+            "shed": 4, "overloaded": true, "running_limit": 256,
             "commits": 10, "committed": 25, "largest_commit": 9,
             "slowest": [{"method": "x".repeat(60), "count": 10_000_000_000u64, "mean_us": 1200, "max_us": 1900}],
         }))
@@ -207,7 +218,9 @@ mod tests {
             "in flight                   7",
             "their records           1,234   5.0 MiB",
             "executions               0.3            1,000",
-            "queue delay          1.50 ms",
+            "of at most                256",
+            "queued too long        0.0                4",
+            "queue delay          1.50 ms   OVERLOAD: calls are queued for too long",
             "steps a commit           2.5   at most 9 ever",
             "  -32001 Overloaded                         2",
             "  other codes                               1",

@@ -94,6 +94,24 @@ objects! {
         /// How long those have waited in it together.
         #[serde(default)]
         pub queue_delay_us: u64,
+        /// Calls that were refused because they were queued for too long.
+        #[serde(default)]
+        pub shed: u64,
+        /// Calls that have left the queue because no caller waited for them any more.
+        #[serde(default)]
+        pub given_up: u64,
+        /// Calls that have left a full queue for another one.
+        #[serde(default)]
+        pub displaced: u64,
+        /// Calls that were refused because the queue was full.
+        #[serde(default)]
+        pub queue_full: u64,
+        /// Whether calls are queued for too long now.
+        #[serde(default)]
+        pub overloaded: bool,
+        /// How many calls may run at once now.
+        #[serde(default)]
+        pub running_limit: u64,
         /// Connections that are open now.
         #[serde(default)]
         pub connections: u64,

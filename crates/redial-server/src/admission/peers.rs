@@ -1,14 +1,22 @@
-//! What each peer has of the run permits and of the queue, by method.
+//! What each peer has of the run permits and of the queue, by method and by priority.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use redial_protocol::Priority;
 
+use super::{
+    codel::{Bounds, Codel},
+    jobs::{JobList, Jobs},
+    ranking::Ranking,
+};
 use crate::peer::Peer;
+
+pub(super) use super::jobs::JobId;
 
 /// A peer, as long as it has a connection, or a call that runs or is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PeerSlot(u32);
+pub(crate) struct PeerSlot(pub(super) u32);
 
 /// The calls of one method that one peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,23 +29,26 @@ pub(crate) struct Lane {
 /// A job that was taken out of its slot, which is still reserved.
 #[derive(Debug)]
 pub(crate) struct DequeuedJob<J> {
-    pub(crate) lane: Lane,
-    /// How many of its lane came before it.
-    pub(crate) at: usize,
+    place: JobId,
     pub(crate) job: J,
 }
 
-#[derive(Debug)]
-pub(super) struct LaneState<J> {
+#[derive(Debug, Default)]
+pub(super) struct LaneState {
     /// Run permits.
     pub(super) running: usize,
     /// Slots in the queue that are taken or reserved.
     pub(super) queued: usize,
-    jobs: VecDeque<J>,
+    /// How many of those are taken.
+    jobs: usize,
+    /// By priority.
+    lists: [JobList; Priority::ALL.len()],
+    /// How long executions on tasks have held their permits, on average; 0 before the first.
+    service_us: u32,
 }
 
 #[derive(Debug)]
-struct PeerState<J> {
+struct PeerState {
     peer: Peer,
     connections: usize,
     running: usize,
@@ -45,17 +56,34 @@ struct PeerState<J> {
     queued: usize,
     /// How many of those are taken.
     jobs: usize,
-    lanes: Box<[LaneState<J>]>,
+    /// The same by priority.
+    jobs_of: [usize; Priority::ALL.len()],
+    lanes: Box<[LaneState]>,
+    turn: PeerTurn,
+}
+
+/// Where a peer is in its turns.
+#[derive(Debug, Default)]
+pub(super) struct PeerTurn {
+    /// It is in the ring of those that have jobs, or had some a moment ago.
+    pub(super) is_in_ring: bool,
+    /// How long the permits may be held that it may still take in this turn, in microseconds.
+    pub(super) credit_us: i64,
+    /// The method whose turn it is.
+    pub(super) next_method: usize,
+    /// The lane that is looked at next for jobs that have waited too long.
+    pub(super) next_look: usize,
+    pub(super) codel: Codel,
 }
 
 #[derive(Debug)]
 pub(super) struct Peers<J> {
     methods: usize,
-    slots: Vec<PeerState<J>>,
+    slots: Vec<PeerState>,
     free: Vec<PeerSlot>,
     by_peer: HashMap<Peer, PeerSlot, std::hash::RandomState>,
-    /// The peers that have jobs in the queue, the one that has most last.
-    ranking: BTreeSet<(usize, PeerSlot)>,
+    jobs: Jobs<J>,
+    ranking: Ranking,
 }
 
 impl<J> Peers<J> {
@@ -65,7 +93,8 @@ impl<J> Peers<J> {
             slots: Vec::new(),
             free: Vec::new(),
             by_peer: HashMap::default(),
-            ranking: BTreeSet::new(),
+            jobs: Jobs::new(),
+            ranking: Ranking::default(),
         }
     }
 
@@ -87,8 +116,21 @@ impl<J> Peers<J> {
         self.slots[slot.0 as usize].running
     }
 
-    pub(super) fn lane(&self, lane: Lane) -> &LaneState<J> {
+    pub(super) fn lane(&self, lane: Lane) -> &LaneState {
         &self.slots[lane.peer.0 as usize].lanes[lane.method]
+    }
+
+    pub(super) fn methods(&self) -> usize {
+        self.methods
+    }
+
+    pub(super) fn turn(&mut self, slot: PeerSlot) -> &mut PeerTurn {
+        &mut self.at(slot).turn
+    }
+
+    /// Whether it has jobs in the queue.
+    pub(super) fn has_jobs(&self, slot: PeerSlot) -> bool {
+        self.slots[slot.0 as usize].jobs > 0
     }
 
     /// A call takes a run permit.
@@ -106,6 +148,19 @@ impl<J> Peers<J> {
         self.free_if_unused(lane.peer);
     }
 
+    /// A call has held its run permit for so long.
+    pub(super) fn record_service(&mut self, lane: Lane, service: Duration) {
+        let mean = &mut self.at(lane.peer).lanes[lane.method].service_us;
+        let sample = u32::try_from(service.as_micros())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        *mean = if *mean == 0 {
+            sample
+        } else {
+            (*mean - *mean / 8 + sample / 8).max(1)
+        };
+    }
+
     /// Reserves a slot in the queue.
     pub(super) fn reserve(&mut self, lane: Lane) {
         let peer = self.at(lane.peer);
@@ -121,108 +176,169 @@ impl<J> Peers<J> {
         self.free_if_unused(lane.peer);
     }
 
-    /// Puts a job into its slot. True if it is the only one of its lane.
-    pub(super) fn push(&mut self, lane: Lane, job: J) -> bool {
-        self.insert(lane, |jobs| jobs.push_back(job))
+    /// Puts a job into its slot, where it is queued since then.
+    pub(super) fn push(&mut self, lane: Lane, priority: Priority, since: Instant, job: J) {
+        let state = &mut self.slots[lane.peer.0 as usize].lanes[lane.method];
+        let list = &mut state.lists[priority as usize];
+        self.jobs.push(list, lane, priority, since, job);
+        self.count(lane, priority, true);
     }
 
-    /// The same for one that was [taken](Self::take_where).
-    pub(super) fn put_back(&mut self, dequeued: DequeuedJob<J>) -> bool {
-        let DequeuedJob { lane, at, job } = dequeued;
-        self.insert(lane, |jobs| jobs.insert(at.min(jobs.len()), job))
-    }
-
-    fn insert(&mut self, lane: Lane, insert: impl FnOnce(&mut VecDeque<J>)) -> bool {
-        let peer = self.at(lane.peer);
-        let jobs = &mut peer.lanes[lane.method].jobs;
-        insert(jobs);
-        let is_first = jobs.len() == 1;
-        peer.jobs += 1;
-        let jobs = peer.jobs;
-        self.rank(lane.peer, jobs - 1, jobs);
-        is_first
-    }
-
-    /// Takes a job out of its slot, and releases that. True if the lane has no other.
-    pub(super) fn take(
-        &mut self,
-        lane: Lane,
-        take: impl FnOnce(&mut VecDeque<J>) -> Option<J>,
-    ) -> Option<(J, bool)> {
-        let peer = self.at(lane.peer);
-        let jobs = &mut peer.lanes[lane.method].jobs;
-        let job = take(jobs)?;
-        let is_empty = jobs.is_empty();
-        if is_empty {
-            *jobs = VecDeque::new();
-        }
-        peer.jobs -= 1;
-        let jobs = peer.jobs;
-        self.rank(lane.peer, jobs + 1, jobs);
+    /// Takes a job out of its slot, and releases that.
+    pub(super) fn remove(&mut self, place: JobId) -> Option<J> {
+        let (lane, priority) = self.jobs.lane(place);
+        let state = &mut self.slots[lane.peer.0 as usize].lanes[lane.method];
+        let job = self
+            .jobs
+            .remove(&mut state.lists[priority as usize], place)?;
+        self.count(lane, priority, false);
         self.unreserve(lane);
-        Some((job, is_empty))
+        Some(job)
     }
 
-    /// Takes jobs out of their slots, which stay reserved. `emptied` hears of the lanes that have no
-    /// other.
-    pub(super) fn take_where(
-        &mut self,
-        is_it: impl Fn(&J) -> bool,
-        mut emptied: impl FnMut(Lane),
-    ) -> Vec<DequeuedJob<J>> {
-        let (mut dequeued, ranking) = (Vec::new(), self.ranking.clone());
-        for (before, peer) in ranking {
-            let state = self.at(peer);
-            for (method, lane) in state.lanes.iter_mut().enumerate() {
-                let named = Lane { peer, method };
-                let queued = lane.jobs.len();
-                for at in 0..queued {
-                    match lane.jobs.pop_front() {
-                        Some(job) if is_it(&job) => dequeued.push(DequeuedJob {
-                            lane: named,
-                            at,
-                            job,
-                        }),
-                        job => lane.jobs.extend(job),
-                    }
-                }
-                state.jobs -= queued - lane.jobs.len();
-                if queued > 0 && lane.jobs.is_empty() {
-                    emptied(named);
-                }
-            }
-            let jobs = state.jobs;
-            self.rank(peer, before, jobs);
+    /// Takes jobs out of their slots, which stay as they are.
+    pub(super) fn take_where(&mut self, is_it: impl Fn(&J) -> bool) -> Vec<DequeuedJob<J>> {
+        let places: Vec<JobId> = self.jobs.find(is_it).collect();
+        let taken = places.into_iter().filter_map(|place| {
+            let job = self.jobs.take_out(place)?;
+            let (lane, priority) = self.jobs.lane(place);
+            self.count(lane, priority, false);
+            Some(DequeuedJob { place, job })
+        });
+        taken.collect()
+    }
+
+    /// Puts a job back. Returns whose it is.
+    pub(super) fn put_back(&mut self, taken: DequeuedJob<J>) -> PeerSlot {
+        let (lane, priority) = self.jobs.lane(taken.place);
+        self.jobs.put_back(taken.place, taken.job);
+        self.count(lane, priority, true);
+        lane.peer
+    }
+
+    /// Releases the slot of a job that was taken out.
+    pub(super) fn give_up(&mut self, taken: DequeuedJob<J>) -> J {
+        let (lane, priority) = self.jobs.lane(taken.place);
+        let state = &mut self.slots[lane.peer.0 as usize].lanes[lane.method];
+        let list = &mut state.lists[priority as usize];
+        self.jobs.remove(list, taken.place);
+        self.unreserve(lane);
+        taken.job
+    }
+
+    /// A job is in the queue that was not, or the other way round.
+    fn count(&mut self, lane: Lane, priority: Priority, is_there: bool) {
+        let peer = self.at(lane.peer);
+        let before = peer.jobs;
+        let counts = [
+            &mut peer.jobs,
+            &mut peer.jobs_of[priority as usize],
+            &mut peer.lanes[lane.method].jobs,
+        ];
+        for count in counts {
+            *count = if is_there { *count + 1 } else { *count - 1 };
         }
-        dequeued
+        let now = peer.jobs;
+        self.ranking.change(lane.peer, before, now);
     }
 
-    /// A job in the queue, and where in its lane it is.
-    pub(super) fn find(&self, is_it: impl Fn(&J) -> bool) -> Option<(Lane, usize)> {
-        self.ranking.iter().find_map(|(_, slot)| {
-            let lanes = self.slots[slot.0 as usize].lanes.iter().enumerate();
-            lanes.into_iter().find_map(|(method, lane)| {
-                let at = lane.jobs.iter().position(&is_it)?;
-                let peer = *slot;
-                Some((Lane { peer, method }, at))
-            })
+    /// A job in the queue.
+    pub(super) fn find(&self, is_it: impl Fn(&J) -> bool) -> Option<JobId> {
+        self.jobs.find(is_it).next()
+    }
+
+    /// What a peer would run next, of the lanes that may: of the highest priority that it has jobs of,
+    /// round its methods.
+    pub(super) fn next_of(
+        &self,
+        slot: PeerSlot,
+        may_run: impl Fn(Lane) -> bool,
+    ) -> Option<(Lane, Priority)> {
+        let peer = &self.slots[slot.0 as usize];
+        let (methods, first) = (peer.lanes.len(), peer.turn.next_method);
+        let priorities = Priority::ALL.into_iter();
+        let mut present = priorities.filter(|priority| peer.jobs_of[*priority as usize] > 0);
+        present.find_map(|priority| {
+            let mut turns = (first..methods).chain(0..first);
+            let method = turns.find(|method| {
+                let (peer, method) = (slot, *method);
+                self.oldest(Lane { peer, method }, priority).is_some()
+                    && may_run(Lane { peer, method })
+            })?;
+            Some((Lane { peer: slot, method }, priority))
         })
     }
 
-    /// The lane whose newest job gives its slot up to a call of this one: the longest of the peer
-    /// that has most in the queue, if that is more than this peer has; or else of this peer, if it is
-    /// longer than this lane.
-    pub(super) fn longest_for(&self, lane: Lane) -> Option<Lane> {
-        let (most, holder) = *self.ranking.last()?;
+    pub(super) fn oldest(&self, lane: Lane, priority: Priority) -> Option<JobId> {
+        let lane = self.lane(lane);
+        let list = lane.lists[priority as usize];
+        (lane.jobs > 0).then(|| self.jobs.oldest(list)).flatten()
+    }
+
+    pub(super) fn newest(&self, lane: Lane, priority: Priority) -> Option<JobId> {
+        self.jobs.newest(self.lane(lane).lists[priority as usize])
+    }
+
+    /// How long a job has been queued.
+    pub(super) fn waited(&self, place: JobId, now: Instant) -> Duration {
+        now.saturating_duration_since(self.jobs.since(place))
+    }
+
+    /// How long the oldest job of a lane has.
+    pub(super) fn longest_wait(&self, lane: Lane, now: Instant) -> Duration {
+        let oldest = Priority::ALL.into_iter();
+        let oldest = oldest.filter_map(|priority| self.oldest(lane, priority));
+        let waited = oldest.map(|place| self.waited(place, now));
+        waited.max().unwrap_or_default()
+    }
+
+    /// A job of the lane that has waited longer than its priority lets it, the least important first.
+    pub(super) fn late(&self, lane: Lane, bounds: Bounds, now: Instant) -> Option<JobId> {
+        let mut priorities = Priority::ALL.into_iter().rev();
+        priorities.find_map(|priority| {
+            let oldest = self.oldest(lane, priority)?;
+            let is_late = self.waited(oldest, now) > bounds.patience(priority);
+            is_late.then_some(oldest)
+        })
+    }
+
+    /// The lane of a peer that is looked at next, whether it may run or not.
+    pub(super) fn look_round(&mut self, peer: PeerSlot) -> Lane {
+        let methods = self.methods;
+        let turn = self.turn(peer);
+        let method = turn.next_look;
+        turn.next_look = (method + 1) % methods;
+        Lane { peer, method }
+    }
+
+    /// Whose newest job gives its slot up to a call of this lane, and of which priority: the peer's that has
+    /// most in the queue, if that is more than this one has; or else this peer's, of a lower priority, or
+    /// if it has another lane that is longer.
+    pub(super) fn giver_for(&self, lane: Lane, priority: Priority) -> Option<(Lane, Priority)> {
+        let (most, holder) = self.ranking.most()?;
         let own = &self.slots[lane.peer.0 as usize];
-        let is_others = holder != lane.peer && most > own.queued + 1;
-        let from = if is_others { holder } else { lane.peer };
-        let lanes = self.slots[from.0 as usize].lanes.iter().enumerate();
-        let lengths = lanes.map(|(method, lane)| (lane.jobs.len(), method));
-        let (length, method) = lengths.max()?;
-        let may_give = is_others || length > own.lanes[lane.method].queued + 1;
-        let longest = Lane { peer: from, method };
-        (length > 0 && may_give).then_some(longest)
+        if holder != lane.peer && most > own.queued + 1 {
+            return self.longest_of(holder, self.lowest_of(holder)?);
+        }
+        let lowest = self.lowest_of(lane.peer)?;
+        let longest = self.longest_of(lane.peer, lowest)?;
+        let is_longer = self.lane(longest.0).jobs > self.lane(lane).queued + 1;
+        (lowest > priority || lowest == priority && is_longer).then_some(longest)
+    }
+
+    /// The lowest priority that a peer has jobs of.
+    fn lowest_of(&self, slot: PeerSlot) -> Option<Priority> {
+        let peer = &self.slots[slot.0 as usize];
+        let mut priorities = Priority::ALL.into_iter().rev();
+        priorities.find(|priority| peer.jobs_of[*priority as usize] > 0)
+    }
+
+    /// The longest lane of a peer that has jobs of this priority.
+    fn longest_of(&self, slot: PeerSlot, priority: Priority) -> Option<(Lane, Priority)> {
+        let lanes = (0..self.methods).map(|method| Lane { peer: slot, method });
+        let lanes = lanes.filter(|lane| self.oldest(*lane, priority).is_some());
+        let longest = lanes.max_by_key(|lane| self.lane(*lane).jobs)?;
+        Some((longest, priority))
     }
 
     #[cfg(test)]
@@ -230,26 +346,25 @@ impl<J> Peers<J> {
         self.by_peer.is_empty()
     }
 
-    fn at(&mut self, slot: PeerSlot) -> &mut PeerState<J> {
+    fn at(&mut self, slot: PeerSlot) -> &mut PeerState {
         &mut self.slots[slot.0 as usize]
     }
 
     fn add(&mut self, peer: &Peer) -> PeerSlot {
-        let lanes = (0..self.methods).map(|_| LaneState {
-            running: 0,
-            queued: 0,
-            jobs: VecDeque::new(),
-        });
-        let state = PeerState {
+        let mut state = PeerState {
             peer: peer.clone(),
             connections: 0,
             running: 0,
             queued: 0,
             jobs: 0,
-            lanes: lanes.collect(),
+            jobs_of: [0; Priority::ALL.len()],
+            lanes: (0..self.methods).map(|_| LaneState::default()).collect(),
+            turn: PeerTurn::default(),
         };
         let slot = match self.free.pop() {
             Some(slot) => {
+                // The ring may still have the one before it.
+                state.turn.is_in_ring = self.at(slot).turn.is_in_ring;
                 *self.at(slot) = state;
                 slot
             }
@@ -271,11 +386,11 @@ impl<J> Peers<J> {
             self.free.push(slot);
         }
     }
+}
 
-    fn rank(&mut self, slot: PeerSlot, before: usize, jobs: usize) {
-        self.ranking.remove(&(before, slot));
-        if jobs > 0 {
-            self.ranking.insert((jobs, slot));
-        }
+impl LaneState {
+    /// How long calls of the lane take, on average; `None` before the first has finished.
+    pub(super) fn service(&self) -> Option<Duration> {
+        (self.service_us > 0).then(|| Duration::from_micros(self.service_us.into()))
     }
 }

@@ -1,10 +1,12 @@
 //! What runs, what is queued, and whose turn it is.
 
-use std::{collections::VecDeque, net::Ipv4Addr};
+mod load;
+mod model;
 
-use proptest::prelude::*;
+use std::net::Ipv4Addr;
 
 use super::*;
+use crate::clock;
 
 const METHODS: usize = 3;
 
@@ -18,6 +20,7 @@ fn with_reserve(max_running: usize, max_queued: usize, reserve_percent: u32) -> 
         max_running,
         max_queued,
         reserve_percent,
+        overload: Overload::off(),
     };
     Admission::new(limits, [usize::MAX; METHODS].into())
 }
@@ -33,18 +36,22 @@ fn lane(admission: &Admission<u32>, number: u8, method: usize) -> Lane {
 }
 
 fn admit(admission: &Admission<u32>, lane: Lane) -> Result<Ticket, QueueFull> {
-    let (ticket, displaced) = admission.admit(lane)?;
+    let (ticket, displaced) = admission.admit(lane, Priority::Default)?;
     assert_eq!(displaced, None);
     Ok(ticket)
 }
 
 /// All that may run now.
 fn runnable(admission: &Admission<u32>) -> Vec<u32> {
-    std::iter::from_fn(|| admission.next_runnable()).collect()
+    let next = || match admission.next(clock::now())? {
+        Dequeued::Run { job, .. } => Some(job),
+        Dequeued::Shed(shed) => panic!("{shed:?} was refused for nothing"),
+    };
+    std::iter::from_fn(next).collect()
 }
 
 fn enqueue(admission: &Admission<u32>, lane: Lane, job: u32) -> Vec<u32> {
-    admission.enqueue(lane, job);
+    admission.enqueue(lane, Priority::Default, clock::now(), job);
     runnable(admission)
 }
 
@@ -57,7 +64,7 @@ fn release(admission: &Admission<u32>, lane: Lane) -> Vec<u32> {
 fn queue_all(admission: &Admission<u32>, lane: Lane, jobs: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut displaced = Vec::new();
     for job in jobs {
-        let (ticket, gone) = admission.admit(lane).unwrap();
+        let (ticket, gone) = admission.admit(lane, Priority::Default).unwrap();
         assert_eq!(ticket, Ticket::Queue);
         displaced.extend(gone.map(|gone| gone.job));
         assert_eq!(enqueue(admission, lane, job), Vec::<u32>::new());
@@ -72,7 +79,7 @@ fn calls_are_admitted_until_both_limits_are_reached() {
     assert_eq!(admit(&admission, one), Ok(Ticket::Run));
     assert_eq!(admit(&admission, one), Ok(Ticket::Run));
     assert_eq!(admit(&admission, one), Ok(Ticket::Queue));
-    assert!(admission.admit(one).is_err());
+    assert!(admit(&admission, one).is_err());
     assert_eq!(enqueue(&admission, one, 7), Vec::<u32>::new());
     assert_eq!(release(&admission, one), [7]);
     assert_eq!((admission.running(), admission.queued()), (2, 0));
@@ -123,8 +130,8 @@ fn the_longer_the_queue_the_later_the_retry() {
     let waits = [4, 40].map(|max_queued| {
         let admission = admission(2, max_queued);
         let one = lane(&admission, 1, 0);
-        while admission.admit(one).is_ok() {}
-        admission.admit(one).unwrap_err().retry_after
+        while admit(&admission, one).is_ok() {}
+        admit(&admission, one).unwrap_err().retry_after
     });
     assert_eq!(waits, [Duration::from_millis(100), Duration::from_secs(1)]);
 }
@@ -158,7 +165,7 @@ fn a_peer_with_all_methods_and_a_method_of_all_peers_leave_something() {
     let admission = with_reserve(256, 0, 25);
     for method in 0..3 {
         let hung = lane(&admission, 1, method);
-        while admission.admit(hung).is_ok() {}
+        while admit(&admission, hung).is_ok() {}
     }
     assert_eq!(admission.running(), 224);
     assert_eq!(admit(&admission, lane(&admission, 2, 2)), Ok(Ticket::Run));
@@ -166,7 +173,7 @@ fn a_peer_with_all_methods_and_a_method_of_all_peers_leave_something() {
     let admission = with_reserve(256, 0, 25);
     for number in 1..=10 {
         let hung = lane(&admission, number, 0);
-        while admission.admit(hung).is_ok() {}
+        while admit(&admission, hung).is_ok() {}
     }
     assert_eq!(admission.running(), 224);
     assert_eq!(admit(&admission, lane(&admission, 1, 1)), Ok(Ticket::Run));
@@ -175,7 +182,7 @@ fn a_peer_with_all_methods_and_a_method_of_all_peers_leave_something() {
 /// A method with a limit of its own: its calls wait while permits are free, and block no others.
 #[test]
 fn a_method_takes_no_more_permits_than_it_may() {
-    let limits = admission(4, 10).limits;
+    let limits = admission(4, 10).lock().limits;
     let admission = Admission::new(limits, [2, usize::MAX, 1].into());
     let [one, other] = [1, 2].map(|number| lane(&admission, number, 0));
     assert_eq!(admit(&admission, one), Ok(Ticket::Run));
@@ -190,24 +197,21 @@ fn a_method_takes_no_more_permits_than_it_may() {
     assert_eq!(release(&admission, one), [2]);
 }
 
-/// Jobs that are looked at: those that stay keep their slots.
+/// Jobs that are looked at: those that stay keep their places.
 #[test]
 fn what_is_put_back_keeps_its_place() {
     let admission = admission(1, 10);
     let one = lane(&admission, 1, 0);
     assert_eq!(admit(&admission, one), Ok(Ticket::Run));
     queue_all(&admission, one, 0..6);
-    let dequeued = admission.take_where(|job| job % 2 == 1);
-    assert_eq!((dequeued.len(), admission.queued()), (3, 6));
-    assert!(admission.take_where(|job| job % 2 == 1).is_empty());
-    let mut gone = 0;
-    for mut dequeued in dequeued {
-        if dequeued.job == 1 {
-            admission.release_queue_slot(dequeued.lane);
-            gone += 1;
+    let (taken, _) = admission.take_where(|job, _| job % 2 == 1);
+    assert_eq!((taken.len(), admission.queued()), (3, 6));
+    assert!(admission.take_where(|job, _| job % 2 == 1).0.is_empty());
+    for taken in taken {
+        if taken.job == 1 {
+            assert_eq!(admission.give_up(taken), 1);
         } else {
-            dequeued.at -= gone;
-            admission.put_back(dequeued);
+            admission.put_back(taken);
         }
     }
     let order: Vec<u32> = (0..5).flat_map(|_| release(&admission, one)).collect();
@@ -217,7 +221,7 @@ fn what_is_put_back_keeps_its_place() {
 
 /// A peer with a long queue: another one's call runs next.
 #[test]
-fn freed_permits_go_round_the_peers_and_the_methods() {
+fn freed_permits_go_round_the_peers_and_their_methods() {
     let admission = admission(1, 100);
     let [one, other, third] =
         [(1, 0), (2, 0), (1, 1)].map(|(number, method)| lane(&admission, number, method));
@@ -236,7 +240,7 @@ fn freed_permits_go_round_the_peers_and_the_methods() {
         };
         order.extend(next);
     }
-    assert_eq!(order, [10, 30, 20, 31, 11, 21, 12, 13]);
+    assert_eq!(order, [10, 20, 30, 21, 11, 31, 12, 13]);
 }
 
 /// One peer has filled the queue: others get slots up to an equal share, and the newest calls go.
@@ -246,12 +250,12 @@ fn a_full_queue_is_divided_among_peers_and_their_methods() {
     let hog = lane(&admission, 1, 0);
     assert_eq!(admit(&admission, hog), Ok(Ticket::Run));
     queue_all(&admission, hog, 0..6);
-    assert!(admission.admit(hog).is_err());
+    assert!(admit(&admission, hog).is_err());
     let own_other_method = lane(&admission, 1, 1);
     assert_eq!(queue_all(&admission, own_other_method, 10..11), [5]);
     let other = lane(&admission, 2, 0);
     assert_eq!(queue_all(&admission, other, 20..23), [4, 3, 2]);
-    assert!(admission.admit(other).is_err(), "shares are equal");
+    assert!(admit(&admission, other).is_err(), "shares are equal");
     let third = lane(&admission, 3, 2);
     assert_eq!(queue_all(&admission, third, 30..32), [22, 1]);
     assert_eq!(admission.queued(), 6);
@@ -267,7 +271,7 @@ fn a_peer_is_known_while_it_has_connections_or_calls() {
     let one = lane(&admission, 1, 0);
     assert_eq!(admit(&admission, one), Ok(Ticket::Run));
     assert_eq!(admit(&admission, one), Ok(Ticket::Queue));
-    admission.enqueue(one, 7);
+    admission.enqueue(one, Priority::Default, clock::now(), 7);
     admission.leave(one.peer);
     assert_eq!(admission.enter(&peer(1)), one.peer);
     admission.leave(one.peer);
@@ -278,192 +282,58 @@ fn a_peer_is_known_while_it_has_connections_or_calls() {
     assert_eq!(admission.enter(&peer(2)), one.peer);
 }
 
-#[derive(Clone, Copy, Debug)]
-enum AdmissionStep {
-    Admit(u8, usize),
-    ReleasePermit(usize),
-    ReleaseSlot(u8, usize),
-    Remove(usize),
-    /// Looks at every job of a peer, and lets every second one go.
-    Clear(u8),
-    Drain,
-}
-
-fn event() -> impl Strategy<Value = AdmissionStep> {
-    let lane = || (1u8..4, 0usize..3);
-    prop_oneof![
-        8 => lane().prop_map(|(peer, method)| AdmissionStep::Admit(peer, method)),
-        6 => (0usize..8).prop_map(AdmissionStep::ReleasePermit),
-        1 => lane().prop_map(|(peer, method)| AdmissionStep::ReleaseSlot(peer, method)),
-        1 => (0usize..8).prop_map(AdmissionStep::Remove),
-        1 => (1u8..4).prop_map(AdmissionStep::Clear),
-        1 => Just(AdmissionStep::Drain),
-    ]
-}
-
-/// A list of what runs and a list of what is queued.
-struct AdmissionWorld {
-    admission: Admission<u32>,
-    limits: AdmissionLimits,
-    max_running_of: [usize; METHODS],
-    running: Vec<Lane>,
-    waiting: VecDeque<(Lane, u32)>,
-}
-
-impl AdmissionWorld {
-    fn running(&self, is_it: impl Fn(Lane) -> bool) -> usize {
-        self.running.iter().filter(|lane| is_it(**lane)).count()
+/// Kind: what matters waits behind what doesn't. Instance: a caller's critical call after its others; and
+/// another caller's, which it does not get ahead of.
+#[test]
+fn within_a_peer_the_most_important_run_first() {
+    let admission = admission(1, 100);
+    let [one, same, other] =
+        [(1, 0), (1, 1), (2, 0)].map(|(number, method)| lane(&admission, number, method));
+    assert_eq!(admit(&admission, one), Ok(Ticket::Run));
+    for (lane, priority, job) in [
+        (one, Priority::Sheddable, 10),
+        (one, Priority::Default, 11),
+        (same, Priority::Default, 12),
+        (other, Priority::Sheddable, 20),
+        (same, Priority::Critical, 13),
+    ] {
+        assert!(admission.admit(lane, priority).is_ok());
+        admission.enqueue(lane, priority, clock::now(), job);
     }
-
-    /// Whether the shares of a lane, its peer and its method allow another call.
-    fn may_run(&self, lane: Lane) -> bool {
-        let free = self.limits.max_running - self.running.len();
-        let share = self.limits.share();
-        let of_method = self.running(|other| other.method == lane.method);
-        of_method < self.max_running_of[lane.method]
-            && share.allows(self.running(|other| other == lane), free)
-            && (share.larger()).allows(self.running(|other| other.peer == lane.peer), free)
-            && (share.larger()).allows(of_method, free)
-    }
-
-    /// Lets everything run that may: each is the oldest of its lane, and nothing is left that could.
-    fn run_all(&mut self) {
-        for job in runnable(&self.admission) {
-            let at = self.waiting.iter().position(|(_, other)| *other == job);
-            let (lane, _) = self.waiting[at.expect("it was queued")];
-            let oldest = self.waiting.iter().find(|(other, _)| *other == lane);
-            assert_eq!(oldest, Some(&(lane, job)));
-            assert!(self.may_run(lane));
-            self.waiting.remove(at.unwrap());
-            self.running.push(lane);
-        }
-        assert!(self.waiting.iter().all(|(lane, _)| !self.may_run(*lane)));
-        assert_eq!(self.admission.running(), self.running.len());
-        assert_eq!(self.admission.queued(), self.waiting.len());
-        assert!(self.running.len() <= self.limits.max_running);
-        assert!(self.waiting.len() <= self.limits.max_queued);
-    }
-
-    fn admit(&mut self, lane: Lane, job: u32) {
-        let is_first = self.waiting.iter().all(|(other, _)| *other != lane);
-        let is_full = self.waiting.len() == self.limits.max_queued;
-        match self.admission.admit(lane) {
-            Ok((Ticket::Run, None)) => {
-                assert!(is_first && self.may_run(lane));
-                self.running.push(lane);
-            }
-            Ok((Ticket::Queue, displaced)) => {
-                assert!(!(is_first && self.may_run(lane)));
-                assert_eq!(displaced.is_some(), is_full);
-                if let Some(Displaced { job, .. }) = displaced {
-                    self.displace(lane, job);
-                }
-                self.waiting.push_back((lane, job));
-                self.admission.enqueue(lane, job);
-            }
-            Err(QueueFull { retry_after }) => {
-                assert!(is_full);
-                assert!((MIN_RETRY_AFTER..=MAX_RETRY_AFTER).contains(&retry_after));
-            }
-            Ok((Ticket::Run, Some(gone))) => panic!("{gone:?} was displaced for nothing"),
-        }
-    }
-
-    fn clear(&mut self, peer: PeerSlot) {
-        let queued = self.admission.queued();
-        let (waiting, mut gone) = (&mut self.waiting, Vec::new());
-        let is_it = |job: &u32| {
-            waiting
-                .iter()
-                .any(|one| one.1 == *job && one.0.peer == peer)
+    let mut order = Vec::new();
+    let mut running = one;
+    while let Some(Dequeued::Run { job, .. }) = {
+        admission.release_run_permit(running);
+        admission.next(clock::now())
+    } {
+        running = match job {
+            10 | 11 => one,
+            20 => other,
+            _ => same,
         };
-        for (turn, mut dequeued) in self.admission.take_where(is_it).into_iter().enumerate() {
-            let before = gone.iter().filter(|(lane, _)| *lane == dequeued.lane);
-            dequeued.at -= before.count();
-            if turn % 2 == 0 {
-                gone.push((dequeued.lane, dequeued.job));
-                self.admission.release_queue_slot(dequeued.lane);
-            } else {
-                self.admission.put_back(dequeued);
-            }
-        }
-        waiting.retain(|one| !gone.contains(one));
-        assert_eq!(self.admission.queued(), queued - gone.len());
+        order.push(job);
     }
-
-    /// It is the newest of its lane, and its peer, or its lane, has more than the one that came.
-    fn displace(&mut self, by: Lane, job: u32) {
-        let at = self.waiting.iter().position(|(_, other)| *other == job);
-        let (lane, _) = self.waiting.remove(at.expect("it was queued")).unwrap();
-        let left = |is_it: &dyn Fn(Lane) -> bool| {
-            self.waiting.iter().filter(|(lane, _)| is_it(*lane)).count()
-        };
-        if lane.peer == by.peer {
-            assert!(left(&|other| other == lane) > left(&|other| other == by));
-        } else {
-            let of = |peer: PeerSlot| left(&move |other: Lane| other.peer == peer);
-            assert!(of(lane.peer) > of(by.peer));
-        }
-    }
+    assert_eq!(order, [13, 20, 11, 12, 10]);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
-
-    /// Against two lists: no limit and no share is exceeded, no job is overtaken in its lane, no job
-    /// stays queued that may run, and nothing is counted that isn't there.
-    #[test]
-    fn it_behaves_like_two_lists(
-        (max_running, max_queued) in (1usize..9, 0usize..6),
-        reserve_percent in prop_oneof![Just(0u32), Just(25), Just(60)],
-        max_running_of in [0usize..9, 0usize..9, 0usize..9].prop_map(|of| of.map(|of| of.max(1))),
-        events in prop::collection::vec(event(), 0..80),
-    ) {
-        let limits = with_reserve(max_running, max_queued, reserve_percent).limits;
-        let mut world = AdmissionWorld {
-            admission: Admission::new(limits, max_running_of.into()),
-            limits,
-            max_running_of,
-            running: Vec::new(),
-            waiting: VecDeque::new(),
-        };
-        for (job, event) in (0..).zip(events) {
-            match event {
-                AdmissionStep::Admit(peer, method) => {
-                    let lane = lane(&world.admission, peer, method);
-                    world.admit(lane, job);
-                }
-                AdmissionStep::ReleasePermit(at) if at < world.running.len() => {
-                    let lane = world.running.remove(at);
-                    world.admission.release_run_permit(lane);
-                }
-                AdmissionStep::ReleaseSlot(peer, method)
-                    if world.waiting.len() < max_queued =>
-                {
-                    let lane = lane(&world.admission, peer, method);
-                    match world.admission.admit(lane) {
-                        Ok((Ticket::Queue, None)) => world.admission.release_queue_slot(lane),
-                        Ok((Ticket::Run, None)) => world.admission.release_run_permit(lane),
-                        other => panic!("there is room: {other:?}"),
-                    }
-                }
-                AdmissionStep::Remove(at) => {
-                    let job = world.waiting.get(at).map_or(u32::MAX, |(_, job)| *job);
-                    let expected = world.waiting.remove(at).map(|(_, job)| job);
-                    prop_assert_eq!(world.admission.remove(|other| *other == job), expected);
-                }
-                AdmissionStep::Clear(number) => world.clear(lane(&world.admission, number, 0).peer),
-                AdmissionStep::Drain => {
-                    let mut drained = world.admission.drain();
-                    drained.sort_unstable();
-                    let mut expected: Vec<u32> =
-                        std::mem::take(&mut world.waiting).into_iter().map(|(_, job)| job).collect();
-                    expected.sort_unstable();
-                    prop_assert_eq!(drained, expected);
-                }
-                AdmissionStep::ReleasePermit(_) | AdmissionStep::ReleaseSlot(..) => {}
-            }
-            world.run_all();
-        }
-    }
+/// Kind: the same in a full queue. Instance: a peer's critical call takes the place of its sheddable one, and
+/// never the other way round.
+#[test]
+fn a_full_queue_gives_up_what_matters_least() {
+    let admission = admission(1, 3);
+    let one = lane(&admission, 1, 0);
+    assert_eq!(admit(&admission, one), Ok(Ticket::Run));
+    let queue = |priority, job| {
+        let (_, gone) = admission.admit(one, priority)?;
+        admission.enqueue(one, priority, clock::now(), job);
+        Ok::<_, QueueFull>(gone.map(|gone| gone.job))
+    };
+    assert_eq!(queue(Priority::Sheddable, 1), Ok(None));
+    assert_eq!(queue(Priority::Default, 2), Ok(None));
+    assert_eq!(queue(Priority::Sheddable, 3), Ok(None));
+    assert!(queue(Priority::Sheddable, 4).is_err());
+    assert_eq!(queue(Priority::Critical, 5), Ok(Some(3)));
+    assert_eq!(queue(Priority::Default, 6), Ok(Some(1)));
+    assert!(queue(Priority::Default, 7).is_err());
+    assert_eq!(queue(Priority::Critical, 8), Ok(Some(6)));
 }

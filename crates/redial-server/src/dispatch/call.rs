@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redial_protocol::{CallKey, Id, Request, SessionId};
+use redial_protocol::{CallKey, Id, Priority, Request, SessionId};
 
 use crate::{
     batch::{BatchAnswer, BatchSlot},
     caller::Caller,
+    config::Config,
     context::Context,
     fault::Verdict,
     observe::{Event, EventContext, EventKind, error_of},
@@ -96,6 +97,16 @@ impl Call<'_, '_> {
     /// The call's name, if its id is one.
     pub(super) fn key(&self) -> Option<CallKey> {
         self.request.id?.key(self.request.dialect)
+    }
+
+    /// How much it matters that it is served, where that counts.
+    #[inline]
+    pub(super) fn priority(&self, config: &Config) -> Priority {
+        if config.overload.priorities {
+            self.request.meta.priority
+        } else {
+            Priority::Default
+        }
     }
 
     /// What a handler may want to know, of a call with this entry in the table.

@@ -4,7 +4,7 @@
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
-use redial_protocol::ErrorObject;
+use redial_protocol::{ErrorObject, Priority};
 
 use super::call::Call;
 use crate::{
@@ -63,7 +63,7 @@ impl Permits {
     }
 
     /// A run permit for a new call, or a slot in the queue.
-    pub(super) fn admit(&self, method: usize) -> Result<Ticket, NotAdmitted> {
+    pub(super) fn admit(&self, method: usize, priority: Priority) -> Result<Ticket, NotAdmitted> {
         if self.shared.is_draining() {
             return Err(NotAdmitted::ShuttingDown);
         }
@@ -71,8 +71,7 @@ impl Permits {
             self.spare.set(None);
             return Ok(Ticket::Run);
         }
-        self.release();
-        match self.shared.admission.admit(self.lane(method)) {
+        match self.shared.admission.admit(self.lane(method), priority) {
             Ok((ticket, displaced)) => {
                 if displaced.is_some() {
                     self.displaced.set(displaced);
@@ -92,7 +91,7 @@ impl Permits {
         if let Some(problem) = self.shared.store.as_ref().and_then(|store| store.problem()) {
             return Err(NotAdmitted::StoreFailed(problem));
         }
-        let ticket = self.admit(method)?;
+        let ticket = self.admit(method, call.priority(&self.shared.config))?;
         let starts_now = ticket == Ticket::Run && call.verdict.delay_execution.is_none();
         Ok(Admitted { ticket, starts_now })
     }
@@ -112,6 +111,7 @@ impl Permits {
             retry_after,
         } = displaced;
         let max = self.shared.config.max_queued;
+        self.shared.counters.count_displaced();
         job.execution.refuse(&refusal::displaced(max, retry_after));
         // Its future is the program's, and may panic.
         panics::drop_quietly(job);
@@ -124,9 +124,13 @@ impl Permits {
         }
     }
 
-    /// Releases the permit if calls are queued: they come first. A full queue loses those that no
-    /// caller waits for.
-    pub(super) fn yield_to_queue(&self) {
+    /// Releases the permit if it is that of another method, or if calls are queued: they come first. A
+    /// full queue loses those that no caller waits for. Not while anything is locked, since calls
+    /// that leave the queue may be refused.
+    pub(super) fn yield_to_queue(&self, method: usize) {
+        if self.spare.get().is_some_and(|kept| kept != method) {
+            self.release();
+        }
         let queued = self.shared.admission.queued();
         if queued > 0 {
             self.release();

@@ -15,12 +15,13 @@ use super::{
 };
 use crate::{
     admission::Ticket,
-    clock,
+    clock::{self, CoarseClock},
     execution::{self, Execution, Job, Stage, Work},
     handler::{ErasedHandler, FirstPoll},
     observe::EventKind,
     refusal,
     router::MethodBody,
+    shared::Shared,
     store::Resumable,
     table::{StartCheck, TableKey},
     traces::{ExecutionSpan, InsideExecution},
@@ -59,10 +60,11 @@ impl Dispatcher<'_> {
                 execution::spawn(self.job(call, method, key, stage, work));
             }
             Ticket::Queue => {
-                let job = self.job(call, method, key, Stage::Queued(self.awake), work);
-                let lane = job.execution.lane;
-                self.shared.admission.enqueue(lane, job);
-                execution::spawn_runnable(self.shared);
+                let (priority, since) = (call.priority(&self.shared.config), self.awake);
+                let job = self.job(call, method, key, Stage::Queued(since), work);
+                let (admission, lane) = (&self.shared.admission, job.execution.lane);
+                admission.enqueue(lane, priority, since, job);
+                execution::run_next(self.shared);
                 // A server that began to stop in the meantime has emptied its queue before this.
                 if self.shared.is_draining() {
                     self.shared.refuse_queued();
@@ -109,7 +111,7 @@ impl Dispatcher<'_> {
     /// Hands a call to the store, together with the others of this read.
     fn run_stored(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>) {
         let (own, clock) = (call.deadline, &mut self.scratch.clock);
-        let check = execution::check_start_in_place(self.shared, key.as_ref(), own, clock);
+        let check = check_start_in_place(self.shared, key.as_ref(), own, clock);
         if let StartCheck::Expired(joined) = check {
             let error = refusal::deadline_passed();
             self.refuse_all(call, method, joined, &Ticket::Run, &error);
@@ -146,7 +148,7 @@ impl Dispatcher<'_> {
         key: Option<Key>,
     ) {
         let (own, clock) = (call.deadline, &mut self.scratch.clock);
-        let check = execution::check_start_in_place(self.shared, key.as_ref(), own, clock);
+        let check = check_start_in_place(self.shared, key.as_ref(), own, clock);
         if let StartCheck::Expired(joined) = check {
             let error = refusal::deadline_passed();
             self.refuse_all(call, method, joined, &Ticket::Run, &error);
@@ -328,5 +330,21 @@ impl Dispatcher<'_> {
                 self.shared.admission.release_queue_slot(lane);
             }
         }
+    }
+}
+
+/// As [`execution::check_start`], for a call that was entered as one that starts at once: only its deadline
+/// can prevent that, and only if it has one is the table asked.
+fn check_start_in_place(
+    shared: &Shared,
+    key: Option<&Key>,
+    own: Option<Instant>,
+    coarse: &mut CoarseClock,
+) -> StartCheck<Waiter> {
+    match own {
+        Some(own) if own <= coarse.before_call(clock::now) => {
+            execution::check_start(shared, key, Some(own))
+        }
+        _ => StartCheck::Start,
     }
 }

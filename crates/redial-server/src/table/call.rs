@@ -192,6 +192,15 @@ pub(crate) enum StartCheck<W> {
     Expired(Vec<W>),
     /// It was cancelled meanwhile, and its waiters have heard so.
     Cancelled,
+    /// None of its attempts has a connection any more. It was released; these have joined it.
+    Unheard(Vec<W>),
+}
+
+impl<W> StartCheck<W> {
+    /// Whether the call will not start.
+    pub(crate) fn is_final(&self) -> bool {
+        !matches!(self, Self::Start)
+    }
 }
 
 /// What is known of a call whose outcome is asked for.
@@ -262,6 +271,11 @@ impl<W> Interest<W> {
 }
 
 impl<W: TableWaiter> Interest<W> {
+    /// Whether one of those who wait has a connection.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.waiters.iter().any(TableWaiter::is_connected)
+    }
+
     /// Whether `max` wait already. Those whose connection is gone make room for others.
     pub(crate) fn is_crowded(&mut self, max: usize) -> bool {
         if self.waiters.len() >= max {

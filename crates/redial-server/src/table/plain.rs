@@ -213,6 +213,19 @@ impl<W> PlainTable<W> {
         Some(self.release_in(&mut shard, key))
     }
 
+    /// [Releases](Self::release) a call that has not started, if none of those who have joined it has a
+    /// connection any more.
+    pub(crate) fn release_unheard(&self, key: &PlainKey) -> Option<Vec<W>>
+    where
+        W: TableWaiter,
+    {
+        let mut shard = self.shard(key);
+        if shard.is_heard(key) {
+            return None;
+        }
+        Some(self.release_in(&mut shard, key))
+    }
+
     fn release_in(&self, shard: &mut Shard<W>, key: &PlainKey) -> Vec<W> {
         let (waiters, expected_bytes) = shard.release(key);
         let reservation = reservation(key, expected_bytes);

@@ -279,6 +279,17 @@ impl<W: TableWaiter> Records<W> {
             _ => StartCheck::Start,
         }
     }
+
+    /// Releases a call that has not started, if none of those who have joined it has a connection any more.
+    pub(super) fn release_unheard(&mut self, number: u64) -> Option<Vec<W>> {
+        match self.slot(number) {
+            Some(Slot::Running(running)) if running.is_started || running.interest.is_heard() => {
+                None
+            }
+            Some(Slot::Running(_)) => Some(self.release(number)),
+            _ => None,
+        }
+    }
 }
 
 impl<W> Records<W> {

@@ -40,6 +40,7 @@ mod observed;
 mod one_read;
 mod one_write;
 mod overload;
+mod overloaded;
 mod ownership;
 mod principal_shares;
 mod races;

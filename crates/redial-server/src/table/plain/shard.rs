@@ -13,7 +13,7 @@ use super::{
     ttl::Millis,
     usage::{Amount, LocalQuota, Usage},
 };
-use crate::table::call::{Attempt, Fingerprint};
+use crate::table::call::{Attempt, Fingerprint, TableWaiter};
 
 /// Threads that use different shards share no line of the cache.
 #[derive(Debug)]
@@ -138,6 +138,14 @@ impl<W> Shard<W> {
 
     pub(super) fn deadline(&mut self, key: &PlainKey) -> Option<Instant> {
         self.running.find(key)?.interest.deadline
+    }
+
+    pub(super) fn is_heard(&mut self, key: &PlainKey) -> bool
+    where
+        W: TableWaiter,
+    {
+        let running = self.running.find(key);
+        running.is_some_and(|running| running.interest.is_heard())
     }
 
     fn take(&mut self, key: &PlainKey) -> RunningCall<W> {

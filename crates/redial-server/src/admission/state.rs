@@ -1,0 +1,178 @@
+//! What runs and what is queued, and what may run beside it.
+
+use std::time::{Duration, Instant};
+
+use redial_protocol::Priority;
+
+use super::{
+    AdmissionLimits,
+    codel::{Bounds, Codel},
+    limit::RunningLimit,
+    peers::{Lane, Peers},
+    queue::Turns,
+};
+use crate::share::Share;
+
+/// The shortest time a refused caller is asked to stay away.
+pub(super) const MIN_RETRY_AFTER: Duration = Duration::from_millis(10);
+
+/// The longest, since a queue that takes longer says more about the past than about the future.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// What a call is assumed to take before any has ended.
+const ASSUMED_SERVICE: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub(super) struct State<J> {
+    pub(super) limits: AdmissionLimits,
+    pub(super) running: usize,
+    /// Run permits by method.
+    running_of: Box<[usize]>,
+    /// How many of those a method may have.
+    max_running_of: Box<[usize]>,
+    /// How many all methods may have together.
+    pub(super) limit: RunningLimit,
+    /// Slots in the queue that are taken or reserved.
+    pub(super) queued: usize,
+    pub(super) peers: Peers<J>,
+    pub(super) turns: Turns,
+    /// Whether there is overload, over all peers. Each has its own beside this.
+    pub(super) codel: Codel,
+    /// A moving average of how long executions on tasks held their run permits.
+    mean_service: Option<Duration>,
+    /// The same over many more of them: what a [turn](super::queue) is worth must not depend on whose calls
+    /// have just ended.
+    mean_turn: Option<Duration>,
+}
+
+impl<J> State<J> {
+    pub(super) fn new(limits: AdmissionLimits, max_running_of: Box<[usize]>) -> Self {
+        let (methods, overload) = (max_running_of.len(), &limits.overload);
+        Self {
+            running: 0,
+            running_of: vec![0; methods].into(),
+            max_running_of,
+            limit: RunningLimit::new(limits.max_running, overload.min_running, overload.adaptive),
+            queued: 0,
+            peers: Peers::new(methods),
+            turns: Turns::default(),
+            codel: Codel::default(),
+            mean_service: None,
+            mean_turn: None,
+            limits,
+        }
+    }
+
+    /// Whether there is a run permit for a call of the lane.
+    pub(super) fn may_run(&self, lane: Lane) -> bool {
+        let free = self.limit.current().saturating_sub(self.running);
+        self.method_may_run(lane.method, free) && self.peer_may_run(lane, free)
+    }
+
+    fn method_may_run(&self, method: usize, free: usize) -> bool {
+        let running = self.running_of[method];
+        running < self.max_running_of[method] && self.share().larger().allows(running, free)
+    }
+
+    fn peer_may_run(&self, lane: Lane, free: usize) -> bool {
+        let share = self.share();
+        let of_peer = self.peers.running(lane.peer);
+        let of_lane = self.peers.lane(lane).running;
+        share.allows(of_lane, free) && share.larger().allows(of_peer, free)
+    }
+
+    /// What a lane may have of the run permits; all lanes of one peer, and all of one method, may
+    /// have the [larger](Share::larger) share.
+    pub(super) fn share(&self) -> Share {
+        Share::all_but_percent(self.limits.reserve_percent)
+    }
+
+    /// Takes a run permit.
+    pub(super) fn run(&mut self, lane: Lane) {
+        self.running += 1;
+        self.running_of[lane.method] += 1;
+        self.peers.start(lane);
+    }
+
+    /// Releases a run permit.
+    pub(super) fn stop(&mut self, lane: Lane) {
+        self.running -= 1;
+        self.running_of[lane.method] -= 1;
+        self.peers.stop(lane);
+    }
+
+    /// Takes note of how long an execution has held its run permit.
+    pub(super) fn record_service(&mut self, lane: Lane, service: Duration, now: Instant) {
+        let moved = |mean: Option<Duration>, by: u32| match mean {
+            None => service,
+            Some(mean) => mean - mean / by + service / by,
+        };
+        self.mean_service = Some(moved(self.mean_service, 8));
+        self.mean_turn = Some(moved(self.mean_turn, 128));
+        self.peers.record_service(lane, service);
+        let (interval, mean) = (self.bounds().interval, self.mean_service());
+        self.limit.finished(interval, mean, now);
+    }
+
+    pub(super) fn mean_service(&self) -> Duration {
+        self.mean_service.unwrap_or(ASSUMED_SERVICE)
+    }
+
+    /// What a turn is worth, in microseconds: what a call takes on average.
+    pub(super) fn quantum_us(&self) -> i64 {
+        let mean = self.mean_turn.unwrap_or(ASSUMED_SERVICE).as_micros();
+        i64::try_from(mean).unwrap_or(i64::MAX).max(1)
+    }
+
+    /// By what the queue is judged, over all lanes.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds_for(self.mean_service())
+    }
+
+    /// The same for one lane: another method's calls may take another time.
+    pub(super) fn bounds_of(&self, lane: Lane) -> Bounds {
+        let service = self.peers.lane(lane).service();
+        self.bounds_for(service.unwrap_or_else(|| self.mean_service()))
+    }
+
+    fn bounds_for(&self, service: Duration) -> Bounds {
+        let overload = &self.limits.overload;
+        let bounds = Bounds {
+            target: overload.target,
+            interval: overload.interval,
+        };
+        bounds.for_service(service)
+    }
+
+    /// Whether the calls of a peer are queued too long.
+    pub(super) fn is_overloaded(&mut self, lane: Lane) -> bool {
+        self.codel.is_overloaded() || self.peers.turn(lane.peer).codel.is_overloaded()
+    }
+
+    /// Takes a job out of the queue for a call that comes in a full one, if there is one that has to give
+    /// way: the newest, or the oldest while that is not what is run next.
+    pub(super) fn displace_for(&mut self, lane: Lane, priority: Priority) -> Option<J> {
+        let (giver, lowest) = self.peers.giver_for(lane, priority)?;
+        let place = if self.is_overloaded(giver) {
+            self.peers.oldest(giver, lowest)?
+        } else {
+            self.peers.newest(giver, lowest)?
+        };
+        self.queued -= 1;
+        self.peers.remove(place)
+    }
+
+    /// How long the queue as it stands will take (Little's law). While there is overload no less than what
+    /// it takes to see an end of that.
+    pub(super) fn retry_after(&self) -> Duration {
+        let rounds = self.queued.div_ceil(self.limit.current().max(1)).max(1);
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        let wait = self.mean_service().saturating_mul(rounds);
+        let least = if self.codel.is_overloaded() {
+            self.bounds().interval
+        } else {
+            MIN_RETRY_AFTER
+        };
+        wait.max(least).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)
+    }
+}
