@@ -47,10 +47,16 @@ impl Mux {
             self.roll_back_attempts(number, session, now);
         }
         let is_hello = matches!(source, UnknownSource::Hello);
-        if is_hello && self.has_left_table(number, session) {
-            self.links[number].hello = None;
-            self.attach(number, now);
-            return Ok(());
+        if self.has_left_table(number, session) {
+            if is_hello {
+                self.links[number].hello = None;
+                self.attach(number, now);
+                return Ok(());
+            }
+            // A call had followed the hello that has shown it. The session stands where its table is, and the
+            // call is sent again there.
+            self.links[number].is_proven = false;
+            return Err("its server has another table than the session of a call".into());
         }
         let is_had_elsewhere = is_hello && self.is_had_elsewhere(number, session);
         if was_never_known && !is_had_elsewhere && self.is_left_behind(number, session) {

@@ -3,7 +3,7 @@
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::SessionId;
+use redial_protocol::{ErrorCode, ErrorObject, SessionId};
 
 use super::*;
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         link::Transmit,
         pending_call::CallFlags,
         send::SendStatus,
+        session_loss::UnknownSource,
         tests::{request, write_all},
     },
 };
@@ -354,4 +355,51 @@ fn servers_that_are_gone_leave_no_session_behind() {
         panic!("it has a number");
     };
     assert!(servers.mux.sessions.get(id.session).is_some());
+}
+
+/// An address that leads to another server than before: the hello shows it, and the refusal of a call right behind
+/// the hello takes the session down that another address has.
+#[test]
+fn a_call_that_follows_a_hello_to_another_server_costs_no_session() {
+    let mut servers = Servers::new(|_| ());
+    let a = servers.start("a", 7, 8);
+    let b = servers.connect("b");
+    let session = SessionId::from_bits(7);
+    // It shows the same table, and is attached to the session.
+    let attached = |id| HelloReply::Session {
+        id: SessionId::from_bits(id),
+        table: "a".into(),
+        window: 8,
+        max_frame_bytes: 1_000,
+    };
+    for id in [8, 7] {
+        let (mux, now) = (&mut servers.mux, servers.now);
+        let hello = mux.links[b].hello.unwrap();
+        mux.handle_hello_reply(b, hello.first_serial, attached(id), now)
+            .unwrap();
+        servers.write(b);
+    }
+    assert_eq!(servers.mux.links[b].attached, Some(session));
+    let key = loop {
+        let key = servers.call();
+        assert_eq!(servers.send(key), SendStatus::Queued);
+        if servers.sent_to(key) == b {
+            break key;
+        }
+    };
+    servers.write(b);
+    let (mux, now) = (&mut servers.mux, servers.now);
+    mux.send_hello(b, Some(session), now);
+    let hello = mux.links[b].hello.unwrap();
+    let error = ErrorObject::raised(ErrorCode::OUTCOME_UNKNOWN, "");
+    let reply = HelloReply::Error(error);
+    mux.handle_hello_reply(b, hello.first_serial, reply, now)
+        .unwrap();
+    let refused = mux.handle_unknown_session(b, session, UnknownSource::Call, now);
+    assert!(refused.is_err(), "the connection is closed");
+    servers.cut(b);
+    assert!(servers.mux.sessions.get(session).is_some());
+    assert!(servers.mux.call(key).answer.is_none(), "it is sent again");
+    assert_eq!(servers.send(key), SendStatus::Queued);
+    assert_eq!(servers.sent_to(key), a);
 }
