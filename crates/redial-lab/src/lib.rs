@@ -13,6 +13,7 @@ mod failover;
 mod fairness;
 mod growth;
 mod harness;
+mod help;
 mod hostile;
 mod memory;
 mod power;
@@ -25,7 +26,7 @@ mod sweep;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use self::experiment::{Flags, conduct};
 
@@ -71,7 +72,9 @@ enum Command {
 /// Runs the experiment that the command line asks for. The exit code is 0 if every promise was kept,
 /// 1 if one was broken or the experiment failed, and 2 if a flag was wrong.
 pub fn main() -> ExitCode {
-    let done = match Command::parse() {
+    let given = help::brief(Command::command()).get_matches();
+    let command = Command::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
+    let done = match command {
         Command::Demo(flags) => conduct(&flags),
         Command::Sweep(flags) => conduct(&flags),
         Command::Restarts(flags) => conduct(&flags),
@@ -94,11 +97,28 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_commands_are_consistent() {
-        Command::command().debug_assert();
+        help::brief(Command::command()).debug_assert();
+    }
+
+    /// Help that scrolls away, or that a terminal breaks where it likes.
+    #[test]
+    fn each_help_fits_on_a_screen() {
+        let mut command = help::brief(Command::command());
+        command.build();
+        for experiment in command.get_subcommands_mut() {
+            let help = experiment.render_help().to_string();
+            let widest = help.lines().map(|line| line.chars().count()).max();
+            let lines = help.lines().count();
+            assert!(
+                widest <= Some(80) && lines <= 40,
+                "{widest:?} x {lines}:\n{help}"
+            );
+            let is_own = experiment.get_name() != "help";
+            assert_eq!(help.contains("--json"), is_own, "{help}");
+        }
     }
 
     #[test]

@@ -88,13 +88,18 @@ pub(crate) fn numbers_from(table: &mut Table, column: usize) {
 
 /// Breaks a text into lines of 80 columns.
 pub(crate) fn wrap(text: &str) -> String {
+    wrapped(text, usize::from(COLUMNS))
+}
+
+/// Breaks a text into lines of so many columns.
+pub(crate) fn wrapped(text: &str, columns: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let line = lines.last_mut().expect("there is one");
         let width = line.chars().count() + 1 + word.chars().count();
         if line.is_empty() {
             line.push_str(word);
-        } else if width <= usize::from(COLUMNS) {
+        } else if width <= columns {
             line.push(' ');
             line.push_str(word);
         } else {
