@@ -112,12 +112,12 @@ impl Report for FailoverOutcome {
 /// What the columns are called.
 const HEADINGS: [&str; 9] = [
     "",
-    "before it",
-    "after it, it",
+    "standby\nbefore",
+    "standby\nafter",
     "commits\nheld",
     "promoted",
     "first\nanswer",
-    "calls that\nwaited",
+    "calls\nwaited",
     "half of\nthem",
     "longest",
 ];
@@ -325,6 +325,9 @@ mod tests {
             }
             assert!(!text.contains("NaN"), "{text}");
         }
+        let table = terminal::of(&HEADINGS, results.rows(), 3).to_string();
+        terminal::tests::assert_fits(&table);
+        assert_eq!(table.lines().count(), 6, "no cell is broken: {table}");
         let json = results.json(Path::new("x.html")).unwrap();
         assert!(json.contains("\"longest_us\":1200000"), "{json}");
     }

@@ -30,7 +30,8 @@ pub(super) fn html(results: &FailoverResults) -> String {
             "How long calls waited",
             "Of each fail-over the calls that were open when the primary was killed, or began before the next \
              one took writes. <em>Commits held</em> are those that waited for the standby at that moment: \
-             where it stood still, no call of them was answered.",
+             where it stood still (<em>frozen</em>), no call of them was answered. The next primary \
+             <em>waited for</em> a standby of its own, or answered with <em>none</em>.",
             &table::html(&HEADINGS, results.rows(), 3),
         ),
         section(

@@ -36,20 +36,18 @@ pub(crate) struct Waited {
 }
 
 impl Failover {
+    /// What the standby did before the primary was killed.
     pub(crate) fn before(&self) -> &'static str {
         if self.is_standby_frozen {
-            "the standby stood still"
+            "frozen"
         } else {
-            "both ran"
+            "running"
         }
     }
 
+    /// The standby that the new primary had when it answered.
     pub(crate) fn after(&self) -> &'static str {
-        if self.is_alone {
-            "ran alone"
-        } else {
-            "waited for a standby"
-        }
+        if self.is_alone { "none" } else { "waited for" }
     }
 
     /// As the picture of a run shows it.

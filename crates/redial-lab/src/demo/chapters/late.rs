@@ -43,22 +43,22 @@ struct Case {
 }
 
 const PLAIN: Case = Case {
-    what: "plain, after the table's 100 ms",
+    what: "plain, after its 100 ms",
     key: "late-plain",
     expected: Expected::Doubled,
 };
 const ACKNOWLEDGED: Case = Case {
-    what: "of a session, acknowledged",
+    what: "session, acknowledged",
     key: "late-acknowledged",
     expected: Expected::Refused(-32007),
 };
 const KEPT: Case = Case {
-    what: "of a session, not acknowledged",
+    what: "session, not acknowledged",
     key: "late-kept",
     expected: Expected::Recorded,
 };
 const LEFT: Case = Case {
-    what: "of a session, its lease over",
+    what: "session, its lease over",
     key: "late-left",
     expected: Expected::Refused(-32004),
 };
