@@ -62,6 +62,9 @@ pub struct ServerBuilder {
     traces: Traces,
     /// Observers of this crate, which leave what is for people to those of the program.
     instruments: Vec<Arc<dyn Observer>>,
+    /// The latest of them that records metrics.
+    #[cfg(feature = "metrics")]
+    recorder: Option<Arc<crate::metrics::Recorder>>,
     disclosure: Arc<Disclosure>,
     exposes_failures: bool,
     unix_principals: bool,
@@ -379,8 +382,9 @@ impl ServerBuilder {
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn metrics(mut self) -> Self {
-        let recorder = crate::metrics::Recorder::default();
-        self.instruments.push(Arc::new(recorder));
+        let recorder = Arc::new(crate::metrics::Recorder::default());
+        self.instruments.push(recorder.clone());
+        self.recorder = Some(recorder);
         self
     }
 

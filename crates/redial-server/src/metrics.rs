@@ -30,7 +30,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use ::metrics::{
@@ -111,7 +112,9 @@ pub(crate) struct Recorder {
 }
 
 struct Instruments {
-    methods: HashMap<Box<str>, MethodInstruments>,
+    /// Of the server's methods, in the order in which they were registered.
+    registered: Vec<Arc<MethodInstruments>>,
+    methods: HashMap<Box<str>, Arc<MethodInstruments>>,
     other: MethodInstruments,
     commits: Counter,
     commit_steps: Histogram,
@@ -163,10 +166,12 @@ impl Observer for Recorder {
 
     fn observe_methods(&self, names: &[&str]) {
         describe();
-        let methods = names.iter().chain(&OWN);
-        let methods = methods.map(|name| ((*name).into(), MethodInstruments::new(name)));
+        let make = |name: &&str| Arc::new(MethodInstruments::new(name));
+        let registered: Vec<_> = names.iter().map(make).collect();
+        let all = registered.iter().cloned().chain(OWN.iter().map(make));
         let made = self.instruments.set(Instruments {
-            methods: methods.collect(),
+            methods: all.map(|method| (method.name.clone(), method)).collect(),
+            registered,
             other: MethodInstruments::new(OTHER),
             commits: counter!(COMMITS),
             commit_steps: histogram!(COMMIT_STEPS),
@@ -185,7 +190,7 @@ impl Observer for Recorder {
             return;
         }
         let method = instruments.methods.get(event.method);
-        let method = method.unwrap_or(&instruments.other);
+        let method = method.map_or(&instruments.other, |method| method);
         match event.kind {
             EventKind::Finished => method.finished(event),
             EventKind::Joined => method.joins.increment(1),
@@ -206,6 +211,18 @@ impl Observer for Recorder {
     fn observe_hidden(&self, _: &HiddenFailure<'_>) {}
 }
 
+impl Recorder {
+    /// A handler has finished in place, without having been queued: almost every one, so that no event is
+    /// made of it where nothing else wants that.
+    pub(crate) fn finished_in_place(&self, method: usize, ran: Duration, error: Option<ErrorCode>) {
+        let instruments = self.instruments.get();
+        let method = instruments.and_then(|instruments| instruments.registered.get(method));
+        if let Some(method) = method {
+            method.ended(ran, error);
+        }
+    }
+}
+
 impl MethodInstruments {
     fn new(name: &str) -> Self {
         let labels = method_labels(name);
@@ -222,13 +239,16 @@ impl MethodInstruments {
     }
 
     fn finished(&self, event: &Event<'_>) {
-        let seconds = (event.queued + event.ran).as_secs_f64();
-        match event.error {
-            None => self.duration.record(seconds),
-            Some(code) => self.failed(code, seconds),
-        }
+        self.ended(event.queued + event.ran, event.error);
         if !event.queued.is_zero() {
             self.queue_duration.record(event.queued.as_secs_f64());
+        }
+    }
+
+    fn ended(&self, took: Duration, error: Option<ErrorCode>) {
+        match error {
+            None => self.duration.record(took.as_secs_f64()),
+            Some(code) => self.failed(code, took.as_secs_f64()),
         }
     }
 

@@ -79,6 +79,9 @@ pub(crate) struct Shared {
     /// The outcome of `rpc.discover`.
     pub(crate) discover: Vec<u8>,
     pub(crate) observers: Observers,
+    /// Records how executions end, if no other observer wants to hear of it.
+    #[cfg(feature = "metrics")]
+    pub(crate) recorder: Option<Arc<crate::metrics::Recorder>>,
     pub(crate) traces: Traces,
     /// Whether who connects to a Unix socket is a principal.
     pub(crate) unix_principals: bool,

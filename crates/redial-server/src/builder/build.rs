@@ -85,6 +85,10 @@ impl ServerBuilder {
         let names = self.router.methods().iter().map(|method| &*method.name);
         let all = self.observers.into_iter().chain(self.instruments);
         let observers = Observers::new(all, &names.collect::<Vec<_>>());
+        #[cfg(feature = "metrics")]
+        let recorder = self
+            .recorder
+            .filter(|_| observers.wanting(crate::observe::EventKind::Finished) == 1);
         let times = MethodTimes::new(self.router.methods().len());
         let admission = Admission::new(limits, max_running_of.collect());
         self.config.fit_to_frame(&mut discover);
@@ -108,6 +112,8 @@ impl ServerBuilder {
                 faults: self.faults.unwrap_or_else(|| Faults::new(0)),
                 fault_control: self.fault_control,
                 observers,
+                #[cfg(feature = "metrics")]
+                recorder,
                 traces: self.traces,
                 unix_principals,
                 authentication,

@@ -158,7 +158,7 @@ impl Dispatcher<'_> {
         match self.first_poll(call, method, handler, key.as_ref()) {
             FirstPoll::Ready { is_recorded } => {
                 if let Some(started) = started {
-                    self.observe_finished(call, started);
+                    self.observe_finished(call, method, started);
                 }
                 self.finish_in_place(call, method, key, is_recorded);
             }
@@ -210,8 +210,18 @@ impl Dispatcher<'_> {
 
     /// Out of line, since most servers have no observer.
     #[cold]
-    fn observe_finished(&self, call: &Call<'_, '_>, started: Instant) {
+    fn observe_finished(&self, call: &Call<'_, '_>, method: usize, started: Instant) {
         let ran = clock::now().saturating_duration_since(started);
+        #[cfg(feature = "metrics")]
+        if let Some(recorder) = &self.shared.recorder {
+            let error = crate::observe::error_of(&self.scratch.outcome);
+            let record = || recorder.finished_in_place(method, ran, error);
+            // As an observer that panics costs no call anything.
+            let _: Result<(), String> = crate::panics::catch(record);
+            return;
+        }
+        #[cfg(not(feature = "metrics"))]
+        let _ = method;
         call.observe_end(self.shared, EventKind::Finished, &self.scratch.outcome, ran);
     }
 

@@ -57,6 +57,13 @@ impl Observers {
         self.wanted & OF_ATTEMPTS != 0
     }
 
+    /// How many of them want to see events of this kind.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn wanting(&self, kind: EventKind) -> usize {
+        let wanting = self.all.iter().filter(|(bits, _)| bits & kind.bit() != 0);
+        wanting.count()
+    }
+
     /// Out of line, since most servers have no observer. In the middle of a call a panic would take its
     /// outcome, its permit and its waiters along.
     #[inline(never)]
