@@ -143,21 +143,8 @@ impl FailoverResults {
     }
 
     fn figures(&self) -> Vec<(&'static str, String)> {
-        let calls = self.crash.counts();
-        let counts = [
-            ("fail-overs", self.failovers.len() as u64),
-            ("calls whose end was recorded", calls.calls),
-            ("ok", calls.ok),
-            ("not executed", calls.not_executed),
-            ("failed", calls.failed),
-            ("unknown", calls.unknown),
-            ("sent more than once", self.crash.retried()),
-            ("effects in the database", self.crash.effects),
-        ];
-        let mut figures: Vec<_> = counts.map(|(text, count)| (text, thousands(count))).into();
-        figures.push(("longest call", duration(calls.longest_us as f64)));
-        let violations = self.crash.violations.len() as u64;
-        figures.push(("violations", thousands(violations)));
+        let mut figures = vec![("fail-overs", thousands(self.failovers.len() as u64))];
+        figures.extend(self.crash.figures());
         figures
     }
 
@@ -189,26 +176,16 @@ impl FailoverResults {
             json["waited"] = serde_json::to_value(waited)?;
             Ok(json)
         });
-        let calls = self.crash.counts();
-        let json = json!({
+        let json = self.crash.json(json!({
             "passed": self.problems().is_empty(),
             "problems": self.problems(),
             "seed": self.seed,
             "clients": self.clients,
             "commits": self.commits,
             "failovers": failovers.collect::<Result<Vec<Value>>>()?,
-            "calls": calls.calls,
-            "ok": calls.ok,
-            "not_executed": calls.not_executed,
-            "failed": calls.failed,
-            "unknown": calls.unknown,
-            "retried": self.crash.retried(),
-            "effects": self.crash.effects,
-            "longest_call_us": calls.longest_us,
-            "violations": self.crash.violations.len(),
             "commands": self.commands(),
             "page": page,
-        });
+        }));
         Ok(json.to_string())
     }
 

@@ -33,10 +33,7 @@ use crate::{
         mode::Mode,
         programs::{self, Programs, Server},
     },
-    report::{
-        scale::{duration, thousands},
-        terminal,
-    },
+    report::{scale::thousands, terminal},
 };
 
 /// How many servers share the table.
@@ -277,22 +274,14 @@ impl<'a> SharedDriver<'a> {
 
 impl SharedResults {
     fn figures(&self) -> Vec<(&'static str, String)> {
-        let calls = self.crash.counts();
-        let counts = [
-            ("kills of a server", self.kills),
-            ("freezes of a server beyond its lease", self.freezes),
-            ("calls whose end was recorded", calls.calls),
-            ("ok", calls.ok),
-            ("not executed", calls.not_executed),
-            ("failed", calls.failed),
-            ("unknown", calls.unknown),
-            ("sent more than once", self.crash.retried()),
-            ("effects in the database", self.crash.effects),
+        let mut figures = vec![
+            ("kills of a server", thousands(self.kills)),
+            (
+                "freezes of a server beyond its lease",
+                thousands(self.freezes),
+            ),
         ];
-        let mut figures: Vec<_> = counts.map(|(text, count)| (text, thousands(count))).into();
-        figures.push(("longest call", duration(calls.longest_us as f64)));
-        let violations = self.crash.violations.len() as u64;
-        figures.push(("violations", thousands(violations)));
+        figures.extend(self.crash.figures());
         figures
     }
 
@@ -320,8 +309,7 @@ impl Report for SharedResults {
     }
 
     fn json(&self, _: &Path) -> Result<String> {
-        let calls = self.crash.counts();
-        let json = json!({
+        let json = self.crash.json(json!({
             "passed": self.problems().is_empty(),
             "problems": self.problems(),
             "seconds": self.plan.seconds,
@@ -329,17 +317,8 @@ impl Report for SharedResults {
             "clients": self.plan.clients,
             "server_kills": self.kills,
             "server_freezes": self.freezes,
-            "calls": calls.calls,
-            "ok": calls.ok,
-            "not_executed": calls.not_executed,
-            "failed": calls.failed,
-            "unknown": calls.unknown,
-            "retried": self.crash.retried(),
-            "effects": self.crash.effects,
-            "longest_call_us": calls.longest_us,
-            "violations": self.crash.violations.len(),
             "commands": self.commands(),
-        });
+        }));
         Ok(json.to_string())
     }
 

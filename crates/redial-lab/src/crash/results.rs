@@ -1,10 +1,15 @@
 //! The results of a run: what its clients wrote down, judged by its ledgers.
 
+use serde_json::{Map, Value, json};
+
 use super::{
     check::{self, History, Violation},
     lives::{Outage, Remains},
 };
-use crate::harness::events::{Call, Outcome};
+use crate::{
+    harness::events::{Call, Outcome},
+    report::scale::{duration, thousands},
+};
 
 /// The clients' histories and the servers' outages, judged.
 pub(crate) struct CrashResults {
@@ -79,6 +84,46 @@ impl CrashResults {
     /// How many attempts were sent under ids outside a session.
     pub(crate) fn outside(&self) -> u64 {
         self.histories.iter().map(|history| history.outside).sum()
+    }
+
+    /// What came of calls whose effects are in a database, for people.
+    pub(crate) fn figures(&self) -> Vec<(&'static str, String)> {
+        let calls = self.counts();
+        let counts = [
+            ("calls whose end was recorded", calls.calls),
+            ("ok", calls.ok),
+            ("not executed", calls.not_executed),
+            ("failed", calls.failed),
+            ("unknown", calls.unknown),
+            ("sent more than once", self.retried()),
+            ("effects in the database", self.effects),
+        ];
+        let mut figures: Vec<_> = counts.map(|(text, count)| (text, thousands(count))).into();
+        figures.push(("longest call", duration(calls.longest_us as f64)));
+        let violations = self.violations.len() as u64;
+        figures.push(("violations", thousands(violations)));
+        figures
+    }
+
+    /// The same beside `own` members, for programs.
+    pub(crate) fn json(&self, own: Value) -> Value {
+        let calls = self.counts();
+        let json = json!({
+            "calls": calls.calls,
+            "ok": calls.ok,
+            "not_executed": calls.not_executed,
+            "failed": calls.failed,
+            "unknown": calls.unknown,
+            "retried": self.retried(),
+            "effects": self.effects,
+            "longest_call_us": calls.longest_us,
+            "violations": self.violations.len(),
+        });
+        let members = [own, json].map(|value| match value {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        });
+        members.into_iter().flatten().collect()
     }
 
     /// The violations in words: each of the first few, and how many there are beside them.
