@@ -53,19 +53,27 @@ pub(super) fn covers(ack: &Ack, number: u64) -> bool {
 }
 
 /// Where there are several addresses: whether the call goes on at another table, since all its attempts were
-/// refused, or left out by the last word of a server, so that no one will ask for its number again.
+/// refused, each on its own connection, or left out by the last word of a server, so that no one will ask for its
+/// number again.
 fn is_given_up(history: &History, call: &CallHistory, position: Position) -> bool {
     let last = history.notifications.iter();
     let last = last.filter(|(at, word)| word.is_last && *at < position);
     let left: BTreeSet<_> = last.map(|(_, word)| word.wire).collect();
-    let sent = call.sent.iter().filter(|(at, _)| *at < position);
-    let sent = sent.filter(|(_, wire)| !left.contains(wire)).count();
-    let replies = history.replies.iter().filter(|(at, reply)| {
-        let id = reply.id.as_ref();
-        let is_refusal = reply.executed == Some(Executed::No) && !left.contains(&reply.wire);
-        *at < position && is_refusal && id.is_some_and(|id| call.ids.contains(id))
-    });
-    history.has_endpoints && replies.count() >= sent
+    let mut open: BTreeMap<u32, i32> = BTreeMap::new();
+    for (_, wire) in call.sent.iter().filter(|(at, _)| *at < position) {
+        *open.entry(*wire).or_default() += 1;
+    }
+    for (_, reply) in history.replies.iter().filter(|(at, _)| *at < position) {
+        let is_its = reply.id.as_ref().is_some_and(|id| call.ids.contains(id));
+        // Something in between may send a copy on a connection of its own: its refusal says nothing.
+        if is_its && reply.executed == Some(Executed::No) {
+            open.entry(reply.wire).and_modify(|open| *open -= 1);
+        }
+    }
+    history.has_endpoints
+        && open
+            .iter()
+            .all(|(wire, open)| *open <= 0 || left.contains(wire))
 }
 
 /// A caller waits, or asks later, and no caller has heard the outcome.

@@ -1,9 +1,9 @@
 //! Histories of clients with a list of addresses.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{FIRST, PLAIN, history_builder::HistoryBuilder};
-use crate::journal::{End, Event, Invocation, Method, Way};
+use crate::journal::{End, Event, Executed, Frame, Invocation, Method, Way};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -132,4 +132,37 @@ fn a_call_that_no_one_answered_though_its_table_was_within_reach() {
     one_is_there.ends_after(ALMOST, refused()).breaks(&[rule]);
     let none_is_there = two_servers().note(reachable(&[]));
     none_is_there.ends_after(ALMOST, refused()).breaks(&[]);
+}
+
+/// A call goes on at another table once all its attempts were refused. What a copy hears says nothing of them.
+#[test]
+fn an_acknowledgement_of_a_call_of_which_a_copy_alone_was_refused() {
+    let called = || {
+        let mut history = two_servers();
+        history.run.is_smooth = false;
+        history.calls_patiently().sends(1, FIRST)
+    };
+    let ends = |history: HistoryBuilder| history.acks(1).ends(1, End::NotExecuted("no".into()));
+    ends(called().refuses(FIRST, -32006, "no")).breaks(&[]);
+    let copy = |frame: Frame| {
+        Arc::new(Frame {
+            wire: 9,
+            id: Some(FIRST.to_owned()),
+            ..frame
+        })
+    };
+    let copied = called().note(Event::Sent(copy(Frame {
+        is_copy: true,
+        method: Some("inc".to_owned()),
+        tag: Some(1),
+        attempt: 1,
+        ..Frame::default()
+    })));
+    let refused = copied.note(Event::Answered(copy(Frame {
+        executed: Some(Executed::No),
+        code: Some(-32006),
+        outcome: Some(String::new()),
+        ..Frame::default()
+    })));
+    ends(refused).breaks(&["acknowledged means delivered"]);
 }
