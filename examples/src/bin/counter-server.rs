@@ -74,7 +74,8 @@ struct Args {
     /// Let calls of `inc` that wait together share a transaction, with --store URL and counters in it
     #[arg(long, requires = "store", help_heading = "Store")]
     batched: bool,
-    /// Prepare each statement once on a connection, with --store URL: not where a pooler stands in between
+    /// Prepare each statement once on a connection, with --store URL, though a pooler that looks after them
+    /// stands in between [default: where none does]
     #[arg(long, requires = "store", help_heading = "Store")]
     prepare_statements: bool,
     /// BREAKS THE PROMISE: sync nothing, so that a power cut loses acknowledged calls and may destroy the
@@ -148,10 +149,12 @@ impl Args {
             );
             let mut store = PostgresStore::options()
                 .ttl(ttl)
-                .session_lease(Duration::from_millis(self.limits.lease_ms))
-                .prepare_statements(self.prepare_statements);
+                .session_lease(Duration::from_millis(self.limits.lease_ms));
             if let Some(lease) = self.server_lease_ms {
                 store = store.server_lease(Duration::from_millis(lease));
+            }
+            if self.prepare_statements {
+                store = store.prepare_statements(true);
             }
             let store = stored_postgres::open(url, store).context("cannot open --store")?;
             self.recover_ledger(counters)?;
