@@ -14,7 +14,11 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use redial_server::Server;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
 
 /// The buckets of durations, in seconds: from 50 us, which is what a call in memory takes, in steps of
 /// about two.
@@ -33,6 +37,10 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// How long a request may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may last: a peer that does not take its answer keeps no place from others for longer. One
+/// that asks again makes another.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often what was recorded is moved into its buckets when nothing asks for it.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -112,19 +120,27 @@ pub async fn serve(listener: TcpListener, server: Server, metrics: PrometheusHan
         };
         let (server, metrics) = (server.clone(), metrics.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request: Request<_>| {
-                let response = answer(request.method(), request.uri().path(), &server, &metrics);
-                std::future::ready(Ok::<_, Infallible>(response))
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(io), service);
-            // A peer that speaks no HTTP is its own concern.
-            drop(connection.await);
+            serve_one(io, server, metrics).await;
             drop(permit);
         });
     }
+}
+
+async fn serve_one(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    server: Server,
+    metrics: PrometheusHandle,
+) {
+    let service = service_fn(move |request: Request<_>| {
+        let response = answer(request.method(), request.uri().path(), &server, &metrics);
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    // A peer that speaks no HTTP, or is too slow, is its own concern.
+    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
 }
 
 fn answer(
@@ -170,4 +186,28 @@ fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// Kind: a place that a peer keeps for as long as it likes. Instances: one that sends nothing, and one that does
+    /// not take its answer.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_take_its_answer_keeps_its_place_for_a_while_only() {
+        for request in ["", "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let server = Server::builder().build().unwrap();
+            let metrics = PrometheusBuilder::new().build_recorder().handle();
+            // The answer does not fit.
+            let (mut peer, io) = duplex(48);
+            let serving = tokio::spawn(serve_one(io, server, metrics));
+            peer.write_all(request.as_bytes()).await.unwrap();
+            let limit = CONNECTION_TIMEOUT + Duration::from_secs(1);
+            let ended = tokio::time::timeout(limit, serving).await;
+            assert!(ended.is_ok(), "{request:?}");
+        }
+    }
 }
