@@ -155,7 +155,12 @@ impl Calls {
     pub(crate) fn report(&self, what: &str, limit: Duration, most_percent: f64) -> bool {
         let mut took: Vec<_> = self.0.iter().map(|one| one.took).collect();
         took.sort_unstable();
-        let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+        if took.is_empty() {
+            println!("{what}: no calls");
+            return false;
+        }
+        // By nearest rank: the shortest that so many are not above.
+        let at = |share: f64| took[((took.len() as f64 * share).ceil() as usize).max(1) - 1];
         let slow = self.slower_than(limit);
         let percent = slow as f64 * 100.0 / took.len() as f64;
         println!(

@@ -84,7 +84,7 @@ fn value(metrics: &str, name: &str, words: &[&str]) -> f64 {
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
-/// Kind: numbers that are not those of what has happened. Instance: 20 calls of which some are refused.
+/// Kind: numbers that are not those of what has happened. Instance: 200 calls, some of whose replies are lost.
 #[test]
 fn what_has_happened_is_in_the_metrics() {
     let server = Probed::start("--drop-reply 0.2 --seed 5");
