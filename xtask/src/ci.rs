@@ -17,12 +17,15 @@ use crate::{
 const STEPS: &str = "\
 format: fmt --all --check
 clippy: clippy --workspace --all-targets -- -D warnings
-docs: doc --workspace --no-deps --features redial/tower
+docs: doc --workspace --no-deps --features redial/metrics,redial/schemas,redial/tokens,redial/tower,redial/tracing
 redial-protocol, as packaged: package --offline --allow-dirty -p redial-protocol
 circles of imports: xtask circles
 redial-server alone: build -p redial-server
 redial-server with tokens: test -p redial-server --features tokens --test it token_files
+redial-server with sight: check -p redial-server --features metrics,schemas,tracing
 redial-client alone: build -p redial-client
+redial-client with sight: check -p redial-client --features metrics,tracing
+redial-cli alone: build -p redial-cli
 redial-tls with native roots: test -p redial-tls --features native-roots --test it native_roots
 packages: package --offline --allow-dirty --no-verify -p redial -p redial-protocol -p redial-server -p redial-client -p redial-tls -p redial-store-sqlite -p redial-store-postgres -p redial-cli
 tests: test --workspace
