@@ -83,11 +83,7 @@ impl CallArgs {
         let words = Words::of([&self.addr, &self.method, &self.params])?;
         let mut reach = self.connect.reach(words.address)?;
         let question = self.question(&words)?;
-        if !self.meta.is_empty() && reach.config.assume_plain {
-            return Err(Failure::usage(
-                "--meta is for servers of Redial; expected none with --plain or --notebook, which say that it is another",
-            ));
-        }
+        reach.takes(&self.meta)?;
         if self.hedge.is_some() {
             // A copy goes out on another connection.
             reach.config.connections = 2;

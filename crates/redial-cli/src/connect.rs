@@ -167,6 +167,16 @@ impl Reach {
         })
     }
 
+    /// Whether what is to be said beside the params can be said.
+    pub(crate) fn takes(&self, meta: &[(String, String)]) -> Result<(), Failure> {
+        if meta.is_empty() || !self.config.assume_plain {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "--meta is for servers of Redial; expected none with --plain or --notebook, which say that it is another",
+        ))
+    }
+
     /// Connects, once, so that a server that isn't there is said at once.
     ///
     /// # Errors

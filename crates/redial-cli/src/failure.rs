@@ -57,10 +57,15 @@ impl Failure {
 
     /// Says it on stderr.
     pub(crate) fn report(&self) -> ExitCode {
-        let text = format!("error: {:#}", self.error);
+        let text = in_flags(&format!("error: {:#}", self.error));
         let _ = writeln!(std::io::stderr(), "{}", visible(&text));
         self.exit.into()
     }
+}
+
+/// What the client says of its settings, as the program calls them.
+pub(crate) fn in_flags(text: &str) -> String {
+    text.replace("`assume_plain`", "--plain")
 }
 
 impl From<BuildError> for Failure {

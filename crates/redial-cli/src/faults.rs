@@ -196,7 +196,10 @@ fn delay(text: &str) -> Result<Value, String> {
     let ms = |text: &str| duration(text).map(|found| found.as_nanos() as f64 / 1e6);
     let read = || -> Result<Value, String> {
         if let Some((min, max)) = text.split_once("..") {
-            return Ok(json!({ "uniform_ms": [ms(min)?, ms(max)?] }));
+            let (min, max) = (ms(min)?, ms(max)?);
+            let is_range = min <= max;
+            let range = || json!({ "uniform_ms": [min, max] });
+            return is_range.then(range).ok_or_else(expected);
         }
         if let Some(mean) = text.strip_prefix("exp:") {
             return Ok(json!({ "exponential_ms": ms(mean)? }));

@@ -150,6 +150,7 @@ impl LoadArgs {
         let params = self.params(&words, random(seed, 0))?;
         let counter = self.counter(&params)?;
         let schedule = self.schedule()?;
+        reach.takes(&self.meta)?;
         self.shape(&mut reach);
         let run = Run {
             setup: self.setup(&reach, method, seed),

@@ -10,8 +10,11 @@ pub(crate) fn thousands(number: u64) -> String {
     groups.join(",")
 }
 
-/// So many per second.
+/// So many per second. What happens at all is never 0.
 pub(crate) fn rate(per_s: f64) -> String {
+    if per_s > 0.0 && per_s < 0.05 {
+        return "<0.1".to_owned();
+    }
     if per_s > 0.0 && per_s < 9.95 {
         return format!("{per_s:.1}");
     }
@@ -81,7 +84,10 @@ mod tests {
             [0, 999, 1000, 1_234_567].map(thousands),
             ["0", "999", "1,000", "1,234,567"]
         );
-        assert_eq!([0.0, 9.94, 49_999.6].map(rate), ["0", "9.9", "50,000"]);
+        assert_eq!(
+            [0.0, 0.001, 0.05, 9.94, 49_999.6].map(rate),
+            ["0", "<0.1", "0.1", "9.9", "50,000"]
+        );
         let texts = [
             0.0, 999.4, 999.6, 9_996.0, 99_960.0, 999_499.0, 999_501.0, 12e6, 360e6,
         ]

@@ -26,7 +26,7 @@ pub enum FrameError {
     /// The length is over the limit.
     #[error(
         "frame of {len_bytes} bytes; at most {max_bytes} are allowed{}",
-        if is_http(*len_bytes) { " (these are the first bytes of an HTTP request, and this is not an HTTP port)" } else { "" }
+        foreign(*len_bytes)
     )]
     TooLarge {
         /// The length that was announced or about to be written, in bytes.
@@ -34,6 +34,24 @@ pub enum FrameError {
         /// The limit in force, in bytes.
         max_bytes: usize,
     },
+}
+
+/// What a length is that belongs to another protocol.
+fn foreign(len_bytes: usize) -> &'static str {
+    let bytes = u32::try_from(len_bytes).map(u32::to_be_bytes);
+    match bytes {
+        _ if is_http(len_bytes) => {
+            " (these are the first bytes of an HTTP request, and this is not an HTTP port)"
+        }
+        Ok([b'H', b'T', b'T', b'P']) => {
+            " (these are the first bytes of an HTTP response: its port is not one of ours)"
+        }
+        // An alert, or a handshake (RFC 8446, section 5.1).
+        Ok([0x15 | 0x16, 3, 0..=4, _]) => {
+            " (these are the first bytes of TLS: only one of the two ends speaks it)"
+        }
+        _ => "",
+    }
 }
 
 /// Whether a length is the first four letters of an HTTP request (RFC 9110, RFC 5789; the last is the
@@ -272,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_hears_that_this_is_not_an_http_port() {
+    fn what_speaks_another_protocol_hears_which() {
         let error_of = |start: &[u8]| {
             let error = frames(&mut FrameDecoder::new(1 << 20), start).unwrap_err();
             error.to_string()
@@ -285,6 +303,15 @@ mod tests {
                 ),
                 "{text}"
             );
+        }
+        let answer = error_of(b"HTTP/1.1 400 Bad Request");
+        assert!(
+            answer.contains("the first bytes of an HTTP response"),
+            "{answer}"
+        );
+        for tls in [b"\x16\x03\x01\x02\x00", b"\x15\x03\x03\x00\x02"] {
+            let text = error_of(tls);
+            assert!(text.contains("the first bytes of TLS"), "{text}");
         }
         assert_eq!(
             error_of(b"GOT /"),

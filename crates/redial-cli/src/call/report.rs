@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, in_flags},
     numbers::ms,
     output,
 };
@@ -98,7 +98,7 @@ impl Ended {
         let details = error.details();
         let ended = Self {
             id: Some(details.id).filter(|id| !id.is_nil()),
-            why: Some(error.to_string()),
+            why: Some(in_flags(&error.to_string())),
             error: error.server_error().cloned(),
             report: Some(details.report.clone()),
             ..Self::new(error.executed().into())

@@ -6,6 +6,8 @@ use hdrhistogram::Histogram;
 use redial_client::{AttemptEnd, CallError, Cause, Executed, Reply, Report};
 use serde::Serialize;
 
+use crate::failure::in_flags;
+
 /// The shortest latency that is distinguished from shorter ones, in nanoseconds.
 const LEAST_NS: u64 = 1_000;
 
@@ -77,7 +79,7 @@ impl CallEnd {
                 };
                 let problem = Problem {
                     kind: kind(error.cause()),
-                    text: error.to_string(),
+                    text: in_flags(&error.to_string()),
                 };
                 Self::new(outcome, error.report(), Some(problem))
             }

@@ -174,6 +174,36 @@ fn in_the_notebooks_dialect_a_request_has_three_members() {
     assert_eq!((run.code, &*run.out), (0, "{\"value\":1}\n"), "{run:?}");
 }
 
+/// Kind: an error that names no step which its reader can take. Instances: a server that speaks TLS, and one that
+/// hangs up at what it doesn't know.
+#[test]
+fn what_a_server_is_that_does_not_answer_is_said_in_the_words_of_flags() {
+    let folder = Folder::new();
+    let server = CounterServer::start_at(tls_door(&folder));
+    let tls = server.run("call ADDR inc --deadline 400ms");
+    assert_eq!(tls.code, 3, "{tls:?}");
+    assert!(tls.err.contains("the first bytes of TLS"), "{tls:?}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    for words in [
+        "call ADDR inc",
+        "call ADDR inc --json",
+        "load ADDR inc -n 1",
+        "stats ADDR",
+    ] {
+        let words = words.replace("ADDR", &address);
+        let run = redial(&format!("{words} --deadline 400ms"));
+        let said = run.out + &run.err;
+        assert_eq!(run.code, 3, "{words}: {said}");
+        assert!(
+            said.contains("needs --plain") || words.starts_with("load"),
+            "{words}: {said}"
+        );
+        assert!(!said.contains("assume_plain"), "{words}: {said}");
+    }
+}
+
 /// Doors that open for none, or for all.
 #[test]
 fn tls_and_a_token_open_the_door() {

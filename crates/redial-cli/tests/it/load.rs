@@ -148,6 +148,11 @@ fn a_wrong_flag_is_named_with_what_would_be_right_before_anything_is_sent() {
         ),
         ("a:1 m -c 5 --rate 5", "--callers", "cannot be used with"),
         ("a:1 m --rate 0", "--rate", "expected a rate from 0.001"),
+        (
+            "a:1 m --meta a=b --plain",
+            "--meta",
+            "expected none with --plain",
+        ),
         ("a:1 m --rate -5", "--rate", "expected a rate from 0.001"),
         (
             "a:1 m --ramp 5:6",

@@ -107,6 +107,11 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
         ("faults add ADDR cut -p 2", "--probability", "from 0 to 1"),
         ("faults add ADDR delay-reply", "--delay", "both or neither"),
         ("faults add ADDR delay-reply --delay 5", "--delay", "120ms"),
+        (
+            "faults add ADDR delay-reply --delay 5ms..1ms",
+            "--delay",
+            "1ms..5ms",
+        ),
         ("faults add ADDR cut --at once", "--at", "mid-reply"),
         ("discover ADDR --json --rust", "--json", "--rust"),
         ("decode none.pcap", "FILE, none.pcap", "No such file"),
