@@ -3,6 +3,7 @@
 use super::record::{Fleet, StormMark, StormRecord, StormSeries};
 use crate::report::{
     scale::{Scale, duration, thousands},
+    series::{Series, legend},
     svg::{Anchor, Svg},
 };
 
@@ -29,10 +30,22 @@ struct StormPanel {
 /// A curve: its class, and a value for each step.
 struct StormCurve(String, Vec<Option<f64>>);
 
-/// Above all pictures.
-pub(super) const LEGEND: &str = "<p class=\"legend\"><span><i class=\"key square session\"></i>Redial, as it is by \
-    default</span><span><i class=\"key square naive\"></i>naive (dashed): a fixed timeout, retries as new calls, \
-    first come, first served</span><span><i class=\"key square soft-bar\"></i>calls that were begun</span></p>";
+/// What the curves are.
+pub(super) fn key() -> String {
+    let offered = "<svg class=\"icon long\" viewBox=\"0 0 32 16\" aria-hidden=\"true\"><path class=\"curve offered\" \
+                   d=\"M0 8H32\"/></svg>";
+    legend(
+        [
+            (Series::Session.curve_key(), "Redial, as it is by default"),
+            (
+                Series::Naive.curve_key(),
+                "naive: a fixed timeout, retries as new calls, first come, first served",
+            ),
+            (offered.to_owned(), "calls that were begun"),
+        ]
+        .map(|(key, text)| (key, text.to_owned())),
+    )
+}
 
 /// The picture of a storm of both fleets, or of the one that there is.
 pub(super) fn draw(records: &[&StormRecord]) -> String {

@@ -30,7 +30,7 @@ pub(super) fn html(results: &StormResults) -> String {
             .collect();
         let title = records.first().map_or("", |record| &record.title);
         let rows = html_table::html(&HEADINGS, of(letter).into_iter(), 1);
-        let picture = figure("wide", chart::LEGEND, &chart::draw(&records));
+        let picture = figure("wide", &chart::key(), &chart::draw(&records));
         let heading = format!("{letter}: {title}");
         section(&heading, story(letter), &format!("{rows}{picture}"))
     });

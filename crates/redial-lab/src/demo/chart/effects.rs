@@ -81,7 +81,8 @@ fn axis(svg: &mut Svg, place: &Place, x: Scale, ticks: impl Iterator<Item = f64>
         let label = tick.to_string();
         svg.text("tick", (x.at(tick), bottom + 16.0), Anchor::Middle, &label);
     }
-    let at = (x.at(1.0), TOP - 12.0);
+    // Half of its letters are to the left of the line.
+    let at = (x.at(1.0).max(46.0), TOP - 12.0);
     svg.text("note right-text", at, Anchor::Middle, "each call once");
     let at = (f64::midpoint(place.left, place.right), bottom + 36.0);
     let text = "effects found on the server per call made (log scale)";

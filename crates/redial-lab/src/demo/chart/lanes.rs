@@ -56,7 +56,15 @@ impl Place {
     }
 
     /// Names a row, and says what happened there.
-    fn words(&self, svg: &mut Svg, row: usize, name: &str, class: &str, text: &str) {
+    /// Lines that cross the words are covered by the ground that these stand on, `halo`.
+    fn words(
+        &self,
+        svg: &mut Svg,
+        row: usize,
+        (name, text): (&str, &str),
+        class: &str,
+        halo: &str,
+    ) {
         let y = self.lane(row);
         let (at, anchor, words) = match self.room {
             Room::Wide => (
@@ -66,8 +74,8 @@ impl Place {
             ),
             Room::Narrow => ((0.0, y - 15.0), Anchor::Start, (70.0, y - 15.0)),
         };
-        svg.text("label halo", at, anchor, name);
-        svg.text(&format!("{class} halo"), words, Anchor::Start, text);
+        svg.text(&format!("label {halo}"), at, anchor, name);
+        svg.text(&format!("{class} {halo}"), words, Anchor::Start, text);
     }
 }
 
@@ -123,7 +131,7 @@ fn draw_lane(svg: &mut Svg, place: &Place, call: &Timeline, index: usize, lane: 
     let completes = call.completed_by() == Some(index);
     let class = if completes { "note done-text" } else { "note" };
     let name = format!("attempt {}", index + 1);
-    place.words(svg, index, &name, class, &lane.words(completes));
+    place.words(svg, index, (&name, &lane.words(completes)), class, "halo");
     let (sent, end) = (x.at(lane.sent_ms), x.at(lane.end_ms));
     svg.line("wait", (sent, y), (end, y));
     svg.line("sent", (sent, y - 7.0), (sent, y + 7.0));
@@ -215,7 +223,8 @@ fn draw_execution(
         0 => "the call is executed".to_owned(),
         _ => format!("and executed again, time {}", index + 1),
     };
-    place.words(svg, row, &format!("effect {}", index + 1), "note", &text);
+    let name = format!("effect {}", index + 1);
+    place.words(svg, row, (&name, &text), "note", "halo-ground");
     let accepted = x.at(execution.accepted_ms);
     let start = x.at(execution.start_ms);
     let end = x.at(execution.end_ms.unwrap_or(call.last_ms()));
