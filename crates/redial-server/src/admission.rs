@@ -17,6 +17,7 @@ mod limit;
 mod peers;
 mod queue;
 mod ranking;
+mod service;
 mod state;
 
 use std::{

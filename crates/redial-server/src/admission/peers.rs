@@ -9,6 +9,7 @@ use super::{
     codel::{Bounds, Codel},
     jobs::{JobList, Jobs},
     ranking::Ranking,
+    service::ServiceTime,
 };
 use crate::peer::Peer;
 
@@ -43,8 +44,8 @@ pub(super) struct LaneState {
     jobs: usize,
     /// By priority.
     lists: [JobList; Priority::ALL.len()],
-    /// How long executions on tasks have held their permits, on average; 0 before the first.
-    service_us: u32,
+    /// How long executions on tasks have held their permits.
+    pub(super) service: ServiceTime,
 }
 
 #[derive(Debug)]
@@ -149,16 +150,9 @@ impl<J> Peers<J> {
     }
 
     /// A call has held its run permit for so long.
-    pub(super) fn record_service(&mut self, lane: Lane, service: Duration) {
-        let mean = &mut self.at(lane.peer).lanes[lane.method].service_us;
-        let sample = u32::try_from(service.as_micros())
-            .unwrap_or(u32::MAX)
-            .max(1);
-        *mean = if *mean == 0 {
-            sample
-        } else {
-            (*mean - *mean / 8 + sample / 8).max(1)
-        };
+    pub(super) fn record_service(&mut self, lane: Lane, service: Duration, epoch: u32) {
+        let lane = &mut self.at(lane.peer).lanes[lane.method];
+        lane.service.record(service, epoch);
     }
 
     /// Reserves a slot in the queue.
@@ -385,12 +379,5 @@ impl<J> Peers<J> {
             self.by_peer.remove(&peer);
             self.free.push(slot);
         }
-    }
-}
-
-impl LaneState {
-    /// How long calls of the lane take, on average; `None` before the first has finished.
-    pub(super) fn service(&self) -> Option<Duration> {
-        (self.service_us > 0).then(|| Duration::from_micros(self.service_us.into()))
     }
 }

@@ -128,7 +128,7 @@ impl<J> State<J> {
     /// A peer, whose turn it is, takes a run permit for a call of this lane.
     fn charge(&mut self, lane: Lane) {
         let quantum = self.quantum_us();
-        let service = self.peers.lane(lane).service();
+        let service = self.peers.lane(lane).service.mean();
         let service = service.unwrap_or_else(|| self.mean_service());
         let cost = i64::try_from(service.as_micros()).unwrap_or(i64::MAX);
         let methods = self.peers.methods();

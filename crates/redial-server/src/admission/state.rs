@@ -10,6 +10,7 @@ use super::{
     limit::RunningLimit,
     peers::{Lane, Peers},
     queue::Turns,
+    service::{Epochs, ServiceTime},
 };
 use crate::share::Share;
 
@@ -38,8 +39,9 @@ pub(super) struct State<J> {
     pub(super) turns: Turns,
     /// Whether there is overload, over all peers. Each has its own beside this.
     pub(super) codel: Codel,
-    /// A moving average of how long executions on tasks held their run permits.
-    mean_service: Option<Duration>,
+    /// How long executions on tasks have held their run permits.
+    service: ServiceTime,
+    epochs: Epochs,
     /// The same over many more of them: what a [turn](super::queue) is worth must not depend on whose calls
     /// have just ended.
     mean_turn: Option<Duration>,
@@ -57,7 +59,8 @@ impl<J> State<J> {
             peers: Peers::new(methods),
             turns: Turns::default(),
             codel: Codel::default(),
-            mean_service: None,
+            service: ServiceTime::default(),
+            epochs: Epochs::default(),
             mean_turn: None,
             limits,
         }
@@ -103,19 +106,19 @@ impl<J> State<J> {
 
     /// Takes note of how long an execution has held its run permit.
     pub(super) fn record_service(&mut self, lane: Lane, service: Duration, now: Instant) {
-        let moved = |mean: Option<Duration>, by: u32| match mean {
+        let epoch = self.epochs.at(now);
+        self.service.record(service, epoch);
+        self.peers.record_service(lane, service, epoch);
+        self.mean_turn = Some(match self.mean_turn {
             None => service,
-            Some(mean) => mean - mean / by + service / by,
-        };
-        self.mean_service = Some(moved(self.mean_service, 8));
-        self.mean_turn = Some(moved(self.mean_turn, 128));
-        self.peers.record_service(lane, service);
+            Some(mean) => mean - mean / 128 + service / 128,
+        });
         let (interval, mean) = (self.bounds().interval, self.mean_service());
         self.limit.finished(interval, mean, now);
     }
 
     pub(super) fn mean_service(&self) -> Duration {
-        self.mean_service.unwrap_or(ASSUMED_SERVICE)
+        self.service.mean().unwrap_or(ASSUMED_SERVICE)
     }
 
     /// What a turn is worth, in microseconds: what a call takes on average.
@@ -126,13 +129,15 @@ impl<J> State<J> {
 
     /// By what the queue is judged, over all lanes.
     pub(super) fn bounds(&self) -> Bounds {
-        self.bounds_for(self.mean_service())
+        self.bounds_for(self.service.usual().unwrap_or(ASSUMED_SERVICE))
     }
 
     /// The same for one lane: another method's calls may take another time.
     pub(super) fn bounds_of(&self, lane: Lane) -> Bounds {
-        let service = self.peers.lane(lane).service();
-        self.bounds_for(service.unwrap_or_else(|| self.mean_service()))
+        match self.peers.lane(lane).service.usual() {
+            Some(usual) => self.bounds_for(usual),
+            None => self.bounds(),
+        }
     }
 
     fn bounds_for(&self, service: Duration) -> Bounds {
