@@ -24,7 +24,7 @@ pub(super) struct Epochs {
 pub(super) struct ServiceTime {
     /// A moving average; 0 before the first.
     mean: u32,
-    /// The quickest of an epoch, and of the one before; 0 if there are none.
+    /// The quickest of an epoch, and of the one before; 0 before the first.
     quickest: [u32; 2],
     epoch: u32,
 }
