@@ -38,10 +38,6 @@ pub(super) struct CallState {
     /// Something before or beside this call may have been executed under its id.
     may_be_executed: bool,
     pub(super) is_pending: bool,
-    #[cfg_attr(
-        not(feature = "metrics"),
-        expect(dead_code, reason = "no call is measured")
-    )]
     pub(super) metered: Metered,
     /// Chosen by the caller, or its token's.
     pub(super) id: Option<Uuid>,
