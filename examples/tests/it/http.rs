@@ -112,13 +112,12 @@ fn what_has_happened_is_in_the_metrics() {
         "rpc_server_call_duration_seconds_bucket",
         &[inc, "le=\"0.00005\""],
     );
-    assert!(first > 0.0, "{metrics}");
     let all = value(
         &metrics,
         "rpc_server_call_duration_seconds_bucket",
         &[inc, "le=\"+Inf\""],
     );
-    assert_eq!(all, 200.0);
+    assert!(first <= all && all == 200.0, "{first}, {all}");
     assert_eq!(
         value(&metrics, "redial_server_connections", &[]).fract(),
         0.0
