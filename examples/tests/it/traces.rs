@@ -239,7 +239,8 @@ async fn an_attempt_whose_call_waits_says_that_it_was_executed() {
     // One of them runs at once.
     let (one, other) = (client.request("slow", ()), client.request("slow", ()));
     let (one, other) = tokio::join!(one, other);
-    (one.unwrap(), other.unwrap());
+    one.unwrap();
+    other.unwrap();
     let delay = Fault::DelayExecution(Delay::Fixed(ms(10)));
     faults.set([FaultRule::new(delay, 1.0).unwrap()]);
     client.request("inc", ()).await.unwrap();
