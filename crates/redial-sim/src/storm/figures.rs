@@ -9,11 +9,11 @@ use super::{
     recorder::{CallRecord, Cohort},
 };
 
-/// What share of the calls that begin together have to end well for a server to count as up.
-const UP: f64 = 0.95;
+/// As many calls in parts of those that begin have to end well for full goodput.
+const FULL: f64 = 0.95;
 
-/// How long the windows are in which that is looked at.
-const WINDOW: Duration = Duration::from_millis(500);
+/// How long the windows are in which that is looked at: long enough for chance to even out.
+const WINDOW: Duration = Duration::from_secs(3);
 
 /// One figure, and what is wanted of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -149,19 +149,22 @@ impl CallRecords {
         (!calls.is_empty()).then(|| retries as f64 / calls.len() as f64)
     }
 
-    /// How long after a moment the server is up for good, as calls find it that begin until `end`.
-    pub(crate) fn up_after(&self, moment: Duration, end: Duration) -> Option<f64> {
+    /// How long after a moment calls end well as fast as they begin, or as the server can, so many a second; and
+    /// do so until `end`.
+    pub(crate) fn back_after(&self, moment: Duration, end: Duration, capacity: f64) -> Option<f64> {
         let mut windows = Vec::new();
         let mut from = moment;
         while from + WINDOW <= end {
-            windows.push((from, self.good(&(from..from + WINDOW))));
-            from += WINDOW / 5;
+            let window = from..from + WINDOW;
+            let begun = self.begun(&window).count() as f64 / WINDOW.as_secs_f64();
+            let is_full = self.goodput(&window) >= FULL * begun.min(capacity);
+            windows.push((from, is_full));
+            from += WINDOW / 30;
         }
-        let is_up = |good: &Option<f64>| good.is_none_or(|good| good >= UP);
-        let down = windows.iter().rposition(|(_, good)| !is_up(good));
-        let up = down.map_or(0, |down| down + 1);
+        let down = windows.iter().rposition(|(_, is_full)| !is_full);
+        let back = down.map_or(0, |down| down + 1);
         windows
-            .get(up)
+            .get(back)
             .map(|(from, _)| (*from - moment).as_secs_f64())
     }
 }
@@ -220,12 +223,14 @@ mod tests {
 
     /// A server that is up in between counted as up for good.
     #[test]
-    fn a_server_is_up_from_the_last_time_that_it_was_down() {
-        let up = |ok: fn(f64) -> bool| calls(ok).up_after(secs(10.0), secs(30.0));
-        assert_eq!(up(|_| true), Some(0.0));
-        assert_eq!(up(|at| at > 12.0), Some(2.0));
-        assert_eq!(up(|at| !(15.0..16.0).contains(&at)), Some(6.0));
-        assert_eq!(up(|at| at < 29.9), None);
+    fn a_server_is_back_from_the_last_time_that_it_was_down() {
+        let back = |ok: fn(f64) -> bool| calls(ok).back_after(secs(10.0), secs(28.0), 1e9);
+        assert_eq!(back(|_| true), Some(0.0));
+        let two = back(|at| at > 12.0).expect("it is back");
+        assert!((1.7..2.1).contains(&two), "{two}");
+        let six = back(|at| !(15.0..16.0).contains(&at)).expect("it is back");
+        assert!((5.7..6.1).contains(&six), "{six}");
+        assert_eq!(back(|at| at < 27.0), None);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn figures(ground: &Ground) -> Vec<Figure> {
     let calls = CallRecords::of(ground);
     let slow = SLOW_AT + secs(1)..SLOW_UNTIL;
     let goodput = calls.goodput(&slow) / GroupCommit::capacity(SLOW);
-    let back = calls.up_after(SLOW_UNTIL, END);
+    let back = calls.back_after(SLOW_UNTIL, END, GroupCommit::capacity(COMMIT));
     vec![
         Figure::wanted(
             "back at full goodput",

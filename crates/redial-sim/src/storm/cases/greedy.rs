@@ -17,8 +17,8 @@ use crate::storm::{
 };
 
 /// 800 calls a second.
-const WORKERS: usize = 4;
-const SERVICE: Duration = ms(5);
+const WORKERS: usize = 16;
+const SERVICE: Duration = ms(20);
 const CAPACITY: f64 = 800.0;
 const PRINCIPALS: u32 = 8;
 /// What the others send of their shares, and what the greedy one does.
@@ -27,7 +27,8 @@ const GREEDY: f64 = 12.0;
 /// When the greedy one comes.
 const ALONE: Duration = secs(15);
 const REAL_ALONE: Duration = secs(8);
-const SETTLING: Duration = secs(1);
+/// How long after a change it is not yet looked at.
+const SETTLING: Duration = secs(2);
 const PATIENCE: Duration = secs(2);
 /// How many clients there are at most.
 const CLIENTS: u32 = 400;

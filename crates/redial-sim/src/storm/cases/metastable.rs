@@ -53,7 +53,7 @@ pub(super) async fn play(ground: &Arc<Ground>) -> Vec<Figure> {
 
 fn figures(ground: &Ground, stall: Range<Duration>, end: Duration) -> Vec<Figure> {
     let calls = CallRecords::of(ground);
-    let back = calls.up_after(stall.end, end);
+    let back = calls.back_after(stall.end, end, WORKERS as f64 / SERVICE.as_secs_f64());
     let good = calls.good(&(end - end / 6..end));
     let retries = calls.retries(&(stall.start..end));
     let (name, in_the_end) = ("back at full goodput", "ok in the end");
@@ -69,6 +69,9 @@ fn figures(ground: &Ground, stall: Range<Duration>, end: Duration) -> Vec<Figure
         ],
     };
     let [back, good] = judged;
+    let soon = stall.end + secs(2);
+    let meanwhile = calls.good(&(soon..soon + secs(5)));
+    let meanwhile = Figure::told("ok 2 s to 7 s after it", Unit::Share, meanwhile);
     let retries = Figure::told("retries per call", Unit::Times, retries);
-    vec![back, good, retries]
+    vec![back, meanwhile, good, retries]
 }
