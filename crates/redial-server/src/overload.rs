@@ -37,8 +37,9 @@ pub struct Overload {
     pub priorities: bool,
     /// Whether fewer than `max_running` calls run where more of them at once get no more done: where they wait
     /// for each other, or for a database that takes a few at a time. Default true. While most calls are
-    /// queued before they run fewer run, by an eighth at first, for as long as as many finish as before; when
-    /// fewer do, or few calls are queued, more may again. It costs a part of the throughput for the time
+    /// queued before they run fewer run, at first as many as would do if none waited for another, by how long the
+    /// quickest took lately, for as long as as many finish as before; when fewer do, or few calls are queued,
+    /// more may again. It costs a part of the throughput for the time
     /// of one trial, after which the next is put off. Calls then wait in the queue, where their priority and their
     /// caller's share count, and not in their handlers.
     pub adaptive: bool,

@@ -21,6 +21,12 @@ const HELD: f64 = 0.95;
 /// How much of what was measured counts in the next window, where that no longer holds.
 const FADES: f64 = 0.9;
 
+/// The first trial of an overload leaves so many times as many as are of use by what is measured.
+const SLACK: f64 = 1.1;
+
+/// The part by which the shortest time that calls took grows with each window.
+const QUICKEST_FADES: u32 = 32;
+
 /// How many calls have to finish before anything is concluded.
 const LEAST_FINISHED: u32 = 64;
 
@@ -64,6 +70,13 @@ pub(super) struct RunningLimit {
     /// How many windows pass before it.
     pause: u32,
     next_pause: u32,
+    /// How long calls take where they don't wait for each other: the shortest that a window of them took on
+    /// average lately.
+    quickest: Option<Duration>,
+    /// The first trial since there was no overload has been made.
+    has_leapt: bool,
+    /// How many calls may have to finish until no more run than may: those were started before the limit fell.
+    surplus: usize,
 }
 
 /// What is measured at one limit.
@@ -71,6 +84,8 @@ pub(super) struct RunningLimit {
 struct Window {
     began: Option<Instant>,
     finished: u32,
+    /// How long those took together.
+    service: Duration,
     /// How many of those that were started had been queued.
     queued: u32,
     /// How many of those that finished ran into their timeout.
@@ -93,6 +108,9 @@ impl RunningLimit {
             step: STEP,
             pause: 0,
             next_pause: PAUSE,
+            quickest: None,
+            has_leapt: false,
+            surplus: 0,
         }
     }
 
@@ -111,19 +129,35 @@ impl RunningLimit {
         self.window.timed_out = self.window.timed_out.saturating_add(1);
     }
 
-    /// A call has finished. Calls usually take so long.
-    pub(super) fn finished(&mut self, interval: Duration, service: Duration, now: Instant) {
+    /// A call has finished that took so long, of so many that run.
+    pub(super) fn finished(
+        &mut self,
+        interval: Duration,
+        service: Duration,
+        running: usize,
+        now: Instant,
+    ) {
         if !self.is_adaptive || self.max <= self.min {
+            return;
+        }
+        if self.surplus > 0 {
+            let is_left = running > self.current;
+            self.surplus = if is_left { self.surplus - 1 } else { 0 };
+            self.window = Window::default();
             return;
         }
         let window = &mut self.window;
         window.finished = window.finished.saturating_add(1);
+        window.service = window.service.saturating_add(service);
         let began = *window.began.get_or_insert(now);
         let took = now.saturating_duration_since(began);
-        // What was started at this limit has to have finished, too.
-        if window.finished < LEAST_FINISHED || took < interval.max(service.saturating_mul(2)) {
+        // By the quickest: what calls take that wait for each other would make it last for seconds.
+        let least = interval.max(self.quickest.unwrap_or(service).saturating_mul(2));
+        if took < least || window.finished < LEAST_FINISHED && !self.is_plainly_worse(took) {
             return;
         }
+        self.note_service();
+        let window = &self.window;
         let rate = f64::from(window.finished) / took.as_secs_f64().max(f64::MIN_POSITIVE);
         let is_bound = window.queued >= window.finished / 2;
         let times_out = window.timed_out > window.finished / 10;
@@ -141,10 +175,27 @@ impl RunningLimit {
         }
     }
 
+    /// Whether a trial of fewer has halved the rate, which shows before its window is full.
+    fn is_plainly_worse(&self, took: Duration) -> bool {
+        let expected = self.best * took.as_secs_f64();
+        let is_enough = expected > f64::from(LEAST_FINISHED / 2);
+        self.trial == Trial::Fewer && is_enough && f64::from(self.window.finished) < expected / 2.0
+    }
+
+    /// What the calls of the window took may be the quickest. What was is forgotten slowly.
+    fn note_service(&mut self) {
+        let mean = self.window.service / self.window.finished.max(1);
+        let before = self
+            .quickest
+            .map(|quickest| quickest + quickest / QUICKEST_FADES);
+        self.quickest = Some(before.map_or(mean, |before| before.min(mean)));
+    }
+
     /// Few calls are queued: more may run, little by little (additive increase).
     fn recover(&mut self) {
         self.best *= FADES;
         self.end_trial(Trial::Fewer);
+        self.has_leapt = false;
         let risen = self.current.saturating_add((self.max / RISE).max(1));
         self.set(risen.min(self.max));
     }
@@ -194,8 +245,23 @@ impl RunningLimit {
             self.pause = self.next_pause;
             return;
         }
+        let leaps = self.next == Trial::Fewer && !std::mem::replace(&mut self.has_leapt, true);
+        let limit = if leaps {
+            limit.min(self.of_use(rate)).max(self.min)
+        } else {
+            limit
+        };
         (self.before, self.rate_before, self.trial) = (self.current, rate, self.next);
+        self.surplus = self.current.saturating_sub(limit);
         self.set(limit);
+    }
+
+    /// How many calls run at once where none waits for another (Little's law), and somewhat more.
+    fn of_use(&self, rate: f64) -> usize {
+        let quickest = self
+            .quickest
+            .map_or(f64::INFINITY, |time| time.as_secs_f64());
+        (rate * quickest * SLACK).ceil() as usize
     }
 
     fn fewer(&self) -> usize {
@@ -236,7 +302,7 @@ mod tests {
             if is_queued {
                 limit.note_queued();
             }
-            limit.finished(INTERVAL, Duration::from_millis(1), *now);
+            limit.finished(INTERVAL, Duration::from_millis(1), 0, *now);
         }
     }
 
@@ -266,7 +332,7 @@ mod tests {
         for _ in 0..10_000 {
             now += Duration::from_millis(5);
             limit.note_timeout();
-            limit.finished(INTERVAL, Duration::from_millis(1), now);
+            limit.finished(INTERVAL, Duration::from_millis(1), 0, now);
         }
         assert_eq!(limit.current(), 10);
     }
@@ -288,7 +354,7 @@ mod tests {
                     if times_out {
                         limit.note_timeout();
                     }
-                    limit.finished(INTERVAL, Duration::from_millis(1), now);
+                    limit.finished(INTERVAL, Duration::from_millis(1), 0, now);
                     prop_assert!((min.min(max)..=max).contains(&limit.current()));
                 }
             }

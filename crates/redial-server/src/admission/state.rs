@@ -113,8 +113,8 @@ impl<J> State<J> {
             None => service,
             Some(mean) => mean - mean / 128 + service / 128,
         });
-        let (interval, mean) = (self.bounds().interval, self.mean_service());
-        self.limit.finished(interval, mean, now);
+        let interval = self.bounds().interval;
+        self.limit.finished(interval, service, self.running, now);
     }
 
     pub(super) fn mean_service(&self) -> Duration {
