@@ -219,7 +219,7 @@ mod tests {
             "their records           1,234   5.0 MiB",
             "executions               0.3            1,000",
             "of at most                256",
-            "queued too long        0.0                4",
+            "queued too long       <0.1                4",
             "queue delay          1.50 ms   OVERLOAD: calls are queued for too long",
             "steps a commit           2.5   at most 9 ever",
             "  -32001 Overloaded                         2",
