@@ -19,7 +19,7 @@ pub(crate) struct Bar {
 }
 
 /// Where bars are.
-struct Place {
+struct BarsLayout {
     width: f64,
     left: f64,
     right: f64,
@@ -29,15 +29,15 @@ struct Place {
 const TOP: f64 = 8.0;
 const BAR: f64 = 18.0;
 
-fn place(room: Room) -> Place {
+fn layout(room: Room) -> BarsLayout {
     match room {
-        Room::Wide => Place {
+        Room::Wide => BarsLayout {
             width: 860.0,
             left: 150.0,
             right: 720.0,
             step: 30.0,
         },
-        Room::Narrow => Place {
+        Room::Narrow => BarsLayout {
             width: NARROW,
             left: 0.0,
             right: NARROW - 2.0,
@@ -48,47 +48,47 @@ fn place(room: Room) -> Place {
 
 /// The bars, from the top: beside their names where there is room, and else below them.
 pub(crate) fn draw(room: Room, slug: &str, title: &str, bars: &[Bar]) -> String {
-    let place = place(room);
+    let layout = layout(room);
     let described = bars
         .iter()
         .map(|bar| format!("{}: {}", bar.name, bar.label));
     let described: Vec<_> = described.collect();
-    let height = TOP * 2.0 + place.step * bars.len() as f64;
+    let height = TOP * 2.0 + layout.step * bars.len() as f64;
     let slug = room.slug(slug);
-    let mut svg = Svg::new(&slug, (place.width, height), title, &described.join("; "));
+    let mut svg = Svg::new(&slug, (layout.width, height), title, &described.join("; "));
     let most = bars.iter().map(|bar| bar.ends[1].max(bar.value));
     let most = most.fold(f64::MIN_POSITIVE, f64::max);
-    let x = Scale::linear((0.0, most), (place.left, place.right));
+    let x = Scale::linear((0.0, most), (layout.left, layout.right));
     for (index, bar) in bars.iter().enumerate() {
-        draw_one(&mut svg, &place, room, bar, index, x);
+        draw_one(&mut svg, &layout, room, bar, index, x);
     }
     if !room.is_narrow() {
-        let ends = [TOP, height - TOP].map(|y| (place.left, y));
+        let ends = [TOP, height - TOP].map(|y| (layout.left, y));
         svg.line("base", ends[0], ends[1]);
     }
     svg.finish()
 }
 
-fn draw_one(svg: &mut Svg, place: &Place, room: Room, bar: &Bar, index: usize, x: Scale) {
-    let top = TOP + place.step * index as f64;
-    let middle = room.pick(top + place.step / 2.0, top + 18.0 + BAR / 2.0);
-    let at = (place.left, middle - BAR / 2.0);
-    let length = x.at(bar.value) - place.left;
+fn draw_one(svg: &mut Svg, layout: &BarsLayout, room: Room, bar: &Bar, index: usize, x: Scale) {
+    let top = TOP + layout.step * index as f64;
+    let middle = room.pick(top + layout.step / 2.0, top + 18.0 + BAR / 2.0);
+    let at = (layout.left, middle - BAR / 2.0);
+    let length = x.at(bar.value) - layout.left;
     let tip = format!("{}: {}", bar.name, bar.label);
     svg.rect(bar.class, at, (length, BAR), &tip);
     let ends = bar.ends.map(|value| x.at(value));
     svg.line("sent", (ends[0], middle), (ends[1], middle));
     if room.is_narrow() {
         svg.text("label", (0.0, top + 13.0), Anchor::Start, bar.name);
-        svg.text("tick", (place.width, top + 13.0), Anchor::End, &bar.label);
+        svg.text("tick", (layout.width, top + 13.0), Anchor::End, &bar.label);
         return;
     }
     svg.text(
         "label",
-        (place.left - 10.0, middle + 4.0),
+        (layout.left - 10.0, middle + 4.0),
         Anchor::End,
         bar.name,
     );
-    let at = (ends[1].max(place.left + length) + 8.0, middle + 4.0);
+    let at = (ends[1].max(layout.left + length) + 8.0, middle + 4.0);
     svg.text("tick halo", at, Anchor::Start, &bar.label);
 }

@@ -14,7 +14,7 @@ const MAP: f64 = HEIGHT * FACTORS.len() as f64;
 const BELOW: f64 = 46.0;
 
 /// The widths of a picture's parts.
-struct Place {
+struct HeatLayout {
     cell: f64,
     left: f64,
     gap: f64,
@@ -22,7 +22,7 @@ struct Place {
     is_named: bool,
 }
 
-impl Place {
+impl HeatLayout {
     fn of(room: Room) -> Self {
         match room {
             Room::Wide => Self {
@@ -48,10 +48,10 @@ impl Place {
 
 /// All small maps of one metric, on one colour scale.
 pub(super) fn draw(metric: Metric, cells: &[GridCell], room: Room) -> String {
-    let place = Place::of(room);
+    let layout = HeatLayout::of(room);
     let (low, high) = range(metric, cells);
     let columns = TIMEOUTS_MS.len() as f64;
-    let width = place.left + (place.map() + place.gap) * columns - place.gap + 3.0;
+    let width = layout.left + (layout.map() + layout.gap) * columns - layout.gap + 3.0;
     let height = TOP + (MAP + BELOW) * JITTERS.len() as f64 + 6.0;
     let title = format!(
         "{} by jitter, attempt timeout, backoff base and factor",
@@ -65,11 +65,11 @@ pub(super) fn draw(metric: Metric, cells: &[GridCell], room: Room) -> String {
     // A floor under the colour, so that the palest cell is still visible.
     let shade = Scale::linear((low, high), (0.04, 0.96));
     for (column, timeout_ms) in TIMEOUTS_MS.into_iter().enumerate() {
-        let x = place.left + (place.map() + place.gap) * column as f64;
+        let x = layout.left + (layout.map() + layout.gap) * column as f64;
         let text = format!("timeout {timeout_ms} ms");
         svg.text(
             "label",
-            (x + place.map() / 2.0, TOP - 14.0),
+            (x + layout.map() / 2.0, TOP - 14.0),
             Anchor::Middle,
             &text,
         );
@@ -79,12 +79,12 @@ pub(super) fn draw(metric: Metric, cells: &[GridCell], room: Room) -> String {
                 let text = format!("jitter {jitter}");
                 svg.text("label", (0.0, y + 4.0), Anchor::Start, &text);
             }
-            axes(&mut svg, &place, (x, y + 14.0), column == 0);
+            axes(&mut svg, &layout, (x, y + 14.0), column == 0);
             let here = |cell: &&GridCell| {
                 cell.setting.jitter == jitter && cell.setting.timeout_ms == timeout_ms
             };
             for cell in cells.iter().filter(here) {
-                draw_cell(&mut svg, &place, metric, cell, (x, y + 14.0), shade);
+                draw_cell(&mut svg, &layout, metric, cell, (x, y + 14.0), shade);
             }
         }
     }
@@ -93,7 +93,7 @@ pub(super) fn draw(metric: Metric, cells: &[GridCell], room: Room) -> String {
 
 fn draw_cell(
     svg: &mut Svg,
-    place: &Place,
+    layout: &HeatLayout,
     metric: Metric,
     cell: &GridCell,
     map: (f64, f64),
@@ -101,7 +101,7 @@ fn draw_cell(
 ) {
     let setting = cell.setting;
     let index = |all: &[u64], one| all.iter().position(|value| *value == one).unwrap_or(0) as f64;
-    let x = map.0 + place.cell * index(&BASES_MS, setting.base_ms);
+    let x = map.0 + layout.cell * index(&BASES_MS, setting.base_ms);
     let y = map.1 + HEIGHT * index(&FACTORS, setting.factor);
     let value = metric.of(&cell.summary);
     let share = value.map_or(0.0, |value| shade.at(value));
@@ -114,7 +114,7 @@ fn draw_cell(
         setting.base_ms,
         setting.factor
     );
-    svg.heat((x, y), (place.cell, HEIGHT), share, &tip);
+    svg.heat((x, y), (layout.cell, HEIGHT), share, &tip);
     let class = if share > 0.5 { "cell on-heat" } else { "cell" };
     let text = text
         .replace(" %", "")
@@ -122,18 +122,18 @@ fn draw_cell(
         .replace("100.0", "100");
     svg.text(
         class,
-        (x + place.cell / 2.0, y + HEIGHT / 2.0 + 4.0),
+        (x + layout.cell / 2.0, y + HEIGHT / 2.0 + 4.0),
         Anchor::Middle,
         &text,
     );
 }
 
 /// Bases below each map, factors beside those of the first column.
-fn axes(svg: &mut Svg, place: &Place, map: (f64, f64), first: bool) {
+fn axes(svg: &mut Svg, layout: &HeatLayout, map: (f64, f64), first: bool) {
     for (index, base) in BASES_MS.into_iter().enumerate() {
-        let x = map.0 + place.cell * (index as f64 + 0.5);
+        let x = map.0 + layout.cell * (index as f64 + 0.5);
         let text = match index {
-            0 if place.is_named => format!("base {base}"),
+            0 if layout.is_named => format!("base {base}"),
             _ => base.to_string(),
         };
         svg.text("tick", (x, map.1 + MAP + 13.0), Anchor::Middle, &text);
@@ -144,7 +144,7 @@ fn axes(svg: &mut Svg, place: &Place, map: (f64, f64), first: bool) {
     for (index, factor) in FACTORS.into_iter().enumerate() {
         let y = map.1 + HEIGHT * (index as f64 + 0.5) + 4.0;
         let text = match index {
-            0 if place.is_named => format!("factor {factor}"),
+            0 if layout.is_named => format!("factor {factor}"),
             _ => factor.to_string(),
         };
         svg.text("tick", (map.0 - 8.0, y), Anchor::End, &text);

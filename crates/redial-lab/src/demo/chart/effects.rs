@@ -15,7 +15,7 @@ const TOP: f64 = 28.0;
 const TICKS: [f64; 8] = [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0];
 
 /// Where the rows are.
-struct Place {
+struct EffectsLayout {
     room: Room,
     width: f64,
     left: f64,
@@ -23,16 +23,16 @@ struct Place {
     row: f64,
 }
 
-fn place(room: Room) -> Place {
+fn layout(room: Room) -> EffectsLayout {
     match room {
-        Room::Wide => Place {
+        Room::Wide => EffectsLayout {
             room,
             width: 860.0,
             left: 130.0,
             right: 800.0,
             row: 34.0,
         },
-        Room::Narrow => Place {
+        Room::Narrow => EffectsLayout {
             room,
             width: NARROW,
             left: 8.0,
@@ -44,36 +44,42 @@ fn place(room: Room) -> Place {
 
 /// One row per scenario, with a mark for each way of calling.
 pub(crate) fn draw(runs: &[Run], room: Room) -> String {
-    let (rows, place) = (scenarios(runs), place(room));
-    let bottom = TOP + place.row * rows.len() as f64;
+    let (rows, layout) = (scenarios(runs), layout(room));
+    let bottom = TOP + layout.row * rows.len() as f64;
     let title = "Effects found per call made";
-    let size = (place.width, bottom + 48.0);
+    let size = (layout.width, bottom + 48.0);
     let mut svg = Svg::new(&room.slug("effects"), size, title, &description(runs));
     let least = runs.iter().map(ratio).fold(0.8, f64::min).max(0.01);
     let most = runs.iter().map(ratio).fold(1.5, f64::max) * 1.1;
     // Logarithmic, since it is a ratio: a quarter too much and ten times too much are both visible.
-    let x = Scale::log((least, most), (place.left, place.right));
+    let x = Scale::log((least, most), (layout.left, layout.right));
     let ticks = TICKS
         .into_iter()
         .filter(|tick| (least..most).contains(tick));
-    axis(&mut svg, &place, x, ticks, bottom);
+    axis(&mut svg, &layout, x, ticks, bottom);
     for (row, name) in rows.iter().enumerate() {
-        let top = TOP + place.row * row as f64;
-        let y = top + room.pick(place.row / 2.0, 33.0);
+        let top = TOP + layout.row * row as f64;
+        let y = top + room.pick(layout.row / 2.0, 33.0);
         match room {
-            Room::Wide => svg.text("label", (place.left - 14.0, y + 4.5), Anchor::End, name),
+            Room::Wide => svg.text("label", (layout.left - 14.0, y + 4.5), Anchor::End, name),
             Room::Narrow => svg.text("label halo", (0.0, top + 17.0), Anchor::Start, name),
         }
         let here: Vec<_> = runs
             .iter()
             .filter(|run| run.scenario.name == *name)
             .collect();
-        draw_row(&mut svg, &place, x, y, &here);
+        draw_row(&mut svg, &layout, x, y, &here);
     }
     svg.finish()
 }
 
-fn axis(svg: &mut Svg, place: &Place, x: Scale, ticks: impl Iterator<Item = f64>, bottom: f64) {
+fn axis(
+    svg: &mut Svg,
+    layout: &EffectsLayout,
+    x: Scale,
+    ticks: impl Iterator<Item = f64>,
+    bottom: f64,
+) {
     for tick in ticks {
         let right = (tick - 1.0).abs() < 1e-9;
         let class = if right { "right" } else { "grid" };
@@ -84,12 +90,12 @@ fn axis(svg: &mut Svg, place: &Place, x: Scale, ticks: impl Iterator<Item = f64>
     // Half of its letters are to the left of the line.
     let at = (x.at(1.0).max(46.0), TOP - 12.0);
     svg.text("note right-text", at, Anchor::Middle, "each call once");
-    let at = (f64::midpoint(place.left, place.right), bottom + 36.0);
+    let at = (f64::midpoint(layout.left, layout.right), bottom + 36.0);
     let text = "effects found on the server per call made (log scale)";
     svg.text("axis", at, Anchor::Middle, text);
 }
 
-fn draw_row(svg: &mut Svg, place: &Place, x: Scale, y: f64, runs: &[&Run]) {
+fn draw_row(svg: &mut Svg, layout: &EffectsLayout, x: Scale, y: f64, runs: &[&Run]) {
     let find = |mode| runs.iter().find(|run| run.mode == mode);
     let (Some(session), Some(naive)) = (find(Mode::Session), find(Mode::Naive)) else {
         return;
@@ -108,9 +114,9 @@ fn draw_row(svg: &mut Svg, place: &Place, x: Scale, y: f64, runs: &[&Run]) {
     } else {
         format!("both {:.2}", ratio(naive))
     };
-    let (at, anchor) = match place.room {
-        Room::Narrow => ((place.width, y - 16.0), Anchor::End),
-        Room::Wide if to > f64::midpoint(place.left, place.right) => {
+    let (at, anchor) = match layout.room {
+        Room::Narrow => ((layout.width, y - 16.0), Anchor::End),
+        Room::Wide if to > f64::midpoint(layout.left, layout.right) => {
             ((to - 14.0, y - 5.0), Anchor::End)
         }
         Room::Wide => ((to + 14.0, y + 4.5), Anchor::Start),

@@ -22,7 +22,7 @@ const TOP: f64 = 8.0;
 const SYMBOL: f64 = 11.0;
 
 /// Where lanes and words are: the words beside their lanes, or above them.
-struct Place {
+struct LanesLayout {
     room: Room,
     width: f64,
     left: f64,
@@ -30,7 +30,7 @@ struct Place {
     row: f64,
 }
 
-impl Place {
+impl LanesLayout {
     fn of(room: Room) -> Self {
         match room {
             Room::Wide => Self {
@@ -81,43 +81,43 @@ impl Place {
 
 /// One call.
 pub(crate) fn draw(example: &Example, room: Room) -> String {
-    let (call, place) = (&example.timeline, Place::of(room));
+    let (call, layout) = (&example.timeline, LanesLayout::of(room));
     let rows = (call.lanes.len() + call.executions.len()) as f64;
-    let bottom = TOP + place.row * rows + 8.0;
-    let ends = (place.left, place.right - 2.0 * SYMBOL);
+    let bottom = TOP + layout.row * rows + 8.0;
+    let ends = (layout.left, layout.right - 2.0 * SYMBOL);
     let x = Scale::linear((0.0, call.last_ms().max(0.1)), ends);
     let pattern = example.pattern;
     let slug = super::slug("call", pattern.title, pattern.mode.name());
-    let size = (place.width, bottom + 44.0);
+    let size = (layout.width, bottom + 44.0);
     let mut svg = Svg::new(&room.slug(&slug), size, pattern.title, &describe(call));
-    let server = TOP + place.row * call.lanes.len() as f64;
-    let ground = place.row * call.executions.len() as f64;
-    svg.rect("server", (0.0, server), (place.width, ground), "");
-    axis(&mut svg, &place, x, bottom);
-    connectors(&mut svg, &place, call, x);
+    let server = TOP + layout.row * call.lanes.len() as f64;
+    let ground = layout.row * call.executions.len() as f64;
+    svg.rect("server", (0.0, server), (layout.width, ground), "");
+    axis(&mut svg, &layout, x, bottom);
+    connectors(&mut svg, &layout, call, x);
     for (index, lane) in call.lanes.iter().enumerate() {
-        draw_lane(&mut svg, &place, call, index, lane, x);
+        draw_lane(&mut svg, &layout, call, index, lane, x);
     }
     for index in 0..call.executions.len() {
-        draw_execution(&mut svg, &place, call, index, pattern.mode, x);
+        draw_execution(&mut svg, &layout, call, index, pattern.mode, x);
     }
     svg.finish()
 }
 
-fn axis(svg: &mut Svg, place: &Place, x: Scale, bottom: f64) {
+fn axis(svg: &mut Svg, layout: &LanesLayout, x: Scale, bottom: f64) {
     for tick in x.ticks(6.0) {
         // Not through the words above the lanes.
-        if !place.room.is_narrow() {
+        if !layout.room.is_narrow() {
             svg.line("grid", (x.at(tick), TOP), (x.at(tick), bottom));
         }
-        let anchor = match place.room {
+        let anchor = match layout.room {
             Room::Narrow if tick < 1e-9 => Anchor::Start,
             _ => Anchor::Middle,
         };
         let at = (x.at(tick), bottom + 16.0);
         svg.text("tick", at, anchor, &format!("{}", round(tick)));
     }
-    let at = (f64::midpoint(place.left, place.right), bottom + 36.0);
+    let at = (f64::midpoint(layout.left, layout.right), bottom + 36.0);
     svg.text(
         "axis",
         at,
@@ -126,12 +126,19 @@ fn axis(svg: &mut Svg, place: &Place, x: Scale, bottom: f64) {
     );
 }
 
-fn draw_lane(svg: &mut Svg, place: &Place, call: &Timeline, index: usize, lane: &Lane, x: Scale) {
-    let y = place.lane(index);
+fn draw_lane(
+    svg: &mut Svg,
+    layout: &LanesLayout,
+    call: &Timeline,
+    index: usize,
+    lane: &Lane,
+    x: Scale,
+) {
+    let y = layout.lane(index);
     let completes = call.completed_by() == Some(index);
     let class = if completes { "note done-text" } else { "note" };
     let name = format!("attempt {}", index + 1);
-    place.words(svg, index, (&name, &lane.words(completes)), class, "halo");
+    layout.words(svg, index, (&name, &lane.words(completes)), class, "halo");
     let (sent, end) = (x.at(lane.sent_ms), x.at(lane.end_ms));
     svg.line("wait", (sent, y), (end, y));
     svg.line("sent", (sent, y - 7.0), (sent, y + 7.0));
@@ -210,7 +217,7 @@ fn cross(svg: &mut Svg, at: (f64, f64)) {
 
 fn draw_execution(
     svg: &mut Svg,
-    place: &Place,
+    layout: &LanesLayout,
     call: &Timeline,
     index: usize,
     mode: Mode,
@@ -218,13 +225,13 @@ fn draw_execution(
 ) {
     let execution = &call.executions[index];
     let row = call.lanes.len() + index;
-    let y = place.lane(row);
+    let y = layout.lane(row);
     let text = match index {
         0 => "the call is executed".to_owned(),
         _ => format!("and executed again, time {}", index + 1),
     };
     let name = format!("effect {}", index + 1);
-    place.words(svg, row, (&name, &text), "note", "halo-ground");
+    layout.words(svg, row, (&name, &text), "note", "halo-ground");
     let accepted = x.at(execution.accepted_ms);
     let start = x.at(execution.start_ms);
     let end = x.at(execution.end_ms.unwrap_or(call.last_ms()));
@@ -250,9 +257,9 @@ fn draw_execution(
 }
 
 /// From each attempt down to the execution that it started or joined.
-fn connectors(svg: &mut Svg, place: &Place, call: &Timeline, x: Scale) {
+fn connectors(svg: &mut Svg, layout: &LanesLayout, call: &Timeline, x: Scale) {
     for (row, execution) in call.executions.iter().enumerate() {
-        let bar = place.lane(call.lanes.len() + row) - 7.0;
+        let bar = layout.lane(call.lanes.len() + row) - 7.0;
         let started = (execution.lane, execution.accepted_ms);
         let joined = call.lanes.iter().enumerate().filter_map(|(index, lane)| {
             let mark = lane.marks.iter().find(|mark| mark.event == Event::Joined)?;
@@ -261,7 +268,7 @@ fn connectors(svg: &mut Svg, place: &Place, call: &Timeline, x: Scale) {
         for (index, at_ms) in joined.chain([started]) {
             let sent = x.at(call.lanes[index].sent_ms);
             let at = x.at(at_ms).max(sent + SYMBOL);
-            svg.line("link", (at, place.lane(index)), (at, bar));
+            svg.line("link", (at, layout.lane(index)), (at, bar));
         }
     }
 }

@@ -13,7 +13,7 @@ const TOP: f64 = 10.0;
 const BAR: f64 = 20.0;
 
 /// Where the bars are.
-struct Place {
+struct OutcomesLayout {
     room: Room,
     width: f64,
     left: f64,
@@ -21,16 +21,16 @@ struct Place {
     row: f64,
 }
 
-fn place(room: Room) -> Place {
+fn layout(room: Room) -> OutcomesLayout {
     match room {
-        Room::Wide => Place {
+        Room::Wide => OutcomesLayout {
             room,
             width: 860.0,
             left: 130.0,
             right: 600.0,
             row: 42.0,
         },
-        Room::Narrow => Place {
+        Room::Narrow => OutcomesLayout {
             room,
             width: NARROW,
             left: 5.0,
@@ -42,37 +42,37 @@ fn place(room: Room) -> Place {
 
 /// For each way the calls that did not simply end: doubled, and unknown to their callers.
 pub(crate) fn draw(runs: &[Restarted], room: Room) -> String {
-    let place = place(room);
-    let bottom = TOP + place.row * runs.len() as f64;
+    let layout = layout(room);
+    let bottom = TOP + layout.row * runs.len() as f64;
     let title = "Calls that restarts doubled, or left unknown";
-    let size = (place.width, bottom + 48.0);
+    let size = (layout.width, bottom + 48.0);
     let mut svg = Svg::new(&room.slug("outcomes"), size, title, &describe(runs));
     let most = runs.iter().map(|run| run.doubled + run.unknown).max();
     let most = round_up(most.unwrap_or(0).max(10) as f64);
-    let x = Scale::linear((0.0, most), (place.left, place.right));
+    let x = Scale::linear((0.0, most), (layout.left, layout.right));
     for tick in x.ticks(5.0) {
         svg.line("grid", (x.at(tick), TOP), (x.at(tick), bottom));
         let label = thousands(tick as u64);
         svg.text("tick", (x.at(tick), bottom + 16.0), Anchor::Middle, &label);
     }
     for (row, run) in runs.iter().enumerate() {
-        draw_row(&mut svg, &place, run, x, TOP + place.row * row as f64);
+        draw_row(&mut svg, &layout, run, x, TOP + layout.row * row as f64);
     }
     if !room.is_narrow() {
-        svg.line("base", (place.left, TOP), (place.left, bottom));
+        svg.line("base", (layout.left, TOP), (layout.left, bottom));
     }
-    let middle = (f64::midpoint(place.left, place.right), bottom + 36.0);
+    let middle = (f64::midpoint(layout.left, layout.right), bottom + 36.0);
     let calls = runs.first().map_or(0, |run| run.calls);
     let text = format!("calls, of {}", thousands(calls));
     svg.text("axis", middle, Anchor::Middle, &text);
     svg.finish()
 }
 
-fn draw_row(svg: &mut Svg, place: &Place, run: &Restarted, x: Scale, top: f64) {
+fn draw_row(svg: &mut Svg, layout: &OutcomesLayout, run: &Restarted, x: Scale, top: f64) {
     let name = run.way.name;
-    let y = top + place.room.pick(place.row / 2.0, 32.0);
-    match place.room {
-        Room::Wide => svg.text("label", (place.left - 14.0, y + 4.5), Anchor::End, name),
+    let y = top + layout.room.pick(layout.row / 2.0, 32.0);
+    match layout.room {
+        Room::Wide => svg.text("label", (layout.left - 14.0, y + 4.5), Anchor::End, name),
         Room::Narrow => svg.text("label halo", (0.0, top + 16.0), Anchor::Start, name),
     }
     let top = y - BAR / 2.0;
@@ -104,9 +104,9 @@ fn draw_row(svg: &mut Svg, place: &Place, run: &Restarted, x: Scale, top: f64) {
             format!("{} twice", thousands(doubled)),
         ),
     };
-    let (at, anchor) = match place.room {
+    let (at, anchor) = match layout.room {
         Room::Wide => ((x.at(below as f64) + 10.0, y + 4.5), Anchor::Start),
-        Room::Narrow => ((place.width, y - 16.0), Anchor::End),
+        Room::Narrow => ((layout.width, y - 16.0), Anchor::End),
     };
     svg.text(class, at, anchor, &text);
 }
