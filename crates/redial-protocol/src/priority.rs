@@ -97,7 +97,7 @@ mod tests {
         match Incoming::parse(text.as_bytes(), &Limits::default()) {
             Ok(Incoming::Request(request)) => Ok(request.meta.priority),
             Ok(Incoming::Batch(_)) => panic!("it is no batch"),
-            Err(rejection) => Err(rejection.error.message),
+            Err(rejection) => Err(rejection.error.to_string()),
         }
     }
 

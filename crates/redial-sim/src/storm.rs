@@ -4,7 +4,7 @@
 //! Start reading here: [`storm`] plays one storm in virtual time. What happens in it is in `cases`, one
 //! file each; how the two fleets differ is in `fleet`, and nowhere else.
 
-mod books;
+mod call_ledger;
 mod cases;
 mod commit;
 mod control;
@@ -25,7 +25,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 pub use self::{
-    books::Count,
+    call_ledger::Count,
     figures::{Bound, Figure, Unit},
     fleet::Fleet,
     record::{Mark, StormRecord},
@@ -34,7 +34,7 @@ pub use self::{
 use self::{
     cases::{backend, play},
     control::Remote,
-    ground::{Ground, Place},
+    ground::{Ground, Hosting},
     site::Site,
 };
 
@@ -132,7 +132,7 @@ pub fn storm(conditions: &Conditions) -> StormRecord {
         .build()
         .expect("a runtime without I/O needs nothing of the system");
     runtime.block_on(async {
-        let ground = Ground::new(*conditions, Place::Virtual);
+        let ground = Ground::new(*conditions, Hosting::Virtual);
         let figures = play(&ground).await;
         ground.record(figures)
     })
@@ -145,7 +145,7 @@ pub fn storm(conditions: &Conditions) -> StormRecord {
 /// If the storm is not one that is played so (a, b and c are), or the system refuses something.
 pub fn serve(conditions: &Conditions, announce: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
     real()?.block_on(async {
-        let ground = Ground::new(*conditions, Place::Serving);
+        let ground = Ground::new(*conditions, Hosting::Serving);
         let backend = backend(&ground).context("only a, b and c are played in real time")?;
         Site::open(&ground, 0, backend).serve(announce).await
     })
@@ -159,7 +159,7 @@ pub fn serve(conditions: &Conditions, announce: impl FnOnce(SocketAddr)) -> anyh
 pub fn call(conditions: &Conditions, server: SocketAddr) -> anyhow::Result<StormRecord> {
     real()?.block_on(async {
         let remote = Remote::connect(server).await?;
-        let ground = Ground::new(*conditions, Place::Calling(remote));
+        let ground = Ground::new(*conditions, Hosting::Calling(remote));
         let figures = play(&ground).await;
         Ok(ground.record(figures))
     })

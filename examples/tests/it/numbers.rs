@@ -255,6 +255,12 @@ fn the_servers_numbers_have_ranges() {
             ("--listen", "127.0.0.1:0".to_owned()),
             // Without it there is nothing for --reply-delay-p to say.
             ("--reply-delay-ms", "1".to_owned()),
+            // One is at most the other: each has all of its range then.
+            ("--queue-target-ms", "1".to_owned()),
+            (
+                "--queue-interval-ms",
+                redial_examples::flags::DAY_MS.to_string(),
+            ),
         ],
         run: run_server,
     };

@@ -72,7 +72,7 @@ impl AdaptiveTimeout {
     }
 }
 
-/// How many methods of an endpoint are told apart, 256 bytes each. All others count as one.
+/// How many methods of an endpoint have an estimate of their own, 256 bytes each. All others count as one.
 const MAX_METHODS: usize = 32;
 
 /// How long the calls of each method took at an endpoint.
@@ -213,7 +213,7 @@ mod tests {
 
     /// A slow method that has the timeout of a quick one, or more methods than there is room for.
     #[test]
-    fn methods_are_told_apart_and_those_beyond_share() {
+    fn methods_have_estimates_of_their_own_and_those_beyond_share_one() {
         let mut latencies = MethodLatencies::new();
         for _ in 0..200 {
             for method in 0..40u64 {

@@ -162,7 +162,7 @@ async fn a_call_is_refused_when_no_endpoint_is_left_and_not_before() {
     }
 }
 
-/// Servers that accept, and say nothing: they are left out, probed, and taken back.
+/// Servers that accept, and say nothing: they are left out, probed, and used again.
 #[tokio::test(start_paused = true)]
 async fn endpoints_that_were_left_out_are_down_until_a_probe_is_answered() {
     let fleet = Fleet::new(&["t", "t"]);

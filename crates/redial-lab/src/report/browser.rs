@@ -1,6 +1,6 @@
 //! A browser without a window, for tests of pages: Chromium by its DevTools protocol, over pipes.
 //!
-//! `apt-get install chromium` puts one where it is found. Where there is none, the tests say so and try nothing.
+//! `apt-get install chromium` puts one where it is found. Without one the tests say so and try nothing.
 
 use std::{
     env, fs,
@@ -76,7 +76,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts it; `None` where there is none.
+    /// Starts it; `None` where no browser is installed.
     pub(crate) fn start() -> Option<Self> {
         let Some(program) = program() else {
             eprintln!("skipped: no Chromium (apt-get install chromium)");

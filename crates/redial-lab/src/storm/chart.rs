@@ -179,7 +179,7 @@ fn draw_panel(svg: &mut Svg, panel: &StormPanel, x: Scale, top: f64, step: f64) 
     }
 }
 
-/// A line through all values, with gaps where there are none, up to the end of the axis.
+/// A line through all values, with gaps where values are missing, up to the end of the axis.
 fn path(values: &[Option<f64>], x: Scale, y: Scale, step: f64) -> String {
     let mut data = String::new();
     let (mut is_drawn, mut latest) = (false, f64::NEG_INFINITY);

@@ -12,7 +12,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{books::Books, recorder::Recorder};
+use super::{call_ledger::CallLedger, recorder::Recorder};
 use crate::clock;
 
 /// The most calls of one commit.
@@ -37,13 +37,13 @@ struct WaitingCall {
 
 impl GroupCommit {
     /// Starts it.
-    pub(crate) fn start(commit: Duration, books: Arc<Books>) -> Self {
+    pub(crate) fn start(commit: Duration, ledger: Arc<CallLedger>) -> Self {
         let database = Self(Arc::new(CommitShared {
             waiting: Mutex::default(),
             arrived: Notify::new(),
             commit: watch::Sender::new(commit),
         }));
-        tokio::spawn(database.clone().run(books));
+        tokio::spawn(database.clone().run(ledger));
         database
     }
 
@@ -71,7 +71,7 @@ impl GroupCommit {
         recorder.waited((clock::now() - arrived).saturating_sub(commit));
     }
 
-    async fn run(self, books: Arc<Books>) {
+    async fn run(self, ledger: Arc<CallLedger>) {
         loop {
             let group: Vec<_> = {
                 let mut waiting = self.lock();
@@ -85,7 +85,7 @@ impl GroupCommit {
             let commit = *self.0.commit.borrow();
             sleep(commit).await;
             for WaitingCall { call, done } in group {
-                books.effect(call);
+                ledger.effect(call);
                 // Its handler may have been cut off.
                 let _ = done.send(());
             }

@@ -47,7 +47,7 @@ pub(crate) fn methods(
     };
     let noted = move |(): ()| {
         let noted = Noted {
-            effects: ground.books.effects(),
+            effects: ground.ledger.effects(),
             steps: ground.recorder.server().clone(),
             elapsed: ground.elapsed(),
         };
@@ -85,7 +85,7 @@ impl Remote {
     /// Fetches what it has noted.
     pub(crate) async fn collect(&self, ground: &Ground) {
         let noted = self.noted().await.expect("the server is there");
-        ground.books.add_effects(&noted.effects);
+        ground.ledger.add_effects(&noted.effects);
         let later = ground.elapsed().saturating_sub(noted.elapsed);
         ground.recorder.add_server(noted.steps, later);
     }

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Conditions,
-    books::Books,
+    call_ledger::CallLedger,
     control::Remote,
     figures::Figure,
     fleet::Fleet,
@@ -30,13 +30,13 @@ pub(crate) struct Ground {
     pub(crate) conditions: Conditions,
     pub(crate) start: Instant,
     pub(crate) recorder: Arc<Recorder>,
-    pub(crate) books: Arc<Books>,
-    pub(crate) place: Place,
+    pub(crate) ledger: Arc<CallLedger>,
+    pub(crate) hosting: Hosting,
     marks: Mutex<Vec<Mark>>,
 }
 
 /// Where the servers of a storm are.
-pub(crate) enum Place {
+pub(crate) enum Hosting {
     /// In this process, in virtual time.
     Virtual,
     /// In this process, in real time, with the clients in another one.
@@ -52,14 +52,14 @@ pub(crate) struct Ends(Receiver<()>);
 pub(crate) type Hold = Sender<()>;
 
 impl Ground {
-    pub(crate) fn new(conditions: Conditions, place: Place) -> Arc<Self> {
+    pub(crate) fn new(conditions: Conditions, hosting: Hosting) -> Arc<Self> {
         let start = clock::now();
         Arc::new(Self {
             conditions,
             start,
             recorder: Arc::new(Recorder::new(start)),
-            books: Arc::default(),
-            place,
+            ledger: Arc::default(),
+            hosting,
             marks: Mutex::default(),
         })
     }
@@ -94,7 +94,7 @@ impl Ground {
 
     /// Whether a second takes a second.
     pub(crate) fn is_real(&self) -> bool {
-        !matches!(self.place, Place::Virtual)
+        !matches!(self.hosting, Hosting::Virtual)
     }
 
     /// The one, or the other where time is real and short.
@@ -115,8 +115,8 @@ impl Ground {
             lasted_s: self.elapsed().as_secs_f64(),
             marks: self.marks().clone(),
             figures,
-            count: self.books.count(),
-            violations: self.books.violations(fleet == Fleet::Redial),
+            count: self.ledger.count(),
+            violations: self.ledger.violations(fleet == Fleet::Redial),
             series: Series::of(&self.recorder),
         }
     }

@@ -6,7 +6,7 @@ use redial_client::{Addresses, Client, Endpoint, Report};
 use redial_server::Principal;
 
 use super::{
-    books::Heard,
+    call_ledger::Heard,
     fleet::{Fleet, NAIVE_TIMEOUT, NAIVE_TRIES},
     ground::{Ground, Hold},
     recorder::{CallRecord, Cohort},
@@ -95,7 +95,7 @@ impl Member {
 
     /// Makes a call, and notes how it went.
     pub(crate) async fn call(&self, ground: &Ground, work: Work) {
-        let (call, begun) = (ground.books.begin(), ground.elapsed());
+        let (call, begun) = (ground.ledger.begin(), ground.elapsed());
         let task = Task { call, ms: work.ms };
         let went = match self {
             Self::Naive(clients) => tries(ground, clients, task).await,
@@ -108,7 +108,7 @@ impl Member {
 /// Notes the end of a call.
 fn note(ground: &Ground, call: u32, work: Work, begun: Duration, went: Went) {
     let ended = ground.elapsed();
-    ground.books.end(call, went.heard);
+    ground.ledger.end(call, went.heard);
     ground.recorder.ended(CallRecord {
         call,
         cohort: work.cohort,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{books::Count, figures::Figure, fleet::Fleet, series::Series};
+use super::{call_ledger::Count, figures::Figure, fleet::Fleet, series::Series};
 
 /// What is left of a storm.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -27,7 +27,7 @@ pub(crate) enum Cohort {
 /// A call that has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRecord {
-    /// Its number in the books.
+    /// Its number in the ledger.
     pub(crate) call: u32,
     pub(crate) cohort: Cohort,
     /// Since the storm's beginning, as all moments.

@@ -27,7 +27,7 @@ use super::{
     commit::GroupCommit,
     control,
     fleet::Fleet,
-    ground::{Ground, Place},
+    ground::{Ground, Hosting},
     recorder::ServerNotes,
     workers::Workers,
 };
@@ -82,7 +82,7 @@ pub(crate) struct Gate {
 /// What a call asks for.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Task {
-    /// The number of the call, for the books.
+    /// The number of the call, for the ledger.
     pub(crate) call: u32,
     /// How long it takes, instead of what others take.
     pub(crate) ms: Option<u64>,
@@ -116,7 +116,7 @@ impl Site {
             is_dead: Arc::default(),
             state: Mutex::default(),
         }));
-        if !matches!(ground.place, Place::Calling(_)) {
+        if !matches!(ground.hosting, Hosting::Calling(_)) {
             site.start();
         }
         site
@@ -149,8 +149,8 @@ impl Site {
             .session_seed(seed)
             .observer(ServerNotes(ground.recorder.clone()))
             .mutation(WORK, handler);
-        let builder = match (&ground.place, backend) {
-            (Place::Serving, Backend::Workers(workers)) => {
+        let builder = match (&ground.hosting, backend) {
+            (Hosting::Serving, Backend::Workers(workers)) => {
                 control::methods(builder, ground, workers)
             }
             _ => builder,
@@ -168,8 +168,8 @@ impl Site {
 
     /// No worker gets on until the time is over: what a pause of a garbage collector or of a disk does.
     pub(crate) async fn stall(&self, time: Duration) {
-        match (&self.0.ground.place, &self.0.backend) {
-            (Place::Calling(remote), _) => remote.stall(time).await,
+        match (&self.0.ground.hosting, &self.0.backend) {
+            (Hosting::Calling(remote), _) => remote.stall(time).await,
             (_, Backend::Workers(workers)) => workers.stall(time).await,
             (_, Backend::Database(_)) => {}
         }
@@ -201,7 +201,7 @@ impl Site {
 
     /// Whether nothing runs or is queued.
     pub(crate) async fn is_idle(&self) -> bool {
-        if let Place::Calling(remote) = &self.0.ground.place {
+        if let Hosting::Calling(remote) = &self.0.ground.hosting {
             return remote.is_idle().await;
         }
         let stats = self.lock().server.as_ref().map(Server::stats);
@@ -211,7 +211,7 @@ impl Site {
     /// Fetches what another process has noted.
     pub(crate) async fn collect(&self) {
         let ground = &self.0.ground;
-        if let Place::Calling(remote) = &ground.place {
+        if let Hosting::Calling(remote) = &ground.hosting {
             remote.collect(ground).await;
         }
     }
@@ -268,7 +268,7 @@ impl Backend {
             Self::Workers(workers) => {
                 let instead = ms.map(Duration::from_millis);
                 workers.work(instead, &ground.recorder).await;
-                ground.books.effect(call);
+                ground.ledger.effect(call);
             }
             Self::Database(database) => database.commit(call, &ground.recorder).await,
         }
@@ -280,7 +280,7 @@ impl Connector for Dial {
 
     async fn connect(&self) -> io::Result<Pipe> {
         let site = &self.site;
-        if let Place::Calling(remote) = &site.0.ground.place {
+        if let Hosting::Calling(remote) = &site.0.ground.hosting {
             let from = match site.0.ground.fleet() {
                 Fleet::Naive => Ipv4Addr::LOCALHOST,
                 Fleet::Redial => control::address(self.client, self.principal.as_ref()),

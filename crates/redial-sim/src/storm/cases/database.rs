@@ -25,7 +25,7 @@ const PATIENCE: Duration = secs(2);
 const CLIENTS: u32 = 500;
 
 pub(super) async fn play(ground: &Arc<Ground>) -> Vec<Figure> {
-    let database = GroupCommit::start(COMMIT, ground.books.clone());
+    let database = GroupCommit::start(COMMIT, ground.ledger.clone());
     let sites = [Site::open(ground, 0, Backend::Database(database.clone()))];
     let members = members(ground, ground.clients(CLIENTS), &sites);
     let (hold, ends) = Ends::new();

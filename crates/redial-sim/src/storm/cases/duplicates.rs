@@ -8,7 +8,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::{members, ms, secs, settle};
 use crate::storm::{
-    books::Heard,
+    call_ledger::Heard,
     figures::{Bound, CallRecords, Figure, Unit, times},
     ground::{Ends, Ground, Hold},
     load::open_loop,
@@ -82,20 +82,20 @@ async fn storm(ground: &Arc<Ground>, copiers: &[Member], hold: &Hold) {
     }
 }
 
-/// The same where each copy has the id of the call. All of them are one call in the books, whose first caller
+/// The same where each copy has the id of the call. All of them are one call in the ledger, whose first caller
 /// says how it ended.
 async fn copies(ground: &Arc<Ground>, first: &Client, clients: &[&Client], hold: &Hold) {
     let task = Task {
-        call: ground.books.begin(),
+        call: ground.ledger.begin(),
         ms: Some(LONG.as_millis() as u64),
     };
     let mut call = first.request(WORK, task);
     let token = call.token().await.expect("the server is there");
-    let (books, held) = (ground.books.clone(), hold.clone());
+    let (ledger, held) = (ground.ledger.clone(), hold.clone());
     tokio::spawn(async move {
         let ended = call.await;
         let heard = ended.as_ref().err().map_or(Heard::Ok, Heard::from);
-        books.end(task.call, heard);
+        ledger.end(task.call, heard);
         drop(held);
     });
     // Before any copy of it arrives.
@@ -125,7 +125,7 @@ fn figures(ground: &Ground) -> Vec<Figure> {
     let (before, storm) = (SETTLING..STORM_AT, STORM_AT + SETTLING..END);
     let p99 = |within| calls.slowest(within, 0.99);
     let ratio = times(p99(&storm), p99(&before));
-    let effects = ground.books.effects();
+    let effects = ground.ledger.effects();
     let all: u32 = effects.iter().sum();
     let watched = calls.begun(&(Duration::ZERO..Duration::MAX));
     let of_others: u32 = watched.map(|call| effects[call.call as usize]).sum();

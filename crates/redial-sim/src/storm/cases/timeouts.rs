@@ -49,7 +49,7 @@ pub(super) async fn play(ground: &Arc<Ground>) -> Vec<Figure> {
 }
 
 fn figures(ground: &Ground) -> Vec<Figure> {
-    let (calls, count) = (CallRecords::of(ground), ground.books.count());
+    let (calls, count) = (CallRecords::of(ground), ground.ledger.count());
     let slow = SLOW_AT + secs(1)..SLOW_UNTIL;
     let ok = calls.good(&slow);
     let executions = count.effects as f64 / count.calls.max(1) as f64;

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redial_client::CallError;
 use serde::Serialize;
 
-/// How many violations are told one by one.
-const TOLD: usize = 5;
+/// How many violations are listed one by one.
+const LISTED: usize = 5;
 
 /// What the caller of a call heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum Heard {
 
 /// All calls of a storm.
 #[derive(Debug, Default)]
-pub(crate) struct Books(Mutex<Vec<Entered>>);
+pub(crate) struct CallLedger(Mutex<Vec<Entered>>);
 
 /// One call, by its place.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,7 +56,7 @@ impl From<&CallError> for Heard {
     }
 }
 
-impl Books {
+impl CallLedger {
     /// Enters a call, and gives its number.
     pub(crate) fn begin(&self) -> u32 {
         let mut calls = self.lock();
@@ -114,10 +114,10 @@ impl Books {
             Some(format!("call {number} {problem}: {} effects", call.effects))
         };
         let mut all = calls.iter().enumerate().filter_map(wrong);
-        let mut told: Vec<_> = all.by_ref().take(TOLD).collect();
+        let mut listed: Vec<_> = all.by_ref().take(LISTED).collect();
         let rest = all.count();
-        told.extend((rest > 0).then(|| format!("and {rest} calls more")));
-        told
+        listed.extend((rest > 0).then(|| format!("and {rest} calls more")));
+        listed
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entered>> {
@@ -147,11 +147,11 @@ mod tests {
     use super::*;
 
     fn violations(effects: u32, heard: Option<Heard>, is_exactly_once: bool) -> usize {
-        let books = Books::default();
-        let call = books.begin();
-        (0..effects).for_each(|_| books.effect(call));
-        heard.into_iter().for_each(|heard| books.end(call, heard));
-        books.violations(is_exactly_once).len()
+        let ledger = CallLedger::default();
+        let call = ledger.begin();
+        (0..effects).for_each(|_| ledger.effect(call));
+        heard.into_iter().for_each(|heard| ledger.end(call, heard));
+        ledger.violations(is_exactly_once).len()
     }
 
     /// A checker that finds nothing wrong whatever happens.
@@ -181,12 +181,12 @@ mod tests {
 
     #[test]
     fn many_violations_are_not_told_one_by_one() {
-        let books = Books::default();
+        let ledger = CallLedger::default();
         for _ in 0..100 {
-            books.begin();
+            ledger.begin();
         }
-        let told = books.violations(true);
-        assert_eq!(told.len(), TOLD + 1);
-        assert_eq!(told[TOLD], "and 95 calls more");
+        let listed = ledger.violations(true);
+        assert_eq!(listed.len(), LISTED + 1);
+        assert_eq!(listed[LISTED], "and 95 calls more");
     }
 }
