@@ -106,6 +106,8 @@ mod tests {
         let fast = format!(r#"{{"id":1,"method":"m","redial":{{"ack":1,"priority":{priority}}}}}"#);
         let slow =
             format!(r#"{{"id":1,"method":"m","redial":{{"\u0061ck":1,"priority":{priority}}}}}"#);
+        // Where the fault is differs, since the texts do.
+        let read = |text| read(text).map_err(|error| error.replace(char::is_numeric, "0"));
         let (fast, slow) = (read(&fast), read(&slow));
         assert_eq!(fast, slow, "{priority}");
         fast
