@@ -7,6 +7,8 @@
 //! | `client` | on | [`client`] | `redial-client` |
 //! | `tls` | off | `server::ServerTls`, `client::ClientTls` | `redial-tls` |
 //! | `native-roots` | off | `client::ClientTls` | the system's certificate authorities |
+//! | `metrics` | off | `metrics` of both builders | `metrics` |
+//! | `tracing` | off | `traces` of both builders | `tracing` |
 //! | `schemas` | off | `server::ServerBuilder::describe` | `schemars` |
 //! | `tokens` | off | `server::TokenFile` | `sha2`, `subtle` |
 //! | `tower` | off | `server::tower`, `client::tower` | `tower-layer`, `tower-service` |
