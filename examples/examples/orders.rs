@@ -102,7 +102,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = server(&path)?;
     let listener = server.bind("127.0.0.1:7077").await?;
     println!("listening on {}", listener.local_addr()?);
-    let serving = tokio::spawn({
+    let mut serving = tokio::spawn({
         let server = server.clone();
         async move { server.serve(listener).await }
     });
@@ -121,7 +121,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{left} tea in stock");
     client.close().await;
 
-    stop_requested().await?;
+    // A server that can't serve ends at once, and says why.
+    tokio::select! {
+        ended = &mut serving => return Ok(ended??),
+        stop = stop_requested() => stop?,
+    }
     server.shutdown().await;
     Ok(serving.await??)
 }
