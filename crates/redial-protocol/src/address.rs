@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::text::cut;
 
-/// Where a server listens, as `Server::bind` and `Client::connect` take it:
+/// Where a server listens, as `Server::listen` and `Client::connect` take it (`Server::bind` takes
+/// TCP alone):
 ///
 /// * `host:port`, TCP: an IP address or a name before the last colon, IPv6 in brackets, and a port.
 ///   Port 0 lets the system choose one, where something listens.

@@ -1,6 +1,7 @@
 //! Start reading here: a server accepts connections, serves them, and shuts down.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
@@ -73,6 +74,7 @@ pub struct Shutdown {
 
 impl Server {
     /// Listens on a TCP address, `host:port`; port 0 lets the system choose one.
+    /// [`listen`](Self::listen) takes Unix sockets as well.
     ///
     /// ```
     /// use std::net::{Ipv4Addr, SocketAddr};
@@ -97,11 +99,17 @@ impl Server {
     /// # Errors
     ///
     /// [`ServeError::Address`] if it is not `host:port`, [`ServeError::Bind`] if the system refuses
-    /// it.
+    /// it, or it is a Unix socket's, for which there is [`listen`](Self::listen).
     pub async fn bind(&self, address: impl Into<Address>) -> Result<TcpListener, ServeError> {
         let address = address.into();
         address.check()?;
-        let bound = bind_tcp(address.as_str()).await;
+        let bound = if address.unix_path().is_some() {
+            let expected =
+                "`bind` takes TCP alone; expected host:port, or `Server::listen`, which takes both";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, expected))
+        } else {
+            bind_tcp(address.as_str()).await
+        };
         bound.map_err(|reason| ServeError::Bind { address, reason })
     }
 

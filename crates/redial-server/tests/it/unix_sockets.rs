@@ -118,6 +118,25 @@ async fn a_file_on_which_nothing_listens_is_replaced_and_no_other() {
     assert!(error.contains("SUN_LEN"), "{error}");
 }
 
+/// A call that takes one kind of address says of the other one which call takes it.
+#[tokio::test]
+async fn bind_says_of_a_unix_socket_that_listen_takes_it() {
+    for address in [
+        "unix:/run/counter.sock",
+        "unix:./counter.sock",
+        "unix:@counter",
+    ] {
+        let error = server().bind(address).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "can't listen on {address}: `bind` takes TCP alone; expected host:port, or \
+                 `Server::listen`, which takes both"
+            )
+        );
+    }
+}
+
 /// A server that took over the path keeps its file when the one before it goes.
 #[tokio::test]
 async fn a_file_that_is_anothers_by_now_stays() {
