@@ -32,7 +32,7 @@ tests: test --workspace
 simulation: xtask sim --seeds 500
 simulation of servers that share a table: xtask sim --subject shared --seeds 200
 simulation of clients with several addresses: xtask sim --subject endpoints --seeds 300
-storms: xtask storm --scenario a,d,h --clients 1000
+storms: xtask storm --scenario a,b,d,h --clients 1000
 instructions: xtask instructions
 demo: xtask demo --calls 60
 restarts: xtask restarts --refusals --calls 20000 --clients 4 --restarts 4

@@ -110,11 +110,8 @@ fn imports(sources: &BTreeMap<Module, String>) -> Imports {
         let found = found.filter(|target| target != module && !target.is_empty());
         (module.clone(), found.collect())
     };
-    sources
-        .iter()
-        .filter(|(module, _)| !module.is_empty())
-        .map(of)
-        .collect()
+    let modules = sources.iter().filter(|(module, _)| !module.is_empty());
+    modules.map(of).collect()
 }
 
 /// A path as it is seen from the crate's root, if it leads into the crate.
@@ -202,10 +199,8 @@ fn circles(imports: &Imports) -> Vec<Vec<Module>> {
         }
         seen
     };
-    let reach: BTreeMap<&Module, BTreeSet<Module>> = imports
-        .keys()
-        .map(|module| (module, reached(module)))
-        .collect();
+    let reach = imports.keys().map(|module| (module, reached(module)));
+    let reach: BTreeMap<&Module, BTreeSet<Module>> = reach.collect();
     let mut circles = BTreeSet::new();
     for (module, seen) in &reach {
         let is_mutual =

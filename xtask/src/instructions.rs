@@ -82,21 +82,16 @@ pub(crate) fn run(args: &CountArgs) -> Result<ExitCode> {
     let known = read(&file)?;
     println!("\n{}", compared(&counts, &known));
     if rustc != known.rustc {
-        println!(
-            "The known ones were counted with {}; this is {rustc}.",
-            known.rustc
-        );
+        println!("The known counts are of {}, these of {rustc}.", known.rustc);
     }
     let changes = counts.iter().map(|(path, count)| {
         let known = known.per_call.get(path);
         (path.as_str(), change(*count, known.copied()))
     });
-    let code = conclude(changes);
-    Ok(if are_metrics_cheap(&counts) {
-        code
-    } else {
-        ExitCode::FAILURE
-    })
+    if !are_metrics_cheap(&counts) {
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(conclude(changes))
 }
 
 fn are_metrics_cheap(counts: &BTreeMap<String, u64>) -> bool {
@@ -160,14 +155,12 @@ fn read(file: &Path) -> Result<Known> {
 }
 
 fn written(rustc: &str, counts: &BTreeMap<String, u64>) -> String {
-    let lines = counts
-        .iter()
-        .map(|(path, count)| format!("{path} = {count}\n"));
+    let line = |(path, count): (&String, &u64)| format!("{path} = {count}\n");
     format!(
         "# Instructions per call through the whole of one end, and through the peer in memory at \
          the\n# other; `cargo xtask instructions` counts them, and writes this with --update.\n\
          rustc = \"{rustc}\"\n\n[per_call]\n{}",
-        lines.collect::<String>()
+        counts.iter().map(line).collect::<String>()
     )
 }
 
