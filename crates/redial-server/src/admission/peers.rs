@@ -85,6 +85,8 @@ pub(super) struct Peers<J> {
     by_peer: HashMap<Peer, PeerSlot, std::hash::RandomState>,
     jobs: Jobs<J>,
     ranking: Ranking,
+    /// How many peers have jobs in the queue.
+    with_jobs: usize,
 }
 
 impl<J> Peers<J> {
@@ -96,6 +98,7 @@ impl<J> Peers<J> {
             by_peer: HashMap::default(),
             jobs: Jobs::new(),
             ranking: Ranking::default(),
+            with_jobs: 0,
         }
     }
 
@@ -132,6 +135,11 @@ impl<J> Peers<J> {
     /// Whether it has jobs in the queue.
     pub(super) fn has_jobs(&self, slot: PeerSlot) -> bool {
         self.slots[slot.0 as usize].jobs > 0
+    }
+
+    /// Whether it has less than half of what each that has jobs in a queue of so many has on average.
+    pub(super) fn has_little(&self, slot: PeerSlot, queued: usize) -> bool {
+        self.slots[slot.0 as usize].jobs * self.with_jobs * 2 < queued
     }
 
     /// A call takes a run permit.
@@ -233,6 +241,11 @@ impl<J> Peers<J> {
             *count = if is_there { *count + 1 } else { *count - 1 };
         }
         let now = peer.jobs;
+        match (before, now) {
+            (0, _) => self.with_jobs += 1,
+            (_, 0) => self.with_jobs -= 1,
+            _ => {}
+        }
         self.ranking.change(lane.peer, before, now);
     }
 

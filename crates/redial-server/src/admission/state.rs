@@ -149,9 +149,12 @@ impl<J> State<J> {
         bounds.for_service(service)
     }
 
-    /// Whether the calls of a peer are queued too long.
+    /// Whether the calls of a peer are queued too long. That all calls together are is not held against a peer
+    /// that has little in the queue: it is not what makes it long, and its turn comes soon.
     pub(super) fn is_overloaded(&mut self, lane: Lane) -> bool {
-        self.codel.is_overloaded() || self.peers.turn(lane.peer).codel.is_overloaded()
+        let is_overloaded =
+            self.codel.is_overloaded() && !self.peers.has_little(lane.peer, self.queued);
+        is_overloaded || self.peers.turn(lane.peer).codel.is_overloaded()
     }
 
     /// Takes a job out of the queue for a call that comes in a full one, if there is one that has to give
