@@ -65,7 +65,10 @@ impl<J> State<J> {
     fn late(&mut self, lane: Lane, now: Instant) -> Option<JobId> {
         let other = self.peers.look_round(lane.peer);
         let mut lanes = [lane, other].into_iter();
-        lanes.find_map(|lane| self.peers.late(lane, self.bounds_of(lane), now))
+        lanes.find_map(|lane| {
+            let bounds = self.patience_of(lane);
+            self.peers.late(lane, bounds, now)
+        })
     }
 
     fn shed(&mut self, lane: Lane, late: JobId, now: Instant) -> Option<Dequeued<J>> {

@@ -149,12 +149,21 @@ impl<J> State<J> {
         bounds.for_service(service)
     }
 
-    /// Whether the calls of a peer are queued too long. That all calls together are is not held against a peer
-    /// that has little in the queue: it is not what makes it long, and its turn comes soon.
+    /// Whether the calls of a peer are queued too long.
     pub(super) fn is_overloaded(&mut self, lane: Lane) -> bool {
-        let is_overloaded =
-            self.codel.is_overloaded() && !self.peers.has_little(lane.peer, self.queued);
-        is_overloaded || self.peers.turn(lane.peer).codel.is_overloaded()
+        self.codel.is_overloaded() || self.peers.turn(lane.peer).codel.is_overloaded()
+    }
+
+    /// By what a job of the lane is refused. That all calls together are queued too long is held less against a peer
+    /// that has little in the queue: it is not what makes it long, and its turn comes soon.
+    pub(super) fn patience_of(&mut self, lane: Lane) -> Bounds {
+        let bounds = self.bounds_of(lane);
+        let is_its_own = self.peers.turn(lane.peer).codel.is_overloaded();
+        if is_its_own || !self.peers.has_little(lane.peer, self.queued) {
+            return bounds;
+        }
+        let target = bounds.target.saturating_add(bounds.target / 2);
+        Bounds { target, ..bounds }
     }
 
     /// Takes a job out of the queue for a call that comes in a full one, if there is one that has to give
