@@ -15,13 +15,12 @@ use super::{
 };
 use crate::{
     admission::Ticket,
-    clock::{self, CoarseClock},
+    clock,
     execution::{self, Execution, Job, Stage, Work},
     handler::{ErasedHandler, FirstPoll},
     observe::EventKind,
     refusal,
     router::MethodBody,
-    shared::Shared,
     store::Resumable,
     table::{StartCheck, TableKey},
     traces::{ExecutionSpan, InsideExecution},
@@ -110,11 +109,7 @@ impl Dispatcher<'_> {
 
     /// Hands a call to the store, together with the others of this read.
     fn run_stored(&mut self, call: &Call<'_, '_>, method: usize, key: Option<Key>) {
-        let (own, clock) = (call.deadline, &mut self.scratch.clock);
-        let check = check_start_in_place(self.shared, key.as_ref(), own, clock);
-        if let StartCheck::Expired(joined) = check {
-            let error = refusal::deadline_passed();
-            self.refuse_all(call, method, joined, &Ticket::Run, &error);
+        if self.is_too_late(call) && !self.may_start(call, method, key.as_ref()) {
             return;
         }
         let work = match self.work(call, method, key.as_ref()) {
@@ -147,11 +142,7 @@ impl Dispatcher<'_> {
         handler: &dyn ErasedHandler,
         key: Option<Key>,
     ) {
-        let (own, clock) = (call.deadline, &mut self.scratch.clock);
-        let check = check_start_in_place(self.shared, key.as_ref(), own, clock);
-        if let StartCheck::Expired(joined) = check {
-            let error = refusal::deadline_passed();
-            self.refuse_all(call, method, joined, &Ticket::Run, &error);
+        if self.is_too_late(call) && !self.may_start(call, method, key.as_ref()) {
             return;
         }
         let started = self.shared.clock_if_observed();
@@ -172,6 +163,28 @@ impl Dispatcher<'_> {
                 let error = refusal::of_method(&call.request.method, *error);
                 self.withdraw(call, method, key.as_ref(), &Ticket::Run, &error);
             }
+        }
+    }
+
+    /// Whether the deadline of the attempt has passed. Only that can prevent the start of a call that was
+    /// entered as one that starts at once.
+    fn is_too_late(&mut self, call: &Call<'_, '_>) -> bool {
+        let clock = &mut self.scratch.clock;
+        call.deadline
+            .is_some_and(|own| own <= clock.before_call(clock::now))
+    }
+
+    /// Whether the call may start all the same, since another of its attempts has time left: see
+    /// [`execution::check_start`]. If not, all of them are refused.
+    #[cold]
+    fn may_start(&mut self, call: &Call<'_, '_>, method: usize, key: Option<&Key>) -> bool {
+        match execution::check_start(self.shared, key, call.deadline) {
+            StartCheck::Expired(joined) => {
+                let error = refusal::deadline_passed();
+                self.refuse_all(call, method, joined, &Ticket::Run, &error);
+                false
+            }
+            _ => true,
         }
     }
 
@@ -340,21 +353,5 @@ impl Dispatcher<'_> {
                 self.shared.admission.release_queue_slot(lane);
             }
         }
-    }
-}
-
-/// As [`execution::check_start`], for a call that was entered as one that starts at once: only its deadline
-/// can prevent that, and only if it has one is the table asked.
-fn check_start_in_place(
-    shared: &Shared,
-    key: Option<&Key>,
-    own: Option<Instant>,
-    coarse: &mut CoarseClock,
-) -> StartCheck<Waiter> {
-    match own {
-        Some(own) if own <= coarse.before_call(clock::now) => {
-            execution::check_start(shared, key, Some(own))
-        }
-        _ => StartCheck::Start,
     }
 }
