@@ -6,6 +6,7 @@ mod guard;
 mod layered;
 #[cfg(feature = "metrics")]
 mod metered;
+mod prepared;
 mod state;
 
 use std::{
@@ -23,10 +24,7 @@ use redial_protocol::{MethodKind, Priority};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use self::{
-    guard::CallGuard,
-    state::{CallExtra, CallState},
-};
+use self::{guard::CallGuard, prepared::PreparedCall, state::CallExtra};
 use crate::{
     call_options::CallOrigin,
     cause::{Cause, GiveUpReason},
@@ -38,7 +36,6 @@ use crate::{
     mux::pending_call::CallFlags,
     policy::{adaptive_timeout::AdaptiveTimeout, backoff::Backoff, hedge::Hedge},
     report::{Reply, Report},
-    retry::Retrier,
     token::CallToken,
 };
 
@@ -65,7 +62,7 @@ use crate::{
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<O> {
     client: Arc<ClientHandle>,
-    state: CallState,
+    prepared: PreparedCall,
     output: PhantomData<fn() -> O>,
 }
 
@@ -80,23 +77,19 @@ impl<O> Call<O> {
         // whole.
         let mut json = InlineBytes::EMPTY;
         let problem = encode(params, &mut json).err();
-        let mut state = CallState::new(Retrier::new(method, json));
+        let mut prepared = PreparedCall::new(method, json);
         // What can't be sent meets no layer.
         if let Some(problem) = problem {
-            state.set_problem(problem);
+            prepared.set_problem(problem);
         } else if let Some(layers) = &client.layers {
-            state.extra = Some(Box::new(CallExtra::Layers(layers.clone())));
+            prepared.extra = Some(Box::new(CallExtra::Layers(layers.clone())));
         } else {
-            state.metered = client.meter.metered();
+            prepared.metered = client.meter.metered();
         }
-        state.flags.is_query = kind == MethodKind::Query;
-        // A query may be sent again for ever, a mutation while its server is sure to know it.
-        if kind == MethodKind::Mutation {
-            state.retrier.resend_window = Some(client.shared.config.resend_window);
-        }
+        prepared.flags.is_query = kind == MethodKind::Query;
         Self {
             client: client.clone(),
-            state,
+            prepared,
             output: PhantomData,
         }
     }
@@ -104,31 +97,31 @@ impl<O> Call<O> {
     pub(crate) fn resumed(client: &Arc<ClientHandle>, token: CallToken) -> Self {
         let (method, kind) = (token.method.into(), MethodKind::Mutation);
         let mut call = Self::new(client, method, &token.params, kind);
-        call.state.id = Some(token.id);
+        call.prepared.id = Some(token.id);
         let mut call = call.about(token.id, token.table);
-        call.state.retention = token.retention;
-        call.state.flags.is_resumed = true;
+        call.prepared.retention = token.retention;
+        call.prepared.flags.is_resumed = true;
         call
     }
 
     /// The same call, with nothing around it.
     pub(crate) fn without_layers(mut self) -> Self {
-        let extra = self.state.extra.take();
-        self.state.extra = extra.filter(|extra| matches!(**extra, CallExtra::Problem(_)));
-        self.state.metered = Metered::No;
+        let extra = self.prepared.extra.take();
+        self.prepared.extra = extra.filter(|extra| matches!(**extra, CallExtra::Problem(_)));
+        self.prepared.metered = Metered::No;
         self
     }
 
     /// The call goes where that one is known.
     pub(crate) fn about(mut self, id: Uuid, table: Option<Box<str>>) -> Self {
-        let options = self.state.retrier.options.get_or_insert_default();
+        let options = self.prepared.options.get_or_insert_default();
         options.origin = Some(CallOrigin { id, table });
         self
     }
 
     fn limits_mut(&mut self) -> &mut CallLimits {
         let defaults = || self.client.shared.config.call;
-        let options = self.state.retrier.options.get_or_insert_default();
+        let options = self.prepared.options.get_or_insert_default();
         options.limits.get_or_insert_with(defaults)
     }
 
@@ -197,13 +190,13 @@ impl<O> Call<O> {
     /// `Uuid::new_v4()` with that feature of the `uuid` crate. To send a call again that was sent
     /// before, use [`Client::resume`](crate::Client::resume).
     pub fn id(mut self, id: Uuid) -> Self {
-        self.state.id = Some(id);
+        self.prepared.id = Some(id);
         self
     }
 
     /// The trace that the call belongs to (W3C Trace Context, section 3.2).
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        let options = self.state.retrier.options.get_or_insert_default();
+        let options = self.prepared.options.get_or_insert_default();
         options.traceparent = Some(traceparent.into());
         self
     }
@@ -226,7 +219,7 @@ impl<O> Call<O> {
     /// # }
     /// ```
     pub fn priority(mut self, priority: Priority) -> Self {
-        let options = self.state.retrier.options.get_or_insert_default();
+        let options = self.prepared.options.get_or_insert_default();
         options.priority = Some(priority);
         self
     }
@@ -245,10 +238,11 @@ impl<O> Call<O> {
     /// # }
     /// ```
     pub fn meta(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        let options = self.state.retrier.options.get_or_insert_default();
+        let options = self.prepared.options.get_or_insert_default();
         let meta = options.meta.get_or_insert_default();
         if let Err(error) = meta.insert(key.as_ref(), value.as_ref()) {
-            self.state.set_problem(Cause::BadOption(error.to_string()));
+            self.prepared
+                .set_problem(Cause::BadOption(error.to_string()));
         }
         self
     }
@@ -257,7 +251,7 @@ impl<O> Call<O> {
     pub fn returning<T: DeserializeOwned>(self) -> Call<T> {
         Call {
             client: self.client,
-            state: self.state,
+            prepared: self.prepared,
             output: PhantomData,
         }
     }
@@ -274,40 +268,38 @@ impl<O> Call<O> {
     /// [`CallError::NotExecuted`] if the call gets no id within its deadline, or its params can't be
     /// sent.
     pub async fn token(&mut self) -> Result<CallToken, CallError> {
-        let state = &mut self.state;
-        if let Some(CallExtra::Problem(problem)) = state.extra.as_deref() {
-            let (problem, shared) = (problem.clone(), &self.client.shared);
-            return Err(state.rejected(GiveUpReason::Final, problem, shared));
+        let call = &mut self.prepared;
+        if let Some(CallExtra::Problem(problem)) = call.extra.as_deref() {
+            let problem = problem.clone();
+            let mut guard = CallGuard::new(self.client.clone(), call.bare());
+            return Err(guard.reject(GiveUpReason::Final, problem));
         }
-        let method = &state.retrier.method;
-        if state.id.is_none() {
-            let retrier = Retrier::new(method.clone(), InlineBytes::EMPTY);
-            let mut reservation = CallState::new(retrier);
-            reservation.retrier.options = state.retrier.options.clone();
-            reservation.flags = CallFlags {
-                is_reservation: true,
-                ..state.flags
+        if call.id.is_none() {
+            let mut reservation = PreparedCall {
+                params: InlineBytes::EMPTY,
+                ..call.bare()
             };
+            reservation.flags.is_reservation = true;
             let mut guard = CallGuard::new(self.client.clone(), reservation);
             poll_fn(|context| guard.poll_finished(context)).await;
             let (id, retention, table) = guard.reserved_id()?;
-            (state.id, state.retention) = (Some(id), retention);
-            let options = state.retrier.options.get_or_insert_default();
+            (call.id, call.retention) = (Some(id), retention);
+            let options = call.options.get_or_insert_default();
             options.origin = Some(CallOrigin { id, table });
         }
-        let options = state.retrier.options.as_ref();
+        let options = call.options.as_ref();
         Ok(CallToken {
-            id: state.id.unwrap_or_default(),
-            method: method.clone().into_owned(),
-            params: state.retrier.params.to_raw(),
+            id: call.id.unwrap_or_default(),
+            method: call.method.clone().into_owned(),
+            params: call.params.to_raw(),
             table: options.and_then(|options| options.origin.clone()?.table),
-            retention: state.retention.clone(),
+            retention: call.retention.clone(),
         })
     }
 
     /// The call from its first attempt to its end, and how it went.
     pub(crate) async fn run(self) -> (Result<InlineBytes, CallError>, Report) {
-        let mut guard = CallGuard::new(self.client, self.state);
+        let mut guard = CallGuard::new(self.client, self.prepared);
         guard.ask_report();
         let finished = poll_fn(|context| guard.poll(context)).await;
         let result = finished.and_then(|()| guard.conclude());
@@ -334,9 +326,11 @@ impl<O: DeserializeOwned> IntoFuture for Call<O> {
     type Output = Result<O, CallError>;
     type IntoFuture = CallFuture<O>;
 
+    // In place: what is built elsewhere is moved as a whole.
+    #[inline(always)]
     fn into_future(self) -> CallFuture<O> {
         CallFuture {
-            guard: CallGuard::new(self.client, self.state),
+            guard: CallGuard::new(self.client, self.prepared),
             output: PhantomData,
         }
     }
@@ -380,7 +374,7 @@ impl<O> fmt::Debug for CallFuture<O> {
 impl<O> fmt::Debug for Call<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let defaults = &self.client.shared.config.call;
-        self.state.debug("Call", Some(defaults), f)
+        self.prepared.debug("Call", Some(defaults), f)
     }
 }
 
@@ -397,11 +391,10 @@ pub struct Notification {
 
 impl Notification {
     pub(crate) fn new(mut call: Call<()>) -> Self {
-        call.state.flags = CallFlags {
+        call.prepared.flags = CallFlags {
             is_notification: true,
             ..CallFlags::default()
         };
-        call.state.retrier.resend_window = Some(Duration::ZERO);
         Self { call }
     }
 

@@ -110,6 +110,7 @@ impl Completion {
 }
 
 impl Retrier {
+    #[inline(always)]
     pub(crate) fn new(method: Cow<'static, str>, params: InlineBytes) -> Self {
         Self {
             method,

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use super::{finished::Finished, state::CallState};
+use super::{finished::Finished, prepared::debug_call, state::CallState};
 use crate::{
     call_options::CallPlace,
     cause::{Cause, GiveUpReason},
@@ -182,10 +182,6 @@ impl CallState {
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
         let limits = self.retrier.own_limits().or(default_limits);
-        f.debug_struct(name)
-            .field("method", &self.retrier.method)
-            .field("id", &self.id)
-            .field("limits", &limits)
-            .finish_non_exhaustive()
+        debug_call(name, &self.retrier.method, self.id, limits, f)
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     finished::Finished,
     layered::LayeredCall,
+    prepared::PreparedCall,
     state::{CallExtra, CallState},
 };
 #[cfg(feature = "metrics")]
@@ -28,7 +29,6 @@ use crate::{
     layer::CallEnd,
     mux::pending_call::CallId,
     report::Report,
-    retry::Retrier,
     timer_task,
     token::Retention,
 };
@@ -45,7 +45,15 @@ pub(super) struct CallGuard {
 }
 
 impl CallGuard {
-    pub(super) fn new(client: Arc<ClientHandle>, state: CallState) -> Self {
+    #[inline(always)]
+    pub(super) fn new(client: Arc<ClientHandle>, call: PreparedCall) -> Self {
+        let resend_window = call.resend_window(&client.shared.config);
+        Self::with_state(client, CallState::new(call, resend_window))
+    }
+
+    /// The same of a call that has been on its way already, and was not sent.
+    #[inline(always)]
+    pub(super) fn with_state(client: Arc<ClientHandle>, state: CallState) -> Self {
         Self {
             client: Some(client),
             state,
@@ -108,8 +116,8 @@ impl CallGuard {
         };
         let layers = layers.map_err(|cause| self.reject(GiveUpReason::Final, cause))?;
         let client = self.client.clone().expect("it has not ended");
-        let rest = Retrier::new(self.method().clone(), InlineBytes::EMPTY);
-        let state = std::mem::replace(&mut self.state, CallState::new(rest));
+        let rest = PreparedCall::new(self.method().clone(), InlineBytes::EMPTY);
+        let state = std::mem::replace(&mut self.state, CallState::new(rest, None));
         let call = LayeredCall::new(layers, client, state);
         self.state.extra = Some(Box::new(CallExtra::Layered(call)));
         Ok(())

@@ -140,7 +140,7 @@ struct Bare {
 
 impl Bare {
     fn into_guard(self) -> CallGuard {
-        CallGuard::new(self.client, self.state)
+        CallGuard::with_state(self.client, self.state)
     }
 
     /// Restores what the layers were shown.

@@ -1,11 +1,16 @@
 //! A call's own state: how it becomes pending, how it is advanced, and how it ends.
 
-use std::{ops::ControlFlow, sync::Arc, task::Waker, time::Instant};
+use std::{
+    ops::ControlFlow,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 use redial_protocol::{ErrorCode, ReplyMeta};
 use uuid::Uuid;
 
-use super::{finished::Finished, layered::LayeredCall};
+use super::{finished::Finished, layered::LayeredCall, prepared::PreparedCall};
 use crate::{
     call_options::CallPlace,
     cause::{Cause, GiveUpReason},
@@ -38,6 +43,10 @@ pub(super) struct CallState {
     /// Something before or beside this call may have been executed under its id.
     may_be_executed: bool,
     pub(super) is_pending: bool,
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(dead_code, reason = "nothing is measured")
+    )]
     pub(super) metered: Metered,
     /// Chosen by the caller, or its token's.
     pub(super) id: Option<Uuid>,
@@ -56,17 +65,20 @@ pub(super) enum CallExtra {
 }
 
 impl CallState {
-    pub(super) fn new(retrier: Retrier) -> Self {
+    #[inline(always)]
+    pub(super) fn new(call: PreparedCall, resend_window: Option<Duration>) -> Self {
+        let mut retrier = Retrier::new(call.method, call.params);
+        (retrier.options, retrier.resend_window) = (call.options, resend_window);
         Self {
             retrier,
-            retention: None,
-            extra: None,
+            retention: call.retention,
+            extra: call.extra,
             connects_before: 0,
-            flags: CallFlags::default(),
+            flags: call.flags,
             may_be_executed: false,
             is_pending: false,
-            metered: Metered::No,
-            id: None,
+            metered: call.metered,
+            id: call.id,
             is_reported: false,
         }
     }
@@ -75,14 +87,6 @@ impl CallState {
     #[cfg(feature = "tracing")]
     pub(super) fn pending_key(&self) -> Option<Key> {
         self.retrier.key.filter(|_| self.is_pending)
-    }
-
-    /// The first thing that is wrong with the call is what ends it.
-    #[cold]
-    pub(super) fn set_problem(&mut self, problem: Cause) {
-        if !matches!(self.extra.as_deref(), Some(CallExtra::Problem(_))) {
-            self.extra = Some(Box::new(CallExtra::Problem(problem)));
-        }
     }
 
     /// What is wrong with the call's options, whatever the server says.

@@ -293,7 +293,7 @@ impl Mux {
     }
 
     /// Where the answer to a call goes, unless it has one: the first stands.
-    #[inline]
+    #[inline(always)]
     fn answer_slot(&mut self, link: usize, key: Key, now: Instant) -> Option<&mut Option<Answer>> {
         let call = self.calls.get_mut(key).expect("it was found");
         if call.answer.is_some() {
@@ -305,15 +305,21 @@ impl Mux {
             attempt.started
         });
         call.answered_at = Some(now);
-        if self.is_balanced {
-            let endpoint = &mut self.endpoints[link / (self.pool + 1)];
-            endpoint.budget.deposit();
-            if let Some(started) = started {
-                let took = now.saturating_duration_since(started);
-                self.pace.observe(&mut endpoint.pace, took, now);
-            }
-        }
         self.wakers.extend(call.waker.take());
-        Some(&mut call.answer)
+        if self.is_balanced {
+            self.note_answer_of_endpoint(link, started, now);
+        }
+        Some(&mut self.calls.get_mut(key)?.answer)
+    }
+
+    /// An endpoint has answered, where there are several: an attempt that was started then.
+    #[inline(never)]
+    fn note_answer_of_endpoint(&mut self, link: usize, started: Option<Instant>, now: Instant) {
+        let endpoint = &mut self.endpoints[link / (self.pool + 1)];
+        endpoint.budget.deposit();
+        if let Some(started) = started {
+            let took = now.saturating_duration_since(started);
+            self.pace.observe(&mut endpoint.pace, took, now);
+        }
     }
 }

@@ -89,6 +89,7 @@ impl Retrier {
     }
 
     /// An answer shows how long calls take.
+    #[inline]
     pub(crate) fn record_latency(
         &self,
         mux: &mut Mux,

@@ -169,6 +169,7 @@ impl Retrier {
     }
 
     /// Until when an attempt that is made now is waited for.
+    #[inline]
     pub(super) fn attempt_deadline(
         &self,
         mux: &mut Mux,
