@@ -225,9 +225,10 @@ impl Shared {
         connection: &mut Connection,
         id: SessionId,
     ) -> Result<(), Trouble> {
-        if let Some(known) = self.sessions.over(id) {
-            self.save_in(connection, id, &known, true).await?;
-            self.sessions.forget(id);
+        if let Some(goodbye) = self.sessions.over(id) {
+            let known = &goodbye.acknowledged;
+            self.save_in(connection, id, known, true).await?;
+            self.sessions.forget(id, &goodbye);
         }
         Ok(())
     }

@@ -28,8 +28,19 @@ pub(crate) struct Sessions {
 #[derive(Debug, Default)]
 struct SessionMap {
     known: HashMap<SessionId, Known>,
-    /// Those whose clients have said goodbye, with what was acknowledged by then.
-    over: HashMap<SessionId, Acknowledged>,
+    /// Those whose clients have said goodbye.
+    over: HashMap<SessionId, Goodbye>,
+    /// How many goodbyes there were.
+    goodbyes: u64,
+}
+
+/// A client has said goodbye to its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Goodbye {
+    /// Another one to the same session has another number.
+    number: u64,
+    /// By then.
+    pub(crate) acknowledged: Acknowledged,
 }
 
 #[derive(Debug, Default)]
@@ -117,11 +128,16 @@ impl Sessions {
     pub(crate) fn end(&self, session: SessionId) {
         let mut inner = self.lock();
         let known = inner.known.remove(&session).unwrap_or_default();
-        inner.over.insert(session, known.acknowledged);
+        inner.goodbyes += 1;
+        let goodbye = Goodbye {
+            number: inner.goodbyes,
+            acknowledged: known.acknowledged,
+        };
+        inner.over.insert(session, goodbye);
     }
 
-    /// What was acknowledged of a session that is over, if its row may not say so yet.
-    pub(crate) fn over(&self, session: SessionId) -> Option<Acknowledged> {
+    /// The goodbye to a session that is over, if its row may not say so yet.
+    pub(crate) fn over(&self, session: SessionId) -> Option<Goodbye> {
         self.lock().over.get(&session).cloned()
     }
 
@@ -130,9 +146,12 @@ impl Sessions {
         self.lock().over.keys().copied().collect()
     }
 
-    /// Its row says so.
-    pub(crate) fn forget(&self, session: SessionId) {
-        self.lock().over.remove(&session);
+    /// Its row says so. There may have been another goodbye since.
+    pub(crate) fn forget(&self, session: SessionId, saved: &Goodbye) {
+        let mut inner = self.lock();
+        if inner.over.get(&session) == Some(saved) {
+            inner.over.remove(&session);
+        }
     }
 }
 
@@ -160,6 +179,32 @@ mod tests {
         assert_eq!(sessions.unsaved(), [(session, below(2))]);
         sessions.note_saved(session, &below(2));
         assert_eq!(sessions.unsaved(), []);
+    }
+
+    /// Kind: what is done for one is taken for done for the next. Instance: a goodbye that was saved after the session
+    /// had been used again, when its client had said goodbye once more: that one was lost, and with it what was
+    /// acknowledged.
+    #[test]
+    fn a_goodbye_that_was_saved_is_not_the_next_one() {
+        let (sessions, session) = (Sessions::default(), SessionId::from_bits(1));
+        let below = |below| Acknowledged {
+            below,
+            open: Vec::new(),
+        };
+        sessions.end(session);
+        let first = sessions.over(session).unwrap();
+        sessions.forget(session, &first);
+        assert_eq!(sessions.over(session), None);
+        sessions.acknowledge(session, &below(1));
+        sessions.end(session);
+        // It was saved twice, side by side.
+        sessions.forget(session, &first);
+        let second = sessions.over(session).unwrap();
+        assert_eq!(second.acknowledged, below(1));
+        // Nothing was acknowledged in between, and a call may have ended.
+        sessions.end(session);
+        sessions.forget(session, &second);
+        assert!(sessions.over(session).is_some());
     }
 
     /// Kind: what is done at intervals falls behind at speed. Instance: acknowledgements that were saved every 50 ms,
