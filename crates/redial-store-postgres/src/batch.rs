@@ -7,11 +7,13 @@
 //! calls. Where a handler is in the way of others it is tried again as a batch, when what this server does beside it has
 //! ended: as calls that each run by themselves they would be in the way of the next batch, and so on for ever.
 //!
-//! One batch runs at a time. The next one begins while it commits.
+//! One batch runs at a time. The next one begins while it commits, and the one after that when it has committed: the
+//! calls that wait meanwhile share what a transaction costs. Enough of them for a full batch wait no longer.
 
 use std::{
     collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -35,6 +37,10 @@ use crate::{
 
 /// The most calls that share a transaction: each of them waits for all.
 const MAX_CALLS: usize = 64;
+
+/// How long a batch waits for the commit of the one before: one that takes longer than a synced commit usually
+/// does is held up by something else.
+const GATHERING: Duration = Duration::from_millis(50);
 
 /// How often a batch is tried again when others are in its way.
 const MOST_BLOCKED: u32 = 5;
@@ -81,6 +87,8 @@ pub(crate) struct Waiting {
 pub(crate) struct Batches {
     inner: Mutex<BatchQueue>,
     loose: Arc<Loose>,
+    /// Of those, the commits.
+    commits: Arc<Loose>,
 }
 
 #[derive(Default)]
@@ -157,7 +165,16 @@ impl Batches {
     pub(crate) fn push(&self, waiting: Waiting) -> bool {
         let mut inner = self.lock();
         inner.waiting.push_back(waiting);
+        if inner.waiting.len() == MAX_CALLS {
+            self.commits.look_again();
+        }
         !std::mem::replace(&mut inner.is_running, true)
+    }
+
+    /// Waits while two batches commit, unless there are calls for a full one.
+    async fn gather(&self) {
+        let is_full = || self.lock().waiting.len() >= MAX_CALLS;
+        self.commits.settle_to(1, GATHERING, is_full).await;
     }
 
     /// The next batch, with a call of each slot at most.
@@ -191,6 +208,7 @@ impl Shared {
     /// Runs batches until nothing waits.
     pub(crate) async fn work_on_batches(self: Arc<Self>) {
         loop {
+            self.batches.gather().await;
             let batch = self.batches.take();
             if batch.is_empty() {
                 return;
@@ -212,9 +230,10 @@ impl Shared {
             Err(_) => return self.run_each(batch, false),
         };
         let (shared, loose) = (Arc::clone(self), Loose::one(&self.batches.loose));
+        let commit = Loose::one(&self.batches.commits);
         // The next batch may begin meanwhile.
         drop(self.steps.spawn(async move {
-            let _loose = loose;
+            let _until_answered = (loose, commit);
             let locations = BatchLocations::of(&batch);
             match shared.commit_batch(connection, locations, &outcomes).await {
                 Ok(()) => together(|| {
