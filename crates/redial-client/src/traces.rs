@@ -18,7 +18,7 @@ use crate::{
     attempt_spans::{AttemptSpans, Traceparent},
     error_kind::{code_of, kind_of},
     layer::{CallEnd, Layer, LayerCall, LayerFuture, Next},
-    traceparent::{Trace, draw_span_id},
+    traceparent::{Trace, draw_span_id, is_traceparent},
 };
 
 /// How calls have spans; see [`ClientBuilder::traces`](crate::ClientBuilder::traces).
@@ -96,7 +96,7 @@ impl Traces {
     /// what its attempts say of that.
     fn join(&self, span: &Span, call: &mut LayerCall) -> Option<Arc<Traceparent>> {
         if let Some(traceparent) = &self.traceparent {
-            if let Some(text) = traceparent(span) {
+            if let Some(text) = traceparent(span).filter(|text| is_traceparent(text)) {
                 call.set_traceparent(text);
             }
             return Some(Arc::clone(traceparent));

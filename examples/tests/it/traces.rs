@@ -348,6 +348,12 @@ async fn a_trace_that_the_program_knows_goes_on() {
     let client = connect(&server, Client::builder().traces(traces)).await;
     client.request("inc", ()).await.unwrap();
     assert_eq!(heard.lock().unwrap()[1], given);
+
+    // What is no `traceparent` costs the trace, and not the call.
+    let traces = redial_client::Traces::new().traceparent(|_| Some(String::new()));
+    let client = connect(&server, Client::builder().traces(traces)).await;
+    client.request("inc", ()).await.unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 2, "it says nothing");
 }
 
 /// Kind: an outcome whose execution is in another trace, and can't be found from there. Instances: calls of
