@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use redial_client::{CallToken, Client};
+use redial_client::{CallToken, Client, RetryBudget};
 use redial_server::{Abort, Context, Delay, Fault, FaultRule};
 use tracing::{
     Subscriber,
@@ -354,6 +354,28 @@ async fn a_trace_that_the_program_knows_goes_on() {
     let client = connect(&server, Client::builder().traces(traces)).await;
     client.request("inc", ()).await.unwrap();
     assert_eq!(heard.lock().unwrap().len(), 2, "it says nothing");
+}
+
+/// Kind: what is paid back is used all the same. Instance: the token of a copy that waits for its span.
+#[tokio::test(start_paused = true)]
+async fn copies_with_spans_are_paid_for() {
+    let (_collector, _installed) = Collector::install();
+    let mut config = hasty();
+    config.retry_budget = RetryBudget {
+        percent_of_calls: 0.0,
+        min_per_second: 0.0,
+        burst: 2.0,
+    };
+    let builder = Client::builder().config(config);
+    let client = connect(
+        &server().0.build().unwrap(),
+        builder.traces(redial_client::Traces::new()),
+    )
+    .await;
+    for _ in 0..4 {
+        client.request("slow", ()).await.unwrap();
+    }
+    assert_eq!(client.stats().hedges, 2, "as many as there are tokens");
 }
 
 /// Kind: an outcome whose execution is in another trace, and can't be found from there. Instances: calls of

@@ -58,8 +58,8 @@ impl Retrier {
                 sleep(resend_limit.map_or(attempt_deadline, |at| attempt_deadline.min(at)))
             }
             SendStatus::NeedsSpan => {
+                // The token is kept for it.
                 self.ask_for_span(number, true);
-                context.bucket.refund();
                 let hedge_at = Some(now);
                 self.phase = Phase::Wait { until, hedge_at };
                 sleep(attempt_deadline)
