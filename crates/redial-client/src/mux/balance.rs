@@ -116,9 +116,7 @@ impl Mux {
     /// comes.
     #[inline(never)]
     pub(super) fn choose_balanced(&mut self, key: Key, now: Instant) -> Option<usize> {
-        if !self.has_discovery {
-            self.driverless = Some(DISCOVERY);
-        }
+        self.request_discovery();
         let tie = self.tie(self.calls.get(key).expect("the call is pending"));
         let permit = self.call(key).permit.take();
         if let Some(link) = permit.filter(|link| self.is_of_use(*link, tie)) {
@@ -134,6 +132,14 @@ impl Mux {
             self.release_permit(reserved);
         }
         chosen
+    }
+
+    /// The task that looks after the endpoints, and starts the drivers of all, is to run.
+    #[inline]
+    pub(super) fn request_discovery(&mut self) {
+        if !self.has_discovery {
+            self.driverless = Some(DISCOVERY);
+        }
     }
 
     /// Whether a call can use the permit that is reserved for it on a link: one that waited for room there may

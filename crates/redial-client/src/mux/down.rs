@@ -124,9 +124,15 @@ impl Mux {
 
     /// Has an endpoint that is down be connected to when its pause is over, though no call waits for that.
     fn probe(&mut self, endpoint: usize) {
+        if self.is_balanced {
+            self.request_discovery();
+        }
         let first = self.links_of(endpoint).start;
         let refused = self.pool_of(endpoint).iter().position(Link::is_refused);
-        if let Some(link) = refused.map(|at| first + at) {
+        // One can be started at a time: the next such call starts that of another endpoint.
+        if let Some(link) = refused.map(|at| first + at)
+            && self.driverless.is_none()
+        {
             // It tries once, when the pause is over, and ends if that fails: the next such call starts another.
             self.request_driver(link);
         }

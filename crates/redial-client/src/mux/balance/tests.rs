@@ -1,12 +1,15 @@
 //! Kind of fault: a call goes to a server whose table does not know its number, or leaves something behind
 //! where there is no server for it.
 
+use std::{sync::Arc, time::Duration};
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use redial_protocol::{ErrorCode, ErrorObject, SessionId};
 
 use super::*;
 use crate::{
+    cause::ConnectError,
     clock,
     config::Config,
     mux::{
@@ -59,6 +62,23 @@ impl Servers {
         mux.handle_hello_reply(link, hello.first_serial, reply, self.now)
             .unwrap();
         write_all(mux, link, &mut Transmit::default());
+        link
+    }
+
+    /// One that refuses connections, and whose driver's runtime has ended since. Gives its link.
+    fn refuse(&mut self, name: &str) -> usize {
+        let (at, _) = self.mux.add_endpoint(&name.into());
+        let link = self.mux.links_of(at).start;
+        self.mux.claim_driver(link);
+        let error = ConnectError {
+            peer: name.into(),
+            connector: None,
+            reason: Arc::new(std::io::ErrorKind::ConnectionRefused.into()),
+        };
+        self.mux.handle_connect_failed(link, &error, self.now);
+        self.mux
+            .delay_reconnect(link, self.now + Duration::from_millis(50));
+        self.mux.handle_driver_gone(link);
         link
     }
 
@@ -402,4 +422,27 @@ fn a_call_that_follows_a_hello_to_another_server_costs_no_session() {
     assert!(servers.mux.call(key).answer.is_none(), "it is sent again");
     assert_eq!(servers.send(key), SendStatus::Queued);
     assert_eq!(servers.sent_to(key), a);
+}
+
+/// A driver that is taken to run, and was never started: calls that fail fast have several endpoints looked
+/// after at once.
+#[test]
+fn each_endpoint_that_is_down_gets_its_driver() {
+    let mut servers = Servers::new(|_| ());
+    let mut links = ["a", "b", "c"].map(|name| servers.refuse(name));
+    let key = servers.call();
+    let mut started = Vec::new();
+    for _ in 0..links.len() {
+        assert!(servers.mux.known_down(key, servers.now).is_some());
+        started.extend(servers.mux.driverless.take());
+    }
+    started.sort_unstable();
+    links.sort_unstable();
+    assert_eq!(started, links);
+    assert!(servers.mux.known_down(key, servers.now).is_some());
+    assert_eq!(servers.mux.driverless, None);
+    // Where the task that looks after the endpoints is gone, it starts them all.
+    servers.mux.has_discovery = false;
+    assert!(servers.mux.known_down(key, servers.now).is_some());
+    assert_eq!(servers.mux.driverless, Some(DISCOVERY));
 }
