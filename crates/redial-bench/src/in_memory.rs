@@ -9,7 +9,7 @@ use std::{io, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use redial_client::{Client, ClientBuilder, connect::once};
+use redial_client::{Client, ClientBuilder, Config, connect::once};
 use redial_server::ServerBuilder;
 use tokio::{runtime::Builder, task::LocalSet};
 
@@ -35,6 +35,8 @@ pub enum Path {
     ClientSession,
     /// The same with metrics, which are recorded.
     ClientSessionMetrics,
+    /// The client, with a session, whose calls fail fast.
+    ClientSessionFailFast,
 }
 
 /// Makes so many calls, of which `at_once` arrive in one read of the server, or are in flight at once
@@ -55,6 +57,11 @@ pub fn run(path: Path, calls: u32, at_once: u32) -> Result<()> {
         Path::ClientSession => run_client(Client::builder(), calls, at_once),
         Path::ClientSessionMetrics => {
             recorded(|| run_client(Client::builder().metrics(), calls, at_once))
+        }
+        Path::ClientSessionFailFast => {
+            let mut config = Config::default();
+            config.call.fail_fast = true;
+            run_client(Client::builder().config(config), calls, at_once)
         }
     }
 }

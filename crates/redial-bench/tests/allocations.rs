@@ -48,6 +48,12 @@ fn the_server_allocates_nothing_for_a_query() {
 }
 
 #[test]
-fn the_client_allocates_at_most_twice_for_a_call() {
-    at_most(2.0, Path::ClientSession);
+fn the_client_allocates_nothing_for_a_call() {
+    at_most(0.0, Path::ClientSession);
+}
+
+/// Kind: what is prepared for the worst, and costs each call. Instance: the list of endpoints that may be down.
+#[test]
+fn a_call_that_fails_fast_allocates_no_more_while_all_is_well() {
+    at_most(0.0, Path::ClientSessionFailFast);
 }

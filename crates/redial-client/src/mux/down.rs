@@ -85,10 +85,11 @@ impl Mux {
                 .is_some_and(|home| home != self.endpoints[*at].home);
             is_open(at) && !(tie.is_fast && is_elsewhere)
         };
-        let its: Vec<usize> = (0..self.endpoints.len()).filter(is_its).collect();
-        if its.iter().any(|at| !self.is_down(*at, now)) {
+        let its = || (0..self.endpoints.len()).filter(is_its);
+        if its().any(|at| !self.is_down(at, now)) {
             return None;
         }
+        let its: Vec<usize> = its().collect();
         let trouble = |at: &usize| self.endpoints[*at].trouble.as_ref();
         // Since then all of them are down.
         let latest = its.iter().filter(|at| trouble(at).is_some());
