@@ -21,6 +21,17 @@ use crate::{
     report::AttemptEnd,
 };
 
+/// What an answer says of the endpoint that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AnswerKind {
+    Result,
+    /// The handler ran, and failed. How soon says nothing of how long those take that succeed: an endpoint that
+    /// can only fail would look like the quickest.
+    Failure,
+    /// It does not say that the call was executed.
+    Other,
+}
+
 impl Mux {
     /// A driver looks after the link from now on. False if another one does.
     pub(crate) fn claim_driver(&mut self, link: usize) -> bool {
@@ -278,7 +289,7 @@ impl Mux {
     fn handle_short_result(&mut self, link: usize, id: Uuid, text: &[u8], now: Instant) {
         match self.find(id) {
             Some(key) => {
-                if let Some(answer) = self.answer_slot(link, key, now) {
+                if let Some(answer) = self.answer_slot(link, key, AnswerKind::Result, now) {
                     Answer::result_into(answer, text);
                 }
             }
@@ -287,14 +298,25 @@ impl Mux {
     }
 
     fn complete(&mut self, link: usize, key: Key, answer: Answer, now: Instant) {
-        if let Some(slot) = self.answer_slot(link, key, now) {
+        let kind = match answer {
+            Answer::Result(..) => AnswerKind::Result,
+            _ if answer.is_outcome() => AnswerKind::Failure,
+            _ => AnswerKind::Other,
+        };
+        if let Some(slot) = self.answer_slot(link, key, kind, now) {
             *slot = Some(answer);
         }
     }
 
     /// Where the answer to a call goes, unless it has one: the first stands.
     #[inline(always)]
-    fn answer_slot(&mut self, link: usize, key: Key, now: Instant) -> Option<&mut Option<Answer>> {
+    fn answer_slot(
+        &mut self,
+        link: usize,
+        key: Key,
+        kind: AnswerKind,
+        now: Instant,
+    ) -> Option<&mut Option<Answer>> {
         let call = self.calls.get_mut(key).expect("it was found");
         if call.answer.is_some() {
             return None;
@@ -306,13 +328,14 @@ impl Mux {
         });
         call.answered_at = Some(now);
         self.wakers.extend(call.waker.take());
-        if self.is_balanced {
+        if self.is_balanced && kind != AnswerKind::Other {
+            let started = started.filter(|_| kind == AnswerKind::Result);
             self.note_answer_of_endpoint(link, started, now);
         }
         Some(&mut self.calls.get_mut(key)?.answer)
     }
 
-    /// An endpoint has answered, where there are several: an attempt that was started then.
+    /// An endpoint has answered, where there are several: with a result, an attempt that was started then.
     #[inline(never)]
     fn note_answer_of_endpoint(&mut self, link: usize, started: Option<Instant>, now: Instant) {
         let endpoint = &mut self.endpoints[link / (self.pool + 1)];

@@ -41,7 +41,7 @@ pub(crate) struct Pace {
 }
 
 impl CommonPace {
-    /// A call was answered by the endpoint of this pace.
+    /// A call had a result from the endpoint of this pace.
     pub(crate) fn observe(&mut self, pace: &mut Pace, took: Duration, now: Instant) {
         let ln = (took.as_secs_f64() * 1e6).max(1.0).ln();
         if self.answers == 0 {

@@ -5,21 +5,24 @@ use std::{sync::Arc, time::Duration};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use redial_protocol::{ErrorCode, ErrorObject, SessionId};
+use redial_protocol::{ErrorCode, ErrorObject, ReplyMeta, SessionId};
 
 use super::*;
 use crate::{
     cause::ConnectError,
     clock,
     config::Config,
+    inline_bytes::InlineBytes,
     mux::{
         control::HelloReply,
         link::Transmit,
         pending_call::CallFlags,
+        replies::ServerMessage,
         send::SendStatus,
         session_loss::UnknownSource,
         tests::{request, write_all},
     },
+    policy::budget::RetryBudget,
 };
 
 /// Several servers, each with a table and a session of its own.
@@ -80,6 +83,22 @@ impl Servers {
             .delay_reconnect(link, self.now + Duration::from_millis(50));
         self.mux.handle_driver_gone(link);
         link
+    }
+
+    /// The link's server answers the call after so long.
+    fn answer(&mut self, link: usize, key: Key, took: Duration, error: Option<ErrorCode>) {
+        self.write(link);
+        self.now += took;
+        let id = self.mux.call(key).id.uuid().unwrap();
+        let outcome = match error {
+            Some(code) => Err(ErrorObject::raised(code, "")),
+            None => Ok(InlineBytes::NULL),
+        };
+        let meta = ReplyMeta::default();
+        let reply = ServerMessage::Reply { id, outcome, meta };
+        let (mux, now) = (&mut self.mux, self.now);
+        mux.handle_replies(link, &mut [reply].into(), now).unwrap();
+        self.end(key);
     }
 
     /// It is no longer one of the service's.
@@ -445,4 +464,42 @@ fn each_endpoint_that_is_down_gets_its_driver() {
     servers.mux.has_discovery = false;
     assert!(servers.mux.known_down(key, servers.now).is_some());
     assert_eq!(servers.mux.driverless, Some(DISCOVERY));
+}
+
+/// A server that only fails, and draws all calls to itself since it does so quickly. Neighbour: what it has not
+/// executed pays for no retries.
+#[test]
+fn what_fails_quickly_is_not_quick() {
+    let (quick, slow) = (Duration::from_millis(1), Duration::from_millis(100));
+    for code in [ErrorCode::HANDLER_ERROR, ErrorCode::OUTCOME_UNKNOWN] {
+        let budget = RetryBudget {
+            percent_of_calls: 1.0,
+            min_per_second: 0.0,
+            burst: 10.0,
+        };
+        let mut servers = Servers::new(|config| config.retry_budget = budget);
+        let links = [servers.start("a", 7, 512), servers.start("b", 8, 512)];
+        let [failing, works] = links.map(|link| servers.mux.endpoint_of(link));
+        for state in &mut servers.mux.endpoints {
+            state.budget.charge();
+        }
+        for _ in 0..200 {
+            let key = servers.call();
+            assert_eq!(servers.send(key), SendStatus::Queued);
+            let link = servers.sent_to(key);
+            if link == links[0] {
+                servers.answer(link, key, quick, Some(code));
+            } else {
+                servers.answer(link, key, slow, None);
+            }
+        }
+        let Mux {
+            endpoints, pace, ..
+        } = &servers.mux;
+        for at in [failing, works] {
+            assert_eq!(endpoints[at].pace.times(pace, servers.now), 1.0);
+        }
+        let is_paid = endpoints[failing].budget.tokens_at(servers.now) > 4.1;
+        assert_eq!(is_paid, code == ErrorCode::HANDLER_ERROR);
+    }
 }
