@@ -59,9 +59,15 @@ struct PeerState {
     jobs: usize,
     /// The same by priority.
     jobs_of: [usize; Priority::ALL.len()],
+    /// The methods that it has jobs of.
+    methods: MethodSet,
     lanes: Box<[LaneState]>,
     turn: PeerTurn,
 }
+
+/// Methods, as one word. Those whose indices differ by 64 share a bit: a closer look distinguishes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct MethodSet(u64);
 
 /// Where a peer is in its turns.
 #[derive(Debug, Default)]
@@ -87,6 +93,37 @@ pub(super) struct Peers<J> {
     ranking: Ranking,
     /// How many peers have jobs in the queue.
     with_jobs: usize,
+    /// How many jobs there are of each method.
+    jobs_of_method: Box<[usize]>,
+}
+
+impl MethodSet {
+    const BITS: usize = u64::BITS as usize;
+
+    pub(super) fn insert(&mut self, method: usize) {
+        self.0 |= 1 << (method % Self::BITS);
+    }
+
+    fn remove(&mut self, method: usize) {
+        self.0 &= !(1 << (method % Self::BITS));
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl PeerState {
+    /// It has more jobs of this method than it had, or fewer.
+    fn note_method(&mut self, method: usize) {
+        let first = method % MethodSet::BITS;
+        let mut alike = self.lanes.iter().skip(first).step_by(MethodSet::BITS);
+        if alike.any(|lane| lane.jobs > 0) {
+            self.methods.insert(method);
+        } else {
+            self.methods.remove(method);
+        }
+    }
 }
 
 impl<J> Peers<J> {
@@ -99,6 +136,7 @@ impl<J> Peers<J> {
             jobs: Jobs::new(),
             ranking: Ranking::default(),
             with_jobs: 0,
+            jobs_of_method: vec![0; methods].into(),
         }
     }
 
@@ -135,6 +173,16 @@ impl<J> Peers<J> {
     /// Whether it has jobs in the queue.
     pub(super) fn has_jobs(&self, slot: PeerSlot) -> bool {
         self.slots[slot.0 as usize].jobs > 0
+    }
+
+    /// Whether it may have jobs of these methods.
+    pub(super) fn may_have_jobs_of(&self, slot: PeerSlot, methods: MethodSet) -> bool {
+        self.slots[slot.0 as usize].methods.0 & methods.0 != 0
+    }
+
+    /// Whether there are jobs of this method in the queue.
+    pub(super) fn are_jobs_of(&self, method: usize) -> bool {
+        self.jobs_of_method[method] > 0
     }
 
     /// Whether it has less than half of what each that has jobs in a queue of so many has on average.
@@ -240,7 +288,14 @@ impl<J> Peers<J> {
         for count in counts {
             *count = if is_there { *count + 1 } else { *count - 1 };
         }
+        peer.note_method(lane.method);
         let now = peer.jobs;
+        let of_method = &mut self.jobs_of_method[lane.method];
+        *of_method = if is_there {
+            *of_method + 1
+        } else {
+            *of_method - 1
+        };
         match (before, now) {
             (0, _) => self.with_jobs += 1,
             (_, 0) => self.with_jobs -= 1,
@@ -365,6 +420,7 @@ impl<J> Peers<J> {
             queued: 0,
             jobs: 0,
             jobs_of: [0; Priority::ALL.len()],
+            methods: MethodSet::default(),
             lanes: (0..self.methods).map(|_| LaneState::default()).collect(),
             turn: PeerTurn::default(),
         };

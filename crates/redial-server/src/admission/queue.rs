@@ -88,7 +88,7 @@ impl<J> State<J> {
     /// that are in debt, who pay as they are passed over.
     fn choose(&mut self) -> Option<(Lane, Priority)> {
         let quantum = self.quantum_us();
-        let (mut passed_over, mut rounds) = (0, None::<i64>);
+        let (mut passed_over, mut rounds, mut runnable) = (0, None::<i64>, None);
         loop {
             if passed_over >= self.turns.ring.len() {
                 self.pay(rounds.take()?.saturating_mul(quantum));
@@ -100,7 +100,10 @@ impl<J> State<J> {
                 self.turns.ring.pop_front();
                 continue;
             }
-            let next = self.peers.next_of(peer, |lane| self.may_run(lane));
+            let next = match runnable {
+                Some(methods) if !self.peers.may_have_jobs_of(peer, methods) => None,
+                _ => self.peers.next_of(peer, |lane| self.may_run(lane)),
+            };
             let turn = self.peers.turn(peer);
             match next {
                 Some(next) if turn.credit_us > 0 => return Some(next),
@@ -109,6 +112,14 @@ impl<J> State<J> {
                     let left = turn.credit_us;
                     let needed = if left > 0 { 0 } else { 1 - left / quantum };
                     rounds = Some(rounds.unwrap_or(needed).min(needed));
+                }
+                None if runnable.is_none() => {
+                    // There may be many like it, where a method has all that it may.
+                    let methods = self.runnable_methods();
+                    if methods.is_empty() {
+                        return None;
+                    }
+                    runnable = Some(methods);
                 }
                 None => {}
             }

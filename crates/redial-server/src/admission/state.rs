@@ -8,7 +8,7 @@ use super::{
     AdmissionLimits,
     codel::{Bounds, Codel},
     limit::RunningLimit,
-    peers::{Lane, Peers},
+    peers::{Lane, MethodSet, Peers},
     queue::Turns,
     service::{Epochs, ServiceTime},
 };
@@ -70,6 +70,18 @@ impl<J> State<J> {
     pub(super) fn may_run(&self, lane: Lane) -> bool {
         let free = self.limit.current().saturating_sub(self.running);
         self.method_may_run(lane.method, free) && self.peer_may_run(lane, free)
+    }
+
+    /// The methods with jobs in the queue for which there are run permits.
+    pub(super) fn runnable_methods(&self) -> MethodSet {
+        let free = self.limit.current().saturating_sub(self.running);
+        let mut methods = MethodSet::default();
+        for method in 0..self.peers.methods() {
+            if self.peers.are_jobs_of(method) && self.method_may_run(method, free) {
+                methods.insert(method);
+            }
+        }
+        methods
     }
 
     fn method_may_run(&self, method: usize, free: usize) -> bool {

@@ -197,6 +197,52 @@ fn a_method_takes_no_more_permits_than_it_may() {
     assert_eq!(release(&admission, one), [2]);
 }
 
+/// Kind: what a call costs grows with the queue. Instance: a queue that is full of calls of a method that hangs,
+/// each of another peer, whenever a call of another method ends.
+#[test]
+fn calls_that_may_not_run_are_not_looked_at_one_by_one() {
+    const PEERS: u32 = 20_000;
+    let limits = AdmissionLimits {
+        max_queued: PEERS as usize,
+        ..admission(4, 0).lock().limits
+    };
+    let admission = Admission::new(limits, [1, usize::MAX, usize::MAX].into());
+    assert_eq!(admit(&admission, lane(&admission, 1, 0)), Ok(Ticket::Run));
+    let now = clock::now();
+    for number in 0..PEERS {
+        let peer = admission.enter(&Peer::V4(Ipv4Addr::from_bits(number)));
+        let hung = Lane { peer, method: 0 };
+        assert_eq!(admit(&admission, hung), Ok(Ticket::Queue));
+        admission.enqueue(hung, Priority::Default, now, number);
+    }
+    let began = clock::now();
+    for _ in 0..PEERS {
+        assert_eq!(admission.next(now), None);
+    }
+    let took = clock::now() - began;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+/// Kind: a call is passed over by mistaking its method for another one. Instance: two methods that share a bit of
+/// what is known of a peer, one of which has no jobs any more.
+#[test]
+fn methods_that_are_64_apart_are_distinguished() {
+    let limits = admission(2, 10).lock().limits;
+    let mut most = [usize::MAX; 130];
+    most[0] = 1;
+    let admission = Admission::new(limits, most.into());
+    let [hung, free] = [(1, 0), (3, 2)].map(|(number, method)| lane(&admission, number, method));
+    assert_eq!(admit(&admission, hung), Ok(Ticket::Run));
+    assert_eq!(admit(&admission, free), Ok(Ticket::Run));
+    queue_all(&admission, hung, 0..1);
+    for (method, job) in [(1, 1), (65, 65), (129, 129)] {
+        queue_all(&admission, lane(&admission, 2, method), job..job + 1);
+    }
+    assert_eq!(admission.remove(|job| *job == 1), Some(1));
+    assert_eq!(release(&admission, free), [65]);
+    assert_eq!(release(&admission, lane(&admission, 2, 65)), [129]);
+}
+
 /// Jobs that are looked at: those that stay keep their places.
 #[test]
 fn what_is_put_back_keeps_its_place() {
