@@ -142,6 +142,7 @@ impl<J> Admission<J> {
     /// [`next`](Self::next) afterwards: a run permit may have become free since.
     pub(crate) fn enqueue(&self, lane: Lane, priority: Priority, since: Instant, job: J) {
         let state = &mut *self.lock();
+        state.forget_what_is_over(lane, since);
         state.peers.push(lane, priority, since, job);
         state.enter_ring(lane.peer);
     }
@@ -239,10 +240,14 @@ impl<J> Admission<J> {
         self.lock().running
     }
 
-    /// How many calls may run at once now, and whether there is overload.
-    pub(crate) fn load(&self) -> (usize, bool) {
-        let state = self.lock();
-        (state.limit.current(), state.codel.is_overloaded())
+    /// How many calls may run at once now.
+    pub(crate) fn running_limit(&self) -> usize {
+        self.lock().limit.current()
+    }
+
+    /// Whether there is overload now.
+    pub(crate) fn is_overloaded(&self, now: Instant) -> bool {
+        self.lock().is_overloaded_at(now)
     }
 
     pub(crate) fn queued(&self) -> usize {

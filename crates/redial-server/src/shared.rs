@@ -207,7 +207,7 @@ impl Shared {
     /// The refusal of a call that admission has no room for.
     pub(crate) fn queue_full(&self, retry_after: Duration) -> ErrorObject {
         self.counters.count_queue_full();
-        let (max_running, _) = self.admission.load();
+        let max_running = self.admission.running_limit();
         refusal::queue_full(max_running, self.config.max_queued, retry_after)
     }
 
@@ -242,10 +242,9 @@ impl Shared {
 
     pub(crate) fn stats(&self) -> Stats {
         let sessions = self.table.sessions.usage();
-        let (running_limit, overloaded) = self.admission.load();
         Stats {
-            running_limit,
-            overloaded,
+            running_limit: self.admission.running_limit(),
+            overloaded: self.admission.is_overloaded(self.awake.now()),
             records: self.table.plain.records(),
             record_bytes: self.table.plain.bytes(),
             sessions: self.table.sessions.len(),

@@ -70,6 +70,19 @@ impl Codel {
         self.is_overloaded
     }
 
+    /// Whether nothing was seen for longer than an interval.
+    pub(super) fn is_stale(&self, bounds: Bounds, now: Instant) -> bool {
+        let is_long_ago = |until| now.saturating_duration_since(until) > bounds.interval;
+        self.until.is_none_or(is_long_ago)
+    }
+
+    /// The queue was empty. What was seen more than an interval ago is no overload now.
+    pub(super) fn forget_if_stale(&mut self, bounds: Bounds, now: Instant) {
+        if self.is_overloaded && self.is_stale(bounds, now) {
+            (self.is_overloaded, self.left) = (false, self.until);
+        }
+    }
+
     /// A job is refused because it has waited too long.
     pub(super) fn note_shed(&mut self) {
         self.has_shed = true;
@@ -98,9 +111,8 @@ impl Codel {
 
     /// Draws the sum of an interval, and begins the next.
     fn judge(&mut self, bounds: Bounds, now: Instant) {
-        let stale = |until: Instant| now.saturating_duration_since(until) > bounds.interval;
         let was_overloaded = self.is_overloaded;
-        self.is_overloaded = if self.until.is_none_or(stale) {
+        self.is_overloaded = if self.is_stale(bounds, now) {
             false
         } else if was_overloaded {
             self.above > self.below

@@ -175,6 +175,11 @@ impl<J> Peers<J> {
         self.slots[slot.0 as usize].jobs > 0
     }
 
+    /// Whether no peer has.
+    pub(super) fn are_without_jobs(&self) -> bool {
+        self.with_jobs == 0
+    }
+
     /// Whether it may have jobs of these methods.
     pub(super) fn may_have_jobs_of(&self, slot: PeerSlot, methods: MethodSet) -> bool {
         self.slots[slot.0 as usize].methods.0 & methods.0 != 0

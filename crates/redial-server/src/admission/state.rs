@@ -161,6 +161,28 @@ impl<J> State<J> {
         bounds.for_service(service)
     }
 
+    /// A job comes into the queue. Where it is the first for long, of a peer or of all, what was seen before says
+    /// nothing.
+    pub(super) fn forget_what_is_over(&mut self, lane: Lane, now: Instant) {
+        if self.peers.has_jobs(lane.peer) {
+            return;
+        }
+        let bounds = self.bounds_of(lane);
+        self.peers
+            .turn(lane.peer)
+            .codel
+            .forget_if_stale(bounds, now);
+        if self.peers.are_without_jobs() {
+            self.codel.forget_if_stale(bounds, now);
+        }
+    }
+
+    /// Whether there is overload now, though nothing may have been taken out of the queue for long.
+    pub(super) fn is_overloaded_at(&self, now: Instant) -> bool {
+        let is_over = self.peers.are_without_jobs() && self.codel.is_stale(self.bounds(), now);
+        self.codel.is_overloaded() && !is_over
+    }
+
     /// Whether the calls of a peer are queued too long.
     pub(super) fn is_overloaded(&mut self, lane: Lane) -> bool {
         self.codel.is_overloaded() || self.peers.turn(lane.peer).codel.is_overloaded()

@@ -156,7 +156,7 @@ impl LoadWorld<'_> {
         self.admission
             .finish(lane, self.now - started, self.epoch + self.now);
         self.run_next();
-        self.largest_limit = self.largest_limit.max(self.admission.load().0);
+        self.largest_limit = self.largest_limit.max(self.admission.running_limit());
     }
 }
 
@@ -253,7 +253,11 @@ fn with_less_than_it_can_do_a_server_refuses_nothing() {
     let admission = with_overload(8, 0, Overload::default());
     let loads = [load(&admission, 1, 4_800.0, 1)];
     let seen = &serve(&admission, &loads, 1, 20)[0];
-    assert_eq!((seen.refused, admission.load()), (0, (8, false)));
+    let is_overloaded = admission.is_overloaded(clock::now());
+    assert_eq!(
+        (seen.refused, admission.running_limit(), is_overloaded),
+        (0, 8, false)
+    );
 
     let admission = with_overload(1, 0, Overload::default());
     let one = load(&admission, 1, 0.001, 1);
@@ -341,13 +345,38 @@ fn before_a_slow_database_few_calls_run_at_once() {
     let mut world = world(&admission, &loads, 5);
     world.backend = 4;
     world.run(Duration::from_secs(60));
-    let (limit, _) = admission.load();
+    let limit = admission.running_limit();
     assert!(limit <= 16, "{limit}");
     let late = |came: Duration| came > Duration::from_secs(30);
     let p99 = world.seen[0].p99_of(late);
     assert!(p99 < Duration::from_millis(150), "{p99:?}");
     let served = world.seen[0].served.iter().filter(|(came, _)| late(*came));
     assert!(served.count() as f64 > 0.93 * 400.0 * 30.0);
+}
+
+/// Kind: what was seen long ago is said of now. Instances: overload whose callers left an hour before, and the
+/// first call after that.
+#[test]
+fn there_is_no_overload_where_nothing_was_queued_for_long() {
+    let admission = with_overload(1, 0, Overload::default());
+    let loads = [load(&admission, 1, 3_000.0, 1)];
+    let mut world = world(&admission, &loads, 1);
+    world.run(Duration::from_secs(1));
+    let then = world.epoch + world.now;
+    assert!(admission.is_overloaded(then));
+    assert!(!admission.drain().is_empty());
+    let later = then + Duration::from_secs(3_600);
+    assert!(!admission.is_overloaded(later));
+    let lane = loads[0].lane;
+    let ticket = admission.admit(lane, Priority::Default);
+    assert_eq!(ticket, Ok((Ticket::Queue, None)));
+    admission.enqueue(lane, Priority::Default, later, 0);
+    admission.release_run_permit(lane);
+    let next = Dequeued::Run {
+        job: 0,
+        is_overloaded: false,
+    };
+    assert_eq!(admission.next(later), Some(next));
 }
 
 /// Kind: fewer calls run than could. Instance: handlers that only wait for time, of which as many end as run.
@@ -358,6 +387,6 @@ fn where_more_calls_at_once_get_more_done_hardly_fewer_run() {
     let seen = &serve(&admission, &loads, 5, 30)[0];
     let goodput = seen.served.len() as f64 / 30.0 / 2_560.0;
     assert!(goodput > 0.95, "{goodput}");
-    let (limit, _) = admission.load();
+    let limit = admission.running_limit();
     assert!(limit >= 200, "{limit}");
 }
