@@ -50,7 +50,13 @@ impl Bounds {
     /// never less than what one packet takes.
     pub(super) fn for_service(self, service: Duration) -> Self {
         let target = self.target.max(service);
-        let interval = self.interval.max(target.saturating_mul(INTERVAL_TARGETS));
+        // Without a target there is no overload, but the running limit is still measured for so long.
+        let burst = if self.target == Duration::MAX {
+            service
+        } else {
+            target
+        };
+        let interval = self.interval.max(burst.saturating_mul(INTERVAL_TARGETS));
         Self { target, interval }
     }
 

@@ -354,6 +354,22 @@ fn before_a_slow_database_few_calls_run_at_once() {
     assert!(served.count() as f64 > 0.93 * 400.0 * 30.0);
 }
 
+/// Kind: a setting that switches another one off. Instance: the running limit where nothing is overload.
+#[test]
+fn without_a_target_the_running_limit_is_measured_all_the_same() {
+    let overload = Overload {
+        target: Duration::MAX,
+        ..Overload::default()
+    };
+    let admission = with_overload(256, 25, overload);
+    let loads = [load(&admission, 1, 560.0, 10)];
+    let mut world = world(&admission, &loads, 5);
+    world.backend = 4;
+    world.run(Duration::from_secs(60));
+    let limit = admission.running_limit();
+    assert!(limit <= 16, "{limit}");
+}
+
 /// Kind: what was seen long ago is said of now. Instances: overload whose callers left an hour before, and the
 /// first call after that.
 #[test]
