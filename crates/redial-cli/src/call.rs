@@ -161,14 +161,14 @@ impl CallArgs {
         reach: &Reach,
         question: Question,
     ) -> Result<Ended, Failure> {
+        let deadline = reach.config.call.deadline;
         match question {
             Question::Call { method, params } => {
-                let call = if self.query {
-                    client.query(method, params)
-                } else {
-                    client.request(method, params)
-                };
-                self.call(call, reach.config.call.deadline).await
+                if self.query {
+                    let ended = self.call(client.query(method, params), deadline).await;
+                    return ended.map(Ended::of_query);
+                }
+                self.call(client.request(method, params), deadline).await
             }
             Question::Resume(token) => {
                 let ended = Ended::call(self.dress(client.resume(token.clone())).await);
@@ -201,6 +201,7 @@ impl CallArgs {
             Err(error) => return Ok(Ended::error(error)),
         };
         token_file::write(path, &token)?;
+        token_file::warn(&token);
         // Both steps have one deadline between them.
         let left = deadline.saturating_sub(start.elapsed());
         let call = call.deadline(left.max(Duration::from_millis(1)));

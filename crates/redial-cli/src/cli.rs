@@ -1,6 +1,6 @@
 //! The command line: the program's commands, and what all of them have in common.
 
-use std::process::ExitCode;
+use std::{io::ErrorKind, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -20,7 +20,7 @@ use crate::{
 
 /// Calls servers that speak JSON-RPC over TCP, and shows how they are doing
 ///
-/// ADDR is HOST:PORT, unix:/path, several with commas in between, or @PROFILE.
+/// ADDR is HOST:PORT (127.0.0.1:7077 if left out), unix:/path, A,B,C or @PROFILE.
 #[derive(Debug, Parser)]
 #[command(name = "redial", version, arg_required_else_help = true)]
 struct Cli {
@@ -61,22 +61,41 @@ enum Command {
 /// Runs the program with the arguments of the process, and gives its exit code.
 #[must_use]
 pub fn run() -> ExitCode {
-    // What is wrong with the command line is said by clap, which exits with 2.
-    let given = command().get_matches();
-    let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
+    let given = command().try_get_matches();
+    let cli = match given.and_then(|given| Cli::from_arg_matches(&given)) {
+        Ok(cli) => cli,
+        // What is wrong with the command line is said by clap, and so is the help.
+        Err(said) => {
+            return match (said.use_stderr(), said.print()) {
+                (true, _) => Exit::Usage.into(),
+                (false, Err(error)) if error.kind() != ErrorKind::BrokenPipe => {
+                    output::unwritable(error).report()
+                }
+                (false, _) => ExitCode::SUCCESS,
+            };
+        }
+    };
     match cli.command.run() {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-/// The command line. A number below 0 is a value, which the flag then refuses by its name, and no flag of its own.
+/// The command line. A number or a time below 0 is a value, which the flag then refuses by its name, and no flag of
+/// its own.
 fn command() -> clap::Command {
     fn with_negative_numbers(command: clap::Command) -> clap::Command {
         let takes_value = |flag: &clap::Arg| flag.get_action().takes_values();
+        let value_names = |flag: &clap::Arg| {
+            let names = flag.get_value_names().unwrap_or_default().to_vec();
+            names.into_iter()
+        };
         let command = command.mut_args(|flag| {
             let is_value = takes_value(&flag);
+            // No time begins with a hyphen: what does is a value that is wrong.
+            let is_time = is_value && value_names(&flag).any(|name| name.ends_with("TIME"));
             flag.allow_negative_numbers(is_value)
+                .allow_hyphen_values(is_time)
         });
         command.mut_subcommands(with_negative_numbers)
     }

@@ -58,7 +58,12 @@ impl DiscoverArgs {
             } else {
                 Exit::NotExecuted
             };
-            Failure::new(exit, error)
+            let code = error.server_error().map(|error| i32::from(error.code));
+            let why = match code {
+                Some(-32601) => "; expected a Redial server, or another that has rpc.discover",
+                _ => "",
+            };
+            Failure::new(exit, anyhow::anyhow!("{error}{why}"))
         })?;
         if self.json {
             output::print(raw.get())?;

@@ -37,6 +37,9 @@ impl From<Executed> for Exit {
     }
 }
 
+/// What it means that a server was not reached.
+pub(crate) const UNREACHED: &str = "nothing was executed";
+
 /// Why a command did not do what it is for.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -65,15 +68,20 @@ impl Failure {
 
 /// What the client says of its settings, as the program calls them.
 pub(crate) fn in_flags(text: &str) -> String {
-    text.replace("`assume_plain`", "--plain")
+    let text = text.replace("`assume_plain`", "--plain");
+    if text.contains(" -32005 ") && !text.contains("--token-file") {
+        return text + "; expected --token-file or --tls-cert, as the server asks for it";
+    }
+    text
 }
 
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
-        let exit = match &error {
-            BuildError::Connect(_) => Exit::NotExecuted,
-            _ => Exit::Usage,
-        };
-        Self::new(exit, error)
+        match &error {
+            BuildError::Connect(error) => {
+                Self::new(Exit::NotExecuted, anyhow::anyhow!("{error}; {UNREACHED}"))
+            }
+            _ => Self::new(Exit::Usage, error),
+        }
     }
 }

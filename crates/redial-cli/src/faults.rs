@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use redial_client::CallError;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
@@ -150,27 +151,58 @@ impl CommonArgs {
     fn ask(self, address: Option<&str>, params: Value) -> Result<ExitCode, Failure> {
         // A hello might be dropped by the very rules that are to go, and a rule that is sent twice is two rules.
         let reach = self.connect.reach_once(address)?;
+        let is_change = params != json!({});
         runtime::run(async move {
             let client = reach.connect().await?;
             let call = client.request("rpc.faults", params);
             let answer = call.returning::<Box<RawValue>>().await;
             client.close().await;
-            let raw = answer.map_err(|error| Failure::new(error.executed().into(), error))?;
+            let raw = answer.map_err(|error| refused(error, is_change))?;
+            let table = table(raw.get(), is_change)?;
             if self.json {
                 output::print(raw.get())?;
             } else {
-                output::show(&table(raw.get())?)?;
+                output::show(&table)?;
             }
             Ok(ExitCode::SUCCESS)
         })
     }
 }
 
-fn table(answer: &str) -> Result<String, Failure> {
+/// Why there is no answer, and what would give one.
+fn refused(error: CallError, is_change: bool) -> Failure {
+    let code = error.server_error().map(|error| i32::from(error.code));
+    let why = match code {
+        Some(-32601) => {
+            "; expected a server that allows it: counter-server with --fault-control, \
+             a program of your own with ServerBuilder::fault_control"
+        }
+        Some(-32009 | -32005) => {
+            "; expected a caller on the server's own machine, or one with --token-file or --tls-cert \
+             to whom the server allows it"
+        }
+        _ => "",
+    };
+    let exit = match Exit::from(error.executed()) {
+        // A list of the rules changes nothing.
+        Exit::Unknown if !is_change => Exit::NotExecuted,
+        exit => exit,
+    };
+    Failure::new(exit, anyhow::anyhow!("{error}{why}"))
+}
+
+fn table(answer: &str, is_change: bool) -> Result<String, Failure> {
     let answer: Value = serde_json::from_str(answer).unwrap_or_default();
     let Some(rules) = answer["rules"].as_array() else {
-        let error = anyhow::anyhow!("what rpc.faults answered has no rules");
-        return Err(Failure::new(Exit::Failed, error));
+        let error = anyhow::anyhow!(
+            "what rpc.faults answered has no rules; expected {{\"rules\": [...]}}, as a Redial server answers"
+        );
+        let exit = if is_change {
+            Exit::Unknown
+        } else {
+            Exit::NotExecuted
+        };
+        return Err(Failure::new(exit, error));
     };
     if rules.is_empty() {
         return Ok("no fault rules".to_owned());

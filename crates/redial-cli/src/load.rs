@@ -38,6 +38,7 @@ use crate::{
     failure::Failure,
     flags::{SEEDS, Whole, duration, number, whole},
     runtime,
+    settings::file_path,
 };
 
 /// How long a run is if nothing says it.
@@ -115,7 +116,7 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     json: bool,
     /// Write a report, one HTML file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file_path)]
     html: Option<PathBuf>,
     /// A method that counts effects
     #[arg(long, value_name = "METHOD")]

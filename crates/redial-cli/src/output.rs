@@ -5,8 +5,6 @@ use std::{
     io::{ErrorKind, Write, stdout},
 };
 
-use anyhow::Context;
-
 use crate::failure::{Exit, Failure};
 
 /// Whether what is printed is still read.
@@ -28,11 +26,14 @@ pub(crate) fn print(text: &str) -> Result<Reader, Failure> {
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Ok(()) => Ok(Reader::Reads),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::HasGone),
-        Err(error) => {
-            let written = Err(error).context("cannot write to standard output");
-            written.map_err(|error| Failure::new(Exit::Failed, error))
-        }
+        Err(error) => Err(unwritable(error)),
     }
+}
+
+/// Stdout takes nothing.
+pub(crate) fn unwritable(error: std::io::Error) -> Failure {
+    let error = anyhow::Error::new(error).context("cannot write to standard output");
+    Failure::new(Exit::Failed, error)
 }
 
 /// As [`print`], for people: [`visible`].

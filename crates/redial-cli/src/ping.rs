@@ -1,6 +1,6 @@
 //! `redial ping`: how long a server takes to answer what costs it nothing.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use redial_client::{CallError, Client};
 use serde::Serialize;
@@ -99,6 +99,7 @@ impl PingArgs {
         answer: Result<(Duration, String), CallError>,
         took: &mut Vec<Duration>,
     ) -> Result<Reader, Failure> {
+        let is_answered = answer.is_ok();
         let line = match answer {
             Ok((time, text)) => {
                 took.push(time);
@@ -107,6 +108,10 @@ impl PingArgs {
             Err(error) => format!("no answer: {}", error.details()),
         };
         if self.json {
+            // Why is for people, and stdout is the object's alone.
+            if !is_answered {
+                let _ = writeln!(std::io::stderr(), "{}", output::one_line(&line));
+            }
             Ok(Reader::Reads)
         } else {
             output::print(&output::one_line(&line))

@@ -17,6 +17,7 @@ use crate::{
     connect::ConnectArgs,
     failure::{Exit, Failure},
     flags::{Whole, duration, whole},
+    numbers::fit,
     output::{self, Reader},
     runtime,
 };
@@ -52,23 +53,31 @@ impl StatsArgs {
         runtime::run(async {
             let client = reach.connect().await?;
             let mut signals = runtime::signals()?;
+            let mut is_shown = false;
             let shown = tokio::select! {
-                shown = self.show(&client) => shown,
+                shown = self.show(&client, &mut is_shown) => shown,
                 () = signals.stop_requested() => Ok(()),
             };
             client.close().await;
-            shown.map(|()| Exit::Ok.into())
+            shown?;
+            if !is_shown {
+                let error = anyhow::anyhow!("interrupted before there was an answer");
+                return Err(Failure::new(Exit::NotExecuted, error));
+            }
+            Ok(Exit::Ok.into())
         })
     }
 
-    async fn show(&self, client: &Client) -> Result<(), Failure> {
+    async fn show(&self, client: &Client, is_shown: &mut bool) -> Result<(), Failure> {
         if !self.watch {
             let stats = ask(client, "rpc.stats").await.map_err(refused)?;
+            check(&stats)?;
             let text = if self.json {
                 stats.to_string()
             } else {
                 Screen::once(&Answer::read(&stats), health(client).await.as_ref())
             };
+            *is_shown = true;
             return output::print(&text).map(drop);
         }
         let mut ticks = tokio::time::interval(self.every.unwrap_or(Duration::from_secs(1)));
@@ -76,7 +85,9 @@ impl StatsArgs {
         let mut screen = Screen::new(std::io::stdout().is_terminal());
         for time in 0..self.times.unwrap_or(u64::MAX) {
             ticks.tick().await;
-            let text = match ask(client, "rpc.stats").await {
+            let answer = ask(client, "rpc.stats").await;
+            answer.as_ref().map_or(Ok(()), check)?;
+            let text = match answer {
                 Ok(stats) if self.json => stats.to_string(),
                 Ok(stats) => {
                     let health = health(client).await;
@@ -90,6 +101,7 @@ impl StatsArgs {
                 }
                 Err(error) => return Err(refused(error)),
             };
+            *is_shown = true;
             if output::print(&text)? == Reader::HasGone {
                 break;
             }
@@ -100,6 +112,18 @@ impl StatsArgs {
 
 async fn ask(client: &Client, method: &'static str) -> Result<Value, CallError> {
     client.query(method, ()).await
+}
+
+/// Whether an answer is one to `rpc.stats`: a server of another make may answer whatever it is asked.
+fn check(stats: &Value) -> Result<(), Failure> {
+    if stats["awake_ms"].is_u64() {
+        return Ok(());
+    }
+    let error = anyhow::anyhow!(
+        "what rpc.stats answered is {}; expected an object with awake_ms, as a Redial server answers",
+        fit(&stats.to_string(), 60)
+    );
+    Err(Failure::new(Exit::NotExecuted, error))
 }
 
 /// What the server says of its health, if it says anything.

@@ -18,6 +18,14 @@ pub(crate) struct Words<'a> {
 impl<'a> Words<'a> {
     /// ADDR may be left out: what has no colon and is no profile's name is the method.
     pub(crate) fn of(words: [&'a Option<String>; 3]) -> Result<Self, Failure> {
+        let words = Self::split(words)?;
+        if words.method == Some("") {
+            return Err(Failure::usage("METHOD is \"\"; expected the name of one"));
+        }
+        Ok(words)
+    }
+
+    fn split(words: [&'a Option<String>; 3]) -> Result<Self, Failure> {
         let [first, second, third] = words.map(|word| word.as_deref());
         if first.is_none_or(is_address) {
             let (address, method, params) = (first, second, third);
@@ -72,7 +80,11 @@ pub(crate) fn text(said: &str) -> Result<(Cow<'_, str>, String), Failure> {
         ),
         None => return Ok((said.into(), "PARAMS".to_owned())),
     };
-    result.map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+    result.map_err(|error| {
+        Failure::usage(format!(
+            "{place}: {error}; nothing was sent; expected JSON as text (UTF-8)"
+        ))
+    })?;
     Ok((read.into(), place))
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    failure::{Exit, Failure, in_flags},
+    failure::{Exit, Failure, UNREACHED, in_flags},
     numbers::ms,
     output,
 };
@@ -112,6 +112,15 @@ impl Ended {
         }
     }
 
+    /// What is said of a query instead of its token, which no server keeps a record for.
+    pub(super) fn of_query(mut self) -> Self {
+        if self.token.take().is_some() {
+            let why = self.why.get_or_insert_default();
+            *why += "; a query has no effect, so it may be called again";
+        }
+        self
+    }
+
     /// The recorded outcome of a call.
     pub(super) fn value(id: Uuid, value: Box<RawValue>) -> Self {
         Self {
@@ -134,10 +143,12 @@ impl Ended {
     pub(super) fn unreached(exit: Exit, failure: Failure) -> Self {
         let executed = match exit {
             Exit::Unknown => "whether the saved call was executed is not known",
-            _ => "nothing was executed",
+            _ => UNREACHED,
         };
+        let why = format!("{:#}", failure.error);
+        let why = why.strip_suffix(&format!("; {UNREACHED}")).unwrap_or(&why);
         Self {
-            why: Some(format!("{:#}; {executed}", failure.error)),
+            why: Some(format!("{why}; {executed}")),
             ..Self::new(exit)
         }
     }

@@ -55,13 +55,27 @@ pub(super) fn write(path: &Path, token: &CallToken) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says of a call without a session that its id is not remembered for ever, and by some servers not at all.
+pub(super) fn warn(token: &CallToken) {
+    let is_of_session = serde_json::to_value(token).is_ok_and(|token| token.get("table").is_some());
+    if !is_of_session {
+        let text = "note: the call has no session: once the server has forgotten its id (Redial's: after 10 s; \
+                    others may never know it), --resume executes it again";
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
 pub(super) fn read(path: &Path, flag: &str) -> Result<CallToken, Failure> {
     let refuse = |why: String| Failure::usage(format!("{flag} {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        refuse(format!(
+            "{error}; nothing was sent; expected the file that --save-token wrote"
+        ))
+    })?;
     let token = serde_json::from_str(&text);
     token.map_err(|error| {
         refuse(format!(
-            "no token: {error}; expected what --save-token wrote"
+            "no token: {error}; nothing was sent; expected what --save-token wrote"
         ))
     })
 }

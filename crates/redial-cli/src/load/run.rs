@@ -59,7 +59,12 @@ impl Run {
         let client = reach.connect().await?;
         let counter = self.counter.as_ref();
         let before = count(counter, &client).await;
-        let before = before.map_err(|error| Failure::new(Exit::NotExecuted, error))?;
+        let before = before.map_err(|error| {
+            Failure::new(
+                Exit::NotExecuted,
+                anyhow::anyhow!("{error:#}; no call was made"),
+            )
+        })?;
         let signals = runtime::signals()?;
         let calls = Calls {
             client: client.clone(),

@@ -85,8 +85,12 @@ impl Template {
                     Part::Uuid => write!(text, "{}", uuid(0, 0)),
                 };
             }
-            let value: &RawValue = serde_json::from_str(&text)
-                .map_err(|error| format!("{} is not JSON: {error}", cut(&text)))?;
+            let value: &RawValue = serde_json::from_str(&text).map_err(|error| {
+                format!(
+                    "{} is not JSON: {error}; expected JSON, or lines of JSON",
+                    cut(&text)
+                )
+            })?;
             let is_params = value.get().starts_with(['{', '[']) || value.get() == "null";
             if !is_params {
                 return Err(format!(

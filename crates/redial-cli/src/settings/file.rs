@@ -44,10 +44,14 @@ impl ConfigFile {
         named: Option<PathBuf>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Failure> {
-        let by_variable = || variable("REDIAL_CONFIG").map(PathBuf::from);
-        if let Some(path) = named.or_else(by_variable) {
+        let by_flag = named.map(|path| ("--config", path));
+        let by_variable = || Some(("REDIAL_CONFIG", variable("REDIAL_CONFIG")?.into()));
+        if let Some((by, path)) = by_flag.or_else(by_variable) {
             return Self::read(&path)?.ok_or_else(|| {
-                Failure::usage(format!("{}: there is no such file", path.display()))
+                let path = path.display();
+                Failure::usage(format!(
+                    "{by} {path}: there is no such file; expected one in TOML, with [profiles.NAME]"
+                ))
             });
         }
         let Some(path) = usual_place(variable) else {

@@ -1,5 +1,7 @@
 //! `redial faults`.
 
+use serde_json::json;
+
 use crate::world::{CounterServer, OtherServer, redial};
 
 /// A server that can't be mended any more once its rules drop everything.
@@ -45,4 +47,23 @@ fn a_server_without_the_method_says_so() {
     let run = redial(&format!("faults list {}", plain.address));
     assert_eq!((run.code, &*run.out), (3, ""), "{run:?}");
     assert!(run.err.contains("-32601"), "{run:?}");
+    assert!(run.err.contains("--fault-control"), "{run:?}");
+}
+
+/// Kind: an answer, or none, that is reported as more than it is. Instances: a list that may have been executed,
+/// and what another server answers to any method.
+#[test]
+fn a_list_without_an_answer_has_changed_nothing() {
+    let mute = OtherServer::start(|_| None);
+    let other = OtherServer::of_method("rpc.faults", |_| json!([1]));
+    for (words, code) in [
+        (format!("faults list {} --deadline 100ms", mute.address), 3),
+        (format!("faults clear {} --deadline 100ms", mute.address), 4),
+        (format!("faults list {}", other.address), 3),
+        (format!("faults list {} --json", other.address), 3),
+        (format!("faults clear {} --json", other.address), 4),
+    ] {
+        let run = redial(&words);
+        assert_eq!((run.code, &*run.out), (code, ""), "{words}: {run:?}");
+    }
 }

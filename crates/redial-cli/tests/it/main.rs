@@ -18,6 +18,7 @@ mod hostile_servers;
 #[cfg(unix)]
 mod interrupted;
 mod load;
+mod others_answers;
 mod ping;
 mod pipes;
 mod printed_types;

@@ -1,6 +1,6 @@
 //! Wrong flags and bad input: the flag is named, with what would be right, and nothing is sent.
 
-use crate::world::{Folder, OtherServer, refuses};
+use crate::world::{Folder, OtherServer, command, refuses, run};
 
 /// Errors that leave a user without the next step.
 #[test]
@@ -28,7 +28,23 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
             "\"host\" was taken for METHOD",
             "ADDR would have a colon",
         ),
-        ("call ADDR inc @none.json", "none.json", "PARAMS"),
+        (
+            "call ADDR inc @none.json",
+            "PARAMS, the file none.json",
+            "nothing was sent; expected",
+        ),
+        (
+            "call ADDR inc --deadline -1s",
+            "--deadline",
+            "such as 250ms",
+        ),
+        ("ping ADDR --interval -5ms", "--interval", "such as 250ms"),
+        ("load ADDR inc --ramp -1:2:3s", "--ramp", "FROM:TO:TIME"),
+        (
+            "faults add ADDR delay-reply --delay -1ms",
+            "--delay",
+            "120ms",
+        ),
         (
             "call ADDR inc @TEXT",
             "PARAMS, the file",
@@ -79,6 +95,16 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
             "what --save-token wrote",
         ),
         (
+            "call ADDR --resolve none.token",
+            "--resolve none.token",
+            "nothing was sent; expected the file that --save-token wrote",
+        ),
+        (
+            "call ADDR --resume none.token",
+            "--resume none.token",
+            "nothing was sent; expected the file that --save-token wrote",
+        ),
+        (
             "call ADDR inc --save-token TEXT",
             "--save-token",
             "a new file",
@@ -121,7 +147,12 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
             "no capture",
             "expected one with --port",
         ),
-        ("config --config none.toml", "none.toml", "no such file"),
+        (
+            "config --config none.toml",
+            "--config none.toml",
+            "no such file; expected one in TOML",
+        ),
+        ("load ADDR inc {", "PARAMS", "expected JSON"),
         (
             "config --config UNKNOWN",
             "profiles.a.adress",
@@ -150,6 +181,19 @@ fn wrong_input_names_the_flag_and_what_would_be_right() {
             .replace("TEXT", &text);
         let words = words.replace("UNKNOWN", &unknown).replace("WRONG", &wrong);
         refuses(&words, [named, right]);
+    }
+    // What is empty is no name and no path.
+    for (flag, word, named) in [
+        ("call", "", "METHOD is \"\""),
+        ("load", "", "METHOD is \"\""),
+        ("load", "inc", "--html"),
+    ] {
+        let words = [flag, &server.address, word, "{}"];
+        let html = (!word.is_empty()).then_some(["-n", "1", "--html", ""]);
+        let run = run(command().args(words).args(html.iter().flatten()));
+        assert_eq!((run.code, &*run.out), (2, ""), "{words:?}: {run:?}");
+        assert!(run.err.contains(named), "{words:?}: {run:?}");
+        assert!(run.err.contains("expected"), "{words:?}: {run:?}");
     }
     assert!(server.requests.try_recv().is_err(), "something was sent");
 }
