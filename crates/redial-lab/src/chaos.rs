@@ -274,10 +274,20 @@ impl Report for ChaosResults {
     }
 
     fn problems(&self) -> Vec<String> {
-        let is_empty = self.crash.counts().ok == 0;
-        let empty = is_empty.then(|| "no call was ok, so nothing was tested".to_owned());
-        empty.into_iter().chain(self.crash.problems()).collect()
+        let outages = self.crash.outages.len() as u64;
+        let untested = [
+            (self.crash.counts().ok, "no call was ok"),
+            (outages, "the server was never killed"),
+        ];
+        let problems = untested.iter().filter_map(untested_problem);
+        problems.chain(self.crash.problems()).collect()
     }
+}
+
+/// A problem if something never happened without which a run tests nothing.
+fn untested_problem((count, what): &(u64, &str)) -> Option<String> {
+    (*count == 0)
+        .then(|| format!("{what}, so that was not tested; expected a longer run (--seconds)"))
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ pub(crate) struct GrowthOutcome(Option<GrowthResults>);
 
 /// What came of it where there is one.
 pub(crate) struct GrowthResults {
-    calls: u64,
+    /// How many stages were asked for, and how many calls each was to have.
+    asked: (u64, u64),
     stages: Vec<Stage>,
     /// How many calls were made, and how many effects there are.
     counted: (u64, u64),
@@ -183,7 +184,22 @@ impl GrowthResults {
             .map(|(what, ratio)| {
                 format!("{what} grew to {ratio:.2} times what it was; expected at most {MOST}")
             });
-        counted.into_iter().chain(grown).collect()
+        let problems = counted.into_iter().chain(self.merged());
+        problems.chain(grown).collect()
+    }
+
+    /// Why nothing is judged, where it was to be: a stage that is over before the next look becomes one with that.
+    fn merged(&self) -> Option<String> {
+        let (asked, calls) = self.asked;
+        let is_merged = asked > 2 * JUDGED as u64 && self.ratios().is_none();
+        is_merged.then(|| {
+            format!(
+                "{asked} stages of {} calls passed too quickly to tell more than {} apart, so nothing was judged; \
+                 expected more --calls",
+                thousands(calls),
+                self.stages.len()
+            )
+        })
     }
 
     fn judged(&self) -> String {
@@ -198,7 +214,8 @@ impl GrowthResults {
     }
 
     fn commands(&self) -> [String; 2] {
-        let calls = self.calls * self.stages.len() as u64;
+        let (stages, calls) = self.asked;
+        let calls = stages * calls;
         [
             format!(
                 "counter-server {}",
@@ -247,7 +264,7 @@ pub(crate) fn sample_page() -> String {
         server_rss_kib: 11_366,
     };
     page::html(&GrowthResults {
-        calls: 1_000_000,
+        asked: (10, 1_000_000),
         stages: vec![stage; 10],
         counted: (10_000_000, 10_000_000),
     })
@@ -274,7 +291,7 @@ mod tests {
             ..last
         };
         GrowthResults {
-            calls: 1000,
+            asked: (8, 1000),
             stages: [[level; 4], [last; 4]].concat(),
             counted: (8000, 8000),
         }
@@ -303,6 +320,7 @@ mod tests {
         };
         assert_eq!(results(slow).problems().len(), 3);
         let few = GrowthResults {
+            asked: (2, 1000),
             stages: vec![level, slow],
             ..results(level)
         };
@@ -312,6 +330,24 @@ mod tests {
             ..results(level)
         };
         assert!(lost.problems()[0].contains("7999 effects"));
+    }
+
+    /// Kind: a run that judged nothing passes. Instance: stages that are over before they are looked at.
+    #[test]
+    fn stages_that_became_one_are_no_pass() {
+        let level = results(Stage::default()).stages[0];
+        let merged = GrowthResults {
+            stages: vec![level; 2 * JUDGED],
+            ..results(level)
+        };
+        let problems = merged.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("nothing was judged"), "{problems:?}");
+        assert!(
+            merged.commands()[1].contains("--calls 2000 "),
+            "{:?}",
+            merged.commands()
+        );
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Storm {
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
-            Self::Metastable => "a stall of 5 s at 93 % of capacity",
+            Self::Metastable => "a stall of some seconds at 93 % of capacity",
             Self::Steps => "1.4 and 3 times the capacity",
             Self::Greedy => "one principal at 12 times its share",
             Self::Timeouts => "calls slower than their attempts' timeout",

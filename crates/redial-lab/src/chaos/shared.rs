@@ -327,8 +327,49 @@ impl Report for SharedResults {
     }
 
     fn problems(&self) -> Vec<String> {
-        let is_empty = self.crash.counts().ok == 0;
-        let empty = is_empty.then(|| "no call was ok, so nothing was tested".to_owned());
-        empty.into_iter().chain(self.crash.problems()).collect()
+        let untested = [
+            (self.crash.counts().ok, "no call was ok"),
+            (self.kills, "no server was killed"),
+            (
+                self.freezes + u64::from(self.plan.is_calm),
+                "no server stood still",
+            ),
+        ];
+        let problems = untested.iter().filter_map(super::untested_problem);
+        problems.chain(self.crash.problems()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kind: a run that tested nothing passes. Instances: one that is over before anything was killed, or stood still.
+    #[test]
+    fn a_run_without_kills_or_freezes_is_no_pass() {
+        let problems = |kills, freezes, is_calm| {
+            let plan = SharedPlan {
+                seconds: 1,
+                clients: 4,
+                seed: 1,
+                ids: Mode::Session,
+                is_calm,
+            };
+            let crash = CrashResults {
+                violations: Vec::new(),
+                ..CrashResults::sample()
+            };
+            SharedResults {
+                plan,
+                kills,
+                freezes,
+                crash,
+            }
+            .problems()
+        };
+        assert_eq!(problems(1, 1, false), [""; 0]);
+        assert_eq!(problems(1, 0, true), [""; 0]);
+        assert!(problems(0, 1, false)[0].contains("no server was killed"));
+        assert!(problems(1, 0, false)[0].contains("no server stood still"));
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn client_flags(number: u64, calls: u64) -> Vec<String> {
 /// Runs it; `None` where there is no PostgreSQL.
 pub(super) fn drive(
     programs: &Programs,
-    (stages, calls): (u64, u64),
+    asked: (u64, u64),
     bar: &ProgressBar,
 ) -> Result<Option<GrowthResults>> {
     let Some(cluster) = Cluster::start(true) else {
@@ -79,7 +79,8 @@ pub(super) fn drive(
     };
     let url = cluster.url("postgres");
     let server = programs.server(&server_flags(&url))?;
-    let all = stages * calls / CLIENTS * CLIENTS;
+    let (all_stages, calls) = asked;
+    let all = all_stages * calls / CLIENTS * CLIENTS;
     let clients = (0..CLIENTS).map(|number| {
         let mut flags = client_flags(number, all);
         flags.extend(["--json", "--connect"].map(str::to_owned));
@@ -113,7 +114,7 @@ pub(super) fn drive(
     server.stop()?;
     let counted = (made, state(&cluster)?.effects);
     Ok(Some(GrowthResults {
-        calls,
+        asked,
         stages,
         counted,
     }))

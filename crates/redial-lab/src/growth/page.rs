@@ -29,8 +29,7 @@ pub(super) fn html(results: &GrowthResults) -> String {
             "Again",
             &format!(
                 "<code>cargo xtask growth --stages {} --calls {}</code> runs it again.",
-                results.stages.len(),
-                results.calls
+                results.asked.0, results.asked.1
             ),
             &commands(&results.commands()),
         ),

@@ -55,7 +55,8 @@ fn header(results: &StormResults) -> String {
     format!(
         "<header><p class=\"brand\">Redial storms</p><h1>{headline}</h1>{}<p>{} calls of the real client and the \
          real server, {}, from {} seed{} each. Redial is as it is by \
-         default: nothing is tuned to a storm, and the server does not know how much it can do. {}</p></header>\n",
+         default, with room for the connections of all clients, and with how long a caller has a use for its value as \
+         the deadline of each call: nothing is tuned to a storm, and the server does not know how much it can do. {}</p></header>\n",
         problems(&failed),
         thousands(calls),
         if results.is_real {
@@ -70,8 +71,13 @@ fn header(results: &StormResults) -> String {
 }
 
 fn again(results: &StormResults) -> String {
+    let comes_to = if results.is_real {
+        "in real time, where figures vary a little"
+    } else {
+        "and comes to the same"
+    };
     let lead = format!(
-        "<code>{}</code> plays all of it again, and comes to the same. Figures go from the least to the most of all \
+        "<code>{}</code> plays all of it again, {comes_to}. Figures go from the least to the most of all \
          seeds; the pictures are those of the first.",
         escape(&results.command)
     );

@@ -1,6 +1,6 @@
 //! What the simulation leaves of a storm, as it prints it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Who sends a storm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -48,7 +48,7 @@ pub(super) struct StormFigure {
 }
 
 /// What a figure is counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Unit {
     Seconds,
@@ -59,7 +59,7 @@ pub(super) enum Unit {
 }
 
 /// What is wanted of a figure.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Wanted {
     AtMost(f64),

@@ -4,14 +4,14 @@
 pub(super) fn story(letter: char) -> &'static str {
     match letter {
         'a' => {
-            "A server that can do 300 calls a second has 280, when nothing gets on for 5 s. The naive fleet gives \
-             each call up after a second and sends it anew, once: that is 560 calls a second for as long as the \
+            "A server that can do 300 calls a second has 280, when nothing gets on for 5 s (4 s in real \
+             time). The naive fleet gives each call up after a second and sends it anew, once: that is 560 calls a second for as long as the \
              queue is longer than a second, and the server does only what its callers have given up. A retry of \
              Redial's joins the call that is queued; calls whose time is up are dropped unrun; what is too \
              much is refused at once, and the retries of that obey a budget."
         }
         'b' => {
-            "A server that can do 4,000 calls a second, of 1 ms each, has 1.4 times and then 3 times as many. \
+            "A server that can do 4,000 calls a second, of 1 ms each (in real time 800, of 5 ms), has 1.4 times and then 3 times as many. \
              Without a limit on how long calls wait, all of them wait for longer than their callers do. With one, \
              those that are admitted are served at once, and the rest hear at once that they are not."
         }

@@ -96,10 +96,11 @@ impl FigureRow {
         json!({
             "scenario": self.letter.to_string(),
             "figure": self.name,
+            "unit": self.unit,
             "naive": bounds(&self.naive),
             "redial": bounds(&self.redial),
-            "wanted": self.wanted.map(|bound| self.unit.bound(bound)),
-            "holds": self.holds,
+            "wanted": self.wanted,
+            "holds": self.wanted.map(|_| self.holds),
         })
     }
 }

@@ -73,6 +73,36 @@ fn a_line_fails_with_its_worst_seed() {
     assert_eq!(cells(&[None, Some(2.0)])[3], "2.0 s–never");
 }
 
+/// Kind: a figure that no program can read. Instance: a bound in per cent beside a share of 1.
+#[test]
+fn a_figure_says_in_json_what_it_is_counted_in_and_is_bounded_in_that() {
+    let mut results = results(&[Some(0.97)]);
+    results.records[1].figures[0] = StormFigure {
+        unit: Unit::Share,
+        wanted: Some(Wanted::AtLeast(0.95)),
+        ..results.records[1].figures[0].clone()
+    };
+    let expected = json!({
+        "scenario": "a",
+        "figure": "back at full goodput",
+        "unit": "share",
+        "naive": { "least": null, "most": null },
+        "redial": { "least": 0.97, "most": 0.97 },
+        "wanted": { "at-least": 0.95 },
+        "holds": true,
+    });
+    assert_eq!(results.rows()[0].json(), expected);
+}
+
+/// Kind: a page that says more than is so. Instance: a run in real time that would come to the same again.
+#[test]
+fn only_what_was_simulated_comes_to_the_same_again() {
+    let mut results = results(&[Some(1.0)]);
+    assert!(page::html(&results).contains("comes to the same"));
+    results.is_real = true;
+    assert!(!page::html(&results).contains("comes to the same"));
+}
+
 #[test]
 fn what_fails_is_a_problem_with_its_seed() {
     assert!(results(&[Some(1.0)]).problems().is_empty());
