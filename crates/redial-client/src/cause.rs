@@ -137,7 +137,7 @@ fn and_others(others: &usize) -> String {
 }
 
 /// Why there is no connection.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[error("cannot connect to {peer}{}: {reason}", over(.connector.as_deref()))]
 pub struct ConnectError {
     /// The address.
@@ -146,6 +146,13 @@ pub struct ConnectError {
     pub connector: Option<Arc<str>>,
     /// What the system said.
     pub reason: Arc<io::Error>,
+}
+
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn over(connector: Option<&str>) -> String {

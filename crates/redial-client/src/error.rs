@@ -29,7 +29,7 @@ use crate::{
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 pub enum CallError {
     /// Certainly not executed: a new call is safe.
     #[error("{} was not executed; {details}", details.method)]
@@ -53,6 +53,17 @@ pub enum CallError {
         /// Why, and how it went.
         details: Box<Details>,
     },
+}
+
+/// As its sentence, which is what a `main` that returns it prints; `{:#?}` has the report of every attempt, too.
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)?;
+        if f.alternate() {
+            write!(f, "\n{:#?}", self.details())?;
+        }
+        Ok(())
+    }
 }
 
 impl CallError {
@@ -128,7 +139,7 @@ impl fmt::Display for Details {
 }
 
 /// Why there is no client.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A field of the configuration makes no sense.
@@ -149,4 +160,11 @@ pub enum BuildError {
     /// The system has no random numbers, without which ids would not be unique.
     #[error("no random numbers from the system: {0}")]
     NoRandomness(String),
+}
+
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

@@ -42,11 +42,18 @@ use crate::text::cut;
 pub struct Address(Box<str>);
 
 /// Why a text is not an [`Address`].
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{text:?} is not an address: {expected}")]
 pub struct AddressError {
     text: String,
     expected: &'static str,
+}
+
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 const EXPECTED: &str = "expected host:port, such as 127.0.0.1:7077, or unix:/path";

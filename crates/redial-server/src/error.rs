@@ -1,6 +1,6 @@
 //! What can be wrong with a server before it serves, and with the address it listens on.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use redial_protocol::{Address, AddressError};
 use thiserror::Error;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::{exposure::Exposure, store::StoreError};
 
 /// Why a server can't be built. The program is to blame.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// Two handlers for one name.
@@ -83,8 +83,15 @@ pub enum BuildError {
     NoRandomness(String),
 }
 
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Why a server does not serve. The environment is to blame.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// The address is neither `host:port` nor a Unix socket's.
@@ -110,4 +117,11 @@ pub enum ServeError {
         /// What there is of what is expected.
         exposure: Exposure,
     },
+}
+
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

@@ -57,7 +57,7 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 pub struct TokenFile(Arc<WatchedFile>);
 
 /// Why a file of tokens is not used. It names lines, and nothing that stands in them.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum TokenFileError {
     /// It can't be read.
     #[error("{}: can't be read: {reason}", path.display())]
@@ -77,6 +77,13 @@ pub enum TokenFileError {
         /// What is wrong with it, and what was expected.
         why: String,
     },
+}
+
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for TokenFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 struct WatchedFile {

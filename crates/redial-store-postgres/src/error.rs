@@ -1,13 +1,13 @@
 //! What can be wrong with a database, in words that say what to do.
 
-use std::error::Error as _;
+use std::{error::Error as _, fmt};
 
 use redial_server::store::StoreError;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 
 /// Why a store could not be opened.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum OpenError {
     /// The connection string makes no sense.
     #[error("not a connection string of PostgreSQL: {0}; expected postgres://USER@HOST/DATABASE")]
@@ -50,6 +50,13 @@ pub enum OpenError {
     /// The thread of the store can't be started.
     #[error("the store's thread can't be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What the database says of a statement, in its own words and with its code.

@@ -11,7 +11,7 @@ use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
 
 /// Why a store can't be opened. Each message names the file and says what to do.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The folder of the file does not exist.
@@ -99,6 +99,13 @@ pub enum OpenError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+}
+
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Who has a store's file open.

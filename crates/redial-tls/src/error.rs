@@ -26,7 +26,7 @@ impl fmt::Display for Origin {
 }
 
 /// Why there is no TLS, or why a reload was refused.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file can't be read.
@@ -66,6 +66,13 @@ pub enum TlsError {
     /// rustls refuses all of it together.
     #[error("TLS can't be configured: {0}")]
     Refused(String),
+}
+
+/// As its sentence, which is what a `main` that returns it prints.
+impl fmt::Debug for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl TlsError {

@@ -261,8 +261,11 @@ async fn calls(args: &Args, limits: CallLimits, events: Option<File>) -> ExitCod
     let builder = Client::builder().config(args.config(limits));
     let client = match args.doors.connect(builder).await {
         Ok(client) => client,
-        // Or a file is not as a flag says.
-        Err(error) => return fail(&error, if error.is::<BuildError>() { 1 } else { 2 }),
+        Err(error) if error.is::<BuildError>() => {
+            return fail(&anyhow::anyhow!("{error:#}; nothing was executed"), 1);
+        }
+        // A file is not as a flag says.
+        Err(error) => return fail(&error, 2),
     };
     match run(args, client, limits, events).await {
         Ok(summary) if summary.ok == args.calls && summary.violations.unwrap_or(0) == 0 => {

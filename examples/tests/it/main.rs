@@ -27,6 +27,7 @@ mod numbers;
 mod one_name_two_tables;
 mod programs;
 mod repository;
+mod returned_errors;
 mod schemas;
 mod servers_memory;
 mod session_client;
