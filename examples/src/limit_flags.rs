@@ -107,15 +107,15 @@ pub struct LimitFlags {
     /// Whether calls are refused early where more come than can be served, and priorities count
     #[arg(long, value_name = "on|off", default_value = "on", help_heading = "Limits", value_parser = ["on", "off"])]
     pub overload: String,
-    /// How long calls may be queued all the time, in milliseconds
-    #[arg(long, value_name = "N", default_value = "5", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(TIMES_MS))]
-    pub queue_target_ms: u64,
-    /// How long a queue may last before it counts as overload, in milliseconds
-    #[arg(long, value_name = "N", default_value = "100", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(TIMES_MS))]
-    pub queue_interval_ms: u64,
-    /// The fewest calls that may run at once where more of them come to nothing
-    #[arg(long, value_name = "N", default_value = "4", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RUNNING))]
-    pub min_running: usize,
+    /// How long calls may be queued all the time, in milliseconds [default: 5]
+    #[arg(long, value_name = "N", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(TIMES_MS))]
+    pub queue_target_ms: Option<u64>,
+    /// How long a queue may last before it counts as overload, in milliseconds [default: 100]
+    #[arg(long, value_name = "N", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<u64>(TIMES_MS))]
+    pub queue_interval_ms: Option<u64>,
+    /// The fewest calls that may run at once where more of them come to nothing [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(RUNNING))]
+    pub min_running: Option<usize>,
     /// The most connections
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Limits", allow_negative_numbers = true, value_parser = whole::<usize>(CONNECTIONS))]
     pub max_connections: usize,
@@ -238,19 +238,34 @@ impl LimitFlags {
     }
 
     fn overload(&self) -> anyhow::Result<Overload> {
-        let (target, interval) = (self.queue_target_ms, self.queue_interval_ms);
         if self.overload == "off" {
+            for (flag, is_given) in [
+                ("--queue-target-ms", self.queue_target_ms.is_some()),
+                ("--queue-interval-ms", self.queue_interval_ms.is_some()),
+                ("--min-running", self.min_running.is_some()),
+            ] {
+                anyhow::ensure!(
+                    !is_given,
+                    "{flag} does nothing with --overload off; expected one of them alone"
+                );
+            }
             return Ok(Overload::off());
         }
+        let usual = Overload::default();
+        let ms = |given: Option<u64>, usual| given.map_or(usual, Duration::from_millis);
+        let target = ms(self.queue_target_ms, usual.target);
+        let interval = ms(self.queue_interval_ms, usual.interval);
         anyhow::ensure!(
             target <= interval,
-            "--queue-target-ms is {target}; expected at most {interval}, as --queue-interval-ms says"
+            "--queue-target-ms is {}; expected at most {}, as --queue-interval-ms says",
+            target.as_millis(),
+            interval.as_millis()
         );
         Ok(Overload {
-            target: Duration::from_millis(target),
-            interval: Duration::from_millis(interval),
-            min_running: self.min_running,
-            ..Overload::default()
+            target,
+            interval,
+            min_running: self.min_running.unwrap_or(usual.min_running),
+            ..usual
         })
     }
 }
@@ -265,6 +280,22 @@ mod tests {
     struct Args {
         #[command(flatten)]
         limits: LimitFlags,
+    }
+
+    /// Kind: a flag that does nothing, and is passed over in silence. Instances: what tunes an overload control that
+    /// is off.
+    #[test]
+    fn what_tunes_an_overload_control_that_is_off_is_refused_by_its_name() {
+        for flag in ["--queue-target-ms", "--queue-interval-ms", "--min-running"] {
+            let config = |overload| {
+                let args = Args::parse_from(["x", "--overload", overload, flag, "50"]);
+                args.limits.config()
+            };
+            // 50 ms may be the target if the interval is 100.
+            assert!(config("on").is_ok(), "{flag}");
+            let error = config("off").map_err(|error| error.to_string());
+            assert!(error.is_err_and(|text| text.contains(flag)), "{flag}");
+        }
     }
 
     /// Kind: a default that is said twice and differs.
