@@ -28,7 +28,8 @@ pub(super) fn story(letter: char) -> &'static str {
         'e' => {
             "A server is restarted, and all its clients come back. It takes 4,000 connections a second, and a \
              backlog as long. Clients that all wait for the same time come all at once, again and again; those \
-             that wait for random times spread."
+             that wait for random times spread. Here a connection that is refused costs the server nothing, so both \
+             fleets are served about as soon as it takes connections; only one of them executes no call twice."
         }
         'f' => {
             "One endpoint of ten loses its power: what is sent to it disappears. Each client has to find that out \

@@ -6,11 +6,9 @@ use redial_client::{Backoff, Config as ClientConfig, Jitter, RetryBudget};
 use redial_server::{Config as ServerConfig, Overload};
 use serde::Serialize;
 
-/// How long a naive client waits for a reply before it gives that request up.
+/// How long a naive client waits for a reply before it gives that request up, and sends the call at once as a new one,
+/// for as long as its caller has a use for the value: twice, where that is two seconds.
 pub(crate) const NAIVE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How often it sends a call, the first time included: each time as a new request, and at once.
-pub(crate) const NAIVE_TRIES: u32 = 2;
 
 /// More than any storm needs.
 const ENOUGH: usize = 10_000_000;

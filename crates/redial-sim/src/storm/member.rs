@@ -7,7 +7,7 @@ use redial_server::Principal;
 
 use super::{
     call_ledger::Heard,
-    fleet::{Fleet, NAIVE_TIMEOUT, NAIVE_TRIES},
+    fleet::{Fleet, NAIVE_TIMEOUT},
     ground::{Ground, Hold},
     recorder::{CallRecord, Cohort},
     site::{Site, Task, WORK},
@@ -98,7 +98,7 @@ impl Member {
         let (call, begun) = (ground.ledger.begin(), ground.elapsed());
         let task = Task { call, ms: work.ms };
         let went = match self {
-            Self::Naive(clients) => tries(ground, clients, task).await,
+            Self::Naive(clients) => tries(ground, clients, task, begun + work.patience).await,
             Self::Redial(client) => attempts(client, task, begun, work.patience).await,
         };
         note(ground, call, work, begun, went);
@@ -139,13 +139,18 @@ fn redial(rng: &mut Rng, number: u32, sites: &[Site], principal: Option<&Princip
     client.expect("the limits make sense")
 }
 
-/// A call as the naive fleet makes it: each try is a request of its own.
-async fn tries(ground: &Ground, clients: &[Client], task: Task) -> Went {
+/// A call as the naive fleet makes it: each try is a request of its own, until its caller has no use for its value.
+async fn tries(ground: &Ground, clients: &[Client], task: Task, until: Duration) -> Went {
     let mut retries = Vec::new();
     let mut heard = Heard::NotExecuted;
     let mut sent = ground.elapsed();
-    for number in 1..=NAIVE_TRIES {
-        sent = ground.elapsed();
+    for number in 1.. {
+        let now = ground.elapsed();
+        // A server that refuses at once would be asked for ever in one moment of virtual time.
+        if now >= until || number > 1 && now == sent {
+            break;
+        }
+        sent = now;
         retries.extend((number > 1).then_some(sent));
         let client = &clients[(task.call + number) as usize % clients.len()];
         let request = client.request(WORK, task).max_attempts(1);

@@ -42,6 +42,19 @@ fn a_stall_keeps_a_naive_fleet_down_and_redial_comes_back() {
     assert!(redial.violations.is_empty(), "{:?}", redial.violations);
 }
 
+/// Kind of fault: a comparison that one side loses by its rules. Instance: a naive fleet that gave up after 2 s where
+/// Redial's had 20 s, and so had thousands of calls refused for good.
+#[test]
+fn a_naive_fleet_has_as_long_as_redial_to_come_back_after_a_restart() {
+    let naive = storm(&Conditions {
+        storm: Storm::Hello,
+        fleet: Fleet::Naive,
+        seed: 1,
+        clients: 10_000,
+    });
+    assert_eq!(naive.count.ok, naive.count.calls, "{:?}", naive.figures);
+}
+
 /// Kind of fault: a storm that can't be repeated can't be looked into.
 #[test]
 fn a_storm_is_the_same_each_time() {
