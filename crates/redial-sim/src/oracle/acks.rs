@@ -38,6 +38,7 @@ fn sessions(history: &History) -> BTreeMap<String, Calls<'_>> {
     for (tag, call) in calls {
         let mut ids = call.ids.iter();
         if let (Some(id), None) = (ids.next(), ids.next())
+            && call.swallowed_ids.iter().all(|other| other == id)
             && let Some((session, number)) = numbered(id)
         {
             let calls = sessions.entry(session).or_default();

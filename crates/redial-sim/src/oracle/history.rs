@@ -24,6 +24,8 @@ pub(super) struct CallHistory {
     pub(super) effects: Vec<(Occurrence, Change)>,
     /// The ids that it was sent under.
     pub(super) ids: BTreeSet<String>,
+    /// The ids that it was sent under on connections that swallowed it.
+    pub(super) swallowed_ids: BTreeSet<String>,
     /// Whether it was ever sent under an id outside sessions.
     pub(super) is_plain: bool,
     /// Where, and on which connections, its client has sent it.
@@ -241,7 +243,9 @@ impl History {
             Event::Sent(frame) => self.sent(position, frame),
             Event::Swallowed(frame) => {
                 if let Some(tag) = frame.tag {
-                    self.call(tag, position).sent.push((position, frame.wire));
+                    let call = self.call(tag, position);
+                    call.sent.push((position, frame.wire));
+                    call.swallowed_ids.extend(frame.id.clone());
                 }
             }
             Event::Answered(frame) => self.replies.push((position, frame.clone())),

@@ -166,3 +166,28 @@ fn an_acknowledgement_of_a_call_of_which_a_copy_alone_was_refused() {
     })));
     ends(refused).breaks(&["acknowledged means delivered"]);
 }
+
+/// A call goes on at another table, under an id that no server sees, since its connection there swallows it. Neighbour:
+/// it was swallowed under its own id, and may arrive after all.
+#[test]
+fn an_acknowledgement_of_a_call_that_went_on_where_it_was_swallowed() {
+    let ends = |id: &str| {
+        let mut history = two_servers();
+        history.run.is_smooth = false;
+        let refused = history
+            .calls_patiently()
+            .sends(1, FIRST)
+            .refuses(FIRST, -32001, "no");
+        let swallowed = refused.note(Event::Swallowed(Arc::new(Frame {
+            wire: 9,
+            id: Some(id.to_owned()),
+            method: Some("inc".to_owned()),
+            tag: Some(1),
+            attempt: 2,
+            ..Frame::default()
+        })));
+        swallowed.acks(1).ends(1, End::NotExecuted("no".into()))
+    };
+    ends("5b8c6e97-5c92-801e-8000-000000000009").breaks(&[]);
+    ends(FIRST).breaks(&["acknowledged means delivered"]);
+}
