@@ -1,5 +1,6 @@
 //! One call: what may be chosen about it, and what awaiting it gives.
 
+mod bare;
 mod conclude;
 mod finished;
 mod guard;

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{
+    bare,
     finished::Finished,
     layered::LayeredCall,
     prepared::PreparedCall,
@@ -118,7 +119,7 @@ impl CallGuard {
         let client = self.client.clone().expect("it has not ended");
         let rest = PreparedCall::new(self.method().clone(), InlineBytes::EMPTY);
         let state = std::mem::replace(&mut self.state, CallState::new(rest, None));
-        let call = LayeredCall::new(layers, client, state);
+        let call = bare::begin(layers, client, state);
         self.state.extra = Some(Box::new(CallExtra::Layered(call)));
         Ok(())
     }
