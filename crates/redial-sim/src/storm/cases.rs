@@ -73,6 +73,9 @@ async fn settle(ground: &Ground, hold: Hold, ends: Ends, sites: &[Site]) {
         while !site.is_idle().await && ground.elapsed() < until {
             sleep(ms(500)).await;
         }
+        if !site.is_idle().await {
+            ground.note_unsettled();
+        }
         site.collect().await;
     }
 }

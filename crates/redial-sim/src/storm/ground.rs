@@ -1,7 +1,10 @@
 //! What everything in a storm shares.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,8 @@ pub(crate) struct Ground {
     pub(crate) ledger: Arc<CallLedger>,
     pub(crate) hosting: Hosting,
     marks: Mutex<Vec<Mark>>,
+    /// Whether a server had calls left when the oracle judged.
+    is_unsettled: AtomicBool,
 }
 
 /// Where the servers of a storm are.
@@ -61,6 +66,7 @@ impl Ground {
             ledger: Arc::default(),
             hosting,
             marks: Mutex::default(),
+            is_unsettled: AtomicBool::default(),
         })
     }
 
@@ -102,6 +108,22 @@ impl Ground {
         if self.is_real() { real } else { simulated }
     }
 
+    /// A server still has calls, whose effects the oracle won't see.
+    pub(crate) fn note_unsettled(&self) {
+        self.is_unsettled.store(true, Relaxed);
+    }
+
+    /// What the oracle found wrong. That all of it has come to an end is Redial's to hold; a naive queue may be longer
+    /// than anyone waits for.
+    fn violations(&self) -> Vec<String> {
+        let is_redial = self.fleet() == Fleet::Redial;
+        let mut violations = self.ledger.violations(is_redial);
+        if is_redial && self.is_unsettled.load(Relaxed) {
+            violations.push("a server still had calls when their effects were counted".to_owned());
+        }
+        violations
+    }
+
     /// What is left of it.
     pub(crate) fn record(&self, figures: Vec<Figure>) -> StormRecord {
         let Conditions {
@@ -116,7 +138,7 @@ impl Ground {
             marks: self.marks().clone(),
             figures,
             count: self.ledger.count(),
-            violations: self.ledger.violations(fleet == Fleet::Redial),
+            violations: self.violations(),
             series: Series::of(&self.recorder),
         }
     }
@@ -134,5 +156,27 @@ impl Ends {
 
     pub(crate) async fn wait(mut self) {
         while self.0.recv().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Storm, *};
+
+    /// Kind of fault: an oracle that judges before all has happened. Instance: a server that has calls left.
+    #[tokio::test(start_paused = true)]
+    async fn effects_that_were_counted_too_early_are_no_pass() {
+        for (fleet, violations) in [(Fleet::Redial, 1), (Fleet::Naive, 0)] {
+            let conditions = Conditions {
+                storm: Storm::Steps,
+                fleet,
+                seed: 1,
+                clients: 20,
+            };
+            let ground = Ground::new(conditions, Hosting::Virtual);
+            assert_eq!(ground.record(Vec::new()).violations, [""; 0]);
+            ground.note_unsettled();
+            assert_eq!(ground.record(Vec::new()).violations.len(), violations);
+        }
     }
 }
