@@ -170,6 +170,11 @@ impl FairnessResults {
                 "{refused} calls of the modest principal were not ok; expected none"
             ));
         }
+        if greedy.calls_per_s == 0 {
+            problems.push(
+                "the greedy principal had no call in some round, so nothing was tested".to_owned(),
+            );
+        }
         Self {
             alone,
             beside,
@@ -254,11 +259,22 @@ mod tests {
     fn slower_calls_and_refused_ones_are_problems() {
         let alone = rounds(&[100.0, 900.0, 100.0], 10);
         let problems = |beside: &[f64], ok| {
-            let greedy = Takings::default();
+            let greedy = Takings {
+                calls_per_s: 1,
+                ..Takings::default()
+            };
             FairnessResults::new(&alone, &rounds(beside, ok), greedy).problems
         };
         assert!(problems(&[290.0, 5000.0, 280.0], 10).is_empty());
         assert!(problems(&[310.0, 500.0, 280.0], 10)[0].contains("3.1 times"));
         assert!(problems(&[100.0], 9)[0].contains("1 calls"));
+    }
+
+    /// Kind: a run that tested nothing passes. Instance: a greedy principal that got nothing.
+    #[test]
+    fn a_greedy_principal_without_calls_is_no_pass() {
+        let alone = rounds(&[100.0], 10);
+        let problems = FairnessResults::new(&alone, &alone, Takings::default()).problems;
+        assert!(problems[0].contains("nothing was tested"), "{problems:?}");
     }
 }
