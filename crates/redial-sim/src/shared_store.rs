@@ -83,6 +83,8 @@ struct SharedState {
 struct Known {
     acknowledged: Acknowledged,
     is_unsaved: bool,
+    /// This server needs the session no longer than until this is saved.
+    is_left: bool,
 }
 
 /// How long one step is tried.
@@ -216,9 +218,21 @@ impl SharedState {
             return;
         }
         let known = self.known.entry(session).or_default();
+        known.is_left = false;
         let all = merged(&known.acknowledged, acknowledged);
         known.is_unsaved |= all != known.acknowledged;
         known.acknowledged = all;
+    }
+
+    /// So much is saved. The client may have acknowledged more since.
+    fn note_saved(&mut self, session: SessionId, saved: &Acknowledged) {
+        let Some(known) = self.known.get_mut(&session) else {
+            return;
+        };
+        known.is_unsaved &= known.acknowledged != *saved;
+        if known.is_left && !known.is_unsaved {
+            self.known.remove(&session);
+        }
     }
 
     /// The session's row says so. Returns what either knows.

@@ -243,11 +243,13 @@ impl Shared {
         self.end_session(&mut connection, id).await
     }
 
-    /// Its lease begins. Lost, it began when the session was touched last.
+    /// Its lease begins. If it fails, what its client has acknowledged is saved with the next.
     pub(crate) async fn leave_session(&self, id: SessionId) -> Result<(), StoreError> {
         let known = self.sessions.leave(id);
         let saved = self.save_session(id, &known).await;
-        saved.map_err(Trouble::into_error)
+        saved.map_err(Trouble::into_error)?;
+        self.sessions.note_saved(id, &known);
+        Ok(())
     }
 
     pub(crate) async fn find_session(

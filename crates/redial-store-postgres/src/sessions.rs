@@ -47,6 +47,8 @@ pub(crate) struct Goodbye {
 struct Known {
     acknowledged: Acknowledged,
     is_unsaved: bool,
+    /// This server needs the session no longer than until this is saved.
+    is_left: bool,
     /// Every number below it is saved as acknowledged, or open.
     saved_below: u64,
 }
@@ -63,6 +65,7 @@ impl Sessions {
             return;
         }
         let known = inner.known.entry(session).or_default();
+        known.is_left = false;
         known.is_unsaved |= merge(&mut known.acknowledged, acknowledged);
         if known.acknowledged.below.saturating_sub(known.saved_below) >= URGENT {
             self.urgent.notify_one();
@@ -98,30 +101,35 @@ impl Sessions {
 
     /// So much is saved. The client may have acknowledged more since.
     pub(crate) fn note_saved(&self, session: SessionId, saved: &Acknowledged) {
-        if let Some(known) = self.lock().known.get_mut(&session) {
-            known.is_unsaved &= known.acknowledged != *saved;
-            known.saved_below = known.saved_below.max(saved.below);
+        let mut inner = self.lock();
+        let Some(known) = inner.known.get_mut(&session) else {
+            return;
+        };
+        known.is_unsaved &= known.acknowledged != *saved;
+        known.saved_below = known.saved_below.max(saved.below);
+        if known.is_left && !known.is_unsaved {
+            inner.known.remove(&session);
         }
     }
 
     /// The session is used by this server.
     pub(crate) fn hold(&self, session: SessionId) {
-        self.lock().known.entry(session).or_default();
+        self.lock().known.entry(session).or_default().is_left = false;
     }
 
     pub(crate) fn held(&self) -> Vec<i64> {
         let inner = self.lock();
-        inner
-            .known
-            .keys()
-            .map(|id| encoding::session(*id))
-            .collect()
+        let held = inner.known.iter().filter(|(_, known)| !known.is_left);
+        held.map(|(id, _)| encoding::session(*id)).collect()
     }
 
-    /// This server needs the session no longer. Returns what its client has acknowledged here.
+    /// This server needs the session no longer, once it is saved what its client has acknowledged here: that is
+    /// returned. A copy of a call that was acknowledged may come to another server, which would run it.
     pub(crate) fn leave(&self, session: SessionId) -> Acknowledged {
-        let known = self.lock().known.remove(&session);
-        known.unwrap_or_default().acknowledged
+        let mut inner = self.lock();
+        let known = inner.known.entry(session).or_default();
+        (known.is_left, known.is_unsaved) = (true, true);
+        known.acknowledged.clone()
     }
 
     /// Its client has said goodbye.
@@ -179,6 +187,33 @@ mod tests {
         assert_eq!(sessions.unsaved(), [(session, below(2))]);
         sessions.note_saved(session, &below(2));
         assert_eq!(sessions.unsaved(), []);
+    }
+
+    /// Kind: what failed once is given up. Instance: the acknowledgements of a session that is left while the database is
+    /// away. A late copy of a call that no one will ask for again ran at another server.
+    #[test]
+    fn what_is_left_is_known_until_it_is_saved() {
+        let (sessions, session) = (Sessions::default(), SessionId::from_bits(1));
+        let below = |below| Acknowledged {
+            below,
+            open: Vec::new(),
+        };
+        sessions.acknowledge(session, &below(1));
+        sessions.note_saved(session, &below(1));
+        assert_eq!(sessions.held().len(), 1);
+        // It could not be saved, and is tried again.
+        assert_eq!(sessions.leave(session), below(1));
+        assert!(sessions.held().is_empty());
+        assert_eq!(sessions.unsaved(), [(session, below(1))]);
+        sessions.note_saved(session, &below(1));
+        assert_eq!(sessions.unsaved(), []);
+        assert!(sessions.lock().known.is_empty());
+        // Its client comes back before it is saved.
+        sessions.acknowledge(session, &below(2));
+        sessions.leave(session);
+        sessions.hold(session);
+        sessions.note_saved(session, &below(2));
+        assert_eq!(sessions.held().len(), 1);
     }
 
     /// Kind: what is done for one is taken for done for the next. Instance: a goodbye that was saved after the session

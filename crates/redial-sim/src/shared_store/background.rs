@@ -31,7 +31,9 @@ impl SharedTableStore {
             loop {
                 let (epoch, held) = {
                     let state = self.lock();
-                    (state.epoch, state.known.keys().copied().collect::<Vec<_>>())
+                    let held = state.known.iter().filter(|(_, known)| !known.is_left);
+                    let held: Vec<_> = held.map(|(session, _)| *session).collect();
+                    (state.epoch, held)
                 };
                 let renewed = database.ask(move |tables| {
                     held.iter()
@@ -64,24 +66,19 @@ impl SharedTableStore {
         loop {
             sleep(SAVE_EVERY).await;
             self.finish_late().await;
-            for (session, known) in self.take_unsaved() {
-                if self.save(session, known, false).await.is_err()
-                    && let Some(known) = self.lock().known.get_mut(&session)
-                {
-                    known.is_unsaved = true;
+            for (session, known) in self.unsaved() {
+                if self.save(session, known.clone(), false).await.is_ok() {
+                    self.lock().note_saved(session, &known);
                 }
             }
         }
     }
 
-    fn take_unsaved(&self) -> Vec<(SessionId, Acknowledged)> {
-        let mut state = self.lock();
-        let unsaved = state.known.iter_mut().filter(|(_, known)| known.is_unsaved);
-        let taken = unsaved.map(|(session, known)| {
-            known.is_unsaved = false;
-            (*session, known.acknowledged.clone())
-        });
-        taken.collect()
+    fn unsaved(&self) -> Vec<(SessionId, Acknowledged)> {
+        let state = self.lock();
+        let unsaved = state.known.iter().filter(|(_, known)| known.is_unsaved);
+        let unsaved = unsaved.map(|(session, known)| (*session, known.acknowledged.clone()));
+        unsaved.collect()
     }
 
     pub(super) async fn save(
@@ -115,7 +112,7 @@ impl SharedTableStore {
         state.background.iter().for_each(AbortHandle::abort);
         let (epoch, over) = (state.epoch, mem::take(&mut state.over));
         drop(state);
-        let unsaved = self.take_unsaved();
+        let unsaved = self.unsaved();
         self.0.database.at_once(|tables| {
             for (session, known) in unsaved {
                 tables.save(session, &known, false);
@@ -131,8 +128,12 @@ impl SharedTableStore {
     pub(super) async fn end_session(&self, session: SessionId) -> Result<(), Trouble> {
         let over = self.lock().over.get(&session).cloned();
         if let Some(known) = over {
-            self.save(session, known, true).await?;
-            self.lock().over.remove(&session);
+            self.save(session, known.clone(), true).await?;
+            let mut state = self.lock();
+            // There may have been another goodbye since.
+            if state.over.get(&session) == Some(&known) {
+                state.over.remove(&session);
+            }
         }
         Ok(())
     }
@@ -142,7 +143,7 @@ impl SharedTableStore {
         while let Err(trouble) = self.try_enter(session).await {
             self.pause(&mut patience, trouble).await?;
         }
-        self.lock().known.entry(session).or_default();
+        self.lock().known.entry(session).or_default().is_left = false;
         Ok(())
     }
 
@@ -188,7 +189,7 @@ impl SharedTableStore {
             return Ok(None);
         };
         let mut state = self.lock();
-        state.known.entry(session).or_default();
+        state.known.entry(session).or_default().is_left = false;
         Ok(Some(state.merge(session, &stored)))
     }
 }

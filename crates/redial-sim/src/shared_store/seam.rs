@@ -86,11 +86,17 @@ impl SharedStore for SharedTableStore {
     }
 
     fn leave_session(&self, session: SessionId) {
-        let known = self.lock().known.remove(&session).unwrap_or_default();
+        let mut state = self.lock();
+        let known = state.known.entry(session).or_default();
+        (known.is_left, known.is_unsaved) = (true, true);
+        let known = known.acknowledged.clone();
+        drop(state);
         let store = self.clone();
         self.run(Box::new(drop), async move {
-            let saved = store.save(session, known.acknowledged, false).await;
-            saved.map_err(Trouble::into_error)
+            let saved = store.save(session, known.clone(), false).await;
+            saved.map_err(Trouble::into_error)?;
+            store.lock().note_saved(session, &known);
+            Ok(())
         });
     }
 }
