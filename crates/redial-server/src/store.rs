@@ -142,7 +142,8 @@ pub struct StoreCall {
 pub struct Acknowledged {
     /// Every call with a lower number, except those in `open`.
     pub below: u64,
-    /// Numbers lower than `below` that are not acknowledged, in ascending order; few or none.
+    /// Numbers lower than `below` that are not acknowledged, in ascending order: few or none, and no more than a few
+    /// times the session's window.
     pub open: Vec<u64>,
 }
 

@@ -270,7 +270,7 @@ impl Dispatcher<'_> {
                 refuse_acknowledged(self.shared, session, waiters);
             }
             if let Some(store) = &self.shared.store {
-                store.acknowledge(session.id(), session.acknowledged());
+                store.acknowledge(session.id(), session.all_acknowledged());
             }
             result.is_accepted
         })?;

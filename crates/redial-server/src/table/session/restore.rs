@@ -16,11 +16,26 @@ use crate::{
 const MAX_SPAN: u64 = 1 << 20;
 
 impl<W> Records<W> {
-    /// What is acknowledged by now.
+    /// What is acknowledged by now, but for ranges above a number that is open: what each call says beside its id.
     pub(in crate::table) fn acknowledged(&self) -> Acknowledged {
         Acknowledged {
             below: self.base,
             open: self.stragglers.keys().copied().collect(),
+        }
+    }
+
+    /// All that is acknowledged by now. That takes a look at each slot.
+    pub(in crate::table) fn all_acknowledged(&self) -> Acknowledged {
+        let is_acknowledged = |slot: &Slot<W>| matches!(slot, Slot::Acknowledged);
+        let Some(last) = self.ring.iter().rposition(is_acknowledged) else {
+            return self.acknowledged();
+        };
+        let below = (self.base..).zip(self.ring.iter().take(last));
+        let open = below.filter(|(_, slot)| !is_acknowledged(slot));
+        let stragglers = self.stragglers.keys().copied();
+        Acknowledged {
+            below: self.base + last as u64 + 1,
+            open: stragglers.chain(open.map(|(number, _)| number)).collect(),
         }
     }
 

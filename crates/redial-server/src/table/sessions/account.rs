@@ -129,9 +129,14 @@ impl<W> Session<W> {
         (self.peer_taken.load(Relaxed), own)
     }
 
-    /// What its client has acknowledged.
+    /// See [`Records::acknowledged`].
     pub(crate) fn acknowledged(&self) -> Acknowledged {
         lock(&self.account).records.acknowledged()
+    }
+
+    /// See [`Records::all_acknowledged`].
+    pub(crate) fn all_acknowledged(&self) -> Acknowledged {
+        lock(&self.account).records.all_acknowledged()
     }
 
     /// See [`Records::restore`]. Taken under the registry's lock, of a session that no one has seen.

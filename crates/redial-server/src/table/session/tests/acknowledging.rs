@@ -105,3 +105,34 @@ fn waiters_of_an_acknowledged_call_hear_whether_it_has_started() {
         StartCheck::Cancelled
     );
 }
+
+/// Kind: what a caller has said holds until the server ends. Instance: ranges above a number that was still open, which
+/// no store was told. A late copy of a call that was refused, and that its client had given up, ran after a restart, or
+/// at another server.
+#[test]
+fn ranges_above_an_open_number_hold_after_the_server() {
+    let mut world = RecordsWorld::new();
+    assert_eq!(world.begin(0), Decision::Start(()));
+    world.run(1);
+    world.run(2);
+    world.acknowledge(1, 3);
+    world.run(5);
+    world.acknowledge(5, 6);
+    world.run(7);
+    let all = world.records.all_acknowledged();
+    assert_eq!((all.below, &*all.open), (6, &[0, 3, 4][..]));
+    let mut after = RecordsWorld::new();
+    after.records.restore(&all);
+    for number in [1, 2, 5] {
+        assert_eq!(after.begin(number), Decision::Acknowledged, "{number}");
+    }
+    for number in [0, 3, 4, 6, 7] {
+        assert_eq!(after.begin(number), Decision::Start(()), "{number}");
+    }
+    assert_eq!(after.records.open(), 5);
+    world.acknowledge_below(6);
+    assert_eq!(
+        world.records.all_acknowledged(),
+        world.records.acknowledged()
+    );
+}
