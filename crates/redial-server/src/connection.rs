@@ -172,10 +172,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // before.
             let (settled, closing) = (self.outbox.in_flight() == 0, self.shared.is_closing());
             self.is_cut |= self.outbox.collect(&mut self.out, cx.waker());
-            if self.phase == Phase::Open && self.shared.is_draining() && !self.is_cut {
-                self.drain(settled, closing);
-            } else if self.phase == Phase::Open && !matches!(self.age, Age::Unlimited) {
-                self.retire(settled);
+            // Behind half a frame nothing can follow.
+            if self.phase == Phase::Open && !self.is_cut {
+                if self.shared.is_draining() {
+                    self.drain(settled, closing);
+                } else if !matches!(self.age, Age::Unlimited) {
+                    self.retire(settled);
+                }
             }
             let flushed = self.poll_flush(cx)?;
             if self.is_cut || self.is_finished(flushed, settled) {

@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use redial_server::{Config, Server};
+use redial_server::{Config, CutPoint, Fault, FaultRule, Server};
 use serde_json::json;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     time::sleep,
 };
 
@@ -241,4 +241,37 @@ async fn an_idle_connection_ends_at_its_age_and_without_a_limit_it_does_not() {
     sleep(2 * AGE).await;
     assert_eq!(unlimited.stats().connections, 1);
     long.call(r#"{"id":2,"method":"rpc.ping"}"#).await;
+}
+
+/// Kind: something is written behind half a frame, which no peer can read. Instance: the announcement of an old
+/// connection's end, after a fault rule has cut the connection in the middle of a reply.
+#[tokio::test(start_paused = true)]
+async fn nothing_follows_the_half_of_a_reply_that_was_cut() {
+    let service = Service::default();
+    let server = service.server(Config {
+        max_connection_age: Some(AGE),
+        drain_timeout: 10 * AGE,
+        ..Config::default()
+    });
+    let (mut peer, session) = client(&server).await;
+    assert!(peer.call_json(inc(session, 0)).await["error"].is_null());
+    let long = (json!({"ms": 300_000}), json!({}));
+    peer.send(request_with("slow_inc", session, 1, long)).await;
+    sleep(ms(100)).await;
+    // The end of the server comes first, and with a call that runs it lasts until the connection is old.
+    let ending = server.clone();
+    tokio::spawn(async move { ending.shutdown().await });
+    let goaway = peer.receive_json().await;
+    assert_eq!(goaway["method"], "rpc.goaway");
+    sleep(AGE + AGE / 10).await;
+    let cut = Fault::Cut(CutPoint::MidReply);
+    server.faults().set([FaultRule::new(cut, 1.0).unwrap()]);
+    peer.send(inc(session, 0)).await;
+    let mut received = Vec::new();
+    peer.io.read_to_end(&mut received).await.unwrap();
+    let text = String::from_utf8_lossy(&received);
+    assert!(
+        !received.is_empty() && !text.contains("rpc.goaway"),
+        "{text}"
+    );
 }
