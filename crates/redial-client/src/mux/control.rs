@@ -47,6 +47,8 @@ pub(super) struct PendingHello {
     pub(super) refusals: u32,
     /// The server has no session for the client now.
     pub(super) is_put_off: bool,
+    /// It has no room for one, as it said the last time: others have to go first, or numbers of this client's.
+    pub(super) lacks_room: bool,
     /// When to ask again.
     pub(super) again_at: Instant,
 }

@@ -143,6 +143,7 @@ impl Mux {
             unanswered: 1,
             refusals: 0,
             is_put_off: false,
+            lacks_room: false,
             again_at: after(now, self.hello_timeout),
         });
         self.write_hello(attach, out);
@@ -237,6 +238,9 @@ impl Mux {
             }
             self.sessions.refusal = Some(Cause::Server(error.clone()));
             self.postpone_hello(link, no_sooner_than, now);
+            if let Some(hello) = &mut self.links[link].hello {
+                hello.lacks_room = error.code == ErrorCode::OVERLOADED;
+            }
             if !is_leaving {
                 self.let_queries_go(link);
             }

@@ -16,11 +16,12 @@ impl Mux {
         self.sessions.iter().map(Session::retained).sum()
     }
 
-    /// Whether the server was asked for a session for new calls, and has no room for it.
-    fn is_next_session_refused(&self, table: &Table) -> bool {
+    /// Whether the server was asked for a session for new calls, and has no room for it. One that is about to end,
+    /// or whose disk is full, may open one soon, or another server may.
+    fn lacks_room_for_next_session(&self, table: &Table) -> bool {
         let opener = table.opener.map(|link| &self.links[link]);
         let hello = opener.and_then(|link| link.hello.as_ref());
-        hello.is_some_and(|hello| hello.refusals > 0)
+        hello.is_some_and(|hello| hello.lacks_room)
     }
 
     /// Lets go of the calls that ended first, where more are retained than may be.
@@ -32,7 +33,7 @@ impl Mux {
             changed.push(session.id);
         }
         for home in 0..self.sessions.tables.len() {
-            if self.is_next_session_refused(&self.sessions.tables[home])
+            if self.lacks_room_for_next_session(&self.sessions.tables[home])
                 && let Some(current) = &mut self.sessions.tables[home].current
             {
                 while current.is_cramped() && current.let_go_oldest() {}

@@ -93,6 +93,23 @@ async fn the_call_that_ended_first_is_let_go_and_is_then_unknown() {
     }
 }
 
+/// Kind: what is refused for a moment is taken for refused for good. Instance: a session for new calls that a server whose
+/// disk is full does not open now, at which the client let go of calls that were asked for later.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_opens_no_session_now_costs_no_kept_error() {
+    for (refusal, kept) in [(-32006, 4), (-32001, 3)] {
+        let (client, mut peer, _network) = connected_once(with_sessions()).await;
+        let mut sessions = Sessions::with_window(4);
+        (sessions.max_sessions, sessions.refusal) = (1, refusal);
+        let mut tokens = Vec::new();
+        for _ in 0..4 {
+            tokens.push(unanswered(&client, &mut peer, &mut sessions).await);
+        }
+        peer.serve_for(&mut sessions, ms(100)).await;
+        assert_eq!(client.stats().retained_calls, kept, "{refusal}");
+    }
+}
+
 /// What has a number and is still to be sent is no ended call.
 #[tokio::test(start_paused = true)]
 async fn reserved_numbers_are_never_let_go() {

@@ -22,6 +22,8 @@ pub(crate) struct Sessions {
     pub(crate) max_frame: u64,
     /// It opens no more than so many.
     pub(crate) max_sessions: u64,
+    /// What it says then.
+    pub(crate) refusal: i32,
     /// The name of the table that they are in.
     pub(crate) table: &'static str,
 }
@@ -62,6 +64,7 @@ impl Sessions {
             window: 512,
             max_frame: 1 << 20,
             max_sessions: u64::MAX,
+            refusal: -32001,
             table: "t",
             ..Self::default()
         }
@@ -161,7 +164,7 @@ impl Peer {
                 let session = match seen.params["session"].as_str() {
                     None if sessions.opened >= sessions.max_sessions => {
                         let busy = json!({"executed": "no", "retry_after_ms": 1000});
-                        self.error(seen, -32001, busy).await;
+                        self.error(seen, sessions.refusal.into(), busy).await;
                         return true;
                     }
                     None => sessions.open(),
