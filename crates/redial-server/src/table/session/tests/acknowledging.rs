@@ -107,7 +107,7 @@ fn waiters_of_an_acknowledged_call_hear_whether_it_has_started() {
 }
 
 /// Kind: what a caller has said holds until the server ends. Instance: ranges above a number that was still open, which
-/// no store was told. A late copy of a call that was refused, and that its client had given up, ran after a restart, or
+/// did not reach the store. A late copy of a call that was refused, and that its client had given up, ran after a restart, or
 /// at another server.
 #[test]
 fn ranges_above_an_open_number_hold_after_the_server() {
