@@ -164,7 +164,7 @@ impl Peer {
                 let session = match seen.params["session"].as_str() {
                     None if sessions.opened >= sessions.max_sessions => {
                         let busy = json!({"executed": "no", "retry_after_ms": 1000});
-                        self.error(seen, sessions.refusal.into(), busy).await;
+                        self.error(seen, sessions.refusal, busy).await;
                         return true;
                     }
                     None => sessions.open(),
