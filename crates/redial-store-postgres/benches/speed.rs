@@ -99,7 +99,7 @@ impl fmt::Display for Measured {
         let [own, database] = self.cpu;
         write!(
             f,
-            "{:7.0} {own:7.0} {database:7.0} {:5.1}",
+            "{:7.0} {own:7.1} {database:7.1} {:5.1}",
             self.rate, self.shared
         )
     }

@@ -1,14 +1,17 @@
-//! Calls that wait together share a transaction: one claim, one outcome and one commit for all of them, and
-//! the handlers in between: side by side where each has one statement, and else one after the other.
+//! Calls that wait together share a transaction: their handlers run in it, side by side where each has one statement,
+//! and else one after the other; then one statement writes all their records, and one commit makes it all durable.
 //!
-//! If anything is out of the ordinary (a handler fails, an id is locked, a commit has no answer), the
+//! Where one of the calls turns out to be on record already, the transaction is undone, and that batch and some of the next
+//! claim their calls before the handlers run (see [`doubt`](crate::doubt)), so that such calls leave their batch.
+//!
+//! If anything else is out of the ordinary (a handler fails, an id is locked, a commit has no answer), the
 //! transaction is undone, and each call of it runs by itself: what a handler wrote is in the
 //! transaction, and nowhere else. A batch waits for the locks of others only for a moment, since it holds those of many
 //! calls. Where a handler is in the way of others it is tried again as a batch, when what this server does beside it has
 //! ended: as calls that each run by themselves they would be in the way of the next batch, and so on for ever.
 //!
-//! One batch runs at a time. The next one begins while it commits, and the one after that when it has committed: the
-//! calls that wait meanwhile share what a transaction costs. Enough of them for a full batch wait no longer.
+//! The handlers of one batch run at a time, while the one before commits: no two batches that run wait for rows of each
+//! other. Of the calls that are here each batch takes half, so that one half runs while the other commits.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -19,24 +22,26 @@ use std::{
 use futures_util::future::join_all;
 use redial_protocol::{CallKey, SessionCall};
 use redial_server::store::{
-    Executed, Outcome, OutcomeKind, StoreCall,
-    encoding::{is_acknowledged, session},
-    together,
+    Executed, Outcome, OutcomeKind, StoreCall, encoding::session, together,
 };
-use tokio::sync::Notify;
-use tokio_postgres::types::Type;
+use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use crate::{
-    connection::{Connection, Typed},
+    connection::Connection,
+    doubt::Doubt,
     error::Trouble,
     loose::Loose,
-    record::{RecordLocation, acknowledged},
+    on_batch::BatchLocations,
+    schema::SLOTS,
     store::{Answer, Shared},
     transaction::{Prepared, Transaction},
 };
 
 /// The most calls that share a transaction: each of them waits for all.
 const MAX_CALLS: usize = 64;
+
+/// How many calls are not divided.
+const MIN_CALLS: usize = 8;
 
 /// How long a batch waits for the commit of the one before: one that takes longer than a synced commit usually
 /// does is held up by something else.
@@ -45,39 +50,12 @@ const GATHERING: Duration = Duration::from_millis(50);
 /// How often a batch is tried again when others are in its way.
 const MOST_BLOCKED: u32 = 5;
 
-const CLAIM: &str = "
-INSERT INTO redial.slot AS s (session, slot, seq, fingerprint, state, owner)
-SELECT u.session, u.slot, u.seq, u.fingerprint, 0, $5
-FROM unnest($1, $2, $3, $4) AS u (session, slot, seq, fingerprint)
-WHERE EXISTS (SELECT FROM redial.session h WHERE h.id = u.session AND h.dead_since IS NULL)
-ON CONFLICT (session, slot) DO UPDATE SET seq = excluded.seq, fingerprint = excluded.fingerprint,
-    state = excluded.state, owner = excluded.owner, method = NULL, params = NULL, reply = NULL
-WHERE s.seq < excluded.seq AND s.spill < excluded.seq AND EXISTS (
-    SELECT FROM redial.session h WHERE h.id = excluded.session
-    AND s.seq < h.below AND s.seq <> ALL (h.open))
-RETURNING s.session, s.slot";
-
-/// After the claims: see [`claim`](crate::claim).
-const LOOK: &str =
-    "SELECT id, below, open FROM redial.session WHERE id = ANY ($1) AND dead_since IS NULL";
-
-/// Fails where the epoch is over. Each row is there, since this transaction has claimed it: a conflict is how it is
-/// found by its key, where the planner would read a whole small table to join it.
-const FINISH: &str = "
-INSERT INTO redial.slot (session, slot, seq, fingerprint, state, owner, reply)
-SELECT u.session, u.slot, -1, '', (1 / (SELECT count(*)
-    FROM redial.server WHERE epoch = $4 AND expires > clock_timestamp()))::smallint, $4, u.reply
-FROM unnest($1, $2, $3) AS u (session, slot, reply)
-ON CONFLICT (session, slot) DO UPDATE SET reply = excluded.reply, state = excluded.state";
-
 /// A call that waits for a batch.
 pub(crate) struct Waiting {
     call: StoreCall,
     prepared: Prepared,
     answer: Answer<Executed>,
-    session: i64,
-    slot: i64,
-    number: i64,
+    key: SessionCall,
     /// How often others were in the way of its batch.
     blocked: u32,
 }
@@ -86,40 +64,37 @@ pub(crate) struct Waiting {
 #[derive(Default)]
 pub(crate) struct Batches {
     inner: Mutex<BatchQueue>,
+    /// There may be [enough](BatchQueue::has_enough) now.
+    gathered: Notify,
     loose: Arc<Loose>,
-    /// Of those, the commits.
-    commits: Arc<Loose>,
 }
 
 #[derive(Default)]
 struct BatchQueue {
     waiting: VecDeque<Waiting>,
+    /// How many calls each batch has that commits.
+    committing: Vec<usize>,
     is_running: bool,
+    doubt: Doubt,
 }
 
-/// Where the records of a batch lie, as the statements take them.
-struct BatchLocations {
-    calls: Vec<SessionCall>,
-    sessions: Vec<i64>,
-    slots: Vec<i64>,
-    numbers: Vec<i64>,
-    fingerprints: Vec<Vec<u8>>,
-}
+impl BatchQueue {
+    /// Whether there are enough calls for a batch to begin now: beside one that commits as many as that has, since a
+    /// small one costs hardly less than a large one; and beside two a full one.
+    fn has_enough(&self) -> bool {
+        let enough = match *self.committing {
+            [] => 0,
+            [calls] => calls,
+            _ => MAX_CALLS,
+        };
+        self.waiting.len() >= enough
+    }
 
-impl BatchLocations {
-    fn of(batch: &[Waiting]) -> Self {
-        let calls = batch.iter().filter_map(|waiting| match waiting.call.key {
-            Some(CallKey::Session(call)) => Some(call),
-            _ => None,
-        });
-        let fingerprints = batch.iter().map(|it| it.call.fingerprint.to_be_bytes());
-        Self {
-            calls: calls.collect(),
-            sessions: batch.iter().map(|waiting| waiting.session).collect(),
-            slots: batch.iter().map(|waiting| waiting.slot).collect(),
-            numbers: batch.iter().map(|waiting| waiting.number).collect(),
-            fingerprints: fingerprints.map(Vec::from).collect(),
-        }
+    /// How many calls the next batch takes: half of those that are here, so that they are run while the other half
+    /// commits.
+    fn share(&self) -> usize {
+        let calls = self.waiting.len() + self.committing.iter().sum::<usize>();
+        calls.div_ceil(2).clamp(MIN_CALLS, MAX_CALLS)
     }
 }
 
@@ -130,30 +105,33 @@ impl Waiting {
     }
 
     pub(crate) fn new(call: StoreCall, prepared: Prepared, answer: Answer<Executed>) -> Self {
-        let location = call.key.as_ref().map(RecordLocation::of);
-        let (session, slot, number) = match location {
-            Some(RecordLocation::Session {
-                session,
-                slot,
-                number,
-                ..
-            }) => (session, slot, number),
-            _ => unreachable!("it is a call of a session"),
+        let Some(CallKey::Session(key)) = call.key else {
+            unreachable!("it is a call of a session");
         };
         Self {
             call,
             prepared,
             answer,
-            session,
-            slot,
-            number,
+            key,
             blocked: 0,
         }
     }
 
-    fn location(&self) -> (i64, i64) {
-        (self.session, self.slot)
+    fn slot(&self) -> i64 {
+        (self.key.number % SLOTS).cast_signed()
     }
+
+    fn location(&self) -> (i64, i64) {
+        (session(self.key.session), self.slot())
+    }
+}
+
+fn locations(batch: &[Waiting]) -> BatchLocations {
+    let mut locations = BatchLocations::default();
+    for waiting in batch {
+        locations.push(waiting.key, waiting.slot(), waiting.call.fingerprint);
+    }
+    locations
 }
 
 impl Batches {
@@ -161,20 +139,25 @@ impl Batches {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if something has to [work](Shared::work_on_batches) on it.
-    pub(crate) fn push(&self, waiting: Waiting) -> bool {
+    /// True if something has to work on it.
+    fn push(&self, waiting: Waiting) -> bool {
         let mut inner = self.lock();
         inner.waiting.push_back(waiting);
-        if inner.waiting.len() == MAX_CALLS {
-            self.commits.look_again();
+        if inner.has_enough() {
+            self.gathered.notify_one();
         }
         !std::mem::replace(&mut inner.is_running, true)
     }
 
-    /// Waits while two batches commit, unless there are calls for a full one.
+    /// Waits while batches commit, unless there are enough calls for one beside them.
     async fn gather(&self) {
-        let is_full = || self.lock().waiting.len() >= MAX_CALLS;
-        self.commits.settle_to(1, GATHERING, is_full).await;
+        let gathered = async {
+            while !self.lock().has_enough() {
+                self.gathered.notified().await;
+            }
+        };
+        // A commit may take longer.
+        drop(timeout(GATHERING, gathered).await);
     }
 
     /// The next batch, with a call of each slot at most.
@@ -182,7 +165,8 @@ impl Batches {
         let mut inner = self.lock();
         let mut locations = HashSet::new();
         let mut batch = Vec::new();
-        while batch.len() < MAX_CALLS
+        let share = inner.share();
+        while batch.len() < share
             && let Some(next) = inner.waiting.front()
             && locations.insert(next.location())
         {
@@ -194,19 +178,31 @@ impl Batches {
         batch
     }
 
-    /// For the next batch.
-    fn give_back(&self, batch: Vec<Waiting>) {
+    /// For the next batch. True if something has to work on it.
+    fn give_back(&self, batch: Vec<Waiting>) -> bool {
         let mut inner = self.lock();
-        for mut waiting in batch.into_iter().rev() {
-            waiting.blocked += 1;
+        for waiting in batch.into_iter().rev() {
             inner.waiting.push_front(waiting);
         }
+        !std::mem::replace(&mut inner.is_running, true)
     }
 }
 
 impl Shared {
+    /// Runs a call as soon as a batch can take it.
+    pub(crate) fn execute_in_batch(self: &Arc<Self>, waiting: Waiting, runtime: &Handle) {
+        if self.batches.push(waiting) {
+            self.start_batches(runtime);
+        }
+    }
+
+    fn start_batches(self: &Arc<Self>, runtime: &Handle) {
+        let work = Arc::clone(self).work_on_batches();
+        drop(self.steps.spawn_on(work, runtime));
+    }
+
     /// Runs batches until nothing waits.
-    pub(crate) async fn work_on_batches(self: Arc<Self>) {
+    async fn work_on_batches(self: Arc<Self>) {
         loop {
             self.batches.gather().await;
             let batch = self.batches.take();
@@ -221,32 +217,55 @@ impl Shared {
         for waiting in &batch {
             self.note(&waiting.call);
         }
-        let (connection, outcomes) = match self.try_batch(&mut batch).await {
+        let ran = match self.try_batch(&mut batch).await {
             Ok(ran) => ran,
             Err(Apart::Blocked) if batch.iter().all(|it| it.blocked < MOST_BLOCKED) => {
+                for waiting in &mut batch {
+                    waiting.blocked += 1;
+                }
+                // Whoever runs this one takes the next one, too.
                 self.batches.give_back(batch);
                 return self.batches.loose.settle().await;
             }
             Err(_) => return self.run_each(batch, false),
         };
         let (shared, loose) = (Arc::clone(self), Loose::one(&self.batches.loose));
-        let commit = Loose::one(&self.batches.commits);
+        let committing = Committing::of(self, batch.len());
         // The next batch may begin meanwhile.
         drop(self.steps.spawn(async move {
-            let _until_answered = (loose, commit);
-            let locations = BatchLocations::of(&batch);
-            match shared.commit_batch(connection, locations, &outcomes).await {
-                Ok(()) => together(|| {
+            let _until_answered = (loose, committing);
+            shared.end_batch(batch, ran).await;
+        }));
+    }
+
+    async fn end_batch(self: &Arc<Self>, batch: Vec<Waiting>, ran: Ran) {
+        let locations = locations(&batch);
+        let (connection, outcomes, is_claimed) = (ran.connection, ran.outcomes, ran.is_claimed);
+        let committed = if is_claimed {
+            self.finish_batch(connection, &locations, &outcomes).await
+        } else {
+            self.record_batch(connection, &locations, &outcomes).await
+        };
+        match committed.map_err(Trouble::from) {
+            Ok(()) => {
+                if !is_claimed {
+                    self.batches.lock().doubt.settle();
+                }
+                together(|| {
                     for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                         waiting.answer.give(Ok(Executed::New(outcome)));
                     }
-                }),
-                Err(trouble) => {
-                    let is_unanswered = matches!(trouble, Trouble::Unanswered(_));
-                    shared.run_each(batch, is_unanswered);
+                });
+            }
+            // One of them may not run, unless this server may write nothing: their claims will tell.
+            Err(Trouble::Fenced) if !is_claimed => {
+                self.batches.lock().doubt.arise();
+                if self.batches.give_back(batch) {
+                    self.start_batches(&Handle::current());
                 }
             }
-        }));
+            Err(trouble) => self.run_each(batch, matches!(trouble, Trouble::Unanswered(_))),
+        }
     }
 
     /// Each by itself: what they have come to, if they have, is found out by their claims. `is_uncertain`:
@@ -267,11 +286,33 @@ impl Shared {
         }
     }
 
-    /// Claims the calls and runs their handlers, in a transaction that is left open. Those that are not to run leave the batch, and are answered.
-    async fn try_batch(self: &Arc<Self>, batch: &mut Vec<Waiting>) -> Ran {
+    /// Runs the handlers in a transaction that is left open, after their calls are claimed if that is to be.
+    async fn try_batch(self: &Arc<Self>, batch: &mut Vec<Waiting>) -> Result<Ran, Apart> {
+        let locations = locations(batch);
+        let is_doubted = self.batches.lock().doubt.claims_first();
         let connection = self.connection().await;
-        let mut connection = connection.map_err(|_| Apart::Alone)?;
-        let locations = BatchLocations::of(batch);
+        let connection = connection.map_err(|_| Apart::Alone)?;
+        if is_doubted || !self.may_record(&locations) {
+            return self.try_claimed(connection, batch, &locations).await;
+        }
+        let mut connection = connection;
+        connection.enter();
+        let connection = Arc::new(connection);
+        let (begun, outcomes) = tokio::join!(
+            connection.batch_execute(&self.style.begin_batch),
+            run(&connection, batch),
+        );
+        begun.map_err(|_| Apart::Alone)?;
+        Ran::of(connection, outcomes?, false)
+    }
+
+    /// Those that are not to run leave the batch, and are answered.
+    async fn try_claimed(
+        self: &Arc<Self>,
+        mut connection: Connection,
+        batch: &mut Vec<Waiting>,
+        locations: &BatchLocations,
+    ) -> Result<Ran, Apart> {
         let claimed = self.claim_batch(&mut connection, locations).await;
         let claimed = claimed.ok().flatten().ok_or(Apart::Alone)?;
         let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
@@ -280,81 +321,64 @@ impl Shared {
         *batch = mine;
         // They are on record, or have to wait.
         self.run_each(others, false);
-        if batch.len() > 1 && batch.iter().all(|waiting| waiting.prepared.is_single()) {
-            run_together(connection, batch).await
-        } else {
-            run_in_turn(connection, batch).await
-        }
-    }
-
-    /// The slots that are claimed now. `None` if one of them may not be.
-    async fn claim_batch(
-        &self,
-        connection: &mut Connection,
-        locations: BatchLocations,
-    ) -> Result<Option<HashSet<(i64, i64)>>, Trouble> {
-        for call in &locations.calls {
-            self.end_session(connection, call.session).await?;
-        }
-        let epoch = self.epoch();
-        let claim: [Typed<'_>; 5] = [
-            (&locations.sessions, Type::INT8_ARRAY),
-            (&locations.slots, Type::INT8_ARRAY),
-            (&locations.numbers, Type::INT8_ARRAY),
-            (&locations.fingerprints, Type::BYTEA_ARRAY),
-            (&epoch, Type::INT8),
-        ];
-        let look: [Typed<'_>; 1] = [(&locations.sessions, Type::INT8_ARRAY)];
-        connection.enter();
-        let claiming = connection.prepared(CLAIM, &claim).await?;
-        let looking = connection.prepared(LOOK, &look).await?;
-        let (begun, claimed, known) = tokio::join!(
-            connection.batch_execute(&self.style.begin_batch),
-            connection.ready_rows(&claiming, &claim),
-            connection.ready_rows(&looking, &look),
-        );
-        begun.map_err(|error| Trouble::of(&error))?;
-        let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
-        let claimed: HashSet<(i64, i64)> = claimed.collect();
-        for row in known? {
-            let (id, below, open): (i64, i64, Vec<i64>) = (row.get(0), row.get(1), row.get(2));
-            let stored = acknowledged(below, &open);
-            let mut known = None;
-            let mine = locations.calls.iter().zip(&locations.slots);
-            let mut mine = mine.filter(|(call, slot)| {
-                session(call.session) == id && claimed.contains(&(id, **slot))
-            });
-            // One that was claimed too late.
-            if mine.any(|(call, _)| {
-                let known = known.get_or_insert_with(|| self.sessions.merge(call.session, &stored));
-                is_acknowledged(known, call.number)
-            }) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(claimed))
-    }
-
-    async fn commit_batch(
-        &self,
-        mut connection: Connection,
-        locations: BatchLocations,
-        outcomes: &[Outcome],
-    ) -> Result<(), Trouble> {
-        let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
-        let epoch = self.epoch();
-        connection.steps = outcomes.len();
-        let finish: [Typed<'_>; 4] = [
-            (&locations.sessions, Type::INT8_ARRAY),
-            (&locations.slots, Type::INT8_ARRAY),
-            (&replies, Type::BYTEA_ARRAY),
-            (&epoch, Type::INT8),
-        ];
-        Ok(connection.commit_with(FINISH, &finish).await?)
+        let connection = Arc::new(connection);
+        let outcomes = run(&connection, batch).await?;
+        Ran::of(connection, outcomes, true)
     }
 }
 
-type Ran = Result<(Connection, Vec<Outcome>), Apart>;
+/// A batch commits, until this is dropped.
+struct Committing {
+    shared: Arc<Shared>,
+    calls: usize,
+}
+
+impl Committing {
+    fn of(shared: &Arc<Shared>, calls: usize) -> Self {
+        shared.batches.lock().committing.push(calls);
+        Self {
+            shared: Arc::clone(shared),
+            calls,
+        }
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        let batches = &self.shared.batches;
+        let mut inner = batches.lock();
+        let at = inner
+            .committing
+            .iter()
+            .position(|calls| *calls == self.calls);
+        at.map(|at| inner.committing.swap_remove(at));
+        drop(inner);
+        batches.gathered.notify_one();
+    }
+}
+
+/// A batch whose handlers have run, in a transaction that is open.
+struct Ran {
+    connection: Connection,
+    outcomes: Vec<Outcome>,
+    /// Their calls were claimed before.
+    is_claimed: bool,
+}
+
+impl Ran {
+    fn of(
+        connection: Arc<Connection>,
+        outcomes: Vec<Outcome>,
+        is_claimed: bool,
+    ) -> Result<Self, Apart> {
+        let connection = Arc::into_inner(connection).ok_or(Apart::Alone)?;
+        Ok(Self {
+            connection,
+            outcomes,
+            is_claimed,
+        })
+    }
+}
 
 /// Why a batch was undone.
 enum Apart {
@@ -374,28 +398,41 @@ impl Apart {
     }
 }
 
+/// Runs the handlers. If one of them comes to no result, nothing of what they have written may be kept.
+async fn run(connection: &Arc<Connection>, batch: &mut [Waiting]) -> Result<Vec<Outcome>, Apart> {
+    if batch.len() > 1 && batch.iter().all(|waiting| waiting.prepared.is_single()) {
+        run_together(connection, batch).await
+    } else {
+        run_in_turn(connection, batch).await
+    }
+}
+
 /// Runs the handlers one after the other.
-async fn run_in_turn(connection: Connection, batch: &mut [Waiting]) -> Ran {
-    let mut transaction = Transaction::new(connection);
+async fn run_in_turn(
+    connection: &Arc<Connection>,
+    batch: &mut [Waiting],
+) -> Result<Vec<Outcome>, Apart> {
+    let mut transaction = Transaction::on(connection);
     let mut outcomes = Vec::with_capacity(batch.len());
     for waiting in batch {
         let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
         if transaction.has_trouble() || outcome.kind() != OutcomeKind::Result {
-            // With the connection it is undone.
             return Err(Apart::of(transaction.is_blocked()));
         }
         outcomes.push(outcome);
     }
-    let (connection, _) = transaction.into_parts();
-    Ok((connection, outcomes))
+    Ok(outcomes)
 }
 
 /// Runs them side by side, so that their statements go out together, in the order of the batch: each has one at
 /// most, so that it comes to the same. If one has a second, all of it is undone.
-async fn run_together(connection: Connection, batch: &mut [Waiting]) -> Ran {
-    let (connection, crossed) = (Arc::new(connection), Arc::new(Notify::new()));
+async fn run_together(
+    connection: &Arc<Connection>,
+    batch: &mut [Waiting],
+) -> Result<Vec<Outcome>, Apart> {
+    let crossed = Arc::new(Notify::new());
     let running = batch.iter_mut().map(|waiting| {
-        let mut transaction = Transaction::beside(&connection, &waiting.prepared, &crossed);
+        let mut transaction = Transaction::beside(connection, &waiting.prepared, &crossed);
         async move {
             let outcome = waiting.prepared.run(&mut transaction, &waiting.call).await;
             let is_kept = !transaction.has_trouble() && outcome.kind() == OutcomeKind::Result;
@@ -408,6 +445,5 @@ async fn run_together(connection: Connection, batch: &mut [Waiting]) -> Ran {
     };
     let is_blocked = ended.iter().any(|(_, is_blocked)| *is_blocked);
     let outcomes: Option<Vec<_>> = ended.into_iter().map(|(outcome, _)| outcome).collect();
-    let connection = Arc::into_inner(connection);
-    connection.zip(outcomes).ok_or(Apart::of(is_blocked))
+    outcomes.ok_or(Apart::of(is_blocked))
 }

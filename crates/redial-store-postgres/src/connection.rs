@@ -11,6 +11,7 @@ use std::{
 };
 
 use deadpool_postgres::{Object, Pool};
+use futures_util::future::join_all;
 use redial_server::store::CommitWatcher;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{
@@ -163,22 +164,25 @@ impl Connection {
         Ok(())
     }
 
-    /// The last statement and the commit, in one round trip. The statement fails where nothing may be
-    /// committed, so that the `COMMIT` behind it undoes everything.
+    /// The last statements and the commit, in one round trip. Each of them fails where nothing may be
+    /// committed, so that the `COMMIT` behind them undoes everything.
     pub(crate) async fn commit_with(
         &mut self,
-        sql: &str,
-        params: &[Typed<'_>],
+        statements: &[(&str, &[Typed<'_>])],
     ) -> Result<(), CommitTrouble> {
         // Before the `COMMIT` is sent.
-        let ready = match self.ready(sql, params).await {
-            Ok(ready) => ready,
-            Err(error) => return Err(CommitTrouble::of_statement(&error)),
-        };
-        let (last, committed) = tokio::join!(
-            self.execute_ready(&ready, params),
-            self.batch_execute("COMMIT")
-        );
+        let mut ready = Vec::with_capacity(statements.len());
+        for (sql, params) in statements {
+            match self.ready(sql, params).await {
+                Ok(statement) => ready.push((statement, *params)),
+                Err(error) => return Err(CommitTrouble::of_statement(&error)),
+            }
+        }
+        let last = ready
+            .iter()
+            .map(|(statement, params)| self.execute_ready(statement, params));
+        let (last, committed) = tokio::join!(join_all(last), self.batch_execute("COMMIT"));
+        let last: Result<Vec<_>, _> = last.into_iter().collect();
         if let Err(error) = last {
             return Err(match error.code() {
                 // The commit may have taken place before the connection was lost, be it that of a pooler,

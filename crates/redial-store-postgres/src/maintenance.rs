@@ -215,7 +215,7 @@ impl Shared {
             (&is_over, Type::BOOL),
         ];
         connection.change(DELETE_SPARES, &delete_params).await?;
-        connection.commit_with(SAVE, &update_params).await?;
+        connection.commit_with(&[(SAVE, &update_params)]).await?;
         Ok(())
     }
 
@@ -336,7 +336,7 @@ impl Shared {
                 begun.map_err(|error| Trouble::of(&error))?;
                 let session = session(id);
                 let params: [Typed<'_>; 2] = [(&session, Type::INT8), (&owner, Type::TEXT)];
-                connection.commit_with(insert, &params).await?;
+                connection.commit_with(&[(insert, &params)]).await?;
                 Ok::<_, Trouble>(())
             };
             match inserted.await {

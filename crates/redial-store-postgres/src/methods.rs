@@ -50,6 +50,10 @@ pub trait PostgresMethods: Sized {
     ///
     /// As long as no handler of the method has asked the database for a second statement, the first ones of a batch
     /// are sent together, and take one round trip for all.
+    ///
+    /// The records of a batch are written after its handlers have run. So a handler may run for a call that has run
+    /// before, as for its transaction's own second run: what it wrote is undone, and the call is answered from the
+    /// record.
     #[must_use]
     fn batched<M, H>(self, handler: H) -> Self
     where

@@ -99,7 +99,7 @@ pub(crate) async fn finish(
         RecordLocation::Session { .. } => FINISH_SLOT,
         RecordLocation::Plain(_) => FINISH_PLAIN,
     };
-    connection.commit_with(sql, &params).await
+    connection.commit_with(&[(sql, &params)]).await
 }
 
 /// Takes over a call that was started; false if its record has changed.

@@ -51,6 +51,8 @@ struct Known {
     is_left: bool,
     /// Every number below it is saved as acknowledged, or open.
     saved_below: u64,
+    /// What this server has saved of it last.
+    saved: Acknowledged,
 }
 
 impl Sessions {
@@ -91,6 +93,25 @@ impl Sessions {
         known.is_some_and(|known| is_acknowledged(&known.acknowledged, call.number))
     }
 
+    /// Whether the call may be new, and its slot free: that of the call that lay there before it, it is saved that it is
+    /// acknowledged.
+    pub(crate) fn is_slot_free(&self, call: SessionCall) -> bool {
+        let inner = self.lock();
+        if inner.over.contains_key(&call.session) {
+            return false;
+        }
+        let Some(known) = inner.known.get(&call.session) else {
+            return false;
+        };
+        let is_free = match call.number.checked_sub(SLOTS) {
+            Some(before) => {
+                known.saved.below > before && known.saved.open.iter().all(|open| *open > before)
+            }
+            None => true,
+        };
+        is_free && !is_acknowledged(&known.acknowledged, call.number)
+    }
+
     /// What is to be saved.
     pub(crate) fn unsaved(&self) -> Vec<(SessionId, Acknowledged)> {
         let inner = self.lock();
@@ -107,6 +128,7 @@ impl Sessions {
         };
         known.is_unsaved &= known.acknowledged != *saved;
         known.saved_below = known.saved_below.max(saved.below);
+        known.saved.clone_from(saved);
         if known.is_left && !known.is_unsaved {
             inner.known.remove(&session);
         }
@@ -240,6 +262,30 @@ mod tests {
         sessions.end(session);
         sessions.forget(session, &second);
         assert!(sessions.over(session).is_some());
+    }
+
+    #[test]
+    fn a_slot_is_free_when_it_is_saved_that_what_lay_there_is_acknowledged() {
+        let (sessions, session) = (Sessions::default(), SessionId::from_bits(1));
+        let is_free = |number| sessions.is_slot_free(SessionCall { session, number });
+        let acknowledged = |below, open: &[u64]| Acknowledged {
+            below,
+            open: open.to_vec(),
+        };
+        assert!(!is_free(0), "nothing is known of the session");
+        sessions.acknowledge(session, &acknowledged(5, &[3]));
+        assert_eq!([2, 3, 4, 5].map(is_free), [false, true, false, true]);
+        assert!(is_free(SLOTS - 1) && !is_free(SLOTS), "it is not saved");
+        // Another server has saved it, and may have saved it at a primary that is gone.
+        sessions.merge(session, &acknowledged(6, &[3]));
+        assert!(!is_free(SLOTS));
+        sessions.note_saved(session, &acknowledged(6, &[3]));
+        let free = [0, 2, 3, 4].map(|number| is_free(SLOTS + number));
+        assert_eq!(free, [true, true, false, false], "one is open before them");
+        sessions.note_saved(session, &acknowledged(6, &[]));
+        assert!(is_free(SLOTS + 5) && !is_free(SLOTS + 6));
+        sessions.end(session);
+        assert!(!is_free(SLOTS + 5));
     }
 
     /// Kind: what is done at intervals falls behind at speed. Instance: acknowledgements that were saved every 50 ms,

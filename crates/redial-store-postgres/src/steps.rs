@@ -88,7 +88,11 @@ impl Shared {
             .map_or_else(|| self.epoch(), |claim| claim.owner);
         let committed = match &claim {
             Some(claim) => finish(&mut connection, &claim.location, outcome.bytes(), epoch).await,
-            None => connection.commit_with(CHECK, &[(&epoch, Type::INT8)]).await,
+            None => {
+                connection
+                    .commit_with(&[(CHECK, &[(&epoch, Type::INT8)])])
+                    .await
+            }
         };
         match committed {
             Ok(()) => Ok(Executed::New(outcome)),
@@ -119,7 +123,7 @@ impl Shared {
         match self.make(&claim, connection).await? {
             ClaimResult::Mine => {
                 connection
-                    .commit_with(CHECK, &[(&claim.owner, Type::INT8)])
+                    .commit_with(&[(CHECK, &[(&claim.owner, Type::INT8)])])
                     .await?;
                 Ok(Executed::New(outcome))
             }
@@ -171,7 +175,7 @@ impl Shared {
         // that nothing runs.
         self.started().insert(key.clone(), epoch);
         let params: [Typed<'_>; 1] = [(&epoch, Type::INT8)];
-        if let Err(trouble) = connection.commit_with(CHECK, &params).await {
+        if let Err(trouble) = connection.commit_with(&[(CHECK, &params)]).await {
             self.started().remove(key);
             return Err(trouble.into());
         }
@@ -306,7 +310,7 @@ impl Shared {
             lock(&connection, location).await?;
         }
         connection
-            .commit_with(CHECK, &[(&epoch, Type::INT8)])
+            .commit_with(&[(CHECK, &[(&epoch, Type::INT8)])])
             .await?;
         Ok(())
     }
@@ -327,7 +331,7 @@ impl Shared {
         let result = self.make(&claim, &mut connection).await?;
         if let ClaimResult::Mine = result {
             connection
-                .commit_with(CHECK, &[(&claim.owner, Type::INT8)])
+                .commit_with(&[(CHECK, &[(&claim.owner, Type::INT8)])])
                 .await?;
             return Ok(Fenced::Never);
         }

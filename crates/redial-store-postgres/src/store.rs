@@ -220,10 +220,7 @@ impl Store for PostgresStore {
             });
         }
         let waiting = Waiting::new(call, *prepared, Answer(Some(done)));
-        if shared.batches.push(waiting) {
-            let work = Arc::clone(shared).work_on_batches();
-            drop(shared.steps.spawn_on(work, &self.handle.runtime));
-        }
+        shared.execute_in_batch(waiting, &self.handle.runtime);
     }
 
     fn begin(&self, call: StoreCall, intent: Intent, done: Done<Begun>) {

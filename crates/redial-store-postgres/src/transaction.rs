@@ -97,8 +97,13 @@ fn typed<'a>(params: &'a [&'a dyn Param]) -> Vec<Typed<'a>> {
 
 impl Transaction {
     pub(crate) fn new(connection: Connection) -> Self {
+        Self::on(&Arc::new(connection))
+    }
+
+    /// For handlers that run one after the other.
+    pub(crate) fn on(connection: &Arc<Connection>) -> Self {
         Self {
-            connection: Arc::new(connection),
+            connection: Arc::clone(connection),
             trouble: None,
             is_blocked: false,
             lane: None,

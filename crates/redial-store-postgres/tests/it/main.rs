@@ -10,3 +10,4 @@ mod opening;
 mod rig;
 mod statements;
 mod unanswered;
+mod unclaimed;

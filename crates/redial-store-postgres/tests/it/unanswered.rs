@@ -70,11 +70,16 @@ impl Between {
             }
             let bytes = &buffer[..count];
             let has = |words: &[u8]| bytes.windows(words.len()).any(|part| part == words);
-            has_outcome |= has(b"SET reply");
+            has_outcome |= has(b"WITH recorded") || has(b"SET reply");
             if has_outcome && has(b"COMMIT") {
                 self.is_gone.store(true, SeqCst);
             }
             if to.write_all(bytes).is_err() {
+                break;
+            }
+            if self.is_gone.load(SeqCst) {
+                // The database reads the `COMMIT`, and then the end.
+                drop(to.shutdown(Shutdown::Write));
                 break;
             }
         }
@@ -84,7 +89,8 @@ impl Between {
     fn answer(&self, mut from: UnixStream, mut to: &TcpStream) {
         let mut buffer = [0; 1 << 16];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if self.is_gone.load(SeqCst) || to.write_all(&buffer[..count]).is_err() {
+            // What comes back is taken all the same: the database would undo the transaction otherwise.
+            if !self.is_gone.load(SeqCst) && to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }

@@ -1,0 +1,205 @@
+//! What a batch says to the database of the records of its calls: they are claimed first and finished after their
+//! handlers, or written as a whole after them.
+//!
+//! To write them as a whole takes half the writes. The handlers of calls that may not run have run by then, so
+//! that all of the batch is undone: that is for batches in which no such call is expected.
+
+use std::collections::{BTreeMap, HashSet};
+
+use redial_protocol::SessionCall;
+use redial_server::store::{
+    Outcome,
+    encoding::{is_acknowledged, session},
+};
+use tokio_postgres::types::Type;
+
+use crate::{
+    connection::{CommitTrouble, Connection, Typed},
+    error::Trouble,
+    record::acknowledged,
+    store::Shared,
+};
+
+const CLAIM: &str = "
+INSERT INTO redial.slot AS s (session, slot, seq, fingerprint, state, owner)
+SELECT u.session, u.slot, u.seq, u.fingerprint, 0, $5
+FROM unnest($1, $2, $3, $4) AS u (session, slot, seq, fingerprint)
+WHERE EXISTS (SELECT FROM redial.session h WHERE h.id = u.session AND h.dead_since IS NULL)
+ON CONFLICT (session, slot) DO UPDATE SET seq = excluded.seq, fingerprint = excluded.fingerprint,
+    state = excluded.state, owner = excluded.owner, method = NULL, params = NULL, reply = NULL
+WHERE s.seq < excluded.seq AND s.spill < excluded.seq AND EXISTS (
+    SELECT FROM redial.session h WHERE h.id = excluded.session
+    AND s.seq < h.below AND s.seq <> ALL (h.open))
+RETURNING s.session, s.slot";
+
+/// After the claims: see [`claim`](crate::claim).
+const LOOK: &str =
+    "SELECT id, below, open FROM redial.session WHERE id = ANY ($1) AND dead_since IS NULL";
+
+/// Fails where the epoch is over. Each row is there, since this transaction has claimed it: a conflict is how it is
+/// found by its key, where the planner would read a whole small table to join it.
+const FINISH: &str = "
+INSERT INTO redial.slot (session, slot, seq, fingerprint, state, owner, reply)
+SELECT u.session, u.slot, -1, '', (1 / (SELECT count(*)
+    FROM redial.server WHERE epoch = $4 AND expires > clock_timestamp()))::smallint, $4, u.reply
+FROM unnest($1, $2, $3) AS u (session, slot, reply)
+ON CONFLICT (session, slot) DO UPDATE SET reply = excluded.reply, state = excluded.state";
+
+/// The claim and the outcome in one, where each slot is known to be free. Fails where one of the calls can't be claimed
+/// all the same, or the epoch is over.
+const RECORD: &str = "
+WITH recorded AS (
+    INSERT INTO redial.slot AS s (session, slot, seq, fingerprint, state, owner, reply)
+    SELECT u.session, u.slot, u.seq, u.fingerprint, 1, $6, u.reply
+    FROM unnest($1, $2, $3, $4, $5) AS u (session, slot, seq, fingerprint, reply)
+    ON CONFLICT (session, slot) DO UPDATE SET seq = excluded.seq, fingerprint = excluded.fingerprint,
+        state = excluded.state, owner = excluded.owner, method = NULL, params = NULL, reply = excluded.reply
+    WHERE s.seq < excluded.seq AND s.spill < excluded.seq
+    RETURNING 1)
+SELECT 1 / (((SELECT count(*) FROM recorded) = cardinality($1))::integer * (SELECT count(*)
+    FROM redial.server WHERE epoch = $6 AND expires > clock_timestamp()))";
+
+/// Fails where a session is not there, or one of the calls is acknowledged: after [`RECORD`], for the same reason
+/// as [`LOOK`]. The first two are the sessions, each with the lowest number of its calls.
+const CHECK_SESSIONS: &str = "
+SELECT 1 / (count(*) = cardinality($1))::integer FROM unnest($1, $2) AS u (session, lowest)
+JOIN redial.session h ON h.id = u.session AND h.dead_since IS NULL
+WHERE u.lowest >= h.below OR NOT EXISTS (
+    SELECT FROM unnest($3, $4) AS c (session, seq)
+    WHERE c.session = h.id AND c.seq < h.below AND c.seq <> ALL (h.open))";
+
+/// Where the records of a batch lie, as the statements take them.
+#[derive(Default)]
+pub(crate) struct BatchLocations {
+    calls: Vec<SessionCall>,
+    sessions: Vec<i64>,
+    slots: Vec<i64>,
+    numbers: Vec<i64>,
+    fingerprints: Vec<Vec<u8>>,
+}
+
+impl BatchLocations {
+    /// Adds a call, with the slot that it lies in.
+    pub(crate) fn push(&mut self, call: SessionCall, slot: i64, fingerprint: u128) {
+        self.calls.push(call);
+        self.sessions.push(session(call.session));
+        self.slots.push(slot);
+        self.numbers.push(call.number.cast_signed());
+        self.fingerprints.push(fingerprint.to_be_bytes().to_vec());
+    }
+
+    /// The sessions, and the lowest number of each.
+    fn lowest(&self) -> (Vec<i64>, Vec<i64>) {
+        let mut lowest = BTreeMap::new();
+        for (session, number) in self.sessions.iter().zip(&self.numbers) {
+            let lowest = lowest.entry(*session).or_insert(*number);
+            *lowest = (*lowest).min(*number);
+        }
+        lowest.into_iter().unzip()
+    }
+}
+
+impl Shared {
+    /// Begins a transaction, and returns the slots that are claimed in it. `None` if one of them may not be.
+    pub(crate) async fn claim_batch(
+        &self,
+        connection: &mut Connection,
+        locations: &BatchLocations,
+    ) -> Result<Option<HashSet<(i64, i64)>>, Trouble> {
+        for call in &locations.calls {
+            self.end_session(connection, call.session).await?;
+        }
+        let epoch = self.epoch();
+        let claim: [Typed<'_>; 5] = [
+            (&locations.sessions, Type::INT8_ARRAY),
+            (&locations.slots, Type::INT8_ARRAY),
+            (&locations.numbers, Type::INT8_ARRAY),
+            (&locations.fingerprints, Type::BYTEA_ARRAY),
+            (&epoch, Type::INT8),
+        ];
+        let look: [Typed<'_>; 1] = [(&locations.sessions, Type::INT8_ARRAY)];
+        connection.enter();
+        let claiming = connection.prepared(CLAIM, &claim).await?;
+        let looking = connection.prepared(LOOK, &look).await?;
+        let (begun, claimed, known) = tokio::join!(
+            connection.batch_execute(&self.style.begin_batch),
+            connection.ready_rows(&claiming, &claim),
+            connection.ready_rows(&looking, &look),
+        );
+        begun.map_err(|error| Trouble::of(&error))?;
+        let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
+        let claimed: HashSet<(i64, i64)> = claimed.collect();
+        for row in known? {
+            let (id, below, open): (i64, i64, Vec<i64>) = (row.get(0), row.get(1), row.get(2));
+            let stored = acknowledged(below, &open);
+            let mut known = None;
+            let mine = locations.calls.iter().zip(&locations.slots);
+            let mut mine = mine.filter(|(call, slot)| {
+                session(call.session) == id && claimed.contains(&(id, **slot))
+            });
+            // One that was claimed too late.
+            if mine.any(|(call, _)| {
+                let known = known.get_or_insert_with(|| self.sessions.merge(call.session, &stored));
+                is_acknowledged(known, call.number)
+            }) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(claimed))
+    }
+
+    /// Commits what the calls have come to that were claimed before.
+    pub(crate) async fn finish_batch(
+        &self,
+        mut connection: Connection,
+        locations: &BatchLocations,
+        outcomes: &[Outcome],
+    ) -> Result<(), CommitTrouble> {
+        let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
+        let epoch = self.epoch();
+        connection.steps = outcomes.len();
+        let finish: [Typed<'_>; 4] = [
+            (&locations.sessions, Type::INT8_ARRAY),
+            (&locations.slots, Type::INT8_ARRAY),
+            (&replies, Type::BYTEA_ARRAY),
+            (&epoch, Type::INT8),
+        ];
+        connection.commit_with(&[(FINISH, &finish)]).await
+    }
+
+    /// Whether the records may be written as a whole, as far as this server knows.
+    pub(crate) fn may_record(&self, locations: &BatchLocations) -> bool {
+        let mut calls = locations.calls.iter();
+        calls.all(|call| self.sessions.is_slot_free(*call))
+    }
+
+    /// Commits the records of calls that were not claimed. If one of them can't be, nothing is.
+    pub(crate) async fn record_batch(
+        &self,
+        mut connection: Connection,
+        locations: &BatchLocations,
+        outcomes: &[Outcome],
+    ) -> Result<(), CommitTrouble> {
+        let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
+        let epoch = self.epoch();
+        connection.steps = outcomes.len();
+        let record: [Typed<'_>; 6] = [
+            (&locations.sessions, Type::INT8_ARRAY),
+            (&locations.slots, Type::INT8_ARRAY),
+            (&locations.numbers, Type::INT8_ARRAY),
+            (&locations.fingerprints, Type::BYTEA_ARRAY),
+            (&replies, Type::BYTEA_ARRAY),
+            (&epoch, Type::INT8),
+        ];
+        let (sessions, lowest) = locations.lowest();
+        let check: [Typed<'_>; 4] = [
+            (&sessions, Type::INT8_ARRAY),
+            (&lowest, Type::INT8_ARRAY),
+            (&locations.sessions, Type::INT8_ARRAY),
+            (&locations.numbers, Type::INT8_ARRAY),
+        ];
+        connection
+            .commit_with(&[(RECORD, &record), (CHECK_SESSIONS, &check)])
+            .await
+    }
+}
