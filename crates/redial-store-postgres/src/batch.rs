@@ -223,7 +223,7 @@ impl Shared {
                 for waiting in &mut batch {
                     waiting.blocked += 1;
                 }
-                // Whoever runs this one takes the next one, too.
+                // The loop that runs batches is here, and takes the next.
                 self.batches.give_back(batch);
                 return self.batches.loose.settle().await;
             }

@@ -101,7 +101,7 @@ fn calls_that_ran_at_another_server_are_answered_from_the_record() {
     assert_eq!(servers.counter(), 1000);
 }
 
-/// Its client has given it up, and been told so by the other server.
+/// Of an answer that the client has not waited for.
 #[test]
 fn a_late_copy_of_a_call_that_was_acknowledged_at_another_server_does_not_run() {
     let Some(servers) = Servers::new(2) else {
