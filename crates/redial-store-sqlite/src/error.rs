@@ -49,6 +49,14 @@ pub enum OpenError {
         /// What the system says.
         why: String,
     },
+    /// The disk has no room for the file, or for those that SQLite needs beside it.
+    #[error("{}: {why}; make room on its disk, and start again; nothing in it was lost", .path.display())]
+    NoRoom {
+        /// The store's file, or the one beside it.
+        path: PathBuf,
+        /// What there is no room for.
+        why: String,
+    },
     /// The file is of another program.
     #[error("{}: {why}; nothing was changed; name another file, or move this one away", .path.display())]
     Foreign {
@@ -131,19 +139,21 @@ impl fmt::Display for Owner {
 
 impl OpenError {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
-        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         let path = path.to_owned();
-        if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem) {
-            return Self::ReadOnly {
-                path,
-                why: source.to_string(),
-            };
+        let why = source.to_string();
+        match source.kind() {
+            PermissionDenied | ReadOnlyFilesystem => Self::ReadOnly { path, why },
+            StorageFull | QuotaExceeded => Self::NoRoom { path, why },
+            _ => Self::Io { path, source },
         }
-        Self::Io { path, source }
     }
 
     pub(crate) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
+        if let Some(why) = no_room(&source) {
+            return Self::NoRoom { path, why };
+        }
         match source.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => Self::Foreign {
                 path,
@@ -162,15 +172,35 @@ impl OpenError {
     }
 }
 
+/// What there is no room for on the disk, if that is what the error is about. SQLite takes a full disk for an
+/// error of it where the index of the log is to grow.
+pub(crate) fn no_room(error: &rusqlite::Error) -> Option<String> {
+    if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+        return Some(error.to_string());
+    }
+    let code = error.sqlite_error()?.extended_code;
+    (code == ffi::SQLITE_IOERR_SHMSIZE).then(|| format!("no room for its -shm file ({error})"))
+}
+
+/// What there is no room for, where the store tries again by itself.
+pub(crate) fn waits_for_room(path: &Path, why: &str) -> String {
+    format!(
+        "{}: {why}; make room on its disk; the store then goes on by itself",
+        path.display()
+    )
+}
+
 /// What failed, with the file's name and what to do.
 pub(crate) fn describe(path: &Path, error: &rusqlite::Error) -> String {
+    if let Some(why) = no_room(error) {
+        return waits_for_room(path, &why);
+    }
     let code = error.sqlite_error().map(|error| error.extended_code);
     let advice = match error.sqlite_error_code() {
         _ if code == Some(ffi::SQLITE_READONLY_CANTLOCK) => "stop this server",
         _ if code == Some(ffi::SQLITE_READONLY_DBMOVED) => {
             "put it back, and the store goes on by itself; or restart the server"
         }
-        Some(ErrorCode::DiskFull) => "make room on its disk; the store then goes on by itself",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "it is damaged: stop the server and restore a backup"
         }

@@ -38,7 +38,11 @@ impl Lock {
                 });
             }
         }
-        sign(&mut file).map_err(|error| OpenError::io(&name, error))?;
+        match sign(&mut file) {
+            // The lock holds all the same; a second store is not told whose it is.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            signed => signed.map_err(|error| OpenError::io(&name, error))?,
+        }
         Ok(Self { _file: file })
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::{
-    error::OpenError,
+    error::{OpenError, no_room},
     guard::Guard,
     options::SqliteOptions,
     schema::{self, APPLICATION_ID, VERSION},
@@ -259,7 +259,7 @@ fn no_shared_memory(path: &Path, error: rusqlite::Error) -> OpenError {
         error.sqlite_error_code(),
         Some(ErrorCode::FileLockingProtocolFailed | ErrorCode::SystemIoFailure)
     );
-    if !is_about_locks {
+    if !is_about_locks || no_room(&error).is_some() {
         return OpenError::sqlite(path, error);
     }
     OpenError::NoLocks {

@@ -17,10 +17,10 @@ use redial_server::store::{
     Acknowledged, Begun, CommitWatcher, Done, Executed, Fenced, Intent, Recovered, Store,
     StoreCall, StoreError,
 };
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
 use crate::{
-    error::{OpenError, nothing_done},
+    error::{OpenError, no_room, nothing_done},
     lock::Lock,
     open,
     options::SqliteOptions,
@@ -106,7 +106,7 @@ impl SqliteStore {
         let first = match claimed {
             Ok(()) => Some(writable),
             // What needs no room goes on; the writer begins when there is some.
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            Err(error) if no_room(&error).is_some() => {
                 shared.set_problem(Some(nothing_done(&path, &error)));
                 None
             }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ffi};
 
 use crate::{
     batch::{Batch, MAX_JOBS, Replies, Trouble, Witness},
-    error::{describe, nothing_done},
+    error::{OpenError, describe, nothing_done, waits_for_room},
     lock::Lock,
     memory::Memory,
     open::{self, Writable},
@@ -215,8 +215,11 @@ impl Writer {
         self.shared.readers.drop_idle();
         let describe = |error| describe(&self.path, &error);
         self.owned.look_at_file().map_err(describe)?;
-        let writable =
-            open::reopen(&self.path, &self.options).map_err(|error| error.to_string())?;
+        let reopened = open::reopen(&self.path, &self.options);
+        let writable = reopened.map_err(|error| match error {
+            OpenError::NoRoom { path, why } => waits_for_room(&path, &why),
+            error => error.to_string(),
+        })?;
         if writable.table != self.shared.table {
             let file = self.path.display();
             return Err(format!(

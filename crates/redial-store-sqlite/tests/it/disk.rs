@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -23,6 +23,9 @@ use crate::{
 };
 
 const FOLDER: &str = "REDIAL_TEST_FOLDER";
+
+/// The size of a small disk.
+const DISK_BYTES: usize = 2 << 20;
 
 /// Runs an ignored test of this binary, by way of a shell that prepares its process.
 pub(crate) fn run_again(shell: &str, prepare: &str, test: &str, folder: &Folder) -> Output {
@@ -129,9 +132,23 @@ fn under_a_limit_of_the_files() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_loses_nothing_and_its_end_is_noticed() {
+    run_on_a_small_disk("disk::on_a_small_disk");
+}
+
+/// Of a store that was closed cleanly the `-wal` and the `-shm` are gone: to make them takes room before
+/// anything is read.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_start_on_a_full_disk_says_so_and_loses_nothing() {
+    run_on_a_small_disk("disk::from_a_clean_close");
+}
+
+/// Runs an ignored test of this binary whose folder is a disk of [`DISK_BYTES`].
+#[cfg(target_os = "linux")]
+fn run_on_a_small_disk(test: &str) {
     let folder = Folder::new();
     let mount = format!(
-        "mount -t tmpfs -o size=2m tmpfs '{}'",
+        "mount -t tmpfs -o size={DISK_BYTES} tmpfs '{}'",
         folder.path().display()
     );
     // Where a test may not have a disk of its own.
@@ -146,8 +163,22 @@ fn a_full_disk_loses_nothing_and_its_end_is_noticed() {
         println!("skipped: no `unshare -rm`");
         return;
     }
-    let output = run_again("unshare -rm sh", &mount, "disk::on_a_small_disk", &folder);
+    let output = run_again("unshare -rm sh", &mount, test, &folder);
     assert_passed(&output);
+}
+
+/// Fills the disk to the last byte.
+fn fill(ballast: &Path) {
+    let mut bytes = DISK_BYTES;
+    while bytes > 0 {
+        let mut content = fs::read(ballast).unwrap_or_default();
+        content.resize(content.len() + bytes, 0);
+        if fs::write(ballast, content).is_err() {
+            let kept = fs::metadata(ballast).map_or(0, |metadata| metadata.len());
+            fs::write(ballast, vec![0; kept as usize]).unwrap();
+        }
+        bytes /= 2;
+    }
 }
 
 #[test]
@@ -158,18 +189,8 @@ fn on_a_small_disk() {
     let store = options().open(&file).unwrap();
     open_session(&store);
     assert!(is_done(&store, 0, 10));
-    // Fills the disk to the last byte.
     let ballast = folder.join("ballast");
-    let mut bytes = 2 << 20;
-    while bytes > 0 {
-        let mut content = fs::read(&ballast).unwrap_or_default();
-        content.resize(content.len() + bytes, 0);
-        if fs::write(&ballast, content).is_err() {
-            let kept = fs::metadata(&ballast).map_or(0, |metadata| metadata.len());
-            fs::write(&ballast, vec![0; kept as usize]).unwrap();
-        }
-        bytes /= 2;
-    }
+    fill(&ballast);
     assert!(!is_done(&store, 1, 200_000));
     let problem = store.problem().expect("the disk is full");
     assert!(problem.message.contains("full"), "{problem}");
@@ -187,4 +208,59 @@ fn on_a_small_disk() {
     drop(store);
     let store = options().open(&file).unwrap();
     assert_eq!(rows(&store), BTreeSet::from([0, 1, 2]));
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn from_a_clean_close() {
+    let folder = folder();
+    let file = folder.join("it.db");
+    let ballast = folder.join("ballast");
+    let store = options().open(&file).unwrap();
+    open_session(&store);
+    assert!(is_done(&store, 0, 10));
+    store.close();
+    drop(store);
+    let mut done = BTreeSet::from([0]);
+    let (mut refused, mut opened) = (0, 0);
+    // From none to what the index of the log takes, and more: it fails at each step of opening in turn.
+    for room in 0..12_u64 {
+        for beside in ["it.db-wal", "it.db-shm"] {
+            assert!(!folder.join(beside).exists(), "{beside}");
+        }
+        fill(&ballast);
+        let len = fs::metadata(&ballast).unwrap().len();
+        let ballast_file = fs::File::options().write(true).open(&ballast).unwrap();
+        ballast_file.set_len(len - room * 4096).unwrap();
+        drop(ballast_file);
+        let store = match options().open(&file) {
+            Err(error) => {
+                refused += 1;
+                let said = error.to_string();
+                assert!(said.contains("it.db"), "{room}: {said}");
+                assert!(said.contains("make room"), "{room}: {said}");
+                assert!(!said.contains("lock"), "{room}: {said}");
+                fs::remove_file(&ballast).unwrap();
+                options().open(&file).unwrap()
+            }
+            Ok(store) => {
+                opened += 1;
+                assert_eq!(rows(&store), done);
+                assert!(!is_done(&store, room + 1, 200_000));
+                // With room for a small commit it goes on at once.
+                if let Some(problem) = store.problem() {
+                    assert!(problem.message.contains("make room"), "{problem}");
+                }
+                assert_eq!(rows(&store), done);
+                fs::remove_file(&ballast).unwrap();
+                store
+            }
+        };
+        assert_eq!(rows(&store), done);
+        assert!(is_done(&store, room + 1, 10));
+        done.insert(room + 1);
+        assert_eq!(store.problem(), None);
+        store.close();
+    }
+    assert!(refused > 0 && opened > 0, "{refused}, {opened}");
 }
