@@ -129,7 +129,13 @@ impl Shared {
         begun.map_err(|error| Trouble::of(&error))?;
         let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
         let claimed: HashSet<(i64, i64)> = claimed.collect();
-        for row in known? {
+        let known = known?;
+        // One that has ended while its calls were claimed has no row.
+        let has_row = |session: &i64| known.iter().any(|row| row.get::<_, i64>(0) == *session);
+        if !claimed.iter().all(|(session, _)| has_row(session)) {
+            return Ok(None);
+        }
+        for row in known {
             let (id, below, open): (i64, i64, Vec<i64>) = (row.get(0), row.get(1), row.get(2));
             let stored = acknowledged(below, &open);
             let mut known = None;

@@ -11,7 +11,7 @@ use std::{
 
 use redial_server::{
     Context,
-    store::{Executed, Store, TransactionMethod},
+    store::{Claimed, Executed, Store, TransactionMethod},
 };
 use redial_store_postgres::{PostgresStore, Transaction, batched_method};
 use redial_store_tests::client::{Answer, call, key, session, wait};
@@ -142,4 +142,39 @@ fn a_batch_that_others_were_in_the_way_of_is_one_afterwards() {
         transactions.len()
     );
     assert_eq!(database.counter("k"), 120);
+}
+
+/// Kind: what is gone is taken for what says nothing. Instance: a session that ends while a batch waits for the slot of one
+/// of its calls: a late copy of a call ran in it.
+#[test]
+fn a_call_whose_session_ends_while_it_is_claimed_does_not_run() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = store(&database);
+    let method = batched_method(|(): (), transaction: &mut Transaction, _: Context| {
+        Box::pin(async move {
+            let add = "UPDATE counter SET value = value + 1 WHERE key = 'k' RETURNING value";
+            Ok(transaction.query_one(add, &[]).await?.get::<_, i64>(0))
+        })
+    });
+    let (holder, watcher) = (Sql::connect(&database.url()), Sql::connect(&database.url()));
+    holder.run(
+        "BEGIN; INSERT INTO redial.slot (session, slot, seq, fingerprint, state, owner) \
+         SELECT id, 5, 5, '', 0, 0 FROM redial.session",
+    );
+    let (done, answer): (_, Answer<Executed>) = mpsc::channel();
+    let prepared = method.prepare(Some("[]"), Context::default()).unwrap();
+    let done = Box::new(move |it| done.send(it).unwrap());
+    // Of a call whose slot may be in use it is claimed first.
+    store.execute(call(key(1, 1024 + 5), 7), prepared, done);
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+                 WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while watcher.number(waits) == 0 {}
+    watcher.run("UPDATE redial.session SET dead_since = clock_timestamp()");
+    holder.run("ROLLBACK");
+    let answer = wait(&answer).unwrap();
+    let is_unknown = matches!(answer, Executed::Claimed(Claimed::SessionUnknown));
+    assert!(is_unknown, "{answer:?}");
+    assert_eq!(database.counter("k"), 0);
 }
