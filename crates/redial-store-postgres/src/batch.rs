@@ -297,13 +297,12 @@ impl Shared {
         }
         let mut connection = connection;
         connection.enter();
-        let connection = Arc::new(connection);
-        let (begun, outcomes) = tokio::join!(
-            connection.batch_execute(&self.style.begin_batch),
-            run(&connection, batch),
-        );
+        // Not together with what follows: a `BEGIN` may be cancelled, and each statement behind it would commit by itself.
+        let begun = connection.batch_execute(&self.style.begin_batch).await;
         begun.map_err(|_| Apart::Alone)?;
-        Ran::of(connection, outcomes?, false)
+        let connection = Arc::new(connection);
+        let outcomes = run(&connection, batch).await?;
+        Ran::of(connection, outcomes, false)
     }
 
     /// Those that are not to run leave the batch, and are answered.

@@ -10,4 +10,5 @@ mod opening;
 mod rig;
 mod statements;
 mod unanswered;
+mod unbegun;
 mod unclaimed;
