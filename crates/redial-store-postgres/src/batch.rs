@@ -149,6 +149,12 @@ impl Batches {
         !std::mem::replace(&mut inner.is_running, true)
     }
 
+    /// Whether several calls are here, so that another batch is to be expected.
+    fn are_many(&self) -> bool {
+        let inner = self.lock();
+        inner.waiting.len() + inner.committing.iter().sum::<usize>() > 1
+    }
+
     /// Waits while batches commit, unless there are enough calls for one beside them.
     async fn gather(&self) {
         let gathered = async {
@@ -204,20 +210,49 @@ impl Shared {
     /// Runs batches until nothing waits.
     async fn work_on_batches(self: Arc<Self>) {
         loop {
-            self.batches.gather().await;
+            // Most of the time the next one will be due when this one gathers.
+            let begun = if self.batches.are_many() {
+                let (begun, ()) = tokio::join!(self.begin_batch(), self.batches.gather());
+                Some(begun)
+            } else {
+                self.batches.gather().await;
+                None
+            };
             let batch = self.batches.take();
             if batch.is_empty() {
                 return;
             }
-            self.run_batch(batch).await;
+            let begun = match begun {
+                Some(begun) => begun,
+                None => self.begin_batch().await,
+            };
+            self.run_batch(begun, batch).await;
         }
     }
 
-    async fn run_batch(self: &Arc<Self>, mut batch: Vec<Waiting>) {
+    /// A transaction in which nothing was done yet. Its `BEGIN` does not go out together with what follows: it may be
+    /// cancelled, and each statement behind it would commit by itself.
+    async fn begin_batch(&self) -> Result<Connection, Trouble> {
+        let mut connection = self.connection().await?;
+        connection.enter();
+        let begun = connection.batch_execute(&self.style.begin_batch).await;
+        begun.map_err(|error| Trouble::of(&error))?;
+        Ok(connection)
+    }
+
+    async fn run_batch(
+        self: &Arc<Self>,
+        begun: Result<Connection, Trouble>,
+        mut batch: Vec<Waiting>,
+    ) {
         for waiting in &batch {
             self.note(&waiting.call);
         }
-        let ran = match self.try_batch(&mut batch).await {
+        let ran = match begun {
+            Ok(connection) => self.try_batch(connection, &mut batch).await,
+            Err(_) => Err(Apart::Alone),
+        };
+        let ran = match ran {
             Ok(ran) => ran,
             Err(Apart::Blocked) if batch.iter().all(|it| it.blocked < MOST_BLOCKED) => {
                 for waiting in &mut batch {
@@ -286,20 +321,17 @@ impl Shared {
         }
     }
 
-    /// Runs the handlers in a transaction that is left open, after their calls are claimed if that is to be.
-    async fn try_batch(self: &Arc<Self>, batch: &mut Vec<Waiting>) -> Result<Ran, Apart> {
+    /// Runs the handlers in the transaction, which is left open, after their calls are claimed if that is to be.
+    async fn try_batch(
+        self: &Arc<Self>,
+        connection: Connection,
+        batch: &mut Vec<Waiting>,
+    ) -> Result<Ran, Apart> {
         let locations = locations(batch);
         let is_doubted = self.batches.lock().doubt.claims_first();
-        let connection = self.connection().await;
-        let connection = connection.map_err(|_| Apart::Alone)?;
         if is_doubted || !self.may_record(&locations) {
             return self.try_claimed(connection, batch, &locations).await;
         }
-        let mut connection = connection;
-        connection.enter();
-        // Not together with what follows: a `BEGIN` may be cancelled, and each statement behind it would commit by itself.
-        let begun = connection.batch_execute(&self.style.begin_batch).await;
-        begun.map_err(|_| Apart::Alone)?;
         let connection = Arc::new(connection);
         let outcomes = run(&connection, batch).await?;
         Ran::of(connection, outcomes, false)
@@ -308,11 +340,11 @@ impl Shared {
     /// Those that are not to run leave the batch, and are answered.
     async fn try_claimed(
         self: &Arc<Self>,
-        mut connection: Connection,
+        connection: Connection,
         batch: &mut Vec<Waiting>,
         locations: &BatchLocations,
     ) -> Result<Ran, Apart> {
-        let claimed = self.claim_batch(&mut connection, locations).await;
+        let claimed = self.claim_batch(&connection, locations).await;
         let claimed = claimed.ok().flatten().ok_or(Apart::Alone)?;
         let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
             .into_iter()

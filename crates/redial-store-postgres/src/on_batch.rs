@@ -100,14 +100,17 @@ impl BatchLocations {
 }
 
 impl Shared {
-    /// Begins a transaction, and returns the slots that are claimed in it. `None` if one of them may not be.
+    /// The slots that are claimed now. `None` if one of them may not be.
     pub(crate) async fn claim_batch(
         &self,
-        connection: &mut Connection,
+        connection: &Connection,
         locations: &BatchLocations,
     ) -> Result<Option<HashSet<(i64, i64)>>, Trouble> {
         for call in &locations.calls {
-            self.end_session(connection, call.session).await?;
+            if self.sessions.over(call.session).is_some() {
+                let mut other = self.connection().await?;
+                self.end_session(&mut other, call.session).await?;
+            }
         }
         let epoch = self.epoch();
         let claim: [Typed<'_>; 5] = [
@@ -118,15 +121,12 @@ impl Shared {
             (&epoch, Type::INT8),
         ];
         let look: [Typed<'_>; 1] = [(&locations.sessions, Type::INT8_ARRAY)];
-        connection.enter();
         let claiming = connection.prepared(CLAIM, &claim).await?;
         let looking = connection.prepared(LOOK, &look).await?;
-        let (begun, claimed, known) = tokio::join!(
-            connection.batch_execute(&self.style.begin_batch),
+        let (claimed, known) = tokio::join!(
             connection.ready_rows(&claiming, &claim),
             connection.ready_rows(&looking, &look),
         );
-        begun.map_err(|error| Trouble::of(&error))?;
         let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
         let claimed: HashSet<(i64, i64)> = claimed.collect();
         let known = known?;

@@ -57,6 +57,12 @@ impl Shared {
         match &claim {
             Some(claim) => match self.make(claim, &mut connection).await? {
                 ClaimResult::Mine => patience.found_free(),
+                // A claim of this call whose `BEGIN` was cancelled has committed by itself.
+                ClaimResult::Record(record)
+                    if call
+                        .key
+                        .as_ref()
+                        .is_some_and(|key| self.is_own(&record, claim, key)) => {}
                 result => {
                     leave(&mut connection, claim, &result).await?;
                     return self.refused(call, result).map(Executed::Claimed);
@@ -191,10 +197,15 @@ impl Shared {
         intent: &Intent,
         key: &CallKey,
     ) -> bool {
-        let is_same = record.state == STARTED && record.fingerprint == claim.fingerprint;
-        let is_own = record.owner == claim.owner && !self.started().contains_key(key);
         let is_left = !record.is_owner_alive && record.is_resumable() && intent.resumable.is_some();
-        is_same && (is_own || is_left)
+        self.is_own(record, claim, key) || is_started(record, claim) && is_left
+    }
+
+    /// Whether this server has claimed the call, and does not run it.
+    fn is_own(&self, record: &Record, claim: &Claim, key: &CallKey) -> bool {
+        is_started(record, claim)
+            && record.owner == claim.owner
+            && !self.started().contains_key(key)
     }
 
     pub(crate) async fn finish(
@@ -405,6 +416,10 @@ impl Shared {
             Err(_) => Ok(Claimed::Interrupted),
         }
     }
+}
+
+fn is_started(record: &Record, claim: &Claim) -> bool {
+    record.state == STARTED && record.fingerprint == claim.fingerprint
 }
 
 /// An outcome that is tried to be recorded: late again unless that has ended, also if it is cut off.

@@ -20,7 +20,7 @@ use redial_store_tests::{
     client::{call, key, session, wait},
 };
 
-use crate::rig::{Database, Isolation, batched, options, prepare};
+use crate::rig::{Database, Isolation, batched, method, options, prepare};
 
 /// Stands between a store and a database, and has one `BEGIN` come to what a cancelled one does: that of a
 /// `statement_timeout` on a machine that stood still, say.
@@ -115,4 +115,10 @@ fn check(method: &Arc<dyn TransactionMethod>) {
 #[test]
 fn a_batch_whose_begin_was_cancelled_has_no_effect() {
     check(&batched());
+}
+
+/// Its claim is on record, and nothing runs it: it waited for itself.
+#[test]
+fn a_call_whose_begin_was_cancelled_runs() {
+    check(&method());
 }
