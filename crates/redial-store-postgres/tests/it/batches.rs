@@ -178,3 +178,56 @@ fn a_call_whose_session_ends_while_it_is_claimed_does_not_run() {
     assert!(is_unknown, "{answer:?}");
     assert_eq!(database.counter("k"), 0);
 }
+
+/// Kind: what waits for a connection holds one. Instance: a batch with a call of a session whose client says goodbye, where a
+/// store has one connection for all calls: nothing ran there any more.
+#[test]
+fn a_batch_waits_for_no_second_connection() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let store = options().max_connections(2).open(&database.url()).unwrap();
+    for at in 1..=2 {
+        let (done, opened) = mpsc::channel();
+        store.open_session(
+            session(at),
+            None,
+            Box::new(move |it| done.send(it).unwrap()),
+        );
+        wait(&opened).unwrap();
+    }
+    // Commits take their time.
+    database.sql.run(
+        "INSERT INTO counter VALUES ('k', 0); \
+         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$; \
+         CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON counter DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION slow();",
+    );
+    let method = batched_method(|(): (), transaction: &mut Transaction, _: Context| {
+        Box::pin(async move {
+            let add = "UPDATE counter SET value = value + 1 WHERE key = 'k' RETURNING value";
+            Ok(transaction.query_one(add, &[]).await?.get::<_, i64>(0))
+        })
+    });
+    let execute = |at, number| {
+        let (done, answer): (_, Answer<Executed>) = mpsc::channel();
+        let prepared = method.prepare(Some("[]"), Context::default()).unwrap();
+        let done = Box::new(move |it| done.send(it).unwrap());
+        store.execute(call(key(at, number), 7), prepared, done);
+        answer
+    };
+    let first = execute(1, 0);
+    let commits = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    while database.sql.number(commits) == 0 {}
+    let second = execute(2, 0);
+    // Its batch has asked for the connection by then.
+    let still = (0..50).map(|_| database.sql.number(commits)).min();
+    store.forget_session(session(2));
+    assert_eq!(still, Some(1), "the first commit was over");
+    wait(&first).unwrap();
+    let answer = wait(&second).unwrap();
+    let is_unknown = matches!(answer, Executed::Claimed(Claimed::SessionUnknown));
+    assert!(is_unknown, "{answer:?}");
+}
