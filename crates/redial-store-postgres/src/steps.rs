@@ -59,10 +59,8 @@ impl Shared {
                 ClaimResult::Mine => patience.found_free(),
                 // A claim of this call whose `BEGIN` was cancelled has committed by itself.
                 ClaimResult::Record(record)
-                    if call
-                        .key
-                        .as_ref()
-                        .is_some_and(|key| self.is_own(&record, claim, key)) => {}
+                    if let Some(key) = &call.key
+                        && self.is_own(&record, claim, key) => {}
                 result => {
                     leave(&mut connection, claim, &result).await?;
                     return self.refused(call, result).map(Executed::Claimed);
@@ -87,7 +85,7 @@ impl Shared {
         }
         if outcome.kind() != OutcomeKind::Result {
             connection.roll_back().await?;
-            return self.end_failed(&mut connection, claim, outcome).await;
+            return self.end_failed(&mut connection, call, claim, outcome).await;
         }
         let epoch = claim
             .as_ref()
@@ -109,7 +107,7 @@ impl Shared {
                 let failed = || Err::<(), _>(Abort::from(std::io::Error::other(why)));
                 let outcome = Outcome::of_call(call, failed);
                 connection.roll_back().await?;
-                self.end_failed(&mut connection, claim, outcome).await
+                self.end_failed(&mut connection, call, claim, outcome).await
             }
         }
     }
@@ -118,6 +116,7 @@ impl Shared {
     async fn end_failed(
         &self,
         connection: &mut Connection,
+        call: &StoreCall,
         claim: Option<Claim>,
         outcome: Outcome,
     ) -> Result<Executed, Trouble> {
@@ -131,6 +130,13 @@ impl Shared {
                 connection
                     .commit_with(&[(CHECK, &[(&claim.owner, Type::INT8)])])
                     .await?;
+                Ok(Executed::New(outcome))
+            }
+            ClaimResult::Record(record)
+                if let Some(key) = &call.key
+                    && self.is_own(&record, &claim, key) =>
+            {
+                finish(connection, &claim.location, outcome.bytes(), claim.owner).await?;
                 Ok(Executed::New(outcome))
             }
             // A duplicate was faster: to look again says what it came to.

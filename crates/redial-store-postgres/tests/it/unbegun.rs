@@ -13,10 +13,10 @@ use std::{
     thread,
 };
 
-use redial_server::store::{Executed, Store, TransactionMethod};
+use redial_server::store::{Claimed, Executed, Store, TransactionMethod};
 use redial_store_postgres::tokio_postgres::{Config, config::Host};
 use redial_store_tests::{
-    Effect,
+    Effect, End,
     client::{call, key, session, wait},
 };
 
@@ -87,7 +87,7 @@ impl Cancelling {
 }
 
 /// A call runs once, though the first `BEGIN` for it is cancelled.
-fn check(method: &Arc<dyn TransactionMethod>) {
+fn check(method: &Arc<dyn TransactionMethod>, end: End) {
     let Some(database) = Database::new(Isolation::ReadCommitted) else {
         return;
     };
@@ -102,23 +102,39 @@ fn check(method: &Arc<dyn TransactionMethod>) {
     wait(&opened).unwrap();
     between.is_armed.store(true, SeqCst);
     let (sender, answer) = mpsc::channel();
-    let prepared = prepare(method, Effect::add("k", 1));
+    let prepared = prepare(method, Effect::add("k", 1).then(end));
     let done = Box::new(move |it| sender.send(it).unwrap());
     store.execute(call(key(1, 0), 7), prepared, done);
     let answer = wait(&answer);
     assert!(!between.is_armed.load(SeqCst), "nothing was cancelled");
-    assert_eq!(database.counter("k"), 1, "{answer:?}");
-    assert!(matches!(answer, Ok(Executed::New(_))), "{answer:?}");
+    let effects = i64::from(end == End::Return);
+    assert_eq!(database.counter("k"), effects, "{answer:?}");
+    let Ok(Executed::New(outcome)) = &answer else {
+        panic!("{answer:?}");
+    };
+    // That is on record.
+    let (sender, again) = mpsc::channel();
+    let prepared = prepare(method, Effect::add("k", 1));
+    let done = Box::new(move |it| sender.send(it).unwrap());
+    store.execute(call(key(1, 0), 7), prepared, done);
+    match wait(&again) {
+        Ok(Executed::Claimed(Claimed::Recorded(bytes))) => assert_eq!(bytes, outcome.bytes()),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Its handler has written what nothing undoes, and runs again.
 #[test]
 fn a_batch_whose_begin_was_cancelled_has_no_effect() {
-    check(&batched());
+    for end in [End::Return, End::Fail] {
+        check(&batched(), end);
+    }
 }
 
 /// Its claim is on record, and nothing runs it: it waited for itself.
 #[test]
 fn a_call_whose_begin_was_cancelled_runs() {
-    check(&method());
+    for end in [End::Return, End::Fail] {
+        check(&method(), end);
+    }
 }
