@@ -2,7 +2,7 @@
 
 use redial_server::store::Acknowledged;
 pub(crate) use redial_server::store::encoding::{
-    is_acknowledged, key_of, merge, plain_key, session,
+    is_acknowledged, is_news, key_of, merge, plain_key, session,
 };
 
 /// The numbers below the watermark that are not acknowledged, as a JSON array.

@@ -7,7 +7,7 @@ use redial_protocol::SessionId;
 use redial_server::store::Acknowledged;
 
 use crate::{
-    encoding::{is_acknowledged, merge},
+    encoding::{is_acknowledged, is_news, merge},
     plain::{Plain, Row},
 };
 
@@ -282,13 +282,11 @@ impl Memory {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        if session.acknowledged == *acknowledged {
+        if !is_news(&session.acknowledged, acknowledged) {
             return;
         }
         let before = session.acknowledged.clone();
-        if !merge(&mut session.acknowledged, acknowledged) {
-            return;
-        }
+        merge(&mut session.acknowledged, acknowledged);
         self.undo.push(Undo::Watermark {
             session: id,
             before,
