@@ -133,6 +133,7 @@ impl<J> Admission<J> {
             displaced = Some(Displaced { job, retry_after });
         }
         state.queued += 1;
+        state.note_queued(lane);
         state.peers.reserve(lane);
         self.queued.store(state.queued, SeqCst);
         Ok((Ticket::Queue, displaced))

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 /// up to half of it.
 const STEP: usize = 8;
 
+/// The part of it by which it rises in a trial of more. By less, the rate of a few calls that end in step with
+/// each other, or what a caller's share of the permits is rounded to, would hide what they add.
+const RISING_STEP: usize = 2;
+
 /// The part of the ceiling by which it rises where there is no overload and hardly a queue.
 const RISE: usize = 64;
 
@@ -32,7 +36,7 @@ const LEAST_FINISHED: u32 = 64;
 
 /// How many windows pass after a trial that failed before the next, at first and at most.
 const PAUSE: u32 = 8;
-const MAX_PAUSE: u32 = 128;
+const MAX_PAUSE: u32 = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trial {
@@ -86,7 +90,7 @@ struct Window {
     finished: u32,
     /// How long those took together.
     service: Duration,
-    /// How many of those that were started had been queued.
+    /// How many have been queued in it.
     queued: u32,
     /// How many of those that finished ran into their timeout.
     timed_out: u32,
@@ -119,8 +123,12 @@ impl RunningLimit {
         self.current
     }
 
-    /// A call that was queued starts.
+    /// A call is queued. Whether it runs in the end or its caller gives up says nothing of whether more may run.
     pub(super) fn note_queued(&mut self) {
+        if self.window.queued == 0 && !self.has_leapt {
+            // How many finish while there is a queue is not what finished before there was one.
+            self.window = Window::default();
+        }
         self.window.queued = self.window.queued.saturating_add(1);
     }
 
@@ -214,10 +222,7 @@ impl RunningLimit {
             Trial::More if rate * HELD > self.rate_before => self.next_pause = PAUSE,
             Trial::Fewer | Trial::More => {
                 self.set(self.before);
-                self.next = self.trial.other();
-                (self.trial, self.pause, self.step) = (Trial::None, self.next_pause, STEP);
-                self.next_pause = (self.next_pause * 2).min(MAX_PAUSE);
-                return;
+                return self.turn_round();
             }
             // Calls take another time than they did, or others are made.
             Trial::None if rate < HELD * self.best => {
@@ -234,6 +239,16 @@ impl RunningLimit {
         self.try_next(rate);
     }
 
+    /// The next trial goes the other way: one of fewer after a pause, but one of more at once. That costs next to
+    /// nothing, and a limit that is far too low would be raised too seldom to ever be high enough again.
+    fn turn_round(&mut self) {
+        if self.next == Trial::More {
+            self.pause = self.next_pause;
+            self.next_pause = (self.next_pause * 2).min(MAX_PAUSE);
+        }
+        (self.trial, self.next, self.step) = (Trial::None, self.next.other(), STEP);
+    }
+
     fn try_next(&mut self, rate: f64) {
         let limit = match self.next {
             Trial::More => self.more(),
@@ -241,9 +256,7 @@ impl RunningLimit {
         };
         if limit == self.current {
             // It is at its end in this direction.
-            (self.trial, self.next) = (Trial::None, self.next.other());
-            self.pause = self.next_pause;
-            return;
+            return self.turn_round();
         }
         let leaps = self.next == Trial::Fewer && !std::mem::replace(&mut self.has_leapt, true);
         let limit = if leaps {
@@ -270,7 +283,9 @@ impl RunningLimit {
     }
 
     fn more(&self) -> usize {
-        let more = self.current.saturating_add((self.current / STEP).max(1));
+        let more = self
+            .current
+            .saturating_add(self.current.div_ceil(RISING_STEP));
         more.min(self.max)
     }
 

@@ -50,7 +50,6 @@ impl<J> State<J> {
             self.peers.oldest(lane, priority)?
         };
         self.charge(lane);
-        self.limit.note_queued();
         // First, or the peer would be forgotten for a moment.
         self.run(lane);
         self.queued -= 1;

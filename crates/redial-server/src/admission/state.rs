@@ -102,6 +102,14 @@ impl<J> State<J> {
         Share::all_but_percent(self.limits.reserve_percent)
     }
 
+    /// A call of the lane has to be queued. However it leaves the queue, more would run if more might, unless
+    /// it is its method that has all that it may.
+    pub(super) fn note_queued(&mut self, lane: Lane) {
+        if self.running_of[lane.method] < self.max_running_of[lane.method] {
+            self.limit.note_queued();
+        }
+    }
+
     /// Takes a run permit.
     pub(super) fn run(&mut self, lane: Lane) {
         self.running += 1;

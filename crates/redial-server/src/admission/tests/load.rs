@@ -18,6 +18,10 @@ struct Load {
     priority: Priority,
     per_s: f64,
     service: Duration,
+    /// From when until when they come.
+    during: (Duration, Duration),
+    /// How long their callers wait while they are queued.
+    gives_up: Duration,
 }
 
 /// What has become of the calls of one load.
@@ -48,6 +52,7 @@ impl LoadOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Come(usize),
+    GiveUp(u32),
     End(u32),
 }
 
@@ -85,19 +90,32 @@ impl LoadWorld<'_> {
                     self.come(load);
                     self.schedule(load);
                 }
+                Step::GiveUp(call) => {
+                    if let Some(job) = self.admission.remove(|job| *job == call) {
+                        self.refuse(job);
+                    }
+                }
                 Step::End(call) => self.end(call),
             }
         }
     }
 
     fn schedule(&mut self, load: usize) {
-        let gap = -(1.0 - self.rng.random::<f64>()).ln() / self.loads[load].per_s;
-        let at = self.now + Duration::from_secs_f64(gap);
-        self.steps.push(Reverse((at, Step::Come(load))));
+        let Load { per_s, during, .. } = self.loads[load];
+        let gap = -(1.0 - self.rng.random::<f64>()).ln() / per_s;
+        let at = self.now.max(during.0) + Duration::from_secs_f64(gap);
+        if at < during.1 {
+            self.steps.push(Reverse((at, Step::Come(load))));
+        }
     }
 
     fn come(&mut self, load: usize) {
-        let Load { lane, priority, .. } = self.loads[load];
+        let Load {
+            lane,
+            priority,
+            gives_up,
+            ..
+        } = self.loads[load];
         let call = self.calls.len() as u32;
         self.calls.push((load, self.now, self.now));
         match self.admission.admit(lane, priority) {
@@ -108,6 +126,9 @@ impl LoadWorld<'_> {
                 }
                 let since = self.epoch + self.now;
                 self.admission.enqueue(lane, priority, since, call);
+                if let Some(at) = self.now.checked_add(gives_up) {
+                    self.steps.push(Reverse((at, Step::GiveUp(call))));
+                }
                 self.run_next();
             }
             Err(_) => self.refuse(call),
@@ -200,6 +221,8 @@ fn load(admission: &Admission<u32>, number: u8, per_s: f64, service_ms: u64) -> 
         priority: Priority::Default,
         per_s,
         service: Duration::from_millis(service_ms),
+        during: (Duration::ZERO, Duration::MAX),
+        gives_up: Duration::MAX,
     }
 }
 
@@ -405,4 +428,43 @@ fn where_more_calls_at_once_get_more_done_hardly_fewer_run() {
     assert!(goodput > 0.95, "{goodput}");
     let limit = admission.running_limit();
     assert!(limit >= 200, "{limit}");
+}
+
+/// Kind: a storm that is over keeps a server down. Instance: calls of 5 s, of which few run and the others are given
+/// up in the queue, and then half of what the server can do, all from one caller.
+#[test]
+fn after_a_storm_of_calls_that_are_given_up_as_much_is_served_as_before() {
+    let admission = with_overload(256, 25, Overload::default());
+    let s = Duration::from_secs;
+    let calls = load(&admission, 1, 960.0, 100);
+    let of = |during, calls| Load { during, ..calls };
+    let storm = Load {
+        gives_up: Duration::from_millis(20),
+        ..of((s(5), s(15)), load(&admission, 1, 960.0, 5_000))
+    };
+    let loads = [
+        of((s(0), s(5)), calls),
+        storm,
+        of((s(15), Duration::MAX), calls),
+    ];
+    let seen = &serve(&admission, &loads, 1, 45)[2];
+    let is_good = |(came, took): &&(Duration, Duration)| *came > s(25) && *took < s(1);
+    let good = seen.served.iter().filter(is_good).count() as f64 / (960.0 * 20.0);
+    assert!(good > 0.95, "{good}");
+}
+
+/// Kind: a queue goes unseen. Instance: one before a slow database, whose calls are given up before they run.
+#[test]
+fn where_queued_calls_are_given_up_no_more_run_than_are_of_use_either() {
+    let admission = with_overload(256, 25, Overload::default());
+    let storm = Load {
+        gives_up: Duration::from_micros(200),
+        ..load(&admission, 1, 1_600.0, 10)
+    };
+    let loads = [storm];
+    let mut world = world(&admission, &loads, 5);
+    world.backend = 4;
+    world.run(Duration::from_secs(20));
+    let limit = admission.running_limit();
+    assert!(limit <= 16, "{limit}");
 }
