@@ -292,6 +292,10 @@ impl Execution {
 
     /// Refuses all who wait for a call whose entry is gone already.
     pub(crate) fn refuse_all(&mut self, joined: Vec<Waiter>, error: &ErrorObject) {
+        // Nothing waits for a notification, but it is refused as others are.
+        if self.key.is_none() && self.origin.is_none() {
+            self.emit(EventKind::Refused(error.code));
+        }
         for waiter in self.origin.take().into_iter().chain(joined) {
             waiter.refuse(&self.shared, error);
         }
@@ -485,14 +489,10 @@ fn dismiss(mut job: Job, why: NotStarted) {
 
 #[cold]
 fn refuse_late(shed: Shed<Job>) {
-    let Shed {
-        mut job,
-        waited,
-        retry_after,
-    } = shed;
-    job.execution.queued = waited;
+    let mut job = shed.job;
+    job.execution.queued = shed.waited;
     job.execution.shared.counters.count_shed();
-    let error = refusal::queued_too_long(waited, retry_after);
+    let error = refusal::queued_too_long(shed.waited, shed.retry_after);
     job.execution.refuse(&error);
     panics::drop_quietly(job);
 }

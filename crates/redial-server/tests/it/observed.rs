@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::common::{
     Service, pipe_with,
-    session::{open, request_with},
+    session::{ask, open, request_with},
     until,
 };
 
@@ -204,6 +204,64 @@ async fn what_has_finished_says_how_and_how_long_it_took() {
         (ms(finished.ran), finished.principal.as_deref()),
         (30, Some("token:ops"))
     );
+}
+
+/// Kind: what begins and is not heard to end. Instances: notifications that leave the queue without running, in each way
+/// in which they can; and a call beside them, which must not be heard to end twice.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_out_of_the_queue_is_heard_to_end_once() {
+    let notification = |redial: Value| {
+        json!({"jsonrpc": "2.0", "method": "slow_inc", "params": {"ms": 50}, "redial": redial})
+            .to_string()
+    };
+    for way in ["expired", "displaced", "drained", "shed", "cancelled"] {
+        let ear = Ear::default();
+        let config = Config {
+            max_running: 1,
+            max_queued: if way == "displaced" { 1 } else { 100 },
+            ..Config::default()
+        };
+        let builder = Service::default().builder().observer(ear.clone());
+        let server = builder.config(config).build().unwrap();
+        let mut peer = pipe_with(&server, caller());
+        let session = open(&mut peer).await;
+        peer.send(notification(json!({}))).await;
+        let (sent, redial) = match way {
+            "expired" => (3, json!({"timeout_ms": 10})),
+            "displaced" => (1, json!({"priority": "sheddable"})),
+            "shed" => (30, json!({})),
+            _ => (3, json!({})),
+        };
+        for _ in 0..sent {
+            peer.send(notification(redial.clone())).await;
+        }
+        let critical = (json!({}), json!({"priority": "critical"}));
+        peer.send(request_with("inc", session, 0, critical)).await;
+        let all = sent + 2;
+        until("all are admitted", || {
+            ear.of(EventKind::Accepted).len() == all
+        })
+        .await;
+        match way {
+            "drained" => drop(server.shutdown().await),
+            "cancelled" => peer.send(ask("rpc.cancel", session, 0)).await,
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let kinds = ear.kinds();
+        let refused = kinds
+            .iter()
+            .filter(|kind| matches!(kind, EventKind::Refused(_)));
+        let (refused, finished) = (refused.count(), ear.of(EventKind::Finished).len());
+        let stats = server.stats();
+        println!("{way}: {refused} of {all} were refused");
+        assert!(refused > 0 && refused + finished == all, "{way}: {kinds:?}");
+        assert_eq!(stats.refused, refused as u64, "{way}: {stats:?}");
+        let heard = ear.heard.lock().unwrap().clone();
+        let is_whole = |event: &OwnedEvent| event.principal.as_deref() == Some("token:ops");
+        let mut of_calls = heard.iter().filter(|event| event.attempt > 0);
+        assert!(of_calls.all(is_whole), "{way}: {heard:?}");
+    }
 }
 
 /// Kind: what begins and is not heard to end.
