@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use redial_protocol::{ErrorCode, ErrorObject, ReplyMeta};
+use redial_protocol::{ErrorCode, ErrorObject, Executed, ReplyMeta};
 use uuid::Uuid;
 
 use super::{
@@ -224,7 +224,7 @@ impl Mux {
                 let action = ErrorAction::Again { no_sooner_than };
                 self.handle_refusal(link, key, error, action, meta, now);
             }
-            ErrorAction::Unknown if self.is_query_cut_off(link, key, &error) => {
+            ErrorAction::Unknown if self.is_query_interrupted(link, key, &error) => {
                 let no_sooner_than = Duration::ZERO;
                 let action = ErrorAction::Again { no_sooner_than };
                 self.handle_refusal(link, key, error, action, meta, now);
@@ -237,15 +237,18 @@ impl Mux {
         Ok(())
     }
 
-    /// Whether a shutdown has cut off a query, which may be run again elsewhere. One that its server has stopped
-    /// because it ran too long would do so again.
-    fn is_query_cut_off(&self, link: usize, key: Key, error: &ErrorObject) -> bool {
+    /// Whether the execution of a query was interrupted, which may be run again. Most likely its server shuts down, and
+    /// need not have said so yet, or not to a client without a session. One that ran too long may do so again: the
+    /// attempts and the budget bound that.
+    fn is_query_interrupted(&self, link: usize, key: Key, error: &ErrorObject) -> bool {
         let is_query = self.calls.get(key).is_some_and(|call| call.flags.is_query);
-        is_query && error.code == ErrorCode::INTERRUPTED && self.links[link].is_leaving
+        // Without Redial's data the code is another server's, and says nothing.
+        let is_redial = error.redial_data().is_some() || self.links[link].is_leaving;
+        is_query && error.code == ErrorCode::INTERRUPTED && is_redial
     }
 
-    /// There is nothing more to expect of an attempt: it was not executed, or the server had no room to
-    /// let it wait for another attempt of the call.
+    /// There is nothing more to expect of an attempt: it was not executed, the server had no room to let it wait for
+    /// another attempt of the call, or it was a query that was interrupted.
     fn handle_refusal(
         &mut self,
         number: usize,
@@ -264,9 +267,9 @@ impl Mux {
         };
         let was_waited_for = attempt.ended.is_none();
         let is_leaving = is_leaving(&error);
-        attempt.state = match action {
-            ErrorAction::Busy { .. } => AttemptState::Orphaned,
-            _ => AttemptState::Void,
+        attempt.state = match error.executed() {
+            Executed::No => AttemptState::Void,
+            Executed::Yes | Executed::Unknown => AttemptState::Orphaned,
         };
         attempt.finish(now, AttemptEnd::Refused);
         call.unplaced += u32::from(matches!(action, ErrorAction::Busy { .. }));

@@ -415,3 +415,35 @@ async fn a_query_that_a_shutdown_has_cut_off_is_asked_again_elsewhere() {
         assert_eq!(query.await.unwrap().unwrap().value, json!(7));
     }
 }
+
+/// The kind of fault: a call that may be run any number of times ends as unknown with its server. Instance: one whose
+/// server has not said, or not yet, that it shuts down; until its attempts are used up, and then it may have run.
+#[tokio::test(start_paused = true)]
+async fn a_query_that_was_interrupted_is_asked_again_before_its_server_has_said_goodbye() {
+    let unknown = || json!({"executed": "unknown"});
+    for builder in [builder(), with_sessions()] {
+        let (client, mut peer, _network) = connected(builder).await;
+        let mut sessions = Sessions::new();
+        let query = start(client.query("get", json!({})));
+        let first = peer.next_call(&mut sessions).await;
+        peer.error(&first, -32008, unknown()).await;
+        let retry = peer.next_call(&mut sessions).await;
+        assert_eq!((&*retry.method, retry.meta.attempt), ("get", 2));
+        peer.result(&retry, json!(7)).await;
+        assert_eq!(query.await.unwrap().unwrap().value, json!(7));
+
+        let query = start(client.query("get", json!({})).max_attempts(2));
+        for _ in 0..2 {
+            let attempt = peer.next_call(&mut sessions).await;
+            peer.error(&attempt, -32008, unknown()).await;
+        }
+        let error = query.await.unwrap().unwrap_err();
+        assert!(matches!(error, CallError::Unknown { .. }), "{error:?}");
+
+        let mutation = inc(&client);
+        let first = peer.next_call(&mut sessions).await;
+        peer.error(&first, -32008, unknown()).await;
+        let error = mutation.await.unwrap().unwrap_err();
+        assert!(matches!(error, CallError::Unknown { .. }), "{error:?}");
+    }
+}
