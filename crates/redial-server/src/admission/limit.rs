@@ -8,13 +8,12 @@
 
 use std::time::{Duration, Instant};
 
-/// The part of the limit by which a trial changes it; twice as much after each of fewer that has cost nothing,
-/// up to half of it.
+/// The part of the limit by which a trial changes it; twice as much after each that was right, up to half of it.
 const STEP: usize = 8;
 
-/// The part of it by which it rises in a trial of more. By less, the rate of a few calls that end in step with
-/// each other, or what a caller's share of the permits is rounded to, would hide what they add.
-const RISING_STEP: usize = 2;
+/// By how many more than that a trial of more raises it. Where few calls run, the rate of those that end in step with
+/// each other, or what a caller's share of the permits is rounded to, would hide what one more adds.
+const RISES_BY: usize = 2;
 
 /// The part of the ceiling by which it rises where there is no overload and hardly a queue.
 const RISE: usize = 64;
@@ -36,7 +35,7 @@ const LEAST_FINISHED: u32 = 64;
 
 /// How many windows pass after a trial that failed before the next, at first and at most.
 const PAUSE: u32 = 8;
-const MAX_PAUSE: u32 = 32;
+const MAX_PAUSE: u32 = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trial {
@@ -219,7 +218,9 @@ impl RunningLimit {
             Trial::Fewer if rate >= HELD * self.best => {
                 (self.next_pause, self.step) = (PAUSE, (self.step / 2).max(2));
             }
-            Trial::More if rate * HELD > self.rate_before => self.next_pause = PAUSE,
+            Trial::More if rate > self.expected_of_more() => {
+                (self.next_pause, self.step) = (PAUSE, (self.step / 2).max(2));
+            }
             Trial::Fewer | Trial::More => {
                 self.set(self.before);
                 return self.turn_round();
@@ -237,6 +238,12 @@ impl RunningLimit {
             return;
         }
         self.try_next(rate);
+    }
+
+    /// How many calls a second have to finish after a trial of more: with a third of what it adds where none waits for another.
+    fn expected_of_more(&self) -> f64 {
+        let ratio = self.current as f64 / self.before as f64;
+        self.rate_before * (2.0 + ratio) / 3.0
     }
 
     /// The next trial goes the other way: one of fewer after a pause, but one of more at once. That costs next to
@@ -285,7 +292,7 @@ impl RunningLimit {
     fn more(&self) -> usize {
         let more = self
             .current
-            .saturating_add(self.current.div_ceil(RISING_STEP));
+            .saturating_add(self.current / self.step + RISES_BY);
         more.min(self.max)
     }
 
