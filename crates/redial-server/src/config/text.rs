@@ -1,9 +1,12 @@
 //! A configuration as a file says it: in TOML, JSON, or what else serde reads.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use redial_protocol::{DurationText, Limits};
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Unexpected, Visitor},
+};
 
 use super::Config;
 use crate::overload::Overload;
@@ -69,14 +72,25 @@ struct OverloadText {
 
 /// A duration, or `off` for `Duration::MAX`.
 fn target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text == "off" {
-        return Ok(Duration::MAX);
+    struct Target;
+
+    impl Visitor<'_> for Target {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration with its unit, such as \"5ms\", or \"off\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            if text == "off" {
+                return Ok(Duration::MAX);
+            }
+            let target = text.parse().map(|DurationText(target)| target);
+            target.map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
     }
-    let target = text.parse::<DurationText>();
-    target
-        .map(|target| target.0)
-        .map_err(|error| D::Error::custom(format!("overload.target is {text:?}; {error}, or off")))
+
+    deserializer.deserialize_str(Target)
 }
 
 /// By the names of its fields; a `target` of `"off"` is `Duration::MAX`.
@@ -226,10 +240,11 @@ mod tests {
             ("ttl = \"481h\"", ["ttl is 1731600s", "1 ms to 20 days"]),
             (
                 "overload.target = \"soon\"",
-                [
-                    "overload.target is \"soon\"",
-                    "such as 250ms, 5s or 2m, or off",
-                ],
+                ["overload.target = \"soon\"", "such as \"5ms\", or \"off\""],
+            ),
+            (
+                "overload.target = 5",
+                ["overload.target = 5", "such as \"5ms\", or \"off\""],
             ),
             (
                 "overload.target = \"1s\"",
