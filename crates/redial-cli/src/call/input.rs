@@ -101,9 +101,12 @@ pub(crate) fn json(text: &str, place: &str) -> Result<Box<RawValue>, Failure> {
     }
 }
 
+/// Reads the id of a call. The nil UUID stands for none: many would use it, each for its own call.
 pub(crate) fn uuid(text: &str) -> Result<Uuid, String> {
-    let expected = "expected a UUID, such as 2f4d3a1e-58c1-4c39-9a05-0d6a3c8e7b21";
-    text.parse().map_err(|_| expected.to_owned())
+    let id = text.parse().ok().filter(|id: &Uuid| !id.is_nil());
+    let expected =
+        "expected a UUID that is not all zeros, such as 2f4d3a1e-58c1-4c39-9a05-0d6a3c8e7b21";
+    id.ok_or_else(|| expected.to_owned())
 }
 
 /// Reads `KEY=VALUE`.
@@ -117,6 +120,18 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Kind: a word that says that there is nothing is taken for something. Instance: the UUID of zeros.
+    #[test]
+    fn an_id_is_a_uuid_and_not_the_nil_one() {
+        let id = "2f4d3a1e-58c1-4c39-9a05-0d6a3c8e7b21";
+        assert_eq!(uuid(id).unwrap().to_string(), id);
+        let nil = "00000000-0000-0000-0000-000000000000";
+        for text in [nil, &nil.replace('-', ""), "7", ""] {
+            let error = uuid(text).unwrap_err();
+            assert!(error.contains("not all zeros"), "{text}: {error}");
+        }
+    }
 
     /// A word that is taken for another.
     #[test]
