@@ -199,7 +199,7 @@ impl Server {
                 .connections
                 .open(&outbox, newcomer, max, &shared.awake);
         if let Some(displaced) = &displaced {
-            displaced.displace(&frame(&refusal::connection_displaced(limit)));
+            displaced.send_last(&frame(&refusal::connection_displaced(limit)));
         }
         if displaced.is_some() || registration.is_none() {
             shared.emit_refusal(ErrorCode::OVERLOADED, Id::NULL.raw(), None);

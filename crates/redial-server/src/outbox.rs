@@ -99,10 +99,16 @@ impl Outbox {
         wake(inner);
     }
 
-    /// Cuts the connection, which makes room for another, after this refusal.
-    pub(crate) fn displace(&self, words: &[u8]) {
-        self.send(|out| out.extend_from_slice(words));
-        self.cut();
+    /// Cuts the connection after these bytes. Nothing that another thread sends comes between the two: behind half
+    /// a frame it would be read as the rest of that.
+    pub(crate) fn send_last(&self, bytes: &[u8]) {
+        let mut inner = self.lock();
+        if inner.closed || inner.cut {
+            return;
+        }
+        inner.bytes.open().extend_from_slice(bytes);
+        inner.cut = true;
+        wake(inner);
     }
 
     /// Wakes the connection, because something beside replies has changed.
@@ -177,6 +183,7 @@ mod tests {
     enum OutboxStep {
         Send(Vec<u8>),
         Collect,
+        SendLast(Vec<u8>),
         Cut,
         Close,
     }
@@ -185,6 +192,7 @@ mod tests {
         prop_oneof![
             6 => prop::collection::vec(any::<u8>(), 0..6).prop_map(OutboxStep::Send),
             3 => Just(OutboxStep::Collect),
+            1 => prop::collection::vec(any::<u8>(), 0..6).prop_map(OutboxStep::SendLast),
             1 => Just(OutboxStep::Cut),
             1 => Just(OutboxStep::Close),
         ]
@@ -212,6 +220,13 @@ mod tests {
                         prop_assert_eq!(outbox.collect(&mut out, Waker::noop()), is_cut);
                         prop_assert_eq!(out.front(), &expected);
                     }
+                    OutboxStep::SendLast(bytes) => {
+                        outbox.send_last(&bytes);
+                        if !is_cut && !is_closed {
+                            expected.extend(bytes);
+                            is_cut = true;
+                        }
+                    }
                     OutboxStep::Cut => {
                         outbox.cut();
                         is_cut = true;
@@ -223,6 +238,34 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Kind: two threads share what each does in two steps. Instance: the half of a reply, cut by a fault rule, and behind it
+    /// a reply of another thread.
+    #[test]
+    fn nothing_comes_behind_what_is_sent_last() {
+        for _ in 0..100 {
+            let (outbox, mut out) = (Outbox::default(), SendBuffer::default());
+            let (sends, ends) = (AtomicBool::new(false), AtomicBool::new(false));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !ends.load(SeqCst) {
+                        outbox.send(|out| out.push(b'r'));
+                        sends.store(true, SeqCst);
+                    }
+                });
+                while !sends.load(SeqCst) {}
+                outbox.send_last(b"half");
+                ends.store(true, SeqCst);
+            });
+            assert!(outbox.collect(&mut out, Waker::noop()));
+            let mut all = Vec::new();
+            while !out.is_empty() {
+                all.extend_from_slice(out.front());
+                out.advance(out.front().len());
+            }
+            assert!(all.ends_with(b"half"));
         }
     }
 }

@@ -201,14 +201,12 @@ impl Waiter {
             ReplyFault::CutMid => {
                 self.emit(shared, EventKind::Cut);
                 let frame = self.frame(outcome);
-                outbox.send(|out| out.extend_from_slice(&frame[..frame.len() / 2]));
-                outbox.cut();
+                outbox.send_last(&frame[..frame.len() / 2]);
             }
             ReplyFault::CutAfter => {
                 self.emit(shared, EventKind::Cut);
                 let frame = self.frame(outcome);
-                outbox.send(|out| out.extend_from_slice(&frame));
-                outbox.cut();
+                outbox.send_last(&frame);
             }
         }
     }
