@@ -255,7 +255,9 @@ mod tests {
                         sends.store(true, SeqCst);
                     }
                 });
-                while !sends.load(SeqCst) {}
+                while !sends.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
                 outbox.send_last(b"half");
                 ends.store(true, SeqCst);
             });
