@@ -4,7 +4,7 @@ use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use redial_protocol::{Principal, SessionId};
 use redial_server::store::{Acknowledged, StoreError};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::types::Type;
 
 use crate::{
@@ -79,7 +79,7 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
     if shared.is_orderly.load(Relaxed) {
         drop(timeout(END, shared.finish_late()).await);
         // Lost, it costs memory for a while, or a lease.
-        shared.save_all().await;
+        shared.save_all(false).await;
         drop(timeout(END, shared.leave()).await);
     }
     shared.pools.close();
@@ -98,12 +98,14 @@ async fn renew(shared: &Shared) {
 }
 
 async fn save(shared: &Shared) {
+    let mut ticks = interval(SAVE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = sleep(SAVE_EVERY) => {}
-            () = shared.sessions.urgent.notified() => {}
-        }
-        if !shared.save_all().await {
+        let is_urgent = tokio::select! {
+            _ = ticks.tick() => false,
+            () = shared.sessions.urgent.notified() => true,
+        };
+        if !shared.save_all(is_urgent).await {
             sleep(SAVE_EVERY).await;
         }
     }
@@ -153,10 +155,10 @@ impl Shared {
         Ok(())
     }
 
-    /// True if all is saved.
-    async fn save_all(&self) -> bool {
+    /// True if all is saved, or all that is urgent.
+    async fn save_all(&self, is_urgent: bool) -> bool {
         let mut is_saved = true;
-        for (id, known) in self.sessions.unsaved() {
+        for (id, known) in self.sessions.unsaved(is_urgent) {
             if self.save_session(id, &known).await.is_ok() {
                 self.sessions.note_saved(id, &known);
             } else {

@@ -55,6 +55,12 @@ struct Known {
     saved: Acknowledged,
 }
 
+impl Known {
+    fn is_urgent(&self) -> bool {
+        self.acknowledged.below.saturating_sub(self.saved_below) >= URGENT
+    }
+}
+
 impl Sessions {
     fn lock(&self) -> MutexGuard<'_, SessionMap> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,7 +75,7 @@ impl Sessions {
         let known = inner.known.entry(session).or_default();
         known.is_left = false;
         known.is_unsaved |= merge(&mut known.acknowledged, acknowledged);
-        if known.acknowledged.below.saturating_sub(known.saved_below) >= URGENT {
+        if known.is_urgent() {
             self.urgent.notify_one();
         }
     }
@@ -105,17 +111,20 @@ impl Sessions {
         };
         let is_free = match call.number.checked_sub(SLOTS) {
             Some(before) => {
-                known.saved.below > before && known.saved.open.iter().all(|open| *open > before)
+                let lies_there =
+                    |open: &u64| *open <= before && (call.number - open).is_multiple_of(SLOTS);
+                known.saved.below > before && !known.saved.open.iter().any(lies_there)
             }
             None => true,
         };
         is_free && !is_acknowledged(&known.acknowledged, call.number)
     }
 
-    /// What is to be saved.
-    pub(crate) fn unsaved(&self) -> Vec<(SessionId, Acknowledged)> {
+    /// What is to be saved; `is_urgent`: at once.
+    pub(crate) fn unsaved(&self, is_urgent: bool) -> Vec<(SessionId, Acknowledged)> {
         let inner = self.lock();
-        let unsaved = inner.known.iter().filter(|(_, known)| known.is_unsaved);
+        let is_due = |known: &Known| known.is_unsaved && (!is_urgent || known.is_urgent());
+        let unsaved = inner.known.iter().filter(|(_, known)| is_due(known));
         let unsaved = unsaved.map(|(session, known)| (*session, known.acknowledged.clone()));
         unsaved.collect()
     }
@@ -202,13 +211,13 @@ mod tests {
         };
         sessions.acknowledge(session, &below(1));
         for _ in 0..2 {
-            assert_eq!(sessions.unsaved(), [(session, below(1))]);
+            assert_eq!(sessions.unsaved(false), [(session, below(1))]);
         }
         sessions.acknowledge(session, &below(2));
         sessions.note_saved(session, &below(1));
-        assert_eq!(sessions.unsaved(), [(session, below(2))]);
+        assert_eq!(sessions.unsaved(false), [(session, below(2))]);
         sessions.note_saved(session, &below(2));
-        assert_eq!(sessions.unsaved(), []);
+        assert_eq!(sessions.unsaved(false), []);
     }
 
     /// Kind: what failed once is given up. Instance: the acknowledgements of a session that is left while the database is
@@ -226,9 +235,9 @@ mod tests {
         // It could not be saved, and is tried again.
         assert_eq!(sessions.leave(session), below(1));
         assert!(sessions.held().is_empty());
-        assert_eq!(sessions.unsaved(), [(session, below(1))]);
+        assert_eq!(sessions.unsaved(false), [(session, below(1))]);
         sessions.note_saved(session, &below(1));
-        assert_eq!(sessions.unsaved(), []);
+        assert_eq!(sessions.unsaved(false), []);
         assert!(sessions.lock().known.is_empty());
         // Its client comes back before it is saved.
         sessions.acknowledge(session, &below(2));
@@ -280,12 +289,15 @@ mod tests {
         sessions.merge(session, &acknowledged(6, &[3]));
         assert!(!is_free(SLOTS));
         sessions.note_saved(session, &acknowledged(6, &[3]));
-        let free = [0, 2, 3, 4].map(|number| is_free(SLOTS + number));
-        assert_eq!(free, [true, true, false, false], "one is open before them");
-        sessions.note_saved(session, &acknowledged(6, &[]));
-        assert!(is_free(SLOTS + 5) && !is_free(SLOTS + 6));
+        let free = [0, 2, 3, 4, 5, 6].map(|number| is_free(SLOTS + number));
+        assert_eq!(free, [true, true, false, true, true, false]);
+        let late = [2, 3].map(|number| is_free(7 * SLOTS + number));
+        assert_eq!(late, [false, false], "it is not saved");
+        sessions.note_saved(session, &acknowledged(7 * SLOTS, &[3]));
+        let late = [2, 3].map(|number| is_free(7 * SLOTS + number));
+        assert_eq!(late, [true, false], "one lies there since long ago");
         sessions.end(session);
-        assert!(!is_free(SLOTS + 5));
+        assert!(!is_free(7 * SLOTS + 5));
     }
 
     /// Kind: what is done at intervals falls behind at speed. Instance: acknowledgements that were saved every 50 ms,
@@ -304,6 +316,10 @@ mod tests {
         assert!(is_urgent());
         sessions.acknowledge(session, &below(URGENT + 1));
         assert!(is_urgent(), "it is not saved yet");
+        let other = SessionId::from_bits(2);
+        sessions.acknowledge(other, &below(1));
+        assert_eq!(sessions.unsaved(true), [(session, below(URGENT + 1))]);
+        assert_eq!(sessions.unsaved(false).len(), 2);
         sessions.note_saved(session, &below(URGENT + 1));
         sessions.acknowledge(session, &below(2 * URGENT));
         assert!(!is_urgent(), "it is saved");
