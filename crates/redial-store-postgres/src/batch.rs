@@ -209,24 +209,25 @@ impl Shared {
 
     /// Runs batches until nothing waits.
     async fn work_on_batches(self: Arc<Self>) {
+        let mut begun = None;
         loop {
-            // Most of the time the next one will be due when this one gathers.
-            let begun = if self.batches.are_many() {
-                let (begun, ()) = tokio::join!(self.begin_batch(), self.batches.gather());
-                Some(begun)
-            } else {
-                self.batches.gather().await;
-                None
-            };
+            self.batches.gather().await;
             let batch = self.batches.take();
             if batch.is_empty() {
                 return;
             }
-            let begun = match begun {
+            let connection = match begun {
                 Some(begun) => begun,
                 None => self.begin_batch().await,
             };
-            self.run_batch(begun, batch).await;
+            // While this one runs, for the next.
+            let begins = async {
+                match self.batches.are_many() {
+                    true => Some(self.begin_batch().await),
+                    false => None,
+                }
+            };
+            ((), begun) = tokio::join!(self.run_batch(connection, batch), begins);
         }
     }
 
