@@ -47,7 +47,8 @@ pub(crate) struct Chaos {
     /// How many seconds it goes on
     #[arg(long, default_value_t = 60, value_parser = whole(1..=86_400), allow_negative_numbers = true)]
     seconds: u64,
-    /// Decides what the proxy does, which clients are killed and when, and the server's own faults
+    /// Decides what the proxy does, which clients are killed and when, and the server's own faults; with
+    /// `--store` calls share transactions if it is odd
     #[arg(long, default_value_t = 1, value_parser = whole(SEEDS), allow_negative_numbers = true)]
     seed: u64,
     /// How many clients there are at any time; of eight, three are behind the proxy, three behind the

@@ -163,7 +163,14 @@ impl SharedPlan {
         } else {
             "--drop-request 0.002 --drop-reply 0.005 --duplicate 0.01 --cut 0.001"
         };
-        let flags = format!("--delay-ms 5 {trouble} --keep-effects --server-lease-ms {LEASE_MS}");
+        // Calls that share a transaction have a way of their own to the record.
+        let shared = if self.seed.is_multiple_of(2) {
+            ""
+        } else {
+            "--batched"
+        };
+        let flags =
+            format!("--delay-ms 5 {trouble} --keep-effects {shared} --server-lease-ms {LEASE_MS}");
         words_and(&flags, [("--store", url.to_owned())])
     }
 
