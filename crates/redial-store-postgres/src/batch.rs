@@ -277,11 +277,9 @@ impl Shared {
     async fn end_batch(self: &Arc<Self>, batch: Vec<Waiting>, ran: Ran) {
         let locations = locations(&batch);
         let (connection, outcomes, is_claimed) = (ran.connection, ran.outcomes, ran.is_claimed);
-        let committed = if is_claimed {
-            self.finish_batch(connection, &locations, &outcomes).await
-        } else {
-            self.record_batch(connection, &locations, &outcomes).await
-        };
+        let committed = self
+            .commit_batch(connection, &locations, &outcomes, is_claimed)
+            .await;
         match committed.map_err(Trouble::from) {
             Ok(()) => {
                 if !is_claimed {
@@ -328,10 +326,10 @@ impl Shared {
         connection: Connection,
         batch: &mut Vec<Waiting>,
     ) -> Result<Ran, Apart> {
-        let locations = locations(batch);
         let is_doubted = self.batches.lock().doubt.claims_first();
-        if is_doubted || !self.may_record(&locations) {
-            return self.try_claimed(connection, batch, &locations).await;
+        let is_free = |waiting: &Waiting| self.sessions.is_slot_free(waiting.key);
+        if is_doubted || !batch.iter().all(is_free) {
+            return self.try_claimed(connection, batch).await;
         }
         let connection = Arc::new(connection);
         let outcomes = run(&connection, batch).await?;
@@ -343,9 +341,8 @@ impl Shared {
         self: &Arc<Self>,
         connection: Connection,
         batch: &mut Vec<Waiting>,
-        locations: &BatchLocations,
     ) -> Result<Ran, Apart> {
-        let claimed = self.claim_batch(&connection, locations).await;
+        let claimed = self.claim_batch(&connection, &locations(batch)).await;
         let claimed = claimed.ok().flatten().ok_or(Apart::Alone)?;
         let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
             .into_iter()

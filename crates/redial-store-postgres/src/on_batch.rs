@@ -153,41 +153,27 @@ impl Shared {
         Ok(Some(claimed))
     }
 
-    /// Commits what the calls have come to that were claimed before.
-    pub(crate) async fn finish_batch(
+    /// Commits what the calls have come to. Of calls that were not claimed before, one that can't be claimed now has
+    /// nothing committed.
+    pub(crate) async fn commit_batch(
         &self,
         mut connection: Connection,
         locations: &BatchLocations,
         outcomes: &[Outcome],
+        is_claimed: bool,
     ) -> Result<(), CommitTrouble> {
         let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
         let epoch = self.epoch();
         connection.steps = outcomes.len();
-        let finish: [Typed<'_>; 4] = [
-            (&locations.sessions, Type::INT8_ARRAY),
-            (&locations.slots, Type::INT8_ARRAY),
-            (&replies, Type::BYTEA_ARRAY),
-            (&epoch, Type::INT8),
-        ];
-        connection.commit_with(&[(FINISH, &finish)]).await
-    }
-
-    /// Whether the records may be written as a whole, as far as this server knows.
-    pub(crate) fn may_record(&self, locations: &BatchLocations) -> bool {
-        let mut calls = locations.calls.iter();
-        calls.all(|call| self.sessions.is_slot_free(*call))
-    }
-
-    /// Commits the records of calls that were not claimed. If one of them can't be, nothing is.
-    pub(crate) async fn record_batch(
-        &self,
-        mut connection: Connection,
-        locations: &BatchLocations,
-        outcomes: &[Outcome],
-    ) -> Result<(), CommitTrouble> {
-        let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
-        let epoch = self.epoch();
-        connection.steps = outcomes.len();
+        if is_claimed {
+            let finish: [Typed<'_>; 4] = [
+                (&locations.sessions, Type::INT8_ARRAY),
+                (&locations.slots, Type::INT8_ARRAY),
+                (&replies, Type::BYTEA_ARRAY),
+                (&epoch, Type::INT8),
+            ];
+            return connection.commit_with(&[(FINISH, &finish)]).await;
+        }
         let record: [Typed<'_>; 6] = [
             (&locations.sessions, Type::INT8_ARRAY),
             (&locations.slots, Type::INT8_ARRAY),
