@@ -1,6 +1,6 @@
 //! A database for each test, whose handlers add to counters.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, net::TcpListener, path::PathBuf, sync::Arc};
 
 use redial_server::{
     Abort, Context,
@@ -16,7 +16,7 @@ use redial_store_tests::{
     postgres::{Cluster, cluster},
 };
 use tokio::runtime::Runtime;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Config, NoTls, config::Host};
 
 const COUNTERS: &str =
     "CREATE TABLE IF NOT EXISTS counter (key text PRIMARY KEY, value bigint NOT NULL)";
@@ -114,6 +114,20 @@ impl Database {
     /// By way of pgbouncer, if there is one.
     pub(crate) fn bounced_url(&self) -> Option<String> {
         Some(bouncer(self.cluster)?.url(&self.name))
+    }
+
+    /// A port before the database, for what stands between it and a store: that is told this connection string, and
+    /// finds the database at this socket.
+    pub(crate) fn port_before(&self) -> Option<(TcpListener, PathBuf, String)> {
+        let config: Config = self.url().parse().unwrap();
+        let [Host::Unix(folder)] = config.get_hosts() else {
+            println!("skipped: no PostgreSQL of its own");
+            return None;
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = format!("postgres://postgres@127.0.0.1:{port}/{}", self.name);
+        Some((listener, folder.join(".s.PGSQL.5432"), url))
     }
 
     /// Every server that was there counts as gone.

@@ -14,7 +14,6 @@ use std::{
 };
 
 use redial_server::store::{Claimed, Executed, Store, TransactionMethod};
-use redial_store_postgres::tokio_postgres::{Config, config::Host};
 use redial_store_tests::{
     Effect, End,
     client::{call, key, session, wait},
@@ -30,20 +29,12 @@ struct Cancelling {
 }
 
 impl Cancelling {
-    /// Listens on a port of its own; returns a connection string.
+    /// Returns a connection string.
     fn start(&self, database: &Database) -> Option<String> {
-        let config: Config = database.url().parse().unwrap();
-        let [Host::Unix(folder)] = config.get_hosts() else {
-            println!("skipped: no PostgreSQL of its own");
-            return None;
-        };
-        let socket = folder.join(".s.PGSQL.5432");
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let (listener, socket, url) = database.port_before()?;
         let between = self.clone();
         drop(thread::spawn(move || between.serve(&listener, &socket)));
-        let name = config.get_dbname().unwrap();
-        Some(format!("postgres://postgres@127.0.0.1:{port}/{name}"))
+        Some(url)
     }
 
     fn serve(&self, listener: &TcpListener, socket: &Path) {
