@@ -116,8 +116,8 @@ impl Database {
         Some(bouncer(self.cluster)?.url(&self.name))
     }
 
-    /// A port before the database, for what stands between it and a store: that is told this connection string, and
-    /// finds the database at this socket.
+    /// A listener for a proxy of this database's, the socket that the database listens on, and the connection string
+    /// of the proxy.
     pub(crate) fn port_before(&self) -> Option<(TcpListener, PathBuf, String)> {
         let config: Config = self.url().parse().unwrap();
         let [Host::Unix(folder)] = config.get_hosts() else {
