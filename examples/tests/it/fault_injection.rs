@@ -40,7 +40,7 @@ async fn every_call_counts_once_although_replies_and_connections_are_lost() {
                 delta: 1,
             })
             .attempt_timeout(Duration::from_millis(20))
-            .max_attempts(20)
+            .max_attempts(1000)
             .await
             .unwrap_or_else(|error| panic!("seed {SEED}: {error}"));
     }

@@ -89,7 +89,7 @@ fn value(metrics: &str, name: &str, words: &[&str]) -> f64 {
 fn what_has_happened_is_in_the_metrics() {
     let server = Probed::start("--drop-reply 0.2 --seed 5");
     let hasty =
-        "--calls 200 --concurrency 4 --attempt-timeout-ms 50 --backoff-ms 2 --max-attempts 50";
+        "--calls 200 --concurrency 4 --attempt-timeout-ms 50 --backoff-ms 2 --max-attempts 1000";
     assert!(server.client(hasty).output().unwrap().status.success());
     let (status, metrics) = server.get("/metrics");
     assert_eq!(status, 200);

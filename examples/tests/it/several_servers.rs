@@ -34,7 +34,7 @@ fn builder() -> ClientBuilder {
     Client::builder().config(Config {
         call: CallLimits {
             attempt_timeout: Duration::from_millis(300),
-            max_attempts: 20,
+            max_attempts: 1000,
             deadline: Duration::from_secs(20),
             ..CallLimits::default()
         },
