@@ -182,11 +182,44 @@ fn by_store(store: &PostgresStore, method: &Arc<dyn TransactionMethod>, workers:
     );
     opened.recv().unwrap().unwrap();
     let (sender, ended) = mpsc::channel();
-    let hand_in = |number: u64| {
+    let calls = Arc::new(Calls {
+        store: store.clone(),
+        method: Arc::clone(method),
+        session,
+        workers,
+        count: AtomicU64::new(0),
+        start: now(),
+    });
+    for _ in 0..workers {
+        calls.hand_in(sender.clone());
+    }
+    drop(sender);
+    let is_over = ended.recv().is_err();
+    assert!(is_over, "it ends when the last call has ended");
+    calls.count.load(Relaxed)
+}
+
+/// Calls of one session, each of which is followed by another: as where the work is done by hand, nothing is
+/// measured of the way from the callers and back.
+struct Calls {
+    store: PostgresStore,
+    method: Arc<dyn TransactionMethod>,
+    session: SessionId,
+    workers: u64,
+    count: AtomicU64,
+    start: Instant,
+}
+
+impl Calls {
+    /// `running` is dropped when the time is over.
+    #[expect(clippy::only_used_in_recursion, reason = "until the time is over")]
+    fn hand_in(self: &Arc<Self>, running: mpsc::Sender<()>) {
+        let number = self.count.fetch_add(1, Relaxed);
         let acknowledged = Acknowledged {
-            below: number.saturating_sub(workers * 2),
+            below: number.saturating_sub(self.workers * 2),
             open: Vec::new(),
         };
+        let session = self.session;
         let call = StoreCall {
             key: Some(CallKey::Session(SessionCall { session, number })),
             fingerprint: 7,
@@ -196,26 +229,19 @@ fn by_store(store: &PostgresStore, method: &Arc<dyn TransactionMethod>, workers:
             failure_texts: Default::default(),
         };
         let params = format!("[\"k{}\"]", number % 1000);
-        let prepared = method.prepare(Some(&params), Context::default()).unwrap();
-        let sender = sender.clone();
-        store.execute(
+        let prepared = self.method.prepare(Some(&params), Context::default());
+        let calls = Arc::clone(self);
+        self.store.execute(
             call,
-            prepared,
-            Box::new(move |result| drop(sender.send(result.unwrap()))),
+            prepared.unwrap(),
+            Box::new(move |result| {
+                drop(result.unwrap());
+                if calls.start.elapsed() < TIME {
+                    calls.hand_in(running);
+                }
+            }),
         );
-    };
-    let start = now();
-    (0..workers).for_each(hand_in);
-    let mut count = workers;
-    while start.elapsed() < TIME {
-        ended.recv().unwrap();
-        hand_in(count);
-        count += 1;
     }
-    for _ in 0..workers {
-        ended.recv().unwrap();
-    }
-    count
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures")]
