@@ -11,120 +11,30 @@
 //! ended: as calls that each run by themselves they would be in the way of the next batch, and so on for ever.
 //!
 //! The handlers of one batch run at a time, while the one before commits: no two batches that run wait for rows of each
-//! other. Of the calls that are here each batch takes half, so that one half runs while the other commits.
+//! other.
 
 use std::{
-    collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use futures_util::future::join_all;
-use redial_protocol::{CallKey, SessionCall};
-use redial_server::store::{
-    Executed, Outcome, OutcomeKind, StoreCall, encoding::session, together,
-};
-use tokio::{runtime::Handle, sync::Notify, time::timeout};
+use redial_server::store::{Executed, Outcome, OutcomeKind, together};
+use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
+    clock::now,
     connection::Connection,
-    doubt::Doubt,
     error::Trouble,
     loose::Loose,
-    on_batch::BatchLocations,
-    schema::SLOTS,
-    store::{Answer, Shared},
-    transaction::{Prepared, Transaction},
+    on_batch::{BatchLocations, Ran},
+    queue::Waiting,
+    store::Shared,
+    transaction::Transaction,
 };
-
-/// The most calls that share a transaction: each of them waits for all.
-const MAX_CALLS: usize = 64;
-
-/// How many calls are not divided.
-const MIN_CALLS: usize = 8;
-
-/// How long a batch waits for the commit of the one before: one that takes longer than a synced commit usually
-/// does is held up by something else.
-const GATHERING: Duration = Duration::from_millis(50);
 
 /// How often a batch is tried again when others are in its way.
 const MOST_BLOCKED: u32 = 5;
-
-/// A call that waits for a batch.
-pub(crate) struct Waiting {
-    call: StoreCall,
-    prepared: Prepared,
-    answer: Answer<Executed>,
-    key: SessionCall,
-    /// How often others were in the way of its batch.
-    blocked: u32,
-}
-
-/// The calls that wait, and whether something works on them.
-#[derive(Default)]
-pub(crate) struct Batches {
-    inner: Mutex<BatchQueue>,
-    /// There may be [enough](BatchQueue::has_enough) now.
-    gathered: Notify,
-    loose: Arc<Loose>,
-}
-
-#[derive(Default)]
-struct BatchQueue {
-    waiting: VecDeque<Waiting>,
-    /// How many calls each batch has that commits.
-    committing: Vec<usize>,
-    is_running: bool,
-    doubt: Doubt,
-}
-
-impl BatchQueue {
-    /// Whether there are enough calls for a batch to begin now: beside one that commits as many as that has, since a
-    /// small one costs hardly less than a large one; and beside two a full one.
-    fn has_enough(&self) -> bool {
-        let enough = match *self.committing {
-            [] => 0,
-            [calls] => calls,
-            _ => MAX_CALLS,
-        };
-        self.waiting.len() >= enough
-    }
-
-    /// How many calls the next batch takes: half of those that are here, so that they are run while the other half
-    /// commits.
-    fn share(&self) -> usize {
-        let calls = self.waiting.len() + self.committing.iter().sum::<usize>();
-        calls.div_ceil(2).clamp(MIN_CALLS, MAX_CALLS)
-    }
-}
-
-impl Waiting {
-    /// Whether the call may share a transaction: it is one of a session, and of a method that says so.
-    pub(crate) fn is_for(call: &StoreCall, prepared: &Prepared) -> bool {
-        prepared.is_batchable() && matches!(call.key, Some(CallKey::Session(_)))
-    }
-
-    pub(crate) fn new(call: StoreCall, prepared: Prepared, answer: Answer<Executed>) -> Self {
-        let Some(CallKey::Session(key)) = call.key else {
-            unreachable!("it is a call of a session");
-        };
-        Self {
-            call,
-            prepared,
-            answer,
-            key,
-            blocked: 0,
-        }
-    }
-
-    fn slot(&self) -> i64 {
-        (self.key.number % SLOTS).cast_signed()
-    }
-
-    fn location(&self) -> (i64, i64) {
-        (session(self.key.session), self.slot())
-    }
-}
 
 fn locations(batch: &[Waiting]) -> BatchLocations {
     let mut locations = BatchLocations::default();
@@ -132,66 +42,6 @@ fn locations(batch: &[Waiting]) -> BatchLocations {
         locations.push(waiting.key, waiting.slot(), waiting.call.fingerprint);
     }
     locations
-}
-
-impl Batches {
-    fn lock(&self) -> MutexGuard<'_, BatchQueue> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// True if something has to work on it.
-    fn push(&self, waiting: Waiting) -> bool {
-        let mut inner = self.lock();
-        inner.waiting.push_back(waiting);
-        if inner.has_enough() {
-            self.gathered.notify_one();
-        }
-        !std::mem::replace(&mut inner.is_running, true)
-    }
-
-    /// Whether several calls are here, so that another batch is to be expected.
-    fn are_many(&self) -> bool {
-        let inner = self.lock();
-        inner.waiting.len() + inner.committing.iter().sum::<usize>() > 1
-    }
-
-    /// Waits while batches commit, unless there are enough calls for one beside them.
-    async fn gather(&self) {
-        let gathered = async {
-            while !self.lock().has_enough() {
-                self.gathered.notified().await;
-            }
-        };
-        // A commit may take longer.
-        drop(timeout(GATHERING, gathered).await);
-    }
-
-    /// The next batch, with a call of each slot at most.
-    fn take(&self) -> Vec<Waiting> {
-        let mut inner = self.lock();
-        let mut locations = HashSet::new();
-        let mut batch = Vec::new();
-        let share = inner.share();
-        while batch.len() < share
-            && let Some(next) = inner.waiting.front()
-            && locations.insert(next.location())
-        {
-            batch.extend(inner.waiting.pop_front());
-        }
-        inner.is_running = !batch.is_empty();
-        // In one order at every server, so that claims don't lock each other out.
-        batch.sort_by_key(Waiting::location);
-        batch
-    }
-
-    /// For the next batch. True if something has to work on it.
-    fn give_back(&self, batch: Vec<Waiting>) -> bool {
-        let mut inner = self.lock();
-        for waiting in batch.into_iter().rev() {
-            inner.waiting.push_front(waiting);
-        }
-        !std::mem::replace(&mut inner.is_running, true)
-    }
 }
 
 impl Shared {
@@ -209,25 +59,40 @@ impl Shared {
 
     /// Runs batches until nothing waits.
     async fn work_on_batches(self: Arc<Self>) {
-        let mut begun = None;
-        loop {
-            self.batches.gather().await;
-            let batch = self.batches.take();
-            if batch.is_empty() {
-                return;
-            }
-            let connection = match begun {
-                Some(begun) => begun,
-                None => self.begin_batch().await,
-            };
+        while let Some(batch) = self.batches.next().await {
+            let connection = self.next_transaction().await;
             // While this one runs, for the next.
             let begins = async {
-                match self.batches.are_many() {
-                    true => Some(self.begin_batch().await),
-                    false => None,
+                if !self.may_chain() && self.batches.are_many() {
+                    let since = now();
+                    if let Ok(connection) = self.begin_batch().await {
+                        self.batches.keep(connection, since, false);
+                    }
                 }
             };
-            ((), begun) = tokio::join!(self.run_batch(connection, batch), begins);
+            tokio::join!(self.run_batch(connection, batch), begins);
+        }
+    }
+
+    /// Whether a commit may begin another transaction.
+    fn may_chain(&self) -> bool {
+        self.style.begin_after.is_some() && self.pools.keeps_statements.load(Relaxed)
+    }
+
+    /// One that has begun, or one that begins. If no connection is free, a commit may bring it.
+    async fn next_transaction(&self) -> Result<Connection, Trouble> {
+        let mut beginning = pin!(self.begin_batch());
+        loop {
+            if let Some(connection) = self.batches.begun() {
+                return Ok(connection);
+            }
+            tokio::select! {
+                begun = &mut beginning => {
+                    self.batches.has_begun();
+                    return begun;
+                }
+                () = self.batches.kept() => {}
+            }
         }
     }
 
@@ -266,24 +131,35 @@ impl Shared {
             Err(_) => return self.run_each(batch, false),
         };
         let (shared, loose) = (Arc::clone(self), Loose::one(&self.batches.loose));
-        let committing = Committing::of(self, batch.len());
+        let may_begin =
+            self.may_chain() && ran.connection.may_begin_again() && !self.is_connection_wanted();
+        let committing = self.batches.commit(batch.len(), may_begin);
         // The next batch may begin meanwhile.
         drop(self.steps.spawn(async move {
-            let _until_answered = (loose, committing);
-            shared.end_batch(batch, ran).await;
+            let _loose = loose;
+            shared.end_batch(batch, ran, committing.begins).await;
+            drop(committing);
         }));
     }
 
-    async fn end_batch(self: &Arc<Self>, batch: Vec<Waiting>, ran: Ran) {
+    /// `begins`: the commit is to begin a transaction for another batch.
+    async fn end_batch(self: &Arc<Self>, batch: Vec<Waiting>, mut ran: Ran, begins: bool) {
         let locations = locations(&batch);
+        // Before the commit that begins it.
+        let since = now();
+        let committed = self.commit_batch(&mut ran, &locations, begins).await;
+        let committed = committed.map_err(Trouble::from);
         let (connection, outcomes, is_claimed) = (ran.connection, ran.outcomes, ran.is_claimed);
-        let committed = self
-            .commit_batch(connection, &locations, &outcomes, is_claimed)
-            .await;
-        match committed.map_err(Trouble::from) {
+        if committed.is_ok() && begins {
+            let is_wanted = self.is_connection_wanted();
+            self.batches.keep(connection, since, is_wanted);
+        } else {
+            drop(connection);
+        }
+        match committed {
             Ok(()) => {
                 if !is_claimed {
-                    self.batches.lock().doubt.settle();
+                    self.batches.settle_doubt();
                 }
                 together(|| {
                     for (waiting, outcome) in batch.into_iter().zip(outcomes) {
@@ -293,7 +169,7 @@ impl Shared {
             }
             // One of them may not run, unless this server may write nothing: their claims will tell.
             Err(Trouble::Fenced) if !is_claimed => {
-                self.batches.lock().doubt.arise();
+                self.batches.arise_doubt();
                 if self.batches.give_back(batch) {
                     self.start_batches(&Handle::current());
                 }
@@ -326,14 +202,14 @@ impl Shared {
         connection: Connection,
         batch: &mut Vec<Waiting>,
     ) -> Result<Ran, Apart> {
-        let is_doubted = self.batches.lock().doubt.claims_first();
+        let is_doubted = self.batches.claims_first();
         let is_free = |waiting: &Waiting| self.sessions.is_slot_free(waiting.key);
         if is_doubted || !batch.iter().all(is_free) {
             return self.try_claimed(connection, batch).await;
         }
         let connection = Arc::new(connection);
         let outcomes = run(&connection, batch).await?;
-        Ran::of(connection, outcomes, false)
+        Ran::of(connection, outcomes, false).ok_or(Apart::Alone)
     }
 
     /// Those that are not to run leave the batch, and are answered.
@@ -352,60 +228,7 @@ impl Shared {
         self.run_each(others, false);
         let connection = Arc::new(connection);
         let outcomes = run(&connection, batch).await?;
-        Ran::of(connection, outcomes, true)
-    }
-}
-
-/// A batch commits, until this is dropped.
-struct Committing {
-    shared: Arc<Shared>,
-    calls: usize,
-}
-
-impl Committing {
-    fn of(shared: &Arc<Shared>, calls: usize) -> Self {
-        shared.batches.lock().committing.push(calls);
-        Self {
-            shared: Arc::clone(shared),
-            calls,
-        }
-    }
-}
-
-impl Drop for Committing {
-    fn drop(&mut self) {
-        let batches = &self.shared.batches;
-        let mut inner = batches.lock();
-        let at = inner
-            .committing
-            .iter()
-            .position(|calls| *calls == self.calls);
-        at.map(|at| inner.committing.swap_remove(at));
-        drop(inner);
-        batches.gathered.notify_one();
-    }
-}
-
-/// A batch whose handlers have run, in a transaction that is open.
-struct Ran {
-    connection: Connection,
-    outcomes: Vec<Outcome>,
-    /// Their calls were claimed before.
-    is_claimed: bool,
-}
-
-impl Ran {
-    fn of(
-        connection: Arc<Connection>,
-        outcomes: Vec<Outcome>,
-        is_claimed: bool,
-    ) -> Result<Self, Apart> {
-        let connection = Arc::into_inner(connection).ok_or(Apart::Alone)?;
-        Ok(Self {
-            connection,
-            outcomes,
-            is_claimed,
-        })
+        Ran::of(connection, outcomes, true).ok_or(Apart::Alone)
     }
 }
 

@@ -39,12 +39,19 @@ pub(crate) struct Style {
     begin_again: String,
     /// The same for a batch, which holds the locks of many calls and waits a moment for those of others.
     pub(crate) begin_batch: String,
+    /// `COMMIT AND CHAIN` and the same settings, which commits and begins the transaction of another batch. `None` where
+    /// the engine does not know it.
+    pub(crate) begin_after: Option<String>,
     /// The database's own `lock_timeout`, for what comes after the claim.
     pub(crate) lock_timeout: String,
 }
 
 /// How long a claim waits on the connection for another transaction: at first, later on, and in a batch.
 const CLAIM_LOCK_TIMEOUTS: [&str; 3] = ["30ms", "2ms", "100ms"];
+
+/// How many transactions follow each other on a connection before others may have it. A pooler that looks after prepared
+/// statements itself hands it on between transactions alone.
+const MOST_IN_A_ROW: u32 = 64;
 
 /// How long an open transaction may take to be undone before its connection is closed instead.
 const UNDOING: Duration = Duration::from_secs(1);
@@ -80,17 +87,19 @@ impl Style {
         let own: Option<String> = row.get(3);
         let own = own.and_then(|own| own.parse().ok()).filter(|own| *own > 0);
         let idle = own.unwrap_or(lease).min(lease).clamp(1, i32::MAX as u64);
-        let mut begin = format!(
-            "BEGIN ISOLATION LEVEL {isolation} READ WRITE; \
-             SET LOCAL idle_in_transaction_session_timeout = {idle}"
-        );
+        let mut settings = format!("SET LOCAL idle_in_transaction_session_timeout = {idle}");
         // What is answered has to be durable.
         if row.get::<_, String>(1) == "off" {
-            begin.push_str("; SET LOCAL synchronous_commit = on");
+            settings.push_str("; SET LOCAL synchronous_commit = on");
         }
-        let [begin, begin_again, begin_batch] = CLAIM_LOCK_TIMEOUTS
-            .map(|timeout| format!("{begin}; SET LOCAL lock_timeout = '{timeout}'"));
+        let settings = CLAIM_LOCK_TIMEOUTS
+            .map(|timeout| format!("{settings}; SET LOCAL lock_timeout = '{timeout}'"));
+        let begin = |settings| format!("BEGIN ISOLATION LEVEL {isolation} READ WRITE; {settings}");
+        let has_chain = has_chain(client).await?;
+        let begin_after = has_chain.then(|| format!("COMMIT AND CHAIN; {}", settings[2]));
+        let [begin, begin_again, begin_batch] = settings.map(begin);
         Ok(Self {
+            begin_after,
             begin,
             begin_again,
             begin_batch,
@@ -99,10 +108,23 @@ impl Style {
     }
 }
 
+/// Whether the engine knows `COMMIT AND CHAIN` (SQL:1999; PostgreSQL since 12), and does it: there is a transaction
+/// then, or there is no savepoint.
+async fn has_chain(client: &Client) -> Result<bool, Error> {
+    let mut has_chain = true;
+    for sql in ["BEGIN; COMMIT AND CHAIN", "SAVEPOINT chained"] {
+        has_chain &= client.batch_execute(sql).await.is_ok();
+    }
+    client.batch_execute("ROLLBACK").await?;
+    Ok(has_chain)
+}
+
 /// A connection.
 pub(crate) struct Connection {
     object: Option<Object>,
     is_in_transaction: bool,
+    /// How many transactions in a row have begun here with the commit of the one before.
+    begun_again: u32,
     /// Statements are prepared once, and stay on the connection.
     keeps_statements: bool,
     commits: Arc<OnceLock<CommitWatcher>>,
@@ -126,6 +148,7 @@ impl Connection {
             Ok(object) => Ok(Self {
                 object: Some(object),
                 is_in_transaction: false,
+                begun_again: 0,
                 keeps_statements: keeps_statements.load(Relaxed),
                 commits: Arc::clone(commits),
                 steps: 1,
@@ -170,6 +193,20 @@ impl Connection {
         &mut self,
         statements: &[(&str, &[Typed<'_>])],
     ) -> Result<(), CommitTrouble> {
+        self.commit_and(None, statements).await
+    }
+
+    /// Whether others need not have the connection before another transaction begins.
+    pub(crate) fn may_begin_again(&self) -> bool {
+        self.begun_again < MOST_IN_A_ROW
+    }
+
+    /// As [`commit_with`](Self::commit_with). `next` commits and begins another transaction.
+    pub(crate) async fn commit_and(
+        &mut self,
+        next: Option<&str>,
+        statements: &[(&str, &[Typed<'_>])],
+    ) -> Result<(), CommitTrouble> {
         // Before the `COMMIT` is sent.
         let mut ready = Vec::with_capacity(statements.len());
         for (sql, params) in statements {
@@ -181,7 +218,8 @@ impl Connection {
         let last = ready
             .iter()
             .map(|(statement, params)| self.execute_ready(statement, params));
-        let (last, committed) = tokio::join!(join_all(last), self.batch_execute("COMMIT"));
+        let (last, committed) =
+            tokio::join!(join_all(last), self.batch_execute(next.unwrap_or("COMMIT")),);
         let last: Result<Vec<_>, _> = last.into_iter().collect();
         if let Err(error) = last {
             return Err(match error.code() {
@@ -192,20 +230,27 @@ impl Connection {
                     CommitTrouble::Other(Trouble::Unanswered(describe(&error)))
                 }
                 Some(_) => {
-                    self.is_in_transaction = committed.is_err();
+                    self.is_in_transaction = committed.is_err() || next.is_some();
                     CommitTrouble::of_statement(&error)
                 }
             });
         }
         match committed {
             Ok(()) => {
-                self.is_in_transaction = false;
+                self.is_in_transaction = next.is_some();
+                self.begun_again += u32::from(next.is_some());
                 if let Some(watcher) = self.commits.get() {
                     watcher(self.steps);
                 }
                 Ok(())
             }
-            Err(error) => Err(CommitTrouble::of_commit(&error)),
+            Err(error) => Err(match CommitTrouble::of_commit(&error) {
+                // It may be about what came after the commit.
+                CommitTrouble::Refused(why) if next.is_some() => {
+                    CommitTrouble::Other(Trouble::Unanswered(why))
+                }
+                trouble => trouble,
+            }),
         }
     }
 

@@ -46,6 +46,7 @@
 //! these transactions, and every other setting stays the database's. Where its default isolation is *repeatable read*, it is
 //! *serializable* here.
 
+mod answer;
 mod batch;
 mod claim;
 mod clock;
@@ -62,6 +63,7 @@ mod on_record;
 mod open;
 mod options;
 mod patience;
+mod queue;
 mod record;
 mod recover;
 mod schema;

@@ -4,7 +4,10 @@ use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use redial_protocol::{Principal, SessionId};
 use redial_server::store::{Acknowledged, StoreError};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
 use tokio_postgres::types::Type;
 
 use crate::{
@@ -64,25 +67,35 @@ const SWEEPS: [&str; 5] = [
      WHERE expires < clock_timestamp() - make_interval(secs => 3600 + 0 * ($1 + $2))",
 ];
 
-/// Keeps the store until it is closed, which cuts off what is being done, and then ends what is open.
-pub(crate) async fn run(shared: &Arc<Shared>) {
+/// Keeps the store until it is closed, which cuts off what is being done, and then ends what is open. `workers` do
+/// what needs the connections of the calls.
+pub(crate) async fn run(shared: &Arc<Shared>, workers: &Handle) {
+    let mut tending = workers.spawn(tend(Arc::clone(shared)));
     tokio::select! {
-        () = shared.closing.cancelled() => {}
+        () = shared.closing.cancelled() => {
+            tending.abort();
+            // If a handler blocks, it may go on for a while.
+            drop(timeout(END, tending).await);
+        }
+        // It has panicked.
+        _ = &mut tending => {}
         () = renew(shared) => {}
-        () = save(shared) => {}
-        () = finish_late(shared) => {}
-        () = sweep(shared) => {}
     }
     shared.steps.close();
     // What takes longer ends uncertain, as its answer says.
     drop(timeout(END, shared.steps.wait()).await);
+    shared.batches.close();
     if shared.is_orderly.load(Relaxed) {
         drop(timeout(END, shared.finish_late()).await);
         // Lost, it costs memory for a while, or a lease.
-        shared.save_all(false).await;
+        drop(timeout(END, shared.save_all(false)).await);
         drop(timeout(END, shared.leave()).await);
     }
     shared.pools.close();
+}
+
+async fn tend(shared: Arc<Shared>) {
+    tokio::join!(save(&shared), finish_late(&shared), sweep(&shared));
 }
 
 async fn renew(shared: &Shared) {

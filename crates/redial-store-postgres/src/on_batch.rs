@@ -4,7 +4,10 @@
 //! To write them as a whole takes half the writes. The handlers of calls that may not run have run by then, so
 //! that all of the batch is undone: that is for batches in which no such call is expected.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use redial_protocol::SessionCall;
 use redial_server::store::{
@@ -99,6 +102,29 @@ impl BatchLocations {
     }
 }
 
+/// A batch whose handlers have run, in a transaction that is open.
+pub(crate) struct Ran {
+    pub(crate) connection: Connection,
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Their calls were claimed before.
+    pub(crate) is_claimed: bool,
+}
+
+impl Ran {
+    /// `None` if a handler has kept the connection.
+    pub(crate) fn of(
+        connection: Arc<Connection>,
+        outcomes: Vec<Outcome>,
+        is_claimed: bool,
+    ) -> Option<Self> {
+        Some(Self {
+            connection: Arc::into_inner(connection)?,
+            outcomes,
+            is_claimed,
+        })
+    }
+}
+
 impl Shared {
     /// The slots that are claimed now. `None` if one of them may not be.
     pub(crate) async fn claim_batch(
@@ -154,25 +180,26 @@ impl Shared {
     }
 
     /// Commits what the calls have come to. Of calls that were not claimed before, one that can't be claimed now has
-    /// nothing committed.
+    /// nothing committed. `begins`: the same commit begins a transaction for another batch.
     pub(crate) async fn commit_batch(
         &self,
-        mut connection: Connection,
+        ran: &mut Ran,
         locations: &BatchLocations,
-        outcomes: &[Outcome],
-        is_claimed: bool,
+        begins: bool,
     ) -> Result<(), CommitTrouble> {
-        let replies: Vec<&[u8]> = outcomes.iter().map(Outcome::bytes).collect();
+        let connection = &mut ran.connection;
+        let replies: Vec<&[u8]> = ran.outcomes.iter().map(Outcome::bytes).collect();
         let epoch = self.epoch();
-        connection.steps = outcomes.len();
-        if is_claimed {
+        let next = self.style.begin_after.as_deref().filter(|_| begins);
+        connection.steps = ran.outcomes.len();
+        if ran.is_claimed {
             let finish: [Typed<'_>; 4] = [
                 (&locations.sessions, Type::INT8_ARRAY),
                 (&locations.slots, Type::INT8_ARRAY),
                 (&replies, Type::BYTEA_ARRAY),
                 (&epoch, Type::INT8),
             ];
-            return connection.commit_with(&[(FINISH, &finish)]).await;
+            return connection.commit_and(next, &[(FINISH, &finish)]).await;
         }
         let record: [Typed<'_>; 6] = [
             (&locations.sessions, Type::INT8_ARRAY),
@@ -190,7 +217,7 @@ impl Shared {
             (&locations.numbers, Type::INT8_ARRAY),
         ];
         connection
-            .commit_with(&[(RECORD, &record), (CHECK_SESSIONS, &check)])
+            .commit_and(next, &[(RECORD, &record), (CHECK_SESSIONS, &check)])
             .await
     }
 }

@@ -11,6 +11,7 @@ pub struct PostgresOptions {
     pub(crate) migration: Option<String>,
     pub(crate) ttl: Duration,
     pub(crate) max_connections: usize,
+    pub(crate) worker_threads: usize,
     pub(crate) server_lease: Duration,
     pub(crate) session_lease: Duration,
     pub(crate) retry_for: Duration,
@@ -27,6 +28,7 @@ impl Default for PostgresOptions {
             migration: None,
             ttl: Duration::from_secs(10),
             max_connections: 16,
+            worker_threads: 1,
             server_lease: Duration::from_secs(10),
             session_lease: Duration::from_secs(30 * 60),
             retry_for: Duration::from_secs(10),
@@ -61,6 +63,14 @@ impl PostgresOptions {
     /// the database's for each.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(2);
+        self
+    }
+
+    /// How many threads handlers run on, 1 or more. Default: 1, which serves tens of thousands of calls a second of
+    /// handlers that wait for the database. More help handlers that compute. Cost: the threads wake each other. A
+    /// handler that blocks its thread until another step of the store ends waits for ever where it is the only one.
+    pub fn worker_threads(mut self, threads: usize) -> Self {
+        self.worker_threads = threads.max(1);
         self
     }
 

@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     future::Future,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
@@ -20,21 +21,27 @@ use redial_server::store::{
     Acknowledged, Begun, CommitWatcher, Done, Executed, Fenced, Intent, Recovered, SharedStore,
     Store, StoreCall, StoreError,
 };
+use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    batch::{Batches, Waiting},
+    answer::Answer,
     connection::{Connection, Style},
     error::{OpenError, Trouble},
     open::{self, Pools},
     options::PostgresOptions,
+    queue::{Batches, Waiting},
     sessions::Sessions,
     transaction::{Param, Prepared},
 };
 
 /// The name of the store's threads.
 pub(crate) const THREAD: &str = "redial-postgres";
+
+/// How long a connection that has begun a transaction for a batch is kept from others that wait for one. A handler of the
+/// batch before may be among them.
+const SPARING: Duration = Duration::from_millis(10);
 
 /// A durable table in a PostgreSQL database, in its schema `redial`.
 ///
@@ -54,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) style: Style,
     pub(crate) options: PostgresOptions,
     pub(crate) sessions: Sessions,
-    pub(crate) batches: Batches,
+    pub(crate) batches: Arc<Batches>,
     /// The calls whose handlers run here between intent and outcome, and in which epoch they began.
     started: Mutex<HashMap<CallKey, i64>>,
     /// The outcomes of some of them that could not be recorded in time.
@@ -78,25 +85,6 @@ struct Handle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Calls back once, whatever happens to the task.
-pub(crate) struct Answer<T>(Option<Done<T>>);
-
-impl<T> Answer<T> {
-    pub(crate) fn give(mut self, result: Result<T, StoreError>) {
-        if let Some(done) = self.0.take() {
-            done(result);
-        }
-    }
-}
-
-impl<T> Drop for Answer<T> {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            done(Err(StoreError::uncertain("the store was closed meanwhile")));
-        }
-    }
-}
-
 impl PostgresStore {
     /// Opens a database with the defaults, and makes what is missing in its schema `redial`.
     ///
@@ -114,12 +102,16 @@ impl PostgresStore {
 
     pub(crate) fn start(url: &str, options: PostgresOptions) -> Result<Self, OpenError> {
         let pools = Pools::new(url, &options)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+        let workers = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(options.worker_threads)
             .thread_name(THREAD)
             .enable_all()
             .build()?;
-        let tasks = runtime.handle().clone();
+        // Of its own, so that no handler that blocks keeps the lease from being renewed.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let tasks = workers.handle().clone();
         let (sender, opened) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(THREAD.to_owned())
@@ -129,7 +121,8 @@ impl PostgresStore {
                     Err(error) => return drop(sender.send(Err(error))),
                 };
                 drop(sender.send(Ok(Arc::clone(&shared))));
-                runtime.block_on(crate::maintenance::run(&shared));
+                runtime.block_on(crate::maintenance::run(&shared, workers.handle()));
+                workers.shutdown_timeout(Duration::from_secs(1));
                 runtime.shutdown_timeout(Duration::from_secs(1));
             })?;
         let shared = opened.recv().unwrap_or_else(|_| {
@@ -193,7 +186,7 @@ impl PostgresStore {
             drop(thread::spawn(move || done(Err(refused))));
             return;
         }
-        let answer = Answer(Some(done));
+        let answer = Answer::new(done);
         let step = step(Arc::clone(shared));
         let task = async move { answer.give(step.await) };
         drop(shared.steps.spawn_on(task, &self.handle.runtime));
@@ -219,7 +212,7 @@ impl Store for PostgresStore {
                 shared.execute(call, *prepared, false).await
             });
         }
-        let waiting = Waiting::new(call, *prepared, Answer(Some(done)));
+        let waiting = Waiting::new(call, *prepared, Answer::new(done));
         shared.execute_in_batch(waiting, &self.handle.runtime);
     }
 
@@ -332,7 +325,7 @@ impl Shared {
             style,
             options,
             sessions: Sessions::default(),
-            batches: Batches::default(),
+            batches: Arc::default(),
             started: Mutex::default(),
             late: Mutex::default(),
             epoch: AtomicI64::new(epoch),
@@ -347,7 +340,18 @@ impl Shared {
     }
 
     pub(crate) async fn connection(&self) -> Result<Connection, Trouble> {
-        self.connection_of(&self.pools.work).await
+        let mut connecting = pin!(self.connection_of(&self.pools.work));
+        if let Ok(connected) = timeout(SPARING, &mut connecting).await {
+            return connected;
+        }
+        // While this waits, none is kept any more.
+        self.batches.release();
+        connecting.await
+    }
+
+    /// Whether something waits until a connection is free.
+    pub(crate) fn is_connection_wanted(&self) -> bool {
+        self.pools.work.status().waiting > 0
     }
 
     /// The one that renews the lease.

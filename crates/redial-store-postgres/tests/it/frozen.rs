@@ -4,10 +4,11 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, RwLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
+    thread,
     time::Duration,
 };
 
@@ -118,4 +119,40 @@ fn handlers_that_hold_all_connections_for_longer_than_the_lease_run_once() {
         assert!(matches!(ran, Executed::New(_)), "{ran:?}");
     }
     assert_eq!(runs.load(SeqCst), 2);
+}
+
+/// Kind of fault: the same. Instance: handlers that block all of the store's threads.
+#[test]
+fn handlers_that_block_every_thread_do_not_cost_the_lease() {
+    let Some(database) = Database::new(Isolation::ReadCommitted) else {
+        return;
+    };
+    let lease = Duration::from_millis(900);
+    let store = options().server_lease(lease).worker_threads(1);
+    let store = store.open(&database.url()).unwrap();
+    let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(RwLock::new(())));
+    let method = {
+        let (runs, gate) = (Arc::clone(&runs), Arc::clone(&gate));
+        transaction_method(move |(): (), _: &mut Transaction, _: Context| {
+            runs.fetch_add(1, SeqCst);
+            drop(gate.read().unwrap());
+            Box::pin(async { Ok(()) })
+        })
+    };
+    open_session(&store);
+    let closed = gate.write().unwrap();
+    let answers = [0, 1].map(|number| execute(&store, &method, number));
+    while runs.load(SeqCst) == 0 {
+        thread::yield_now();
+    }
+    // By the database's clock.
+    database.sql.run("SELECT pg_sleep(1.5)");
+    let held = "SELECT count(*) FROM redial.server WHERE expires > clock_timestamp()";
+    let held = database.sql.number(held);
+    drop(closed);
+    assert_eq!(held, 1, "it has lost its lease");
+    for answer in answers {
+        let ran = wait(&answer).unwrap();
+        assert!(matches!(ran, Executed::New(_)), "{ran:?}");
+    }
 }

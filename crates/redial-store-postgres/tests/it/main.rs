@@ -1,7 +1,10 @@
 //! The store through its public interface, on a cluster of the tests' own.
 
 mod batches;
+mod between;
 mod calls;
+mod chained;
+mod closing;
 mod conformance;
 mod failover;
 mod frozen;
