@@ -54,6 +54,8 @@ pub trait PostgresMethods: Sized {
     /// The records of a batch are written after its handlers have run. So a handler may run for a call that has run
     /// before, as for its transaction's own second run: what it wrote is undone, and the call is answered from the
     /// record.
+    ///
+    /// `now()` is the beginning of the transaction, up to 50 ms before the call; `clock_timestamp()` is exact.
     #[must_use]
     fn batched<M, H>(self, handler: H) -> Self
     where
