@@ -127,7 +127,7 @@ fn handlers_that_block_every_thread_do_not_cost_the_lease() {
     let Some(database) = Database::new(Isolation::ReadCommitted) else {
         return;
     };
-    let lease = Duration::from_millis(900);
+    let lease = Duration::from_secs(2);
     let store = options().server_lease(lease).worker_threads(1);
     let store = store.open(&database.url()).unwrap();
     let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(RwLock::new(())));
@@ -146,7 +146,7 @@ fn handlers_that_block_every_thread_do_not_cost_the_lease() {
         thread::yield_now();
     }
     // By the database's clock.
-    database.sql.run("SELECT pg_sleep(1.5)");
+    database.sql.run("SELECT pg_sleep(3)");
     let held = "SELECT count(*) FROM redial.server WHERE expires > clock_timestamp()";
     let held = database.sql.number(held);
     drop(closed);
