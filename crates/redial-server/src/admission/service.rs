@@ -1,4 +1,4 @@
-//! How long calls take: on average, and as a rule.
+//! How long calls take, on average and as a rule, and how many finish.
 //!
 //! The average also holds the time that calls have waited in their handlers: for a database, or through a stall.
 //! What a queue is judged by must not grow with that, or a server that stalls would let calls wait for as
@@ -27,6 +27,42 @@ pub(super) struct ServiceTime {
     /// The quickest of an epoch, and of the one before; 0 before the first.
     quickest: [u32; 2],
     epoch: u32,
+}
+
+/// For how long finished calls are counted, at least.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// How many calls finish.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Throughput {
+    began: Option<Instant>,
+    finished: u32,
+    per_s: f64,
+}
+
+impl Throughput {
+    /// A call has finished.
+    pub(super) fn record(&mut self, now: Instant) {
+        let took = now.saturating_duration_since(*self.began.get_or_insert(now));
+        self.finished = self.finished.saturating_add(1);
+        if took < WINDOW {
+            return;
+        }
+        let per_s = f64::from(self.finished) / took.as_secs_f64();
+        // Half of what was, so that one window of a stall is not all.
+        self.per_s = if self.per_s > 0.0 {
+            f64::midpoint(self.per_s, per_s)
+        } else {
+            per_s
+        };
+        (self.began, self.finished) = (Some(now), 0);
+    }
+
+    /// How long it takes until so many more have finished; the longest time where that is not known.
+    pub(super) fn time_for(&self, calls: usize) -> Duration {
+        let seconds = calls as f64 / self.per_s;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
 }
 
 impl Epochs {
@@ -73,6 +109,29 @@ impl ServiceTime {
 mod tests {
     use super::*;
     use crate::clock;
+
+    #[test]
+    fn how_many_finish_says_how_long_so_many_take() {
+        let (mut throughput, mut now) = (Throughput::default(), clock::now());
+        assert_eq!(throughput.time_for(1), Duration::MAX);
+        assert_eq!(throughput.time_for(0), Duration::MAX);
+        let mut run = |every_ms, times, throughput: &mut Throughput| {
+            for _ in 0..times {
+                now += Duration::from_millis(every_ms);
+                throughput.record(now);
+            }
+        };
+        run(1, 1_000, &mut throughput);
+        let time = throughput.time_for(100);
+        assert!((95..105).contains(&time.as_millis()), "{time:?}");
+        assert_eq!(throughput.time_for(0), Duration::ZERO);
+        // One stall.
+        run(200, 1, &mut throughput);
+        assert!(throughput.time_for(100) < 3 * time);
+        run(500, 40, &mut throughput);
+        let time = throughput.time_for(100);
+        assert!((48..52).contains(&time.as_secs()), "{time:?}");
+    }
 
     /// Kind: what was slow once counts as what is usual. Instance: calls that a stall has held up.
     #[test]

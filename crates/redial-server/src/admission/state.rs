@@ -10,7 +10,7 @@ use super::{
     limit::RunningLimit,
     peers::{Lane, MethodSet, Peers},
     queue::Turns,
-    service::{Epochs, ServiceTime},
+    service::{Epochs, ServiceTime, Throughput},
 };
 use crate::share::Share;
 
@@ -42,6 +42,7 @@ pub(super) struct State<J> {
     /// How long executions on tasks have held their run permits.
     service: ServiceTime,
     epochs: Epochs,
+    throughput: Throughput,
     /// The same over many more of them: what a [turn](super::queue) is worth must not depend on whose calls
     /// have just ended.
     mean_turn: Option<Duration>,
@@ -61,6 +62,7 @@ impl<J> State<J> {
             codel: Codel::default(),
             service: ServiceTime::default(),
             epochs: Epochs::default(),
+            throughput: Throughput::default(),
             mean_turn: None,
             limits,
         }
@@ -128,6 +130,7 @@ impl<J> State<J> {
     pub(super) fn record_service(&mut self, lane: Lane, service: Duration, now: Instant) {
         let epoch = self.epochs.at(now);
         self.service.record(service, epoch);
+        self.throughput.record(now);
         self.peers.record_service(lane, service, epoch);
         self.mean_turn = Some(match self.mean_turn {
             None => service,
@@ -221,12 +224,14 @@ impl<J> State<J> {
         self.peers.remove(place)
     }
 
-    /// How long the queue as it stands will take (Little's law). While there is overload no less than what
-    /// it takes to see an end of that.
+    /// How long the queue as it stands will take: by how long calls take (Little's law), or by how many finish if that is
+    /// less. The first says too much where the limit has just fallen, since calls took that long when more of them ran;
+    /// the second where few were made. While there is overload no less than what it takes to see an end of that.
     pub(super) fn retry_after(&self) -> Duration {
         let rounds = self.queued.div_ceil(self.limit.current().max(1)).max(1);
         let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
         let wait = self.mean_service().saturating_mul(rounds);
+        let wait = wait.min(self.throughput.time_for(self.queued));
         let least = if self.codel.is_overloaded() {
             self.bounds().interval
         } else {

@@ -30,6 +30,8 @@ struct LoadOutcome {
     /// When those that were served came, and how long they took.
     served: Vec<(Duration, Duration)>,
     refused: usize,
+    /// How long those that were queued for too long were asked to stay away, at most.
+    longest_hint: Duration,
 }
 
 impl LoadOutcome {
@@ -143,7 +145,11 @@ impl LoadWorld<'_> {
         while let Some(next) = self.admission.next(self.epoch + self.now) {
             match next {
                 Dequeued::Run { job, .. } => self.start(job),
-                Dequeued::Shed(shed) => self.refuse(shed.job),
+                Dequeued::Shed(shed) => {
+                    let seen = &mut self.seen[self.calls[shed.job as usize].0];
+                    seen.longest_hint = seen.longest_hint.max(shed.retry_after);
+                    self.refuse(shed.job);
+                }
             }
         }
     }
@@ -246,6 +252,7 @@ fn under_more_than_it_can_do_a_server_serves_what_it_can_and_in_time() {
         let all = LoadOutcome {
             served: seen.iter().flat_map(|seen| seen.served.clone()).collect(),
             refused: seen.iter().map(|seen| seen.refused).sum(),
+            ..LoadOutcome::default()
         };
         let goodput = all.served.len() as f64 / 10.0 / capacity;
         let what =
@@ -258,6 +265,23 @@ fn under_more_than_it_can_do_a_server_serves_what_it_can_and_in_time() {
             all.p99()
         );
     }
+}
+
+/// Kind: what was measured at one setting counts at another. Instance: how long calls took while many of them waited for
+/// each other, times the rounds that the queue takes when a few may run: those that were refused were asked to stay away
+/// for ten seconds, while the queue was worked off in a tenth of one.
+#[test]
+fn who_is_refused_is_asked_to_stay_away_for_no_longer_than_the_queue_takes() {
+    let admission = with_overload(256, 0, Overload::default());
+    let loads = [load(&admission, 1, 3_000.0, 5)];
+    let mut world = world(&admission, &loads, 1);
+    world.backend = 10;
+    world.run(Duration::from_secs(5));
+    let seen = &world.seen[0];
+    assert!(seen.refused > 0);
+    let hint = seen.longest_hint;
+    // A thousand at 2,000 a second.
+    assert!(hint < Duration::from_millis(600), "{hint:?}");
 }
 
 /// The weaker mode does let them wait, or the test above shows nothing.
