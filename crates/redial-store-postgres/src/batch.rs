@@ -1,8 +1,9 @@
 //! Calls that wait together share a transaction: their handlers run in it, side by side where each has one statement,
-//! and else one after the other; then one statement writes all their records, and one commit makes it all durable.
+//! and else one after the other; then one statement writes their records, and one commit makes it all durable. Calls
+//! whose slots may not be free are claimed before the handlers run, and their records finished in the end.
 //!
-//! Where one of the calls turns out to be on record already, the transaction is undone, and that batch and some of the next
-//! claim their calls before the handlers run (see [`doubt`](crate::doubt)), so that such calls leave their batch.
+//! Where one of the others turns out to be on record already, the transaction is undone, and that batch and some of the next
+//! claim all their calls (see [`doubt`](crate::doubt)), so that such calls leave their batch.
 //!
 //! If anything else is out of the ordinary (a handler fails, an id is locked, a commit has no answer), the
 //! transaction is undone, and each call of it runs by itself: what a handler wrote is in the
@@ -27,8 +28,8 @@ use crate::{
     connection::Connection,
     error::Trouble,
     loose::Loose,
-    on_batch::{BatchLocations, Ran},
-    queue::Waiting,
+    on_batch::{BatchOutcomes, BatchRecords, Ran},
+    queue::{BatchClaim, Waiting},
     store::Shared,
     transaction::Transaction,
 };
@@ -36,12 +37,18 @@ use crate::{
 /// How often a batch is tried again when others are in its way.
 const MOST_BLOCKED: u32 = 5;
 
-fn locations(batch: &[Waiting]) -> BatchLocations {
-    let mut locations = BatchLocations::default();
-    for waiting in batch {
-        locations.push(waiting.key, waiting.slot(), waiting.call.fingerprint);
+/// What the calls have come to: those that were not claimed before, and those that were.
+fn split<'a>(batch: &[Waiting], outcomes: &'a [Outcome]) -> [BatchOutcomes<'a>; 2] {
+    let mut all = <[BatchOutcomes<'_>; 2]>::default();
+    for (waiting, outcome) in batch.iter().zip(outcomes) {
+        let (of, slot) = match waiting.claim {
+            BatchClaim::In(slot) => (&mut all[1], slot),
+            _ => (&mut all[0], waiting.slot()),
+        };
+        of.records.push(waiting.key, slot, waiting.call.fingerprint);
+        of.replies.push(outcome.bytes());
     }
-    locations
+    all
 }
 
 impl Shared {
@@ -143,13 +150,19 @@ impl Shared {
     }
 
     /// `begins`: the commit is to begin a transaction for another batch.
-    async fn end_batch(self: &Arc<Self>, batch: Vec<Waiting>, mut ran: Ran, begins: bool) {
-        let locations = locations(&batch);
+    async fn end_batch(self: &Arc<Self>, batch: Vec<Waiting>, ran: Ran, begins: bool) {
+        let Ran {
+            mut connection,
+            outcomes,
+        } = ran;
+        let [unclaimed, claimed] = split(&batch, &outcomes);
+        let is_claimed = unclaimed.replies.is_empty();
         // Before the commit that begins it.
         let since = now();
-        let committed = self.commit_batch(&mut ran, &locations, begins).await;
+        let committed = self
+            .commit_batch(&mut connection, &unclaimed, &claimed, begins)
+            .await;
         let committed = committed.map_err(Trouble::from);
-        let (connection, outcomes, is_claimed) = (ran.connection, ran.outcomes, ran.is_claimed);
         if committed.is_ok() && begins {
             let is_wanted = self.is_connection_wanted();
             self.batches.keep(connection, since, is_wanted);
@@ -196,39 +209,53 @@ impl Shared {
         }
     }
 
-    /// Runs the handlers in the transaction, which is left open, after their calls are claimed if that is to be.
+    /// Runs the handlers in the transaction, which is left open. Calls whose slots may not be free are claimed before; if
+    /// there is doubt, all of them.
     async fn try_batch(
         self: &Arc<Self>,
         connection: Connection,
         batch: &mut Vec<Waiting>,
     ) -> Result<Ran, Apart> {
         let is_doubted = self.batches.claims_first();
-        let is_free = |waiting: &Waiting| self.sessions.is_slot_free(waiting.key);
-        if is_doubted || !batch.iter().all(is_free) {
-            return self.try_claimed(connection, batch).await;
+        for waiting in &mut *batch {
+            let is_free = !is_doubted && self.sessions.is_slot_free(waiting.key);
+            waiting.claim = if is_free {
+                BatchClaim::None
+            } else {
+                BatchClaim::Failed
+            };
+        }
+        if batch.iter().any(Waiting::has_no_slot) {
+            self.claim_some(&connection, batch).await?;
         }
         let connection = Arc::new(connection);
         let outcomes = run(&connection, batch).await?;
-        Ran::of(connection, outcomes, false).ok_or(Apart::Alone)
+        Ran::of(connection, outcomes).ok_or(Apart::Alone)
     }
 
-    /// Those that are not to run leave the batch, and are answered.
-    async fn try_claimed(
+    /// Claims those that have no slot. If they are not to run, they leave the batch, and are answered.
+    async fn claim_some(
         self: &Arc<Self>,
-        connection: Connection,
+        connection: &Connection,
         batch: &mut Vec<Waiting>,
-    ) -> Result<Ran, Apart> {
-        let claimed = self.claim_batch(&connection, &locations(batch)).await;
-        let claimed = claimed.ok().flatten().ok_or(Apart::Alone)?;
-        let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(batch)
-            .into_iter()
-            .partition(|waiting| claimed.contains(&waiting.location()));
-        *batch = mine;
+    ) -> Result<(), Apart> {
+        let mut records = BatchRecords::default();
+        for waiting in batch.iter().filter(|it| it.has_no_slot()) {
+            records.push(waiting.key, waiting.slot(), waiting.call.fingerprint);
+        }
+        let claims = self.claim_batch(connection, &records).await;
+        let claims = claims.ok().flatten().ok_or(Apart::Alone)?;
+        let claimed = batch.iter_mut().filter(|it| it.has_no_slot());
+        for (waiting, claim) in claimed.zip(claims) {
+            waiting.claim = claim;
+        }
         // They are on record, or have to wait.
-        self.run_each(others, false);
-        let connection = Arc::new(connection);
-        let outcomes = run(&connection, batch).await?;
-        Ran::of(connection, outcomes, true).ok_or(Apart::Alone)
+        let others = batch.extract_if(.., |waiting| waiting.has_no_slot());
+        self.run_each(others.collect(), false);
+        if batch.is_empty() {
+            return Err(Apart::Alone);
+        }
+        Ok(())
     }
 }
 

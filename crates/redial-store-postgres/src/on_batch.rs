@@ -1,17 +1,17 @@
-//! What a batch says to the database of the records of its calls: they are claimed first and finished after their
-//! handlers, or written as a whole after them.
+//! What a batch says to the database of the records of its calls: one is claimed first and finished after its handler,
+//! or written as a whole after it.
 //!
-//! To write them as a whole takes half the writes. The handlers of calls that may not run have run by then, so
-//! that all of the batch is undone: that is for batches in which no such call is expected.
+//! To write it as a whole takes half the writes. The handler of a call that may not run has run by then, so
+//! that all of the batch is undone: that is for calls of which no such thing is expected.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use redial_protocol::SessionCall;
 use redial_server::store::{
-    Outcome,
+    Acknowledged, Outcome,
     encoding::{is_acknowledged, session},
 };
 use tokio_postgres::types::Type;
@@ -19,7 +19,8 @@ use tokio_postgres::types::Type;
 use crate::{
     connection::{CommitTrouble, Connection, Typed},
     error::Trouble,
-    record::acknowledged,
+    queue::BatchClaim,
+    record::{acknowledged, spare},
     store::Shared,
 };
 
@@ -33,6 +34,26 @@ ON CONFLICT (session, slot) DO UPDATE SET seq = excluded.seq, fingerprint = excl
 WHERE s.seq < excluded.seq AND s.spill < excluded.seq AND EXISTS (
     SELECT FROM redial.session h WHERE h.id = excluded.session
     AND s.seq < h.below AND s.seq <> ALL (h.open))
+RETURNING s.session, s.slot";
+
+/// Where the slot of a call is taken, which [`CLAIM`] has locked: it notes the number, and the call gets a slot of its own,
+/// as in [`claim`](crate::claim). To update the slot as an insertion that conflicts finds it by its key, as in [`FINISH`];
+/// were it not there, -1 would stand for a call that had no effect.
+const CLAIM_SPARES: &str = "
+WITH spilled AS (
+    INSERT INTO redial.slot AS s (session, slot, seq, spill, fingerprint, state, owner)
+    SELECT u.session, u.slot, -1, u.seq, '', 0, $5
+    FROM unnest($1, $2, $3) AS u (session, slot, seq)
+    ON CONFLICT (session, slot) DO UPDATE SET spill = greatest(s.spill, excluded.spill)
+    WHERE s.seq <> excluded.spill
+    RETURNING s.session, s.slot)
+INSERT INTO redial.slot AS s (session, slot, seq, fingerprint, state, owner)
+SELECT session, u.spare, u.seq, u.fingerprint, 0, $5
+FROM unnest($1, $2, $3, $4, $6) AS u (session, slot, seq, fingerprint, spare)
+JOIN spilled USING (session, slot)
+ON CONFLICT (session, slot) DO UPDATE SET seq = excluded.seq, fingerprint = excluded.fingerprint,
+    state = excluded.state, owner = excluded.owner, method = NULL, params = NULL, reply = NULL
+WHERE s.seq < excluded.seq
 RETURNING s.session, s.slot";
 
 /// After the claims: see [`claim`](crate::claim).
@@ -71,9 +92,9 @@ WHERE u.lowest >= h.below OR NOT EXISTS (
     SELECT FROM unnest($3, $4) AS c (session, seq)
     WHERE c.session = h.id AND c.seq < h.below AND c.seq <> ALL (h.open))";
 
-/// Where the records of a batch lie, as the statements take them.
+/// The calls of a batch whose records the same statements write, as these take them.
 #[derive(Default)]
-pub(crate) struct BatchLocations {
+pub(crate) struct BatchRecords {
     calls: Vec<SessionCall>,
     sessions: Vec<i64>,
     slots: Vec<i64>,
@@ -81,8 +102,8 @@ pub(crate) struct BatchLocations {
     fingerprints: Vec<Vec<u8>>,
 }
 
-impl BatchLocations {
-    /// Adds a call, with the slot that it lies in.
+impl BatchRecords {
+    /// Adds a call, with the slot in which its record lies.
     pub(crate) fn push(&mut self, call: SessionCall, slot: i64, fingerprint: u128) {
         self.calls.push(call);
         self.sessions.push(session(call.session));
@@ -100,124 +121,199 @@ impl BatchLocations {
         }
         lowest.into_iter().unzip()
     }
+
+    /// Those of them that stand at these places.
+    fn select(&self, places: &[usize]) -> Self {
+        let mut selected = Self::default();
+        for &at in places {
+            selected.calls.push(self.calls[at]);
+            selected.sessions.push(self.sessions[at]);
+            selected.slots.push(self.slots[at]);
+            selected.numbers.push(self.numbers[at]);
+            selected.fingerprints.push(self.fingerprints[at].clone());
+        }
+        selected
+    }
+}
+
+/// What calls of a batch have come to.
+#[derive(Default)]
+pub(crate) struct BatchOutcomes<'a> {
+    pub(crate) records: BatchRecords,
+    pub(crate) replies: Vec<&'a [u8]>,
 }
 
 /// A batch whose handlers have run, in a transaction that is open.
 pub(crate) struct Ran {
     pub(crate) connection: Connection,
     pub(crate) outcomes: Vec<Outcome>,
-    /// Their calls were claimed before.
-    pub(crate) is_claimed: bool,
 }
 
 impl Ran {
     /// `None` if a handler has kept the connection.
-    pub(crate) fn of(
-        connection: Arc<Connection>,
-        outcomes: Vec<Outcome>,
-        is_claimed: bool,
-    ) -> Option<Self> {
+    pub(crate) fn of(connection: Arc<Connection>, outcomes: Vec<Outcome>) -> Option<Self> {
         Some(Self {
             connection: Arc::into_inner(connection)?,
             outcomes,
-            is_claimed,
         })
     }
 }
 
+/// What the rows of sessions say, by their ids.
+type Stored = HashMap<i64, Acknowledged>;
+
 impl Shared {
-    /// The slots that are claimed now. `None` if one of them may not be.
+    /// Claims calls, in a slot of its own where another that is open lies in a call's slot. `None` if one of them may not
+    /// run that is claimed.
     pub(crate) async fn claim_batch(
         &self,
         connection: &Connection,
-        locations: &BatchLocations,
-    ) -> Result<Option<HashSet<(i64, i64)>>, Trouble> {
+        records: &BatchRecords,
+    ) -> Result<Option<Vec<BatchClaim>>, Trouble> {
         // To save that takes another transaction, and another connection may be had only when this one is free.
-        let mut calls = locations.calls.iter();
+        let mut calls = records.calls.iter();
         if calls.any(|call| self.sessions.over(call.session).is_some()) {
             return Ok(None);
         }
-        let epoch = self.epoch();
-        let claim: [Typed<'_>; 5] = [
-            (&locations.sessions, Type::INT8_ARRAY),
-            (&locations.slots, Type::INT8_ARRAY),
-            (&locations.numbers, Type::INT8_ARRAY),
-            (&locations.fingerprints, Type::BYTEA_ARRAY),
-            (&epoch, Type::INT8),
-        ];
-        let look: [Typed<'_>; 1] = [(&locations.sessions, Type::INT8_ARRAY)];
-        let claiming = connection.prepared(CLAIM, &claim).await?;
-        let looking = connection.prepared(LOOK, &look).await?;
-        let (claimed, known) = tokio::join!(
-            connection.ready_rows(&claiming, &claim),
-            connection.ready_rows(&looking, &look),
-        );
-        let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
-        let claimed: HashSet<(i64, i64)> = claimed.collect();
-        let known = known?;
-        // One that has ended while its calls were claimed has no row.
-        let has_row = |session: &i64| known.iter().any(|row| row.get::<_, i64>(0) == *session);
-        if !claimed.iter().all(|(session, _)| has_row(session)) {
-            return Ok(None);
-        }
-        for row in known {
-            let (id, below, open): (i64, i64, Vec<i64>) = (row.get(0), row.get(1), row.get(2));
-            let stored = acknowledged(below, &open);
-            let mut known = None;
-            let mine = locations.calls.iter().zip(&locations.slots);
-            let mut mine = mine.filter(|(call, slot)| {
-                session(call.session) == id && claimed.contains(&(id, **slot))
-            });
-            // One that was claimed too late.
-            if mine.any(|(call, _)| {
-                let known = known.get_or_insert_with(|| self.sessions.merge(call.session, &stored));
-                is_acknowledged(known, call.number)
-            }) {
-                return Ok(None);
+        let (claimed, mut stored) = self.claim_slots(connection, records).await?;
+        let locations = records.sessions.iter().zip(&records.slots);
+        let mut claims: Vec<_> = locations
+            .map(
+                |(session, slot)| match claimed.contains(&(*session, *slot)) {
+                    true => BatchClaim::In(*slot),
+                    false => BatchClaim::Failed,
+                },
+            )
+            .collect();
+        let may_run = |at: &usize, stored: &Stored| {
+            let (call, stored) = (records.calls[*at], stored.get(&records.sessions[*at]));
+            // One that has ended meanwhile has no row.
+            stored.is_some_and(|stored| {
+                let known = self.sessions.merge(call.session, stored);
+                !is_acknowledged(&known, call.number)
+            })
+        };
+        let taken = (0..claims.len()).filter(|at| claims[*at] == BatchClaim::Failed);
+        let taken: Vec<_> = taken.filter(|at| may_run(at, &stored)).collect();
+        if !taken.is_empty() {
+            let selected = records.select(&taken);
+            let claimed;
+            // Of all sessions anew: one may have ended since.
+            (claimed, stored) = self
+                .claim_spares(connection, selected, &records.sessions)
+                .await?;
+            for at in taken {
+                let location = (records.sessions[at], spare(records.numbers[at]));
+                if claimed.contains(&location) {
+                    claims[at] = BatchClaim::In(location.1);
+                }
             }
         }
-        Ok(Some(claimed))
+        let mut claimed = (0..claims.len()).filter(|at| claims[*at] != BatchClaim::Failed);
+        // One that was claimed too late.
+        Ok(claimed.all(|at| may_run(&at, &stored)).then_some(claims))
+    }
+
+    async fn claim_slots(
+        &self,
+        connection: &Connection,
+        records: &BatchRecords,
+    ) -> Result<(HashSet<(i64, i64)>, Stored), Trouble> {
+        let epoch = self.epoch();
+        let claim: [Typed<'_>; 5] = [
+            (&records.sessions, Type::INT8_ARRAY),
+            (&records.slots, Type::INT8_ARRAY),
+            (&records.numbers, Type::INT8_ARRAY),
+            (&records.fingerprints, Type::BYTEA_ARRAY),
+            (&epoch, Type::INT8),
+        ];
+        claim_and_look(connection, (CLAIM, &claim), &records.sessions).await
+    }
+
+    /// After [`claim_slots`](Self::claim_slots), which has locked the slots of the calls.
+    async fn claim_spares(
+        &self,
+        connection: &Connection,
+        records: BatchRecords,
+        sessions: &Vec<i64>,
+    ) -> Result<(HashSet<(i64, i64)>, Stored), Trouble> {
+        let epoch = self.epoch();
+        let spares: Vec<i64> = records.numbers.iter().copied().map(spare).collect();
+        let claim: [Typed<'_>; 6] = [
+            (&records.sessions, Type::INT8_ARRAY),
+            (&records.slots, Type::INT8_ARRAY),
+            (&records.numbers, Type::INT8_ARRAY),
+            (&records.fingerprints, Type::BYTEA_ARRAY),
+            (&epoch, Type::INT8),
+            (&spares, Type::INT8_ARRAY),
+        ];
+        claim_and_look(connection, (CLAIM_SPARES, &claim), sessions).await
     }
 
     /// Commits what the calls have come to. Of calls that were not claimed before, one that can't be claimed now has
     /// nothing committed. `begins`: the same commit begins a transaction for another batch.
     pub(crate) async fn commit_batch(
         &self,
-        ran: &mut Ran,
-        locations: &BatchLocations,
+        connection: &mut Connection,
+        unclaimed: &BatchOutcomes<'_>,
+        claimed: &BatchOutcomes<'_>,
         begins: bool,
     ) -> Result<(), CommitTrouble> {
-        let connection = &mut ran.connection;
-        let replies: Vec<&[u8]> = ran.outcomes.iter().map(Outcome::bytes).collect();
         let epoch = self.epoch();
         let next = self.style.begin_after.as_deref().filter(|_| begins);
-        connection.steps = ran.outcomes.len();
-        if ran.is_claimed {
-            let finish: [Typed<'_>; 4] = [
-                (&locations.sessions, Type::INT8_ARRAY),
-                (&locations.slots, Type::INT8_ARRAY),
-                (&replies, Type::BYTEA_ARRAY),
-                (&epoch, Type::INT8),
-            ];
-            return connection.commit_and(next, &[(FINISH, &finish)]).await;
-        }
+        let (new, replies) = (&unclaimed.records, &unclaimed.replies);
         let record: [Typed<'_>; 6] = [
-            (&locations.sessions, Type::INT8_ARRAY),
-            (&locations.slots, Type::INT8_ARRAY),
-            (&locations.numbers, Type::INT8_ARRAY),
-            (&locations.fingerprints, Type::BYTEA_ARRAY),
-            (&replies, Type::BYTEA_ARRAY),
+            (&new.sessions, Type::INT8_ARRAY),
+            (&new.slots, Type::INT8_ARRAY),
+            (&new.numbers, Type::INT8_ARRAY),
+            (&new.fingerprints, Type::BYTEA_ARRAY),
+            (replies, Type::BYTEA_ARRAY),
             (&epoch, Type::INT8),
         ];
-        let (sessions, lowest) = locations.lowest();
+        let (sessions, lowest) = new.lowest();
         let check: [Typed<'_>; 4] = [
             (&sessions, Type::INT8_ARRAY),
             (&lowest, Type::INT8_ARRAY),
-            (&locations.sessions, Type::INT8_ARRAY),
-            (&locations.numbers, Type::INT8_ARRAY),
+            (&new.sessions, Type::INT8_ARRAY),
+            (&new.numbers, Type::INT8_ARRAY),
         ];
-        connection
-            .commit_and(next, &[(RECORD, &record), (CHECK_SESSIONS, &check)])
-            .await
+        let finish: [Typed<'_>; 4] = [
+            (&claimed.records.sessions, Type::INT8_ARRAY),
+            (&claimed.records.slots, Type::INT8_ARRAY),
+            (&claimed.replies, Type::BYTEA_ARRAY),
+            (&epoch, Type::INT8),
+        ];
+        let mut statements: Vec<(&str, &[Typed<'_>])> = Vec::with_capacity(3);
+        if !claimed.replies.is_empty() {
+            statements.push((FINISH, &finish));
+        }
+        if !unclaimed.replies.is_empty() {
+            statements.extend([(RECORD, &record[..]), (CHECK_SESSIONS, &check[..])]);
+        }
+        connection.steps = unclaimed.replies.len() + claimed.replies.len();
+        connection.commit_and(next, &statements).await
     }
+}
+
+/// The slots that are claimed by the statement, which returns them, and what stands in the rows of the sessions then.
+async fn claim_and_look(
+    connection: &Connection,
+    (claim, params): (&str, &[Typed<'_>]),
+    sessions: &Vec<i64>,
+) -> Result<(HashSet<(i64, i64)>, Stored), Trouble> {
+    let look: [Typed<'_>; 1] = [(sessions, Type::INT8_ARRAY)];
+    let claiming = connection.prepared(claim, params).await?;
+    let looking = connection.prepared(LOOK, &look).await?;
+    let (claimed, found) = tokio::join!(
+        connection.ready_rows(&claiming, params),
+        connection.ready_rows(&looking, &look),
+    );
+    let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
+    let claimed = claimed.collect();
+    let found = found?.into_iter();
+    let stored = found.map(|row| {
+        let open: Vec<i64> = row.get(2);
+        (row.get(0), acknowledged(row.get(1), &open))
+    });
+    Ok((claimed, stored.collect()))
 }

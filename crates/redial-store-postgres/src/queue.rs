@@ -42,8 +42,20 @@ pub(crate) struct Waiting {
     pub(crate) prepared: Prepared,
     pub(crate) answer: Answer<Executed>,
     pub(crate) key: SessionCall,
+    pub(crate) claim: BatchClaim,
     /// How often others were in the way of its batch.
     pub(crate) blocked: u32,
+}
+
+/// What the transaction of a batch has done for the record of a call before its handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BatchClaim {
+    /// Nothing: its slot is known to be free, and is written with its outcome.
+    None,
+    /// It is claimed, in this slot.
+    In(i64),
+    /// Its claim has failed.
+    Failed,
 }
 
 /// The calls that wait, and whether something works on them.
@@ -122,12 +134,18 @@ impl Waiting {
             prepared,
             answer,
             key,
+            claim: BatchClaim::None,
             blocked: 0,
         }
     }
 
     pub(crate) fn slot(&self) -> i64 {
         (self.key.number % SLOTS).cast_signed()
+    }
+
+    /// Whether there is no slot in which its record may be written.
+    pub(crate) fn has_no_slot(&self) -> bool {
+        self.claim == BatchClaim::Failed
     }
 
     pub(crate) fn location(&self) -> (i64, i64) {

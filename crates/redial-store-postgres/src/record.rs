@@ -36,13 +36,18 @@ impl RecordLocation {
                     id: call.session,
                     session: session(call.session),
                     slot: (call.number % SLOTS).cast_signed(),
-                    spare: number.saturating_add(SLOTS.cast_signed()),
+                    spare: spare(number),
                     number,
                 }
             }
             key => Self::Plain(plain_key(key).unwrap_or_default()),
         }
     }
+}
+
+/// The slot of a call's own.
+pub(crate) fn spare(number: i64) -> i64 {
+    number.saturating_add(SLOTS.cast_signed())
 }
 
 /// A record as it was read.

@@ -14,8 +14,13 @@ use tokio::sync::Notify;
 
 use crate::schema::SLOTS;
 
+/// A call so far behind the newest of its session is claimed before its handler runs. Written after it, it could come to
+/// a slot that the next batch has locked for a later call: that batch would wait for rows that the handlers of this one
+/// have changed, and this one for the slot.
+const LATE: u64 = SLOTS / 2;
+
 /// How many calls of a session may be acknowledged before that is saved at once: a slot is used again only when the
-/// acknowledgement of its call is saved, and a call that finds its slot in use costs ten times as much.
+/// acknowledgement of its call is saved, and a call that finds its slot in use costs several times as much.
 const URGENT: u64 = SLOTS / 4;
 
 #[derive(Debug, Default)]
@@ -53,6 +58,8 @@ struct Known {
     saved_below: u64,
     /// What this server has saved of it last.
     saved: Acknowledged,
+    /// The highest number that a call had here.
+    highest: u64,
 }
 
 impl Known {
@@ -66,13 +73,23 @@ impl Sessions {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A call has come to this server, and what its client has acknowledged with it.
+    pub(crate) fn note(&self, call: SessionCall, acknowledged: &Acknowledged) {
+        self.note_some(call.session, Some(call.number), acknowledged);
+    }
+
     /// A client has said so to this server, which holds the session from now on if it did not.
     pub(crate) fn acknowledge(&self, session: SessionId, acknowledged: &Acknowledged) {
+        self.note_some(session, None, acknowledged);
+    }
+
+    fn note_some(&self, session: SessionId, number: Option<u64>, acknowledged: &Acknowledged) {
         let mut inner = self.lock();
         if inner.over.contains_key(&session) {
             return;
         }
         let known = inner.known.entry(session).or_default();
+        known.highest = known.highest.max(number.unwrap_or(0));
         known.is_left = false;
         known.is_unsaved |= merge(&mut known.acknowledged, acknowledged);
         if known.is_urgent() {
@@ -100,7 +117,7 @@ impl Sessions {
     }
 
     /// Whether the call may be new, and its slot free: that of the call that lay there before it, it is saved that it is
-    /// acknowledged.
+    /// acknowledged; and no later call lies there, as may be if this one was refused for a while.
     pub(crate) fn is_slot_free(&self, call: SessionCall) -> bool {
         let inner = self.lock();
         if inner.over.contains_key(&call.session) {
@@ -109,6 +126,9 @@ impl Sessions {
         let Some(known) = inner.known.get(&call.session) else {
             return false;
         };
+        if known.highest.saturating_sub(call.number) >= LATE {
+            return false;
+        }
         let is_free = match call.number.checked_sub(SLOTS) {
             Some(before) => {
                 let lies_there =
@@ -296,6 +316,15 @@ mod tests {
         sessions.note_saved(session, &acknowledged(7 * SLOTS, &[3]));
         let late = [2, 3].map(|number| is_free(7 * SLOTS + number));
         assert_eq!(late, [true, false], "one lies there since long ago");
+        sessions.note(
+            SessionCall {
+                session,
+                number: 7 * SLOTS + LATE,
+            },
+            &acknowledged(7 * SLOTS, &[]),
+        );
+        let late = [0, 1].map(|number| is_free(7 * SLOTS + number));
+        assert_eq!(late, [false, true], "a later one may lie there");
         sessions.end(session);
         assert!(!is_free(7 * SLOTS + 5));
     }

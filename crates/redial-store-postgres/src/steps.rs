@@ -367,7 +367,7 @@ impl Shared {
 
     pub(crate) fn note(&self, call: &StoreCall) {
         if let Some(CallKey::Session(named)) = &call.key {
-            self.sessions.acknowledge(named.session, &call.acknowledged);
+            self.sessions.note(*named, &call.acknowledged);
         }
     }
 
