@@ -11,6 +11,13 @@ use std::time::{Duration, Instant};
 /// The part of the limit by which a trial changes it; twice as much after each that was right, up to half of it.
 const STEP: usize = 8;
 
+/// Where less than this part of what once finished does, a trial of more doubles the limit: it may be far too low, and
+/// there little more is lost in the noise.
+const FAR_BELOW: f64 = 0.7;
+
+/// How much of the most that has finished still counts in the next window: half of it after half a minute and more.
+const PEAK_FADES: f64 = 0.998;
+
 /// By how many more than that a trial of more raises it. Where few calls run, the rate of those that end in step with
 /// each other, or what a caller's share of the permits is rounded to, would hide what one more adds.
 const RISES_BY: usize = 2;
@@ -70,14 +77,26 @@ pub(super) struct RunningLimit {
     /// The trial after this one, and the part of the limit by which there are fewer then.
     next: Trial,
     step: usize,
+    /// How many calls a second have finished at the most, lately.
+    peak: f64,
     /// How many windows pass before it.
     pause: u32,
     next_pause: u32,
     /// How long calls take where they don't wait for each other: the shortest that a window of them took on
     /// average lately.
     quickest: Option<Duration>,
+    /// Most calls were queued in the last window.
+    was_bound: bool,
     /// The first trial since there was no overload has been made.
     has_leapt: bool,
+    /// The trial is that one.
+    is_leap: bool,
+    /// How many windows pass before the next of that kind, if the last was wrong: a burst may be over soon, and what the
+    /// trial has shown is not.
+    leap_pause: u32,
+    next_leap_pause: u32,
+    /// When the last call finished.
+    last: Option<Instant>,
     /// How many calls may have to finish until no more run than may: those were started before the limit fell.
     surplus: usize,
 }
@@ -89,6 +108,8 @@ struct Window {
     finished: u32,
     /// How long those took together.
     service: Duration,
+    /// For how long one of them ran.
+    busy: Duration,
     /// How many have been queued in it.
     queued: u32,
     /// How many of those that finished ran into their timeout.
@@ -109,10 +130,16 @@ impl RunningLimit {
             rate_before: 0.0,
             next: Trial::Fewer,
             step: STEP,
+            peak: 0.0,
             pause: 0,
             next_pause: PAUSE,
             quickest: None,
+            was_bound: false,
             has_leapt: false,
+            is_leap: false,
+            leap_pause: 0,
+            next_leap_pause: PAUSE,
+            last: None,
             surplus: 0,
         }
     }
@@ -124,7 +151,7 @@ impl RunningLimit {
 
     /// A call is queued. Whether it runs in the end or its caller gives up says nothing of whether more may run.
     pub(super) fn note_queued(&mut self) {
-        if self.window.queued == 0 && !self.has_leapt {
+        if self.window.queued == 0 && !self.was_bound {
             // How many finish while there is a queue is not what finished before there was one.
             self.window = Window::default();
         }
@@ -147,6 +174,7 @@ impl RunningLimit {
         if !self.is_adaptive || self.max <= self.min {
             return;
         }
+        let since = now.saturating_duration_since(self.last.replace(now).unwrap_or(now));
         if self.surplus > 0 {
             let is_left = running > self.current;
             self.surplus = if is_left { self.surplus - 1 } else { 0 };
@@ -156,17 +184,27 @@ impl RunningLimit {
         let window = &mut self.window;
         window.finished = window.finished.saturating_add(1);
         window.service = window.service.saturating_add(service);
+        if window.began.is_some() {
+            window.busy = window.busy.saturating_add(service.min(since));
+        }
         let began = *window.began.get_or_insert(now);
         let took = now.saturating_duration_since(began);
         // By the quickest: what calls take that wait for each other would make it last for seconds.
         let least = interval.max(self.quickest.unwrap_or(service).saturating_mul(2));
-        if took < least || window.finished < LEAST_FINISHED && !self.is_plainly_worse(took) {
+        if took < least || window.finished < LEAST_FINISHED && !self.is_plainly_worse() {
+            return;
+        }
+        let window = &self.window;
+        let is_bound = window.queued >= window.finished / 2;
+        // Else all were away for a while, as those that are refused are, which says nothing of the limit.
+        if is_bound && window.busy < least.mul_f64(HELD) {
             return;
         }
         self.note_service();
+        self.leap_pause = self.leap_pause.saturating_sub(1);
         let window = &self.window;
-        let rate = f64::from(window.finished) / took.as_secs_f64().max(f64::MIN_POSITIVE);
-        let is_bound = window.queued >= window.finished / 2;
+        let busy = window.busy.as_secs_f64().max(f64::MIN_POSITIVE);
+        let rate = f64::from(window.finished) / busy;
         let times_out = window.timed_out > window.finished / 10;
         self.window = Window {
             began: Some(now),
@@ -180,13 +218,19 @@ impl RunningLimit {
         } else {
             self.recover();
         }
+        self.was_bound = is_bound;
     }
 
-    /// Whether a trial of fewer has halved the rate, which shows before its window is full.
-    fn is_plainly_worse(&self, took: Duration) -> bool {
-        let expected = self.best * took.as_secs_f64();
+    /// Whether a trial has halved the rate, which shows before its window is full.
+    fn is_plainly_worse(&self) -> bool {
+        let rate = match self.trial {
+            Trial::None => return false,
+            Trial::Fewer => self.best,
+            Trial::More => self.rate_before,
+        };
+        let expected = rate * self.window.busy.as_secs_f64();
         let is_enough = expected > f64::from(LEAST_FINISHED / 2);
-        self.trial == Trial::Fewer && is_enough && f64::from(self.window.finished) < expected / 2.0
+        is_enough && f64::from(self.window.finished) < expected / 2.0
     }
 
     /// What the calls of the window took may be the quickest. What was is forgotten slowly.
@@ -201,8 +245,13 @@ impl RunningLimit {
     /// Few calls are queued: more may run, little by little (additive increase).
     fn recover(&mut self) {
         self.best *= FADES;
+        if self.trial == Trial::Fewer && self.is_leap {
+            // It was over before it was known, and would be with the next burst.
+            self.put_off_leaps();
+            self.set(self.before);
+        }
         self.end_trial(Trial::Fewer);
-        self.has_leapt = false;
+        self.has_leapt = self.leap_pause > 0;
         let risen = self.current.saturating_add((self.max / RISE).max(1));
         self.set(risen.min(self.max));
     }
@@ -214,14 +263,22 @@ impl RunningLimit {
 
     /// Goes on with a trial that has cost nothing, and undoes one that has.
     fn climb(&mut self, rate: f64) {
+        self.peak = (self.peak * PEAK_FADES).max(rate);
         match self.trial {
             Trial::Fewer if rate >= HELD * self.best => {
                 (self.next_pause, self.step) = (PAUSE, (self.step / 2).max(2));
+                if self.is_leap {
+                    self.next_leap_pause = PAUSE;
+                }
             }
             Trial::More if rate > self.expected_of_more() => {
                 (self.next_pause, self.step) = (PAUSE, (self.step / 2).max(2));
             }
             Trial::Fewer | Trial::More => {
+                if self.trial == Trial::Fewer && self.is_leap {
+                    self.put_off_leaps();
+                }
+                self.surplus = self.current.saturating_sub(self.before);
                 self.set(self.before);
                 return self.turn_round();
             }
@@ -240,14 +297,19 @@ impl RunningLimit {
         self.try_next(rate);
     }
 
+    fn put_off_leaps(&mut self) {
+        self.leap_pause = self.next_leap_pause;
+        self.next_leap_pause = (self.next_leap_pause * 2).min(MAX_PAUSE);
+    }
+
     /// How many calls a second have to finish after a trial of more: with a third of what it adds where none waits for another.
     fn expected_of_more(&self) -> f64 {
         let ratio = self.current as f64 / self.before as f64;
         self.rate_before * (2.0 + ratio) / 3.0
     }
 
-    /// The next trial goes the other way: one of fewer after a pause, but one of more at once. That costs next to
-    /// nothing, and a limit that is far too low would be raised too seldom to ever be high enough again.
+    /// The next trial goes the other way: one of fewer after a pause, but one of more at once. That costs
+    /// little, and a limit that is far too low would be raised too seldom to ever be high enough again.
     fn turn_round(&mut self) {
         if self.next == Trial::More {
             self.pause = self.next_pause;
@@ -258,6 +320,9 @@ impl RunningLimit {
 
     fn try_next(&mut self, rate: f64) {
         let limit = match self.next {
+            Trial::More if rate < FAR_BELOW * self.peak => {
+                self.current.saturating_mul(2).min(self.max)
+            }
             Trial::More => self.more(),
             _ => self.fewer(),
         };
@@ -265,8 +330,8 @@ impl RunningLimit {
             // It is at its end in this direction.
             return self.turn_round();
         }
-        let leaps = self.next == Trial::Fewer && !std::mem::replace(&mut self.has_leapt, true);
-        let limit = if leaps {
+        self.is_leap = self.next == Trial::Fewer && !std::mem::replace(&mut self.has_leapt, true);
+        let limit = if self.is_leap {
             limit.min(self.of_use(rate)).max(self.min)
         } else {
             limit
@@ -302,86 +367,4 @@ impl RunningLimit {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::clock;
-
-    const INTERVAL: Duration = Duration::from_millis(100);
-
-    /// Lets calls finish for so long, as many a second as `rate` says for the limit.
-    fn run(
-        limit: &mut RunningLimit,
-        now: &mut Instant,
-        seconds: u64,
-        is_queued: bool,
-        rate: impl Fn(usize) -> f64,
-    ) {
-        let end = *now + Duration::from_secs(seconds);
-        while *now < end {
-            *now += Duration::from_secs_f64(1.0 / rate(limit.current()));
-            if is_queued {
-                limit.note_queued();
-            }
-            limit.finished(INTERVAL, Duration::from_millis(1), 0, *now);
-        }
-    }
-
-    #[test]
-    fn it_falls_to_what_is_of_use_and_rises_when_more_is() {
-        let (mut limit, mut now) = (RunningLimit::new(256, 4, true), clock::now());
-        let up_to = |most: usize| move |limit: usize| 100.0 * limit.min(most) as f64;
-        run(&mut limit, &mut now, 60, true, up_to(20));
-        assert!((17..=24).contains(&limit.current()), "{limit:?}");
-        run(&mut limit, &mut now, 120, true, up_to(100));
-        assert!((80..=120).contains(&limit.current()), "{limit:?}");
-        run(&mut limit, &mut now, 60, false, up_to(100));
-        assert_eq!(limit.current(), 256);
-    }
-
-    /// Kind: a limit that is taken for a queue. Instance: each call that runs more is one that finishes more.
-    #[test]
-    fn what_every_call_adds_to_is_left_alone() {
-        let (mut limit, mut now) = (RunningLimit::new(64, 4, true), clock::now());
-        run(&mut limit, &mut now, 10, true, |limit| 100.0 * limit as f64);
-        assert!(limit.current() >= 56, "{limit:?}");
-    }
-
-    #[test]
-    fn timeouts_lower_it_and_the_floor_holds() {
-        let (mut limit, mut now) = (RunningLimit::new(64, 10, true), clock::now());
-        for _ in 0..10_000 {
-            now += Duration::from_millis(5);
-            limit.note_timeout();
-            limit.finished(INTERVAL, Duration::from_millis(1), 0, now);
-        }
-        assert_eq!(limit.current(), 10);
-    }
-
-    proptest! {
-        /// Whatever happens, it stays within its bounds; and where calls need not queue it is at its ceiling in the end.
-        #[test]
-        fn it_stays_within_its_bounds(
-            (max, min) in (1usize..300, 1usize..20),
-            steps in prop::collection::vec((0u64..300, any::<bool>(), any::<bool>()), 0..500),
-        ) {
-            let (mut limit, mut now) = (RunningLimit::new(max, min, true), clock::now());
-            for (gap, is_queued, times_out) in steps {
-                for _ in 0..8 {
-                    now += Duration::from_millis(gap);
-                    if is_queued {
-                        limit.note_queued();
-                    }
-                    if times_out {
-                        limit.note_timeout();
-                    }
-                    limit.finished(INTERVAL, Duration::from_millis(1), 0, now);
-                    prop_assert!((min.min(max)..=max).contains(&limit.current()));
-                }
-            }
-            run(&mut limit, &mut now, 20, false, |_| 1_000.0);
-            prop_assert_eq!(limit.current(), max);
-        }
-    }
-}
+mod tests;
