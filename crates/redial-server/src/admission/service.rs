@@ -29,8 +29,10 @@ pub(super) struct ServiceTime {
     epoch: u32,
 }
 
-/// For how long finished calls are counted, at least.
+/// For how long finished calls are counted, and how many of them, at least; unless that takes so long.
 const WINDOW: Duration = Duration::from_millis(100);
+const LEAST_FINISHED: u32 = 8;
+const MAX_WINDOW: Duration = Duration::from_secs(1);
 
 /// How many calls finish.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,16 +47,10 @@ impl Throughput {
     pub(super) fn record(&mut self, now: Instant) {
         let took = now.saturating_duration_since(*self.began.get_or_insert(now));
         self.finished = self.finished.saturating_add(1);
-        if took < WINDOW {
+        if took < WINDOW || self.finished < LEAST_FINISHED && took < MAX_WINDOW {
             return;
         }
-        let per_s = f64::from(self.finished) / took.as_secs_f64();
-        // Half of what was, so that one window of a stall is not all.
-        self.per_s = if self.per_s > 0.0 {
-            f64::midpoint(self.per_s, per_s)
-        } else {
-            per_s
-        };
+        self.per_s = f64::from(self.finished) / took.as_secs_f64();
         (self.began, self.finished) = (Some(now), 0);
     }
 
@@ -125,12 +121,12 @@ mod tests {
         let time = throughput.time_for(100);
         assert!((95..105).contains(&time.as_millis()), "{time:?}");
         assert_eq!(throughput.time_for(0), Duration::ZERO);
-        // One stall.
+        // A moment in which nothing ends.
         run(200, 1, &mut throughput);
-        assert!(throughput.time_for(100) < 3 * time);
-        run(500, 40, &mut throughput);
+        assert!(throughput.time_for(100) < 4 * time);
+        run(500, 5, &mut throughput);
         let time = throughput.time_for(100);
-        assert!((48..52).contains(&time.as_secs()), "{time:?}");
+        assert!((40..52).contains(&time.as_secs()), "{time:?}");
     }
 
     /// Kind: what was slow once counts as what is usual. Instance: calls that a stall has held up.

@@ -231,7 +231,9 @@ impl<J> State<J> {
         let rounds = self.queued.div_ceil(self.limit.current().max(1)).max(1);
         let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
         let wait = self.mean_service().saturating_mul(rounds);
-        let wait = wait.min(self.throughput.time_for(self.queued));
+        // What runs takes its time, too, where nothing may be queued.
+        let ahead = self.queued.max(self.running);
+        let wait = wait.min(self.throughput.time_for(ahead));
         let least = if self.codel.is_overloaded() {
             self.bounds().interval
         } else {

@@ -30,7 +30,7 @@ struct LoadOutcome {
     /// When those that were served came, and how long they took.
     served: Vec<(Duration, Duration)>,
     refused: usize,
-    /// How long those that were queued for too long were asked to stay away, at most.
+    /// How long those that were refused were asked to stay away, at most.
     longest_hint: Duration,
 }
 
@@ -94,7 +94,7 @@ impl LoadWorld<'_> {
                 }
                 Step::GiveUp(call) => {
                     if let Some(job) = self.admission.remove(|job| *job == call) {
-                        self.refuse(job);
+                        self.refuse(job, Duration::ZERO);
                     }
                 }
                 Step::End(call) => self.end(call),
@@ -123,8 +123,8 @@ impl LoadWorld<'_> {
         match self.admission.admit(lane, priority) {
             Ok((Ticket::Run, _)) => self.start(call),
             Ok((Ticket::Queue, displaced)) => {
-                if let Some(Displaced { job, .. }) = displaced {
-                    self.refuse(job);
+                if let Some(Displaced { job, retry_after }) = displaced {
+                    self.refuse(job, retry_after);
                 }
                 let since = self.epoch + self.now;
                 self.admission.enqueue(lane, priority, since, call);
@@ -133,23 +133,21 @@ impl LoadWorld<'_> {
                 }
                 self.run_next();
             }
-            Err(_) => self.refuse(call),
+            Err(QueueFull { retry_after }) => self.refuse(call, retry_after),
         }
     }
 
-    fn refuse(&mut self, call: u32) {
-        self.seen[self.calls[call as usize].0].refused += 1;
+    fn refuse(&mut self, call: u32, retry_after: Duration) {
+        let seen = &mut self.seen[self.calls[call as usize].0];
+        seen.refused += 1;
+        seen.longest_hint = seen.longest_hint.max(retry_after);
     }
 
     fn run_next(&mut self) {
         while let Some(next) = self.admission.next(self.epoch + self.now) {
             match next {
                 Dequeued::Run { job, .. } => self.start(job),
-                Dequeued::Shed(shed) => {
-                    let seen = &mut self.seen[self.calls[shed.job as usize].0];
-                    seen.longest_hint = seen.longest_hint.max(shed.retry_after);
-                    self.refuse(shed.job);
-                }
+                Dequeued::Shed(shed) => self.refuse(shed.job, shed.retry_after),
             }
         }
     }
@@ -281,7 +279,7 @@ fn who_is_refused_is_asked_to_stay_away_for_no_longer_than_the_queue_takes() {
     assert!(seen.refused > 0);
     let hint = seen.longest_hint;
     // A thousand at 2,000 a second.
-    assert!(hint < Duration::from_millis(600), "{hint:?}");
+    assert!((100..600).contains(&hint.as_millis()), "{hint:?}");
 }
 
 /// The weaker mode does let them wait, or the test above shows nothing.
