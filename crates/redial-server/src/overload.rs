@@ -39,7 +39,7 @@ pub struct Overload {
     /// for each other, or for a database that takes a few at a time. Default true. While most calls are
     /// queued before they run fewer run, at first as many as would do if none waited for another, by how long the
     /// quickest took lately, for as long as as many finish as before; when fewer do, or few calls are queued,
-    /// more may again. It costs a part of the throughput for the time
+    /// more may again, and twice as many where far fewer finish than did in the last half a minute. It costs a part of the throughput for the time
     /// of one trial, after which the next is put off. Calls then wait in the queue, where their priority and their
     /// caller's share count, and not in their handlers.
     pub adaptive: bool,
