@@ -222,10 +222,10 @@ impl Shared {
             waiting.claim = if is_free {
                 BatchClaim::None
             } else {
-                BatchClaim::Failed
+                BatchClaim::Missing
             };
         }
-        if batch.iter().any(Waiting::has_no_slot) {
+        if batch.iter().any(Waiting::lacks_claim) {
             self.claim_some(&connection, batch).await?;
         }
         let connection = Arc::new(connection);
@@ -233,24 +233,24 @@ impl Shared {
         Ran::of(connection, outcomes).ok_or(Apart::Alone)
     }
 
-    /// Claims those that have no slot. If they are not to run, they leave the batch, and are answered.
+    /// Claims those that need it. If they are not to run, they leave the batch, and are answered.
     async fn claim_some(
         self: &Arc<Self>,
         connection: &Connection,
         batch: &mut Vec<Waiting>,
     ) -> Result<(), Apart> {
         let mut records = BatchRecords::default();
-        for waiting in batch.iter().filter(|it| it.has_no_slot()) {
+        for waiting in batch.iter().filter(|it| it.lacks_claim()) {
             records.push(waiting.key, waiting.slot(), waiting.call.fingerprint);
         }
         let claims = self.claim_batch(connection, &records).await;
         let claims = claims.ok().flatten().ok_or(Apart::Alone)?;
-        let claimed = batch.iter_mut().filter(|it| it.has_no_slot());
+        let claimed = batch.iter_mut().filter(|it| it.lacks_claim());
         for (waiting, claim) in claimed.zip(claims) {
             waiting.claim = claim;
         }
         // They are on record, or have to wait.
-        let others = batch.extract_if(.., |waiting| waiting.has_no_slot());
+        let others = batch.extract_if(.., |waiting| waiting.lacks_claim());
         self.run_each(others.collect(), false);
         if batch.is_empty() {
             return Err(Apart::Alone);

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use redial_protocol::SessionCall;
+use redial_protocol::{SessionCall, SessionId};
 use redial_server::store::{
     Acknowledged, Outcome,
     encoding::{is_acknowledged, session},
@@ -159,8 +159,8 @@ impl Ran {
     }
 }
 
-/// What the rows of sessions say, by their ids.
-type Stored = HashMap<i64, Acknowledged>;
+/// What is known of sessions that have a row, by their ids.
+type Known = HashMap<i64, Acknowledged>;
 
 impl Shared {
     /// Claims calls, in a slot of its own where another that is open lies in a call's slot. `None` if one of them may not
@@ -175,33 +175,28 @@ impl Shared {
         if calls.any(|call| self.sessions.over(call.session).is_some()) {
             return Ok(None);
         }
-        let (claimed, mut stored) = self.claim_slots(connection, records).await?;
+        let (claimed, mut known) = self.claim_slots(connection, records).await?;
         let locations = records.sessions.iter().zip(&records.slots);
         let mut claims: Vec<_> = locations
             .map(
                 |(session, slot)| match claimed.contains(&(*session, *slot)) {
                     true => BatchClaim::In(*slot),
-                    false => BatchClaim::Failed,
+                    false => BatchClaim::Missing,
                 },
             )
             .collect();
-        let may_run = |at: &usize, stored: &Stored| {
-            let (call, stored) = (records.calls[*at], stored.get(&records.sessions[*at]));
+        let may_run = |at: &usize, known: &Known| {
             // One that has ended meanwhile has no row.
-            stored.is_some_and(|stored| {
-                let known = self.sessions.merge(call.session, stored);
-                !is_acknowledged(&known, call.number)
-            })
+            let known = known.get(&records.sessions[*at]);
+            known.is_some_and(|known| !is_acknowledged(known, records.calls[*at].number))
         };
-        let taken = (0..claims.len()).filter(|at| claims[*at] == BatchClaim::Failed);
-        let taken: Vec<_> = taken.filter(|at| may_run(at, &stored)).collect();
+        let taken = (0..claims.len()).filter(|at| claims[*at] == BatchClaim::Missing);
+        let taken: Vec<_> = taken.filter(|at| may_run(at, &known)).collect();
         if !taken.is_empty() {
             let selected = records.select(&taken);
             let claimed;
             // Of all sessions anew: one may have ended since.
-            (claimed, stored) = self
-                .claim_spares(connection, selected, &records.sessions)
-                .await?;
+            (claimed, known) = self.claim_spares(connection, selected, records).await?;
             for at in taken {
                 let location = (records.sessions[at], spare(records.numbers[at]));
                 if claimed.contains(&location) {
@@ -209,16 +204,16 @@ impl Shared {
                 }
             }
         }
-        let mut claimed = (0..claims.len()).filter(|at| claims[*at] != BatchClaim::Failed);
+        let mut claimed = (0..claims.len()).filter(|at| claims[*at] != BatchClaim::Missing);
         // One that was claimed too late.
-        Ok(claimed.all(|at| may_run(&at, &stored)).then_some(claims))
+        Ok(claimed.all(|at| may_run(&at, &known)).then_some(claims))
     }
 
     async fn claim_slots(
         &self,
         connection: &Connection,
         records: &BatchRecords,
-    ) -> Result<(HashSet<(i64, i64)>, Stored), Trouble> {
+    ) -> Result<(HashSet<(i64, i64)>, Known), Trouble> {
         let epoch = self.epoch();
         let claim: [Typed<'_>; 5] = [
             (&records.sessions, Type::INT8_ARRAY),
@@ -227,16 +222,18 @@ impl Shared {
             (&records.fingerprints, Type::BYTEA_ARRAY),
             (&epoch, Type::INT8),
         ];
-        claim_and_look(connection, (CLAIM, &claim), &records.sessions).await
+        self.claim_and_look(connection, (CLAIM, &claim), records)
+            .await
     }
 
-    /// After [`claim_slots`](Self::claim_slots), which has locked the slots of the calls.
+    /// After [`claim_slots`](Self::claim_slots), which has locked the slots of the calls. What is known afterwards is that of
+    /// all sessions.
     async fn claim_spares(
         &self,
         connection: &Connection,
         records: BatchRecords,
-        sessions: &Vec<i64>,
-    ) -> Result<(HashSet<(i64, i64)>, Stored), Trouble> {
+        all: &BatchRecords,
+    ) -> Result<(HashSet<(i64, i64)>, Known), Trouble> {
         let epoch = self.epoch();
         let spares: Vec<i64> = records.numbers.iter().copied().map(spare).collect();
         let claim: [Typed<'_>; 6] = [
@@ -247,7 +244,8 @@ impl Shared {
             (&epoch, Type::INT8),
             (&spares, Type::INT8_ARRAY),
         ];
-        claim_and_look(connection, (CLAIM_SPARES, &claim), sessions).await
+        self.claim_and_look(connection, (CLAIM_SPARES, &claim), all)
+            .await
     }
 
     /// Commits what the calls have come to. Of calls that were not claimed before, one that can't be claimed now has
@@ -293,27 +291,30 @@ impl Shared {
         connection.steps = unclaimed.replies.len() + claimed.replies.len();
         connection.commit_and(next, &statements).await
     }
-}
 
-/// The slots that are claimed by the statement, which returns them, and what stands in the rows of the sessions then.
-async fn claim_and_look(
-    connection: &Connection,
-    (claim, params): (&str, &[Typed<'_>]),
-    sessions: &Vec<i64>,
-) -> Result<(HashSet<(i64, i64)>, Stored), Trouble> {
-    let look: [Typed<'_>; 1] = [(sessions, Type::INT8_ARRAY)];
-    let claiming = connection.prepared(claim, params).await?;
-    let looking = connection.prepared(LOOK, &look).await?;
-    let (claimed, found) = tokio::join!(
-        connection.ready_rows(&claiming, params),
-        connection.ready_rows(&looking, &look),
-    );
-    let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
-    let claimed = claimed.collect();
-    let found = found?.into_iter();
-    let stored = found.map(|row| {
-        let open: Vec<i64> = row.get(2);
-        (row.get(0), acknowledged(row.get(1), &open))
-    });
-    Ok((claimed, stored.collect()))
+    /// The slots that are claimed by the statement, which returns them, and what is known of the sessions then.
+    async fn claim_and_look(
+        &self,
+        connection: &Connection,
+        (claim, params): (&str, &[Typed<'_>]),
+        records: &BatchRecords,
+    ) -> Result<(HashSet<(i64, i64)>, Known), Trouble> {
+        let look: [Typed<'_>; 1] = [(&records.sessions, Type::INT8_ARRAY)];
+        let claiming = connection.prepared(claim, params).await?;
+        let looking = connection.prepared(LOOK, &look).await?;
+        let (claimed, found) = tokio::join!(
+            connection.ready_rows(&claiming, params),
+            connection.ready_rows(&looking, &look),
+        );
+        let claimed = claimed?.into_iter().map(|row| (row.get(0), row.get(1)));
+        let claimed = claimed.collect();
+        let ids = records.sessions.iter().zip(&records.calls);
+        let ids: HashMap<i64, SessionId> = ids.map(|(id, call)| (*id, call.session)).collect();
+        let known = found?.into_iter().map(|row| {
+            let id = row.get(0);
+            let stored = acknowledged(row.get(1), &row.get::<_, Vec<i64>>(2));
+            (id, self.sessions.merge(ids[&id], &stored))
+        });
+        Ok((claimed, known.collect()))
+    }
 }

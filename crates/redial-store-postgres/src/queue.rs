@@ -54,8 +54,8 @@ pub(crate) enum BatchClaim {
     None,
     /// It is claimed, in this slot.
     In(i64),
-    /// Its claim has failed.
-    Failed,
+    /// It needs a claim, and has none.
+    Missing,
 }
 
 /// The calls that wait, and whether something works on them.
@@ -143,9 +143,9 @@ impl Waiting {
         (self.key.number % SLOTS).cast_signed()
     }
 
-    /// Whether there is no slot in which its record may be written.
-    pub(crate) fn has_no_slot(&self) -> bool {
-        self.claim == BatchClaim::Failed
+    /// Whether its record may not be written without a claim that it does not have.
+    pub(crate) fn lacks_claim(&self) -> bool {
+        self.claim == BatchClaim::Missing
     }
 
     pub(crate) fn location(&self) -> (i64, i64) {
