@@ -160,7 +160,7 @@ impl Ran {
 }
 
 /// What is known of sessions that have a row, by their ids.
-type Known = HashMap<i64, Acknowledged>;
+type KnownSessions = HashMap<i64, Acknowledged>;
 
 impl Shared {
     /// Claims calls, in a slot of its own where another that is open lies in a call's slot. `None` if one of them may not
@@ -185,7 +185,7 @@ impl Shared {
                 },
             )
             .collect();
-        let may_run = |at: &usize, known: &Known| {
+        let may_run = |at: &usize, known: &KnownSessions| {
             // One that has ended meanwhile has no row.
             let known = known.get(&records.sessions[*at]);
             known.is_some_and(|known| !is_acknowledged(known, records.calls[*at].number))
@@ -213,7 +213,7 @@ impl Shared {
         &self,
         connection: &Connection,
         records: &BatchRecords,
-    ) -> Result<(HashSet<(i64, i64)>, Known), Trouble> {
+    ) -> Result<(HashSet<(i64, i64)>, KnownSessions), Trouble> {
         let epoch = self.epoch();
         let claim: [Typed<'_>; 5] = [
             (&records.sessions, Type::INT8_ARRAY),
@@ -233,7 +233,7 @@ impl Shared {
         connection: &Connection,
         records: BatchRecords,
         all: &BatchRecords,
-    ) -> Result<(HashSet<(i64, i64)>, Known), Trouble> {
+    ) -> Result<(HashSet<(i64, i64)>, KnownSessions), Trouble> {
         let epoch = self.epoch();
         let spares: Vec<i64> = records.numbers.iter().copied().map(spare).collect();
         let claim: [Typed<'_>; 6] = [
@@ -298,7 +298,7 @@ impl Shared {
         connection: &Connection,
         (claim, params): (&str, &[Typed<'_>]),
         records: &BatchRecords,
-    ) -> Result<(HashSet<(i64, i64)>, Known), Trouble> {
+    ) -> Result<(HashSet<(i64, i64)>, KnownSessions), Trouble> {
         let look: [Typed<'_>; 1] = [(&records.sessions, Type::INT8_ARRAY)];
         let claiming = connection.prepared(claim, params).await?;
         let looking = connection.prepared(LOOK, &look).await?;
